@@ -1,0 +1,87 @@
+"""A name is a path: `repetition.covered_share` is `measures/repetition.py`, function `covered_share`.
+
+The one mechanism by which a recipe reaches code. A name without a dot is a module and the function of the same name
+in it. A function's keyword-only parameters are the options that a recipe may set, so its signature is the schema;
+there is no registry to keep.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from ctllm_ray.base.errors import RecipeError
+
+STAGES = "ctllm_ray.corpus.stages"
+SOURCES = "ctllm_ray.corpus.sources"
+MEASURES = "ctllm_ray.text.measures"
+
+
+@cache
+def names(package: str) -> tuple[str, ...]:
+    """The names that `resolve` accepts in a package, sorted; read from the source, nothing is imported."""
+    folder = Path(importlib.import_module(package).__path__[0])
+    found = []
+    for file in sorted(folder.glob("*.py")):
+        if file.stem == "__init__":
+            continue
+        body = ast.parse(file.read_text(encoding="utf-8")).body
+        public = [n.name for n in body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
+        if file.stem in public:
+            found.append(file.stem)
+        else:
+            found += [f"{file.stem}.{name}" for name in public]
+    return tuple(found)
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A sentence that proposes the closest valid name and lists them all."""
+    valid = list(valid)
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}valid names: {', '.join(valid)}"
+
+
+@cache
+def resolve(package: str, name: str) -> Callable[..., Any]:
+    """The function that a name stands for. Raises `RecipeError` with the names that exist."""
+    if name not in names(package):
+        kind = package.rsplit(".", 1)[-1].removesuffix("s")
+        raise RecipeError(f"unknown {kind} {name!r}", remedy=nearest(name, names(package)))
+    module, _, function = name.partition(".")
+    return getattr(importlib.import_module(f"{package}.{module}"), function or module)
+
+
+@cache
+def options(function: Callable[..., Any]) -> type[BaseModel]:
+    """A pydantic model of the keyword-only parameters of a function: what a recipe may set for it."""
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    fields: dict[str, Any] = {
+        p.name: (p.annotation, ... if p.default is p.empty else p.default)
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY
+    }
+    return create_model(f"{function.__name__} options", __config__=ConfigDict(extra="forbid", frozen=True), **fields)
+
+
+def check_options(function: Callable[..., Any], given: dict[str, Any], where: str) -> dict[str, Any]:
+    """The given options with defaults filled in, as plain values. Raises `RecipeError` for an unknown or bad one."""
+    model = options(function)
+    for key in given:
+        if key not in model.model_fields:
+            remedy = nearest(key, model.model_fields) if model.model_fields else "it takes no options"
+            raise RecipeError(f"unknown option {key!r}", where=where, remedy=remedy)
+    try:
+        return model(**given).model_dump(mode="json")
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise RecipeError(f"option {key!r}: {first['msg']}, got {first['input']!r}", where=where) from None

@@ -1,0 +1,220 @@
+"""Files by URI: the only place that knows local paths from s3://, gs://, oss:// and whatever else fsspec opens.
+
+Local paths go without a scheme. Credentials and endpoints come from the environment (`AWS_ENDPOINT_URL`,
+`AWS_ACCESS_KEY_ID`, ...), never from a recipe. Every write is all or nothing: it goes to a temporary local file and
+appears under its name in one step, so a reader never meets half a file and a killed writer leaves none.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+
+from ctllm_ray.base.errors import CtllmError, InputError, StorageError
+
+_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://")
+_GLOB = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class File:
+    """An input file. `name` is its path below the pattern's fixed part: the part of an id that does not move."""
+
+    uri: str
+    name: str
+    size: int
+    version: str  # ETag or modification time: tells whether the file changed since it was read
+
+
+def is_remote(uri: str) -> bool:
+    """True for a URI with a scheme other than file://."""
+    return bool(_SCHEME.match(uri)) and not uri.startswith("file://")
+
+
+def join(uri: str, *parts: str) -> str:
+    """The URI of something below another."""
+    return "/".join([uri.rstrip("/"), *parts])
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """The fsspec filesystem of a URI and the path in it."""
+    with _explained(uri, "opened"):
+        return fsspec.core.url_to_fs(uri)
+
+
+def list_files(pattern: str) -> list[File]:
+    """The files that match a path or glob, by name. Raises `InputError` where nothing matches or a folder is named."""
+    fs, path = filesystem(pattern)
+    with _explained(pattern, "listed"):
+        fs.invalidate_cache()
+        found = fs.glob(path, detail=True) if _GLOB.search(path) else _single(fs, path, pattern)
+    found = {name: info for name, info in found.items() if info["type"] == "file"}
+    if not found:
+        raise InputError(
+            "no file matches", where=pattern, remedy="check the path; quote a glob so that the shell leaves it alone"
+        )
+    base = _fixed_part(path)
+    prefix = pattern[: pattern.index("://") + 3] if is_remote(pattern) else ""
+    return [
+        File(prefix + name, name[len(base) :].lstrip("/"), info["size"], _version(info))
+        for name, info in sorted(found.items())
+    ]
+
+
+def _single(fs: Any, path: str, pattern: str) -> dict[str, dict]:
+    if not fs.exists(path):
+        return {}
+    info = fs.info(path)
+    if info["type"] == "directory":
+        remedy = f"name files, for example {join(pattern, '*')}"
+        raise InputError("a folder was given where files are expected", where=pattern, remedy=remedy)
+    return {path: info}
+
+
+def _fixed_part(path: str) -> str:
+    """The folder above the first wildcard, or the folder of a single file."""
+    match = _GLOB.search(path)
+    return (path[: match.start()] if match else path).rpartition("/")[0]
+
+
+def _version(info: dict) -> str:
+    return str(info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified") or "")
+
+
+def open_input(uri: str) -> IO[bytes]:
+    """A seekable binary stream. Raises `InputError` where it cannot be opened."""
+    fs, path = filesystem(uri)
+    with _explained(uri, "read"):
+        return fs.open(path, "rb")
+
+
+def exists(uri: str) -> bool:
+    """True where a file or folder stands under the URI, asked of the store, not of a cache."""
+    fs, path = filesystem(uri)
+    with _explained(uri, "looked up"):
+        fs.invalidate_cache()
+        return fs.exists(path)
+
+
+def list_names(folder: str) -> list[str]:
+    """The sorted names of the files in a folder; empty where there is no such folder."""
+    fs, path = filesystem(folder)
+    with _explained(folder, "listed"):
+        fs.invalidate_cache()
+        if not fs.exists(path):
+            return []
+        return sorted(i["name"].rpartition("/")[2] for i in fs.ls(path, detail=True) if i["type"] == "file")
+
+
+def remove(uri: str) -> None:
+    """Deletes a file if it is there."""
+    fs, path = filesystem(uri)
+    with _explained(uri, "deleted"):
+        if fs.exists(path):
+            fs.rm_file(path)
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole content of a small file."""
+    with open_input(uri) as stream, _explained(uri, "read"):
+        return stream.read()
+
+
+def read_json(uri: str) -> Any:
+    """A parsed JSON file. Raises `StorageError` where it is not JSON."""
+    try:
+        return json.loads(read_bytes(uri))
+    except ValueError as error:
+        raise StorageError(f"not valid JSON: {error}", where=uri, remedy="restore the file or delete it") from None
+
+
+def write_bytes(uri: str, content: bytes) -> None:
+    """Writes a small file in one step."""
+    with writing(uri) as local:
+        Path(local).write_bytes(content)
+
+
+def write_json(uri: str, value: Any) -> None:
+    """Writes indented JSON with sorted keys in one step."""
+    write_bytes(uri, (json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode())
+
+
+@contextmanager
+def writing(uri: str) -> Iterator[str]:
+    """A local path to write to; when the block ends well the file appears under `uri`, else nothing is left."""
+    remote = is_remote(uri)
+    target = uri.removeprefix("file://")
+    with _explained(uri, "written"):
+        folder = tempfile.gettempdir() if remote else os.path.dirname(target) or "."
+        if not remote:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=folder)
+        os.close(handle)
+    try:
+        with _explained(uri, "written"):
+            yield temporary
+            if remote:
+                fs, path = filesystem(uri)
+                fs.put_file(temporary, path)
+            else:
+                _publish(temporary, target)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _publish(temporary: str, target: str) -> None:
+    """Makes a finished local file durable, then visible under its name (mkstemp makes private files: widen by umask)."""
+    umask = os.umask(0)
+    os.umask(umask)
+    Path(temporary).chmod(0o666 & ~umask)
+    with open(temporary, "rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(temporary, target)
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free space on that disk, then run the same command again: finished splits are kept",
+    errno.EDQUOT: "raise the quota or free space, then run the same command again: finished splits are kept",
+    errno.EACCES: "give this user permission, or name another path",
+    errno.EPERM: "give this user permission, or name another path",
+    errno.EROFS: "name a path on a writable file system",
+}
+
+
+@contextmanager
+def _explained(uri: str, verb: str) -> Iterator[None]:
+    """Turns the many exceptions of file systems and object stores into one error that names the file and a remedy."""
+    try:
+        yield
+    except CtllmError:
+        raise
+    except (OSError, ValueError, ImportError) as error:
+        raise _translated(error, uri, verb) from error
+    except Exception as error:  # botocore, aiohttp, gcsfs: no common base below Exception
+        if type(error).__module__.partition(".")[0] not in {"botocore", "aiobotocore", "aiohttp", "gcsfs", "s3fs"}:
+            raise
+        raise _translated(error, uri, verb) from error
+
+
+def _translated(error: Exception, uri: str, verb: str) -> CtllmError:
+    kind = StorageError if verb in {"written", "deleted"} else InputError
+    number = getattr(error, "errno", None) or 0
+    if isinstance(error, ImportError):
+        return kind(f"no driver for this kind of storage: {error}", where=uri, remedy="pip install the named package")
+    if isinstance(error, ValueError) and "rotocol" not in str(error):
+        raise error
+    reason = os.strerror(number) if number in _REMEDIES else str(error) or type(error).__name__
+    remedy = _REMEDIES.get(number, "check the path, the credentials and the endpoint (AWS_ENDPOINT_URL)")
+    if isinstance(error, FileNotFoundError):
+        remedy = "check the path (for an object store: that the bucket exists)"
+    return kind(f"cannot be {verb}: {reason}", where=uri, remedy=remedy)

@@ -1,0 +1,79 @@
+"""MANIFEST.json: the completion marker of a section, its counts and where it came from, in one file written last.
+
+A section without a manifest is not finished; readers open only the shards that a manifest lists. It holds no time and
+no host name, so that two runs of one recipe over one input have the same bytes: how long it took stands in RUNS.jsonl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import CtllmError, NotFound, StorageError
+
+MANIFEST = "MANIFEST.json"
+RUNS = "RUNS.jsonl"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One Arrow IPC file: `path` is below the section's folder, `text_bytes` is UTF-8 before compression."""
+
+    path: str
+    rows: int
+    bytes: int
+    text_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished section says of itself."""
+
+    section: str
+    name: str
+    version: str
+    fingerprint: str
+    recipe: dict[str, Any]
+    inputs: list[dict[str, Any]]  # {"input", "name", "bytes"} of each file read
+    counts: dict[str, int]  # in, kept, reject:<rule>
+    shards: list[Shard]
+    provenance: dict[str, str]
+
+    def rejects(self) -> dict[str, int]:
+        """Rejected documents by rule, most first."""
+        found = {k.removeprefix("reject:"): n for k, n in self.counts.items() if k.startswith("reject:")}
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+    def paths(self, kind: str) -> list[str]:
+        """Paths of the `kept` or the `rejected` shards, below the section's folder, in order."""
+        return [s.path for s in self.shards if s.path.startswith(f"{kind}/")]
+
+
+def check_counts(counts: Mapping[str, int], where: str) -> None:
+    """Holds the law `in == kept + rejects`. Raises `CtllmError`: it would be a fault of this program."""
+    out = counts["kept"] + sum(n for key, n in counts.items() if key.startswith("reject:"))
+    if counts["in"] != out:
+        raise CtllmError(
+            f"{counts['in']} documents went in and {out} came out", where=where, remedy="this is a bug: report it"
+        )
+
+
+def write(folder: str, manifest: Manifest) -> None:
+    """Writes the manifest of a section: from here on the section is finished."""
+    check_counts(manifest.counts, folder)
+    storage.write_json(storage.join(folder, MANIFEST), asdict(manifest))
+
+
+def read(folder: str) -> Manifest:
+    """The manifest of a finished section. Raises `NotFound` where the section is not finished."""
+    path = storage.join(folder, MANIFEST)
+    if not storage.exists(path):
+        raise NotFound("this section has not finished", where=folder, remedy="run `ctllm prepare` with the same recipe")
+    plain = storage.read_json(path)
+    try:
+        return Manifest(**plain | {"shards": [Shard(**s) for s in plain["shards"]]})
+    except (KeyError, TypeError) as error:
+        raise StorageError(f"not a manifest of this program: {error}", where=path, remedy="restore the file") from None

@@ -1,0 +1,44 @@
+"""Tables out of the shards that a manifest lists; nothing else in the folder is ever opened.
+
+Local shards are memory-mapped and remote ones fetched whole; only the wanted columns of a batch are decompressed, so
+scanning the scores of a corpus costs a small part of reading it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import StorageError
+from ctllm_ray.shards.manifest import Manifest
+
+
+def tables(
+    folder: str, manifest: Manifest, kind: str, columns: Sequence[str] | None = None
+) -> Iterator[tuple[str, pa.Table]]:
+    """(shard path, table) for each record batch of the `kept` or `rejected` shards, in order."""
+    for path in manifest.paths(kind):
+        for table in shard_tables(storage.join(folder, path), columns):
+            yield path, table
+
+
+def shard_tables(uri: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The record batches of one Arrow IPC file as tables. Raises `StorageError` for a file that is not one."""
+    with _open(uri) as source:
+        try:
+            names = pa.ipc.open_file(source).schema.names
+            chosen = [names.index(c) for c in columns] if columns is not None else None
+            reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=chosen))
+            for i in range(reader.num_record_batches):
+                yield pa.table(reader.get_batch(i))
+        except (pa.ArrowInvalid, ValueError) as error:
+            raise StorageError(f"not a readable shard: {error}", where=uri, remedy="run the section again") from None
+
+
+def _open(uri: str) -> Any:
+    if storage.is_remote(uri):
+        return pa.BufferReader(storage.read_bytes(uri))
+    return pa.memory_map(uri.removeprefix("file://"))

@@ -1,0 +1,124 @@
+"""The Arrow schemas that tables carry: RAW leaves a source, WORKING passes between stages, DOCUMENT is on disk.
+
+Scores and labels are flat columns (`score.<name>`, `label.<name>`) while stages add them one by one, and two structs
+in the shards, where a reader wants them out of the way. Every table is cast before it leaves its maker: a column of
+nulls would otherwise take type `null` and change the schema from batch to batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+CUT = pa.struct([("rule", pa.string()), ("text", pa.string())])
+
+#: What a source yields. `text` is null where `raw` holds bytes that are still to be decoded and extracted.
+#: A record that could not be read has `reject` = `error.<kind>` and its first bytes in `raw`.
+RAW = pa.schema(
+    [
+        ("id", pa.string()),  # <input name>/<file name>#<position>: an address that any retry computes again
+        ("text", pa.string()),
+        ("url", pa.string()),
+        ("title", pa.string()),
+        ("date", pa.string()),
+        ("raw", pa.binary()),
+        ("content_type", pa.string()),  # of `raw`, as the HTTP header or the recipe says: text/html; charset=gbk
+        ("reject", pa.string()),
+    ]
+)
+
+#: RAW plus what stages fill: `source` (the input's name), the lines that were cut, and the decision.
+WORKING = pa.schema(
+    [
+        *RAW,
+        pa.field("source", pa.string()),
+        pa.field("cuts", pa.list_(CUT)),
+        pa.field("reject_value", pa.float32()),
+        pa.field("reject_bound", pa.float32()),
+    ]
+)
+
+
+def document(scores: Sequence[str], labels: Sequence[str]) -> pa.Schema:
+    """DOCUMENT: what a shard holds. `reject` is null in kept shards, else the name of the rule."""
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("text", pa.string()),
+            ("url", pa.string()),
+            ("title", pa.string()),
+            ("date", pa.string()),
+            ("source", pa.string()),
+            ("labels", pa.struct([(name, pa.string()) for name in labels])),
+            ("scores", pa.struct([(name, pa.float32()) for name in scores])),
+            ("cuts", pa.list_(CUT)),
+            ("reject", pa.string()),
+            ("reject_value", pa.float32()),
+            ("reject_bound", pa.float32()),
+            ("raw", pa.binary()),  # only of records that could not be read
+        ]
+    )
+
+
+def working(table: pa.Table, source: str) -> pa.Table:
+    """A RAW table widened to WORKING."""
+    n = table.num_rows
+    extra = {"source": pa.array([source] * n, pa.string())}
+    columns = [
+        extra.get(f.name, table[f.name] if f.name in table.column_names else pa.nulls(n, f.type)) for f in WORKING
+    ]
+    return pa.table(columns, schema=WORKING)
+
+
+def pack(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A working table as DOCUMENT: flat score and label columns become structs, absent ones null."""
+    columns = []
+    for field in schema:
+        prefix = {"scores": "score.", "labels": "label."}.get(field.name)
+        columns.append(_struct(table, field, prefix) if prefix else table[field.name].combine_chunks())
+    return pa.table(columns, schema=schema)
+
+
+def _struct(table: pa.Table, field: pa.Field, prefix: str) -> pa.Array:
+    inner = list(field.type)
+    if not inner:
+        return pa.array([{}] * table.num_rows, field.type)
+    arrays = [
+        table[prefix + f.name].combine_chunks().cast(f.type)
+        if prefix + f.name in table.column_names
+        else pa.nulls(table.num_rows, f.type)
+        for f in inner
+    ]
+    return pa.StructArray.from_arrays(arrays, fields=inner)
+
+
+def put(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The table with a column replaced, or added at the end."""
+    if name in table.column_names:
+        return table.set_column(table.column_names.index(name), name, values)
+    return table.append_column(name, values)
+
+
+def live(table: pa.Table) -> np.ndarray:
+    """A boolean array, True where a row has text and has not been rejected yet: the rows a stage works on."""
+    return table["reject"].combine_chunks().is_null().to_numpy(zero_copy_only=False) & table[
+        "text"
+    ].combine_chunks().is_valid().to_numpy(zero_copy_only=False)
+
+
+def reject(table: pa.Table, rows: np.ndarray, rule: str, value: np.ndarray, bound: float) -> pa.Table:
+    """The table with those rows marked as rejected by a rule, unless an earlier one had them.
+
+    `rows` is boolean and `value` float32, both of the table's length.
+    """
+    rows = rows & table["reject"].combine_chunks().is_null().to_numpy(zero_copy_only=False)
+    mask = pa.array(rows)
+
+    def choose(column: str, new: pa.Array | pa.Scalar) -> pa.Array:
+        return pa.compute.if_else(mask, new, table[column].combine_chunks())
+
+    table = put(table, "reject", choose("reject", pa.scalar(rule, pa.string())))
+    table = put(table, "reject_value", choose("reject_value", pa.array(value, pa.float32())))
+    return put(table, "reject_bound", choose("reject_bound", pa.scalar(bound, pa.float32())))
