@@ -1,0 +1,202 @@
+"""One YAML file drives everything: frozen, unknown keys refused with the nearest valid name.
+
+Decisions (data, stages, bounds, seed) have no defaults and are part of the fingerprint; `root` and `resources` (where,
+how wide) are outside it, so the same recipe gives the same bytes on a laptop and on a cluster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ctllm_ray.base import resolve, storage
+from ctllm_ray.base.errors import RecipeError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Frozen(BaseModel):
+    """A part of a recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Input(BaseModel):
+    """Files of one kind: `use` names the source, other keys are its options (field names, charset column, ...)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    use: str
+    path: str
+    name: str = ""  # the `source` of its documents and the first part of their ids; by default the folder's name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("name") or not isinstance(given.get("path"), str):
+            return given
+        fixed = given["path"].split("*")[0].rpartition("/")[0]
+        return given | {"name": fixed.rpartition("/")[2].rpartition(":")[2] or given.get("use", "")}
+
+
+class Stage(BaseModel):
+    """A step of a section: `use` names the stage, other keys are its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    use: str
+
+
+class Data(Frozen):
+    """What is read, and what may go wrong while reading."""
+
+    inputs: tuple[Input, ...]
+    max_error_share: Share  # the section fails when more of its records than this are error.*
+    rejected_text_share: Share = 1.0  # of rejected pages this share keeps its text, chosen by a hash of the id
+    split_mb: Annotated[float, Field(gt=0)] = 64  # size of a split, the unit of retry and of resume
+    max_record_mb: Annotated[float, Field(gt=0, le=1024)] = 16  # a longer record is error.record_too_large
+    error_raw_kb: Annotated[float, Field(ge=0)] = 4  # of a bad record this much is kept
+
+
+class Resources(Frozen):
+    """Where and how wide; never part of a fingerprint."""
+
+    workers: Annotated[int, Field(ge=0)] = 0  # splits at the same time; 0 means all CPUs
+    object_store_mb: Annotated[int, Field(ge=80)] = 256  # of a Ray that this run starts itself
+    max_retries: Annotated[int, Field(ge=0)] = 20  # times a split is tried again after its worker died
+
+
+class Recipe(Frozen):
+    """The whole recipe, resolved: every option of every stage and source is checked and filled in."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    seed: int
+    data: Data
+    stages: tuple[Stage, ...]
+    root: str = "out"
+    resources: Resources = Resources()
+
+    def folder(self, section: str) -> str:
+        """Where a section of this recipe lives."""
+        return storage.join(self.root, self.name, self.version, section)
+
+    def decisions(self) -> dict[str, Any]:
+        """What the output depends on, as plain values: everything but root and resources."""
+        return self.model_dump(mode="json", exclude={"root", "resources"})
+
+
+def fingerprint(decisions: Mapping[str, Any]) -> str:
+    """SHA-256 of the decisions, hexadecimal."""
+    return hashlib.sha256(json.dumps(decisions, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def changes(old: Any, new: Any, path: str = "") -> list[str]:
+    """One line for each decision that differs: where it stands, what it was, what it is now."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [c for k in keys for c in changes(old.get(k), new.get(k), f"{path}.{k}" if path else str(k))]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [c for i, pair in enumerate(zip(old, new, strict=True)) for c in changes(*pair, f"{path}.{_label(pair, i)}")]
+    return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
+
+
+def _label(pair: tuple[Any, Any], index: int) -> str:
+    names = {item.get("name") or item.get("use") for item in pair if isinstance(item, dict)}
+    name = names.pop() if len(names) == 1 else None
+    return name if isinstance(name, str) else str(index)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file with `key=value` overrides applied. Raises `RecipeError`."""
+    try:
+        plain = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError("no such recipe", where=path, remedy="recipes stand in jobs/recipes/") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"not readable as YAML: {error}", where=path, remedy="correct the file") from None
+    if not isinstance(plain, dict):
+        raise RecipeError("a recipe is a mapping of keys", where=path, remedy="start from jobs/recipes/tiny.yaml")
+    for override in overrides:
+        plain = _overridden(plain, override)
+    return from_plain(plain, path)
+
+
+def from_plain(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """A checked recipe from plain values. Raises `RecipeError` with the place and the nearest valid name."""
+    try:
+        recipe = Recipe.model_validate(plain)
+    except ValidationError as error:
+        raise _explained(error, where) from None
+    inputs = [_checked(i, resolve.SOURCES, f"{where}: data.inputs") for i in recipe.data.inputs]
+    stages = [_checked(s, resolve.STAGES, f"{where}: stages") for s in recipe.stages]
+    names = [i["name"] for i in inputs]
+    for name in names:
+        if names.count(name) > 1:
+            raise RecipeError(f"two inputs are named {name!r}", where=where, remedy="give each input a `name:`")
+    data = recipe.data.model_dump() | {"inputs": inputs}
+    return Recipe.model_validate(recipe.model_dump() | {"data": data, "stages": stages})
+
+
+def _checked(part: Input | Stage, package: str, where: str) -> dict[str, Any]:
+    """A source or stage with its options checked against the function it names, and filled in."""
+    function = resolve.resolve(package, part.use)
+    extra = resolve.check_options(function, dict(part.model_extra or {}), f"{where}.{part.use}")
+    return part.model_dump(exclude=set(part.model_extra or {})) | extra
+
+
+def _explained(error: ValidationError, where: str) -> RecipeError:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        model: Any = Recipe
+        for step in first["loc"][:-1]:
+            model = model.model_fields[step].annotation
+        return RecipeError(f"unknown key {place!r}", where=where, remedy=resolve.nearest(str(first["loc"][-1]), model.model_fields))
+    if first["type"] == "missing":
+        return RecipeError(f"{place!r} is missing", where=where, remedy="decisions have no defaults: set it in the recipe")
+    return RecipeError(f"{place!r}: {first['msg']}, got {_short(first['input'])}", where=where, remedy="correct the value")
+
+
+def _overridden(plain: dict[str, Any], override: str) -> dict[str, Any]:
+    """A copy with one `key=value` applied; the value is YAML, the key a dotted path."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"not an override: {override!r}", remedy="write key=value, for example root=out")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"the value of {key!r} is not YAML: {error}", remedy="quote the whole override") from None
+    return _placed(plain, key, value, key)
+
+
+def _placed(node: Any, path: str, value: Any, whole: str) -> Any:
+    """`node` with `value` at a dotted path; items of a list are addressed by name, `use` or index."""
+    if not path:
+        return value
+    if isinstance(node, list):
+        for index, item in enumerate(node):
+            for label in (item.get("name"), item.get("use")) if isinstance(item, dict) else ():
+                if label and (path == label or path.startswith(label + ".")):
+                    return [*node[:index], _placed(item, path[len(label) + 1 :], value, whole), *node[index + 1 :]]
+        head, _, rest = path.partition(".")
+        if not head.isdecimal() or int(head) >= len(node):
+            names = [str(i.get("name") or i.get("use")) if isinstance(i, dict) else str(i) for i in node]
+            raise RecipeError(f"nothing called {head!r} in the list", where=whole, remedy=resolve.nearest(head, names))
+        return [*node[: int(head)], _placed(node[int(head)], rest, value, whole), *node[int(head) + 1 :]]
+    head, _, rest = path.partition(".")
+    if node is not None and not isinstance(node, dict):
+        raise RecipeError(f"{head!r} is set below a plain value", where=whole, remedy="check the dotted path")
+    base = node or {}
+    return base | {head: _placed(base.get(head), rest, value, whole)}

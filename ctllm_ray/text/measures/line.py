@@ -1,0 +1,209 @@
+"""Measures of lines, blank ones left out and the spaces around a line ignored.
+
+Verse, lyrics and dialogue have short lines and code has no end marks: these measures say what is, recipes decide for
+which genre it matters (pitfalls 3 and 6).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba.extending import register_jitable
+
+from ctllm_ray.text.characters import CLASS_MASK, DIGIT, HAN, NEWLINE, NUMERAL, RARE_HAN, SPACE
+from ctllm_ray.text.measures.document import _ratio
+
+SHORT_CHARS = 10  # a line of at most this many characters is short: a menu entry, a label, a line of verse
+
+
+def count(lines):
+    """Lines that are not blank."""
+    return len(lines)
+
+
+def mean_chars(lines):
+    """Mean length of a line in characters."""
+    total = 0
+    for i in range(len(lines)):
+        total += lines[i, 1] - lines[i, 0]
+    return _ratio(total, len(lines))
+
+
+def longest_chars(lines):
+    """Length of the longest line in characters."""
+    longest = 0
+    for i in range(len(lines)):
+        longest = max(longest, lines[i, 1] - lines[i, 0])
+    return longest
+
+
+def short_share(lines):
+    """Lines of at most 10 characters over lines."""
+    short = 0
+    for i in range(len(lines)):
+        short += lines[i, 1] - lines[i, 0] <= SHORT_CHARS
+    return _ratio(short, len(lines))
+
+
+def ended_share(ended):
+    """Lines that end in an end mark (。！？…； and so on, closing quotes and brackets after it allowed) over lines."""
+    return _ratio(ended.sum(), len(ended))
+
+
+def ended_char_share(lines, ended):
+    """Characters in lines that end in an end mark over characters in lines."""
+    inside = 0
+    total = 0
+    for i in range(len(lines)):
+        length = lines[i, 1] - lines[i, 0]
+        total += length
+        inside += length * ended[i]
+    return _ratio(inside, total)
+
+
+def bullet_share(kinds, lines, bulleted):
+    """Lines that start with a bullet glyph over lines (CT-LLM rule 9)."""
+    return _ratio(bulleted, len(lines))
+
+
+def ellipsis_share(points, lines):
+    """Lines that end in an ellipsis (…, ... or 。。。) over lines: teasers of other pages."""
+    found = 0
+    for i in range(len(lines)):
+        last = lines[i, 1] - 1
+        dots = points[last] == 0x2026
+        if not dots and lines[i, 1] - lines[i, 0] >= 3:
+            same = points[last] == points[last - 1] and points[last] == points[last - 2]
+            dots = same and (points[last] == 0x2E or points[last] == 0x3002)
+        found += dots
+    return _ratio(found, len(lines))
+
+
+@register_jitable
+def _ends_with(points, start, stop, word):
+    """True where points[start:stop] ends in the word (code points; Latin letters of the text are lower-cased)."""
+    if stop - start < len(word):
+        return False
+    for k in range(len(word)):
+        point = points[stop - len(word) + k]
+        if 0x41 <= point <= 0x5A:
+            point += np.uint32(32)
+        if point != word[k]:
+            return False
+    return True
+
+
+_EXPAND = np.array([0x5C55, 0x5F00], np.uint32)  # 展开
+_EXPAND_HANT = np.array([0x5C55, 0x958B], np.uint32)  # 展開
+_MORE = np.array([0x66F4, 0x591A], np.uint32)  # 更多
+_READ_MORE = np.array([ord(c) for c in "readmore"], np.uint32)
+_READ_MORE_SPACED = np.array([ord(c) for c in "read more"], np.uint32)
+
+
+def readmore_share(points, lines):
+    """Lines that end in 展开, 更多 or "read more", arrows and dots after it allowed, over lines (CT-LLM rule 8)."""
+    found = 0
+    for i in range(len(lines)):
+        start, stop = lines[i, 0], lines[i, 1]
+        while stop > start and points[stop - 1] in (0x2E, 0x2026, 0x3E, 0xBB, 0x203A, 0x2193, 0x5D, 0x3011, 0x3002):
+            stop -= 1
+        found += (
+            _ends_with(points, start, stop, _EXPAND)
+            or _ends_with(points, start, stop, _EXPAND_HANT)
+            or _ends_with(points, start, stop, _MORE)
+            or _ends_with(points, start, stop, _READ_MORE)
+            or _ends_with(points, start, stop, _READ_MORE_SPACED)
+        )
+    return _ratio(found, len(lines))
+
+
+def numeric_share(kinds, lines):
+    """Lines in which digits outnumber all letters and Han characters, over lines: tables, scores, phone lists."""
+    found = 0
+    for i in range(len(lines)):
+        digits = 0
+        words = 0
+        for k in range(lines[i, 0], lines[i, 1]):
+            group = kinds[k] & CLASS_MASK
+            digits += group == DIGIT
+            words += group != DIGIT and 5 <= group <= 9
+        found += digits > words
+    return _ratio(found, len(lines))
+
+
+def article_share(points, kinds, lines):
+    """Lines that start as 第十二条, 第三章 or 第 5 條 do, over lines: statutes and contracts."""
+    found = 0
+    for i in range(len(lines)):
+        k = lines[i, 0]
+        if points[k] != 0x7B2C:  # 第
+            continue
+        k += 1
+        start = k
+        while k < lines[i, 1] and (
+            kinds[k] & NUMERAL or kinds[k] & CLASS_MASK == DIGIT or kinds[k] & CLASS_MASK == SPACE
+        ):
+            k += 1
+        if start < k < lines[i, 1]:
+            found += points[k] in (0x6761, 0x689D, 0x7AE0, 0x8282, 0x7BC0, 0x7F16, 0x7DE8, 0x6B3E)  # 条條章节節编編款
+    return _ratio(found, len(lines))
+
+
+@register_jitable
+def _later_copies(line_hashes):
+    """True for each line that an earlier line equals (boolean)."""
+    order = np.argsort(line_hashes, kind="mergesort")
+    out = np.zeros(len(line_hashes), np.bool_)
+    for k in range(1, len(order)):
+        out[order[k]] = line_hashes[order[k]] == line_hashes[order[k - 1]]
+    return out
+
+
+def duplicate_share(line_hashes):
+    """Lines equal to an earlier one over lines (Gopher's duplicate line fraction)."""
+    return _ratio(_later_copies(line_hashes).sum(), len(line_hashes))
+
+
+def duplicate_char_share(line_hashes, lines):
+    """Characters in lines equal to an earlier one over characters in lines."""
+    copies = _later_copies(line_hashes)
+    inside = 0
+    total = 0
+    for i in range(len(lines)):
+        length = lines[i, 1] - lines[i, 0]
+        total += length
+        inside += length * copies[i]
+    return _ratio(inside, total)
+
+
+def duplicate_paragraph_share(points, kinds, lines, line_hashes):
+    """Paragraphs (runs of lines between blank lines) equal to an earlier one over paragraphs."""
+    hashes = np.empty(len(lines), np.uint64)
+    found = 0
+    for i in range(len(lines)):
+        breaks = 0
+        for k in range(lines[i - 1, 1] if i else 0, lines[i, 0]):
+            breaks += kinds[k] & CLASS_MASK == NEWLINE
+        if i == 0 or breaks > 1:
+            hashes[found] = np.uint64(1469598103934665603)
+            found += 1
+        hashes[found - 1] = (hashes[found - 1] ^ line_hashes[i]) * np.uint64(0x100000001B3)
+    return _ratio(_later_copies(hashes[:found]).sum(), found)
+
+
+def regular_share(kinds, lines):
+    """Share of the most frequent clause length among clauses of Han characters, 3 to 8 long: high for verse."""
+    counts = np.zeros(9, np.int64)
+    total = 0
+    run = 0
+    for i in range(len(kinds) + 1):
+        if i < len(kinds):
+            group = kinds[i] & CLASS_MASK
+            if group == HAN or group == RARE_HAN:
+                run += 1
+                continue
+        if run:
+            total += 1
+            if 3 <= run <= 8:
+                counts[run] += 1
+        run = 0
+    return _ratio(counts.max(), total)
