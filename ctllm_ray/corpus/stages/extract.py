@@ -1,0 +1,107 @@
+"""The stage that turns raw pages into text: charset, then HTML, feed or plain text by what the page is.
+
+It works on rows whose `text` is null and whose `raw` is set; rows that came with text pass untouched. After success
+`raw` is null: only records that could not be read keep their bytes. A page without main text gets the text "", which
+the recipe's length rule then rejects with a reason that `why` can show.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctllm_ray.shards import schema
+from ctllm_ray.text import charset, feed, html
+from ctllm_ray.text.html import Engine, Page
+
+LABELS = ("charset",)
+SCORES = ("charset.confidence",)
+
+_NOT_TEXT = re.compile(r"\s*(?:image|audio|video|font)/|\s*application/(?:pdf|zip|gzip|msword|x-shockwave|vnd\.)", re.I)
+_MAGIC = (b"%PDF-", b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"PK\x03\x04", b"\x1f\x8b\x08", b"Rar!", b"\xd0\xcf\x11\xe0")
+_TAG = re.compile(r"<(?:!doctype|html|head|body|div|p|br|table|span|a|h[1-6]|title|meta|ul|article)\b", re.I)
+_SNIFFED_CHARS = 4096
+_NO_PAGE = Page("", "")
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of one row: a page with its charset, or the name of an error and no page."""
+
+    page: Page
+    charset: str | None = None
+    confidence: float | None = None
+    error: str | None = None
+
+
+def extract(
+    table: pa.Table,
+    *,
+    engine: Engine = "stretches",
+    max_page_bytes: int = 16 << 20,
+    error_raw_bytes: int = 4096,
+) -> pa.Table:
+    """The table with text, title and charset of its raw pages.
+
+    Rejects: `error.page_too_large` above `max_page_bytes`, `error.not_text` for images, PDF and the like, and
+    `error.extraction` where the extractor fails; these rows keep the first `error_raw_bytes` of `raw`.
+    """
+    waiting = pc.and_(pc.and_(table["reject"].is_null(), table["text"].is_null()), table["raw"].is_valid())
+    rows = np.flatnonzero(waiting.to_numpy())
+    pages = table.select(["raw", "content_type", "url"]).take(rows).to_pylist()
+    outcomes = {
+        int(row): _outcome(page["raw"], page["content_type"], page["url"], engine, max_page_bytes)
+        for row, page in zip(rows, pages, strict=True)
+    }
+    return _with_charset(_filled(table, outcomes, error_raw_bytes) if outcomes else table, outcomes)
+
+
+def _outcome(raw: bytes, content_type: str | None, url: str | None, engine: Engine, max_page_bytes: int) -> _Outcome:
+    if len(raw) > max_page_bytes:
+        return _Outcome(_NO_PAGE, error="error.page_too_large")
+    if raw.startswith(_MAGIC) or _NOT_TEXT.match(content_type or ""):
+        return _Outcome(_NO_PAGE, error="error.not_text")
+    decoded = charset.decode(raw, content_type, url)
+    try:
+        page = _page(decoded.text, content_type or "", engine)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a page must never stop a run, whatever a library raises: a Rust panic is no Exception
+        return _Outcome(_NO_PAGE, decoded.charset, decoded.confidence, "error.extraction")
+    return _Outcome(page, decoded.charset, decoded.confidence)
+
+
+def _page(text: str, content_type: str, engine: Engine) -> Page:
+    if "text/plain" in content_type.lower():
+        return Page("", text)
+    if feed.is_feed(text):
+        return feed.extract(text)
+    if "html" in content_type.lower() or _TAG.search(text[:_SNIFFED_CHARS]):
+        return html.extract(text, engine=engine)
+    return feed.extract(text) if "xml" in content_type.lower() else Page("", text)
+
+
+def _filled(table: pa.Table, outcomes: dict[int, _Outcome], error_raw_bytes: int) -> pa.Table:
+    """The table with the columns that an extracted row has set: text, title, raw and reject."""
+    columns = {name: table[name].to_pylist() for name in ("text", "title", "raw", "reject")}
+    for row, outcome in outcomes.items():
+        if outcome.error:
+            columns["raw"][row] = columns["raw"][row][:error_raw_bytes]
+            columns["reject"][row] = outcome.error
+        else:
+            columns["raw"][row] = None
+            columns["text"][row] = outcome.page.text
+            columns["title"][row] = columns["title"][row] or outcome.page.title or None
+    for name, values in columns.items():
+        table = schema.put(table, name, pa.array(values, table.schema.field(name).type))
+    return table
+
+
+def _with_charset(table: pa.Table, outcomes: dict[int, _Outcome]) -> pa.Table:
+    found = [outcomes.get(row, _Outcome(_NO_PAGE)) for row in range(table.num_rows)]
+    table = schema.put(table, "label.charset", pa.array([o.charset for o in found], pa.string()))
+    return schema.put(table, "score.charset.confidence", pa.array([o.confidence for o in found], pa.float32()))
