@@ -88,8 +88,8 @@ class Recipe(Frozen):
         return storage.join(self.root, self.name, self.version, section)
 
     def decisions(self) -> dict[str, Any]:
-        """What the output depends on, as plain values: everything but root and resources."""
-        return self.model_dump(mode="json", exclude={"root", "resources"})
+        """What the output depends on, as plain values: not where it is, how wide it runs, or when it gives up."""
+        return self.model_dump(mode="json", exclude={"root": True, "resources": True, "data": {"max_error_share"}})
 
 
 def fingerprint(decisions: Mapping[str, Any]) -> str:
@@ -103,7 +103,9 @@ def changes(old: Any, new: Any, path: str = "") -> list[str]:
         keys = sorted(old.keys() | new.keys())
         return [c for k in keys for c in changes(old.get(k), new.get(k), f"{path}.{k}" if path else str(k))]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return [c for i, pair in enumerate(zip(old, new, strict=True)) for c in changes(*pair, f"{path}.{_label(pair, i)}")]
+        return [
+            c for i, pair in enumerate(zip(old, new, strict=True)) for c in changes(*pair, f"{path}.{_label(pair, i)}")
+        ]
     return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
 
 
@@ -163,10 +165,16 @@ def _explained(error: ValidationError, where: str) -> RecipeError:
         model: Any = Recipe
         for step in first["loc"][:-1]:
             model = model.model_fields[step].annotation
-        return RecipeError(f"unknown key {place!r}", where=where, remedy=resolve.nearest(str(first["loc"][-1]), model.model_fields))
+        return RecipeError(
+            f"unknown key {place!r}", where=where, remedy=resolve.nearest(str(first["loc"][-1]), model.model_fields)
+        )
     if first["type"] == "missing":
-        return RecipeError(f"{place!r} is missing", where=where, remedy="decisions have no defaults: set it in the recipe")
-    return RecipeError(f"{place!r}: {first['msg']}, got {_short(first['input'])}", where=where, remedy="correct the value")
+        return RecipeError(
+            f"{place!r} is missing", where=where, remedy="decisions have no defaults: set it in the recipe"
+        )
+    return RecipeError(
+        f"{place!r}: {first['msg']}, got {_short(first['input'])}", where=where, remedy="correct the value"
+    )
 
 
 def _overridden(plain: dict[str, Any], override: str) -> dict[str, Any]:

@@ -51,6 +51,16 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 @cache
+def declared(package: str, stage: str, constant: str) -> tuple[str, ...]:
+    """The names in a constant (`SCORES`, `LABELS`) of a module: columns that a stage adds; read from the source."""
+    folder = Path(importlib.import_module(package).__path__[0])
+    for node in ast.parse((folder / f"{stage}.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == [constant]:
+            return tuple(ast.literal_eval(node.value))
+    return ()
+
+
+@cache
 def resolve(package: str, name: str) -> Callable[..., Any]:
     """The function that a name stands for. Raises `RecipeError` with the names that exist."""
     if name not in names(package):

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ctllm_ray.base import resolve
+from ctllm_ray.base.errors import RecipeError
+
 BOUNDS = ("min", "max", "above", "below")
 _FIELDS = {"use", "score", "name", "in", "accept", "only", "unless", *BOUNDS}
 
@@ -51,6 +54,7 @@ class Rule(BaseModel):
 
     @model_validator(mode="after")
     def _sensible(self) -> Rule:
+        self._check_measure()
         low = [b for b in (self.min, self.above) if b is not None]
         high = [b for b in (self.max, self.below) if b is not None]
         if low and high and max(low) > min(high):
@@ -61,6 +65,22 @@ class Rule(BaseModel):
             raise ValueError("a rule has either `in` (for a label) or number bounds (for a score)")
         return self
 
+    def _check_measure(self) -> None:
+        """Raises `RecipeError` for a measure or an option of it that does not exist."""
+        added = [n for s in resolve.names(resolve.STAGES) for n in self._added_by(s)]
+        if self.use in added:
+            return
+        measures = resolve.names(resolve.MEASURES)
+        if self.use not in measures:
+            remedy = resolve.nearest(self.use, [*measures, *added])
+            raise RecipeError(f"unknown measure {self.use!r}", where=f"rule {self.name!r}", remedy=remedy)
+        resolve.check_options(resolve.resolve(resolve.MEASURES, self.use), self.options, f"rule {self.name!r}")
+
+    @staticmethod
+    def _added_by(stage: str) -> tuple[str, ...]:
+        columns = [resolve.declared(resolve.STAGES, stage, constant) for constant in ("SCORES", "LABELS")]
+        return (*columns[0], *columns[1])
+
     @property
     def options(self) -> dict[str, Any]:
         """The options of the measure."""
@@ -70,6 +90,13 @@ class Rule(BaseModel):
     def bounds(self) -> dict[str, float]:
         """The number bounds that are set, by key."""
         return {key: value for key in BOUNDS if (value := getattr(self, key)) is not None}
+
+    @property
+    def is_label(self) -> bool:
+        """True where the measure gives a word instead of a number."""
+        if self.use not in resolve.names(resolve.MEASURES):
+            return self.accept is not None
+        return resolve.resolve(resolve.MEASURES, self.use).__annotations__.get("return") in {"str", str}
 
     @property
     def decides(self) -> bool:

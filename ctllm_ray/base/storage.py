@@ -22,6 +22,9 @@ import fsspec
 
 from ctllm_ray.base.errors import CtllmError, InputError, StorageError
 
+#: How the name of a file that is still being written begins.
+TEMPORARY = ".writing-"
+
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://")
 _GLOB = re.compile(r"[*?\[]")
 
@@ -98,6 +101,13 @@ def open_input(uri: str) -> IO[bytes]:
         return fs.open(path, "rb")
 
 
+@contextmanager
+def reading(uri: str) -> Iterator[IO[bytes]]:
+    """A seekable binary stream, whose failures while the block reads are `InputError` too (a lost connection, ...)."""
+    with open_input(uri) as stream, _explained(uri, "read"):
+        yield stream
+
+
 def exists(uri: str) -> bool:
     """True where a file or folder stands under the URI, asked of the store, not of a cache."""
     fs, path = filesystem(uri)
@@ -126,7 +136,7 @@ def remove(uri: str) -> None:
 
 def read_bytes(uri: str) -> bytes:
     """The whole content of a small file."""
-    with open_input(uri) as stream, _explained(uri, "read"):
+    with reading(uri) as stream:
         return stream.read()
 
 
@@ -158,7 +168,7 @@ def writing(uri: str) -> Iterator[str]:
         folder = tempfile.gettempdir() if remote else os.path.dirname(target) or "."
         if not remote:
             Path(folder).mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=folder)
+        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
         os.close(handle)
     try:
         with _explained(uri, "written"):

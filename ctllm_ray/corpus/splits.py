@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow as pa
+
+from ctllm_ray import sample
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.recipe import Data
 from ctllm_ray.base.storage import File
@@ -54,9 +57,30 @@ class Split:
 
 
 def list_splits(data: Data) -> list[Split]:
-    """All splits of the recipe's inputs, in the order of the recipe, then of file names, then of position."""
-    return [split._replace_index(i) for i, split in enumerate(_unnumbered(data))]
+    """All splits of the recipe's inputs: in the order of the recipe, then of file names, then of position."""
+    limits = Limits(int(data.max_record_mb * 2**20), int(data.error_raw_kb * 2**10))
+    found = [
+        (part, file, start, stop)
+        for part in data.inputs
+        for file in storage.list_files(_path(part.path))
+        for start, stop in _spans(part.use, file, int(data.split_mb * 2**20))
+    ]
+    return [
+        Split(index, part.name, part.use, dict(part.model_extra or {}), file, start, stop, limits)
+        for index, (part, file, start, stop) in enumerate(found)
+    ]
 
 
-def _unnumbered(data: Data) -> Iterator[Split]:
-    raise NotImplementedError
+def _path(path: str) -> str:
+    """The path of an input; `sample:` names a file of the sample that ships in the package."""
+    return sample.path(path.removeprefix("sample:")) if path.startswith("sample:") else path
+
+
+def _spans(use: str, file: File, split_bytes: int) -> list[tuple[int, int | None]]:
+    module = importlib.import_module(f"{resolve.SOURCES}.{use}")
+    return module.spans(file, split_bytes) if hasattr(module, "spans") else [(0, None)]
+
+
+def read(split: Split) -> Iterator[pa.Table]:
+    """The RAW tables of a split."""
+    yield from resolve.resolve(resolve.SOURCES, split.use)(split, **split.options)

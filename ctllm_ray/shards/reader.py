@@ -38,6 +38,12 @@ def shard_tables(uri: str, columns: Sequence[str] | None = None) -> Iterator[pa.
             raise StorageError(f"not a readable shard: {error}", where=uri, remedy="run the section again") from None
 
 
+def shard_table(uri: str, number: int) -> pa.Table:
+    """One record batch of an Arrow IPC file, with all columns."""
+    with _open(uri) as source:
+        return pa.table(pa.ipc.open_file(source).get_batch(number))
+
+
 def _open(uri: str) -> Any:
     if storage.is_remote(uri):
         return pa.BufferReader(storage.read_bytes(uri))

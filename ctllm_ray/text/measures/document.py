@@ -140,7 +140,6 @@ def clause_mark_share(kinds):
     return _ratio(marks, visible)
 
 
-
 def hashtag_share(points):
     """Runs of # and ＃ over code points (CT-LLM rule 4: runs count once)."""
     runs = 0

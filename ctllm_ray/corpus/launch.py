@@ -1,0 +1,92 @@
+"""Splits on Ray: the whole section as one fused Ray Data operator.
+
+The driver lists the splits (Ray's own listing stage is not retried when its node dies), one task per split does all the
+work, and only a marker of a few hundred bytes comes back. Functions rather than actors, so that Ray has one operator to
+schedule and nothing to keep warm.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from ctllm_ray.base.errors import CtllmError
+from ctllm_ray.base.recipe import Recipe, Resources
+from ctllm_ray.corpus import section
+from ctllm_ray.corpus.section import Done
+from ctllm_ray.corpus.splits import Split
+
+
+@contextmanager
+def session(resources: Resources) -> Iterator[None]:
+    """A Ray to run on: the cluster named by RAY_ADDRESS (a submitted job has it), one that is up, or a local one."""
+    if ray.is_initialized():
+        yield
+        return
+    address = os.environ.get("RAY_ADDRESS", "local")
+    local = {
+        "num_cpus": resources.workers or os.cpu_count(),
+        "object_store_memory": resources.object_store_mb << 20,
+        "include_dashboard": False,
+    }
+    ray.init(
+        address=address, logging_level=logging.WARNING, log_to_driver=False, **(local if address == "local" else {})
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def dataset(recipe: Recipe, folder: str, splits: Sequence[Split]) -> ray.data.Dataset:
+    """The lazy dataset that works the splits: one row out per split, its `Done` as JSON."""
+    items = [{"split": json.dumps(split.plain())} for split in splits]
+    return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        _work,
+        fn_kwargs={"recipe": recipe.model_dump_json(), "folder": folder},
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=1,
+        concurrency=recipe.resources.workers or None,
+        max_retries=recipe.resources.max_retries,
+    )
+
+
+def _work(batch: pa.Table, recipe: str, folder: str) -> pa.Table:
+    done = [
+        json.dumps(section.run_split_plain(json.loads(recipe), folder, json.loads(item)))
+        for item in batch["split"].to_pylist()
+    ]
+    return pa.table({"done": pa.array(done, pa.string())})
+
+
+def run(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
+    """Works the splits on Ray and yields each one's `Done` as it finishes, in no order."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    with session(recipe.resources):
+        try:
+            for batch in dataset(recipe, folder, splits).iter_batches(batch_size=None, batch_format="pyarrow"):
+                for item in batch["done"].to_pylist():
+                    yield Done.from_plain(json.loads(item))
+        except ray.exceptions.RayError as error:
+            raise _cause(error) from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Our own error inside Ray's wrapping of it, else the error as it is."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, CtllmError):
+            return link
+        link = getattr(link, "cause", None) or link.__cause__
+    return error

@@ -1,0 +1,87 @@
+"""Why a page was kept or dropped: every measure of it, each rule's bound, what was cut, the text.
+
+A page is found by its id (an address: it names the file it came from) or by its url. Ids and urls are scanned column by
+column, so a lookup reads a small part of the shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import NotFound
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.rules import Rule
+from ctllm_ray.corpus import decide
+from ctllm_ray.corpus.section import every_rule, measure_rules
+from ctllm_ray.shards import reader
+from ctllm_ray.shards.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One rule on one page: `outcome` is pass, spared (its genre), breaks, dropped it, or measured."""
+
+    rule: Rule
+    value: float | str | None
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of the corpus as its shard holds it (a DOCUMENT row), and every rule's judgement of it."""
+
+    row: dict[str, Any]
+    shard: str
+    judgements: tuple[Judgement, ...]
+
+
+def why(folder: str, finished: Manifest, recipe: Recipe, key: str) -> list[Page]:
+    """The pages with this id or url, kept ones first. Raises `NotFound`."""
+    pages = [_judged(row, shard, recipe) for row, shard in _find(folder, finished, key)]
+    if not pages:
+        raise NotFound(
+            f"no page has the id or url {key!r}", where=folder, remedy="an id looks like crawl/part-000.jsonl.zst#1234"
+        )
+    return pages
+
+
+def _find(folder: str, finished: Manifest, key: str) -> Iterator[tuple[dict[str, Any], str]]:
+    for kind in ("kept", "rejected"):
+        for path in finished.paths(kind):
+            uri = storage.join(folder, path)
+            for number, keys in enumerate(reader.shard_tables(uri, ["id", "url"])):
+                hits = pc.or_kleene(pc.equal(keys["id"], key), pc.equal(keys["url"], key))
+                rows = np.flatnonzero(hits.to_numpy().astype(bool) & hits.is_valid().to_numpy())
+                if len(rows):
+                    whole = reader.shard_table(uri, number)
+                    yield from ((row, path) for row in whole.take(rows).to_pylist())
+
+
+def _judged(row: dict[str, Any], shard: str, recipe: Recipe) -> Page:
+    genre = np.array([row["labels"].get("genre") or "prose"])
+    found = []
+    deciding = {rule.name for rule in measure_rules(recipe.stages)}
+    for rule in every_rule(recipe.stages):
+        value = row["scores"].get(rule.score, row["labels"].get(rule.score))
+        found.append(Judgement(rule, value, _outcome(rule, value, genre, row, rule.name in deciding)))
+    return Page(row, shard, tuple(found))
+
+
+def _outcome(rule: Rule, value: Any, genre: np.ndarray, row: dict[str, Any], deciding: bool) -> str:
+    if value is None:
+        return "not measured"
+    if not deciding or not rule.decides:
+        return "measured"
+    kind = object if isinstance(value, str) else np.float32
+    broken, _ = decide.violations(rule, {rule.score: np.array([value], kind)})
+    if not broken[0]:
+        return "pass"
+    if not rule.applies(genre)[0]:
+        return f"spared: {genre[0]}"
+    return "DROPPED IT" if row["reject"] == rule.name else "breaks too"

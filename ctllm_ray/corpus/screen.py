@@ -1,0 +1,104 @@
+"""What the commands print: the funnel of a section, a page's verdict, a replay's differences."""
+
+from __future__ import annotations
+
+import math
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ctllm_ray.corpus.ledger import Judgement, Page
+from ctllm_ray.corpus.replay import Replay
+from ctllm_ray.shards.manifest import Manifest
+
+TEXT_SHOWN = 2000  # characters of a page's text
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)
+
+
+def funnel(finished: Manifest, folder: str) -> None:
+    """Prints what went in, what each rule dropped, and what was kept."""
+    total = finished.counts["in"]
+    table = Table("step", "documents", "share", title=f"{finished.name} {finished.version}: {finished.section}", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.add_row("in", f"{total:,}", "")
+    for rule, count in finished.rejects().items():
+        table.add_row(f"- {rule}", f"{count:,}", f"{count / max(1, total):.1%}")
+    kept = finished.counts["kept"]
+    table.add_row("kept", f"{kept:,}", f"{kept / max(1, total):.1%}", style="bold")
+    console = _console()
+    console.print(table)
+    console.print(f"shards: {folder}")
+
+
+def pages(found: list[Page]) -> None:
+    """Prints the verdict on each page."""
+    for page in found:
+        _page(_console(), page)
+
+
+def _page(console: Console, page: Page) -> None:
+    row = page.row
+    verdict = f"dropped by {row['reject']}" if row["reject"] else "kept"
+    if row["reject_value"] is not None and not math.isnan(row["reject_value"]):
+        verdict += f": {row['reject_value']:g}, the bound is {row['reject_bound']:g}"
+    for name in ("id", "url", "title", "date", "source"):
+        if row[name]:
+            console.print(Text(f"{name:>8}  {_plain(row[name])}"))
+    console.print(Text(f"{'shard':>8}  {page.shard}"))
+    labels = ", ".join(f"{name} {value}" for name, value in row["labels"].items() if value)
+    console.print(Text(f"{'labels':>8}  {labels}"))
+    console.print(Text(f"{'verdict':>8}  {verdict}", style="bold"))
+    table = Table("rule", "value", "bounds", "outcome")
+    for judgement in page.judgements:
+        style = "bold" if judgement.outcome == "DROPPED IT" else ""
+        table.add_row(judgement.rule.name, _value(judgement), _bounds(judgement), judgement.outcome, style=style)
+    console.print(table)
+    for cut in row["cuts"] or []:
+        console.print(Text(f"cut by {cut['rule']}: {_plain(cut['text'])}", style="dim"))
+    console.print(Text(_plain(row["text"] or "(no text kept)", newlines=True)[:TEXT_SHOWN]))
+
+
+def _value(judgement: Judgement) -> str:
+    value = judgement.value
+    return "" if value is None else value if isinstance(value, str) else f"{value:.4g}"
+
+
+def _bounds(judgement: Judgement) -> str:
+    rule = judgement.rule
+    if rule.accept is not None:
+        return "in " + ", ".join(a or "(none)" for a in rule.accept)
+    signs = {"min": ">=", "max": "<=", "above": ">", "below": "<"}
+    bounds = " and ".join(f"{signs[key]} {value:g}" for key, value in rule.bounds.items())
+    genres = [*(f"only {g}" for g in rule.only), *(f"not {g}" for g in rule.unless)]
+    return bounds + (f" ({', '.join(genres)})" if genres else "")
+
+
+def _plain(text: str, newlines: bool = False) -> str:
+    """Corpus text made safe for a terminal: control characters are shown, not sent."""
+    return "".join(c if c.isprintable() or (newlines and c == "\n") or c == "\u3000" else f"\\x{ord(c):02x}" for c in text)
+
+
+def replayed(result: Replay) -> None:
+    """Prints how the decisions would move."""
+    console = _console()
+    table = Table("reason", "before", "after", "difference")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for reason in sorted(result.before | result.after, key=lambda r: (r != "kept", r)):
+        before, after = result.before[reason], result.after[reason]
+        if before != after or reason == "kept":
+            table.add_row(reason, f"{before:,}", f"{after:,}", f"{after - before:+,}")
+    console.print(table)
+    for (old, new), count in result.moves.most_common():
+        console.print(Text(f"{count:,} pages: {old} -> {new}, such as {', '.join(result.examples[old, new])}"))
+    if result.unmeasured:
+        console.print(
+            f"{result.unmeasured:,} pages would be kept that a stage before the last measures dropped: "
+            "a run may still drop them."
+        )

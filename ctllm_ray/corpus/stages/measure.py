@@ -1,0 +1,135 @@
+"""Measures every document, tells its genre, and marks those that break a rule.
+
+Code-point measures run in one fused kernel over the text column, measures of a `text` or `url` string row by row.
+All rules are measured for every live document, whatever an earlier rule said: that is what replay and the report need.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctllm_ray.base.resolve import MEASURES, check_options, names, resolve
+from ctllm_ray.base.rules import Rule
+from ctllm_ray.corpus import decide
+from ctllm_ray.shards import schema
+from ctllm_ray.text import fuse
+
+
+def measure(table: pa.Table, *, rules: list[Rule], genres: dict[str, list[Rule]] | None = None) -> pa.Table:
+    """The table with a score or label per measure, the genre, and `reject` where a rule is broken.
+
+    `genres` maps a genre to conditions written as rules; the first whose conditions all hold is the document's.
+    """
+    plan = plan_of(json.dumps([rules, genres or {}]))
+    rows = schema.live(table)
+    part = table.filter(pa.array(rows))
+    columns = _measured(part, plan)
+    found = decide.genre(plan.genres, columns, part.num_rows)
+    decision = decide.decide(plan.rules, columns, found)
+    for name, values in columns.items():
+        kind = "label" if values.dtype == object else "score"
+        table = schema.put(table, f"{kind}.{name}", _spread(values, rows))
+    table = schema.put(table, "label.genre", _spread(found.astype(object), rows))
+    return _marked(table, plan, decision, rows)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rules and genres of a measure stage, and what has to be measured for them."""
+
+    rules: tuple[Rule, ...]
+    genres: dict[str, tuple[Rule, ...]]
+    kernel: dict[str, fuse.Line]  # score -> compiled measure
+    texts: dict[str, Callable[[str], Any]]  # score or label -> measure of the text
+    urls: dict[str, Callable[[str], Any]]
+    labels: frozenset[str]  # those of them that are words
+    earlier: tuple[str, ...]  # scores and labels that an earlier stage added
+
+    @property
+    def every(self) -> tuple[Rule, ...]:
+        """Rules and genre conditions."""
+        return (*self.rules, *(rule for conditions in self.genres.values() for rule in conditions))
+
+
+@cache
+def plan_of(text: str) -> Plan:
+    """The plan of a stage's options, given as JSON so that it is made once per process."""
+    rules, genres = json.loads(text)
+    plan = Plan(
+        tuple(Rule.model_validate(r) for r in rules),
+        {name: tuple(Rule.model_validate(r) for r in conditions) for name, conditions in genres.items()},
+        {}, {}, {}, frozenset(), (),
+    )  # fmt: skip
+    earlier, labels = [], set()
+    for rule in plan.every:
+        if rule.use not in names(MEASURES):
+            earlier.append(rule.score)
+            continue
+        function = resolve(MEASURES, rule.use)
+        options = check_options(function, rule.options, f"rule {rule.name!r}")
+        if fuse.is_kernel(rule.use):
+            plan.kernel[rule.score] = (rule.use, tuple(options.items()))
+        else:
+            target = plan.urls if fuse.reads(function)[0] == "url" else plan.texts
+            target[rule.score] = lambda value, f=function, o=options: f(value, **o)
+            labels |= {rule.score} if rule.is_label else set()
+    return replace(plan, labels=frozenset(labels), earlier=tuple(earlier))
+
+
+def _measured(part: pa.Table, plan: Plan) -> dict[str, np.ndarray]:
+    """Every score (float32) and label (object) of the plan for the rows of a table."""
+    texts = part["text"].combine_chunks()
+    values = fuse.measure(texts, tuple(plan.kernel.values()))
+    columns: dict[str, np.ndarray] = {name: values[:, i] for i, name in enumerate(plan.kernel)}
+    for group, column in [(plan.texts, "text"), (plan.urls, "url")]:
+        columns |= _by_row(group, part[column].to_pylist(), plan.labels) if group else {}
+    for name in plan.earlier:
+        columns[name] = _earlier(part, name)
+    return columns
+
+
+def _by_row(
+    group: dict[str, Callable[[str], Any]], values: list[str | None], labels: frozenset[str]
+) -> dict[str, np.ndarray]:
+    """The measures of a string, document by document: they share what they cache of the last document."""
+    found: dict[str, list] = {name: [] for name in group}
+    for value in values:
+        for name, function in group.items():
+            found[name].append(None if value is None else function(value))
+    return {name: _column(items, name in labels) for name, items in found.items()}
+
+
+def _column(items: list, label: bool) -> np.ndarray:
+    return np.array(items, object) if label else np.array([np.nan if i is None else i for i in items], np.float32)
+
+
+def _earlier(part: pa.Table, name: str) -> np.ndarray:
+    if f"label.{name}" in part.column_names:
+        return np.array(part[f"label.{name}"].to_pylist(), object)
+    if f"score.{name}" not in part.column_names:
+        return np.full(part.num_rows, np.nan, np.float32)
+    return part[f"score.{name}"].to_numpy().astype(np.float32)
+
+
+def _spread(values: np.ndarray, rows: np.ndarray) -> pa.Array:
+    """The values of the live rows as a column of the whole table, null elsewhere."""
+    index = np.cumsum(rows) - 1
+    kind = pa.string() if values.dtype == object else pa.float32()
+    return pc.take(pa.array(values, kind), pa.array(index, pa.int32(), mask=~rows))
+
+
+def _marked(table: pa.Table, plan: Plan, decision: decide.Decision, rows: np.ndarray) -> pa.Table:
+    """The table with `reject`, its value and its bound filled for the live rows that a rule dropped."""
+    reasons = np.array([rule.name for rule in plan.rules] + [None], object)[decision.rule]
+    for column, values in [("reject", reasons), ("reject_value", decision.value), ("reject_bound", decision.bound)]:
+        spread = _spread(values, rows)
+        table = schema.put(table, column, pc.if_else(pa.array(rows), spread, table[column].combine_chunks()))
+    return table

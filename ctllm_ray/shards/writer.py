@@ -1,0 +1,73 @@
+"""Arrow IPC shards of one split, written so that the same rows always give the same bytes.
+
+A shard is closed once its text reaches a size that does not depend on who writes it, appears under its name in one
+step, and carries its SHA-256 into the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+
+from ctllm_ray.base import storage
+from ctllm_ray.shards.manifest import Shard
+
+SHARD_BYTES = 256 << 20  # UTF-8 text of one shard before compression: about 100 MB on disk, seconds to read
+_OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
+
+
+class ShardWriter:
+    """Writes tables to `<folder>/<kind>/<split>-<number>.arrow`; `shards` lists what was closed."""
+
+    def __init__(self, folder: str, kind: str, split: int, schema: pa.Schema) -> None:
+        self._folder, self._kind, self._split, self._schema = folder, kind, split, schema
+        self._open: ExitStack | None = None
+        self.shards: list[Shard] = []
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._close()
+        elif self._open:
+            self._open.__exit__(kind, error, trace)
+
+    def write(self, table: pa.Table) -> None:
+        """Appends a table as one record batch; an empty one is no batch."""
+        if table.num_rows == 0:
+            return
+        if self._open is None:
+            self._start()
+        self._writer.write_table(table.combine_chunks())
+        self._rows += table.num_rows
+        self._text_bytes += pa.compute.sum(pa.compute.binary_length(table["text"])).as_py() or 0
+        if self._text_bytes >= SHARD_BYTES:
+            self._close()
+
+    def _start(self) -> None:
+        self._path = f"{self._kind}/{self._split:05d}-{len(self.shards):03d}.arrow"
+        self._rows = self._text_bytes = 0
+        self._open = ExitStack()
+        self._local = self._open.enter_context(storage.writing(storage.join(self._folder, self._path)))
+        self._writer = pa.ipc.new_file(self._local, self._schema, options=_OPTIONS)
+
+    def _close(self) -> None:
+        if self._open is None:
+            return
+        with self._open:
+            self._writer.close()
+            size, digest = Path(self._local).stat().st_size, _sha256(self._local)
+        self._open = None
+        self.shards.append(Shard(self._path, self._rows, size, self._text_bytes, digest))
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

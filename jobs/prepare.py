@@ -1,0 +1,8 @@
+"""`ray job submit --working-dir . -- python -m jobs.prepare RECIPE [KEY=VALUE ...]`: `ctllm prepare` on a cluster."""
+
+import sys
+
+from ctllm_ray.cli import run
+
+if __name__ == "__main__":
+    sys.exit(run(["prepare", *sys.argv[1:]]))
