@@ -1,0 +1,82 @@
+"""Pages from WARC files: .warc, .warc.gz, .warc.zst.
+
+Pages are `response` and `resource` records whose content is HTML, XHTML or plain text (also responses without any
+Content-Type: the charset ladder and the extractor look at the bytes). Requests, metadata, revisits (they have no
+content), images and the rest are no pages and are not counted. Chunked transfer and gzip, deflate and brotli content
+encoding are undone, as far as the record limit: a zip bomb becomes error.record_too_large, and is unfolded no further.
+Where a header announces an encoding and the bytes are not in it, as crawlers write that unpack without saying so, the
+bytes are taken as they are.
+
+`content_type` is the HTTP header's, with its charset; `raw` the page's bytes; the url and date are WARC-Target-URI and
+WARC-Date. Errors: those of `corpus/archive.py`, and error.invalid_http for a response without a status line.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from functools import partial
+
+import pyarrow as pa
+from fastwarc.warc import WarcRecord, WarcRecordType
+
+from ctllm_ray.corpus import archive
+from ctllm_ray.corpus.raw import Record, bad, tables
+from ctllm_ray.corpus.splits import Split
+
+PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/plain", ""})
+_ENCODED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip and zstd magic: bytes that are no page as they are
+
+
+def warc(split: Split) -> Iterator[pa.Table]:
+    """RAW tables of the pages in a file."""
+    yield from tables(split, archive.entries(split, partial(_page, split.limits.record_bytes)))
+
+
+def _page(limit: int, position: int, entry: WarcRecord, block: bytes) -> Iterator[Record]:
+    url, date = entry.headers.get("WARC-Target-URI"), entry.headers.get("WARC-Date")
+    if entry.record_type == WarcRecordType.response and entry.is_http:
+        try:
+            content, content_type = _response(entry, block, limit)
+        except OSError as error:
+            yield bad(position, "invalid_http", str(error), block, url)
+            return
+    elif entry.record_type == WarcRecordType.resource:
+        content, content_type = block, entry.headers.get("Content-Type", "")
+    else:
+        return
+    if not _is_page(content_type):
+        return
+    if len(content) > limit:
+        yield bad(position, "record_too_large", f"unpacks to more than {limit} bytes", content, url)
+    else:
+        yield Record(position, url=url, date=date, raw=content, content_type=content_type)
+
+
+def _response(entry: WarcRecord, block: bytes, limit: int) -> tuple[bytes, str]:
+    """Up to limit + 1 bytes of a response's content, and its Content-Type. Raises `OSError` where it is not HTTP."""
+    whole = archive.header(entry) + block
+    response = _parsed(whole, "all")
+    if response.http_headers is None or response.http_headers.status_code is None:
+        raise OSError("the response does not begin with an HTTP status line")
+    content_type = response.http_headers.get("Content-Type") or entry.headers.get("WARC-Identified-Payload-Type") or ""
+    if not _is_page(content_type):
+        return b"", content_type
+    try:
+        return response.reader.read(limit + 1), content_type or "text/html"
+    except OSError:
+        content = _parsed(whole, "none").reader.read(limit + 1)
+        if content.startswith(_ENCODED):
+            raise
+        return content, content_type or "text/html"
+
+
+def _parsed(whole: bytes, auto_decode: str) -> WarcRecord:
+    """A record that decodes while it is read (one of an archive that was read ahead decodes in full at once)."""
+    record = WarcRecord.from_reader(io.BytesIO(whole), quirks_mode=True)
+    record.parse_http(auto_decode=auto_decode, quirks_mode=True)
+    return record
+
+
+def _is_page(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() in PAGE_TYPES
