@@ -8,6 +8,7 @@ appears under its name in one step, so a reader never meets half a file and a ki
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import fsspec
 
@@ -60,18 +61,22 @@ def list_files(pattern: str) -> list[File]:
     fs, path = filesystem(pattern)
     with _explained(pattern, "listed"):
         fs.invalidate_cache()
-        found = fs.glob(path, detail=True) if _GLOB.search(path) else _single(fs, path, pattern)
-    found = {name: info for name, info in found.items() if info["type"] == "file"}
+        found = (_GLOB.search(path) and fs.glob(path, detail=True)) or _single(fs, path, pattern)
+        found = {name: info for name, info in found.items() if info["type"] == "file"}
+        base = _fixed_part(path)
+        if not found and fs.exists(base):
+            fs.ls(base)  # globs take a folder that may not be listed for an empty one: this says so
     if not found:
-        raise InputError(
-            "no file matches", where=pattern, remedy="check the path; quote a glob so that the shell leaves it alone"
-        )
-    base = _fixed_part(path)
-    prefix = pattern[: pattern.index("://") + 3] if is_remote(pattern) else ""
+        remedy = "check the path; quote a glob so that the shell leaves it alone"
+        raise InputError("no file matches", where=pattern, remedy=remedy)
     return [
-        File(prefix + name, name[len(base) :].lstrip("/"), info["size"], _version(info))
+        File(_uri(fs, name, pattern), name[len(base) :].lstrip("/"), info["size"], _version(info))
         for name, info in sorted(found.items())
     ]
+
+
+def _uri(fs: Any, path: str, pattern: str) -> str:
+    return fs.unstrip_protocol(path) if is_remote(pattern) else path
 
 
 def _single(fs: Any, path: str, pattern: str) -> dict[str, dict]:
@@ -103,9 +108,33 @@ def open_input(uri: str) -> IO[bytes]:
 
 @contextmanager
 def reading(uri: str) -> Iterator[IO[bytes]]:
-    """A seekable binary stream, whose failures while the block reads are `InputError` too (a lost connection, ...)."""
-    with open_input(uri) as stream, _explained(uri, "read"):
-        yield stream
+    """A seekable binary stream that also turns a failure of each later read (a lost connection) into `InputError`."""
+    with open_input(uri) as stream:
+        yield cast(IO[bytes], _Explained(stream, uri))
+
+
+class _Explained(io.RawIOBase):
+    """A stream whose reads fail with an `InputError`, so that a lost connection is never taken for a damaged file."""
+
+    def __init__(self, stream: IO[bytes], uri: str) -> None:
+        self._stream, self._uri = stream, uri
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        with _explained(self._uri, "read"):
+            return self._stream.read(-1 if size is None else size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with _explained(self._uri, "read"):
+            return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
 
 
 def exists(uri: str) -> bool:
@@ -165,7 +194,7 @@ def writing(uri: str) -> Iterator[str]:
     remote = is_remote(uri)
     target = uri.removeprefix("file://")
     with _explained(uri, "written"):
-        folder = tempfile.gettempdir() if remote else os.path.dirname(target) or "."
+        folder = tempfile.gettempdir() if remote else str(Path(target).parent)
         if not remote:
             Path(folder).mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
@@ -183,13 +212,13 @@ def writing(uri: str) -> Iterator[str]:
 
 
 def _publish(temporary: str, target: str) -> None:
-    """Makes a finished local file durable, then visible under its name (mkstemp makes private files: widen by umask)."""
+    """Makes a finished local file durable, then visible under its name, with the rights the umask gives."""
     umask = os.umask(0)
     os.umask(umask)
     Path(temporary).chmod(0o666 & ~umask)
-    with open(temporary, "rb") as stream:
+    with Path(temporary).open("rb") as stream:
         os.fsync(stream.fileno())
-    os.replace(temporary, target)
+    Path(temporary).replace(target)
 
 
 _REMEDIES = {

@@ -14,6 +14,7 @@ the same on every machine; the last span is open-ended, so the estimate decides 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from ctllm_ray.base.storage import File
@@ -43,7 +44,7 @@ def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
         size = streams.unpacked_bytes(file)
         step = max(step, -(-size // MAX_SPANS))
     starts = list(range(0, max(size, 1), step))
-    return [*zip(starts, starts[1:], strict=False), (starts[-1], None)]
+    return [*pairwise(starts), (starts[-1], None)]
 
 
 def lines(split: Split) -> Iterator[Line]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from functools import partial
+from typing import Literal
 
 import pyarrow as pa
 from fastwarc.warc import WarcRecord, WarcRecordType
@@ -42,7 +43,7 @@ def _page(limit: int, position: int, entry: WarcRecord, block: bytes) -> Iterato
             yield bad(position, "invalid_http", str(error), block, url)
             return
     elif entry.record_type == WarcRecordType.resource:
-        content, content_type = block, entry.headers.get("Content-Type", "")
+        content, content_type = block, entry.headers.get("Content-Type") or ""
     else:
         return
     if not _is_page(content_type):
@@ -71,7 +72,7 @@ def _response(entry: WarcRecord, block: bytes, limit: int) -> tuple[bytes, str]:
         return content, content_type or "text/html"
 
 
-def _parsed(whole: bytes, auto_decode: str) -> WarcRecord:
+def _parsed(whole: bytes, auto_decode: Literal["all", "none"]) -> WarcRecord:
     """A record that decodes while it is read (one of an archive that was read ahead decodes in full at once)."""
     record = WarcRecord.from_reader(io.BytesIO(whole), quirks_mode=True)
     record.parse_http(auto_decode=auto_decode, quirks_mode=True)

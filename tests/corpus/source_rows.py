@@ -1,0 +1,41 @@
+"""What a source makes of a file, as plain rows; for the tests of sources."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from ctllm_ray.base.storage import list_files
+from ctllm_ray.corpus.splits import Limits, Split
+from ctllm_ray.shards import schema
+
+LIMITS = Limits(record_bytes=1 << 20, error_raw_bytes=64)
+
+
+def tables(use: str, path: Path | str, limits: Limits = LIMITS, split_bytes: int | None = None, **options: Any) -> list:
+    """The RAW tables of all spans of a file, in order; one span unless `split_bytes` is given."""
+    module = importlib.import_module(f"ctllm_ray.corpus.sources.{use}")
+    (file,) = list_files(str(path))
+    spans = module.spans(file, split_bytes) if split_bytes else [(0, None)]
+    found = []
+    for index, (start, stop) in enumerate(spans):
+        split = Split(index, "in", use, options, file, start, stop, limits)
+        found += list(getattr(module, use)(split, **options))
+    assert all(table.schema.equals(schema.RAW) and table.num_rows for table in found)
+    return found
+
+
+def rows(use: str, path: Path | str, limits: Limits = LIMITS, split_bytes: int | None = None, **options: Any) -> list:
+    """The same as dictionaries, one a record."""
+    return [row for table in tables(use, path, limits, split_bytes, **options) for row in table.to_pylist()]
+
+
+def positions(found: list[dict]) -> list[int]:
+    """The positions in the ids of rows."""
+    return [int(row["id"].rpartition("#")[2]) for row in found]
+
+
+def errors(found: list[dict]) -> list[str]:
+    """The errors among rows, in order."""
+    return [row["reject"] for row in found if row["reject"]]
