@@ -77,7 +77,7 @@ def _link(nodes: np.ndarray, children: list[dict[int, int]]) -> None:
 def scan(points, symbols, root, nodes, found):
     """Writes the longest hits that do not overlap as rows of `found`; returns how many."""
     where = np.empty(_RING, np.int32)  # positions of the last letters
-    marks = np.empty(_RING, np.int32)  # disguised letters before each of them
+    marks = np.empty(_RING, np.int32)  # disguised letters and gaps before each of them
     state, gap, n_letters, disguised, latin_before = 0, 0, 0, 0, False
     n, stop, length, floor = 0, 0, 0, 0  # hits; end and letters of the last one; end of the one before it
     for i in range(len(points)):
@@ -93,8 +93,11 @@ def scan(points, symbols, root, nodes, found):
                     state = 0
             continue
         latin = kind < HAN
-        if gap != 0 and latin and latin_before:
-            state = 0
+        if gap != 0:
+            if latin and latin_before:
+                state = 0
+            elif gap > 1 or latin == latin_before or points[i - 1] != 0x20:
+                disguised += 1  # but SEO 优化 is good typography
         gap, latin_before = 0, latin
         while state != 0:
             below = nodes[state, _CHILD]
@@ -119,9 +122,8 @@ def scan(points, symbols, root, nodes, found):
                     if start >= stop:
                         n, floor = n + 1, stop
                     stop, length = i + 1, nodes[end, _DEPTH]
-                    evaded = disguised > marks[first] or stop - start > length
                     found[n - 1, 0], found[n - 1, 1] = start, stop
-                    found[n - 1, 2], found[n - 1, 3] = nodes[end, _TERM], evaded
+                    found[n - 1, 2], found[n - 1, 3] = nodes[end, _TERM], disguised > marks[first]
                 break
             end = nodes[end, _OUT]
     return n

@@ -35,7 +35,7 @@ _LINE_ENDS = "\n\r\v\f\u0085\u2028\u2029"
 _STOPS = _LINE_ENDS + "。｡！？!?…；;，,、：:《》〈〉“”‘’「」『』﹁﹂"
 #: Look-alikes that neither NFKC nor OpenCC folds: rare variants of Han, Cyrillic and Greek letters like Latin ones.
 _LOOK_ALIKES = dict(
-    zip("薇葳溦嶶伩愽綵採囸帀亸асеорхукіνοα", "微微微微信博彩彩日币朵aceopxykivoa", strict=True)
+    zip("薇葳溦嶶伩愽囸帀асеорхукіνοα", "微微微微信博日币aceopxykivoa", strict=True)
 )  # fmt: skip
 
 

@@ -56,7 +56,8 @@ def test_width_look_alikes_and_case_fold_and_only_case_is_plain_writing() -> Non
     assert found("ｂｅｔ３６５") == [("bet365", True)]
     assert found("加薇信") == [("加微信", True)]
     assert found("加ｑｑ") == []
-    assert found("qq群") == [("qq群", False)]
+    assert found("qq群") == found("QQ 群") == [("qq群", False)]
+    assert found("QQ*群") == found("QQ  群") == [("qq群", True)]
     assert found("ａѵ") == []
     assert found("аv") == [("av", True)]  # a Cyrillic a
 
