@@ -5,7 +5,7 @@ hold on a busy machine too. Each cascade runs as its program runs it: the first 
 ours measures every page in full (that is what lets it say why, and replay other bounds). Language identification and
 URL lists are left out of all three, and so are loading of dictionaries and compiling.
 
-    python benchmarks/cascade_peers.py --ct-llm-repo ../Chinese-Tiny-LLM --records 300 'web/*.jsonl.zst'
+    PYTHONPATH=. python benchmarks/cascade_peers.py --ct-llm-repo ../Chinese-Tiny-LLM --records 300 'web/*.jsonl.zst'
 
 The first needs a clone of Chinese-Tiny-LLM (392f0e3 was measured) and jieba; nothing of it is copied here. The second
 needs `pip install datatrove spacy jieba`, best in an environment of its own beside this package's dependencies. What is

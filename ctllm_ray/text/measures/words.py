@@ -1,6 +1,6 @@
 """Word measures: the only ones that need words, so a recipe of ours names them only where it wants them.
 
-Cost: about 10 MB/s of UTF-8 on one core, against some 100 for a whole cascade of code-point measures.
+Cost: about 10 MB/s of UTF-8 on one core, more than a whole cascade of code-point measures takes.
 """
 
 from __future__ import annotations
