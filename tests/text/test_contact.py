@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ctllm_ray.text.measures.contact import id_density, ids, url_density
+from ctllm_ray.text.measures.contact import _ids, id_density, url_density
 
 
 def first(text: str) -> list[str]:
-    return [text[start : start + 4] for start in ids(text)]
+    return [text[start : start + 4] for start in _ids(text)]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_dates_prices_versions_addresses_and_articles_are_no_ids(text: str) -> N
 
 
 def test_a_number_with_a_cue_counts_once() -> None:
-    assert len(ids("手机：13812345678")) == 1
+    assert len(_ids("手机：13812345678")) == 1
     assert id_density("手机：13812345678" + "好" * 86) == pytest.approx(10.0)
     assert id_density("") == 0
 

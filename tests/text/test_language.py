@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from ctllm_ray.base.errors import InputError, RecipeError
-from ctllm_ray.text.measures.language import label, sample, score
+from ctllm_ray.text.measures.language import _sample, label, score
 
 ZH = "今天天气很好，我们去公园散步，看见许多人在湖边跑步，孩子们在草地上放风筝。"
 HANT = "今天天氣很好，我們去公園散步，看見許多人在湖邊跑步，孩子們在草地上放風箏。"
@@ -62,12 +62,12 @@ def test_no_code_point_makes_the_model_fail() -> None:
 
 def test_a_long_text_is_judged_by_its_head_middle_and_tail() -> None:
     text = ZH * 100 + EN * 200 + HANT * 100
-    part = sample(text, 600)
+    part = _sample(text, 600)
     assert part == f"{text[:200]}\n{text[(len(text) - 200) // 2 :][:200]}\n{text[-200:]}"
     assert 0.3 < score(text) < 0.9
     assert score(ZH * 1000) == score(ZH * 100) > 0.9
     assert score(ZH * 100, sample_chars=0) > 0.9
-    assert sample("一二三", 600) == sample("一二三", 0) == "一二三"
+    assert _sample("一二三", 600) == _sample("一二三", 0) == "一二三"
 
 
 def test_classical_prose_poetry_and_law_are_chinese(shared_data: Path) -> None:

@@ -59,7 +59,7 @@ _BARE = re.compile(
 
 def id_density(text: str) -> float:
     """Contact ids per 1000 characters; an id that is given twice counts twice. 0 for an empty text."""
-    return 1000.0 * len(ids(text)) / max(len(text), 1)
+    return 1000.0 * len(_ids(text)) / max(len(text), 1)
 
 
 def url_density(text: str) -> float:
@@ -72,7 +72,7 @@ def url_density(text: str) -> float:
     return 1000.0 * urls / max(len(text), 1)
 
 
-def ids(text: str) -> list[int]:
+def _ids(text: str) -> list[int]:
     """Where the contact ids of a text begin, in order."""
     found = {match.start() for match in _PHONE.finditer(text)}
     cues = _cues()

@@ -55,11 +55,11 @@ def score(text: str, *, model: str = CLD2, expect: str = "zh", sample_chars: int
 @lru_cache(maxsize=2)
 def _shares(text: str, model: str, sample_chars: int) -> tuple[tuple[str, float], ...]:
     """Labels with their shares, largest first, at least one; kept for the last texts: label and score cost one."""
-    part = _INVALID.sub(" ", sample(text, sample_chars))
+    part = _INVALID.sub(" ", _sample(text, sample_chars))
     return _by_cld2(part) if model == CLD2 else _by_fasttext(part, model)
 
 
-def sample(text: str, chars: int) -> str:
+def _sample(text: str, chars: int) -> str:
     """The head, middle and tail of a text, a third of `chars` each; the whole text where it is no longer (or 0)."""
     if chars <= 0 or len(text) <= chars:
         return text
