@@ -19,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Chinese-centric language models on Ray: from raw crawl to served model.",
-    epilog="Exit codes: 2 recipe, 3 input, 4 too many unreadable records, 5 storage, 6 version conflict, 7 not found.",
+    epilog="Exit codes: 2 recipe, 3 input, 4 too many unreadable records, 5 storage, 6 version conflict, 7 not found, 8 worker lost.",
 )
 
 RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, for example jobs/recipes/tiny.yaml")]

@@ -66,3 +66,9 @@ class NotFound(CtllmError):
     """What was asked for (a page, a finished section) is not there."""
 
     exit_code = 7
+
+
+class WorkerLost(CtllmError):
+    """A piece of work ended its worker process again and again."""
+
+    exit_code = 8

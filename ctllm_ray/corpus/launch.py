@@ -10,18 +10,23 @@ from __future__ import annotations
 import json
 import logging
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import pyarrow as pa
 import ray
 import ray.data
 
-from ctllm_ray.base.errors import CtllmError
-from ctllm_ray.base.recipe import Recipe, Resources
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import CtllmError, WorkerLost
+from ctllm_ray.base.recipe import Recipe, Resources, from_plain
 from ctllm_ray.corpus import section
 from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split
+
+ATTEMPTS = "attempts"  # folder of one empty file for each time that a split was begun in this run
 
 
 @contextmanager
@@ -37,7 +42,7 @@ def session(resources: Resources) -> Iterator[None]:
         "include_dashboard": False,
     }
     ray.init(
-        address=address, logging_level=logging.WARNING, log_to_driver=False, **(local if address == "local" else {})
+        address=address, logging_level=logging.ERROR, log_to_driver=False, **(local if address == "local" else {})
     )
     try:
         yield
@@ -55,16 +60,31 @@ def dataset(recipe: Recipe, folder: str, splits: Sequence[Split]) -> ray.data.Da
         batch_format="pyarrow",
         num_cpus=1,
         concurrency=recipe.resources.workers or None,
-        max_retries=recipe.resources.max_retries,
     )
 
 
 def _work(batch: pa.Table, recipe: str, folder: str) -> pa.Table:
-    done = [
-        json.dumps(section.run_split_plain(json.loads(recipe), folder, json.loads(item)))
-        for item in batch["split"].to_pylist()
-    ]
+    """Works the splits of a batch; a plain function over plain values, which is all that Ray has to ship."""
+    loaded = from_plain(json.loads(recipe))
+    done = []
+    for item in batch["split"].to_pylist():
+        split = Split.from_plain(json.loads(item))
+        _count_attempt(folder, split, loaded.resources.max_retries)
+        done.append(json.dumps(asdict(section.run_split(loaded, folder, split))))
     return pa.table({"done": pa.array(done, pa.string())})
+
+
+def _count_attempt(folder: str, split: Split, max_retries: int) -> None:
+    """Raises once a split has cost more workers than allowed: Ray Data itself would try it forever."""
+    place = storage.join(folder, ATTEMPTS)
+    tried = sum(name.startswith(f"{split.index:05d}-") for name in storage.list_names(place))
+    if tried > max_retries:
+        raise WorkerLost(
+            f"this split ended its worker {tried} times",
+            where=f"{split.file.uri}, from {split.start} to {split.stop or 'the end'}",
+            remedy="look for the record that does it, lower data.max_record_mb, or give the workers more memory",
+        )
+    storage.write_bytes(storage.join(place, f"{split.index:05d}-{uuid.uuid4().hex[:8]}"), b"")
 
 
 def run(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
@@ -72,7 +92,9 @@ def run(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    for name in storage.list_names(storage.join(folder, ATTEMPTS)):
+        storage.remove(storage.join(folder, ATTEMPTS, name))
     with session(recipe.resources):
         try:
             for batch in dataset(recipe, folder, splits).iter_batches(batch_size=None, batch_format="pyarrow"):

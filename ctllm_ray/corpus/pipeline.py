@@ -160,11 +160,10 @@ def _check_errors(counts: dict[str, int], recipe: Recipe, folder: str) -> None:
 
 def _sweep(folder: str) -> None:
     """Removes what killed writers left behind."""
-    for part in ("", "kept", "rejected", section.MARKERS):
-        place = storage.join(folder, part) if part else folder
-        for name in storage.list_names(place):
-            if name.startswith(storage.TEMPORARY):
-                storage.remove(storage.join(place, name))
+    for part in ("kept", "rejected", section.MARKERS, launch.ATTEMPTS):
+        for name in storage.list_names(storage.join(folder, part)):
+            if name.startswith(storage.TEMPORARY) or part == launch.ATTEMPTS:
+                storage.remove(storage.join(folder, part, name))
 
 
 def _log_run(folder: str, started: datetime, wall_s: float, worked: Sequence[Done], reused: int) -> None:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from ctllm_ray.base import resolve, storage
-from ctllm_ray.base.recipe import Recipe, Stage, from_plain
+from ctllm_ray.base.recipe import Recipe, Stage
 from ctllm_ray.base.rules import Rule
 from ctllm_ray.corpus import splits
 from ctllm_ray.corpus.splits import Split
@@ -149,8 +149,3 @@ def _sampled(table: pa.Table, recipe: Recipe) -> pa.Table:
     keep = pa.array(np.array(hashes, np.uint64) < np.uint64(share * (2**64 - 1)))
     text = pc.if_else(keep, table["text"].combine_chunks(), pa.scalar(None, pa.string()))
     return schema.put(table, "text", text)
-
-
-def run_split_plain(recipe: dict[str, Any], folder: str, split: dict[str, Any]) -> dict[str, Any]:
-    """`run_split` over plain values, as Ray and multiprocessing ship them."""
-    return asdict(run_split(from_plain(recipe), folder, Split.from_plain(split)))

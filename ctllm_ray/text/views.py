@@ -106,11 +106,9 @@ def ended(kinds, lines):
 
 
 @register_jitable
-def _mixed(key):
-    """A well spread 64-bit value (the finaliser of splitmix64)."""
-    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return key ^ (key >> np.uint64(31))
+def _slot(key, bits):
+    """The place of a 64-bit key in a table of 2**bits places (Fibonacci hashing)."""
+    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
 
 
 @register_jitable
@@ -166,41 +164,67 @@ def repeats(char_ids):
     if n_chars < 2:
         return out
     names = char_ids.copy()
-    counts = np.empty(n_chars, np.int32)
-    firsts = np.empty(n_chars, np.int64)
-    at = np.arange(n_chars - 1, dtype=np.int32)
-    left = n_chars - 1
+    at = np.empty(n_chars, np.int32)
+    left = _bigrams_seen_twice(char_ids, at)
     slots = np.empty(1 << _table_bits(left), np.int32)
+    keys = np.empty(left, np.int64)
+    counts = np.empty(left, np.int32)
     for n in range(2, NGRAM_MAX + 1):
-        mask = (1 << _table_bits(left)) - 1
-        slots[: mask + 1] = -1
-        distinct = 0
-        for k in range(left):
-            i = at[k]
-            key = (np.int64(names[i]) << 32) | np.int64(char_ids[i + n - 1])
-            slot = np.int64(_mixed(np.uint64(key)) & np.uint64(mask))
-            while slots[slot] >= 0 and firsts[slots[slot]] != key:
-                slot = (slot + 1) & mask
-            name = slots[slot]
-            if name < 0:
-                name = distinct
-                slots[slot] = name
-                firsts[name] = key
-                counts[name] = 0
-                distinct += 1
-            counts[name] += 1
-            names[i] = name
-        left = _survivors(names, counts, at, left, n, distinct, n_chars, out)
+        distinct = _rename(names, char_ids, at[:left], n, slots, keys, counts)
+        left = _survivors(names, counts[:distinct], at, left, n, out)
         if left == 0:
             break
     return out
 
 
 @register_jitable
-def _survivors(names, counts, at, left, n, distinct, n_chars, out):
+def _key(names, char_ids, i, n):
+    """The pair that names the n-gram at i: its (n-1)-gram's name and its last character."""
+    return (np.int64(names[i]) << 32) | np.int64(char_ids[i + n - 1])
+
+
+@register_jitable
+def _bigrams_seen_twice(char_ids, at):
+    """Fills `at` with the positions whose bigram may occur twice; most that occur once go here, without a branch."""
+    bits = _table_bits(len(char_ids)) + 1
+    seen = np.zeros(1 << bits, np.uint8)
+    for i in range(len(char_ids) - 1):
+        slot = _slot(_key(char_ids, char_ids, i, 2), bits)
+        seen[slot] = (seen[slot] << 1) | 1
+    kept = 0
+    for i in range(len(char_ids) - 1):
+        at[kept] = i
+        kept += seen[_slot(_key(char_ids, char_ids, i, 2), bits)] > 1
+    return kept
+
+
+@register_jitable
+def _rename(names, char_ids, at, n, slots, keys, counts):
+    """Gives the n-grams at `at` their names and fills how often each occurs; returns how many there are."""
+    bits = _table_bits(len(at))
+    slots[: 1 << bits] = -1
+    distinct = 0
+    for k in range(len(at)):
+        i = at[k]
+        key = _key(names, char_ids, i, n)
+        slot = _slot(key, bits)
+        while slots[slot] >= 0 and keys[slots[slot]] != key:
+            slot = (slot + 1) & ((1 << bits) - 1)
+        if slots[slot] < 0:
+            slots[slot] = distinct
+            keys[distinct] = key
+            counts[distinct] = 0
+            distinct += 1
+        counts[slots[slot]] += 1
+        names[i] = slots[slot]
+    return distinct
+
+
+@register_jitable
+def _survivors(names, counts, at, left, n, out):
     """Fills row n of `out` and compacts `at` to the positions whose (n+1)-gram may repeat; returns how many."""
     top = 0
-    for name in range(1, distinct):
+    for name in range(1, len(counts)):
         if counts[name] > counts[top]:
             top = name
     covered = 0
@@ -225,7 +249,7 @@ def _survivors(names, counts, at, left, n, distinct, n_chars, out):
             kept += 1
         last = i
     out[n, 0] = covered
-    out[n, 1] = counts[top]
+    out[n, 1] = counts[top] if len(counts) else 0
     out[n, 2] = covered_top
     return kept
 

@@ -1,0 +1,33 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.11: each makes the environment that it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: env demo test test-slow lint bench clean
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q uv
+	UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: env
+	$(BIN)/ctllm prepare jobs/recipes/tiny.yaml root=out
+	$(BIN)/ctllm report jobs/recipes/tiny.yaml root=out
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -m 'not slow'
+
+test-slow: env
+	$(BIN)/pytest -m slow
+
+clean:
+	rm -rf out build .mypy_cache .ruff_cache .pytest_cache
