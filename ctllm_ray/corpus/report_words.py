@@ -54,10 +54,10 @@ WORDS: dict[str, tuple[str, str]] = {
     # rules
     "rules": ("规则：界限、丢弃与独自丢弃", "Rules: bounds, drops, and what each catches alone"),
     "rules_note": (
-        "“记账丢弃”按先后顺序只记第一条；“不合格”不论先后；“独有”是只违反这一条的文档：放宽这条规则，"
-        "回来的正是它们。对所有存有分数的文档逐一核算，不抽样。",
+        "“记账丢弃”按先后顺序只记第一条；“不合格”不论先后；“独有”是只违反这一条的文档：去掉这条规则，"
+        "回来的正是它们（后面的阶段仍会再看一遍）。对所有存有分数的文档逐一核算，不抽样。",
         "“Charged” follows the order and counts the first rule only; “fails” ignores the order; “alone” are documents "
-        "that break this rule and no other: loosen it, and exactly these come back. "
+        "that break this rule and no other: without it exactly these come back, for later stages to judge. "
         "Computed for every document that has scores, without sampling.",
     ),
     "rule": ("规则", "Rule"),
@@ -120,9 +120,10 @@ WORDS: dict[str, tuple[str, str]] = {
     # examples
     "examples": ("例子：被丢弃的是什么样的页面", "Examples: what dropped pages look like"),
     "examples_note": (
-        "每条规则取 id 哈希最小的至多十篇。网页原文一律按纯文本显示，控制字符写成码位。",
-        "Up to ten of each rule, those with the smallest hash of the id. Page text is shown as plain text; "
-        "control characters appear as code points.",
+        "每条规则取 id 哈希最小的至多十篇；一篇的全部测量可用 <code>ctllm why</code> 查看。"
+        "网页原文一律按纯文本显示，控制字符写成码位。",
+        "Up to ten of each rule, those with the smallest hash of the id; <code>ctllm why</code> shows every measure "
+        "of one. Page text is shown as plain text, control characters as code points.",
     ),
     "shown_of": ("{shown} / {n} 篇", "{shown} of {n}"),
     "no_text": ("（正文未保存：data.rejected_text_share）", "(text was not kept: data.rejected_text_share)"),

@@ -176,6 +176,7 @@ def test_failed_and_alone_are_what_counting_by_hand_gives(section: Any) -> None:
     both = [(s, d, x["labels"]["language.label"] != "zh") for s, d, x in zip(short, digits, live, strict=True)]
     assert facts[DIGITS].alone == sum(d and not s and not f for s, d, f in both)
     assert facts[CHARS].dropped == made.counts[f"reject:{CHARS}"]
+    assert facts["language.label"].alone == facts["language.label"].dropped  # it acts last
     assert facts[SCRIPT].failed == 0
 
 
