@@ -31,14 +31,14 @@ Page = Callable[[int, WarcRecord, bytes], Iterator[Record]]
 def entries(split: Split, page: Page) -> Iterator[Record]:
     """What `page` makes of each record of a file, in order, and one error record for each that is broken."""
     stream = streams.Reader(streams.pieces(split.file))
-    limit, end = split.limits.record_bytes, 0  # `end`: where the last record should have ended
+    limit, end, headless = split.limits.record_bytes, 0, False  # `end`: where the last record should have ended
     for entry in ArchiveIterator(stream, parse_http=False, stream_detect=False, quirks_mode=True):
         position, size, url = entry.stream_pos, entry.content_length, entry.headers.get("WARC-Target-URI")
         if position - end > GAP_BYTES:
             yield bad(end, "invalid_warc", f"the next {position - end} bytes are not a WARC record")
-        end = position
-        if not entry.headers.get("WARC-Type"):
-            continue  # a damaged or unfinished header
+        end, headless = position, not _has_header(entry)
+        if headless:
+            continue
         block = entry.reader.read(min(size, limit)) if size else b""
         if size > limit:
             yield bad(position, "record_too_large", f"{size} bytes, the limit is {limit}", block, url)
@@ -49,17 +49,22 @@ def entries(split: Split, page: Page) -> Iterator[Record]:
         else:
             yield from page(position, entry, block)
         end = position + len(header(entry)) + size
-    yield from _rest(stream, end)
+    yield from _rest(stream, end, headless)
 
 
-def _rest(stream: streams.Reader, end: int) -> Iterator[Record]:
-    """An error record if something follows the last record, or its closing empty lines are missing."""
+def _has_header(entry: WarcRecord) -> bool:
+    """False for a damaged header, or one in which the file ends (the lenient mode takes what there is of it)."""
+    return bool(entry.headers.get("WARC-Type") and entry.headers.get("Content-Length"))
+
+
+def _rest(stream: streams.Reader, end: int, headless: bool) -> Iterator[Record]:
+    """An error record if something follows the last record, or its end is missing."""
     if stream.broken:
         yield bad(max(end, stream.position), "truncated", stream.broken)
+    elif headless or (stream.position <= end + GAP_BYTES and stream.last not in {b"", b"\n"}):
+        yield bad(end, "truncated", "the file ends inside a record")
     elif stream.position > end + GAP_BYTES:
         yield bad(end, "invalid_warc", f"the last {stream.position - end} bytes are not a WARC record")
-    elif stream.position and stream.last != b"\n":
-        yield bad(stream.position, "truncated", "the file ends inside a record")
 
 
 def header(entry: WarcRecord) -> bytes:
