@@ -6,8 +6,9 @@ windows, from the head, the middle and the tail, so that its price does not grow
 on whole texts it runs at 19 MB/s). A fastText model (lid.176, OpenLID, GlotLID) is named by its path.
 
 CT-LLM's filter keeps what any language scores 0.4 in, whatever the language (docs/reference.md). Here `label` says
-which, and `score` is the share of the language that one expects. Measured on ../shared/data/web_zh_raw: see
-docs/reference.md. Classical prose, poetry and law are `zh` or `zh-Hant` in 98.9 % and more of the documents.
+which, and `score` is the share of the language that one expects: pages of code with Chinese
+between score low, so a bound of 0.2 suits (of 50 characters and more it loses 0.7 % of Chinese documents, 7 % of
+technical articles, and drops all English, 99.6 % of code and 90 % of keyboard mash in web_zh_raw). Classical prose, poetry and law are `zh` or `zh-Hant` in 98.9 % and more of the documents.
 """
 
 from __future__ import annotations
