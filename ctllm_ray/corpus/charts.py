@@ -182,13 +182,13 @@ def _axis(chart: Histogram, x: Callable[[float], float]) -> str:
         f'<text class="tick" x="{x(v):.1f}" y="{FLOOR + 17}" text-anchor="middle">{short(v)}</text>'
         for v in marks
     ]
-    ends = [f'<text class="tick" x="9" y="{FLOOR + 17}" text-anchor="middle">‹</text>'] if chart_end(chart, 0) else []
-    if chart_end(chart, -1):
+    ends = [f'<text class="tick" x="9" y="{FLOOR + 17}" text-anchor="middle">‹</text>'] if _outside(chart, 0) else []
+    if _outside(chart, -1):
         ends.append(f'<text class="tick" x="{WIDTH - 9}" y="{FLOOR + 17}" text-anchor="middle">›</text>')
     return f'<path class="axis" d="M0 {FLOOR}H{WIDTH}"/>{"".join(labels + ends)}'
 
 
-def chart_end(chart: Histogram, index: int) -> int:
+def _outside(chart: Histogram, index: int) -> int:
     """Documents outside the edges: index 0 below them, -1 above."""
     return chart.kept[index] + chart.charged[index] + chart.other[index]
 
