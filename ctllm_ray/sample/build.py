@@ -1,0 +1,108 @@
+"""Builds the sample from the texts: `python -m ctllm_ray.sample.build [FOLDER]`, deterministic, about two seconds.
+
+Every clean text is used once: as a text record, as an HTML page, or as the carrier of a defect. Some text records are
+copied, each by one edit; some stand a second time as HTML. Every random choice is seeded by the key of the text it is
+about, so the same texts make the same bytes anywhere (given the pinned OpenCC and zstandard).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+
+import zstandard
+
+from ctllm_ray.sample import FOLDER, copies, damage, rubbish, stock, web
+from ctllm_ray.sample.page import Page, clean_page, copied_page, damaged_page, unwanted_page
+from ctllm_ray.sample.stock import Text
+
+#: Pages of each kind of rubbish, and copies by each edit.
+RUBBISH_PAGES, COPIES = 3, 7
+#: One clean text in so many carries a defect, one in so many is an HTML page; the rest are text records.
+CARRIER_EVERY, WEB_EVERY = 5, 3
+#: Genres whose texts are too few, or too short, to give some away as carriers.
+_SPARED = {"english", "japanese", "mixed", "poetry"}
+#: Text records that are copied have at least this many characters: a sentence less must leave something.
+COPIED_MIN_CHARS = 250
+#: Copies that are HTML pages of a text record; and spam that is HTML.
+WEB_COPIES, WEB_SPAM = 6, 6
+
+
+def build(folder: Path) -> None:
+    """Writes the built files into a folder."""
+    records, sites = layout()
+    lines = [_line(_record(f"sample-{i:04d}", page)) for i, page in enumerate(records)]
+    packed = zstandard.ZstdCompressor(level=19).compress("".join(lines).encode())
+    truth = [page.truth("pages.jsonl.zst", "utf-8") for page in records]
+    truth += [page.truth("pages.warc.gz", e.codec) for page, e in zip(sites, web.encodings(sites), strict=True)]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pages.jsonl.zst").write_bytes(packed)
+    (folder / "pages.warc.gz").write_bytes(web.archive(sites))
+    (folder / "truth.jsonl").write_text("".join(map(_line, truth)), encoding="utf-8")
+
+
+def layout() -> tuple[list[Page], list[Page]]:
+    """The text records and the HTML pages, each in an order mixed by url."""
+    texts = stock.clean()
+    carriers = [t for t in texts if t.number % CARRIER_EVERY == 0 and t.kind not in _SPARED]
+    published = [t for t in texts if t not in carriers]
+    sites = [clean_page(t) for t in published if t.number % WEB_EVERY == 1]
+    recorded = [t for t in published if t.number % WEB_EVERY != 1]
+    spam = [unwanted_page(i, t.title, t.body, t.kind) for i, t in enumerate(stock.unwanted())]
+    records = [clean_page(t) for t in recorded]
+    records += [*_copies(recorded), *_damaged(carriers), *spam[WEB_SPAM:], *_rubbish()]
+    return sorted(records, key=_mixed), sorted([*sites, *spam[:WEB_SPAM], *_republished(recorded)], key=_mixed)
+
+
+def _copies(texts: list[Text]) -> Iterator[Page]:
+    """Copies of the longer text records, the edits in turn."""
+    longer = [t for t in texts if len(t.body) >= COPIED_MIN_CHARS and t.kind not in _SPARED]
+    chosen = sorted(longer, key=_shuffled)[: COPIES * len(copies.EDITS)]
+    for i, text in enumerate(chosen):
+        name, edit = list(copies.EDITS.items())[i % len(copies.EDITS)]
+        yield copied_page(clean_page(text), text, name, edit(text.body, random.Random(f"{name} {text.key}")))
+
+
+def _republished(texts: list[Text]) -> Iterator[Page]:
+    """Text records that also stand as HTML on another host."""
+    for text in sorted(texts, key=_shuffled)[-WEB_COPIES:]:
+        yield copied_page(clean_page(text), text, "as_html", text.body)
+
+
+def _damaged(texts: list[Text]) -> Iterator[Page]:
+    """Every carrier with one defect, in turn; Big5 mojibake goes to Traditional texts and only there."""
+    others = cycle(name for name in damage.DEFECTS if name != "mojibake_big5_as_gbk")
+    for text in sorted(texts, key=_shuffled):
+        name = "mojibake_big5_as_gbk" if text.kind == "traditional" else next(others)
+        yield damaged_page(text, name, damage.DEFECTS[name](text.body, random.Random(text.key)))
+
+
+def _rubbish() -> Iterator[Page]:
+    for i in range(RUBBISH_PAGES):
+        for j, (name, make) in enumerate(rubbish.KINDS.items()):
+            title, text = make(random.Random(f"{name} {i}"))
+            yield unwanted_page(100 + 10 * j + i, title, text, name)
+
+
+def _shuffled(text: Text) -> float:
+    return random.Random(text.key).random()
+
+
+def _mixed(page: Page) -> float:
+    return random.Random(page.url).random()
+
+
+def _record(name: str, page: Page) -> dict[str, str | None]:
+    return {"id": name, "url": page.url, "date": page.date, "title": page.title, "text": page.text}
+
+
+def _line(row: dict[str, str | None]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
