@@ -102,6 +102,11 @@ def test_density_is_letters_covered_per_thousand_characters() -> None:
     assert density("", category="gambling") == evasion_count("", category="gambling") == 0
 
 
+def test_density_can_ask_for_several_different_terms() -> None:
+    assert density("赌博网站，赌博网站", category="gambling", min_distinct=2) == 0
+    assert density("赌博网站，线上赌场", category="gambling", min_distinct=2) == pytest.approx(1000 * 8 / 9)
+
+
 def test_every_character_of_unicode_can_be_scanned() -> None:
     text = "".join(chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
     assert load().tally(text + "\ud800").hits.sum() >= 0

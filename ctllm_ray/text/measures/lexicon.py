@@ -2,7 +2,13 @@
 
 Sensitive words alone say nothing (encyclopaedia, law, news and medicine need them), so these measures give density and
 the number of different terms, and the built-in lists keep the words of a subject (category `topic`) apart from the
-phrases of those who sell it. A rule should ask for both: `density` over a bound and `distinct_hits` over another.
+phrases of those who sell it.
+
+Bounds, with the share of 37,000 documents of clean genres (law, news, wiki, classical, poetry, essays ...) beyond them:
+each of gambling, porn, loan, medical_ads, black_market, game_private_server at density 8: 0.04 % and less, 0.1 % for
+all together, 0.003 % with `min_distinct: 2`; spam_ads at 40: 0.16 % (30 % of spam SMS), with two terms 0.08 % (12 %);
+seo_keywords at 100 with two terms: 0.003 %, and all pages of strung keywords. `topic` is for labels: at density 8 it
+marks 4 % of laws and news.
 """
 
 from __future__ import annotations
@@ -10,14 +16,16 @@ from __future__ import annotations
 from ctllm_ray.text import lexicon
 
 
-def density(text: str, *, category: str, path: str | None = None) -> float:
+def density(text: str, *, category: str, path: str | None = None, min_distinct: int = 1) -> float:
     """Letters inside terms of a category, per 1000 characters of text; 0 for an empty text.
 
+    0 also where fewer than `min_distinct` different terms occur: one word may be a name, several are a vocabulary.
     `path` is a folder of own lists, `<category>.txt`, in place of the built-in ones.
     """
     folder = path or lexicon.BUILT_IN
     at = lexicon.load(folder).index(category)
-    return 1000.0 * int(lexicon.tally(text, folder).letters[at]) / max(len(text), 1)
+    tally = lexicon.tally(text, folder)
+    return 1000.0 * int(tally.letters[at]) / len(text) if tally.distinct[at] >= max(min_distinct, 1) else 0.0
 
 
 def distinct_hits(text: str, *, category: str, path: str | None = None) -> float:
