@@ -1,0 +1,123 @@
+"""The stage that cuts single lines out of documents: page furniture, adverts, links, and lines said twice.
+
+Nothing goes silently: each cut line stands in `cuts` with the rule that took it, and `lines.cut_share` lets a recipe
+reject what was furniture for the most part. A document that loses every line is rejected as `lines.nothing_left`. Blank
+lines go only where a cut would leave two of them side by side or one at an end; every other line keeps its characters.
+
+Cost: two kernels over the batch, one for the cues of rules, one for hashes of lines; only documents that either finds
+are split into lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.shards import schema
+from ctllm_ray.text import line_rules, similar_lines
+from ctllm_ray.text.line_rules import Rules
+
+#: Share of a document's characters (line ends not counted) that were cut.
+SCORES = ("lines.cut_share",)
+Similar = Literal["keep", "adjacent", "anywhere"]
+NOTHING_LEFT = "lines.nothing_left"
+
+
+class Cut(NamedTuple):
+    """A document after the stage: its text, what was cut from it as `schema.CUT` rows, and the share of characters."""
+
+    text: str
+    cuts: list[dict[str, str]]
+    share: float
+
+
+def lines(
+    table: pa.Table,
+    *,
+    cut: tuple[str, ...] = tuple(line_rules.DEFAULT),
+    similar: Similar = "adjacent",
+    similar_min_han: int = 12,
+    bad_words: str = "",
+) -> pa.Table:
+    """The table without the lines that the rules named in `cut` and the reach of `similar` take out."""
+    rules = _rules(tuple(cut), bad_words)
+    live = schema.live(table)
+    texts = table["text"].combine_chunks()
+    row_of = np.flatnonzero(live)
+    done = {
+        int(row_of[row]): document
+        for row, document in _cut(texts.filter(pa.array(live)), rules, similar, similar_min_han)
+    }
+    share = np.where(live, 0, np.nan).astype(np.float32)
+    share[list(done)] = [document.share for document in done.values()]
+    table = schema.put(table, "score.lines.cut_share", pa.array(share, from_pandas=True))
+    return schema.reject(_put(table, texts, done), share == 1, NOTHING_LEFT, share, 1.0)
+
+
+def _cut(texts: pa.Array, rules: Rules, similar: Similar, min_han: int) -> Iterator[tuple[int, Cut]]:
+    """The texts that lose lines, by row."""
+    by_rule = line_rules.cuts(texts, rules)
+    rows = set(by_rule)
+    if similar != "keep":
+        rows |= set(np.flatnonzero(similar_lines.candidates(texts, min_han=min_han)).tolist())
+    for row in sorted(rows):
+        lines = texts[row].as_py().split("\n")
+        taken = by_rule.get(row, {})
+        if similar != "keep":
+            left = ["" if i in taken else line for i, line in enumerate(lines)]
+            taken |= dict.fromkeys(similar_lines.similar(left, reach=similar, min_han=min_han), "similar")
+        if taken:
+            yield row, _without(lines, taken)
+
+
+def _without(lines: list[str], taken: dict[int, str]) -> Cut:
+    """A text without the lines whose numbers are given with the rule that took them."""
+    cuts = [{"rule": f"lines.{taken[i]}", "text": lines[i]} for i in sorted(taken)]
+    share = sum(len(lines[i].strip()) for i in taken) / sum(len(line.strip()) for line in lines)
+    return Cut("\n".join(_closed(lines, taken)), cuts, share)
+
+
+def _closed(lines: list[str], taken: dict[int, str]) -> list[str]:
+    """The lines that are left, with the gaps closed: no blank line beside another where a line was cut."""
+    kept: list[str] = []
+    gap = False
+    for i, line in enumerate(lines):
+        if i in taken:
+            gap = True
+        elif line.strip() or not gap or (kept and kept[-1].strip()):
+            kept.append(line)
+            gap = gap and not line.strip()
+    while gap and kept and not kept[-1].strip():
+        kept.pop()
+    return kept
+
+
+def _put(table: pa.Table, texts: pa.Array, done: dict[int, Cut]) -> pa.Table:
+    """The table with new texts, and with cuts added to those of stages before."""
+    if not done:
+        return table
+    mask = np.zeros(table.num_rows, bool)
+    mask[list(done)] = True
+    new = pa.array([document.text for document in done.values()], texts.type)
+    table = schema.put(table, "text", pc.replace_with_mask(texts, pa.array(mask), new))
+    before = table["cuts"].to_pylist()
+    for row, document in done.items():
+        before[row] = (before[row] or []) + document.cuts
+    return schema.put(table, "cuts", pa.array(before, pa.list_(schema.CUT)))
+
+
+@cache
+def _rules(names: tuple[str, ...], bad_words: str) -> Rules:
+    """The rules of a recipe, with the word list read once per process."""
+    if "bad_word" in names and not bad_words:
+        remedy = "name a file with one word per line: bad_words: path"
+        raise RecipeError("the line rule 'bad_word' needs a list", where="lines.bad_words", remedy=remedy)
+    listed = storage.read_bytes(bad_words).decode("utf-8").splitlines() if bad_words else []
+    return line_rules.select(names, (word.strip() for word in listed if word.strip()))
