@@ -48,11 +48,11 @@ SIMPLIFIED = (
 )
 TRADITIONAL = (
     Encoding("big5", "big5", "big5"),
-    Encoding("utf-8", "utf-8", "utf-8"),
     Encoding("big5hkscs", "big5", None),
     Encoding("big5", None, "big5"),
     Encoding("big5hkscs", None, None),
     Encoding("big5", "utf-8", "big5"),
+    Encoding("utf-8", "utf-8", "utf-8"),
 )
 TEMPLATES = {
     "news": "news", "statute": "government", "encyclopedia": "wiki", "forum": "forum", "fiction": "forum",
