@@ -6,9 +6,10 @@ import gzip
 from pathlib import Path
 
 import pytest
-from source_rows import errors, positions, rows
 
 from ctllm_ray.corpus.splits import Limits
+
+from .source_rows import errors, positions, rows
 
 
 def write(path: Path, content: bytes) -> Path:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from source_rows import errors, positions, rows, tables
 
 from ctllm_ray.base.storage import list_files
 from ctllm_ray.corpus.sources.jsonl import spans
 from ctllm_ray.corpus.splits import Limits
+
+from .source_rows import errors, positions, rows, tables
 
 PACKERS = {
     ".gz": lambda data: gzip.compress(data, 6),
@@ -219,7 +220,7 @@ def test_a_compressed_file_gets_at_most_32_spans_and_a_small_one_is_not_opened(t
 _HUGE = """
 import resource, sys
 sys.path[:0] = [{tests!r}]
-from source_rows import rows
+from corpus.source_rows import rows
 from ctllm_ray.corpus.splits import Limits
 rows("jsonl", {warm!r}, Limits(16 << 20, 64))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -238,7 +239,7 @@ def test_a_line_of_500_megabytes_is_one_error_and_is_never_held(tmp_path: Path) 
             out.write(packer.compress(b"x" * (1 << 20)))
         out.write(packer.compress(b'"}\n{"text": "b"}\n') + packer.flush())
     warm = write(tmp_path / "warm.jsonl", b'{"text": "a"}\n')
-    script = _HUGE.format(tests=str(Path(__file__).parent), warm=str(warm), path=str(path))
+    script = _HUGE.format(tests=str(Path(__file__).parents[1]), warm=str(warm), path=str(path))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     found, grown_kb = done.stdout.splitlines()
     assert found == "[(None, 1), ('error.record_too_large', 0), (None, 1)]"

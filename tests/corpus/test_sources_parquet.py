@@ -9,12 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from source_rows import errors, positions, rows, tables
 
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.storage import list_files
 from ctllm_ray.corpus.sources.parquet import spans
 from ctllm_ray.corpus.splits import Limits
+
+from .source_rows import errors, positions, rows, tables
 
 
 def write(path: Path, columns: dict[str, Any], **options: Any) -> Path:

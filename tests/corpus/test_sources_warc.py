@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from source_rows import errors, positions, rows
 
 from ctllm_ray.corpus.splits import Limits
+
+from .source_rows import errors, positions, rows
 
 PAGE = "<title>题</title><p>你好".encode()
 
@@ -199,7 +200,7 @@ def test_compression_changes_no_position(tmp_path: Path, shared_data: Path) -> N
 _BOMB = """
 import resource, sys
 sys.path[:0] = [{tests!r}]
-from source_rows import rows
+from corpus.source_rows import rows
 from ctllm_ray.corpus.splits import Limits
 rows("warc", {warm!r}, Limits(1 << 20, 64))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -211,7 +212,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_a_zip_bomb_is_one_error_and_is_not_unfolded(tmp_path: Path) -> None:
     bomb = gzip.compress(bytes(1 << 20)) * 500
     path = write(tmp_path / "a.warc", record(response(bomb, more="Content-Encoding: gzip\r\n")) + GOOD)
-    script = _BOMB.format(tests=str(Path(__file__).parent), warm=str(write(tmp_path / "w.warc", GOOD)), path=str(path))
+    script = _BOMB.format(
+        tests=str(Path(__file__).parents[1]), warm=str(write(tmp_path / "w.warc", GOOD)), path=str(path)
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     found, grown_kb = done.stdout.splitlines()
     assert found == "['error.record_too_large', None]"

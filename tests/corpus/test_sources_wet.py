@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from source_rows import LIMITS, errors, rows
-from test_sources_warc import INFO, record, write
-
 from ctllm_ray.corpus.splits import Limits
+
+from .source_rows import LIMITS, errors, rows
+from .test_sources_warc import INFO, record, write
 
 
 def conversion(text: bytes) -> bytes:
