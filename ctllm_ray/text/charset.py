@@ -90,8 +90,8 @@ def decode(raw: bytes, content_type: str | None, url: str | None = None) -> Deco
 def _hints(raw: bytes, content_type: str | None) -> dict[str, Evidence]:
     """Declared charsets with where each was declared, the more trusted first."""
     hints: dict[str, Evidence] = {}
-    if content_type and (match := _HTTP.search(content_type)):
-        hints[_canonical(match[1])] = "http"
+    if content_type and (header := _HTTP.search(content_type)):
+        hints[_canonical(header[1])] = "http"
     for match in _META.finditer(raw[:HEAD_BYTES]):
         hints.setdefault(_canonical((match[1] or match[2]).decode("ascii", "replace")), "meta")
     hints.pop("", None)

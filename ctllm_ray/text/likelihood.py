@@ -2,7 +2,7 @@
 
 A wrong decoding of Chinese bytes yields valid Han characters, but rare ones: the few hundred characters that make up
 half of any Chinese text are missing. So each code point has a weight: the frequent ones most, level 1 of GB 2312 and
-of Big5 (3755 and 5401 characters in everyday use, by code range, hence taken from Python's codecs) some, rarer Han
+of Big5 (3755 and 5401 characters in everyday use) some, rarer Han
 less than nothing, and what only damage produces (private use, controls 80-9F, U+FFFD) far less. ASCII is neutral: it
 reads the same in every candidate. No corpus, no model: one table of 64 Ki bytes, a gather at about 100 M characters/s.
 
@@ -15,6 +15,8 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+
+from ctllm_ray.text import characters
 
 FREQUENT = (
     "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所"
@@ -45,7 +47,7 @@ def weights() -> np.ndarray:
     table[0x80:0xA0] = DAMAGE
     table[0xD800:0xE000] = DAMAGE
     table[0xFFFD:] = DAMAGE
-    _set(table, level_1("gb2312", 0xB0, 0xD7) + level_1("big5", 0xA4, 0xC6), LEVEL_1)
+    table[(characters.table() & characters.CLASS_MASK) == characters.HAN] = LEVEL_1
     _set(table, FREQUENT, FREQUENT_WEIGHT)
     table[0x3041:0x3100] = table[0xAC00:0xD7A4] = LEVEL_1  # kana, Hangul
     _set(table, "　，。、：；！？“”‘’（）《》「」『』【】…—·　％", PUNCTUATION)
@@ -53,15 +55,8 @@ def weights() -> np.ndarray:
     return table
 
 
-def level_1(charset: str, first: int, last: int) -> str:
-    """The Han characters of a two-byte charset whose lead byte lies in first..last."""
-    codes = b"".join(bytes((lead, trail)) for lead in range(first, last + 1) for trail in range(0x40, 0xFF))
-    pairs = (codes[i : i + 2].decode(charset, "ignore") for i in range(0, len(codes), 2))
-    return "".join(c for c in pairs if len(c) == 1 and "\u4e00" <= c <= "\u9fff")
-
-
-def _set(table: np.ndarray, characters: str, weight: int) -> None:
-    table[[ord(c) for c in characters]] = weight
+def _set(table: np.ndarray, members: str, weight: int) -> None:
+    table[[ord(c) for c in members]] = weight
 
 
 def points(text: str) -> np.ndarray:

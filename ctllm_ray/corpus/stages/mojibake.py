@@ -1,0 +1,55 @@
+"""The stage that undoes mojibake: see `text/mojibake.py` for what is recognised and when it is repaired.
+
+Run it after extraction and before `normalize`: removing controls, no-break spaces or soft hyphens first would take
+away bytes that the repair needs. It rejects nothing; a recipe bounds `mojibake.suspect_share`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctllm_ray.shards import schema
+from ctllm_ray.text.codepoints import buffers
+from ctllm_ray.text.mojibake import Repair, repair_suspicious
+from ctllm_ray.text.mojibake_scan import suspicious_rows
+
+#: Null, or what was found and what became of it: `utf8_as_gbk:repaired` (nothing of it is left), `:partial` (repaired,
+#: but characters were lost), `:marked` (the text is as it was).
+LABELS = ("mojibake",)
+#: Share of characters that are damaged still, 0 for clean text. A lost character counts its whole line where the line
+#: was mojibake, itself elsewhere.
+SCORES = ("mojibake.suspect_share",)
+
+
+def mojibake(table: pa.Table, *, repair: bool = True) -> pa.Table:
+    """The table with mojibake of live rows undone, or with `repair` false only labelled and scored."""
+    live = schema.live(table)
+    texts = table["text"].combine_chunks()
+    flagged = live & suspicious_rows(*buffers(texts.fill_null("")))
+    found = [_outcome(text, repair) for text in texts.filter(pa.array(flagged)).to_pylist()]
+    labels = np.full(table.num_rows, None, object)
+    labels[flagged] = [_label(outcome) for outcome in found]
+    shares = np.where(live, 0.0, np.nan).astype(np.float32)
+    shares[flagged] = [outcome.suspect_chars / max(1, len(outcome.text)) for outcome in found]
+    repaired = pa.array([outcome.text for outcome in found], pa.string())
+    table = schema.put(table, "text", pc.replace_with_mask(texts, pa.array(flagged), repaired))
+    table = schema.put(table, "label.mojibake", pa.array(labels, pa.string()))
+    return schema.put(table, "score.mojibake.suspect_share", pa.array(shares, from_pandas=True))
+
+
+def _outcome(text: str, repair: bool) -> Repair:
+    outcome = repair_suspicious(text)
+    if repair or not outcome.repaired:
+        return outcome
+    suspect = min(len(text), outcome.restored_chars + outcome.suspect_chars)
+    return Repair(text, outcome.kind, 0, suspect)
+
+
+def _label(outcome: Repair) -> str | None:
+    if not outcome.kind:
+        return None
+    if not outcome.repaired:
+        return f"{outcome.kind}:marked"
+    return f"{outcome.kind}:{'partial' if outcome.suspect_chars else 'repaired'}"
