@@ -147,6 +147,11 @@ def from_plain(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
     for name in names:
         if names.count(name) > 1:
             raise RecipeError(f"two inputs are named {name!r}", where=where, remedy="give each input a `name:`")
+    rules = [rule["name"] for stage in stages for rule in stage.get("rules") or []]
+    for name in rules:
+        if rules.count(name) > 1:
+            remedy = "give one of them another `name:`"
+            raise RecipeError(f"two rules are named {name!r}", where=where, remedy=remedy)
     data = recipe.data.model_dump() | {"inputs": inputs}
     return Recipe.model_validate(recipe.model_dump() | {"data": data, "stages": stages})
 

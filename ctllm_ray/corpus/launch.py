@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split
 
 ATTEMPTS = "attempts"  # folder of one empty file for each time that a split was begun in this run
+_RESULT = pa.schema([("done", pa.string()), ("error", pa.binary())])
 
 
 @contextmanager
@@ -64,14 +66,20 @@ def dataset(recipe: Recipe, folder: str, splits: Sequence[Split]) -> ray.data.Da
 
 
 def _work(batch: pa.Table, recipe: str, folder: str) -> pa.Table:
-    """Works the splits of a batch; a plain function over plain values, which is all that Ray has to ship."""
+    """Works the splits of a batch; a plain function over plain values, which is all that Ray has to ship.
+
+    An error that a user can mend comes back as a value: of a raised one Ray Data would bring the text but not the type.
+    """
     loaded = from_plain(json.loads(recipe))
-    done = []
+    rows = []
     for item in batch["split"].to_pylist():
         split = Split.from_plain(json.loads(item))
-        _count_attempt(folder, split, loaded.resources.max_retries)
-        done.append(json.dumps(asdict(section.run_split(loaded, folder, split))))
-    return pa.table({"done": pa.array(done, pa.string())})
+        try:
+            _count_attempt(folder, split, loaded.resources.max_retries)
+            rows.append({"done": json.dumps(asdict(section.run_split(loaded, folder, split))), "error": None})
+        except CtllmError as error:
+            rows.append({"done": None, "error": pickle.dumps(error)})
+    return pa.Table.from_pylist(rows, schema=_RESULT)
 
 
 def _count_attempt(folder: str, split: Split, max_retries: int) -> None:
@@ -96,19 +104,8 @@ def run(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
     for name in storage.list_names(storage.join(folder, ATTEMPTS)):
         storage.remove(storage.join(folder, ATTEMPTS, name))
     with session(recipe.resources):
-        try:
-            for batch in dataset(recipe, folder, splits).iter_batches(batch_size=None, batch_format="pyarrow"):
-                for item in batch["done"].to_pylist():
-                    yield Done.from_plain(json.loads(item))
-        except ray.exceptions.RayError as error:
-            raise _cause(error) from error
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Our own error inside Ray's wrapping of it, else the error as it is."""
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, CtllmError):
-            return link
-        link = getattr(link, "cause", None) or link.__cause__
-    return error
+        for batch in dataset(recipe, folder, splits).iter_batches(batch_size=None, batch_format="pyarrow"):
+            for row in batch.to_pylist():
+                if row["error"]:
+                    raise pickle.loads(row["error"])
+                yield Done.from_plain(json.loads(row["done"]))

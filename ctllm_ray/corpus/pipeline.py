@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,7 @@ def _manifest(recipe: Recipe, splits: Sequence[Split], done: Sequence[Done]) -> 
     )
 
 
+@cache
 def _provenance() -> dict[str, str]:
     """The versions that decide bytes, and the commit of the code where it is a checkout."""
     packages = ["ctllm-ray", "ray", "pyarrow", "numba", "numpy", "opencc", "resiliparse", "trafilatura", "pycld2"]

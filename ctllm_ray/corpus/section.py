@@ -145,7 +145,7 @@ def _sampled(table: pa.Table, recipe: Recipe) -> pa.Table:
     share = recipe.data.rejected_text_share
     if share >= 1 or table.num_rows == 0:
         return table
-    hashes = [xxhash.xxh3_64_intdigest(i, recipe.seed) for i in table["id"].to_pylist()]
+    hashes = [xxhash.xxh3_64_intdigest(i.encode(), recipe.seed) for i in table["id"].to_pylist()]
     keep = pa.array(np.array(hashes, np.uint64) < np.uint64(share * (2**64 - 1)))
     text = pc.if_else(keep, table["text"].combine_chunks(), pa.scalar(None, pa.string()))
     return schema.put(table, "text", text)

@@ -87,18 +87,19 @@ def _page(text: str, content_type: str, engine: Engine) -> Page:
 
 def _filled(table: pa.Table, outcomes: dict[int, _Outcome], error_raw_bytes: int) -> pa.Table:
     """The table with the columns that an extracted row has set: text, title, raw and reject."""
-    columns = {name: table[name].to_pylist() for name in ("text", "title", "raw", "reject")}
+    columns = {name: table[name].to_pylist() for name in ("text", "title", "reject")}
+    read, failed = np.zeros((2, table.num_rows), bool)
     for row, outcome in outcomes.items():
         if outcome.error:
-            columns["raw"][row] = columns["raw"][row][:error_raw_bytes]
-            columns["reject"][row] = outcome.error
+            failed[row], columns["reject"][row] = True, outcome.error
         else:
-            columns["raw"][row] = None
-            columns["text"][row] = outcome.page.text
+            read[row], columns["text"][row] = True, outcome.page.text
             columns["title"][row] = columns["title"][row] or outcome.page.title or None
     for name, values in columns.items():
         table = schema.put(table, name, pa.array(values, table.schema.field(name).type))
-    return table
+    raw = table["raw"].combine_chunks()
+    kept = pc.if_else(pa.array(failed), pc.binary_slice(raw, 0, error_raw_bytes), raw)
+    return schema.put(table, "raw", pc.if_else(pa.array(read), pa.scalar(None, pa.binary()), kept))
 
 
 def _with_charset(table: pa.Table, outcomes: dict[int, _Outcome]) -> pa.Table:

@@ -57,8 +57,10 @@ def lines(
     }
     share = np.where(live, 0, np.nan).astype(np.float32)
     share[list(done)] = [document.share for document in done.values()]
+    empty = np.zeros(table.num_rows, bool)
+    empty[list(done)] = [not document.text for document in done.values()]
     table = schema.put(table, "score.lines.cut_share", pa.array(share, from_pandas=True))
-    return schema.reject(_put(table, texts, done), share == 1, NOTHING_LEFT, share, 1.0)
+    return schema.reject(_put(table, texts, done), empty, NOTHING_LEFT, share, 1.0)
 
 
 def _cut(texts: pa.Array, rules: Rules, similar: Similar, min_han: int) -> Iterator[tuple[int, Cut]]:

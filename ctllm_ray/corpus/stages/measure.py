@@ -131,5 +131,6 @@ def _marked(table: pa.Table, plan: Plan, decision: decide.Decision, rows: np.nda
     reasons = np.array([rule.name for rule in plan.rules] + [None], object)[decision.rule]
     for column, values in [("reject", reasons), ("reject_value", decision.value), ("reject_bound", decision.bound)]:
         spread = _spread(values, rows)
+        spread = spread if column == "reject" else pc.if_else(pc.is_nan(spread), pa.scalar(None, pa.float32()), spread)
         table = schema.put(table, column, pc.if_else(pa.array(rows), spread, table[column].combine_chunks()))
     return table

@@ -1,0 +1,72 @@
+"""A small crawl, recipes over it, and Ray for the tests that need it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from ctllm_ray.base import recipe
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.corpus import section
+from ctllm_ray.corpus.section import Done
+from ctllm_ray.corpus.splits import Split
+
+WORDS = "春天 到了 花 开 得 很 好 我们 去 山里 走 了 一 天 ， 水 也 清 风 也 轻 。 他 说 ： “ 明年 再 来 。 ” 孩子 们 笑 着 跑 过 桥 ！".split()
+
+
+def page(seed: int) -> str:
+    draw = random.Random(seed)
+    return "".join(draw.choices(WORDS, k=draw.randrange(5, 200)))
+
+
+def run_here(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
+    """The plainest runner: one split after the other in this process."""
+    for split in splits:
+        yield section.run_split(recipe, folder, split)
+
+
+@pytest.fixture
+def crawl(tmp_path: Path) -> Path:
+    """Six jsonl files of 40 pages, one line in each broken."""
+    folder = tmp_path / "crawl"
+    folder.mkdir()
+    for part in range(6):
+        lines = [
+            json.dumps({"text": page(part * 100 + i), "url": f"http://host{i % 3}.example/{part}/{i}"}, ensure_ascii=False)
+            for i in range(40)
+        ]
+        lines[7] = '{"text": "broken'
+        (folder / f"{part}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def make(tmp_path: Path, crawl: Path) -> Callable[..., Recipe]:
+    """A recipe over the crawl, with overrides of its keys."""
+
+    def build(root: str = "out", **overrides: object) -> Recipe:
+        plain = {
+            "name": "small",
+            "version": "1",
+            "seed": 1,
+            "root": str(tmp_path / root),
+            "data": {"inputs": [{"use": "jsonl", "path": f"{crawl}/*.jsonl"}], "max_error_share": 0.1},
+            "stages": [
+                {
+                    "use": "measure",
+                    "genres": {"talk": [{"use": "document.sentence_count", "min": 5}]},
+                    "rules": [
+                        {"use": "document.char_count", "min": 60},
+                        {"use": "repetition.covered_share", "n": 3, "max": 0.2, "unless": ["talk"]},
+                    ],
+                }
+            ],
+            "resources": {"workers": 2, "object_store_mb": 100},
+        }
+        return recipe.from_plain(plain | overrides)
+
+    return build
