@@ -76,22 +76,19 @@ def normalize(
     links: Literal["keep", "remove"] = "keep",
 ) -> Normalized:
     """The texts (a string array without nulls) in the agreed form, and the share of each that was litter."""
-    texts, removed, points, nfc = _clean(texts, width)
-    share = (removed / np.maximum(points, 1)).astype(np.float32)
-    if links == "remove":
-        bare = link.remove(texts)
-        if bare is not texts:  # a removed link leaves blanks behind
-            texts, _, _, nfc = _clean(bare, width)
-    if form == "NFC":
-        texts = _compose(texts, np.flatnonzero(nfc))
+    texts, share = _clean(texts, width, form)
+    while links == "remove" and (bare := link.remove(texts)) is not texts:
+        texts, _ = _clean(bare, width, form)  # a link leaves blanks behind, and its neighbours may compose
     return Normalized(convert(texts, script), share)
 
 
-def _clean(texts: pa.Array, width: str) -> tuple[pa.Array, np.ndarray, np.ndarray, np.ndarray]:
-    """The texts after the kernel, and per row: code points removed, code points read, whether NFC may change it."""
+def _clean(texts: pa.Array, width: str, form: str) -> Normalized:
+    """The texts after the kernel and in the form asked for, with the share of each that was removed."""
     data, offsets = buffers(texts)
-    out, ends, changed, counts = _clean_batch(data, offsets, _classes(width))
-    return strings(out, ends) if changed else texts, counts[0], counts[1], counts[2]
+    out, ends, changed, (removed, points, nfc) = _clean_batch(data, offsets, _classes(width))
+    texts = strings(out, ends) if changed else texts
+    share = (removed / np.maximum(points, 1)).astype(np.float32)
+    return Normalized(_compose(texts, np.flatnonzero(nfc)) if form == "NFC" else texts, share)
 
 
 def _compose(texts: pa.Array, rows: np.ndarray) -> pa.Array:
@@ -118,7 +115,10 @@ def _classes(width: str) -> np.ndarray:
 
 @compiled
 def _clean_batch(data, offsets, classes):
-    """UTF-8 and offsets of the cleaned rows, whether any differs, and counts[3, rows] as `_clean` names them."""
+    """UTF-8 and offsets of the cleaned rows, whether any differs, and counts[3, rows].
+
+    Counts are code points removed as litter, code points read, and whether NFC may change the row.
+    """
     rows = len(offsets) - 1
     out = np.empty(offsets[rows] - offsets[0], np.uint8)  # nothing here lengthens a text
     ends = np.zeros(rows + 1, np.int32)
@@ -211,15 +211,16 @@ def _joins(before, after):
 def may_compose(c):
     """False only for code points that NFC neither changes, nor composes, nor reorders; never False by mistake.
 
-    Coarse on purpose: whole blocks that Chinese pages seldom hold are True (Unicode 16, checked by a test).
+    Coarse on purpose: whole blocks that Chinese pages seldom hold are True. A test compares it with `unicodedata`.
     """
     if c < 0x10000:
         return (
             c < 0x370
+            or c == 0x374
             or c == 0x37E
             or c == 0x387
             or 0x483 <= c <= 0x487
-            or 0x591 <= c < 0x2000
+            or 0x591 <= c < 0x2002
             or 0x20D0 <= c < 0x2100
             or c == 0x2126
             or 0x212A <= c <= 0x212B

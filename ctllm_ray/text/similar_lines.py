@@ -21,8 +21,8 @@ cuts any later copy, as CT-LLM meant to. Neither touches a line with fewer than 
 「嗯。」, code, tables of figures), nor, for `anywhere`, list items (they begin with a number), nor rows of tables. Only
 five or more copies in a row go whatever their length: no refrain has so many.
 
-Cost: a kernel hashes each line (digits, letters, Han in one script) and only documents in which a hash comes twice are
-read in Python; 150 MB/s and more on one core where nothing repeats.
+Cost: a kernel hashes each line (digits, letters, Han in one script) and only documents in which hashes repeat
+within reach are read in Python; 250 MB/s and more on one core where nothing repeats.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -46,12 +46,10 @@ Reach = Literal["adjacent", "anywhere"]
 
 _HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 _IS_HAN = re.compile(f"[{_HAN}]")
-_NUMERAL = "〇零一二三四五六七八九十百千万亿两壹贰叁肆伍陆柒捌玖拾佰仟萬億兩貳參陸"
-_OPENING_MARKS = re.compile(r"^[\s#*>＞•·■◆●▲★☆※○◇□△▶►✦✔]+(?![\d.])")
-_PUNCTUATION = "[、，。；：！…—～·「」『』“”‘’（）《》〈〉【】〔〕,.;:!\"'()\\[\\]_~\\-–]"
-_DROPPED = re.compile(rf"(?<!\d)(?<![{_NUMERAL}](?=.[{_NUMERAL}])){_PUNCTUATION}(?!\d)")
-_BLANKS = re.compile(r"(?<![A-Za-z0-9])\s+|\s+(?![A-Za-z0-9])")
-_LIST_ITEM = re.compile(rf"^\s*[（(【\[第]?\s*(?:\d+|[{_NUMERAL}]+|[A-Za-z])\s*[)）】\].、．:：条條章節节款]")
+_NUMERALS = {*"〇零一二三四五六七八九十百千万亿两壹贰叁肆伍陆柒捌玖拾佰仟"}
+_OPENING_MARKS = re.compile(r"^[\s#*>•·■◆●▲★☆※○◇□△▶►✦✔]+(?![\d.])")
+_UNSAID = re.compile("[\\s、，。；：！？?…—～·「」『』“”‘’（）《》〈〉【】〔〕,.;:!\"'()\\[\\]_~\\-–]+")
+_LIST_ITEM = re.compile(rf"^\s*[（(【\[第]?\s*(?:\d+|[{''.join(_NUMERALS)}]+|[A-Za-z])\s*[)）】\].、．:：条條章節节款]")
 _TABLE_ROW = re.compile(r"[|│┃\t]")
 MAX_BLOCK_LINES = 64  # a longer block that repeats side by side is not looked for
 FNV_START, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3  # Fowler, Noll and Vo, 64 bits
@@ -68,14 +66,23 @@ def similar(lines: list[str], *, reach: Reach, min_han: int) -> list[int]:
 
 def key(line: str) -> str:
     """What a line says, in a form that is equal for similar lines."""
-    line = _OPENING_MARKS.sub("", line.translate(_folds()))
-    line = _BLANKS.sub("", line)
-    return _DROPPED.sub("", line)
+    return _UNSAID.sub(_what_is_left, _OPENING_MARKS.sub("", line.translate(_folds())).strip())
 
 
-def candidates(texts: pa.Array, *, min_han: int) -> np.ndarray:
+def _what_is_left(match: re.Match[str]) -> str:
+    """Of a stretch of blanks and punctuation: the marks that belong to a number, a question mark, or a space."""
+    before, after = match.string[match.start() - 1 : match.start()], match.string[match.end() : match.end() + 1]
+    marks = "".join(match[0].split())
+    if (before + after).isascii() and before.isalnum() and after.isalnum():
+        return marks or " " if before.isdigit() or after.isdigit() else " "
+    in_number = before.isdigit() or after.isdigit() or (before in _NUMERALS and after in _NUMERALS)
+    return marks if in_number else "?" * ("?" in marks)
+
+
+def candidates(texts: pa.Array, *, reach: Reach, min_han: int) -> np.ndarray:
     """True for each text (of a string array without nulls) that may hold similar lines; False is certain."""
-    return _repeats(*buffers(texts), _hash_table(), min_han)
+    found: np.ndarray = _repeats(*buffers(texts), _hash_table(), min_han, reach == "anywhere")
+    return found
 
 
 def _repeated_blocks(keys: dict[int, str], lines: list[str], min_han: int) -> list[int]:
@@ -149,39 +156,64 @@ def _hash_table() -> np.ndarray:
 
 
 @compiled
-def _repeats(data, offsets, table, min_han):
-    """For each row whether the hash of a long enough line comes twice, or that of any line LONG_RUN times in a row."""
+def _repeats(data, offsets, table, min_han, far):
+    """For each row whether its hashed lines repeat side by side or, if `far`, a long enough one comes again."""
     found = np.zeros(len(offsets) - 1, np.bool_)
     for row in range(len(offsets) - 1):
         points = decode(data, offsets[row], offsets[row + 1])
-        hashes, longest_run = _line_hashes(points, table, min_han)
-        hashes = np.sort(hashes)
-        found[row] = longest_run >= LONG_RUN
-        for i in range(1, len(hashes)):
-            found[row] |= hashes[i] == hashes[i - 1]
+        hashes, han = _line_hashes(points, table)
+        found[row] = _in_a_block(hashes, han, min_han) or (far and _again(hashes[han >= min_han]))
     return found
 
 
 @register_jitable
-def _line_hashes(points, table, min_han):
-    """FNV-1a over the counted code points of each long enough line, and the longest run of equal lines."""
-    hashes = np.empty(len(points) // max(min_han, 1) + 1, np.uint64)
-    n = run = longest_run = 0
-    before = hashed = np.uint64(FNV_START)
-    han = 0
+def _in_a_block(hashes, han, min_han):
+    """Whether a block of lines repeats the one before it and has Han characters enough, or runs on for long."""
+    total = np.zeros(len(han) + 1, np.int64)
+    run = 1
+    for i in range(len(hashes)):
+        total[i + 1] = total[i] + han[i]
+        run = run + 1 if i > 0 and hashes[i] == hashes[i - 1] else 1
+        if run >= LONG_RUN and han[i] >= LONG_RUN_HAN:
+            return True
+    for i in range(1, len(hashes)):
+        for size in range(1, min(i, len(hashes) - i, MAX_BLOCK_LINES) + 1):
+            if (
+                hashes[i] == hashes[i - size]
+                and total[i + size] - total[i] >= min_han * size
+                and np.array_equal(hashes[i - size : i], hashes[i : i + size])
+            ):
+                return True
+    return False
+
+
+@register_jitable
+def _again(hashes):
+    hashes = np.sort(hashes)
+    return np.any(hashes[1:] == hashes[:-1])
+
+
+@register_jitable
+def _line_hashes(points, table):
+    """FNV-1a over the counted code points of each line that has any, and how many may be Han characters."""
+    lines = 1
+    for c in points:
+        lines += c == 0x0A
+    hashes, han = np.empty(lines, np.uint64), np.zeros(lines, np.int64)
+    n = 0
+    hashed = np.uint64(FNV_START)
     for i in range(len(points) + 1):
         c = points[i] if i < len(points) else np.uint32(0x0A)
         if c == 0x0A:
-            if han >= LONG_RUN_HAN:
-                run = run + 1 if hashed == before else 1
-                longest_run, before = max(run, longest_run), hashed
-            if han >= max(min_han, 1):
+            if hashed != np.uint64(FNV_START):
                 hashes[n] = hashed
                 n += 1
-            hashed, han = np.uint64(FNV_START), 0
+            if n < lines:
+                han[n] = 0
+            hashed = np.uint64(FNV_START)
             continue
         counted = table[c] if c < 0x10000 else c
         if counted:
             hashed = (hashed ^ np.uint64(counted)) * np.uint64(FNV_PRIME)
-            han += 0x3005 <= counted <= 0xFAFF or counted >= 0x20000
-    return hashes[:n], longest_run
+            han[n] += 0x3005 <= counted <= 0xFAFF or counted >= 0x20000
+    return hashes[:n], han[:n]

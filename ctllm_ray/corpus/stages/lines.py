@@ -65,18 +65,31 @@ def lines(
 
 def _cut(texts: pa.Array, rules: Rules, similar: Similar, min_han: int) -> Iterator[tuple[int, Cut]]:
     """The texts that lose lines, by row."""
-    by_rule = line_rules.cuts(texts, rules)
-    rows = set(by_rule)
-    if similar != "keep":
-        rows |= set(np.flatnonzero(similar_lines.candidates(texts, min_han=min_han)).tolist())
-    for row in sorted(rows):
-        lines = texts[row].as_py().split("\n")
-        taken = by_rule.get(row, {})
-        if similar != "keep":
-            left = ["" if i in taken else line for i, line in enumerate(lines)]
-            taken |= dict.fromkeys(similar_lines.similar(left, reach=similar, min_han=min_han), "similar")
-        if taken:
-            yield row, _without(lines, taken)
+    taken = line_rules.cuts(texts, rules)
+    left = {row: _left(texts[row].as_py(), by_rule) for row, by_rule in taken.items()}
+    if similar != "keep":  # looked for in what the rules left: furniture may stand between copies
+        found = similar_lines.candidates(_replaced(texts, left), reach=similar, min_han=min_han)
+        for row in np.flatnonzero(found).tolist():
+            lines = left.get(row, texts[row].as_py()).split("\n")
+            copies = similar_lines.similar(lines, reach=similar, min_han=min_han)
+            if copies:
+                taken.setdefault(row, {}).update(dict.fromkeys(copies, "similar"))
+    for row in sorted(taken):
+        yield row, _without(texts[row].as_py().split("\n"), taken[row])
+
+
+def _left(text: str, taken: dict[int, str]) -> str:
+    """The text with empty lines in place of those taken."""
+    return "\n".join("" if i in taken else line for i, line in enumerate(text.split("\n")))
+
+
+def _replaced(texts: pa.Array, new: dict[int, str]) -> pa.Array:
+    """The texts with some rows, given in rising order, replaced."""
+    if not new:
+        return texts
+    mask = np.zeros(len(texts), bool)
+    mask[list(new)] = True
+    return pc.replace_with_mask(texts, pa.array(mask), pa.array(list(new.values()), texts.type))
 
 
 def _without(lines: list[str], taken: dict[int, str]) -> Cut:
@@ -105,10 +118,7 @@ def _put(table: pa.Table, texts: pa.Array, done: dict[int, Cut]) -> pa.Table:
     """The table with new texts, and with cuts added to those of stages before."""
     if not done:
         return table
-    mask = np.zeros(table.num_rows, bool)
-    mask[list(done)] = True
-    new = pa.array([document.text for document in done.values()], texts.type)
-    table = schema.put(table, "text", pc.replace_with_mask(texts, pa.array(mask), new))
+    table = schema.put(table, "text", _replaced(texts, {row: document.text for row, document in done.items()}))
     before = table["cuts"].to_pylist()
     for row, document in done.items():
         before[row] = (before[row] or []) + document.cuts
