@@ -22,37 +22,55 @@ import numpy as np
 
 from ctllm_ray.text.compiled import compiled
 
-#: A line without punctuation counts for this share of its length, less LINE_COST: positive from 14 characters on.
-UNPUNCTUATED = 0.3
-LINE_COST = 4.0
+#: A line without punctuation counts for this share of its length, less LINE_COST: positive from 13 characters on.
+UNPUNCTUATED = 0.4
+LINE_COST = 5.0
 #: No line counts for more characters than this, so that one block of terms and conditions cannot outweigh a body.
-LINE_CAP = 100.0
+LINE_CAP = 50.0
 #: Plain lines that are short and unpunctuated (headings, names, dates) never cost more than this.
-SHORT_COST = -3.0
+SHORT_COST = -0.5
 #: A further stretch belongs to the body when its sum is at least this share of the best one's.
 STRETCH_SHARE = 0.3
+#: The first stretch within so many lines after an <h1> is body if it has this sum, however long the terms of use are.
+HEADLINE_LINES = 24
+HEADLINE_SUM = 30.0
 #: A line of the body is dropped when more than this share of it is link text.
 LINK_SHARE = 0.6
 #: Where no line scores, the plain lines are the body if they are at least this share of all text (poems, lists).
 PLAIN_SHARE = 0.5
-#: After the last prose line so many short lines of the same kind still belong to it (signature, place, date).
+#: So many short paragraphs before the first prose line (title of a poem, author) and after the last one (signature,
+#: place, date) still belong to it.
 SIGNATURE_LINES = 4
 
 START, STOP, BYTES, LINK_BYTES, MARKS, LEVEL, PRE, LINKS, PARAGRAPH, KEPT = range(10)
 _COLUMNS = 10
+_PICKED = [START, STOP, PRE, LEVEL, KEPT]
 PADDING = 4  # bytes after the end, so that looking two bytes ahead needs no check
 
 
-def lines(reduced: str) -> tuple[bytes, np.ndarray]:
-    """The page's plain text in UTF-8 and one row per line (int32, columns START to KEPT) that points into it."""
+def body(reduced: str) -> tuple[list[str], list[str]]:
+    """The lines of a reduced page that are its body, and all its headings, both in page order."""
+    text, rows = scored(reduced)
+    found: tuple[list[str], list[str]] = ([], [])
+    picked = rows[(rows[:, KEPT] | rows[:, LEVEL]) > 0]
+    for start, stop, pre, level, kept in picked[:, _PICKED].tolist():
+        line = text[start:stop].rstrip() if pre else text[start:stop].strip()  # preformatted text keeps its indentation
+        if kept:
+            found[0].append(line)
+        if level:
+            found[1].append(line.strip())
+    return found
+
+
+def scored(reduced: str) -> tuple[str, np.ndarray]:
+    """The page's text without tags, and one row per line (int32, columns START to KEPT) that points into it."""
     data = np.frombuffer(reduced.encode("utf-8", "replace") + b"\n" * (PADDING + 1), np.uint8)
     text = np.empty(len(data), np.uint8)
-    rows = np.zeros((reduced.count("\n") + 2, _COLUMNS), np.int32)
+    rows = np.empty((reduced.count("\n") + 2, _COLUMNS), np.int32)
     count, size = _split(data, text, rows)
     rows = rows[:count]
-    if count:
-        _keep(_scores(rows), rows)
-    return text[:size].tobytes(), rows
+    _keep(_scores(rows), rows)
+    return text[:size].tobytes().decode(), rows
 
 
 @compiled
@@ -102,8 +120,9 @@ def _entity(data: np.ndarray, i: int) -> tuple[int, int]:
 def _split(data: np.ndarray, text: np.ndarray, rows: np.ndarray) -> tuple[int, int]:
     """Fills `text` and `rows`; returns how many lines and bytes there are. Lines without text are left out."""
     n, i, out, row = len(data) - PADDING, 0, 0, 0
+    at = 0  # in characters, where `out` is in bytes
     start = size = linked = marks = level = links = 0
-    link = pre = paragraph = in_paragraph = False
+    link = pre = in_pre = paragraph = in_paragraph = False
     breaks = 0  # line breaks since the link opened: one may stand between a link and the block in it, not more
     while i <= n:
         c = data[i]
@@ -112,14 +131,15 @@ def _split(data: np.ndarray, text: np.ndarray, rows: np.ndarray) -> tuple[int, i
             width = 4 if c >= 0xF0 else 3
             for k in range(width):
                 text[out + k] = data[i + k]
-            out, i, size, linked = out + width, i + width, size + width, linked + width * link
+            out, i, at, size, linked = out + width, i + width, at + 1, size + width, linked + width * link
         elif c == 0x0A:
             if size:
-                rows[row, START], rows[row, STOP], rows[row, BYTES], rows[row, LINK_BYTES] = start, out, size, linked
+                rows[row, START], rows[row, STOP], rows[row, BYTES], rows[row, LINK_BYTES] = start, at, size, linked
                 rows[row, MARKS], rows[row, LEVEL], rows[row, LINKS] = marks, level, links
-                rows[row, PRE], rows[row, PARAGRAPH] = pre, in_paragraph
+                rows[row, PRE], rows[row, PARAGRAPH], rows[row, KEPT] = in_pre, in_paragraph, 0
                 row += 1
-            start, size, linked, marks, level, links, in_paragraph = out, 0, 0, 0, 0, 0, paragraph
+            start, size, linked, marks, level, links, in_paragraph = at, 0, 0, 0, 0, 0, paragraph
+            in_pre = pre
             breaks += 1
             link = link and breaks < 2
             i += 1
@@ -133,6 +153,7 @@ def _split(data: np.ndarray, text: np.ndarray, rows: np.ndarray) -> tuple[int, i
                 level = after - 0x30
             elif name == 0x70 and after == 0x72:  # pre
                 pre = not closing
+                in_pre |= pre
             elif name == 0x70:  # p
                 paragraph = not closing
                 in_paragraph |= paragraph
@@ -145,6 +166,7 @@ def _split(data: np.ndarray, text: np.ndarray, rows: np.ndarray) -> tuple[int, i
                 marks += _ascii_mark(data, i)
             text[out] = c
             out += 1
+            at += c < 0x80 or c >= 0xC0
             i += width
             size += c > 0x20
             linked += link and c > 0x20
@@ -195,27 +217,34 @@ def _keep(scores: np.ndarray, rows: np.ndarray) -> None:
     for j in range(count):
         best = max(best, right[j] - left[j])
     for j in range(count):
-        if right[j] - left[j] >= STRETCH_SHARE * best:
+        near = right[j] - left[j] >= STRETCH_SHARE * best
+        if near or (right[j] - left[j] >= HEADLINE_SUM and _under_headline(rows, first[j])):
             _mark(rows, first[j], last[j])
     if count == 0:
         _mark_plain(rows)
 
 
 @compiled
+def _under_headline(rows: np.ndarray, first: int) -> bool:
+    return bool(np.any(rows[max(0, first - HEADLINE_LINES) : first + 1, LEVEL] == 1))
+
+
+@compiled
 def _mark(rows: np.ndarray, first: int, last: int) -> None:
     for k in range(first, last + 1):
         rows[k, KEPT] = rows[k, LINK_BYTES] <= LINK_SHARE * rows[k, BYTES]
-    k = last + 1
-    while (
-        k < len(rows)
-        and k <= last + SIGNATURE_LINES
-        and rows[k, LINKS] == 0
-        and rows[k, LEVEL] == 0
-        and rows[k, PARAGRAPH] == 1
-        and rows[last, PARAGRAPH] == 1
-    ):
-        rows[k, KEPT] = 1
-        k += 1
+    _extend(rows, first, -1)
+    _extend(rows, last, 1)
+
+
+@compiled
+def _extend(rows: np.ndarray, edge: int, step: int) -> None:
+    """Marks the plain paragraphs next to a stretch whose edge is a paragraph itself."""
+    if rows[edge, PARAGRAPH]:
+        for k in range(edge + step, edge + step * (SIGNATURE_LINES + 1), step):
+            if k < 0 or k >= len(rows) or rows[k, LINKS] or rows[k, LEVEL] or not rows[k, PARAGRAPH]:
+                break
+            rows[k, KEPT] = 1
 
 
 @compiled
