@@ -13,7 +13,7 @@ subsequence segmentation", WWW 2009), with all maximal subsequences found in lin
 score tokens with a classifier trained on English; the scores here are four constants set on Chinese pages by
 benchmarks/extraction.py. Why not main_content=True of resiliparse: it drops text nodes of one character, which in
 Chinese are the punctuation between two links, it is quadratic in the nesting depth, and it finds less (see that
-benchmark). Cost: about 1 ms per MB of reduced page, which is about a fifth of the HTML.
+benchmark). Cost: about 3 ms per MB of reduced page, which is about a fifth of the HTML.
 """
 
 from __future__ import annotations
