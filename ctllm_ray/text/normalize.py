@@ -17,7 +17,7 @@ and Ⅳ in body text. Mojibake is to be repaired before: text read as Latin-1 ke
 that go here.
 
 Law: normalising twice equals normalising once (script conversion apart). A batch with nothing to change comes back as
-the very same array. Cost on one core: about 130 MB/s of UTF-8 where nothing changes, 90 where much does.
+the very same array. Cost: about 200 MB/s of UTF-8 on one core for raw pages; 40 with links removed.
 """
 
 # mypy: disable-error-code="no-untyped-def"

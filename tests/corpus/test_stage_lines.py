@@ -115,7 +115,7 @@ def test_pages_of_nothing_but_furniture_are_left_with_nothing(real: dict[str, li
     assert rejects.count(NOTHING_LEFT) >= 0.95 * len(rejects)
 
 
-def test_planted_boilerplate_goes_and_nothing_else(real: dict[str, list[str]]) -> None:
+def test_planted_boilerplate_goes_and_its_page_stays(real: dict[str, list[str]]) -> None:
     done = lines(normalize(table(*real["boiler_head_tail"])))
     assert all(cuts for cuts in done["cuts"].to_pylist())
     assert done["reject"].null_count == done.num_rows
