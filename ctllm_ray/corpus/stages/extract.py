@@ -98,8 +98,10 @@ def _filled(table: pa.Table, outcomes: dict[int, _Outcome], error_raw_bytes: int
     for name, values in columns.items():
         table = schema.put(table, name, pa.array(values, table.schema.field(name).type))
     raw = table["raw"].combine_chunks()
-    kept = pc.if_else(pa.array(failed), pc.binary_slice(raw, 0, error_raw_bytes), raw)
-    return schema.put(table, "raw", pc.if_else(pa.array(read), pa.scalar(None, pa.binary()), kept))
+    raw = pc.if_else(pa.array(read), pa.scalar(None, pa.binary()), raw)  # first: it is the step that frees memory
+    if failed.any():
+        raw = pc.if_else(pa.array(failed), pc.binary_slice(raw, 0, error_raw_bytes), raw)
+    return schema.put(table, "raw", raw)
 
 
 def _with_charset(table: pa.Table, outcomes: dict[int, _Outcome]) -> pa.Table:
