@@ -7,11 +7,10 @@
 A wrong reading is undone by writing the text back in the charset it was read with and reading the bytes in the right
 one: run by run, so that one bad line in a good page is repaired too, and only where nearly all bytes fit and the
 result reads like Chinese and the original does not (`likelihood`). A byte that the wrong decoder dropped or replaced
-(U+FFFD, ?) takes its character with it: that becomes U+FFFD, never a guess. One loss is no loss: GB18030 has a meaning
-for every pair but none that starts with 80, so a U+FFFD before a second half was 80; browsers write € for it.
+(U+FFFD, ?) takes its character with it: that becomes U+FFFD, never a guess. The bytes are `misreading`'s business.
 
-A page first passes `mojibake_scan`; only what that flags (about 1 % of clean pages) costs Python time. ftfy is not
-used: it knows Latin mojibake, and changes Chinese quotes and widths.
+A page first passes `mojibake_scan` at some 500 MB/s; what that flags (a clean page in 1500) takes Python time,
+about 1 MB/s. ftfy is not used: it knows Latin mojibake, and changes Chinese quotes and widths.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 
 import numpy as np
 
 from ctllm_ray.text.likelihood import likelihood, points
+from ctllm_ray.text.misreading import GONE, Reading, read_again, utf8_runs
 from ctllm_ray.text.mojibake_scan import CP1252_SPECIALS, suspicious_rows
 
 # Restored characters that make a run of Latin letters believable, and a run of Han, where chance fits more often.
@@ -38,17 +37,7 @@ BEYOND_ASCII = 1.3  # characters beyond ASCII per restored one: GB pairs have 1.
 HAN_SHARE = 0.6  # of a run of Han, kana, private use; Greek, Cyrillic, accented letters have places in GB 2312 too
 NESTED_CHARS = 6  # so many whole UTF-8 sequences are no chance: worth looking for another layer below
 
-_REPLACED, _EURO = "\x1a", "\x19"  # control characters that stand for one byte each while a run is bytes
-# Lone surrogates, which no text holds: a lost character of a repaired run; a piece left beside such a run. Both are
-# gone again once the damage has been counted.
-_GONE, _LEFT = "\udcff", "\udcfe"
-_UTF8 = rb"[\xe0-\xef][\x80-\xbf]{2}|[\xc2-\xdf][\x80-\xbf]|[\xf0-\xf4][\x80-\xbf]{3}"
-_HALF = rb"(?:[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2}|[\xc2-\xdf])"
-_DAMAGE = _HALF + rb"(?:[\x1a?][\x80-\xbf]{0,2}|(?=[\x00-\x3f]|$))|\x1a[\x80-\xbf]{0,2}|\?[\x80-\xbf]{1,2}"
-_UTF8_RUN = re.compile(rb"(?:%s)(?:%s|%s|[\x00-\x7f])++" % (_UTF8, _UTF8, _DAMAGE))
-_UTF8_TOKEN = re.compile(rb"%s|%s|[\x00-\x7f]" % (_UTF8, _DAMAGE))
-_SPACE = re.compile(rb"(?<=[\xe0-\xef][\x80-\xbf]) |(?<=[\xe0-\xef]) (?=[\x80-\xbf])")  # A0, as cleaners leave it
-_QUESTION = re.compile(_HALF + rb"\?|\?(?=[\x80-\xbf])")  # what encoders write for a character they do not have
+_LEFT = "\udcfe"  # a lone surrogate, gone again in the end: a piece left beside a restored run
 _LATIN_RUN = re.compile(f"[\x80-\xff{CP1252_SPECIALS}�][\x00-\xff{CP1252_SPECIALS}�]{{5,}}")
 _GHOST = re.compile("(?:锟[斤解姐戒藉芥界借介]拷?)+|(?:ï¿½)+")  # EF BF BD with the first byte of what followed
 _FILL = re.compile(r"烫{3,}|屯{3,}|葺{3,}|\A锘")
@@ -71,15 +60,6 @@ class Repair:
     def repaired(self) -> bool:
         """True where something was undone, even if not all."""
         return self.restored_chars > 0
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One way to go wrong: bytes of the charset `written`, decoded as `read`."""
-
-    kind: str
-    read: str
-    written: str
 
 
 READINGS = (
@@ -117,8 +97,8 @@ def repair_suspicious(text: str) -> Repair:
     """`repair` for a text that the scan has flagged already."""
     undone = _undo(text, MAX_LAYERS)
     lines = undone.text.split("\n")
-    lost = sum(len(line) for line in lines if _GONE in line or _LEFT in line)
-    clean = "\n".join(line for line in lines if _GONE not in line and _LEFT not in line)
+    lost = sum(len(line) for line in lines if GONE in line or _LEFT in line)
+    clean = "\n".join(line for line in lines if GONE not in line and _LEFT not in line)
     traces = Counter(
         gbk_ghost=sum(len(m[0]) for m in _GHOST.finditer(clean)),
         debug_fill=sum(len(m[0]) for m in _FILL.finditer(clean)),
@@ -127,7 +107,7 @@ def repair_suspicious(text: str) -> Repair:
     suspect = lost + undone.marked.total() + traces.total()
     found = undone.kinds or undone.marked or +traces
     kind = "double" if undone.layers > 1 else max(found, key=found.__getitem__, default="")
-    repaired = undone.text.replace(_GONE, "�").replace(_LEFT, "")
+    repaired = undone.text.replace(GONE, "�").replace(_LEFT, "")
     return Repair(repaired, kind, undone.kinds.total(), min(suspect, len(repaired)))
 
 
@@ -167,8 +147,8 @@ def _restored(run: str, reading: Reading, layers: int, undone: _Undone) -> str:
 
 def _judged(run: str, reading: Reading, layers: int, undone: _Undone) -> str | None:
     """The restored run with the tallies in `undone` brought up to date, or None."""
-    restored = _read_again(run, reading)
-    lost = restored.count(_GONE)
+    restored = read_again(run, reading)
+    lost = restored.count(GONE)
     chars = _beyond_ascii(restored) - lost
     least = MIN_CHARS if reading.read == "latin-1" else MIN_CHARS_HAN
     if chars < least[reading.written] or not _shaped(run, chars + lost, reading):
@@ -201,7 +181,7 @@ def _beyond_ascii(text: str) -> int:
 
 def _better(run: str, restored: str) -> bool:
     """True where the restored run reads like Chinese, and much more so than the run does."""
-    after = likelihood(restored.replace(_GONE, ""))
+    after = likelihood(restored.replace(GONE, ""))
     return after >= MIN_LIKELIHOOD and after - likelihood(run) >= MIN_GAIN
 
 
@@ -210,76 +190,5 @@ def _runs(text: str, reading: Reading) -> Iterator[tuple[int, int]]:
     if reading.read == "latin-1":
         return (match.span() for match in _LATIN_RUN.finditer(text))
     if reading.written == "utf-8":
-        return _utf8_runs(text)
+        return utf8_runs(text)
     return iter([(0, len(text))]) if len(text) else iter([])
-
-
-def _utf8_runs(text: str) -> Iterator[tuple[int, int]]:
-    """Stretches whose GB18030 bytes are UTF-8, apart from damage, cut to whole characters at both ends."""
-    data = _bytes(text, "gb18030")
-    edges = np.zeros(len(text) + 1, np.int64)
-    np.cumsum(_gb18030_widths()[np.minimum(points(text), 0xFFFF)], out=edges[1:])
-    whole = np.zeros(len(data) + 1, np.bool_)
-    whole[edges] = True
-    for run in _UTF8_RUN.finditer(data):
-        tokens = [token.span() for token in _UTF8_TOKEN.finditer(data, *run.span())]
-        starts = [start for start, _ in tokens if whole[start]]
-        while data[tokens[-1][0]] == ord("?"):  # with a clean character after it
-            tokens.pop()
-        stops = [stop for _, stop in tokens if whole[stop]]
-        if starts and stops and starts[0] < stops[-1]:
-            start, stop = np.searchsorted(edges, [starts[0], stops[-1]])
-            yield int(start), int(stop)
-
-
-@cache
-def _gb18030_widths() -> np.ndarray:
-    """How many bytes `_bytes` makes of each code point of the BMP; beyond it, and at 0xFFFF, 4."""
-    widths = [1] * 0x80 + [len(chr(p).encode("gb18030", "replace")) for p in range(0x80, 0x10000)]
-    for p in (0x80, ord("€"), 0xFFFD):
-        widths[p] = 1
-    return np.array(widths, np.uint8)
-
-
-def _bytes(text: str, charset: str) -> bytes:
-    """The bytes a text was read from; 1A stands where a byte is not known."""
-    if charset == "latin-1":
-        return text.translate(_cp1252_bytes()).encode("latin-1", "replace")
-    text = text.replace("�", _REPLACED)
-    if charset == "big5hkscs":
-        return text.encode(charset, "replace")
-    return text.replace("€", _EURO).replace("\x80", _EURO).encode(charset, "replace").replace(_EURO.encode(), b"\x80")
-
-
-@cache
-def _cp1252_bytes() -> dict[int, int]:
-    return {ord(c): c.encode("cp1252")[0] for c in CP1252_SPECIALS} | {0xFFFD: ord(_REPLACED)}
-
-
-def _read_again(run: str, reading: Reading) -> str:
-    """The run's bytes read in the charset they were written in, a lost character as `_GONE`."""
-    data = _bytes(run, reading.read)
-    if reading.written == "utf-8":
-        return _read_utf8(_certain(data, run, reading))
-    single = _mark(data.decode(reading.written, "replace"))
-    if _REPLACED.encode() not in data:
-        return single
-    pairs = re.sub(rb"\x1a[\x40-\x7e\x80-\xfe]", _REPLACED.encode(), data)  # the mark replaced a lead byte, not a pair
-    return max(single, _mark(pairs.decode(reading.written, "replace")), key=likelihood)
-
-
-def _certain(data: bytes, run: str, reading: Reading) -> bytes:
-    """The bytes with those put back that can only have been one."""
-    if reading.read == "latin-1":
-        return _SPACE.sub(b"\xa0", data)
-    if any("\ue000" <= c <= "\uf8ff" for c in run):  # the decoder knew every pair of GB18030
-        return re.sub(rb"\x1a(?=[\x40-\x7e\x80-\xfe])", b"\x80", data)
-    return data
-
-
-def _read_utf8(data: bytes) -> str:
-    return _mark(_QUESTION.sub(b"\x1a", data).decode("utf-8", "replace")).removeprefix("\ufeff")
-
-
-def _mark(text: str) -> str:
-    return re.sub("[�\x1a]+", _GONE, text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,9 @@ def cp1252(raw: bytes) -> str:
 
 
 def browser_gbk(raw: bytes) -> str:
-    """As browsers read GBK: the byte 80 is a euro sign."""
-    return raw.decode("gb18030", "replace").replace("�", "€")
+    """As browsers read GBK: the byte 80 is a euro sign, another that fits nowhere U+FFFD."""
+    read = raw.decode("gb18030", "surrogateescape").replace("\udc80", "€")
+    return re.sub("[\ud800-\udfff]", "�", read)
 
 
 @pytest.mark.parametrize("text", [SIMPLIFIED, TRADITIONAL, MIXED])
@@ -58,6 +60,13 @@ def test_byte_80_is_put_back_for_both_ways_decoders_write_it() -> None:
     for read in (text.encode().decode("gb18030", "replace"), browser_gbk(text.encode())):
         assert "�" in read or "€" in read
         assert repair(read).text.startswith("语言的人都是")
+
+
+def test_a_real_euro_sign_is_the_end_of_one_character_and_the_start_of_the_next() -> None:
+    text = "我们的工作要换、还是不换呢"  # 换、 is E68DA2 E38081: read as E68D A2E3 80 81E8, and A2E3 is €
+    read = browser_gbk(text.encode())
+    assert "€€" in read
+    assert repair(read).text == text
 
 
 def test_a_lost_byte_costs_its_character_and_is_never_guessed() -> None:
@@ -167,6 +176,13 @@ def test_real_texts_of_every_genre_come_back_exact_or_marked(records: list[dict]
         unmarked += found.text != text and found.suspect_chars <= 0.02 * len(found.text)
     assert exact >= exact_share * len(texts)
     assert unmarked <= 0.01 * len(texts)
+
+
+def test_what_is_restored_of_a_lossy_reading_is_right_to_the_character(records: list[dict]) -> None:
+    for text in (record["text"][:1500].replace("\ufeff", "") for record in records[::6] if chinese(record)):
+        for read in (text.encode().decode("gb18030", "replace"), browser_gbk(text.encode())):
+            kept = [re.escape(piece) for piece in re.split("�+", repair(read).text)]
+            assert re.fullmatch(".{0,4}?".join(kept), text, re.DOTALL), text[:80]
 
 
 def test_real_clean_texts_are_not_changed_even_where_the_scan_errs(records: list[dict]) -> None:
