@@ -38,7 +38,9 @@ def prepare(recipe: RecipePath, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def report(recipe: RecipePath, overrides: Overrides = None, to: Annotated[str, typer.Option(help="Where to")] = "") -> None:
+def report(
+    recipe: RecipePath, overrides: Overrides = None, to: Annotated[str, typer.Option(help="Where to")] = ""
+) -> None:
     """One self-contained HTML page about a finished section: funnel, histograms, dropped examples."""
     from ctllm_ray.corpus import pipeline
     from ctllm_ray.corpus import report as page
@@ -52,7 +54,9 @@ def report(recipe: RecipePath, overrides: Overrides = None, to: Annotated[str, t
 @app.command()
 def why(
     recipe: RecipePath,
-    arguments: Annotated[list[str], typer.Argument(metavar="[KEY=VALUE]... ID_OR_URL", help="Overrides, then the page")],
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="[KEY=VALUE]... ID_OR_URL", help="Overrides, then the page")
+    ],
 ) -> None:
     """Every measure of a page, each rule's bound, which one dropped it, and the text."""
     from ctllm_ray.corpus import ledger, pipeline, screen

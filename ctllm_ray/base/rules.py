@@ -23,6 +23,11 @@ def _brief(value: Any) -> bool:
     return isinstance(value, int | float) or (isinstance(value, str) and value.isidentifier())
 
 
+def _part(key: str, value: Any) -> str:
+    """An option in a score's name: `n5` for n: 5, `gambling` for category: gambling."""
+    return value if isinstance(value, str) else f"{key}{value}"
+
+
 class Rule(BaseModel):
     """`min`/`max` are inclusive, `above`/`below` exclusive, `in` lists the labels that pass.
 
@@ -49,7 +54,7 @@ class Rule(BaseModel):
         if not isinstance(given, dict) or not isinstance(given.get("use"), str):
             return given
         options = {k: v for k, v in given.items() if k not in _FIELDS}
-        score = ".".join([given["use"], *(f"{k}{v}" for k, v in sorted(options.items()) if _brief(v))])
+        score = ".".join([given["use"], *(_part(k, v) for k, v in sorted(options.items()) if _brief(v))])
         return given | {"score": score, "name": given.get("name") or score}
 
     @model_validator(mode="after")
@@ -61,8 +66,10 @@ class Rule(BaseModel):
             raise ValueError(f"no value can be at least {max(low):g} and at most {min(high):g}")
         if any(not np.isfinite(b) for b in low + high):
             raise ValueError("a bound must be a finite number")
-        if self.accept is not None and low + high:
-            raise ValueError("a rule has either `in` (for a label) or number bounds (for a score)")
+        if self.accept is not None and (low + high or not self.is_label):
+            raise ValueError("`in` bounds a label, min, max, above and below bound a score")
+        if self.is_label and low + high:
+            raise ValueError("this measure gives a word: bound it by `in: [...]`")
         return self
 
     def _check_measure(self) -> None:
@@ -95,7 +102,7 @@ class Rule(BaseModel):
     def is_label(self) -> bool:
         """True where the measure gives a word instead of a number."""
         if self.use not in resolve.names(resolve.MEASURES):
-            return self.accept is not None
+            return any(self.use in resolve.declared(resolve.STAGES, s, "LABELS") for s in resolve.names(resolve.STAGES))
         return resolve.resolve(resolve.MEASURES, self.use).__annotations__.get("return") in {"str", str}
 
     @property

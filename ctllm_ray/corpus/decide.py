@@ -33,7 +33,7 @@ def decide(rules: Sequence[Rule], columns: Columns, genres: np.ndarray) -> Decis
         broken, limit = violations(rule, columns)
         rows = broken & rule.applies(genres) & (first < 0)
         first[rows] = index
-        if rule.accept is None:
+        if not rule.is_label:
             value[rows], bound[rows] = columns[rule.score][rows], limit[rows]
     return Decision(first, value, bound)
 
@@ -41,8 +41,10 @@ def decide(rules: Sequence[Rule], columns: Columns, genres: np.ndarray) -> Decis
 def violations(rule: Rule, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """Which documents break the rule, genre aside (boolean), and the bound that each broke (float32)."""
     found = columns[rule.score]
-    if rule.accept is None:
+    if not rule.is_label:
         return rule.violated(found.astype(np.float32))
+    if rule.accept is None:
+        return np.zeros(len(found), bool), np.full(len(found), np.nan, np.float32)
     return np.array([v is not None and v not in rule.accept for v in found], bool), np.full(
         len(found), np.nan, np.float32
     )
@@ -56,7 +58,7 @@ def genre(genres: Mapping[str, Sequence[Rule]], columns: Columns, n: int) -> np.
         holds = open_rows.copy()
         for condition in conditions:
             missing = np.zeros(n, bool)
-            if condition.accept is None:
+            if not condition.is_label:
                 missing = np.isnan(columns[condition.score].astype(np.float32))
             holds &= ~violations(condition, columns)[0] & ~missing
         out[holds] = name

@@ -43,9 +43,7 @@ def session(resources: Resources) -> Iterator[None]:
         "object_store_memory": resources.object_store_mb << 20,
         "include_dashboard": False,
     }
-    ray.init(
-        address=address, logging_level=logging.ERROR, log_to_driver=False, **(local if address == "local" else {})
-    )
+    ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **(local if address == "local" else {}))
     try:
         yield
     finally:

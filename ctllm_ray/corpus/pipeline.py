@@ -84,7 +84,9 @@ def _planned(recipe: Recipe, folder: str) -> list[Split]:
     """The splits of the section, the same as when it was begun. Raises where decisions or input files changed."""
     path = storage.join(folder, PLAN)
     if not recipe.data.inputs:
-        raise InputError("the recipe has no inputs", where="data.inputs", remedy="set 'data.inputs=[{use: ..., path: ...}]'")
+        raise InputError(
+            "the recipe has no inputs", where="data.inputs", remedy="set 'data.inputs=[{use: ..., path: ...}]'"
+        )
     begun = storage.read_json(path) if storage.exists(path) else None
     if begun:
         _same_decisions(begun["decisions"], recipe, folder)

@@ -50,7 +50,9 @@ def changed(rules: Sequence[Rule], sets: Sequence[str]) -> list[Rule]:
             number = None if value == "none" else float(value)
             out[name] = Rule.model_validate(out[name].model_dump() | {bound: number})
         except ValueError as error:
-            raise RecipeError(f"not a bound: {value!r} ({error})", where=f"--set {text}", remedy="give a number") from None
+            raise RecipeError(
+                f"not a bound: {value!r} ({error})", where=f"--set {text}", remedy="give a number"
+            ) from None
     return list(out.values())
 
 

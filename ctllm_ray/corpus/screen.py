@@ -23,7 +23,13 @@ def _console() -> Console:
 def funnel(finished: Manifest, folder: str) -> None:
     """Prints what went in, what each rule dropped, and what was kept."""
     total = finished.counts["in"]
-    table = Table("step", "documents", "share", title=f"{finished.name} {finished.version}: {finished.section}", title_justify="left")
+    table = Table(
+        "step",
+        "documents",
+        "share",
+        title=f"{finished.name} {finished.version}: {finished.section}",
+        title_justify="left",
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     table.add_row("in", f"{total:,}", "")
@@ -81,7 +87,9 @@ def _bounds(judgement: Judgement) -> str:
 
 def _plain(text: str, newlines: bool = False) -> str:
     """Corpus text made safe for a terminal: control characters are shown, not sent."""
-    return "".join(c if c.isprintable() or (newlines and c == "\n") or c == "\u3000" else f"\\x{ord(c):02x}" for c in text)
+    return "".join(
+        c if c.isprintable() or (newlines and c == "\n") or c == "\u3000" else f"\\x{ord(c):02x}" for c in text
+    )
 
 
 def replayed(result: Replay) -> None:

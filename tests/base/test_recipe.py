@@ -45,7 +45,10 @@ def test_a_recipe_is_filled_in_and_frozen(tmp_path: Path) -> None:
         ({"stages": [{"use": "mesure"}]}, "did you mean 'measure'"),
         ({"stages": [{"use": "measure", "rule": []}]}, "did you mean 'rules'"),
         ({"stages": [{"use": "measure", "rules": [{"use": "document.char_cout", "min": 1}]}]}, "document.char_count"),
-        ({"stages": [{"use": "measure", "rules": [{"use": "repetition.covered_share", "m": 5}]}]}, "unknown option 'm'"),
+        (
+            {"stages": [{"use": "measure", "rules": [{"use": "repetition.covered_share", "m": 5}]}]},
+            "unknown option 'm'",
+        ),
         ({"stages": [{"use": "measure", "rules": [{"use": "repetition.covered_share", "n": 11}]}]}, "option 'n'"),
         ({"stages": [{"use": "measure", "rules": [{"use": "document.char_count", "min": 9, "max": 3}]}]}, "at least 9"),
         ({"data": {"inputs": [{"use": "json", "path": "x"}], "max_error_share": 0}}, "did you mean 'jsonl'"),
@@ -53,7 +56,10 @@ def test_a_recipe_is_filled_in_and_frozen(tmp_path: Path) -> None:
         ({"data": PLAIN["data"] | {"max_error_share": 1.5}}, "less than or equal to 1"),
         ({"seed": "abc"}, "seed"),
         ({"name": "a/b"}, "name"),
-        ({"data": PLAIN["data"] | {"inputs": [{"use": "jsonl", "path": "a/x"}, {"use": "jsonl", "path": "a/y"}]}}, "two inputs"),
+        (
+            {"data": PLAIN["data"] | {"inputs": [{"use": "jsonl", "path": "a/x"}, {"use": "jsonl", "path": "a/y"}]}},
+            "two inputs",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_one_message_with_the_remedy(tmp_path: Path, change: dict, says: str) -> None:

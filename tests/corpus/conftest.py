@@ -15,7 +15,7 @@ from ctllm_ray.corpus import section
 from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split
 
-WORDS = "春天 到了 花 开 得 很 好 我们 去 山里 走 了 一 天 ， 水 也 清 风 也 轻 。 他 说 ： “ 明年 再 来 。 ” 孩子 们 笑 着 跑 过 桥 ！".split()
+WORDS = ["春天", "到了", "花", "开", "得", "很", "好", "我们", "去", "山里", "走", "了", "一", "天", "，", "水", "也", "清", "风", "也", "轻", "。", "他", "说", "：", "“", "明年", "再", "来", "。", "”", "孩子", "们", "笑", "着", "跑", "过", "桥", "！"]
 
 
 def page(seed: int) -> str:
@@ -36,7 +36,9 @@ def crawl(tmp_path: Path) -> Path:
     folder.mkdir()
     for part in range(6):
         lines = [
-            json.dumps({"text": page(part * 100 + i), "url": f"http://host{i % 3}.example/{part}/{i}"}, ensure_ascii=False)
+            json.dumps(
+                {"text": page(part * 100 + i), "url": f"http://host{i % 3}.example/{part}/{i}"}, ensure_ascii=False
+            )
             for i in range(40)
         ]
         lines[7] = '{"text": "broken'

@@ -39,7 +39,12 @@ def test_in_equals_kept_plus_rejects_and_shards_hold_what_the_manifest_counts(ma
         tables = [table for _, table in reader.tables(folder, finished, kind)]
         assert sum(t.num_rows for t in tables) == count
         assert all(pc.all(pc.equal(pc.is_null(t["reject"]), kind == "kept")).as_py() for t in tables)
-    ids = [i for kind in ("kept", "rejected") for _, t in reader.tables(folder, finished, kind, ["id"]) for i in t["id"].to_pylist()]
+    ids = [
+        i
+        for kind in ("kept", "rejected")
+        for _, t in reader.tables(folder, finished, kind, ["id"])
+        for i in t["id"].to_pylist()
+    ]
     assert len(set(ids)) == 240
     assert {i.split("#")[0] for i in ids} == {f"crawl/{n}.jsonl" for n in range(6)}
 
@@ -62,7 +67,9 @@ def test_a_genre_spares_its_pages(make: Make) -> None:
     rows = [r for _, t in reader.tables(recipe.folder("clean"), finished, "kept") for r in t.to_pylist()]
     talk = [r for r in rows if r["labels"]["genre"] == "talk"]
     assert any(r["scores"]["repetition.covered_share.n3"] > 0.2 for r in talk)
-    assert all(r["scores"]["repetition.covered_share.n3"] <= np.float32(0.2) for r in rows if r["labels"]["genre"] == "prose")
+    assert all(
+        r["scores"]["repetition.covered_share.n3"] <= np.float32(0.2) for r in rows if r["labels"]["genre"] == "prose"
+    )
 
 
 def test_the_same_recipe_gives_the_same_bytes(make: Make) -> None:
@@ -152,7 +159,9 @@ def test_no_input_is_said_before_anything_is_written(make: Make, tmp_path: Path)
     with pytest.raises(InputError, match="no inputs"):
         pipeline.prepare(make(data={"inputs": [], "max_error_share": 0.1}), run_here)
     with pytest.raises(InputError, match="there is no folder"):
-        pipeline.prepare(make(data={"inputs": [{"use": "jsonl", "path": f"{tmp_path}/none/*"}], "max_error_share": 0.1}), run_here)
+        pipeline.prepare(
+            make(data={"inputs": [{"use": "jsonl", "path": f"{tmp_path}/none/*"}], "max_error_share": 0.1}), run_here
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -160,7 +169,12 @@ def test_why_finds_a_page_by_id_and_by_url_and_tells_what_dropped_it(make: Make)
     recipe = make()
     finished = pipeline.prepare(recipe, run_here)
     folder = recipe.folder("clean")
-    row = next(r for _, t in reader.tables(folder, finished, "rejected") for r in t.to_pylist() if r["reject"] == "document.char_count")
+    row = next(
+        r
+        for _, t in reader.tables(folder, finished, "rejected")
+        for r in t.to_pylist()
+        if r["reject"] == "document.char_count"
+    )
     for key in (row["id"], row["url"]):
         (found,) = ledger.why(folder, finished, recipe, key)
         assert found.row["text"] == row["text"]
@@ -188,10 +202,14 @@ def test_a_replay_equals_a_run_with_those_bounds(make: Make) -> None:
     rules = [{"use": "document.char_count", "min": 100}, {"use": "repetition.covered_share", "n": 3}]
     stages = [make().stages[0].model_dump() | {"rules": rules}]
     again = pipeline.prepare(make("again", stages=stages), run_here)
-    assert {k.removeprefix("reject:"): n for k, n in again.counts.items() if k != "in"} == {k: n for k, n in result.after.items() if n}
+    assert {k.removeprefix("reject:"): n for k, n in again.counts.items() if k != "in"} == {
+        k: n for k, n in result.after.items() if n
+    }
 
 
-@pytest.mark.parametrize("wrong", ["document.char_cont.min=3", "document.char_count.mim=3", "document.char_count.min=x", "nonsense"])
+@pytest.mark.parametrize(
+    "wrong", ["document.char_cont.min=3", "document.char_count.mim=3", "document.char_count.min=x", "nonsense"]
+)
 def test_a_wrong_replay_setting_is_refused_with_the_nearest_name(make: Make, wrong: str) -> None:
     with pytest.raises(RecipeError):
         replay.changed(section.measure_rules(make().stages), [wrong])

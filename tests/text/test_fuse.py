@@ -35,7 +35,9 @@ def kernel_lines() -> tuple[fuse.Line, ...]:
     for name in names(MEASURES):
         if not fuse.is_kernel(name):
             continue
-        wants_n = "n" in resolve(MEASURES, name).__kwdefaults__ or {} if resolve(MEASURES, name).__kwdefaults__ else False
+        wants_n = (
+            "n" in resolve(MEASURES, name).__kwdefaults__ or {} if resolve(MEASURES, name).__kwdefaults__ else False
+        )
         wants_n = wants_n or "n" in resolve(MEASURES, name).__annotations__
         found += [(name, (("n", n),)) for n in range(2, 11)] if wants_n else [(name, ())]
     return tuple(found)

@@ -191,3 +191,41 @@ def longest_run_share(points):
         run = run + 1 if i and points[i] == points[i - 1] else 1
         longest = max(longest, run)
     return _ratio(longest, len(points))
+
+
+TAG_CHARS = 300  # a tag is at most this long: a lone < in prose or mathematics opens none
+ENTITY_CHARS = 10
+
+
+@register_jitable
+def _is_letter(point):
+    return 0x61 <= point <= 0x7A or 0x41 <= point <= 0x5A
+
+
+@register_jitable
+def _markup_end(points, i, stop):
+    """Where the HTML tag or named entity that starts at i ends; i itself where none starts there."""
+    if points[i] == 0x3C and i + 2 < stop and (_is_letter(points[i + 1]) or points[i + 1] in (0x2F, 0x21)):
+        for k in range(i + 2, min(stop, i + TAG_CHARS)):
+            if points[k] == 0x3E:
+                return k + 1
+            if points[k] == 0x3C:
+                return i
+    elif points[i] == 0x26 and i + 2 < stop and _is_letter(points[i + 1]):
+        for k in range(i + 2, min(stop, i + ENTITY_CHARS)):
+            if points[k] == 0x3B:
+                return k + 1
+            if not _is_letter(points[k]):
+                return i
+    return i
+
+
+def markup_share(points):
+    """Characters of HTML tags (<p style="...">, </div>) and of named entities (&nbsp;) over code points."""
+    inside = 0
+    i = 0
+    while i < len(points):
+        end = _markup_end(points, i, len(points))
+        inside += end - i
+        i = max(end, i + 1)
+    return _ratio(inside, len(points))

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
-from ctllm_ray.text.characters import CLASS_MASK, DIGIT, HAN, NEWLINE, NUMERAL, RARE_HAN, SPACE
-from ctllm_ray.text.measures.document import _ratio
+from ctllm_ray.text.characters import CLASS_MASK, CLAUSE_END, DIGIT, HAN, NEWLINE, NUMERAL, RARE_HAN, SPACE
+from ctllm_ray.text.measures.document import _markup_end, _ratio
 
 SHORT_CHARS = 10  # a line of at most this many characters is short: a menu entry, a label, a line of verse
 
@@ -207,3 +207,77 @@ def regular_share(kinds, lines):
                 counts[run] += 1
         run = 0
     return _ratio(counts.max(), total)
+
+
+LABEL_CHARS = 12  # longer stretches without a mark are headings or sentences, not menu entries
+
+
+def label_share(points, kinds):
+    """Han characters in labels over Han characters: menus, tag clouds and lists of links are made of labels.
+
+    A label is a stretch of at most 12 visible characters without a clause mark, between newlines, bars, or spaces that
+    stand between two Han characters; a space beside Latin letters or digits, as many writers set it, ends none.
+    """
+    labelled = 0
+    total = 0
+    visible = 0
+    han = 0
+    marked = False
+    last_han = False
+    spaced = False
+    for i in range(len(kinds) + 1):
+        bar = i == len(kinds) or points[i] == 0x7C or points[i] == 0xFF5C  # | and ｜
+        group = NEWLINE if bar else kinds[i] & CLASS_MASK
+        is_han = group in (HAN, RARE_HAN)
+        if group == NEWLINE or (is_han and spaced and last_han):
+            total += han
+            if visible <= LABEL_CHARS and not marked:
+                labelled += han
+            visible = han = 0
+            marked = False
+        if group == SPACE:
+            spaced = True
+            continue
+        spaced = False
+        last_han = is_han
+        if group != NEWLINE:
+            visible += 1
+            han += is_han
+            marked |= (kinds[i] & CLAUSE_END) != 0
+    return _ratio(labelled, total)
+
+
+RESIDUE_MARKS = 3  # on a line: prose that speaks of <div> names one or two
+
+
+@register_jitable
+def _is_residue(points, start, end):
+    """True for an entity, a tag with an attribute and a <p>: <strong> and <br/> alone are a way to write headings."""
+    if points[start] == 0x26:
+        return True
+    for k in range(start, end):
+        if points[k] == 0x3D:
+            return True
+    name = start + 2 if points[start + 1] == 0x2F else start + 1
+    return points[name] == 0x70 and points[name + 1] == 0x3E
+
+
+def residue_share(points, kinds, lines):
+    """Han characters on lines with three or more entities, <p> or tags with attributes, over Han characters in lines.
+
+    Text between tags that nobody took out; code on lines of its own has no Han characters to count.
+    """
+    residue = 0
+    total = 0
+    for i in range(len(lines)):
+        marks = 0
+        han = 0
+        k = lines[i, 0]
+        while k < lines[i, 1]:
+            end = _markup_end(points, k, lines[i, 1])
+            marks += end > k and _is_residue(points, k, end)
+            han += (kinds[k] & CLASS_MASK) in (HAN, RARE_HAN)
+            k = max(end, k + 1)
+        total += han
+        residue += han if marks >= RESIDUE_MARKS else 0
+    return _ratio(residue, total)
