@@ -42,7 +42,7 @@ Cascade = Callable[[list[str]], int | None]
 def records(pattern: str, field: str, count: int) -> list[str]:
     """`count` texts at even distances over all records of the files."""
     texts = []
-    for path in sorted(glob.glob(pattern)):  # noqa: PTH207 - the pattern may be absolute
+    for path in sorted(glob.glob(pattern)):
         with Path(path).open("rb") as packed:
             stream = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(packed), "utf-8", newline="\n")
             texts += [record[field] for record in map(json.loads, stream) if record.get(field)]

@@ -1,4 +1,4 @@
-"""The floors of the house: imports go down only, siblings never import each other, heavy packages stay in their rooms."""
+"""The floors of the house: imports go down only, siblings never meet, heavy packages stay in their rooms."""
 
 from __future__ import annotations
 

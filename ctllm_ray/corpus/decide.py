@@ -12,7 +12,8 @@ import numpy as np
 
 from ctllm_ray.base.rules import Rule
 
-Columns = Mapping[str, np.ndarray]  # by score or label name; float32 scores (NaN: none), object labels (None: none)
+#: By score or label name: float32 scores (NaN: none), labels as objects (None: none).
+Columns = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
@@ -38,12 +39,13 @@ def session(resources: Resources) -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS", "local")
-    local = {
+    local: dict[str, Any] = {
         "num_cpus": resources.workers or os.cpu_count(),
         "object_store_memory": resources.object_store_mb << 20,
         "include_dashboard": False,
     }
-    ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **(local if address == "local" else {}))
+    options = local if address == "local" else {}
+    ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
     try:
         yield
     finally:
@@ -54,7 +56,7 @@ def dataset(recipe: Recipe, folder: str, splits: Sequence[Split]) -> ray.data.Da
     """The lazy dataset that works the splits: one row out per split, its `Done` as JSON."""
     items = [{"split": json.dumps(split.plain())} for split in splits]
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        _work,
+        cast(Any, _work),
         fn_kwargs={"recipe": recipe.model_dump_json(), "folder": folder},
         batch_size=1,
         batch_format="pyarrow",
@@ -69,7 +71,7 @@ def _work(batch: pa.Table, recipe: str, folder: str) -> pa.Table:
     An error that a user can mend comes back as a value: of a raised one Ray Data would bring the text but not the type.
     """
     loaded = from_plain(json.loads(recipe))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for item in batch["split"].to_pylist():
         split = Split.from_plain(json.loads(item))
         try:
@@ -103,7 +105,7 @@ def run(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
         storage.remove(storage.join(folder, ATTEMPTS, name))
     with session(recipe.resources):
         for batch in dataset(recipe, folder, splits).iter_batches(batch_size=None, batch_format="pyarrow"):
-            for row in batch.to_pylist():
+            for row in cast(pa.Table, batch).to_pylist():
                 if row["error"]:
                     raise pickle.loads(row["error"])
                 yield Done.from_plain(json.loads(row["done"]))

@@ -1,8 +1,8 @@
 """One section of work on one split: read, run every stage, write kept and rejected shards, leave a marker.
 
 This is the whole of what a Ray task does, and it is a plain function: the same code runs in a test, under plain
-multiprocessing (the honest baseline in benchmarks/) and under Ray. Text never leaves the process. A retried split writes
-the same files again.
+multiprocessing (the honest baseline in benchmarks/) and under Ray. Text never leaves the process. A retried split
+writes the same files again.
 """
 
 from __future__ import annotations

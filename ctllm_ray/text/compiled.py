@@ -31,5 +31,5 @@ def cache_folder() -> Path:
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function compiled at its first call and cached on disk for the next process."""
-    numba.config.CACHE_DIR = str(cache_folder())
+    numba.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
     return numba.njit(cache=True)(function)

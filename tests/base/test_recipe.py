@@ -1,4 +1,4 @@
-"""Recipes: unknown names are refused with the nearest valid one, overrides reach every place, fingerprints see decisions."""
+"""Recipes: wrong names are refused with the nearest valid one, overrides reach every place, fingerprints decisions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_recipe_is_filled_in_and_frozen(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_recipe_is_one_message_with_the_remedy(tmp_path: Path, change: dict, says: str) -> None:
-    with pytest.raises(RecipeError, match=".") as caught:
+    with pytest.raises(RecipeError) as caught:
         recipe.load(written(tmp_path, PLAIN | change))
     assert says in str(caught.value)
 

@@ -152,7 +152,7 @@ def test_a_failing_writer_leaves_nothing_and_the_old_file_as_it_was(tmp_path: Pa
     storage.write_bytes(uri, b"old")
     with pytest.raises(KeyError):
         _fail_halfway(uri)
-    assert os.listdir(tmp_path) == ["a"]  # noqa: PTH208 - hidden files count
+    assert os.listdir(tmp_path) == ["a"]
     assert storage.read_bytes(uri) == b"old"
 
 
@@ -191,14 +191,14 @@ def test_a_full_disk_is_explained_and_leaves_nothing(small_disk: Path) -> None:
     with pytest.raises(StorageError, match="No space left") as caught:
         storage.write_bytes(f"{small_disk}/a", bytes(1 << 20))
     assert "free space" in caught.value.remedy
-    assert os.listdir(small_disk) == []  # noqa: PTH208 - hidden files count
+    assert os.listdir(small_disk) == []
 
 
 def test_a_full_disk_is_explained_when_arrow_writes(small_disk: Path) -> None:
     table = pa.table({"a": os.urandom(1 << 20).hex().split("0")})
     with pytest.raises(StorageError, match="No space left"):
         _write_arrow(f"{small_disk}/a", table)
-    assert os.listdir(small_disk) == []  # noqa: PTH208 - hidden files count
+    assert os.listdir(small_disk) == []
 
 
 def _write_arrow(uri: str, table: pa.Table) -> None:

@@ -99,7 +99,7 @@ def test_a_failing_writer_leaves_no_object_and_no_temporary_file(
     with pytest.raises(KeyError):
         _fail_halfway("s3://bucket/half")
     assert not storage.exists("s3://bucket/half")
-    assert os.listdir(tmp_path) == []  # noqa: PTH208 - hidden files count
+    assert os.listdir(tmp_path) == []
 
 
 def _fail_halfway(uri: str) -> None:

@@ -15,7 +15,7 @@ from ctllm_ray.corpus import section
 from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split
 
-WORDS = ["春天", "到了", "花", "开", "得", "很", "好", "我们", "去", "山里", "走", "了", "一", "天", "，", "水", "也", "清", "风", "也", "轻", "。", "他", "说", "：", "“", "明年", "再", "来", "。", "”", "孩子", "们", "笑", "着", "跑", "过", "桥", "！"]
+WORDS = list("春天到了花开得很好我们去山里走了一天，水也清风也轻。他说：“明年再来。”孩子们笑着跑过桥！")
 
 
 def page(seed: int) -> str:

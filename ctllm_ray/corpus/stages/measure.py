@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ def plan_of(text: str) -> Plan:
             plan.kernel[rule.score] = (rule.use, tuple(options.items()))
         else:
             target = plan.urls if fuse.reads(function)[0] == "url" else plan.texts
-            target[rule.score] = lambda value, f=function, o=options: f(value, **o)
+            target[rule.score] = partial(function, **options)
             labels |= {rule.score} if rule.is_label else set()
     return replace(plan, labels=frozenset(labels), earlier=tuple(earlier))
 
