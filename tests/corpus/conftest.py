@@ -63,7 +63,7 @@ def make(tmp_path: Path, crawl: Path) -> Callable[..., Recipe]:
                     "genres": {"talk": [{"use": "document.sentence_count", "min": 5}]},
                     "rules": [
                         {"use": "document.char_count", "min": 60},
-                        {"use": "repetition.covered_share", "n": 3, "max": 0.2, "unless": ["talk"]},
+                        {"use": "repetition.covered_share", "n": 2, "max": 0.05, "unless": ["talk"]},
                     ],
                 }
             ],

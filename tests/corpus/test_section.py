@@ -66,9 +66,9 @@ def test_a_genre_spares_its_pages(make: Make) -> None:
     finished = pipeline.prepare(recipe, run_here)
     rows = [r for _, t in reader.tables(recipe.folder("clean"), finished, "kept") for r in t.to_pylist()]
     talk = [r for r in rows if r["labels"]["genre"] == "talk"]
-    assert any(r["scores"]["repetition.covered_share.n3"] > 0.2 for r in talk)
+    assert any(r["scores"]["repetition.covered_share.n2"] > 0.05 for r in talk)
     assert all(
-        r["scores"]["repetition.covered_share.n3"] <= np.float32(0.2) for r in rows if r["labels"]["genre"] == "prose"
+        r["scores"]["repetition.covered_share.n2"] <= np.float32(0.05) for r in rows if r["labels"]["genre"] == "prose"
     )
 
 
@@ -197,9 +197,9 @@ def test_a_replay_without_changes_takes_the_decisions_of_the_run(make: Make) -> 
 def test_a_replay_equals_a_run_with_those_bounds(make: Make) -> None:
     recipe = make()
     finished = pipeline.prepare(recipe, run_here)
-    sets = ["document.char_count.min=100", "repetition.covered_share.n3.max=none"]
+    sets = ["document.char_count.min=100", "repetition.covered_share.n2.max=none"]
     result = replay.replay(recipe.folder("clean"), finished, recipe, sets)
-    rules = [{"use": "document.char_count", "min": 100}, {"use": "repetition.covered_share", "n": 3}]
+    rules = [{"use": "document.char_count", "min": 100}, {"use": "repetition.covered_share", "n": 2}]
     stages = [make().stages[0].model_dump() | {"rules": rules}]
     again = pipeline.prepare(make("again", stages=stages), run_here)
     assert {k.removeprefix("reject:"): n for k, n in again.counts.items() if k != "in"} == {
