@@ -84,8 +84,8 @@ class Recipe(Frozen):
     resources: Resources = Resources()
 
     def folder(self, section: str) -> str:
-        """Where a section of this recipe lives."""
-        return storage.join(self.root, self.name, self.version, section)
+        """Where a section of this recipe lives: a URI or an absolute path."""
+        return storage.join(storage.absolute(self.root), self.name, self.version, section)
 
     def decisions(self) -> dict[str, Any]:
         """What the output depends on, as plain values: not where it is, how wide it runs, or when it gives up."""

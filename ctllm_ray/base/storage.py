@@ -53,6 +53,11 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/"), *parts])
 
 
+def absolute(uri: str) -> str:
+    """The URI; a local path without a scheme and from the root, since workers may stand in another folder."""
+    return uri if is_remote(uri) else os.path.abspath(uri.removeprefix("file://"))
+
+
 def filesystem(uri: str) -> tuple[Any, str]:
     """The fsspec filesystem of a URI and the path in it."""
     with _explained(uri, "opened"):

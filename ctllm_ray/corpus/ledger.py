@@ -18,14 +18,17 @@ from ctllm_ray.base.errors import NotFound
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.rules import Rule
 from ctllm_ray.corpus import decide
-from ctllm_ray.corpus.section import every_rule, measure_rules
+from ctllm_ray.corpus.section import genre_conditions, measure_rules
 from ctllm_ray.shards import reader
 from ctllm_ray.shards.manifest import Manifest
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One rule on one page: `outcome` is pass, spared (its genre), breaks, dropped it, or measured."""
+    """One rule on one page: `outcome` is pass, spared (its genre), breaks too, DROPPED IT, measured or not measured.
+
+    For the condition of a genre it is `<genre>: holds` or `<genre>: fails`.
+    """
 
     rule: Rule
     value: float | str | None
@@ -65,22 +68,30 @@ def _find(folder: str, finished: Manifest, key: str) -> Iterator[tuple[dict[str,
 
 def _judged(row: dict[str, Any], shard: str, recipe: Recipe) -> Page:
     genre = np.array([row["labels"].get("genre") or "prose"])
-    found = []
-    deciding = {rule.name for rule in measure_rules(recipe.stages)}
-    for rule in every_rule(recipe.stages):
-        value = row["scores"].get(rule.score, row["labels"].get(rule.score))
-        found.append(Judgement(rule, value, _outcome(rule, value, genre, row, rule.name in deciding)))
+    found = [Judgement(rule, _value(rule, row), _outcome(rule, row, genre)) for rule in measure_rules(recipe.stages)]
+    for name, rule in genre_conditions(recipe.stages):
+        value = _value(rule, row)
+        found.append(Judgement(rule, value, f"{name}: {'fails' if value is None or _breaks(rule, value) else 'holds'}"))
     return Page(row, shard, tuple(found))
 
 
-def _outcome(rule: Rule, value: Any, genre: np.ndarray, row: dict[str, Any], deciding: bool) -> str:
-    if value is None:
-        return "not measured"
-    if not deciding or not rule.decides:
-        return "measured"
+def _value(rule: Rule, row: dict[str, Any]) -> float | str | None:
+    return row["scores"].get(rule.score, row["labels"].get(rule.score))
+
+
+def _breaks(rule: Rule, value: float | str) -> bool:
     kind = object if isinstance(value, str) else np.float32
     broken, _ = decide.violations(rule, {rule.score: np.array([value], kind)})
-    if not broken[0]:
+    return bool(broken[0])
+
+
+def _outcome(rule: Rule, row: dict[str, Any], genre: np.ndarray) -> str:
+    value = _value(rule, row)
+    if value is None:
+        return "not measured"
+    if not rule.decides:
+        return "measured"
+    if not _breaks(rule, value):
         return "pass"
     if not rule.applies(genre)[0]:
         return f"spared: {genre[0]}"

@@ -29,6 +29,7 @@ from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.writer import ShardWriter
 
 MARKERS = "splits"  # folder of one small JSON file per finished split
+ATTEMPTS = "attempts"  # folder of one empty file for each time that a split was begun in this run
 
 
 @dataclass(frozen=True)
@@ -116,17 +117,23 @@ def document_schema(stages: tuple[Stage, ...]) -> pa.Schema:
 
 
 def every_rule(stages: tuple[Stage, ...]) -> list[Rule]:
-    """The rules of all measure stages in order, each stage's genre conditions after its rules."""
-    found = []
-    for options in (stage.model_extra or {} for stage in stages if stage.use == "measure"):
-        found += options["rules"] + [c for conditions in (options["genres"] or {}).values() for c in conditions]
-    return [Rule.model_validate(rule) for rule in found]
+    """The rules of all measure stages in order, then the conditions of their genres."""
+    return measure_rules(stages) + [condition for _, condition in genre_conditions(stages)]
 
 
 def measure_rules(stages: tuple[Stage, ...]) -> list[Rule]:
     """The rules that decide, of all measure stages in order."""
-    options = [stage.model_extra or {} for stage in stages if stage.use == "measure"]
-    return [Rule.model_validate(rule) for part in options for rule in part["rules"]]
+    return [Rule.model_validate(rule) for part in _measure_options(stages) for rule in part["rules"]]
+
+
+def genre_conditions(stages: tuple[Stage, ...]) -> list[tuple[str, Rule]]:
+    """(genre, condition) of all measure stages in order."""
+    genres = [item for part in _measure_options(stages) for item in (part["genres"] or {}).items()]
+    return [(name, Rule.model_validate(condition)) for name, conditions in genres for condition in conditions]
+
+
+def _measure_options(stages: tuple[Stage, ...]) -> list[dict[str, Any]]:
+    return [stage.model_extra or {} for stage in stages if stage.use == "measure"]
 
 
 def _counts(table: pa.Table) -> dict[str, int]:

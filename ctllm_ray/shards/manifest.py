@@ -71,7 +71,9 @@ def read(folder: str) -> Manifest:
     """The manifest of a finished section. Raises `NotFound` where the section is not finished."""
     path = storage.join(folder, MANIFEST)
     if not storage.exists(path):
-        raise NotFound("this section has not finished", where=folder, remedy="run `ctllm prepare` with the same recipe")
+        raise NotFound(
+            "this section has not finished", where=folder, remedy="run `ctllm prepare` with the same recipe and root"
+        )
     plain = storage.read_json(path)
     try:
         return Manifest(**plain | {"shards": [Shard(**s) for s in plain["shards"]]})

@@ -31,7 +31,7 @@ def written(folder: Path, plain: dict) -> str:
 def test_a_recipe_is_filled_in_and_frozen(tmp_path: Path) -> None:
     loaded = recipe.load(written(tmp_path, PLAIN), ["root=there"])
     assert loaded.data.inputs[0].name == "crawl"
-    assert loaded.folder("clean") == "there/small/1/clean"
+    assert loaded.folder("clean") == str(Path.cwd() / "there/small/1/clean")
     assert loaded.stages[0].model_extra["rules"][0]["name"] == "document.char_count"
     with pytest.raises(ValueError, match="frozen"):
         loaded.name = "other"
@@ -105,6 +105,15 @@ def test_the_fingerprint_sees_decisions_and_not_where_or_how_wide(tmp_path: Path
     assert of() == of("root=elsewhere", "resources.workers=2", "data.max_error_share=0.5")
     assert of() != of("seed=2")
     assert of() != of("stages.measure.rules.document.char_count.min=51")
+
+
+def test_a_folder_says_where_it_is_to_a_worker_that_stands_elsewhere(tmp_path: Path) -> None:
+    def of(root: str) -> str:
+        return recipe.load(written(tmp_path, PLAIN), [f"root={root}"]).folder("clean")
+
+    assert of("s3://bucket/run/") == "s3://bucket/run/small/1/clean"
+    assert of("/data/run") == of("file:///data/run") == "/data/run/small/1/clean"
+    assert of("out") == f"{Path.cwd()}/out/small/1/clean"
 
 
 def test_changes_name_the_fields(tmp_path: Path) -> None:

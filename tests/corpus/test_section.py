@@ -180,7 +180,7 @@ def test_why_finds_a_page_by_id_and_by_url_and_tells_what_dropped_it(make: Make)
         assert found.row["text"] == row["text"]
         outcomes = {j.rule.name: j.outcome for j in found.judgements}
         assert outcomes["document.char_count"] == "DROPPED IT"
-        assert outcomes["document.sentence_count"] == "measured"
+        assert outcomes["document.sentence_count"] in {"talk: holds", "talk: fails"}
     with pytest.raises(NotFound):
         ledger.why(folder, finished, recipe, "crawl/0.jsonl#999999")
 
