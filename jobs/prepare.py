@@ -2,7 +2,7 @@
 
 import sys
 
-from ctllm_ray.cli import run
+from ctllm_ray.cli import main
 
 if __name__ == "__main__":
-    sys.exit(run(["prepare", *sys.argv[1:]]))
+    main(["prepare", *sys.argv[1:]])

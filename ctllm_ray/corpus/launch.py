@@ -28,7 +28,6 @@ from ctllm_ray.corpus import section
 from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split
 
-ATTEMPTS = "attempts"  # folder of one empty file for each time that a split was begun in this run
 _RESULT = pa.schema([("done", pa.string()), ("error", pa.binary())])
 
 
@@ -84,7 +83,7 @@ def _work(batch: pa.Table, recipe: str, folder: str) -> pa.Table:
 
 def _count_attempt(folder: str, split: Split, max_retries: int) -> None:
     """Raises once a split has cost more workers than allowed: Ray Data itself would try it forever."""
-    place = storage.join(folder, ATTEMPTS)
+    place = storage.join(folder, section.ATTEMPTS)
     tried = sum(name.startswith(f"{split.index:05d}-") for name in storage.list_names(place))
     if tried > max_retries:
         raise WorkerLost(
@@ -101,8 +100,8 @@ def run(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    for name in storage.list_names(storage.join(folder, ATTEMPTS)):
-        storage.remove(storage.join(folder, ATTEMPTS, name))
+    for name in storage.list_names(storage.join(folder, section.ATTEMPTS)):
+        storage.remove(storage.join(folder, section.ATTEMPTS, name))
     with session(recipe.resources):
         for batch in dataset(recipe, folder, splits).iter_batches(batch_size=None, batch_format="pyarrow"):
             for row in cast(pa.Table, batch).to_pylist():

@@ -24,7 +24,7 @@ import yaml
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import ErrorShareExceeded, InputError, VersionConflict
 from ctllm_ray.base.recipe import Recipe, changes, fingerprint, from_plain
-from ctllm_ray.corpus import launch, section
+from ctllm_ray.corpus import section
 from ctllm_ray.corpus.progress import Progress
 from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split, list_splits
@@ -38,7 +38,14 @@ PLAN = "PLAN.json"
 Runner = Callable[[Recipe, str, Sequence[Split]], Iterable[Done]]
 
 
-def prepare(recipe: Recipe, run: Runner = launch.run, progress: Progress | None = None) -> Manifest:
+def on_ray(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterable[Done]:
+    """The runner of production: what each split says of itself, in no order."""
+    from ctllm_ray.corpus import launch  # Ray takes seconds to import, and a finished section needs none
+
+    return launch.run(recipe, folder, splits)
+
+
+def prepare(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = None) -> Manifest:
     """The manifest of the clean section, after doing what is left of it. Raises `CtllmError`."""
     folder = recipe.folder(CLEAN)
     if storage.exists(storage.join(folder, MANIFEST)):
@@ -50,13 +57,16 @@ def prepare(recipe: Recipe, run: Runner = launch.run, progress: Progress | None 
     left = [split for split in splits if split.index not in done]
     progress = progress or Progress.silent()
     progress.start(splits, list(done.values()))
-    started, clock = datetime.now(UTC), time.monotonic()
     if left:
         section.warm(recipe)
-        for item in run(recipe, folder, left):
-            done[item.index] = item
-            progress.advance(item)
-    progress.stop()
+    started, clock = datetime.now(UTC), time.monotonic()
+    if left:
+        try:
+            for item in run(recipe, folder, left):
+                done[item.index] = item
+                progress.advance(item)
+        finally:
+            progress.stop()
     _log_run(folder, started, time.monotonic() - clock, [done[s.index] for s in left], len(splits) - len(left))
     finished = _manifest(recipe, splits, [done[split.index] for split in splits])
     _check_errors(finished.counts, recipe, folder)
@@ -164,9 +174,9 @@ def _check_errors(counts: dict[str, int], recipe: Recipe, folder: str) -> None:
 
 def _sweep(folder: str) -> None:
     """Removes what killed writers left behind."""
-    for part in ("kept", "rejected", section.MARKERS, launch.ATTEMPTS):
+    for part in ("kept", "rejected", section.MARKERS, section.ATTEMPTS):
         for name in storage.list_names(storage.join(folder, part)):
-            if name.startswith(storage.TEMPORARY) or part == launch.ATTEMPTS:
+            if name.startswith(storage.TEMPORARY) or part == section.ATTEMPTS:
                 storage.remove(storage.join(folder, part, name))
 
 

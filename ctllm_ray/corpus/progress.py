@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split
 
 LINE_S = 10  # seconds between plain lines, where nobody watches a terminal
+_CLEAR = "\r\x1b[K"  # to the start of the terminal's line, and empties it
 
 
 class Progress:
-    """Says how far a section is. Time left is reckoned from the input bytes of the splits worked in this run."""
+    """Says how far a section is. Time left is reckoned from the input bytes of the splits worked in this run.
 
-    def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
+    MB/s are UTF-8 bytes of text over the time since the start; `clock` gives seconds.
+    """
+
+    def __init__(self, stream: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._clock = stream, clock
         self._live = bool(stream and stream.isatty())
 
     @staticmethod
@@ -40,9 +45,9 @@ class Progress:
         self._splits, self._finished = len(splits), len(done)
         self._counts: Counter[str] = Counter()
         self._text_bytes = 0
-        self._began = self._said = time.monotonic()
-        if done:
-            self._say(f"resuming: {len(done)} of {len(splits)} splits were finished before")
+        self._began = self._said = self._clock()
+        before = f", {len(done)} of them finished before" if done else ""
+        self._say(f"{len(splits)} splits{before}; {self._left / 1e6:,.1f} MB of input to work")
 
     def advance(self, item: Done) -> None:
         """After each finished split."""
@@ -50,37 +55,38 @@ class Progress:
         self._counts.update(item.counts)
         self._text_bytes += item.text_bytes
         self._worked += self._weight[item.index]
-        now = time.monotonic()
-        if self._live or now - self._said >= LINE_S:
-            self._said = now
-            self._say(self.line(now))
+        if self._live or self._clock() - self._said >= LINE_S:
+            self._said = self._clock()
+            self._say(self.line())
 
-    def line(self, now: float) -> str:
+    def line(self) -> str:
         """The state of the run in one line."""
-        elapsed = max(now - self._began, 1e-3)
+        elapsed = max(self._clock() - self._began, 1e-3)
         eta = (self._left - self._worked) / (self._worked / elapsed) if self._worked else 0
         documents = self._counts["in"]
         dropped = documents - self._counts["kept"]
         return (
-            f"{self._finished}/{self._splits} splits  {documents:,} documents  {self._text_bytes / elapsed / 1e6:.1f} MB/s  "
-            f"dropped {dropped:,} ({dropped / max(1, documents):.1%})  left {_clock(eta)}"
+            f"{self._finished}/{self._splits} splits  {documents:,} documents  "
+            f"{self._text_bytes / elapsed / 1e6:.1f} MB/s  "
+            f"dropped {dropped:,} ({dropped / max(1, documents):.1%})  left {_hours(eta)}"
         )
 
     def stop(self) -> None:
-        """After the last split."""
-        if self._live:
-            self._stream.write("\r\x1b[K")  # type: ignore[union-attr]
+        """After the last split, or where the run ended before it: the last line stays."""
+        live, self._live = self._live, False
+        if live and self._stream:
+            self._stream.write(_CLEAR)
         if self._counts["in"]:
-            self._live = False
-            self._say(self.line(time.monotonic()))
+            self._say(self.line())
 
     def _say(self, text: str) -> None:
         if self._stream:
-            self._stream.write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be written over
+            self._stream.write(f"{_CLEAR}{text[:width]}" if self._live else f"{text}\n")
             self._stream.flush()
 
 
-def _clock(seconds: float) -> str:
+def _hours(seconds: float) -> str:
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

@@ -169,4 +169,5 @@ WORDS: dict[str, tuple[str, str]] = {
     "family.mojibake": ("乱码", "mojibake"),
     "family.charset": ("编码", "charset"),
     "family.words": ("词", "words"),
+    "family.contact": ("联系方式", "contact"),
 }

@@ -16,7 +16,10 @@ from resiliparse.extract.html2text import extract_plain_text
 from ctllm_ray.text.html import Page
 
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
-_START = re.compile(r"^\s*(?:<\?[^>]*\?>\s*|<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*)*<(?:rss|feed|rdf:RDF)\b", re.I | re.S)
+# Possessive throughout: with backtracking a page that opens with comments cost more here than in its extraction.
+_START = re.compile(
+    r"\s*+(?:(?:<\?[^>]*+>|<!--(?:(?!-->).)*+-->|<!DOCTYPE[^>]*+>)\s*+)*+<(?:rss|feed|rdf:RDF)\b", re.I | re.S
+)
 _BODIES = ("encoded", "content", "description", "summary")  # the fullest first
 
 

@@ -57,7 +57,7 @@ def score(text: str, *, model: str = CLD2, expect: str = "zh", sample_chars: int
 @lru_cache(maxsize=2)
 def _shares(text: str, model: str, sample_chars: int) -> tuple[tuple[str, float], ...]:
     """Labels with their shares, largest first, at least one; kept for the last texts: label and score cost one."""
-    part = _INVALID.sub(" ", _sample(text, sample_chars))
+    part = _sample(text, sample_chars)
     return _by_cld2(part) if model == CLD2 else _by_fasttext(part, model)
 
 
@@ -71,7 +71,13 @@ def _sample(text: str, chars: int) -> str:
 
 
 def _by_cld2(text: str) -> tuple[tuple[str, float], ...]:
-    _, _, languages = pycld2.detect(text.encode(), isPlainText=True)
+    try:
+        _, _, languages = pycld2.detect(text.encode(), isPlainText=True)
+    except (
+        pycld2.error,
+        UnicodeEncodeError,
+    ):  # it refuses controls and noncharacters: rare enough to look for them only then
+        _, _, languages = pycld2.detect(_INVALID.sub(" ", text).encode(), isPlainText=True)
     found = tuple((code, percent / 100) for _, code, percent, _ in languages if code != UNKNOWN)
     if not found or (found[0][0] == "ja" and not _KANA.search(text)):  # it takes short Chinese titles for Japanese
         return ((UNKNOWN, 0.0), *found)
