@@ -1,0 +1,117 @@
+"""docs/ stay true: the reference knows every name, and the examples of the design page run."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ctllm_ray.base import errors, recipe, resolve
+from ctllm_ray.text import line_rules
+from tests.conftest import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
+PACKAGES = (resolve.SOURCES, resolve.STAGES, resolve.MEASURES)
+LINK = re.compile(r"\[[^\]]*\]\(([^)#]*)(#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_reference_knows_every_source_stage_and_measure_with_its_options(package: str) -> None:
+    for name in resolve.names(package):
+        assert f"`{name}`" in REFERENCE or f"### {name}\n" in REFERENCE, name
+        for parameter in inspect.signature(resolve.resolve(package, name)).parameters.values():
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                assert f"`{parameter.name}`" in REFERENCE, f"option {parameter.name} of {name}"
+
+
+def test_the_reference_names_no_measure_that_does_not_exist() -> None:
+    modules = {name.partition(".")[0] for name in resolve.names(resolve.MEASURES)}
+    columns = {c for s in resolve.names(resolve.STAGES) for k in ("SCORES", "LABELS") for c in declared(s, k)}
+    known = {*resolve.names(resolve.MEASURES), *columns, "lines.nothing_left"}
+    for name in re.findall(r"`([a-z]+\.[a-z_0-9]+)`", REFERENCE):
+        assert name.partition(".")[0] not in modules or name in known, name
+
+
+def declared(stage: str, constant: str) -> tuple[str, ...]:
+    return resolve.declared(resolve.STAGES, stage, constant)
+
+
+def test_the_reference_knows_every_label_score_line_rule_and_lexicon() -> None:
+    for stage in resolve.names(resolve.STAGES):
+        for column in (*declared(stage, "LABELS"), *declared(stage, "SCORES")):
+            assert f"`{column}`" in REFERENCE, column
+    lexicons = (REPOSITORY / "ctllm_ray/text/lexicons").glob("*.txt")
+    for name in [*line_rules.DEFAULT, *line_rules.DESCRIBED, *(file.stem for file in lexicons)]:
+        assert f"`{name}`" in REFERENCE, name
+
+
+def test_the_reference_knows_every_key_of_a_recipe() -> None:
+    parts = {"": recipe.Recipe, "data.": recipe.Data, "resources.": recipe.Resources}
+    for prefix, part in parts.items():
+        for key in part.model_fields.keys() - {"data", "resources"}:
+            assert f"`{prefix}{key}`" in REFERENCE, f"{prefix}{key}"
+
+
+def test_the_reference_knows_every_kind_of_bad_record_and_every_exit_code() -> None:
+    sources = [file.read_text(encoding="utf-8") for file in (REPOSITORY / "ctllm_ray/corpus").rglob("*.py")]
+    kinds = {kind for text in sources for kind in re.findall(r'\b(?:bad|Line)\([^)]*?, "([a-z_0-9]+)"', text)}
+    kinds |= {kind for text in sources for kind in re.findall(r'"error\.([a-z_0-9]+)"', text)}
+    assert len(kinds) > 10
+    for kind in kinds:
+        assert f"`error.{kind}`" in REFERENCE, kind
+    for error in [errors.CtllmError, *errors.CtllmError.__subclasses__()]:
+        assert f"\n| {error.exit_code} | " in REFERENCE, error.__name__
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md", *(f"docs/{f.name}" for f in DOCS.glob("*.md"))])
+def test_links_lead_somewhere(page: str) -> None:
+    file = REPOSITORY / page
+    for target, anchor in LINK.findall(file.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        there = (file.parent / target).resolve() if target else file
+        assert there.exists(), target
+        if anchor:
+            assert anchor in anchors(there), f"{target}{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {"#" + re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_examples_of_the_design_page_run(tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "ctllm_ray", tmp_path / "ctllm_ray", ignore=shutil.ignore_patterns("__pycache__"))
+    text = (DOCS / "design.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n# (append|write) to (\S+)\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
+    for verb, name, code in blocks:
+        with (tmp_path / name).open("a" if verb == "append" else "x", encoding="utf-8") as file:
+            file.write(code)
+    measure, stage, source = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    stages = yaml.safe_load(stage)
+    stages[1]["rules"] = yaml.safe_load(measure) + stages[1]["rules"]
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/a.csv").write_text(
+        "url,date,body\nhttp://a.example,2023,文\n,2024,？？好\n,,\n", encoding="utf-8"
+    )
+    plain = {"name": "x", "version": "1", "seed": 1, "data": yaml.safe_load(source) | {"max_error_share": 1}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(plain | {"stages": stages}), encoding="utf-8")
+    script = (
+        "import json\n"
+        "from ctllm_ray.base import recipe\n"
+        "from ctllm_ray.corpus import pipeline, section\n"
+        "run = lambda r, folder, splits: [section.run_split(r, folder, s) for s in splits]\n"
+        "print(json.dumps(pipeline.prepare(recipe.load('recipe.yaml'), run).counts))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"in": 3, "kept": 0, "reject:document.question_share": 1, "reject:year": 2}
