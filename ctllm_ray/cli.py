@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Chinese-centric language models on Ray: from raw crawl to served model.",
     epilog="Exit codes: 2 recipe or command line, 3 input, 4 too many unreadable records, 5 storage, "
-    "6 version conflict, 7 not found, 8 worker lost, 130 interrupted, 143 terminated.",
+    "6 version conflict, 7 not found, 8 worker lost, 9 no cluster, 130 interrupted, 143 terminated.",
 )
 
 RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, for example jobs/recipes/tiny.yaml")]
@@ -39,10 +39,7 @@ def prepare(recipe: RecipePath, overrides: Overrides = None) -> None:
     from ctllm_ray.corpus.progress import Progress
 
     loaded = _load(recipe, overrides)
-    try:
-        finished = pipeline.prepare(loaded, progress=Progress.to_stderr())
-    except SystemExit:  # how Ray answers SIGTERM, once it has ended its own processes
-        raise typer.Exit(TERMINATED) from None
+    finished = pipeline.prepare(loaded, progress=Progress.to_stderr())
     screen.funnel(finished, loaded.folder(pipeline.CLEAN))
 
 
@@ -126,6 +123,7 @@ def run(arguments: list[str] | None = None) -> int:
         code = error.exit_code
     except SystemExit as stop:
         code = int(stop.code or 0)
+        code = TERMINATED if code == signal.SIGTERM else code  # what Ray makes of the signal while it starts
     if code in (INTERRUPTED, TERMINATED):
         sys.stderr.write("\nctllm: stopped before the end\n  remedy: run the same command again: it goes on\n")
     return code

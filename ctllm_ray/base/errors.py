@@ -72,3 +72,9 @@ class WorkerLost(CtllmError):
     """A piece of work ended its worker process again and again."""
 
     exit_code = 8
+
+
+class NoCluster(CtllmError):
+    """Ray is not to be reached, or does not start."""
+
+    exit_code = 9

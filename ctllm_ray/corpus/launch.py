@@ -11,6 +11,8 @@ import json
 import logging
 import os
 import pickle
+import signal
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +24,7 @@ import ray
 import ray.data
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.errors import CtllmError, WorkerLost
+from ctllm_ray.base.errors import CtllmError, NoCluster, WorkerLost
 from ctllm_ray.base.recipe import Recipe, Resources, from_plain
 from ctllm_ray.corpus import section
 from ctllm_ray.corpus.section import Done
@@ -33,18 +35,28 @@ _RESULT = pa.schema([("done", pa.string()), ("error", pa.binary())])
 
 @contextmanager
 def session(resources: Resources) -> Iterator[None]:
-    """A Ray to run on: the cluster named by RAY_ADDRESS (a submitted job has it), one that is up, or a local one."""
+    """A Ray to run on: the cluster named by RAY_ADDRESS (a submitted job has it), one that is up, or a local one.
+
+    Raises `NoCluster` where it cannot be reached.
+    """
     if ray.is_initialized():
         yield
         return
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = os.environ.get("RAY_ADDRESS") or "local"
     local: dict[str, Any] = {
         "num_cpus": resources.workers or os.cpu_count(),
         "object_store_memory": resources.object_store_mb << 20,
         "include_dashboard": False,
     }
     options = local if address == "local" else {}
-    ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
+    answer = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
+    except (ValueError, ConnectionError, RuntimeError) as error:
+        remedy = "check RAY_ADDRESS, or unset it: then this machine alone does the work"
+        raise NoCluster(f"Ray cannot be reached: {error}", where=f"RAY_ADDRESS={address}", remedy=remedy) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, answer)  # Ray's answer is a dump of its stack and an abort
     try:
         yield
     finally:
