@@ -13,7 +13,9 @@ from collections import deque
 from collections.abc import Iterable
 
 import numpy as np
-from numba import njit
+
+from ctllm_ray.text.codepoints import decode
+from ctllm_ray.text.compiled import compiled
 
 #: Symbols between two letters of a term that are skipped at most: 博**彩 is a disguise, 博***彩 is a table.
 MOST_GAP = 2
@@ -73,7 +75,7 @@ def _link(nodes: np.ndarray, children: list[dict[int, int]]) -> None:
             queue.append(below)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def scan(points, symbols, root, nodes, found):
     """Writes the longest hits that do not overlap as rows of `found`; returns how many."""
     where = np.empty(_RING, np.int32)  # positions of the last letters
@@ -129,7 +131,7 @@ def scan(points, symbols, root, nodes, found):
     return n
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _stands_alone(points, symbols, first, last):
     """False where a term that begins or ends with a Latin letter or a digit goes on with another."""
     return not (
@@ -138,7 +140,7 @@ def _stands_alone(points, symbols, first, last):
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _class(points, symbols, i):
     kind = symbols[points[i]] & 0x7FFF if points[i] < LIMIT else 0
     if kind < DIGIT or kind >= HAN:
@@ -146,6 +148,27 @@ def _class(points, symbols, i):
     return 1 if kind < LATIN else 2
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _joined(a, b):
     return a != 0 and a == b
+
+
+@compiled
+def count(data, offsets, symbols, root, nodes, of_term, letters, n_categories):
+    """Per text and category: letters covered, hits, distinct terms, hits in disguise (int32[rows, categories, 4])."""
+    out = np.zeros((len(offsets) - 1, n_categories, 4), np.int32)
+    seen = np.full(len(of_term), -1, np.int32)
+    for row in range(len(offsets) - 1):
+        points = decode(data, offsets[row], offsets[row + 1])
+        found = np.empty((len(points) // 2 + 1, 4), np.int32)
+        for k in range(scan(points, symbols, root, nodes, found)):
+            term = found[k, 2]
+            category = of_term[term]
+            if category < 0:
+                continue
+            out[row, category, 0] += letters[term]
+            out[row, category, 1] += 1
+            out[row, category, 2] += seen[term] != row
+            out[row, category, 3] += found[k, 3]
+            seen[term] = row
+    return out

@@ -35,7 +35,8 @@ CLASSICAL_WORDS = "之乎者也矣焉哉曰兮邪耶歟欤其乃則则吾汝爾�
 #: Words that mark modern vernacular text.
 MODERN_WORDS = "的了着吗嗎呢吧啊们們这這那是很她它哪您"
 
-SENTENCE_ENDS = "。！？!?…；;．｡‥"
+#: The dots . and ． are not here: they end sentences in some places only (views.kinds).
+SENTENCE_ENDS = "。！？!?…；;｡‥"
 #: May follow the end mark of a line: a line of dialogue ends in ” or 」 and is complete (pitfall 3).
 CLOSERS = "”’」』）)》〉】\"'］]"
 CLAUSE_ENDS = SENTENCE_ENDS + "，,、：:\n"

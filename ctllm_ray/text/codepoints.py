@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numba.extending import register_jitable
 
 
@@ -21,6 +22,11 @@ def buffers(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 def strings(data: np.ndarray, offsets: np.ndarray) -> pa.Array:
     """The string array over UTF-8 bytes and int32 offsets; no copy."""
     return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
+
+
+def lengths(texts: pa.Array) -> np.ndarray:
+    """Code points of each string (int32)."""
+    return pc.utf8_length(texts).to_numpy()
 
 
 @register_jitable

@@ -39,8 +39,8 @@ def reads(function: Callable[..., Any]) -> list[str]:
 
 
 def is_kernel(name: str) -> bool:
-    """True for a measure of code points; False for one of a `text` or `url` string."""
-    return reads(resolve(MEASURES, name))[0] not in {"text", "url"}
+    """True for a measure of code points; False for one of a `text` or `url` string, or of a column of `texts`."""
+    return reads(resolve(MEASURES, name))[0] not in {"text", "url", "texts"}
 
 
 def needed_views(functions: Sequence[Callable[..., Any]]) -> list[str]:

@@ -17,17 +17,19 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from opencc import OpenCC
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.resolve import nearest
-from ctllm_ray.text.automaton import DIGIT, DISGUISED, DOT, GAP, LIMIT, MOST_LETTERS, OTHER, STOP, machine, scan
+from ctllm_ray.text.automaton import DIGIT, DISGUISED, DOT, GAP, LIMIT, MOST_LETTERS, OTHER, STOP, count, machine, scan
+from ctllm_ray.text.codepoints import buffers
 
 BUILT_IN = str(Path(__file__).parent / "lexicons")
 
@@ -50,7 +52,7 @@ class Span(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Per category, in the order of `Lexicon.categories`: letters covered, hits, distinct terms, hits in disguise."""
+    """By text (rows) and category (as in `Lexicon.categories`): letters covered, hits, distinct terms, disguised hits."""
 
     letters: np.ndarray
     hits: np.ndarray
@@ -82,20 +84,13 @@ class Lexicon:
         rows = self.find(text).tolist()
         return [Span(a, b, self.terms[t], self.categories[self.of_term[t]], bool(e)) for a, b, t, e in rows]
 
-    def tally(self, text: str) -> Tally:
-        """The hits of a text counted by category."""
-        rows, n = self.find(text), len(self.categories)
-        if not len(rows):
-            return Tally(*[np.zeros(n, np.int64)] * 4)
-        terms, evaded = rows[:, 2], rows[:, 3] == 1
-        of = self.of_term[terms]
-        letters = np.array([len(self.terms[t]) for t in terms.tolist()])
-        return Tally(
-            np.bincount(of, letters, n).astype(np.int64),
-            np.bincount(of, minlength=n),
-            np.bincount(self.of_term[np.unique(terms)], minlength=n),
-            np.bincount(of[evaded], minlength=n),
+    def tally(self, texts: pa.Array) -> Tally:
+        """The hits of a string array without nulls, counted by text and category."""
+        letters = np.array([len(term) for term in self.terms], np.int32)
+        counts = count(
+            *buffers(texts), self.symbols, self.root, self.nodes, self.of_term, letters, len(self.categories)
         )
+        return Tally(*np.moveaxis(counts, 2, 0))
 
     def index(self, category: str) -> int:
         """The place of a category in a tally. Raises `RecipeError` with the categories that exist."""
@@ -117,10 +112,14 @@ def load(folder: str = BUILT_IN) -> Lexicon:
     return build(lists)
 
 
-@lru_cache(maxsize=2)
-def tally(text: str, folder: str) -> Tally:
-    """The tally of a text; kept for the last texts, so that several measures of a document cost one pass."""
-    return load(folder).tally(text)
+_last: list[tuple[pa.Array, str, Tally]] = []
+
+
+def tally(texts: pa.Array, folder: str) -> Tally:
+    """The tally of a column of texts; kept for the last one, so that all measures of a batch cost one pass."""
+    if not (_last and _last[0][0] is texts and _last[0][1] == folder):
+        _last[:] = [(texts, folder, load(folder).tally(texts))]
+    return _last[0][2]
 
 
 def build(lists: dict[str, list[str]]) -> Lexicon:

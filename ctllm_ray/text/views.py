@@ -15,8 +15,10 @@ from ctllm_ray.text.characters import (
     CLASS_MASK,
     CLAUSE_END,
     CLOSER,
+    DIGIT,
     HAN,
     KANA,
+    LATIN,
     NEWLINE,
     OTHER,
     RARE_HAN,
@@ -29,19 +31,43 @@ NGRAM_MAX = 10  # characters; CT-LLM and Gopher measure up to 10
 
 
 def kinds(points, table):
-    """Class and flags of each code point (uint16)."""
+    """Class and flags of each code point (uint16); a dot that ends a sentence has the flags of an end mark."""
     out = np.empty(len(points), np.uint16)
     for i in range(len(points)):
-        point = points[i]
-        if point < 0x10000:
-            out[i] = table[point]
-        elif 0x20000 <= point < 0x33480:  # CJK extensions B to J
-            out[i] = RARE_HAN
-        elif 0x1F000 <= point < 0x20000:  # emoji and pictographs
-            out[i] = SYMBOL
-        else:
-            out[i] = OTHER
+        out[i] = _kind(points[i], table)
+    for i in range(len(points)):
+        if (points[i] == 0x2E or points[i] == 0xFF0E) and _dot_ends_sentence(points, i, table):
+            out[i] |= SENTENCE_END | CLAUSE_END
     return out
+
+
+@register_jitable
+def _kind(point, table):
+    if point < 0x10000:
+        return table[point]
+    if 0x20000 <= point < 0x33480:  # CJK extensions B to J
+        return np.uint16(RARE_HAN)
+    if 0x1F000 <= point < 0x20000:  # emoji and pictographs
+        return np.uint16(SYMBOL)
+    return np.uint16(OTHER)
+
+
+@register_jitable
+def _dot_ends_sentence(points, i, table):
+    """True for the dot (. or ．) that ends a sentence, and not for those of 3.14, v1.2.3, U.S. or 1. in a list.
+
+    It stands at the end of a line, before a space or closing mark but not behind a digit or an initial (J. Smith), or
+    between two Han characters, as in Chinese that is written with ASCII marks.
+    """
+    after = _kind(points[i + 1], table) if i + 1 < len(points) else np.uint16(NEWLINE)
+    before = _kind(points[i - 1], table) & CLASS_MASK if i > 0 else NEWLINE
+    group = after & CLASS_MASK
+    if group == NEWLINE:
+        return before != NEWLINE
+    if group == SPACE or after & CLOSER:
+        initial = before == LATIN and (i < 2 or _kind(points[i - 2], table) & CLASS_MASK != LATIN)
+        return before != DIGIT and not initial
+    return (group == HAN or group == RARE_HAN) and (before == HAN or before == RARE_HAN)
 
 
 def class_counts(kinds):
@@ -65,9 +91,9 @@ def flag_counts(kinds):
     return counts
 
 
-def lines(points, kinds):
+def lines(kinds):
     """Start and stop of each line that is not blank, without the spaces around it (int32[:, 2])."""
-    n = len(points)
+    n = len(kinds)
     total = 1
     for i in range(n):
         total += (kinds[i] & CLASS_MASK) == NEWLINE
@@ -107,8 +133,8 @@ def ended(kinds, lines):
 
 @register_jitable
 def _slot(key, bits):
-    """The place of a 64-bit key in a table of 2**bits places (Fibonacci hashing)."""
-    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
+    """The place of a 64-bit key in a table of 2**bits places (Fibonacci hashing). Unsigned: numba indexes by it faster."""
+    return (np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits)
 
 
 @register_jitable
@@ -157,7 +183,7 @@ def repeats(char_ids):
     int64[11, 3], each position counted once. N-grams are named, not hashed (after Karp, Miller and Rosenberg, 1972): an
     (n+1)-gram is the pair of its n-gram's name and its last character, so equal names mean equal text. Only where both
     n-grams in it repeat can an (n+1)-gram repeat, so each length looks at what the one before left over: on prose a
-    small part.
+    small part. Of n-grams that are equally frequent the first in the text is the top one.
     """
     n_chars = len(char_ids)
     out = np.zeros((NGRAM_MAX + 1, 3), np.int64)
@@ -166,21 +192,20 @@ def repeats(char_ids):
     names = char_ids.copy()
     at = np.empty(n_chars, np.int32)
     left = _bigrams_seen_twice(char_ids, at)
-    slots = np.empty(1 << _table_bits(left), np.int32)
-    keys = np.empty(left, np.int64)
-    counts = np.empty(left, np.int32)
+    keys = np.empty(1 << _table_bits(left), np.uint64)
+    counts = np.empty(1 << _table_bits(left), np.int32)
     for n in range(2, NGRAM_MAX + 1):
-        distinct = _rename(names, char_ids, at[:left], n, slots, keys, counts)
-        left = _survivors(names, counts[:distinct], at, left, n, out)
+        top = _rename(names, char_ids, at[:left], n, keys, counts)
+        left = _survivors(names, counts, top, at, left, n, out)
         if left == 0:
             break
     return out
 
 
 @register_jitable
-def _key(names, char_ids, i, n):
-    """The pair that names the n-gram at i: its (n-1)-gram's name and its last character."""
-    return (np.int64(names[i]) << 32) | np.int64(char_ids[i + n - 1])
+def _key(name, last):
+    """The pair that names an n-gram: its (n-1)-gram's name and its last character."""
+    return (np.uint64(name) << np.uint64(32)) | np.uint64(last)
 
 
 @register_jitable
@@ -189,44 +214,46 @@ def _bigrams_seen_twice(char_ids, at):
     bits = _table_bits(len(char_ids)) + 1
     seen = np.zeros(1 << bits, np.uint8)
     for i in range(len(char_ids) - 1):
-        slot = _slot(_key(char_ids, char_ids, i, 2), bits)
+        slot = _slot(_key(char_ids[i], char_ids[i + 1]), bits)
         seen[slot] = (seen[slot] << 1) | 1
     kept = 0
     for i in range(len(char_ids) - 1):
         at[kept] = i
-        kept += seen[_slot(_key(char_ids, char_ids, i, 2), bits)] > 1
+        kept += seen[_slot(_key(char_ids[i], char_ids[i + 1]), bits)] > 1
     return kept
 
 
 @register_jitable
-def _rename(names, char_ids, at, n, slots, keys, counts):
-    """Gives the n-grams at `at` their names and fills how often each occurs; returns how many there are."""
+def _rename(names, char_ids, at, n, keys, counts):
+    """Gives the n-grams at `at` their names, the places of their keys; fills how often each occurs, returns the most.
+
+    Written without branches that depend on the text: they were half of the cost.
+    """
     bits = _table_bits(len(at))
-    slots[: 1 << bits] = -1
-    distinct = 0
+    free = np.uint64(0xFFFFFFFFFFFFFFFF)
+    mask = np.uint64((1 << bits) - 1)
+    tail = np.uint64(n - 1)
+    keys[: 1 << bits] = free
+    counts[: 1 << bits] = 0
+    most = np.int32(0)
     for k in range(len(at)):
-        i = at[k]
-        key = _key(names, char_ids, i, n)
+        i = np.uint64(at[k])
+        key = _key(names[i], char_ids[i + tail])
         slot = _slot(key, bits)
-        while slots[slot] >= 0 and keys[slots[slot]] != key:
-            slot = (slot + 1) & ((1 << bits) - 1)
-        if slots[slot] < 0:
-            slots[slot] = distinct
-            keys[distinct] = key
-            counts[distinct] = 0
-            distinct += 1
-        counts[slots[slot]] += 1
-        names[i] = slots[slot]
-    return distinct
+        while (keys[slot] != key) & (keys[slot] != free):
+            slot = (slot + np.uint64(1)) & mask
+        keys[slot] = key
+        count = np.int32(counts[slot] + np.int32(1))
+        counts[slot] = count
+        most = max(most, count)
+        names[i] = slot
+    return most
 
 
 @register_jitable
-def _survivors(names, counts, at, left, n, out):
+def _survivors(names, counts, most, at, left, n, out):
     """Fills row n of `out` and compacts `at` to the positions whose (n+1)-gram may repeat; returns how many."""
-    top = 0
-    for name in range(1, len(counts)):
-        if counts[name] > counts[top]:
-            top = name
+    top = -1
     covered = 0
     covered_top = 0
     end = 0
@@ -234,22 +261,22 @@ def _survivors(names, counts, at, left, n, out):
     kept = 0
     last = -2
     for k in range(left):
-        i = at[k]
-        name = names[i]
-        if counts[name] < 2:
-            continue
-        covered += i + n - max(end, i)
-        end = i + n
-        if name == top:
+        i = np.int64(at[k])
+        name = np.uint64(names[np.uint64(i)])
+        count = counts[name]
+        again = count > 1
+        if count == most and again and (np.int64(name) == top or top < 0):
+            top = np.int64(name)
             covered_top += i + n - max(end_top, i)
             end_top = i + n
-        if last == i - 1:
-            # the n-gram before this one repeats as well: the (n+1)-gram that starts there may repeat
-            at[kept] = last
-            kept += 1
-        last = i
+        covered += i + n - max(end, i) if again else 0
+        end = i + n if again else end
+        # where the n-gram before this one repeats as well, the (n+1)-gram that starts there may repeat
+        at[kept] = last
+        kept += again & (last == i - 1)
+        last = i if again else last
     out[n, 0] = covered
-    out[n, 1] = counts[top] if len(counts) else 0
+    out[n, 1] = most
     out[n, 2] = covered_top
     return kept
 

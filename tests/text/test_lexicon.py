@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.text import lexicon
 from ctllm_ray.text.lexicon import BUILT_IN, build, load
-from ctllm_ray.text.measures.lexicon import density, distinct_hits, evasion_count
+from ctllm_ray.text.measures import lexicon as measures
 
 SMALL = build({"gambling": ["博彩网", "赌博", "赌博网站", "bet365", "!好赌博士"], "contact": ["加微信", "av", "QQ群"]})
+
+
+def density(text: str, **options: Any) -> float:
+    return float(measures.density(pa.array([text]), **options)[0])
+
+
+def distinct_hits(text: str, **options: Any) -> int:
+    return int(measures.distinct_hits(pa.array([text]), **options)[0])
+
+
+def evasion_count(text: str, **options: Any) -> int:
+    return int(measures.evasion_count(pa.array([text]), **options)[0])
 
 
 def found(text: str) -> list[tuple[str, bool]]:
@@ -109,15 +123,23 @@ def test_density_can_ask_for_several_different_terms() -> None:
 
 def test_every_character_of_unicode_can_be_scanned() -> None:
     text = "".join(chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
-    assert load().tally(text + "\ud800").hits.sum() >= 0
+    assert load().tally(pa.array([text])).hits.sum() >= 0
+    assert len(load().find(text + "\ud800")) >= 0
 
 
-def test_a_scan_does_not_depend_on_what_was_scanned_before() -> None:
-    texts = ["赌博网站", "天气", "赌 博网站，天气", ""]
-    assert [lexicon.tally(t, BUILT_IN) for t in texts] != []
-    for text in texts:
-        for a, b in zip(lexicon.tally(text, BUILT_IN), load().tally(text), strict=True):
-            assert a.tolist() == b.tolist()
+def test_a_text_counts_the_same_alone_and_in_a_column() -> None:
+    texts = ["赌博网站", "天气", "赌 博网站，天气", "", "赌博网站"]
+    together = load().tally(pa.array(texts))
+    for i, text in enumerate(texts):
+        alone = load().tally(pa.array([text]))
+        assert [part[i].tolist() for part in together] == [part[0].tolist() for part in alone]
+
+
+def test_the_kept_tally_is_of_the_column_that_is_asked_for() -> None:
+    first, second = pa.array(["赌博网站"]), pa.array(["天气"])
+    assert lexicon.tally(first, BUILT_IN).hits.sum() == 1
+    assert lexicon.tally(second, BUILT_IN).hits.sum() == 0
+    assert lexicon.tally(first, BUILT_IN).hits.sum() == 1
 
 
 def test_own_lists_take_the_place_of_the_built_in_ones(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Measures every document, tells its genre, and marks those that break a rule.
 
-Code-point measures run in one fused kernel over the text column, measures of a `text` or `url` string row by row.
+Code-point measures run in one fused kernel over the text column, measures of `texts` over the column in one call, and
+measures of a `text` or `url` string row by row.
 All rules are measured for every live document, whatever an earlier rule said: that is what replay and the report need.
 """
 
@@ -48,7 +49,8 @@ class Plan:
     rules: tuple[Rule, ...]
     genres: dict[str, tuple[Rule, ...]]
     kernel: dict[str, fuse.Line]  # score -> compiled measure
-    texts: dict[str, Callable[[str], Any]]  # score or label -> measure of the text
+    columns: dict[str, Callable[[pa.Array], np.ndarray]]  # score -> measure of the whole column of texts
+    texts: dict[str, Callable[[str], Any]]  # score or label -> measure of one text
     urls: dict[str, Callable[[str], Any]]
     labels: frozenset[str]  # those of them that are words
     earlier: tuple[str, ...]  # scores and labels that an earlier stage added
@@ -66,7 +68,7 @@ def plan_of(text: str) -> Plan:
     plan = Plan(
         tuple(Rule.model_validate(r) for r in rules),
         {name: tuple(Rule.model_validate(r) for r in conditions) for name, conditions in genres.items()},
-        {}, {}, {}, frozenset(), (),
+        {}, {}, {}, {}, frozenset(), (),
     )  # fmt: skip
     earlier, labels = [], set()
     for rule in plan.every:
@@ -78,7 +80,7 @@ def plan_of(text: str) -> Plan:
         if fuse.is_kernel(rule.use):
             plan.kernel[rule.score] = (rule.use, tuple(options.items()))
         else:
-            target = plan.urls if fuse.reads(function)[0] == "url" else plan.texts
+            target = {"texts": plan.columns, "text": plan.texts, "url": plan.urls}[fuse.reads(function)[0]]
             target[rule.score] = partial(function, **options)
             labels |= {rule.score} if rule.is_label else set()
     return replace(plan, labels=frozenset(labels), earlier=tuple(earlier))
@@ -89,6 +91,8 @@ def _measured(part: pa.Table, plan: Plan) -> dict[str, np.ndarray]:
     texts = part["text"].combine_chunks()
     values = fuse.measure(texts, tuple(plan.kernel.values()))
     columns: dict[str, np.ndarray] = {name: values[:, i] for i, name in enumerate(plan.kernel)}
+    for name, function in plan.columns.items():
+        columns[name] = function(texts).astype(np.float32)
     for group, column in [(plan.texts, "text"), (plan.urls, "url")]:
         columns |= _by_row(group, part[column].to_pylist(), plan.labels) if group else {}
     for name in plan.earlier:

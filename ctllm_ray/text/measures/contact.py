@@ -40,10 +40,11 @@ _MASK = r"[\d*＊xX]"
 _NOT_IN_WORD = r"(?<![\dA-Za-z._/=#%-].)"
 _WORD_ENDS = r"(?![\dA-Za-z_])"
 _PHONE = re.compile(
-    rf"[1１]{_NOT_IN_WORD}[3-9３-９]\d(?:[-—－ ·]?{_MASK}{{4}}){{2}}{_WORD_ENDS}"
-    rf"|[0０]{_NOT_IN_WORD}[1-9１-９]\d{{1,2}}[)）]?[-—－ ]{{1,2}}[2-8２-８]{_MASK}{{6,7}}{_WORD_ENDS}(?!-)"
-    rf"|[48４８]{_NOT_IN_WORD}[0０]{{2}}[-—－ ]?{_MASK}{{3,4}}[-—－ ]?{_MASK}{{3,4}}{_WORD_ENDS}"
-    rf"|[xX]{_NOT_IN_WORD}[xX]{{10}}{_WORD_ENDS}"  # a mobile number that was masked out whole
+    rf"[01０１48４８xX]{_NOT_IN_WORD}(?:"
+    rf"(?<=[1１])[3-9３-９]\d(?:[-—－ ·]?{_MASK}{{4}}){{2}}{_WORD_ENDS}"
+    rf"|(?<=[0０])[1-9１-９]\d{{1,2}}[)）]?[-—－ ]{{1,2}}[2-8２-８]{_MASK}{{6,7}}{_WORD_ENDS}(?!-)"
+    rf"|(?<=[48４８])[0０]{{2}}[-—－ ]?{_MASK}{{3,4}}[-—－ ]?{_MASK}{{3,4}}{_WORD_ENDS}"
+    rf"|(?<=[xX])[xX]{{10}}{_WORD_ENDS})"  # a mobile number that was masked out whole
 )
 
 #: URLs with a scheme, and the hosts of mail addresses, which are no links.

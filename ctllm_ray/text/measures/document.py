@@ -14,6 +14,7 @@ from ctllm_ray.text.characters import (
     CLAUSE_END,
     CONTROL,
     DIGIT,
+    HAN,
     HANGUL,
     KANA,
     LATIN,
@@ -48,7 +49,7 @@ def visible_count(class_counts):
 def digit_share(class_counts):
     """Digits over characters that are neither punctuation, symbol, space nor control."""
     words = class_counts[DIGIT] + class_counts[LATIN] + class_counts[LETTER]
-    words += class_counts[RARE_HAN - 1] + class_counts[RARE_HAN] + class_counts[KANA] + class_counts[HANGUL]
+    words += class_counts[HAN] + class_counts[RARE_HAN] + class_counts[KANA] + class_counts[HANGUL]
     return _ratio(class_counts[DIGIT], words)
 
 
@@ -107,7 +108,7 @@ def windowed_entropy_nats(windows):
 
 
 def sentence_count(kinds):
-    """Stretches of text that end in an end mark, or in the end of the text. A dot between digits or letters ends none."""
+    """Stretches of text that end in an end mark, or in the end of the text. The dots of 3.14, v1.2.3 and U.S. end none."""
     found = 0
     content = False
     for i in range(len(kinds)):
@@ -180,12 +181,12 @@ def bracket_share(points):
     return _ratio(inside, len(points))
 
 
-def longest_run_share(points):
+def longest_run_share(points, kinds):
     """Length of the longest run of one character, spaces and newlines excepted, over code points."""
     longest = 0
     run = 0
     for i in range(len(points)):
-        if points[i] == 0x20 or points[i] == 0x0A or points[i] == 0x3000:
+        if (kinds[i] & CLASS_MASK) in (SPACE, NEWLINE):
             run = 0
             continue
         run = run + 1 if i and points[i] == points[i - 1] else 1
@@ -203,14 +204,26 @@ def _is_letter(point):
 
 
 @register_jitable
+def _is_in_name(point):
+    """True for what the name of a tag goes on with; h1, !DOCTYPE, o:p, my-tag."""
+    return _is_letter(point) or 0x30 <= point <= 0x3A or point == 0x2D
+
+
+@register_jitable
 def _markup_end(points, i, stop):
     """Where the HTML tag or named entity that starts at i ends; i itself where none starts there."""
     if points[i] == 0x3C and i + 2 < stop and (_is_letter(points[i + 1]) or points[i + 1] in (0x2F, 0x21)):
-        for k in range(i + 2, min(stop, i + TAG_CHARS)):
+        k = i + 2
+        while k < stop and _is_in_name(points[k]):
+            k += 1
+        if k < stop and points[k] not in (0x3E, 0x2F, 0x20, 0x09, 0x0A, 0x0D, 0x2D, 0x5B):  # a<b且c>d is mathematics
+            return i
+        while k < min(stop, i + TAG_CHARS):
             if points[k] == 0x3E:
                 return k + 1
             if points[k] == 0x3C:
                 return i
+            k += 1
     elif points[i] == 0x26 and i + 2 < stop and _is_letter(points[i + 1]):
         for k in range(i + 2, min(stop, i + ENTITY_CHARS)):
             if points[k] == 0x3B:

@@ -13,30 +13,36 @@ marks 4 % of laws and news.
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
+
 from ctllm_ray.text import lexicon
+from ctllm_ray.text.codepoints import lengths
 
 
-def density(text: str, *, category: str, path: str | None = None, min_distinct: int = 1) -> float:
+def density(texts: pa.Array, *, category: str, path: str | None = None, min_distinct: int = 1) -> np.ndarray:
     """Letters inside terms of a category, per 1000 characters of text; 0 for an empty text.
 
     0 also where fewer than `min_distinct` different terms occur: one word may be a name, several are a vocabulary.
     `path` is a folder of own lists, `<category>.txt`, in place of the built-in ones.
     """
-    folder = path or lexicon.BUILT_IN
-    at = lexicon.load(folder).index(category)
-    tally = lexicon.tally(text, folder)
-    return 1000.0 * int(tally.letters[at]) / len(text) if tally.distinct[at] >= max(min_distinct, 1) else 0.0
+    tally, at = _tally(texts, path, category)
+    share = 1000 * tally.letters[:, at] / np.maximum(lengths(texts), 1)
+    return np.where(tally.distinct[:, at] >= max(min_distinct, 1), share, 0)
 
 
-def distinct_hits(text: str, *, category: str, path: str | None = None) -> float:
+def distinct_hits(texts: pa.Array, *, category: str, path: str | None = None) -> np.ndarray:
     """Different terms of a category that occur in the text."""
-    folder = path or lexicon.BUILT_IN
-    at = lexicon.load(folder).index(category)
-    return float(lexicon.tally(text, folder).distinct[at])
+    tally, at = _tally(texts, path, category)
+    return tally.distinct[:, at]
 
 
-def evasion_count(text: str, *, category: str, path: str | None = None) -> float:
+def evasion_count(texts: pa.Array, *, category: str, path: str | None = None) -> np.ndarray:
     """Hits in disguise: with inserted symbols, look-alike or full-width letters; case and script are no disguise."""
+    tally, at = _tally(texts, path, category)
+    return tally.evaded[:, at]
+
+
+def _tally(texts: pa.Array, path: str | None, category: str) -> tuple[lexicon.Tally, int]:
     folder = path or lexicon.BUILT_IN
-    at = lexicon.load(folder).index(category)
-    return float(lexicon.tally(text, folder).evaded[at])
+    return lexicon.tally(texts, folder), lexicon.load(folder).index(category)

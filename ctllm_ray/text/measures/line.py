@@ -9,7 +9,19 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
-from ctllm_ray.text.characters import CLASS_MASK, CLAUSE_END, DIGIT, HAN, NEWLINE, NUMERAL, RARE_HAN, SPACE
+from ctllm_ray.text.characters import (
+    CLASS_MASK,
+    CLAUSE_END,
+    DIGIT,
+    HAN,
+    HANGUL,
+    LATIN,
+    LETTER,
+    NEWLINE,
+    NUMERAL,
+    RARE_HAN,
+    SPACE,
+)
 from ctllm_ray.text.measures.document import _markup_end, _ratio
 
 SHORT_CHARS = 10  # a line of at most this many characters is short: a menu entry, a label, a line of verse
@@ -60,7 +72,7 @@ def ended_char_share(lines, ended):
     return _ratio(inside, total)
 
 
-def bullet_share(kinds, lines, bulleted):
+def bullet_share(lines, bulleted):
     """Lines that start with a bullet glyph over lines (CT-LLM rule 9)."""
     return _ratio(bulleted, len(lines))
 
@@ -125,7 +137,7 @@ def numeric_share(kinds, lines):
         for k in range(lines[i, 0], lines[i, 1]):
             group = kinds[k] & CLASS_MASK
             digits += group == DIGIT
-            words += group != DIGIT and 5 <= group <= 9
+            words += LATIN <= group <= HANGUL or group == LETTER
         found += digits > words
     return _ratio(found, len(lines))
 
@@ -190,7 +202,7 @@ def duplicate_paragraph_share(points, kinds, lines, line_hashes):
     return _ratio(_later_copies(hashes[:found]).sum(), found)
 
 
-def regular_share(kinds, lines):
+def regular_share(kinds):
     """Share of the most frequent clause length among clauses of Han characters, 3 to 8 long: high for verse."""
     counts = np.zeros(9, np.int64)
     total = 0
