@@ -210,6 +210,7 @@ def writing(uri: str) -> Iterator[str]:
     with _explained(uri, "written"):
         folder = tempfile.gettempdir() if remote else str(Path(target).parent)
         if not remote:
+            _refuse_special(Path(target))
             Path(folder).mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
         os.close(handle)
@@ -223,6 +224,13 @@ def writing(uri: str) -> Iterator[str]:
                 _publish(temporary, target)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def _refuse_special(target: Path) -> None:
+    """Raises where a file would take the place of a folder or of a device such as /dev/stdout."""
+    if target.exists() and not target.is_file():
+        kind, number = ("a folder", errno.EISDIR) if target.is_dir() else ("not a regular file", errno.EEXIST)
+        raise OSError(number, f"it is {kind}")
 
 
 def _publish(temporary: str, target: str) -> None:
@@ -241,6 +249,9 @@ _REMEDIES = {
     errno.EACCES: "give this user permission, or name another path",
     errno.EPERM: "give this user permission, or name another path",
     errno.EROFS: "name a path on a writable file system",
+    errno.EISDIR: "name a file",
+    errno.EEXIST: "name another file",
+    errno.ENOTDIR: "a part of the path is a file: name another folder",
 }
 
 
@@ -266,10 +277,11 @@ def _translated(error: Exception, uri: str, verb: str) -> CtllmError:
         return kind(f"no driver for this kind of storage: {error}", where=uri, remedy="pip install the named package")
     if isinstance(error, ValueError) and "rotocol" not in str(error):
         raise error
-    reason = os.strerror(number) if number in _REMEDIES else str(error) or type(error).__name__
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if reason in uri:  # s3fs says no more than the path
         reason = "there is no such file"
-    remedy = _REMEDIES.get(number, "check the path, the credentials and the endpoint (AWS_ENDPOINT_URL)")
+    remote = "check the path, the credentials and the endpoint (AWS_ENDPOINT_URL)"
+    remedy = _REMEDIES.get(number) or (remote if is_remote(uri) else "check the path")
     if isinstance(error, FileNotFoundError):
         remedy = "check the path (for an object store: that the bucket exists)"
     return kind(f"cannot be {verb}: {reason}", where=uri, remedy=remedy)
