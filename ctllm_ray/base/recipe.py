@@ -106,7 +106,15 @@ def changes(old: Any, new: Any, path: str = "") -> list[str]:
         return [
             c for i, pair in enumerate(zip(old, new, strict=True)) for c in changes(*pair, f"{path}.{_label(pair, i)}")
         ]
+    if isinstance(old, list) and isinstance(new, list) and (named := (_by_name(old), _by_name(new))) and all(named):
+        return changes(*named, path)
     return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
+
+
+def _by_name(items: list[Any]) -> dict[str, Any]:
+    """The items by name or `use`; empty where these do not tell them apart."""
+    found = {str(item.get("name") or item.get("use")): item for item in items if isinstance(item, dict)}
+    return found if len(found) == len(items) else {}
 
 
 def _label(pair: tuple[Any, Any], index: int) -> str:
@@ -116,7 +124,7 @@ def _label(pair: tuple[Any, Any], index: int) -> str:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -177,9 +185,8 @@ def _explained(error: ValidationError, where: str) -> RecipeError:
         return RecipeError(
             f"{place!r} is missing", where=where, remedy="decisions have no defaults: set it in the recipe"
         )
-    return RecipeError(
-        f"{place!r}: {first['msg']}, got {_short(first['input'])}", where=where, remedy="correct the value"
-    )
+    remedy = "write the value in quotes" if first["type"] == "string_type" else "correct the value"
+    return RecipeError(f"{place!r}: {first['msg']}, got {_short(first['input'])}", where=where, remedy=remedy)
 
 
 def _overridden(plain: dict[str, Any], override: str) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class Rule(BaseModel):
         if not isinstance(given, dict) or not isinstance(given.get("use"), str):
             return given
         options = {k: v for k, v in given.items() if k not in _FIELDS}
+        if not all(isinstance(key, str) for key in options):
+            raise ValueError("a key of a rule is a word; YAML reads on, off, yes and no as truth values: quote them")
         score = ".".join([given["use"], *(_part(k, v) for k, v in sorted(options.items()) if _brief(v))])
         return given | {"score": score, "name": given.get("name") or score}
 
