@@ -56,8 +56,8 @@ def _kind(point, table):
 def _dot_ends_sentence(points, i, table):
     """True for the dot (. or ．) that ends a sentence, and not for those of 3.14, v1.2.3, U.S. or 1. in a list.
 
-    It stands at the end of a line, before a space or closing mark but not behind a digit or an initial (J. Smith), or
-    between two Han characters, as in Chinese that is written with ASCII marks.
+    It stands at the end of a line; before a space or closing mark, but not behind an initial (J. Smith) or the number
+    of an item; or between two Han characters, as in Chinese that is written with ASCII marks.
     """
     after = _kind(points[i + 1], table) if i + 1 < len(points) else np.uint16(NEWLINE)
     before = _kind(points[i - 1], table) & CLASS_MASK if i > 0 else NEWLINE
@@ -66,8 +66,19 @@ def _dot_ends_sentence(points, i, table):
         return before != NEWLINE
     if group == SPACE or after & CLOSER:
         initial = before == LATIN and (i < 2 or _kind(points[i - 2], table) & CLASS_MASK != LATIN)
-        return before != DIGIT and not initial
+        return not initial and not (before == DIGIT and _numbers_line(points, i, table))
     return (group == HAN or group == RARE_HAN) and (before == HAN or before == RARE_HAN)
+
+
+@register_jitable
+def _numbers_line(points, i, table):
+    """True where nothing but digits, and spaces before them, stands between the start of the line and i."""
+    k = i - 1
+    while k >= 0 and _kind(points[k], table) & CLASS_MASK == DIGIT:
+        k -= 1
+    while k >= 0 and _kind(points[k], table) & CLASS_MASK == SPACE:
+        k -= 1
+    return k < 0 or _kind(points[k], table) & CLASS_MASK == NEWLINE
 
 
 def class_counts(kinds):
@@ -126,14 +137,14 @@ def ended(kinds, lines):
             closed = True
             last -= 1
         mark = kinds[last] & SENTENCE_END
-        # 「……」 and （见附录） end in the closer itself: a quoted or bracketed line is complete where its text is long enough
+        # 「……」 and （见附录） end in the closer itself: such a line is complete where its text is long enough
         out[i] = mark != 0 or (closed and lines[i, 1] - lines[i, 0] >= 10)
     return out
 
 
 @register_jitable
 def _slot(key, bits):
-    """The place of a 64-bit key in a table of 2**bits places (Fibonacci hashing). Unsigned: numba indexes by it faster."""
+    """The place of a 64-bit key in a table of 2**bits (Fibonacci hashing); unsigned, which numba indexes by faster."""
     return (np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits)
 
 
@@ -178,7 +189,7 @@ def char_counts(char_ids):
 
 
 def repeats(char_ids):
-    """For n = 2..10: positions covered by n-grams that occur twice or more, count of the top n-gram, positions it covers.
+    """For n = 2..10: positions covered by n-grams that occur twice or more, count of the top one, positions it covers.
 
     int64[11, 3], each position counted once. N-grams are named, not hashed (after Karp, Miller and Rosenberg, 1972): an
     (n+1)-gram is the pair of its n-gram's name and its last character, so equal names mean equal text. Only where both
@@ -317,7 +328,7 @@ def windows(char_ids):
 
 
 def clauses(kinds):
-    """Number of clauses of each length: runs of Han characters and kana between marks (int64[64], 63 and longer last)."""
+    """Number of clauses of each length: runs of Han and kana between marks (int64[64], 63 and longer last)."""
     counts = np.zeros(64, np.int64)
     run = 0
     for i in range(len(kinds)):

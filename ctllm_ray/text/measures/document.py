@@ -108,7 +108,7 @@ def windowed_entropy_nats(windows):
 
 
 def sentence_count(kinds):
-    """Stretches of text that end in an end mark, or in the end of the text. The dots of 3.14, v1.2.3 and U.S. end none."""
+    """Stretches of text up to an end mark or the end of the text. The dots of 3.14, v1.2.3 and U.S. end none."""
     found = 0
     content = False
     for i in range(len(kinds)):
@@ -216,7 +216,7 @@ def _markup_end(points, i, stop):
         k = i + 2
         while k < stop and _is_in_name(points[k]):
             k += 1
-        if k < stop and points[k] not in (0x3E, 0x2F, 0x20, 0x09, 0x0A, 0x0D, 0x2D, 0x5B):  # a<b且c>d is mathematics
+        if k < stop and points[k] not in (0x3E, 0x2F, 0x20, 0x09, 0x0A, 0x0D, 0x5B):  # a<b且c>d is mathematics
             return i
         while k < min(stop, i + TAG_CHARS):
             if points[k] == 0x3E:

@@ -109,6 +109,7 @@ _EXPAND_HANT = np.array([0x5C55, 0x958B], np.uint32)  # 展開
 _MORE = np.array([0x66F4, 0x591A], np.uint32)  # 更多
 _READ_MORE = np.array([ord(c) for c in "readmore"], np.uint32)
 _READ_MORE_SPACED = np.array([ord(c) for c in "read more"], np.uint32)
+_AFTER_MORE = tuple(ord(c) for c in " 　.…。>＞»›→↓▼])】）")
 
 
 def readmore_share(points, lines):
@@ -116,7 +117,7 @@ def readmore_share(points, lines):
     found = 0
     for i in range(len(lines)):
         start, stop = lines[i, 0], lines[i, 1]
-        while stop > start and points[stop - 1] in (0x2E, 0x2026, 0x3E, 0xBB, 0x203A, 0x2193, 0x5D, 0x3011, 0x3002):
+        while stop > start and points[stop - 1] in _AFTER_MORE:
             stop -= 1
         found += (
             _ends_with(points, start, stop, _EXPAND)
@@ -194,7 +195,7 @@ def duplicate_paragraph_share(points, kinds, lines, line_hashes):
     for i in range(len(lines)):
         breaks = 0
         for k in range(lines[i - 1, 1] if i else 0, lines[i, 0]):
-            breaks += kinds[k] & CLASS_MASK == NEWLINE
+            breaks += kinds[k] & CLASS_MASK == NEWLINE and (points[k] != 0x0D or points[k + 1] != 0x0A)
         if i == 0 or breaks > 1:
             hashes[found] = np.uint64(1469598103934665603)
             found += 1

@@ -45,7 +45,7 @@ def han_letter_share(class_counts):
 
 
 def rare_han_share(class_counts):
-    """Han characters outside level 1 of GB 2312 and Big5 over Han characters: random or garbled text is full of them."""
+    """Han characters outside level 1 of GB 2312 and Big5 over Han characters: garbled text is full of them."""
     return _ratio(class_counts[RARE_HAN], class_counts[HAN] + class_counts[RARE_HAN])
 
 
