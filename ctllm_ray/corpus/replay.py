@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from pydantic import ValidationError
 
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
@@ -40,8 +41,11 @@ def changed(rules: Sequence[Rule], sets: Sequence[str]) -> list[Rule]:
     """The rules with `<rule>.<bound>=<number>` applied; `none` takes a bound away. Raises `RecipeError`."""
     out = {rule.name: rule for rule in rules}
     for text in sets:
-        path, _, value = text.partition("=")
-        name, _, bound = path.rpartition(".")
+        path, equals, value = text.partition("=")
+        name, dot, bound = path.rpartition(".")
+        if not equals or not dot:
+            remedy = "write RULE.BOUND=NUMBER, for example document.char_count.min=50"
+            raise RecipeError(f"not a bound of a rule: {text!r}", where=f"--set {text}", remedy=remedy)
         if name not in out:
             raise RecipeError(f"no rule is named {name!r}", where=f"--set {text}", remedy=nearest(name, out))
         if bound not in BOUNDS:
@@ -50,15 +54,16 @@ def changed(rules: Sequence[Rule], sets: Sequence[str]) -> list[Rule]:
             number = None if value == "none" else float(value)
             out[name] = Rule.model_validate(out[name].model_dump() | {bound: number})
         except ValueError as error:
-            raise RecipeError(
-                f"not a bound: {value!r} ({error})", where=f"--set {text}", remedy="give a number"
-            ) from None
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else f"not a number: {value!r}"
+            raise RecipeError(reason, where=f"--set {text}", remedy="give another number, or none") from None
     return list(out.values())
 
 
 def replay(folder: str, finished: Manifest, recipe: Recipe, sets: Sequence[str]) -> Replay:
-    """What the section would have kept and dropped with other bounds."""
+    """What the section would have kept and dropped with other bounds. Raises `RecipeError` where it has no rules."""
     old = measure_rules(recipe.stages)
+    if not old:
+        raise RecipeError("the recipe has no rules to replay", where=folder, remedy="give it a stage `measure`")
     rules = changed(old, sets)
     result = Replay(Counter(), Counter(), Counter(), {}, 0)
     unmeasured = 0

@@ -98,11 +98,13 @@ def replayed(result: Replay) -> None:
     table = Table("reason", "before", "after", "difference")
     for column in table.columns[1:]:
         column.justify = "right"
-    for reason in sorted(result.before | result.after, key=lambda r: (r != "kept", r)):
+    for reason in ["kept", *sorted((result.before | result.after).keys() - {"kept"})]:
         before, after = result.before[reason], result.after[reason]
         if before != after or reason == "kept":
             table.add_row(reason, f"{before:,}", f"{after:,}", f"{after - before:+,}")
     console.print(table)
+    if not result.moves:
+        console.print("no page would be decided otherwise")
     for (old, new), count in result.moves.most_common():
         console.print(Text(f"{count:,} pages: {old} -> {new}, such as {', '.join(result.examples[old, new])}"))
     if result.unmeasured:
