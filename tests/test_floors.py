@@ -17,6 +17,7 @@ FLOOR = {
     "corpus": 2, "train": 2, "inference": 2,
     "evaluate": 3, "mixture": 3,
     "cli": 4,
+    "__main__": 5,
 }  # fmt: skip
 RAY_ROOMS = ("corpus/launch.py", "train/launch.py", "mixture/sweep.py", "evaluate/run.py", "cli.py")
 FILES = sorted(PACKAGE.rglob("*.py"))

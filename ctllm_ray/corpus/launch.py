@@ -72,7 +72,7 @@ def dataset(recipe: Recipe, folder: str, splits: Sequence[Split]) -> ray.data.Da
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=1,
-        concurrency=recipe.resources.workers or None,
+        concurrency=min(recipe.resources.workers, len(items)) or None,
     )
 
 
