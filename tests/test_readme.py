@@ -1,0 +1,118 @@
+"""Every command of the README works from a folder like the repository's root, and prints what the README says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import zstandard
+
+from ctllm_ray import sample
+from ctllm_ray.base import recipe
+from ctllm_ray.corpus import pipeline
+from tests.conftest import REPOSITORY
+from tests.corpus.conftest import run_here
+
+README, CHINESE = (REPOSITORY / name for name in ("README.md", "README.zh-CN.md"))
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = 60  # of the sample, in the small crawl
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """(language, content) of each fenced block."""
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def commands(page: Path) -> list[str]:
+    return [line for language, content in blocks(page) if language == "bash" for line in content.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that the commands name: recipes, environment, a crawl, and what `make demo` leaves in out/."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name in ("jobs", "Makefile", "pyproject.toml", "constraints.txt"):
+        (folder / name).symlink_to(REPOSITORY / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    packed = Path(sample.path("pages.jsonl.zst")).read_bytes()
+    pages = [json.loads(line) for line in zstandard.ZstdDecompressor().decompress(packed).splitlines()[:PAGES]]
+    lines = [json.dumps({"url": page["url"], "raw_content": page["text"]}, ensure_ascii=False) for page in pages]
+    (folder / "crawl").mkdir()
+    (folder / "crawl/part-0.jsonl.zst").write_bytes(zstandard.ZstdCompressor().compress("\n".join(lines).encode()))
+    demo = recipe.load(str(REPOSITORY / "jobs/recipes/tiny.yaml"), [f"root={folder}/out"])
+    pipeline.prepare(demo, run_here)
+    return folder
+
+
+def shell(command: str, folder: Path) -> str:
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def here(command: str) -> str:
+    """The command as a test runs it: make says what it would do, a submitted job runs here and without a bucket."""
+    if command.startswith("make "):
+        return command.replace("make ", "make -n ", 1)
+    if command.startswith("ray job submit "):
+        return command.partition(" -- ")[2].replace("s3://bucket/run", "out").replace("s3://bucket/", "")
+    return command
+
+
+@pytest.mark.cluster
+def test_every_command_works_and_prints_what_the_readme_shows(place: Path) -> None:
+    """One start of Ray: the job finds the section finished that `ctllm prepare` made."""
+    printed = ""
+    for language, content in blocks(README):
+        if language == "bash":
+            printed = "\n".join(shell(here(command), place) for command in content.splitlines())
+        elif language == "text":
+            for line in content.splitlines():
+                assert line.strip("… ") in printed, f"the README shows what is not printed: {line!r}\n{printed}"
+    page = (place / "out/tiny/1/clean/report.html").read_text(encoding="utf-8")
+    assert "<html" in page
+
+
+def test_shards_open_as_the_operations_page_says(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = [text for language, text in blocks(REPOSITORY / "docs/operations.md") if language == "python"]
+    monkeypatch.chdir(place)
+    found: dict[str, pa.Table] = {}
+    exec(code, found)
+    assert 0 < found["poems"].num_rows < 50
+    assert found["poems"].column_names == ["id", "text", "entropy"]
+
+
+def test_the_chinese_readme_has_the_same_blocks() -> None:
+    assert [b for b in blocks(CHINESE) if b[0]] == [b for b in blocks(README) if b[0]]
+    assert numbers(CHINESE) == numbers(README)
+
+
+def numbers(page: Path) -> list[str]:
+    """The figures in tables: they are the same in any language."""
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    return [number for row in rows for number in re.findall(r"(?<![\w.])\d[\d,.]*\d|(?<![\w.])\d\b", row)]
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_make_demo_prints_the_funnel_and_writes_the_report(tmp_path: Path) -> None:
+    """In a copy of the tracked files, with this environment in place of a fresh one."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    for name in filter(None, tracked.split("\0")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPOSITORY / name, tmp_path / name)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    printed = shell("make -o .venv/.installed demo", tmp_path)
+    assert "tiny 1: clean" in printed
+    assert (tmp_path / "out/tiny/1/clean/report.html").is_file()
