@@ -128,6 +128,23 @@ def ours(recipe: Path) -> Cascade:
     return measure
 
 
+def ours_whole(recipe: Path) -> Cascade:
+    """All measures of a recipe, language identification among them, and the decisions, over an Arrow table."""
+    from ctllm_ray.base import recipe as recipes
+    from ctllm_ray.corpus import section
+    from ctllm_ray.shards import schema
+
+    loaded = recipes.load(str(recipe))
+    stages = tuple(stage for stage in loaded.stages if stage.use == "measure")
+
+    def decide(texts: list[str]) -> int:
+        raw = pa.table({"id": pa.array(map(str, range(len(texts)))), "text": pa.array(texts)})
+        table = section.run_stages(stages, schema.working(raw, "x"))
+        return table["reject"].null_count
+
+    return decide
+
+
 def cpu_s(cascade: Cascade, texts: list[str]) -> tuple[float, int | None]:
     """CPU seconds of one pass over the texts, a mean over as many as `LEAST_S` asks for, and how many it keeps."""
     start = time.process_time()
@@ -171,7 +188,8 @@ def found(given: argparse.Namespace) -> dict[str, Cascade]:
     else:
         print("datatrove: skipped, not installed here (pip install datatrove spacy jieba)")
     if given.recipe.exists():
-        cascades[f"ours, {given.recipe.stem}"] = ours(given.recipe)
+        cascades[f"ours, {given.recipe.stem}: kernel"] = ours(given.recipe)
+        cascades[f"ours, {given.recipe.stem}: all"] = ours_whole(given.recipe)
     else:
         print(f"ours: skipped, no recipe {given.recipe}")
     return cascades
