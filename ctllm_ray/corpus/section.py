@@ -128,8 +128,8 @@ def measure_rules(stages: tuple[Stage, ...]) -> list[Rule]:
 
 def genre_conditions(stages: tuple[Stage, ...]) -> list[tuple[str, Rule]]:
     """(genre, condition) of all measure stages in order."""
-    genres = [item for part in _measure_options(stages) for item in (part["genres"] or {}).items()]
-    return [(name, Rule.model_validate(condition)) for name, conditions in genres for condition in conditions]
+    genres = [genre for part in _measure_options(stages) for genre in part["genres"]]
+    return [(genre["name"], Rule.model_validate(rule)) for genre in genres for rule in genre["conditions"]]
 
 
 def _measure_options(stages: tuple[Stage, ...]) -> list[dict[str, Any]]:

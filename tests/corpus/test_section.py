@@ -13,7 +13,7 @@ import pytest
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import ErrorShareExceeded, InputError, NotFound, RecipeError, VersionConflict
-from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe import Recipe, fingerprint
 from ctllm_ray.corpus import ledger, pipeline, replay, section
 from ctllm_ray.shards import manifest, reader
 from tests.corpus.conftest import run_here
@@ -183,6 +183,22 @@ def test_why_finds_a_page_by_id_and_by_url_and_tells_what_dropped_it(make: Make)
         assert outcomes["document.sentence_count"] in {"talk: holds", "talk: fails"}
     with pytest.raises(NotFound):
         ledger.why(folder, finished, recipe, "crawl/0.jsonl#999999")
+
+
+def test_the_order_of_genres_is_a_decision_since_the_first_that_holds_counts(make: Make) -> None:
+    genres = {
+        "long": [{"use": "document.char_count", "min": 9}],
+        "talk": [{"use": "document.sentence_count", "min": 1}],
+    }
+
+    def of(names: list[str]) -> Recipe:
+        stage = {"use": "measure", "rules": [], "genres": {name: genres[name] for name in names}}
+        return make("-".join(names), stages=[stage])
+
+    one, other = of(["talk", "long"]), of(["long", "talk"])
+    assert fingerprint(one.decisions()) != fingerprint(other.decisions())
+    finished = pipeline.prepare(one, run_here)
+    assert [name for name, _ in section.genre_conditions(pipeline.recipe_of(finished).stages)] == ["talk", "long"]
 
 
 def test_a_replay_without_changes_takes_the_decisions_of_the_run(make: Make) -> None:

@@ -11,11 +11,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from ctllm_ray.base.resolve import MEASURES, check_options, names, resolve
 from ctllm_ray.base.rules import Rule
@@ -24,12 +25,31 @@ from ctllm_ray.shards import schema
 from ctllm_ray.text import fuse
 
 
-def measure(table: pa.Table, *, rules: list[Rule], genres: dict[str, list[Rule]] | None = None) -> pa.Table:
+class Genre(BaseModel):
+    """A genre and its conditions, written as rules."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    conditions: list[Rule]
+
+
+def _in_order(given: Any) -> Any:
+    """A list of genres out of the mapping that a recipe has: their order decides, so it is part of the fingerprint."""
+    if not isinstance(given, dict):
+        return given
+    return [{"name": name, "conditions": conditions} for name, conditions in given.items()]
+
+
+Genres = Annotated[tuple[Genre, ...], BeforeValidator(_in_order)]
+
+
+def measure(table: pa.Table, *, rules: list[Rule], genres: Genres = ()) -> pa.Table:
     """The table with a score or label per measure, the genre, and `reject` where a rule is broken.
 
     `genres` maps a genre to conditions written as rules; the first whose conditions all hold is the document's.
     """
-    plan = plan_of(json.dumps([rules, genres or {}]))
+    plan = plan_of(json.dumps([rules, genres]))
     rows = schema.live(table)
     part = table.filter(pa.array(rows))
     columns = _measured(part, plan)
@@ -67,7 +87,7 @@ def plan_of(text: str) -> Plan:
     rules, genres = json.loads(text)
     plan = Plan(
         tuple(Rule.model_validate(r) for r in rules),
-        {name: tuple(Rule.model_validate(r) for r in conditions) for name, conditions in genres.items()},
+        {genre["name"]: tuple(Rule.model_validate(r) for r in genre["conditions"]) for genre in genres},
         {}, {}, {}, {}, frozenset(), (),
     )  # fmt: skip
     earlier, labels = [], set()
