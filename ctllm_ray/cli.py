@@ -68,7 +68,7 @@ def why(
         list[str],
         typer.Argument(
             metavar="[KEY=VALUE]... ID_OR_URL",
-            help="Overrides, then the page: an id such as crawl/part-000.jsonl.zst#1234, or its url",
+            help="Overrides, then the page: an id such as crawl/0.jsonl#1234, or its url",
         ),
     ],
 ) -> None:

@@ -172,7 +172,8 @@ def _checked(part: Input | Stage, package: str, where: str) -> dict[str, Any]:
 
 
 def _explained(error: ValidationError, where: str) -> RecipeError:
-    first = error.errors()[0]
+    unknown = {"extra_forbidden", "invalid_key"}
+    first = min(error.errors(), key=lambda e: e["type"] not in unknown)  # a misspelt key is also a missing one
     place = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         model: Any = Recipe
@@ -186,7 +187,11 @@ def _explained(error: ValidationError, where: str) -> RecipeError:
             f"{place!r} is missing", where=where, remedy="decisions have no defaults: set it in the recipe"
         )
     remedy = "write the value in quotes" if first["type"] == "string_type" else "correct the value"
-    return RecipeError(f"{place!r}: {first['msg']}, got {_short(first['input'])}", where=where, remedy=remedy)
+    return RecipeError(
+        f"{place!r}: {first['msg'].removeprefix('Value error, ')}, got {_short(first['input'])}",
+        where=where,
+        remedy=remedy,
+    )
 
 
 def _overridden(plain: dict[str, Any], override: str) -> dict[str, Any]:

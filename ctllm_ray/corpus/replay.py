@@ -54,7 +54,9 @@ def changed(rules: Sequence[Rule], sets: Sequence[str]) -> list[Rule]:
             number = None if value == "none" else float(value)
             out[name] = Rule.model_validate(out[name].model_dump() | {bound: number})
         except ValueError as error:
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else f"not a number: {value!r}"
+            reason = f"not a number: {value!r}"
+            if isinstance(error, ValidationError):
+                reason = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise RecipeError(reason, where=f"--set {text}", remedy="give another number, or none") from None
     return list(out.values())
 

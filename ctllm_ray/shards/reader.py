@@ -6,14 +6,17 @@ scanning the scores of a corpus costs a small part of reading it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.errors import StorageError
+from ctllm_ray.base.errors import InputError, StorageError
 from ctllm_ray.shards.manifest import Manifest
+
+_AGAIN = "restore it, or delete the section's folder and run `ctllm prepare` again"
 
 
 def tables(
@@ -35,7 +38,7 @@ def shard_tables(uri: str, columns: Sequence[str] | None = None) -> Iterator[pa.
             for i in range(reader.num_record_batches):
                 yield pa.table(reader.get_batch(i))
         except (pa.ArrowInvalid, ValueError) as error:
-            raise StorageError(f"not a readable shard: {error}", where=uri, remedy="run the section again") from None
+            raise StorageError(f"not a readable shard: {error}", where=uri, remedy=_AGAIN) from None
 
 
 def shard_table(uri: str, number: int) -> pa.Table:
@@ -45,6 +48,10 @@ def shard_table(uri: str, number: int) -> pa.Table:
 
 
 def _open(uri: str) -> Any:
-    if storage.is_remote(uri):
-        return pa.BufferReader(storage.read_bytes(uri))
-    return pa.memory_map(uri.removeprefix("file://"))
+    try:
+        if storage.is_remote(uri):
+            return pa.BufferReader(storage.read_bytes(uri))
+        return pa.memory_map(uri.removeprefix("file://"))
+    except (InputError, OSError) as error:
+        reason = error.what if isinstance(error, InputError) else os.strerror(error.errno or 0)
+        raise StorageError(f"a shard of the manifest cannot be read: {reason}", where=uri, remedy=_AGAIN) from error
