@@ -70,7 +70,13 @@ def main() -> None:
         if rule.decides:
             hit = broken(rule, pages)
             bounds = ", ".join(f"{key} {value:g}" for key, value in rule.bounds.items())
-            spared = f" (not {', '.join(rule.unless)})" if rule.unless else f" (only {', '.join(rule.only)})" if rule.only else ""
+            spared = (
+                f" (not {', '.join(rule.unless)})"
+                if rule.unless
+                else f" (only {', '.join(rule.only)})"
+                if rule.only
+                else ""
+            )
             print(f"| {rule.name} | {bounds}{spared} | {shares(genres, hit)} | {shares(noise, hit)} |")
 
 

@@ -83,7 +83,9 @@ def main() -> None:
         parts = ", ".join(f"{kind} {size / 1e6:.0f} MB" for kind, size in sorted(found.items()))
         print(f"{megabytes:6d} MB in one jsonl.zst: {parts}; {wall:.0f} s, start and stop of Ray included", flush=True)
     if len(highest) > 1:
-        print(f"peak of any process, {options.megabytes[-1]} / {options.megabytes[0]} MB: {highest[-1] / highest[0]:.2f}")
+        print(
+            f"peak of any process, {options.megabytes[-1]} / {options.megabytes[0]} MB: {highest[-1] / highest[0]:.2f}"
+        )
 
 
 if __name__ == "__main__":

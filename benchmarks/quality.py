@@ -55,7 +55,9 @@ def addresses(folder: Path) -> pd.DataFrame:
 
 def decisions(name: str, data: Path, root: str) -> tuple[Manifest, pd.DataFrame]:
     inputs = {"use": "jsonl", "path": f"{data}/web_zh_raw/part-*.jsonl.zst", "text": "raw_content", "html": "html"}
-    recipe = recipes.load(f"jobs/recipes/{name}.yaml", [f"root={root}", f"data.inputs={orjson.dumps([inputs]).decode()}"])
+    recipe = recipes.load(
+        f"jobs/recipes/{name}.yaml", [f"root={root}", f"data.inputs={orjson.dumps([inputs]).decode()}"]
+    )
     finished = pipeline.prepare(recipe, progress=Progress.to_stderr())
     tables = [
         table
@@ -67,7 +69,9 @@ def decisions(name: str, data: Path, root: str) -> tuple[Manifest, pd.DataFrame]
 
 def handled(pages: pd.DataFrame) -> pd.Series:
     """Dropped, or kept without the planted defect."""
-    repaired = pages.get("labels.mojibake", pd.Series(index=pages.index, dtype=object)).fillna("").str.endswith(":repaired")
+    repaired = (
+        pages.get("labels.mojibake", pd.Series(index=pages.index, dtype=object)).fillna("").str.endswith(":repaired")
+    )
     once = (pages.noise_type == "repeat_line") & ~pages.text.fillna("").map(lambda t: len(t.split("\n")) > 2)
     return ~pages.kept | (pages.noise_type.fillna("").str.startswith("mojibake") & repaired) | once
 
@@ -97,7 +101,9 @@ def main() -> None:
     for genre, kinds in GENRES.items():
         cells = []
         for pages in by_recipe.values():
-            chosen = pages[pages.kind.isin(["clean", "traditional"]) & pages.subkind.isin(kinds) & (pages.n_chars > MIN_CHARS)]
+            chosen = pages[
+                pages.kind.isin(["clean", "traditional"]) & pages.subkind.isin(kinds) & (pages.n_chars > MIN_CHARS)
+            ]
             cells.append(f"{chosen.kept.mean():.1%}")
         print(f"| {genre} | {len(chosen):,} | " + " | ".join(cells) + " |")
     print(f"\n### Planted noise that was dropped or repaired\n\n{header}")

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.errors import ErrorShareExceeded, InputError, VersionConflict
+from ctllm_ray.base.errors import ErrorShareExceeded, InputError, StorageError, VersionConflict
 from ctllm_ray.base.recipe import Recipe, changes, fingerprint, from_plain
 from ctllm_ray.corpus import section
 from ctllm_ray.corpus.progress import Progress
@@ -57,16 +57,18 @@ def prepare(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = No
     left = [split for split in splits if split.index not in done]
     progress = progress or Progress.silent()
     progress.start(splits, list(done.values()))
-    if left:
-        section.warm(recipe)
     started, clock = datetime.now(UTC), time.monotonic()
     if left:
+        section.warm(recipe)
         try:
             for item in run(recipe, folder, left):
+                if len(done) == len(splits) - len(left):  # the clock leaves out compiling and the start of Ray
+                    clock = time.monotonic() - item.wall_s
                 done[item.index] = item
                 progress.advance(item)
         finally:
             progress.stop()
+    _all_here(folder, splits)
     _log_run(folder, started, time.monotonic() - clock, [done[s.index] for s in left], len(splits) - len(left))
     finished = _manifest(recipe, splits, [done[split.index] for split in splits])
     _check_errors(finished.counts, recipe, folder)
@@ -126,6 +128,17 @@ def _markers(folder: str, splits: Sequence[Split]) -> dict[int, Done]:
     numbers = {int(name.removesuffix(".json")) for name in names if name.endswith(".json") and not name.startswith(".")}
     wanted = [split.index for split in splits if split.index in numbers]
     return {i: Done.from_plain(storage.read_json(section.marker(folder, i))) for i in wanted}
+
+
+def _all_here(folder: str, splits: Sequence[Split]) -> None:
+    """Raises where the driver does not see what workers wrote: a root on a disk that the nodes do not share."""
+    missing = len(splits) - len(_markers(folder, splits))
+    if missing:
+        raise StorageError(
+            f"{missing} of {len(splits)} splits were worked, but what was written is not here",
+            where=folder,
+            remedy="set root to a place that all nodes share: s3://, gs:// or a network file system",
+        )
 
 
 def _manifest(recipe: Recipe, splits: Sequence[Split], done: Sequence[Done]) -> Manifest:

@@ -50,7 +50,9 @@ class Progress:
         self._say(f"{len(splits)} splits{before}; {self._left / 1e6:,.1f} MB of input to work")
 
     def advance(self, item: Done) -> None:
-        """After each finished split."""
+        """After each finished split. The clock starts where the first one did: starting Ray is no speed."""
+        if self._worked == 0:
+            self._began = max(self._began, self._clock() - item.wall_s)
         self._finished += 1
         self._counts.update(item.counts)
         self._text_bytes += item.text_bytes

@@ -52,7 +52,7 @@ class Span(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """By text (rows) and category (as in `Lexicon.categories`): letters covered, hits, distinct terms, disguised hits."""
+    """By text and category (as in `Lexicon.categories`): letters covered, hits, distinct terms, disguised hits."""
 
     letters: np.ndarray
     hits: np.ndarray
