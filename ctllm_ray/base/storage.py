@@ -229,8 +229,8 @@ def writing(uri: str) -> Iterator[str]:
 def _refuse_special(target: Path) -> None:
     """Raises where a file would take the place of a folder or of a device such as /dev/stdout."""
     if target.exists() and not target.is_file():
-        kind, number = ("a folder", errno.EISDIR) if target.is_dir() else ("not a regular file", errno.EEXIST)
-        raise OSError(number, f"it is {kind}")
+        kind = "a folder" if target.is_dir() else "not a regular file"
+        raise StorageError(f"cannot be written: it is {kind}", where=str(target), remedy="name a file")
 
 
 def _publish(temporary: str, target: str) -> None:
@@ -250,7 +250,6 @@ _REMEDIES = {
     errno.EPERM: "give this user permission, or name another path",
     errno.EROFS: "name a path on a writable file system",
     errno.EISDIR: "name a file",
-    errno.EEXIST: "name another file",
     errno.ENOTDIR: "a part of the path is a file: name another folder",
 }
 
@@ -278,6 +277,10 @@ def _translated(error: Exception, uri: str, verb: str) -> CtllmError:
     if isinstance(error, ValueError) and "rotocol" not in str(error):
         raise error
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if number in _REMEDIES and not is_remote(uri):
+        reason = os.strerror(number)  # Arrow's own words are longer
+    if number == errno.ENOSPC and is_remote(uri):
+        reason = f"{os.strerror(number)} in {tempfile.gettempdir()}, where it is written first"
     if reason in uri:  # s3fs says no more than the path
         reason = "there is no such file"
     remote = "check the path, the credentials and the endpoint (AWS_ENDPOINT_URL)"

@@ -56,7 +56,10 @@ class ShardWriter:
         self._rows = self._text_bytes = 0
         self._open = ExitStack()
         self._local = self._open.enter_context(storage.writing(storage.join(self._folder, self._path)))
-        self._writer = pa.ipc.new_file(self._local, self._schema, options=_OPTIONS)
+        sink = self._open.enter_context(
+            pa.OSFile(self._local, "wb")
+        )  # closed on failure too: a full disk needs the space
+        self._writer = pa.ipc.new_file(sink, self._schema, options=_OPTIONS)
 
     def _close(self) -> None:
         if self._open is None:
