@@ -30,12 +30,14 @@ PANGU = "我们使用 Python 和 Redis 缓存查询的结果，这样 95% 的请
         ("numeric_share", "12 Жук\n123 да", 1 / 2),  # letters of any script are words
         ("article_share", "第一条 总则\n第 12 條 本法\n第三章 附则\n第一次见面\n第\n条", 3 / 6),
         ("article_share", "第二百零三条\n第４款", 1),
+        ("article_share", "第条 本法\n第节课", 0),
         ("duplicate_share", "天地\n 天地\n玄黄\n天地", 2 / 4),
         ("duplicate_char_share", "天地\n天地\n玄黄宇宙", 2 / 8),
         ("duplicate_share", "天地\n地天", 0),
         ("duplicate_paragraph_share", "天\n地\n\n玄\n\n天\n地", 1 / 3),
         ("duplicate_paragraph_share", "天\n地\n\n地\n天", 0),
         ("duplicate_paragraph_share", "天\r\n地\r\n\r\n天\r\n地", 1 / 2),
+        ("duplicate_paragraph_share", "天\r\n地\r\n\r\n玄\r\n地", 0),
         ("regular_share", REGULATED, 1),
         ("regular_share", "大江东去，浪淘尽，千古风流人物。", 1 / 3),
         ("regular_share", "好，好，好", 0),  # clauses of 1 or 2 characters are no metre
