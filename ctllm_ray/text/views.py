@@ -26,6 +26,7 @@ from ctllm_ray.text.characters import (
     SPACE,
     SYMBOL,
 )
+from ctllm_ray.text.ngrams import bigrams_seen_twice, rename, survivors, table_bits
 
 NGRAM_MAX = 10  # characters; CT-LLM and Gopher measure up to 10
 
@@ -142,26 +143,11 @@ def ended(kinds, lines):
     return out
 
 
-@register_jitable
-def _slot(key, bits):
-    """The place of a 64-bit key in a table of 2**bits (Fibonacci hashing); unsigned, which numba indexes by faster."""
-    return (np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits)
-
-
-@register_jitable
-def _table_bits(entries):
-    """Size, as a power of two, of an open hash table that stays at most half full."""
-    bits = 3
-    while (1 << bits) < 2 * entries:
-        bits += 1
-    return bits
-
-
 def char_ids(points):
     """A dense number for each distinct character, in order of first appearance (int32)."""
     n = len(points)
     out = np.empty(n, np.int32)
-    bits = _table_bits(min(n, 0x110000))
+    bits = table_bits(min(n, 0x110000))
     slots = np.full(1 << bits, -1, np.int32)
     seen = np.empty(n, np.uint32)
     distinct = 0
@@ -202,94 +188,15 @@ def repeats(char_ids):
         return out
     names = char_ids.copy()
     at = np.empty(n_chars, np.int32)
-    left = _bigrams_seen_twice(char_ids, at)
-    keys = np.empty(1 << _table_bits(left), np.uint64)
-    counts = np.empty(1 << _table_bits(left), np.int32)
+    left = bigrams_seen_twice(char_ids, at)
+    keys = np.empty(1 << table_bits(left), np.uint64)
+    counts = np.empty(1 << table_bits(left), np.int32)
     for n in range(2, NGRAM_MAX + 1):
-        top = _rename(names, char_ids, at[:left], n, keys, counts)
-        left = _survivors(names, counts, top, at, left, n, out)
+        top = rename(names, char_ids, at[:left], n, keys, counts)
+        left = survivors(names, counts, top, at, left, n, out)
         if left == 0:
             break
     return out
-
-
-@register_jitable
-def _key(name, last):
-    """The pair that names an n-gram: its (n-1)-gram's name and its last character."""
-    return (np.uint64(name) << np.uint64(32)) | np.uint64(last)
-
-
-@register_jitable
-def _bigrams_seen_twice(char_ids, at):
-    """Fills `at` with the positions whose bigram may occur twice; most that occur once go here, without a branch."""
-    bits = _table_bits(len(char_ids)) + 1
-    seen = np.zeros(1 << bits, np.uint8)
-    for i in range(len(char_ids) - 1):
-        slot = _slot(_key(char_ids[i], char_ids[i + 1]), bits)
-        seen[slot] = (seen[slot] << 1) | 1
-    kept = 0
-    for i in range(len(char_ids) - 1):
-        at[kept] = i
-        kept += seen[_slot(_key(char_ids[i], char_ids[i + 1]), bits)] > 1
-    return kept
-
-
-@register_jitable
-def _rename(names, char_ids, at, n, keys, counts):
-    """Gives the n-grams at `at` their names, the places of their keys; fills how often each occurs, returns the most.
-
-    Written without branches that depend on the text: they were half of the cost.
-    """
-    bits = _table_bits(len(at))
-    free = np.uint64(0xFFFFFFFFFFFFFFFF)
-    mask = np.uint64((1 << bits) - 1)
-    tail = np.uint64(n - 1)
-    keys[: 1 << bits] = free
-    counts[: 1 << bits] = 0
-    most = np.int32(0)
-    for k in range(len(at)):
-        i = np.uint64(at[k])
-        key = _key(names[i], char_ids[i + tail])
-        slot = _slot(key, bits)
-        while (keys[slot] != key) & (keys[slot] != free):
-            slot = (slot + np.uint64(1)) & mask
-        keys[slot] = key
-        count = np.int32(counts[slot] + np.int32(1))
-        counts[slot] = count
-        most = max(most, count)
-        names[i] = slot
-    return most
-
-
-@register_jitable
-def _survivors(names, counts, most, at, left, n, out):
-    """Fills row n of `out` and compacts `at` to the positions whose (n+1)-gram may repeat; returns how many."""
-    top = -1
-    covered = 0
-    covered_top = 0
-    end = 0
-    end_top = 0
-    kept = 0
-    last = -2
-    for k in range(left):
-        i = np.int64(at[k])
-        name = np.uint64(names[np.uint64(i)])
-        count = counts[name]
-        again = count > 1
-        if count == most and again and (np.int64(name) == top or top < 0):
-            top = np.int64(name)
-            covered_top += i + n - max(end_top, i)
-            end_top = i + n
-        covered += i + n - max(end, i) if again else 0
-        end = i + n if again else end
-        # where the n-gram before this one repeats as well, the (n+1)-gram that starts there may repeat
-        at[kept] = last
-        kept += again & (last == i - 1)
-        last = i if again else last
-    out[n, 0] = covered
-    out[n, 1] = most
-    out[n, 2] = covered_top
-    return kept
 
 
 WINDOW = 256  # characters: entropy and variety are means over windows, so that length does not decide (pitfall 13)
