@@ -1,0 +1,138 @@
+"""Progress: documents, MB/s, time left and drops, in plain lines for a log and in one live line for a person."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from ctllm_ray.base.storage import File
+from ctllm_ray.corpus.progress import LINE_S, Progress
+from ctllm_ray.corpus.section import Done
+from ctllm_ray.corpus.splits import Limits, Split
+
+
+class Clock:
+    """A clock that a test sets, in seconds."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def splits(*sizes: int, same_file: bool = False) -> list[Split]:
+    return [
+        Split(i, "in", "jsonl", {}, File("a" if same_file else str(i), "", size, ""), 0, None, Limits(1, 1))
+        for i, size in enumerate(sizes)
+    ]
+
+
+def done(index: int, documents: int = 100, kept: int = 75, text_bytes: int = 50_000_000, wall_s: float = 1e6) -> Done:
+    return Done(index, "", "", {"in": documents, "kept": kept}, text_bytes, [], wall_s)
+
+
+def test_a_line_states_splits_documents_rate_drops_and_time_left() -> None:
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(stream, clock)
+    progress.start(splits(60_000_000, 30_000_000, 30_000_000), [])
+    clock.now += 20
+    progress.advance(done(0))
+    # half of the input bytes in 20 s: as much is left; 50 MB of text in 20 s
+    assert progress.line() == "1/3 splits  100 documents  2.5 MB/s  dropped 25 (25.0%)  left 0:20"
+    clock.now += 20
+    progress.advance(done(1))
+    assert progress.line() == "2/3 splits  200 documents  2.5 MB/s  dropped 50 (25.0%)  left 0:13"
+
+
+def test_the_start_of_ray_is_no_time_of_work() -> None:
+    clock = Clock()
+    progress = Progress(None, clock)
+    progress.start(splits(10, 10), [])
+    clock.now += 35  # 30 s until the first split was begun
+    progress.advance(done(0, wall_s=5.0))
+    assert progress.line() == "1/2 splits  100 documents  10.0 MB/s  dropped 25 (25.0%)  left 0:05"
+
+
+def test_time_left_counts_hours_and_only_what_this_run_has_to_work() -> None:
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(stream, clock)
+    progress.start(splits(*[10_000_000] * 1000), [done(i) for i in range(500)])
+    clock.now += 10
+    progress.advance(done(500))
+    assert progress.line().startswith("501/1000 splits  100 documents")
+    assert progress.line().endswith("left 1:23:10")
+    assert stream.getvalue().splitlines()[0] == "1000 splits, 500 of them finished before; 5,000.0 MB of input to work"
+
+
+def test_splits_of_one_file_share_its_bytes() -> None:
+    clock = Clock()
+    progress = Progress(None, clock)
+    progress.start(splits(40, 40, 40, 40, same_file=True), [])
+    clock.now += 5
+    progress.advance(done(0))
+    assert progress.line().endswith("left 0:15")
+
+
+def test_a_log_gets_a_line_at_the_start_every_few_seconds_and_at_the_end() -> None:
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(stream, clock)
+    progress.start(splits(*[10] * 5), [])
+    for index in range(5):
+        clock.now += LINE_S / 2
+        progress.advance(done(index))
+    progress.stop()
+    found = stream.getvalue().splitlines()
+    assert [line.split("  ")[0] for line in found] == [
+        "5 splits; 0.0 MB of input to work",
+        "2/5 splits",
+        "4/5 splits",
+        "5/5 splits",
+    ]
+    assert "\r" not in stream.getvalue()
+
+
+def test_a_terminal_gets_one_line_that_never_wraps_and_stays_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    stream = Terminal()
+    progress = Progress(stream, Clock())
+    progress.start(splits(10, 10), [])
+    progress.advance(done(0))
+    progress.advance(done(1))
+    progress.stop()
+    _, *live, last = stream.getvalue().split("\r\x1b[K")
+    assert [state[:10] for state in live] == ["2 splits; ", "1/2 splits", "2/2 splits"]
+    assert all(len(state) < 40 and "\n" not in state for state in live)
+    assert last.startswith("2/2 splits  200 documents")
+    assert last.endswith("\n")
+
+
+def test_a_run_that_stops_before_its_first_split_leaves_a_clean_line() -> None:
+    stream = Terminal()
+    progress = Progress(stream, Clock())
+    progress.start(splits(10), [])
+    progress.stop()
+    assert stream.getvalue().endswith("\r\x1b[K")
+
+
+def test_empty_input_and_no_time_passed_divide_by_nothing() -> None:
+    progress = Progress(io.StringIO(), Clock())
+    progress.start(splits(0), [])
+    progress.advance(done(0, 0, 0, 0))
+    assert progress.line() == "1/1 splits  0 documents  0.0 MB/s  dropped 0 (0.0%)  left 0:00"
+    progress.stop()
+
+
+def test_a_silent_one_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress.silent()
+    progress.start(splits(1), [])
+    progress.advance(done(0))
+    progress.stop()
+    assert "".join(capsys.readouterr()) == ""
