@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -172,7 +172,7 @@ def list_names(folder: str) -> list[str]:
 def remove(uri: str) -> None:
     """Deletes a file if it is there."""
     fs, path = filesystem(uri)
-    with _explained(uri, "deleted"):
+    with _explained(uri, "deleted"), suppress(FileNotFoundError):  # another process may be faster
         if fs.exists(path):
             fs.rm_file(path)
 

@@ -66,14 +66,20 @@ def prepare(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = No
                     clock = time.monotonic() - item.wall_s
                 done[item.index] = item
                 progress.advance(item)
+        except StorageError:
+            if not storage.exists(storage.join(folder, MANIFEST)):
+                raise
+            return manifest.read(
+                folder
+            )  # the same command was run twice at once: the other swept up what this one wrote
         finally:
             progress.stop()
     _all_here(folder, splits)
     _log_run(folder, started, time.monotonic() - clock, [done[s.index] for s in left], len(splits) - len(left))
     finished = _manifest(recipe, splits, [done[split.index] for split in splits])
     _check_errors(finished.counts, recipe, folder)
-    _sweep(folder)
     manifest.write(folder, finished)
+    _sweep(folder)
     return finished
 
 
