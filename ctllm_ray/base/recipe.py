@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.base.rules import Rule
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -160,8 +161,26 @@ def from_plain(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
         if rules.count(name) > 1:
             remedy = "give one of them another `name:`"
             raise RecipeError(f"two rules are named {name!r}", where=where, remedy=remedy)
+    _check_scores(stages, where)
     data = recipe.data.model_dump() | {"inputs": inputs}
     return Recipe.model_validate(recipe.model_dump() | {"data": data, "stages": stages})
+
+
+def _check_scores(stages: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Raises where a column of the output would hold two things: replay and `why` read what the run decided by."""
+    meanings: dict[str, tuple[int, dict[str, Any]]] = {}
+    sorting = [index for index, stage in enumerate(stages) if stage.get("genres")]
+    if len(sorting) > 1:
+        raise RecipeError(
+            "two stages have genres", where=where, remedy="give all genres to one: later stages know them"
+        )
+    for index, stage in enumerate(stages):
+        conditions = [rule for genre in stage.get("genres") or [] for rule in genre["conditions"]]
+        for rule in map(Rule.model_validate, [*(stage.get("rules") or []), *conditions]):
+            meaning = (index if rule.use in resolve.names(resolve.MEASURES) else -1, rule.options)
+            if meanings.setdefault(rule.score, meaning) != meaning:
+                remedy = "measure it in one stage, with the same options: its values stand in one column"
+                raise RecipeError(f"{rule.score!r} is measured in two ways", where=where, remedy=remedy)
 
 
 def _checked(part: Input | Stage, package: str, where: str) -> dict[str, Any]:

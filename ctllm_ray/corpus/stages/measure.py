@@ -47,18 +47,21 @@ Genres = Annotated[tuple[Genre, ...], BeforeValidator(_in_order)]
 def measure(table: pa.Table, *, rules: list[Rule], genres: Genres = ()) -> pa.Table:
     """The table with a score or label per measure, the genre, and `reject` where a rule is broken.
 
-    `genres` maps a genre to conditions written as rules; the first whose conditions all hold is the document's.
+    `genres` maps a genre to conditions written as rules; the first whose conditions all hold is the document's. A stage
+    without genres goes by those that an earlier one told.
     """
     plan = plan_of(json.dumps([rules, genres]))
     rows = schema.live(table)
     part = table.filter(pa.array(rows))
     columns = _measured(part, plan)
-    found = decide.genre(plan.genres, columns, part.num_rows)
+    told = "label.genre" in table.column_names and not plan.genres
+    found = _earlier(part, "genre") if told else decide.genre(plan.genres, columns, part.num_rows)
     decision = decide.decide(plan.rules, columns, found)
     for name, values in columns.items():
         kind = "label" if values.dtype == object else "score"
         table = schema.put(table, f"{kind}.{name}", _spread(values, rows))
-    table = schema.put(table, "label.genre", _spread(found.astype(object), rows))
+    if not told:
+        table = schema.put(table, "label.genre", _spread(found.astype(object), rows))
     return _marked(table, plan, decision, rows)
 
 
