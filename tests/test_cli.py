@@ -174,6 +174,7 @@ def test_a_wrong_recipe_is_explained(begun: str, override: str, says: str, capsy
         (b"name: [\n", "not readable as YAML"),
         (b"name: \xff\xfe\n", "not readable as YAML"),
         (b"name: x\n", "is missing"),
+        (b"name: x\nseed: 1\nseed: 2\n", "the key 'seed' occurs twice"),
         (b"name: x\nsed: 1\n", "did you mean 'seed'"),
         (b"name: x\n1: y\n", "Keys should be strings"),
     ],
@@ -292,16 +293,17 @@ def test_output_that_cannot_be_written_is_explained(begun: str, capsys: pytest.C
     assert_one_message(capsys.readouterr().err, "a part of the path is a file")
 
 
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:1"])
 def test_a_ray_that_is_not_there_is_explained(
-    begun: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    begun: str, address: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
 
     ray.shutdown()
-    monkeypatch.setenv("RAY_ADDRESS", "nowhere")
+    monkeypatch.setenv("RAY_ADDRESS", address)
     assert run(["prepare", begun]) == 9
     error = capsys.readouterr().err
-    assert_one_message(error[error.index("ctllm:") :], "RAY_ADDRESS=nowhere", "unset it")
+    assert_one_message(error[error.index("ctllm:") :], f"RAY_ADDRESS={address}", "unset it")
 
 
 @pytest.mark.parametrize("command", ["report", "why", "replay"])

@@ -129,10 +129,22 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+class _Yaml(yaml.SafeLoader):
+    """YAML in which a key that occurs twice is an error: else the first of two lists of rules would be lost unseen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, its keys all different."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} occurs twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file with `key=value` overrides applied. Raises `RecipeError`."""
     try:
-        plain = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        plain = yaml.load(Path(path).read_text(encoding="utf-8"), _Yaml)
     except FileNotFoundError:
         raise RecipeError("no such recipe", where=path, remedy="recipes stand in jobs/recipes/") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -219,7 +231,7 @@ def _overridden(plain: dict[str, Any], override: str) -> dict[str, Any]:
     if not equals or not key:
         raise RecipeError(f"not an override: {override!r}", remedy="write key=value, for example root=out")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Yaml)
     except yaml.YAMLError as error:
         raise RecipeError(f"the value of {key!r} is not YAML: {error}", remedy="quote the whole override") from None
     return _placed(plain, key, value, key)

@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from ctllm_ray.corpus import section
 from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split
 
+CONNECT_S = 10  # seconds until a cluster's port must answer
 _RESULT = pa.schema([("done", pa.string()), ("error", pa.binary())])
 
 
@@ -51,8 +53,9 @@ def session(resources: Resources) -> Iterator[None]:
     options = local if address == "local" else {}
     answer = signal.getsignal(signal.SIGTERM)
     try:
+        _check_port(address)
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (ValueError, ConnectionError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         remedy = "check RAY_ADDRESS, or unset it: then this machine alone does the work"
         raise NoCluster(f"Ray cannot be reached: {error}", where=f"RAY_ADDRESS={address}", remedy=remedy) from error
     if threading.current_thread() is threading.main_thread():
@@ -61,6 +64,13 @@ def session(resources: Resources) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_port(address: str) -> None:
+    """Raises `OSError` where nobody listens at host:port: Ray itself would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), CONNECT_S).close()
 
 
 def dataset(recipe: Recipe, folder: str, splits: Sequence[Split]) -> ray.data.Dataset:
