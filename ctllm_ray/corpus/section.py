@@ -90,7 +90,7 @@ def run_stages(stages: tuple[Stage, ...], table: pa.Table) -> pa.Table:
         table = function(table, **(stage.model_extra or {}))
         assert table.num_rows == rows, f"stage {stage.use} changed the number of rows"
     # a page whose bytes no stage turned into text (a recipe without `extract`) must not pass as kept
-    left = table["text"].combine_chunks().is_null().to_numpy(zero_copy_only=False)
+    left = pc.is_null(table["text"]).to_numpy()
     return schema.reject(table, left, "error.no_text", np.full(table.num_rows, np.nan, np.float32), math.nan)
 
 

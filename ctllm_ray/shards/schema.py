@@ -103,9 +103,7 @@ def put(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Ta
 
 def live(table: pa.Table) -> np.ndarray:
     """A boolean array, True where a row has text and has not been rejected yet: the rows a stage works on."""
-    return table["reject"].combine_chunks().is_null().to_numpy(zero_copy_only=False) & table[
-        "text"
-    ].combine_chunks().is_valid().to_numpy(zero_copy_only=False)
+    return pa.compute.is_null(table["reject"]).to_numpy() & pa.compute.is_valid(table["text"]).to_numpy()
 
 
 def reject(table: pa.Table, rows: np.ndarray, rule: str, value: np.ndarray, bound: float) -> pa.Table:
@@ -113,7 +111,7 @@ def reject(table: pa.Table, rows: np.ndarray, rule: str, value: np.ndarray, boun
 
     `rows` is boolean and `value` float32, both of the table's length.
     """
-    rows = rows & table["reject"].combine_chunks().is_null().to_numpy(zero_copy_only=False)
+    rows = rows & pa.compute.is_null(table["reject"]).to_numpy()
     mask = pa.array(rows)
 
     def choose(column: str, new: pa.Array | pa.Scalar) -> pa.Array:
