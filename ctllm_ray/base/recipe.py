@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,14 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.rules import Rule
+from ctllm_ray.base.training import NAME, Frozen, Model, Objective, Share, Tokenizer, Tokens, Train, TrainResources
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Frozen(BaseModel):
-    """A part of a recipe."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+#: The sections of work, in order: each reads what the one before it wrote.
+Section = Literal["clean", "tokenizer", "tokens", "train"]
+_DECIDES: dict[str, tuple[str, ...]] = {
+    "clean": ("name", "version", "seed", "data", "stages"),
+    "tokenizer": ("tokenizer",),
+    "tokens": ("tokens",),
+    "train": ("model", "train"),
+}
 
 
 class Input(BaseModel):
@@ -71,26 +73,40 @@ class Resources(Frozen):
     workers: Annotated[int, Field(ge=0)] = 0  # splits at the same time; 0 means all CPUs
     object_store_mb: Annotated[int, Field(ge=80)] = 256  # of a Ray that this run starts itself
     max_retries: Annotated[int, Field(ge=0)] = 20  # times a split is tried again after its worker died
+    train: TrainResources = TrainResources()
 
 
 class Recipe(Frozen):
     """The whole recipe, resolved: every option of every stage and source is checked and filled in."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=NAME)]
+    version: Annotated[str, Field(pattern=NAME)]
     seed: int
     data: Data
     stages: tuple[Stage, ...]
+    tokenizer: Tokenizer | None = None
+    tokens: Tokens | None = None
+    model: Model | None = None
+    train: Train | None = None
     root: str = "out"
     resources: Resources = Resources()
 
     def folder(self, section: str) -> str:
-        """Where a section of this recipe lives: a URI or an absolute path."""
+        """Where a section of this recipe lives: a URI or an absolute path. A named run has folders of its own."""
+        if section in ("train", "export") and self.train and self.train.run:
+            section = f"{section}-{self.train.run}"
         return storage.join(storage.absolute(self.root), self.name, self.version, section)
 
-    def decisions(self) -> dict[str, Any]:
-        """What the output depends on, as plain values: not where it is, how wide it runs, or when it gives up."""
-        return self.model_dump(mode="json", exclude={"root": True, "resources": True, "data": {"max_error_share"}})
+    def decisions(self, section: Section = "clean") -> dict[str, Any]:
+        """What a section's output depends on, as plain values: not where it is, how wide it runs, when it gives up.
+
+        A section depends on all that the sections before it do. Data may join a run: `train.corpora` is left out here
+        and held by the run itself.
+        """
+        sections = list(_DECIDES)
+        keys = {key for name in sections[: sections.index(section) + 1] for key in _DECIDES[name]}
+        dumped = self.model_dump(mode="json", include=keys, exclude={"data": {"max_error_share"}, "train": {"corpora"}})
+        return {key: value for key, value in dumped.items() if value is not None}
 
 
 def fingerprint(decisions: Mapping[str, Any]) -> str:
@@ -174,8 +190,11 @@ def from_plain(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
             remedy = "give one of them another `name:`"
             raise RecipeError(f"two rules are named {name!r}", where=where, remedy=remedy)
     _check_scores(stages, where)
-    data = recipe.data.model_dump() | {"inputs": inputs}
-    return Recipe.model_validate(recipe.model_dump() | {"data": data, "stages": stages})
+    checked = recipe.model_dump() | {"data": recipe.data.model_dump() | {"inputs": inputs}, "stages": stages}
+    if recipe.train:
+        objective = _checked(recipe.train.objective, resolve.OBJECTIVES, f"{where}: train.objective")
+        checked["train"] = recipe.train.model_dump() | {"objective": objective}
+    return Recipe.model_validate(checked)
 
 
 def _check_scores(stages: Sequence[Mapping[str, Any]], where: str) -> None:
@@ -195,7 +214,7 @@ def _check_scores(stages: Sequence[Mapping[str, Any]], where: str) -> None:
                 raise RecipeError(f"{rule.score!r} is measured in two ways", where=where, remedy=remedy)
 
 
-def _checked(part: Input | Stage, package: str, where: str) -> dict[str, Any]:
+def _checked(part: Input | Stage | Objective, package: str, where: str) -> dict[str, Any]:
     """A source or stage with its options checked against the function it names, and filled in."""
     function = resolve.resolve(package, part.use)
     extra = resolve.check_options(function, dict(part.model_extra or {}), f"{where}.{part.use}")
@@ -207,12 +226,8 @@ def _explained(error: ValidationError, where: str) -> RecipeError:
     first = min(error.errors(), key=lambda e: e["type"] not in unknown)  # a misspelt key is also a missing one
     place = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
-        model: Any = Recipe
-        for step in first["loc"][:-1]:
-            model = model.model_fields[step].annotation
-        return RecipeError(
-            f"unknown key {place!r}", where=where, remedy=resolve.nearest(str(first["loc"][-1]), model.model_fields)
-        )
+        remedy = resolve.nearest(str(first["loc"][-1]), _part(first["loc"][:-1]).model_fields)
+        return RecipeError(f"unknown key {place!r}", where=where, remedy=remedy)
     if first["type"] == "missing":
         return RecipeError(
             f"{place!r} is missing", where=where, remedy="decisions have no defaults: set it in the recipe"
@@ -223,6 +238,16 @@ def _explained(error: ValidationError, where: str) -> RecipeError:
         where=where,
         remedy=remedy,
     )
+
+
+def _part(path: Sequence[str | int]) -> type[BaseModel]:
+    """The model that stands at a place of the recipe, seen through optional parts and lists."""
+    model: Any = Recipe
+    for step in path:
+        if isinstance(step, str):
+            kind = model.model_fields[step].annotation
+            model = next((k for k in (*get_args(kind), kind) if isinstance(k, type) and issubclass(k, BaseModel)), kind)
+    return model
 
 
 def _overridden(plain: dict[str, Any], override: str) -> dict[str, Any]:

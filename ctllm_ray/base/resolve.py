@@ -23,6 +23,7 @@ from ctllm_ray.base.errors import RecipeError
 STAGES = "ctllm_ray.corpus.stages"
 SOURCES = "ctllm_ray.corpus.sources"
 MEASURES = "ctllm_ray.text.measures"
+OBJECTIVES = "ctllm_ray.train.objectives"
 
 
 @cache

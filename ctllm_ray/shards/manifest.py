@@ -26,6 +26,8 @@ class Shard:
     bytes: int
     text_bytes: int
     sha256: str
+    tokens: int = 0  # of a token shard, BOS and EOS included
+    group: str = ""  # of a token shard: the source or label that all its documents share
 
 
 @dataclass(frozen=True)

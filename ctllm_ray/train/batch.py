@@ -1,0 +1,27 @@
+"""A batch: what the order of the data hands to the model, as plain numpy arrays.
+
+Shapes: B sequences, T positions (`train.sequence_tokens`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+IGNORED = -100  # the label of a position that is not trained: padding
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of packed documents. Labels are already shifted: `labels[b, t]` is the token after `input_ids[b, t]`."""
+
+    input_ids: np.ndarray  # int64 [B, T]
+    labels: np.ndarray  # int64 [B, T], IGNORED in padding
+    positions: np.ndarray  # int64 [B, T], from 0 at each document piece where documents are kept apart, else 0..T-1
+    documents: np.ndarray  # int32 [B, T], number of the piece within its row, -1 in padding; all 0 where not kept apart
+
+    @property
+    def target_tokens(self) -> int:
+        """How many positions are trained."""
+        return int((self.labels != IGNORED).sum())

@@ -1,0 +1,48 @@
+"""The stepper: what turns batches into an updated model. The loop knows nothing of optimizers, devices or ranks.
+
+Two of them: `TorchStepper` (here: plain PyTorch, data-parallel by one all-reduce) and `DeepSpeedStepper`
+(train/deepspeed.py: ZeRO 0 to 3). State leaves and enters as whole fp32 tensors by parameter name, so a checkpoint
+fits any number of workers, any ZeRO stage and either stepper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
+
+import torch
+
+from ctllm_ray.train.batch import Batch
+
+#: Sum of the loss over the target tokens of a batch, in nats: what an objective gives.
+Loss = Callable[[torch.nn.Module, Mapping[str, torch.Tensor]], torch.Tensor]
+
+
+class Stepper(Protocol):
+    """One worker's part of training. Every method is called by all ranks alike."""
+
+    kind: str  # torch | deepspeed
+    rank: int
+    world: int
+    module: torch.nn.Module  # for validation in place; whole only where parameters are not partitioned
+
+    def backward(self, micro_batches: Iterable[Batch], target_tokens: int) -> torch.Tensor:
+        """Loss of the global batch in nats per target token (a 0-d tensor, equal on all ranks); gradients wait.
+
+        `target_tokens` is the number of targets of the whole global batch over all ranks.
+        """
+
+    def apply(self, rate: float) -> torch.Tensor:
+        """Global gradient norm before clipping (0-d tensor), after one clipped update at this learning rate."""
+
+    def discard(self) -> None:
+        """Throws the waiting gradients away: the model and the optimizer stay as they were."""
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """This rank's part of the state as whole fp32 CPU tensors, copies: each name comes from exactly one rank.
+
+        Names: `model.<parameter>`, `exp_avg.<parameter>`, `exp_avg_sq.<parameter>`.
+        """
+
+    def load(self, tensor: Callable[[str], torch.Tensor], updates: int) -> None:
+        """Takes the whole state from named fp32 CPU tensors; `updates` were made so far (Adam's bias correction)."""
