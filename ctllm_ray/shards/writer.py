@@ -66,11 +66,12 @@ class ShardWriter:
             return
         with self._open:
             self._writer.close()
-            size, digest = Path(self._local).stat().st_size, _sha256(self._local)
+            size, digest = Path(self._local).stat().st_size, sha256(self._local)
         self._open = None
         self.shards.append(Shard(self._path, self._rows, size, self._text_bytes, digest))
 
 
-def _sha256(path: str) -> str:
+def sha256(path: str) -> str:
+    """SHA-256 of a local file, hexadecimal."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
