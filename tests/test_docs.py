@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ctllm_ray.base import errors, recipe, resolve
+from ctllm_ray.base import errors, recipe, resolve, training
 from ctllm_ray.text import line_rules
 from tests.conftest import REPOSITORY
 
@@ -54,9 +54,13 @@ def test_the_reference_knows_every_label_score_line_rule_and_lexicon() -> None:
 
 
 def test_the_reference_knows_every_key_of_a_recipe() -> None:
-    parts = {"": recipe.Recipe, "data.": recipe.Data, "resources.": recipe.Resources}
+    parts = {
+        "": recipe.Recipe, "data.": recipe.Data, "resources.": recipe.Resources, "tokenizer.": training.Tokenizer,
+        "tokens.": training.Tokens, "model.": training.Model, "train.": training.Train,
+        "resources.train.": training.TrainResources,
+    }  # fmt: skip
     for prefix, part in parts.items():
-        for key in part.model_fields.keys() - {"data", "resources"}:
+        for key in part.model_fields.keys() - {"data", "resources", "tokenizer", "tokens", "model", "train"}:
             assert f"`{prefix}{key}`" in REFERENCE, f"{prefix}{key}"
 
 
