@@ -1,0 +1,286 @@
+"""What a run writes down about itself: one line for each step and each event, on storage, safe from crashes.
+
+Only rank 0 records. Step lines go to `metrics/<first step:08d>-<serial:05d>.jsonl`, events to
+`events/<serial:05d>.jsonl`, validation to `validation/<step:08d>.json`. An object store cannot append, so a chunk is
+written anew, all or nothing, at most every 5 s by a background thread, and closed at each checkpoint: what a killed run
+loses is trained again. A later chunk (higher serial) replaces everything recorded from its first step on, so after a
+resume or a rewind `read` gives each step once, as it went into the model. Events are never replaced: they are the run's
+history.
+
+It costs the training thread a few microseconds a step. Values that are not finite are null in JSON and NaN when read.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Protocol
+
+import orjson
+
+from ctllm_ray.base import storage
+from ctllm_ray.train.trackers import Tracker
+
+EVERY_S = 5.0  # between two writes of a chunk
+MOST_LINES = 5000  # of a chunk, 1 MB: so that writing it anew stays cheap where checkpoints are far apart
+METRICS, EVENTS, VALIDATION = "metrics", "events", "validation"
+
+#: Bits per byte, bits per character, nats per token and counts of one group of held-out documents.
+Bits = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One update. Speeds are of the whole run, over all workers."""
+
+    step: int  # this update's number, from 1
+    batch: int  # number of the global batch it was made with
+    tokens: int  # positions consumed so far, this batch included
+    targets: int  # tokens trained in this batch
+    loss: float  # nats per target token, before the update
+    grad_norm: float  # before clipping
+    rate: float  # learning rate
+    seconds: float  # from the update before it
+    wait_s: float  # of these: for data
+    tokens_per_s: float  # positions
+    mfu: float = math.nan  # share of the devices' peak; train/peak.py states the convention
+    time: float = 0.0  # Unix seconds at which it was recorded
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a run: started, resumed, resized, checkpoint, spike, skipped, rewound, finished..."""
+
+    kind: str
+    time: float  # Unix seconds
+    step: int
+    facts: Mapping[str, Any]
+
+
+class Recorder(Protocol):
+    """What the loop tells; `Records` on rank 0, `Quiet` on the others."""
+
+    def step(self, record: StepRecord) -> None:
+        """After each update."""
+
+    def event(self, kind: str, *, step: int, **facts: Any) -> None:
+        """When something happened; facts are plain values."""
+
+    def validation(self, step: int, tokens: int, groups: Mapping[str, Bits]) -> None:
+        """Results on held-out documents for the model after `step`."""
+
+    def roll(self, next_step: int) -> None:
+        """At a checkpoint, before it is complete: what was recorded is on storage when this returns."""
+
+    def rewind(self, next_step: int) -> None:
+        """The run goes back: what was recorded from `next_step` on no longer counts."""
+
+    def close(self) -> None:
+        """At the end, also after an error."""
+
+
+class Quiet:
+    """Records nothing: for every rank but 0."""
+
+    def step(self, record: StepRecord) -> None:
+        """Nothing."""
+
+    def event(self, kind: str, *, step: int, **facts: Any) -> None:
+        """Nothing."""
+
+    def validation(self, step: int, tokens: int, groups: Mapping[str, Bits]) -> None:
+        """Nothing."""
+
+    def roll(self, next_step: int) -> None:
+        """Nothing."""
+
+    def rewind(self, next_step: int) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Records:
+    """Writes the records of a run whose next update is `next_step`. A failed write is raised by the call after it."""
+
+    def __init__(
+        self,
+        folder: str,
+        next_step: int,
+        trackers: Sequence[Tracker] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder, self._trackers, self._clock = folder, tuple(trackers), clock
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="records")
+        self._pending: Future[None] | None = None
+        self._serial = _last_serial(storage.join(folder, METRICS))
+        self._events_name = f"{_last_serial(storage.join(folder, EVENTS)) + 1:05d}.jsonl"
+        self._events: list[bytes] = []
+        self._lines: list[bytes] = []
+        self._told = set(storage.list_names(storage.join(folder, VALIDATION)))
+        self._written = 0.0  # when the chunk was last handed over
+        self.rewind(next_step)
+
+    def step(self, record: StepRecord) -> None:
+        """Records an update; on storage within about 5 s."""
+        now = self._clock()
+        self._lines.append(orjson.dumps(asdict(replace(record, time=now))))
+        values = {"loss": record.loss, "grad_norm": record.grad_norm, "rate": record.rate, "mfu": record.mfu}
+        values |= {"tokens_per_s": record.tokens_per_s, "wait_s": record.wait_s, "tokens": record.tokens}
+        for tracker in self._trackers:
+            tracker.values(record.step, values)
+        if len(self._lines) >= MOST_LINES:
+            self.roll(record.step + 1)
+        elif now - self._written >= EVERY_S and (self._pending is None or self._pending.done()):
+            self._written = now
+            self._write(self._chunk, self._lines)
+
+    def event(self, kind: str, *, step: int, **facts: Any) -> None:
+        """Records an event, on storage soon."""
+        line = orjson.dumps({"kind": kind, "time": self._clock(), "step": step, "facts": facts}, default=str)
+        self._events.append(line)
+        for tracker in self._trackers:
+            tracker.note(step, kind, orjson.dumps(facts, default=str).decode())
+        self._write(storage.join(self._folder, EVENTS, self._events_name), self._events)
+
+    def validation(self, step: int, tokens: int, groups: Mapping[str, Bits]) -> None:
+        """Writes and tells the results for the model after `step`."""
+        write_validation(self._folder, step, tokens, groups)
+        self._tell_validation()
+
+    def roll(self, next_step: int) -> None:
+        """Closes the chunk and waits until all is on storage. Tells trackers of validation that other processes did."""
+        self._write(self._chunk, self._lines)
+        self._wait()
+        self._tell_validation()
+        for tracker in self._trackers:
+            tracker.flush()
+        self._begin(next_step)
+
+    def rewind(self, next_step: int) -> None:
+        """Closes the chunk; the next one replaces what was recorded from `next_step` on."""
+        if self._lines:
+            self.roll(next_step)
+        self._begin(next_step)
+        self._write(self._chunk, self._lines)  # empty, but there: from now on the steps it replaces are gone
+
+    def close(self) -> None:
+        """Writes what is left."""
+        try:
+            self._write(self._chunk, self._lines)
+            self._wait()
+            self._tell_validation()
+        finally:
+            self._thread.shutdown(wait=True)
+            for tracker in self._trackers:
+                tracker.close()
+
+    def _begin(self, next_step: int) -> None:
+        self._serial += 1
+        self._chunk = storage.join(self._folder, METRICS, f"{next_step:08d}-{self._serial:05d}.jsonl")
+        self._lines = []
+        self._written = self._clock()
+
+    def _write(self, uri: str, lines: Sequence[bytes]) -> None:
+        """Hands the lines to the background thread, which writes in the order it is asked to."""
+        if self._pending is not None and self._pending.done():
+            self._wait()
+        before, content = self._pending, b"".join(line + b"\n" for line in lines)
+        self._pending = self._thread.submit(_write_after, before, uri, content)
+
+    def _wait(self) -> None:
+        """Waits for the background thread; raises what failed in it."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _tell_validation(self) -> None:
+        folder = storage.join(self._folder, VALIDATION)
+        for name in storage.list_names(folder):
+            if name in self._told or not self._trackers:
+                continue
+            self._told.add(name)
+            found = storage.read_json(storage.join(folder, name))
+            values = {f"{key}/{group}": bits[key] for group, bits in found["groups"].items() for key in BITS}
+            for tracker in self._trackers:
+                tracker.values(found["step"], values)
+
+
+#: Those of a validation's values that trackers draw.
+BITS = ("bits_per_byte", "bits_per_char")
+
+
+def _write_after(before: Future[None] | None, uri: str, content: bytes) -> None:
+    if before is not None:
+        before.result()  # one thread: it is done; its failure is not lost
+    storage.write_bytes(uri, content)
+
+
+def write_validation(folder: str, step: int, tokens: int, groups: Mapping[str, Bits]) -> None:
+    """Writes `validation/<step>.json` of the run in a folder: any process may, each step has one writer."""
+    value = {"step": step, "tokens": tokens, "groups": groups}
+    storage.write_json(storage.join(folder, VALIDATION, f"{step:08d}.json"), value)
+
+
+def read(folder: str) -> list[StepRecord]:
+    """The updates that the run's model is made of, by step."""
+    found: dict[int, StepRecord] = {}
+    for _, first, name in sorted(_chunks(storage.join(folder, METRICS))):
+        for step in [step for step in found if step >= first]:
+            del found[step]
+        found |= {r.step: r for r in _steps(storage.join(folder, METRICS, name))}
+    return [found[step] for step in sorted(found)]
+
+
+def read_last(folder: str) -> StepRecord | None:
+    """The newest update on storage, by reading few chunks; None before the first."""
+    replaced_from = math.inf
+    for _, first, name in sorted(_chunks(storage.join(folder, METRICS)), reverse=True):
+        steps = [r for r in _steps(storage.join(folder, METRICS, name)) if r.step < replaced_from]
+        if steps:
+            return steps[-1]
+        replaced_from = min(replaced_from, first)
+    return None
+
+
+def read_events(folder: str) -> list[Event]:
+    """All events of a run, oldest first."""
+    names = storage.list_names(storage.join(folder, EVENTS))
+    lines = [line for name in names for line in _lines(storage.join(folder, EVENTS, name))]
+    return sorted((Event(**line) for line in lines), key=lambda event: event.time)
+
+
+def read_validation(folder: str) -> list[dict[str, Any]]:
+    """The validations of a run by step: {"step", "tokens", "groups": {group: bits}}."""
+    names = storage.list_names(storage.join(folder, VALIDATION))
+    return [storage.read_json(storage.join(folder, VALIDATION, name)) for name in names if name.endswith(".json")]
+
+
+def _chunks(folder: str) -> list[tuple[int, int, str]]:
+    """(serial, first step, name) of each chunk of step lines."""
+    names = [name for name in storage.list_names(folder) if name.endswith(".jsonl")]
+    parts = [(*name.removesuffix(".jsonl").split("-"), name) for name in names]
+    return [(int(serial), int(first), name) for first, serial, name in parts]
+
+
+def _last_serial(folder: str) -> int:
+    names = [name for name in storage.list_names(folder) if name.endswith(".jsonl")]
+    return max((int(name.removesuffix(".jsonl").rpartition("-")[2]) for name in names), default=0)
+
+
+_FIELDS = {field.name for field in fields(StepRecord)}
+
+
+def _steps(uri: str) -> list[StepRecord]:
+    rows: Iterator[dict[str, Any]] = (
+        {k: math.nan if v is None else v for k, v in line.items() if k in _FIELDS} for line in _lines(uri)
+    )
+    return [StepRecord(**row) for row in rows]
+
+
+def _lines(uri: str) -> list[Any]:
+    return [orjson.loads(line) for line in storage.read_bytes(uri).splitlines()]
