@@ -78,3 +78,9 @@ class NoCluster(CtllmError):
     """Ray is not to be reached, or does not start."""
 
     exit_code = 9
+
+
+class Diverged(CtllmError):
+    """Training gave a loss or a gradient that is not a number, or met spike after spike."""
+
+    exit_code = 10
