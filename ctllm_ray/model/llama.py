@@ -1,0 +1,178 @@
+"""Llama models through transformers' implementation: built from a shape and a seed, loaded from a folder, run on rows.
+
+Shapes: B sequences, T positions, D width.
+
+Initial weights are a function of (seed, parameter name) and nothing else: not of the device, the order in which layers
+are made, or the version of transformers. Normal with standard deviation `init_std`; the two projections that write to
+the residual stream divide it by the root of twice the layers, as GPT-2 did and as Megatron does by default, on which
+CT-LLM was trained. Models are fp32 on the CPU: what a stepper does with them is its affair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import InputError, RecipeError
+from ctllm_ray.model import attention as documents_attention
+from ctllm_ray.model.config import ModelConfig, of_folder, to_hugging_face
+
+#: Names of `resources.train.attention` to what transformers calls them.
+ATTENTIONS = {
+    "sdpa": documents_attention.NAME,
+    "flash_attention_3": documents_attention.NAME,  # the same calls, with FlashAttention 3 put behind them
+    "flash_attention_2": "flash_attention_2",
+    "eager": "eager",
+}
+
+#: Projections into the residual stream.
+_RESIDUAL = ("o_proj.weight", "down_proj.weight")
+
+
+class Rows(Protocol):
+    """A batch as numpy arrays [B, T]; train/batch.py has it."""
+
+    input_ids: np.ndarray
+    labels: np.ndarray
+    positions: np.ndarray
+    documents: np.ndarray
+
+
+def build(config: ModelConfig, seed: int, *, attention: str = "sdpa") -> LlamaForCausalLM:
+    """A new model in fp32 on the CPU: the same bytes for the same shape and seed."""
+    model = empty(config, attention=attention)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(initial(name, parameter.shape, config, seed))
+    return model
+
+
+def empty(config: ModelConfig, *, attention: str = "sdpa", device: str = "cpu") -> LlamaForCausalLM:
+    """A model whose weights are not set; on the `meta` device it takes no memory."""
+    plain = LlamaConfig(**to_hugging_face(config), bos_token_id=None, eos_token_id=None)
+    with torch.device("meta"):
+        model = LlamaForCausalLM(plain)
+    if device != "meta":
+        model.to_empty(device=device)
+        model.tie_weights()  # to_empty gives tied matrices a memory each
+        model.model.rotary_emb = type(model.model.rotary_emb)(plain).to(device)  # its frequencies are no parameters
+    return set_attention(model, attention)
+
+
+def initial(name: str, shape: torch.Size, config: ModelConfig, seed: int) -> torch.Tensor:
+    """The fp32 weights that a parameter begins with: norms one, biases zero, matrices normal."""
+    if name.endswith("norm.weight"):
+        return torch.ones(shape)
+    if name.endswith(".bias"):
+        return torch.zeros(shape)
+    scale = 1 / math.sqrt(2 * config.layers) if name.endswith(_RESIDUAL) else 1.0
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    return torch.empty(shape).normal_(0.0, config.init_std * scale, generator=generator)
+
+
+def load(folder: str, *, attention: str = "sdpa") -> LlamaForCausalLM:
+    """The model of a Hugging Face Llama folder, local or remote, in fp32 on the CPU, whatever its files are in."""
+    of_folder(folder)  # says what is wrong with it before any weight is read
+    with tempfile.TemporaryDirectory() as copy:
+        local = _fetched(folder, copy) if storage.is_remote(folder) else folder.removeprefix("file://")
+        try:
+            model = LlamaForCausalLM.from_pretrained(local, dtype=torch.float32)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"the model does not load: {error}", where=folder, remedy="restore the folder from where it came"
+            ) from error
+    return set_attention(model, attention)
+
+
+def _fetched(folder: str, copy: str) -> str:
+    for name in storage.list_names(folder):
+        with storage.reading(storage.join(folder, name)) as stream, (Path(copy) / name).open("wb") as out:
+            while block := stream.read(storage.READ_AHEAD_BYTES):
+                out.write(block)
+    return copy
+
+
+def set_attention(model: LlamaForCausalLM, attention: str) -> LlamaForCausalLM:
+    """The model, with another attention. Raises `RecipeError` where its package is not installed."""
+    try:
+        if attention == "flash_attention_3":
+            torch.nn.attention.activate_flash_attention_impl("FA3")
+        model.set_attn_implementation(ATTENTIONS[attention])
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise RecipeError(
+            f"{attention} does not start: {error}",
+            where="resources.train.attention",
+            remedy="set resources.train.attention=sdpa, which needs no package",
+        ) from error
+    return model
+
+
+def tensors(rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
+    """Rows as tensors on a device. Pieces are counted on the host, so that the device is never waited for."""
+    arrays = {"input_ids": rows.input_ids, "labels": rows.labels, "positions": rows.positions}
+    found = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    documents_BT = torch.from_numpy(np.ascontiguousarray(rows.documents))
+    if documents_attention.has_pieces(documents_BT):
+        found["documents"] = documents_BT
+        found["piece_ends"] = documents_attention.piece_ends(documents_BT)
+    if device.type == "cuda":
+        return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in found.items()}
+    return {name: tensor.to(device) for name, tensor in found.items()}
+
+
+def forward_hidden(model: LlamaForCausalLM, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Hidden states [B, T, D] after the last norm; `model.lm_head` makes logits of them.
+
+    The batch has `input_ids` and may have `positions` and, where documents are kept apart, `documents` or `piece_ends`.
+    """
+    ids_BT = batch["input_ids"]
+    positions_BT = batch.get("positions")
+    kind = model.config._attn_implementation
+    pieces = _pieces(model, batch, kind)
+    if "cu_seq_lens_q" in pieces:  # flash_attention_2 takes the rows as one
+        ids_BT, positions_BT = ids_BT.reshape(1, -1), positions_BT.reshape(1, -1) if positions_BT is not None else None
+    hidden = model.model(input_ids=ids_BT, position_ids=positions_BT, use_cache=False, **pieces).last_hidden_state
+    return hidden.view(*batch["input_ids"].shape, -1)
+
+
+def _pieces(model: LlamaForCausalLM, batch: Mapping[str, torch.Tensor], kind: str) -> dict[str, Any]:
+    """What the attention needs to keep documents apart: nothing where each row is one piece."""
+    documents_BT, ends = batch.get("documents"), batch.get("piece_ends")
+    if ends is None and (documents_BT is None or not documents_attention.has_pieces(documents_BT)):
+        return {}
+    ids_BT = batch["input_ids"]
+    flash = ids_BT.is_cuda and kind != "eager" and _half(model)
+    if not flash and documents_BT is not None:
+        mask = documents_attention.piece_mask(documents_BT)
+        return {"attention_mask": mask if kind != "eager" else torch.where(mask, 0.0, torch.finfo(torch.float32).min)}
+    ends = documents_attention.piece_ends(documents_BT) if ends is None else ends
+    if kind == documents_attention.NAME:
+        return {"piece_ends": ends}
+    longest = ids_BT.shape[1]
+    return {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
+
+
+def _half(model: LlamaForCausalLM) -> bool:
+    """True where attention runs in bf16 or fp16, which flash kernels need."""
+    return model.lm_head.weight.dtype != torch.float32 or torch.is_autocast_enabled("cuda")
+
+
+def compile_blocks(model: LlamaForCausalLM) -> None:
+    """Compiles each block by itself: one compilation serves all layers, and the first step waits for one block only."""
+    for block in model.model.layers:
+        block.compile()
+
+
+def checkpoint_activations(model: LlamaForCausalLM) -> None:
+    """From now on blocks keep their input only and compute the rest again when gradients are taken."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
