@@ -1,9 +1,9 @@
 """Seeded orders that are computed, not stored: which row comes at place i, for any i, in well under a microsecond.
 
-A permutation of [0, n) is a Feistel network over a grid of about sqrt(n) x sqrt(n) cells: each round adds a hash of one
-coordinate to the other, modulo its side, which is a bijection whatever the hash is. The grid has at most 2 sqrt(n) cells
-more than n; a place that falls into one of them is sent through again (cycle walking: Black and Rogaway 2002), which
-keeps the bijection. No table, no state: a run resumes anywhere, and any worker can compute any place.
+A permutation of [0, n) is a Feistel network over a grid of about sqrt(n) x sqrt(n) cells: each round adds a hash of
+one coordinate to the other, modulo its side, which is a bijection whatever the hash is. The grid has at most 2 sqrt(n)
+cells more than n; a place that falls into one of them is sent through again (cycle walking: Black and Rogaway 2002),
+which keeps the bijection. No table, no state: a run resumes anywhere, and any worker can compute any place.
 
 A `Stream` goes through the rows of one source epoch by epoch, and rows may join in the middle: what was consumed
 stays as it was, the rest of the epoch becomes a new order of the rows not seen yet and the new ones, and every later
@@ -42,7 +42,7 @@ def _place_all(places: np.ndarray, rows: int, seed: np.uint64, out: np.ndarray) 
     """out[i] = where place[i] of [0, rows) is sent; all arithmetic in uint64, high halves scaled to the side."""
     high, golden, one = np.uint64(32), np.uint64(0x9E3779B97F4A7C15), np.uint64(1)
     count = np.uint64(rows)
-    across = np.uint64(np.ceil(np.sqrt(float(rows))))
+    across = np.uint64(np.ceil(np.sqrt(float(max(rows, 1)))))
     down = (count + across - one) // across
     keys = np.empty(2 * PAIRS, np.uint64)
     for i in range(2 * PAIRS):

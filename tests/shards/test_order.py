@@ -47,7 +47,7 @@ def test_the_orders_of_two_seeds_agree_as_often_as_chance_has_it() -> None:
 @pytest.mark.parametrize("rows", [3, 4, 5])
 def test_all_orders_of_a_few_rows_are_equally_frequent(rows: int) -> None:
     """Chi-square over n! cells, 200 seeds a cell; bound at mean + 5 standard deviations."""
-    cells = {order: 0 for order in permutations(range(rows))}
+    cells = dict.fromkeys(permutations(range(rows)), 0)
     trials = 200 * len(cells)
     for seed in range(trials):
         cells[tuple(whole(rows, key("small", seed)).tolist())] += 1
