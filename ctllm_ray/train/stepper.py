@@ -12,7 +12,7 @@ from typing import Protocol
 
 import torch
 
-from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.training import Train, TrainResources
 from ctllm_ray.train.batch import Batch
 
 #: Sum of the loss over the target tokens of a batch, in nats: what an objective gives.
@@ -49,6 +49,6 @@ class Stepper(Protocol):
         """Takes the whole state from named fp32 CPU tensors; `updates` were made so far (Adam's bias correction)."""
 
 
-#: Builds a worker's stepper from the model (fp32, on the CPU, the same on every rank), the loss, the recipe, and the
-#: rank and number of workers. What it needs of torch.distributed has been set up before.
-StepperOf = Callable[[torch.nn.Module, Loss, Recipe, int, int], Stepper]
+#: Builds a worker's stepper from the model (fp32, on the CPU, the same on every rank), the loss, the parts of the
+#: recipe, and the rank and number of workers. What it needs of torch.distributed has been set up before.
+StepperOf = Callable[[torch.nn.Module, Loss, Train, TrainResources, int, int], Stepper]

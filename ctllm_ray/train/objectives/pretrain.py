@@ -1,0 +1,48 @@
+"""Pretraining: the next token. Optionally conditional on quality (Korbak et al. 2023), as a control token.
+
+With `control_score`, the BOS that a document begins with is handed to the model as `<|good|>` or `<|bad|>` according
+to that score column; a share of documents keeps BOS, so that the model also works without a control token. It costs
+nothing: no position is added and BOS is never a target.
+
+This file is imported when a recipe is read, so torch comes in only where the loss is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ctllm_ray.base.errors import RecipeError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """The loss, and which documents get which control token."""
+
+    control_score: str = ""  # a column of tokens.scores; empty: no control tokens
+    control_max: float = 0.0  # documents scoring up to this are good
+    control_drop_share: float = 0.0  # of documents that keep BOS
+    fused: bool = False  # the loss by Liger's kernel, on a GPU
+
+    def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Sum over the target tokens of their surprise in nats, an fp32 scalar."""
+        from ctllm_ray.model.llama import forward_hidden
+        from ctllm_ray.train import head_loss
+
+        hidden_BTD = forward_hidden(model, tensors)
+        nats = head_loss.fused_nats if self.fused else head_loss.nats
+        return nats(hidden_BTD, model.lm_head.weight, tensors["labels"])
+
+
+def pretrain(*, control_score: str = "", control_max: float = 0.0, control_drop_share: float = 0.0) -> Pretraining:
+    """Next-token prediction on packed documents. Raises `RecipeError` for control options without a score."""
+    if not 0 <= control_drop_share <= 1:
+        raise RecipeError(f"control_drop_share is {control_drop_share:g}", remedy="a share is between 0 and 1")
+    if not control_score and (control_max or control_drop_share):
+        remedy = "name a column of tokens.scores as control_score, or leave the other two out"
+        raise RecipeError("control_max and control_drop_share need a control_score", remedy=remedy)
+    return Pretraining(control_score, control_max, control_drop_share)
