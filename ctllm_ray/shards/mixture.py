@@ -1,0 +1,181 @@
+"""Mixture: which group a sample comes from, and which of the group's samples it is, as a pure function of its number.
+
+The run is cut into segments within which the shares stand still: a new one begins with each phase, where a group
+reaches its cap of epochs, and where rows join. A segment is cut into blocks of `block_sequences` samples with whole
+counts for each group (largest remainder), the same in every block, so shares are exact to one sample a block from the
+first block on; within a block the groups are shuffled by the seed. The last block of a segment may be shorter and has
+counts of its own. A group's samples are numbered in the order of time, so nothing is lost or given twice at a border.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.shards.order import key, permuted
+
+#: Below this a fraction of a sample is rounding of the shares themselves: 0.29 x 100 is 29, not a little less.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Span:
+    """Shares of groups (they sum to one) from a sample on, up to where the next span begins."""
+
+    first: int  # sample
+    shares: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Samples [first, last) were planned with these shares; from `until` on another plan holds (until <= last)."""
+
+    first: int
+    last: int
+    until: int
+    shares: dict[str, float]
+    begun: dict[str, int]  # samples of each group before `first`
+
+
+def apportioned(shares: Mapping[str, float], samples: int) -> dict[str, int]:
+    """Whole counts that sum to `samples` (largest remainder; ties go to the group that is named first)."""
+    exact = {name: share * samples for name, share in shares.items()}
+    counts = {name: int(value + _ROUNDING) for name, value in exact.items()}
+    rest = sorted(shares, key=lambda name: round(counts[name] - exact[name], 9))
+    for name in rest[: samples - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
+
+def plan(
+    spans: Sequence[Span],
+    first: int,
+    last: int,
+    begun: Mapping[str, int],
+    caps: Mapping[str, int],
+    block_sequences: int,
+) -> list[Segment]:
+    """The segments of samples [first, last), where `begun` samples of each group are gone and `caps` are their most.
+
+    A group that reaches its cap is dropped and its share goes to the others in proportion. Raises `RecipeError` where
+    no group is left, or where a share is too small for one sample in a block.
+    """
+    segments: list[Segment] = []
+    used = {name: begun.get(name, 0) for span in spans for name in span.shares}
+    while first < last:
+        span, end = _span_at(spans, first, last)
+        live = {g: s for g, s in span.shares.items() if s > 0 and used[g] < caps.get(g, math.inf)}
+        shares = {g: s / sum(live.values()) for g, s in live.items()}
+        _check(shares, block_sequences, span)
+        for name in live.keys() & caps.keys():
+            end = min(end, first + _samples_until(caps[name] - used[name], name, shares, block_sequences))
+        segments.append(Segment(first, end, end, shares, dict(used)))
+        used = before(segments, end, block_sequences)
+        first = end
+    return segments
+
+
+def _span_at(spans: Sequence[Span], sample: int, last: int) -> tuple[Span, int]:
+    """The span that holds a sample, and where it ends."""
+    index = bisect_right([span.first for span in spans], sample) - 1
+    return spans[index], min([last, *(span.first for span in spans[index + 1 :])])
+
+
+def _check(shares: Mapping[str, float], block_sequences: int, span: Span) -> None:
+    if not shares:
+        groups = ", ".join(name for name, share in span.shares.items() if share > 0)
+        raise RecipeError(
+            f"the run is longer than its data: all groups of a phase reach their cap of epochs ({groups})",
+            where="train.epoch_caps", remedy="fewer train.tokens, higher caps, or more groups in the mixture",
+        )  # fmt: skip
+    for name, count in apportioned(shares, block_sequences).items():
+        if count == 0:
+            raise RecipeError(
+                f"group {name!r} has a share of {shares[name]:g}: less than one of {block_sequences} sequences",
+                where="train.mixture", remedy=f"set train.block_sequences to at least {int(1 / shares[name]) + 1}",
+            )  # fmt: skip
+
+
+def _samples_until(left: int, name: str, shares: Mapping[str, float], block: int) -> int:
+    """The most samples that take no more than `left` of a group (at least one where something is left)."""
+    blocks, rest = divmod(left, apportioned(shares, block)[name])
+    partial = min(block - 1, int((rest + 1) / shares[name]) + 1)
+    while partial and apportioned(shares, partial)[name] > rest:
+        partial -= 1
+    return blocks * block + partial
+
+
+def superseded(segments: Sequence[Segment], sample: int) -> list[Segment]:
+    """The segments as far as they hold before a sample, at which another plan begins."""
+    return [replace(s, until=min(s.until, sample)) for s in segments if s.first < sample]
+
+
+def before(segments: Sequence[Segment], sample: int, block_sequences: int, seed: int = 0) -> dict[str, int]:
+    """How many samples of each group stand before a sample."""
+    segment = next(s for s in reversed(segments) if s.first < sample or s is segments[0])
+    counts = dict(segment.begun)
+    blocks, rest = divmod(sample - segment.first, block_sequences)
+    for name, count in apportioned(segment.shares, block_sequences).items():
+        counts[name] = counts.get(name, 0) + blocks * count
+    if rest:
+        names = list(segment.shares)
+        drawn = _block(seed, segment, blocks, block_sequences)[0][:rest]
+        for index, count in enumerate(np.bincount(drawn, minlength=len(names))):
+            counts[names[index]] += int(count)
+    return counts
+
+
+def _block(seed: int, segment: Segment, number: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """The group of each sample of a block, as its place in the segment's shares, and its number among the group's."""
+    length = min(block, segment.last - segment.first - number * block)
+    counts = list(apportioned(segment.shares, length).values())
+    groups = np.repeat(np.arange(len(counts)), counts)
+    drawn = groups[permuted(np.arange(length), length, key(seed, "block", segment.first, number))]
+    order = np.argsort(drawn, kind="stable")
+    within = np.empty(length, np.int64)
+    within[order] = np.concatenate([np.arange(count) for count in counts])
+    return drawn, within
+
+
+class Mixture:
+    """Sample -> (group, number within the group), from segments that follow one another without a gap."""
+
+    def __init__(self, seed: int, segments: Sequence[Segment], block_sequences: int) -> None:
+        self.segments, self.block_sequences = list(segments), block_sequences
+        self.groups = list(dict.fromkeys(name for segment in segments for name in segment.shares))
+        self._seed = seed
+        self._firsts = [segment.first for segment in segments]
+        self._drawn = lru_cache(maxsize=8)(self._draw)
+
+    def samples(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """For samples [first, last): each one's group, as its place in `groups`, and its number within the group."""
+        groups, numbers = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        while first < last:
+            index = bisect_right(self._firsts, first) - 1
+            segment = self.segments[index]
+            block, start = divmod(first - segment.first, self.block_sequences)
+            end = min(last - first + start, self.block_sequences, segment.until - first + start)
+            drawn, counted = self._drawn(index, block)
+            groups.append(drawn[start:end])
+            numbers.append(counted[start:end])
+            first += end - start
+        return np.concatenate(groups), np.concatenate(numbers)
+
+    def before(self, sample: int) -> dict[str, int]:
+        """How many samples of each group stand before a sample."""
+        return before(self.segments, sample, self.block_sequences, self._seed)
+
+    def _draw(self, index: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+        segment = self.segments[index]
+        drawn, within = _block(self._seed, segment, block, self.block_sequences)
+        names = list(segment.shares)
+        counts = apportioned(segment.shares, self.block_sequences)
+        begun = np.array([segment.begun.get(name, 0) + block * counts[name] for name in names])
+        places = np.array([self.groups.index(name) for name in names])
+        return places[drawn], begun[drawn] + within
