@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import orjson
 
 from ctllm_ray.base import storage
+from ctllm_ray.base.errors import StorageError
 from ctllm_ray.train.trackers import Tracker
 
 EVERY_S = 5.0  # between two writes of a chunk
@@ -260,6 +261,12 @@ def read_validation(folder: str) -> list[dict[str, Any]]:
     return [storage.read_json(storage.join(folder, VALIDATION, name)) for name in names if name.endswith(".json")]
 
 
+def read_validation_last(folder: str) -> dict[str, Any]:
+    """The newest validation of a run; empty before the first."""
+    names = [name for name in storage.list_names(storage.join(folder, VALIDATION)) if name.endswith(".json")]
+    return storage.read_json(storage.join(folder, VALIDATION, names[-1])) if names else {}
+
+
 def _chunks(folder: str) -> list[tuple[int, int, str]]:
     """(serial, first step, name) of each chunk of step lines."""
     names = [name for name in storage.list_names(folder) if name.endswith(".jsonl")]
@@ -283,4 +290,9 @@ def _steps(uri: str) -> list[StepRecord]:
 
 
 def _lines(uri: str) -> list[Any]:
-    return [orjson.loads(line) for line in storage.read_bytes(uri).splitlines()]
+    """The values of a file with one JSON value a line. Raises `StorageError` where a line is not JSON."""
+    try:
+        return [orjson.loads(line) for line in storage.read_bytes(uri).splitlines()]
+    except ValueError as error:
+        remedy = "delete the file: the run goes on without these records"
+        raise StorageError(f"not valid JSON: {error}", where=uri, remedy=remedy) from None
