@@ -6,6 +6,9 @@ import io
 import math
 from pathlib import Path
 
+import pytest
+
+from ctllm_ray.base.errors import StorageError
 from ctllm_ray.train import progress, records
 from ctllm_ray.train.progress import LINE_S, Following
 from ctllm_ray.train.records import Records, StepRecord
@@ -109,12 +112,12 @@ def test_a_terminal_has_one_line_with_a_bar_that_is_written_over(tmp_path: Path)
     assert "\n" not in stream.getvalue()
 
 
-def test_a_store_that_does_not_answer_ends_nothing(tmp_path: Path) -> None:
+def test_records_that_cannot_be_read_end_nothing(tmp_path: Path) -> None:
     following = Following(str(tmp_path), 4, io.StringIO(), Clock())
-    (tmp_path / "events").mkdir()
-    (tmp_path / "events" / "00001.jsonl").mkdir()  # cannot be read as a file... and is none
     (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics" / "00000001-00001.jsonl").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "metrics" / "00000001-00001.jsonl").write_text("{")
+    with pytest.raises(StorageError, match="not valid JSON"):
+        records.read_last(str(tmp_path))
     following.look()
 
 
