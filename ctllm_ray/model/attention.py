@@ -16,7 +16,7 @@ It is for training and scoring: whole rows, no cache and no padding mask. Export
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -59,19 +59,15 @@ def _varlen(
     from torch.nn.attention.varlen import varlen_attn
 
     batch, heads, tokens, width = query_BHTD.shape
-    flat = [x.transpose(1, 2).reshape(batch * tokens, -1, width) for x in (query_BHTD, key_BHTD, value_BHTD)]
-    # No piece is longer than a row. A bound and not the length itself: a number that varies would compile anew.
-    out = varlen_attn(
-        *flat,
-        ends,
-        ends,
-        tokens,
-        tokens,
-        scale=scale,
-        window_size=(-1, 0),
-        enable_gqa=heads != key_BHTD.shape[1],
+    query, key, value = (
+        x.transpose(1, 2).reshape(batch * tokens, -1, width) for x in (query_BHTD, key_BHTD, value_BHTD)
     )
-    return out.view(batch, tokens, heads, width)
+    # No piece is longer than a row. A bound and not the length itself: a number that varies would compile anew.
+    grouped = heads != key_BHTD.shape[1]
+    out = varlen_attn(
+        query, key, value, ends, ends, tokens, tokens, scale=scale, window_size=(-1, 0), enable_gqa=grouped
+    )
+    return cast(torch.Tensor, out).view(batch, tokens, heads, width)
 
 
 def piece_ends(documents_BT: torch.Tensor) -> torch.Tensor:
