@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError
-from ctllm_ray.base.training import Model
+
+if TYPE_CHECKING:
+    from ctllm_ray.base.training import Model  # pydantic: the GPU benchmark runs without it
 
 CONFIG = "config.json"
 
