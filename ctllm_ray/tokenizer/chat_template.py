@@ -1,0 +1,75 @@
+"""How a conversation becomes tokens: one Jinja template for everyone else, and the same rule in token ids for us.
+
+    <s> <|system|> text <|end|> <|user|> text <|end|> <|assistant|> text <|end|> ...
+
+The template is what transformers, vLLM and llama.cpp read. They render a string and then look for specials in it, so a
+user who types `<|end|>` ends the turn. `render` does not go by way of a string: each text is encoded by itself, and
+what spells a special stays text. For texts that spell none the two give the same ids.
+
+There is no newline and no trimming: a text is trained on as it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.tokenizer import specials
+
+FILE = "chat_template.jinja"
+ROLES = {"system": specials.SYSTEM, "user": specials.USER, "assistant": specials.ASSISTANT}
+
+#: `generation` marks what an assistant says, its end included: the mask of supervised fine-tuning.
+TEMPLATE = """\
+{{- bos_token -}}
+{%- for message in messages -%}
+{%- if message['role'] == 'assistant' -%}
+{{- '<|assistant|>' -}}
+{%- generation -%}{{- message['content'] + '<|end|>' -}}{%- endgeneration -%}
+{%- elif message['role'] in ['system', 'user'] -%}
+{{- '<|' + message['role'] + '|>' + message['content'] + '<|end|>' -}}
+{%- else -%}
+{{- raise_exception('no such role: ' + message['role']) -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
+"""
+
+
+class Encoder(Protocol):
+    """What this needs of a tokenizer."""
+
+    bos_id: int
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]: ...
+
+    def special_id(self, name: str) -> int: ...
+
+
+def render(tokenizer: Encoder, messages: Sequence[Mapping[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of a conversation (int32) and a mask of the same length, True where an assistant speaks.
+
+    Raises `InputError` for a role that is not in ROLES.
+    """
+    ids, answers = [np.array([tokenizer.bos_id], np.int32)], [np.array([False])]
+    end = tokenizer.special_id(specials.END)
+    contents = tokenizer.encode([message["content"] for message in messages])
+    for message, content in zip(messages, contents, strict=True):
+        said = np.array([*content, end], np.int32)
+        ids += [np.array([tokenizer.special_id(_opening(message["role"]))], np.int32), said]
+        answers += [np.array([False]), np.full(len(said), message["role"] == "assistant")]
+    return np.concatenate(ids), np.concatenate(answers)
+
+
+def prompt(tokenizer: Encoder, messages: Sequence[Mapping[str, str]]) -> np.ndarray:
+    """The ids (int32) of a conversation up to where the assistant is to speak."""
+    return np.append(render(tokenizer, messages)[0], np.int32(tokenizer.special_id(specials.ASSISTANT)))
+
+
+def _opening(role: str) -> str:
+    if role not in ROLES:
+        raise InputError(f"no such role: {role!r}", where="messages", remedy=f"one of {', '.join(ROLES)}")
+    return ROLES[role]

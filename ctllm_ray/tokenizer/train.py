@@ -1,0 +1,137 @@
+"""A SentencePiece BPE model with the properties of CT-LLM's tokenizer, out of a sample of texts.
+
+No normalisation, no dummy prefix, runs of spaces kept, each digit a piece of its own, characters that are too rare for
+a piece as UTF-8 bytes. A newline is always its byte: it ends a training sentence, so no piece spans lines, and
+llama.cpp finds it where it looks for it. The same texts give the same bytes: one thread, no sampling, no shuffling.
+
+Cost, SentencePiece 0.2.3 on one core: see `MEMORY_PER_BYTE` and docs/results.md. Texts are read twice, once to count
+characters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
+
+import numpy as np
+import psutil
+
+from ctllm_ray.base.errors import InputError, RecipeError
+from ctllm_ray.tokenizer import specials
+
+#: Share of the sample's characters that get pieces; the rest are bytes (Baichuan 2 report, 2.1: 0.9999).
+CHARACTER_COVERAGE = 0.9999
+#: But characters take no more than this share of the pieces: a small vocabulary needs words more than rare characters.
+CHARACTER_SHARE = 0.5
+PIECE_CHARS = 16  # longest piece (MAP-NEO's tokenizer)
+SENTENCE_BYTES = 4096  # a longer line is cut: the trainer would leave it out, telling only its log
+MEMORY_PER_BYTE = 32  # of memory for each of the sample while training; 27 measured at 20 and 60 MB
+BYTES = 256  # pieces that stand for one byte
+SMALLEST = 2 * (specials.COUNT + BYTES)  # pieces: half of them learnt
+
+#: U+2585 is how the trainer marks a rare character (it leaves sentences out that hold one); NUL ends a string in it.
+_CUT_AT = re.compile("[\n\x00\u2585]")
+
+
+def train(texts: Sequence[str], vocab_size: int) -> bytes:
+    """The bytes of a SentencePiece model of exactly `vocab_size` pieces, specials and bytes included.
+
+    Raises `RecipeError` where the sample cannot give so many, or is too large for this machine's memory, and
+    `InputError` where there is no text.
+    """
+    import sentencepiece
+
+    if vocab_size < SMALLEST:
+        raise RecipeError(
+            f"a vocabulary of {vocab_size} pieces: {specials.COUNT} specials and {BYTES} bytes stand in each",
+            where="tokenizer.vocab_size",
+            remedy=f"set at least {SMALLEST}",
+        )
+    _check_memory(texts)
+    model = BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=sentences(texts),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            character_coverage=_coverage(texts, vocab_size),
+            byte_fallback=True,
+            split_digits=True,
+            normalization_rule_name="identity",
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
+            allow_whitespace_only_pieces=True,  # indentation of code
+            max_sentencepiece_length=PIECE_CHARS,
+            max_sentence_length=SENTENCE_BYTES + 1,
+            input_sentence_size=0,  # all: the sample is bounded by who draws it
+            shuffle_input_sentence=False,
+            num_threads=1,  # stands in the model's bytes
+            minloglevel=2,
+            unk_id=specials.SPECIALS.index(specials.UNK),
+            bos_id=specials.SPECIALS.index(specials.BOS),
+            eos_id=specials.SPECIALS.index(specials.EOS),
+            pad_id=specials.SPECIALS.index(specials.PAD),
+            control_symbols=list(specials.SPECIALS[4:]),
+        )
+    except RuntimeError as error:
+        raise _explained(error, vocab_size) from None
+    return model.getvalue()
+
+
+def sentences(texts: Iterable[str]) -> Iterator[str]:
+    """The pieces of text that the trainer sees: lines, long ones in parts of at most SENTENCE_BYTES."""
+    for text in texts:
+        for line in _CUT_AT.split(text):
+            yield from _parts(line)
+
+
+def _parts(line: str) -> Iterator[str]:
+    if len(line) * 4 <= SENTENCE_BYTES or len(data := line.encode()) <= SENTENCE_BYTES:
+        if line:
+            yield line
+        return
+    start = 0
+    while start < len(data):
+        stop = min(len(data), start + SENTENCE_BYTES)
+        while stop < len(data) and data[stop] & 0xC0 == 0x80:  # not within a character
+            stop -= 1
+        yield data[start:stop].decode()
+        start = stop
+
+
+def _coverage(texts: Sequence[str], vocab_size: int) -> float:
+    """Share of the characters that get pieces: CHARACTER_COVERAGE, or what CHARACTER_SHARE of the pieces covers."""
+    counts = np.zeros(0x110000, np.int64)
+    for text in texts:
+        points, found = np.unique(np.frombuffer(text.encode("utf-32-le"), np.uint32), return_counts=True)
+        counts[points] += found
+    if not counts.any():
+        raise InputError("the sample has no text", where="tokenizer", remedy="look at the clean section's funnel")
+    covered = np.cumsum(np.sort(counts)[::-1]) / counts.sum()
+    room = int((vocab_size - specials.COUNT - BYTES) * CHARACTER_SHARE)
+    return float(min(CHARACTER_COVERAGE, covered[room - 1]))
+
+
+def _check_memory(texts: Sequence[str]) -> None:
+    sample_bytes = sum(len(text.encode()) for text in texts)
+    need, free = sample_bytes * MEMORY_PER_BYTE, psutil.virtual_memory().available
+    if need > free:
+        raise RecipeError(
+            f"training on {sample_bytes / 1e6:.0f} MB takes about {need / 2**30:.1f} GiB of memory, "
+            f"{free / 2**30:.1f} GiB are free",
+            where="tokenizer.sample_mb",
+            remedy=f"set at most {free / MEMORY_PER_BYTE / 1e6:.0f}, or run on a machine with more memory",
+        )
+
+
+def _explained(error: RuntimeError, vocab_size: int) -> Exception:
+    largest = re.search(r"set it to a value <= (\d+)", str(error))
+    if not largest:
+        return error
+    return RecipeError(
+        f"the sample is too small for {vocab_size} pieces: it gives {largest[1]} at most",
+        where="tokenizer.vocab_size",
+        remedy=f"set at most {largest[1]}, or raise tokenizer.sample_mb",
+    )
