@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from benchmarks.quality import GENRES, MIN_CHARS, addresses
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.rules import Rule
-from ctllm_ray.corpus import decide, pipeline, section
+from ctllm_ray.corpus import decide, pipeline
+from ctllm_ray.corpus.clean import measure_rules
 from ctllm_ray.shards import manifest, reader
 
 LEAST_SHARE = 0.0005
@@ -66,7 +67,7 @@ def main() -> None:
     planted = pages[pages.label_origin == "planted"].noise_type.dropna().unique()
     noise = {name: (pages.kind == f"noise:{name}").to_numpy() for name in sorted(planted)}
     print("| rule | bound | costs | catches |\n|---|---|---|---|")
-    for rule in section.measure_rules(recipe.stages):
+    for rule in measure_rules(recipe.stages):
         if rule.decides:
             hit = broken(rule, pages)
             bounds = ", ".join(f"{key} {value:g}" for key, value in rule.bounds.items())

@@ -131,7 +131,7 @@ def ours(recipe: Path) -> Cascade:
 def ours_whole(recipe: Path) -> Cascade:
     """All measures of a recipe, language identification among them, and the decisions, over an Arrow table."""
     from ctllm_ray.base import recipe as recipes
-    from ctllm_ray.corpus import section
+    from ctllm_ray.corpus import clean
     from ctllm_ray.shards import schema
 
     loaded = recipes.load(str(recipe))
@@ -139,7 +139,7 @@ def ours_whole(recipe: Path) -> Cascade:
 
     def decide(texts: list[str]) -> int:
         raw = pa.table({"id": pa.array(map(str, range(len(texts)))), "text": pa.array(texts)})
-        table = section.run_stages(stages, schema.working(raw, "x"))
+        table = clean.run_stages(stages, schema.working(raw, "x"))
         return table["reject"].null_count
 
     return decide

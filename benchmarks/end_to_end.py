@@ -25,7 +25,7 @@ import zstandard
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import launch, section, splits
+from ctllm_ray.corpus import clean, launch, section, splits
 from ctllm_ray.corpus.splits import Split
 
 
@@ -35,12 +35,12 @@ def work(job: tuple[dict[str, Any], str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def warm(plain: dict[str, Any]) -> int:
-    section.warm(recipes.from_plain(plain))
+    clean.warm(recipes.from_plain(plain))
     return multiprocessing.current_process().pid or 0
 
 
 def alone(recipe: Recipe, folder: str, work_list: Sequence[Split]) -> float:
-    section.warm(recipe)
+    clean.warm(recipe)
     started = time.perf_counter()
     for split in work_list:
         section.run_split(recipe, folder, split)

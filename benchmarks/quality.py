@@ -58,7 +58,7 @@ def decisions(name: str, data: Path, root: str) -> tuple[Manifest, pd.DataFrame]
     recipe = recipes.load(
         f"jobs/recipes/{name}.yaml", [f"root={root}", f"data.inputs={orjson.dumps([inputs]).decode()}"]
     )
-    finished = pipeline.prepare(recipe, progress=Progress.to_stderr())
+    finished = pipeline.clean(recipe, progress=Progress.to_stderr())
     tables = [
         table
         for kind in ("kept", "rejected")

@@ -39,7 +39,7 @@ def prepare(recipe: RecipePath, overrides: Overrides = None) -> None:
     from ctllm_ray.corpus.progress import Progress
 
     loaded = _load(recipe, overrides)
-    finished = pipeline.prepare(loaded, progress=Progress.to_stderr())
+    finished = pipeline.prepare(loaded, progress=Progress.to_stderr())[pipeline.CLEAN]
     screen.funnel(finished, loaded.folder(pipeline.CLEAN))
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ctllm_ray.base import recipe
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import section
+from ctllm_ray.corpus import clean
 from ctllm_ray.shards import schema
 from tests.conftest import REPOSITORY
 
@@ -24,7 +24,7 @@ def through(name: str, *pages: str | dict[str, Any]) -> list[dict[str, Any]]:
     """What becomes of pages, texts or rows of the RAW schema, after the stages of a shipped recipe."""
     rows = [{"id": f"x#{i}"} | ({"text": page} if isinstance(page, str) else page) for i, page in enumerate(pages)]
     table = schema.working(pa.Table.from_pylist(rows, schema=schema.RAW), "x")
-    return section.run_stages(shipped(name).stages, table).to_pylist()
+    return clean.run_stages(shipped(name).stages, table).to_pylist()
 
 
 def rejects(name: str, *pages: str | dict[str, Any]) -> list[str | None]:

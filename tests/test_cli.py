@@ -448,8 +448,8 @@ def test_prepare_prints_plain_lines_to_a_log_and_the_funnel_to_stdout(begun: str
     assert "\r" not in ended.stderr
     assert "\x1b" not in ended.stderr + ended.stdout
     first, *_, last = ended.stderr.splitlines()
-    assert first.startswith("3 splits; ")
-    assert last.startswith("3/3 splits  60 documents  ")
+    assert first.startswith("clean: 3 splits; ")
+    assert last.startswith("clean: 3/3 splits  60 documents  ")
     assert "dropped" in last
     assert "document.char_count" in ended.stdout
     assert "kept" in ended.stdout
@@ -468,9 +468,9 @@ def test_prepare_shows_one_live_line_on_a_terminal(begun: str) -> None:
     os.close(main)
     assert process.wait(WAIT_S) == 0
     states = shown.split("\r\x1b[K")
-    assert states[1].startswith("3 splits; ")
+    assert states[1].startswith("clean: 3 splits; ")
     assert all("\n" not in state and len(state) < 60 for state in states[:-1])
-    assert states[-1].startswith("3/3 splits  60 documents  ")
+    assert states[-1].startswith("clean: 3/3 splits  60 documents  ")
     assert states[-1].endswith("\n")
 
 

@@ -43,7 +43,7 @@ import pytest
 
 from ctllm_ray.base import recipe
 from ctllm_ray.base.errors import ErrorShareExceeded
-from ctllm_ray.corpus import pipeline, section
+from ctllm_ray.corpus import clean, pipeline
 from ctllm_ray.sample import stock
 from ctllm_ray.text.measures import words
 from tests import pitfall_texts as texts
@@ -65,7 +65,7 @@ def test_01_where_words_are_asked_for_they_are_segmented() -> None:
 
 
 def test_02_no_shipped_recipe_of_ours_loads_a_segmenter() -> None:
-    uses = {rule.use for name in [*OURS, "tiny"] for rule in section.every_rule(shipped(name).stages)}
+    uses = {rule.use for name in [*OURS, "tiny"] for rule in clean.every_rule(shipped(name).stages)}
     assert not {use for use in uses if use.startswith(("words.", "released."))}
     code = (
         "import sys; from tests.pitfall_pages import rejects; from tests.pitfall_texts import PROSE;"
@@ -174,7 +174,7 @@ def test_13_a_document_of_more_than_10000_characters_is_kept_whole() -> None:
 
 
 def test_13_neither_length_nor_variety_rejects_in_zh_web_as_texts_grow() -> None:
-    bounded = {rule.use for rule in section.measure_rules(shipped("zh_web").stages) if rule.decides}
+    bounded = {rule.use for rule in clean.measure_rules(shipped("zh_web").stages) if rule.decides}
     assert not bounded & {"document.char_count", "document.distinct_char_share", "document.entropy_nats"}
 
 
@@ -304,7 +304,7 @@ def sectioned(crawl: Path, max_error_share: float) -> pipeline.Manifest:
     overrides = [f"root={crawl.parent}/out", f"data.max_error_share={max_error_share}"]
     path = str(REPOSITORY / "jobs" / "recipes" / "zh_web.yaml")
     inputs = f"data.inputs=[{{use: jsonl, path: {crawl}}}]"
-    return pipeline.prepare(recipe.load(path, [*overrides, inputs]), run_here)
+    return pipeline.clean(recipe.load(path, [*overrides, inputs]), run_here)
 
 
 def test_27_each_bad_record_is_counted_and_costs_no_other(crawl: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from ctllm_ray.base import recipe
 from ctllm_ray.base.errors import CtllmError
-from ctllm_ray.corpus import pipeline, section
+from ctllm_ray.corpus import clean, pipeline
 from ctllm_ray.sample import stock
 from ctllm_ray.text.measures.url import blocklist
 from tests import pitfall_texts as texts
@@ -100,7 +100,7 @@ def test_bug_8_length_is_a_line_of_the_recipe_and_zh_web_has_no_upper_bound() ->
     path = str(REPOSITORY / "jobs" / "recipes" / "map_cc.yaml")
     index = next(i for i, s in enumerate(shipped("map_cc").stages) if s.use == "measure")
     wider = recipe.load(path, [f"stages.{index}.rules.document.char_count.max=1000000"])
-    bounds = {r.use: r.bounds for r in section.measure_rules(wider.stages)}
+    bounds = {r.use: r.bounds for r in clean.measure_rules(wider.stages)}
     assert bounds["document.char_count"] == {"min": 50, "max": 1_000_000}
 
 
@@ -121,7 +121,7 @@ def test_bug_10_an_input_is_a_glob_of_data_files_and_a_folder_is_one_clear_error
             str(REPOSITORY / "jobs" / "recipes" / "zh_web.yaml"),
             [f"root={tmp_path}/out", f"data.inputs=[{{use: jsonl, path: '{path}'}}]"],
         )
-        return pipeline.prepare(chosen, run_here).counts
+        return pipeline.clean(chosen, run_here).counts
 
     with pytest.raises(CtllmError) as caught:
         prepared(f"{tmp_path}/crawl")

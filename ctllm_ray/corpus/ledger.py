@@ -18,7 +18,7 @@ from ctllm_ray.base.errors import NotFound
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.rules import Rule
 from ctllm_ray.corpus import decide
-from ctllm_ray.corpus.section import genre_conditions, measure_rules
+from ctllm_ray.corpus.clean import genre_conditions, measure_rules
 from ctllm_ray.shards import reader
 from ctllm_ray.shards.manifest import Manifest
 

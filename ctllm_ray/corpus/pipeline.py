@@ -1,41 +1,25 @@
 """Sections in order, each resumable: what `ctllm prepare` runs.
 
-A section's folder holds PLAN.json (the decisions and the splits, written first), one marker per finished split, the
-shards, and MANIFEST.json (written last). Finished: only the manifest is read. Begun: the splits without a marker are
-worked. Other decisions under the same version: stop and name what changed.
+Clean shards, then the tokenizer where the recipe names one, then token shards where it asks for them. Each section
+reads the manifest of the one before and writes its own; a finished one is only read.
 """
 
 from __future__ import annotations
 
-import json
-import platform
-import subprocess
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-import yaml
-
-from ctllm_ray.base import storage
-from ctllm_ray.base.errors import ErrorShareExceeded, InputError, StorageError, VersionConflict
-from ctllm_ray.base.recipe import Recipe, changes, fingerprint, from_plain
-from ctllm_ray.corpus import section
+from ctllm_ray.base.recipe import Recipe, from_plain
+from ctllm_ray.corpus import resumable, tokens
 from ctllm_ray.corpus.progress import Progress
+from ctllm_ray.corpus.resumable import Runner
 from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split, list_splits
-from ctllm_ray.shards import manifest
-from ctllm_ray.shards.manifest import MANIFEST, RUNS, Manifest
+from ctllm_ray.corpus.splits import Split
+from ctllm_ray.shards.manifest import Manifest
 
-CLEAN = "clean"
-PLAN = "PLAN.json"
-
-#: Works splits and yields what each says of itself: Ray in production, a plain loop in tests and baselines.
-Runner = Callable[[Recipe, str, Sequence[Split]], Iterable[Done]]
+CLEAN: Final = "clean"
+TOKENIZER: Final = "tokenizer"
+TOKENS: Final = "tokens"
 
 
 def on_ray(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterable[Done]:
@@ -45,172 +29,30 @@ def on_ray(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterable[Don
     return launch.run(recipe, folder, splits)
 
 
-def prepare(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = None) -> Manifest:
-    """The manifest of the clean section, after doing what is left of it. Raises `CtllmError`."""
-    folder = recipe.folder(CLEAN)
-    if storage.exists(storage.join(folder, MANIFEST)):
-        finished = manifest.read(folder)
-        _same_decisions(finished.recipe, recipe, folder)
-        return finished
-    splits = _planned(recipe, folder)
-    done = _markers(folder, splits)
-    left = [split for split in splits if split.index not in done]
-    progress = progress or Progress.silent()
-    progress.start(splits, list(done.values()))
-    started, clock = datetime.now(UTC), time.monotonic()
-    if left:
-        section.warm(recipe)
-        try:
-            for item in run(recipe, folder, left):
-                if len(done) == len(splits) - len(left):  # the clock leaves out compiling and the start of Ray
-                    clock = time.monotonic() - item.wall_s
-                done[item.index] = item
-                progress.advance(item)
-        except StorageError:
-            if not storage.exists(storage.join(folder, MANIFEST)):
-                raise
-            return manifest.read(
-                folder
-            )  # the same command was run twice at once: the other swept up what this one wrote
-        finally:
-            progress.stop()
-    _all_here(folder, splits)
-    _log_run(folder, started, time.monotonic() - clock, [done[s.index] for s in left], len(splits) - len(left))
-    finished = _manifest(recipe, splits, [done[split.index] for split in splits])
-    _check_errors(finished.counts, recipe, folder)
-    manifest.write(folder, finished)
-    _sweep(folder)
+def prepare(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = None) -> dict[str, Manifest]:
+    """The manifests by name of all sections that the recipe has, after doing what is left. Raises `CtllmError`."""
+    tokens.check(recipe)
+    finished = {CLEAN: clean(recipe, run, progress)}
+    if recipe.tokenizer:
+        finished[TOKENIZER] = tokenizer(recipe, run, progress)
+    if recipe.tokens:
+        finished[TOKENS] = resumable.complete(TOKENS, recipe, run, progress or Progress.silent())
     return finished
+
+
+def clean(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = None) -> Manifest:
+    """The manifest of the clean section, after doing what is left of it. Raises `CtllmError`."""
+    return resumable.complete(CLEAN, recipe, run, progress or Progress.silent())
+
+
+def tokenizer(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = None) -> Manifest:
+    """The manifest of the tokenizer section, after the clean section that it is made from. Raises `CtllmError`."""
+    from ctllm_ray.corpus import tokenizer as section  # SentencePiece is not wanted by a recipe that only cleans
+
+    clean(recipe, run, progress)
+    return section.prepare(recipe)
 
 
 def recipe_of(finished: Manifest) -> Recipe:
     """The recipe that a finished section was made with, as the manifest holds it."""
     return from_plain(finished.recipe | {"data": finished.recipe["data"] | {"max_error_share": 1.0}}, "manifest")
-
-
-def _same_decisions(old: dict[str, Any], recipe: Recipe, folder: str) -> None:
-    new = recipe.decisions()
-    if fingerprint(old) != fingerprint(new):
-        raise VersionConflict(
-            "the recipe changed since this version was begun:\n    " + "\n    ".join(changes(old, new)),
-            where=folder,
-            remedy="give the recipe another `version`, or restore these fields",
-        )
-
-
-def _planned(recipe: Recipe, folder: str) -> list[Split]:
-    """The splits of the section, the same as when it was begun. Raises where decisions or input files changed."""
-    path = storage.join(folder, PLAN)
-    if not recipe.data.inputs:
-        raise InputError(
-            "the recipe has no inputs", where="data.inputs", remedy="set 'data.inputs=[{use: ..., path: ...}]'"
-        )
-    begun = storage.read_json(path) if storage.exists(path) else None
-    if begun:
-        _same_decisions(begun["decisions"], recipe, folder)
-    splits = list_splits(recipe.data)
-    plain = [split.plain() for split in splits]
-    if begun and begun["splits"] != plain:
-        raise VersionConflict(
-            f"the input files changed since this version was begun: {_first_difference(begun['splits'], plain)}",
-            where=folder,
-            remedy="restore the files, or give the recipe another `version`",
-        )
-    if not begun:
-        storage.write_json(path, {"decisions": recipe.decisions(), "splits": plain})
-        resolved = yaml.safe_dump(recipe.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
-        storage.write_bytes(storage.join(recipe.folder("recipe.yaml")), resolved.encode())
-    return splits
-
-
-def _first_difference(old: list[dict], new: list[dict]) -> str:
-    before, after = ({(s["file"]["uri"], s["file"]["size"], s["file"]["version"]) for s in part} for part in (old, new))
-    return ", ".join(sorted({uri for uri, _, _ in before ^ after})[:3]) or "they are cut in another way"
-
-
-def _markers(folder: str, splits: Sequence[Split]) -> dict[int, Done]:
-    """What finished splits said, by index."""
-    names = storage.list_names(storage.join(folder, section.MARKERS))
-    numbers = {int(name.removesuffix(".json")) for name in names if name.endswith(".json") and not name.startswith(".")}
-    wanted = [split.index for split in splits if split.index in numbers]
-    return {i: Done.from_plain(storage.read_json(section.marker(folder, i))) for i in wanted}
-
-
-def _all_here(folder: str, splits: Sequence[Split]) -> None:
-    """Raises where the driver does not see what workers wrote: a root on a disk that the nodes do not share."""
-    missing = len(splits) - len(_markers(folder, splits))
-    if missing:
-        raise StorageError(
-            f"{missing} of {len(splits)} splits were worked, but what was written is not here",
-            where=folder,
-            remedy="set root to a place that all nodes share: s3://, gs:// or a network file system",
-        )
-
-
-def _manifest(recipe: Recipe, splits: Sequence[Split], done: Sequence[Done]) -> Manifest:
-    counts: Counter[str] = Counter({"in": 0, "kept": 0})
-    for item in done:
-        counts.update(item.counts)
-    files = {(split.input, split.file.name): split.file.size for split in splits}
-    return Manifest(
-        section=CLEAN,
-        name=recipe.name,
-        version=recipe.version,
-        fingerprint=fingerprint(recipe.decisions()),
-        recipe=recipe.decisions(),
-        inputs=[{"input": part, "name": name, "bytes": size} for (part, name), size in files.items()],
-        counts=dict(sorted(counts.items())),
-        shards=[shard for item in done for shard in item.shards],
-        provenance=_provenance(),
-    )
-
-
-@cache
-def _provenance() -> dict[str, str]:
-    """The versions that decide bytes, and the commit of the code where it is a checkout."""
-    packages = ["ctllm-ray", "ray", "pyarrow", "numba", "numpy", "opencc", "resiliparse", "trafilatura", "pycld2"]
-    found = {name: version(name) for name in packages}
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:
-        commit = ""
-    return found | {"python": platform.python_version(), "commit": commit or "not a checkout"}
-
-
-def _check_errors(counts: dict[str, int], recipe: Recipe, folder: str) -> None:
-    errors = {key: n for key, n in counts.items() if key.startswith("reject:error.")}
-    share = sum(errors.values()) / max(1, counts["in"])
-    if share > recipe.data.max_error_share:
-        kinds = ", ".join(f"{key.removeprefix('reject:')} {n}" for key, n in errors.items())
-        raise ErrorShareExceeded(
-            f"{share:.2%} of {counts['in']} records could not be read ({kinds})",
-            where=storage.join(folder, "rejected"),
-            remedy=f"mend the input, or raise data.max_error_share above {recipe.data.max_error_share} and run again: "
-            "no split is worked twice",
-        )
-
-
-def _sweep(folder: str) -> None:
-    """Removes what killed writers left behind."""
-    for part in ("kept", "rejected", section.MARKERS, section.ATTEMPTS):
-        for name in storage.list_names(storage.join(folder, part)):
-            if name.startswith(storage.TEMPORARY) or part == section.ATTEMPTS:
-                storage.remove(storage.join(folder, part, name))
-
-
-def _log_run(folder: str, started: datetime, wall_s: float, worked: Sequence[Done], reused: int) -> None:
-    """One line in RUNS.jsonl: what this run did and how fast; kept out of the manifest, which has no times."""
-    path = storage.join(folder, RUNS)
-    line = {
-        "started": started.isoformat(timespec="seconds"),
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "wall_s": round(wall_s, 3),
-        "splits_done": len(worked),
-        "splits_reused": reused,
-        "documents": sum(d.counts["in"] for d in worked),
-        "text_bytes": sum(d.text_bytes for d in worked),
-        "worker_s": round(sum(d.wall_s for d in worked), 3),
-    }
-    before = storage.read_bytes(path) if storage.exists(path) else b""
-    storage.write_bytes(path, before + json.dumps(line).encode() + b"\n")

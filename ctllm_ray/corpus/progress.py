@@ -1,4 +1,4 @@
-"""Progress of long work: documents, MB/s, time left, drops so far; a bar on a terminal, plain lines elsewhere."""
+"""Progress of a section: documents, MB/s, time left, drops or tokens so far; a live line on a terminal, else a log."""
 
 from __future__ import annotations
 
@@ -43,11 +43,12 @@ class Progress:
         self._left = sum(self._weight.values()) - sum(self._weight[d.index] for d in done)
         self._worked = 0.0
         self._splits, self._finished = len(splits), len(done)
+        self._section = splits[0].section if splits else ""
         self._counts: Counter[str] = Counter()
         self._text_bytes = 0
         self._began = self._said = self._clock()
         before = f", {len(done)} of them finished before" if done else ""
-        self._say(f"{len(splits)} splits{before}; {self._left / 1e6:,.1f} MB of input to work")
+        self._say(f"{self._section}: {len(splits)} splits{before}; {self._left / 1e6:,.1f} MB of input to work")
 
     def advance(self, item: Done) -> None:
         """After each finished split. The clock starts where the first one did: starting Ray is no speed."""
@@ -65,13 +66,17 @@ class Progress:
         """The state of the run in one line."""
         elapsed = max(self._clock() - self._began, 1e-3)
         eta = (self._left - self._worked) / (self._worked / elapsed) if self._worked else 0
+        return (
+            f"{self._section}: {self._finished}/{self._splits} splits  {self._counts['in']:,} documents  "
+            f"{self._text_bytes / elapsed / 1e6:.1f} MB/s  {self._result()}  left {_hours(eta)}"
+        )
+
+    def _result(self) -> str:
+        if "tokens" in self._counts:
+            return f"{self._counts['tokens'] + self._counts['held_out_tokens']:,} tokens"
         documents = self._counts["in"]
         dropped = documents - self._counts["kept"]
-        return (
-            f"{self._finished}/{self._splits} splits  {documents:,} documents  "
-            f"{self._text_bytes / elapsed / 1e6:.1f} MB/s  "
-            f"dropped {dropped:,} ({dropped / max(1, documents):.1%})  left {_hours(eta)}"
-        )
+        return f"dropped {dropped:,} ({dropped / max(1, documents):.1%})"
 
     def stop(self) -> None:
         """After the last split, or where the run ended before it: the last line stays."""

@@ -19,7 +19,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.resolve import nearest
 from ctllm_ray.base.rules import BOUNDS, Rule
 from ctllm_ray.corpus import decide
-from ctllm_ray.corpus.section import measure_rules
+from ctllm_ray.corpus.clean import measure_rules
 from ctllm_ray.shards import reader
 from ctllm_ray.shards.manifest import Manifest
 

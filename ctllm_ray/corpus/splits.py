@@ -1,8 +1,9 @@
 """Splits: the units of reading, of retry and of resume.
 
-A split is a stretch of one input file. Which splits there are depends on the files and on `data.split_mb` only, never
-on how many workers run: shards are numbered by split, so the output is the same for any parallelism. A source module
-may cut files with a function `spans(file, split_bytes)`; without one a file is one split.
+A split is a stretch of one input file, or a whole shard of the section before. Which splits there are depends on the
+files and on `data.split_mb` only, never on how many workers run: shards are numbered by split, so the output is the
+same for any parallelism. A source module may cut files with a function `spans(file, split_bytes)`; without one a file
+is one split.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Split:
     start: int
     stop: int | None
     limits: Limits
+    section: str = "clean"  # whose work it is
 
     def id(self, position: int) -> str:
         """The address of the record at a position of this split's file."""

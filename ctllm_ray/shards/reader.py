@@ -6,6 +6,7 @@ scanning the scores of a corpus costs a small part of reading it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -31,14 +32,27 @@ def tables(
 def shard_tables(uri: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The record batches of one Arrow IPC file as tables. Raises `StorageError` for a file that is not one."""
     with _open(uri) as source:
-        try:
-            names = pa.ipc.open_file(source).schema.names
-            chosen = [names.index(c) for c in columns] if columns is not None else None
-            reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=chosen))
-            for i in range(reader.num_record_batches):
-                yield pa.table(reader.get_batch(i))
-        except (pa.ArrowInvalid, ValueError) as error:
-            raise StorageError(f"not a readable shard: {error}", where=uri, remedy=_AGAIN) from None
+        yield from _tables(source, uri, columns)
+
+
+def same_tables(uri: str, size: int, sha256: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """As `shard_tables`, of a shard that is still what its manifest says, byte for byte. Raises `StorageError`."""
+    with _open(uri) as source:
+        content = source.read_buffer()
+        if content.size != size or hashlib.sha256(content).hexdigest() != sha256:
+            raise StorageError("this shard is not the one that its manifest lists", where=uri, remedy=_AGAIN)
+        yield from _tables(pa.BufferReader(content), uri, columns)
+
+
+def _tables(source: Any, uri: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    try:
+        names = pa.ipc.open_file(source).schema.names
+        chosen = [names.index(c) for c in columns] if columns is not None else None
+        reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=chosen))
+        for i in range(reader.num_record_batches):
+            yield pa.table(reader.get_batch(i))
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise StorageError(f"not a readable shard: {error}", where=uri, remedy=_AGAIN) from None
 
 
 def shard_table(uri: str, number: int) -> pa.Table:

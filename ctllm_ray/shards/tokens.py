@@ -55,7 +55,7 @@ def table(
     scores: Mapping[str, np.ndarray | pa.Array],
     type_of_ids: pa.DataType,
 ) -> pa.Table:
-    """A TOKENS table from framed ids, one array for each document. Raises `ArrowInvalid` for an id that does not fit."""
+    """A TOKENS table from framed ids, an array for each document. Raises `ArrowInvalid` for an id that does not fit."""
     form = schema(type_of_ids, tuple(scores))
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in ids], dtype=np.int64)]).astype(np.int64)
     values = np.concatenate(ids) if len(ids) else np.empty(0, np.int64)

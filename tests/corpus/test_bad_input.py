@@ -100,7 +100,7 @@ def test_every_kind_of_broken_line_is_counted_and_its_neighbours_are_read(tmp_pa
     (tmp_path / "mixed.jsonl.zst").write_bytes(zstandard.compress(mixed))
     (tmp_path / "mixed.jsonl.bz2").write_bytes(bz2.compress(mixed))
     made = zh_web(tmp_path, {"use": "jsonl", "path": "mixed.*", "name": "in"})
-    pipeline.prepare(made, run_here)
+    pipeline.clean(made, run_here)
     found = rows(made)
     count = sum(map(len, broken.values()))
     assert len(found) == 4 * (2 * count + 1)
@@ -130,7 +130,7 @@ def test_nul_bytes_and_controls_in_a_text_lose_no_record(tmp_path: Path) -> None
     made = zh_web(
         tmp_path, {"use": "jsonl", "path": "a.jsonl", "name": "a"}, {"use": "text", "path": "*.txt", "name": "t"}
     )
-    pipeline.prepare(made, run_here)
+    pipeline.clean(made, run_here)
     found = rows(made)
     assert len(found) == len(texts) + 3
     kept = [row["text"] for row in found if row["kind"] == "kept"]
@@ -156,7 +156,7 @@ def test_damaged_files_keep_what_was_whole_and_add_one_error_each(tmp_path: Path
     (tmp_path / "blank.jsonl").write_bytes(b"\n \n\t\n\r\n")
     (tmp_path / "nothing.jsonl.gz").write_bytes(gzip.compress(b""))
     made = zh_web(tmp_path, {"use": "jsonl", "path": "*.jsonl*", "name": "in"})
-    pipeline.prepare(made, run_here)
+    pipeline.clean(made, run_here)
     kinds = errors(rows(made))
     assert sorted(kinds.pop("truncated")) == sorted(f"in/{name}" for name in files)
     assert {name for names in kinds.values() for name in names} <= {"in/flipped.jsonl.gz"}  # lines before its checksum
@@ -212,7 +212,7 @@ def test_damaged_archives_and_hostile_pages_lose_no_page(tmp_path: Path) -> None
         gzip.compress(warc(gzip.compress(b"\x00" * (64 << 20)), more="Content-Encoding: gzip\r\n"))
     )
     made = zh_web(tmp_path, {"use": "warc", "path": "*.warc*", "name": "in"}, max_record_mb=1)
-    pipeline.prepare(made, run_here)
+    pipeline.clean(made, run_here)
     found = rows(made)
     kinds = errors(found)
     assert sorted(kinds["truncated"]) == ["in/cut.warc", "in/cut.warc.gz"]
@@ -231,7 +231,7 @@ def test_a_hundred_thousand_nested_elements_end_no_worker(tmp_path: Path) -> Non
     (tmp_path / "deep.html").write_bytes(html("<div>" * 100_000 + PROSE + "</div>" * 100_000))
     (tmp_path / "mixed.html").write_bytes(html("<b><div><i><table>" * 25_000 + PROSE))
     made = zh_web(tmp_path, {"use": "html", "path": "*.html", "name": "in"}, max_record_mb=4)
-    pipeline.prepare(made, run_here)
+    pipeline.clean(made, run_here)
     assert len(rows(made)) == 2
 
 
@@ -241,7 +241,7 @@ def test_parquet_of_another_shape_is_counted(tmp_path: Path) -> None:
     (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.parquet").write_bytes(b"")
     made = zh_web(tmp_path, {"use": "parquet", "path": "*.parquet", "name": "in"})
-    pipeline.prepare(made, run_here)
+    pipeline.clean(made, run_here)
     found = rows(made)
     assert len(found) == 4
     assert {kind: len(ids) for kind, ids in errors(found).items()} == {"missing_field": 1, "truncated": 1}
@@ -255,7 +255,7 @@ def test_a_long_line_is_one_error_at_flat_memory(tmp_path: Path) -> None:
         stream.write(b'"}\n' + line(2))
     made = zh_web(tmp_path, {"use": "jsonl", "path": "long.jsonl", "name": "in"}, split_mb=16)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    pipeline.prepare(made, run_here)
+    pipeline.clean(made, run_here)
     found = rows(made)
     assert len(found) == 3
     assert errors(found) == {"record_too_large": ["in/long.jsonl"]}
@@ -268,7 +268,7 @@ def test_a_bomb_of_zeros_is_one_error(tmp_path: Path, pack: Callable[[bytes], by
     name = "bomb.jsonl.gz" if pack is gzip.compress else "bomb.jsonl.zst"
     (tmp_path / name).write_bytes(pack(line(1) + b"\x00" * (256 << 20) + b"\n" + line(2)))
     made = zh_web(tmp_path, {"use": "jsonl", "path": "bomb.*", "name": "in"})
-    pipeline.prepare(made, run_here)
+    pipeline.clean(made, run_here)
     found = rows(made)
     assert len(found) == 3
     assert errors(found) == {"record_too_large": [f"in/{name}"]}
@@ -282,7 +282,7 @@ def test_a_line_of_500_megabytes_ends_no_run(tmp_path: Path) -> None:
             stream.write(b"x" * (1 << 20))
         stream.write(b'"}\n' + line(2))
     made = zh_web(tmp_path, {"use": "jsonl", "path": "long.jsonl", "name": "in"}, max_record_mb=16)
-    pipeline.prepare(made, run_here)
+    pipeline.clean(made, run_here)
     assert errors(rows(made)) == {"record_too_large": ["in/long.jsonl"]}
 
 
@@ -290,11 +290,11 @@ def test_more_errors_than_allowed_fail_the_section_and_say_which(tmp_path: Path)
     (tmp_path / "a.jsonl").write_bytes(sound(98) + b"{\n[]\n")
     made = zh_web(tmp_path, {"use": "jsonl", "path": "a.jsonl", "name": "in"}, max_error_share=0.01)
     with pytest.raises(ErrorShareExceeded, match=r"2.00% of 100 .*invalid_json 1.*wrong_type 1") as caught:
-        pipeline.prepare(made, run_here)
+        pipeline.clean(made, run_here)
     assert caught.value.exit_code == 4
     assert not storage.exists(storage.join(made.folder("clean"), manifest.MANIFEST))
     enough = zh_web(tmp_path, {"use": "jsonl", "path": "a.jsonl", "name": "in"}, max_error_share=0.02)
-    assert pipeline.prepare(enough, lambda *_: []).counts["in"] == 100
+    assert pipeline.clean(enough, lambda *_: []).counts["in"] == 100
 
 
 @pytest.fixture
@@ -351,16 +351,16 @@ def test_a_full_disk_is_one_message_and_the_next_run_goes_on(
     small_disk: Path, incompressible: Path, tmp_path: Path, left_bytes: int
 ) -> None:
     calm = recipe.load(written(incompressible, tmp_path / "calm"))
-    pipeline.prepare(calm, run_here)
+    pipeline.clean(calm, run_here)
     made = recipe.load(written(incompressible, small_disk / "out"))
     filler = fill(small_disk, left_bytes)
     with pytest.raises(StorageError, match="cannot be written: No space left on device") as caught:
-        pipeline.prepare(made, run_here)
+        pipeline.clean(made, run_here)
     assert "free space" in caught.value.remedy
     assert str(small_disk) in caught.value.where
     assert not any(storage.TEMPORARY in name for _, _, names in os.walk(small_disk) for name in names)
     filler.unlink()
-    pipeline.prepare(made, run_here)
+    pipeline.clean(made, run_here)
     assert digests(made) == digests(calm)
 
 
@@ -369,7 +369,7 @@ def test_a_full_disk_under_ray_is_the_same_message_and_the_next_run_goes_on(
     small_disk: Path, incompressible: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calm = recipe.load(written(incompressible, tmp_path / "calm"))
-    pipeline.prepare(calm, run_here)
+    pipeline.clean(calm, run_here)
     path = written(incompressible, small_disk / "out")
     filler = fill(small_disk, 1_200_000)
     ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False)

@@ -29,30 +29,30 @@ def assert_only_what_is_listed(recipe: Recipe, finished: Manifest) -> None:
 
 def test_a_run_that_another_overtakes_ends_with_the_same_bytes(make: Make) -> None:
     calm, twice = make("calm"), make("twice")
-    pipeline.prepare(calm, run_here)
+    pipeline.clean(calm, run_here)
     others: list[Manifest] = []
 
     def overtaken(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
         yield from run_here(recipe, folder, splits[:2])
-        others.append(pipeline.prepare(recipe, run_here))
+        others.append(pipeline.clean(recipe, run_here))
         yield from run_here(recipe, folder, splits[2:])
 
-    assert [pipeline.prepare(twice, overtaken)] == others
+    assert [pipeline.clean(twice, overtaken)] == others
     assert digests(twice) == digests(calm)
     assert_only_what_is_listed(twice, others[0])
 
 
 def test_a_run_whose_open_file_another_sweeps_away_takes_the_others_result(make: Make) -> None:
     calm, twice = make("calm"), make("twice")
-    pipeline.prepare(calm, run_here)
+    pipeline.clean(calm, run_here)
 
     def swept(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
         with storage.writing(storage.join(folder, "kept", "00003-000.arrow")) as local:
             Path(local).write_bytes(b"half a shard")
-            pipeline.prepare(recipe, run_here)
+            pipeline.clean(recipe, run_here)
         yield from ()
 
-    finished = pipeline.prepare(twice, swept)
+    finished = pipeline.clean(twice, swept)
     assert digests(twice) == digests(calm)
     assert_only_what_is_listed(twice, finished)
 
@@ -64,15 +64,15 @@ def test_a_failure_of_storage_before_anyone_has_finished_is_raised(make: Make) -
         raise StorageError("cannot be written")
 
     with pytest.raises(StorageError):
-        pipeline.prepare(recipe, failing)
+        pipeline.clean(recipe, failing)
     assert not storage.exists(storage.join(recipe.folder("clean"), MANIFEST))
 
 
 def test_two_runs_at_the_same_time_end_with_the_same_bytes(make: Make) -> None:
     calm, twice = make("calm"), make("twice")
-    pipeline.prepare(calm, run_here)
+    pipeline.clean(calm, run_here)
     found: list[Manifest] = []
-    threads = [threading.Thread(target=lambda: found.append(pipeline.prepare(twice, run_here))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: found.append(pipeline.clean(twice, run_here))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

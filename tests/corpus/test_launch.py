@@ -65,8 +65,8 @@ def test_a_section_is_one_fused_operator(make: Make, cluster: None, capsys: pyte
 
 def test_ray_writes_the_bytes_of_a_plain_loop(make: Make, cluster: None) -> None:
     plain, rayed = make("plain"), make("rayed")
-    pipeline.prepare(plain, run_here)
-    pipeline.prepare(rayed)
+    pipeline.clean(plain, run_here)
+    pipeline.clean(rayed)
     assert digests(plain) == digests(rayed)
 
 
@@ -77,7 +77,7 @@ def test_a_users_mistake_inside_a_worker_arrives_as_itself(make: Make, cluster: 
     pq.write_table(pa.table({"body": ["文"]}), tmp_path / "x.parquet")
     data = {"inputs": [{"use": "parquet", "path": f"{tmp_path}/x.parquet"}], "max_error_share": 0.1}
     with pytest.raises(InputError, match="text"):
-        pipeline.prepare(make(data=data))
+        pipeline.clean(make(data=data))
 
 
 def kill_workers(stop: threading.Event, killed: list[int], wanted: int) -> None:
@@ -101,12 +101,12 @@ def _name(process: psutil.Process) -> str:
 
 def test_killed_workers_change_no_byte(make: Make, cluster: None, large: Path) -> None:
     calm, stormy = over(make, large, "calm"), over(make, large, "stormy")
-    pipeline.prepare(calm, run_here)
+    pipeline.clean(calm, run_here)
     stop, killed = threading.Event(), []
     storm = threading.Thread(target=kill_workers, args=(stop, killed, 5))
     storm.start()
     try:
-        pipeline.prepare(stormy)
+        pipeline.clean(stormy)
     finally:
         stop.set()
         storm.join()
@@ -127,7 +127,7 @@ def test_a_split_that_keeps_ending_its_worker_is_named(make: Make, tmp_path: Pat
 
 def test_a_killed_driver_goes_on_and_changes_no_byte(make: Make, large: Path, tmp_path: Path) -> None:
     calm, killed = over(make, large, "calm"), over(make, large, "killed")
-    pipeline.prepare(calm, run_here)
+    pipeline.clean(calm, run_here)
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(killed.model_dump(mode="json")), encoding="utf-8")
     command = [sys.executable, "-m", "jobs.prepare", str(path)]

@@ -21,7 +21,7 @@ SECOND = {"use": "measure", "rules": [{"use": "repetition.covered_share", "n": 2
 
 def test_a_replay_of_two_measure_stages_takes_the_decisions_of_the_run(make: Make) -> None:
     recipe = make(stages=[FIRST, SECOND])
-    finished = pipeline.prepare(recipe, run_here)
+    finished = pipeline.clean(recipe, run_here)
     assert {"reject:document.char_count", "reject:repetition.covered_share.n2"} <= finished.counts.keys()
     result = replay.replay(recipe.folder("clean"), finished, recipe, [])
     assert result.before == result.after
@@ -30,7 +30,7 @@ def test_a_replay_of_two_measure_stages_takes_the_decisions_of_the_run(make: Mak
 
 def test_pages_that_the_first_stage_dropped_keep_its_scores_and_later_stages_know_its_genres(make: Make) -> None:
     recipe = make(stages=[FIRST, SECOND])
-    finished = pipeline.prepare(recipe, run_here)
+    finished = pipeline.clean(recipe, run_here)
     rows = [
         row
         for kind in ("kept", "rejected")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -46,10 +47,19 @@ def test_a_line_states_splits_documents_rate_drops_and_time_left() -> None:
     clock.now += 20
     progress.advance(done(0))
     # half of the input bytes in 20 s: as much is left; 50 MB of text in 20 s
-    assert progress.line() == "1/3 splits  100 documents  2.5 MB/s  dropped 25 (25.0%)  left 0:20"
+    assert progress.line() == "clean: 1/3 splits  100 documents  2.5 MB/s  dropped 25 (25.0%)  left 0:20"
     clock.now += 20
     progress.advance(done(1))
-    assert progress.line() == "2/3 splits  200 documents  2.5 MB/s  dropped 50 (25.0%)  left 0:13"
+    assert progress.line() == "clean: 2/3 splits  200 documents  2.5 MB/s  dropped 50 (25.0%)  left 0:13"
+
+
+def test_a_section_that_makes_tokens_says_how_many() -> None:
+    clock = Clock()
+    progress = Progress(None, clock)
+    progress.start([replace(split, section="tokens") for split in splits(10, 10)], [])
+    clock.now += 5
+    progress.advance(Done(0, "", "", {"in": 9, "kept": 9, "tokens": 1000, "held_out_tokens": 23}, 10_000_000, [], 5.0))
+    assert progress.line() == "tokens: 1/2 splits  9 documents  2.0 MB/s  1,023 tokens  left 0:05"
 
 
 def test_the_start_of_ray_is_no_time_of_work() -> None:
@@ -58,7 +68,7 @@ def test_the_start_of_ray_is_no_time_of_work() -> None:
     progress.start(splits(10, 10), [])
     clock.now += 35  # 30 s until the first split was begun
     progress.advance(done(0, wall_s=5.0))
-    assert progress.line() == "1/2 splits  100 documents  10.0 MB/s  dropped 25 (25.0%)  left 0:05"
+    assert progress.line() == "clean: 1/2 splits  100 documents  10.0 MB/s  dropped 25 (25.0%)  left 0:05"
 
 
 def test_time_left_counts_hours_and_only_what_this_run_has_to_work() -> None:
@@ -67,9 +77,10 @@ def test_time_left_counts_hours_and_only_what_this_run_has_to_work() -> None:
     progress.start(splits(*[10_000_000] * 1000), [done(i) for i in range(500)])
     clock.now += 10
     progress.advance(done(500))
-    assert progress.line().startswith("501/1000 splits  100 documents")
+    assert progress.line().startswith("clean: 501/1000 splits  100 documents")
     assert progress.line().endswith("left 1:23:10")
-    assert stream.getvalue().splitlines()[0] == "1000 splits, 500 of them finished before; 5,000.0 MB of input to work"
+    first = stream.getvalue().splitlines()[0]
+    assert first == "clean: 1000 splits, 500 of them finished before; 5,000.0 MB of input to work"
 
 
 def test_splits_of_one_file_share_its_bytes() -> None:
@@ -91,10 +102,10 @@ def test_a_log_gets_a_line_at_the_start_every_few_seconds_and_at_the_end() -> No
     progress.stop()
     found = stream.getvalue().splitlines()
     assert [line.split("  ")[0] for line in found] == [
-        "5 splits; 0.0 MB of input to work",
-        "2/5 splits",
-        "4/5 splits",
-        "5/5 splits",
+        "clean: 5 splits; 0.0 MB of input to work",
+        "clean: 2/5 splits",
+        "clean: 4/5 splits",
+        "clean: 5/5 splits",
     ]
     assert "\r" not in stream.getvalue()
 
@@ -108,9 +119,9 @@ def test_a_terminal_gets_one_line_that_never_wraps_and_stays_at_the_end(monkeypa
     progress.advance(done(1))
     progress.stop()
     _, *live, last = stream.getvalue().split("\r\x1b[K")
-    assert [state[:10] for state in live] == ["2 splits; ", "1/2 splits", "2/2 splits"]
+    assert [state[:17] for state in live] == ["clean: 2 splits; ", "clean: 1/2 splits", "clean: 2/2 splits"]
     assert all(len(state) < 40 and "\n" not in state for state in live)
-    assert last.startswith("2/2 splits  200 documents")
+    assert last.startswith("clean: 2/2 splits  200 documents")
     assert last.endswith("\n")
 
 
@@ -126,7 +137,7 @@ def test_empty_input_and_no_time_passed_divide_by_nothing() -> None:
     progress = Progress(io.StringIO(), Clock())
     progress.start(splits(0), [])
     progress.advance(done(0, 0, 0, 0))
-    assert progress.line() == "1/1 splits  0 documents  0.0 MB/s  dropped 0 (0.0%)  left 0:00"
+    assert progress.line() == "clean: 1/1 splits  0 documents  0.0 MB/s  dropped 0 (0.0%)  left 0:00"
     progress.stop()
 
 

@@ -63,8 +63,8 @@ def local_digests(made: Recipe) -> dict[str, object]:
 
 def test_a_run_on_s3_writes_the_bytes_of_a_local_one(make: Make, remote: Recipe) -> None:
     local = make()
-    pipeline.prepare(local, run_here)
-    finished = pipeline.prepare(remote, run_here)
+    pipeline.clean(local, run_here)
+    finished = pipeline.clean(remote, run_here)
     assert remote_digests(remote) == local_digests(local)
     folder = remote.folder("clean")
     assert all(shard.bytes == len(storage.read_bytes(storage.join(folder, shard.path))) for shard in finished.shards)
@@ -73,19 +73,19 @@ def test_a_run_on_s3_writes_the_bytes_of_a_local_one(make: Make, remote: Recipe)
 
 
 def test_a_finished_section_on_s3_is_only_read(remote: Recipe) -> None:
-    first = pipeline.prepare(remote, run_here)
+    first = pipeline.clean(remote, run_here)
     for file in storage.list_files(remote.data.inputs[0].path):
         storage.remove(file.uri)
 
     def never(*_: object) -> list:
         raise AssertionError("worked again")
 
-    assert pipeline.prepare(remote, never) == first
+    assert pipeline.clean(remote, never) == first
 
 
 def test_a_begun_section_on_s3_goes_on(make: Make, remote: Recipe) -> None:
     local = make()
-    pipeline.prepare(local, run_here)
+    pipeline.clean(local, run_here)
 
     class Killed(Exception):
         pass
@@ -95,14 +95,14 @@ def test_a_begun_section_on_s3_goes_on(make: Make, remote: Recipe) -> None:
         raise Killed
 
     with pytest.raises(Killed):
-        pipeline.prepare(remote, half)
+        pipeline.clean(remote, half)
     worked: list[int] = []
 
     def counted(given: Recipe, folder: str, splits: list) -> Iterator:
         worked.extend(split.index for split in splits)
         yield from run_here(given, folder, splits)
 
-    pipeline.prepare(remote, counted)
+    pipeline.clean(remote, counted)
     assert worked == [2, 3, 4, 5]
     assert remote_digests(remote) == local_digests(local)
 
@@ -111,7 +111,7 @@ def test_a_store_that_goes_away_is_one_message_and_costs_no_finished_split(
     make: Make, remote: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local = make()
-    pipeline.prepare(local, run_here)
+    pipeline.clean(local, run_here)
     with socket.socket() as closed, monkeypatch.context() as gone:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
 
@@ -122,7 +122,7 @@ def test_a_store_that_goes_away_is_one_message_and_costs_no_finished_split(
             yield from run_here(given, folder, splits[2:])
 
         with pytest.raises((InputError, StorageError), match="Could not connect") as caught:
-            pipeline.prepare(remote, interrupted)
+            pipeline.clean(remote, interrupted)
     assert "AWS_ENDPOINT_URL" in caught.value.remedy
     s3fs.S3FileSystem.clear_instance_cache()
     left: list[int] = []
@@ -131,22 +131,22 @@ def test_a_store_that_goes_away_is_one_message_and_costs_no_finished_split(
         left.extend(split.index for split in splits)
         yield from run_here(given, folder, splits)
 
-    pipeline.prepare(remote, counted)
+    pipeline.clean(remote, counted)
     assert left == [2, 3, 4, 5]
     assert remote_digests(remote) == local_digests(local)
 
 
 def test_an_object_that_changed_stops_a_begun_section(remote: Recipe) -> None:
     with pytest.raises(InputError, match="no such file"):
-        pipeline.prepare(remote, lambda *_: storage.read_bytes("s3://bucket/absent"))  # type: ignore[arg-type,return-value]
+        pipeline.clean(remote, lambda *_: storage.read_bytes("s3://bucket/absent"))  # type: ignore[arg-type,return-value]
     place = remote.data.inputs[0].path.replace("*", "3")
     storage.write_bytes(place, storage.read_bytes(place).replace("春".encode(), "秋".encode()))
     with pytest.raises(Exception, match=r"input files changed.*3\.jsonl"):
-        pipeline.prepare(remote, run_here)
+        pipeline.clean(remote, run_here)
 
 
 def test_why_replay_and_report_read_from_s3(remote: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    finished = pipeline.prepare(remote, run_here)
+    finished = pipeline.clean(remote, run_here)
     (found,) = ledger.why(remote.folder("clean"), finished, remote, "crawl/0.jsonl#0")
     assert found.row["url"] == "http://host0.example/0/0"
     result = replay.replay(remote.folder("clean"), finished, remote, [])
@@ -159,15 +159,15 @@ def test_why_replay_and_report_read_from_s3(remote: Recipe, tmp_path: Path, caps
 
 def test_a_missing_bucket_is_one_message(make: Make, remote: Recipe) -> None:
     with pytest.raises(InputError, match="there is no folder or bucket"):
-        pipeline.prepare(make(data={"inputs": [{"use": "jsonl", "path": "s3://none/*"}], "max_error_share": 0.1}))
+        pipeline.clean(make(data={"inputs": [{"use": "jsonl", "path": "s3://none/*"}], "max_error_share": 0.1}))
     with pytest.raises(StorageError, match="bucket does not exist"):
-        pipeline.prepare(remote.model_copy(update={"root": "s3://none/run"}), run_here)
+        pipeline.clean(remote.model_copy(update={"root": "s3://none/run"}), run_here)
 
 
 @pytest.mark.cluster
 def test_the_command_with_ray_on_s3_writes_the_bytes_of_a_local_run(make: Make, remote: Recipe, tmp_path: Path) -> None:
     local = make()
-    pipeline.prepare(local, run_here)
+    pipeline.clean(local, run_here)
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(remote.model_dump(mode="json")), encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}

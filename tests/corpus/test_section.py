@@ -14,7 +14,7 @@ import pytest
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import ErrorShareExceeded, InputError, NotFound, RecipeError, VersionConflict
 from ctllm_ray.base.recipe import Recipe, fingerprint
-from ctllm_ray.corpus import ledger, pipeline, replay, section
+from ctllm_ray.corpus import clean, ledger, pipeline, replay
 from ctllm_ray.shards import manifest, reader
 from tests.corpus.conftest import run_here
 
@@ -31,7 +31,7 @@ def digests(recipe: Recipe) -> dict[str, object]:
 
 def test_in_equals_kept_plus_rejects_and_shards_hold_what_the_manifest_counts(make: Make) -> None:
     recipe = make()
-    finished = pipeline.prepare(recipe, run_here)
+    finished = pipeline.clean(recipe, run_here)
     assert finished.counts["in"] == 240
     assert finished.counts["reject:error.invalid_json"] == 6
     folder = recipe.folder("clean")
@@ -51,7 +51,7 @@ def test_in_equals_kept_plus_rejects_and_shards_hold_what_the_manifest_counts(ma
 
 def test_rejects_carry_value_and_bound_and_errors_carry_raw_bytes(make: Make) -> None:
     recipe = make()
-    finished = pipeline.prepare(recipe, run_here)
+    finished = pipeline.clean(recipe, run_here)
     rows = [r for _, t in reader.tables(recipe.folder("clean"), finished, "rejected") for r in t.to_pylist()]
     short = [r for r in rows if r["reject"] == "document.char_count"]
     assert short
@@ -63,7 +63,7 @@ def test_rejects_carry_value_and_bound_and_errors_carry_raw_bytes(make: Make) ->
 
 def test_a_genre_spares_its_pages(make: Make) -> None:
     recipe = make()
-    finished = pipeline.prepare(recipe, run_here)
+    finished = pipeline.clean(recipe, run_here)
     rows = [r for _, t in reader.tables(recipe.folder("clean"), finished, "kept") for r in t.to_pylist()]
     talk = [r for r in rows if r["labels"]["genre"] == "talk"]
     assert any(r["scores"]["repetition.covered_share.n2"] > 0.05 for r in talk)
@@ -74,24 +74,24 @@ def test_a_genre_spares_its_pages(make: Make) -> None:
 
 def test_the_same_recipe_gives_the_same_bytes(make: Make) -> None:
     first, second = make("a"), make("b")
-    pipeline.prepare(first, run_here)
-    pipeline.prepare(second, lambda r, f, s: run_here(r, f, list(reversed(s))))
+    pipeline.clean(first, run_here)
+    pipeline.clean(second, lambda r, f, s: run_here(r, f, list(reversed(s))))
     assert digests(first) == digests(second)
 
 
 def test_a_finished_section_is_only_read(make: Make) -> None:
     recipe = make()
-    first = pipeline.prepare(recipe, run_here)
+    first = pipeline.clean(recipe, run_here)
 
     def never(*_: object) -> list:
         raise AssertionError("worked again")
 
-    assert pipeline.prepare(recipe, never) == first
+    assert pipeline.clean(recipe, never) == first
 
 
 def test_a_begun_section_goes_on_where_it_stopped(make: Make) -> None:
     whole, begun = make("whole"), make("begun")
-    pipeline.prepare(whole, run_here)
+    pipeline.clean(whole, run_here)
 
     class Killed(Exception):
         pass
@@ -101,7 +101,7 @@ def test_a_begun_section_goes_on_where_it_stopped(make: Make) -> None:
         raise Killed
 
     with pytest.raises(Killed):
-        pipeline.prepare(begun, half)
+        pipeline.clean(begun, half)
     assert not storage.exists(storage.join(begun.folder("clean"), manifest.MANIFEST))
     worked: list[int] = []
 
@@ -109,37 +109,37 @@ def test_a_begun_section_goes_on_where_it_stopped(make: Make) -> None:
         worked.extend(s.index for s in splits)
         yield from run_here(recipe, folder, splits)
 
-    pipeline.prepare(begun, counted)
+    pipeline.clean(begun, counted)
     assert worked == [3, 4, 5]
     assert digests(whole) == digests(begun)
 
 
 def test_a_changed_recipe_under_an_old_version_stops_and_names_the_fields(make: Make) -> None:
-    pipeline.prepare(make(), run_here)
+    pipeline.clean(make(), run_here)
     with pytest.raises(VersionConflict, match="seed: 1 -> 2"):
-        pipeline.prepare(make(seed=2), run_here)
+        pipeline.clean(make(seed=2), run_here)
 
 
 def test_changed_input_files_stop_a_begun_section(make: Make, crawl: Path) -> None:
     recipe = make(data=make().model_dump()["data"] | {"max_error_share": 0.0})
     with pytest.raises(ErrorShareExceeded, match=r"error.invalid_json 6"):
-        pipeline.prepare(recipe, run_here)
+        pipeline.clean(recipe, run_here)
     (crawl / "3.jsonl").write_text('{"text": "别的"}\n', encoding="utf-8")
     with pytest.raises(VersionConflict, match=r"3\.jsonl"):
-        pipeline.prepare(recipe, run_here)
+        pipeline.clean(recipe, run_here)
 
 
 def test_a_raised_error_share_finishes_without_working_again(make: Make) -> None:
     strict = make(data=make().model_dump()["data"] | {"max_error_share": 0.0})
     with pytest.raises(ErrorShareExceeded) as caught:
-        pipeline.prepare(strict, run_here)
+        pipeline.clean(strict, run_here)
     assert caught.value.exit_code == 4
-    assert pipeline.prepare(make(), lambda *_: []).counts["in"] == 240
+    assert pipeline.clean(make(), lambda *_: []).counts["in"] == 240
 
 
 def test_a_sampled_share_of_rejected_text_is_kept_and_scores_are_kept_for_all(make: Make) -> None:
     recipe = make(data=make().model_dump()["data"] | {"rejected_text_share": 0.5})
-    finished = pipeline.prepare(recipe, run_here)
+    finished = pipeline.clean(recipe, run_here)
     rows = [r for _, t in reader.tables(recipe.folder("clean"), finished, "rejected") for r in t.to_pylist()]
     rows = [r for r in rows if not r["reject"].startswith("error.")]
     with_text = sum(r["text"] is not None for r in rows)
@@ -151,15 +151,15 @@ def test_bytes_that_no_stage_turned_into_text_are_not_kept(make: Make, tmp_path:
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "a.html").write_text("<p>正文</p>", encoding="utf-8")
     data = {"inputs": [{"use": "html", "path": f"{tmp_path}/pages/*.html"}], "max_error_share": 1.0}
-    finished = pipeline.prepare(make(data=data), run_here)
+    finished = pipeline.clean(make(data=data), run_here)
     assert finished.counts == {"in": 1, "kept": 0, "reject:error.no_text": 1}
 
 
 def test_no_input_is_said_before_anything_is_written(make: Make, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no inputs"):
-        pipeline.prepare(make(data={"inputs": [], "max_error_share": 0.1}), run_here)
+        pipeline.clean(make(data={"inputs": [], "max_error_share": 0.1}), run_here)
     with pytest.raises(InputError, match="there is no folder"):
-        pipeline.prepare(
+        pipeline.clean(
             make(data={"inputs": [{"use": "jsonl", "path": f"{tmp_path}/none/*"}], "max_error_share": 0.1}), run_here
         )
     assert not (tmp_path / "out").exists()
@@ -167,7 +167,7 @@ def test_no_input_is_said_before_anything_is_written(make: Make, tmp_path: Path)
 
 def test_why_finds_a_page_by_id_and_by_url_and_tells_what_dropped_it(make: Make) -> None:
     recipe = make()
-    finished = pipeline.prepare(recipe, run_here)
+    finished = pipeline.clean(recipe, run_here)
     folder = recipe.folder("clean")
     row = next(
         r
@@ -197,13 +197,13 @@ def test_the_order_of_genres_is_a_decision_since_the_first_that_holds_counts(mak
 
     one, other = of(["talk", "long"]), of(["long", "talk"])
     assert fingerprint(one.decisions()) != fingerprint(other.decisions())
-    finished = pipeline.prepare(one, run_here)
-    assert [name for name, _ in section.genre_conditions(pipeline.recipe_of(finished).stages)] == ["talk", "long"]
+    finished = pipeline.clean(one, run_here)
+    assert [name for name, _ in clean.genre_conditions(pipeline.recipe_of(finished).stages)] == ["talk", "long"]
 
 
 def test_a_replay_without_changes_takes_the_decisions_of_the_run(make: Make) -> None:
     recipe = make()
-    finished = pipeline.prepare(recipe, run_here)
+    finished = pipeline.clean(recipe, run_here)
     result = replay.replay(recipe.folder("clean"), finished, recipe, [])
     assert result.before == result.after
     assert result.before["kept"] == finished.counts["kept"]
@@ -212,12 +212,12 @@ def test_a_replay_without_changes_takes_the_decisions_of_the_run(make: Make) -> 
 
 def test_a_replay_equals_a_run_with_those_bounds(make: Make) -> None:
     recipe = make()
-    finished = pipeline.prepare(recipe, run_here)
+    finished = pipeline.clean(recipe, run_here)
     sets = ["document.char_count.min=100", "repetition.covered_share.n2.max=none"]
     result = replay.replay(recipe.folder("clean"), finished, recipe, sets)
     rules = [{"use": "document.char_count", "min": 100}, {"use": "repetition.covered_share", "n": 2}]
     stages = [make().stages[0].model_dump() | {"rules": rules}]
-    again = pipeline.prepare(make("again", stages=stages), run_here)
+    again = pipeline.clean(make("again", stages=stages), run_here)
     assert {k.removeprefix("reject:"): n for k, n in again.counts.items() if k != "in"} == {
         k: n for k, n in result.after.items() if n
     }
@@ -228,7 +228,7 @@ def test_a_replay_equals_a_run_with_those_bounds(make: Make) -> None:
 )
 def test_a_wrong_replay_setting_is_refused_with_the_nearest_name(make: Make, wrong: str) -> None:
     with pytest.raises(RecipeError):
-        replay.changed(section.measure_rules(make().stages), [wrong])
+        replay.changed(clean.measure_rules(make().stages), [wrong])
 
 
 def test_a_killed_writer_leaves_nothing_that_a_reader_sees(make: Make) -> None:
@@ -236,5 +236,5 @@ def test_a_killed_writer_leaves_nothing_that_a_reader_sees(make: Make) -> None:
     folder = Path(recipe.folder("clean"))
     (folder / "kept").mkdir(parents=True)
     (folder / "kept" / f"{storage.TEMPORARY}abc").write_bytes(b"half a shard")
-    finished = pipeline.prepare(recipe, run_here)
+    finished = pipeline.clean(recipe, run_here)
     assert sorted(f.name for f in (folder / "kept").iterdir()) == [Path(p).name for p in finished.paths("kept")]

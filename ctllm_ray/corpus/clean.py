@@ -1,0 +1,149 @@
+"""The clean section: read a stretch of raw input, run every stage, write kept and rejected shards."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from ctllm_ray.base import resolve, storage
+from ctllm_ray.base.errors import ErrorShareExceeded, InputError
+from ctllm_ray.base.recipe import Recipe, Stage
+from ctllm_ray.base.rules import Rule
+from ctllm_ray.corpus import splits
+from ctllm_ray.corpus.section import Work
+from ctllm_ray.corpus.splits import Split
+from ctllm_ray.shards import schema
+from ctllm_ray.shards.writer import ShardWriter
+
+PACKAGES = ("numba", "opencc", "resiliparse", "trafilatura", "pycld2")
+
+
+def list_splits(recipe: Recipe) -> list[Split]:
+    """Stretches of the recipe's input files. Raises `InputError` where there are none."""
+    if not recipe.data.inputs:
+        raise InputError(
+            "the recipe has no inputs", where="data.inputs", remedy="set 'data.inputs=[{use: ..., path: ...}]'"
+        )
+    return splits.list_splits(recipe.data)
+
+
+def sources(recipe: Recipe) -> dict[str, str]:
+    """Nothing beside the recipe and its files."""
+    return {}
+
+
+def work(recipe: Recipe, folder: str, split: Split) -> Work:
+    """Reads a stretch of raw input and writes its kept and rejected shards."""
+    document = document_schema(recipe.stages)
+    counts: Counter[str] = Counter({"in": 0, "kept": 0})
+    text_bytes = 0
+    with (
+        ShardWriter(folder, "kept", split.index, document) as kept,
+        ShardWriter(folder, "rejected", split.index, document) as rejected,
+    ):
+        for raw in splits.read(split):
+            table = run_stages(recipe.stages, schema.working(raw, split.input))
+            text_bytes += _text_bytes(table)
+            counts.update(_counts(table))
+            packed = schema.pack(table, document)
+            passed = pc.is_null(packed["reject"])
+            kept.write(packed.filter(passed))
+            rejected.write(_sampled(packed.filter(pc.invert(passed)), recipe))
+    return Work(dict(counts), text_bytes, [*kept.shards, *rejected.shards])
+
+
+def finish(recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
+    """Raises `ErrorShareExceeded` where more records could not be read than the recipe allows."""
+    errors = {key: n for key, n in counts.items() if key.startswith("reject:error.")}
+    share = sum(errors.values()) / max(1, counts["in"])
+    if share > recipe.data.max_error_share:
+        kinds = ", ".join(f"{key.removeprefix('reject:')} {n}" for key, n in errors.items())
+        raise ErrorShareExceeded(
+            f"{share:.2%} of {counts['in']} records could not be read ({kinds})",
+            where=storage.join(folder, "rejected"),
+            remedy=f"mend the input, or raise data.max_error_share above {recipe.data.max_error_share} and run again: "
+            "no split is worked twice",
+        )
+
+
+def run_stages(stages: tuple[Stage, ...], table: pa.Table) -> pa.Table:
+    """A WORKING table after all stages: the same rows in the same order."""
+    for stage in stages:
+        function: Callable[..., pa.Table] = resolve.resolve(resolve.STAGES, stage.use)
+        rows = table.num_rows
+        table = function(table, **(stage.model_extra or {}))
+        assert table.num_rows == rows, f"stage {stage.use} changed the number of rows"
+    # a page whose bytes no stage turned into text (a recipe without `extract`) must not pass as kept
+    left = pc.is_null(table["text"]).to_numpy()
+    return schema.reject(table, left, "error.no_text", np.full(table.num_rows, np.nan, np.float32), math.nan)
+
+
+def warm(recipe: Recipe) -> None:
+    """Runs the stages over one tiny page: compiles kernels into the disk cache before many workers want them."""
+    row = {"id": "warm#0", "text": "天地玄黄，宇宙洪荒。", "url": "http://warm.example/", "reject": None}
+    table = pa.Table.from_pylist([row], schema=schema.RAW)
+    run_stages(recipe.stages, schema.working(table, "warm"))
+
+
+def document_schema(stages: tuple[Stage, ...]) -> pa.Schema:
+    """The DOCUMENT schema of a recipe: a score or label for each thing that its stages add."""
+    scores: dict[str, None] = {}
+    labels: dict[str, None] = {}
+    for stage in stages:
+        scores |= dict.fromkeys(resolve.declared(resolve.STAGES, stage.use, "SCORES"))
+        labels |= dict.fromkeys(resolve.declared(resolve.STAGES, stage.use, "LABELS"))
+    for rule in every_rule(stages):
+        if rule.score not in labels:
+            (labels if rule.is_label else scores)[rule.score] = None
+    if any(stage.use == "measure" for stage in stages):
+        labels["genre"] = None
+    return schema.document(tuple(scores), tuple(labels))
+
+
+def every_rule(stages: tuple[Stage, ...]) -> list[Rule]:
+    """The rules of all measure stages in order, then the conditions of their genres."""
+    return measure_rules(stages) + [condition for _, condition in genre_conditions(stages)]
+
+
+def measure_rules(stages: tuple[Stage, ...]) -> list[Rule]:
+    """The rules that decide, of all measure stages in order."""
+    return [Rule.model_validate(rule) for part in _measure_options(stages) for rule in part["rules"]]
+
+
+def genre_conditions(stages: tuple[Stage, ...]) -> list[tuple[str, Rule]]:
+    """(genre, condition) of all measure stages in order."""
+    genres = [genre for part in _measure_options(stages) for genre in part["genres"]]
+    return [(genre["name"], Rule.model_validate(rule)) for genre in genres for rule in genre["conditions"]]
+
+
+def _measure_options(stages: tuple[Stage, ...]) -> list[dict[str, Any]]:
+    return [stage.model_extra or {} for stage in stages if stage.use == "measure"]
+
+
+def _counts(table: pa.Table) -> dict[str, int]:
+    found = {"in": table.num_rows}
+    for item in pc.value_counts(table["reject"].combine_chunks()).to_pylist():
+        found["kept" if item["values"] is None else f"reject:{item['values']}"] = item["counts"]
+    return found
+
+
+def _text_bytes(table: pa.Table) -> int:
+    return sum(pc.sum(pc.binary_length(table[name])).as_py() or 0 for name in ("text", "raw"))
+
+
+def _sampled(table: pa.Table, recipe: Recipe) -> pa.Table:
+    """The rejected pages with the text of all but the recipe's share left out, chosen by a hash of the id."""
+    share = recipe.data.rejected_text_share
+    if share >= 1 or table.num_rows == 0:
+        return table
+    hashes = [xxhash.xxh3_64_intdigest(i.encode(), recipe.seed) for i in table["id"].to_pylist()]
+    keep = pa.array(np.array(hashes, np.uint64) < np.uint64(share * (2**64 - 1)))
+    text = pc.if_else(keep, table["text"].combine_chunks(), pa.scalar(None, pa.string()))
+    return schema.put(table, "text", text)
