@@ -1,0 +1,188 @@
+"""The token shards of a run: which ones, since when, and that they are still what they were.
+
+A run reads the token sections that `train.corpora` names, or its recipe's own. All share one tokenizer. What it was
+given stands in the run's folder (train/generations.py): later starts must find every shard of it unchanged, and shards
+that are not in it yet (a corpus appended to `train.corpora`) join at the batch where the run stands.
+
+Every rank opens the corpora by itself and comes to the same generations; rank 0 writes. Sizes are always checked,
+SHA-256 where `resources.train.verify_shards` is set: each rank hashes its part, at about 1 GB/s a core.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import InputError, StorageError, VersionConflict
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.shards import manifest
+from ctllm_ray.shards.manifest import Manifest, Shard
+from ctllm_ray.shards.tokens import HELD_OUT, TokenShard
+from ctllm_ray.train.generations import DATA, Branch, Generation, Origin, fingerprint, joined, read_data, write_data
+
+_READ_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokenizer that all shards of a run share; `folder` holds its files."""
+
+    sha256: str
+    vocab_size: int
+    bos: int
+    eos: int
+    pad: int
+    folder: str
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """The data of a run. `sections` are the manifests by folder, in the recipe's order."""
+
+    generations: tuple[Generation, ...]
+    branch: Branch
+    vocabulary: Vocabulary
+    sections: dict[str, Manifest]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all shards and the batches from which they count, hexadecimal: `RunState.data`."""
+        return fingerprint(self.generations, self.branch)
+
+    def groups(self) -> list[str]:
+        """The groups that have training shards, sorted."""
+        return sorted({s.group for g in self.generations for c in g.corpora for s in c.shards})
+
+    def held_out(self) -> dict[str, list[str]]:
+        """URIs of held-out shards by group, in order."""
+        return held_out(self.sections)
+
+
+def open_corpora(
+    recipe: Recipe, *, batch: int = 0, data: str = "", origin: Origin | None = None, rank: int = 0, world: int = 1
+) -> Corpora:
+    """The verified corpora of a run that stands at `batch`; `data` is the fingerprint in the state it resumes from.
+
+    `origin` is what train/branches.py gives for a run that begins from another's checkpoint. Raises `NotFound` for a
+    section that is not finished, `InputError` for a shard that is missing or changed, `VersionConflict` for corpora
+    that were removed, reordered or tokenised otherwise, and where the state was trained on others.
+    """
+    assert recipe.train is not None
+    folder = recipe.folder("train")
+    sections = read_sections(recipe.train.corpora or (recipe.folder("tokens"),))
+    vocabulary = shared_vocabulary(sections)
+    start = _recorded(folder, batch, origin)
+    generations = joined(list(start.generations), sections, max(batch, start.branch.batch))
+    corpora = Corpora(tuple(generations), start.branch, vocabulary, sections)
+    _check_data(corpora, data, folder)
+    verify(generations, recipe.resources.train.verify_shards, rank, world)
+    path = storage.join(folder, DATA)
+    if rank == 0 and (len(generations) != len(start.generations) or not storage.exists(path)):
+        write_data(folder, replace(start, generations=tuple(generations)))
+    return corpora
+
+
+def read_sections(folders: Iterable[str]) -> dict[str, Manifest]:
+    """The manifests of finished token sections by absolute folder."""
+    found = {}
+    for folder in map(storage.absolute, folders):
+        section = manifest.read(folder)
+        if section.section != "tokens":
+            remedy = "name folders of token sections: <root>/<name>/<version>/tokens"
+            raise InputError(f"a section of {section.section!r}, not of tokens", where=folder, remedy=remedy)
+        found[folder] = section
+    return found
+
+
+def shared_vocabulary(sections: dict[str, Manifest]) -> Vocabulary:
+    """The tokenizer of all sections. Raises `VersionConflict` where two differ."""
+    found = {folder: _vocabulary(folder, section) for folder, section in sections.items()}
+    first = next(iter(found.values()))
+    for folder, vocabulary in found.items():
+        if vocabulary.sha256 != first.sha256:
+            raise VersionConflict(
+                f"tokenised otherwise: tokenizer {vocabulary.sha256[:9]}, not {first.sha256[:9]} as in {first.folder}",
+                where=folder, remedy="tokenise both with one tokenizer: `tokenizer: {path: ...}` in the recipe",
+            )  # fmt: skip
+    return first
+
+
+def held_out(sections: dict[str, Manifest]) -> dict[str, list[str]]:
+    """URIs of held-out shards of token sections by group, in order."""
+    found: dict[str, list[str]] = {}
+    for folder, section in sections.items():
+        for shard in section.shards:
+            if shard.path.startswith(f"{HELD_OUT}/"):
+                found.setdefault(shard.group, []).append(storage.join(folder, shard.path))
+    return dict(sorted(found.items()))
+
+
+def open_shards(uris: Iterable[str]) -> list[TokenShard]:
+    """The shards under these URIs, memory-mapped."""
+    return [TokenShard.open(uri) for uri in uris]
+
+
+def verify(generations: Sequence[Generation], hashed: bool, rank: int, world: int) -> None:
+    """Raises `InputError` that names the first shard of this rank's part whose size or SHA-256 is another."""
+    shards = [(c.folder, s) for g in generations for c in g.corpora for s in c.shards][rank::world]
+    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
+        for _ in pool.map(lambda pair: _verify(pair[0], pair[1], hashed), shards):
+            pass
+
+
+def _verify(folder: str, shard: Shard, hashed: bool) -> None:
+    uri = storage.join(folder, shard.path)
+    if not storage.exists(uri):
+        raise InputError(
+            "a shard of this run is missing", where=uri, remedy="restore it: the order of the data needs it"
+        )
+    size, digest = _size_and_hash(uri, hashed)
+    if size != shard.bytes or (hashed and digest != shard.sha256):
+        what = f"{size} bytes, not {shard.bytes}" if size != shard.bytes else "its SHA-256 is another"
+        remedy = "restore it, or begin a new run under another `train.run`"
+        raise InputError(f"a shard changed since it was written: {what}", where=uri, remedy=remedy)
+
+
+def _size_and_hash(uri: str, hashed: bool) -> tuple[int, str]:
+    with storage.reading(uri) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        digest = hashlib.sha256()
+        stream.seek(0)
+        while hashed and (part := stream.read(_READ_BYTES)):
+            digest.update(part)
+    return size, digest.hexdigest()
+
+
+def _vocabulary(folder: str, section: Manifest) -> Vocabulary:
+    facts = section.provenance
+    try:
+        size, bos, eos, pad = (int(facts[name]) for name in ("vocab_size", "bos", "eos", "pad"))
+        return Vocabulary(facts["tokenizer"], size, bos, eos, pad, storage.join(folder, "tokenizer"))
+    except (KeyError, ValueError) as error:
+        remedy = "write the section again with `ctllm prepare`"
+        raise StorageError(f"its manifest does not tell the tokenizer: {error}", where=folder, remedy=remedy) from None
+
+
+def _recorded(folder: str, batch: int, origin: Origin | None) -> Origin:
+    """What DATA.json says; at a first start what the other run had read, or nothing."""
+    path = storage.join(folder, DATA)
+    if storage.exists(path):
+        return read_data(folder)
+    if origin is None and batch:
+        remedy = "restore it from a backup: without it the order of the data is lost"
+        raise StorageError(f"the run stands at batch {batch}, but its {DATA} is gone", where=path, remedy=remedy)
+    return origin or Origin(Branch())
+
+
+def _check_data(corpora: Corpora, data: str, folder: str) -> None:
+    """Raises unless a state with this fingerprint was trained on these generations or on the first of them."""
+    counts = range(len(corpora.generations) + 1)
+    if data and data not in {replace(corpora, generations=corpora.generations[:n]).fingerprint for n in counts}:
+        raise VersionConflict(
+            "the checkpoint was trained on other shards than this run's", where=storage.join(folder, DATA),
+            remedy="restore the file that belongs to the checkpoint, or begin a new run under another `train.run`",
+        )  # fmt: skip
