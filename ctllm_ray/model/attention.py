@@ -39,7 +39,7 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """Attended values [B, T, H, D]; keys and values may have fewer heads than queries."""
     if piece_ends is not None:
-        return _varlen(query_BHTD, key_BHTD, value_BHTD, piece_ends, scaling), None
+        return _varlen(query_BHTD, key_BHTD, value_BHTD, piece_ends), None
     out_BHTD = scaled_dot_product_attention(
         query_BHTD,
         key_BHTD,
@@ -53,20 +53,18 @@ def attend(
 
 
 def _varlen(
-    query_BHTD: torch.Tensor, key_BHTD: torch.Tensor, value_BHTD: torch.Tensor, ends: torch.Tensor, scale: float | None
+    query_BHTD: torch.Tensor, key_BHTD: torch.Tensor, value_BHTD: torch.Tensor, ends: torch.Tensor
 ) -> torch.Tensor:
-    """Attended values [B, T, H, D] of causal attention within pieces, by the flash kernel."""
+    """Attended values [B, T, H, D] of causal attention within pieces, by the flash kernel, scaled by 1 / sqrt(D)."""
     from torch.nn.attention.varlen import varlen_attn
 
     batch, heads, tokens, width = query_BHTD.shape
     query, key, value = (
         x.transpose(1, 2).reshape(batch * tokens, -1, width) for x in (query_BHTD, key_BHTD, value_BHTD)
     )
+    grouped: dict[str, Any] = {"enable_gqa": True} if heads != key_BHTD.shape[1] else {}
     # No piece is longer than a row. A bound and not the length itself: a number that varies would compile anew.
-    grouped = heads != key_BHTD.shape[1]
-    out = varlen_attn(
-        query, key, value, ends, ends, tokens, tokens, scale=scale, window_size=(-1, 0), enable_gqa=grouped
-    )
+    out = varlen_attn(query, key, value, ends, ends, tokens, tokens, window_size=(-1, 0), **grouped)
     return cast(torch.Tensor, out).view(batch, tokens, heads, width)
 
 
