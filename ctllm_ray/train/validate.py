@@ -28,7 +28,7 @@ from ctllm_ray.model import llama
 from ctllm_ray.model.config import for_recipe
 from ctllm_ray.shards.packing import BestFit
 from ctllm_ray.shards.tokens import TokenShard
-from ctllm_ray.train import corpora, head_loss, records
+from ctllm_ray.train import checkpoint, corpora, head_loss, records
 from ctllm_ray.train.batch import IGNORED, Batch
 
 MICRO_TOKENS = 16_384  # positions of one forward pass
@@ -142,8 +142,6 @@ def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[st
 
     Raises `VersionConflict` where the held-out documents were tokenised otherwise than the run's.
     """
-    from ctllm_ray.train import checkpoint
-
     recipe = recipes.from_plain(recipe_plain)
     train, device = recipe.train, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     assert train is not None
@@ -152,7 +150,7 @@ def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[st
     own = train.corpora or (recipe.folder("tokens"),)
     held_out = train.validation.corpora or own
     vocabulary = corpora.shared_vocabulary(corpora.read_sections([*own, *held_out]))
-    saved = checkpoint.open(folder)
+    saved = checkpoint.open_at(folder)
     config = for_recipe(recipe.model, vocabulary.vocab_size, train.sequence_tokens)
     model = llama.empty(config)
     with torch.no_grad():
@@ -162,5 +160,6 @@ def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[st
     precision = train.precision if device.type == "cuda" else "fp32"
     model.to(device)  # type: ignore[arg-type]
     found = bits(model, chosen, sequence_tokens=train.sequence_tokens, precision=precision)
+    saved.forget_copies()
     records.write_validation(recipe.folder("train"), saved.state.step, saved.state.tokens, found)
     return found

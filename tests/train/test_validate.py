@@ -12,11 +12,17 @@ import pytest
 import torch
 
 from ctllm_ray.base.errors import InputError
+from ctllm_ray.base.recipe import Recipe, from_plain
 from ctllm_ray.model import llama
-from ctllm_ray.model.config import SIZES
+from ctllm_ray.model.config import SIZES, for_recipe
+from ctllm_ray.shards import manifest
+from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.tokens import HELD_OUT, TokenShardWriter, table
+from ctllm_ray.train import records
 from ctllm_ray.train.batch import IGNORED
-from ctllm_ray.train.validate import Document, bits, documents, rows
+from ctllm_ray.train.saver import Saver
+from ctllm_ray.train.state import RunState
+from ctllm_ray.train.validate import Document, bits, documents, rows, validate_checkpoint
 
 VOCABULARY = 61
 CONFIG = dataclasses.replace(SIZES["tiny"], layers=2, vocab_size=VOCABULARY)
@@ -124,6 +130,36 @@ def test_a_group_is_cut_at_its_most_tokens_and_has_at_least_one_document(tmp_pat
         counts = [len(document.ids) - 1 for document in documents({"web": uris}, most)["web"]]
         assert sum(counts) <= most or len(counts) == 1
     assert len(documents({"web": uris}, 1)["web"]) == 1
+
+
+def recipe(root: Path) -> Recipe:
+    """The least recipe with a run and validation."""
+    train = {
+        "objective": {"use": "pretrain"}, "tokens": 64, "batch_tokens": 64, "sequence_tokens": 32,
+        "packing": "concatenate", "document_attention": True, "mixture": [{"shares": {"web": 1}}],
+        "schedule": {"use": "cosine", "peak_rate": 1e-3, "warmup_tokens": 0}, "precision": "fp32",
+        "validation": {"every_tokens": 64, "max_tokens": 120},
+    }  # fmt: skip
+    data = {"inputs": [{"use": "jsonl", "path": "in/*.jsonl", "name": "web"}], "max_error_share": 0}
+    plain = {"name": "tiny", "version": "1", "seed": 0, "data": data, "stages": [], "root": str(root)}
+    return from_plain(plain | {"model": {"use": "tiny"}, "train": train})
+
+
+def test_a_checkpoint_is_validated_from_its_folder_alone(tmp_path: Path) -> None:
+    chosen = recipe(tmp_path)
+    tokens = Path(chosen.folder("tokens"))
+    uri = shard(tokens, 0, {str(i): document for i, document in enumerate(TEXTS)})
+    written = Shard(str(Path(uri).relative_to(tokens)), len(TEXTS), 0, 0, "", 0, "web")
+    facts = {"tokenizer": "ab", "vocab_size": str(VOCABULARY), "bos": "1", "eos": "2", "pad": "3"}
+    manifest.write(str(tokens), Manifest("tokens", "tiny", "1", "", {}, [], {"in": 10, "kept": 10}, [written], facts))
+    trained = llama.build(for_recipe(chosen.model, VOCABULARY, 32), 5)  # type: ignore[arg-type]
+    saver = Saver(chosen.folder("train"), 0, 1, "a", 2, 0)
+    saver.save(RunState(step=7, tokens=448), iter((f"model.{n}", p.detach()) for n, p in trained.named_parameters()))
+    saver.close()
+    folder = saver.finished()[0].folder
+    found = validate_checkpoint(chosen.model_dump(mode="json"), folder)
+    assert found == bits(trained, documents({"web": [uri]}, 120), sequence_tokens=32)
+    assert records.read_validation(chosen.folder("train")) == [{"step": 7, "tokens": 448, "groups": found}]
 
 
 def test_no_held_out_documents_at_all_is_an_error_with_a_remedy() -> None:
