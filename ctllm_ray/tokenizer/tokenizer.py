@@ -119,6 +119,10 @@ class SentencePiece(Tokenizer):
 
     def files(self) -> dict[str, bytes]:
         """tokenizer.model and the Hugging Face files with equal ids."""
+        return self._files
+
+    @cached_property
+    def _files(self) -> dict[str, bytes]:
         return convert.files(self._model, self.sha256)
 
     def _encode(self, texts: list[str]) -> list[np.ndarray]:

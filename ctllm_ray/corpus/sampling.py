@@ -1,0 +1,120 @@
+"""A seeded sample of clean documents of a given size: those whose ids hash lowest.
+
+Which documents are drawn depends on the seed, the ids and the size only, never on how many workers wrote the shards or
+in which order they are read here. Nothing but the sample is held in memory: a document that hashes lower pushes out
+the highest. Of a large corpus only as many shards are read, in a seeded order, as hold PLENTY times what is wanted.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import xxhash
+
+from ctllm_ray.base import storage
+from ctllm_ray.shards import reader
+from ctllm_ray.shards.manifest import Shard
+
+#: Documents that hash into this last part are never drawn: what is trained on a sample is measured on them.
+UNSEEN_SHARE = 0.05
+PLENTY = 4  # times the wanted bytes that the shards which are read hold
+LEAST_SHARDS = 8  # that are read where there are so many: a shard is often one site or one book
+#: Of one document no more is taken than this part of the sample, so that the sample ends up as full as asked.
+DOCUMENT_SHARE = 0.01
+DOCUMENT_BYTES = 1 << 20  # and never more than this
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document that was drawn; its text may be the beginning only."""
+
+    id: str
+    genre: str  # empty where the recipe has none
+    text: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was drawn from one source."""
+
+    documents: list[Document]  # in the order of their hashes
+    unseen: list[Document]
+    bytes: int  # of the documents, UTF-8
+    cut_documents: int  # of which a part was taken
+    shards_read: int
+
+
+def draw(folder: str, shards: Sequence[Shard], seed: int, size_bytes: int, unseen_bytes: int) -> Sample:
+    """A sample of at most `size_bytes`, and other documents of at most `unseen_bytes` that are never in any sample."""
+    wanted = max(PLENTY * size_bytes, PLENTY * unseen_bytes / UNSEEN_SHARE)
+    chosen = _chosen(shards, seed, wanted)
+    taken, unseen = _Lowest(size_bytes), _Lowest(unseen_bytes)
+    for shard in chosen:
+        for table in reader.shard_tables(storage.join(folder, shard.path), ["id", "text", "labels"]):
+            for unit, document in _candidates(table, seed, taken, unseen):
+                if unit < 1 - UNSEEN_SHARE:
+                    taken.add(unit, document)
+                else:
+                    unseen.add(unit, document)
+    return Sample(taken.documents(), unseen.documents(), taken.bytes, taken.cut_documents, len(chosen))
+
+
+def unit(seed: int, name: str) -> float:
+    """A number in [0, 1) that a name has under a seed."""
+    return xxhash.xxh3_64_intdigest(f"sample:{seed}:{name}".encode()) / 2**64
+
+
+def _chosen(shards: Sequence[Shard], seed: int, wanted_bytes: float) -> list[Shard]:
+    chosen: list[Shard] = []
+    for shard in sorted(shards, key=lambda shard: unit(seed, shard.path)):
+        if len(chosen) >= LEAST_SHARDS and sum(s.text_bytes for s in chosen) >= wanted_bytes:
+            break
+        chosen.append(shard)
+    return chosen
+
+
+def _candidates(table: pa.Table, seed: int, taken: _Lowest, unseen: _Lowest) -> Iterator[tuple[float, Document]]:
+    """The documents of a table that may be drawn; only their texts become Python strings."""
+    labels = table["labels"].combine_chunks()
+    names = [field.name for field in labels.type]
+    genres = labels.field("genre").to_pylist() if "genre" in names else [None] * table.num_rows
+    for i, name in enumerate(table["id"].to_pylist()):
+        at = unit(seed, name)
+        if at < (unseen if at >= 1 - UNSEEN_SHARE else taken).bound:
+            yield at, Document(name, genres[i] or "", table["text"][i].as_py())
+
+
+class _Lowest:
+    """The documents that hash lowest and come to no more than a size."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self._most = min(DOCUMENT_BYTES, max(1, int(size_bytes * DOCUMENT_SHARE)))
+        self._heap: list[tuple[float, str, Document, int, bool]] = []
+        self.bytes = 0
+        self.bound = 1.0 if size_bytes else 0.0  # what hashes higher than this is not among them
+
+    def add(self, at: float, document: Document) -> None:
+        """Takes a document, and gives up those that are now too many."""
+        whole = document.text.encode()
+        text = whole[: self._most].decode(errors="ignore")  # a character that the cut halves is left out
+        size = len(text.encode())
+        entry = (-at, document.id, Document(document.id, document.genre, text), size, size < len(whole))
+        heapq.heappush(self._heap, entry)
+        self.bytes += size
+        while self.bytes > self._size_bytes:
+            highest = heapq.heappop(self._heap)
+            self.bytes -= highest[3]
+            self.bound = min(self.bound, -highest[0])
+
+    def documents(self) -> list[Document]:
+        """In the order of their hashes."""
+        return [entry[2] for entry in sorted(self._heap, key=lambda entry: -entry[0])]
+
+    @property
+    def cut_documents(self) -> int:
+        """How many of them are a part of a document."""
+        return sum(entry[4] for entry in self._heap)

@@ -1,0 +1,238 @@
+"""The tokenizer section: one trained on a sample of the clean shards, or an existing one taken over.
+
+The sample has the recipe's shares of sources, or those of the shards. The result is measured on documents that are in
+no sample, and on the same documents its two forms (tokenizer.model and tokenizer.json) must give equal ids. It runs in
+the driver: training is one process, and a section that was killed begins again (minutes; the files are few).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from rich.console import Console
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import InputError, RecipeError
+from ctllm_ray.base.recipe import Recipe, fingerprint
+from ctllm_ray.base.resolve import nearest
+from ctllm_ray.base.training import Tokenizer as Part
+from ctllm_ray.corpus import resumable, sampling
+from ctllm_ray.corpus.sampling import Sample
+from ctllm_ray.shards import manifest
+from ctllm_ray.shards.manifest import MANIFEST, Manifest, Shard
+from ctllm_ray.text import characters
+from ctllm_ray.tokenizer import report as measures
+from ctllm_ray.tokenizer import tokenizer as tokenizers
+from ctllm_ray.tokenizer.tokenizer import HuggingFace, Tokenizer
+from ctllm_ray.tokenizer.train import train
+
+SECTION: Final = "tokenizer"
+REPORT = "report.json"
+PACKAGES = ("sentencepiece", "tokenizers")
+UNSEEN_BYTES = 500_000  # of each source, for the report
+#: Less than this part of what a source was to give is too little. Cutting at whole documents leaves out up to 1 %.
+FULL_SHARE = 0.95
+
+
+def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> Manifest:
+    """The manifest of the tokenizer section, after making it if need be. Raises `CtllmError`.
+
+    The clean section must be finished. `log` is told what begins.
+    """
+    part = recipe.tokenizer
+    if part is None:
+        remedy = "add `tokenizer: {vocab_size: ..., sample_mb: ...}` or `tokenizer: {path: ...}`"
+        raise RecipeError("the recipe has no tokenizer", where="tokenizer", remedy=remedy)
+    folder = recipe.folder(SECTION)
+    clean = manifest.read(recipe.folder("clean"))
+    made_from = {"clean_shards": _digest(_kept(clean))}
+    if storage.exists(storage.join(folder, MANIFEST)):
+        finished = manifest.read(folder)
+        resumable._same_decisions(finished.recipe, recipe.decisions(SECTION), folder)
+        resumable._same_sources(finished, made_from, folder)
+        return finished
+    log("drawing the sample")
+    samples = _draw(recipe, part, _by_source(recipe, clean))
+    tokenizer = _made(part, samples, log)
+    report = _report(tokenizer, part, samples)
+    tokenizer.save(folder)
+    storage.write_json(storage.join(folder, REPORT), report)
+    finished = _manifest(recipe, tokenizer, samples, made_from)
+    manifest.write(folder, finished)
+    return finished
+
+
+def show(folder: str, console: Console) -> None:
+    """Prints the report of a finished section."""
+    report = storage.read_json(storage.join(folder, REPORT))
+    for table in measures.tables(report):
+        console.print(table)
+    for note in report["notes"]:
+        console.print(note)
+    console.print(f"tokenizer: {folder}")
+
+
+def _kept(clean: Manifest) -> list[Shard]:
+    return [shard for shard in clean.shards if shard.path.startswith("kept/")]
+
+
+def _digest(shards: Sequence[Shard]) -> str:
+    return hashlib.sha256("".join(shard.sha256 for shard in shards).encode()).hexdigest()
+
+
+def _by_source(recipe: Recipe, clean: Manifest) -> dict[str, list[Shard]]:
+    """The kept shards of each source. A shard is of one split, and the plan of the clean section knows its input."""
+    plan = storage.read_json(storage.join(recipe.folder("clean"), resumable.PLAN))
+    inputs = {split["index"]: split["input"] for split in plan["splits"]}
+    found: dict[str, list[Shard]] = {}
+    for shard in _kept(clean):
+        split = int(shard.path.rpartition("/")[2].partition("-")[0])
+        found.setdefault(inputs[split], []).append(shard)
+    if not found:
+        remedy = "look at its funnel: `ctllm prepare` prints it"
+        raise InputError("the clean section kept no document", where=recipe.folder("clean"), remedy=remedy)
+    return found
+
+
+def _draw(recipe: Recipe, part: Part, sources: Mapping[str, Sequence[Shard]]) -> dict[str, Sample]:
+    """A sample of each source. Raises `RecipeError` where one is too small for the share that it was given."""
+    for name in part.shares:
+        if name not in sources:
+            raise RecipeError(f"no source {name!r}", where="tokenizer.shares", remedy=nearest(name, sources))
+    shares = part.shares or _as_they_are(sources)
+    samples = {}
+    for name, shards in sources.items():
+        wanted = int(part.sample_mb * 1e6 * shares.get(name, 0))
+        samples[name] = sampling.draw(recipe.folder("clean"), shards, recipe.seed, wanted, UNSEEN_BYTES)
+        if part.shares and samples[name].bytes < FULL_SHARE * wanted:
+            raise _too_small(name, samples[name].bytes, wanted, shares[name])
+    return samples
+
+
+def _as_they_are(sources: Mapping[str, Sequence[Shard]]) -> dict[str, float]:
+    sizes = {name: sum(shard.text_bytes for shard in shards) for name, shards in sources.items()}
+    return {name: size / max(1, sum(sizes.values())) for name, size in sizes.items()}
+
+
+def _too_small(name: str, there: int, wanted: int, share: float) -> RecipeError:
+    return RecipeError(
+        f"the source {name!r} has {there / 1e6:.3g} MB to give, its share of the sample is {wanted / 1e6:.3g} MB",
+        where=f"tokenizer.shares.{name}",
+        remedy=f"lower its share, or set sample_mb to at most {there / share / 1e6:.3g}",
+    )
+
+
+def _made(part: Part, samples: Mapping[str, Sample], log: Callable[[str], None]) -> Tokenizer:
+    if part.path:
+        return tokenizers.load(part.path)
+    texts = _texts(samples)
+    log(f"training {part.vocab_size:,} pieces on {sum(sample.bytes for sample in samples.values()) / 1e6:.1f} MB")
+    return tokenizers.SentencePiece(train(texts, part.vocab_size))
+
+
+def _texts(samples: Mapping[str, Sample]) -> list[str]:
+    """The sample's texts, source after source by name: an order that does not hang on the recipe's."""
+    return [document.text for name in sorted(samples) for document in samples[name].documents]
+
+
+def _report(tokenizer: Tokenizer, part: Part, samples: Mapping[str, Sample]) -> dict[str, Any]:
+    """report.json: what it was trained on, and what it makes of unseen documents. Raises where its forms differ."""
+    unseen = [(name, document) for name in sorted(samples) for document in samples[name].unseen]
+    texts = [document.text for _, document in unseen]
+    contents = tokenizer.encode(texts)
+    _check_forms(tokenizer, texts, contents, part.path)
+    groups = {
+        "source": [name for name, _ in unseen],
+        "genre": [document.genre or "none" for _, document in unseen],
+        "script": [script(text) for text in texts],
+    }
+    return {
+        "sha256": tokenizer.sha256,
+        "vocab_size": tokenizer.vocab_size,
+        "vocabulary": measures.vocabulary(tokenizer),
+        "sample": {} if part.path else {name: _drawn(sample) for name, sample in samples.items()},
+        "groups": {way: measures.by_group(tokenizer, texts, contents, names) for way, names in groups.items()},
+        "characters": measures.by_character(tokenizer, contents),
+        "compared_documents": len(texts),  # all with equal ids from tokenizer.model and tokenizer.json
+        "notes": _notes(part, samples),
+    }
+
+
+def _drawn(sample: Sample) -> dict[str, int]:
+    return {
+        "documents": len(sample.documents),
+        "bytes": sample.bytes,
+        "cut_documents": sample.cut_documents,
+        "shards_read": sample.shards_read,
+    }
+
+
+def _notes(part: Part, samples: Mapping[str, Sample]) -> list[str]:
+    """What a reader of the figures should know."""
+    drawn = sum(sample.bytes for sample in samples.values())
+    empty = [name for name, sample in samples.items() if not sample.unseen]
+    notes = []
+    if not part.path and drawn < FULL_SHARE * part.sample_mb * 1e6:
+        notes.append(f"sample_mb asks for {part.sample_mb:g} MB, the corpus gave all it has: {drawn / 1e6:.3g} MB")
+    if empty:
+        notes.append(f"too small to set documents aside, hence not measured: {', '.join(empty)}")
+    return notes
+
+
+def _check_forms(tokenizer: Tokenizer, texts: Sequence[str], contents: Sequence[np.ndarray], path: str) -> None:
+    """Raises where tokenizer.json, which others will use, gives other ids than the tokenizer itself."""
+    other = HuggingFace(tokenizer.files()).encode(texts)
+    wrong = sum(not np.array_equal(a, b) for a, b in zip(contents, other, strict=True))
+    if wrong:
+        raise InputError(
+            f"tokenizer.json made from this model gives other ids on {wrong} of {len(texts)} documents",
+            where=path or "tokenizer",
+            remedy="name the Hugging Face folder of that tokenizer" if path else "this is a bug: report it",
+        )
+
+
+def script(text: str) -> str:
+    """The script of a document: by its letters, and for Han by the characters that only one side writes.
+
+    Under a twelfth of Han letters is another script; kana make Japanese from a twentieth of kana and Han on. A document
+    with fewer Han than other letters is Chinese and Latin (code and its comments, mostly).
+    """
+    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    entries = characters.table()[points[points < 0x10000]]
+    counts = np.bincount(entries & characters.CLASS_MASK, minlength=16)
+    han = counts[characters.HAN] + counts[characters.RARE_HAN] + int((points >= 0x20000).sum())
+    kana, latin = counts[characters.KANA], counts[characters.LATIN]
+    others = latin + counts[characters.HANGUL] + counts[characters.LETTER]
+    if kana > 0.05 * (kana + han):
+        return "Japanese"
+    if 12 * han < han + others:
+        return "Latin" if latin * 2 > others else "other letters"
+    if han < others:
+        return "Chinese and Latin"
+    if not han:
+        return "no letters"
+    traditional, simplified = ((entries & flag > 0).sum() for flag in (characters.TRADITIONAL, characters.SIMPLIFIED))
+    if traditional == simplified:
+        return "Han of both scripts"
+    return "Traditional" if traditional > simplified else "Simplified"
+
+
+def _manifest(
+    recipe: Recipe, tokenizer: Tokenizer, samples: Mapping[str, Sample], made_from: dict[str, str]
+) -> Manifest:
+    files = {f"file:{name}": hashlib.sha256(content).hexdigest() for name, content in tokenizer.files().items()}
+    documents = 0 if recipe.tokenizer and recipe.tokenizer.path else sum(len(s.documents) for s in samples.values())
+    return Manifest(
+        section=SECTION,
+        name=recipe.name,
+        version=recipe.version,
+        fingerprint=fingerprint(recipe.decisions(SECTION)),
+        recipe=recipe.decisions(SECTION),
+        inputs=[{"input": name, "name": "kept", "bytes": sample.bytes} for name, sample in samples.items()],
+        counts={"in": documents, "kept": documents},
+        shards=[],
+        provenance=resumable.provenance(PACKAGES) | made_from | files | {"tokenizer": tokenizer.sha256},
+    )
