@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from ctllm_ray.base import storage
+from ctllm_ray.base.errors import InputError
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import CONFIG, ModelConfig, to_hugging_face
 
@@ -43,13 +44,13 @@ def write(
 ) -> None:
     """Writes weights and configuration; `tensor` gives the weights of a parameter by its name.
 
-    `token_ids` are `bos_token_id`, `eos_token_id` and `pad_token_id`.
+    `token_ids` are `bos_token_id`, `eos_token_id` and `pad_token_id`. Raises `InputError` for weights of another shape.
     """
     shapes = {name: parameter.shape for name, parameter in llama.empty(config, device="meta").named_parameters()}
     shards = list(_shards(shapes, dtype.itemsize, shard_bytes))
     names = _file_names(len(shards))
     for file, parameters in zip(names, shards, strict=True):
-        held = {name: tensor(name).to(dtype).contiguous() for name in parameters}
+        held = {name: _checked(tensor(name), shapes[name], name).to(dtype).contiguous() for name in parameters}
         with storage.writing(storage.join(folder, file)) as local:
             save_file(held, local, metadata={"format": "pt"})
     if len(names) > 1:
@@ -57,6 +58,15 @@ def write(
     storage.write_json(storage.join(folder, GENERATION), dict(token_ids or {}))
     described = to_hugging_face(config, str(dtype).removeprefix("torch.")) | (token_ids or {})
     storage.write_json(storage.join(folder, CONFIG), described)
+
+
+def _checked(weights: torch.Tensor, shape: torch.Size, name: str) -> torch.Tensor:
+    if weights.shape == shape:
+        return weights
+    raise InputError(
+        f"{name} is {list(weights.shape)}, the model has it as {list(shape)}",
+        remedy="use the recipe that trained these weights: `model` or the tokenizer is another one here",
+    )
 
 
 def _shards(shapes: dict[str, torch.Size], value_bytes: int, shard_bytes: int) -> Iterator[list[str]]:

@@ -1,0 +1,142 @@
+"""A checkpoint as a Hugging Face folder: what training hands to serving, and the paper it comes with.
+
+`<export>/<step>/` holds the weights (safetensors, in shards), config.json, generation_config.json, the tokenizer's
+files as the token section has them, and lineage.json: which recipe, mixture, shards (by SHA-256), code and checkpoint
+the weights come from, and the hashes of the weights themselves. lineage.json is written last: a folder without it is
+not finished, and the next export writes it again. Weights pass one tensor at a time, so memory holds one shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Literal
+
+from ctllm_ray.base import recipe as recipes
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import InputError, RecipeError, StorageError
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.model.config import ModelConfig, for_recipe
+from ctllm_ray.train import corpora
+from ctllm_ray.train.generations import DATA
+
+if TYPE_CHECKING:
+    from ctllm_ray.train.checkpoint import Checkpoint
+
+LINEAGE = "lineage.json"
+NOT_TOKENIZER = ("report.json", "MANIFEST.json")  # files of the tokenizer's section that no model folder needs
+
+Precision = Literal["bf16", "fp32"]
+
+
+def export(recipe: Recipe, step: int | None = None, precision: Precision = "bf16") -> str:
+    """The folder of an exported checkpoint: the newest one, or that of a step. One that is finished is left as it is.
+
+    Raises `NotFound` where the run has no such checkpoint, `StorageError` where it is damaged, `RecipeError` where the
+    recipe trains nothing.
+    """
+    if recipe.train is None or recipe.model is None:
+        raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
+    checkpoint = _checkpoint(recipe, step)
+    folder = storage.join(recipe.folder("export"), str(checkpoint.state.step))
+    if not _finished(folder, checkpoint, precision):
+        write(recipe, checkpoint, folder, precision)
+    checkpoint.forget_copies()
+    return folder
+
+
+def _checkpoint(recipe: Recipe, step: int | None) -> Checkpoint:
+    """The checkpoint to export, its files hashed: damaged weights would look like any others once exported."""
+    from ctllm_ray.train import checkpoint  # brings torch
+
+    run = recipe.folder("train")
+    found = checkpoint.newest(run) if step is None else checkpoint.open_at(checkpoint.folder_of(run, step))
+    if wrong := found.verify(found.files):
+        raise StorageError(wrong, where=found.folder, remedy="restore it, or export another with `step`")
+    return found
+
+
+def _finished(folder: str, checkpoint: Checkpoint, precision: str) -> bool:
+    """True where the folder holds this checkpoint in this precision already."""
+    path = storage.join(folder, LINEAGE)
+    if not storage.exists(path):
+        return False
+    lineage = storage.read_json(path)
+    return (lineage.get("checkpoint"), lineage.get("precision")) == (_identity(checkpoint), precision)
+
+
+def _identity(checkpoint: Checkpoint) -> dict[str, Any]:
+    state = checkpoint.state
+    return {"folder": checkpoint.folder, "step": state.step, "batch": state.batch, "data": state.data}
+
+
+def write(recipe: Recipe, checkpoint: Checkpoint, folder: str, precision: Precision) -> None:
+    """Writes the folder: weights and configuration, tokenizer, lineage."""
+    import torch
+
+    from ctllm_ray.model import folder as hugging_face
+
+    vocabulary = _vocabulary(recipe)
+    storage.remove(storage.join(folder, LINEAGE))  # from here on the folder is not finished
+    hugging_face.write(
+        folder,
+        _shape(recipe, vocabulary.vocab_size),
+        lambda name: checkpoint.tensor(f"model.{name}"),
+        dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
+        token_ids={"bos_token_id": vocabulary.bos, "eos_token_id": vocabulary.eos, "pad_token_id": vocabulary.pad},
+    )
+    _copy_tokenizer(vocabulary.folder, folder)
+    storage.write_json(storage.join(folder, LINEAGE), _lineage(recipe, checkpoint, folder, precision))
+
+
+def _vocabulary(recipe: Recipe) -> corpora.Vocabulary:
+    assert recipe.train is not None
+    return corpora.shared_vocabulary(corpora.read_sections(recipe.train.corpora or (recipe.folder("tokens"),)))
+
+
+def _shape(recipe: Recipe, vocab_size: int) -> ModelConfig:
+    assert recipe.train is not None
+    assert recipe.model is not None
+    return for_recipe(recipe.model, vocab_size, recipe.train.sequence_tokens)
+
+
+def _copy_tokenizer(source: str, folder: str) -> None:
+    """Copies the tokenizer beside the weights. Raises `InputError` where the token section has none."""
+    names = [name for name in storage.list_names(source) if name not in NOT_TOKENIZER]
+    if "tokenizer.json" not in names:
+        raise InputError(
+            "the token section holds no tokenizer.json", where=source, remedy="write it again with `ctllm prepare`"
+        )
+    for name in names:
+        storage.write_bytes(storage.join(folder, name), storage.read_bytes(storage.join(source, name)))
+
+
+def _lineage(recipe: Recipe, checkpoint: Checkpoint, folder: str, precision: str) -> dict[str, Any]:
+    """Where the weights come from, as plain values."""
+    assert recipe.train is not None
+    state = checkpoint.state
+    data = storage.join(recipe.folder("train"), DATA)
+    return {
+        "name": recipe.name,
+        "version": recipe.version,
+        "run": recipe.train.run,
+        "checkpoint": _identity(checkpoint),
+        "precision": precision,
+        "tokens": state.tokens,
+        "targets": state.targets,
+        "passed_over_batches": list(state.passed_over),
+        "mixture": [phase.model_dump(mode="json") for phase in recipe.train.mixture],
+        "data": storage.read_json(data) if storage.exists(data) else {},
+        "recipe": state.recipe or recipe.decisions("train"),
+        "recipe_fingerprint": recipes.fingerprint(recipe.decisions("train")),
+        "code": state.lineage,
+        "files": {name: _hash(storage.join(folder, name)) for name in storage.list_names(folder)},
+    }
+
+
+def _hash(uri: str) -> dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
+    with storage.reading(uri) as stream:
+        while block := stream.read(storage.READ_AHEAD_BYTES):
+            digest.update(block)
+            size += len(block)
+    return {"bytes": size, "sha256": digest.hexdigest()}
