@@ -15,7 +15,6 @@ from ctllm_ray.base.errors import InputError, NotFound, RecipeError
 from ctllm_ray.train.batch import IGNORED
 from ctllm_ray.train.batches import Batches
 from ctllm_ray.train.corpora import open_corpora
-from ctllm_ray.train.generations import Origin
 from ctllm_ray.train.packed import Control
 from tests.train.token_sections import BOS, PAD, document_ids, recipe_over, write_section
 
@@ -207,27 +206,6 @@ def test_a_mixture_goes_on_when_shards_join_in_the_middle_of_a_block(root: Path,
     assert [after.digest(number) for number in range(21)] == digests
     assert after.digest(21) != before.digest(21)
     assert groups_in(after, 21, 26) == {"web": 14, "books": 6}
-
-
-def test_a_branch_goes_on_where_the_other_run_was_under_its_own_mixture(root: Path) -> None:
-    stable = batches_over(root, single_rows("concatenate") | {"mixture": [{"shares": {"web": 1.0}}]})
-    parent = open_corpora(recipe_over(root, single_rows("concatenate")))
-    rows = rows_of(stable, "web")
-    assert rows > 100
-    branch = stable.branch(60, len(parent.generations))
-    train = single_rows("concatenate") | {
-        "run": "decay", "mixture": [{"shares": {"web": 0.5, "books": 0.5}}], "block_sequences": 2,
-    }  # fmt: skip
-    origin = Origin(branch, parent.generations)
-    decay = batches_over(root, train, batch=60, origin=origin)
-    again = batches_over(root, train, batch=90)
-    assert [again.digest(n) for n in range(60, 120)] == [decay.digest(n) for n in range(60, 120)]
-    left = rows - 60
-    trained = seen(stable, 0, 60) + seen(decay, 60, 60 + 2 * left)
-    web = Counter({key: n for key, n in trained.items() if key[0].startswith("web")})
-    assert web == dict.fromkeys(every_target({"web": WEB}), 1)
-    with pytest.raises(NotFound, match="60 to"):
-        decay.batch(59, 0, 1)
 
 
 def test_a_global_batch_that_does_not_divide_names_what_does(root: Path) -> None:
