@@ -22,6 +22,7 @@ from ctllm_ray.tokenizer.tokenizer import Tokenizer
 #: the newline, are what they are.
 KINDS = ("Han", "kana", "hangul", "Latin", "digit", "space", "mark", "letter", "other", "byte", "special")
 BYTE = KINDS.index("byte")
+_TITLES = {"source": "by source", "genre": "by genre", "script": "by script of the document"}
 _MARKS = {"P": "mark", "S": "mark", "N": "digit", "Z": "space", "L": "letter"}
 
 
@@ -37,12 +38,14 @@ class Row:
 
     def plain(self) -> dict[str, Any]:
         """The totals and their ratios; a ratio over nothing is left out."""
-        ratios = {
-            "chars_per_token": self.chars / self.tokens,
-            "bytes_per_token": self.bytes / self.tokens,
-            "byte_token_share": self.byte_tokens / self.tokens,
+        totals = asdict(self)
+        if not self.tokens:
+            return totals
+        return totals | {
+            "chars_per_token": round(self.chars / self.tokens, 4),
+            "bytes_per_token": round(self.bytes / self.tokens, 4),
+            "byte_token_share": round(self.byte_tokens / self.tokens, 4),
         }
-        return asdict(self) | ({key: round(value, 4) for key, value in ratios.items()} if self.tokens else {})
 
 
 def by_group(
@@ -109,11 +112,11 @@ def _kind(text: str) -> str:
 
 def tables(report: Mapping[str, Any]) -> Iterator[Table]:
     """The report as tables for a terminal: one for each way of grouping, and one by character."""
-    titles = {"source": "by source", "genre": "by genre", "script": "by script of the document"}
-    for way, rows in report["groups"].items():
-        table = _table(
-            titles.get(way, way), "", "documents", "characters", "chars/token", "bytes/token", "bytes, share"
-        )
+    for way, title in _TITLES.items():
+        rows = report["groups"][way]
+        if [*rows] == ["none"]:
+            continue
+        table = _table(title, "", "documents", "characters", "chars/token", "bytes/token", "bytes, share")
         for name, row in rows.items():
             ratios = [row.get(key) for key in ("chars_per_token", "bytes_per_token")]
             shown = ["" if ratio is None else f"{ratio:.3f}" for ratio in ratios]
