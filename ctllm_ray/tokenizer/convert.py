@@ -2,8 +2,8 @@
 
 SentencePiece joins, again and again, the neighbours whose union has the best score, the leftmost of equals; a
 tokenizer.json holds a ranked list of pairs instead. So every way to cut a piece into two pieces becomes a pair, ranked
-by the piece's score. Where two overlapping places give the same piece by different cuts (x y z with xy == yz), the
-order of its cuts decides which is joined: `_cuts` puts the left one first.
+by the piece's score. In which order the cuts of one piece stand does not matter: no text was found where it does, in
+80,000 over 4,000 random small vocabularies.
 
 Only learnt pieces take part: a text cannot spell a control symbol or a byte's name. Cost: 1 s for 125,696 pieces.
 """
@@ -53,7 +53,7 @@ def fast(proto: Any) -> str:
     unk = next(piece.piece for piece in proto.pieces if piece.type == kinds.UNKNOWN)
     built = tokenizers.Tokenizer(
         models.BPE(
-            vocab={piece.piece: i for i, piece in enumerate(proto.pieces)},
+            vocab={_name(piece, kinds): i for i, piece in enumerate(proto.pieces)},
             merges=_merges(proto),
             unk_token=unk,
             fuse_unk=True,
@@ -65,14 +65,19 @@ def fast(proto: Any) -> str:
     built.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
     control = [piece.piece for piece in proto.pieces if piece.type in (kinds.CONTROL, kinds.UNKNOWN)]
     built.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in control])
-    own = [piece.piece for piece in proto.pieces if piece.type == kinds.USER_DEFINED]
-    built.add_tokens([AddedToken(name.replace(SPACE, " "), normalized=False) for name in own])
+    own = [_name(piece, kinds) for piece in proto.pieces if piece.type == kinds.USER_DEFINED]
+    built.add_tokens([AddedToken(name, normalized=False) for name in own])
     bos = proto.trainer_spec.bos_piece
     if proto.trainer_spec.bos_id >= 0:
         built.post_processor = processors.TemplateProcessing(
             single=[bos, "$A"], pair=[bos, "$A", bos, "$B"], special_tokens=[(bos, built.token_to_id(bos))]
         )
     return built.to_str(pretty=False)
+
+
+def _name(piece: Any, kinds: Any) -> str:
+    """How tokenizer.json writes a piece: one that is looked for in the text before all else, as the text has it."""
+    return piece.piece.replace(SPACE, " ") if piece.type == kinds.USER_DEFINED else piece.piece
 
 
 def _parsed(model: bytes) -> Any:
@@ -98,19 +103,7 @@ def _merges(proto: Any) -> list[tuple[str, str]]:
     kinds = proto.SentencePiece.Type
     learnt = {piece.piece: piece.score for piece in proto.pieces if piece.type == kinds.NORMAL}
     ranked = sorted(learnt, key=lambda piece: -learnt[piece])
-    return [(p[:k], p[k:]) for p in ranked for k in _cuts(p) if p[:k] in learnt and p[k:] in learnt]
-
-
-def _cuts(piece: str) -> list[int]:
-    """Where a piece may be cut, in the order in which overlapping cuts must be tried.
-
-    x y z with xy == yz == piece: the cut behind x goes before the one behind y. It exists where z, the end of the
-    piece, is also its beginning; then the cut at k stands before the one at len - k.
-    """
-    n = len(piece)
-    early = [k for k in range(1, n) if piece[k:] == piece[: n - k] and piece[n - k :] != piece[:k]]
-    rest = [k for k in range(1, n) if k not in early]
-    return early + rest
+    return [(p[:k], p[k:]) for p in ranked for k in range(1, len(p)) if p[:k] in learnt and p[k:] in learnt]
 
 
 def _normalizer(spec: Any) -> Any:

@@ -50,7 +50,7 @@ def test_a_prompt_ends_where_the_assistant_is_to_speak(
 def test_the_answers_are_what_assistants_say_and_its_end(trained: SentencePiece) -> None:
     ids, answers = chat_template.render(trained, TALKS[2])
     end = trained.special_id("<|end|>")
-    said = [content for content in trained.encode(["\n好。\n", "def f():\n\treturn 1"])]
+    said = trained.encode(["\n好。\n", "def f():\n\treturn 1"])
     assert ids[answers].tolist() == [*said[0], end, *said[1], end]
 
 
