@@ -1,4 +1,4 @@
-"""The model that continual pretraining begins with: a Hugging Face folder, brought to the tokenizer of the run's shards.
+"""The model that continual pretraining begins with: a Hugging Face folder, on the tokenizer of the run's shards.
 
 With `model.vocabulary: same` the folder's tokenizer, where it has one, must have the pieces of the run's: two
 vocabularies of one size would train without an error, and every row would mean something else.
