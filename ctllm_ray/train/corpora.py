@@ -86,6 +86,16 @@ def open_corpora(
     return corpora
 
 
+def look(recipe: Recipe) -> Corpora:
+    """The corpora as the run has them, or would begin with; nothing is hashed, joins or is written."""
+    assert recipe.train is not None
+    sections = read_sections(recipe.train.corpora or (recipe.folder("tokens"),))
+    folder = recipe.folder("train")
+    start = read_data(folder) if storage.exists(storage.join(folder, DATA)) else Origin(Branch())
+    generations = joined(list(start.generations), sections, start.branch.batch)[: len(start.generations) or 1]
+    return Corpora(tuple(generations), start.branch, shared_vocabulary(sections), sections)
+
+
 def read_sections(folders: Iterable[str]) -> dict[str, Manifest]:
     """The manifests of finished token sections by absolute folder."""
     found = {}
