@@ -1,4 +1,4 @@
-"""Sections in order, each resumable: what `ctllm prepare` runs.
+"""Sections in order, each resumable: what `ctllm prepare` and `ctllm tokenizer` run.
 
 Clean shards, then the tokenizer where the recipe names one, then token shards where it asks for them. Each section
 reads the manifest of the one before and writes its own; a finished one is only read.
@@ -11,6 +11,7 @@ from typing import Final
 
 from ctllm_ray.base.recipe import Recipe, from_plain
 from ctllm_ray.corpus import resumable, tokens
+from ctllm_ray.corpus import tokenizer as tokenizers
 from ctllm_ray.corpus.progress import Progress
 from ctllm_ray.corpus.resumable import Runner
 from ctllm_ray.corpus.section import Done
@@ -47,10 +48,9 @@ def clean(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = None
 
 def tokenizer(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = None) -> Manifest:
     """The manifest of the tokenizer section, after the clean section that it is made from. Raises `CtllmError`."""
-    from ctllm_ray.corpus import tokenizer as section  # SentencePiece is not wanted by a recipe that only cleans
-
+    progress = progress or Progress.silent()
     clean(recipe, run, progress)
-    return section.prepare(recipe)
+    return tokenizers.prepare(recipe, lambda line: progress.note(f"{TOKENIZER}: {line}"))
 
 
 def recipe_of(finished: Manifest) -> Recipe:

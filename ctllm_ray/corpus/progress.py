@@ -36,6 +36,12 @@ class Progress:
         """One for a person or a log."""
         return Progress(sys.stderr)
 
+    def note(self, text: str) -> None:
+        """A line of its own, for work that has no splits."""
+        if self._stream:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+
     def start(self, splits: Sequence[Split], done: Sequence[Done]) -> None:
         """Before the first split; `done` was finished by earlier runs."""
         sharing = Counter(split.file.uri for split in splits)

@@ -2,23 +2,20 @@
 
 BOS opens every document so that its first token has something to be predicted from, EOS tells the model that a text
 can end; documents are packed into sequences later, in training. Encoding is all of the cost: framing and counting
-take under a twentieth of it (benchmarks/tokenize.py).
+take under a twentieth of it (benchmarks/token_shards.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctllm_ray.shards import tokens
-
-if TYPE_CHECKING:
-    from ctllm_ray.tokenizer.tokenizer import Tokenizer
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 
 def tokenize(documents: pa.Table, tokenizer: Tokenizer, scores: Sequence[str]) -> pa.Table:

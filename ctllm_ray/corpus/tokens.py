@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -32,9 +31,8 @@ from ctllm_ray.corpus.tokenize import tokenize
 from ctllm_ray.shards import manifest, reader
 from ctllm_ray.shards.manifest import MANIFEST, Shard
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN, TokenShardWriter, id_type
-
-if TYPE_CHECKING:
-    from ctllm_ray.tokenizer.tokenizer import Tokenizer
+from ctllm_ray.tokenizer import tokenizer as tokenizers
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 PACKAGES = ("sentencepiece", "tokenizers")
 UNLABELLED = "unlabelled"  # the group of documents whose label is null
@@ -97,13 +95,7 @@ def sources(recipe: Recipe) -> dict[str, str]:
 
 
 def _loaded(recipe: Recipe) -> Tokenizer:
-    return _load(recipe.folder("tokenizer"))
-
-
-def _load(folder: str) -> Tokenizer:
-    from ctllm_ray.tokenizer import tokenizer as tokenizers
-
-    return tokenizers.load(folder)
+    return tokenizers.load(recipe.folder("tokenizer"))
 
 
 def warm(recipe: Recipe) -> None:
@@ -135,7 +127,7 @@ def work(recipe: Recipe, folder: str, split: Split) -> Work:
 @lru_cache(maxsize=1)
 def _same_tokenizer(folder: str, sha256: str) -> Tokenizer:
     """The tokenizer of a folder, loaded once in each worker. Raises `StorageError` where it is not the one meant."""
-    loaded = _load(folder)
+    loaded = tokenizers.load(folder)
     if loaded.sha256 != sha256:
         raise StorageError(
             "the tokenizer changed while documents were encoded with it",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -27,6 +29,26 @@ def run_here(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[D
     """The plainest runner: one split after the other in this process."""
     for split in splits:
         yield section.run_split(recipe, folder, split)
+
+
+def fill(disk: Path, left_bytes: int) -> Path:
+    """A file that leaves that much of a file system free."""
+    free = os.statvfs(disk)
+    filler = disk / "filler"
+    filler.write_bytes(b"x" * (free.f_bavail * free.f_bsize - left_bytes))
+    return filler
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of eight megabytes."""
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(mount)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("no right to mount a small file system")
+    yield mount
+    subprocess.run(["umount", str(mount)], check=True)
 
 
 @pytest.fixture

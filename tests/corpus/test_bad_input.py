@@ -11,9 +11,8 @@ import gzip
 import json
 import os
 import resource
-import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ from ctllm_ray.cli import run
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.shards import manifest, reader
 from tests.conftest import REPOSITORY
-from tests.corpus.conftest import page, run_here
+from tests.corpus.conftest import fill, page, run_here
 from tests.corpus.test_section import digests
 
 PROSE = "清晨的山路上还留着昨夜的雨水，孩子们背着书包慢慢地走，老人坐在门口看他们过去，说今年的稻子长得很好。"
@@ -298,18 +297,6 @@ def test_more_errors_than_allowed_fail_the_section_and_say_which(tmp_path: Path)
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of eight megabytes."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(mount)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("no right to mount a small file system")
-    yield mount
-    subprocess.run(["umount", str(mount)], check=True)
-
-
-@pytest.fixture
 def incompressible(tmp_path: Path) -> Path:
     """Six files whose shards take half a megabyte each."""
     folder = tmp_path / "crawl"
@@ -320,14 +307,6 @@ def incompressible(tmp_path: Path) -> Path:
         lines = [json.dumps({"text": row.tobytes().decode("utf-32-le")}, ensure_ascii=False) for row in texts]
         (folder / f"{part}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return folder
-
-
-def fill(disk: Path, left_bytes: int) -> Path:
-    """A file that leaves that much of a file system free."""
-    free = os.statvfs(disk)
-    filler = disk / "filler"
-    filler.write_bytes(b"x" * (free.f_bavail * free.f_bsize - left_bytes))
-    return filler
 
 
 def written(folder: Path, root: Path) -> str:

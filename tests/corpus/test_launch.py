@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -20,8 +21,10 @@ import yaml
 
 from ctllm_ray.base.errors import InputError, WorkerLost
 from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.training import Tokenizer, Tokens
 from ctllm_ray.corpus import launch, pipeline, splits
 from ctllm_ray.shards import manifest
+from ctllm_ray.tokenizer import train
 from tests.corpus.conftest import page, run_here
 from tests.corpus.test_section import digests
 
@@ -151,3 +154,38 @@ def test_a_killed_driver_goes_on_and_changes_no_byte(make: Make, large: Path, tm
     runs = [json.loads(line) for line in (folder / manifest.RUNS).read_text().splitlines()]
     assert runs[-1]["splits_reused"] >= before - 2
     assert runs[-1]["splits_done"] + runs[-1]["splits_reused"] == 16
+
+
+def with_tokens(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with token shards, its clean shards and a tokenizer made by a plain loop."""
+    model = folder / "small.model"
+    if not model.exists():
+        model.write_bytes(train.train([page(i) for i in range(300)], 640))
+    whole = recipe.model_copy(
+        update={"tokenizer": Tokenizer(path=str(model)), "tokens": Tokens(group_by="genre", held_out_share=0.1)}
+    )
+    pipeline.tokenizer(whole, run_here)
+    return whole
+
+
+def files(recipe: Recipe) -> dict[str, str]:
+    """SHA-256 of every token shard."""
+    folder = Path(recipe.folder("tokens"))
+    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.rglob("*.arrow")}
+
+
+def test_killed_workers_change_no_token(make: Make, cluster: None, large: Path, tmp_path: Path) -> None:
+    calm, stormy = (with_tokens(over(make, large, root), tmp_path) for root in ("calm", "stormy"))
+    pipeline.prepare(calm, run_here)
+    stop, killed = threading.Event(), []
+    storm = threading.Thread(target=kill_workers, args=(stop, killed, 5))
+    storm.start()
+    try:
+        finished = pipeline.prepare(stormy)["tokens"]
+    finally:
+        stop.set()
+        storm.join()
+    assert len(killed) >= 3
+    assert files(calm) == files(stormy)
+    assert set(files(stormy)) == {shard.path for shard in finished.shards}
+    assert finished.shards == manifest.read(calm.folder("tokens")).shards

@@ -147,3 +147,11 @@ def test_a_silent_one_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     progress.advance(done(0))
     progress.stop()
     assert "".join(capsys.readouterr()) == ""
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_work_without_splits_is_a_line_of_its_own(kind: type[io.StringIO]) -> None:
+    stream = kind()
+    Progress(stream).note("tokenizer: drawing the sample")
+    assert stream.getvalue() == "tokenizer: drawing the sample\n"
+    Progress.silent().note("nothing")
