@@ -74,9 +74,16 @@ class Checkpoint:
 
     def tensor(self, name: str) -> torch.Tensor:
         """A whole fp32 tensor on the CPU. Raises `StorageError` where the checkpoint has none of that name."""
+        return self._opened(self._file_of(name)).get_tensor(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor, without reading it. Raises as `tensor` does."""
+        return tuple(self._opened(self._file_of(name)).get_slice(name).get_shape())
+
+    def _file_of(self, name: str) -> str:
         for file, facts in self.files.items():
             if name in facts.names:
-                return self._opened(file).get_tensor(name)
+                return file
         remedy = "the checkpoint is of another model: check model.use, model.path and the tokenizer"
         raise StorageError(f"there is no tensor {name!r} in it", where=self.folder, remedy=remedy)
 

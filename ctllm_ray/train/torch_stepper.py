@@ -38,11 +38,12 @@ class TorchStepper:
     ) -> None:
         self.rank, self.world = rank, world
         self._device = torch.device("cuda" if resources.gpu else "cpu")
-        self.module = model.to(self._device).train()
+        whole: Any = model.to(self._device).train()
+        self.module: torch.nn.Module = whole
         if resources.activation_checkpointing:
-            llama.checkpoint_activations(self.module)
+            llama.checkpoint_activations(whole)
         if resources.compile:
-            llama.compile_blocks(self.module)
+            llama.compile_blocks(whole)
         if self._device.type == "cuda":
             torch.set_float32_matmul_precision("high")
         self._loss, self._bf16, self._clip_norm = loss, train.precision == "bf16", train.optimizer.clip_norm
@@ -74,8 +75,10 @@ class TorchStepper:
         return total
 
     def apply(self, rate: float) -> torch.Tensor:
-        """Gradient norm before clipping. Nothing waits for the device."""
+        """Gradient norm before clipping; where it is not finite nothing was updated. Nothing waits for the device."""
         norm = self._gradients.clip(self._clip_norm)
+        # torch's own loss scaler tells the fused kernel in this way to leave all as it is
+        setattr(self._adam, "found_inf", (~norm.isfinite()).to(torch.float32))  # noqa: B010
         for group in self._adam.param_groups:
             group["lr"] = rate
         self._adam.step()
@@ -151,7 +154,7 @@ class _Gradients:
         self._sent: list[dist.Work] = []
         for index, group in enumerate(groups):
             for parameter in group:
-                parameter.register_post_accumulate_grad_hook(lambda _, bucket=index: self._came(bucket))  # type: ignore[misc]
+                parameter.register_post_accumulate_grad_hook(lambda _, bucket=index: self._came(bucket))
 
     def clear(self) -> None:
         """Zeroes all gradients."""

@@ -1,0 +1,69 @@
+"""What surrounds a run: who says that it should stop, and who is told of its checkpoints. Ray has its own (launch.py).
+
+The loop calls these on all workers, at the same points and in the same order.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import uuid
+from collections.abc import Mapping
+from types import FrameType, TracebackType
+from typing import Protocol
+
+from ctllm_ray.base.recipe import Recipe
+
+
+class Hooks(Protocol):
+    """How a run and its surroundings meet."""
+
+    #: Who runs it. A start under the same owner takes a run over at once: worker groups that are started again.
+    owner: str
+
+    def should_stop(self) -> bool:
+        """True once the run should save and end: the machine is about to go. Asked often; any worker may say so."""
+
+    def saved(self, step: int, metrics: Mapping[str, float]) -> None:
+        """After the checkpoint of a step is complete."""
+
+    def validate(self, step: int) -> None:
+        """After `saved`, for steps that the recipe wants validated. The checkpoint is on storage."""
+
+
+class Alone:
+    """Hooks of a run in this process: SIGTERM stops it, validation runs in between."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.owner = uuid.uuid4().hex
+        self._recipe = recipe
+        self._stop = False
+        self._before: signal.Handlers | int | None = None
+
+    def __enter__(self) -> Alone:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._terminated)  # type: ignore[assignment]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _terminated(self, number: int, frame: FrameType | None) -> None:
+        self._stop = True
+
+    def should_stop(self) -> bool:
+        """True after SIGTERM."""
+        return self._stop
+
+    def saved(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Nobody is to be told."""
+
+    def validate(self, step: int) -> None:
+        """Training waits meanwhile."""
+        from ctllm_ray.train.checkpoint import folder_of
+        from ctllm_ray.train.validate import validate_checkpoint
+
+        validate_checkpoint(self._recipe.model_dump(mode="json"), folder_of(self._recipe.folder("train"), step))

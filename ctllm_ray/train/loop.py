@@ -1,0 +1,343 @@
+"""The loop of all training: batch, gradients, judgement, update; beside it records, checkpoints and agreement.
+
+Batch n is the same whoever asks for it, the rate is a function of tokens, and nothing random happens in a step that is
+not seeded by the batch's number. So the cursor in the run state is all that a resumed run needs, and it goes on as if
+it had never stopped, to the bit on a CPU.
+
+The GPU is never waited for in a step: losses are fetched about once a second, together. Policies that may refuse an
+update (skip, rewind) have to look at each loss first and do wait. A rewind loads the newest checkpoint and steps over
+the batch when the run comes to it again.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+
+from ctllm_ray.base.errors import Diverged
+from ctllm_ray.base.training import Train, TrainResources
+from ctllm_ray.train.agreement import most
+from ctllm_ray.train.batch import Batch
+from ctllm_ray.train.batches import Piece
+from ctllm_ray.train.hooks import Hooks
+from ctllm_ray.train.records import Recorder, StepRecord
+from ctllm_ray.train.saver import Saved, Saver
+from ctllm_ray.train.schedule import rate
+from ctllm_ray.train.spikes import Detector, in_a_row
+from ctllm_ray.train.state import RunState
+from ctllm_ray.train.stepper import Stepper
+
+BEAT_S = 1.0  # between agreements of the workers, about
+MOST_STEPS = 50  # from one agreement to the next
+NAMED_DOCUMENTS = 100  # of a batch that made trouble, in an event: `ctllm batch` prints all
+
+
+class Source(Protocol):
+    """Where batches come from: train/batches.py has it."""
+
+    count: int
+    sequences: int
+
+    def share(self, rank: int, world: int) -> tuple[int, int]:
+        """Rows of a rank."""
+
+    def targets(self, number: int) -> int:
+        """Targets of a global batch."""
+
+    def pieces(self, number: int, first: int, last: int) -> list[Piece]:
+        """What stands in rows of a global batch."""
+
+    def stream(
+        self, numbers: Iterable[int], first: int, last: int, micro_sequences: int
+    ) -> Generator[list[Batch], None, None]:
+        """These batches, made ahead."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of. `restore` loads the newest checkpoint into the stepper and gives its state."""
+
+    train: Train
+    resources: TrainResources
+    stepper: Stepper
+    batches: Source
+    saver: Saver
+    records: Recorder
+    hooks: Hooks
+    restore: Callable[[], RunState]
+    still_ours: Callable[[], None]  # raises where another start took the run over
+    mfu: Callable[[float], float]  # of tokens per second
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """An update whose loss and gradient norm are still on the device."""
+
+    record: StepRecord
+    loss: torch.Tensor
+    grad_norm: torch.Tensor
+
+
+class Loop:
+    """A run from where `state` stands. All workers go through it alike."""
+
+    def __init__(self, parts: Parts, state: RunState) -> None:
+        self.parts, self.state = parts, state
+        self._train, self._stepper, self._world = parts.train, parts.stepper, parts.stepper.world
+        self._judges = self._train.spikes.policy != "report"
+        self._waiting: list[_Waiting] = []
+        self._stopped = False
+        self._saved_at, self._saved = time.monotonic(), state
+        self._awaited: dict[int, tuple[bool, dict[str, float]]] = {}  # by step: to be validated?, metrics
+        self._validated: set[int] = set()
+        self._stalls: dict[int, float] = {}
+        self._last: dict[str, float] = {}
+        self._flushed_at = self._beat_at = time.monotonic()
+        self._beat_step, self._pace = state.step, 1
+        self._learn(state)
+
+    def run(self) -> RunState:
+        """The state at the end of the run, or where it was told to stop; a checkpoint of it is complete."""
+        if self._train.spikes.policy == "rewind" and self.state.step == 0:
+            self._save(to_validate=False)  # else there would be nothing to go back to
+        while self.state.batch < self.parts.batches.count and not self._stopped:
+            self._through(self._numbers())
+        self._end()
+        return self.state
+
+    def _learn(self, state: RunState) -> None:
+        self._detector = Detector(self._train.spikes, state.recent_losses, in_a_row(state.passed_over, state.batch))
+
+    def _numbers(self) -> list[int]:
+        """The batches that are still to be trained."""
+        known = set(self.state.passed_over)
+        return [n for n in range(self.state.batch, self.parts.batches.count) if n not in known]
+
+    def _through(self, numbers: list[int]) -> None:
+        """Until the end, a stop, or a rewind, after which the batches are others."""
+        first, last = self.parts.batches.share(self._stepper.rank, self._world)
+        stream = self.parts.batches.stream(numbers, first, last, self.parts.resources.micro_sequences)
+        with closing(stream):
+            for number in numbers:
+                before = time.perf_counter()
+                micro_batches, targets = next(stream), self.parts.batches.targets(number)
+                self._step_over(number)
+                if not self._take(number, micro_batches, targets, time.perf_counter() - before):
+                    return
+                if self._beat_is_due():
+                    self._beat()
+                if self._stopped:
+                    return
+        self._step_over(self.parts.batches.count)
+
+    def _step_over(self, number: int) -> None:
+        """Moves the cursor to a batch, over those that an earlier life of the run passed over."""
+        for _ in range(self.state.batch, number):
+            self._detector.passed_over()
+        self.state = replace(self.state, batch=number, tokens=number * self._train.batch_tokens)
+
+    def _take(self, number: int, micro_batches: list[Batch], targets: int, wait_s: float) -> bool:
+        """Trains on a batch. False where the run went back."""
+        torch.manual_seed(self.parts.seed * 1_000_003 + number)
+        tokens = (number + 1) * self._train.batch_tokens
+        rate_now = rate(self._train.schedule, tokens, self._train.tokens)
+        loss = self._stepper.backward(micro_batches, targets)
+        if self._judges and self._detector.is_spike(float(loss)):
+            self._stepper.discard()
+            return self._refuse(number, float(loss))
+        grad_norm = self._stepper.apply(rate_now)
+        if self._judges and not math.isfinite(float(grad_norm)):  # the stepper made no update
+            return self._refuse(number, float(loss))
+        before = self.state
+        self.state = replace(
+            before, step=before.step + 1, batch=number + 1, tokens=tokens, targets=before.targets + targets
+        )
+        if self._judges:
+            self._detector.seen(float(loss))
+        record = StepRecord(
+            self.state.step, number, tokens, targets, math.nan, math.nan, rate_now, math.nan, wait_s, math.nan
+        )
+        self._waiting.append(_Waiting(record, loss, grad_norm))
+        self._save_at_marks(before.tokens, tokens)
+        return True
+
+    def _refuse(self, number: int, loss: float) -> bool:
+        """Passes a batch over without an update. False where the run went back for it."""
+        self._flush()
+        facts = {"batch": number, "loss": loss, "bound": self._detector.bound, "documents": self._documents(number)}
+        self._detector.passed_over()
+        passed_over = tuple(sorted({*self.state.passed_over, number}))
+        if self._train.spikes.policy == "skip":
+            self.parts.records.event("skipped", step=self.state.step, **facts)
+            tokens = (number + 1) * self._train.batch_tokens
+            self.state = replace(self.state, batch=number + 1, tokens=tokens, passed_over=passed_over)
+            return True
+        self._rewind(passed_over, facts)
+        return False
+
+    def _rewind(self, passed_over: tuple[int, ...], facts: dict[str, Any]) -> None:
+        """Goes back to the newest checkpoint."""
+        from_step = self.state.step
+        self.parts.saver.wait()
+        most([0], self._world)  # rank 0's part in saving is the last: now the checkpoint is there for all
+        state = self.parts.restore()
+        self.state = replace(state, passed_over=tuple(sorted({*state.passed_over, *passed_over})))
+        self._learn(state)
+        self.parts.records.rewind(self.state.step + 1)
+        self.parts.records.event("rewound", step=from_step, to_step=self.state.step, **facts)
+
+    def _documents(self, number: int) -> list[str]:
+        pieces = self.parts.batches.pieces(number, 0, self.parts.batches.sequences)
+        return list(dict.fromkeys(piece.doc_id for piece in pieces))[:NAMED_DOCUMENTS]
+
+    # --- records -----------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Fetches the waiting losses and records them; the device is waited for here only."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        losses = torch.stack([w.loss.detach() for w in waiting]).tolist()
+        norms = torch.stack([w.grad_norm.detach().to(w.loss.device) for w in waiting]).tolist()
+        now = time.monotonic()
+        seconds = (now - self._flushed_at) / len(waiting)
+        self._flushed_at = now
+        speed = self._train.batch_tokens / max(seconds, 1e-9)
+        for w, loss, norm in zip(waiting, losses, norms, strict=True):
+            self._judge_late(w.record, loss, norm)
+            self.parts.records.step(
+                replace(
+                    w.record, loss=loss, grad_norm=norm, seconds=seconds, tokens_per_s=speed, mfu=self.parts.mfu(speed)
+                )
+            )
+        self._last = {"loss": losses[-1], "grad_norm": norms[-1], "rate": waiting[-1].record.rate}
+
+    def _judge_late(self, record: StepRecord, loss: float, norm: float) -> None:
+        """Reports a spike after its update was made. Raises `Diverged` where there is no number."""
+        if self._judges:
+            return
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            what = "loss" if not math.isfinite(loss) else "gradient norm"
+            named = self._documents(record.batch)
+            raise Diverged(
+                f"the {what} of step {record.step} is not a finite number (loss {loss}, gradient norm {norm})",
+                where=f"batch {record.batch}, {len(named)} documents: {', '.join(named[:5])}"
+                f"{', ...' if len(named) > 5 else ''} (`ctllm batch` prints them)",
+                remedy="the last checkpoint is good; train.spikes.policy=skip passes such batches over; "
+                "where they are many: a lower train.schedule.peak_rate, a longer warm-up, or fp32",
+            )
+        if self._detector.is_spike(loss):
+            facts = {"loss": loss, "bound": self._detector.bound, "documents": self._documents(record.batch)}
+            self.parts.records.event("spike", step=record.step, batch=record.batch, **facts)
+        self._detector.seen(loss)
+
+    # --- agreement and checkpoints -----------------------------------------------------------------------------------
+
+    def _beat_is_due(self) -> bool:
+        if self._world == 1 and self.parts.hooks.should_stop():
+            return True
+        return self.state.step - self._beat_step >= self._pace
+
+    def _beat(self) -> None:
+        """About once a second: what is recorded, whether to save or stop, which checkpoint is complete."""
+        self._flush()
+        self.parts.still_ours()
+        now = time.monotonic()
+        step_s = (now - self._beat_at) / max(1, self.state.step - self._beat_step)
+        self._beat_at = now
+        pace = min(MOST_STEPS, max(1, round(BEAT_S / max(step_s, 1e-6))))
+        is_first = self._stepper.rank == 0
+        stop, save, pace, done = most(
+            [
+                self.parts.hooks.should_stop(),
+                is_first and time.monotonic() - self._saved_at >= self.parts.resources.checkpoint_s,
+                pace if is_first else 0,
+                self._newly_complete(),
+            ],
+            self._world,
+        )
+        self._beat_step, self._pace = self.state.step, pace
+        self._tell(done)
+        self._stopped = bool(stop)
+        if save and not stop:
+            self._save(to_validate=False)
+
+    def _newly_complete(self) -> int:
+        """The step of the newest checkpoint that rank 0 has completed since it was asked last, or 0."""
+        found = self.parts.saver.finished()
+        if self._stepper.rank:
+            return 0
+        for saved in found:
+            self._record_checkpoint(saved)
+        return max((saved.state.step for saved in found), default=0)
+
+    def _record_checkpoint(self, saved: Saved) -> None:
+        self.parts.records.event(
+            "checkpoint",
+            step=saved.state.step,
+            folder=saved.folder,
+            bytes=saved.bytes,
+            write_s=round(saved.seconds, 3),
+            stall_s=round(self._stalls.pop(saved.state.step, 0.0), 3),
+        )
+
+    def _tell(self, done: int) -> None:
+        """Tells of the checkpoints up to a step, on all workers alike."""
+        for step in sorted(step for step in self._awaited if step <= done):
+            to_validate, metrics = self._awaited.pop(step)
+            self.parts.hooks.saved(step, metrics)
+            if to_validate:
+                self.parts.hooks.validate(step)
+                self._flushed_at = time.monotonic()  # where training waited for it, steps did not take longer
+
+    def _save_at_marks(self, before: int, tokens: int) -> None:
+        """Saves where tokens pass what the recipe wants kept or validated: steps that all workers know."""
+        validation = self._train.validation
+        to_validate = validation is not None and passes(validation.every_tokens, before, tokens)
+        keep = self.parts.resources.keep_every_tokens
+        if to_validate or (keep and passes(keep, before, tokens)):
+            self._save(to_validate=to_validate)
+
+    def _save(self, *, to_validate: bool) -> None:
+        """Begins a checkpoint. What was recorded of its steps is on storage before it can be complete."""
+        self._flush()
+        self.parts.records.roll(self.state.step + 1)
+        state = replace(
+            self.state,
+            world=self._world,
+            stepper=self._stepper.kind,
+            zero_stage=self.parts.resources.zero_stage if self._stepper.kind == "deepspeed" else 0,
+            recent_losses=self._detector.recent,
+        )
+        self._stalls[state.step] = self.parts.saver.save(state, self._stepper.tensors())
+        self._awaited[state.step] = (to_validate, {"tokens": float(state.tokens)} | self._last)
+        if to_validate:
+            self._validated.add(state.step)
+        self._saved, self._saved_at = self.state, time.monotonic()
+
+    def _end(self) -> None:
+        """The last checkpoint, complete on all workers, and told of."""
+        self._flush()
+        finished = not self._stopped
+        to_validate = finished and self._train.validation is not None and self.state.step not in self._validated
+        if self.state != self._saved:
+            self._save(to_validate=to_validate)
+        elif to_validate:
+            self._awaited[self.state.step] = (True, self._last)
+        self.parts.saver.wait()
+        self._newly_complete()
+        most([0], self._world)
+        self._tell(self.state.step)
+        self.parts.records.event("finished" if finished else "stopped", step=self.state.step, tokens=self.state.tokens)
+
+
+def passes(every: int, before: int, tokens: int) -> bool:
+    """True where a multiple of `every` lies in (before, tokens]."""
+    return tokens // every > before // every

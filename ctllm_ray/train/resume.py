@@ -1,0 +1,113 @@
+"""Where a run stands when it starts: at its newest whole checkpoint, at another run's, or at nothing.
+
+All workers look for themselves and agree: a checkpoint that any of them finds damaged is passed over by all. Hashing is
+shared out among workers where storage is shared; from an object store each machine fetches the files anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import NotFound, StorageError, VersionConflict
+from ctllm_ray.base.recipe import Recipe, changes
+from ctllm_ray.base.training import Train
+from ctllm_ray.train import branches, checkpoint
+from ctllm_ray.train.agreement import most
+from ctllm_ray.train.checkpoint import Checkpoint, PassedOver
+from ctllm_ray.train.generations import Origin
+from ctllm_ray.train.schedule import check_branch
+from ctllm_ray.train.state import RunState
+from ctllm_ray.train.stepper import Stepper
+
+
+@dataclass(frozen=True)
+class Start:
+    """`state` to go on from; `saved` holds its tensors, `origin` its data where it is another run's."""
+
+    state: RunState
+    saved: Checkpoint | None
+    origin: Origin | None = None
+
+
+def start(recipe: Recipe, train: Train, seed: int, rank: int, world: int) -> Start:
+    """Where the run of a recipe stands. Raises `VersionConflict` where the recipe decides otherwise than it did."""
+    own = newest(recipe.folder("train"), rank, world)
+    if own is not None:
+        _check_decisions(own, recipe)
+        return Start(own.state, own)
+    return _branch(recipe, train, rank, world) if train.branch_from else Start(RunState(seed=seed), None)
+
+
+def newest(run_folder: str, rank: int, world: int) -> Checkpoint | None:
+    """The newest checkpoint that all workers find whole; None where the run has none yet."""
+    unfit: list[PassedOver] = []
+    while True:
+        try:
+            found = checkpoint.newest(run_folder, unfit=unfit)
+        except NotFound:
+            return None
+        reason = _damage(found, rank, world)
+        if not reason:
+            return found
+        unfit.append(PassedOver(found.folder, reason))
+
+
+def load(stepper: Stepper, saved: Checkpoint) -> None:
+    """Loads a checkpoint; what was fetched of it is deleted once all workers have it."""
+    stepper.load(saved.tensor, saved.state.step)
+    most([0], stepper.world)
+    saved.forget_copies()
+
+
+def check_shapes(model: torch.nn.Module, saved: Checkpoint) -> None:
+    """Raises `VersionConflict` where the weights of a checkpoint do not fit the model."""
+    for name, parameter in model.named_parameters():
+        shape = saved.shape(f"model.{name}")
+        if shape != tuple(parameter.shape):
+            hint = ": the tokenizer has another vocabulary" if "embed" in name or "lm_head" in name else ""
+            raise VersionConflict(
+                f"{name} is {list(shape)} in the checkpoint and {list(parameter.shape)} in the model{hint}",
+                where=saved.folder,
+                remedy="use the model size and the tokenizer that the checkpoint was trained with",
+            )
+
+
+def _damage(found: Checkpoint, rank: int, world: int) -> str:
+    """What is wrong with a checkpoint in any worker's eyes; empty where nothing is."""
+    names = sorted(found.files)
+    reason = found.verify(names if storage.is_remote(found.folder) else names[rank::world])
+    any_worker = bool(most([bool(reason)], world)[0])
+    return reason or ("another worker found it damaged" if any_worker else "")
+
+
+def _check_decisions(saved: Checkpoint, recipe: Recipe) -> None:
+    found = changes(_of_the_model(saved.state.recipe), _of_the_model(recipe.decisions("train")))
+    if found:
+        raise VersionConflict(
+            "the recipe changed since this run began: " + "; ".join(found[:8]),
+            where=recipe.folder("train"),
+            remedy="undo it, or begin a run of another name: train.run=<name>, and train.branch_from=<a checkpoint "
+            "folder> to go on from there",
+        )
+
+
+def _of_the_model(decisions: Mapping[str, Any]) -> dict[str, Any]:
+    """Decisions without how the run is validated, which does not touch the model."""
+    return {**decisions, "train": {k: v for k, v in decisions.get("train", {}).items() if k != "validation"}}
+
+
+def _branch(recipe: Recipe, train: Train, rank: int, world: int) -> Start:
+    """The first start of a run that goes on from another's checkpoint: tokens and optimizer state continue."""
+    parent = checkpoint.open_at(storage.absolute(train.branch_from))
+    if reason := _damage(parent, rank, world):
+        remedy = "branch from another checkpoint of that run"
+        raise StorageError(f"the checkpoint to branch from is damaged: {reason}", where=parent.folder, remedy=remedy)
+    then = Train.model_validate(parent.state.recipe["train"])
+    check_branch(train.schedule, train.tokens, then.schedule, then.tokens, parent.state.tokens)
+    state = replace(parent.state, passed_over=(), recent_losses=(), lineage={"parent": parent.folder})
+    return Start(state, parent, branches.origin(recipe, parent.state, parent.folder))

@@ -1,0 +1,225 @@
+"""What every worker runs, under Ray or alone: from a recipe to a trained model, going on where the run stands.
+
+Lease, newest checkpoint, data, model, stepper, loop. All workers come to the same by themselves; the little that one
+must decide for all (the token of this start) rank 0 tells. For several workers torch.distributed is up before. Rank 0
+holds the run's lease and writes its records. No Ray here: tests run it in their own process.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ctllm_ray.base import resolve, storage
+from ctllm_ray.base.errors import NotFound, RecipeError
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.training import Model, Train, TrainResources
+from ctllm_ray.model import llama, vocabulary
+from ctllm_ray.model.config import ModelConfig, flops_per_token, for_recipe
+from ctllm_ray.tokenizer import tokenizer
+from ctllm_ray.train import head_loss, lineage, records, resume, trackers
+from ctllm_ray.train.agreement import from_first
+from ctllm_ray.train.batches import Batches
+from ctllm_ray.train.corpora import Corpora, open_corpora
+from ctllm_ray.train.hooks import Alone, Hooks
+from ctllm_ray.train.lease import Lease
+from ctllm_ray.train.loop import Loop, Parts, passes
+from ctllm_ray.train.packed import Control
+from ctllm_ray.train.peak import device_peak, mfu
+from ctllm_ray.train.resume import Start
+from ctllm_ray.train.saver import Saver
+from ctllm_ray.train.state import RunState
+from ctllm_ray.train.stepper import Stepper, StepperOf
+
+
+def train(recipe: Recipe, stepper_of: StepperOf, rank: int = 0, world: int = 1, hooks: Hooks | None = None) -> RunState:
+    """The state of the run when it ended or was told to stop. Raises `CtllmError` of many kinds, each with a remedy."""
+    if recipe.train is None or recipe.model is None:
+        raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
+    with ExitStack() as at_the_end:
+        around = at_the_end.enter_context(Alone(recipe)) if hooks is None else hooks
+        return _Session(recipe, recipe.model, recipe.train, stepper_of, rank, world, around, at_the_end).run()
+
+
+class _Session:
+    """One start of a run on one worker."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: Model,
+        train: Train,
+        stepper_of: StepperOf,
+        rank: int,
+        world: int,
+        hooks: Hooks,
+        at_the_end: ExitStack,
+    ) -> None:
+        self.recipe, self.model, self.train, self.resources = recipe, model, train, recipe.resources.train
+        self.stepper_of, self.rank, self.world, self.hooks = stepper_of, rank, world, hooks
+        self.at_the_end = at_the_end
+        self.folder = recipe.folder("train")
+        self.seed = recipe.seed if train.seed is None else train.seed
+
+    def run(self) -> RunState:
+        """The state in which the run ends."""
+        still_ours = self._lease()
+        set_threads(self.resources, self.world)
+        start = resume.start(self.recipe, self.train, self.seed, self.rank, self.world)
+        corpora = self._corpora(start)
+        objective = _objective(self.train, self.resources)
+        batches = Batches(self.recipe, corpora, _control(objective, corpora))
+        batches.share(self.rank, self.world)  # a batch that does not divide is told before anything is built
+        state = self._facts(start, corpora)
+        if self._is_finished(start, batches.count):
+            return state
+        config = for_recipe(self.model, corpora.vocabulary.vocab_size, self.train.sequence_tokens)
+        stepper = self.stepper_of(
+            self._built(config, start, corpora), objective.loss, self.train, self.resources, self.rank, self.world
+        )
+        if start.saved is not None:
+            resume.load(stepper, start.saved)
+        recorder, saver = self._recorder(start), self._saver()
+        parts = Parts(
+            self.train, self.resources, stepper, batches, saver, recorder, self.hooks,
+            restore=lambda: self._restored(stepper), still_ours=still_ours, mfu=self._mfu(config), seed=self.seed,
+        )  # fmt: skip
+        return Loop(parts, state).run()
+
+    def _lease(self) -> Callable[[], None]:
+        """Takes the run for this start. What it gives raises where another start took it since."""
+        if self.rank:
+            return lambda: None
+        lease = Lease(self.folder, self.hooks.owner)
+        self.at_the_end.callback(lease.release)
+        return lease.check
+
+    def _corpora(self, start: Start) -> Corpora:
+        data = "" if start.origin is not None else start.state.data
+        batch = start.state.batch
+        return open_corpora(self.recipe, batch=batch, data=data, origin=start.origin, rank=self.rank, world=self.world)
+
+    def _facts(self, start: Start, corpora: Corpora) -> RunState:
+        """The state with the facts of this start, which every checkpoint carries; a first start writes RUN.json too."""
+        parentage = {name: fact for name, fact in start.state.lineage.items() if name.startswith("parent")}
+        facts = lineage.of_code() | parentage
+        if self.rank == 0 and (start.saved is None or start.origin is not None):
+            lineage.write_run(self.recipe, facts, corpora.fingerprint)
+        decisions = self.recipe.decisions("train")
+        return replace(start.state, seed=self.seed, data=corpora.fingerprint, recipe=decisions, lineage=facts)
+
+    def _is_finished(self, start: Start, count: int) -> bool:
+        """True where nothing is left to train. Validation that a killed start left out is made up for."""
+        if start.saved is None or start.origin is not None:
+            return False
+        state, done = start.state, start.state.batch >= count
+        before = state.tokens - self.train.batch_tokens
+        wanted = self.train.validation
+        if wanted and (done or passes(wanted.every_tokens, before, state.tokens)):
+            known = storage.list_names(storage.join(self.folder, records.VALIDATION))
+            if not from_first(f"{state.step:08d}.json" in known, self.world):
+                self.hooks.validate(state.step)
+        return done
+
+    def _built(self, config: ModelConfig, start: Start, corpora: Corpora) -> torch.nn.Module:
+        """The model as a new run begins with it; empty where a checkpoint is going to fill it."""
+        attention = self.resources.attention
+        if start.saved is not None:
+            model = llama.empty(config, attention=attention)
+            resume.check_shapes(model, start.saved)
+            return model
+        if not self.model.path:
+            return llama.build(config, self.seed, attention=attention)
+        model = llama.load(self.model.path, attention=attention)
+        return model if self.model.vocabulary == "same" else _with_vocabulary(model, self.model, corpora, self.seed)
+
+    def _recorder(self, start: Start) -> records.Recorder:
+        if self.rank:
+            return records.Quiet()
+        next_step, settings = start.state.step + 1, self.recipe.decisions("train")
+        shown = trackers.open_trackers(
+            self.resources.trackers, self.folder, self.recipe.name, self.train.run, settings, next_step
+        )
+        recorder = records.Records(self.folder, next_step, shown)
+        self.at_the_end.callback(recorder.close)
+        _tell_start(recorder, start, self.world)
+        return recorder
+
+    def _saver(self) -> Saver:
+        token = from_first(uuid.uuid4().hex[:8], self.world)
+        kept = self.resources.keep, self.resources.keep_every_tokens
+        saver = Saver(self.folder, self.rank, self.world, token, *kept)
+        self.at_the_end.callback(saver.close)
+        return saver
+
+    def _restored(self, stepper: Stepper) -> RunState:
+        """The state of the newest checkpoint, which is now in the stepper."""
+        found = resume.newest(self.folder, self.rank, self.world)
+        if found is None:
+            raise NotFound("there is no checkpoint to go back to", where=self.folder)
+        resume.load(stepper, found)
+        return found.state
+
+    def _mfu(self, config: ModelConfig) -> Callable[[float], float]:
+        """Share of all devices' peak at a speed in tokens per second; told by rank 0, which alone records."""
+        if self.rank:
+            return lambda speed: float("nan")
+        peak = device_peak(torch.device("cuda" if self.resources.gpu else "cpu")) * self.world
+        flops = flops_per_token(config, self.train.sequence_tokens)
+        return lambda speed: mfu(speed, flops, peak)
+
+
+def set_threads(resources: TrainResources, world: int) -> None:
+    """Gives a CPU worker its threads: those the recipe names, else its part of the machine's cores."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    if resources.threads:
+        torch.set_num_threads(resources.threads)
+    elif not resources.gpu and here > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // here))
+
+
+def _objective(train: Train, resources: TrainResources) -> Any:
+    options = dict(train.objective.model_extra or {})
+    objective = resolve.resolve(resolve.OBJECTIVES, train.objective.use)(**options)
+    if not resources.fused_loss:
+        return objective
+    head_loss.check_fused(resources.gpu)
+    return replace(objective, fused=True)
+
+
+def _control(objective: Any, corpora: Corpora) -> Control | None:
+    """The control tokens of conditional pretraining, by their ids in the run's tokenizer."""
+    if not objective.control_score:
+        return None
+    ours = tokenizer.load(corpora.vocabulary.folder)
+    good, bad = (ours.special_id(name) for name in ("<|good|>", "<|bad|>"))
+    return Control(objective.control_score, objective.control_max, good, bad, objective.control_drop_share)
+
+
+def _with_vocabulary(model: Any, described: Model, corpora: Corpora, seed: int) -> torch.nn.Module:
+    """A model of another tokenizer with rows for the pieces of ours."""
+    assert described.vocabulary != "same"
+    old, new = tokenizer.load(described.path), tokenizer.load(corpora.vocabulary.folder)
+    return vocabulary.extend(
+        model, old.pieces, new.pieces, lambda text: old.encode([text])[0].tolist(), method=described.vocabulary, seed=seed,
+        same={new.bos_id: old.bos_id, new.eos_id: old.eos_id},
+    )  # fmt: skip
+
+
+def _tell_start(recorder: records.Recorder, start: Start, world: int) -> None:
+    state, saved = start.state, start.saved
+    if saved is None:
+        recorder.event("started", step=0, workers=world)
+        return
+    for unfit in saved.passed_over:
+        recorder.event("checkpoint_passed_over", step=state.step, folder=unfit.folder, reason=unfit.reason)
+    kind = "started" if start.origin is not None else "resumed"
+    recorder.event(kind, step=state.step, workers=world, checkpoint=saved.folder, tokens=state.tokens)
+    if state.world != world and start.origin is None:
+        recorder.event("resized", step=state.step, workers=world, workers_before=state.world)
