@@ -13,21 +13,6 @@ from ctllm_ray.tokenizer.train import train
 PROSE = "春天到了花开得很好我们去山里走了一天水也清风也轻他说明年再来孩子们笑着跑过桥"
 HANT = "臺灣的鐵路從這裡開始經過許多車站後來又與公路相連"
 WORDS = ["the", "model", "trains", "on", "shards", "and", "def", "return", "import", "self", "None", "print"]
-    "the",
-    "model",
-    "trains",
-    "on",
-    "shards",
-    "and",
-    "def",
-    "return",
-    "import",
-    "self",
-    "None",
-    "print",
-    "range",
-    "len",
-]
 VOCABULARY = 1200
 
 
