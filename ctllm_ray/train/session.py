@@ -207,9 +207,14 @@ def _with_vocabulary(model: Any, described: Model, corpora: Corpora, seed: int) 
     assert described.vocabulary != "same"
     old, new = tokenizer.load(described.path), tokenizer.load(corpora.vocabulary.folder)
     return vocabulary.extend(
-        model, old.pieces, new.pieces, lambda text: old.encode([text])[0].tolist(), method=described.vocabulary, seed=seed,
+        model,
+        old.pieces,
+        new.pieces,
+        lambda text: old.encode([text])[0].tolist(),
+        method=described.vocabulary,
+        seed=seed,
         same={new.bos_id: old.bos_id, new.eos_id: old.eos_id},
-    )  # fmt: skip
+    )
 
 
 def _tell_start(recorder: records.Recorder, start: Start, world: int) -> None:
