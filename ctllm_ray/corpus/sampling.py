@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import xxhash
@@ -22,9 +22,10 @@ from ctllm_ray.shards.manifest import Shard
 UNSEEN_SHARE = 0.05
 PLENTY = 4  # times the wanted bytes that the shards which are read hold
 LEAST_SHARDS = 8  # that are read where there are so many: a shard is often one site or one book
-#: Of one document no more is taken than this part of the sample, so that the sample ends up as full as asked.
+#: Of one document no more is taken than this part of the sample, or this many times its fair part: a few books must
+#: not be a whole source.
 DOCUMENT_SHARE = 0.01
-DOCUMENT_BYTES = 1 << 20  # and never more than this
+FAIR_PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Document:
     id: str
     genre: str  # empty where the recipe has none
     text: str
+    is_cut: bool
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def draw(folder: str, shards: Sequence[Shard], seed: int, size_bytes: int, unsee
     """A sample of at most `size_bytes`, and other documents of at most `unseen_bytes` that are never in any sample."""
     wanted = max(PLENTY * size_bytes, PLENTY * unseen_bytes / UNSEEN_SHARE)
     chosen = _chosen(shards, seed, wanted)
-    taken, unseen = _Lowest(size_bytes), _Lowest(unseen_bytes)
+    most_share = min(1.0, max(DOCUMENT_SHARE, FAIR_PARTS / max(1, sum(shard.rows for shard in chosen))))
+    taken, unseen = (_Lowest(size, int(size * most_share)) for size in (size_bytes, unseen_bytes))
     for shard in chosen:
         for table in reader.shard_tables(storage.join(folder, shard.path), ["id", "text", "labels"]):
             for unit, document in _candidates(table, seed, taken, unseen):
@@ -59,7 +62,9 @@ def draw(folder: str, shards: Sequence[Shard], seed: int, size_bytes: int, unsee
                     taken.add(unit, document)
                 else:
                     unseen.add(unit, document)
-    return Sample(taken.documents(), unseen.documents(), taken.bytes, taken.cut_documents, len(chosen))
+    documents = taken.documents()
+    size = sum(len(document.text.encode()) for document in documents)
+    return Sample(documents, unseen.documents(), size, sum(document.is_cut for document in documents), len(chosen))
 
 
 def unit(seed: int, name: str) -> float:
@@ -84,37 +89,39 @@ def _candidates(table: pa.Table, seed: int, taken: _Lowest, unseen: _Lowest) -> 
     for i, name in enumerate(table["id"].to_pylist()):
         at = unit(seed, name)
         if at < (unseen if at >= 1 - UNSEEN_SHARE else taken).bound:
-            yield at, Document(name, genres[i] or "", table["text"][i].as_py())
+            yield at, Document(name, genres[i] or "", table["text"][i].as_py(), False)
 
 
 class _Lowest:
-    """The documents that hash lowest and come to no more than a size."""
+    """The documents that hash lowest and come to a size, the last one cut to fit."""
 
-    def __init__(self, size_bytes: int) -> None:
-        self._size_bytes = size_bytes
-        self._most = min(DOCUMENT_BYTES, max(1, int(size_bytes * DOCUMENT_SHARE)))
-        self._heap: list[tuple[float, str, Document, int, bool]] = []
-        self.bytes = 0
-        self.bound = 1.0 if size_bytes else 0.0  # what hashes higher than this is not among them
+    def __init__(self, size_bytes: int, most_bytes: int) -> None:
+        self._size_bytes, self._most_bytes = size_bytes, most_bytes  # of all, of one
+        self._heap: list[tuple[float, str, Document]] = []
+        self._bytes = 0
+        self._next: Document | None = None  # the lowest of those that were too many
+        self.bound = 1.0 if size_bytes else 0.0  # its hash: what hashes higher is not wanted
 
     def add(self, at: float, document: Document) -> None:
-        """Takes a document, and gives up those that are now too many."""
-        whole = document.text.encode()
-        text = whole[: self._most].decode(errors="ignore")  # a character that the cut halves is left out
-        size = len(text.encode())
-        entry = (-at, document.id, Document(document.id, document.genre, text), size, size < len(whole))
-        heapq.heappush(self._heap, entry)
-        self.bytes += size
-        while self.bytes > self._size_bytes:
-            highest = heapq.heappop(self._heap)
-            self.bytes -= highest[3]
-            self.bound = min(self.bound, -highest[0])
+        """Takes a document that hashes below the bound, and gives up those that are now too many."""
+        cut = _cut(document, self._most_bytes)
+        heapq.heappush(self._heap, (-at, document.id, cut))
+        self._bytes += len(cut.text.encode())
+        while self._bytes > self._size_bytes:
+            highest, _, self._next = heapq.heappop(self._heap)
+            self._bytes -= len(self._next.text.encode())
+            self.bound = -highest
 
     def documents(self) -> list[Document]:
         """In the order of their hashes."""
-        return [entry[2] for entry in sorted(self._heap, key=lambda entry: -entry[0])]
+        found = [document for _, _, document in sorted(self._heap, key=lambda entry: (-entry[0], entry[1]))]
+        room = self._size_bytes - self._bytes
+        return [*found, _cut(self._next, room)] if self._next and room else found
 
-    @property
-    def cut_documents(self) -> int:
-        """How many of them are a part of a document."""
-        return sum(entry[4] for entry in self._heap)
+
+def _cut(document: Document, most_bytes: int) -> Document:
+    """The document with at most so many bytes of text; a character that the cut halves is left out."""
+    whole = document.text.encode()
+    if len(whole) <= most_bytes:
+        return document
+    return replace(document, text=whole[:most_bytes].decode(errors="ignore"), is_cut=True)

@@ -33,8 +33,7 @@ SECTION: Final = "tokenizer"
 REPORT = "report.json"
 PACKAGES = ("sentencepiece", "tokenizers")
 UNSEEN_BYTES = 500_000  # of each source, for the report
-#: Less than this part of what a source was to give is too little. Cutting at whole documents leaves out up to 1 %.
-FULL_SHARE = 0.95
+FULL_SHARE = 0.99  # less than this part of what a source was to give is too little
 
 
 def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> Manifest:
