@@ -61,7 +61,7 @@ class Batches:
         self.sequence_tokens = train.sequence_tokens
         self.sequences = train.batch_tokens // train.sequence_tokens  # rows of a global batch
         self.count = -(-train.tokens // train.batch_tokens)  # batches of the run
-        self._first = corpora.branch.batch
+        self.first = corpora.branch.batch  # batch of the run: a branch goes on where it left another
         self._apart = train.document_attention
         self._pad = corpora.vocabulary.pad if corpora.vocabulary.pad >= 0 else corpora.vocabulary.eos
         self._units = Units(Layout(train.packing, train.sequence_tokens, seed, control))
@@ -155,8 +155,8 @@ class Batches:
                 yield place, group, self._units[unit], within
 
     def _drawn(self, number: int, first: int, last: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        if not self._first <= number < self.count:
-            remedy = "name one of these" if number >= self._first else "look at the run that this one branched from"
-            raise NotFound(f"there is no batch {number}: this run has {self._first} to {self.count - 1}", remedy=remedy)
+        if not self.first <= number < self.count:
+            remedy = "name one of these" if number >= self.first else "look at the run that this one branched from"
+            raise NotFound(f"there is no batch {number}: this run has {self.first} to {self.count - 1}", remedy=remedy)
         start = number * self.sequences
         return self._timetable.drawn(start + first, start + last)

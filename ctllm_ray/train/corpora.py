@@ -181,7 +181,11 @@ def _recorded(folder: str, batch: int, origin: Origin | None) -> Origin:
     """What DATA.json says; at a first start what the other run had read, or nothing."""
     path = storage.join(folder, DATA)
     if storage.exists(path):
-        return read_data(folder)
+        recorded = read_data(folder)
+        if origin is not None and recorded.branch != origin.branch:
+            remedy = "give this branch a name of its own: train.run"
+            raise VersionConflict("a run that began elsewhere stands under this name", where=path, remedy=remedy)
+        return recorded
     if origin is None and batch:
         remedy = "restore it from a backup: without it the order of the data is lost"
         raise StorageError(f"the run stands at batch {batch}, but its {DATA} is gone", where=path, remedy=remedy)

@@ -27,6 +27,7 @@ from ctllm_ray.shards.packing import PACKERS, Fills, Packing, concatenated_fills
 from ctllm_ray.shards.tokens import TokenShard
 from ctllm_ray.train.batch import IGNORED, Batch
 from ctllm_ray.train.generations import Generation
+from ctllm_ray.train.nearby import nearby
 
 UNIT_TOKENS = 1 << 25  # a unit is closed when it has so many: one shard of 128 MB in four bytes, half of one in two
 UNIT_SHARDS = 64  # or so many shards: opening a unit opens them all
@@ -92,7 +93,8 @@ class OpenUnit:
 
     def __init__(self, unit: Unit, layout: Layout) -> None:
         self.unit = unit
-        self.shards = [TokenShard.open(storage.join(folder, shard.path)) for folder, shard in unit.shards]
+        near = [nearby(storage.join(folder, shard.path), shard.sha256) for folder, shard in unit.shards]
+        self.shards = [TokenShard.open(path) for path in near]
         self.bases = np.cumsum([0] + [len(shard) for shard in self.shards])  # number of each shard's first document
         targets = np.concatenate([np.maximum(np.diff(shard.offsets) - 1, 0) for shard in self.shards])
         if targets.sum() != unit.targets:

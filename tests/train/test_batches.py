@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError
 from ctllm_ray.train.batch import IGNORED
 from ctllm_ray.train.batches import Batches
@@ -268,6 +269,28 @@ def test_a_control_score_that_was_not_kept_is_named(root: Path) -> None:
     batches = batches_over(root, ONE_GROUP, Control("noise", 0.5, 8, 9, 0.1))
     with pytest.raises(InputError, match="noise"):
         batches.batch(0, 0, 4)
+
+
+def test_shards_in_an_object_store_are_fetched_once_and_checked(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CTLLM_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    remote = "memory://bucket/tokens"
+    for file in (root / "test" / "1" / "tokens").rglob("*.*"):
+        storage.write_bytes(f"{remote}/{file.relative_to(root / 'test' / '1' / 'tokens')}", file.read_bytes())
+    local = batches_over(root, {"max_epochs": 50})
+    far = batches_over(root, {"max_epochs": 50, "corpora": [remote], "run": "far"})
+    assert [far.digest(n) for n in range(40)] == [local.digest(n) for n in range(40)]
+    assert len(list((tmp_path / "cache" / "ctllm-shards").iterdir())) == 5
+    for copy in (tmp_path / "cache" / "ctllm-shards").iterdir():
+        copy.unlink()
+    recipe = recipe_over(root, {"max_epochs": 50, "corpora": [remote], "run": "far"})
+    corpora = open_corpora(recipe, batch=1)
+    path = f"{remote}/train/books/00001-000.arrow"
+    storage.write_bytes(path, storage.read_bytes(path)[:-1] + b"!")
+    with pytest.raises(InputError, match="SHA-256 is another"):
+        [Batches(recipe, corpora).digest(n) for n in range(40)]
 
 
 def test_a_stream_gives_the_batches_of_a_rank_in_micro_batches(root: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctllm_ray.base.errors import NotFound, RecipeError
+from ctllm_ray.base.errors import NotFound, RecipeError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.train.batches import Batches
 from ctllm_ray.train.branches import origin
@@ -102,6 +102,15 @@ def test_other_data_or_other_rows_begin_anew_at_the_batch(root: Path) -> None:
     batches, _ = run(recipe(root, run="anew", corpora=[str(other)]), batch=60, origin=Origin(Branch(60)))
     rows = len(batches._rows["web"])
     assert sum(documents(batches, "web", 60, 60 + rows).values()) == 44 * 50
+
+
+def test_two_branches_under_one_name_are_refused(root: Path) -> None:
+    parent, child = recipe(root), recipe(root, run="decay", **TOGETHER)
+    run(parent)
+    for _ in range(2):  # the first start may have ended before its first checkpoint
+        run(child, batch=60, origin=origin_of(child, parent, 60))
+    with pytest.raises(VersionConflict, match="began elsewhere"):
+        run(child, batch=70, origin=origin_of(child, parent, 70))
 
 
 def test_a_branch_with_another_global_batch_is_refused(root: Path) -> None:
