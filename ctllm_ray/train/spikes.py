@@ -23,19 +23,13 @@ import statistics
 from collections import deque
 from collections.abc import Sequence
 
-from ctllm_ray.base.errors import CtllmError
+from ctllm_ray.base.errors import Diverged
 from ctllm_ray.base.training import Spikes
 
 MAD_TO_DEVIATION = 1.4826  # 1 / the third quartile of the standard normal distribution
 LEAST_LOSSES = 8  # and half of the window: before that nothing finite is judged
 LEAST_DEVIATION = 0.005  # nats per token: a loss that hardly varies (memorised text) does not make noise a spike
 MOST_IN_A_ROW = 8  # batches passed over one after the other; then the higher loss is taken for the new level
-
-
-class Diverged(CtllmError):
-    """The loss stayed without a finite value, batch after batch."""
-
-    exit_code = 10
 
 
 class Detector:
