@@ -21,7 +21,7 @@ from ctllm_ray.base.errors import InputError, StorageError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Manifest, Shard
-from ctllm_ray.shards.tokens import HELD_OUT, TokenShard
+from ctllm_ray.shards.tokens import HELD_OUT
 from ctllm_ray.train.generations import DATA, Branch, Generation, Origin, fingerprint, joined, read_data, write_data
 
 _READ_BYTES = 4 << 20
@@ -129,11 +129,6 @@ def held_out(sections: dict[str, Manifest]) -> dict[str, list[str]]:
             if shard.path.startswith(f"{HELD_OUT}/"):
                 found.setdefault(shard.group, []).append(storage.join(folder, shard.path))
     return dict(sorted(found.items()))
-
-
-def open_shards(uris: Iterable[str]) -> list[TokenShard]:
-    """The shards under these URIs, memory-mapped."""
-    return [TokenShard.open(uri) for uri in uris]
 
 
 def verify(generations: Sequence[Generation], hashed: bool, rank: int, world: int) -> None:
