@@ -194,10 +194,11 @@ def test_of_a_long_document_a_part_is_taken_and_counted(clean: Callable[..., Rec
 
 def test_a_source_of_a_single_document_gives_as_much_of_it_as_is_asked(tmp_path: Path) -> None:
     (tmp_path / "book.jsonl").write_text(json.dumps({"text": "春天到了。" * 10_000}), encoding="utf-8")
+    inputs = [{"use": "jsonl", "path": f"{tmp_path}/book.jsonl", "name": "book"}]
     recipe = recipes.from_plain(
         {
             "name": "book", "version": "1", "seed": 0, "root": str(tmp_path / "out"), "stages": [{"use": "normalize"}],
-            "data": {"inputs": [{"use": "jsonl", "path": f"{tmp_path}/book.jsonl", "name": "book"}], "max_error_share": 0},
+            "data": {"inputs": inputs, "max_error_share": 0},
         }
     )  # fmt: skip
     kept = pipeline.clean(recipe, run_here).shards
