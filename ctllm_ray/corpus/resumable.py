@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -43,8 +43,7 @@ def complete(name: Name, recipe: Recipe, run: Runner, progress: Progress) -> Man
     folder = recipe.folder(name)
     if storage.exists(storage.join(folder, MANIFEST)):
         finished = manifest.read(folder)
-        _same_decisions(finished.recipe, recipe.decisions(name), folder)
-        _same_sources(finished, section.of(name).sources(recipe), folder)
+        check_same(finished, recipe, section.of(name).sources(recipe))
         return finished
     splits = _planned(name, recipe, folder)
     try:
@@ -83,22 +82,25 @@ def _worked(name: Name, recipe: Recipe, splits: Sequence[Split], run: Runner, pr
     return [done[split.index] for split in splits]
 
 
+def check_same(finished: Manifest, recipe: Recipe, sources: dict[str, str]) -> None:
+    """Raises `VersionConflict` where a finished section is of other decisions, or was made from something else."""
+    folder = recipe.folder(finished.section)
+    _same_decisions(finished.recipe, recipe.decisions(cast(Name, finished.section)), folder)
+    then = {key: finished.provenance.get(key, "") for key in sources}
+    if then != sources:
+        raise VersionConflict(
+            "what this section was made from changed since:\n    " + "\n    ".join(changes(then, sources)),
+            where=folder,
+            remedy="restore it, or delete this section's folder and run the same command again",
+        )
+
+
 def _same_decisions(old: dict[str, Any], new: dict[str, Any], folder: str) -> None:
     if fingerprint(old) != fingerprint(new):
         raise VersionConflict(
             "the recipe changed since this version was begun:\n    " + "\n    ".join(changes(old, new)),
             where=folder,
             remedy="give the recipe another `version`, or restore these fields",
-        )
-
-
-def _same_sources(finished: Manifest, now: dict[str, str], folder: str) -> None:
-    then = {key: finished.provenance.get(key, "") for key in now}
-    if then != now:
-        raise VersionConflict(
-            "what this section was made from changed since:\n    " + "\n    ".join(changes(then, now)),
-            where=folder,
-            remedy="restore it, or delete this section's folder and run the same command again",
         )
 
 

@@ -1,4 +1,4 @@
-"""What the commands print: the funnel of a section, a page's verdict, a replay's differences."""
+"""What the commands print: the funnel of a section, tokens by group, a page's verdict, a replay's differences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from rich.text import Text
 
 from ctllm_ray.corpus.ledger import Judgement, Page
 from ctllm_ray.corpus.replay import Replay
-from ctllm_ray.shards.manifest import Manifest
+from ctllm_ray.shards.manifest import Manifest, Shard
+from ctllm_ray.shards.tokens import HELD_OUT, TRAIN
 
 TEXT_SHOWN = 2000  # characters of a page's text
 
@@ -40,6 +41,37 @@ def funnel(finished: Manifest, folder: str) -> None:
     console = _console()
     console.print(table)
     console.print(f"shards: {folder}")
+
+
+def tokens(finished: Manifest, folder: str) -> None:
+    """Prints the documents and tokens of each group, and what is held out of them."""
+    table = Table(
+        "group",
+        "documents",
+        "tokens",
+        "bytes per token",
+        "held out",
+        "its tokens",
+        title=f"{finished.name} {finished.version}: {finished.section}",
+        title_justify="left",
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for group in sorted({shard.group for shard in finished.shards}):
+        table.add_row(group, *_sums([shard for shard in finished.shards if shard.group == group]))
+    table.add_row("all", *_sums(finished.shards), style="bold")
+    console = _console()
+    console.print(table)
+    console.print(f"shards: {folder}")
+
+
+def _sums(shards: list[Shard]) -> list[str]:
+    """The cells of a row: BOS and EOS are counted as tokens, bytes are of the text alone."""
+    train, held_out = ([s for s in shards if s.path.startswith(f"{kind}/")] for kind in (TRAIN, HELD_OUT))
+    sizes = [sum(s.rows for s in train), sum(s.tokens for s in train)]
+    share = sum(s.text_bytes for s in shards) / max(1, sum(s.tokens for s in shards))
+    aside = [sum(s.rows for s in held_out), sum(s.tokens for s in held_out)]
+    return [*(f"{n:,}" for n in sizes), f"{share:.2f}", *(f"{n:,}" for n in aside)]
 
 
 def pages(found: list[Page]) -> None:

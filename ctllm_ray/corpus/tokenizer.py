@@ -47,11 +47,10 @@ def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> M
         raise RecipeError("the recipe has no tokenizer", where="tokenizer", remedy=remedy)
     folder = recipe.folder(SECTION)
     clean = manifest.read(recipe.folder("clean"))
-    made_from = {"clean_shards": _digest(_kept(clean))}
+    made_from = {"clean_shards": clean.digest("kept")}
     if storage.exists(storage.join(folder, MANIFEST)):
         finished = manifest.read(folder)
-        resumable._same_decisions(finished.recipe, recipe.decisions(SECTION), folder)
-        resumable._same_sources(finished, made_from, folder)
+        resumable.check_same(finished, recipe, made_from)
         return finished
     log("drawing the sample")
     samples = _draw(recipe, part, _by_source(recipe, clean))
@@ -74,20 +73,12 @@ def show(folder: str, console: Console) -> None:
     console.print(f"tokenizer: {folder}")
 
 
-def _kept(clean: Manifest) -> list[Shard]:
-    return [shard for shard in clean.shards if shard.path.startswith("kept/")]
-
-
-def _digest(shards: Sequence[Shard]) -> str:
-    return hashlib.sha256("".join(shard.sha256 for shard in shards).encode()).hexdigest()
-
-
 def _by_source(recipe: Recipe, clean: Manifest) -> dict[str, list[Shard]]:
     """The kept shards of each source. A shard is of one split, and the plan of the clean section knows its input."""
     plan = storage.read_json(storage.join(recipe.folder("clean"), resumable.PLAN))
     inputs = {split["index"]: split["input"] for split in plan["splits"]}
     found: dict[str, list[Shard]] = {}
-    for shard in _kept(clean):
+    for shard in clean.of_kind("kept"):
         split = int(shard.path.rpartition("/")[2].partition("-")[0])
         found.setdefault(inputs[split], []).append(shard)
     if not found:

@@ -7,7 +7,6 @@ token shards, which all together are no more than those of one clean shard.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -60,7 +59,7 @@ def check(recipe: Recipe) -> None:
 def list_splits(recipe: Recipe) -> list[Split]:
     """The kept shards of the finished clean section, one split each. Raises `InputError` where nothing was kept."""
     folder = recipe.folder("clean")
-    kept = _kept(folder)
+    kept = manifest.read(folder).of_kind("kept")
     if not kept:
         raise InputError(
             "the clean section kept no document", where=folder, remedy="look at its funnel: `ctllm prepare` prints it"
@@ -72,20 +71,15 @@ def list_splits(recipe: Recipe) -> list[Split]:
     ]
 
 
-def _kept(folder: str) -> list[Shard]:
-    return [shard for shard in manifest.read(folder).shards if shard.path.startswith("kept/")]
-
-
 def _file(folder: str, shard: Shard) -> File:
     return File(storage.join(folder, shard.path), shard.path, shard.bytes, shard.sha256)
 
 
 def sources(recipe: Recipe) -> dict[str, str]:
     """The hash of the clean shards' hashes, and the tokenizer: its hash, its size, and the ids that frame documents."""
-    digest = hashlib.sha256("".join(shard.sha256 for shard in _kept(recipe.folder("clean"))).encode())
     tokenizer = _loaded(recipe)
     return {
-        "clean_shards": digest.hexdigest(),
+        "clean_shards": manifest.read(recipe.folder("clean")).digest("kept"),
         "tokenizer": tokenizer.sha256,
         "vocab_size": str(tokenizer.vocab_size),
         "bos": str(tokenizer.bos_id),

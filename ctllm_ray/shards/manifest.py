@@ -6,6 +6,7 @@ no host name, so that two runs of one recipe over one input have the same bytes:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -49,9 +50,17 @@ class Manifest:
         found = {k.removeprefix("reject:"): n for k, n in self.counts.items() if k.startswith("reject:")}
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
+    def of_kind(self, kind: str) -> list[Shard]:
+        """The `kept` or the `rejected` shards of a clean section, `train` or `held_out` of tokens; in order."""
+        return [s for s in self.shards if s.path.startswith(f"{kind}/")]
+
     def paths(self, kind: str) -> list[str]:
-        """Paths of the `kept` or the `rejected` shards, below the section's folder, in order."""
-        return [s.path for s in self.shards if s.path.startswith(f"{kind}/")]
+        """Paths of the shards of a kind, below the section's folder, in order."""
+        return [s.path for s in self.of_kind(kind)]
+
+    def digest(self, kind: str) -> str:
+        """SHA-256 over the hashes of the shards of a kind, hexadecimal: the same only where all of them are."""
+        return hashlib.sha256("".join(s.sha256 for s in self.of_kind(kind)).encode()).hexdigest()
 
 
 def check_counts(counts: Mapping[str, int], where: str) -> None:

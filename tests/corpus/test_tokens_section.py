@@ -18,7 +18,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Tokens
-from ctllm_ray.corpus import pipeline, resumable, tokenize, tokens
+from ctllm_ray.corpus import pipeline, resumable, screen, tokenize, tokens
 from ctllm_ray.corpus.progress import Progress
 from ctllm_ray.corpus.resumable import Runner
 from ctllm_ray.corpus.section import Done
@@ -341,6 +341,22 @@ def test_prepare_says_which_section_it_is_in(made: Make) -> None:
     pipeline.prepare(made(), run_here, Progress(stream))
     sections = [line.partition(":")[0] for line in stream.getvalue().splitlines()]
     assert list(dict.fromkeys(sections)) == ["clean", "tokenizer", "tokens"]
+
+
+def test_the_screen_shows_documents_and_tokens_of_each_group(made: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = made()
+    finished = tokenized(recipe)
+    screen.tokens(finished, recipe.folder("tokens"))
+    shown = capsys.readouterr().out
+    rows = {line.split()[1]: line.split()[3::2] for line in shown.splitlines() if line[:3] in ("│ a", "│ b")}
+    for group in ("a", "b"):
+        documents, tokens_, _, _, aside = rows[group]
+        sizes = [(s.rows, s.tokens) for s in finished.shards if s.group == group and s.path.startswith("train/")]
+        assert documents == f"{sum(n for n, _ in sizes):,}"
+        assert tokens_ == f"{finished.counts[f'tokens:{group}']:,}"
+        assert aside == f"{finished.counts[f'held_out_tokens:{group}']:,}"
+    assert rows["all"][1] == f"{finished.counts['tokens']:,}"
+    assert recipe.folder("tokens") in shown
 
 
 def test_the_tokenizer_alone_makes_no_token_shards(made: Make) -> None:
