@@ -9,7 +9,6 @@ lease must not write on.
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -55,7 +54,7 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises `VersionConflict` where another run took the name over meanwhile. Costs nothing."""
+        """Raises `VersionConflict` where another run took the name over meanwhile. It costs nothing."""
         if self._lost:
             raise self._conflict(self._lost)
 
@@ -64,26 +63,23 @@ class Lease:
         self._done.set()
         self._thread.join()
         with suppress(CtllmError):
-            if self._read() == self._note or not self._lost:
+            found = self._read()
+            if found is not None and found.token == self._note.token:
                 storage.remove(self._uri)
 
     def _wait_until_free(self) -> None:
         """Returns at once for a free name, after `STALE_S` for one whose owner shows no sign of life."""
         first = seen = self._read()
         deadline = time.monotonic() + STALE_S
-        while seen is not None and not self._may_take(seen):
-            if first is not None and (seen.token, seen.beat) != (first.token, first.beat):
+        while seen is not None and not self._may_take(seen) and time.monotonic() < deadline:
+            if seen != first:
                 raise self._conflict(_words(seen))
-            if time.monotonic() > deadline:
-                return
             time.sleep(LOOK_S)
             seen = self._read()
 
     def _may_take(self, note: _Note) -> bool:
-        if note.host == self._note.host:
-            same = note.pid == self._note.pid or not _alive(note)
-            return same or note.owner == self._note.owner
-        return note.owner == self._note.owner
+        gone = note.host == self._note.host and not _runs(note)
+        return gone or note.owner == self._note.owner
 
     def _keep_alive(self) -> None:
         beat = 0
@@ -119,9 +115,9 @@ def _words(note: _Note) -> str:
     return f"process {note.pid} on {note.host}"
 
 
-def _alive(note: _Note) -> bool:
+def _runs(note: _Note) -> bool:
     """True where the process runs on this machine."""
     try:
-        return abs(psutil.Process(note.pid).create_time() - note.started) < 1 and os.getpid() != note.pid
+        return abs(psutil.Process(note.pid).create_time() - note.started) < 1
     except psutil.Error:
         return False
