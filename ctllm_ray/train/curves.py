@@ -17,7 +17,7 @@ import numpy as np
 from markupsafe import Markup
 
 PLACES = 400  # along the axis
-SMOOTH_SHARE = 0.02  # of the run: half-life of the smoothed curve
+SMOOTH_SHARE = 0.01  # of the run: half-life of the smoothed curve, to either side
 SIZE = 1000  # of the box, in its own units
 LOG_RATIO = 2.0  # a range this wide gets a logarithmic axis where the values may have one
 HEADROOM = 0.06  # of the axis, beyond the values
@@ -72,13 +72,21 @@ def axis(values: Sequence[float] | np.ndarray, *, from_zero: bool = False, log: 
 
 
 def smoothed(values: np.ndarray, share: float = SMOOTH_SHARE) -> np.ndarray:
-    """An exponential moving average, unbiased at its start; what is not finite is stepped over."""
+    """An average with exponential weights to both sides, so that it does not lag; what is not finite is stepped over."""
     keep = 0.5 ** (1 / max(1.0, share * len(values)))
-    found, total, weight = np.full(len(values), np.nan), 0.0, 0.0
-    for index, value in enumerate(values):
-        if math.isfinite(value):
-            total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
-        found[index] = total / weight if weight else math.nan
+    finite = np.isfinite(values)
+    known = np.where(finite, values, 0.0)
+    sums = _decaying(known, keep) + _decaying(known[::-1], keep)[::-1] - known
+    weights = _decaying(finite, keep) + _decaying(finite[::-1], keep)[::-1] - finite
+    return np.divide(sums, weights, out=np.full(len(values), np.nan), where=weights > 0)
+
+
+def _decaying(values: np.ndarray, keep: float) -> np.ndarray:
+    """Sums of all values up to each, those before it weighing less and less."""
+    found, total = np.empty(len(values)), 0.0
+    for index, value in enumerate(values.tolist()):
+        total = keep * total + value
+        found[index] = total
     return found
 
 

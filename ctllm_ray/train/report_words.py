@@ -17,8 +17,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "n_spike": ("{n} 次损失尖峰", "loss spikes {n}×"),
     "n_passed_over": ("{n} 个批次被跳过", "batches passed over {n}×"),
     "done": ("全程的 {share}", "{share} of the run"),
-    "finished": ("已完成", "finished"),
-    "unfinished": ("未完成", "not finished"),
+    "finished": ("已完成", "Finished"),
+    "unfinished": ("未完成", "Not finished"),
     "tile_tokens": ("已训练位置", "positions trained"),
     "of_total": ("计划 {total}", "of {total} planned"),
     "tile_bits": ("留出集比特/字节", "held-out bits/byte"),
@@ -41,11 +41,11 @@ WORDS: dict[str, tuple[str, str]] = {
     # curves
     "curves": ("曲线", "Curves"),
     "curves_note": (
-        "横轴是走过的位置数。指针或方向键移动读数线，各图同步。细线是每步的值，粗线是指数平滑（半衰期为全程 {share}）；"
-        "点多时每处画出最小与最大，尖峰不会被抹掉。",
+        "横轴是走过的位置数。指针或方向键移动读数线，各图同步。细线是每步的值，粗线是双侧指数平滑，"
+        "半衰期为全程的 {share}；点多时每处画出最小与最大，尖峰不会被抹掉。",
         "Over positions consumed. Move the pointer or the arrow keys: all charts read the same place. Thin lines are "
-        "single steps, bold ones an exponential average (half-life {share} of the run); where there are many, "
-        "the least and the most of each place are drawn, so no spike is lost.",
+        "single steps, bold ones an exponential average to both sides (half-life {share} of the run); where there are "
+        "many, the least and the most of each place are drawn, so no spike is lost.",
     ),
     "loss": ("损失", "Loss"),
     "grad_norm": ("梯度范数（裁剪前）", "Gradient norm before clipping"),
@@ -63,8 +63,8 @@ WORDS: dict[str, tuple[str, str]] = {
     # events
     "events": ("事件", "Events"),
     "events_note": (
-        "按时间先后。尖峰一栏列出那个批次里的文档：可以用 ctllm batch 再看一遍。",
-        "In the order of time. A spike names the documents of its batch: `ctllm batch` shows them again.",
+        "按时间先后。尖峰一栏列出那个批次里的文档：可以用 <code>ctllm batch</code> 再看一遍。",
+        "In the order of time. A spike names the documents of its batch: <code>ctllm batch</code> shows them again.",
     ),
     "no_events": ("没有事件。", "No events."),
     "when": ("时间 (UTC)", "Time (UTC)"),

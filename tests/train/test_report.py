@@ -247,7 +247,8 @@ def test_a_gap_is_left_where_a_value_is_not_finite() -> None:
     assert curves.path(Axis(0, 2), Axis(0, 1), [0, 1, 2], [0, math.nan, 1]) == "M0.0 1000.0M1000.0 0.0"
 
 
-def test_smoothing_is_unbiased_from_its_first_value() -> None:
+def test_smoothing_is_unbiased_at_either_end() -> None:
     assert curves.smoothed(np.array([3.0, math.nan, 3.0]), 1.0).tolist() == pytest.approx([3, 3, 3])
-    # keep = 1/2 each step: (1/4 x 1 + 1/2 x 4) / (3/4)
-    assert curves.smoothed(np.array([1.0, 4.0]), 0.5)[1] == pytest.approx(3.0)
+    # a neighbour weighs half: (1 + 4 / 2) / 1.5 and (1 / 2 + 4) / 1.5
+    assert curves.smoothed(np.array([1.0, 4.0]), 0.5).tolist() == pytest.approx([2, 3])
+    assert np.isnan(curves.smoothed(np.array([math.nan]))).all()
