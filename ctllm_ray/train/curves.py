@@ -72,7 +72,7 @@ def axis(values: Sequence[float] | np.ndarray, *, from_zero: bool = False, log: 
 
 
 def smoothed(values: np.ndarray, share: float = SMOOTH_SHARE) -> np.ndarray:
-    """An average with exponential weights to both sides, so that it does not lag; what is not finite is stepped over."""
+    """An average with exponential weights to both sides: it does not lag. What is not finite is stepped over."""
     keep = 0.5 ** (1 / max(1.0, share * len(values)))
     finite = np.isfinite(values)
     known = np.where(finite, values, 0.0)
