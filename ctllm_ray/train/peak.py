@@ -46,8 +46,12 @@ def device_peak(device: torch.device) -> float:
     """FLOPs per second of one device at its peak: of a known GPU, or measured on a CPU; NaN for an unknown GPU."""
     if device.type == "cpu":
         return _matmul_flops()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    return next((peak for part, peak in PEAK_FLOPS if part.lower() in name.lower()), float("nan"))
+    return peak_of(torch.cuda.get_device_name(device)) if device.type == "cuda" else float("nan")
+
+
+def peak_of(gpu: str) -> float:
+    """Dense bf16 FLOPs per second of a GPU by the name that CUDA gives it; NaN for an unknown one."""
+    return next((peak for part, peak in PEAK_FLOPS if part.lower() in gpu.lower()), float("nan"))
 
 
 def _matmul_flops() -> float:

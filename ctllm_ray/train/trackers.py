@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -99,6 +100,8 @@ class TensorBoard:
         """The last flush."""
         self.flush()
         self._writer.close()
+        if self._remote:
+            shutil.rmtree(self._local)
 
 
 class Mlflow:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ctllm_ray.base import storage
 from ctllm_ray.base.errors import RecipeError, StorageError
 from ctllm_ray.train import records
 from ctllm_ray.train.records import EVERY_S, MOST_LINES, Records, StepRecord
@@ -271,3 +272,14 @@ def test_a_tracker_that_is_not_installed_names_the_extra(
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(RecipeError, match=r"ctllm-ray\[trackers\]"):
         open_trackers((name,), str(tmp_path), "tiny", "", {}, 1)
+
+
+def test_a_run_on_an_object_store_has_its_records_and_its_tensorboard_there() -> None:
+    folder = "memory://records-test/run"
+    told = Records(folder, 1, open_trackers((), folder, "tiny", "", {}, 1))
+    told.step(update(1, loss=2.5))
+    told.roll(2)
+    told.step(update(2, loss=2.25))
+    told.close()
+    assert [r.loss for r in records.read(folder)] == [2.5, 2.25]
+    assert [name for name in storage.list_names(f"{folder}/tensorboard") if "tfevents" in name]
