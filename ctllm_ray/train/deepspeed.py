@@ -20,10 +20,11 @@ import os
 import shutil
 import sysconfig
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -48,16 +49,16 @@ class DeepSpeedStepper:
         self, model: torch.nn.Module, loss: Loss, train: Train, resources: TrainResources, rank: int, world: int
     ) -> None:
         if resources.offload and not resources.zero_stage:
-            remedy = "set resources.train.zero_stage to 1, 2 or 3, or offload to false"
-            raise RecipeError("the optimizer can be offloaded under ZeRO only", remedy=remedy)
+            remedy = "set resources.train.zero_stage to 1, 2 or 3, or resources.train.offload to false"
+            raise RecipeError("zero_stage 0 has no optimizer state to offload", remedy=remedy)
         deepspeed = _started()
         self.rank, self.world, self.module = rank, world, model
         self._stage, self._clip_norm = resources.zero_stage, train.optimizer.clip_norm
         bf16 = train.precision == "bf16"
         if resources.activation_checkpointing:
-            llama.checkpoint_activations(model)
+            llama.checkpoint_activations(cast(Any, model))
         if resources.compile:
-            llama.compile_blocks(model)
+            llama.compile_blocks(cast(Any, model))
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._owners = _owners(self._parameters, world)
         with contextlib.redirect_stdout(io.StringIO()):  # some of its reports know no log level
@@ -269,11 +270,12 @@ def _started() -> Any:
     os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+_tensor` is deprecated")  # DeepSpeed's calls
     import deepspeed
 
-    # An all-reduce for inference over shared memory, compiled on every CPU start; training never calls it
-    # (comm/torch.py, inference_all_reduce). Without it DeepSpeed needs no compiler here.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # What DeepSpeed would compile when it starts: asked for one op only, an all-reduce of inference on CPUs, which
+    # training never calls (comm/torch.py: inference_all_reduce). Without it no compiler is needed.
+    deepspeed.ops.__compatible_ops__ = {}
     os.environ.setdefault("LOCAL_RANK", "0")  # set by every launcher; a lone rank has none
     if not dist.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
