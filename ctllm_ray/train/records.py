@@ -7,7 +7,8 @@ loses is trained again. A later chunk (higher serial) replaces everything record
 resume or a rewind `read` gives each step once, as it went into the model. Events are never replaced: they are the run's
 history.
 
-It costs the training thread a few microseconds a step. Values that are not finite are null in JSON and NaN when read.
+It costs the training thread 20 microseconds a step, and 10 more for each tracker. Values that are not finite are null
+in JSON and NaN when read.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import orjson
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import StorageError
-from ctllm_ray.train.trackers import Tracker
+from ctllm_ray.train.trackers import Behind
 
 EVERY_S = 5.0  # between two writes of a chunk
 MOST_LINES = 5000  # of a chunk, 1 MB: so that writing it anew stays cheap where checkpoints are far apart
@@ -112,7 +113,7 @@ class Records:
         self,
         folder: str,
         next_step: int,
-        trackers: Sequence[Tracker] = (),
+        trackers: Sequence[Behind] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder, self._trackers, self._clock = folder, tuple(trackers), clock
@@ -121,6 +122,7 @@ class Records:
         self._serial = _last_serial(storage.join(folder, METRICS))
         self._events_name = f"{_last_serial(storage.join(folder, EVENTS)) + 1:05d}.jsonl"
         self._events: list[bytes] = []
+        self._failed: set[str] = set()
         self._lines: list[bytes] = []
         self._told = set(storage.list_names(storage.join(folder, VALIDATION)))
         self._written = 0.0  # when the chunk was last handed over
@@ -161,6 +163,7 @@ class Records:
         for tracker in self._trackers:
             tracker.flush()
         self._begin(next_step)
+        self._tell_failures(next_step - 1)
 
     def rewind(self, next_step: int) -> None:
         """Closes the chunk; the next one replaces what was recorded from `next_step` on."""
@@ -179,6 +182,13 @@ class Records:
             self._thread.shutdown(wait=True)
             for tracker in self._trackers:
                 tracker.close()
+
+    def _tell_failures(self, step: int) -> None:
+        """An event for each tracker that failed since the last look."""
+        for tracker in self._trackers:
+            if tracker.failure and tracker.name not in self._failed:
+                self._failed.add(tracker.name)
+                self.event("tracker_failed", step=step, tracker=tracker.name, reason=tracker.failure)
 
     def _begin(self, next_step: int) -> None:
         self._serial += 1

@@ -35,7 +35,7 @@ from ctllm_ray.train.run_facts import RunFacts, gather
 #: Events that are marked on the curves, with their signs; bad ones in red.
 SIGNS = {
     "resumed": "↻", "resized": "⇄", "spike": "▲", "skipped": "×", "rewound": "↶", "checkpoint_passed_over": "!",
-    "data_joined": "+", "stopped": "■", "started": "▶", "finished": "●",
+    "tracker_failed": "!", "data_joined": "+", "stopped": "■", "started": "▶", "finished": "●",
 }  # fmt: skip
 BAD = {"spike", "skipped", "rewound", "checkpoint_passed_over"}
 UNMARKED = {"started", "finished", "checkpoint", "validation"}

@@ -79,6 +79,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "event.rewound": ("退回存档", "Rewound"),
     "event.checkpoint_passed_over": ("存档不可用，改用更早的", "Checkpoint passed over"),
     "event.stopped": ("停下", "Stopped"),
+    "event.tracker_failed": ("曲线服务失败", "Tracker failed"),
     "event.finished": ("完成", "Finished"),
     "event.data_joined": ("新数据加入", "Data joined"),
     # data

@@ -4,6 +4,10 @@ names them (`resources.train.trackers`).
 Each is a thin adapter: a few calls of the service's own client, configured by that client's own environment variables
 (`MLFLOW_TRACKING_URI`, `WANDB_API_KEY`, `SWANLAB_API_KEY`, ...), never by a recipe. A run has one identity in them,
 made from its folder, so that a resumed run goes on with the same curves. What is not finite is not sent.
+
+Each is made and called in a thread of its own: an HTTP request takes as long as it takes, and training waits for none.
+One that fails is told nothing more and says why in `failure`, which becomes an event of the run; a service that is
+slower than training misses values, never the run's own records.
 """
 
 from __future__ import annotations
@@ -14,11 +18,15 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import RecipeError
+
+MOST_WAITING = 10_000  # calls handed to a tracker and not yet made
 
 
 class Tracker(Protocol):
@@ -39,10 +47,52 @@ class Tracker(Protocol):
 
 def open_trackers(
     names: Sequence[str], folder: str, project: str, run: str, settings: Mapping[str, Any], next_step: int
-) -> list[Tracker]:
+) -> list[Behind]:
     """TensorBoard and the named ones, for the run in `folder`. Raises `RecipeError` where one is not installed."""
-    found: list[Tracker] = [_SERVICES[name](_Run(folder, project, run, settings)) for name in names]
-    return [TensorBoard(storage.join(folder, "tensorboard"), next_step), *found]
+    facts = _Run(folder, project, run, settings)
+    board = Behind("tensorboard", lambda: TensorBoard(storage.join(folder, "tensorboard"), next_step))
+    return [board, *(Behind(name, partial(_SERVICES[name], facts)) for name in names)]
+
+
+class Behind:
+    """A tracker in a thread of its own: MLflow, for one, knows its open run by the thread. Made before this returns."""
+
+    def __init__(self, name: str, make: Callable[[], Tracker]) -> None:
+        self.name, self.failure = name, ""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._tracker = self._thread.submit(make).result()
+        self._left = 0  # calls that wait; a race only miscounts it by a few
+
+    def values(self, step: int, values: Mapping[str, float]) -> None:
+        """Handed on, unless too many wait."""
+        if self._left < MOST_WAITING:
+            self._hand(self._tracker.values, step, values)
+
+    def note(self, step: int, kind: str, text: str) -> None:
+        """Handed on."""
+        self._hand(self._tracker.note, step, kind, text)
+
+    def flush(self) -> None:
+        """Handed on; not waited for."""
+        self._hand(self._tracker.flush)
+
+    def close(self) -> None:
+        """Waits until all that was handed on is told."""
+        self._hand(self._tracker.close)
+        self._thread.shutdown(wait=True)
+
+    def _hand(self, call: Callable[..., None], *arguments: Any) -> None:
+        self._left += 1
+        self._thread.submit(self._told, call, arguments)
+
+    def _told(self, call: Callable[..., None], arguments: tuple) -> None:
+        try:
+            if not self.failure:
+                call(*arguments)
+        except Exception as error:  # of any client: a run does not end because nobody looks at it
+            self.failure = f"{type(error).__name__}: {error}"
+        finally:
+            self._left -= 1
 
 
 class _Run:

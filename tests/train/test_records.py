@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import threading
 import types
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import RecipeError, StorageError
 from ctllm_ray.train import records
 from ctllm_ray.train.records import EVERY_S, MOST_LINES, Records, StepRecord
-from ctllm_ray.train.trackers import open_trackers
+from ctllm_ray.train.trackers import MOST_WAITING, Behind, open_trackers
 
 
 class Clock:
@@ -165,11 +166,11 @@ def test_a_failed_write_is_an_error_that_names_the_file(tmp_path: Path) -> None:
 
 def test_validation_of_another_process_reaches_the_trackers_at_the_next_checkpoint(tmp_path: Path) -> None:
     curves = Curves()
-    told = Records(str(tmp_path), 1, [curves])
+    told = Records(str(tmp_path), 1, [Behind("curves", lambda: curves)])
     told.validation(10, 640, {"web": {"bits_per_byte": 1.5, "bits_per_char": 4.5, "documents": 3}})
     records.write_validation(str(tmp_path), 20, 1280, {"web": {"bits_per_byte": 1.25, "bits_per_char": 4.0}})
     told.roll(21)
-    told.roll(21)
+    told.close()
     values = [t for t in curves.told if len(t) == 2]
     assert values == [
         (10, {"bits_per_byte/web": 1.5, "bits_per_char/web": 4.5}),
@@ -180,13 +181,49 @@ def test_validation_of_another_process_reaches_the_trackers_at_the_next_checkpoi
 
 def test_trackers_hear_of_each_step_and_event_and_of_the_end(tmp_path: Path) -> None:
     curves = Curves()
-    told = Records(str(tmp_path), 1, [curves])
+    told = Records(str(tmp_path), 1, [Behind("curves", lambda: curves)])
     told.step(update(1))
     told.event("checkpoint", step=1, stall_s=0.25)
     told.close()
     assert curves.told[0][0] == 1
     assert curves.told[0][1]["loss"] == 3.0
     assert curves.told[1:] == [(1, "checkpoint", '{"stall_s":0.25}'), ("close",)]
+
+
+class Unreachable(Curves):
+    """A tracker whose service does not answer."""
+
+    def values(self, step: int, values: dict[str, float]) -> None:
+        super().values(step, values)
+        raise ConnectionError("no route to host")
+
+
+def test_a_tracker_that_fails_is_an_event_and_ends_nothing(tmp_path: Path) -> None:
+    service = Unreachable()
+    tracker = Behind("wandb", lambda: service)
+    told = Records(str(tmp_path), 1, [tracker])
+    told.step(update(1))
+    tracker._thread.submit(lambda: None).result()  # all that was handed on is told
+    told.roll(2)
+    told.step(update(2))
+    told.roll(3)
+    told.close()
+    assert [(e.kind, e.facts["reason"]) for e in records.read_events(str(tmp_path))] == [
+        ("tracker_failed", "ConnectionError: no route to host")
+    ]
+    assert len(service.told) == 1
+    assert len(losses(tmp_path)) == 2
+
+
+def test_a_tracker_slower_than_training_makes_nobody_wait(tmp_path: Path) -> None:
+    curves, go_on = Curves(), threading.Event()
+    tracker = Behind("slow", lambda: curves)
+    tracker._thread.submit(go_on.wait)
+    for step in range(MOST_WAITING + 5):
+        tracker.values(step, {"loss": 1.0})
+    go_on.set()
+    tracker.close()
+    assert len(curves.told) == MOST_WAITING + 1  # and the end
 
 
 def test_tensorboard_is_always_written(tmp_path: Path) -> None:
