@@ -110,7 +110,7 @@ class Loop:
         while self.state.batch < self.parts.batches.count and not self._stopped:
             self._through(self._numbers())
         self._end()
-        return self.state
+        return self._described()
 
     def _learn(self, state: RunState) -> None:
         self._detector = Detector(self._train.spikes, state.recent_losses, in_a_row(state.passed_over, state.batch))
@@ -309,18 +309,22 @@ class Loop:
         """Begins a checkpoint. What was recorded of its steps is on storage before it can be complete."""
         self._flush()
         self.parts.records.roll(self.state.step + 1)
-        state = replace(
+        state = self._described()
+        self._stalls[state.step] = self.parts.saver.save(state, self._stepper.tensors())
+        self._awaited[state.step] = (to_validate, {"tokens": float(state.tokens)} | self._last)
+        if to_validate:
+            self._validated.add(state.step)
+        self._saved, self._saved_at = self.state, time.monotonic()
+
+    def _described(self) -> RunState:
+        """The state with what stands beside it: the window of losses, and who trains."""
+        return replace(
             self.state,
             world=self._world,
             stepper=self._stepper.kind,
             zero_stage=self.parts.resources.zero_stage if self._stepper.kind == "deepspeed" else 0,
             recent_losses=self._detector.recent,
         )
-        self._stalls[state.step] = self.parts.saver.save(state, self._stepper.tensors())
-        self._awaited[state.step] = (to_validate, {"tokens": float(state.tokens)} | self._last)
-        if to_validate:
-            self._validated.add(state.step)
-        self._saved, self._saved_at = self.state, time.monotonic()
 
     def _end(self) -> None:
         """The last checkpoint, complete on all workers, and told of."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,32 +66,13 @@ def recipe(root: Path, batches: int = 8, resources: Mapping[str, Any] | None = N
     return recipes.from_plain(plain)
 
 
-class Around:
-    """Hooks that stop a run after so many updates, and write down what they are told."""
-
-    def __init__(self, stop_after: int = 10**9, owner: str = "test") -> None:
-        self.owner = owner
-        self.stop_after = stop_after
-        self.asked = 0
-        self.saves: list[int] = []
-        self.validations: list[int] = []
-
-    def should_stop(self) -> bool:
-        """The loop of a lone worker asks after every update."""
-        return False
-
-    def saved(self, step: int, metrics: Mapping[str, float]) -> None:
-        self.saves.append(step)
-
-    def validate(self, step: int) -> None:
-        self.validations.append(step)
-
-
 class Watched(TorchStepper):
-    """The plain stepper with a diary: losses, and which batches it was given. It can spoil batches and be killed."""
+    """The plain stepper with a diary: the losses and rows of the batches it was given.
 
-    spoilt: frozenset[int] = frozenset()  # numbers of calls to `backward` whose loss is made large
-    worth: float = 50.0
+    `tamper` sees each batch (its rows' bytes) and the loss before the loop does, and may hand on another loss.
+    """
+
+    tamper: Callable[[bytes, torch.Tensor], torch.Tensor] = staticmethod(lambda rows, loss: loss)
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -101,38 +82,42 @@ class Watched(TorchStepper):
     def backward(self, micro_batches: Iterable[Batch], target_tokens: int) -> torch.Tensor:
         batches = list(micro_batches)
         self.rows.append(b"".join(batch.input_ids.tobytes() for batch in batches))
-        loss = super().backward(batches, target_tokens)
-        if self._spoils(batches):
-            loss = loss + self.worth
+        loss = self.tamper(self.rows[-1], super().backward(batches, target_tokens))
         self.losses.append(float(loss))
         return loss
 
-    def _spoils(self, batches: list[Batch]) -> bool:
-        return False
 
+class Around:
+    """Hooks that stop a start after so many batches, and write down what they are told."""
 
-class Stopping(Around):
-    """Stops once the stepper has made so many updates."""
-
-    def __init__(self, updates: int) -> None:
-        super().__init__()
-        self.updates = updates
-        self.stepper: Watched | None = None
-
-    def should_stop(self) -> bool:
-        return self.stepper is not None and len(self.stepper.losses) >= self.updates
+    def __init__(self, batches: int = 10**9, kind: type[Watched] = Watched) -> None:
+        self.owner = "test"
+        self.saves: list[int] = []
+        self.validations: list[int] = []
+        self.steppers: list[Watched] = []
+        self._batches, self._kind = batches, kind
 
     def stepper_of(self, *given: Any) -> Watched:
-        self.stepper = Watched(*given)
-        return self.stepper
+        """A stepper that this object knows of."""
+        self.steppers.append(self._kind(*given))
+        return self.steppers[-1]
+
+    def should_stop(self) -> bool:
+        return bool(self.steppers) and len(self.steppers[0].losses) >= self._batches
+
+    def saved(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.saves.append(step)
+
+    def validate(self, step: int) -> None:
+        self.validations.append(step)
 
 
-def run(of: Recipe, updates: int = 10**9) -> tuple[RunState, Watched]:
-    """A run of this process, stopped after so many batches of this start."""
-    around = Stopping(updates)
+def run(of: Recipe, batches: int = 10**9, kind: type[Watched] = Watched) -> tuple[RunState, list[float], list[bytes]]:
+    """A start in this process, stopped after so many batches: its state, the losses and the rows it trained on."""
+    around = Around(batches, kind)
     state = session.train(of, around.stepper_of, hooks=around)
-    assert around.stepper is not None
-    return state, around.stepper
+    found = around.steppers
+    return state, [loss for one in found for loss in one.losses], [rows for one in found for rows in one.rows]
 
 
 def last(of: Recipe) -> Checkpoint:
@@ -140,13 +125,8 @@ def last(of: Recipe) -> Checkpoint:
     return newest(of.folder("train"))
 
 
-def tensors(found: Checkpoint) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint."""
-    return {name: found.tensor(name) for name in found.names}
-
-
-def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    """Raises unless two sets of tensors are equal to the bit."""
-    assert one.keys() == other.keys()
-    different = [name for name in one if not torch.equal(one[name], other[name])]
-    assert not different
+def assert_same_model(one: Recipe, other: Recipe) -> None:
+    """Raises unless the newest checkpoints of two runs hold the same tensors, to the bit."""
+    a, b = last(one), last(other)
+    assert a.names == b.names
+    assert not [name for name in a.names if not torch.equal(a.tensor(name), b.tensor(name))]
