@@ -24,7 +24,8 @@ import zstandard
 from ctllm_ray.base import recipe
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.train import launch, records
+from ctllm_ray.train import records, session
+from ctllm_ray.train.torch_stepper import TorchStepper
 
 KINDS = ("news_para", "abstract", "app_description", "literature_web", "tech_article", "docs", "law", "classical",
          "newsletter", "wiki_hant")  # fmt: skip
@@ -129,7 +130,7 @@ def main() -> None:
     for seed in range(arguments.seeds):  # seed by seed: an interrupted benchmark has whole rows
         for name, made in recipes.items():
             run = training(made, held, seed, arguments)
-            launch.run(run)
+            session.train(run, TorchStepper)
             found[name].append(last_bits(run))
             print(name, seed, json.dumps(found[name][-1]), flush=True)
     table(found)
@@ -137,8 +138,8 @@ def main() -> None:
 
 def last_bits(run: Recipe) -> dict[str, float]:
     """Bits per byte by kind, after the last step of a run, and over all bytes."""
-    _, groups = max(records.validations(run.folder("train")).items())
-    bits = {kind: facts["bits_per_byte"] for kind, facts in groups.items()}
+    last = records.read_validation_last(run.folder("train"))
+    bits = {kind: facts["bits_per_byte"] for kind, facts in last["groups"].items()}
     return bits | {"mean of kinds": statistics.mean(bits.values())}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
+from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,39 +26,126 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Chinese-centric language models on Ray: from raw crawl to served model.",
     epilog="Exit codes: 2 recipe or command line, 3 input, 4 too many unreadable records, 5 storage, "
-    "6 version conflict, 7 not found, 8 worker lost, 9 no cluster, 130 interrupted, 143 terminated.",
+    "6 version conflict, 7 not found, 8 worker lost, 9 no cluster, 10 the loss diverged, 130 interrupted, "
+    "143 terminated.",
 )
 
 RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, for example jobs/recipes/tiny.yaml")]
+
+
+class Section(StrEnum):
+    """What a report is about."""
+
+    clean = "clean"
+    train = "train"
+
+
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides, for example root=out")]
 
 
 @app.command()
 def prepare(recipe: RecipePath, overrides: Overrides = None) -> None:
-    """Clean shards out of raw data, then the funnel. Run again after a crash: it goes on."""
+    """Clean shards out of raw data, then tokenizer and token shards where the recipe has them. After a crash: again."""
     from ctllm_ray.corpus import pipeline, screen
     from ctllm_ray.corpus.progress import Progress
 
     loaded = _load(recipe, overrides)
-    finished = pipeline.prepare(loaded, progress=Progress.to_stderr())[pipeline.CLEAN]
-    screen.funnel(finished, loaded.folder(pipeline.CLEAN))
+    for section, finished in pipeline.prepare(loaded, progress=Progress.to_stderr()).items():
+        screen.section(section, finished, loaded.folder(section))
+
+
+@app.command()
+def tokenizer(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """The tokenizer alone, and its report: characters per token by source, script and kind of character."""
+    from ctllm_ray.corpus import pipeline, screen
+    from ctllm_ray.corpus.progress import Progress
+
+    loaded = _load(recipe, overrides)
+    finished = pipeline.tokenizer(loaded, progress=Progress.to_stderr())
+    screen.section(pipeline.TOKENIZER, finished, loaded.folder(pipeline.TOKENIZER))
+
+
+@app.command()
+def plan(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    gpu: Annotated[str, typer.Option(help="The card: h100, h200, a100, ..., or cpu")] = "",
+    gpus: Annotated[int, typer.Option(help="How many; by default the workers of the recipe")] = 0,
+    mfu: Annotated[float, typer.Option(help="Share of the cards' peak that training is taken to reach")] = 0.4,
+) -> None:
+    """What a run takes, before it starts: parameters, FLOPs, memory by ZeRO stage, hours, storage, steps, epochs."""
+    from ctllm_ray.train import plan as plans
+    from ctllm_ray.train import plan_screen
+
+    plan_screen.show(plans.plan(_load(recipe, overrides), gpu=gpu, gpus=gpus, mfu=mfu))
+
+
+@app.command()
+def train(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """Trains on the token shards with Ray Train. Run again after a crash: it goes on."""
+    from ctllm_ray.train import launch
+    from ctllm_ray.train.progress import Following
+
+    loaded = _load(recipe, overrides)
+    tokens = loaded.train.tokens if loaded.train else 0
+    with Following(loaded.folder("train"), tokens) as progress:
+        state = launch.run(loaded, progress.tell)
+    typer.echo(f"step {state.step}, {state.tokens:,} tokens: {loaded.folder('train')}")
+
+
+@app.command()
+def export(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    step: Annotated[int, typer.Option(help="Of which checkpoint; by default the newest")] = 0,
+    fp32: Annotated[bool, typer.Option("--fp32", help="Weights in fp32 instead of bf16")] = False,
+) -> None:
+    """A checkpoint as a Hugging Face folder, with its lineage."""
+    from ctllm_ray.train import export as exports
+
+    typer.echo(exports.export(_load(recipe, overrides), step or None, "fp32" if fp32 else "bf16"))
+
+
+@app.command()
+def batch(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    step: Annotated[int, typer.Option(help="The batch that this training step was made with, from 1")] = 0,
+    number: Annotated[int, typer.Option("--batch", help="Or the number of a batch, from 0")] = -1,
+    rank: Annotated[int, typer.Option(help="The rows of this worker, ...")] = 0,
+    world: Annotated[int, typer.Option(help="... of so many; by default all rows")] = 1,
+) -> None:
+    """The documents of a training step, computed again; their ids go to `ctllm why`."""
+    from ctllm_ray.train import inspect_batch
+
+    if (step > 0) == (number >= 0):
+        raise typer.BadParameter("give --step N (from 1) or --batch N (from 0)")
+    loaded = _load(recipe, overrides)
+    chosen = number if number >= 0 else inspect_batch.batch_of_step(loaded, step)
+    for line in inspect_batch.lines(inspect_batch.inspect(loaded, chosen, rank, world)):
+        typer.echo(line)
 
 
 @app.command()
 def report(
     recipe: RecipePath,
     overrides: Overrides = None,
+    of: Annotated[Section, typer.Option(help="The clean section, or the training run")] = Section.clean,
     to: Annotated[
         str, typer.Option(metavar="FILE", help="Where the page goes; by default report.html in the section's folder")
     ] = "",
 ) -> None:
-    """One self-contained HTML page about a finished section: funnel, histograms, dropped examples."""
-    from ctllm_ray.corpus import pipeline
-    from ctllm_ray.corpus import report as page
+    """One self-contained HTML page: funnel, histograms and dropped pages, or the curves of a training run."""
+    loaded = _load(recipe, overrides)
+    target = to or f"{loaded.folder(of.value)}/report.html"
+    if of is Section.train:
+        from ctllm_ray.train import report as training
 
-    folder = _load(recipe, overrides).folder(pipeline.CLEAN)
-    target = to or f"{folder}/report.html"
-    page.write(folder, target)
+        training.write(loaded, target)
+    else:
+        from ctllm_ray.corpus import report as corpus
+
+        corpus.write(loaded.folder(of.value), target)
     typer.echo(target)
 
 

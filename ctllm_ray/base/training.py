@@ -93,6 +93,12 @@ class Schedule(Frozen):
     decay_tokens: Annotated[int, Field(ge=0)] = 0  # of wsd: how long the decay at the end is
     decay: Literal["exponential", "linear", "sqrt"] = "exponential"  # of wsd
 
+    @model_validator(mode="after")
+    def _falls(self) -> Schedule:
+        if self.use == "wsd" and self.decay == "exponential" and self.min_share == 0:
+            raise ValueError("an exponential decay cannot end at zero: set `min_share` above 0, or another `decay`")
+        return self
+
 
 class Optimizer(Frozen):
     """AdamW; defaults are CT-LLM's."""
@@ -107,7 +113,7 @@ class Spikes(Frozen):
     """What to do when the loss of a batch stands far above those before it."""
 
     policy: Literal["report", "skip", "rewind"] = "report"
-    deviations: Positive = 6.0  # robust standard deviations (1.4826 x MAD) above the median
+    deviations: Positive = 6.0  # robust standard deviations (of neighbouring losses) above the window's median
     window_steps: Annotated[int, Field(ge=8)] = 128
 
 

@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ctllm_ray.corpus import tokenizer
 from ctllm_ray.corpus.ledger import Judgement, Page
+from ctllm_ray.corpus.pipeline import TOKENIZER, TOKENS
 from ctllm_ray.corpus.replay import Replay
 from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN
@@ -19,6 +21,14 @@ TEXT_SHOWN = 2000  # characters of a page's text
 def _console() -> Console:
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=160)
+
+
+def section(name: str, finished: Manifest, folder: str) -> None:
+    """Prints what a finished section made."""
+    if name == TOKENIZER:
+        tokenizer.show(folder, _console())
+    else:
+        (tokens if name == TOKENS else funnel)(finished, folder)
 
 
 def funnel(finished: Manifest, folder: str) -> None:

@@ -38,11 +38,11 @@ class Following:
     def __init__(
         self,
         folder: str,
-        total_steps: int,
+        total_tokens: int,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._folder, self._total = folder, total_steps
+        self._folder, self._total_tokens = folder, total_tokens
         self._stream, self._clock = stream or sys.stderr, clock
         self._live = self._stream.isatty()
         self._began = self._said = clock()
@@ -80,7 +80,7 @@ class Following:
             return
         for event in events[self._heard :]:
             if event.kind in _SPOKEN:
-                self._say_apart(sentence(event))
+                self.tell(sentence(event))
         self._heard = len(events)
         if last is None or last.time < self._began or last == self._shown:
             return  # nothing new, or of a run before this one
@@ -91,12 +91,13 @@ class Following:
 
     def line(self, last: StepRecord) -> str:
         """The state of the run in one line. Time left is reckoned from the speed of the last update."""
-        done = min(1.0, last.step / max(1, self._total))
+        done = min(1.0, last.tokens / self._total_tokens)
         full = round(done * BAR_CELLS)
         bar = f"{'█' * full}{'░' * (BAR_CELLS - full)} " if self._live else ""
-        left_s = (self._total - last.step) * (last.tokens / max(1, last.step)) / max(last.tokens_per_s, 1e-9)
+        left_s = max(0, self._total_tokens - last.tokens) / max(last.tokens_per_s, 1e-9)
         parts = [
-            f"{bar}step {last.step:,}/{self._total:,} ({done:.0%})",
+            f"{bar}step {last.step:,}",
+            f"{last.tokens:,} tokens ({done:.0%})",
             f"loss {last.loss:.4f}",
             f"{last.tokens_per_s:,.0f} tokens/s",
             *([] if math.isnan(last.mfu) else [f"MFU {last.mfu:.1%}"]),
@@ -112,7 +113,7 @@ class Following:
         shown = [f"{group} {bits['bits_per_byte']:.4f}" for group, bits in sorted(found["groups"].items())][:4]
         return [f"bits/byte at {found['step']:,}: {', '.join(shown)}"]
 
-    def _say_apart(self, text: str) -> None:
+    def tell(self, text: str) -> None:
         """A line that stays, above the live one."""
         self._stream.write(f"{_CLEAR if self._live else ''}{text}\n")
         self._stream.flush()
