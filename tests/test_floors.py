@@ -13,13 +13,16 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "ctllm_ray"
 FLOOR = {
     "base": 0,
-    "text": 1, "tokenizer": 1, "shards": 1, "model": 1, "sample": 1,
+    "text": 1, "tokenizer": 1, "shards": 1, "model": 1, "sample": 1, "ray_session": 1,
     "corpus": 2, "train": 2, "inference": 2,
     "evaluate": 3, "mixture": 3,
     "cli": 4,
     "__main__": 5,
 }  # fmt: skip
-RAY_ROOMS = ("corpus/launch.py", "train/launch.py", "mixture/sweep.py", "evaluate/run.py", "cli.py")
+RAY_ROOMS = (
+    "ray_session.py", "corpus/launch.py", "train/launch.py", "train/worker.py", "mixture/sweep.py", "evaluate/run.py",
+    "cli.py",
+)  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

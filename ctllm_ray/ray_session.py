@@ -1,0 +1,57 @@
+"""A Ray to run on, for every room that has work for it: the one place that connects to a cluster or starts one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from ctllm_ray.base.errors import NoCluster
+
+CONNECT_S = 10  # seconds until a cluster's port must answer
+
+
+@contextmanager
+def session(cpus: int, object_store_mb: int) -> Iterator[None]:
+    """A Ray to run on: the cluster named by RAY_ADDRESS (a submitted job has it), one that is up, or a local one.
+
+    A local one has so many CPUs, counted not bound, and so large an object store. Raises `NoCluster` where it cannot
+    be reached.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    local: dict[str, Any] = {
+        "num_cpus": cpus,
+        "object_store_memory": object_store_mb << 20,
+        "include_dashboard": False,
+    }
+    options = local if address == "local" else {}
+    answer = signal.getsignal(signal.SIGTERM)
+    try:
+        _check_port(address)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
+    except (ValueError, OSError, RuntimeError) as error:
+        remedy = "check RAY_ADDRESS, or unset it: then this machine alone does the work"
+        raise NoCluster(f"Ray cannot be reached: {error}", where=f"RAY_ADDRESS={address}", remedy=remedy) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, answer)  # Ray's answer is a dump of its stack and an abort
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_port(address: str) -> None:
+    """Raises `OSError` where nobody listens at host:port: Ray itself would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), CONNECT_S).close()

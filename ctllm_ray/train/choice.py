@@ -1,0 +1,25 @@
+"""Which stepper a run takes: the one it names, or with `auto` DeepSpeed wherever that can start."""
+
+from __future__ import annotations
+
+from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.base.training import TrainResources
+from ctllm_ray.train.deepspeed import DeepSpeedStepper, reason_not_to_start
+from ctllm_ray.train.stepper import StepperOf
+from ctllm_ray.train.torch_stepper import TorchStepper
+
+
+def stepper_of(resources: TrainResources) -> tuple[StepperOf, str]:
+    """The stepper, and why it is not DeepSpeed where `auto` would have liked it; empty otherwise.
+
+    Raises `RecipeError` where DeepSpeed is asked for by name and cannot start.
+    """
+    if resources.stepper == "torch":
+        return TorchStepper, ""
+    reason = reason_not_to_start(resources)
+    if not reason:
+        return DeepSpeedStepper, ""
+    if resources.stepper == "deepspeed" or resources.offload:
+        remedy = "install what is missing, or set resources.train.stepper=torch and resources.train.offload=false"
+        raise RecipeError(f"DeepSpeed cannot start: {reason}", where="resources.train.stepper", remedy=remedy)
+    return TorchStepper, f"the plain PyTorch stepper trains, since DeepSpeed cannot start: {reason}"

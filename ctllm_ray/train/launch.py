@@ -1,0 +1,308 @@
+"""A training run on Ray Train: workers, failures, resizing, preemption, validation beside training. The driver's part.
+
+Each worker runs `session.train`, as a lone process would (worker.py). Checkpoints are ours (checkpoint.py): at every
+start, after a failure, a resize or under a new driver, a worker goes on from the newest whole one by itself. Ray is
+told of a checkpoint only to have it validated; it deletes none (`num_to_keep` is not set), and its own list of them is
+dropped at each launch, since it would insist on those that our retention has deleted since.
+
+An error that a person has to mend comes back as a value, with its type, and nothing is tried again in vain. Anything
+else (a killed worker, storage that fails) is Ray's to try again, up to `max_failures`.
+
+Two internals of Ray Train 2.60 are used: the notice of a preemption as each worker has it, since the public
+`get_preemption_info` is a barrier of all workers and the loop agrees on stopping by itself; and the elastic policy,
+which here takes only numbers of workers that divide the batch.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import pyarrow.fs
+import ray
+from ray.train.torch import TorchConfig
+from ray.train.v2._internal.execution.scaling_policy.elastic import ElasticScalingPolicy
+from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+from ray.train.v2.api.result import Result
+from ray.train.v2.api.validation_config import ValidationConfig
+from ray.train.v2.torch.torch_trainer import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ctllm_ray.base import recipe as recipes
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import CtllmError, NoCluster, RecipeError, WorkerLost
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.training import Train, TrainResources
+from ctllm_ray.ray_session import session as ray_session
+from ctllm_ray.train import worker
+from ctllm_ray.train.state import RunState
+from ctllm_ray.train.worker import Board, first_line
+
+COLLECTIVE_S = 3600  # until a collective of all workers fails: rank 0 may validate in between
+HEALTH_CHECK_S = 1.0  # between Ray's looks at the workers: a killed one is noticed after so long
+SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray's own list of checkpoints
+_PATHS = (("tokenizer", "path"), ("model", "path"), ("train", "branch_from"))
+
+
+def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunState:
+    """The state of the run when it ended. Ctrl-C or SIGTERM saves first, then goes its way; a second one does not wait.
+
+    `tell` is given lines for people. Raises `CtllmError` of many kinds: those of the session, with their types.
+    """
+    train = recipe.train
+    if train is None or recipe.model is None:
+        raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
+    resources = recipe.resources.train
+    check_workers(train, resources)
+    most = _workers(resources)[1]
+    with ray_session(max(os.cpu_count() or 1, most), recipe.resources.object_store_mb), _environment(resources):
+        launch = _Launch(_absolute(recipe), tell)
+        while True:
+            found = launch.fit()
+            if not found["preempted"]:
+                return RunState.from_plain(found["state"])
+            tell("a machine is being taken away: saved; starting again on what is left")
+
+
+def _workers(resources: TrainResources) -> tuple[int, int]:
+    """The least and the most."""
+    return resources.workers if isinstance(resources.workers, tuple) else (resources.workers, resources.workers)
+
+
+def check_workers(train: Train, resources: TrainResources) -> None:
+    """Raises `RecipeError` where no allowed number of workers divides the sequences of a batch."""
+    sequences = train.batch_tokens // train.sequence_tokens
+    least, most = _workers(resources)
+    if least > most:
+        raise RecipeError(f"resources.train.workers: the least, {least}, is more than the most, {most}")
+    if not any(sequences % workers == 0 for workers in range(least, most + 1)):
+        divide = ", ".join(str(workers) for workers in range(1, sequences + 1) if sequences % workers == 0)
+        raise RecipeError(
+            f"a batch of {sequences} sequences cannot be split evenly over {_words(resources)} workers",
+            where="resources.train.workers",
+            remedy=f"use a number of workers that divides it: {divide}; or change train.batch_tokens",
+        )
+
+
+def _words(resources: TrainResources) -> str:
+    least, most = _workers(resources)
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def _absolute(recipe: Recipe) -> Recipe:
+    """The recipe with paths that mean the same in a worker's folder."""
+    plain = recipe.model_dump(mode="json") | {"root": storage.absolute(recipe.root)}
+    for part, key in _PATHS:
+        if plain.get(part) and plain[part][key]:
+            plain[part][key] = storage.absolute(plain[part][key])
+    folders = plain["train"]
+    folders["corpora"] = [storage.absolute(folder) for folder in folders["corpora"]]
+    if folders["validation"]:
+        folders["validation"]["corpora"] = [storage.absolute(folder) for folder in folders["validation"]["corpora"]]
+    return recipes.from_plain(plain)
+
+
+@contextmanager
+def _environment(resources: TrainResources) -> Iterator[None]:
+    """Settings that Ray Train reads from the driver's environment; those a person has set stay."""
+    wanted = {
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(resources.start_timeout_s),
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(HEALTH_CHECK_S),
+        "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(COLLECTIVE_S),
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_TRAIN_METRICS_ENABLED": "0",
+    }
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
+
+
+class _Launch:
+    """One driver's part in a run."""
+
+    def __init__(self, recipe: Recipe, tell: Callable[[str], None]) -> None:
+        self._recipe, self._tell = recipe, tell
+        self._resources = recipe.resources.train
+        self._folder = recipe.folder("train")
+        self._validates_aside = bool(recipe.train and recipe.train.validation) and self._has_spare()
+        self._owner = uuid.uuid4().hex  # of all worker groups of this driver
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._board: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
+
+    def fit(self) -> dict[str, Any]:
+        """The state that rank 0 ended with, as plain values, and whether a preemption ended it."""
+        storage.remove(storage.join(self._folder, SNAPSHOT))
+        trainer, found = self._trainer(), _Outcome()
+        thread = threading.Thread(target=found.of, args=(trainer.fit,), name="ray-train", daemon=True)
+        thread.start()
+        stopped_by = self._wait(thread)
+        error = ray.get(self._board.failure.remote())
+        if error:
+            raise pickle.loads(error)
+        if found.error is not None:
+            raise self._explained(found.error) from found.error
+        if stopped_by is not None:
+            raise stopped_by
+        return found.value
+
+    def _wait(self, thread: threading.Thread) -> BaseException | None:
+        """Waits for the end of training, here in the main thread, where signals arrive; tells what workers say."""
+        stopped_by: BaseException | None = None
+        while thread.is_alive():
+            try:
+                thread.join(HEALTH_CHECK_S)
+                for note in ray.get(self._board.notes.remote()):
+                    self._tell(note)
+            except (KeyboardInterrupt, SystemExit) as error:
+                if stopped_by is not None:
+                    raise
+                stopped_by = error
+                self._tell("stopping: a checkpoint is saved first; once more to stop without")
+                ray.get(self._board.ask_to_stop.remote())
+        return stopped_by
+
+    def _trainer(self) -> TorchTrainer:
+        resources, train = self._resources, self._recipe.train
+        assert train is not None
+        fs, path = storage.filesystem(self._folder)
+        parent, _, name = path.rstrip("/").rpartition("/")
+        remote = storage.is_remote(self._folder)
+        elastic = isinstance(resources.workers, tuple)
+        return _Trainer(
+            worker.work,
+            sequences=train.batch_tokens // train.sequence_tokens,
+            train_loop_config={
+                "recipe": self._recipe.model_dump_json(),
+                "owner": self._owner,
+                "board": self._board,
+                "validates_aside": self._validates_aside,
+            },
+            torch_config=TorchConfig("nccl" if resources.gpu else "gloo", timeout_s=COLLECTIVE_S),
+            scaling_config=ScalingConfig(
+                num_workers=_workers(resources) if elastic else _workers(resources)[0],
+                use_gpu=resources.gpu,
+                resources_per_worker=self._each(),
+                elastic_resize_monitor_interval_s=resources.resize_s,
+            ),
+            run_config=RunConfig(
+                name=name,
+                storage_path=parent,
+                storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)) if remote else None,
+                failure_config=FailureConfig(
+                    max_failures=resources.max_failures, controller_failure_limit=resources.max_failures
+                ),
+                worker_runtime_env={"env_vars": _worker_environment(resources)},
+                logging_config=LoggingConfig(log_level="ERROR"),
+            ),
+            validation_config=self._validation() if self._validates_aside else None,
+        )
+
+    def _each(self) -> dict[str, float]:
+        """What Ray reserves for a worker: its threads as CPUs, or a GPU and a CPU to feed it."""
+        if self._resources.gpu:
+            return {"CPU": 1, "GPU": 1}
+        most = _workers(self._resources)[1]
+        return {"CPU": self._resources.threads or max(1, int(ray.cluster_resources().get("CPU", 1)) // most)}
+
+    def _has_spare(self) -> bool:
+        """True where the cluster has room for a validation beside the workers."""
+        kind = "GPU" if self._resources.gpu else "CPU"
+        reserved = _workers(self._resources)[1] * self._each()[kind]
+        return ray.cluster_resources().get(kind, 0) - reserved >= 1
+
+    def _validation(self) -> ValidationConfig:
+        cost = {"num_cpus": 1, "num_gpus": int(self._resources.gpu)}
+        environment = {"env_vars": _worker_environment(self._resources)}
+        return ValidationConfig(cast(Any, worker.validate), ray_remote_kwargs=cost | {"runtime_env": environment})
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """What came of Ray's last attempt, in one message."""
+        if isinstance(error, ControllerError):
+            have = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
+            return NoCluster(
+                f"the {_words(self._resources)} workers did not come up: {first_line(error.controller_failure)}",
+                where=f"each needs {self._each()}, the cluster has {have}",
+                remedy="ask for fewer with resources.train.workers, or raise resources.train.start_timeout_s",
+            )
+        if not isinstance(error, WorkerGroupError):
+            return error
+        failures = list(error.worker_failures.items())
+        for _, failure in failures:
+            if isinstance(failure, CtllmError):
+                return failure
+        # A lost connection is what the others see of the one that failed.
+        rank, failure = min(failures, key=lambda f: "onnection" in str(f[1]))
+        return WorkerLost(
+            f"the workers failed {self._resources.max_failures + 1} times; the last time: {first_line(failure)}",
+            where=f"worker {rank}, {self._folder}",
+            remedy="the newest checkpoint is whole: run the same command again; where memory ran out: "
+            "resources.train.micro_sequences=1, activation_checkpointing=true or a higher zero_stage",
+        )
+
+
+class _Outcome:
+    """What a function gave, in a thread."""
+
+    def __init__(self) -> None:
+        self.value: dict[str, Any] = {}
+        self.error: Exception | None = None
+
+    def of(self, fit: Callable[[], Result]) -> None:
+        """Calls it."""
+        try:
+            self.value = fit().return_value or {}
+        except Exception as error:
+            self.error = error
+
+
+class _Trainer(TorchTrainer):
+    """A `TorchTrainer` whose elastic groups have only numbers of workers that divide a batch."""
+
+    def __init__(self, work: Callable[[dict], dict], *, sequences: int, **given: Any) -> None:
+        super().__init__(work, **given)
+        self._sequences = sequences
+
+    def _initialize_and_run_controller(self, **given: Any) -> Result:
+        if isinstance(given["scaling_policy"], ElasticScalingPolicy):
+            given["scaling_policy"] = _Dividing(cast(ScalingConfig, self.scaling_config), self._sequences)
+        return cast(Result, super()._initialize_and_run_controller(**given))
+
+
+class _Dividing(ElasticScalingPolicy):
+    """Of the workers that there is room for, as many as divide the sequences of a batch."""
+
+    def __init__(self, scaling_config: ScalingConfig, sequences: int) -> None:
+        super().__init__(scaling_config)
+        self._sequences = sequences
+
+    def _count_possible_workers(self, reserved_resources: Any) -> int:
+        room = super()._count_possible_workers(reserved_resources)
+        return max((n for n in range(1, room + 1) if self._sequences % n == 0), default=0)
+
+
+def _worker_environment(resources: TrainResources) -> dict[str, str]:
+    """Environment of the workers; what a person has set for the driver goes before."""
+    wanted = {
+        "OMP_NUM_THREADS": str(max(1, resources.threads)),
+        "TOKENIZERS_PARALLELISM": "false",
+        "DEEPSPEED_LOG_LEVEL": "error",
+    }
+    if resources.gpu:
+        wanted |= {
+            "NCCL_DEBUG": "WARN",
+            "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",  # a collective that hangs ends its process
+            "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+        }
+    else:
+        wanted |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    return {name: os.environ.get(name, value) for name, value in wanted.items()}
