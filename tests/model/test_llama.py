@@ -165,3 +165,34 @@ def test_activation_checkpointing_changes_no_gradient() -> None:
         llama.forward_hidden(model, batch).square().sum().backward()
         gradients.append(model.model.layers[0].mlp.up_proj.weight.grad)
     assert torch.equal(*gradients)
+
+
+def varlen_by_hand(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, ends: torch.Tensor, _: object, longest: int, *rest: object,
+    window_size: tuple[int, int], enable_gqa: bool = False,
+) -> torch.Tensor:  # fmt: skip
+    """What the flash kernel computes, piece by piece."""
+    assert window_size == (-1, 0)
+    bounds = ends.tolist()
+    assert max(np.diff(bounds)) <= longest
+    out = torch.empty_like(query)
+    for start, end in zip(bounds, bounds[1:], strict=False):
+        piece = [x[start:end].transpose(0, 1) for x in (query, key, value)]
+        attended = torch.nn.functional.scaled_dot_product_attention(*piece, is_causal=True, enable_gqa=enable_gqa)
+        out[start:end] = attended.transpose(0, 1)
+    return out
+
+
+def test_the_call_of_the_flash_kernel_gives_what_the_mask_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_by_hand)
+    model = llama.build(SMALL, seed=3)
+    batch = llama.tensors(rows(), torch.device("cpu"))
+    by_mask = logits(model, batch)
+    with torch.no_grad():
+        hidden = model.model(
+            input_ids=batch["input_ids"],
+            position_ids=batch["positions"],
+            piece_ends=batch["piece_ends"],
+            use_cache=False,
+        ).last_hidden_state
+        assert torch.allclose(model.lm_head(hidden), by_mask, atol=1e-5)
