@@ -32,7 +32,7 @@ def nats(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, labels_BT: torch.Ten
     chunk = max(LEAST_CHUNK, CHUNK_LOGITS.get(device, 1 << 22) // weight_VD.shape[0])
     with torch.autocast(device, enabled=False):
         if torch.is_grad_enabled():
-            return _ChunkedNats.apply(hidden_ND, weight_VD, labels_N, chunk, precision)  # type: ignore[no-untyped-call]
+            return _ChunkedNats.apply(hidden_ND, weight_VD, labels_N, chunk, precision)
         total = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
         weight_VD = weight_VD.to(precision)
         for rows in _chunks(hidden_ND.shape[0], chunk):

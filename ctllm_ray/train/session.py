@@ -20,10 +20,10 @@ from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Model, Train, TrainResources
-from ctllm_ray.model import llama, vocabulary
+from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig, flops_per_token, for_recipe
 from ctllm_ray.tokenizer import tokenizer
-from ctllm_ray.train import head_loss, lineage, records, resume, trackers
+from ctllm_ray.train import head_loss, inherit, lineage, records, resume, trackers
 from ctllm_ray.train.agreement import from_first
 from ctllm_ray.train.batches import Batches
 from ctllm_ray.train.corpora import Corpora, open_corpora
@@ -136,8 +136,7 @@ class _Session:
             return model
         if not self.model.path:
             return llama.build(config, self.seed, attention=attention)
-        model = llama.load(self.model.path, attention=attention)
-        return model if self.model.vocabulary == "same" else _with_vocabulary(model, self.model, corpora, self.seed)
+        return inherit.inherit(self.model, corpora.vocabulary, self.seed, attention)
 
     def _recorder(self, start: Start) -> records.Recorder:
         if self.rank:
@@ -200,21 +199,6 @@ def _control(objective: Any, corpora: Corpora) -> Control | None:
     ours = tokenizer.load(corpora.vocabulary.folder)
     good, bad = (ours.special_id(name) for name in ("<|good|>", "<|bad|>"))
     return Control(objective.control_score, objective.control_max, good, bad, objective.control_drop_share)
-
-
-def _with_vocabulary(model: Any, described: Model, corpora: Corpora, seed: int) -> torch.nn.Module:
-    """A model of another tokenizer with rows for the pieces of ours."""
-    assert described.vocabulary != "same"
-    old, new = tokenizer.load(described.path), tokenizer.load(corpora.vocabulary.folder)
-    return vocabulary.extend(
-        model,
-        old.pieces,
-        new.pieces,
-        lambda text: old.encode([text])[0].tolist(),
-        method=described.vocabulary,
-        seed=seed,
-        same={new.bos_id: old.bos_id, new.eos_id: old.eos_id},
-    )
 
 
 def _tell_start(recorder: records.Recorder, start: Start, world: int) -> None:

@@ -31,5 +31,5 @@ class RunState:
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> RunState:
         """The state that `plain` described."""
-        lists = ("passed_over", "recent_losses")
-        return replace(RunState(**plain), **{name: tuple(plain[name]) for name in lists})
+        state = RunState(**plain)
+        return replace(state, passed_over=tuple(state.passed_over), recent_losses=tuple(state.recent_losses))
