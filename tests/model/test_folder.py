@@ -73,3 +73,9 @@ def test_save_writes_a_model_that_is_in_memory(tmp_path: Path) -> None:
     model = llama.build(SMALL, seed=3)
     folder.save(model, SMALL, str(tmp_path))
     assert torch.equal(llama.load(str(tmp_path)).lm_head.weight, model.lm_head.weight)
+
+
+def test_it_is_written_to_an_object_store_as_well() -> None:
+    model = llama.build(SMALL, seed=3)
+    folder.save(model, SMALL, "memory://written/small")
+    assert torch.equal(llama.load("memory://written/small").lm_head.weight, model.lm_head.weight)

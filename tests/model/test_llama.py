@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,16 +169,14 @@ def test_activation_checkpointing_changes_no_gradient() -> None:
     assert torch.equal(*gradients)
 
 
-def varlen_by_hand(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, ends: torch.Tensor, _: object, longest: int, *rest: object,
-    window_size: tuple[int, int], enable_gqa: bool = False,
-) -> torch.Tensor:  # fmt: skip
+def varlen_by_hand(*given: Any, window_size: tuple[int, int], enable_gqa: bool = False) -> torch.Tensor:
     """What the flash kernel computes, piece by piece."""
+    query, key, value, ends, _, longest, _ = given
     assert window_size == (-1, 0)
     bounds = ends.tolist()
     assert max(np.diff(bounds)) <= longest
     out = torch.empty_like(query)
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         piece = [x[start:end].transpose(0, 1) for x in (query, key, value)]
         attended = torch.nn.functional.scaled_dot_product_attention(*piece, is_causal=True, enable_gqa=enable_gqa)
         out[start:end] = attended.transpose(0, 1)
