@@ -43,10 +43,14 @@ _RESIDUAL = ("o_proj.weight", "down_proj.weight")
 class Rows(Protocol):
     """A batch as numpy arrays [B, T]; train/batch.py has it."""
 
-    input_ids: np.ndarray
-    labels: np.ndarray
-    positions: np.ndarray
-    documents: np.ndarray
+    @property
+    def input_ids(self) -> np.ndarray: ...
+    @property
+    def labels(self) -> np.ndarray: ...
+    @property
+    def positions(self) -> np.ndarray: ...
+    @property
+    def documents(self) -> np.ndarray: ...
 
 
 def build(config: ModelConfig, seed: int, *, attention: str = "sdpa") -> LlamaForCausalLM:
