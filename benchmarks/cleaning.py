@@ -1,6 +1,6 @@
 """Does cleaning pay? One model, one token budget, three corpora out of one crawl: raw, `map_cc` and `zh_web`.
 
-    python benchmarks/cleaning.py ../shared/data --to build/cleaning --tokens 1000000 --seeds 3
+    python benchmarks/cleaning.py ../shared/data --to build/cleaning --seeds 3
 
 Every corpus is tokenized by one tokenizer, trained on the raw pages, so that it favours none of the cleaned ones. Bits
 per byte are taken on clean documents that stand in none of the corpora (by id, and with documents left out that share
@@ -49,7 +49,7 @@ def held_out(data: Path, to: Path) -> dict[str, Path]:
         sentence
         for part in sorted((data / "web_zh_raw").glob("part-*.zst"))
         for row in rows(part)
-        for sentence in SENTENCE.findall(row["raw_content"])
+        for sentence in SENTENCE.findall(row.get("raw_content") or row.get("html") or "")
     }
     texts: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for file in sorted((data / "text").glob("*.zst")):
@@ -101,13 +101,13 @@ def training(corpus: Recipe, held: Recipe, seed: int, arguments: argparse.Namesp
     tokens = arguments.tokens
     train = {
         "run": f"seed{seed}", "seed": seed, "objective": {"use": "pretrain"}, "tokens": tokens,
-        "batch_tokens": 8192, "sequence_tokens": 512, "packing": "concatenate", "document_attention": True,
+        "batch_tokens": 4096, "sequence_tokens": 256, "packing": "concatenate", "document_attention": True,
         "mixture": [{"shares": {"web": 1.0}}], "block_sequences": 256,
         "schedule": {"use": "cosine", "peak_rate": 3e-3, "warmup_tokens": tokens // 20},
         "precision": "fp32",
         "validation": {"every_tokens": tokens, "corpora": [held.folder("tokens")], "max_tokens": 60_000},
     }  # fmt: skip
-    resources = {"train": {"micro_sequences": 4, "stepper": "torch", "keep": 1, "workers": 1}}
+    resources = {"train": {"micro_sequences": 8, "stepper": "torch", "keep": 1, "threads": 1}}
     plain = corpus.model_dump(mode="json") | {"model": {"use": "tiny"}, "train": train, "resources": resources}
     return recipe.from_plain(plain)
 
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--to", type=Path, required=True)
-    parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--tokens", type=int, default=524_288)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     to = arguments.to.absolute()
