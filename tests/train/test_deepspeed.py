@@ -145,7 +145,8 @@ def one_worker(folder: str) -> None:
 
 def run(jobs: list[tuple[Any, tuple[Any, ...]]]) -> None:
     """Runs functions beside each other, each in a process of its own."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # what is slow to import is imported once
+    context.set_forkserver_preload(["ctllm_ray.train.session", "transformers.models.llama.modeling_llama", "deepspeed"])
     processes = [context.Process(target=job, args=arguments) for job, arguments in jobs]
     for process in processes:
         process.start()

@@ -63,7 +63,8 @@ def worker(plain: str, rank: int, world: int, batches: int, folder: str) -> None
 def start(of: Recipe, world: int, batches: int, folder: Path) -> tuple[RunState, list[float], list[bytes]]:
     """A start with so many workers, each a process: the state it ends in, losses, rows of whole batches."""
     folder.mkdir()
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # what is slow to import is imported once
+    context.set_forkserver_preload(["ctllm_ray.train.session", "transformers.models.llama.modeling_llama", "deepspeed"])
     given = [(of.model_dump_json(), rank, world, batches, str(folder)) for rank in range(world)]
     processes = [context.Process(target=worker, args=arguments) for arguments in given]
     for process in processes:

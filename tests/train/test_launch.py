@@ -1,0 +1,223 @@
+"""Training on Ray: a worker killed in mid-step, errors with their types, a driver that is stopped, resizing."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+from ray.train.v2.api.config import ScalingConfig
+
+from ctllm_ray.base.errors import InputError, RecipeError
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.train import checkpoint, launch, records
+from ctllm_ray.train.worker import Board
+from tests.train.tiny_runs import BATCH_TOKENS, assert_same_model, recipe
+
+CPUS = 2
+WORKERS = {"workers": 2, "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init(
+        address="local", num_cpus=CPUS, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False
+    )
+    yield
+    ray.shutdown()
+
+
+def workers() -> list[psutil.Process]:
+    """The training workers of this process's Ray."""
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
+
+
+def when_saved(of: Recipe, act: Any) -> threading.Thread:
+    """A thread that acts once, when the run has its first checkpoint."""
+
+    def watch() -> None:
+        while not checkpoint.steps(of.folder("train")):
+            time.sleep(0.05)
+        act()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def losses(of: Recipe) -> list[tuple[int, int, float]]:
+    return [(record.step, record.batch, record.loss) for record in records.read(of.folder("train"))]
+
+
+def events(of: Recipe, kind: str) -> list[records.Event]:
+    return [event for event in records.read_events(of.folder("train")) if event.kind == kind]
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+def test_a_worker_killed_in_mid_step_changes_neither_losses_nor_batches_nor_the_model(
+    tmp_path: Path, cluster: None
+) -> None:
+    resources = WORKERS | {"keep_every_tokens": 10 * BATCH_TOKENS, "zero_stage": 2}
+    whole, killed = (recipe(tmp_path / name, 60, resources=resources) for name in ("whole", "killed"))
+    assert launch.run(whole).step == 60
+    died: list[float] = []
+
+    def kill() -> None:
+        os.kill(max(worker.pid for worker in workers()), signal.SIGKILL)
+        died.append(time.time())
+
+    when_saved(killed, kill)
+    assert launch.run(killed).step == 60
+    assert [event.kind for event in records.read_events(killed.folder("train"))].count("resumed") == 1
+    assert losses(killed) == losses(whole)
+    assert_same_model(killed, whole)
+    first = min(record.time for record in records.read(killed.folder("train")) if record.time > died[0] + 1)
+    print(f"from the death of a worker to the first step after it: {first - died[0]:.1f} s")
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+def test_an_error_that_a_person_must_mend_reaches_the_driver_with_its_type_and_is_not_tried_again(
+    tmp_path: Path, cluster: None
+) -> None:
+    of = recipe(tmp_path, resources=WORKERS)
+    shard = next((tmp_path / "t" / "1" / "tokens").rglob("*.arrow"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    with pytest.raises(InputError, match=shard.name) as caught:
+        launch.run(of)
+    assert caught.value.remedy
+    assert not events(of, "started")
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_driver_that_is_stopped_and_run_again_goes_on(tmp_path: Path, how: signal.Signals) -> None:
+    of = recipe(tmp_path, 400, resources=WORKERS | {"keep_every_tokens": 20 * BATCH_TOKENS})
+    code = (
+        "import sys; from pathlib import Path; from tests.train.tiny_runs import recipe; from ctllm_ray import cli\n"
+        "from ctllm_ray.train import launch; import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        f"launch.run(recipe(Path({str(tmp_path)!r}), 400, resources={dict(of.resources.train.model_dump())!r}))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    first = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    when_saved(of, lambda: first.send_signal(how)).join()
+    assert first.wait() == (143 if how == signal.SIGTERM else -signal.SIGKILL)
+    assert len(events(of, "stopped")) == (how == signal.SIGTERM)
+    assert checkpoint.newest(of.folder("train")).step < 400
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert checkpoint.newest(of.folder("train")).step == 400
+    assert [step for step, _, _ in losses(of)] == list(range(1, 401))
+    assert len(events(of, "resumed")) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_validation_runs_beside_training_where_a_cpu_is_spare(tmp_path: Path) -> None:
+    ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False)
+    try:
+        validation = {"every_tokens": 4 * BATCH_TOKENS}
+        of = recipe(tmp_path, 8, resources={"workers": 1, "threads": 1}, validation=validation)
+        assert launch.run(of).step == 8
+    finally:
+        ray.shutdown()
+    folder = Path(of.folder("train"))
+    assert [file.name for file in sorted((folder / records.VALIDATION).iterdir())] == ["00000004.json", "00000008.json"]
+    assert (folder / launch.SNAPSHOT).exists()  # Ray was told of them
+    assert checkpoint.steps(str(folder)) == [4, 8]
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_group_grows_when_there_is_room_and_the_data_does_not_notice(tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    resources = {"workers": [1, 3], "threads": 1, "resize_s": 5, "keep_every_tokens": 50 * BATCH_TOKENS}
+    of, whole = (recipe(tmp_path / name, 1500, resources=resources) for name in ("grown", "whole"))
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    ray.init(address=nodes.address, log_to_driver=False)
+    try:
+        when_saved(of, lambda: nodes.add_node(num_cpus=2))
+        assert launch.run(of).step == 1500
+        assert launch.run(whole).step == 1500
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
+    grown = [event.facts for event in events(of, "resized")]
+    assert [(facts["workers_before"], facts["workers"]) for facts in grown] == [(1, 2)]  # 3 do not divide 4 sequences
+    assert [batch for _, batch, _ in losses(of)] == [batch for _, batch, _ in losses(whole)]
+
+
+# --- without Ray ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [3, (3, 3), (5, 7)])
+def test_workers_that_do_not_divide_a_batch_are_refused_with_those_that_do(tmp_path: Path, workers: Any) -> None:
+    of = recipe(tmp_path, resources={"workers": workers})
+    assert of.train
+    with pytest.raises(RecipeError, match="4 sequences") as caught:
+        launch.check_workers(of.train, of.resources.train)
+    assert "1, 2, 4" in caught.value.remedy
+
+
+def test_a_range_of_workers_needs_one_number_that_divides(tmp_path: Path) -> None:
+    of = recipe(tmp_path, resources={"workers": [3, 5]})
+    assert of.train
+    launch.check_workers(of.train, of.resources.train)
+
+
+def test_a_range_that_is_upside_down_is_refused(tmp_path: Path) -> None:
+    of = recipe(tmp_path, resources={"workers": [4, 2]})
+    assert of.train
+    with pytest.raises(RecipeError, match="more than the most"):
+        launch.check_workers(of.train, of.resources.train)
+
+
+@pytest.mark.parametrize(("room", "taken"), [(0, 0), (1, 1), (3, 3), (5, 4), (8, 6), (30, 6)])
+def test_a_group_has_as_many_workers_as_divide_the_batch_and_have_room(room: int, taken: int) -> None:
+    policy = launch._Dividing(ScalingConfig(num_workers=(1, 8)), sequences=12)
+    assert policy._count_possible_workers({"node": {"CPU": float(room)}}) == taken
+
+
+def test_the_first_error_on_the_board_counts_and_a_note_is_told_once() -> None:
+    board = Board()
+    assert board.failure() == b""
+    board.fail(pickle.dumps(InputError("a")))
+    board.fail(pickle.dumps(InputError("b")))
+    assert pickle.loads(board.failure()).what == "a"
+    board.note("plain")
+    board.note("plain")
+    assert board.notes() == ["plain"]
+    assert board.notes() == []
+
+
+def test_what_a_person_has_set_in_the_environment_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = recipe(tmp_path, resources={"threads": 3}).resources.train
+    monkeypatch.setenv("NCCL_DEBUG", "INFO")
+    assert launch._worker_environment(resources)["OMP_NUM_THREADS"] == "3"
+    assert launch._worker_environment(resources.model_copy(update={"gpu": True}))["NCCL_DEBUG"] == "INFO"
+    with launch._environment(resources):
+        assert os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "600.0"
+    assert "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S" not in os.environ
+
+
+def test_paths_mean_the_same_on_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    of = recipe(Path("out"), corpora=["more/tokens"], branch_from="other/train/checkpoints/00000004")
+    moved = launch._absolute(of)
+    assert moved.train
+    assert moved.train.corpora == (str(tmp_path / "more" / "tokens"),)
+    assert moved.train.branch_from == str(tmp_path / "other/train/checkpoints/00000004")
+    assert moved.folder("train") == of.folder("train")
