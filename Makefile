@@ -17,6 +17,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: env
 	$(BIN)/ctllm prepare jobs/recipes/tiny.yaml root=out
 	$(BIN)/ctllm report jobs/recipes/tiny.yaml root=out
+	$(BIN)/ctllm train jobs/recipes/tiny.yaml root=out
+	$(BIN)/ctllm report jobs/recipes/tiny.yaml root=out --of train
+	$(BIN)/ctllm export jobs/recipes/tiny.yaml root=out
 
 lint: env
 	$(BIN)/ruff check .

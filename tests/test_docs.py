@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import re
@@ -13,18 +14,22 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ctllm_ray import cli
 from ctllm_ray.base import errors, recipe, resolve, training
+from ctllm_ray.model import config
 from ctllm_ray.text import line_rules
+from ctllm_ray.tokenizer import specials
+from ctllm_ray.train import progress, records, state
 from tests.conftest import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
-PACKAGES = (resolve.SOURCES, resolve.STAGES, resolve.MEASURES)
+PACKAGES = (resolve.SOURCES, resolve.STAGES, resolve.MEASURES, resolve.OBJECTIVES)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]*)(#[^)]*)?\)")
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_the_reference_knows_every_source_stage_and_measure_with_its_options(package: str) -> None:
+def test_the_reference_knows_every_source_stage_measure_and_objective_with_its_options(package: str) -> None:
     for name in resolve.names(package):
         assert f"`{name}`" in REFERENCE or f"### {name}\n" in REFERENCE, name
         for parameter in inspect.signature(resolve.resolve(package, name)).parameters.values():
@@ -73,6 +78,36 @@ def test_the_reference_knows_every_kind_of_bad_record_and_every_exit_code() -> N
         assert f"`error.{kind}`" in REFERENCE, kind
     for error in [errors.CtllmError, *errors.CtllmError.__subclasses__()]:
         assert f"\n| {error.exit_code} | " in REFERENCE, error.__name__
+
+
+def test_the_reference_knows_every_verb() -> None:
+    for command in cli.app.registered_commands:
+        assert command.callback is not None
+        assert f"\n| `{command.callback.__name__}` | " in REFERENCE, command.callback.__name__
+
+
+def test_the_reference_has_the_model_sizes_as_they_are() -> None:
+    for name, size in config.SIZES.items():
+        parameters = config.parameters(size)
+        figures = [size.layers, size.width, size.heads, size.ffn_width, size.context_tokens, size.vocab_size]
+        row = [*figures, parameters, parameters - config.embedding_parameters(size)]
+        assert f"| `{name}` | {' | '.join(f'{figure:,}' for figure in row)} |" in REFERENCE
+
+
+def test_the_reference_knows_what_a_run_writes() -> None:
+    sources = [file.read_text(encoding="utf-8") for file in (REPOSITORY / "ctllm_ray/train").glob("*.py")]
+    kinds = {kind for text in sources for kind in re.findall(r'\bevent\(\s*"([a-z_]+)"', text)} | set(progress._SPOKEN)
+    assert len(kinds) > 9
+    named = {*kinds, *specials.SPECIALS[:11]}
+    for part in (records.StepRecord, state.RunState):
+        named |= {field.name for field in dataclasses.fields(part)}
+    for file, function in (("export", "_lineage"), ("validate", "_of_group")):
+        body = (REPOSITORY / f"ctllm_ray/train/{file}.py").read_text(encoding="utf-8").partition(f"def {function}(")[2]
+        keys = re.findall(r'^        "(\w+)":', body.partition("\ndef ")[0], re.MULTILINE)
+        assert len(keys) > 5
+        named |= {*keys}
+    for name in named:
+        assert f"`{name}`" in REFERENCE, name
 
 
 @pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md", *(f"docs/{f.name}" for f in DOCS.glob("*.md"))])

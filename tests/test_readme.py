@@ -9,8 +9,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
 import pytest
 import zstandard
 
@@ -51,44 +51,57 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shell(command: str, folder: Path) -> str:
+def run(command: list[str], folder: Path) -> str:
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
+def shell(command: str, folder: Path) -> str:
+    return run(["bash", "-c", command], folder)
+
+
 def here(command: str) -> str:
-    """The command as a test runs it: make says what it would do, a submitted job runs here and without a bucket."""
+    """The command as a test runs it: make says what it would do, a submitted job runs here, small and without a bucket.
+
+    The job that trains finds the run finished that `ctllm train` made.
+    """
     if command.startswith("make "):
         return command.replace("make ", "make -n ", 1)
     if command.startswith("ray job submit "):
-        return command.partition(" -- ")[2].replace("s3://bucket/run", "out").replace("s3://bucket/", "")
+        command = command.partition(" -- ")[2].replace("s3://bucket/run", "out").replace("s3://bucket/", "")
+        return command.replace("ct_llm_2b.yaml", "tiny.yaml").replace("workers=[32, 64]", "workers=1")
     return command
 
 
 @pytest.mark.cluster
 def test_every_command_works_and_prints_what_the_readme_shows(place: Path) -> None:
-    """One start of Ray: the job finds the section finished that `ctllm prepare` made."""
+    """The demo's model is trained once; the job that prepares finds the section finished that `ctllm prepare` made."""
     printed = ""
     for language, content in blocks(README):
         if language == "bash":
             printed = "\n".join(shell(here(command), place) for command in content.splitlines())
+        elif language == "python":
+            assert "春天" in run([sys.executable, "-c", content], place)
         elif language == "text":
             for line in content.splitlines():
                 assert line.strip("… ") in printed, f"the README shows what is not printed: {line!r}\n{printed}"
-    page = (place / "out/tiny/1/clean/report.html").read_text(encoding="utf-8")
-    assert "<html" in page
+    for section in ("clean", "train"):
+        assert "<html" in (place / "out/tiny/1" / section / "report.html").read_text(encoding="utf-8")
 
 
 def test_shards_open_as_the_operations_page_says(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = [text for language, text in blocks(REPOSITORY / "docs/operations.md") if language == "python"]
+    clean, tokens = [text for language, text in blocks(REPOSITORY / "docs/operations.md") if language == "python"]
     monkeypatch.chdir(place)
-    found: dict[str, pa.Table] = {}
-    exec(code, found)
+    found: dict[str, Any] = {}
+    exec(clean, found)
     assert 0 < found["poems"].num_rows < 50
     assert found["poems"].column_names == ["id", "text", "entropy"]
+    exec(tokens, found)
+    assert found["shard"].doc_id(0).startswith("web/pages.warc.gz#")
+    assert found["shard"].ids(0)[0] == found["tokenizer"].bos_id
 
 
 def test_the_chinese_readme_has_the_same_blocks() -> None:
@@ -104,7 +117,7 @@ def numbers(page: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_make_demo_prints_the_funnel_and_writes_the_report(tmp_path: Path) -> None:
+def test_make_demo_goes_from_pages_to_an_exported_model(tmp_path: Path) -> None:
     """In a copy of the tracked files, with this environment in place of a fresh one."""
     tracked = subprocess.run(
         ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
@@ -115,4 +128,6 @@ def test_make_demo_prints_the_funnel_and_writes_the_report(tmp_path: Path) -> No
     (tmp_path / ".venv").symlink_to(sys.prefix)
     printed = shell("make -o .venv/.installed demo", tmp_path)
     assert "tiny 1: clean" in printed
-    assert (tmp_path / "out/tiny/1/clean/report.html").is_file()
+    assert "export/64" in printed
+    for name in ("clean/report.html", "train/report.html", "export/64/lineage.json"):
+        assert (tmp_path / "out/tiny/1" / name).is_file()
