@@ -8,9 +8,9 @@ dropped at each launch, since it would insist on those that our retention has de
 An error that a person has to mend comes back as a value, with its type, and nothing is tried again in vain. Anything
 else (a killed worker, storage that fails) is Ray's to try again, up to `max_failures`.
 
-Two internals of Ray Train 2.60 are used: the notice of a preemption as each worker has it, since the public
-`get_preemption_info` is a barrier of all workers and the loop agrees on stopping by itself; and the elastic policy,
-which here takes only numbers of workers that divide the batch.
+Of Ray Train 2.60 internals are used for three things: the notice of a preemption as each worker has it, since the
+public `get_preemption_info` is a barrier of all workers and the loop agrees on stopping by itself; the elastic policy,
+which here takes only numbers of workers that divide the batch; and to leave out the actor for data sets.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from typing import Any, cast
 import pyarrow.fs
 import ray
 from ray.train.torch import TorchConfig
+from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.train.v2._internal.execution.scaling_policy.elastic import ElasticScalingPolicy
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
@@ -266,16 +268,29 @@ class _Outcome:
 
 
 class _Trainer(TorchTrainer):
-    """A `TorchTrainer` whose elastic groups have only numbers of workers that divide a batch."""
+    """A `TorchTrainer` without data sets, whose elastic groups have only numbers of workers that divide a batch."""
 
     def __init__(self, work: Callable[[dict], dict], *, sequences: int, **given: Any) -> None:
         super().__init__(work, **given)
         self._sequences = sequences
 
+    def _create_default_callbacks(self) -> list[Any]:
+        """Ray's own, but no actor (a process of seconds at each start) for Ray Data sets, of which there are none."""
+        found = super()._create_default_callbacks()
+        return [callback for callback in found if not isinstance(callback, DatasetsCallback)] + [_NoDatasets()]
+
     def _initialize_and_run_controller(self, **given: Any) -> Result:
         if isinstance(given["scaling_policy"], ElasticScalingPolicy):
             given["scaling_policy"] = _Dividing(cast(ScalingConfig, self.scaling_config), self._sequences)
         return cast(Result, super()._initialize_and_run_controller(**given))
+
+
+class _NoDatasets(WorkerGroupCallback):
+    """Says so to the workers."""
+
+    def before_init_train_context(self, workers: list[Any]) -> dict[str, list[Any]]:
+        """One for each worker."""
+        return {"dataset_shard_provider": [None] * len(workers)}
 
 
 class _Dividing(ElasticScalingPolicy):

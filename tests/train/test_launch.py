@@ -93,7 +93,7 @@ def test_an_error_that_a_person_must_mend_reaches_the_driver_with_its_type_and_i
     tmp_path: Path, cluster: None
 ) -> None:
     of = recipe(tmp_path, resources=WORKERS)
-    shard = next((tmp_path / "t" / "1" / "tokens").rglob("*.arrow"))
+    shard = next((tmp_path / "t" / "1" / "tokens" / "train").rglob("*.arrow"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match=shard.name) as caught:
         launch.run(of)
