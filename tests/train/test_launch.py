@@ -37,6 +37,14 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture
+def no_ray() -> Iterator[None]:
+    """A process without Ray, before and after: for tests that start one of their own, after those that share one."""
+    ray.shutdown()
+    yield
+    ray.shutdown()
+
+
 def workers() -> list[psutil.Process]:
     """The training workers of this process's Ray."""
     children = psutil.Process().children(recursive=True)
@@ -125,14 +133,11 @@ def test_a_driver_that_is_stopped_and_run_again_goes_on(tmp_path: Path, how: sig
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_validation_runs_beside_training_where_a_cpu_is_spare(tmp_path: Path) -> None:
+def test_validation_runs_beside_training_where_a_cpu_is_spare(tmp_path: Path, no_ray: None) -> None:
     ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False)
-    try:
-        validation = {"every_tokens": 4 * BATCH_TOKENS}
-        of = recipe(tmp_path, 8, resources={"workers": 1, "threads": 1}, validation=validation)
-        assert launch.run(of).step == 8
-    finally:
-        ray.shutdown()
+    validation = {"every_tokens": 4 * BATCH_TOKENS}
+    of = recipe(tmp_path, 8, resources={"workers": 1, "threads": 1}, validation=validation)
+    assert launch.run(of).step == 8
     folder = Path(of.folder("train"))
     assert [file.name for file in sorted((folder / records.VALIDATION).iterdir())] == ["00000004.json", "00000008.json"]
     assert (folder / launch.SNAPSHOT).exists()  # Ray was told of them
@@ -141,7 +146,7 @@ def test_validation_runs_beside_training_where_a_cpu_is_spare(tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_a_group_grows_when_there_is_room_and_the_data_does_not_notice(tmp_path: Path) -> None:
+def test_a_group_grows_when_there_is_room_and_the_data_does_not_notice(tmp_path: Path, no_ray: None) -> None:
     from ray.cluster_utils import Cluster
 
     resources = {"workers": [1, 3], "threads": 1, "resize_s": 5, "keep_every_tokens": 50 * BATCH_TOKENS}
