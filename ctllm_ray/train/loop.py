@@ -74,6 +74,7 @@ class Parts:
     still_ours: Callable[[], None]  # raises where another start took the run over
     mfu: Callable[[float], float]  # of tokens per second
     seed: int
+    is_new: bool  # no checkpoint of its own yet
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Loop:
 
     def run(self) -> RunState:
         """The state at the end of the run, or where it was told to stop; a checkpoint of it is complete."""
-        if self._train.spikes.policy == "rewind" and self.state.step == 0:
+        if self._train.spikes.policy == "rewind" and self.parts.is_new:
             self._save(to_validate=False)  # else there would be nothing to go back to
         while self.state.batch < self.parts.batches.count and not self._stopped:
             self._through(self._numbers())
@@ -308,9 +309,11 @@ class Loop:
     def _save(self, *, to_validate: bool) -> None:
         """Begins a checkpoint. What was recorded of its steps is on storage before it can be complete."""
         self._flush()
+        began = time.perf_counter()
         self.parts.records.roll(self.state.step + 1)
         state = self._described()
-        self._stalls[state.step] = self.parts.saver.save(state, self._stepper.tensors())
+        self.parts.saver.save(state, self._stepper.tensors())
+        self._stalls[state.step] = time.perf_counter() - began
         self._awaited[state.step] = (to_validate, {"tokens": float(state.tokens)} | self._last)
         if to_validate:
             self._validated.add(state.step)

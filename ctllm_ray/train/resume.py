@@ -1,7 +1,7 @@
 """Where a run stands when it starts: at its newest whole checkpoint, at another run's, or at nothing.
 
-All workers look for themselves and agree: a checkpoint that any of them finds damaged is passed over by all. Hashing is
-shared out among workers where storage is shared; from an object store each machine fetches the files anyway.
+Rank 0 proposes the newest checkpoint; one that any worker finds damaged is passed over by all. Hashing is shared out
+among workers where storage is shared; from an object store each machine fetches the files anyway.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.errors import NotFound, StorageError, VersionConflict
+from ctllm_ray.base.errors import CtllmError, NotFound, StorageError, VersionConflict
 from ctllm_ray.base.recipe import Recipe, changes
 from ctllm_ray.base.training import Train
 from ctllm_ray.train import branches, checkpoint
-from ctllm_ray.train.agreement import most
+from ctllm_ray.train.agreement import from_first, most
 from ctllm_ray.train.checkpoint import Checkpoint, PassedOver
 from ctllm_ray.train.generations import Origin
 from ctllm_ray.train.schedule import check_branch
@@ -44,17 +44,41 @@ def start(recipe: Recipe, train: Train, seed: int, rank: int, world: int) -> Sta
 
 
 def newest(run_folder: str, rank: int, world: int) -> Checkpoint | None:
-    """The newest checkpoint that all workers find whole; None where the run has none yet."""
+    """The newest checkpoint that all workers find whole; None where the run has none yet.
+
+    Rank 0 proposes one: on a network file system workers may not see a new file at the same moment.
+    """
     unfit: list[PassedOver] = []
     while True:
-        try:
-            found = checkpoint.newest(run_folder, unfit=unfit)
-        except NotFound:
+        proposed, error = _proposed(run_folder, unfit) if rank == 0 else (None, None)
+        folder, error = from_first((proposed.folder if proposed else "", error), world)
+        if error is not None:
+            raise error
+        if not folder:
             return None
-        reason = _damage(found, rank, world)
-        if not reason:
+        found, reason = (proposed, "") if proposed else _opened(folder)
+        reason = _agreed(reason or _damage(found, rank, world), world)
+        if found is not None and not reason:
             return found
-        unfit.append(PassedOver(found.folder, reason))
+        unfit.append(PassedOver(folder, reason))
+
+
+def _proposed(run_folder: str, unfit: list[PassedOver]) -> tuple[Checkpoint | None, CtllmError | None]:
+    """The newest checkpoint that looks whole, or the error that ends all workers."""
+    try:
+        return checkpoint.newest(run_folder, unfit=unfit), None
+    except NotFound:
+        return None, None
+    except CtllmError as error:
+        return None, error
+
+
+def _opened(folder: str) -> tuple[Checkpoint | None, str]:
+    """The checkpoint in a folder, or why it is not to be had."""
+    try:
+        return checkpoint.open_at(folder), ""
+    except (StorageError, NotFound) as error:
+        return None, error.what
 
 
 def load(stepper: Stepper, saved: Checkpoint) -> None:
@@ -77,10 +101,16 @@ def check_shapes(model: torch.nn.Module, saved: Checkpoint) -> None:
             )
 
 
-def _damage(found: Checkpoint, rank: int, world: int) -> str:
-    """What is wrong with a checkpoint in any worker's eyes; empty where nothing is."""
+def _damage(found: Checkpoint | None, rank: int, world: int) -> str:
+    """What this worker finds wrong with its part of a checkpoint's files; empty where nothing is."""
+    if found is None:
+        return ""
     names = sorted(found.files)
-    reason = found.verify(names if storage.is_remote(found.folder) else names[rank::world])
+    return found.verify(names if storage.is_remote(found.folder) else names[rank::world])
+
+
+def _agreed(reason: str, world: int) -> str:
+    """What any worker found wrong; empty where none did."""
     any_worker = bool(most([bool(reason)], world)[0])
     return reason or ("another worker found it damaged" if any_worker else "")
 
@@ -104,7 +134,7 @@ def _of_the_model(decisions: Mapping[str, Any]) -> dict[str, Any]:
 def _branch(recipe: Recipe, train: Train, rank: int, world: int) -> Start:
     """The first start of a run that goes on from another's checkpoint: tokens and optimizer state continue."""
     parent = checkpoint.open_at(storage.absolute(train.branch_from))
-    if reason := _damage(parent, rank, world):
+    if reason := _agreed(_damage(parent, rank, world), world):
         remedy = "branch from another checkpoint of that run"
         raise StorageError(f"the checkpoint to branch from is damaged: {reason}", where=parent.folder, remedy=remedy)
     then = Train.model_validate(parent.state.recipe["train"])

@@ -1,6 +1,6 @@
 """Saving checkpoints beside training: the training thread only copies, a thread behind it hashes and writes.
 
-One save is in flight at most; a second one waits for it, and the time that training stood still is what `save` returns.
+One save is in flight at most; a second one waits for it, and training stands still until it is done.
 Each worker writes its file, then a small JSON beside it that announces it. Rank 0's thread waits for the announcements
 of all workers and writes CHECKPOINT.json last: the moment at which the checkpoint exists. File names carry a token of
 this start and the number of the save, so a save that is cut off, or one at a step that was saved before, never touches
@@ -55,14 +55,12 @@ class Saver:
         if rank == 0:
             self._take_stock()
 
-    def save(self, state: RunState, tensors: Iterator[tuple[str, torch.Tensor]]) -> float:
-        """Seconds that training stood still. Raises `StorageError` where the save before this one failed."""
-        began = time.perf_counter()
+    def save(self, state: RunState, tensors: Iterator[tuple[str, torch.Tensor]]) -> None:
+        """Returns when the tensors are copied. Raises `StorageError` where the save before this one failed."""
         self.wait()
         copies = list(tensors)
         self._count += 1
         self._flight = self._thread.submit(self._write, state, copies, f"{self._token}{self._count}")
-        return time.perf_counter() - began
 
     def finished(self) -> list[Saved]:
         """Saves that became complete since it was last asked; on other ranks: this rank's part of them.

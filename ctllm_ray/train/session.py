@@ -89,6 +89,7 @@ class _Session:
         parts = Parts(
             self.train, self.resources, stepper, batches, saver, recorder, self.hooks,
             restore=lambda: self._restored(stepper), still_ours=still_ours, mfu=self._mfu(config), seed=self.seed,
+            is_new=start.saved is None or start.origin is not None,
         )  # fmt: skip
         return Loop(parts, state).run()
 

@@ -44,8 +44,6 @@ class TorchStepper:
             llama.checkpoint_activations(whole)
         if resources.compile:
             llama.compile_blocks(whole)
-        if self._device.type == "cuda":
-            torch.set_float32_matmul_precision("high")
         self._loss, self._bf16, self._clip_norm = loss, train.precision == "bf16", train.optimizer.clip_norm
         self._parameters = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
         self._gradients = _Gradients(list(self._parameters.values()))

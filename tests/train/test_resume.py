@@ -14,7 +14,7 @@ import torch
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError, VersionConflict
-from ctllm_ray.train import checkpoint, lease, records, session
+from ctllm_ray.train import checkpoint, lease, records, resume, session
 from ctllm_ray.train.lease import RUNNING
 from ctllm_ray.train.lineage import RUN
 from tests.train import tiny_runs
@@ -178,9 +178,12 @@ def test_a_shard_that_changed_since_is_named(tmp_path: Path) -> None:
     assert caught.value.where == str(shard)
 
 
-def test_a_batch_that_does_not_divide_is_told_before_anything_is_built(tmp_path: Path) -> None:
+def test_a_batch_that_does_not_divide_is_told_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resume, "from_first", lambda value, world: value)  # the other two workers are not there
     with pytest.raises(RecipeError, match="4 sequences does not divide over 3 workers"):
-        session.train(recipe(tmp_path), pytest.fail, rank=1, world=3, hooks=tiny_runs.Around())  # type: ignore[arg-type]
+        session.train(recipe(tmp_path), pytest.fail, rank=0, world=3, hooks=tiny_runs.Around())  # type: ignore[arg-type]
 
 
 def test_a_corpus_may_join_a_begun_run(tmp_path: Path) -> None:
@@ -224,6 +227,18 @@ def test_a_branch_resumes_as_any_run(tmp_path: Path) -> None:
     run(cut, 2)
     assert run(cut)[0].lineage["parent"] == last(parent).folder
     assert_same_model(whole, cut)
+
+
+def test_a_branch_may_rewind_before_its_first_checkpoint(tmp_path: Path) -> None:
+    parent = recipe(tmp_path, 50, schedule=STABLE)
+    run(parent, 12)
+    of = {"schedule": STABLE, "branch_from": last(parent).folder}
+    rows = run(recipe(tmp_path, 30, run="plain", **of))[2]
+    spikes = {"window_steps": 16, "deviations": 20}
+    skip, rewind = (recipe(tmp_path, 30, run=p, spikes=spikes | {"policy": p}, **of) for p in ("skip", "rewind"))
+    for one in (skip, rewind):
+        assert run(one, kind=spoiling(rows, 12))[0].passed_over == (24,)
+    assert_same_model(skip, rewind)
 
 
 def test_a_branch_that_decays_before_its_parent_is_an_error(tmp_path: Path) -> None:
