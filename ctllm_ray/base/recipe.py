@@ -233,8 +233,9 @@ def _explained(error: ValidationError, where: str) -> RecipeError:
             f"{place!r} is missing", where=where, remedy="decisions have no defaults: set it in the recipe"
         )
     remedy = "write the value in quotes" if first["type"] == "string_type" else "correct the value"
+    got = "" if first["type"] == "value_error" else f", got {_short(first['input'])}"  # ours say what they met
     return RecipeError(
-        f"{place!r}: {first['msg'].removeprefix('Value error, ')}, got {_short(first['input'])}",
+        f"{place!r}: {first['msg'].removeprefix('Value error, ')}{got}",
         where=where,
         remedy=remedy,
     )

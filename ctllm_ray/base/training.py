@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
@@ -159,6 +159,9 @@ class Train(Frozen):
             raise ValueError("the mixture needs phases with rising `until_tokens`, the last one without")
         if self.schedule.use == "wsd" and self.schedule.warmup_tokens + self.schedule.decay_tokens > self.tokens:
             raise ValueError("warm-up and decay are longer than the run")
+        groups = sorted({group for phase in self.mixture for group in phase.shares})
+        if unknown := sorted(set(self.epoch_caps) - set(groups)):
+            raise ValueError(f"epoch_caps names {unknown[0]!r}, which no mixture has: {', '.join(groups)}")
         return self
 
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
@@ -109,10 +110,9 @@ def load(folder: str, *, attention: str = "sdpa") -> LlamaForCausalLM:
         local = _fetched(folder, copy) if storage.is_remote(folder) else folder.removeprefix("file://")
         try:
             model = LlamaForCausalLM.from_pretrained(local, dtype=torch.float32)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise InputError(
-                f"the model does not load: {error}", where=folder, remedy="restore the folder from where it came"
-            ) from error
+        except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+            what = f"the model does not load: {' '.join(str(error).split())}"
+            raise InputError(what, where=folder, remedy="restore the folder from where it came") from error
     model.model.rotary_emb = ExactRotary(model.config)
     return set_attention(model, attention)
 

@@ -228,7 +228,7 @@ def _same(files: dict[str, bytes], model: bytes) -> bool:
 
 def _converted(path: str, files: dict[str, bytes]) -> dict[str, bytes]:
     """tokenizer.json of a folder that has a slow tokenizer only."""
-    if not files:
+    if not files.keys() - {convert.CONFIG, convert.MAP, convert.TEMPLATE}:
         raise InputError(
             "no tokenizer here: neither tokenizer.model nor tokenizer.json",
             where=path,

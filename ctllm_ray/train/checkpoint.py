@@ -163,6 +163,8 @@ def open_at(folder: str) -> Checkpoint:
         raise NotFound("no finished checkpoint here", where=folder, remedy=f"name a folder with a {CHECKPOINT}")
     plain = storage.read_json(path)
     try:
+        if plain["format"] != FORMAT:
+            raise TypeError(f"format {plain['format']}, not {FORMAT}")
         files = {name: StateFile(f["bytes"], f["sha256"], tuple(f["names"])) for name, f in plain["files"].items()}
         found = Checkpoint(folder, RunState.from_plain(plain["state"]), files)
     except (KeyError, TypeError, AttributeError) as error:

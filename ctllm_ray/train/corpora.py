@@ -5,7 +5,8 @@ given stands in the run's folder (train/generations.py): later starts must find 
 that are not in it yet (a corpus appended to `train.corpora`) join at the batch where the run stands.
 
 Every rank opens the corpora by itself and comes to the same generations; rank 0 writes. Sizes are always checked,
-SHA-256 where `resources.train.verify_shards` is set: each rank hashes its part, at about 1 GB/s a core.
+SHA-256 where `resources.train.verify_shards` is set: each rank hashes its part, at about 1 GB/s a core. So are the
+held-out shards that the run validates on: bits per byte compare only on the same documents.
 """
 
 from __future__ import annotations
@@ -17,12 +18,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.errors import InputError, StorageError, VersionConflict
+from ctllm_ray.base.errors import InputError, RecipeError, StorageError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.tokens import HELD_OUT
-from ctllm_ray.train.generations import DATA, Branch, Generation, Origin, fingerprint, joined, read_data, write_data
+from ctllm_ray.tokenizer import tokenizer
+from ctllm_ray.train.generations import (
+    DATA,
+    RESTORE,
+    Branch,
+    Generation,
+    Origin,
+    fingerprint,
+    joined,
+    read_data,
+    write_data,
+)
 
 _READ_BYTES = 4 << 20
 
@@ -74,12 +86,16 @@ def open_corpora(
     assert recipe.train is not None
     folder = recipe.folder("train")
     sections = read_sections(recipe.train.corpora or (recipe.folder("tokens"),))
-    vocabulary = shared_vocabulary(sections)
+    validated = validation_sections(recipe, sections)
+    vocabulary = shared_vocabulary(sections | validated)
+    if rank == 0:
+        _check_tokenizer(vocabulary)
     start = _recorded(folder, batch, origin)
     generations = joined(list(start.generations), sections, max(batch, start.branch.batch))
     corpora = Corpora(tuple(generations), start.branch, vocabulary, sections)
     _check_data(corpora, data, folder)
-    verify(generations, recipe.resources.train.verify_shards, rank, world)
+    shards = [(c.folder, s) for g in generations for c in g.corpora for s in c.shards]
+    verify([*shards, *_held_out(validated)], recipe.resources.train.verify_shards, rank, world)
     path = storage.join(folder, DATA)
     if rank == 0 and (len(generations) != len(start.generations) or not storage.exists(path)):
         write_data(folder, replace(start, generations=tuple(generations)))
@@ -98,14 +114,32 @@ def look(recipe: Recipe) -> Corpora:
 
 def read_sections(folders: Iterable[str]) -> dict[str, Manifest]:
     """The manifests of finished token sections by absolute folder."""
-    found = {}
+    found: dict[str, Manifest] = {}
     for folder in map(storage.absolute, folders):
+        if folder in found:
+            remedy = "name it once: a group's weight is its share in train.mixture"
+            raise RecipeError("a folder of token shards is named twice", where=folder, remedy=remedy)
         section = manifest.read(folder)
         if section.section != "tokens":
             remedy = "name folders of token sections: <root>/<name>/<version>/tokens"
             raise InputError(f"a section of {section.section!r}, not of tokens", where=folder, remedy=remedy)
         found[folder] = section
     return found
+
+
+def validation_sections(recipe: Recipe, own: dict[str, Manifest]) -> dict[str, Manifest]:
+    """The sections whose held-out documents a run is validated on: its own, or those that it names; empty without.
+
+    Raises `InputError` where they hold no document out.
+    """
+    assert recipe.train is not None
+    if recipe.train.validation is None:
+        return {}
+    sections = read_sections(recipe.train.validation.corpora) or own
+    if not any(shard.rows for _, shard in _held_out(sections)):
+        remedy = "raise tokens.held_out_share, name others in train.validation.corpora, or leave train.validation out"
+        raise InputError("no held-out documents to validate on", where=", ".join(sections), remedy=remedy)
+    return sections
 
 
 def shared_vocabulary(sections: dict[str, Manifest]) -> Vocabulary:
@@ -124,18 +158,35 @@ def shared_vocabulary(sections: dict[str, Manifest]) -> Vocabulary:
 def held_out(sections: dict[str, Manifest]) -> dict[str, list[str]]:
     """URIs of held-out shards of token sections by group, in order."""
     found: dict[str, list[str]] = {}
-    for folder, section in sections.items():
-        for shard in section.shards:
-            if shard.path.startswith(f"{HELD_OUT}/"):
-                found.setdefault(shard.group, []).append(storage.join(folder, shard.path))
+    for folder, shard in _held_out(sections):
+        found.setdefault(shard.group, []).append(storage.join(folder, shard.path))
     return dict(sorted(found.items()))
 
 
-def verify(generations: Sequence[Generation], hashed: bool, rank: int, world: int) -> None:
+def _held_out(sections: dict[str, Manifest]) -> list[tuple[str, Shard]]:
+    """(folder, shard) of all held-out shards."""
+    prefix = f"{HELD_OUT}/"
+    return [(f, shard) for f, section in sections.items() for shard in section.shards if shard.path.startswith(prefix)]
+
+
+def _check_tokenizer(vocabulary: Vocabulary) -> None:
+    """Raises `InputError` where the tokenizer beside the shards is another: ids would mean something else."""
+    if not storage.list_names(vocabulary.folder):
+        return  # training reads ids only; an export needs it, and says so
+    found = tokenizer.load(vocabulary.folder)
+    if (found.sha256, found.vocab_size) != (vocabulary.sha256, vocabulary.vocab_size):
+        raise InputError(
+            f"the tokenizer beside the token shards is not the one that made them: {found.sha256[:9]} with "
+            f"{found.vocab_size} pieces, not {vocabulary.sha256[:9]} with {vocabulary.vocab_size}",
+            where=vocabulary.folder,
+            remedy="restore it, or delete the tokens section's folder and run `ctllm prepare` again",
+        )
+
+
+def verify(shards: Sequence[tuple[str, Shard]], hashed: bool, rank: int, world: int) -> None:
     """Raises `InputError` that names the first shard of this rank's part whose size or SHA-256 is another."""
-    shards = [(c.folder, s) for g in generations for c in g.corpora for s in c.shards][rank::world]
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
-        for _ in pool.map(lambda pair: _verify(pair[0], pair[1], hashed), shards):
+        for _ in pool.map(lambda pair: _verify(pair[0], pair[1], hashed), shards[rank::world]):
             pass
 
 
@@ -182,8 +233,7 @@ def _recorded(folder: str, batch: int, origin: Origin | None) -> Origin:
             raise VersionConflict("a run that began elsewhere stands under this name", where=path, remedy=remedy)
         return recorded
     if origin is None and batch:
-        remedy = "restore it from a backup: without it the order of the data is lost"
-        raise StorageError(f"the run stands at batch {batch}, but its {DATA} is gone", where=path, remedy=remedy)
+        raise StorageError(f"the run stands at batch {batch}, but its {DATA} is gone", where=path, remedy=RESTORE)
     return origin or Origin(Branch())
 
 

@@ -19,6 +19,7 @@ from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.tokens import TRAIN
 
 DATA = "DATA.json"
+RESTORE = "restore it from a backup: without it the order of the data is lost"
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def fingerprint(generations: Sequence[Generation], branch: Branch) -> str:
 def read_data(folder: str) -> Origin:
     """What the DATA.json of a run's folder says. Raises `StorageError` where it is not one."""
     path = storage.join(folder, DATA)
-    plain = storage.read_json(path)
     try:
+        plain = storage.read_json(path)
         generations = [
             Generation(
                 g["from_batch"],
@@ -78,7 +79,9 @@ def read_data(folder: str) -> Origin:
         ]
         return Origin(Branch(**plain["branch"]), tuple(generations))
     except (KeyError, TypeError) as error:
-        raise StorageError(f"not written by this program: {error}", where=path, remedy="restore the file") from None
+        raise StorageError(f"not written by this program: {error}", where=path, remedy=RESTORE) from None
+    except StorageError as error:
+        raise StorageError(error.what, where=path, remedy=RESTORE) from None
 
 
 def write_data(folder: str, origin: Origin) -> None:

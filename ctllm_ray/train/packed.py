@@ -99,7 +99,7 @@ class OpenUnit:
         targets = np.concatenate([np.maximum(np.diff(shard.offsets) - 1, 0) for shard in self.shards])
         if targets.sum() != unit.targets:
             raise StorageError(
-                f"{targets.sum()} targets, where its manifest has {unit.targets}", where=unit.shards[0][1].path,
+                f"{targets.sum()} targets, where its manifest has {unit.targets}", where=storage.join(*self._path(0)),
                 remedy="write the section again with `ctllm prepare`",
             )  # fmt: skip
         seed = key(layout.seed, "unit", *(shard.sha256 for _, shard in unit.shards))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
+
+_KINDS: dict[str, type | tuple[type, ...]] = {"int": int, "str": str, "dict": dict, "tuple": (list, tuple)}  # in JSON
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,13 @@ class RunState:
 
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> RunState:
-        """The state that `plain` described."""
+        """The state that `plain` described. Raises `TypeError` unless each field is there and of its kind.
+
+        A field that was lost would be filled by its default: a run that begins again from its first batch, unseen.
+        """
         state = RunState(**plain)
+        kinds = {field.name: _KINDS[str(field.type).partition("[")[0]] for field in fields(state)}
+        wrong = [name for name, kind in kinds.items() if not isinstance(plain.get(name), kind)]
+        if wrong:
+            raise TypeError(f"the state has no valid {', '.join(wrong)}")
         return replace(state, passed_over=tuple(state.passed_over), recent_losses=tuple(state.recent_losses))

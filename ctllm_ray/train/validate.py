@@ -147,16 +147,16 @@ def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[st
     assert train is not None
     assert train.validation is not None
     assert recipe.model is not None
-    own = train.corpora or (recipe.folder("tokens"),)
-    held_out = train.validation.corpora or own
-    vocabulary = corpora.shared_vocabulary(corpora.read_sections([*own, *held_out]))
+    own = corpora.read_sections(train.corpora or (recipe.folder("tokens"),))
+    validated = corpora.validation_sections(recipe, own)
+    vocabulary = corpora.shared_vocabulary(own | validated)
     saved = checkpoint.open_at(folder)
     config = for_recipe(recipe.model, vocabulary.vocab_size, train.sequence_tokens)
     model = llama.empty(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(saved.tensor(f"model.{name}"))
-    chosen = documents(corpora.held_out(corpora.read_sections(held_out)), train.validation.max_tokens)
+    chosen = documents(corpora.held_out(validated), train.validation.max_tokens)
     precision = train.precision if device.type == "cuda" else "fp32"
     model.to(device)  # type: ignore[arg-type]
     found = bits(model, chosen, sequence_tokens=train.sequence_tokens, precision=precision)
