@@ -221,10 +221,13 @@ def _checked(part: Input | Stage | Objective, package: str, where: str) -> dict[
     return part.model_dump(exclude=set(part.model_extra or {})) | extra
 
 
+_UNION_TAGS = ("constrained-", "tuple[")  # of pydantic, where a value may be of several kinds: no keys of a recipe
+
+
 def _explained(error: ValidationError, where: str) -> RecipeError:
     unknown = {"extra_forbidden", "invalid_key"}
     first = min(error.errors(), key=lambda e: e["type"] not in unknown)  # a misspelt key is also a missing one
-    place = ".".join(map(str, first["loc"]))
+    place = ".".join(str(part) for part in first["loc"] if not str(part).startswith(_UNION_TAGS))
     if first["type"] == "extra_forbidden":
         remedy = resolve.nearest(str(first["loc"][-1]), _part(first["loc"][:-1]).model_fields)
         return RecipeError(f"unknown key {place!r}", where=where, remedy=remedy)

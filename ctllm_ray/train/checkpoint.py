@@ -166,6 +166,8 @@ def open_at(folder: str) -> Checkpoint:
         if plain["format"] != FORMAT:
             raise TypeError(f"format {plain['format']}, not {FORMAT}")
         files = {name: StateFile(f["bytes"], f["sha256"], tuple(f["names"])) for name, f in plain["files"].items()}
+        if not files:
+            raise TypeError("no files")
         found = Checkpoint(folder, RunState.from_plain(plain["state"]), files)
     except (KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"not a checkpoint of this program: {error}", where=path, remedy="delete it") from None

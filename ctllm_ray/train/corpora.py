@@ -37,6 +37,7 @@ from ctllm_ray.train.generations import (
 )
 
 _READ_BYTES = 4 << 20
+_AGAIN = "restore it, or delete the section's folder and run `ctllm prepare` again: the same recipe, the same shards"
 
 
 @dataclass(frozen=True)
@@ -193,14 +194,11 @@ def verify(shards: Sequence[tuple[str, Shard]], hashed: bool, rank: int, world: 
 def _verify(folder: str, shard: Shard, hashed: bool) -> None:
     uri = storage.join(folder, shard.path)
     if not storage.exists(uri):
-        raise InputError(
-            "a shard of this run is missing", where=uri, remedy="restore it: the order of the data needs it"
-        )
+        raise InputError("a shard of this run is missing", where=uri, remedy=_AGAIN)
     size, digest = _size_and_hash(uri, hashed)
     if size != shard.bytes or (hashed and digest != shard.sha256):
         what = f"{size} bytes, not {shard.bytes}" if size != shard.bytes else "its SHA-256 is another"
-        remedy = "restore it, or begin a new run under another `train.run`"
-        raise InputError(f"a shard changed since it was written: {what}", where=uri, remedy=remedy)
+        raise InputError(f"a shard changed since it was written: {what}", where=uri, remedy=_AGAIN)
 
 
 def _size_and_hash(uri: str, hashed: bool) -> tuple[int, str]:

@@ -41,8 +41,9 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, NoCluster, RecipeError, WorkerLost
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Train, TrainResources
+from ctllm_ray.model.config import for_recipe
 from ctllm_ray.ray_session import session as ray_session
-from ctllm_ray.train import worker
+from ctllm_ray.train import corpora, worker
 from ctllm_ray.train.state import RunState
 from ctllm_ray.train.worker import Board, first_line
 
@@ -62,6 +63,8 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
         raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
     resources = recipe.resources.train
     check_workers(train, resources)
+    vocabulary = corpora.look(recipe).vocabulary  # what is missing is told before Ray starts
+    for_recipe(recipe.model, vocabulary.vocab_size, train.sequence_tokens)
     most = _workers(resources)[1]
     with ray_session(max(os.cpu_count() or 1, most), recipe.resources.object_store_mb), _environment(resources):
         launch = _Launch(_absolute(recipe), tell)
@@ -147,7 +150,7 @@ class _Launch:
         trainer, found = self._trainer(), _Outcome()
         thread = threading.Thread(target=found.of, args=(trainer.fit,), name="ray-train", daemon=True)
         thread.start()
-        stopped_by = self._wait(thread)
+        stopped_by = self._wait(found)
         error = ray.get(self._board.failure.remote())
         if error:
             raise pickle.loads(error)
@@ -157,12 +160,12 @@ class _Launch:
             raise stopped_by
         return found.value
 
-    def _wait(self, thread: threading.Thread) -> BaseException | None:
+    def _wait(self, found: _Outcome) -> BaseException | None:
         """Waits for the end of training, here in the main thread, where signals arrive; tells what workers say."""
         stopped_by: BaseException | None = None
-        while thread.is_alive():
+        while not found.is_there.is_set():
             try:
-                thread.join(HEALTH_CHECK_S)
+                found.is_there.wait(HEALTH_CHECK_S)  # not Thread.join: in Python 3.11 a signal in it ends `is_alive`
                 for note in ray.get(self._board.notes.remote()):
                     self._tell(note)
             except (KeyboardInterrupt, SystemExit) as error:
@@ -258,6 +261,7 @@ class _Outcome:
     def __init__(self) -> None:
         self.value: dict[str, Any] = {}
         self.error: Exception | None = None
+        self.is_there = threading.Event()
 
     def of(self, fit: Callable[[], Result]) -> None:
         """Calls it."""
@@ -265,6 +269,8 @@ class _Outcome:
             self.value = fit().return_value or {}
         except Exception as error:
             self.error = error
+        finally:
+            self.is_there.set()
 
 
 class _Trainer(TorchTrainer):
