@@ -20,12 +20,12 @@ from typing import Any, Protocol
 
 import torch
 
-from ctllm_ray.base.errors import Diverged
 from ctllm_ray.base.training import Train, TrainResources
 from ctllm_ray.train.agreement import most
 from ctllm_ray.train.batch import Batch
 from ctllm_ray.train.batches import Piece
 from ctllm_ray.train.hooks import Hooks
+from ctllm_ray.train.losses import Losses
 from ctllm_ray.train.records import Recorder, StepRecord
 from ctllm_ray.train.saver import Saved, Saver
 from ctllm_ray.train.schedule import rate
@@ -77,15 +77,6 @@ class Parts:
     is_new: bool  # no checkpoint of its own yet
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    """An update whose loss and gradient norm are still on the device."""
-
-    record: StepRecord
-    loss: torch.Tensor
-    grad_norm: torch.Tensor
-
-
 class Loop:
     """A run from where `state` stands. All workers go through it alike."""
 
@@ -93,15 +84,13 @@ class Loop:
         self.parts, self.state = parts, state
         self._train, self._stepper, self._world = parts.train, parts.stepper, parts.stepper.world
         self._judges = self._train.spikes.policy != "report"
-        self._waiting: list[_Waiting] = []
+        self._losses = Losses(parts.train, parts.records, parts.mfu, self._documents)
         self._stopped = False
         self._saved_at, self._saved = time.monotonic(), state
         self._awaited: dict[int, tuple[bool, dict[str, float]]] = {}  # by step: to be validated?, metrics
         self._validated: set[int] = set()
         self._stalls: dict[int, float] = {}
-        self._last: dict[str, float] = {}
-        self._flushed_at = self._beat_at = time.monotonic()
-        self._beat_step, self._pace = state.step, 1
+        self._beat_at, self._beat_step, self._pace = time.monotonic(), state.step, 1
         self._learn(state)
 
     def run(self) -> RunState:
@@ -165,7 +154,7 @@ class Loop:
         record = StepRecord(
             self.state.step, number, tokens, targets, math.nan, math.nan, rate_now, math.nan, wait_s, math.nan
         )
-        self._waiting.append(_Waiting(record, loss, grad_norm))
+        self._losses.add(record, loss, grad_norm)
         self._save_at_marks(before.tokens, tokens)
         return True
 
@@ -188,9 +177,11 @@ class Loop:
         from_step = self.state.step
         self.parts.saver.wait()
         most([0], self._world)  # rank 0's part in saving is the last: now the checkpoint is there for all
-        state = self.parts.restore()
-        self.state = replace(state, passed_over=tuple(sorted({*state.passed_over, *passed_over})))
+        state, now = self.parts.restore(), self.state
+        both = tuple(sorted({*state.passed_over, *passed_over}))
+        self.state = replace(state, passed_over=both, data=now.data, recipe=now.recipe, lineage=now.lineage)
         self._learn(state)
+        self._beat_step = self.state.step
         self.parts.records.rewind(self.state.step + 1)
         self.parts.records.event("rewound", step=from_step, to_step=self.state.step, **facts)
 
@@ -198,48 +189,8 @@ class Loop:
         pieces = self.parts.batches.pieces(number, 0, self.parts.batches.sequences)
         return list(dict.fromkeys(piece.doc_id for piece in pieces))[:NAMED_DOCUMENTS]
 
-    # --- records -----------------------------------------------------------------------------------------------------
-
     def _flush(self) -> None:
-        """Fetches the waiting losses and records them; the device is waited for here only."""
-        if not self._waiting:
-            return
-        waiting, self._waiting = self._waiting, []
-        losses = torch.stack([w.loss.detach() for w in waiting]).tolist()
-        norms = torch.stack([w.grad_norm.detach().to(w.loss.device) for w in waiting]).tolist()
-        now = time.monotonic()
-        seconds = (now - self._flushed_at) / len(waiting)
-        self._flushed_at = now
-        speed = self._train.batch_tokens / max(seconds, 1e-9)
-        for w, loss, norm in zip(waiting, losses, norms, strict=True):
-            self._judge_late(w.record, loss, norm)
-            self.parts.records.step(
-                replace(
-                    w.record, loss=loss, grad_norm=norm, seconds=seconds, tokens_per_s=speed, mfu=self.parts.mfu(speed)
-                )
-            )
-        self._last = {"loss": losses[-1], "grad_norm": norms[-1], "rate": waiting[-1].record.rate}
-
-    def _judge_late(self, record: StepRecord, loss: float, norm: float) -> None:
-        """Reports a spike after its update was made. Raises `Diverged` where there is no number."""
-        if self._judges:
-            return
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            what = "loss" if not math.isfinite(loss) else "gradient norm"
-            named = self._documents(record.batch)
-            raise Diverged(
-                f"the {what} of step {record.step} is not a finite number (loss {loss}, gradient norm {norm})",
-                where=f"batch {record.batch}, {len(named)} documents: {', '.join(named[:5])}"
-                f"{', ...' if len(named) > 5 else ''} (`ctllm batch` prints them)",
-                remedy="the last checkpoint is good; train.spikes.policy=skip passes such batches over; "
-                "where they are many: a lower train.schedule.peak_rate, a longer warm-up, or fp32",
-            )
-        if self._detector.is_spike(loss):
-            facts = {"loss": loss, "bound": self._detector.bound, "documents": self._documents(record.batch)}
-            self.parts.records.event("spike", step=record.step, batch=record.batch, **facts)
-        self._detector.seen(loss)
-
-    # --- agreement and checkpoints -----------------------------------------------------------------------------------
+        self._losses.flush(self._detector)
 
     def _beat_is_due(self) -> bool:
         if self._world == 1 and self.parts.hooks.should_stop():
@@ -296,7 +247,7 @@ class Loop:
             self.parts.hooks.saved(step, metrics)
             if to_validate:
                 self.parts.hooks.validate(step)
-                self._flushed_at = time.monotonic()  # where training waited for it, steps did not take longer
+                self._losses.restart_clock()
 
     def _save_at_marks(self, before: int, tokens: int) -> None:
         """Saves where tokens pass what the recipe wants kept or validated: steps that all workers know."""
@@ -314,7 +265,7 @@ class Loop:
         state = self._described()
         self.parts.saver.save(state, self._stepper.tensors())
         self._stalls[state.step] = time.perf_counter() - began
-        self._awaited[state.step] = (to_validate, {"tokens": float(state.tokens)} | self._last)
+        self._awaited[state.step] = (to_validate, {"tokens": float(state.tokens)} | self._losses.last)
         if to_validate:
             self._validated.add(state.step)
         self._saved, self._saved_at = self.state, time.monotonic()
@@ -337,7 +288,7 @@ class Loop:
         if self.state != self._saved:
             self._save(to_validate=to_validate)
         elif to_validate:
-            self._awaited[self.state.step] = (True, self._last)
+            self._awaited[self.state.step] = (True, self._losses.last)
         self.parts.saver.wait()
         self._newly_complete()
         most([0], self._world)
