@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
-from ctllm_ray.base.errors import InputError, RecipeError, StorageError
+from ctllm_ray.base.errors import InputError, NotFound, RecipeError, StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.model.config import ModelConfig, for_recipe
 from ctllm_ray.train import corpora
@@ -49,6 +49,10 @@ def _checkpoint(recipe: Recipe, step: int | None) -> Checkpoint:
     from ctllm_ray.train import checkpoint  # brings torch
 
     run = recipe.folder("train")
+    known = checkpoint.steps(run)
+    if step is not None and known and step not in known:
+        remedy = f"there are those of the steps {', '.join(map(str, known))}"
+        raise NotFound(f"this run has no checkpoint of step {step}", where=run, remedy=remedy)
     found = checkpoint.newest(run) if step is None else checkpoint.open_at(checkpoint.folder_of(run, step))
     if wrong := found.verify(found.files):
         raise StorageError(wrong, where=found.folder, remedy="restore it, or export another with `step`")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctllm_ray.base.errors import NotFound
+from ctllm_ray.base.errors import NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.tokenizer import tokenizer as tokenizers
 from ctllm_ray.train import records
@@ -56,7 +56,14 @@ def batch_of_step(recipe: Recipe, step: int) -> int:
 
 
 def inspect(recipe: Recipe, number: int, rank: int = 0, world: int = 1) -> Look:
-    """The pieces of a rank's rows of a batch in order, each with the beginning of its text."""
+    """The pieces of a rank's rows of a batch in order, each with the beginning of its text.
+
+    Raises `RecipeError` for a recipe that trains nothing, or where there is no such rank.
+    """
+    if recipe.train is None:
+        raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
+    if not 0 <= rank < world:
+        raise RecipeError(f"there is no rank {rank} of {world} workers", remedy="ranks are counted from 0")
     corpora = look(recipe)
     batches = Batches(recipe, corpora)
     first, last = batches.share(rank, world)

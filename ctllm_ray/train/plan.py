@@ -104,7 +104,7 @@ class Plan:
 def plan(recipe: Recipe, *, gpu: str = "", gpus: int = 0, mfu: float = 0.4) -> Plan:
     """What the recipe takes on `gpus` cards of a kind; by default those that its resources name, 8 H100 at least.
 
-    Raises `RecipeError` for a recipe that trains nothing or a card that is not known.
+    Raises `RecipeError` for a recipe that trains nothing, a card that is not known, numbers that cannot be.
     """
     if recipe.train is None or recipe.model is None:
         raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
@@ -112,6 +112,8 @@ def plan(recipe: Recipe, *, gpu: str = "", gpus: int = 0, mfu: float = 0.4) -> P
     kind = gpu or ("h100" if resources.gpu else "cpu")
     if kind not in CARDS:
         raise RecipeError(f"no card {kind!r}", where="gpu", remedy=f"cards: {', '.join(CARDS)}")
+    if gpus < 0 or not 0 < mfu <= 1:
+        raise RecipeError(f"{gpus} cards at {mfu:g} of their peak", remedy="give 1 card or more, and a share up to 1")
     most = resources.workers if isinstance(resources.workers, int) else resources.workers[1]
     count = gpus or (most if most > 1 or kind == "cpu" else 8)
     tokens = supply.token_counts(recipe)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.errors import CtllmError, NotFound
+from ctllm_ray.base.errors import CtllmError, NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe, fingerprint
 from ctllm_ray.base.training import Train
 from ctllm_ray.train import records
@@ -88,7 +88,9 @@ class RunFacts:
 
 
 def gather(recipe: Recipe) -> RunFacts:
-    """The facts of a recipe's run. Raises `NotFound` where it has made no step yet."""
+    """The facts of a recipe's run. Raises `NotFound` where it has made no step yet, `RecipeError` where it has none."""
+    if recipe.train is None:
+        raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
     folder = recipe.folder("train")
     steps = records.read(folder)
     if not steps:

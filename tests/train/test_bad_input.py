@@ -20,7 +20,11 @@ from ctllm_ray.tokenizer.tokenizer import SentencePiece, load
 from ctllm_ray.tokenizer.train import train as trained
 from ctllm_ray.train import checkpoint, launch, session
 from ctllm_ray.train.corpora import open_corpora
+from ctllm_ray.train.export import export
 from ctllm_ray.train.generations import DATA
+from ctllm_ray.train.inspect_batch import inspect
+from ctllm_ray.train.plan import plan
+from ctllm_ray.train.run_facts import gather
 from tests.train.test_inherit import TEXTS
 from tests.train.tiny_runs import BATCH_TOKENS, FACTS, VOCABULARY, Around, last, recipe, run, write_tokens
 
@@ -253,3 +257,33 @@ def test_sequences_longer_than_the_context_are_refused_before_ray_starts(tmp_pat
         launch.run(of)
     assert "model.context_tokens=1024" in caught.value.remedy
     assert not ray.is_initialized()
+
+
+# --- looking at a run -------------------------------------------------------------------------------------------------
+
+
+def test_a_recipe_that_trains_nothing_has_neither_batches_nor_a_report(tmp_path: Path) -> None:
+    of = recipe(tmp_path).model_copy(update={"train": None})
+    for look in (lambda: inspect(of, 0), lambda: gather(of), lambda: export(of)):
+        with pytest.raises(RecipeError, match="trains no model"):
+            look()
+
+
+@pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 0)])
+def test_a_rank_that_there_is_not_is_told(tmp_path: Path, rank: int, world: int) -> None:
+    with pytest.raises(RecipeError, match=f"no rank {rank} of {world}"):
+        inspect(recipe(tmp_path), 0, rank, world)
+
+
+def test_the_export_of_a_step_without_a_checkpoint_names_those_that_have_one(tmp_path: Path) -> None:
+    of = recipe(tmp_path, 2)
+    run(of)
+    with pytest.raises(NotFound, match="no checkpoint of step 99") as caught:
+        export(of, 99)
+    assert caught.value.remedy.endswith("2")
+
+
+@pytest.mark.parametrize("wrong", [{"gpus": -1}, {"mfu": 0.0}, {"mfu": 1.5}])
+def test_a_plan_for_impossible_cards_is_refused(tmp_path: Path, wrong: dict) -> None:
+    with pytest.raises(RecipeError, match="of their peak"):
+        plan(recipe(tmp_path), gpu="h100", **wrong)

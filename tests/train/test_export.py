@@ -103,7 +103,7 @@ def test_the_newest_checkpoint_is_taken_or_the_one_that_is_named(tmp_path: Path,
     trained(chosen, tokenizer, 7, 9)
     assert export(chosen).endswith("export/9")
     assert export(chosen, step=7).endswith("export/7")
-    with pytest.raises(NotFound, match="no finished checkpoint"):
+    with pytest.raises(NotFound, match="no checkpoint of step 8"):
         export(chosen, step=8)
 
 

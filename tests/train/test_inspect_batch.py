@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,8 @@ def test_a_corpus_that_is_named_but_has_not_joined_changes_nothing(root: Path, t
     own = f"{root}/test/1/tokens"
     recipe = recipe_over(root, TRAIN | {"corpora": [own]})
     digest = Batches(recipe, open_corpora(recipe)).digest(3)
-    more = recipe_over(root, TRAIN | {"corpora": [own, own]})
+    other = shutil.copytree(own, tmp_path / "more")
+    more = recipe_over(root, TRAIN | {"corpora": [own, str(other)]})
     assert inspect_batch.inspect(more, 3).digest == digest
 
 
