@@ -43,7 +43,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Train, TrainResources
 from ctllm_ray.model.config import for_recipe
 from ctllm_ray.ray_session import session as ray_session
-from ctllm_ray.train import corpora, worker
+from ctllm_ray.train import corpora, resume, worker
 from ctllm_ray.train.state import RunState
 from ctllm_ray.train.worker import Board, first_line
 
@@ -65,6 +65,8 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
     check_workers(train, resources)
     vocabulary = corpora.look(recipe).vocabulary  # what is missing is told before Ray starts
     for_recipe(recipe.model, vocabulary.vocab_size, train.sequence_tokens)
+    if ended := resume.ended(recipe, train):
+        return ended
     most = _workers(resources)[1]
     with ray_session(max(os.cpu_count() or 1, most), recipe.resources.object_store_mb), _environment(resources):
         launch = _Launch(_absolute(recipe), tell)

@@ -28,7 +28,7 @@ _CLEAR = "\r\x1b[K"  # to the start of the terminal's line, and empties it
 #: Events that are worth a line of their own. Checkpoints and validation stand in the line of the run.
 _SPOKEN = (
     "started", "resumed", "resized", "spike", "skipped", "rewound", "checkpoint_passed_over", "tracker_failed",
-    "stopped", "finished",
+    "data_joined", "stopped", "finished",
 )  # fmt: skip
 
 
@@ -47,6 +47,7 @@ class Following:
         self._live = self._stream.isatty()
         self._began = self._said = clock()
         self._shown: StepRecord | None = None
+        self._line = ""  # that was said last
         self._heard = len(records.read_events(folder))  # those of runs before this one were told then
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
@@ -64,7 +65,7 @@ class Following:
         live, self._live = self._live, False
         if live:
             self._stream.write(_CLEAR)
-        if self._shown:
+        if self._shown and (live or self.line(self._shown) != self._line):
             self._say(self.line(self._shown))
 
     def _follow(self) -> None:
@@ -119,6 +120,7 @@ class Following:
         self._stream.flush()
 
     def _say(self, text: str) -> None:
+        self._line = text
         width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be written over
         self._stream.write(f"{_CLEAR}{text[:width]}" if self._live else f"{text}\n")
         self._stream.flush()

@@ -20,6 +20,7 @@ from ctllm_ray.train import branches, checkpoint
 from ctllm_ray.train.agreement import from_first, most
 from ctllm_ray.train.checkpoint import Checkpoint, PassedOver
 from ctllm_ray.train.generations import Origin
+from ctllm_ray.train.records import VALIDATION
 from ctllm_ray.train.schedule import check_branch
 from ctllm_ray.train.state import RunState
 from ctllm_ray.train.stepper import Stepper
@@ -41,6 +42,21 @@ def start(recipe: Recipe, train: Train, seed: int, rank: int, world: int) -> Sta
         _check_decisions(own, recipe)
         return Start(own.state, own)
     return _branch(recipe, train, rank, world) if train.branch_from else Start(RunState(seed=seed), None)
+
+
+def ended(recipe: Recipe, train: Train) -> RunState | None:
+    """The state of a run that has nothing left to do; None where training or its last validation is still to come.
+
+    Read from the newest checkpoint's description alone. Raises `VersionConflict` as `start` does.
+    """
+    try:
+        last = checkpoint.newest(recipe.folder("train"))
+    except NotFound:
+        return None
+    _check_decisions(last, recipe)
+    known = storage.list_names(storage.join(recipe.folder("train"), VALIDATION))
+    validated = train.validation is None or f"{last.state.step:08d}.json" in known
+    return last.state if validated and last.state.tokens >= train.tokens else None
 
 
 def newest(run_folder: str, rank: int, world: int) -> Checkpoint | None:

@@ -85,7 +85,7 @@ class _Session:
         )
         if start.saved is not None:
             resume.load(stepper, start.saved)
-        recorder, saver = self._recorder(start), self._saver()
+        recorder, saver = self._recorder(start, corpora), self._saver()
         parts = Parts(
             self.train, self.resources, stepper, batches, saver, recorder, self.hooks,
             restore=lambda: self._restored(stepper), still_ours=still_ours, mfu=self._mfu(config), seed=self.seed,
@@ -139,7 +139,7 @@ class _Session:
             return llama.build(config, self.seed, attention=attention)
         return inherit.inherit(self.model, corpora.vocabulary, self.seed, attention)
 
-    def _recorder(self, start: Start) -> records.Recorder:
+    def _recorder(self, start: Start, corpora: Corpora) -> records.Recorder:
         if self.rank:
             return records.Quiet()
         next_step, settings = start.state.step + 1, self.recipe.decisions("train")
@@ -149,6 +149,7 @@ class _Session:
         recorder = records.Records(self.folder, next_step, shown)
         self.at_the_end.callback(recorder.close)
         _tell_start(recorder, start, self.world)
+        _tell_joined(recorder, start, corpora)
         return recorder
 
     def _saver(self) -> Saver:
@@ -213,3 +214,12 @@ def _tell_start(recorder: records.Recorder, start: Start, world: int) -> None:
     recorder.event(kind, step=state.step, workers=world, checkpoint=saved.folder, tokens=state.tokens)
     if state.world != world and start.origin is None:
         recorder.event("resized", step=state.step, workers=world, workers_before=state.world)
+
+
+def _tell_joined(recorder: records.Recorder, start: Start, corpora: Corpora) -> None:
+    """Tells of shards that the checkpoint was not trained with yet."""
+    if start.saved is None or start.origin is not None or start.state.data == corpora.fingerprint:
+        return
+    new = corpora.generations[-1]
+    folders, tokens = [c.folder for c in new.corpora], sum(s.tokens for c in new.corpora for s in c.shards)
+    recorder.event("data_joined", step=start.state.step, batch=new.from_batch, corpora=folders, tokens=tokens)

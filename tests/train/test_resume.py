@@ -194,7 +194,22 @@ def test_a_corpus_may_join_a_begun_run(tmp_path: Path) -> None:
     assert state.step == 8
     data = storage.read_json(f"{recipe(tmp_path).folder('train')}/DATA.json")
     assert [generation["from_batch"] for generation in data["generations"]] == [0, 3]
+    events = [event for event in records.read_events(recipe(tmp_path).folder("train")) if event.kind == "data_joined"]
+    assert [(event.step, event.facts["corpora"]) for event in events] == [(3, [str(tmp_path / "more")])]
     assert state.data != ""
+
+
+def test_a_run_with_nothing_left_is_known_without_a_worker(tmp_path: Path) -> None:
+    whole = recipe(tmp_path)
+    assert whole.train is not None
+    assert resume.ended(whole, whole.train) is None
+    run(whole, 3)
+    assert resume.ended(whole, whole.train) is None
+    state = run(whole)[0]
+    assert resume.ended(whole, whole.train) == state
+    changed = recipe(tmp_path, schedule=STABLE | {"peak_rate": 0.001})
+    with pytest.raises(VersionConflict, match=r"train\.schedule"):
+        resume.ended(changed, changed.train)  # type: ignore[arg-type]
 
 
 # --- branches --------------------------------------------------------------------------------------------------------
