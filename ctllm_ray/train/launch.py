@@ -67,6 +67,7 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
     for_recipe(recipe.model, vocabulary.vocab_size, train.sequence_tokens)
     if ended := resume.ended(recipe, train):
         return ended
+    _check_writable(recipe.folder("train"))
     most = _workers(resources)[1]
     with ray_session(max(os.cpu_count() or 1, most), recipe.resources.object_store_mb), _environment(resources):
         launch = _Launch(_absolute(recipe), tell)
@@ -75,6 +76,13 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
             if not found["preempted"]:
                 return RunState.from_plain(found["state"])
             tell("a machine is being taken away: saved; starting again on what is left")
+
+
+def _check_writable(folder: str) -> None:
+    """Raises `StorageError` where the run's folder cannot be written: Ray would end in a traceback of its own."""
+    probe = storage.join(folder, f"{storage.TEMPORARY}{uuid.uuid4().hex}")
+    storage.write_bytes(probe, b"")
+    storage.remove(probe)
 
 
 def _workers(resources: TrainResources) -> tuple[int, int]:

@@ -70,7 +70,9 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
     try:
         state = _train(recipe, rank, world, hooks)
     except CtllmError as error:
-        if not isinstance(error, StorageError):
+        if isinstance(error, StorageError):
+            hooks.note(f"storage failed, which may pass: {error.what}")
+        else:
             ray.get(board.fail.remote(pickle.dumps(error)))
         raise
     return {"state": state.plain(), "preempted": hooks.is_preempted()}

@@ -116,6 +116,15 @@ def test_shards_that_are_not_there_are_missed_before_ray_starts(tmp_path: Path) 
     assert not ray.is_initialized()
 
 
+def test_a_root_that_cannot_be_written_is_told_before_ray_starts(tmp_path: Path) -> None:
+    of = recipe(tmp_path)
+    Path(of.folder("train")).write_text("a file where the run's folder would be")
+    with pytest.raises(StorageError, match="cannot be written") as caught:
+        launch.run(of)
+    assert of.folder("train") in caught.value.where
+    assert not ray.is_initialized()
+
+
 # --- vocabulary -------------------------------------------------------------------------------------------------------
 
 
