@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import ray
+from ray.cluster_utils import Cluster
 from ray.train.v2.api.config import ScalingConfig
 
 from ctllm_ray.base.errors import InputError, RecipeError
@@ -26,6 +27,8 @@ from tests.train.tiny_runs import BATCH_TOKENS, assert_same_model, recipe
 
 CPUS = 2
 WORKERS = {"workers": 2, "threads": 1}
+STEPS = 3000  # long enough for a machine to come and go
+PREEMPTION = 2  # autoscaler.proto: DRAIN_NODE_REASON_PREEMPTION
 
 
 @pytest.fixture(scope="module")
@@ -144,25 +147,42 @@ def test_validation_runs_beside_training_where_a_cpu_is_spare(tmp_path: Path, no
     assert checkpoint.steps(str(folder)) == [4, 8]
 
 
+def until(is_so: Callable[[], Any], training: threading.Thread) -> None:
+    """Waits for it, while training goes on."""
+    while not is_so():
+        assert training.is_alive()
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_a_group_grows_when_there_is_room_and_the_data_does_not_notice(tmp_path: Path, no_ray: None) -> None:
-    from ray.cluster_utils import Cluster
-
-    resources = {"workers": [1, 3], "threads": 1, "resize_s": 5, "keep_every_tokens": 50 * BATCH_TOKENS}
-    of, whole = (recipe(tmp_path / name, 1500, resources=resources) for name in ("grown", "whole"))
+@pytest.mark.timeout(1800)
+def test_a_group_grows_into_a_new_machine_and_saves_when_it_is_taken_away(tmp_path: Path, no_ray: None) -> None:
+    resources = {"workers": [1, 3], "threads": 1, "resize_s": 2, "keep_every_tokens": 50 * BATCH_TOKENS, "keep": 4}
+    of = recipe(tmp_path, STEPS, resources=resources, max_epochs=1e6)
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     ray.init(address=nodes.address, log_to_driver=False)
-    try:
-        when_saved(of, lambda: nodes.add_node(num_cpus=2))
-        assert launch.run(of).step == 1500
-        assert launch.run(whole).step == 1500
-    finally:
-        ray.shutdown()
-        nodes.shutdown()
-    grown = [event.facts for event in events(of, "resized")]
-    assert [(facts["workers_before"], facts["workers"]) for facts in grown] == [(1, 2)]  # 3 do not divide 4 sequences
-    assert [batch for _, batch, _ in losses(of)] == [batch for _, batch, _ in losses(whole)]
+    told: list[str] = []
+    ended: list[Any] = []
+    training = threading.Thread(target=lambda: ended.append(launch.run(of, told.append)))
+    training.start()
+    until(lambda: checkpoint.steps(of.folder("train")), training)
+    spot = nodes.add_node(num_cpus=2)
+    until(lambda: events(of, "resized"), training)
+    until(lambda: checkpoint.steps(of.folder("train"))[-1] > events(of, "resized")[0].step, training)
+    client = ray._raylet.GcsClient(address=nodes.address)
+    deadline_ms = int((time.time() + 600) * 1000)
+    assert client.drain_node(spot.node_id, PREEMPTION, "a spot instance", deadline_ms)[0]
+    until(lambda: len(events(of, "resized")) == 2, training)
+    training.join()
+    nodes.shutdown()
+    assert ended[0].step == STEPS
+    grown = [(event.facts["workers_before"], event.facts["workers"]) for event in events(of, "resized")]
+    assert grown == [(1, 2), (2, 1)]  # three workers have room, and do not divide the four sequences of a batch
+    (saved,) = events(of, "stopped")
+    assert [event.step for event in events(of, "resumed")][-1] == saved.step  # nothing was trained again
+    assert any("taken away" in line for line in told)
+    assert [(step, batch) for step, batch, _ in losses(of)] == [(n + 1, n) for n in range(STEPS)]
 
 
 # --- without Ray ------------------------------------------------------------------------------------------------------
