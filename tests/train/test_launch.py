@@ -175,6 +175,7 @@ def test_a_group_grows_into_a_new_machine_and_saves_when_it_is_taken_away(tmp_pa
     assert client.drain_node(spot.node_id, PREEMPTION, "a spot instance", deadline_ms)[0]
     until(lambda: len(events(of, "resized")) == 2, training)
     training.join()
+    ray.shutdown()
     nodes.shutdown()
     assert ended[0].step == STEPS
     grown = [(event.facts["workers_before"], event.facts["workers"]) for event in events(of, "resized")]
