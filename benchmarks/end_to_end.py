@@ -27,6 +27,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import clean, launch, section, splits
 from ctllm_ray.corpus.splits import Split
+from ctllm_ray.ray_session import session
 
 
 def work(job: tuple[dict[str, Any], str, dict[str, Any]]) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def plain_processes(workers: int) -> Callable[[Recipe, str, Sequence[Split]], fl
 def on_ray(workers: int) -> Callable[[Recipe, str, Sequence[Split]], float]:
     def run(recipe: Recipe, folder: str, work_list: Sequence[Split]) -> float:
         recipe = recipe.model_copy(update={"resources": recipe.resources.model_copy(update={"workers": workers})})
-        with launch.session(recipe.resources):
+        with session(workers, recipe.resources.object_store_mb):
             list(launch.run(recipe, folder + "-warm", list(work_list[:workers])))
             started = time.perf_counter()
             list(launch.run(recipe, folder, work_list))

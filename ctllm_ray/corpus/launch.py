@@ -11,12 +11,8 @@ import json
 import logging
 import os
 import pickle
-import signal
-import socket
-import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -25,52 +21,14 @@ import ray
 import ray.data
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.errors import CtllmError, NoCluster, WorkerLost
-from ctllm_ray.base.recipe import Recipe, Resources, from_plain
+from ctllm_ray.base.errors import CtllmError, WorkerLost
+from ctllm_ray.base.recipe import Recipe, from_plain
 from ctllm_ray.corpus import section
 from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split
+from ctllm_ray.ray_session import session
 
-CONNECT_S = 10  # seconds until a cluster's port must answer
 _RESULT = pa.schema([("done", pa.string()), ("error", pa.binary())])
-
-
-@contextmanager
-def session(resources: Resources) -> Iterator[None]:
-    """A Ray to run on: the cluster named by RAY_ADDRESS (a submitted job has it), one that is up, or a local one.
-
-    Raises `NoCluster` where it cannot be reached.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    local: dict[str, Any] = {
-        "num_cpus": resources.workers or os.cpu_count(),
-        "object_store_memory": resources.object_store_mb << 20,
-        "include_dashboard": False,
-    }
-    options = local if address == "local" else {}
-    answer = signal.getsignal(signal.SIGTERM)
-    try:
-        _check_port(address)
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (ValueError, OSError, RuntimeError) as error:
-        remedy = "check RAY_ADDRESS, or unset it: then this machine alone does the work"
-        raise NoCluster(f"Ray cannot be reached: {error}", where=f"RAY_ADDRESS={address}", remedy=remedy) from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, answer)  # Ray's answer is a dump of its stack and an abort
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_port(address: str) -> None:
-    """Raises `OSError` where nobody listens at host:port: Ray itself would try for many minutes."""
-    host, _, port = address.rpartition(":")
-    if port.isdecimal() and "/" not in host:
-        socket.create_connection((host, int(port)), CONNECT_S).close()
 
 
 def dataset(recipe: Recipe, folder: str, splits: Sequence[Split]) -> ray.data.Dataset:
@@ -124,7 +82,7 @@ def run(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     for name in storage.list_names(storage.join(folder, section.ATTEMPTS)):
         storage.remove(storage.join(folder, section.ATTEMPTS, name))
-    with session(recipe.resources):
+    with session(recipe.resources.workers or os.cpu_count() or 1, recipe.resources.object_store_mb):
         for batch in dataset(recipe, folder, splits).iter_batches(batch_size=None, batch_format="pyarrow"):
             for row in cast(pa.Table, batch).to_pylist():
                 if row["error"]:
