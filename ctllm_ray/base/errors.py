@@ -84,3 +84,26 @@ class Diverged(CtllmError):
     """Training gave a loss or a gradient that is not a number, or met spike after spike."""
 
     exit_code = 10
+
+
+class Overloaded(CtllmError):
+    """A queue is full or a quota is used up: the same request may be sent again, `retry_s` seconds later."""
+
+    exit_code = 11
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "", retry_s: float = 1.0) -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.retry_s = retry_s
+
+    def __reduce__(self) -> tuple:
+        return _rebuild_overloaded, (self.what, self.where, self.remedy, self.retry_s)
+
+
+def _rebuild_overloaded(what: str, where: str, remedy: str, retry_s: float) -> Overloaded:
+    return Overloaded(what, where=where, remedy=remedy, retry_s=retry_s)
+
+
+class EngineFailed(CtllmError):
+    """An engine died, or has work to do and does none."""
+
+    exit_code = 12

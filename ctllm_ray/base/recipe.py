@@ -1,7 +1,7 @@
 """One YAML file drives everything: frozen, unknown keys refused with the nearest valid name.
 
-Decisions (data, stages, bounds, seed) have no defaults and are part of the fingerprint; `root` and `resources` (where,
-how wide) are outside it, so the same recipe gives the same bytes on a laptop and on a cluster.
+Decisions (data, stages, bounds, seed) have no defaults and are part of the fingerprint; `root`, `serve` and `resources`
+(where, how wide) are outside it, so the same recipe gives the same bytes on a laptop and on a cluster.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.rules import Rule
+from ctllm_ray.base.serving import Serve
 from ctllm_ray.base.training import NAME, Frozen, Model, Objective, Share, Tokenizer, Tokens, Train, TrainResources
 
 #: The sections of work, in order: each reads what the one before it wrote.
@@ -88,6 +89,7 @@ class Recipe(Frozen):
     tokens: Tokens | None = None
     model: Model | None = None
     train: Train | None = None
+    serve: Serve = Serve()
     root: str = "out"
     resources: Resources = Resources()
 
@@ -96,6 +98,16 @@ class Recipe(Frozen):
         if section in ("train", "export") and self.train and self.train.run:
             section = f"{section}-{self.train.run}"
         return storage.join(storage.absolute(self.root), self.name, self.version, section)
+
+    def training(self) -> tuple[Model, Train]:
+        """The parts that training needs. Raises `RecipeError` where the recipe trains no model."""
+        if self.model is None or self.train is None:
+            raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
+        return self.model, self.train
+
+    def token_folders(self) -> tuple[str, ...]:
+        """The token sections that training reads: those that `train.corpora` names, else the recipe's own."""
+        return (self.train and self.train.corpora) or (self.folder("tokens"),)
 
     def decisions(self, section: Section = "clean") -> dict[str, Any]:
         """What a section's output depends on, as plain values: not where it is, how wide it runs, when it gives up.

@@ -1,0 +1,1 @@
+"""Models that answer: engines, sampling, ids back to text."""
