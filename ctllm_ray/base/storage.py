@@ -8,6 +8,7 @@ appears under its name in one step, so a reader never meets half a file and a ki
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -181,6 +182,16 @@ def read_bytes(uri: str) -> bytes:
     """The whole content of a small file."""
     with reading(uri) as stream:
         return stream.read()
+
+
+def size_and_sha256(uri: str) -> tuple[int, str]:
+    """Bytes of a file and their SHA-256, hexadecimal; about 1 GB/s on a core."""
+    digest, size = hashlib.sha256(), 0
+    with reading(uri) as stream:
+        while block := stream.read(READ_AHEAD_BYTES):
+            digest.update(block)
+            size += len(block)
+    return size, digest.hexdigest()
 
 
 def read_json(uri: str) -> Any:

@@ -22,6 +22,11 @@ class Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _check_sum(shares: dict[str, float]) -> None:
+    if abs(sum(shares.values()) - 1) > 1e-6:
+        raise ValueError(f"the shares sum to {sum(shares.values()):g}, not 1")
+
+
 class Tokenizer(Frozen):
     """One trained on the clean shards (`vocab_size`, `sample_mb`), or an existing one (`path`)."""
 
@@ -34,8 +39,8 @@ class Tokenizer(Frozen):
     def _one_way(self) -> Tokenizer:
         if bool(self.path) == bool(self.vocab_size and self.sample_mb):
             raise ValueError("give either `path`, or `vocab_size` and `sample_mb`")
-        if self.shares and abs(sum(self.shares.values()) - 1) > 1e-6:
-            raise ValueError(f"the shares sum to {sum(self.shares.values()):g}, not 1")
+        if self.shares:
+            _check_sum(self.shares)
         return self
 
 
@@ -78,8 +83,7 @@ class Phase(Frozen):
 
     @model_validator(mode="after")
     def _whole(self) -> Phase:
-        if abs(sum(self.shares.values()) - 1) > 1e-6:
-            raise ValueError(f"the shares sum to {sum(self.shares.values()):g}, not 1")
+        _check_sum(self.shares)
         return self
 
 

@@ -1,26 +1,19 @@
 """One self-contained HTML page about a finished section: a person should want to look at it.
 
-The page is a template, a style sheet and a script beside this file, put together with the facts of `survey`. It
-carries Chinese and English and shows one; it asks nothing of any server, and its content security policy forbids it to.
-Corpus text is hostile: everything goes through the template's escaping, no corpus text becomes a link or an attribute
-of script, and the policy lets only our own script run (by its hash) even if something should slip through.
+The page (base/page.py) shows the facts of `survey`. Corpus text is hostile: everything goes through the template's
+escaping, and no corpus text becomes a link or an attribute of script.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
-from collections.abc import Iterable
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import jinja2
 import yaml
 from markupsafe import Markup, escape
 
-from ctllm_ray.base import storage
+from ctllm_ray.base import page, storage
 from ctllm_ray.base.rules import Rule
 from ctllm_ray.corpus import charts, facts
 from ctllm_ray.corpus.facts import Breakdown, Report, RuleFacts
@@ -48,10 +41,11 @@ def write(folder: str, to: str) -> None:
 
 def render(report: Report) -> str:
     """The page as HTML."""
-    style, script = _beside("report_page.css"), _beside("report_page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:"
-    return _template().render(
+    return page.render(
+        __file__,
+        WORDS,
+        FILTERS,
+        NAMES,
         r=report,
         m=report.manifest,
         run=facts.total(report.runs),
@@ -60,45 +54,10 @@ def render(report: Report) -> str:
         shown=_sorted_rules(report),
         breakdowns=[_ordered(b) for b in sorted(report.breakdowns, key=_rank)],
         recipe=yaml.safe_dump(report.manifest.recipe, allow_unicode=True, sort_keys=False, width=110),
-        policy=policy,
         tip_words={
             key: dict(zip(("zh", "en"), WORDS[f"fate_{key}"], strict=True)) for key in ("kept", "charged", "other")
         },
-        style=Markup(style),
-        script=Markup(script),
     )
-
-
-@cache
-def _beside(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {
-        "n": _thousands,
-        "pct": _percent,
-        "size": _size,
-        "num": _number,
-        "short": charts.short,
-        "time": _duration,
-    }
-    environment.filters |= {"seen": _seen, "bound": _bound, "family": _family, "big": _big, "width": _width}
-    environment.globals |= {"t": _words, "histogram": charts.histogram_svg, "labels_of": _labels_of, "names": _names}
-    environment.globals |= {"ALARM": f"{100 * ALARM_KEEP_RATE:g} %", "RARE": f"{100 * RARE_SHARE:g} %"}
-    environment.globals |= {"FILES": FILES, "CUT_CHARS": CUT_CHARS}
-    return environment.from_string(_beside("report_page.html"))
-
-
-def _words(key: str, **values: object) -> Markup:
-    """A phrase in both languages; the style sheet shows one."""
-    chinese, english = WORDS[key]
-    spans = '<span class="zh" lang="zh-Hans">{}</span><span class="en" lang="en">{}</span>'
-    return Markup(spans).format(Markup(chinese).format(**values), Markup(english).format(**values))
 
 
 def _names(family: str) -> tuple[str, str]:
@@ -107,7 +66,7 @@ def _names(family: str) -> tuple[str, str]:
 
 
 def _family(name: str) -> Markup:
-    return _words(f"family.{name}") if f"family.{name}" in WORDS else _seen(name)
+    return page.phrase(WORDS, f"family.{name}") if f"family.{name}" in WORDS else _seen(name)
 
 
 def _seen(text: str | None) -> Markup:
@@ -121,10 +80,6 @@ def _seen(text: str | None) -> Markup:
     return Markup("").join(parts).replace("\n", Markup('<i class="nl">⏎</i> '))
 
 
-def _thousands(value: float) -> str:
-    return f"{value:,.0f}"
-
-
 def _number(value: float | None) -> str:
     """A measured value with as many digits as say something."""
     if value is None or value != value:
@@ -132,35 +87,9 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:,.4g}"
 
 
-def _percent(share: float) -> str:
-    """0 %, 0.04 %, 3.1 %, 61.3 %; never 0.00 % for something and never 100 % for less than all."""
-    percent = 100 * share
-    if 0 < percent < 0.005:
-        return "< 0.01 %"
-    if 99.95 <= percent < 100:
-        return "> 99.9 %"
-    return f"{percent:.2f} %" if 0 < percent < 1 else f"{percent:.1f} %" if percent % 100 else f"{percent:.0f} %"
-
-
 def _width(share: float) -> str:
     """A share as a CSS length."""
     return f"{100 * share:.3f}%"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.3g} {unit}"
-        count /= 1000
-    raise AssertionError("not reached")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def _big(count: int) -> Markup:
@@ -218,3 +147,13 @@ def _ordered(breakdown: Breakdown) -> dict[str, Any]:
         "most": max((s.documents for s in slices), default=1),
         "alarms": alarms,
     }
+
+
+FILTERS: dict[str, Callable] = {
+    "num": _number, "short": charts.short, "seen": _seen, "bound": _bound, "family": _family, "big": _big,
+    "width": _width,
+}  # fmt: skip
+NAMES = {
+    "histogram": charts.histogram_svg, "labels_of": _labels_of, "names": _names, "FILES": FILES,
+    "CUT_CHARS": CUT_CHARS, "ALARM": f"{100 * ALARM_KEEP_RATE:g} %", "RARE": f"{100 * RARE_SHARE:g} %",
+}  # fmt: skip

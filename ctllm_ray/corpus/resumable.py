@@ -8,20 +8,15 @@ worked. Other decisions under the same version: stop and name what changed.
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, cast
 
 import yaml
 
-from ctllm_ray.base import storage
+from ctllm_ray.base import provenance, storage
 from ctllm_ray.base.errors import StorageError, VersionConflict
 from ctllm_ray.base.recipe import Recipe, changes, fingerprint
 from ctllm_ray.base.recipe import Section as Name
@@ -163,20 +158,8 @@ def _manifest(name: Name, recipe: Recipe, splits: Sequence[Split], done: Sequenc
         inputs=[{"input": part, "name": file, "bytes": size} for (part, file), size in files.items()],
         counts=dict(sorted(counts.items())),
         shards=[shard for item in done for shard in item.shards],
-        provenance=provenance(section.of(name).PACKAGES) | section.of(name).sources(recipe),
+        provenance=provenance.of_code(section.of(name).PACKAGES) | section.of(name).sources(recipe),
     )
-
-
-@cache
-def provenance(packages: tuple[str, ...]) -> dict[str, str]:
-    """The versions that decide bytes, and the commit of the code where it is a checkout."""
-    found = {name: version(name) for name in ("ctllm-ray", "ray", "pyarrow", "numpy", *packages)}
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:
-        commit = ""
-    return found | {"python": platform.python_version(), "commit": commit or "not a checkout"}
 
 
 def _sweep(folder: str, finished: Manifest) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
@@ -21,7 +20,6 @@ import pyarrow.compute as pc
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, StorageError
 from ctllm_ray.shards.manifest import Shard
-from ctllm_ray.shards.writer import sha256
 
 TRAIN, HELD_OUT = "train", "held_out"
 SHARD_BYTES = 128 << 20  # of ids: what a writer holds in memory, and about a minute of training on one card
@@ -122,7 +120,7 @@ class TokenShardWriter:
         with storage.writing(storage.join(self._folder, path)) as local:
             with pa.OSFile(local, "wb") as sink, pa.ipc.new_file(sink, self._schema) as writer:
                 writer.write_batch(batch)
-            size, digest = Path(local).stat().st_size, sha256(local)
+            size, digest = storage.size_and_sha256(local)
         text_bytes = pc.sum(batch["text_bytes"]).as_py()
         tokens = len(batch["ids"].values)
         self.shards.append(Shard(path, batch.num_rows, size, text_bytes, digest, tokens, self._group))

@@ -6,9 +6,7 @@ step, and carries its SHA-256 into the manifest.
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
@@ -66,12 +64,6 @@ class ShardWriter:
             return
         with self._open:
             self._writer.close()
-            size, digest = Path(self._local).stat().st_size, sha256(self._local)
+            size, digest = storage.size_and_sha256(self._local)
         self._open = None
         self.shards.append(Shard(self._path, self._rows, size, self._text_bytes, digest))
-
-
-def sha256(path: str) -> str:
-    """SHA-256 of a local file, hexadecimal."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -32,7 +32,7 @@ def origin(recipe: Recipe, state: RunState, checkpoint_folder: str) -> Origin:
     seed = then.seed if then.seed is not None else state.recipe["seed"]
     data = read_data(checkpoint_folder.rstrip("/").rpartition("/checkpoints/")[0])
     behind = tuple(generation for generation in data.generations if generation.from_batch <= state.batch)
-    sections = read_sections(recipe.train.corpora or (recipe.folder("tokens"),))
+    sections = read_sections(recipe.token_folders())
     present = {shard.sha256 for section in sections.values() for shard in section.shards}
     shared = any(shard.sha256 in present for g in behind for corpus in g.corpora for shard in corpus.shards)
     if not shared or (seed, *_rows(then)) != (_seed(recipe), *_rows(recipe.train)):

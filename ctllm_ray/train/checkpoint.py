@@ -26,7 +26,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.errors import InputError, NotFound, StorageError
+from ctllm_ray.base.errors import NotFound, StorageError
 from ctllm_ray.train.state import RunState
 
 FOLDER = "checkpoints"  # below the folder of a run
@@ -91,7 +91,7 @@ class Checkpoint:
         """What is wrong with some of its files, by SHA-256; empty where nothing is. Fetches those that are remote."""
         for name in files:
             path = self._local(name)
-            if (found := sha256(path)) != self.files[name].sha256:
+            if (found := storage.size_and_sha256(path)[1]) != self.files[name].sha256:
                 Path(path).unlink(missing_ok=True) if storage.is_remote(self.folder) else None
                 return f"{name} has SHA-256 {found[:12]}..., not {self.files[name].sha256[:12]}..."
         return ""
@@ -211,18 +211,6 @@ def newest(run_folder: str, *, unfit: Sequence[PassedOver] = ()) -> Checkpoint:
         remedy = "restore one of them, or delete the folder to begin again"
         raise StorageError(f"no checkpoint is whole ({reasons})", where=run_folder, remedy=remedy)
     raise NotFound("this run has no checkpoint yet", where=run_folder, remedy="run `ctllm train`")
-
-
-def sha256(path: str) -> str:
-    """Of a local file, hexadecimal; about 1 GB/s on one core."""
-    digest = hashlib.sha256()
-    try:
-        with Path(path).open("rb") as stream:
-            while block := stream.read(BLOCK_BYTES):
-                digest.update(block)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=path, remedy="check the disk") from error
-    return digest.hexdigest()
 
 
 def safetensors_blocks(tensors: Sequence[tuple[str, torch.Tensor]]) -> Iterator[memoryview]:

@@ -11,7 +11,6 @@ held-out shards that the run validates on: bits per byte compare only on the sam
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +35,6 @@ from ctllm_ray.train.generations import (
     write_data,
 )
 
-_READ_BYTES = 4 << 20
 _AGAIN = "restore it, or delete the section's folder and run `ctllm prepare` again: the same recipe, the same shards"
 
 
@@ -86,7 +84,7 @@ def open_corpora(
     """
     assert recipe.train is not None
     folder = recipe.folder("train")
-    sections = read_sections(recipe.train.corpora or (recipe.folder("tokens"),))
+    sections = read_sections(recipe.token_folders())
     validated = validation_sections(recipe, sections)
     vocabulary = shared_vocabulary(sections | validated)
     if rank == 0:
@@ -106,7 +104,7 @@ def open_corpora(
 def look(recipe: Recipe) -> Corpora:
     """The corpora as the run has them, or would begin with; nothing is hashed, joins or is written."""
     assert recipe.train is not None
-    sections = read_sections(recipe.train.corpora or (recipe.folder("tokens"),))
+    sections = read_sections(recipe.token_folders())
     folder = recipe.folder("train")
     start = read_data(folder) if storage.exists(storage.join(folder, DATA)) else Origin(Branch())
     generations = joined(list(start.generations), sections, start.branch.batch)[: len(start.generations) or 1]
@@ -166,8 +164,7 @@ def held_out(sections: dict[str, Manifest]) -> dict[str, list[str]]:
 
 def _held_out(sections: dict[str, Manifest]) -> list[tuple[str, Shard]]:
     """(folder, shard) of all held-out shards."""
-    prefix = f"{HELD_OUT}/"
-    return [(f, shard) for f, section in sections.items() for shard in section.shards if shard.path.startswith(prefix)]
+    return [(folder, shard) for folder, section in sections.items() for shard in section.of_kind(HELD_OUT)]
 
 
 def _check_tokenizer(vocabulary: Vocabulary) -> None:
@@ -195,20 +192,15 @@ def _verify(folder: str, shard: Shard, hashed: bool) -> None:
     uri = storage.join(folder, shard.path)
     if not storage.exists(uri):
         raise InputError("a shard of this run is missing", where=uri, remedy=_AGAIN)
-    size, digest = _size_and_hash(uri, hashed)
-    if size != shard.bytes or (hashed and digest != shard.sha256):
+    size, digest = storage.size_and_sha256(uri) if hashed else (_size(uri), shard.sha256)
+    if size != shard.bytes or digest != shard.sha256:
         what = f"{size} bytes, not {shard.bytes}" if size != shard.bytes else "its SHA-256 is another"
         raise InputError(f"a shard changed since it was written: {what}", where=uri, remedy=_AGAIN)
 
 
-def _size_and_hash(uri: str, hashed: bool) -> tuple[int, str]:
+def _size(uri: str) -> int:
     with storage.reading(uri) as stream:
-        size = stream.seek(0, os.SEEK_END)
-        digest = hashlib.sha256()
-        stream.seek(0)
-        while hashed and (part := stream.read(_READ_BYTES)):
-            digest.update(part)
-    return size, digest.hexdigest()
+        return stream.seek(0, os.SEEK_END)
 
 
 def _vocabulary(folder: str, section: Manifest) -> Vocabulary:

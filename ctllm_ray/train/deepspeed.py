@@ -34,7 +34,7 @@ from ctllm_ray.base.training import Optimizer, Train, TrainResources
 from ctllm_ray.model import llama
 from ctllm_ray.train.batch import Batch
 from ctllm_ray.train.stepper import Loss
-from ctllm_ray.train.torch_stepper import MOMENTS, _host_copy, _owners, parameter_groups
+from ctllm_ray.train.torch_stepper import MOMENTS, host_copy, owners, parameter_groups
 
 STALE_S = 600  # a lock on a half-built extension is left by a dead process once it is older; building takes about 120
 BUCKET = 200_000_000  # most elements of one collective over gradients: 0.8 GB in fp32
@@ -60,7 +60,7 @@ class DeepSpeedStepper:
         if resources.compile:
             llama.compile_blocks(cast(Any, model))
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._owners = _owners(self._parameters, world)
+        self._owners = owners(self._parameters, world)
         with contextlib.redirect_stdout(io.StringIO()):  # some of its reports know no log level
             self._engine, *_ = deepspeed.initialize(
                 model=_Whole(model.train(), loss, autocast=bf16 and not self._stage),
@@ -119,7 +119,7 @@ class DeepSpeedStepper:
             for part in ("model", *MOMENTS):
                 whole = self._gathered(parameter, part)
                 if self._owners[name] == self.rank:
-                    copies.append((f"{part}.{name}", _host_copy(whole.detach())))
+                    copies.append((f"{part}.{name}", host_copy(whole.detach())))
         if self._engine.device.type == "cuda":
             torch.cuda.synchronize()
         yield from copies

@@ -8,12 +8,11 @@ not finished, and the next export writes it again. Weights pass one tensor at a 
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any, Literal
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
-from ctllm_ray.base.errors import InputError, NotFound, RecipeError, StorageError
+from ctllm_ray.base.errors import InputError, NotFound, StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.model.config import ModelConfig, for_recipe
 from ctllm_ray.train import corpora
@@ -34,8 +33,7 @@ def export(recipe: Recipe, step: int | None = None, precision: Precision = "bf16
     Raises `NotFound` where the run has no such checkpoint, `StorageError` where it is damaged, `RecipeError` where the
     recipe trains nothing.
     """
-    if recipe.train is None or recipe.model is None:
-        raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
+    recipe.training()  # or tell that there is nothing to export
     checkpoint = _checkpoint(recipe, step)
     folder = storage.join(recipe.folder("export"), str(checkpoint.state.step))
     if not _finished(folder, checkpoint, precision):
@@ -93,14 +91,12 @@ def write(recipe: Recipe, checkpoint: Checkpoint, folder: str, precision: Precis
 
 
 def _vocabulary(recipe: Recipe) -> corpora.Vocabulary:
-    assert recipe.train is not None
-    return corpora.shared_vocabulary(corpora.read_sections(recipe.train.corpora or (recipe.folder("tokens"),)))
+    return corpora.shared_vocabulary(corpora.read_sections(recipe.token_folders()))
 
 
 def _shape(recipe: Recipe, vocab_size: int) -> ModelConfig:
-    assert recipe.train is not None
-    assert recipe.model is not None
-    return for_recipe(recipe.model, vocab_size, recipe.train.sequence_tokens)
+    model, train = recipe.training()
+    return for_recipe(model, vocab_size, train.sequence_tokens)
 
 
 def _copy_tokenizer(source: str, folder: str) -> None:
@@ -116,31 +112,27 @@ def _copy_tokenizer(source: str, folder: str) -> None:
 
 def _lineage(recipe: Recipe, checkpoint: Checkpoint, folder: str, precision: str) -> dict[str, Any]:
     """Where the weights come from, as plain values."""
-    assert recipe.train is not None
+    _, train = recipe.training()
     state = checkpoint.state
     data = storage.join(recipe.folder("train"), DATA)
     return {
         "name": recipe.name,
         "version": recipe.version,
-        "run": recipe.train.run,
+        "run": train.run,
         "checkpoint": _identity(checkpoint),
         "precision": precision,
         "tokens": state.tokens,
         "targets": state.targets,
         "passed_over_batches": list(state.passed_over),
-        "mixture": [phase.model_dump(mode="json") for phase in recipe.train.mixture],
+        "mixture": [phase.model_dump(mode="json") for phase in train.mixture],
         "data": storage.read_json(data) if storage.exists(data) else {},
         "recipe": state.recipe or recipe.decisions("train"),
         "recipe_fingerprint": recipes.fingerprint(recipe.decisions("train")),
         "code": state.lineage,
-        "files": {name: _hash(storage.join(folder, name)) for name in storage.list_names(folder)},
+        "files": {name: _file(storage.join(folder, name)) for name in storage.list_names(folder)},
     }
 
 
-def _hash(uri: str) -> dict[str, Any]:
-    digest, size = hashlib.sha256(), 0
-    with storage.reading(uri) as stream:
-        while block := stream.read(storage.READ_AHEAD_BYTES):
-            digest.update(block)
-            size += len(block)
-    return {"bytes": size, "sha256": digest.hexdigest()}
+def _file(uri: str) -> dict[str, Any]:
+    size, sha256 = storage.size_and_sha256(uri)
+    return {"bytes": size, "sha256": sha256}

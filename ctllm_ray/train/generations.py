@@ -92,7 +92,7 @@ def write_data(folder: str, origin: Origin) -> None:
 
 def joined(known: list[Generation], sections: dict[str, Manifest], batch: int) -> list[Generation]:
     """The known generations, their folders as they are now, and one more for what they lack."""
-    present = {folder: training for folder, section in sections.items() if (training := _training(section))}
+    present = {folder: training for folder, section in sections.items() if (training := section.of_kind(TRAIN))}
     if not present:
         raise InputError("no documents to train on", where=", ".join(sections), remedy="lower tokens.held_out_share")
     old: dict[str, list[Shard]] = {}
@@ -111,10 +111,6 @@ def joined(known: list[Generation], sections: dict[str, Manifest], batch: int) -
         start = max([batch, *(g.from_batch for g in known)]) if known else batch
         generations.append(Generation(start, tuple(Corpus(f, shards) for f, shards in rest.items() if shards)))
     return generations
-
-
-def _training(section: Manifest) -> list[Shard]:
-    return [shard for shard in section.shards if shard.path.startswith(f"{TRAIN}/")]
 
 
 def _check_shards(before: str, shards: Sequence[Shard], now: str, training: Sequence[Shard]) -> None:

@@ -60,8 +60,7 @@ def inspect(recipe: Recipe, number: int, rank: int = 0, world: int = 1) -> Look:
 
     Raises `RecipeError` for a recipe that trains nothing, or where there is no such rank.
     """
-    if recipe.train is None:
-        raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
+    recipe.training()  # or tell that there is no run
     if not 0 <= rank < world:
         raise RecipeError(f"there is no rank {rank} of {world} workers", remedy="ranks are counted from 0")
     corpora = look(recipe)

@@ -58,13 +58,11 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
 
     `tell` is given lines for people. Raises `CtllmError` of many kinds: those of the session, with their types.
     """
-    train = recipe.train
-    if train is None or recipe.model is None:
-        raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
+    model, train = recipe.training()
     resources = recipe.resources.train
     check_workers(train, resources)
     vocabulary = corpora.look(recipe).vocabulary  # what is missing is told before Ray starts
-    for_recipe(recipe.model, vocabulary.vocab_size, train.sequence_tokens)
+    for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
     if ended := resume.ended(recipe, train):
         return ended
     _check_writable(recipe.folder("train"))
@@ -187,8 +185,7 @@ class _Launch:
         return stopped_by
 
     def _trainer(self) -> TorchTrainer:
-        resources, train = self._resources, self._recipe.train
-        assert train is not None
+        resources, (_, train) = self._resources, self._recipe.training()
         fs, path = storage.filesystem(self._folder)
         parent, _, name = path.rstrip("/").rpartition("/")
         remote = storage.is_remote(self._folder)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.shards.writer import sha256
 
 _BLOCK_BYTES = 8 << 20
 
@@ -28,7 +27,7 @@ def nearby(uri: str, digest: str) -> str:
         with storage.writing(str(copy)) as path, storage.reading(uri) as source:
             with Path(path).open("wb") as target:
                 shutil.copyfileobj(source, target, _BLOCK_BYTES)
-            if sha256(path) != digest:
+            if storage.size_and_sha256(path)[1] != digest:
                 remedy = "restore it, or begin a new run under another `train.run`"
                 raise InputError(
                     "a shard changed since it was written: its SHA-256 is another", where=uri, remedy=remedy

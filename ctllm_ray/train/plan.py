@@ -106,9 +106,7 @@ def plan(recipe: Recipe, *, gpu: str = "", gpus: int = 0, mfu: float = 0.4) -> P
 
     Raises `RecipeError` for a recipe that trains nothing, a card that is not known, numbers that cannot be.
     """
-    if recipe.train is None or recipe.model is None:
-        raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
-    resources, train = recipe.resources.train, recipe.train
+    resources, (model, train) = recipe.resources.train, recipe.training()
     kind = gpu or ("h100" if resources.gpu else "cpu")
     if kind not in CARDS:
         raise RecipeError(f"no card {kind!r}", where="gpu", remedy=f"cards: {', '.join(CARDS)}")
@@ -117,7 +115,7 @@ def plan(recipe: Recipe, *, gpu: str = "", gpus: int = 0, mfu: float = 0.4) -> P
     most = resources.workers if isinstance(resources.workers, int) else resources.workers[1]
     count = gpus or (most if most > 1 or kind == "cpu" else 8)
     tokens = supply.token_counts(recipe)
-    config = shapes.for_recipe(recipe.model, supply.vocab_size(recipe, tokens), train.sequence_tokens)
+    config = shapes.for_recipe(model, supply.vocab_size(recipe, tokens), train.sequence_tokens)
     load = Load(
         train.precision,
         train.sequence_tokens,

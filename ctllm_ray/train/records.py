@@ -237,6 +237,11 @@ def write_validation(folder: str, step: int, tokens: int, groups: Mapping[str, B
     storage.write_json(storage.join(folder, VALIDATION, f"{step:08d}.json"), value)
 
 
+def is_validated(folder: str, step: int) -> bool:
+    """True where the validation of a step is on storage."""
+    return f"{step:08d}.json" in storage.list_names(storage.join(folder, VALIDATION))
+
+
 def read(folder: str) -> list[StepRecord]:
     """The updates that the run's model is made of, by step."""
     found: dict[int, StepRecord] = {}

@@ -1,30 +1,24 @@
 """One self-contained HTML page about a training run: curves, what happened on the way, what it read, whence it comes.
 
-Like the corpus report it is a template, a style sheet and a script put together with the facts; it carries Chinese and
-English and shows one, asks nothing of any server (its content security policy forbids it to), and is complete without
-its script. Names of documents and groups are other people's text: all of it goes through the template's escaping.
+The page (base/page.py) is complete without its script. Names of documents and groups are other people's text: all of it
+goes through the template's escaping.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import yaml
 from markupsafe import Markup
 
-from ctllm_ray.base import storage
+from ctllm_ray.base import page, storage
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.train import curves, schedule
 from ctllm_ray.train.curves import Axis
@@ -63,17 +57,16 @@ def write(recipe: Recipe, to: str) -> None:
 
 def render(facts: RunFacts) -> str:
     """The page as HTML."""
-    style, script = _beside("report_page.css"), _beside("report_page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     x = Axis(0.0, float(max(facts.total_tokens, facts.steps[-1].tokens)))
     groups = sorted(
         {g for v in facts.validation for g in v["groups"]} | {g for p in facts.train.mixture for g in p.shares}
     )
-    return _template().render(
+    return page.render(
+        __file__,
+        WORDS,
+        FILTERS,
+        NAMES,
         f=facts,
-        policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:",
-        style=Markup(style),
-        script=Markup(script),
         s=_summary(facts),
         plots=_plots(facts, x, groups),
         x_ticks=[(100 * x.place(tokens), curves.short(tokens)) for tokens in x.ticks()],
@@ -167,8 +160,9 @@ def _validation(facts: RunFacts, x: Axis, groups: Sequence[str]) -> Plot:
 
 
 def _labels(key: str, y: Axis) -> list[tuple[float, str]]:
-    shown = _percent if key in ("mfu", "wait") else curves.short
-    return [(100 * (1 - y.place(value)), shown(value)) for value in y.ticks()]
+    shown = "{:.3g} %".format if key in ("mfu", "wait") else curves.short
+    unit = 100 if key in ("mfu", "wait") else 1
+    return [(100 * (1 - y.place(value)), shown(unit * value)) for value in y.ticks()]
 
 
 def _places(facts: RunFacts, x: Axis) -> dict[str, Any]:
@@ -187,8 +181,8 @@ def _places(facts: RunFacts, x: Axis) -> dict[str, Any]:
             "rate": [f"{record.rate:.3g}" for record in at],
             "grad_norm": [_number(record.grad_norm) for record in at],
             "tokens_per_s": [f"{record.tokens_per_s:,.0f}" for record in at],
-            "mfu": [_percent(record.mfu) for record in at],
-            "wait": [_percent(record.wait_s / max(record.seconds, 1e-9)) for record in at],
+            "mfu": [page.percent(record.mfu) for record in at],
+            "wait": [page.percent(record.wait_s / max(record.seconds, 1e-9)) for record in at],
         },
     }
 
@@ -248,30 +242,6 @@ def _mixture(facts: RunFacts, x: Axis) -> list[tuple[float, dict[str, float]]]:
     return [(float(w), dict(p.shares)) for w, p in zip(widths, facts.train.mixture, strict=True) if w > 0]
 
 
-@cache
-def _beside(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"n": "{:,.0f}".format, "short": curves.short, "pct": _percent, "num": _number}
-    environment.filters |= {"time": _duration, "size": _size, "when": _when, "value": _value}
-    environment.globals |= {"t": _words, "known": WORDS.__contains__, "listed": listed, "SIGNS": SIGNS, "BAD": BAD}
-    environment.globals |= {"DOCUMENTS": DOCUMENTS, "SAVES": SAVES, "SMOOTH": _percent(curves.SMOOTH_SHARE)}
-    return environment.from_string(_beside("report_page.html"))
-
-
-def _words(key: str, **values: object) -> Markup:
-    """A phrase in both languages; the style sheet shows one."""
-    chinese, english = WORDS[key]
-    spans = '<span class="zh" lang="zh-Hans">{}</span><span class="en" lang="en">{}</span>'
-    return Markup(spans).format(Markup(chinese).format(**values), Markup(english).format(**values))
-
-
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else math.nan
 
@@ -285,29 +255,6 @@ def _number(value: float) -> str:
     return f"{value:.4f}" if math.isfinite(value) and abs(value) < 1e4 else f"{value:.3g}" if value == value else "–"
 
 
-def _percent(share: float) -> str:
-    if not math.isfinite(share):
-        return "–"
-    percent = 100 * share
-    return f"{percent:.2f} %" if 0 < percent < 1 else f"{percent:.0f} %" if percent % 1 == 0 else f"{percent:.1f} %"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} TB"
-
-
 def _when(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
@@ -315,3 +262,10 @@ def _when(unix_s: float) -> str:
 def _value(value: Any) -> str:
     """A fact of an event."""
     return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+FILTERS: dict[str, Callable] = {"short": curves.short, "num": _number, "when": _when, "value": _value}
+NAMES = {
+    "known": WORDS.__contains__, "listed": listed, "SIGNS": SIGNS, "BAD": BAD, "DOCUMENTS": DOCUMENTS, "SAVES": SAVES,
+    "SMOOTH": page.percent(curves.SMOOTH_SHARE),
+}  # fmt: skip

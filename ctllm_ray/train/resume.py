@@ -20,7 +20,7 @@ from ctllm_ray.train import branches, checkpoint
 from ctllm_ray.train.agreement import from_first, most
 from ctllm_ray.train.checkpoint import Checkpoint, PassedOver
 from ctllm_ray.train.generations import Origin
-from ctllm_ray.train.records import VALIDATION
+from ctllm_ray.train.records import is_validated
 from ctllm_ray.train.schedule import check_branch
 from ctllm_ray.train.state import RunState
 from ctllm_ray.train.stepper import Stepper
@@ -54,8 +54,7 @@ def ended(recipe: Recipe, train: Train) -> RunState | None:
     except NotFound:
         return None
     _check_decisions(last, recipe)
-    known = storage.list_names(storage.join(recipe.folder("train"), VALIDATION))
-    validated = train.validation is None or f"{last.state.step:08d}.json" in known
+    validated = train.validation is None or is_validated(recipe.folder("train"), last.state.step)
     return last.state if validated and last.state.tokens >= train.tokens else None
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.errors import CtllmError, NotFound, RecipeError
+from ctllm_ray.base.errors import CtllmError, NotFound
 from ctllm_ray.base.recipe import Recipe, fingerprint
 from ctllm_ray.base.training import Train
 from ctllm_ray.train import records
@@ -78,8 +78,7 @@ class RunFacts:
     @property
     def train(self) -> Train:
         """The recipe's part about training."""
-        assert self.recipe.train is not None
-        return self.recipe.train
+        return self.recipe.training()[1]
 
     @property
     def total_tokens(self) -> int:
@@ -89,8 +88,7 @@ class RunFacts:
 
 def gather(recipe: Recipe) -> RunFacts:
     """The facts of a recipe's run. Raises `NotFound` where it has made no step yet, `RecipeError` where it has none."""
-    if recipe.train is None:
-        raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
+    recipe.training()  # or tell that there is no run
     folder = recipe.folder("train")
     steps = records.read(folder)
     if not steps:
@@ -149,8 +147,7 @@ def _phases(recipe: Recipe, batch: int) -> tuple[list[PhaseTaken], str]:
     from ctllm_ray.train.batches import Batches
     from ctllm_ray.train.corpora import open_corpora
 
-    assert recipe.train is not None
-    train = recipe.train
+    _, train = recipe.training()
     if batch * (train.batch_tokens // train.sequence_tokens) > MOST_ROWS:
         return [], f"> {MOST_ROWS:,} rows"
     unhashed = recipe.resources.train.model_copy(update={"verify_shards": False})

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from ctllm_ray.base import resolve, storage
-from ctllm_ray.base.errors import NotFound, RecipeError
+from ctllm_ray.base import resolve
+from ctllm_ray.base.errors import NotFound
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Model, Train, TrainResources
 from ctllm_ray.model import llama
@@ -40,11 +40,10 @@ from ctllm_ray.train.stepper import Stepper, StepperOf
 
 def train(recipe: Recipe, stepper_of: StepperOf, rank: int = 0, world: int = 1, hooks: Hooks | None = None) -> RunState:
     """The state of the run when it ended or was told to stop. Raises `CtllmError` of many kinds, each with a remedy."""
-    if recipe.train is None or recipe.model is None:
-        raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
+    model, train = recipe.training()
     with ExitStack() as at_the_end:
         around = at_the_end.enter_context(Alone(recipe)) if hooks is None else hooks
-        return _Session(recipe, recipe.model, recipe.train, stepper_of, rank, world, around, at_the_end).run()
+        return _Session(recipe, model, train, stepper_of, rank, world, around, at_the_end).run()
 
 
 class _Session:
@@ -122,10 +121,9 @@ class _Session:
         state, done = start.state, start.state.batch >= count
         before = state.tokens - self.train.batch_tokens
         wanted = self.train.validation
-        if wanted and (done or passes(wanted.every_tokens, before, state.tokens)):
-            known = storage.list_names(storage.join(self.folder, records.VALIDATION))
-            if not from_first(f"{state.step:08d}.json" in known, self.world):
-                self.hooks.validate(state.step)
+        due = wanted and (done or passes(wanted.every_tokens, before, state.tokens))
+        if due and not from_first(records.is_validated(self.folder, state.step), self.world):
+            self.hooks.validate(state.step)
         return done
 
     def _built(self, config: ModelConfig, start: Start, corpora: Corpora) -> torch.nn.Module:

@@ -16,6 +16,7 @@ from ctllm_ray.base.training import Train
 from ctllm_ray.model import config as shapes
 from ctllm_ray.model.config import ModelConfig
 from ctllm_ray.shards import manifest
+from ctllm_ray.shards.tokens import TRAIN
 
 #: Assumed until the data is there. MAP-CC: 2,702 GB of text for about 800 billion tokens of CT-LLM's tokenizer.
 BYTES_PER_TOKEN = 3.4
@@ -70,14 +71,12 @@ class Space:
 
 def token_counts(recipe: Recipe) -> dict[str, int]:
     """Facts of the finished token sections that the run reads, added up; empty where one is missing."""
-    assert recipe.train is not None
     found: dict[str, int] = {}
-    for folder in recipe.train.corpora or (recipe.folder("tokens"),):
+    for folder in recipe.token_folders():
         if not storage.exists(storage.join(folder, manifest.MANIFEST)):
             return {}
         section = manifest.read(folder)
-        trained = [shard for shard in section.shards if not shard.path.startswith("held_out/")]
-        for shard in trained:
+        for shard in section.of_kind(TRAIN):
             for key, number in (
                 (f"tokens:{shard.group}", shard.tokens),
                 ("tokens", shard.tokens),

@@ -89,12 +89,12 @@ class TorchStepper:
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """All workers hold everything; each copies the tensors of the parameters that are its own by size."""
-        mine = [name for name, rank in _owners(self._parameters, self.world).items() if rank == self.rank]
+        mine = [name for name, rank in owners(self._parameters, self.world).items() if rank == self.rank]
         copies = []
         for name in mine:
             parameter = self._parameters[name]
-            copies.append((f"model.{name}", _host_copy(parameter.detach())))
-            copies += [(f"{moment}.{name}", _host_copy(self._adam.state[parameter][moment])) for moment in MOMENTS]
+            copies.append((f"model.{name}", host_copy(parameter.detach())))
+            copies += [(f"{moment}.{name}", host_copy(self._adam.state[parameter][moment])) for moment in MOMENTS]
         if self._device.type == "cuda":
             torch.cuda.synchronize()
         yield from copies
@@ -126,7 +126,7 @@ def _no_moments(parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:
     return {"step": step} | {moment: torch.zeros_like(parameter, requires_grad=False) for moment in MOMENTS}
 
 
-def _host_copy(tensor: torch.Tensor) -> torch.Tensor:
+def host_copy(tensor: torch.Tensor) -> torch.Tensor:
     """A copy in host memory; from a GPU it is only begun. PyTorch keeps pinned memory for the next checkpoint."""
     if not tensor.is_cuda:
         return tensor.clone(memory_format=torch.contiguous_format)
@@ -134,13 +134,13 @@ def _host_copy(tensor: torch.Tensor) -> torch.Tensor:
     return copy.copy_(tensor, non_blocking=True)
 
 
-def _owners(parameters: Mapping[str, torch.Tensor], world: int) -> dict[str, int]:
+def owners(parameters: Mapping[str, torch.Tensor], world: int) -> dict[str, int]:
     """The rank that saves each parameter: the largest first, each to the rank with least so far."""
-    owners, loads = {}, [0] * world
+    found, loads = {}, [0] * world
     for name in sorted(parameters, key=lambda n: (-parameters[n].numel(), n)):
-        owners[name] = loads.index(min(loads))
-        loads[owners[name]] += parameters[name].numel()
-    return owners
+        found[name] = loads.index(min(loads))
+        loads[found[name]] += parameters[name].numel()
+    return found
 
 
 class _Gradients:

@@ -143,15 +143,13 @@ def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[st
     Raises `VersionConflict` where the held-out documents were tokenised otherwise than the run's.
     """
     recipe = recipes.from_plain(recipe_plain)
-    train, device = recipe.train, torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    assert train is not None
+    (shape, train), device = recipe.training(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
     assert train.validation is not None
-    assert recipe.model is not None
-    own = corpora.read_sections(train.corpora or (recipe.folder("tokens"),))
+    own = corpora.read_sections(recipe.token_folders())
     validated = corpora.validation_sections(recipe, own)
     vocabulary = corpora.shared_vocabulary(own | validated)
     saved = checkpoint.open_at(folder)
-    config = for_recipe(recipe.model, vocabulary.vocab_size, train.sequence_tokens)
+    config = for_recipe(shape, vocabulary.vocab_size, train.sequence_tokens)
     model = llama.empty(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
