@@ -32,6 +32,7 @@ class Sampling:
     stop_ids: frozenset[int] = frozenset()  # one of them ends the answer; it is given too
     top_logprobs: int = 0  # most likely ids told with each token
     grammar: str = ""  # a JSON schema as JSON that the answer must follow
+    answered: int = 0  # so many ids at the prompt's end are the answer's beginning: it goes on from another engine
 
 
 @dataclass(frozen=True)
