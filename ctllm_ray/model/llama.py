@@ -174,7 +174,8 @@ def _pieces(model: LlamaForCausalLM, batch: Mapping[str, torch.Tensor], kind: st
     documents_BT, ends = batch.get("documents"), batch.get("piece_ends")
     if documents_BT is None or (ends is None and not documents_attention.has_pieces(documents_BT)):
         return {}
-    if kind == "eager" or not (documents_BT.is_cuda and _half(model)):
+    ours_on_cpu = kind == documents_attention.NAME and documents_BT.device.type == "cpu"
+    if kind == "eager" or not (ours_on_cpu or (documents_BT.is_cuda and _half(model))):
         mask = documents_attention.piece_mask(documents_BT)
         return {"attention_mask": mask if kind != "eager" else torch.where(mask, 0.0, torch.finfo(torch.float32).min)}
     ends = documents_attention.piece_ends(documents_BT) if ends is None else ends

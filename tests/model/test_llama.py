@@ -183,16 +183,16 @@ def varlen_by_hand(*given: Any, window_size: tuple[int, int], enable_gqa: bool =
     return out
 
 
-def test_the_call_of_the_flash_kernel_gives_what_the_mask_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_pieces_by_the_flash_kernel_one_after_the_other_and_under_a_mask_are_the_same(
+    key_heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_by_hand)
-    model = llama.build(SMALL, seed=3)
-    batch = llama.tensors(rows(), torch.device("cpu"))
-    by_mask = logits(model, batch)
-    with torch.no_grad():
-        hidden = model.model(
-            input_ids=batch["input_ids"],
-            position_ids=batch["positions"],
-            piece_ends=batch["piece_ends"],
-            use_cache=False,
-        ).last_hidden_state
-        assert torch.allclose(model.lm_head(hidden), by_mask, atol=1e-5)
+    documents = torch.from_numpy(rows().documents)
+    (batch, tokens), draw = documents.shape, torch.Generator().manual_seed(1)
+    query, key, value = (torch.randn(batch, heads, tokens, 8, generator=draw) for heads in (4, key_heads, key_heads))
+    ends, mask = attention.piece_ends(documents), attention.piece_mask(documents)
+    by_mask, _ = attention.attend(torch.nn.Identity(), query, key, value, mask)
+    in_turn, _ = attention.attend(torch.nn.Identity(), query, key, value, None, piece_ends=ends)
+    assert torch.allclose(in_turn, by_mask, atol=1e-6)
+    assert torch.allclose(attention._varlen(query, key, value, ends), by_mask, atol=1e-6)
