@@ -175,7 +175,7 @@ class TrainResources(Frozen):
     workers: Count | tuple[Count, Count] = 1  # Ray Train workers; [least, most] is elastic
     gpu: bool = False  # one GPU for each worker
     threads: Annotated[int, Field(ge=0)] = 0  # of each CPU worker; 0: the machine's cores over the workers
-    stepper: Literal["auto", "torch", "deepspeed"] = "auto"  # auto: deepspeed where it can start, else torch
+    stepper: Literal["auto", "torch", "deepspeed"] = "auto"  # auto: deepspeed where it helps and can start, else torch
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 1
     offload: bool = False  # optimizer state in host memory (DeepSpeed)
     micro_sequences: Count = 1  # sequences of one forward pass
@@ -191,3 +191,8 @@ class TrainResources(Frozen):
     resize_s: Positive = 60  # between looks for room to grow
     verify_shards: bool = True  # hash every shard before the first step
     trackers: tuple[Literal["mlflow", "wandb", "swanlab"], ...] = ()
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """The least and the most workers."""
+        return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)

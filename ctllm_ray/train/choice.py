@@ -1,10 +1,12 @@
-"""Which stepper a run takes: the one it names, or with `auto` DeepSpeed wherever that can start."""
+"""Which stepper a run takes: the one it names, or with `auto` DeepSpeed wherever that helps and can start.
+
+It has nothing to share out for one worker on a CPU, and takes seconds to import.
+"""
 
 from __future__ import annotations
 
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.training import TrainResources
-from ctllm_ray.train.deepspeed import DeepSpeedStepper, reason_not_to_start
 from ctllm_ray.train.stepper import StepperOf
 from ctllm_ray.train.torch_stepper import TorchStepper
 
@@ -14,8 +16,14 @@ def stepper_of(resources: TrainResources) -> tuple[StepperOf, str]:
 
     Raises `RecipeError` where DeepSpeed is asked for by name and cannot start.
     """
-    if resources.stepper == "torch":
+    alone = not resources.gpu and resources.worker_range[1] == 1 and not resources.offload
+    if resources.stepper == "torch" and resources.offload:
+        remedy = "set resources.train.stepper=deepspeed, or resources.train.offload=false"
+        raise RecipeError("only DeepSpeed offloads", where="resources.train.offload", remedy=remedy)
+    if resources.stepper == "torch" or (resources.stepper == "auto" and alone):
         return TorchStepper, ""
+    from ctllm_ray.train.deepspeed import DeepSpeedStepper, reason_not_to_start
+
     reason = reason_not_to_start(resources)
     if not reason:
         return DeepSpeedStepper, ""

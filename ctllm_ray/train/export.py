@@ -114,6 +114,7 @@ def _lineage(recipe: Recipe, checkpoint: Checkpoint, folder: str, precision: str
     """Where the weights come from, as plain values."""
     _, train = recipe.training()
     state = checkpoint.state
+    decided = state.recipe or recipe.decisions("train")
     data = storage.join(recipe.folder("train"), DATA)
     return {
         "name": recipe.name,
@@ -124,10 +125,10 @@ def _lineage(recipe: Recipe, checkpoint: Checkpoint, folder: str, precision: str
         "tokens": state.tokens,
         "targets": state.targets,
         "passed_over_batches": list(state.passed_over),
-        "mixture": [phase.model_dump(mode="json") for phase in train.mixture],
+        "mixture": decided["train"]["mixture"],
         "data": storage.read_json(data) if storage.exists(data) else {},
-        "recipe": state.recipe or recipe.decisions("train"),
-        "recipe_fingerprint": recipes.fingerprint(recipe.decisions("train")),
+        "recipe": decided,
+        "recipe_fingerprint": recipes.fingerprint(decided),
         "code": state.lineage,
         "files": {name: _file(storage.join(folder, name)) for name in storage.list_names(folder)},
     }

@@ -43,7 +43,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Train, TrainResources
 from ctllm_ray.model.config import for_recipe
 from ctllm_ray.ray_session import session as ray_session
-from ctllm_ray.train import corpora, resume, worker
+from ctllm_ray.train import corpora, lease, resume, worker
 from ctllm_ray.train.state import RunState
 from ctllm_ray.train.worker import Board, first_line
 
@@ -66,7 +66,8 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
     if ended := resume.ended(recipe, train):
         return ended
     _check_writable(recipe.folder("train"))
-    most = _workers(resources)[1]
+    lease.wait_until_free(recipe.folder("train"))
+    most = resources.worker_range[1]
     with ray_session(max(os.cpu_count() or 1, most), recipe.resources.object_store_mb), _environment(resources):
         launch = _Launch(_absolute(recipe), tell)
         while True:
@@ -83,15 +84,10 @@ def _check_writable(folder: str) -> None:
     storage.remove(probe)
 
 
-def _workers(resources: TrainResources) -> tuple[int, int]:
-    """The least and the most."""
-    return resources.workers if isinstance(resources.workers, tuple) else (resources.workers, resources.workers)
-
-
 def check_workers(train: Train, resources: TrainResources) -> None:
     """Raises `RecipeError` where no allowed number of workers divides the sequences of a batch."""
     sequences = train.batch_tokens // train.sequence_tokens
-    least, most = _workers(resources)
+    least, most = resources.worker_range
     if least > most:
         raise RecipeError(f"resources.train.workers: the least, {least}, is more than the most, {most}")
     if not any(sequences % workers == 0 for workers in range(least, most + 1)):
@@ -104,7 +100,7 @@ def check_workers(train: Train, resources: TrainResources) -> None:
 
 
 def _words(resources: TrainResources) -> str:
-    least, most = _workers(resources)
+    least, most = resources.worker_range
     return str(least) if least == most else f"{least} to {most}"
 
 
@@ -201,7 +197,7 @@ class _Launch:
             },
             torch_config=TorchConfig("nccl" if resources.gpu else "gloo", timeout_s=COLLECTIVE_S),
             scaling_config=ScalingConfig(
-                num_workers=_workers(resources) if elastic else _workers(resources)[0],
+                num_workers=resources.worker_range if elastic else resources.worker_range[0],
                 use_gpu=resources.gpu,
                 resources_per_worker=self._each(),
                 elastic_resize_monitor_interval_s=resources.resize_s,
@@ -223,13 +219,13 @@ class _Launch:
         """What Ray reserves for a worker: its threads as CPUs, or a GPU and a CPU to feed it."""
         if self._resources.gpu:
             return {"CPU": 1, "GPU": 1}
-        most = _workers(self._resources)[1]
+        most = self._resources.worker_range[1]
         return {"CPU": self._resources.threads or max(1, int(ray.cluster_resources().get("CPU", 1)) // most)}
 
     def _has_spare(self) -> bool:
         """True where the cluster has room for a validation beside the workers."""
         kind = "GPU" if self._resources.gpu else "CPU"
-        reserved = _workers(self._resources)[1] * self._each()[kind]
+        reserved = self._resources.worker_range[1] * self._each()[kind]
         return ray.cluster_resources().get(kind, 0) - reserved >= 1
 
     def _validation(self) -> ValidationConfig:

@@ -46,7 +46,7 @@ class Lease:
         self._folder, self._uri = run_folder, storage.join(run_folder, RUNNING)
         process = psutil.Process()
         self._note = _Note(owner, uuid.uuid4().hex, socket.gethostname(), process.pid, process.create_time())
-        self._wait_until_free()
+        wait_until_free(run_folder, owner)
         self._lost = ""
         self._done = threading.Event()
         self._write(0)
@@ -56,37 +56,23 @@ class Lease:
     def check(self) -> None:
         """Raises `VersionConflict` where another run took the name over meanwhile. It costs nothing."""
         if self._lost:
-            raise self._conflict(self._lost)
+            raise _conflict(self._folder, self._lost)
 
     def release(self) -> None:
         """Frees the name."""
         self._done.set()
         self._thread.join()
         with suppress(CtllmError):
-            found = self._read()
+            found = _read(self._uri)
             if found is not None and found.token == self._note.token:
                 storage.remove(self._uri)
-
-    def _wait_until_free(self) -> None:
-        """Returns at once for a free name, after `STALE_S` for one whose owner shows no sign of life."""
-        first = seen = self._read()
-        deadline = time.monotonic() + STALE_S
-        while seen is not None and not self._may_take(seen) and time.monotonic() < deadline:
-            if seen != first:
-                raise self._conflict(_words(seen))
-            time.sleep(LOOK_S)
-            seen = self._read()
-
-    def _may_take(self, note: _Note) -> bool:
-        gone = note.host == self._note.host and not _runs(note)
-        return gone or note.owner == self._note.owner
 
     def _keep_alive(self) -> None:
         beat = 0
         while not self._done.wait(BEAT_S):
             beat += 1
             with suppress(CtllmError):  # storage that fails for a moment: the next beat may pass
-                found = self._read()
+                found = _read(self._uri)
                 if found is not None and found.token != self._note.token:
                     self._lost = _words(found)
                     return
@@ -95,20 +81,42 @@ class Lease:
     def _write(self, beat: int) -> None:
         storage.write_json(self._uri, asdict(self._note) | {"beat": beat})
 
-    def _read(self) -> _Note | None:
-        if not storage.exists(self._uri):
-            return None
-        try:
-            return _Note(**storage.read_json(self._uri))
-        except (CtllmError, TypeError):  # removed meanwhile, or not ours: nobody keeps it alive
-            return None
 
-    def _conflict(self, other: str) -> VersionConflict:
-        return VersionConflict(
-            f"another run is training under this name: {other}",
-            where=self._folder,
-            remedy="stop it, or give this one a `train.run` of its own",
-        )
+def wait_until_free(run_folder: str, owner: str = "") -> None:
+    """Returns at once for a free name, after `STALE_S` for one whose owner shows no sign of life.
+
+    Raises `VersionConflict` where another run is alive under this name.
+    """
+    uri = storage.join(run_folder, RUNNING)
+    first = seen = _read(uri)
+    deadline = time.monotonic() + STALE_S
+    while seen is not None and not _may_take(seen, owner) and time.monotonic() < deadline:
+        if seen != first:
+            raise _conflict(run_folder, _words(seen))
+        time.sleep(LOOK_S)
+        seen = _read(uri)
+
+
+def _may_take(note: _Note, owner: str) -> bool:
+    gone = note.host == socket.gethostname() and not _runs(note)
+    return gone or note.owner == owner
+
+
+def _read(uri: str) -> _Note | None:
+    if not storage.exists(uri):
+        return None
+    try:
+        return _Note(**storage.read_json(uri))
+    except (CtllmError, TypeError):  # removed meanwhile, or not ours: nobody keeps it alive
+        return None
+
+
+def _conflict(run_folder: str, other: str) -> VersionConflict:
+    return VersionConflict(
+        f"another run is training under this name: {other}",
+        where=run_folder,
+        remedy="stop it, or give this one a `train.run` of its own",
+    )
 
 
 def _words(note: _Note) -> str:

@@ -3,8 +3,8 @@
 MFU = tokens/s x FLOPs per token / peak FLOPs of all devices, with FLOPs per token after PaLM (Chowdhery et al. 2022,
 appendix B: 6 x matmul parameters + 12 x layers x width x context; attention counted whole though it is causal,
 recomputed activations not counted). The peak of a GPU is its maker's dense bf16 tensor rate without sparsity. A CPU has
-no such number: its peak is the best fp32 matmul that this process reaches in 0.2 s at the start, so that MFU says how
-near a step comes to what this machine does with plain matrix products.
+no such number: its peak is the best fp32 matmul that this process reaches in half a second at the start, so that MFU
+says how near a step comes to what this machine does with plain matrix products.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PEAK_FLOPS = (
     ("RTX 4090", 165.2e12),  # with fp32 accumulation
     ("RTX 3090", 71e12),  # with fp32 accumulation
 )
-MATMUL_WIDTH, MATMUL_S = 1024, 0.2
+MATMUL_WIDTH, MATMUL_S = 1024, 0.5
 
 
 def mfu(tokens_per_s: float, flops_per_token: float, peak_flops: float) -> float:
@@ -55,7 +55,7 @@ def peak_of(gpu: str) -> float:
 
 
 def _matmul_flops() -> float:
-    """FLOPs per second of the best of the fp32 products done in 0.2 s, on this process's threads."""
+    """FLOPs per second of the best of the fp32 products done in `MATMUL_S`, on this process's threads."""
     a_KK = torch.ones(MATMUL_WIDTH, MATMUL_WIDTH)
     torch.mm(a_KK, a_KK)
     best_s, began = float("inf"), time.perf_counter()
