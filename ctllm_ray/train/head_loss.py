@@ -4,7 +4,8 @@ What it costs: at 125,696 pieces the logits of 32,768 positions are 16 GB in fp3
 more than all else in a step. Here the positions pass in chunks; each chunk's logits turn into the gradients of the
 hidden states and of the output matrix at once and are dropped, so nothing is computed twice (recomputing them in the
 backward pass, as torch.utils.checkpoint would, adds a fourth matrix product to three and took 1.5 times as long on a
-CPU). Softmax and sums are fp32 whatever the matrix products are. The idea is that of Liger Kernel's fused linear
+CPU). Softmax and sums are fp32 whatever the matrix products are. Chunks share their memory: on a CPU the first
+touch of fresh pages would cost a sixth of the time. The idea is that of Liger Kernel's fused linear
 cross-entropy (Hsu et al. 2024), which `fused_nats` uses on NVIDIA cards; this one is plain PyTorch and runs anywhere.
 
 Shapes: N positions (B sequences times T), D width, V pieces.
@@ -19,8 +20,8 @@ import torch
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.train.batch import IGNORED
 
-#: Logits of a chunk: on a CPU 64 MB in fp32 (256 MB would be 3 % faster), on a GPU 1 GB keeps matrix products large.
-CHUNK_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 28}
+#: Logits of a chunk: 32 MB in fp32 on a CPU (more is no faster, less slower), 1 GB on a GPU for large matrix products.
+CHUNK_LOGITS = {"cpu": 1 << 23, "cuda": 1 << 28}
 LEAST_CHUNK = 128  # positions: smaller matrix products are slow (32: 1.5 times as long)
 
 
@@ -29,14 +30,14 @@ def nats(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, labels_BT: torch.Ten
     hidden_ND, labels_N = hidden_BTD.flatten(0, -2), labels_BT.flatten()
     device = hidden_ND.device.type
     precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
-    chunk = max(LEAST_CHUNK, CHUNK_LOGITS.get(device, 1 << 24) // weight_VD.shape[0])
+    chunk = max(LEAST_CHUNK, CHUNK_LOGITS.get(device, 1 << 23) // weight_VD.shape[0])
     with torch.autocast(device, enabled=False):
         if torch.is_grad_enabled():
             return _ChunkedNats.apply(hidden_ND, weight_VD, labels_N, chunk, precision)
         total = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
-        weight_VD = weight_VD.to(precision)
+        surprise = _Surprise(weight_VD.to(precision), min(chunk, hidden_ND.shape[0]))
         for rows in _chunks(hidden_ND.shape[0], chunk):
-            total += _surprise(hidden_ND[rows].to(precision) @ weight_VD.t(), labels_N[rows])[0]
+            total += surprise.of(hidden_ND[rows].to(precision), labels_N[rows])[0]
         return total
 
 
@@ -66,11 +67,21 @@ def _chunks(positions: int, size: int) -> list[slice]:
     return [slice(first, first + size) for first in range(0, positions, size)]
 
 
-def _surprise(logits_NV: torch.Tensor, labels_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sum over the targets in nats, and the logarithms of the probabilities [N, V], both fp32."""
-    logs_NV = torch.log_softmax(logits_NV, 1, dtype=torch.float32)
-    of_label_N = logs_NV.gather(1, labels_N.clamp_min(0).unsqueeze(1)).squeeze(1)
-    return -of_label_N.masked_fill(labels_N == IGNORED, 0).sum(), logs_NV
+class _Surprise:
+    """Of one chunk after the other, in memory that they share: `logs_NV` of the last one is log-probabilities, fp32."""
+
+    def __init__(self, weight_VD: torch.Tensor, chunk: int) -> None:
+        self._weight_VD = weight_VD
+        self._logits = weight_VD.new_empty(chunk, weight_VD.shape[0])
+        self._logs = self._logits.new_empty(self._logits.shape, dtype=torch.float32)
+
+    def of(self, hidden_ND: torch.Tensor, labels_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum over the targets in nats, and the logarithms of the probabilities [N, V], both fp32."""
+        rows = slice(len(labels_N))
+        logits_NV = torch.mm(hidden_ND, self._weight_VD.t(), out=self._logits[rows])
+        logs_NV = torch.log_softmax(logits_NV, 1, dtype=torch.float32, out=self._logs[rows])
+        of_label_N = logs_NV.gather(1, labels_N.clamp_min(0).unsqueeze(1)).squeeze(1)
+        return -of_label_N.masked_fill(labels_N == IGNORED, 0).sum(), logs_NV
 
 
 class _ChunkedNats(torch.autograd.Function):
@@ -89,9 +100,10 @@ class _ChunkedNats(torch.autograd.Function):
         by_hidden_ND = torch.empty_like(hidden_ND)
         by_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
+        surprise = _Surprise(weight, min(chunk, hidden_ND.shape[0]))
         for rows in _chunks(hidden_ND.shape[0], chunk):
             hidden, labels = hidden_ND[rows].to(precision), labels_N[rows]
-            nats_of_chunk, logs_NV = _surprise(hidden @ weight.t(), labels)
+            nats_of_chunk, logs_NV = surprise.of(hidden, labels)
             total += nats_of_chunk
             by_logits = logs_NV.exp_()  # softmax, less one at the label
             index = labels.clamp_min(0).unsqueeze(1)

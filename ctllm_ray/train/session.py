@@ -25,6 +25,7 @@ from ctllm_ray.model.config import ModelConfig, flops_per_token, for_recipe
 from ctllm_ray.tokenizer import tokenizer
 from ctllm_ray.train import head_loss, inherit, lineage, records, resume, trackers
 from ctllm_ray.train.agreement import from_first
+from ctllm_ray.train.allocator import keep_freed_memory
 from ctllm_ray.train.batches import Batches
 from ctllm_ray.train.corpora import Corpora, open_corpora
 from ctllm_ray.train.hooks import Alone, Hooks
@@ -70,6 +71,8 @@ class _Session:
         """The state in which the run ends."""
         still_ours = self._lease()
         set_threads(self.resources, self.world)
+        if not self.resources.gpu:
+            keep_freed_memory()
         start = resume.start(self.recipe, self.train, self.seed, self.rank, self.world)
         corpora = self._corpora(start)
         objective = _objective(self.train, self.resources)
