@@ -26,8 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Chinese-centric language models on Ray: from raw crawl to served model.",
     epilog="Exit codes: 2 recipe or command line, 3 input, 4 too many unreadable records, 5 storage, "
-    "6 version conflict, 7 not found, 8 worker lost, 9 no cluster, 10 the loss diverged, 130 interrupted, "
-    "143 terminated.",
+    "6 version conflict, 7 not found, 8 worker lost, 9 no cluster, 10 the loss diverged, 11 overloaded, "
+    "12 the engine failed, 130 interrupted, 143 terminated.",
 )
 
 RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, for example jobs/recipes/tiny.yaml")]
@@ -104,6 +104,72 @@ def export(
     from ctllm_ray.train import export as exports
 
     typer.echo(exports.export(_load(recipe, overrides), step or None, "fp32" if fp32 else "bf16"))
+
+
+@app.command()
+def serve(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """The exported model behind an OpenAI-compatible API and a web page, on Ray Serve, until Ctrl-C."""
+    from serve import build
+
+    build.run(_load(recipe, overrides), typer.echo)
+
+
+keys = typer.Typer(no_args_is_help=True, help="Keys to the served model; they live under the recipe's root.")
+app.add_typer(keys, name="keys")
+KeyName = Annotated[str, typer.Option(help="Of the team or program that has it")]
+
+
+@keys.command()
+def create(
+    recipe: RecipePath,
+    name: KeyName,
+    overrides: Overrides = None,
+    requests_per_minute: Annotated[int, typer.Option(help="0: no limit")] = 0,
+    tokens_per_day: Annotated[int, typer.Option(help="Prompts and answers, UTC days; 0: no limit")] = 0,
+) -> None:
+    """Prints a new key, once."""
+    from serve import keys as files
+
+    typer.echo(files.create(_keys(recipe, overrides), name, requests_per_minute, tokens_per_day))
+
+
+@keys.command()
+def rotate(
+    recipe: RecipePath,
+    name: KeyName,
+    overrides: Overrides = None,
+    grace_s: Annotated[float, typer.Option(help="Seconds that the old key still counts")] = 0,
+) -> None:
+    """Prints a new key in place of one, once."""
+    from serve import keys as files
+
+    typer.echo(files.rotate(_keys(recipe, overrides), name, grace_s))
+
+
+@keys.command()
+def revoke(recipe: RecipePath, name: KeyName, overrides: Overrides = None) -> None:
+    """Ends a key: whoever shows it is refused, running servers included."""
+    from serve import keys as files
+
+    files.revoke(_keys(recipe, overrides), name)
+    typer.echo(f"revoked: {name}")
+
+
+@keys.command(name="list")
+def list_keys(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """Names and limits; the keys themselves are stored nowhere."""
+    from serve import keys as files
+
+    for key in files.read(_keys(recipe, overrides)):
+        limits = f"{key.requests_per_minute or 'any'} requests/minute, {key.tokens_per_day or 'any'} tokens/day"
+        typer.echo(f"{key.name}: {'revoked' if key.revoked else limits}")
+
+
+def _keys(recipe: str, overrides: list[str] | None) -> str:
+    from serve import keys as files
+
+    loaded = _load(recipe, overrides)
+    return files.file_of(loaded.root, loaded.name)
 
 
 @app.command()

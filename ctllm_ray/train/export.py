@@ -42,6 +42,19 @@ def export(recipe: Recipe, step: int | None = None, precision: Precision = "bf16
     return folder
 
 
+def newest(recipe: Recipe) -> str:
+    """The folder of the finished export with the most steps. Raises `NotFound` where there is none."""
+    folder = recipe.folder("export")
+    fs, path = storage.filesystem(folder)
+    fs.invalidate_cache()
+    found = {file.split("/")[-2] for file in (fs.find(path) if fs.exists(path) else []) if file.endswith(f"/{LINEAGE}")}
+    steps = [int(name) for name in found if name.isdecimal()]
+    if not steps:
+        remedy = "run `ctllm export`, or name a model: serve.model=PATH"
+        raise NotFound("no exported model here", where=folder, remedy=remedy)
+    return storage.join(folder, str(max(steps)))
+
+
 def _checkpoint(recipe: Recipe, step: int | None) -> Checkpoint:
     """The checkpoint to export, its files hashed: damaged weights would look like any others once exported."""
     from ctllm_ray.train import checkpoint  # brings torch
