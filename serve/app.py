@@ -1,0 +1,256 @@
+"""The API: OpenAI's endpoints over an engine, with a page, reports, health and metrics beside them.
+
+It knows neither Ray nor which engine it talks to. All errors leave here in OpenAI's shape; prompts and answers are in
+no log unless `serve.log_prompts` is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import CtllmError, EngineFailed
+from ctllm_ray.inference.engine import Load
+from serve import ask, reply, wire
+from serve.answer import Answer
+from serve.gate import CLIENT_GONE, REPORTS, Gate, set_cookie
+from serve.gone import EventStream, Gone, unless_gone
+from serve.keys import ANYONE
+from serve.metrics import Metrics, Watch
+from serve.served import Served
+
+PAGE = Path(__file__).with_name("page")
+PAGE_KINDS = (".html", ".css", ".js", ".svg", ".png", ".ico")
+LOAD_S = 5.0  # for an engine to say how it is
+
+#: Of the page: nothing from elsewhere, no inline script, and nobody frames it.
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'self'; "
+    "img-src data:; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+#: Of a report: an origin of its own, so that what it shows of the web never reaches the page's key.
+REPORT_HEADERS = {
+    "Content-Security-Policy": "sandbox allow-scripts allow-popups; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": wire.ErrorAnswer} for status in (400, 401, 403, 404, 408, 413, 429, 500, 503)
+}
+_log = logging.getLogger("ctllm.serve")
+
+
+def create(served: Served) -> FastAPI:
+    """The app, to be run by uvicorn or inside a Ray Serve ingress."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await served.limits.close()
+
+    app = FastAPI(
+        title="ctllm-ray",
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        responses=_ERRORS,
+        dependencies=[Depends(HTTPBearer(auto_error=False))],  # for the document; the gate checks
+    )
+    _add_completions(app, served, metrics)
+    _add_models(app, served)
+    _add_tokens(app, served)
+    _add_care(app, served, metrics)
+    _add_reports(app, served)
+    page = _add_page(app)
+    _add_errors(app)
+    paths = {getattr(route, "path", "") for route in app.routes}
+    public = {"/health", "/ready", "/openapi.json", *page}
+    app.add_middleware(Gate, served=served, metrics=metrics, public=public, paths=paths)
+    return app
+
+
+def _add_completions(app: FastAPI, served: Served, metrics: Metrics) -> None:
+    async def answered(request: Request, asked: wire.Asked, plan: ask.Plan, shape: reply.Shape) -> Response:
+        if served.serve.log_prompts:
+            _log.info("%s asks %s", request.state.key.name, asked.model_dump_json(exclude_none=True))
+        answer = Answer(served, plan, request.state.key, Watch(metrics, request.state.arrived))
+        if asked.stream:
+            return await unless_gone(request.receive, _streamed(shape, answer, asked.with_usage))
+        return _json(await unless_gone(request.receive, reply.whole(shape, answer)))
+
+    @app.post("/v1/completions", response_model=wire.Completion, responses=_streams("text_completion"))
+    async def completions(asked: wire.CompletionRequest, request: Request) -> Response:
+        """The continuation of a text, or of several."""
+        plan = await ask.completion(served, asked)
+        return await answered(request, asked, plan, reply.Completions(served.card.id, served.pieces, plan.top))
+
+    @app.post("/v1/chat/completions", response_model=wire.Chat, responses=_streams("chat.completion.chunk"))
+    async def chat_completions(asked: wire.ChatRequest, request: Request) -> Response:
+        """The next turn of a conversation."""
+        plan = await ask.chat(served, asked)
+        return await answered(request, asked, plan, reply.Chats(served.card.id, served.pieces, plan.top))
+
+
+async def _streamed(shape: reply.Shape, answer: Answer, with_usage: bool) -> Response:
+    """The answer as a stream, when its first piece is there: until then an error still has a status of its own."""
+    pieces = answer.pieces()
+    try:
+        first = await anext(pieces)
+    except BaseException:
+        await pieces.aclose()
+        raise
+    return EventStream(reply.events(shape, answer, reply.after(first, pieces), with_usage))
+
+
+def _add_models(app: FastAPI, served: Served) -> None:
+    card = served.card
+    model = wire.Model(
+        id=card.id, created=card.created, context_tokens=card.context_tokens, chat=card.chat, lineage=card.lineage
+    )
+
+    @app.get("/v1/models", response_model=wire.Models)
+    async def models() -> Response:
+        """The one model that is served, with its lineage."""
+        return _json(wire.Models(data=[model]).model_dump_json().encode())
+
+    @app.get("/v1/models/{id:path}", response_model=wire.Model)
+    async def model_card(id: str) -> Response:
+        """Where the model comes from: recipe, data, step."""
+        ask.check_model(served, id)
+        return _json(model.model_dump_json().encode())
+
+
+def _add_tokens(app: FastAPI, served: Served) -> None:
+    @app.post("/tokenize")
+    async def tokenize(asked: wire.TokenizeRequest) -> wire.Tokens:
+        """The ids of a text or a conversation, as a completion would have them."""
+        ask.check_model(served, asked.model)
+        if asked.messages is not None:
+            ids = await ask.conversation(served, asked.messages)
+        else:
+            ids = (await ask.encoded(served, [asked.prompt or ""], asked.add_special_tokens))[0]
+        names = [served.pieces.name(id_) for id_ in ids]
+        return wire.Tokens(count=len(ids), max_model_len=served.card.context_tokens, tokens=ids, token_strs=names)
+
+    @app.post("/detokenize")
+    async def detokenize(asked: wire.DetokenizeRequest) -> wire.Decoded:
+        """The text of ids, without specials."""
+        ask.check_model(served, asked.model)
+        return wire.Decoded(prompt=served.tokenizer.decode(asked.tokens))
+
+
+def _add_care(app: FastAPI, served: Served, metrics: Metrics) -> None:
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """200 while the engine works: it died or is stuck where not."""
+        await _load(served)
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> dict[str, str]:
+        """200 while a request would be taken: 503 too where the queue is full."""
+        load = await _load(served)
+        if load.waiting >= served.serve.max_waiting > 0:
+            raise wire.Refused("the queue is full", status=503, code="overloaded")
+        return {"status": "ready", "model": served.card.id}
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def prometheus() -> Response:
+        """For Prometheus, which sends a key as other clients do (`authorization.credentials_file`)."""
+        try:
+            load = await _load(served)
+        except CtllmError:
+            load = None
+        return Response(metrics.page(load), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _load(served: Served) -> Load:
+    try:
+        async with asyncio.timeout(LOAD_S):
+            return await served.engine.load()
+    except TimeoutError:
+        raise EngineFailed(f"the engine did not say within {LOAD_S:g} s how it is") from None
+
+
+def _add_reports(app: FastAPI, served: Served) -> None:
+    @app.get(REPORTS)
+    async def reports(request: Request, response: Response) -> dict[str, bool]:
+        """Which pages there are about the corpus and the training run."""
+        if request.state.key is not ANYONE:
+            set_cookie(response, served.keys.ticket(request.state.key), request.url.scheme)
+        known = {"clean": "", "train": ""} | served.reports
+        return {name: bool(uri) and await asyncio.to_thread(storage.exists, uri) for name, uri in known.items()}
+
+    @app.get(REPORTS + "/{name}", response_class=HTMLResponse)
+    async def report(name: str) -> Response:
+        """A report as it was written, `clean` or `train`."""
+        uri = served.reports.get(name, "")
+        if not uri or not await asyncio.to_thread(storage.exists, uri):
+            raise wire.Refused(
+                "there is no such report", status=404, code="not_found", remedy="`ctllm report` makes it"
+            )
+        return HTMLResponse(await asyncio.to_thread(storage.read_bytes, uri), headers=REPORT_HEADERS)
+
+
+def _add_page(app: FastAPI) -> set[str]:
+    """Adds the page's files; their paths."""
+    files = [file for file in PAGE.glob("*") if file.suffix in PAGE_KINDS]
+    found = {f"/{file.name}": file for file in files} | ({"/": PAGE / "index.html"} if files else {})
+
+    def answering(file: Path) -> Any:
+        async def page() -> Response:
+            return FileResponse(file, headers=PAGE_HEADERS)
+
+        return page
+
+    for path, file in found.items():
+        app.get(path, include_in_schema=False)(answering(file))
+    return set(found)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(CtllmError)
+    async def told(request: Request, error: CtllmError) -> Response:
+        return wire.answer_to(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return wire.answer_to(wire.invalid(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        return wire.json_answer(error.status_code, wire.problem(error.status_code, str(error.detail)), error.headers)
+
+    @app.exception_handler(Gone)
+    async def nobody(request: Request, error: Gone) -> Response:
+        return Response(status_code=CLIENT_GONE)
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        return wire.json_answer(500, wire.problem(500, "an error of the server", "internal_error"))
+
+
+def _streams(object_: str) -> dict[int | str, dict[str, Any]]:
+    """For the document: the answer may be a stream."""
+    said = f"With `stream`: server-sent events, each a `{object_}`, then `[DONE]`."
+    return {200: {"content": {"text/event-stream": {"schema": {"type": "string", "description": said}}}}}
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json")

@@ -1,0 +1,93 @@
+"""A conversation as the ids that the model was taught: by our own rule, or by the template of a foreign model.
+
+Our rule (tokenizer/chat_template.py) never makes a string of it, so what spells a special stays text. A foreign
+template is a Jinja program over strings, run in transformers' sandbox; specials are found in what it renders. So it is
+rendered twice, once with a mark in the place of each content: where both have the same specials, the string is encoded
+as transformers would; where a content spells a special, the marked one is, with each content encoded by itself.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.tokenizer import chat_template, specials
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
+from serve.wire import Message
+
+Turn = dict[str, str]
+
+
+class Conversations:
+    """`template` is a model's Jinja template; empty where it has none."""
+
+    def __init__(self, tokenizer: Tokenizer, template: str) -> None:
+        self._tokenizer, self._template = tokenizer, template
+
+    def ids(self, messages: Sequence[Message]) -> list[int]:
+        """The ids up to where the assistant is to speak. Raises `InputError` for turns that the model cannot have."""
+        turns = [{"role": _role(message), "content": message.text} for message in messages]
+        if self._is_ours:
+            return chat_template.prompt(self._tokenizer, turns).tolist()
+        if not self._template:
+            remedy = "ask /v1/completions: this is a base model"
+            raise InputError("this model has no chat template", where="messages", remedy=remedy)
+        return self._foreign(turns)
+
+    @property
+    def _is_ours(self) -> bool:
+        ours = {*chat_template.ROLES.values(), specials.END} <= self._tokenizer.specials.keys()
+        return ours and self._template.strip() in ("", chat_template.TEMPLATE.strip())
+
+    def _foreign(self, turns: Sequence[Turn]) -> list[int]:
+        marks = [f"\ue000{secrets.token_hex(8)}\ue001" for _ in turns]
+        marked = self._render([turn | {"content": mark} for turn, mark in zip(turns, marks, strict=True)])
+        plain = self._render(turns)
+        if self._specials.findall(plain) == self._specials.findall(marked):
+            return self._encode(plain)
+        contents = {mark: turn["content"] for mark, turn in zip(marks, turns, strict=True)}
+        parts = re.split(f"({'|'.join(marks)})", marked)
+        return [
+            id_ for part in parts for id_ in (self._text(contents[part]) if part in contents else self._encode(part))
+        ]
+
+    def _render(self, turns: Sequence[Turn]) -> str:
+        import jinja2
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        try:
+            rendered, _ = render_jinja_template(
+                conversations=[list(turns)], chat_template=self._template, add_generation_prompt=True, **self._names
+            )
+        except jinja2.TemplateError as error:
+            raise InputError(f"the model's chat template refuses this: {error}", where="messages") from None
+        return rendered[0]
+
+    def _encode(self, text: str) -> list[int]:
+        """The ids of a text whose specials are specials."""
+        known = self._tokenizer.specials
+        return [
+            id_ for part in self._specials.split(text) for id_ in ([known[part]] if part in known else self._text(part))
+        ]
+
+    def _text(self, text: str) -> list[int]:
+        return self._tokenizer.encode([text])[0].tolist() if text else []
+
+    @cached_property
+    def _specials(self) -> re.Pattern[str]:
+        longest_first = sorted(self._tokenizer.specials, key=len, reverse=True)
+        return re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+
+    @cached_property
+    def _names(self) -> dict[str, Any]:
+        by_id = {id_: name for name, id_ in self._tokenizer.specials.items()}
+        ids = {"bos_token": self._tokenizer.bos_id, "eos_token": self._tokenizer.eos_id}
+        return {name: by_id.get(id_, "") for name, id_ in ids.items()}
+
+
+def _role(message: Message) -> str:
+    return "system" if message.role == "developer" else message.role

@@ -1,0 +1,38 @@
+"""What an API serves, put together by who starts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ctllm_ray.base.serving import Serve
+from ctllm_ray.inference.engine import Engine
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
+from serve.card import Card
+from serve.chat import Conversations
+from serve.keys import Keys
+from serve.limits import Limits
+from serve.pieces import Pieces
+
+
+@dataclass(frozen=True)
+class Served:
+    """`reports` are the pages of the corpus and of the training run: `clean`, `train` -> URI."""
+
+    engine: Engine
+    tokenizer: Tokenizer
+    card: Card
+    keys: Keys
+    limits: Limits
+    serve: Serve
+    reports: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """Names of tokens."""
+        return Pieces(self.tokenizer)
+
+    @cached_property
+    def conversations(self) -> Conversations:
+        """How a conversation becomes ids."""
+        return Conversations(self.tokenizer, self.card.template)

@@ -1,0 +1,189 @@
+"""What cannot be done is told in OpenAI's shape with the right status, before the engine hears of it."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import httpx
+import pytest
+
+from ctllm_ray.base.errors import EngineFailed, StorageError
+from serve import wire
+from tests.inference.scripted_engine import ScriptedEngine
+from tests.serve.apps import MODEL
+from tests.serve.conftest import Start
+
+TEXTS, CHATS = "/v1/completions", "/v1/chat/completions"
+ASK = [{"role": "user", "content": "一"}]
+
+
+def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        (TEXTS, {}, "prompt"),
+        (TEXTS, {"prompt": 5}, "prompt"),
+        (TEXTS, {"prompt": []}, "prompt"),
+        (TEXTS, {"prompt": [[]]}, "prompt"),
+        (TEXTS, {"prompt": [1, "a"]}, "prompt"),
+        (TEXTS, {"prompt": [True]}, "prompt"),
+        (TEXTS, {"prompt": [-1]}, "prompt"),
+        (TEXTS, {"prompt": [1_000_000]}, "prompt"),
+        (TEXTS, {"prompt": ["一"] * 257}, "prompt"),
+        (TEXTS, {"prompt": "一", "max_tokens": "5"}, "max_tokens"),
+        (TEXTS, {"prompt": "一", "max_tokens": -1}, "max_tokens"),
+        (TEXTS, {"prompt": "一", "max_tokens": 0}, "max_tokens"),
+        (TEXTS, {"prompt": "一", "max_tokens": 10**30}, "max_tokens"),
+        (TEXTS, {"prompt": "一", "temperature": -1}, "temperature"),
+        (TEXTS, {"prompt": "一", "temperature": "hot"}, "temperature"),
+        (TEXTS, {"prompt": "一", "top_p": 0}, "top_p"),
+        (TEXTS, {"prompt": "一", "n": 0}, "n"),
+        (TEXTS, {"prompt": "一", "n": 10**9}, "n"),
+        (TEXTS, {"prompt": ["一"] * 100, "n": 16, "max_tokens": 60}, "n"),
+        (TEXTS, {"prompt": "一", "seed": 2**70}, "seed"),
+        (TEXTS, {"prompt": "一", "stop": ["x"] * 17}, "stop"),
+        (TEXTS, {"prompt": "一", "stop": [""]}, "stop"),
+        (TEXTS, {"prompt": "一", "stop": "x" * 1000}, "stop"),
+        (TEXTS, {"prompt": "一", "logprobs": 21}, "logprobs"),
+        (TEXTS, {"prompt": "一", "logprobs": True}, "logprobs"),
+        (TEXTS, {"prompt": "一", "stream": "yes"}, "stream"),
+        (TEXTS, {"prompt": "一", "logit_bias": {"5": 100}}, ""),
+        (TEXTS, {"prompt": "一", "suffix": "x"}, ""),
+        (TEXTS, {"prompt": "一", "best_of": 3}, ""),
+        (CHATS, {"messages": []}, "messages"),
+        (CHATS, {"messages": "一"}, "messages"),
+        (CHATS, {"messages": [{"role": "user"}]}, "messages"),
+        (CHATS, {"messages": [{"role": "robot", "content": "一"}]}, "messages"),
+        (CHATS, {"messages": [{"role": "user", "content": None}]}, "messages"),
+        (CHATS, {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}, "messages"),
+        (CHATS, {"messages": ASK, "tools": [{"type": "function"}]}, ""),
+        (CHATS, {"messages": ASK, "max_tokens": 0}, "max_tokens"),
+        (CHATS, {"messages": ASK, "max_tokens": 64}, "max_tokens"),
+        (CHATS, {"messages": ASK, "top_logprobs": 2}, ""),
+        (CHATS, {"messages": ASK, "response_format": {"type": "xml"}}, "response_format"),
+        (CHATS, {"messages": ASK, "response_format": {"type": "json_schema"}}, "response_format"),
+    ],
+)
+def test_a_wrong_field_is_named(start: Start, path: str, fields: dict, param: str) -> None:
+    engine = ScriptedEngine()
+    error = problem(start(engine).http.post(path, json={"model": MODEL, **fields}), 400)
+    assert error["type"] == "invalid_request_error"
+    assert (error["param"] or "") == param
+    assert len(error["message"]) < 500
+    assert engine.seen == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"\xff\xfe{}",
+        b'{"model": "tiny-1", "prompt": "\xff"}',
+        b'{"model": "tiny-1", "prompt": "\\ud800"}',
+        b'{"model": "tiny-1", "prompt": ["a", "\\udfff"]}',
+        b'{"model": "tiny-1", "prompt": "a", "stop": "\\ud800"}',
+        b'{"model": "tiny-1", "prompt": "a", "temperature": NaN}',
+        b'{"model": "tiny-1", "prompt": "a", "temperature": 1e999}',
+        b'{"model": "tiny-1", "prompt": "a", "max_tokens": ' + b"9" * 50_000 + b"}",
+        b'{"model": "tiny-1", "prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"x":' * 20_000 + b"1" + b"}" * 20_000,
+    ],
+)
+def test_a_body_that_is_no_request_is_a_400(start: Start, body: bytes) -> None:
+    client = start()
+    problem(client.http.post(TEXTS, content=body, headers={"Content-Type": "application/json"}), 400)
+    assert client.complete("一", max_tokens=1)["choices"]
+
+
+def test_a_form_is_told_to_be_json(start: Start) -> None:
+    error = problem(start().http.post(TEXTS, data={"model": MODEL}), 400)
+    assert "application/json" in error["message"]
+
+
+def test_a_nested_schema_is_refused(start: Start) -> None:
+    schema: dict = {}
+    for _ in range(100):
+        schema = {"properties": {"a": schema}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    error = problem(start().http.post(CHATS, json={"model": MODEL, "messages": ASK, "response_format": wanted}), 400)
+    assert "deep" in error["message"]
+
+
+def test_an_unknown_model_is_a_404_and_so_is_an_unknown_path(start: Start) -> None:
+    client = start()
+    error = problem(client.http.post(TEXTS, json={"model": "gpt-9", "prompt": "一"}), 404)
+    assert error["code"] == "model_not_found"
+    problem(client.http.get("/v1/models/gpt-9"), 404)
+    problem(client.http.post("/v1/embeddings", json={}), 404)
+    problem(client.http.get(TEXTS), 405)
+
+
+def test_a_prompt_over_the_context_is_refused_before_any_compute(start: Start) -> None:
+    engine = ScriptedEngine(context_tokens=64)
+    client = start(engine)
+    for body in ({"prompt": [70] * 64}, {"prompt": "山" * 2000}, {"prompt": [70] * 60, "max_tokens": 5}):
+        assert problem(client.http.post(TEXTS, json={"model": MODEL, **body}), 400)["code"] == wire.CONTEXT_EXCEEDED
+    messages = [{"role": "user", "content": "山" * 30_000}]
+    error = problem(client.http.post(CHATS, json={"model": MODEL, "messages": messages}), 400)
+    assert (error["code"], error["param"]) == (wire.CONTEXT_EXCEEDED, "messages")
+    assert engine.seen == []
+
+
+def test_too_many_log_probabilities_at_once_are_refused(start: Start) -> None:
+    engine = ScriptedEngine(context_tokens=4096, slots=64)
+    body = {"model": MODEL, "prompt": [[70] * 4000] * 16, "echo": True, "logprobs": 20, "max_tokens": 1}
+    assert problem(start(engine).http.post(TEXTS, json=body), 400)["param"] == "logprobs"
+
+
+def test_a_body_over_the_limit_is_refused_by_its_declared_length(start: Start) -> None:
+    client = start()
+    with socket.create_connection(("127.0.0.1", client.http.base_url.port or 0), timeout=30) as line:
+        line.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 104857600\r\n\r\n")
+        assert line.recv(12) == b"HTTP/1.1 413"
+
+
+def test_a_body_over_the_limit_is_refused_while_it_comes(start: Start) -> None:
+    client = start()
+    with socket.create_connection(("127.0.0.1", client.http.base_url.port or 0), timeout=30) as line:
+        line.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(17):  # of 16 KiB: one more than the limit of 256 KiB has room for
+            line.sendall(b"4000\r\n" + b" " * 0x4000 + b"\r\n")
+        assert line.recv(12) == b"HTTP/1.1 413"
+
+
+def test_a_full_queue_is_a_429_with_the_time_to_wait(start: Start) -> None:
+    client = start(ScriptedEngine(full=True))
+    for body in ({}, {"stream": True}, {"echo": True, "logprobs": 1}):
+        answer = client.http.post(TEXTS, json={"model": MODEL, "prompt": "一", **body})
+        assert problem(answer, 429)["type"] == "rate_limit_error"
+        assert answer.headers["retry-after"] == "2"
+
+
+def test_an_engine_that_died_is_a_503_and_says_nothing_of_paths(start: Start) -> None:
+    client = start(ScriptedEngine(fails_after=0))
+    for body in ({}, {"stream": True}):
+        error = problem(client.http.post(TEXTS, json={"model": MODEL, "prompt": "一", **body}), 503)
+        assert error["type"] == "server_error"
+    inner = StorageError("cannot be read", where="/secret/path", remedy="look at /secret/path")
+    assert "secret" not in wire.problem_of(inner).error.message
+    assert wire.status_of(EngineFailed("x")) == 503
+
+
+def test_ids_that_there_are_not_cannot_be_decoded(start: Start) -> None:
+    problem(start().http.post("/detokenize", json={"tokens": [900_000]}), 400)
+
+
+def test_depth_counts_lists_and_objects() -> None:
+    assert [wire.depth(value) for value in (1, [1], {"a": [1]}, [[], {"a": {"b": 1}}])] == [0, 1, 2, 3]
