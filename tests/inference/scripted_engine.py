@@ -50,7 +50,9 @@ class ScriptedEngine:
         self._check(ids, self.context_tokens - 1)
         number = len(self.seen)
         self.seen.append((list(ids), sampling))
-        script = list(next(self._answers)) if self._answers else list(islice(cycle(ids), sampling.max_tokens))
+        prompt = ids[: len(ids) - sampling.answered]
+        script = list(next(self._answers) if self._answers else islice(cycle(prompt), self.context_tokens))
+        script = script[sampling.answered :]
         room = min(sampling.max_tokens, self.context_tokens - len(ids))
         self._asked += 1
         finished = False

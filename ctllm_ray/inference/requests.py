@@ -1,0 +1,155 @@
+"""What an engine's thread computes for its callers, and how results come back to them.
+
+The thread and the callers' event loops meet at two points only: a list of waiting requests under a lock, and one
+`call_soon_threadsafe` per step and loop that brings all new tokens (one for each token would wake the loop 16 times).
+A caller that reads slowly finds all tokens since it last looked; no more than an answer's length can pile up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ctllm_ray.base.errors import CtllmError, InputError
+from ctllm_ray.inference.attention import Piece
+from ctllm_ray.inference.engine import Finish, Token
+from ctllm_ray.inference.sampling import Chooser
+
+
+class Inbox:
+    """Where one coroutine waits for what the thread makes; belongs to the loop it was made in."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._ready = asyncio.Event()
+        self._tokens: list[Token] = []
+        self._finish: Finish = ""
+        self._error: CtllmError | None = None
+
+    def put(self, tokens: Sequence[Token], finish: Finish, error: CtllmError | None) -> None:
+        """In the loop: the next tokens, the last ones, or why no more come."""
+        self._tokens += tokens
+        self._finish, self._error = finish, error
+        self._ready.set()
+
+    async def take(self) -> tuple[tuple[Token, ...], Finish]:
+        """All that came since the last time, at least one token unless it is the end. Raises what `put` was given."""
+        await self._ready.wait()
+        self._ready.clear()
+        if self._error is not None:
+            raise self._error
+        tokens, self._tokens = tuple(self._tokens), []
+        return tokens, self._finish
+
+
+@dataclass(frozen=True)
+class Letter:
+    """What goes into an inbox."""
+
+    inbox: Inbox
+    tokens: Sequence[Token] = ()
+    finish: Finish = ""
+    error: CtllmError | None = None
+
+
+def deliver(letters: Sequence[Letter]) -> None:
+    """Puts letters into their inboxes, from any thread."""
+    by_loop: defaultdict[asyncio.AbstractEventLoop, list[Letter]] = defaultdict(list)
+    for letter in letters:
+        by_loop[letter.inbox.loop].append(letter)
+    for loop, some in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+            loop.call_soon_threadsafe(_put, some)
+
+
+def _put(letters: Sequence[Letter]) -> None:
+    for letter in letters:
+        letter.inbox.put(letter.tokens, letter.finish, letter.error)
+
+
+class Request:
+    """Ids to be computed in a slot, and what is wanted of them."""
+
+    def __init__(self, ids: Sequence[int], inbox: Inbox) -> None:
+        self.ids = list(ids)
+        self.inbox = inbox
+        self.slot = -1  # none
+        self.filled = 0  # of `ids`: keys and values are in the slot
+        self.cached_tokens = 0  # of them, those that were taken over
+
+    @property
+    def target(self) -> int:
+        """How many ids are to be computed as far as is known."""
+        return len(self.ids)
+
+    @property
+    def wanted(self) -> int:
+        """The first position whose logits are needed; those before may be taken over from another request."""
+        return len(self.ids) - 1
+
+    @property
+    def answering(self) -> bool:
+        """True where the prompt is done: each step computes the one id that came in the step before."""
+        return False
+
+    def piece(self, most: int) -> Piece:
+        """The next ids to compute, at most so many."""
+        end = min(self.filled + most, self.target)
+        rows = max(0, end - max(self.filled, self.wanted))
+        return Piece(self.slot, self.filled, self.ids[self.filled : end], rows)
+
+    def add(self, tokens: Sequence[Token]) -> Letter:
+        """Results of a step: what the caller is told."""
+        raise NotImplementedError
+
+
+class Answer(Request):
+    """A prompt to be continued by at most `room` ids."""
+
+    def __init__(self, ids: Sequence[int], inbox: Inbox, chooser: Chooser, room: int) -> None:
+        super().__init__(ids, inbox)
+        self.chooser, self._end = chooser, len(ids) + room
+        self._prompt_tokens = len(ids)
+
+    @property
+    def answering(self) -> bool:
+        """True when an id has come."""
+        return len(self.ids) > self._prompt_tokens
+
+    def add(self, tokens: Sequence[Token]) -> Letter:
+        """The next id came: what the caller is told."""
+        [token] = tokens
+        self.ids.append(token.id)
+        matcher = self.chooser.matcher
+        if matcher is not None and matcher.error:
+            what = f"the schema is too much for this answer: {matcher.error}"
+            return Letter(self.inbox, error=InputError(what, where="grammar", remedy="simplify the schema"))
+        if token.id in self.chooser.sampling.stop_ids or (matcher is not None and matcher.ended):
+            return Letter(self.inbox, tokens, "stop")
+        return Letter(self.inbox, tokens, "length" if len(self.ids) == self._end else "")
+
+
+class Score(Request):
+    """Ids whose log-probabilities are wanted from `start` on; the last one needs no computing."""
+
+    def __init__(self, ids: Sequence[int], inbox: Inbox, start: int, top: int) -> None:
+        super().__init__(ids, inbox)
+        self.top = top
+        self._start = start
+
+    @property
+    def target(self) -> int:
+        """All ids but the last."""
+        return len(self.ids) - 1
+
+    @property
+    def wanted(self) -> int:
+        """The id at `start` is told by the position before."""
+        return self._start - 1
+
+    def add(self, tokens: Sequence[Token]) -> Letter:
+        """More of them are scored: what the caller is told."""
+        return Letter(self.inbox, tokens, "stop" if self.filled == self.target else "")

@@ -1,0 +1,201 @@
+"""The next id of each row of logits, as each row's `Sampling` says; rows of one step are worked on together.
+
+Shapes: R rows, V vocabulary.
+
+A draw is one random number and the first id at which the summed weights pass it. Each request has its own generator on
+the host, so that its numbers depend on its seed alone; what other rows do can move a draw only by the rounding of
+logits. top_k, top_p and min_p are each a least weight that an id must have. So ids of equal weight stay or go
+together, however ties would be sorted: where the k-th and the next are equal, top_k keeps both.
+
+Sorting all weights costs a CPU many times as much as finding the largest few hundred. top_p therefore looks at those
+first, and sorts all only for a distribution so flat that they do not reach its share.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from ctllm_ray.inference.engine import Sampling, Token
+
+#: Most likely ids that top_p looks at before it sorts all.
+HEAD = 256
+
+#: Temperatures below this draw as this: weights are exp(0) for the most likely and 0 in fp32 for all that differ.
+LEAST_TEMPERATURE = 1e-6
+
+
+class Matcher(Protocol):
+    """Where an answer stands in its grammar; grammar.py has one."""
+
+    @property
+    def ended(self) -> bool:
+        """True where nothing can come any more."""
+        ...
+
+    @property
+    def error(self) -> str:
+        """Why the grammar cannot be followed any further; empty where it can."""
+        ...
+
+    def allowed(self) -> np.ndarray:
+        """True for each id that may come next: bool [V]."""
+        ...
+
+    def accept(self, id_: int) -> None:
+        """The id came."""
+        ...
+
+
+class Chooser:
+    """What one answer's choices depend on beside the logits: its sampling, its random numbers, what has come so far."""
+
+    def __init__(self, sampling: Sampling, ids: Sequence[int], matcher: Matcher | None = None) -> None:
+        self.sampling, self.matcher = sampling, matcher
+        self.penalized = (
+            sampling.repetition_penalty != 1 or sampling.presence_penalty != 0 or sampling.frequency_penalty != 0
+        )
+        self._random = random.Random(sampling.seed)
+        self._seen = set(ids) if self.penalized else set()
+        self._counts: dict[int, int] = {}
+        for id_ in ids[len(ids) - sampling.answered :]:  # the answer goes on where another engine left it
+            self.number()
+            self.took(id_)
+
+    def number(self) -> float:
+        """The next random number in [0, 1)."""
+        return self._random.random()
+
+    def took(self, id_: int) -> None:
+        """The id was chosen."""
+        if self.penalized:
+            self._seen.add(id_)
+            self._counts[id_] = self._counts.get(id_, 0) + 1
+        if self.matcher is not None:
+            self.matcher.accept(id_)
+
+    def penalize(self, logits_V: torch.Tensor) -> None:
+        """Changes logits of ids that came before, in place."""
+        sampling = self.sampling
+        seen = torch.tensor(sorted(self._seen), device=logits_V.device)
+        found = logits_V[seen]
+        logits_V[seen] = torch.where(
+            found > 0, found / sampling.repetition_penalty, found * sampling.repetition_penalty
+        )
+        if self._counts:
+            counts = torch.tensor(list(self._counts.items()), device=logits_V.device)
+            logits_V[counts[:, 0]] -= sampling.presence_penalty + sampling.frequency_penalty * counts[:, 1]
+
+
+@torch.inference_mode()
+def choose(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> list[Token]:
+    """The chosen id of each row with the model's own log-probabilities. On a GPU it is waited for once."""
+    total_R = logits_RV.logsumexp(1)
+    most = max(chooser.sampling.top_logprobs for chooser in choosers)
+    top = logits_RV.topk(min(most, logits_RV.shape[1]), dim=1) if most else None
+    ids_R = _chosen(_adjusted(logits_RV, choosers), choosers)
+    told = [ids_R[:, None], logits_RV.gather(1, ids_R[:, None]) - total_R[:, None]]
+    if top is not None:
+        told += [top.indices, top.values - total_R[:, None]]
+    plain = torch.cat([part.double() for part in told], dim=1).tolist()
+    for chooser, row in zip(choosers, plain, strict=True):
+        chooser.took(int(row[0]))
+    return [_token(row, chooser.sampling.top_logprobs) for row, chooser in zip(plain, choosers, strict=True)]
+
+
+@torch.inference_mode()
+def score(logits_RV: torch.Tensor, ids: Sequence[int], top: int) -> list[Token]:
+    """Given ids, one for each row, with their log-probabilities."""
+    ids_R1 = torch.tensor(ids, device=logits_RV.device)[:, None]
+    total_R1 = logits_RV.logsumexp(1, keepdim=True)
+    likely = logits_RV.topk(min(top, logits_RV.shape[1]), dim=1)
+    told = [ids_R1, logits_RV.gather(1, ids_R1) - total_R1, likely.indices, likely.values - total_R1]
+    return [_token(row, top) for row in torch.cat([part.double() for part in told], dim=1).tolist()]
+
+
+def _token(row: Sequence[float], top: int) -> Token:
+    """A token from a row of id, log-probability, most likely ids, their log-probabilities."""
+    most = (len(row) - 2) // 2
+    likely = zip(map(int, row[2 : 2 + top]), row[2 + most : 2 + most + top], strict=True)
+    return Token(int(row[0]), row[1], tuple(likely))
+
+
+def _adjusted(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
+    """Logits after penalties and grammars; the given ones stay as they are."""
+    if not any(chooser.penalized or chooser.matcher for chooser in choosers):
+        return logits_RV
+    logits_RV = logits_RV.clone()
+    for row_V, chooser in zip(logits_RV, choosers, strict=True):
+        if chooser.penalized:
+            chooser.penalize(row_V)
+        if chooser.matcher is not None:
+            forbidden = torch.from_numpy(~chooser.matcher.allowed())
+            row_V.masked_fill_(forbidden.to(row_V.device, non_blocking=True), -torch.inf)
+    return logits_RV
+
+
+def _chosen(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
+    """The chosen ids, int64 [R]."""
+    drawn = [row for row, chooser in enumerate(choosers) if chooser.sampling.temperature > 0]
+    if not drawn:
+        return logits_RV.argmax(1)
+    if len(drawn) == len(choosers):
+        return _drawn(logits_RV, choosers)
+    ids_R = logits_RV.argmax(1)
+    rows = torch.tensor(drawn, device=logits_RV.device)
+    ids_R[rows] = _drawn(logits_RV[rows], [choosers[row] for row in drawn])
+    return ids_R
+
+
+def _drawn(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
+    """Ids drawn by temperature and filters, int64 [R]."""
+    samplings = [chooser.sampling for chooser in choosers]
+    told = [
+        (max(s.temperature, LEAST_TEMPERATURE), s.min_p, chooser.number())
+        for s, chooser in zip(samplings, choosers, strict=True)
+    ]
+    temperature, min_p, number = torch.tensor(told, device=logits_RV.device)[:, :, None].unbind(1)
+    weights_RV = ((logits_RV - logits_RV.amax(1, keepdim=True)) / temperature).exp_()  # the most likely id has 1
+    if any(s.top_k or s.top_p < 1 or s.min_p for s in samplings):
+        least_R1 = torch.maximum(min_p, _least_weight(weights_RV, samplings))
+        weights_RV.masked_fill_(weights_RV < least_R1, 0)
+    sums_RV = weights_RV.cumsum(1)
+    total_R1 = sums_RV[:, -1:]
+    passed = torch.minimum(number * total_R1, total_R1.nextafter(torch.zeros_like(total_R1)))
+    return torch.searchsorted(sums_RV, passed, right=True).squeeze(1)
+
+
+def _least_weight(weights_RV: torch.Tensor, samplings: Sequence[Sampling]) -> torch.Tensor:
+    """The least weight that top_k and then top_p keep, [R, 1]; 0: all."""
+    vocabulary = weights_RV.shape[1]
+    if not any(s.top_k or s.top_p < 1 for s in samplings):
+        return weights_RV.new_zeros(len(samplings), 1)
+    endless = any(s.top_p < 1 and not s.top_k for s in samplings)
+    width = vocabulary if endless and weights_RV.is_cuda else max(HEAD * endless, *(s.top_k for s in samplings))
+    least_R1, reached = _cut(weights_RV, samplings, min(width, vocabulary))
+    if endless and width < vocabulary and not reached.all():
+        least_R1, _ = _cut(weights_RV, samplings, vocabulary)
+    return least_R1
+
+
+def _cut(weights_RV: torch.Tensor, samplings: Sequence[Sampling], width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The least weight kept and whether it is certain, [R, 1] each, from the `width` largest weights of each row."""
+    vocabulary = weights_RV.shape[1]
+    told = torch.tensor([(s.top_k or vocabulary, s.top_p) for s in samplings], device=weights_RV.device)
+    k_R1, p_R1 = told[:, :1].long().clamp_max(vocabulary), told[:, 1:]
+    if width == vocabulary:
+        largest = weights_RV.sort(dim=1, descending=True).values
+    else:
+        largest = weights_RV.topk(width, dim=1).values
+    within = torch.arange(width, device=weights_RV.device) < k_R1
+    sums = (largest * within).cumsum(1)
+    share_R1 = p_R1 * torch.where(k_R1 < vocabulary, sums[:, -1:], weights_RV.sum(1, keepdim=True))
+    # the fewest whose sum is the share; rounding may leave the sum of all below a share of one
+    count_R1 = torch.where(p_R1 < 1, (sums < share_R1).sum(1, keepdim=True) + 1, k_R1)
+    least_R1 = largest.gather(1, torch.minimum(count_R1, k_R1).clamp_max(width) - 1)
+    least_R1 = torch.where((p_R1 >= 1) & (k_R1 == vocabulary), 0.0, least_R1)
+    return least_R1, (p_R1 >= 1) | (k_R1 < vocabulary) | (count_R1 <= width)

@@ -1,0 +1,139 @@
+"""What an engine computes next: requests that wait, requests that have a slot, and one step after another for them.
+
+A step is one token of each request that is being answered and at most `prefill_tokens` of prompts. `begin` and `end`
+are quick and need the engine's lock; `compute` is where the time goes and needs none, for slots are given out in
+`begin` only. What was cancelled between them leaves its slot at once and its results are dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ctllm_ray.inference import sampling as sampler
+from ctllm_ray.inference.attention import Piece
+from ctllm_ray.inference.decoder import Decoder
+from ctllm_ray.inference.engine import Token
+from ctllm_ray.inference.requests import Answer, Letter, Request, Score
+from ctllm_ray.inference.slots import Place, Slots
+
+#: Rows of logits that are scored at once: 64 of 125,696 ids take 32 MB.
+_SCORED_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Step:
+    """Prefixes to take over, in this order, and then pieces to compute, in the order of their slots."""
+
+    places: Sequence[Place]
+    planned: Sequence[tuple[Request, Piece]]
+
+
+class Steps:
+    """Requests and slots of one decoder."""
+
+    def __init__(self, decoder: Decoder, prefill_tokens: int) -> None:
+        self.waiting: list[Request] = []
+        self.running: list[Request] = []  # as they came
+        self.slots = Slots(decoder.slots, decoder.context_tokens)
+        self._decoder, self._prefill_tokens = decoder, prefill_tokens
+
+    @property
+    def idle(self) -> bool:
+        """True where nothing is to do."""
+        return not self.running and not self.waiting
+
+    def cancel(self, request: Request) -> None:
+        """The request is no more; nothing happens where it has ended already."""
+        if request in self.waiting:
+            self.waiting.remove(request)
+        elif request in self.running:
+            self._leave(request)
+
+    def begin(self) -> Step:
+        """Gives slots to waiting requests and says what is computed next."""
+        return Step(self._admit(), self._plan())
+
+    def compute(self, step: Step) -> list[Sequence[Token]]:
+        """The new tokens of each planned request; none for those whose prompt goes on."""
+        for place in step.places:
+            if place.source != place.slot and place.tokens:
+                self._decoder.copy(place.source, place.slot, place.tokens)
+        return self._tokens(step.planned, self._decoder.forward([piece for _, piece in step.planned]))
+
+    def end(self, step: Step, tokens: Sequence[Sequence[Token]]) -> list[Letter]:
+        """Notes what was computed: what callers are told."""
+        settled = [
+            self._settle(request, piece, new)
+            for (request, piece), new in zip(step.planned, tokens, strict=True)
+            if request.slot >= 0  # else it was cancelled meanwhile
+        ]
+        return [letter for letters in settled for letter in letters]
+
+    def _leave(self, request: Request) -> None:
+        self.running.remove(request)
+        self.slots.leave(request.slot)
+        request.slot = -1
+
+    def _admit(self) -> list[Place]:
+        """Gives slots to waiting requests, first come first served but for those that wait for a prefix."""
+        places = []
+        for request in list(self.waiting):
+            place = self.slots.find(request.ids, request.wanted)
+            if place is not None:
+                self.slots.take(place, request.ids)
+                request.slot, request.filled, request.cached_tokens = place.slot, place.tokens, place.tokens
+                self.waiting.remove(request)
+                self.running.append(request)
+                places.append(place)
+        return places
+
+    def _plan(self) -> list[tuple[Request, Piece]]:
+        """What the next step computes, in the order of slots."""
+        left = self._prefill_tokens
+        planned = []
+        for request in self.running:
+            if request.answering:
+                planned.append((request, request.piece(1)))
+            elif left:
+                planned.append((request, request.piece(left)))
+                left -= len(planned[-1][1].ids)
+        return sorted(planned, key=lambda each: each[1].slot)
+
+    def _tokens(self, planned: Sequence[tuple[Request, Piece]], hidden_RW: torch.Tensor) -> list[Sequence[Token]]:
+        rows = hidden_RW.split([piece.rows for _, piece in planned])
+        found: list[Sequence[Token]] = [() for _ in planned]
+        answers = {
+            n: request for n, (request, piece) in enumerate(planned) if isinstance(request, Answer) and piece.rows
+        }
+        if answers:
+            mine = hidden_RW if len(answers) == len(hidden_RW) else torch.cat([rows[n] for n in answers])
+            chosen = sampler.choose(self._decoder.logits(mine), [request.chooser for request in answers.values()])
+            for n, token in zip(answers, chosen, strict=True):
+                found[n] = (token,)
+        for n, (request, piece) in enumerate(planned):
+            if isinstance(request, Score):
+                found[n] = self._scored(request, piece, rows[n])
+        return found
+
+    def _scored(self, request: Score, piece: Piece, hidden_RW: torch.Tensor) -> list[Token]:
+        ids = request.ids[piece.end - piece.rows + 1 : piece.end + 1]
+        found: list[Token] = []
+        for start in range(0, piece.rows, _SCORED_ROWS):
+            part = slice(start, start + _SCORED_ROWS)
+            found += sampler.score(self._decoder.logits(hidden_RW[part]), ids[part], request.top)
+        return found
+
+    def _settle(self, request: Request, piece: Piece, new: Sequence[Token]) -> list[Letter]:
+        """Notes what was computed for a request: what its caller is told, if anything."""
+        request.filled = piece.end
+        self.slots.fill(request.slot, piece.end)
+        if not new:
+            return []
+        letter = request.add(new)
+        self.slots.put(request.slot, request.ids)
+        if letter.finish or letter.error is not None:
+            self._leave(request)
+        return [letter]

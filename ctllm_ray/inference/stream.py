@@ -1,0 +1,68 @@
+"""Ids back to text while they come: whole characters only, and nothing that might turn out to be a stop string.
+
+A character of Chinese is one piece or up to four byte pieces, and an emoji often comes in parts. Each piece stands for
+bytes, so text is made by an incremental UTF-8 decoder: work for each id, never for all of the answer again. What is no
+UTF-8 becomes U+FFFD, as in `Tokenizer.decode`: in the midst as soon as it is certain, at the end for what stayed open.
+
+`Tokenizer.decode` of the whole answer gives the same text but for two things: tokenizers that put a space before each
+text drop it where they begin to decode, and an answer is not the beginning; and SentencePiece has a U+FFFD for each
+byte of a broken character where UTF-8's own rule has one for all.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from functools import lru_cache
+
+from ctllm_ray.model.vocabulary import surfaces
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
+
+
+@lru_cache(maxsize=4)
+def spellings(tokenizer: Tokenizer) -> list[bytes]:
+    """The bytes that each id stands for; none for specials."""
+    found = [surface.removeprefix(b"\xff") for surface in surfaces(tokenizer.pieces)]
+    for id_ in tokenizer.specials.values():
+        found[id_] = b""
+    return found
+
+
+class TextStream:
+    """The text of one answer. `stopped` turns true when a stop string has come; nothing comes after it."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+        self.stopped = False
+        self._spellings = spellings(tokenizer)
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._stop = [text for text in stop if text]
+        self._held = ""  # may be the beginning of a stop string
+
+    def push(self, ids: Sequence[int]) -> str:
+        """The text that is certain with these ids; often none."""
+        data = b"".join(self._spellings[id_] for id_ in ids if id_ < len(self._spellings))
+        return "" if self.stopped else self._certain(self._decoder.decode(data))
+
+    def finish(self) -> str:
+        """The rest, when no id comes any more."""
+        if self.stopped:
+            return ""
+        certain = self._certain(self._decoder.decode(b"", final=True))
+        rest, self._held = self._held, ""
+        return certain + rest
+
+    def _certain(self, text: str) -> str:
+        text = self._held + text
+        ends = [(at + len(stop), at) for stop in self._stop if (at := text.find(stop)) >= 0]
+        if ends:  # the one that was complete first, as if characters had come one by one
+            self.stopped, self._held = True, ""
+            return text[: min(ends)[1]]
+        certain = len(text) - self._open(text)
+        self._held = text[certain:]
+        return text[:certain]
+
+    def _open(self, text: str) -> int:
+        """How many last characters are the beginning of a stop string."""
+        longest = max(map(len, self._stop), default=1) - 1
+        sizes = range(min(longest, len(text)), 0, -1)
+        return next((size for size in sizes if any(stop.startswith(text[-size:]) for stop in self._stop)), 0)

@@ -1,0 +1,230 @@
+"""Continuous batching on plain torch: one thread computes step after step, callers await tokens in their event loops.
+
+Requests come and go between steps (steps.py). One lock guards what both sides touch, and is held for microseconds. A
+second thread looks whether steps still end, for a step that never does cannot tell about itself.
+
+On a CPU a step of a small model is bound by reading weights and by the number of torch operations, not by arithmetic:
+16 requests in one step take little longer than one (benchmarks/serve_engine.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import torch
+
+from ctllm_ray.base.errors import EngineFailed, InputError, Overloaded
+from ctllm_ray.base.serving import Serve
+from ctllm_ray.inference import sampling as sampler
+from ctllm_ray.inference.decoder import Decoder
+from ctllm_ray.inference.engine import Load, Output, Sampling, Token
+from ctllm_ray.inference.requests import Answer, Inbox, Letter, Request, Score, deliver
+from ctllm_ray.inference.steps import Steps
+from ctllm_ray.inference.weights import take
+from ctllm_ray.model import llama
+from ctllm_ray.model.config import of_folder
+
+#: A thread whose step never ends is left behind after this; it is a daemon.
+_JOIN_S = 10.0
+
+
+class Grammars(Protocol):
+    """Where matchers come from; grammar.py has one."""
+
+    def matcher(self, schema: str, stop_ids: Sequence[int]) -> sampler.Matcher: ...
+
+
+class TorchEngine:
+    """An `Engine` in this process. It holds a thread: `close` it."""
+
+    def __init__(self, decoder: Decoder, serve: Serve, grammars: Grammars | None = None) -> None:
+        self.context_tokens, self.vocab_size = decoder.context_tokens, decoder.config.vocab_size
+        self._decoder, self._serve, self._grammars = decoder, serve, grammars
+        self._work = threading.Condition()  # guards all below
+        self._steps = Steps(decoder, serve.prefill_tokens)
+        self._failure = ""  # why it works no more
+        self._since = time.monotonic()  # when the last step ended, or work came to an idle engine
+        self._closed = threading.Event()
+        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._compute, self._watch)]
+        for thread in self._threads:
+            thread.start()
+
+    @classmethod
+    def open(cls, folder: str, serve: Serve, grammars: Grammars | None = None) -> TorchEngine:
+        """An engine for the model in a folder. Raises `InputError` where that does not load or there is no GPU."""
+        config = of_folder(folder)
+        device = _device(serve)
+        if serve.threads and device.type == "cpu":
+            torch.set_num_threads(serve.threads)
+        bf16 = serve.precision == "bf16" or (serve.precision == "auto" and device.type == "cuda")
+        context = min(serve.context_tokens or config.context_tokens, config.context_tokens)
+        if serve.cache_tokens:
+            context = min(context, serve.cache_tokens // serve.slots)
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        weights = take(llama.load(folder), config, context, device, dtype)
+        decoder = Decoder(weights, serve.slots, context)
+        return cls(decoder, serve, grammars)
+
+    def close(self) -> None:
+        """Ends the thread; who still waits gets `EngineFailed`."""
+        with self._work:
+            self._closed.set()
+            self._fail("it was closed")
+            self._work.notify_all()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(_JOIN_S)
+
+    async def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncIterator[Output]:
+        """The answer to a prompt; see `Engine`."""
+        self._check(ids, self.context_tokens - 1)
+        chooser = sampler.Chooser(sampling, ids, await self._matcher(sampling))
+        room = min(sampling.max_tokens, self.context_tokens - len(ids))
+        if room < 1:
+            raise InputError("an answer of no tokens", where="max_tokens", remedy="ask for at least 1")
+        request = Answer(ids, Inbox(), chooser, room)
+        self._submit(request)
+        try:
+            tokens, finish = await request.inbox.take()
+            yield Output(tokens, finish, request.cached_tokens)
+            while not finish:
+                tokens, finish = await request.inbox.take()
+                yield Output(tokens, finish)
+        finally:
+            self._cancel(request)
+
+    async def logprobs(self, ids: Sequence[int], start: int = 1, top: int = 0) -> list[Token]:
+        """The ids from `start` on with their log-probabilities; see `Engine`."""
+        self._check(ids, self.context_tokens)
+        if start < 1:
+            raise InputError(f"nothing comes before id {start}", where="start", remedy="start at 1 or later")
+        if start >= len(ids):
+            return []
+        request = Score(ids, Inbox(), start, top)
+        self._submit(request)
+        try:
+            found: list[Token] = []
+            finish = ""
+            while not finish:
+                tokens, finish = await request.inbox.take()
+                found += tokens
+            return found
+        finally:
+            self._cancel(request)
+
+    async def load(self) -> Load:
+        """How busy it is now; see `Engine`."""
+        with self._work:
+            self._fail_if_stuck()
+            self._raise_failure()
+            slots = self._steps.slots
+            return Load(
+                running=len(self._steps.running),
+                waiting=len(self._steps.waiting),
+                slots=slots.count,
+                used_tokens=slots.used_tokens,
+                cache_tokens=slots.count * self.context_tokens,
+                step_age_s=self._age_s(),
+            )
+
+    def _check(self, ids: Sequence[int], most: int) -> None:
+        """Raises `InputError` for a prompt that cannot be computed."""
+        if not 0 < len(ids) <= most:
+            what = f"a prompt of {len(ids)} tokens: the context has {self.context_tokens}, the answer's included"
+            raise InputError(what, where="prompt", remedy="give at least one token, and fewer than the context")
+        if not 0 <= min(ids) <= max(ids) < self.vocab_size:
+            wrong = next(id_ for id_ in ids if not 0 <= id_ < self.vocab_size)
+            what = f"there is no id {wrong} in a vocabulary of {self.vocab_size}"
+            raise InputError(what, where="prompt", remedy="encode with the model's own tokenizer")
+
+    async def _matcher(self, sampling: Sampling) -> sampler.Matcher | None:
+        if not sampling.grammar:
+            return None
+        if self._grammars is None:
+            raise InputError("this engine has no grammars", remedy="ask without a schema")
+        return await asyncio.to_thread(self._grammars.matcher, sampling.grammar, sorted(sampling.stop_ids))
+
+    def _submit(self, request: Request) -> None:
+        with self._work:
+            self._raise_failure()
+            waiting = len(self._steps.waiting)
+            if waiting >= self._serve.max_waiting + self._steps.slots.free:
+                what = f"{waiting} requests wait already"
+                raise Overloaded(what, where="serve.max_waiting", remedy="try again a little later")
+            if self._steps.idle:
+                self._since = time.monotonic()
+            self._steps.waiting.append(request)
+            self._work.notify_all()
+
+    def _cancel(self, request: Request) -> None:
+        with self._work:
+            self._steps.cancel(request)
+
+    def _age_s(self) -> float:
+        return 0.0 if self._steps.idle else time.monotonic() - self._since
+
+    def _fail_if_stuck(self) -> None:
+        age_s = self._age_s()
+        if age_s > self._serve.stuck_s:
+            self._fail(f"there is work, and no step ended for {age_s:.0f} s")
+
+    def _fail(self, why: str) -> None:
+        """The end: everyone who waits is told. The first reason counts."""
+        if self._failure:
+            return
+        self._failure = why
+        requests = [*self._steps.running, *self._steps.waiting]
+        deliver([Letter(request.inbox, error=_failed(why)) for request in requests])
+        for request in requests:
+            self._steps.cancel(request)
+
+    def _raise_failure(self) -> None:
+        if self._failure:
+            raise _failed(self._failure)
+
+    def _watch(self) -> None:
+        """In a thread: a step that never ends cannot tell about itself."""
+        while not self._closed.wait(self._serve.stuck_s / 4):
+            with self._work:
+                self._fail_if_stuck()
+
+    def _compute(self) -> None:
+        """In a thread: step after step."""
+        try:
+            while self._has_work():
+                self._step()
+        except Exception as error:  # whatever torch raises: the waiting must hear of it
+            with self._work:
+                self._fail(f"{type(error).__name__}: {error}")
+
+    def _has_work(self) -> bool:
+        with self._work:
+            self._work.wait_for(lambda: self._failure or not self._steps.idle)
+            return not self._failure
+
+    def _step(self) -> None:
+        with self._work:
+            step = self._steps.begin()
+        if not step.planned:  # all were cancelled just now
+            return
+        tokens = self._steps.compute(step)
+        with self._work:
+            letters = self._steps.end(step, tokens)
+            self._since = time.monotonic()
+        deliver(letters)
+
+
+def _failed(why: str) -> EngineFailed:
+    return EngineFailed(f"the engine does not work: {why}", remedy="start the replica again")
+
+
+def _device(serve: Serve) -> torch.device:
+    if not serve.gpus:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError("there is no GPU here", where="serve.gpus", remedy="set serve.gpus=0, or go where one is")
+    return torch.device("cuda")

@@ -1,0 +1,119 @@
+"""The weights of a Llama model as the decoder multiplies with them: matrices that share an input joined into one.
+
+Shapes: C positions, D head width.
+
+A small model on a CPU spends a good part of a step in the number of operations and not in their work, so q, k and v are
+one matrix here, and so are gate and up. Rows of q and k that RoPE turns together stand side by side (transformers has
+them half a head apart), so that it is one multiplication of complex numbers. Both are put in the same order, which
+leaves their products as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import LlamaForCausalLM
+
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.model.config import ModelConfig
+
+#: Kinds of RoPE whose frequencies change with the length that a text has reached: keys in the cache would be wrong.
+_MOVING_ROPE = ("dynamic", "longrope")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One layer; biases are None where the model has none."""
+
+    attention_norm: torch.Tensor
+    qkv: torch.Tensor
+    qkv_bias: torch.Tensor | None
+    out: torch.Tensor
+    out_bias: torch.Tensor | None
+    ffn_norm: torch.Tensor
+    gate_up: torch.Tensor
+    gate_up_bias: torch.Tensor | None
+    down: torch.Tensor
+    down_bias: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """All of them on one device, in one type."""
+
+    config: ModelConfig
+    embedding: torch.Tensor
+    blocks: Sequence[Block]
+    norm: torch.Tensor
+    head: torch.Tensor
+    turns_CD: torch.Tensor  # complex [C, D / 2]: RoPE of each position
+
+
+def take(
+    model: LlamaForCausalLM, config: ModelConfig, positions: int, device: torch.device, dtype: torch.dtype
+) -> Weights:
+    """The weights out of a model, which is left without its layers, so that a large one is not held twice.
+
+    Raises `InputError` for weights that are no finite numbers, and for a RoPE that moves with the length.
+    """
+    if config.rope_scaling.get("rope_type") in _MOVING_ROPE:
+        kind = config.rope_scaling["rope_type"]
+        raise InputError(f"this engine has no RoPE of the kind {kind!r}", remedy="serve it by serve.engine=vllm")
+    turns_CD = _turns(model, positions).to(device)
+    embedding = _placed(model.model.embed_tokens.weight, device, dtype)
+    tied = model.lm_head.weight is model.model.embed_tokens.weight
+    head = embedding if tied else _placed(model.lm_head.weight, device, dtype)
+    blocks = []
+    for number, layer in enumerate(model.model.layers):
+        blocks.append(_block(layer, config, device, dtype))
+        model.model.layers[number] = torch.nn.Identity()
+    norm = _placed(model.model.norm.weight, device, dtype)
+    held = [embedding, head, norm, *(each for block in blocks for each in vars(block).values() if each is not None)]
+    if not all(bool(torch.isfinite(each).all()) for each in held):
+        raise InputError("the model's weights are not all finite numbers", remedy="restore its folder")
+    return Weights(config, embedding, blocks, norm, head, turns_CD)
+
+
+def _placed(weights: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    return weights.detach().to(device, dtype)
+
+
+def _block(layer: Any, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Block:
+    attention, ffn = layer.self_attn, layer.mlp
+    turned = (attention.q_proj, attention.k_proj)
+
+    def joined(linears: Sequence[torch.nn.Linear], what: str) -> Any:
+        parts = [getattr(each, what) for each in linears]
+        if parts[0] is None:
+            return None
+        width = config.head_width
+        parts = [_paired(rows, width) if of in turned else rows for rows, of in zip(parts, linears, strict=True)]
+        return _placed(torch.cat(parts), device, dtype)
+
+    linears = {
+        "qkv": [*turned, attention.v_proj],
+        "out": [attention.o_proj],
+        "gate_up": [ffn.gate_proj, ffn.up_proj],
+        "down": [ffn.down_proj],
+    }
+    return Block(
+        attention_norm=_placed(layer.input_layernorm.weight, device, dtype),
+        ffn_norm=_placed(layer.post_attention_layernorm.weight, device, dtype),
+        **{name: joined(some, "weight") for name, some in linears.items()},
+        **{f"{name}_bias": joined(some, "bias") for name, some in linears.items()},
+    )
+
+
+def _paired(rows: torch.Tensor, head_width: int) -> torch.Tensor:
+    """Rows of q or k with the two that are turned together side by side."""
+    return rows.unflatten(0, (-1, 2, head_width // 2)).transpose(1, 2).flatten(0, 2)
+
+
+def _turns(model: LlamaForCausalLM, positions: int) -> torch.Tensor:
+    """RoPE as complex numbers [C, D / 2], with the scaling that the model's configuration asks for."""
+    cos, sin = model.model.rotary_emb(torch.zeros(1), torch.arange(positions)[None])
+    half = cos.shape[-1] // 2
+    return torch.complex(cos[0, :, :half].float(), sin[0, :, :half].float())
