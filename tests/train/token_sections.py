@@ -58,6 +58,7 @@ def recipe_over(root: Path, train: Mapping[str, Any], seed: int = 11) -> Recipe:
     plain = {
         "name": "test", "version": "1", "seed": seed, "root": str(root), "stages": [],
         "data": {"inputs": [{"use": "jsonl", "path": "nowhere/*.jsonl"}], "max_error_share": 0},
+        "model": {"use": "tiny"},
         "train": {
             "objective": {"use": "pretrain"}, "tokens": 64 * 40, "batch_tokens": 64, "sequence_tokens": 16,
             "packing": "concatenate", "document_attention": True, "precision": "fp32", "block_sequences": 10,

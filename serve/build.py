@@ -1,0 +1,151 @@
+"""The application that a recipe serves, for `ctllm serve` on this machine and `serve deploy` on a cluster.
+
+    ctllm serve jobs/recipes/tiny.yaml root=out
+    serve deploy serve/configs/cpu_cluster.yaml        # names `serve.build:deployed`, the recipe and its overrides
+
+Three deployments: the HTTP side, the engines, one counter of limits. Engines are scaled by the requests that each has
+to do; what all replicas cannot take is refused with 429 at once rather than queued without end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ray import serve as ray_serve
+from ray.serve.config import AutoscalingConfig, HTTPOptions, RequestRouterConfig
+from ray.serve.schema import LoggingConfig
+
+from ctllm_ray.base import recipe as recipes
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import InputError, RecipeError
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.serving import Serve
+from ctllm_ray.model import config
+from ctllm_ray.ray_session import session
+from ctllm_ray.train import export
+from serve import keys, limits
+from serve.engines import TorchReplica
+from serve.ingress import Ingress, LimitsReplica
+from serve.routing import PrefixRouter
+
+NAME = "ctllm"
+DRAIN_S = 120  # for answers that are under way when a replica is replaced
+HEALTH_S = 5
+INGRESS_REQUESTS = 1024  # that an ingress holds at a time: they wait for engines
+
+
+def application(recipe: Recipe) -> Any:
+    """The Ray Serve application. Raises `CtllmError` where there is no model or it would be open without a key."""
+    serve = recipe.serve
+    folder = storage.absolute(serve.model) if serve.model else export.newest(recipe)
+    shape = config.of_folder(folder)
+    found = keys.file_of(recipe.root, recipe.name)
+    keys.check_bind(serve.host, found)
+    facts = {
+        "serve": serve.model_dump(mode="json"),
+        "folder": folder,
+        "model": serve.name or (folder.rstrip("/").rpartition("/")[2] if serve.model else _id(recipe)),
+        "context_tokens": min(serve.context_tokens or shape.context_tokens, shape.context_tokens),
+        "vocab_size": shape.vocab_size,
+        "keys": found,
+        "reports": _reports(recipe),
+    }
+    counter = ray_serve.deployment(LimitsReplica, name="limits", ray_actor_options={"num_cpus": 0})
+    usage = storage.join(found.rpartition("/")[0], limits.FILE)
+    ingress = ray_serve.deployment(
+        Ingress,
+        name="api",
+        num_replicas=serve.ingresses,
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=INGRESS_REQUESTS,
+        health_check_period_s=HEALTH_S,
+        graceful_shutdown_timeout_s=DRAIN_S,
+    )
+    return ingress.bind(facts, engines(serve).bind(folder, facts["serve"]), counter.bind(usage))
+
+
+def engines(serve: Serve) -> Any:
+    """The deployment of engines, without its model."""
+    if serve.engine == "vllm":
+        raise RecipeError("the engine vllm is not built yet", where="serve.engine", remedy="take torch")
+    least, most = serve.replicas
+    return ray_serve.deployment(
+        TorchReplica,
+        name="engine",
+        ray_actor_options={
+            "num_cpus": serve.cpus,
+            "num_gpus": serve.gpus,
+        },
+        max_ongoing_requests=serve.slots + serve.max_waiting,
+        max_queued_requests=max(1, serve.max_waiting),
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=least,
+            initial_replicas=max(1, least),
+            max_replicas=most,
+            target_ongoing_requests=serve.target_requests,
+            upscale_delay_s=10,
+            downscale_delay_s=serve.idle_s,
+        ),
+        request_router_config=RequestRouterConfig(request_router_class=PrefixRouter),
+        health_check_period_s=HEALTH_S,
+        health_check_timeout_s=max(30.0, serve.stuck_s),
+        graceful_shutdown_timeout_s=DRAIN_S,
+    )
+
+
+def _id(recipe: Recipe) -> str:
+    run = f"-{recipe.train.run}" if recipe.train and recipe.train.run else ""
+    return f"{recipe.name}-{recipe.version}{run}"
+
+
+def _reports(recipe: Recipe) -> dict[str, str]:
+    """The reports that were made (`ctllm report`), by what they are about."""
+    found = {of: storage.join(recipe.folder(of), "report.html") for of in ("clean", "train")}
+    return {of: uri for of, uri in found.items() if storage.exists(uri)}
+
+
+def deployed(arguments: dict[str, Any]) -> Any:
+    """The application of a config file: `args: {recipe: PATH, overrides: [KEY=VALUE, ...]}`."""
+    return application(recipes.load(arguments["recipe"], arguments.get("overrides") or []))
+
+
+def run(recipe: Recipe, tell: Callable[[str], None]) -> None:
+    """Serves until Ctrl-C or SIGTERM; answers under way are finished then. `tell` is given lines for people."""
+    serve = recipe.serve
+    app = application(recipe)
+    port = free_port(serve.host, serve.port)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with session(max(os.cpu_count() or 1, 2), recipe.resources.object_store_mb):
+        start(app, serve.host, port)
+        tell(f"http://{serve.host}:{port}")
+        stop.wait()
+        tell("stopping: answers under way are finished first")
+        ray_serve.shutdown()
+
+
+def start(app: Any, host: str, port: int) -> None:
+    """Starts Ray Serve on the Ray that is up, and the application; returns when it is ready."""
+    ray_serve.start(
+        http_options=HTTPOptions(host=host, port=port),
+        logging_config=LoggingConfig(log_level="ERROR", enable_access_log=False),
+    )
+    ray_serve.run(app, name=NAME, logging_config=LoggingConfig(log_level="ERROR", enable_access_log=False))
+
+
+def free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0. Raises `InputError` where it is taken: Ray Serve would try for long."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        remedy = "stop what listens there, or set serve.port to another one (0: a free one)"
+        raise InputError(f"port {port} cannot be used: {error.strerror}", where=host, remedy=remedy) from error

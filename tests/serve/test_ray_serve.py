@@ -1,0 +1,200 @@
+"""The API on Ray Serve: the same answers as the engine's own, and what happens when a replica is killed or replaced."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import torch
+from ray import serve as ray_serve
+
+from ctllm_ray.base import recipe as recipes
+from ctllm_ray.base.errors import InputError, RecipeError
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.model import folder as hugging_face
+from ctllm_ray.model import llama
+from ctllm_ray.model.config import ModelConfig
+from ctllm_ray.ray_session import session
+from ctllm_ray.tokenizer.tokenizer import SentencePiece
+from serve import build, keys
+from serve.routing import of_prefix
+
+pytestmark = pytest.mark.cluster
+
+SHAPE = ModelConfig(2, 64, 4, 4, 16, 128, 900, 256, tied=True, init_std=0.2)
+GREEDY = {"model": "tiny-1", "temperature": 0}
+
+
+@dataclass
+class Running:
+    """A server on Ray Serve, and the recipe that it serves."""
+
+    url: str
+    recipe: Recipe
+
+    def post(self, path: str = "/v1/completions", key: str = "", **body: object) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return httpx.post(self.url + path, json=GREEDY | body, headers=headers, timeout=120)
+
+    def text(self, **body: object) -> str:
+        return self.post(**body).raise_for_status().json()["choices"][0]["text"]
+
+
+def recipe(root: Path, **serve: object) -> Recipe:
+    settings = {"model": str(root / "model"), "name": "tiny-1", "threads": 1, "cpus": 0.5, "slots": 8} | serve
+    data = {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0}
+    plain = {"name": "tiny", "version": "1", "seed": 1, "root": str(root / "out"), "data": data, "stages": []}
+    return recipes.from_plain(plain | {"serve": settings})
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, tokenizer: SentencePiece) -> Path:
+    """A folder with a model of random weights in it."""
+    root = tmp_path_factory.mktemp("served")
+    hugging_face.save(llama.build(SHAPE, 1), SHAPE, str(root / "model"), dtype=torch.float32)
+    for name, content in tokenizer.files().items():
+        (root / "model" / name).write_bytes(content)
+    return root
+
+
+@pytest.fixture(scope="module")
+def running(root: Path) -> Iterator[Running]:
+    served = recipe(root, replicas=[2, 2])
+    port = build.free_port("127.0.0.1", 0)
+    with session(2, 128):
+        build.start(build.application(served), "127.0.0.1", port)
+        yield Running(f"http://127.0.0.1:{port}", served)
+        ray_serve.shutdown()
+
+
+def engines() -> list[psutil.Process]:
+    """The processes of engine replicas."""
+    children = psutil.Process().children(recursive=True)
+    found = []
+    for process in children:
+        try:
+            found += [process] if "ServeReplica:ctllm:engine" in " ".join(process.cmdline()) else []
+        except psutil.Error:
+            continue
+    return found
+
+
+def streamed(server: Running, **body: object) -> Iterator[str]:
+    """The pieces of a streamed answer; fails where the stream ends without its end."""
+    ended = False
+    with httpx.stream(
+        "POST", server.url + "/v1/completions", json=GREEDY | {"stream": True} | body, timeout=120
+    ) as got:
+        got.raise_for_status()
+        for line in got.iter_lines():
+            data = line.removeprefix("data: ")
+            ended = ended or data == "[DONE]"
+            if data and not ended:
+                event = json.loads(data)
+                assert "error" not in event, event
+                yield "".join(choice["text"] for choice in event["choices"])
+    assert ended
+
+
+def test_a_stream_and_a_whole_answer_are_the_same(running: Running) -> None:
+    whole = running.text(prompt="今天", max_tokens=60)
+    assert len(whole) > 10
+    assert "".join(streamed(running, prompt="今天", max_tokens=60)) == whole
+
+
+def test_the_replicas_tell_how_busy_they_are(running: Running) -> None:
+    metrics = httpx.get(running.url + "/metrics", timeout=30).text
+    assert "ctllm_slots 16.0" in metrics  # of both
+    assert httpx.get(running.url + "/ready", timeout=30).status_code == 200
+
+
+def test_an_error_of_an_engine_keeps_its_kind(running: Running) -> None:
+    answer = running.post(prompt="长" * 2000, max_tokens=5)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_a_grammar_is_followed_on_the_other_side_too(running: Running) -> None:
+    schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+    asked = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    answer = running.post(
+        "/v1/chat/completions", messages=[{"role": "user", "content": "数"}], max_tokens=60, response_format=asked
+    )
+    assert json.loads(answer.raise_for_status().json()["choices"][0]["message"]["content"])["a"] in (1, 2)
+
+
+def test_a_killed_replica_costs_no_request_and_no_stream(running: Running) -> None:
+    asked = {"prompt": "很久以前", "max_tokens": 200}
+    undisturbed = running.text(**asked)
+    with ThreadPoolExecutor(8) as pool:
+        streams = [pool.submit(lambda: "".join(streamed(running, **asked))) for _ in range(4)]
+        whole = [pool.submit(running.text, **asked) for _ in range(4)]
+        time.sleep(0.3)
+        victims = engines()
+        assert len(victims) == 2
+        victims[0].send_signal(signal.SIGKILL)
+        assert {answer.result() for answer in (*streams, *whole)} == {undisturbed}
+
+
+def test_a_new_version_is_rolled_out_under_load_without_a_failure(running: Running, root: Path) -> None:
+    done = threading.Event()
+    answers: list[int] = []
+
+    def ask() -> None:
+        while not done.is_set():
+            answers.append(running.post(prompt="你好", max_tokens=20).status_code)
+
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            pool.submit(ask)
+        before = {process.pid for process in engines()}
+        changed = recipe(root, replicas=[2, 2], slots=6)
+        ray_serve.run(build.application(changed), name=build.NAME)
+        done.set()
+    assert len(answers) > 10
+    assert set(answers) == {200}
+    assert not before & {process.pid for process in engines()}
+
+
+def test_a_key_that_is_made_locks_a_running_server_and_its_limits_hold_over_replicas(running: Running) -> None:
+    file = keys.file_of(running.recipe.root, running.recipe.name)
+    assert running.post(prompt="好", max_tokens=2).status_code == 200
+    key = keys.create(file, "team", requests_per_minute=2)
+    end = time.monotonic() + 30
+    while running.post(prompt="好", max_tokens=2).status_code != 401 and time.monotonic() < end:
+        time.sleep(0.2)
+    assert [running.post(prompt="好", max_tokens=2, key=key).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_prompts_that_begin_alike_go_to_one_replica_and_others_spread() -> None:
+    replicas = ["a", "b", "c"]
+    ids = list(range(200))
+    assert len({of_prefix([*ids, extra], replicas) for extra in range(50)}) == 1
+    assert {of_prefix([first, *ids], replicas) for first in range(50)} == {0, 1, 2}
+
+
+def test_a_replica_that_goes_moves_only_its_own_prompts() -> None:
+    prompts = [[first, 2, 3] for first in range(200)]
+    before = [["a", "b", "c"][of_prefix(ids, ["a", "b", "c"])] for ids in prompts]
+    after = [["a", "b"][of_prefix(ids, ["a", "b"])] for ids in prompts]
+    assert all(new == old for old, new in zip(before, after, strict=True) if old != "c")
+
+
+def test_other_machines_are_not_served_without_a_key(root: Path) -> None:
+    with pytest.raises(RecipeError, match="there is no key"):
+        build.application(recipe(root, host="0.0.0.0").model_copy(update={"name": "locked"}))
+
+
+def test_a_port_in_use_is_told_before_ray_starts(root: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InputError, match="cannot be used"):
+        build.free_port("127.0.0.1", taken.getsockname()[1])
