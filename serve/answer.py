@@ -88,7 +88,7 @@ class Answer:
                 finish = "stop" if text.stopped else output.finish
                 said += text.finish() if finish else ""
                 told, at = self._told(output.tokens, at)
-                yield Piece(index, said, output.tokens if told else (), told, finish)  # type: ignore[arg-type]
+                yield Piece(index, said, output.tokens if told else (), told, finish)
 
     def _outputs(self, ids: list[int], draw: int) -> AsyncGenerator[Output]:
         sampling = self._plan.sampling

@@ -15,14 +15,14 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, EngineFailed
 from ctllm_ray.inference.engine import Load
-from serve import ask, reply, wire
+from serve import ask, problems, reply, told, wire
 from serve.answer import Answer
 from serve.gate import CLIENT_GONE, REPORTS, Gate, set_cookie
 from serve.gone import EventStream, Gone, unless_gone
@@ -50,7 +50,7 @@ REPORT_HEADERS = {
 }
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": wire.ErrorAnswer} for status in (400, 401, 403, 404, 408, 413, 429, 500, 503)
+    status: {"model": problems.ErrorAnswer} for status in (400, 401, 403, 404, 408, 413, 429, 500, 503)
 }
 _log = logging.getLogger("ctllm.serve")
 
@@ -94,13 +94,13 @@ def _add_completions(app: FastAPI, served: Served, metrics: Metrics) -> None:
             return await unless_gone(request.receive, _streamed(shape, answer, asked.with_usage))
         return _json(await unless_gone(request.receive, reply.whole(shape, answer)))
 
-    @app.post("/v1/completions", response_model=wire.Completion, responses=_streams("text_completion"))
+    @app.post("/v1/completions", response_model=told.Completion, responses=_streams("text_completion"))
     async def completions(asked: wire.CompletionRequest, request: Request) -> Response:
         """The continuation of a text, or of several."""
         plan = await ask.completion(served, asked)
         return await answered(request, asked, plan, reply.Completions(served.card.id, served.pieces, plan.top))
 
-    @app.post("/v1/chat/completions", response_model=wire.Chat, responses=_streams("chat.completion.chunk"))
+    @app.post("/v1/chat/completions", response_model=told.Chat, responses=_streams("chat.completion.chunk"))
     async def chat_completions(asked: wire.ChatRequest, request: Request) -> Response:
         """The next turn of a conversation."""
         plan = await ask.chat(served, asked)
@@ -120,16 +120,16 @@ async def _streamed(shape: reply.Shape, answer: Answer, with_usage: bool) -> Res
 
 def _add_models(app: FastAPI, served: Served) -> None:
     card = served.card
-    model = wire.Model(
+    model = told.Model(
         id=card.id, created=card.created, context_tokens=card.context_tokens, chat=card.chat, lineage=card.lineage
     )
 
-    @app.get("/v1/models", response_model=wire.Models)
+    @app.get("/v1/models", response_model=told.Models)
     async def models() -> Response:
         """The one model that is served, with its lineage."""
-        return _json(wire.Models(data=[model]).model_dump_json().encode())
+        return _json(told.Models(data=[model]).model_dump_json().encode())
 
-    @app.get("/v1/models/{id:path}", response_model=wire.Model)
+    @app.get("/v1/models/{id:path}", response_model=told.Model)
     async def model_card(id: str) -> Response:
         """Where the model comes from: recipe, data, step."""
         ask.check_model(served, id)
@@ -138,7 +138,7 @@ def _add_models(app: FastAPI, served: Served) -> None:
 
 def _add_tokens(app: FastAPI, served: Served) -> None:
     @app.post("/tokenize")
-    async def tokenize(asked: wire.TokenizeRequest) -> wire.Tokens:
+    async def tokenize(asked: wire.TokenizeRequest) -> told.Tokens:
         """The ids of a text or a conversation, as a completion would have them."""
         ask.check_model(served, asked.model)
         if asked.messages is not None:
@@ -146,13 +146,13 @@ def _add_tokens(app: FastAPI, served: Served) -> None:
         else:
             ids = (await ask.encoded(served, [asked.prompt or ""], asked.add_special_tokens))[0]
         names = [served.pieces.name(id_) for id_ in ids]
-        return wire.Tokens(count=len(ids), max_model_len=served.card.context_tokens, tokens=ids, token_strs=names)
+        return told.Tokens(count=len(ids), max_model_len=served.card.context_tokens, tokens=ids, token_strs=names)
 
     @app.post("/detokenize")
-    async def detokenize(asked: wire.DetokenizeRequest) -> wire.Decoded:
+    async def detokenize(asked: wire.DetokenizeRequest) -> told.Decoded:
         """The text of ids, without specials."""
         ask.check_model(served, asked.model)
-        return wire.Decoded(prompt=served.tokenizer.decode(asked.tokens))
+        return told.Decoded(prompt=served.tokenizer.decode(asked.tokens))
 
 
 def _add_care(app: FastAPI, served: Served, metrics: Metrics) -> None:
@@ -167,10 +167,10 @@ def _add_care(app: FastAPI, served: Served, metrics: Metrics) -> None:
         """200 while a request would be taken: 503 too where the queue is full."""
         load = await _load(served)
         if load.waiting >= served.serve.max_waiting > 0:
-            raise wire.Refused("the queue is full", status=503, code="overloaded")
+            raise problems.Refused("the queue is full", status=503, code="overloaded")
         return {"status": "ready", "model": served.card.id}
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", response_class=Response, responses=_other("text/plain"))
     async def prometheus() -> Response:
         """For Prometheus, which sends a key as other clients do (`authorization.credentials_file`)."""
         try:
@@ -197,12 +197,12 @@ def _add_reports(app: FastAPI, served: Served) -> None:
         known = {"clean": "", "train": ""} | served.reports
         return {name: bool(uri) and await asyncio.to_thread(storage.exists, uri) for name, uri in known.items()}
 
-    @app.get(REPORTS + "/{name}", response_class=HTMLResponse)
+    @app.get(REPORTS + "/{name}", response_class=Response, responses=_other("text/html"))
     async def report(name: str) -> Response:
         """A report as it was written, `clean` or `train`."""
         uri = served.reports.get(name, "")
         if not uri or not await asyncio.to_thread(storage.exists, uri):
-            raise wire.Refused(
+            raise problems.Refused(
                 "there is no such report", status=404, code="not_found", remedy="`ctllm report` makes it"
             )
         return HTMLResponse(await asyncio.to_thread(storage.read_bytes, uri), headers=REPORT_HEADERS)
@@ -226,16 +226,18 @@ def _add_page(app: FastAPI) -> set[str]:
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(CtllmError)
-    async def told(request: Request, error: CtllmError) -> Response:
-        return wire.answer_to(error)
+    async def failed(request: Request, error: CtllmError) -> Response:
+        return problems.answer_to(error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return wire.answer_to(wire.invalid(error.errors()))
+        return problems.answer_to(problems.invalid(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
-        return wire.json_answer(error.status_code, wire.problem(error.status_code, str(error.detail)), error.headers)
+        return problems.json_answer(
+            error.status_code, problems.problem(error.status_code, str(error.detail)), error.headers
+        )
 
     @app.exception_handler(Gone)
     async def nobody(request: Request, error: Gone) -> Response:
@@ -243,13 +245,18 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
-        return wire.json_answer(500, wire.problem(500, "an error of the server", "internal_error"))
+        return problems.json_answer(500, problems.problem(500, "an error of the server", "internal_error"))
 
 
 def _streams(object_: str) -> dict[int | str, dict[str, Any]]:
     """For the document: the answer may be a stream."""
     said = f"With `stream`: server-sent events, each a `{object_}`, then `[DONE]`."
     return {200: {"content": {"text/event-stream": {"schema": {"type": "string", "description": said}}}}}
+
+
+def _other(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """For the document: an answer that is no JSON, while errors are."""
+    return {200: {"content": {media_type: {"schema": {"type": "string"}}}}}
 
 
 def _json(content: bytes) -> Response:

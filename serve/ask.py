@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from ctllm_ray.inference.engine import Sampling
 from ctllm_ray.tokenizer import specials
+from serve.problems import CONTEXT_EXCEEDED, Refused
 from serve.served import Served
-from serve.wire import CONTEXT_EXCEEDED, Asked, ChatRequest, CompletionRequest, Message, Refused, ResponseFormat
+from serve.wire import Asked, ChatRequest, CompletionRequest, Message, ResponseFormat
 
 DEFAULT_TOKENS = 16  # of a completion, as OpenAI has it
 LONG_TEXT_CHARS = 20_000  # about 2 ms of tokenizing: longer ones go to a thread, so that streams go on meanwhile

@@ -60,12 +60,12 @@ class Conversations:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
-            rendered, _ = render_jinja_template(
+            rendered = render_jinja_template(
                 conversations=[list(turns)], chat_template=self._template, add_generation_prompt=True, **self._names
             )
         except jinja2.TemplateError as error:
             raise InputError(f"the model's chat template refuses this: {error}", where="messages") from None
-        return rendered[0]
+        return rendered[0][0]
 
     def _encode(self, text: str) -> list[int]:
         """The ids of a text whose specials are specials."""
@@ -80,7 +80,7 @@ class Conversations:
     @cached_property
     def _specials(self) -> re.Pattern[str]:
         longest_first = sorted(self._tokenizer.specials, key=len, reverse=True)
-        return re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+        return re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
 
     @cached_property
     def _names(self) -> dict[str, Any]:

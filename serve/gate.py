@@ -20,8 +20,8 @@ from ctllm_ray.base.errors import CtllmError
 from serve.gone import Gone
 from serve.keys import ANYONE, Key
 from serve.metrics import Metrics
+from serve.problems import Refused, answer_to
 from serve.served import Served
-from serve.wire import Refused, answer_to
 
 BODY_S = 60.0  # for a whole body
 COOKIE = "ctllm_reports"

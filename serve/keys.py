@@ -31,7 +31,7 @@ from pydantic import Field, ValidationError
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError, StorageError
 from ctllm_ray.base.training import NAME, Frozen
-from serve.wire import Refused
+from serve.problems import Refused
 
 FILE = "keys.json"
 PREFIX = "ctllm-"  # so that a scanner for leaked secrets finds one
@@ -88,9 +88,14 @@ def create(uri: str, name: str, requests_per_minute: int = 0, tokens_per_day: in
     if any(key.name == name for key in keys):
         raise InputError(f"there is a key {name!r} already", where=uri, remedy="rotate it, or take another name")
     plain, secret = _new()
-    limits = {"requests_per_minute": requests_per_minute, "tokens_per_day": tokens_per_day}
     try:
-        key = Key(name=name, created=int(time.time()), secrets=(secret,), **limits)
+        key = Key(
+            name=name,
+            created=int(time.time()),
+            requests_per_minute=requests_per_minute,
+            tokens_per_day=tokens_per_day,
+            secrets=(secret,),
+        )
     except ValidationError as error:
         wrong = error.errors()[0]
         raise InputError(f"{wrong['loc'][0]}: {wrong['msg']}", where=name, remedy="for example team-a") from None

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from ctllm_ray.base.errors import CtllmError
 from ctllm_ray.inference.engine import Finish
-from serve import wire
+from serve import problems, told
 from serve.answer import Answer, Piece
 from serve.pieces import Pieces
 
@@ -35,11 +35,11 @@ class Shape(Protocol):
         """A piece in a stream."""
         ...
 
-    def last(self, usage: wire.Usage) -> BaseModel:
+    def last(self, usage: told.Usage) -> BaseModel:
         """The counts at the end of a stream."""
         ...
 
-    def whole(self, choices: Sequence[Piece], usage: wire.Usage) -> BaseModel:
+    def whole(self, choices: Sequence[Piece], usage: told.Usage) -> BaseModel:
         """The answer in one."""
         ...
 
@@ -58,15 +58,15 @@ class Completions:
     def part(self, piece: Piece) -> BaseModel:
         return self._completion([piece], None)
 
-    def last(self, usage: wire.Usage) -> BaseModel:
+    def last(self, usage: told.Usage) -> BaseModel:
         return self._completion([], usage)
 
-    def whole(self, choices: Sequence[Piece], usage: wire.Usage) -> BaseModel:
+    def whole(self, choices: Sequence[Piece], usage: told.Usage) -> BaseModel:
         return self._completion(choices, usage)
 
-    def _completion(self, pieces: Sequence[Piece], usage: wire.Usage | None) -> wire.Completion:
+    def _completion(self, pieces: Sequence[Piece], usage: told.Usage | None) -> told.Completion:
         choices = [
-            wire.CompletionChoice(
+            told.CompletionChoice(
                 index=piece.index,
                 text=piece.text,
                 logprobs=self._logprobs(piece) if self._top >= 0 else None,
@@ -74,9 +74,9 @@ class Completions:
             )
             for piece in pieces
         ]
-        return wire.Completion(id=self._id, created=self._created, model=self._model, choices=choices, usage=usage)
+        return told.Completion(id=self._id, created=self._created, model=self._model, choices=choices, usage=usage)
 
-    def _logprobs(self, piece: Piece) -> wire.CompletionLogprobs:
+    def _logprobs(self, piece: Piece) -> told.CompletionLogprobs:
         name, first = self._pieces.name, [math.isnan(token.logprob) for token in piece.tokens]
         tops = [
             None
@@ -84,7 +84,7 @@ class Completions:
             else {name(id_): logprob for id_, logprob in reversed(token.top)}  # of one name the likelier
             for is_first, token in zip(first, piece.tokens, strict=True)
         ]
-        return wire.CompletionLogprobs(
+        return told.CompletionLogprobs(
             tokens=[name(token.id) for token in piece.tokens],
             token_logprobs=[
                 None if is_first else token.logprob for is_first, token in zip(first, piece.tokens, strict=True)
@@ -103,58 +103,58 @@ class Chats:
 
     def opening(self, index: int) -> list[BaseModel]:
         """Who speaks."""
-        return [self._chunk([wire.ChatPart(index=index, delta=wire.Said(role="assistant", content=""))])]
+        return [self._chunk([told.ChatPart(index=index, delta=told.Said(role="assistant", content=""))])]
 
     def part(self, piece: Piece) -> BaseModel:
-        said = wire.Said(content=piece.text) if piece.text or not piece.finish else wire.Said()
+        said = told.Said(content=piece.text) if piece.text or not piece.finish else told.Said()
         logprobs, reason = self._logprobs(piece), _reason(piece.finish)
-        return self._chunk([wire.ChatPart(index=piece.index, delta=said, logprobs=logprobs, finish_reason=reason)])
+        return self._chunk([told.ChatPart(index=piece.index, delta=said, logprobs=logprobs, finish_reason=reason)])
 
-    def last(self, usage: wire.Usage) -> BaseModel:
+    def last(self, usage: told.Usage) -> BaseModel:
         return self._chunk([], usage)
 
-    def whole(self, choices: Sequence[Piece], usage: wire.Usage) -> BaseModel:
+    def whole(self, choices: Sequence[Piece], usage: told.Usage) -> BaseModel:
         found = [
-            wire.ChatChoice(
+            told.ChatChoice(
                 index=piece.index,
-                message=wire.Said(role="assistant", content=piece.text),
+                message=told.Said(role="assistant", content=piece.text),
                 logprobs=self._logprobs(piece),
                 finish_reason=_reason(piece.finish) or "stop",
             )
             for piece in choices
         ]
-        return wire.Chat(id=self._id, created=self._created, model=self._model, choices=found, usage=usage)
+        return told.Chat(id=self._id, created=self._created, model=self._model, choices=found, usage=usage)
 
-    def _chunk(self, parts: list[wire.ChatPart], usage: wire.Usage | None = None) -> wire.ChatChunk:
-        return wire.ChatChunk(id=self._id, created=self._created, model=self._model, choices=parts, usage=usage)
+    def _chunk(self, parts: list[told.ChatPart], usage: told.Usage | None = None) -> told.ChatChunk:
+        return told.ChatChunk(id=self._id, created=self._created, model=self._model, choices=parts, usage=usage)
 
-    def _logprobs(self, piece: Piece) -> wire.ChatLogprobs | None:
+    def _logprobs(self, piece: Piece) -> told.ChatLogprobs | None:
         if self._top < 0:
             return None
-        told = [
-            wire.ChatLogprob(
+        content = [
+            told.ChatLogprob(
                 **self._named(token.id, token.logprob),
-                top_logprobs=[wire.TopLogprob(**self._named(*t)) for t in token.top],
+                top_logprobs=[told.TopLogprob(**self._named(*t)) for t in token.top],
             )
             for token in piece.tokens
         ]
-        return wire.ChatLogprobs(content=told)
+        return told.ChatLogprobs(content=content)
 
     def _named(self, id_: int, logprob: float) -> dict:
         return {"token": self._pieces.name(id_), "logprob": logprob, "bytes": list(self._pieces.content(id_))}
 
 
-def _reason(finish: Finish) -> wire.Reason | None:
+def _reason(finish: Finish) -> told.Reason | None:
     return finish or None
 
 
-def usage_of(answer: Answer) -> wire.Usage:
+def usage_of(answer: Answer) -> told.Usage:
     """The counts so far; a prompt counts once, however many answers it gets."""
-    return wire.Usage(
+    return told.Usage(
         prompt_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens,
         total_tokens=answer.prompt_tokens + answer.completion_tokens,
-        prompt_tokens_details=wire.CachedTokens(cached_tokens=answer.cached_tokens),
+        prompt_tokens_details=told.CachedTokens(cached_tokens=answer.cached_tokens),
     )
 
 
@@ -184,9 +184,9 @@ async def events(
             yield _event(shape.last(usage_of(answer)))
         yield DONE
     except CtllmError as error:
-        yield _event(wire.problem_of(error))
+        yield _event(problems.problem_of(error))
     except Exception:
-        yield _event(wire.problem(500, "an error of the server", "internal_error"))
+        yield _event(problems.problem(500, "an error of the server", "internal_error"))
         raise
 
 

@@ -1,4 +1,4 @@
-"""What goes over the wire: requests and answers in OpenAI's shapes, and errors in OpenAI's shape.
+"""What comes over the wire: requests in OpenAI's shapes.
 
 Types are strict (a number in quotes is an error). Of fields that are not listed here, those that ask for another kind
 of answer (`REFUSED`: tools, pictures, a biased vocabulary) are refused unless they hold a value that asks for nothing;
@@ -8,22 +8,9 @@ given. Every list and every text that a request can repeat has a bound.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
-from starlette.responses import Response
-
-from ctllm_ray.base.errors import CtllmError, EngineFailed, InputError, Overloaded, StorageError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 MOST_PROMPTS = 256  # of one request
 MOST_CHOICES = 16  # `n`
@@ -31,7 +18,6 @@ MOST_STOPS = 16
 MOST_MESSAGES = 4096
 MOST_TOP = 20  # log-probabilities told with a token
 SCHEMA_DEPTH = 64
-CONTEXT_EXCEEDED = "context_length_exceeded"
 
 #: Fields that ask for what is not done here, with the values that ask for nothing.
 REFUSED: dict[str, tuple[Any, ...]] = {
@@ -48,16 +34,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "prompt_logprobs": (),  # vLLM's; `echo` with `logprobs` tells the same
     "use_beam_search": (False,),
 }
-
-
-class Refused(CtllmError):
-    """A request that is not done, with its HTTP status, OpenAI's code for the reason and the field."""
-
-    def __init__(
-        self, what: str, *, where: str = "", remedy: str = "", status: int = 400, code: str = "", param: str = ""
-    ) -> None:
-        super().__init__(what, where=where, remedy=remedy)
-        self.status, self.code, self.param = status, code, param
 
 
 def _whole_characters(text: str) -> str:
@@ -210,178 +186,6 @@ class DetokenizeRequest(Wire):
     tokens: list[Annotated[int, Field(ge=0, le=2**31 - 1)]]
 
 
-class CachedTokens(Wire):
-    cached_tokens: int
-
-
-class Usage(Wire):
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: CachedTokens
-
-
-Reason = Literal["stop", "length"]
-
-
-class CompletionLogprobs(Wire):
-    """By token: its text, its log-probability (null for what nothing comes before), the most likely ones, and where
-    its text begins, in characters."""
-
-    tokens: list[str]
-    token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float] | None] | None
-    text_offset: list[int]
-
-
-class CompletionChoice(Wire):
-    index: int
-    text: str
-    logprobs: CompletionLogprobs | None = None
-    finish_reason: Reason | None = None
-
-
-class Completion(Wire):
-    """A whole answer, or a part of a streamed one."""
-
-    id: str
-    object: Literal["text_completion"] = "text_completion"
-    created: int
-    model: str
-    choices: list[CompletionChoice]
-    usage: Usage | None = None
-
-
-class TopLogprob(Wire):
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class ChatLogprob(TopLogprob):
-    top_logprobs: list[TopLogprob]
-
-
-class ChatLogprobs(Wire):
-    content: list[ChatLogprob]
-
-
-class Said(Wire):
-    """A message, or in a stream what comes to it: the role first, then text."""
-
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-
-    @model_serializer(mode="wrap")
-    def _what_is_there(self, plain: SerializerFunctionWrapHandler) -> dict[str, str]:
-        return {name: value for name, value in plain(self).items() if value is not None}
-
-
-class ChatChoice(Wire):
-    index: int
-    message: Said
-    logprobs: ChatLogprobs | None = None
-    finish_reason: Reason
-
-
-class Chat(Wire):
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    choices: list[ChatChoice]
-    usage: Usage
-
-
-class ChatPart(Wire):
-    index: int
-    delta: Said
-    logprobs: ChatLogprobs | None = None
-    finish_reason: Reason | None = None
-
-
-class ChatChunk(Wire):
-    id: str
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-    created: int
-    model: str
-    choices: list[ChatPart]
-    usage: Usage | None = None
-
-
-class Tokens(Wire):
-    count: int
-    max_model_len: int
-    tokens: list[int]
-    token_strs: list[str]
-
-
-class Decoded(Wire):
-    prompt: str
-
-
-class Model(Wire):
-    """OpenAI's model object; the fields after `owned_by` are ours."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str = "ctllm-ray"
-    context_tokens: int
-    chat: bool
-    lineage: dict[str, Any]
-
-
-class Models(Wire):
-    object: Literal["list"] = "list"
-    data: list[Model]
-
-
-class Problem(Wire):
-    message: str
-    type: str
-    param: str | None = None
-    code: str | None = None
-
-
-class ErrorAnswer(Wire):
-    error: Problem
-
-
-#: Where an `Overloaded` comes from (limits.py; else an engine) and OpenAI's code for it.
-_QUOTAS = {"tokens_per_day": "insufficient_quota", "requests_per_minute": "rate_limit_exceeded"}
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-
-
-def problem(status: int, message: str, code: str = "", param: str = "") -> ErrorAnswer:
-    """An error in OpenAI's shape."""
-    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return ErrorAnswer(error=Problem(message=message, type=kind, param=param or None, code=code or None))
-
-
-def status_of(error: CtllmError) -> int:
-    """The HTTP status of an error that a request met."""
-    if isinstance(error, Refused):
-        return error.status
-    for kind, status in ((InputError, 400), (Overloaded, 429), (EngineFailed, 503), (StorageError, 503)):
-        if isinstance(error, kind):
-            return status
-    return 500
-
-
-def problem_of(error: CtllmError) -> ErrorAnswer:
-    """The error as it goes out. What happened inside the server is not told in detail: paths are nobody's business."""
-    status = status_of(error)
-    message = "; ".join(part for part in (error.what, error.remedy) if part)
-    if isinstance(error, Refused):
-        return problem(status, message, error.code, error.param)
-    if isinstance(error, Overloaded):
-        return problem(status, message, _QUOTAS.get(error.where, "overloaded"))
-    if status < 500:
-        return problem(status, message)
-    return problem(status, "the engine does not answer: the same request may work in a moment", "engine_failed")
-
-
 def depth(value: Any) -> int:
     """How deep lists and objects are nested in each other: 0 for a plain value."""
     level, found = [value], 0
@@ -392,35 +196,3 @@ def depth(value: Any) -> int:
 
 def _inside(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-
-
-def invalid(errors: Sequence[Any]) -> Refused:
-    """What is wrong with a request, out of pydantic's errors: the first field and all that was said about it."""
-    first = _place(errors[0])
-    said = list(dict.fromkeys(error["msg"].removeprefix("Value error, ") for error in errors if _place(error) == first))
-    hint = "send JSON with `Content-Type: application/json`" if not first else ""
-    return Refused(f"{first or 'body'}: {' or '.join(said[:4])}", param=first, remedy=hint, code="invalid_value")
-
-
-def _place(error: Any) -> str:
-    """The field that an error is about: its name, and in lists the index."""
-    inner = [part for part in error["loc"] if part != "body"]
-    return str(inner[0]) if inner and isinstance(inner[0], str) else ""
-
-
-def answer_to(error: CtllmError) -> Response:
-    """The HTTP response to an error."""
-    headers = {}
-    answer = problem_of(error)
-    if isinstance(error, Overloaded):
-        headers["Retry-After"] = str(math.ceil(error.retry_s))
-    if answer.error.code == "insufficient_quota":
-        headers["x-should-retry"] = "false"  # OpenAI's client asks again otherwise
-    if status_of(error) == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return json_answer(status_of(error), answer, headers)
-
-
-def json_answer(status: int, answer: BaseModel, headers: Mapping[str, str] | None = None) -> Response:
-    """A response with a JSON body."""
-    return Response(answer.model_dump_json(), status, dict(headers or {}), "application/json")

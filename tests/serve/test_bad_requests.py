@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from ctllm_ray.base.errors import EngineFailed, StorageError
-from serve import wire
+from serve import problems, wire
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL
 from tests.serve.conftest import Start
@@ -134,10 +134,10 @@ def test_a_prompt_over_the_context_is_refused_before_any_compute(start: Start) -
     engine = ScriptedEngine(context_tokens=64)
     client = start(engine)
     for body in ({"prompt": [70] * 64}, {"prompt": "山" * 2000}, {"prompt": [70] * 60, "max_tokens": 5}):
-        assert problem(client.http.post(TEXTS, json={"model": MODEL, **body}), 400)["code"] == wire.CONTEXT_EXCEEDED
+        assert problem(client.http.post(TEXTS, json={"model": MODEL, **body}), 400)["code"] == problems.CONTEXT_EXCEEDED
     messages = [{"role": "user", "content": "山" * 30_000}]
     error = problem(client.http.post(CHATS, json={"model": MODEL, "messages": messages}), 400)
-    assert (error["code"], error["param"]) == (wire.CONTEXT_EXCEEDED, "messages")
+    assert (error["code"], error["param"]) == (problems.CONTEXT_EXCEEDED, "messages")
     assert engine.seen == []
 
 
@@ -177,8 +177,8 @@ def test_an_engine_that_died_is_a_503_and_says_nothing_of_paths(start: Start) ->
         error = problem(client.http.post(TEXTS, json={"model": MODEL, "prompt": "一", **body}), 503)
         assert error["type"] == "server_error"
     inner = StorageError("cannot be read", where="/secret/path", remedy="look at /secret/path")
-    assert "secret" not in wire.problem_of(inner).error.message
-    assert wire.status_of(EngineFailed("x")) == 503
+    assert "secret" not in problems.problem_of(inner).error.message
+    assert problems.status_of(EngineFailed("x")) == 503
 
 
 def test_ids_that_there_are_not_cannot_be_decoded(start: Start) -> None:

@@ -6,12 +6,15 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from ctllm_ray.base.errors import EngineFailed
+from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from serve.answer import merged
+from tests.inference import tiny_engines
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, Client, until
 from tests.serve.conftest import Start
@@ -34,6 +37,17 @@ def test_a_client_that_goes_away_frees_its_slots(start: Start, fields: dict) -> 
     until(lambda: running(engine) == 0)
     assert engine.cancelled == len(engine.seen)
     assert 'status="499"' in client.http.get("/metrics").text or fields.get("stream")
+
+
+def test_a_client_that_goes_away_frees_the_slot_of_a_model(start: Start, tokenizer: SentencePiece) -> None:
+    shape = replace(tiny_engines.SHAPE, vocab_size=tokenizer.vocab_size, context_tokens=4096)
+    with tiny_engines.engine(shape) as engine:
+        client = start(engine)
+        body = json.dumps({"model": MODEL, "prompt": [70], "max_tokens": 4000, "ignore_eos": True, "stream": True})
+        with vanishing(client, body.encode()):
+            until(lambda: asyncio.run(engine.load()).used_tokens > 10)
+        until(lambda: asyncio.run(engine.load()).running == 0)
+        assert client.complete([70], max_tokens=3)["usage"]["completion_tokens"] == 3
 
 
 def vanishing(client: Client, body: bytes) -> socket.socket:

@@ -1,0 +1,136 @@
+"""What goes over the wire: answers in OpenAI's shapes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
+from serve.wire import Wire
+
+
+class CachedTokens(Wire):
+    cached_tokens: int
+
+
+class Usage(Wire):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+
+Reason = Literal["stop", "length"]
+
+
+class CompletionLogprobs(Wire):
+    """By token: its text, its log-probability (null for what nothing comes before), the most likely ones, and where
+    its text begins, in characters."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
+    text_offset: list[int]
+
+
+class CompletionChoice(Wire):
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None = None
+    finish_reason: Reason | None = None
+
+
+class Completion(Wire):
+    """A whole answer, or a part of a streamed one."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage | None = None
+
+
+class TopLogprob(Wire):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ChatLogprob(TopLogprob):
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(Wire):
+    content: list[ChatLogprob]
+
+
+class Said(Wire):
+    """A message, or in a stream what comes to it: the role first, then text."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _what_is_there(self, plain: SerializerFunctionWrapHandler) -> dict[str, str]:
+        return {name: value for name, value in plain(self).items() if value is not None}
+
+
+class ChatChoice(Wire):
+    index: int
+    message: Said
+    logprobs: ChatLogprobs | None = None
+    finish_reason: Reason
+
+
+class Chat(Wire):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class ChatPart(Wire):
+    index: int
+    delta: Said
+    logprobs: ChatLogprobs | None = None
+    finish_reason: Reason | None = None
+
+
+class ChatChunk(Wire):
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    choices: list[ChatPart]
+    usage: Usage | None = None
+
+
+class Tokens(Wire):
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str]
+
+
+class Decoded(Wire):
+    prompt: str
+
+
+class Model(Wire):
+    """OpenAI's model object; the fields after `owned_by` are ours."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "ctllm-ray"
+    context_tokens: int
+    chat: bool
+    lineage: dict[str, Any]
+
+
+class Models(Wire):
+    object: Literal["list"] = "list"
+    data: list[Model]
