@@ -11,7 +11,7 @@ const root = document.documentElement;
 
 const kept = (key) => { try { return localStorage.getItem(key); } catch { return null; } };
 const keep = (key, value) => { try { localStorage.setItem(key, value); } catch { /* a browser may forbid storage */ } };
-const THEMES = { auto: ["◐", "颜色：随系统", "Colours: as the system"], light: ["☀", "颜色：浅", "Colours: light"], dark: ["☾", "颜色：深", "Colours: dark"] };
+const THEMES = { auto: ["◐", "颜色：随系统", "Colours: as the system"], light: ["☀\ufe0e", "颜色：浅", "Colours: light"], dark: ["☾\ufe0e", "颜色：深", "Colours: dark"] };
 let theme = "auto";
 
 function speak(lang) {
@@ -116,11 +116,14 @@ function conversation(turn) {
 }
 
 function follow() {
-  if (following) requestAnimationFrame(() => { $("log").scrollTop = $("log").scrollHeight; });
-  else $("down").hidden = false;
+  requestAnimationFrame(() => { if (following) $("log").scrollTop = $("log").scrollHeight; });
 }
 
 function newTurn(kind, question) {
+  for (const t of turns) { // their time to wait is nobody's business now
+    clearInterval(t.timer);
+    t.part("wait").hidden = true;
+  }
   const element = $("turn").content.firstElementChild.cloneNode(true);
   const turn = { kind, question, answer: "", element, part: (name) => element.querySelector(`.${name}`), abort: null, timer: 0 };
   element.classList.add(kind);
@@ -329,13 +332,13 @@ document.addEventListener("keydown", (event) => {
 on("stop", "click", () => busy?.abort.abort());
 on("keep", "click", () => setEditing(false, draft));
 on("fresh", "click", forget);
-on("down", "click", () => { following = true; $("down").hidden = true; follow(); });
+on("down", "click", () => { following = true; follow(); });
 on("log", "scroll", () => {
   const log = $("log");
   if (log.scrollHeight - log.scrollTop - log.clientHeight < 24) following = true;
   else if (log.scrollTop < lastTop - 1) following = false; // a hand: what is written only moves the end down
   lastTop = log.scrollTop;
-  if (following) $("down").hidden = true;
+  $("down").hidden = following;
 });
 for (const id of ["temperature", "top_p"]) {
   const tell = () => { document.querySelector(`output[for="${id}"]`).value = $(id).valueAsNumber.toFixed(2); };

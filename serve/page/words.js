@@ -24,7 +24,7 @@ export function put(element, ...children) {
 
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 export const whole = (n) => Number(n).toLocaleString("en");
-export const short = (n) => (n < 1e4 ? whole(n) : compact.format(n));
+export const short = (n) => (n < 1e4 ? whole(n) : compact.format(n).replace("K", "k"));
 export const size = (bytes) => (bytes < 1000 ? `${bytes} B` : `${compact.format(bytes).replace(/[KMBT]$/, (unit) => ` ${{ K: "k", M: "M", B: "G", T: "T" }[unit]}B`)}`);
 
 // Controls except tab and line feed, soft hyphen, bidi marks, zero-width space and word joiner, line separators, fillers,

@@ -31,6 +31,7 @@ class Browser:
         theirs_in, self._out = _pipe()
         self._in, theirs_out = _pipe()
         flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--remote-debugging-pipe"]
+        flags += ["--disable-features=IsolateSandboxedIframes"]  # their requests are told with those of the tab
         flags += ["--hide-scrollbars", "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
         command = ["bash", "-c", f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}', CHROMIUM, *flags]
         self._process = subprocess.Popen(

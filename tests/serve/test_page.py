@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from serve import keys
 from tests.inference.scripted_engine import ScriptedEngine
+from tests.serve.apps import until
 from tests.serve.browser import CHROMIUM, SHIFT, Browser, Tab
 from tests.serve.conftest import Start
 from tests.serve.stage import Play, playing
@@ -416,8 +419,7 @@ def test_the_end_stays_in_view_until_a_hand_scrolls_away(visit: Visit) -> None:
         answered(tab)
         assert tab.run(f"{log}.scrollTop") <= away
         tab.click("#down")
-        tab.until(at_end)
-        assert not tab.run("document.getElementById('down').checkVisibility()")
+        tab.until(f"{at_end} && document.getElementById('down').hidden")
 
 
 @pytest.mark.parametrize("lang", ["zh", "en"])
@@ -475,3 +477,21 @@ def test_the_page_and_the_real_api_understand_each_other(visit: Visit, start: St
     assert "春天" in tab.text(".made")
     assert "词元/s" in tab.text(".counts")
     assert "长度上限" in tab.text(".counts")
+
+
+def test_a_key_opens_the_reports_of_the_real_api_in_their_frame(visit: Visit, start: Start, tmp_path: Path) -> None:
+    secret = keys.create(str(tmp_path / "keys.json"), "team-a")
+    (tmp_path / "train.html").write_text(REPORT)
+    client = start(reports={"train": str(tmp_path / "train.html")})
+    tab = visit(str(client.http.base_url) + "/", known=False)
+    tab.shows("#key-why", "密钥")
+    tab.write("#secret", secret)
+    tab.press("Enter")
+    tab.click("#to-reports")
+
+    def statuses() -> list[int]:
+        tab.run("0")  # what happened meanwhile is told
+        told = [e["response"] for e in tab.events("Network.responseReceived")]
+        return [response["status"] for response in told if "/reports/train" in response["url"]]
+
+    until(lambda: statuses() == [200])
