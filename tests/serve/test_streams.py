@@ -13,6 +13,7 @@ import pytest
 
 from ctllm_ray.base.errors import EngineFailed
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
+from serve import gate, gone
 from serve.answer import merged
 from tests.inference import tiny_engines
 from tests.inference.scripted_engine import ScriptedEngine
@@ -50,11 +51,11 @@ def test_a_client_that_goes_away_frees_the_slot_of_a_model(start: Start, tokeniz
         assert client.complete([70], max_tokens=3)["usage"]["completion_tokens"] == 3
 
 
-def vanishing(client: Client, body: bytes) -> socket.socket:
+def vanishing(client: Client, body: bytes, declared: int = 0) -> socket.socket:
     """A client that sent a request; it vanishes at the end of the block."""
     line = socket.create_connection(("127.0.0.1", client.http.base_url.port or 0))
     head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    line.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    line.sendall(f"{head}Content-Length: {declared or len(body)}\r\n\r\n".encode() + body)
     return line
 
 
@@ -69,6 +70,22 @@ def test_a_client_that_reads_nothing_holds_up_its_own_answer_only(start: Start) 
             before, now = now, used(engine)
         assert 0 < now < 1_000_000
     until(lambda: running(engine) == 0)
+
+
+def test_a_client_that_takes_nothing_for_long_is_given_up(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gone, "SEND_S", 0.2)
+    engine = ScriptedEngine(context_tokens=500_000)
+    body = {"model": MODEL, "prompt": [70, 71], "max_tokens": 400_000, "stream": True}
+    with vanishing(start(engine), json.dumps(body).encode()):
+        until(lambda: running(engine) > 0)
+        until(lambda: running(engine) == 0)
+    assert engine.cancelled == 1
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "BODY_S", 0.1)
+    with vanishing(start(), b'{"model"', declared=500) as line:
+        assert line.recv(12) == b"HTTP/1.1 408"
 
 
 def used(engine: ScriptedEngine) -> int:
