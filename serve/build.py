@@ -31,7 +31,6 @@ from ctllm_ray.train import export
 from serve import keys, limits
 from serve.engines import TorchReplica
 from serve.ingress import Ingress, LimitsReplica
-from serve.routing import PrefixRouter
 
 NAME = "ctllm"
 DRAIN_S = 120  # for answers that are under way when a replica is replaced
@@ -55,9 +54,9 @@ def application(recipe: Recipe) -> Any:
         "keys": found,
         "reports": _reports(recipe),
     }
-    counter = ray_serve.deployment(LimitsReplica, name="limits", ray_actor_options={"num_cpus": 0})
+    counter: Any = ray_serve.deployment(LimitsReplica, name="limits", ray_actor_options={"num_cpus": 0})
     usage = storage.join(found.rpartition("/")[0], limits.FILE)
-    ingress = ray_serve.deployment(
+    ingress: Any = ray_serve.deployment(
         Ingress,
         name="api",
         num_replicas=serve.ingresses,
@@ -91,7 +90,9 @@ def engines(serve: Serve) -> Any:
             upscale_delay_s=10,
             downscale_delay_s=serve.idle_s,
         ),
-        request_router_config=RequestRouterConfig(request_router_class=PrefixRouter),
+        request_router_config=RequestRouterConfig.model_validate(
+            {"request_router_class": "serve.routing:PrefixRouter"}
+        ),
         health_check_period_s=HEALTH_S,
         health_check_timeout_s=max(30.0, serve.stuck_s),
         graceful_shutdown_timeout_s=DRAIN_S,

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from ctllm_ray.base.errors import CtllmError, EngineFailed, Overloaded
 from ctllm_ray.base.serving import Serve
@@ -79,7 +79,7 @@ class RemoteEngine:
                     raise _lost(error) from error
 
     async def _attempt(self, ids: list[int], sampling: Sampling) -> AsyncIterator[Output]:
-        stream = self._handle.options(stream=True).generate.remote(ids, sampling)
+        stream = cast(DeploymentResponseGenerator, self._handle.options(stream=True).generate.remote(ids, sampling))
         try:
             async for output in stream:
                 yield output

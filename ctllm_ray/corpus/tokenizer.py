@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from rich.console import Console
 
-from ctllm_ray.base import storage
+from ctllm_ray.base import provenance, storage
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.recipe import Recipe, fingerprint
 from ctllm_ray.base.resolve import nearest
@@ -224,5 +224,5 @@ def _manifest(
         inputs=[{"input": name, "name": "kept", "bytes": sample.bytes} for name, sample in samples.items()],
         counts={"in": documents, "kept": documents},
         shards=[],
-        provenance=resumable.provenance(PACKAGES) | made_from | files | {"tokenizer": tokenizer.sha256},
+        provenance=provenance.of_code(PACKAGES) | made_from | files | {"tokenizer": tokenizer.sha256},
     )

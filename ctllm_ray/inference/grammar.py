@@ -52,8 +52,9 @@ class Grammars:
     def _compile(self, schema: str) -> llguidance.LLMatcher:
         try:
             # Without white space between parts: a small model would write spaces until its tokens are used up.
-            compact = {"whitespace_flexible": False}
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(json.loads(schema), defaults=compact)
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(
+                json.loads(schema), defaults={"whitespace_flexible": False}
+            )
         except (ValueError, TypeError) as error:
             raise _unusable(str(error)) from None
         matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0)
