@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import embedding, linear, rms_norm, silu
+from torch.nn.functional import embedding, rms_norm, silu
 
 from ctllm_ray.inference.attention import Flash, Piece, Sdpa
 from ctllm_ray.inference.weights import Weights
@@ -68,19 +68,19 @@ class Decoder:
         x = embedding(step.ids_N, weights.embedding)
         for block, cache in zip(weights.blocks, self._cache, strict=True):
             normed = rms_norm(x, width, block.attention_norm, epsilon)
-            attended = self._attended(linear(normed, block.qkv, block.qkv_bias), cache, step)
+            attended = self._attended(_times(normed, block.qkv, block.qkv_bias), cache, step)
             if block is weights.blocks[-1]:
                 x, attended = x[step.wanted_R], attended[step.wanted_R]
             _add(x, attended, block.out, block.out_bias)
             normed = rms_norm(x, width, block.ffn_norm, epsilon)
-            gate, up = linear(normed, block.gate_up, block.gate_up_bias).chunk(2, dim=1)
+            gate, up = _times(normed, block.gate_up, block.gate_up_bias).chunk(2, dim=1)
             _add(x, silu(gate).mul_(up), block.down, block.down_bias)
         return rms_norm(x, width, weights.norm, epsilon)
 
     @torch.inference_mode()
     def logits(self, hidden_RW: torch.Tensor) -> torch.Tensor:
         """Logits [R, V] in fp32."""
-        return linear(hidden_RW, self._weights.head).float()
+        return (hidden_RW @ self._weights.head).float()
 
     def _attended(self, qkv: torch.Tensor, cache_SKCD: torch.Tensor, step: _Step) -> torch.Tensor:
         """Attended values [N, H x D]; keys and values of the step are in the cache after it."""
@@ -113,8 +113,12 @@ def _turn(x_NHD: torch.Tensor, turns: torch.Tensor) -> None:
         pairs.copy_(torch.view_as_real(torch.view_as_complex(pairs.float()) * turns))
 
 
+def _times(x_NW: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return x_NW @ matrix if bias is None else torch.addmm(bias, x_NW, matrix)
+
+
 def _add(x_NW: torch.Tensor, of: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None) -> None:
     """Adds a projection to the residual stream in place: one operation where there is no bias."""
-    x_NW.addmm_(of, matrix.T)
+    x_NW.addmm_(of, matrix)
     if bias is not None:
         x_NW.add_(bias)

@@ -1,11 +1,12 @@
 """The weights of a Llama model as the decoder multiplies with them: matrices that share an input joined into one.
 
-Shapes: C positions, D head width.
+Shapes: C positions, D head width, W width, V vocabulary.
 
 A small model on a CPU spends a good part of a step in the number of operations and not in their work, so q, k and v are
 one matrix here, and so are gate and up. Rows of q and k that RoPE turns together stand side by side (transformers has
 them half a head apart), so that it is one multiplication of complex numbers. Both are put in the same order, which
-leaves their products as they were.
+leaves their products as they were. On a CPU matrices lie in memory as [in, out]: with few tokens MKL reads them in that
+order 1.3 (16 tokens) to 2.5 times (one) as fast as in the order of a checkpoint.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _MOVING_ROPE = ("dynamic", "longrope")
 
 @dataclass(frozen=True)
 class Block:
-    """One layer; biases are None where the model has none."""
+    """One layer; matrices are [in, out], biases are None where the model has none."""
 
     attention_norm: torch.Tensor
     qkv: torch.Tensor
@@ -48,7 +49,7 @@ class Weights:
     embedding: torch.Tensor
     blocks: Sequence[Block]
     norm: torch.Tensor
-    head: torch.Tensor
+    head: torch.Tensor  # [W, V]
     turns_CD: torch.Tensor  # complex [C, D / 2]: RoPE of each position
 
 
@@ -64,8 +65,7 @@ def take(
         raise InputError(f"this engine has no RoPE of the kind {kind!r}", remedy="serve it by serve.engine=vllm")
     turns_CD = _turns(model, positions).to(device)
     embedding = _placed(model.model.embed_tokens.weight, device, dtype)
-    tied = model.lm_head.weight is model.model.embed_tokens.weight
-    head = embedding if tied else _placed(model.lm_head.weight, device, dtype)
+    head = _placed(model.lm_head.weight.T, device, dtype)
     blocks = []
     for number, layer in enumerate(model.model.layers):
         blocks.append(_block(layer, config, device, dtype))
@@ -78,7 +78,8 @@ def take(
 
 
 def _placed(weights: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    return weights.detach().to(device, dtype)
+    placed = weights.detach().to(device, dtype)
+    return placed.contiguous() if device.type == "cpu" else placed
 
 
 def _block(layer: Any, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Block:
@@ -91,7 +92,8 @@ def _block(layer: Any, config: ModelConfig, device: torch.device, dtype: torch.d
             return None
         width = config.head_width
         parts = [_paired(rows, width) if of in turned else rows for rows, of in zip(parts, linears, strict=True)]
-        return _placed(torch.cat(parts), device, dtype)
+        found = torch.cat(parts)
+        return _placed(found.T if found.dim() == 2 else found, device, dtype)
 
     linears = {
         "qkv": [*turned, attention.v_proj],
