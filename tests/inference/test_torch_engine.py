@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -138,6 +139,33 @@ def test_a_request_cancelled_in_the_midst_of_its_prompt_harms_no_other() -> None
         load = together(opened.load())[0]
     assert (load.running, load.waiting) == (0, 0)
     assert [ids_of(found[n]) for n in range(0, 8, 2)] == [expected(given[n], GREEDY.max_tokens) for n in range(0, 8, 2)]
+
+
+def test_a_crowd_that_comes_and_goes_gets_exact_answers_only() -> None:
+    draw = random.Random(0)
+    roots = prompts(3, 20, 60)
+    given = [root[: draw.randrange(2, 60)] + ids for root in roots for ids in prompts(4, 1, 15, seed=len(root))]
+    exact = [(expected(ids, GREEDY.max_tokens), expected_logprobs(ids)) for ids in given]
+
+    async def client(number: int) -> None:
+        own = random.Random(number)
+        for _ in range(8):
+            n = own.randrange(len(given))
+            match own.randrange(4):
+                case 0:
+                    leaving = asyncio.create_task(collect(opened, given[n]))
+                    await asyncio.sleep(own.random() * 0.02)
+                    leaving.cancel()
+                case 1:
+                    for at, token in enumerate(await opened.logprobs(given[n])):
+                        assert token.logprob == pytest.approx(float(exact[n][1][at, token.id]), abs=1e-4)
+                case _:
+                    assert ids_of(await collect(opened, given[n])) == exact[n][0]
+
+    with engine(prefill_tokens=24) as opened:
+        together(*(client(number) for number in range(24)))
+        load = together(opened.load())[0]
+    assert (load.running, load.waiting, load.used_tokens) == (0, 0, 0)
 
 
 def test_an_engine_whose_thread_dies_tells_all_who_wait_and_all_who_come() -> None:
