@@ -63,9 +63,9 @@ def run(engine: TorchEngine, count: int, prompt_tokens: int, requests: int, seed
 def measure(engine: TorchEngine, options: argparse.Namespace) -> None:
     """Prints the figures."""
     prompt = min(PROMPT_TOKENS, engine.context_tokens // 2)
-    for count in dict.fromkeys([1, 32, options.streams]):
-        run(engine, min(count, options.streams), prompt, count, seed=count)
-        speed, firsts = run(engine, min(count, options.streams), prompt, 2 * count, seed=1000 + count)
+    for count in dict.fromkeys([1, min(32, options.streams), options.streams]):
+        run(engine, count, prompt, count, seed=count)
+        speed, firsts = run(engine, count, prompt, 2 * count, seed=1000 + count)
         print(
             f"{count:4d} streams: {speed:10,.0f} tokens/s, first token p50 {firsts[len(firsts) // 2]:.3f} s", flush=True
         )
