@@ -15,11 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: env
-	$(BIN)/ctllm prepare jobs/recipes/tiny.yaml root=out
-	$(BIN)/ctllm report jobs/recipes/tiny.yaml root=out
-	$(BIN)/ctllm train jobs/recipes/tiny.yaml root=out
-	$(BIN)/ctllm report jobs/recipes/tiny.yaml root=out --of train
-	$(BIN)/ctllm export jobs/recipes/tiny.yaml root=out
+	$(BIN)/ctllm demo --once root=out
 
 lint: env
 	$(BIN)/ruff check .

@@ -114,6 +114,20 @@ def serve(recipe: RecipePath, overrides: Overrides = None) -> None:
     build.run(_load(recipe, overrides), typer.echo)
 
 
+@app.command()
+def demo(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides, such as root=out")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Another recipe")] = "jobs/recipes/tiny.yaml",
+    once: Annotated[bool, typer.Option("--once", help="End after one answer instead of serving on")] = False,
+) -> None:
+    """The whole ladder on this machine, in minutes: crawl, shards, tokenizer, training, served model."""
+    from serve import demo as ladder
+
+    ladder.run(_load(recipe, overrides), typer.echo, stay=not once)
+
+
 keys = typer.Typer(no_args_is_help=True, help="Keys to the served model; they live under the recipe's root.")
 app.add_typer(keys, name="keys")
 KeyName = Annotated[str, typer.Option(help="Of the team or program that has it")]

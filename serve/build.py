@@ -10,10 +10,10 @@ to do; what all replicas cannot take is refused with 429 at once rather than que
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ray import serve as ray_serve
@@ -22,15 +22,16 @@ from ray.serve.schema import LoggingConfig
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
-from ctllm_ray.base.errors import InputError, RecipeError
+from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.serving import Serve
 from ctllm_ray.model import config
 from ctllm_ray.ray_session import session
 from ctllm_ray.train import export
 from serve import keys, limits
+from serve.counter import LimitsReplica
 from serve.engines import TorchReplica
-from serve.ingress import Ingress, LimitsReplica
+from serve.ingress import Ingress
 
 NAME = "ctllm"
 DRAIN_S = 120  # for answers that are under way when a replica is replaced
@@ -70,8 +71,6 @@ def application(recipe: Recipe) -> Any:
 
 def engines(serve: Serve) -> Any:
     """The deployment of engines, without its model."""
-    if serve.engine == "vllm":
-        raise RecipeError("the engine vllm is not built yet", where="serve.engine", remedy="take torch")
     least, most = serve.replicas
     return ray_serve.deployment(
         TorchReplica,
@@ -116,28 +115,41 @@ def deployed(arguments: dict[str, Any]) -> Any:
 
 
 def run(recipe: Recipe, tell: Callable[[str], None]) -> None:
-    """Serves until Ctrl-C or SIGTERM; answers under way are finished then. `tell` is given lines for people."""
-    serve = recipe.serve
-    app = application(recipe)
-    port = free_port(serve.host, serve.port)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with session(max(os.cpu_count() or 1, 2), recipe.resources.object_store_mb):
-        start(app, serve.host, port)
-        tell(f"http://{serve.host}:{port}")
-        stop.wait()
+    """Serves until Ctrl-C. `tell` is given lines for people."""
+    with session(max(os.cpu_count() or 1, 2), recipe.resources.object_store_mb), serving(recipe) as url:
+        tell(f"{url} - the page, and the API below {url}/v1")
+        tell(_about_keys(recipe))
+        wait()
         tell("stopping: answers under way are finished first")
+
+
+def _about_keys(recipe: Recipe) -> str:
+    if keys.read(keys.file_of(recipe.root, recipe.name)):
+        return "clients send a key: `Authorization: Bearer KEY`"
+    return "no key is needed, and only this machine is served; `ctllm keys create` makes the first one"
+
+
+def wait() -> None:
+    """Returns at Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+@contextmanager
+def serving(recipe: Recipe) -> Iterator[str]:
+    """The URL of what a recipe serves, on the Ray that is up, from when it is ready to the end of the block.
+
+    Raises `CtllmError` where there is nothing to serve or the port is taken.
+    """
+    host, app = recipe.serve.host, application(recipe)
+    port = free_port(host, recipe.serve.port)
+    quiet = LoggingConfig(log_level="ERROR", enable_access_log=False)
+    try:
+        ray_serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=quiet)
+        ray_serve.run(app, name=NAME, logging_config=quiet)
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    finally:
         ray_serve.shutdown()
-
-
-def start(app: Any, host: str, port: int) -> None:
-    """Starts Ray Serve on the Ray that is up, and the application; returns when it is ready."""
-    ray_serve.start(
-        http_options=HTTPOptions(host=host, port=port),
-        logging_config=LoggingConfig(log_level="ERROR", enable_access_log=False),
-    )
-    ray_serve.run(app, name=NAME, logging_config=LoggingConfig(log_level="ERROR", enable_access_log=False))
 
 
 def free_port(host: str, port: int) -> int:

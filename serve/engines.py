@@ -2,7 +2,7 @@
 
 A request that loses its replica goes on at another: the prompt and what came so far are the new prompt
 (`Sampling.answered`), and seeded draws depend on the place in the answer alone, so that a client notices a pause and
-nothing else. vLLM runs inside Ray's own deployment of it (`ray.serve.llm`) in a replica of ours.
+nothing else.
 """
 
 from __future__ import annotations

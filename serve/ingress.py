@@ -9,58 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from ray import serve as ray_serve
-from ray.exceptions import RayTaskError
 from ray.serve.handle import DeploymentHandle
 
-from ctllm_ray.base.errors import CtllmError
 from ctllm_ray.base.serving import Serve
 from ctllm_ray.tokenizer import tokenizer
 from serve import app, card
+from serve.counter import RemoteLimits
 from serve.engines import RemoteEngine
-from serve.keys import Key, Keys
-from serve.limits import Counters
+from serve.keys import Keys
 from serve.served import Served
-
-
-class LimitsReplica:
-    """The one place that counts."""
-
-    def __init__(self, uri: str) -> None:
-        self._counters = Counters(uri)
-
-    async def admit(self, key: Key) -> None:
-        """As `Limits.admit`."""
-        await self._counters.admit(key)
-
-    async def spend(self, key: Key, tokens: int) -> None:
-        """As `Limits.spend`."""
-        await self._counters.spend(key, tokens)
-
-    async def __del__(self) -> None:
-        await self._counters.close()
-
-
-class RemoteLimits:
-    """That place, seen from an ingress. Keys without limits are not sent there."""
-
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
-
-    async def admit(self, key: Key) -> None:
-        """As `Limits.admit`."""
-        if key.requests_per_minute or key.tokens_per_day:
-            try:
-                await self._handle.admit.remote(key)
-            except RayTaskError as error:
-                raise error.cause if isinstance(error.cause, CtllmError) else error from error
-
-    async def spend(self, key: Key, tokens: int) -> None:
-        """As `Limits.spend`."""
-        if key.tokens_per_day:
-            await self._handle.spend.remote(key, tokens)
-
-    async def close(self) -> None:
-        """Nothing to do here: the counter saves by itself."""
 
 
 @ray_serve.ingress()

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from ctllm_ray import cli
-from ctllm_ray.base import errors, recipe, resolve, training
+from ctllm_ray.base import errors, recipe, resolve, serving, training
 from ctllm_ray.model import config
 from ctllm_ray.text import line_rules
 from ctllm_ray.tokenizer import specials
@@ -62,10 +62,10 @@ def test_the_reference_knows_every_key_of_a_recipe() -> None:
     parts = {
         "": recipe.Recipe, "data.": recipe.Data, "resources.": recipe.Resources, "tokenizer.": training.Tokenizer,
         "tokens.": training.Tokens, "model.": training.Model, "train.": training.Train,
-        "resources.train.": training.TrainResources,
+        "resources.train.": training.TrainResources, "serve.": serving.Serve,
     }  # fmt: skip
     for prefix, part in parts.items():
-        for key in part.model_fields.keys() - {"data", "resources", "tokenizer", "tokens", "model", "train"}:
+        for key in part.model_fields.keys() - {"data", "resources", "tokenizer", "tokens", "model", "train", "serve"}:
             assert f"`{prefix}{key}`" in REFERENCE, f"{prefix}{key}"
 
 
@@ -81,9 +81,9 @@ def test_the_reference_knows_every_kind_of_bad_record_and_every_exit_code() -> N
 
 
 def test_the_reference_knows_every_verb() -> None:
-    for command in cli.app.registered_commands:
-        assert command.callback is not None
-        assert f"\n| `{command.callback.__name__}` | " in REFERENCE, command.callback.__name__
+    verbs = [command.callback.__name__ for command in cli.app.registered_commands if command.callback]
+    for verb in [*verbs, *(str(group.name) for group in cli.app.registered_groups)]:
+        assert f"\n| `{verb}` | " in REFERENCE, verb
 
 
 def test_the_reference_has_the_model_sizes_as_they_are() -> None:

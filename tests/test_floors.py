@@ -23,6 +23,8 @@ RAY_ROOMS = (
     "ray_session.py", "corpus/launch.py", "train/launch.py", "train/worker.py", "mixture/sweep.py", "evaluate/run.py",
     "cli.py",
 )  # fmt: skip
+SERVE = PACKAGE.parent / "serve"
+SERVE_RAY_ROOMS = {"build", "counter", "engines", "ingress", "routing"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -53,6 +55,14 @@ def test_imports_go_down_only_and_heavy_packages_stay_in_their_rooms(path: Path)
         assert top != "torch" or here in {"model", "train", "inference"}, f"{name} imports torch"
         assert top != "deepspeed" or name == "train/deepspeed.py", f"{name} imports deepspeed"
         assert top != "vllm", f"{name} imports vllm"
+
+
+@pytest.mark.parametrize("path", sorted(SERVE.rglob("*.py")), ids=lambda p: p.name)
+def test_of_the_serving_side_only_five_files_know_ray_and_none_knows_torch(path: Path) -> None:
+    for module in imports(path):
+        top = module.partition(".")[0]
+        assert top != "ray" or path.stem in SERVE_RAY_ROOMS, f"{path.name} imports ray"
+        assert top not in {"torch", "deepspeed", "vllm"}, f"{path.name} imports {module}"
 
 
 def test_base_imports_in_well_under_a_second_and_brings_neither_ray_nor_torch() -> None:

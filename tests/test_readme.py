@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import zstandard
 from ctllm_ray import sample
 from ctllm_ray.base import recipe
 from ctllm_ray.corpus import pipeline
+from serve import demo
 from tests.conftest import REPOSITORY
 from tests.corpus.conftest import run_here
 
@@ -38,7 +40,7 @@ def commands(page: Path) -> list[str]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that the commands name: recipes, environment, a crawl, and what `make demo` leaves in out/."""
     folder = tmp_path_factory.mktemp("readme")
-    for name in ("jobs", "Makefile", "pyproject.toml", "constraints.txt"):
+    for name in ("jobs", "serve", "Makefile", "pyproject.toml", "constraints.txt"):
         (folder / name).symlink_to(REPOSITORY / name)
     (folder / ".venv").symlink_to(sys.prefix)
     packed = Path(sample.path("pages.jsonl.zst")).read_bytes()
@@ -76,18 +78,46 @@ def here(command: str) -> str:
     return command
 
 
+class Server:
+    """Runs commands; `ctllm serve` goes on behind them, at a free port, until `stop`."""
+
+    def __init__(self, place: Path) -> None:
+        self._place, self._url = place, ""
+        self._process: subprocess.Popen[str] | None = None
+
+    def answer(self, command: str) -> str:
+        if not command.startswith("ctllm serve "):
+            return shell(command.replace("http://127.0.0.1:8000", self._url), self._place)
+        arguments = [str(Path(sys.executable).with_name("ctllm")), *command.split()[1:], "serve.port=0"]
+        self._process = subprocess.Popen(arguments, cwd=self._place, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line.startswith("http://"), line
+        self._url = line.partition(" ")[0]
+        return line
+
+    def stop(self) -> None:
+        """Ctrl-C, which is how it ends well."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        rest, _ = self._process.communicate(timeout=120)
+        assert self._process.returncode == 0
+        assert "stopping" in rest
+
+
 @pytest.mark.cluster
 def test_every_command_works_and_prints_what_the_readme_shows(place: Path) -> None:
     """The demo's model is trained once; the job that prepares finds the section finished that `ctllm prepare` made."""
-    printed = ""
+    printed, server = "", Server(place)
     for language, content in blocks(README):
         if language == "bash":
-            printed = "\n".join(shell(here(command), place) for command in content.splitlines())
+            printed = "\n".join(server.answer(here(command)) for command in content.splitlines())
         elif language == "python":
             assert "春天" in run([sys.executable, "-c", content], place)
         elif language == "text":
             for line in content.splitlines():
                 assert line.strip("… ") in printed, f"the README shows what is not printed: {line!r}\n{printed}"
+    server.stop()
     for section in ("clean", "train"):
         assert "<html" in (place / "out/tiny/1" / section / "report.html").read_text(encoding="utf-8")
 
@@ -117,7 +147,7 @@ def numbers(page: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_make_demo_goes_from_pages_to_an_exported_model(tmp_path: Path) -> None:
+def test_make_demo_goes_from_pages_to_an_answer_of_the_served_model(tmp_path: Path) -> None:
     """In a copy of the tracked files, with this environment in place of a fresh one."""
     tracked = subprocess.run(
         ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
@@ -127,7 +157,8 @@ def test_make_demo_goes_from_pages_to_an_exported_model(tmp_path: Path) -> None:
         shutil.copy2(REPOSITORY / name, tmp_path / name)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     printed = shell("make -o .venv/.installed demo", tmp_path)
-    assert "tiny 1: clean" in printed
+    assert "262 of 328 pages kept" in printed
     assert "export/64" in printed
+    assert f"\n{demo.PROMPT}" in printed
     for name in ("clean/report.html", "train/report.html", "export/64/lineage.json"):
         assert (tmp_path / "out/tiny/1" / name).is_file()

@@ -109,10 +109,13 @@ def load(folder: str, *, attention: str = "sdpa") -> LlamaForCausalLM:
     with tempfile.TemporaryDirectory() as copy:
         local = _fetched(folder, copy) if storage.is_remote(folder) else folder.removeprefix("file://")
         try:
-            model = LlamaForCausalLM.from_pretrained(local, dtype=torch.float32)
+            model, told = LlamaForCausalLM.from_pretrained(local, dtype=torch.float32, output_loading_info=True)
         except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
             what = f"the model does not load: {' '.join(str(error).split())}"
             raise InputError(what, where=folder, remedy="restore the folder from where it came") from error
+    if missing := sorted(told["missing_keys"]):  # transformers would fill them with random numbers
+        what = f"{len(missing)} weights are missing, such as {missing[0]}"
+        raise InputError(what, where=folder, remedy="restore the folder from where it came")
     model.model.rotary_emb = ExactRotary(model.config)
     return set_attention(model, attention)
 

@@ -16,7 +16,9 @@ import httpx
 import psutil
 import pytest
 import torch
+import yaml
 from ray import serve as ray_serve
+from ray.serve.schema import ServeDeploySchema
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import InputError, RecipeError
@@ -28,6 +30,7 @@ from ctllm_ray.ray_session import session
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from serve import build, keys
 from serve.routing import of_prefix
+from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.cluster
 
@@ -51,7 +54,14 @@ class Running:
 
 
 def recipe(root: Path, **serve: object) -> Recipe:
-    settings = {"model": str(root / "model"), "name": "tiny-1", "threads": 1, "cpus": 0.5, "slots": 8} | serve
+    settings = {
+        "model": str(root / "model"),
+        "name": "tiny-1",
+        "threads": 1,
+        "cpus": 0.5,
+        "slots": 8,
+        "port": 0,
+    } | serve
     data = {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0}
     plain = {"name": "tiny", "version": "1", "seed": 1, "root": str(root / "out"), "data": data, "stages": []}
     return recipes.from_plain(plain | {"serve": settings})
@@ -70,11 +80,8 @@ def root(tmp_path_factory: pytest.TempPathFactory, tokenizer: SentencePiece) -> 
 @pytest.fixture(scope="module")
 def running(root: Path) -> Iterator[Running]:
     served = recipe(root, replicas=[2, 2])
-    port = build.free_port("127.0.0.1", 0)
-    with session(2, 128):
-        build.start(build.application(served), "127.0.0.1", port)
-        yield Running(f"http://127.0.0.1:{port}", served)
-        ray_serve.shutdown()
+    with session(2, 128), build.serving(served) as url:
+        yield Running(url, served)
 
 
 def engines() -> list[psutil.Process]:
@@ -193,6 +200,18 @@ def test_a_replica_that_goes_moves_only_its_own_prompts() -> None:
 def test_other_machines_are_not_served_without_a_key(root: Path) -> None:
     with pytest.raises(RecipeError, match="there is no key"):
         build.application(recipe(root, host="0.0.0.0").model_copy(update={"name": "locked"}))
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "serve/configs").glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_configurations_are_what_ray_serve_takes_and_name_recipes_and_keys_that_there_are(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = yaml.safe_load(file.read_text(encoding="utf-8"))
+    application = ServeDeploySchema.model_validate(plain).applications[0]
+    assert application.import_path == f"{build.__name__}:{build.deployed.__name__}"
+    monkeypatch.chdir(REPOSITORY)
+    served = recipes.load(application.args["recipe"], application.args["overrides"]).serve
+    assert served.host == plain["http_options"]["host"]
 
 
 def test_a_port_in_use_is_told_before_ray_starts(root: Path) -> None:
