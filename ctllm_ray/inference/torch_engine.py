@@ -10,6 +10,7 @@ On a CPU a step of a small model is bound by reading weights and by the number o
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -58,8 +59,8 @@ class TorchEngine:
         """An engine for the model in a folder. Raises `InputError` where that does not load or there is no GPU."""
         config = of_folder(folder)
         device = _device(serve)
-        if serve.threads and device.type == "cpu":
-            torch.set_num_threads(serve.threads)
+        if device.type == "cpu":  # Ray would leave a replica as many threads as it has CPUs by Ray's count
+            torch.set_num_threads(serve.threads or os.cpu_count() or 1)
         bf16 = serve.precision == "bf16" or (serve.precision == "auto" and device.type == "cuda")
         context = min(serve.context_tokens or config.context_tokens, config.context_tokens)
         if serve.cache_tokens:

@@ -1,0 +1,178 @@
+"""What HTTP and Ray Serve cost: 16 clients of the engine called directly, of the API in one process, and on Ray Serve.
+
+    python benchmarks/serve_http.py --rounds 3
+
+The 25M size with random weights in fp32 and a vocabulary of the tokenizer's size, greedy, prompts of 16 to 112 ids, 64
+new tokens each, streamed; clients ask again as soon as they are answered. All are up at the same time and take turns
+(an engine without requests costs nothing); ratios are taken within a round. The clients run in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import torch
+import uvicorn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ctllm_ray.base import recipe as recipes
+from ctllm_ray.base.serving import Serve
+from ctllm_ray.inference.engine import Sampling
+from ctllm_ray.inference.torch_engine import TorchEngine
+from ctllm_ray.model import folder as hugging_face
+from ctllm_ray.model import llama
+from ctllm_ray.model.config import SIZES
+from ctllm_ray.ray_session import session
+from ctllm_ray.tokenizer.tokenizer import SentencePiece
+from ctllm_ray.tokenizer.train import train
+from serve import build, card
+from serve.app import create
+from serve.keys import Keys
+from serve.limits import Counters
+from serve.served import Served
+
+CLIENTS, NEW_TOKENS = 16, 64
+Ask = Callable[[Sequence[int]], AsyncIterator[int]]  # numbers of tokens as they come
+
+
+def write_model(folder: Path) -> SentencePiece:
+    """The model's folder, and its tokenizer."""
+    draw = random.Random(0)
+    texts = ["".join(chr(draw.randrange(0x4E00, 0x5E00)) for _ in range(200)) for _ in range(2000)]
+    tokenizer = SentencePiece(train(texts, 8192))
+    shape = replace(SIZES["25m"], vocab_size=tokenizer.vocab_size)
+    hugging_face.save(llama.build(shape, 0), shape, str(folder))
+    for name, content in tokenizer.files().items():
+        (folder / name).write_bytes(content)
+    return tokenizer
+
+
+def directly(engine: TorchEngine) -> Ask:
+    """Of the engine."""
+
+    async def ask(ids: Sequence[int]) -> AsyncIterator[int]:
+        async for output in engine.generate(ids, Sampling(max_tokens=NEW_TOKENS, temperature=0.0)):
+            yield len(output.tokens)
+
+    return ask
+
+
+def over_http(client: httpx.AsyncClient, url: str) -> Ask:
+    """Of an API; its usage tells the tokens."""
+
+    async def ask(ids: Sequence[int]) -> AsyncIterator[int]:
+        asked = {"model": "m", "prompt": list(ids), "max_tokens": NEW_TOKENS, "temperature": 0, "ignore_eos": True}
+        asked |= {"stream": True, "stream_options": {"include_usage": True}}
+        async with client.stream("POST", f"{url}/v1/completions", json=asked) as answer:
+            answer.raise_for_status()
+            async for line in answer.aiter_lines():
+                if line.startswith("data: {"):
+                    usage = json.loads(line[6:]).get("usage")
+                    yield usage["completion_tokens"] if usage else 0
+
+    return ask
+
+
+async def clients(ask: Ask, asked: Sequence[Sequence[int]]) -> tuple[float, list[float]]:
+    """Tokens per second of all clients together, and seconds to the first piece of each answer."""
+    left, firsts, tokens = iter(asked), [], 0
+
+    async def client() -> None:
+        nonlocal tokens
+        for ids in left:
+            began, first = time.perf_counter(), 0.0
+            async for count in ask(ids):
+                first = first or time.perf_counter() - began
+                tokens += count
+            firsts.append(first)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    return tokens / (time.perf_counter() - began), firsts
+
+
+def in_this_process(served: Served, open_: ExitStack) -> str:
+    """The URL of the API in a thread of this process."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create(served), log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    open_.callback(thread.join)
+    open_.callback(setattr, server, "should_exit", True)
+    return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+async def measure(ways: dict[str, Ask], vocabulary: int, rounds: int, requests: int) -> None:
+    """Prints speeds, ratios to the first way, and times to the first token."""
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    firsts: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(-1, rounds):
+        draw = random.Random(number)
+        asked = [[draw.randrange(300, vocabulary) for _ in range(draw.randint(16, 112))] for _ in range(requests)]
+        for name in ways if number % 2 else reversed(ways):
+            speed, times = await clients(ways[name], asked if number >= 0 else asked[:CLIENTS])
+            if number >= 0:  # the first round warms up
+                speeds[name].append(speed)
+                firsts[name] += times
+    base = next(iter(speeds.values()))
+    for name, found in speeds.items():
+        ratios = [mine / its for mine, its in zip(found, base, strict=True)]
+        ordered = sorted(firsts[name])
+        print(
+            f"{name:20s}{statistics.median(found):7,.0f} tokens/s {statistics.median(ratios):7.3f} x "
+            f"({min(ratios):.3f}-{max(ratios):.3f})  first token p50 {ordered[len(ordered) // 2]:.3f} s, "
+            f"p99 {ordered[int(len(ordered) * 0.99)]:.3f} s"
+        )
+
+
+def main() -> None:
+    """Rounds of all ways."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=48)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="serve-http-") as place, ExitStack() as open_:
+        root = Path(place)
+        (root / "model").mkdir()
+        tokenizer = write_model(root / "model")
+        serve = Serve(model=str(root / "model"), name="m", port=0)
+        engine = TorchEngine.open(serve.model, serve)
+        open_.callback(engine.close)
+        told = card.read(serve.model, "m", tokenizer, engine.context_tokens)
+        served = Served(engine, tokenizer, told, Keys(str(root / "none.json")), Counters(), serve)
+        plain = {"name": "b", "version": "1", "seed": 0, "root": str(root), "stages": [], "serve": serve.model_dump()}
+        plain["data"] = {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0}
+        open_.enter_context(session(2, 128))
+        on_ray = open_.enter_context(build.serving(recipes.from_plain(plain)))
+        here = in_this_process(served, open_)
+
+        async def run() -> None:
+            async with httpx.AsyncClient(timeout=600, limits=httpx.Limits(max_connections=None)) as client:
+                ways = {
+                    "engine": directly(engine),
+                    "API, one process": over_http(client, here),
+                    "API on Ray Serve": over_http(client, on_ray),
+                }
+                await measure(ways, tokenizer.vocab_size, given.rounds, given.requests)
+
+        torch.set_num_threads(2)
+        asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()
