@@ -1,8 +1,8 @@
 """Documents into framed token ids, one table at a time: [BOS] + content + [EOS].
 
 BOS opens every document so that its first token has something to be predicted from, EOS tells the model that a text
-can end; documents are packed into sequences later, in training. Encoding is nearly all of the cost: in one process the
-whole section took 1.06 times the CPU time of a bare SentencePiece loop (benchmarks/token_shards.py measures it on Ray).
+can end; documents are packed into sequences later, in training. Encoding is three quarters of the cost: in one
+process the whole section took 1.28 times as long as a bare SentencePiece loop (benchmarks/token_shards.py).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -85,9 +85,9 @@ class ExactRotary(LlamaRotaryEmbedding):
     def _apply(self, fn: Callable, recurse: bool = True) -> ExactRotary:
         exact = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
-        for name, cast in dict(self.named_buffers(recurse=False)).items():
-            if cast.dtype != exact[name].dtype:
-                self.register_buffer(name, exact[name].to(cast.device), persistent=False)
+        for name, moved in dict(self.named_buffers(recurse=False)).items():
+            if moved.dtype != exact[name].dtype:
+                self.register_buffer(name, exact[name].to(moved.device), persistent=False)
         return self
 
 
@@ -109,10 +109,11 @@ def load(folder: str, *, attention: str = "sdpa") -> LlamaForCausalLM:
     with tempfile.TemporaryDirectory() as copy:
         local = _fetched(folder, copy) if storage.is_remote(folder) else folder.removeprefix("file://")
         try:
-            model, told = LlamaForCausalLM.from_pretrained(local, dtype=torch.float32, output_loading_info=True)
+            loaded: Any = LlamaForCausalLM.from_pretrained(local, dtype=torch.float32, output_loading_info=True)
         except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
             what = f"the model does not load: {' '.join(str(error).split())}"
             raise InputError(what, where=folder, remedy="restore the folder from where it came") from error
+    model, told = cast(tuple[LlamaForCausalLM, dict[str, Any]], loaded)
     if missing := sorted(told["missing_keys"]):  # transformers would fill them with random numbers
         what = f"{len(missing)} weights are missing, such as {missing[0]}"
         raise InputError(what, where=folder, remedy="restore the folder from where it came")

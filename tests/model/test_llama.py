@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.model import attention, llama
+from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model.config import ModelConfig
 
 SMALL = ModelConfig(3, 64, 4, 2, 16, 96, 128, 64, tied=False)
@@ -139,6 +141,16 @@ def test_a_damaged_model_folder_is_an_input_error(tmp_path: Path) -> None:
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(InputError, match="does not load"):
+        llama.load(str(tmp_path))
+
+
+def test_a_folder_that_lacks_a_weight_is_an_input_error_and_not_filled_with_random_numbers(tmp_path: Path) -> None:
+    hugging_face.save(llama.build(SMALL, 1), SMALL, str(tmp_path))
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"1 weights are missing, such as model\.layers\.1\.mlp\.up_proj\.weight"):
         llama.load(str(tmp_path))
 
 
