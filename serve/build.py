@@ -9,6 +9,7 @@ to do; what all replicas cannot take is refused with 429 at once rather than que
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -50,7 +51,7 @@ def application(recipe: Recipe) -> Any:
         "serve": serve.model_dump(mode="json"),
         "folder": folder,
         "model": serve.name or (folder.rstrip("/").rpartition("/")[2] if serve.model else _id(recipe)),
-        "context_tokens": min(serve.context_tokens or shape.context_tokens, shape.context_tokens),
+        "context_tokens": serve.request_tokens(shape.context_tokens),
         "vocab_size": shape.vocab_size,
         "keys": found,
         "reports": _reports(recipe),
@@ -75,10 +76,7 @@ def engines(serve: Serve) -> Any:
     return ray_serve.deployment(
         TorchReplica,
         name="engine",
-        ray_actor_options={
-            "num_cpus": serve.cpus,
-            "num_gpus": serve.gpus,
-        },
+        ray_actor_options={"num_cpus": serve.cpus, "num_gpus": serve.gpus},
         max_ongoing_requests=serve.slots + serve.max_waiting,
         max_queued_requests=max(1, serve.max_waiting),
         autoscaling_config=AutoscalingConfig(
@@ -144,6 +142,7 @@ def serving(recipe: Recipe) -> Iterator[str]:
     host, app = recipe.serve.host, application(recipe)
     port = free_port(host, recipe.serve.port)
     quiet = LoggingConfig(log_level="ERROR", enable_access_log=False)
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     try:
         ray_serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=quiet)
         ray_serve.run(app, name=NAME, logging_config=quiet)

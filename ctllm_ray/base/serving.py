@@ -33,6 +33,11 @@ class Serve(Frozen):
     max_body_kb: Count = 1024
     log_prompts: bool = False
 
+    def request_tokens(self, model_tokens: int) -> int:
+        """Positions of a prompt and its answer, given the model's context."""
+        slot = self.cache_tokens // self.slots if self.cache_tokens else model_tokens
+        return min(self.context_tokens or model_tokens, model_tokens, slot)
+
     @model_validator(mode="after")
     def _ordered(self) -> Serve:
         if self.replicas[0] > self.replicas[1]:

@@ -186,11 +186,16 @@ def read_bytes(uri: str) -> bytes:
 
 def size_and_sha256(uri: str) -> tuple[int, str]:
     """Bytes of a file and their SHA-256, hexadecimal; about 1 GB/s on a core."""
-    digest, size = hashlib.sha256(), 0
     with reading(uri) as stream:
-        while block := stream.read(READ_AHEAD_BYTES):
-            digest.update(block)
-            size += len(block)
+        return hashed(stream)
+
+
+def hashed(stream: IO[bytes]) -> tuple[int, str]:
+    """The same of what is left of a stream."""
+    digest, size = hashlib.sha256(), 0
+    while block := stream.read(READ_AHEAD_BYTES):
+        digest.update(block)
+        size += len(block)
     return size, digest.hexdigest()
 
 

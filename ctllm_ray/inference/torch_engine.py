@@ -62,9 +62,7 @@ class TorchEngine:
         if device.type == "cpu":  # Ray would leave a replica as many threads as it has CPUs by Ray's count
             torch.set_num_threads(serve.threads or os.cpu_count() or 1)
         bf16 = serve.precision == "bf16" or (serve.precision == "auto" and device.type == "cuda")
-        context = min(serve.context_tokens or config.context_tokens, config.context_tokens)
-        if serve.cache_tokens:
-            context = min(context, serve.cache_tokens // serve.slots)
+        context = serve.request_tokens(config.context_tokens)
         dtype = torch.bfloat16 if bf16 else torch.float32
         weights = take(llama.load(folder), config, context, device, dtype)
         decoder = Decoder(weights, serve.slots, context)

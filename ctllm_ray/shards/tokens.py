@@ -120,7 +120,8 @@ class TokenShardWriter:
         with storage.writing(storage.join(self._folder, path)) as local:
             with pa.OSFile(local, "wb") as sink, pa.ipc.new_file(sink, self._schema) as writer:
                 writer.write_batch(batch)
-            size, digest = storage.size_and_sha256(local)
+            with open(local, "rb") as written:
+                size, digest = storage.hashed(written)
         text_bytes = pc.sum(batch["text_bytes"]).as_py()
         tokens = len(batch["ids"].values)
         self.shards.append(Shard(path, batch.num_rows, size, text_bytes, digest, tokens, self._group))

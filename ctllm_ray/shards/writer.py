@@ -64,6 +64,7 @@ class ShardWriter:
             return
         with self._open:
             self._writer.close()
-            size, digest = storage.size_and_sha256(self._local)
+            with open(self._local, "rb") as written:  # not `storage`: a file that went meanwhile is an error of writing
+                size, digest = storage.hashed(written)
         self._open = None
         self.shards.append(Shard(self._path, self._rows, size, self._text_bytes, digest))

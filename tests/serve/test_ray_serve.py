@@ -153,6 +153,7 @@ def test_a_killed_replica_costs_no_request_and_no_stream(running: Running) -> No
         assert {answer.result() for answer in (*streams, *whole)} == {undisturbed}
 
 
+@pytest.mark.slow
 def test_a_new_version_is_rolled_out_under_load_without_a_failure(running: Running, root: Path) -> None:
     done = threading.Event()
     answers: list[int] = []
