@@ -16,8 +16,9 @@ FLOOR = {
     "text": 1, "tokenizer": 1, "shards": 1, "model": 1, "sample": 1, "ray_session": 1,
     "corpus": 2, "train": 2, "inference": 2,
     "evaluate": 3, "mixture": 3,
-    "cli": 4,
-    "__main__": 5,
+    "verbs": 4,
+    "cli": 5,
+    "__main__": 6,
 }  # fmt: skip
 RAY_ROOMS = (
     "ray_session.py", "corpus/launch.py", "train/launch.py", "train/worker.py", "mixture/sweep.py", "evaluate/run.py",

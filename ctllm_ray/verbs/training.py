@@ -1,0 +1,66 @@
+"""Verbs of training: what a run takes, the run, its batches, its model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ctllm_ray.verbs.arguments import Overrides, RecipePath, load
+
+
+def plan(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    gpu: Annotated[str, typer.Option(help="The card: h100, h200, a100, ..., or cpu")] = "",
+    gpus: Annotated[int, typer.Option(help="How many; by default the workers of the recipe")] = 0,
+    mfu: Annotated[float, typer.Option(help="Share of the cards' peak that training is taken to reach")] = 0.4,
+) -> None:
+    """What a run takes, before it starts: parameters, FLOPs, memory by ZeRO stage, hours, storage, steps, epochs."""
+    from ctllm_ray.train import plan as plans
+    from ctllm_ray.train import plan_screen
+
+    plan_screen.show(plans.plan(load(recipe, overrides), gpu=gpu, gpus=gpus, mfu=mfu))
+
+
+def train(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """Trains on the token shards with Ray Train. Run again after a crash: it goes on."""
+    from ctllm_ray.train import launch
+    from ctllm_ray.train.progress import Following
+
+    loaded = load(recipe, overrides)
+    tokens = loaded.train.tokens if loaded.train else 0
+    with Following(loaded.folder("train"), tokens) as progress:
+        state = launch.run(loaded, progress.tell)
+    typer.echo(f"step {state.step}, {state.tokens:,} tokens: {loaded.folder('train')}")
+
+
+def export(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    step: Annotated[int, typer.Option(help="Of which checkpoint; by default the newest")] = 0,
+    fp32: Annotated[bool, typer.Option("--fp32", help="Weights in fp32 instead of bf16")] = False,
+) -> None:
+    """A checkpoint as a Hugging Face folder, with its lineage."""
+    from ctllm_ray.train import export as exports
+
+    typer.echo(exports.export(load(recipe, overrides), step or None, "fp32" if fp32 else "bf16"))
+
+
+def batch(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    step: Annotated[int, typer.Option(help="The batch that this training step was made with, from 1")] = 0,
+    number: Annotated[int, typer.Option("--batch", help="Or the number of a batch, from 0")] = -1,
+    rank: Annotated[int, typer.Option(help="The rows of this worker, ...")] = 0,
+    world: Annotated[int, typer.Option(help="... of so many; by default all rows")] = 1,
+) -> None:
+    """The documents of a training step, computed again; their ids go to `ctllm why`."""
+    from ctllm_ray.train import inspect_batch
+
+    if (step > 0) == (number >= 0):
+        raise typer.BadParameter("give --step N (from 1) or --batch N (from 0)")
+    loaded = load(recipe, overrides)
+    chosen = number if number >= 0 else inspect_batch.batch_of_step(loaded, step)
+    for line in inspect_batch.lines(inspect_batch.inspect(loaded, chosen, rank, world)):
+        typer.echo(line)
