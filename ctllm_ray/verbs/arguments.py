@@ -1,7 +1,7 @@
 """What every verb takes: a recipe, then overrides of it.
 
-A verb is a function in the file of its topic and a line of `VERBS` in cli.py. What it needs is imported inside it, so that
-`ctllm --help` answers at once.
+A verb is a function in the file of its topic and a line of `VERBS` in cli.py. What it needs is imported inside it, so
+that `ctllm --help` answers at once.
 """
 
 from __future__ import annotations
