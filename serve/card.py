@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ctllm_ray.base import storage
-from ctllm_ray.tokenizer import chat_template
+from ctllm_ray.model.folder import GENERATION
+from ctllm_ray.tokenizer import chat_template, convert
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
+from ctllm_ray.train.export import LINEAGE
 
-LINEAGE, GENERATION, TOKENIZER_CONFIG = "lineage.json", "generation_config.json", "tokenizer_config.json"
 BASE_OBJECTIVES = ("pretrain",)  # all others teach a model to answer
 
 
@@ -57,7 +58,7 @@ def _template(tokenizer: Tokenizer) -> str:
     files = tokenizer.files()
     if chat_template.FILE in files:
         return files[chat_template.FILE].decode()
-    found = json.loads(files.get(TOKENIZER_CONFIG, b"{}")).get("chat_template") or ""
+    found = json.loads(files.get(convert.CONFIG, b"{}")).get("chat_template") or ""
     if isinstance(found, list):
         found = {entry["name"]: entry["template"] for entry in found}.get("default", "")
     return found

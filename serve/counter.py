@@ -6,12 +6,11 @@ were saved.
 
 from __future__ import annotations
 
-from ray.exceptions import RayTaskError
 from ray.serve.handle import DeploymentHandle
 
-from ctllm_ray.base.errors import CtllmError
 from serve.keys import Key
 from serve.limits import Counters
+from serve.remote import persistently
 
 
 class LimitsReplica:
@@ -41,15 +40,12 @@ class RemoteLimits:
     async def admit(self, key: Key) -> None:
         """As `Limits.admit`."""
         if key.requests_per_minute or key.tokens_per_day:
-            try:
-                await self._handle.admit.remote(key)
-            except RayTaskError as error:
-                raise error.cause if isinstance(error.cause, CtllmError) else error from error
+            await persistently(lambda: self._handle.admit.remote(key))
 
     async def spend(self, key: Key, tokens: int) -> None:
         """As `Limits.spend`."""
         if key.tokens_per_day:
-            await self._handle.spend.remote(key, tokens)
+            await persistently(lambda: self._handle.spend.remote(key, tokens))
 
     async def close(self) -> None:
         """Nothing to do here: the counter saves by itself."""

@@ -38,7 +38,7 @@ PREFIX = "ctllm-"  # so that a scanner for leaked secrets finds one
 LOOK_S = 1.0  # between looks at the file
 TICKET_S = 3600  # how long a browser may open reports after it showed a key
 
-Count = Annotated[int, Field(ge=0)]
+Limit = Annotated[int, Field(ge=0)]
 
 
 class Secret(Frozen):
@@ -53,8 +53,8 @@ class Key(Frozen):
 
     name: Annotated[str, Field(pattern=NAME, max_length=64)]
     created: int = 0  # Unix seconds
-    requests_per_minute: Count = 0
-    tokens_per_day: Count = 0  # prompts and answers, UTC days
+    requests_per_minute: Limit = 0
+    tokens_per_day: Limit = 0  # prompts and answers, UTC days
     revoked: bool = False
     secrets: tuple[Secret, ...] = ()  # the newest first; an older one may count for a while after a rotation
 

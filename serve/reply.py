@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 
@@ -49,7 +49,7 @@ class Completions:
 
     def __init__(self, model: str, pieces: Pieces, top: int) -> None:
         self._pieces, self._top = pieces, top
-        self._model, self._id, self._created = model, f"cmpl-{secrets.token_hex(12)}", int(time.time())
+        self._head = _head("cmpl", model)
 
     def opening(self, index: int) -> list[BaseModel]:
         """Nothing."""
@@ -74,7 +74,7 @@ class Completions:
             )
             for piece in pieces
         ]
-        return told.Completion(id=self._id, created=self._created, model=self._model, choices=choices, usage=usage)
+        return told.Completion(**self._head, choices=choices, usage=usage)
 
     def _logprobs(self, piece: Piece) -> told.CompletionLogprobs:
         name, first = self._pieces.name, [math.isnan(token.logprob) for token in piece.tokens]
@@ -99,7 +99,7 @@ class Chats:
 
     def __init__(self, model: str, pieces: Pieces, top: int) -> None:
         self._pieces, self._top = pieces, top
-        self._model, self._id, self._created = model, f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
+        self._head = _head("chatcmpl", model)
 
     def opening(self, index: int) -> list[BaseModel]:
         """Who speaks."""
@@ -123,10 +123,10 @@ class Chats:
             )
             for piece in choices
         ]
-        return told.Chat(id=self._id, created=self._created, model=self._model, choices=found, usage=usage)
+        return told.Chat(**self._head, choices=found, usage=usage)
 
     def _chunk(self, parts: list[told.ChatPart], usage: told.Usage | None = None) -> told.ChatChunk:
-        return told.ChatChunk(id=self._id, created=self._created, model=self._model, choices=parts, usage=usage)
+        return told.ChatChunk(**self._head, choices=parts, usage=usage)
 
     def _logprobs(self, piece: Piece) -> told.ChatLogprobs | None:
         if self._top < 0:
@@ -142,6 +142,11 @@ class Chats:
 
     def _named(self, id_: int, logprob: float) -> dict:
         return {"token": self._pieces.name(id_), "logprob": logprob, "bytes": list(self._pieces.content(id_))}
+
+
+def _head(kind: str, model: str) -> dict[str, Any]:
+    """What all parts of an answer begin with."""
+    return {"id": f"{kind}-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
 
 
 def _reason(finish: Finish) -> told.Reason | None:

@@ -24,7 +24,7 @@ class PrefixRouter(FIFOMixin, RequestRouter):
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
         """The replica of the prefix before the others, or all as equals where it is too busy."""
-        free = self.select_available_replicas(candidate_replicas)
+        free = self.select_available_replicas(candidate_replicas) or candidate_replicas  # what is known may be old
         if pending_request is None or not pending_request.args or len(free) < 2:
             return [free]
         names = [replica.replica_id.unique_id for replica in free]

@@ -33,6 +33,15 @@ class CompletionLogprobs(Wire):
     text_offset: list[int]
 
 
+class Told(Wire):
+    """What every answer begins with."""
+
+    id: str
+    object: str
+    created: int  # Unix seconds
+    model: str
+
+
 class CompletionChoice(Wire):
     index: int
     text: str
@@ -40,13 +49,10 @@ class CompletionChoice(Wire):
     finish_reason: Reason | None = None
 
 
-class Completion(Wire):
+class Completion(Told):
     """A whole answer, or a part of a streamed one."""
 
-    id: str
     object: Literal["text_completion"] = "text_completion"
-    created: int
-    model: str
     choices: list[CompletionChoice]
     usage: Usage | None = None
 
@@ -83,11 +89,8 @@ class ChatChoice(Wire):
     finish_reason: Reason
 
 
-class Chat(Wire):
-    id: str
+class Chat(Told):
     object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
     choices: list[ChatChoice]
     usage: Usage
 
@@ -99,11 +102,8 @@ class ChatPart(Wire):
     finish_reason: Reason | None = None
 
 
-class ChatChunk(Wire):
-    id: str
+class ChatChunk(Told):
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-    created: int
-    model: str
     choices: list[ChatPart]
     usage: Usage | None = None
 

@@ -170,6 +170,14 @@ def list_names(folder: str) -> list[str]:
         return sorted(i["name"].rpartition("/")[2] for i in fs.ls(path, detail=True) if i["type"] == "file")
 
 
+def list_tree(folder: str) -> list[str]:
+    """The sorted paths of all files below a folder, relative to it; empty where there is no such folder."""
+    fs, path = filesystem(folder)
+    with _explained(folder, "listed"):
+        fs.invalidate_cache()
+        return sorted(file[len(path.rstrip("/")) + 1 :] for file in fs.find(path)) if fs.exists(path) else []
+
+
 def remove(uri: str) -> None:
     """Deletes a file if it is there."""
     fs, path = filesystem(uri)

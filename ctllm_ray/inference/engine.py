@@ -6,7 +6,7 @@ somewhere behind Ray Serve, and the scripted one of the tests. Evaluation and th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -72,7 +72,7 @@ class Engine(Protocol):
     context_tokens: int  # prompt and answer together
     vocab_size: int
 
-    def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncIterator[Output]:
+    def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Output]:
         """The answer to a prompt of at least one id. Closing the iterator frees the slot at once."""
         ...
 

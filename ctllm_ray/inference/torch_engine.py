@@ -13,7 +13,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 import torch
@@ -78,7 +78,7 @@ class TorchEngine:
             if thread is not threading.current_thread():
                 thread.join(_JOIN_S)
 
-    async def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncIterator[Output]:
+    async def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Output]:
         """The answer to a prompt; see `Engine`."""
         self._check(ids, self.context_tokens - 1)
         chooser = sampler.Chooser(sampling, ids, await self._matcher(sampling))

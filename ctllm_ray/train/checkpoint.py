@@ -147,12 +147,7 @@ def half_written(run_folder: str) -> list[int]:
 
 def _names(run_folder: str) -> list[tuple[str, str]]:
     """(folder, file name) of every file below the checkpoints of a run."""
-    folder = storage.join(run_folder, FOLDER)
-    if not storage.exists(folder):
-        return []
-    fs, path = storage.filesystem(folder)
-    fs.invalidate_cache()
-    found = [file[len(path.rstrip("/")) + 1 :].split("/") for file in fs.find(path)]
+    found = [path.split("/") for path in storage.list_tree(storage.join(run_folder, FOLDER))]
     return sorted((parts[0], parts[1]) for parts in found if len(parts) == 2 and parts[0].isdecimal())
 
 

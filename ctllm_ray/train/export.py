@@ -45,9 +45,7 @@ def export(recipe: Recipe, step: int | None = None, precision: Precision = "bf16
 def newest(recipe: Recipe) -> str:
     """The folder of the finished export with the most steps. Raises `NotFound` where there is none."""
     folder = recipe.folder("export")
-    fs, path = storage.filesystem(folder)
-    fs.invalidate_cache()
-    found = {file.split("/")[-2] for file in (fs.find(path) if fs.exists(path) else []) if file.endswith(f"/{LINEAGE}")}
+    found = [path.removesuffix(f"/{LINEAGE}") for path in storage.list_tree(folder) if path.endswith(f"/{LINEAGE}")]
     steps = [int(name) for name in found if name.isdecimal()]
     if not steps:
         remedy = "run `ctllm export`, or name a model: serve.model=PATH"

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from itertools import cycle, islice
 
 from ctllm_ray.base.errors import EngineFailed, InputError, Overloaded
@@ -45,7 +45,7 @@ class ScriptedEngine:
         self._running: dict[int, int] = {}  # positions that each running answer fills, by its number
         self._asked = 0  # running and waiting
 
-    async def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncIterator[Output]:
+    async def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Output]:
         """The next answer of the script, a token at a time."""
         self._check(ids, self.context_tokens - 1)
         number = len(self.seen)
