@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from ctllm_ray import cli
-from ctllm_ray.base import errors, recipe, resolve, serving, training
+from ctllm_ray.base import errors, recipe, resolve, serving, sweeping, training
 from ctllm_ray.model import config
 from ctllm_ray.text import line_rules
 from ctllm_ray.tokenizer import specials
@@ -58,14 +58,18 @@ def test_the_reference_knows_every_label_score_line_rule_and_lexicon() -> None:
         assert f"`{name}`" in REFERENCE, name
 
 
+PARTS = {"data", "resources", "tokenizer", "tokens", "model", "train", "sweep", "serve"}
+
+
 def test_the_reference_knows_every_key_of_a_recipe() -> None:
     parts = {
         "": recipe.Recipe, "data.": recipe.Data, "resources.": recipe.Resources, "tokenizer.": training.Tokenizer,
         "tokens.": training.Tokens, "model.": training.Model, "train.": training.Train,
-        "resources.train.": training.TrainResources, "serve.": serving.Serve,
+        "resources.train.": training.TrainResources, "serve.": serving.Serve, "sweep.": sweeping.Sweep,
+        "resources.sweep.": sweeping.SweepResources,
     }  # fmt: skip
     for prefix, part in parts.items():
-        for key in part.model_fields.keys() - {"data", "resources", "tokenizer", "tokens", "model", "train", "serve"}:
+        for key in part.model_fields.keys() - PARTS:
             assert f"`{prefix}{key}`" in REFERENCE, f"{prefix}{key}"
 
 

@@ -19,6 +19,7 @@ from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.rules import Rule
 from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.sweeping import Sweep, SweepResources
 from ctllm_ray.base.training import NAME, Frozen, Model, Objective, Share, Tokenizer, Tokens, Train, TrainResources
 
 #: The sections of work, in order: each reads what the one before it wrote.
@@ -75,6 +76,7 @@ class Resources(Frozen):
     object_store_mb: Annotated[int, Field(ge=80)] = 256  # of a Ray that this run starts itself
     max_retries: Annotated[int, Field(ge=0)] = 20  # times a split is tried again after its worker died
     train: TrainResources = TrainResources()
+    sweep: SweepResources = SweepResources()
 
 
 class Recipe(Frozen):
@@ -89,6 +91,7 @@ class Recipe(Frozen):
     tokens: Tokens | None = None
     model: Model | None = None
     train: Train | None = None
+    sweep: Sweep | None = None
     serve: Serve = Serve()
     root: str = "out"
     resources: Resources = Resources()
@@ -267,14 +270,16 @@ def _part(path: Sequence[str | int]) -> type[BaseModel]:
 
 
 def _overridden(plain: dict[str, Any], override: str) -> dict[str, Any]:
-    """A copy with one `key=value` applied; the value is YAML, the key a dotted path."""
+    """A copy with one `key=value` applied; the value is YAML, or that in a file where it is `@FILE`."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise RecipeError(f"not an override: {override!r}", remedy="write key=value, for example root=out")
+    file = text.removeprefix("@") if text.startswith("@") else ""
     try:
-        value = yaml.load(text, _Yaml)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"the value of {key!r} is not YAML: {error}", remedy="quote the whole override") from None
+        value = yaml.load(storage.read_bytes(file) if file else text, _Yaml)
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        remedy = "correct the file" if file else "quote the whole override"
+        raise RecipeError(f"the value of {key!r} is not YAML: {error}", where=file, remedy=remedy) from None
     return _placed(plain, key, value, key)
 
 

@@ -22,9 +22,10 @@ class Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _check_sum(shares: dict[str, float]) -> None:
+def check_sum(shares: dict[str, float], called: str = "shares") -> None:
+    """Raises `ValueError` unless they sum to one."""
     if abs(sum(shares.values()) - 1) > 1e-6:
-        raise ValueError(f"the shares sum to {sum(shares.values()):g}, not 1")
+        raise ValueError(f"the {called} sum to {sum(shares.values()):g}, not 1")
 
 
 class Tokenizer(Frozen):
@@ -40,7 +41,7 @@ class Tokenizer(Frozen):
         if bool(self.path) == bool(self.vocab_size and self.sample_mb):
             raise ValueError("give either `path`, or `vocab_size` and `sample_mb`")
         if self.shares:
-            _check_sum(self.shares)
+            check_sum(self.shares)
         return self
 
 
@@ -83,7 +84,7 @@ class Phase(Frozen):
 
     @model_validator(mode="after")
     def _whole(self) -> Phase:
-        _check_sum(self.shares)
+        check_sum(self.shares)
         return self
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ctllm_ray.base import errors, recipe
-from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.rules import Rule
 
 PLAIN = {
@@ -75,6 +75,19 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
         recipe.load(str(tmp_path / "bad.yaml"))
     with pytest.raises(RecipeError, match="no such recipe"):
         recipe.load(str(tmp_path / "none.yaml"))
+
+
+def test_an_override_reads_its_value_from_a_file(tmp_path: Path) -> None:
+    path, bounds = written(tmp_path, PLAIN), tmp_path / "rules.yaml"
+    bounds.write_text("# chosen\n- {use: document.char_count, min: 9}\n", encoding="utf-8")
+    loaded = recipe.load(path, [f"stages.0.rules=@{bounds}"])
+    assert [rule["min"] for rule in loaded.stages[0].model_extra["rules"]] == [9]
+    bounds.write_text("- {use: [", encoding="utf-8")
+    with pytest.raises(RecipeError, match="not YAML") as caught:
+        recipe.load(path, [f"stages.0.rules=@{bounds}"])
+    assert caught.value.where == str(bounds)
+    with pytest.raises(InputError, match="No such file"):
+        recipe.load(path, ["stages=@nowhere.yaml"])
 
 
 def test_overrides_reach_keys_list_items_and_rules_by_name(tmp_path: Path) -> None:
