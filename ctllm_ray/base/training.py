@@ -6,13 +6,14 @@ one with its source; where and how wide it runs stands in `resources.train` and 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
+Matrix = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]  # of every layer
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
@@ -114,6 +115,15 @@ class Optimizer(Frozen):
     clip_norm: Positive = 1.0
 
 
+class Lora(Frozen):
+    """Low-rank adapters beside frozen matrices: the adapters alone are trained (Hu et al. 2021)."""
+
+    rank: Count
+    alpha: Positive  # the adapters' product is scaled by alpha / rank
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of what goes into an adapter
+    targets: Annotated[tuple[Matrix, ...], Field(min_length=1)] = get_args(Matrix)  # all of them, as QLoRA found best
+
+
 class Spikes(Frozen):
     """What to do when the loss of a batch stands far above those before it."""
 
@@ -148,6 +158,7 @@ class Train(Frozen):
     epoch_caps: dict[str, Positive] = {}  # groups that end after so many epochs; their share goes to the others
     schedule: Schedule
     optimizer: Optimizer = Optimizer()
+    lora: Lora | None = None  # None: all weights are trained
     precision: Literal["fp32", "bf16"]
     spikes: Spikes = Spikes()
     validation: Validation | None = None

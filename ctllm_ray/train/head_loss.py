@@ -13,7 +13,7 @@ Shapes: N positions (B sequences times T), D width, V pieces.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -39,6 +39,20 @@ def nats(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, labels_BT: torch.Ten
         for rows in _chunks(hidden_ND.shape[0], chunk):
             total += surprise.of(hidden_ND[rows].to(precision), labels_N[rows])[0]
         return total
+
+
+def log_probabilities(hidden_KD: torch.Tensor, weight_VD: torch.Tensor, labels_K: torch.Tensor) -> torch.Tensor:
+    """Of each of K targets in nats, fp32 [K]; every label is one. For losses that weigh documents after the fact.
+
+    What a target weighs in the loss is known only when all of its document are summed, so the gradients cannot be made
+    in the forward pass as `nats` makes them: the backward pass computes each chunk's logits again, one matrix product
+    in four. Leave positions without a target out before: half of a preference pair is its prompt, twice.
+    """
+    device = hidden_KD.device.type
+    precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_KD.dtype
+    chunk = max(LEAST_CHUNK, CHUNK_LOGITS.get(device, 1 << 23) // weight_VD.shape[0])
+    with torch.autocast(device, enabled=False):
+        return cast(torch.Tensor, _ChunkedLogs.apply(hidden_KD, weight_VD, labels_K, chunk, precision))
 
 
 def fused_nats(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
@@ -124,3 +138,46 @@ class _ChunkedNats(torch.autograd.Function):
         by_hidden_ND, by_weight_VD = ctx.saved_tensors
         scale = by_total[0]
         return by_hidden_ND.mul_(scale), None if by_weight_VD is None else by_weight_VD.mul_(scale), None, None, None
+
+
+class _ChunkedLogs(torch.autograd.Function):
+    """Keeps the logarithm of each position's normaliser, one number, so that the backward pass need not look for it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_KD: torch.Tensor,
+        weight_VD: torch.Tensor,
+        labels_K: torch.Tensor,
+        chunk: int,
+        precision: torch.dtype,
+    ) -> torch.Tensor:
+        weight = weight_VD.to(precision)
+        normalisers_K = torch.empty(len(labels_K), dtype=torch.float32, device=hidden_KD.device)
+        of_label_K = torch.empty_like(normalisers_K)
+        for rows in _chunks(len(labels_K), chunk):
+            logits_NV = (hidden_KD[rows].to(precision) @ weight.t()).float()
+            normalisers_K[rows] = logits_NV.logsumexp(1)
+            of_label_K[rows] = logits_NV.gather(1, labels_K[rows].unsqueeze(1)).squeeze(1)
+        ctx.save_for_backward(hidden_KD, weight_VD, labels_K, normalisers_K)
+        ctx.chunk, ctx.precision = chunk, precision
+        return of_label_K - normalisers_K
+
+    @staticmethod
+    def backward(ctx: Any, *by_logs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden_KD, weight_VD, labels_K, normalisers_K = ctx.saved_tensors
+        by_logs_K, precision = by_logs[0], ctx.precision
+        weight, by_hidden_KD = weight_VD.to(precision), torch.empty_like(hidden_KD)
+        by_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        for rows in _chunks(len(labels_K), ctx.chunk):
+            hidden = hidden_KD[rows].to(precision)
+            logits_NV = (hidden @ weight.t()).float()
+            by_logits = logits_NV.sub_(normalisers_K[rows, None]).exp_().mul_(-by_logs_K[rows, None])
+            by_logits.scatter_add_(1, labels_K[rows].unsqueeze(1), by_logs_K[rows, None])
+            by_logits = by_logits.to(precision)
+            by_hidden_KD[rows] = (by_logits @ weight).to(by_hidden_KD.dtype)
+            if by_weight_VD is not None and precision == torch.float32:
+                by_weight_VD.addmm_(by_logits.t(), hidden)
+            elif by_weight_VD is not None:
+                by_weight_VD += by_logits.t() @ hidden
+        return by_hidden_KD, None if by_weight_VD is None else by_weight_VD.to(weight_VD.dtype), None, None, None

@@ -1,4 +1,4 @@
-"""The model that continual pretraining begins with: a Hugging Face folder, on the tokenizer of the run's shards.
+"""The model that a run begins with: a new one, or that of a Hugging Face folder, on the tokenizer of the run's shards.
 
 With `model.vocabulary: same` the folder's tokenizer, where it has one, must have the pieces of the run's: two
 vocabularies of one size would train without an error, and every row would mean something else.
@@ -6,14 +6,35 @@ vocabularies of one size would train without an error, and every row would mean 
 
 from __future__ import annotations
 
+import hashlib
+
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.training import Model
 from ctllm_ray.model import llama, vocabulary
+from ctllm_ray.model.config import CONFIG, ModelConfig
 from ctllm_ray.tokenizer.tokenizer import Tokenizer, load
 from ctllm_ray.train.corpora import Vocabulary
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+
+
+def first(model: Model, config: ModelConfig, ours: Vocabulary, seed: int, attention: str) -> llama.LlamaForCausalLM:
+    """The model with which a run begins, the same at each start. Raises what `inherit` does."""
+    if not model.path:
+        return llama.build(config, seed, attention=attention)
+    return inherit(model, ours, seed, attention)
+
+
+def identity(model: Model, ours: Vocabulary, seed: int) -> str:
+    """SHA-256 of what `first` depends on, hexadecimal: for a folder the bytes of its weights, at 1 GB/s."""
+    if not model.path:
+        facts = [model.use, str(seed), str(ours.vocab_size)]
+    else:
+        names = [name for name in storage.list_names(model.path) if name.endswith(".safetensors") or name == CONFIG]
+        facts = [f"{name}:{storage.size_and_sha256(storage.join(model.path, name))[1]}" for name in sorted(names)]
+        facts += [] if model.vocabulary == "same" else [model.vocabulary, ours.sha256, str(seed)]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 
 def inherit(model: Model, ours: Vocabulary, seed: int, attention: str) -> llama.LlamaForCausalLM:

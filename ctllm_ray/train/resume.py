@@ -104,8 +104,10 @@ def load(stepper: Stepper, saved: Checkpoint) -> None:
 
 
 def check_shapes(model: torch.nn.Module, saved: Checkpoint) -> None:
-    """Raises `VersionConflict` where the weights of a checkpoint do not fit the model."""
+    """Raises `VersionConflict` where the weights of a checkpoint do not fit what is trained of the model."""
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         shape = saved.shape(f"model.{name}")
         if shape != tuple(parameter.shape):
             hint = ": the tokenizer has another vocabulary" if "embed" in name or "lm_head" in name else ""

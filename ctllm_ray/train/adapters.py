@@ -1,0 +1,96 @@
+"""LoRA: a frozen model, and beside some of its matrices two small ones that are trained (Hu et al. 2021), through peft.
+
+peft makes the layers; the model stays the Llama that everything else knows. Steppers train what asks for gradients, so
+a checkpoint holds the adapters and their moments only: 12 bytes for each of their parameters and none for the model's,
+which is a folder that the run names and whose hash it remembers. A run that comes back finds that model, or stops.
+An export is the merged model, W + alpha / rank x up @ down, and serving need not know that there ever were adapters.
+
+Initial adapters are a function of (seed, name), as all weights are (model/llama.py): `down` is uniform as in peft, `up`
+zero, so that an adapted model begins as the model it adapts. Dropout draws from the seed of each batch, in each worker
+alike: a resumed run equals one that never stopped, but with dropout the number of workers changes the drawing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+
+from ctllm_ray.base.errors import VersionConflict
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.training import Lora
+from ctllm_ray.model import llama
+from ctllm_ray.model.config import for_recipe
+from ctllm_ray.train import inherit
+from ctllm_ray.train.checkpoint import Checkpoint
+from ctllm_ray.train.corpora import Vocabulary
+
+_ADAPTER = "default"  # peft's name for the only one
+MODEL = "model"  # of the run's lineage: the hash of the model that it began with
+
+
+def adapt(model: torch.nn.Module, lora: Lora, seed: int) -> None:
+    """Freezes the model and puts new adapters beside the matrices that the recipe names."""
+    from peft import LoraConfig, inject_adapter_in_model  # takes seconds to import
+
+    options = {"r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout}
+    inject_adapter_in_model(LoraConfig(target_modules=list(lora.targets), **options), model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(_initial(name, parameter.shape, seed))
+
+
+def _initial(name: str, shape: torch.Size, seed: int) -> torch.Tensor:
+    """What an adapter begins with: `up` zero, `down` uniform within one over the root of its inputs."""
+    if ".lora_B." in name:
+        return torch.zeros(shape)
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    bound = 1 / math.sqrt(shape[1])
+    return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+
+
+def merged(
+    model: llama.LlamaForCausalLM, lora: Lora, adapter: Callable[[str], torch.Tensor]
+) -> Callable[[str], torch.Tensor]:
+    """The fp32 weights of an adapted model by their names without adapters; `adapter` gives those of the adapters."""
+    held = {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+    def weights(name: str) -> torch.Tensor:
+        module = name.removesuffix(".weight")
+        if module.rpartition(".")[2] not in lora.targets:
+            return held[name]
+        down, up = (adapter(f"{module}.lora_{part}.{_ADAPTER}.weight") for part in "AB")
+        return held[name] + lora.alpha / lora.rank * (up @ down)
+
+    return weights
+
+
+def weights_of(recipe: Recipe, vocabulary: Vocabulary, saved: Checkpoint) -> Callable[[str], torch.Tensor]:
+    """The fp32 weights of the model in a checkpoint, merged where it holds adapters, by parameter name.
+
+    Raises `VersionConflict` where the model that they adapt is no longer what it was.
+    """
+    model, train = recipe.training()
+    if train.lora is None:
+        return lambda name: saved.tensor(f"model.{name}")
+    seed = recipe.seed if train.seed is None else train.seed
+    check_same(saved.state.lineage, inherit.identity(model, vocabulary, seed), saved.folder)
+    config = for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
+    begun = inherit.first(model, config, vocabulary, seed, attention="sdpa")
+    return merged(begun, train.lora, lambda name: saved.tensor(f"model.{name}"))
+
+
+def check_same(lineage: Mapping[str, str], found: str, where: str) -> None:
+    """Raises `VersionConflict` where the model that a run began with is another one now."""
+    then = lineage.get(MODEL, found)
+    if then != found:
+        raise VersionConflict(
+            f"the model that this run began with has changed: its hash was {then[:12]}..., now it is {found[:12]}...",
+            where=where,
+            remedy="restore the folder of model.path (an export that was written again?), or begin a run of another "
+            "name: train.run=<name>",
+        )
