@@ -4,6 +4,12 @@ Arrow IPC without compression and with one record batch, so that the ids of a lo
 array and reading a stretch of a document copies nothing. `ids` holds [BOS] + content + [EOS] of each document. A
 document of m ids has m - 1 targets, `ids[1:]`, as BOS is only ever an input. Two bytes per token where the vocabulary
 has no more than 65,536 pieces, else four: a fifth to a half of the text's own size.
+
+A shard holds texts, conversations or preference pairs, and says which. Conversations, rendered by the chat template,
+have one more column: `answers`, the stretches of ids that an assistant says, as [start, stop, start, stop, ...], eight
+bytes an answer. Of a pair the chosen conversation stands right before the rejected one, both under one `doc_id`: no
+table, and so no shard, holds half of one. `text_bytes` and `text_chars` of conversations are those of the answers, so
+that bits per byte are bits of what is trained over bytes of it.
 """
 
 from __future__ import annotations
@@ -11,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -24,6 +31,8 @@ from ctllm_ray.shards.manifest import Shard
 TRAIN, HELD_OUT = "train", "held_out"
 SHARD_BYTES = 128 << 20  # of ids: what a writer holds in memory, and about a minute of training on one card
 SMALL_VOCABULARY = 1 << 16  # pieces that two bytes can tell apart
+Form = Literal["texts", "conversations", "pairs"]  # what a shard holds
+_FORM = b"form"  # where a shard's schema says so
 _REMEDY = "restore it, or delete the section's folder and run `ctllm prepare` again"
 
 
@@ -32,17 +41,17 @@ def id_type(vocab_size: int) -> pa.DataType:
     return pa.uint16() if vocab_size <= SMALL_VOCABULARY else pa.uint32()
 
 
-def schema(ids: pa.DataType, scores: Sequence[str]) -> pa.Schema:
-    """TOKENS: what a token shard holds, one row for each document."""
-    return pa.schema(
-        [
-            ("doc_id", pa.string()),  # the `id` of the clean document
-            ("ids", pa.large_list(ids)),
-            ("text_bytes", pa.int32()),  # UTF-8
-            ("text_chars", pa.int32()),  # code points
-            ("scores", pa.struct([(name, pa.float32()) for name in scores])),
-        ]
-    )
+def schema(ids: pa.DataType, scores: Sequence[str], form: Form = "texts") -> pa.Schema:
+    """TOKENS: what a token shard holds, one row for each document, of a preference pair two."""
+    columns = [
+        ("doc_id", pa.string()),  # the `id` of the clean document
+        ("ids", pa.large_list(ids)),
+        ("text_bytes", pa.int32()),  # UTF-8
+        ("text_chars", pa.int32()),  # code points
+        ("scores", pa.struct([(name, pa.float32()) for name in scores])),
+    ]
+    answers = [] if form == "texts" else [("answers", pa.large_list(pa.int32()))]
+    return pa.schema([*columns, *answers], {_FORM: form.encode()} if answers else None)
 
 
 def table(
@@ -69,6 +78,19 @@ def table(
     return pa.table(columns, schema=form)
 
 
+def with_answers(table: pa.Table, answers: Sequence[np.ndarray], form: Form) -> pa.Table:
+    """A TOKENS table of conversations or pairs: for each document [start, stop, ...] of what an assistant says."""
+    offsets = np.cumsum([0, *(len(spans) for spans in answers)], dtype=np.int64)
+    flat = np.concatenate(answers) if len(answers) else np.empty(0, np.int32)
+    column = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat, pa.int32()))
+    wide = table.append_column("answers", column)
+    return wide.cast(schema(table.schema.field("ids").type.value_type, _score_names(table.schema), form))
+
+
+def _score_names(found: pa.Schema) -> list[str]:
+    return [field.name for field in found.field("scores").type]
+
+
 def shard_path(kind: str, group: str, split: int, number: int) -> str:
     """Where a shard stands below the section's folder; a group may have any characters."""
     return f"{kind}/{folder_name(group)}/{split:05d}-{number:03d}.arrow"
@@ -84,10 +106,17 @@ class TokenShardWriter:
     """Writes TOKENS tables to `<folder>/<kind>/<group>/<split>-<number>.arrow`; `shards` lists what was closed."""
 
     def __init__(
-        self, folder: str, kind: str, group: str, split: int, id_type: pa.DataType, scores: Sequence[str]
+        self,
+        folder: str,
+        kind: str,
+        group: str,
+        split: int,
+        id_type: pa.DataType,
+        scores: Sequence[str],
+        form: Form = "texts",
     ) -> None:
         self._folder, self._kind, self._group, self._split = folder, kind, group, split
-        self._schema = schema(id_type, scores)
+        self._schema = schema(id_type, scores, form)
         self.shards: list[Shard] = []
         self._start()
 
@@ -153,6 +182,7 @@ class TokenShard:
         self.offsets: np.ndarray = lists.offsets.to_numpy()  # int64 [documents + 1]
         self.text_bytes: np.ndarray = batch["text_bytes"].to_numpy()  # int32 [documents]
         self.text_chars: np.ndarray = batch["text_chars"].to_numpy()  # int32 [documents]
+        self.form: str = (batch.schema.metadata or {}).get(_FORM, b"texts").decode()
 
     @classmethod
     def open(cls, uri: str) -> TokenShard:
@@ -183,6 +213,18 @@ class TokenShard:
     def doc_id(self, number: int) -> str:
         """The id of a document: the address of the clean document."""
         return self._batch["doc_id"][number].as_py()
+
+    def answers(self) -> tuple[np.ndarray, np.ndarray]:
+        """What is answered: spans int32 [2 x answers] of ids within their document, and offsets int64 [documents + 1].
+
+        Document i has spans[offsets[i]:offsets[i + 1]] = [start, stop, ...]. All of a text counts, but for its BOS.
+        """
+        if self.form == "texts":
+            ends = np.diff(self.offsets)
+            spans = np.stack([np.minimum(np.ones_like(ends), ends), ends], 1).ravel()
+            return spans.astype(np.int32), np.arange(len(self) + 1, dtype=np.int64) * 2
+        lists = self._batch["answers"]
+        return lists.values.to_numpy(), lists.offsets.to_numpy()
 
     def score(self, name: str) -> np.ndarray:
         """A score of every document, float32, NaN where it was not measured. Raises `InputError` for another name."""

@@ -19,6 +19,7 @@ import xxhash
 from ctllm_ray.base.errors import NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.resolve import nearest
+from ctllm_ray.train import objective
 from ctllm_ray.train.ahead import ahead
 from ctllm_ray.train.batch import Batch
 from ctllm_ray.train.corpora import Corpora
@@ -64,7 +65,7 @@ class Batches:
         self.first = corpora.branch.batch  # batch of the run: a branch goes on where it left another
         self._apart = train.document_attention
         self._pad = corpora.vocabulary.pad if corpora.vocabulary.pad >= 0 else corpora.vocabulary.eos
-        self._units = Units(Layout(train.packing, train.sequence_tokens, seed, control))
+        self._units = Units(Layout(train.packing, train.sequence_tokens, seed, objective.of(train).per, control))
         groups = {name for phase in train.mixture for name, share in phase.shares.items() if share > 0}
         self.unused = sorted(set(corpora.groups()) - groups)  # groups that no phase takes from
         self._rows: dict[str, Rows] = {name: Rows() for name in sorted(groups)}
@@ -77,7 +78,7 @@ class Batches:
         for generation in corpora.generations:
             for name, rows in self._rows.items():
                 joined = units(generation, name)
-                rows.add(joined, self._units.fills(joined))
+                rows.add(joined, self._units.counts(joined))
                 if not len(rows) and generation is corpora.generations[-1]:
                     raise RecipeError(
                         f"the mixture takes from {name!r}, which has no documents", where="train.mixture",
@@ -96,8 +97,13 @@ class Batches:
         return rank * self.sequences // world, (rank + 1) * self.sequences // world
 
     def targets(self, number: int) -> int:
-        """Targets of a whole global batch, from lengths alone."""
-        return sum(int(self._rows[g].targets(rows).sum()) for g, _, rows in self._drawn(number, 0, self.sequences))
+        """Labels of a whole global batch that are trained, from lengths alone."""
+        return sum(self._rows[group].targets(rows) for group, _, rows in self._drawn(number, 0, self.sequences))
+
+    def divisor(self, number: int) -> int:
+        """What the loss of a whole global batch is divided by: its targets, or its pairs. At least 1."""
+        drawn = self._drawn(number, 0, self.sequences)
+        return max(1, sum(self._rows[group].divided(rows) for group, _, rows in drawn))
 
     def batch(self, number: int, first: int, last: int) -> Batch:
         """Rows [first, last) of a global batch."""
@@ -133,14 +139,14 @@ class Batches:
 
     def account(self, first: int, last: int) -> dict[str, Account]:
         """What batches [first, last) take of each group; accounts of parts of a run sum to that of the whole."""
-        sums = {name: np.zeros(2, np.int64) for name in self._rows}
+        sums = {name: np.zeros(3, np.int64) for name in self._rows}
         for number in range(first, last):
             for name, _, rows in self._drawn(number, 0, self.sequences):
-                sums[name] += (len(rows), self._rows[name].targets(rows).sum())
+                sums[name] += (len(rows), self._rows[name].targets(rows), self._rows[name].filled(rows))
         begun = self._timetable.epochs_begun(last)
         return {
-            name: Account(int(rows), int(targets), int(rows * self.sequence_tokens - targets), begun.get(name, 0))
-            for name, (rows, targets) in sums.items()
+            name: Account(int(rows), int(targets), int(rows * self.sequence_tokens - filled), begun.get(name, 0))
+            for name, (rows, targets, filled) in sums.items()
         }
 
     def branch(self, batch: int, generations: int) -> Branch:

@@ -1,7 +1,7 @@
 """The DeepSpeed stepper: ZeRO 0 to 3 behind the same few methods as the plain one, on CPU (gloo) and GPU (NCCL).
 
 Why some things are done by hand: DeepSpeed averages gradients over ranks and knows nothing of padding, so the loss is
-scaled by ranks / target tokens, which makes the average the gradient of the loss per target token of the global batch.
+scaled by ranks / targets, which makes the average the gradient of the loss per target of the global batch.
 The last micro-batch is named to the engine, since how many there are is the caller's matter. The optimizer is torch's
 AdamW; DeepSpeed's own one for the CPU is compiled at first use (two minutes) and taken only for offloading.
 
@@ -69,17 +69,17 @@ class DeepSpeedStepper:
             )
         self._begin()
 
-    def backward(self, micro_batches: Iterable[Batch], target_tokens: int) -> torch.Tensor:
-        """Loss of the global batch in nats per target token; gradients wait, reduced over the ranks."""
+    def backward(self, micro_batches: Iterable[Batch], divisor: int) -> torch.Tensor:
+        """The sums over the global batch, divided, the loss first; gradients wait, reduced over the ranks."""
         device = self._engine.device
         total = torch.zeros((), device=device)
         for batch, is_last in _with_last(micro_batches):
             self._engine.set_gradient_accumulation_boundary(is_last)
-            loss = self._engine(llama.tensors(batch, device))
-            total += loss.detach()
-            self._engine.backward(loss * (self.world / target_tokens))
+            sums = self._engine(llama.tensors(batch, device))
+            total = total + sums.detach()
+            self._engine.backward(sums[0] * (self.world / divisor))
         dist.all_reduce(total)
-        return total / target_tokens
+        return total / divisor
 
     def apply(self, rate: float) -> torch.Tensor:
         """Gradient norm before clipping; infinite where a gradient was not finite: then nothing was updated."""
@@ -205,7 +205,7 @@ class _Whole(torch.nn.Module):
         self._loss, self._autocast = loss, autocast
 
     def forward(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Sum of the loss over the targets, nats. Without ZeRO bf16 is autocast over fp32 weights."""
+        """The objective's sums, the loss first. Without ZeRO bf16 is autocast over fp32 weights."""
         with torch.autocast(tensors["input_ids"].device.type, torch.bfloat16, enabled=self._autocast):
             return self._loss(self.model, tensors)
 

@@ -48,7 +48,10 @@ class Source(Protocol):
         """Rows of a rank."""
 
     def targets(self, number: int) -> int:
-        """Targets of a global batch."""
+        """Labels of a global batch that are trained."""
+
+    def divisor(self, number: int) -> int:
+        """What the loss of a global batch is divided by."""
 
     def pieces(self, number: int, first: int, last: int) -> list[Piece]:
         """What stands in rows of a global batch."""
@@ -75,6 +78,7 @@ class Parts:
     mfu: Callable[[float], float]  # of tokens per second
     seed: int
     is_new: bool  # no checkpoint of its own yet
+    sums: tuple[str, ...] = ()  # of the objective, beside the loss
 
 
 class Loop:
@@ -84,7 +88,7 @@ class Loop:
         self.parts, self.state = parts, state
         self._train, self._stepper, self._world = parts.train, parts.stepper, parts.stepper.world
         self._judges = self._train.spikes.policy != "report"
-        self._losses = Losses(parts.train, parts.records, parts.mfu, self._documents)
+        self._losses = Losses(parts.train, parts.records, parts.mfu, self._documents, parts.sums)
         self._stopped = False
         self._saved_at, self._saved = time.monotonic(), state
         self._awaited: dict[int, tuple[bool, dict[str, float]]] = {}  # by step: to be validated?, metrics
@@ -117,9 +121,9 @@ class Loop:
         with closing(stream):
             for number in numbers:
                 before = time.perf_counter()
-                micro_batches, targets = next(stream), self.parts.batches.targets(number)
+                micro_batches = next(stream)
                 self._step_over(number)
-                if not self._take(number, micro_batches, targets, time.perf_counter() - before):
+                if not self._take(number, micro_batches, time.perf_counter() - before):
                     return
                 if self._beat_is_due():
                     self._beat()
@@ -133,28 +137,29 @@ class Loop:
             self._detector.passed_over()
         self.state = replace(self.state, batch=number, tokens=number * self._train.batch_tokens)
 
-    def _take(self, number: int, micro_batches: list[Batch], targets: int, wait_s: float) -> bool:
+    def _take(self, number: int, micro_batches: list[Batch], wait_s: float) -> bool:
         """Trains on a batch. False where the run went back."""
+        targets = self.parts.batches.targets(number)
         torch.manual_seed(self.parts.seed * 1_000_003 + number)
         tokens = (number + 1) * self._train.batch_tokens
         rate_now = rate(self._train.schedule, tokens, self._train.tokens)
-        loss = self._stepper.backward(micro_batches, targets)
-        if self._judges and self._detector.is_spike(float(loss)):
+        sums = self._stepper.backward(micro_batches, self.parts.batches.divisor(number))
+        if self._judges and self._detector.is_spike(float(sums[0])):
             self._stepper.discard()
-            return self._refuse(number, float(loss))
+            return self._refuse(number, float(sums[0]))
         grad_norm = self._stepper.apply(rate_now)
         if self._judges and not math.isfinite(float(grad_norm)):  # the stepper made no update
-            return self._refuse(number, float(loss))
+            return self._refuse(number, float(sums[0]))
         before = self.state
         self.state = replace(
             before, step=before.step + 1, batch=number + 1, tokens=tokens, targets=before.targets + targets
         )
         if self._judges:
-            self._detector.seen(float(loss))
+            self._detector.seen(float(sums[0]))
         record = StepRecord(
             self.state.step, number, tokens, targets, math.nan, math.nan, rate_now, math.nan, wait_s, math.nan
         )
-        self._losses.add(record, loss, grad_norm)
+        self._losses.add(record, sums, grad_norm)
         self._save_at_marks(before.tokens, tokens)
         return True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,15 +22,19 @@ from ctllm_ray.train.spikes import Detector
 
 @dataclass(frozen=True)
 class _Waiting:
-    """An update whose loss and gradient norm are still on the device."""
+    """An update whose loss, named sums and gradient norm are still on the device."""
 
     record: StepRecord
-    loss: torch.Tensor
+    sums: torch.Tensor  # [1 + names], the loss first
     grad_norm: torch.Tensor
 
 
 class Losses:
-    """Updates that are not recorded yet. `documents` names those of a batch, `mfu` judges a speed in tokens/s."""
+    """Updates that are not recorded yet.
+
+    `names` are those of an objective's sums beside the loss, `documents` names those of a batch, `mfu` judges a speed
+    in tokens/s.
+    """
 
     def __init__(
         self,
@@ -38,15 +42,17 @@ class Losses:
         records: Recorder,
         mfu: Callable[[float], float],
         documents: Callable[[int], list[str]],
+        names: Sequence[str] = (),
     ) -> None:
         self._train, self._records, self._mfu, self._documents = train, records, mfu, documents
+        self._names = tuple(names)
         self._waiting: list[_Waiting] = []
         self._since = time.monotonic()
         self.last: dict[str, float] = {}  # of the newest update that is recorded
 
-    def add(self, record: StepRecord, loss: torch.Tensor, grad_norm: torch.Tensor) -> None:
+    def add(self, record: StepRecord, sums: torch.Tensor, grad_norm: torch.Tensor) -> None:
         """After an update. `record` lacks what is still on the device, and the time."""
-        self._waiting.append(_Waiting(record, loss, grad_norm))
+        self._waiting.append(_Waiting(record, sums, grad_norm))
 
     def restart_clock(self) -> None:
         """After a pause that is no part of training: steps did not take longer for it."""
@@ -57,17 +63,18 @@ class Losses:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
-        losses = torch.stack([w.loss.detach() for w in waiting]).tolist()
-        norms = torch.stack([w.grad_norm.detach().to(w.loss.device) for w in waiting]).tolist()
+        sums = torch.stack([w.sums.detach() for w in waiting]).tolist()
+        norms = torch.stack([w.grad_norm.detach().to(w.sums.device) for w in waiting]).tolist()
         now = time.monotonic()
         seconds, self._since = (now - self._since) / len(waiting), now
         speed = self._train.batch_tokens / max(seconds, 1e-9)
-        for w, loss, norm in zip(waiting, losses, norms, strict=True):
+        for w, (loss, *others), norm in zip(waiting, sums, norms, strict=True):
             if self._train.spikes.policy == "report":  # the others looked before the update
                 self._judge(detector, w.record, loss, norm)
             known = {"loss": loss, "grad_norm": norm, "seconds": seconds, "tokens_per_s": speed}
-            self._records.step(replace(w.record, **known, mfu=self._mfu(speed)))
-        self.last = {"loss": losses[-1], "grad_norm": norms[-1], "rate": waiting[-1].record.rate}
+            metrics = dict(zip(self._names, others, strict=True))
+            self._records.step(replace(w.record, **known, mfu=self._mfu(speed), metrics=metrics))
+        self.last = {"loss": sums[-1][0], "grad_norm": norms[-1], "rate": waiting[-1].record.rate}
 
     def _judge(self, detector: Detector, record: StepRecord, loss: float, norm: float) -> None:
         if not (math.isfinite(loss) and math.isfinite(norm)):

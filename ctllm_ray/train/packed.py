@@ -5,6 +5,9 @@ A unit's packing depends on its own shards and the seed alone, so it does not mo
 shards share a unit, a group of many of them is hardly padded. Which row is how full is known for all units (from the
 manifest, or by packing once at the start); their indices and memory maps are made on demand and the least recently
 used are let go, so a corpus may be far larger than memory: an index is about 1 % of the size of the ids.
+
+Where an objective reads answers only, all other labels are IGNORED, and each row's answer targets are counted when its
+unit is opened: the batches of a run know by what they are divided before any of them is made.
 """
 
 from __future__ import annotations
@@ -20,14 +23,15 @@ import numba
 import numpy as np
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.errors import StorageError
+from ctllm_ray.base.errors import InputError, StorageError
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.order import key, permuted
-from ctllm_ray.shards.packing import PACKERS, Fills, Packing, concatenated_fills
+from ctllm_ray.shards.packing import PACKERS, Fills, Packing, Paired, concatenated_fills
 from ctllm_ray.shards.tokens import TokenShard
 from ctllm_ray.train.batch import IGNORED, Batch
 from ctllm_ray.train.generations import Generation
 from ctllm_ray.train.nearby import nearby
+from ctllm_ray.train.objective import Per
 
 UNIT_TOKENS = 1 << 25  # a unit is closed when it has so many: one shard of 128 MB in four bytes, half of one in two
 UNIT_SHARDS = 64  # or so many shards: opening a unit opens them all
@@ -85,7 +89,17 @@ class Layout:
     packing: str
     width: int
     seed: int
+    per: Per = "target"
     control: Control | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of the rows of a unit: how many positions are filled, how many labels are trained, what the loss is divided by."""
+
+    filled: Fills
+    trained: Fills
+    divided: Fills
 
 
 class OpenUnit:
@@ -103,9 +117,40 @@ class OpenUnit:
                 remedy="write the section again with `ctllm prepare`",
             )  # fmt: skip
         seed = key(layout.seed, "unit", *(shard.sha256 for _, shard in unit.shards))
-        self.packing: Packing = PACKERS[layout.packing](targets, layout.width, seed)
+        self._check_form(layout.per)
+        self.packing: Packing = self._packed(targets, layout, seed)
         self.first_inputs = _first_inputs(self.shards, layout.control, seed) if layout.control else None
+        self.answers = _Answers(self.shards) if layout.per != "target" else None
         self.nbytes = self.packing.nbytes + (self.first_inputs.nbytes if self.first_inputs is not None else 0)
+        self.nbytes += self.answers.nbytes if self.answers else 0
+        self.counts = self._counted(layout.per)
+
+    def _check_form(self, per: Per) -> None:
+        """Raises `InputError` where pairs meet an objective that knows none, or the other way round."""
+        for place, shard in enumerate(self.shards):
+            if (shard.form == "pairs") != (per == "pair"):
+                group = self.unit.shards[place][1].group
+                wanted = "preference pairs" if per == "pair" else "texts or conversations"
+                raise InputError(
+                    f"the group {group!r} holds {shard.form}, the objective reads {wanted}",
+                    where=storage.join(*self._path(place)),
+                    remedy="name other groups in train.mixture, or another train.objective",
+                )
+
+    def _packed(self, targets: np.ndarray, layout: Layout, seed: int) -> Packing:
+        packer = Paired if layout.per == "pair" else PACKERS[layout.packing]
+        try:
+            return packer(targets, layout.width, seed)
+        except InputError as error:
+            raise InputError(error.what, where=storage.join(*self._path(0)), remedy=error.remedy) from None
+
+    def _counted(self, per: Per) -> Counts:
+        filled = self.packing.fills
+        if self.answers is None:
+            return Counts(filled, filled, filled)
+        rows = [self.packing.pieces(row) for row in range(filled.rows)]
+        trained = _runs([self.answers.trained(p.documents, p.begins, p.counts) for p in rows])
+        return Counts(filled, trained, _runs([len(p.documents) // 2 for p in rows]) if per == "pair" else trained)
 
     def described(self, row: int) -> Iterator[tuple[str, str, int, int]]:
         """(path of the shard, doc_id, first target, targets) of each piece of a row."""
@@ -134,6 +179,8 @@ class OpenUnit:
             start = int(shard.offsets[document - self.bases[places[number]]]) + begin
             ids, labels = batch.input_ids[at], batch.labels[at]
             _copy(shard.values, start, count, column, ids, labels)
+            if self.answers is not None:
+                _silence(labels[column : column + count], begin, self.answers.of(document))
             if begin == 1 and self.first_inputs is not None and self.first_inputs[document] >= 0:
                 ids[column] = self.first_inputs[document]
             if apart:
@@ -142,6 +189,56 @@ class OpenUnit:
             column += count
         if apart:
             batch.positions[at, column:] = np.arange(batch.positions.shape[1] - column)
+
+
+class _Answers:
+    """Which ids of each document of a unit are answers."""
+
+    def __init__(self, shards: Sequence[TokenShard]) -> None:
+        found = [shard.answers() for shard in shards]
+        self.spans = np.concatenate([spans for spans, _ in found])  # int32: [start, stop, ...] within the document
+        lengths = np.concatenate([np.diff(offsets) for _, offsets in found])
+        self.offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        self.nbytes = self.spans.nbytes + self.offsets.nbytes
+
+    def of(self, document: int) -> np.ndarray:
+        """The spans of a document."""
+        return self.spans[self.offsets[document] : self.offsets[document + 1]]
+
+    def trained(self, documents: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> int:
+        """Answer targets of some pieces."""
+        return _trained(documents, begins, counts, self.offsets, self.spans)
+
+
+def _runs(values: Sequence[int]) -> Fills:
+    """A count for each row, as runs of equal rows."""
+    found = np.array(values, np.int64)
+    ends = np.flatnonzero(np.diff(found, append=-1)) + 1
+    return Fills(ends.astype(np.int64), found[ends - 1])
+
+
+@numba.njit(cache=True, nogil=True)
+def _trained(
+    documents: np.ndarray, begins: np.ndarray, counts: np.ndarray, offsets: np.ndarray, spans: np.ndarray
+) -> int:
+    """Ids of pieces that lie in a span."""
+    total = 0
+    for piece in range(len(documents)):
+        first, last = begins[piece], begins[piece] + counts[piece]
+        for at in range(offsets[documents[piece]], offsets[documents[piece] + 1], 2):
+            total += max(0, min(last, spans[at + 1]) - max(first, spans[at]))
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _silence(labels: np.ndarray, begin: int, spans: np.ndarray) -> None:
+    """Of a piece whose first label is id `begin` of its document: labels outside the spans become IGNORED."""
+    at = 0
+    for i in range(len(labels)):
+        while at < len(spans) and spans[at + 1] <= begin + i:
+            at += 2
+        if at >= len(spans) or begin + i < spans[at]:
+            labels[i] = IGNORED
 
 
 def _first_inputs(shards: Sequence[TokenShard], control: Control, seed: int) -> np.ndarray:
@@ -183,12 +280,13 @@ class Units:
                 self._open.popitem(last=False)
         return opened
 
-    def fills(self, all_units: Sequence[Unit]) -> list[Fills]:
-        """How full the rows of each unit are: from the manifest where they are concatenated, else by packing."""
-        if self.layout.packing == "concatenate":
-            return [concatenated_fills(unit.targets, self.layout.width) for unit in all_units]
+    def counts(self, all_units: Sequence[Unit]) -> list[Counts]:
+        """What the rows of each unit hold: from the manifest where texts are concatenated, else by packing."""
+        if self.layout.packing == "concatenate" and self.layout.per == "target":
+            fills = [concatenated_fills(unit.targets, self.layout.width) for unit in all_units]
+            return [Counts(filled, filled, filled) for filled in fills]
         with ThreadPoolExecutor(PACKING_THREADS) as pool:
-            return list(pool.map(lambda unit: self[unit].packing.fills, all_units))
+            return list(pool.map(lambda unit: self[unit].counts, all_units))
 
     def _too_much(self) -> bool:
         shards = sum(len(opened.shards) for opened in self._open.values())
@@ -201,17 +299,17 @@ class Rows:
     def __init__(self) -> None:
         self._units: list[Unit] = []
         self._starts = np.zeros(1, np.int64)  # row of each unit's first, and after the last
-        self._ends = np.empty(0, np.int64)  # of runs of rows that are equally full
-        self._targets = np.empty(0, np.int64)
+        self._filled, self._trained, self._divided = _Runs(), _Runs(), _Runs()
 
-    def add(self, joined: Sequence[Unit], fills: Sequence[Fills]) -> None:
+    def add(self, joined: Sequence[Unit], counts: Sequence[Counts]) -> None:
         """More units, after those before."""
         self._units += joined
-        starts = np.cumsum([len(self), *(fill.rows for fill in fills)])
-        ends = [fill.ends + start for fill, start in zip(fills, starts[:-1], strict=True)]
+        starts = np.cumsum([len(self), *(count.filled.rows for count in counts)])
         self._starts = np.concatenate([self._starts, starts[1:]])
-        self._ends = np.concatenate([self._ends, *ends])
-        self._targets = np.concatenate([self._targets, *(fill.targets for fill in fills)])
+        for start, count in zip(starts[:-1].tolist(), counts, strict=True):
+            self._filled.add(start, count.filled)
+            self._trained.add(start, count.trained)
+            self._divided.add(start, count.divided)
 
     def __len__(self) -> int:
         """Rows."""
@@ -222,14 +320,40 @@ class Rows:
         """Tokens of all units, BOS and EOS included."""
         return sum(shard.tokens for unit in self._units for _, shard in unit.shards)
 
-    def targets(self, rows: np.ndarray) -> np.ndarray:
-        """How many targets each of these rows has, int64."""
-        return self._targets[np.searchsorted(self._ends, rows, side="right")]
+    def filled(self, rows: np.ndarray) -> int:
+        """Positions of these rows that are not padding."""
+        return self._filled.sum(rows)
+
+    def targets(self, rows: np.ndarray) -> int:
+        """Labels of these rows that are trained."""
+        return self._trained.sum(rows)
+
+    def divided(self, rows: np.ndarray) -> int:
+        """What these rows add to the number that the loss is divided by."""
+        return self._divided.sum(rows)
 
     def located(self, row: int) -> tuple[Unit, int]:
         """The unit of a row and the row's number within it."""
         place = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self._units[place], row - int(self._starts[place])
+
+
+class _Runs:
+    """A number for each row, as runs of equal ones: of rows that are filled, most are full."""
+
+    def __init__(self) -> None:
+        self._ends, self._values = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+
+    def add(self, start: int, fills: Fills) -> None:
+        """Those of the rows from `start` on."""
+        self._ends.append(fills.ends + start)
+        self._values.append(fills.targets)
+
+    def sum(self, rows: np.ndarray) -> int:
+        """Over these rows."""
+        if len(self._ends) > 1:
+            self._ends, self._values = [np.concatenate(self._ends)], [np.concatenate(self._values)]
+        return int(self._values[0][np.searchsorted(self._ends[0], rows, side="right")].sum())
 
 
 def blank(rows: int, width: int, pad: int, apart: bool) -> Batch:

@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Protocol
 
 import orjson
@@ -41,8 +41,8 @@ class StepRecord:
     step: int  # this update's number, from 1
     batch: int  # number of the global batch it was made with
     tokens: int  # positions consumed so far, this batch included
-    targets: int  # tokens trained in this batch
-    loss: float  # nats per target token, before the update
+    targets: int  # labels trained in this batch
+    loss: float  # nats per target (by pair, where the objective compares pairs), before the update
     grad_norm: float  # before clipping
     rate: float  # learning rate
     seconds: float  # from the update before it
@@ -50,6 +50,7 @@ class StepRecord:
     tokens_per_s: float  # positions
     mfu: float = math.nan  # share of the devices' peak; train/peak.py states the convention
     time: float = 0.0  # Unix seconds at which it was recorded
+    metrics: Mapping[str, float] = field(default_factory=dict)  # what the objective told beside its loss, divided alike
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class Records:
         self._lines.append(orjson.dumps(asdict(replace(record, time=now))))
         values = {"loss": record.loss, "grad_norm": record.grad_norm, "rate": record.rate, "mfu": record.mfu}
         values |= {"tokens_per_s": record.tokens_per_s, "wait_s": record.wait_s, "tokens": record.tokens}
+        values |= record.metrics
         for tracker in self._trackers:
             tracker.values(record.step, values)
         if len(self._lines) >= MOST_LINES:
@@ -294,14 +296,21 @@ def _last_serial(folder: str) -> int:
     return max((int(name.removesuffix(".jsonl").rpartition("-")[2]) for name in names), default=0)
 
 
-_FIELDS = {field.name for field in fields(StepRecord)}
+_FIELDS = {known.name for known in fields(StepRecord)}
 
 
 def _steps(uri: str) -> list[StepRecord]:
     rows: Iterator[dict[str, Any]] = (
-        {k: math.nan if v is None else v for k, v in line.items() if k in _FIELDS} for line in _lines(uri)
+        {k: _known(v) for k, v in line.items() if k in _FIELDS} for line in _lines(uri)
     )
     return [StepRecord(**row) for row in rows]
+
+
+def _known(value: Any) -> Any:
+    """What JSON could not hold is NaN again."""
+    if isinstance(value, dict):
+        return {name: _known(inner) for name, inner in value.items()}
+    return math.nan if value is None else value
 
 
 def _lines(uri: str) -> list[Any]:

@@ -16,14 +16,13 @@ from typing import Any
 
 import torch
 
-from ctllm_ray.base import resolve
-from ctllm_ray.base.errors import NotFound
+from ctllm_ray.base.errors import NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Model, Train, TrainResources
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig, flops_per_token, for_recipe
 from ctllm_ray.tokenizer import tokenizer
-from ctllm_ray.train import head_loss, inherit, lineage, records, resume, trackers
+from ctllm_ray.train import head_loss, inherit, lineage, objective, records, resume, trackers
 from ctllm_ray.train.agreement import from_first
 from ctllm_ray.train.allocator import keep_freed_memory
 from ctllm_ray.train.batches import Batches
@@ -31,6 +30,8 @@ from ctllm_ray.train.corpora import Corpora, open_corpora
 from ctllm_ray.train.hooks import Alone, Hooks
 from ctllm_ray.train.lease import Lease
 from ctllm_ray.train.loop import Loop, Parts, passes
+from ctllm_ray.train.objective import Objective
+from ctllm_ray.train.objectives.pretrain import Pretraining
 from ctllm_ray.train.packed import Control
 from ctllm_ray.train.peak import device_peak, mfu
 from ctllm_ray.train.resume import Start
@@ -75,15 +76,15 @@ class _Session:
             keep_freed_memory()
         start = resume.start(self.recipe, self.train, self.seed, self.rank, self.world)
         corpora = self._corpora(start)
-        objective = _objective(self.train, self.resources)
-        batches = Batches(self.recipe, corpora, _control(objective, corpora))
+        learnt = _objective(self.train, self.resources)
+        batches = Batches(self.recipe, corpora, _control(learnt, corpora))
         batches.share(self.rank, self.world)  # a batch that does not divide is told before anything is built
         state = self._facts(start, corpora)
         if self._is_finished(start, batches.count):
             return state
         config = for_recipe(self.model, corpora.vocabulary.vocab_size, self.train.sequence_tokens)
         stepper = self.stepper_of(
-            self._built(config, start, corpora), objective.loss, self.train, self.resources, self.rank, self.world
+            self._built(config, start, corpora), learnt.loss, self.train, self.resources, self.rank, self.world
         )
         if start.saved is not None:
             resume.load(stepper, start.saved)
@@ -91,7 +92,7 @@ class _Session:
         parts = Parts(
             self.train, self.resources, stepper, batches, saver, recorder, self.hooks,
             restore=lambda: self._restored(stepper), still_ours=still_ours, mfu=self._mfu(config), seed=self.seed,
-            is_new=start.saved is None or start.origin is not None,
+            is_new=start.saved is None or start.origin is not None, sums=learnt.sums,
         )  # fmt: skip
         return Loop(parts, state).run()
 
@@ -186,22 +187,25 @@ def set_threads(resources: TrainResources, world: int) -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // here))
 
 
-def _objective(train: Train, resources: TrainResources) -> Any:
-    options = dict(train.objective.model_extra or {})
-    objective = resolve.resolve(resolve.OBJECTIVES, train.objective.use)(**options)
+def _objective(train: Train, resources: TrainResources) -> Objective:
+    """The recipe's objective, by the kernel that its resources name."""
+    found: Any = objective.of(train)
     if not resources.fused_loss:
-        return objective
+        return found
     head_loss.check_fused(resources.gpu)
-    return replace(objective, fused=True)
+    if not hasattr(found, "fused"):
+        remedy = "set resources.train.fused_loss to false"
+        raise RecipeError(f"{train.objective.use} has no fused loss", where="resources.train", remedy=remedy)
+    return replace(found, fused=True)
 
 
-def _control(objective: Any, corpora: Corpora) -> Control | None:
+def _control(learnt: Objective, corpora: Corpora) -> Control | None:
     """The control tokens of conditional pretraining, by their ids in the run's tokenizer."""
-    if not objective.control_score:
+    if not isinstance(learnt, Pretraining) or not learnt.control_score:
         return None
     ours = tokenizer.load(corpora.vocabulary.folder)
     good, bad = (ours.special_id(name) for name in ("<|good|>", "<|bad|>"))
-    return Control(objective.control_score, objective.control_max, good, bad, objective.control_drop_share)
+    return Control(learnt.control_score, learnt.control_max, good, bad, learnt.control_drop_share)
 
 
 def _tell_start(recorder: records.Recorder, start: Start, world: int) -> None:

@@ -15,7 +15,7 @@ import torch
 from ctllm_ray.base.training import Train, TrainResources
 from ctllm_ray.train.batch import Batch
 
-#: Sum of the loss over the target tokens of a batch, in nats: what an objective gives.
+#: Sums over a batch, fp32 [1 + n]: of the loss, then what is told beside it (train/objective.py).
 Loss = Callable[[torch.nn.Module, Mapping[str, torch.Tensor]], torch.Tensor]
 
 
@@ -27,10 +27,9 @@ class Stepper(Protocol):
     world: int
     module: torch.nn.Module  # for validation in place; whole only where parameters are not partitioned
 
-    def backward(self, micro_batches: Iterable[Batch], target_tokens: int) -> torch.Tensor:
-        """Loss of the global batch in nats per target token (a 0-d tensor, equal on all ranks); gradients wait.
-
-        `target_tokens` is the number of targets of the whole global batch over all ranks.
+    def backward(self, micro_batches: Iterable[Batch], divisor: int) -> torch.Tensor:
+        """The objective's sums over the global batch, divided: the loss first [1 + n]; equal on all ranks, on which
+        gradients wait. `divisor` is that of the whole global batch over all ranks: its targets, or its pairs.
         """
 
     def apply(self, rate: float) -> torch.Tensor:

@@ -3,7 +3,7 @@
 All gradients live in a few flat fp32 buffers that parameters' `.grad` are views of, so that adding them over the
 workers, their norm and clipping are a handful of large operations. The buffers are added up over the workers (gloo,
 NCCL) while the last micro-batch is still going backward. There is no averaging: each loss is divided by the number of
-targets of the whole global batch, so the sum over workers is the true mean whatever the padding.
+targets (or pairs) of the whole global batch, so the sum over workers is the true mean whatever the padding.
 
 bf16 is autocast over fp32 weights. Costs over the bare model: zeroing and one more read of the gradients, below 1 % of
 a step on a CPU at 10 M parameters. Every buffer view begins at a multiple of 64 bytes: matrix products then take the
@@ -55,19 +55,19 @@ class TorchStepper:
         for parameter in self._parameters.values():
             self._adam.state[parameter] = _no_moments(parameter)
 
-    def backward(self, micro_batches: Iterable[Batch], target_tokens: int) -> torch.Tensor:
-        """Loss of the global batch in nats per target token; gradients wait, added up over the workers."""
+    def backward(self, micro_batches: Iterable[Batch], divisor: int) -> torch.Tensor:
+        """The sums over the global batch, divided, the loss first; gradients wait, added up over the workers."""
         batches = list(micro_batches)
         total = torch.zeros((), device=self._device)
         self._gradients.clear()
         for index, batch in enumerate(batches):
             tensors = llama.tensors(batch, self._device)
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-                loss = self._loss(self.module, tensors) / target_tokens
-            total += loss.detach()
+                sums = self._loss(self.module, tensors) / divisor
+            total = total + sums.detach()
             if self.world > 1 and index == len(batches) - 1:
                 self._gradients.add_up_as_they_come()
-            loss.backward()
+            sums[0].backward()
         self._gradients.wait()
         if self.world > 1:
             dist.all_reduce(total)

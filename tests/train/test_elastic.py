@@ -37,9 +37,9 @@ class Diary(Around):
         stepper.losses, stepper.rows = [], []
         backward = stepper.backward
 
-        def watched(micro_batches: Any, target_tokens: int) -> torch.Tensor:
+        def watched(micro_batches: Any, divisor: int) -> torch.Tensor:
             batches = list(micro_batches)
-            loss = backward(batches, target_tokens)
+            loss = backward(batches, divisor)
             stepper.rows.append(b"".join(batch.input_ids.tobytes() for batch in batches))
             stepper.losses.append(float(loss))
             return loss

@@ -70,7 +70,7 @@ def test_updates_equal_those_of_a_plain_loop_over_the_true_mean() -> None:
         expected.backward()
         expected_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         adam.step()
-        torch.testing.assert_close(loss, expected.detach(), rtol=1e-5, atol=0)
+        torch.testing.assert_close(loss[0], expected.detach(), rtol=1e-5, atol=0)
         torch.testing.assert_close(norm, expected_norm, rtol=1e-4, atol=0)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(ours.module.get_parameter(name), parameter, rtol=1e-3, atol=1e-5)

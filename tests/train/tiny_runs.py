@@ -79,12 +79,13 @@ class Watched(TorchStepper):
         self.losses: list[float] = []
         self.rows: list[bytes] = []
 
-    def backward(self, micro_batches: Iterable[Batch], target_tokens: int) -> torch.Tensor:
+    def backward(self, micro_batches: Iterable[Batch], divisor: int) -> torch.Tensor:
         batches = list(micro_batches)
         self.rows.append(b"".join(batch.input_ids.tobytes() for batch in batches))
-        loss = self.tamper(self.rows[-1], super().backward(batches, target_tokens))
+        sums = super().backward(batches, divisor)
+        loss = self.tamper(self.rows[-1], sums[0])
         self.losses.append(float(loss))
-        return loss
+        return torch.cat([loss.reshape(1), sums[1:]])
 
 
 class Around:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.train.objective import Per
 
 if TYPE_CHECKING:
     import torch
@@ -27,15 +28,17 @@ class Pretraining:
     control_max: float = 0.0  # documents scoring up to this are good
     control_drop_share: float = 0.0  # of documents that keep BOS
     fused: bool = False  # the loss by Liger's kernel, on a GPU
+    per: Per = "target"
+    sums: tuple[str, ...] = ()
 
     def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Sum over the target tokens of their surprise in nats, an fp32 scalar."""
+        """Sum over the target tokens of their surprise in nats, fp32 [1]."""
         from ctllm_ray.model.llama import forward_hidden
         from ctllm_ray.train import head_loss
 
         hidden_BTD = forward_hidden(model, tensors)
         nats = head_loss.fused_nats if self.fused else head_loss.nats
-        return nats(hidden_BTD, model.lm_head.weight, tensors["labels"])
+        return nats(hidden_BTD, model.lm_head.weight, tensors["labels"]).reshape(1)
 
 
 def pretrain(*, control_score: str = "", control_max: float = 0.0, control_drop_share: float = 0.0) -> Pretraining:

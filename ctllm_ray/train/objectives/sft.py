@@ -1,0 +1,48 @@
+"""Supervised fine-tuning: the next token of what an assistant says, its end included; the rest is only read.
+
+The batch already says what is an answer (train/packed.py), so this is the loss of pretraining over fewer labels. The
+sum is divided by the answer targets of the global batch: a long answer counts by its length, wherever it was packed
+(the mean of conversations' means would be another objective: short answers would weigh more in it).
+
+On a CPU the output layer is computed for answers alone, which saves as much of it as the prompts are long; on a GPU
+picking positions would make the host wait, and all are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ctllm_ray.train.objective import Per
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """The loss."""
+
+    fused: bool = False  # the loss by Liger's kernel, on a GPU
+    per: Per = "answer"
+    sums: tuple[str, ...] = ()
+
+    def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Sum over the answers' tokens of their surprise in nats, fp32 [1]."""
+        from ctllm_ray.model.llama import forward_hidden
+        from ctllm_ray.train import head_loss
+        from ctllm_ray.train.batch import IGNORED
+
+        hidden_BTD, labels_BT = forward_hidden(model, tensors), tensors["labels"]
+        if self.fused:
+            return head_loss.fused_nats(hidden_BTD, model.lm_head.weight, labels_BT).reshape(1)
+        if not labels_BT.is_cuda:
+            answered_BT = labels_BT != IGNORED
+            hidden_BTD, labels_BT = hidden_BTD[answered_BT], labels_BT[answered_BT]
+        return head_loss.nats(hidden_BTD, model.lm_head.weight, labels_BT).reshape(1)
+
+
+def sft() -> FineTuning:
+    """Next-token prediction of answers in packed conversations; a plain text in the mixture counts as one answer."""
+    return FineTuning()
