@@ -38,9 +38,9 @@ class TorchReplica:
             async for output in outputs:
                 yield output
 
-    async def logprobs(self, ids: list[int], start: int, top: int) -> list[Token]:
+    async def logprobs(self, ids: list[int], start: int, top: int, others: list[int]) -> list[Token]:
         """As `Engine.logprobs`."""
-        return await self._engine.logprobs(ids, start, top)
+        return await self._engine.logprobs(ids, start, top, others)
 
     async def load(self) -> Load:
         """As `Engine.load`."""
@@ -85,9 +85,11 @@ class RemoteEngine:
         finally:
             stream.cancel()  # a client that went away; nothing where the answer is whole
 
-    async def logprobs(self, ids: Sequence[int], start: int = 1, top: int = 0) -> list[Token]:
+    async def logprobs(
+        self, ids: Sequence[int], start: int = 1, top: int = 0, others: Sequence[int] = ()
+    ) -> list[Token]:
         """As `Engine.logprobs`, over the loss of a replica."""
-        return await persistently(lambda: self._handle.logprobs.remote(list(ids), start, top))
+        return await persistently(lambda: self._handle.logprobs.remote(list(ids), start, top, list(others)))
 
     async def load(self) -> Load:
         """Of all replicas together; the oldest step."""

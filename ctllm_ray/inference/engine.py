@@ -76,8 +76,14 @@ class Engine(Protocol):
         """The answer to a prompt of at least one id. Closing the iterator frees the slot at once."""
         ...
 
-    async def logprobs(self, ids: Sequence[int], start: int = 1, top: int = 0) -> list[Token]:
-        """The ids from `start` (at least 1) on, each given all those before it; with `top` most likely ids."""
+    async def logprobs(
+        self, ids: Sequence[int], start: int = 1, top: int = 0, others: Sequence[int] = ()
+    ) -> list[Token]:
+        """The ids from `start` (at least 1) on, each given all those before it; with `top` most likely ids.
+
+        `others` might stand in the place of the last id: its token tells them too, after the most likely ones. So the
+        choices of a question that are one token each take one request.
+        """
         ...
 
     async def load(self) -> Load:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ctllm_ray.base.errors import CtllmError, InputError
 from ctllm_ray.inference.attention import Piece
 from ctllm_ray.inference.engine import Finish, Token
-from ctllm_ray.inference.sampling import Chooser
+from ctllm_ray.inference.sampling import Chooser, Wish
 
 
 class Inbox:
@@ -72,6 +72,8 @@ def _put(letters: Sequence[Letter]) -> None:
 
 class Request:
     """Ids to be computed in a slot, and what is wanted of them."""
+
+    patient = False  # lets the others go before it
 
     def __init__(self, ids: Sequence[int], inbox: Inbox) -> None:
         self.ids = list(ids)
@@ -133,12 +135,25 @@ class Answer(Request):
 
 
 class Score(Request):
-    """Ids whose log-probabilities are wanted from `start` on; the last one needs no computing."""
+    """Ids whose log-probabilities are wanted from `start` on; the last one needs no computing.
 
-    def __init__(self, ids: Sequence[int], inbox: Inbox, start: int, top: int) -> None:
+    Nobody watches them come one by one, as with an answer: they wait for prompts that are to be answered.
+    """
+
+    patient = True
+
+    def __init__(self, ids: Sequence[int], inbox: Inbox, start: int, top: int, others: Sequence[int] = ()) -> None:
         super().__init__(ids, inbox)
-        self.top = top
+        self._top, self._others = top, tuple(others)
         self._start = start
+
+    def wishes(self, piece: Piece) -> list[Wish]:
+        """What is wanted of each row of a piece."""
+        ids = self.ids[piece.end - piece.rows + 1 : piece.end + 1]
+        found = [Wish(id_, self._top) for id_ in ids]
+        if found and piece.end == self.target:
+            found[-1] = Wish(ids[-1], self._top, self._others)
+        return found
 
     @property
     def target(self) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -103,14 +104,33 @@ def choose(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> list[Token]:
     return [_token(row, chooser.sampling.top_logprobs) for row, chooser in zip(plain, choosers, strict=True)]
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What is to be told of a row: the log-probability of an id, the most likely ids, and those of `others`."""
+
+    id: int
+    top: int = 0
+    others: tuple[int, ...] = ()
+
+
 @torch.inference_mode()
-def score(logits_RV: torch.Tensor, ids: Sequence[int], top: int) -> list[Token]:
-    """Given ids, one for each row, with their log-probabilities."""
-    ids_R1 = torch.tensor(ids, device=logits_RV.device)[:, None]
+def score(logits_RV: torch.Tensor, wishes: Sequence[Wish]) -> list[Token]:
+    """Given ids, one for each row, with their log-probabilities. On a GPU it is waited for once."""
+    widest = max(len(wish.others) for wish in wishes)
+    ids = [[wish.id, *wish.others, *[wish.id] * (widest - len(wish.others))] for wish in wishes]
+    ids_RO = torch.tensor(ids, device=logits_RV.device)
     total_R1 = logits_RV.logsumexp(1, keepdim=True)
-    likely = logits_RV.topk(min(top, logits_RV.shape[1]), dim=1)
-    told = [ids_R1, logits_RV.gather(1, ids_R1) - total_R1, likely.indices, likely.values - total_R1]
-    return [_token(row, top) for row in torch.cat([part.double() for part in told], dim=1).tolist()]
+    likely = logits_RV.topk(min(max(wish.top for wish in wishes), logits_RV.shape[1]), dim=1)
+    told = [logits_RV.gather(1, ids_RO) - total_R1, likely.indices, likely.values - total_R1]
+    plain = torch.cat([part.double() for part in told], dim=1).tolist()
+    return [_scored(wish, row[: 1 + widest], row[1 + widest :]) for wish, row in zip(wishes, plain, strict=True)]
+
+
+def _scored(wish: Wish, logprobs: Sequence[float], likely: Sequence[float]) -> Token:
+    """A token from log-probabilities of its id and the others, then most likely ids and their log-probabilities."""
+    most = len(likely) // 2
+    top = zip(map(int, likely[: wish.top]), likely[most : most + wish.top], strict=True)
+    return Token(wish.id, logprobs[0], (*top, *zip(wish.others, logprobs[1:], strict=False)))
 
 
 def _token(row: Sequence[float], top: int) -> Token:

@@ -66,7 +66,8 @@ class Slots:
         # A donor whose tokens are all shared (a conversation that goes on) loses nothing when it is taken itself.
         if tokens and self._free_S[source] and tokens == self.filled_S[source]:
             return Place(source, source, tokens)
-        return Place(self._oldest(spared=source if tokens else -1), source, tokens)
+        target = self._oldest(spared=source if tokens else -1)
+        return Place(target, target if ready_S[target] == tokens else source, tokens)  # it may hold them itself
 
     def take(self, place: Place, ids: Sequence[int]) -> None:
         """The sequence has the slot from now on; what it shares counts as filled."""

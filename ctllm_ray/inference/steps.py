@@ -78,9 +78,9 @@ class Steps:
         request.slot = -1
 
     def _admit(self) -> list[Place]:
-        """Gives slots to waiting requests, first come first served but for those that wait for a prefix."""
+        """Gives slots to waiting requests, first come first served but for the patient and who waits for a prefix."""
         places = []
-        for request in list(self.waiting):
+        for request in _impatient_first(self.waiting):
             place = self.slots.find(request.ids, request.wanted)
             if place is not None:
                 self.slots.take(place, request.ids)
@@ -94,7 +94,7 @@ class Steps:
         """What the next step computes, in the order of slots."""
         left = self._prefill_tokens
         planned = []
-        for request in self.running:
+        for request in _impatient_first(self.running):
             if request.answering:
                 planned.append((request, request.piece(1)))
             elif left:
@@ -113,18 +113,25 @@ class Steps:
             chosen = sampler.choose(self._decoder.logits(mine), [request.chooser for request in answers.values()])
             for n, token in zip(answers, chosen, strict=True):
                 found[n] = (token,)
-        for n, (request, piece) in enumerate(planned):
-            if isinstance(request, Score):
-                found[n] = self._scored(request, piece, rows[n])
+        for n, tokens in self._scored(planned, rows).items():
+            found[n] = tokens
         return found
 
-    def _scored(self, request: Score, piece: Piece, hidden_RW: torch.Tensor) -> list[Token]:
-        ids = request.ids[piece.end - piece.rows + 1 : piece.end + 1]
-        found: list[Token] = []
-        for start in range(0, piece.rows, _SCORED_ROWS):
+    def _scored(
+        self, planned: Sequence[tuple[Request, Piece]], rows: Sequence[torch.Tensor]
+    ) -> dict[int, Sequence[Token]]:
+        """The tokens of requests that score, by their places in the plan: rows of all of them together."""
+        wishes = {n: request.wishes(piece) for n, (request, piece) in enumerate(planned) if isinstance(request, Score)}
+        wishes = {n: wished for n, wished in wishes.items() if wished}
+        if not wishes:
+            return {}
+        hidden_RW, flat = torch.cat([rows[n] for n in wishes]), [wish for wished in wishes.values() for wish in wished]
+        tokens: list[Token] = []
+        for start in range(0, len(flat), _SCORED_ROWS):
             part = slice(start, start + _SCORED_ROWS)
-            found += sampler.score(self._decoder.logits(hidden_RW[part]), ids[part], request.top)
-        return found
+            tokens += sampler.score(self._decoder.logits(hidden_RW[part]), flat[part])
+        came = iter(tokens)
+        return {n: [next(came) for _ in wished] for n, wished in wishes.items()}
 
     def _settle(self, request: Request, piece: Piece, new: Sequence[Token]) -> list[Letter]:
         """Notes what was computed for a request: what its caller is told, if anything."""
@@ -137,3 +144,8 @@ class Steps:
         if letter.finish or letter.error is not None:
             self._leave(request)
         return [letter]
+
+
+def _impatient_first(requests: Sequence[Request]) -> list[Request]:
+    """The requests as they came, but for the patient ones after all others."""
+    return sorted(requests, key=lambda request: request.patient)

@@ -96,14 +96,17 @@ class TorchEngine:
         finally:
             self._cancel(request)
 
-    async def logprobs(self, ids: Sequence[int], start: int = 1, top: int = 0) -> list[Token]:
+    async def logprobs(
+        self, ids: Sequence[int], start: int = 1, top: int = 0, others: Sequence[int] = ()
+    ) -> list[Token]:
         """The ids from `start` on with their log-probabilities; see `Engine`."""
         self._check(ids, self.context_tokens)
+        self._check_known(others)
         if start < 1:
             raise InputError(f"nothing comes before id {start}", where="start", remedy="start at 1 or later")
         if start >= len(ids):
             return []
-        request = Score(ids, Inbox(), start, top)
+        request = Score(ids, Inbox(), start, top, others)
         self._submit(request)
         try:
             found: list[Token] = []
@@ -135,7 +138,10 @@ class TorchEngine:
         if not 0 < len(ids) <= most:
             what = f"a prompt of {len(ids)} tokens: the context has {self.context_tokens}, the answer's included"
             raise InputError(what, where="prompt", remedy="give at least one token, and fewer than the context")
-        if not 0 <= min(ids) <= max(ids) < self.vocab_size:
+        self._check_known(ids)
+
+    def _check_known(self, ids: Sequence[int]) -> None:
+        if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
             wrong = next(id_ for id_ in ids if not 0 <= id_ < self.vocab_size)
             what = f"there is no id {wrong} in a vocabulary of {self.vocab_size}"
             raise InputError(what, where="prompt", remedy="encode with the model's own tokenizer")

@@ -62,9 +62,7 @@ def take(
     """
     if config.rope_scaling.get("rope_type") in _MOVING_ROPE:
         kind = config.rope_scaling["rope_type"]
-        raise InputError(
-            f"this engine has no RoPE of the kind {kind!r}", remedy="serve this model by vLLM"
-        )
+        raise InputError(f"this engine has no RoPE of the kind {kind!r}", remedy="serve this model by vLLM")
     turns_CD = _turns(model, positions).to(device)
     embedding = _placed(model.model.embed_tokens.weight, device, dtype)
     head = _placed(model.lm_head.weight.T, device, dtype)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from itertools import cycle, islice
 
 from ctllm_ray.base.errors import EngineFailed, InputError, Overloaded
@@ -72,11 +73,15 @@ class ScriptedEngine:
             self._running.pop(number, None)
             self.cancelled += not finished
 
-    async def logprobs(self, ids: Sequence[int], start: int = 1, top: int = 0) -> list[Token]:
+    async def logprobs(
+        self, ids: Sequence[int], start: int = 1, top: int = 0, others: Sequence[int] = ()
+    ) -> list[Token]:
         """Log-probabilities by the rule above."""
         self._check(ids, self.context_tokens)
         await self._wait(0)
-        return [self._token(id_, top) for id_ in ids[start:]]
+        found = [self._token(id_, top) for id_ in ids[start:]]
+        last = [replace(token, top=(*token.top, *((i, _logprob(i)) for i in others))) for token in found[-1:]]
+        return [*found[:-1], *last]
 
     async def load(self) -> Load:
         """What the script has running."""

@@ -68,6 +68,20 @@ def test_log_probabilities_are_told_for_each_id_from_the_start_on(any_engine: En
     assert none == []
 
 
+def test_others_in_the_place_of_the_last_id_are_told_as_if_each_had_been_asked_for(any_engine: Engine) -> None:
+    one, *each = together(
+        any_engine.logprobs([5, 6, 7, 8], 2, 1, [9, 10, 8]),
+        *(any_engine.logprobs([5, 6, 7, last], 2, 1) for last in (8, 9, 10, 8)),
+    )
+    assert [token.id for token in one] == [7, 8]
+    assert len(one[0].top) == 1
+    (likely, *others), (first, *_) = one[1].top, each[0][1].top
+    assert likely[0] == first[0]
+    assert [id_ for id_, _ in others] == [9, 10, 8]
+    for (_, logprob), found in zip([(8, one[1].logprob), *others], each, strict=True):
+        assert logprob == pytest.approx(found[-1].logprob, abs=1e-5)
+
+
 @pytest.mark.parametrize("ids", [[], [128], [-1], [1] * CONTEXT, [1] * 1000])
 def test_a_prompt_that_cannot_be_computed_is_an_input_error(any_engine: Engine, ids: list[int]) -> None:
     with pytest.raises(InputError):

@@ -88,3 +88,9 @@ def test_tokens_that_an_answer_added_are_shared_too() -> None:
     slots.fill(slot, 3)
     slots.leave(slot)
     assert taken(slots, [1, 2, 3, 4]) == Place(slot, slot, 3)
+
+
+def test_a_slot_that_holds_the_shared_prefix_itself_is_taken_without_a_copy() -> None:
+    slots = Slots(3, 64)
+    assert [computed(slots, ids) for ids in ([*LONG[:30], 60], [*LONG[:30], 61], [63])] == [0, 1, 2]
+    assert taken(slots, [*LONG[:30], 62]) == Place(slot=1, source=1, tokens=30)

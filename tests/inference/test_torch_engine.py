@@ -15,7 +15,10 @@ import torch
 from ctllm_ray.base.errors import EngineFailed, InputError
 from ctllm_ray.base.serving import Serve
 from ctllm_ray.inference.engine import Sampling
+from ctllm_ray.inference.requests import Answer, Inbox, Score
+from ctllm_ray.inference.sampling import Chooser
 from ctllm_ray.inference.slots import WORTH_WAITING_TOKENS
+from ctllm_ray.inference.steps import Steps
 from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model.config import ModelConfig
@@ -24,6 +27,7 @@ from tests.inference.tiny_engines import (
     PLAIN,
     SHAPE,
     collect,
+    decoder,
     engine,
     expected,
     expected_logprobs,
@@ -166,6 +170,16 @@ def test_a_crowd_that_comes_and_goes_gets_exact_answers_only() -> None:
         together(*(client(number) for number in range(24)))
         load = together(opened.load())[0]
     assert (load.running, load.waiting, load.used_tokens) == (0, 0, 0)
+
+
+def test_prompts_that_somebody_waits_for_go_before_those_that_are_only_scored() -> None:
+    async def planned() -> list[tuple[type, int]]:
+        steps = Steps(decoder(slots=2), prefill_tokens=16)
+        steps.waiting += [Score([n] * 30, Inbox(), 1, 0) for n in range(3)]
+        steps.waiting += [Answer([9] * 8, Inbox(), Chooser(GREEDY, [9]), 4)]
+        return [(type(request), len(piece.ids)) for request, piece in steps.begin().planned]
+
+    assert asyncio.run(planned()) == [(Answer, 8), (Score, 8)]
 
 
 def test_an_engine_whose_thread_dies_tells_all_who_wait_and_all_who_come() -> None:
