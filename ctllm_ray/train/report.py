@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import yaml
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ctllm_ray.base import page, storage
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.train import curves, schedule
+from ctllm_ray.train import curves, objective, schedule
 from ctllm_ray.train.curves import Axis
 from ctllm_ray.train.records import Event
 from ctllm_ray.train.report_words import WORDS
@@ -63,10 +63,11 @@ def render(facts: RunFacts) -> str:
     )
     return page.render(
         __file__,
-        WORDS,
+        _words(facts),
         FILTERS,
         NAMES,
         f=facts,
+        per=objective.of(facts.train).per,
         s=_summary(facts),
         plots=_plots(facts, x, groups),
         x_ticks=[(100 * x.place(tokens), curves.short(tokens)) for tokens in x.ticks()],
@@ -78,6 +79,16 @@ def render(facts: RunFacts) -> str:
         places=_places(facts, x),
         recipe=yaml.safe_dump(facts.recipe.decisions("train"), allow_unicode=True, sort_keys=False, width=110),
     )
+
+
+def _metrics(facts: RunFacts) -> list[str]:
+    """Names of what the objective told beside its loss, in its order."""
+    return list(dict.fromkeys(name for record in facts.steps for name in record.metrics))
+
+
+def _words(facts: RunFacts) -> dict[str, tuple[str, str]]:
+    """All words of the page; a metric that has none is called by its name."""
+    return {name: (str(escape(name)), str(escape(name))) for name in _metrics(facts)} | WORDS
 
 
 def _summary(facts: RunFacts) -> dict[str, Any]:
@@ -116,6 +127,9 @@ def _plots(facts: RunFacts, x: Axis, groups: Sequence[str]) -> list[Plot]:
     found = [_noisy("loss", x, tokens, columns["loss"], curves.axis(columns["loss"], log=True), wide=True)]
     if facts.validation:
         found.append(_validation(facts, x, groups))
+    for name in _metrics(facts):
+        values = np.array([record.metrics.get(name, math.nan) for record in facts.steps], np.float64)
+        found.append(_noisy(name, x, tokens, values, curves.axis(values)))
     found.append(_steady("rate", x, tokens, columns["rate"]))
     found.append(_noisy("grad_norm", x, tokens, columns["grad_norm"], curves.axis(columns["grad_norm"], log=True)))
     from_zero = curves.axis(columns["tokens_per_s"], from_zero=True)
@@ -135,7 +149,7 @@ def _noisy(key: str, x: Axis, tokens: np.ndarray, values: np.ndarray, y: Axis, w
         ("raw", curves.raw_path(x, y, tokens, values)),
         ("smooth", curves.path(x, y, tokens[at], smooth[at])),
     ]
-    return Plot(key, curves.drawing(paths, WORDS[key][1]), _labels(key, y), wide)
+    return Plot(key, curves.drawing(paths, WORDS.get(key, (key, key))[1]), _labels(key, y), wide)
 
 
 def _steady(key: str, x: Axis, tokens: np.ndarray, values: np.ndarray) -> Plot:
@@ -183,7 +197,8 @@ def _places(facts: RunFacts, x: Axis) -> dict[str, Any]:
             "tokens_per_s": [f"{record.tokens_per_s:,.0f}" for record in at],
             "mfu": [page.percent(record.mfu) for record in at],
             "wait": [page.percent(record.wait_s / max(record.seconds, 1e-9)) for record in at],
-        },
+        }
+        | {name: [_number(record.metrics.get(name, math.nan)) for record in at] for name in _metrics(facts)},
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 WORDS: dict[str, tuple[str, str]] = {
     # head
     "title": ("训练报告", "Training report"),
-    "giant": ("nats / token，末段平滑损失", "nats per token, smoothed loss at the end"),
+    "giant": ("{unit}，末段平滑损失", "{unit}, smoothed loss at the end"),
     "lead": (
         "{updates} 次更新，{tokens} 个位置，用时 {time}。",
         "{updates} updates over {tokens} positions in {time}.",
@@ -54,7 +54,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "mfu": ("MFU", "MFU"),
     "wait": ("等数据占步时", "Share of step time waiting for data"),
     "bits": ("留出集：每字节比特", "Held out: bits per byte"),
-    "unit_loss": ("nats / token", "nats per token"),
+    "unit_target": ("nats / token", "nats per token"),
+    "unit_answer": ("nats / 回答 token", "nats per token of answers"),
+    "unit_pair": ("nats / 偏好对", "nats per pair"),
     "step": ("步", "step"),
     "phases": ("配比", "Mixture"),
     "warmup": ("预热", "warm-up"),

@@ -252,3 +252,16 @@ def test_smoothing_is_unbiased_at_either_end() -> None:
     # a neighbour weighs half: (1 + 4 / 2) / 1.5 and (1 / 2 + 4) / 1.5
     assert curves.smoothed(np.array([1.0, 4.0]), 0.5).tolist() == pytest.approx([2, 3])
     assert np.isnan(curves.smoothed(np.array([math.nan]))).all()
+
+
+def test_what_an_objective_tells_beside_its_loss_is_drawn_under_its_name(tmp_path: Path) -> None:
+    chosen = recipe(tmp_path, 4)
+    tokens_of(chosen)
+    told = Records(chosen.folder("train"), 1)
+    for step in range(1, 5):
+        facts = {"reward <margin>": math.nan if step == 2 else step / 8}
+        told.step(StepRecord(step, step - 1, step * BATCH, BATCH, 2.0, 1.0, 1e-3, 0.1, 0.0, 1e3, metrics=facts))
+    told.close()
+    page = report.render(gather(chosen))
+    assert 'id="plot-reward &lt;margin&gt;"' in page and "reward <margin>" not in page
+    assert "0.5000" in page  # the last value, for the cross-hair
