@@ -37,7 +37,7 @@ def session(cpus: int, object_store_mb: int) -> Iterator[None]:
     options = local if address == "local" else {}
     answer = signal.getsignal(signal.SIGTERM)
     try:
-        _check_port(address)
+        check_port(address)
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (ValueError, OSError, RuntimeError) as error:
         remedy = "check RAY_ADDRESS, or unset it: then this machine alone does the work"
@@ -50,7 +50,7 @@ def session(cpus: int, object_store_mb: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def _check_port(address: str) -> None:
+def check_port(address: str) -> None:
     """Raises `OSError` where nobody listens at host:port: Ray itself would try for many minutes."""
     host, _, port = address.rpartition(":")
     if port.isdecimal() and "/" not in host:

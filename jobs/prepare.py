@@ -1,4 +1,4 @@
-"""`ray job submit --working-dir . -- python -m jobs.prepare RECIPE [KEY=VALUE ...]`: `ctllm prepare` on a cluster."""
+"""`ctllm prepare` as a job on a cluster: `ctllm submit prepare RECIPE [KEY=VALUE ...] --address ...` sends it."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`ray job submit --working-dir . -- python -m jobs.train RECIPE [KEY=VALUE ...]`: `ctllm train` on a cluster."""
+"""`ctllm train` as a job on a cluster: `ctllm submit train RECIPE [KEY=VALUE ...] --address ...` sends it."""
 
 import sys
 

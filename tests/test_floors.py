@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "ctllm_ray"
 FLOOR = {
     "base": 0,
-    "text": 1, "tokenizer": 1, "shards": 1, "model": 1, "sample": 1, "ray_session": 1,
+    "text": 1, "tokenizer": 1, "shards": 1, "model": 1, "sample": 1, "ray_session": 1, "submission": 2,
     "corpus": 2, "train": 2, "inference": 2,
     "evaluate": 3, "mixture": 3,
     "verbs": 4,
@@ -22,7 +22,7 @@ FLOOR = {
 }  # fmt: skip
 RAY_ROOMS = (
     "ray_session.py", "corpus/launch.py", "train/launch.py", "train/worker.py", "mixture/sweep.py", "evaluate/run.py",
-    "cli.py",
+    "submission.py",
 )  # fmt: skip
 SERVE = PACKAGE.parent / "serve"
 SERVE_RAY_ROOMS = {"build", "counter", "engines", "ingress", "routing"}

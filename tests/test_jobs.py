@@ -1,15 +1,18 @@
-"""`ray job submit --working-dir .` against a real cluster: a clone with an environment in it can be sent."""
+"""Jobs on a real cluster with a token, from a clone with an environment in it: `ray job submit` and `ctllm submit`."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from ctllm_ray.corpus import pipeline
 from tests.conftest import REPOSITORY
 from tests.corpus.conftest import run_here
 from tests.corpus.test_section import digests
+from tests.test_cli import lines, write_recipe
 
 START_S, JOB_S = 120, 600
 UPLOAD_LIMIT_BYTES = 104_857_600  # of a working directory: seen with Ray 2.60, HTTP 413 above
@@ -48,9 +52,32 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A node with two CPUs that takes jobs from whoever has its token."""
+
+    address: str
+    environment: dict[str, str]
+
+    def start(self, *command: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [tool(command[0]), *command[1:]],
+            cwd=cwd,
+            env=self.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *command: str, cwd: Path = REPOSITORY, **environment: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*command, cwd=cwd, **environment)
+        out, err = process.communicate(timeout=JOB_S)
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
 @pytest.fixture(scope="module")
-def submit() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """Runs `ray job <arguments>` against a cluster of one node with two CPUs, on ports and with a token of its own."""
+def cluster() -> Iterator[Cluster]:
+    """On ports, with a token, and in a folder of its own."""
     pytest.importorskip("aiohttp_cors", reason="the dashboard that takes jobs comes with ray[default]")
     home = Path(tempfile.mkdtemp(prefix="ray"))  # its sockets must have short names
     (home / "token").write_text("0123456789abcdef" * 4)
@@ -61,6 +88,7 @@ def submit() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(home / "token"),
+        "RAY_API_SERVER_ADDRESS": address,
         "RAY_DISABLE_IMPORT_WARNING": "1",
     }
     command = [tool("ray"), "start", "--head", "--block", "--num-cpus=2", f"--object-store-memory={100 << 20}"]
@@ -68,45 +96,119 @@ def submit() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
     command += [f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"]
     with (home / "log").open("wb") as log:
         node = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-
-    def run(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-        options = {"cwd": cwd, "env": environment | {"RAY_API_SERVER_ADDRESS": address}, "timeout": JOB_S}
-        return subprocess.run([tool("ray"), "job", *arguments], capture_output=True, text=True, **options)  # type: ignore[call-overload]
-
+    found = Cluster(address, environment)
     try:
         deadline = time.monotonic() + START_S
-        while run("list").returncode != 0:
+        while found.run("ray", "job", "list").returncode != 0:
             assert node.poll() is None, (home / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(1)
-        yield run
+        yield found
     finally:
         node.terminate()
         node.wait(60)
         shutil.rmtree(home, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def long(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A recipe in the clone whose work takes a while: its name there."""
+    folder = tmp_path_factory.mktemp("long")
+    (folder / "crawl").mkdir()
+    for part in range(12):
+        (folder / "crawl" / f"{part:02d}.jsonl").write_text((lines(300, part) + "\n") * 12, encoding="utf-8")
+    written = Path(write_recipe(folder, f"{folder}/crawl/*.jsonl"))
+    shutil.copy(written, clone / "long.yaml")
+    return "long.yaml"
+
+
 def test_a_job_from_a_fresh_clone_runs_on_the_cluster_and_writes_the_bytes_of_a_local_run(
-    clone: Path, submit: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    clone: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
     job = ["--working-dir", ".", "--", "python", "-m", "jobs.prepare", "jobs/recipes/tiny.yaml", f"root={tmp_path}/job"]
-    ended = submit("submit", "--submission-id", "first", *job, cwd=clone)
+    ended = cluster.run("ray", "job", "submit", "--submission-id", "first", *job, cwd=clone)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "2/2 splits" in ended.stdout
     assert f"shards: {tmp_path}/job/tiny/1/clean" in ended.stdout
-    listed = submit("list").stdout
+    listed = cluster.run("ray", "job", "list").stdout
     assert "driver_info=DriverInfo(" in listed  # it worked on this cluster: it started no Ray of its own
     local = recipe.load(str(clone / "jobs/recipes/tiny.yaml"), [f"root={tmp_path}/local"])
     pipeline.prepare(local, run_here)
     assert digests(recipe.load(str(clone / "jobs/recipes/tiny.yaml"), [f"root={tmp_path}/job"])) == digests(local)
 
 
-def test_a_users_mistake_ends_the_job_with_its_message(
-    clone: Path, submit: Callable[..., subprocess.CompletedProcess[str]]
+def test_submit_tells_the_log_and_ends_with_the_jobs_exit_code(clone: Path, cluster: Cluster, tmp_path: Path) -> None:
+    (clone / "narrow.yaml").write_bytes((clone / "jobs/recipes/tiny.yaml").read_bytes())
+    asked = ["ctllm", "submit", "prepare", "narrow.yaml", f"root={tmp_path}", "--address", cluster.address]
+    for _ in range(2):  # the second finds all of it finished
+        ended = cluster.run(*asked, cwd=clone)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert "is sent to" in ended.stdout
+        assert f"shards: {tmp_path}/tiny/1/clean" in ended.stdout
+    export = [*asked[:2], "export", "narrow.yaml", f"root={tmp_path}", "--", "--step", "3"]
+    ended = cluster.run(*export, cwd=clone)
+    assert ended.returncode == 7  # there is no checkpoint: the job's own mistake, its message, its code
+    assert "ctllm: " in ended.stdout
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_a_job_goes_on_without_its_terminal_is_found_again_and_goes_on_after_a_stop(
+    clone: Path, cluster: Cluster, long: str
 ) -> None:
-    job = ["--working-dir", ".", "--", "python", "-m", "jobs.prepare", "jobs/recipes/tiny.yaml", "sed=1"]
-    ended = submit("submit", *job, cwd=clone)
-    assert ended.returncode != 0
-    assert "did you mean 'seed'" in ended.stdout
-    assert "exit code 2" in ended.stdout + ended.stderr
-    assert "Traceback" not in ended.stdout
+    loaded = recipe.load(str(clone / long))
+    asked = ("ctllm", "submit", "prepare", long)
+    markers = Path(loaded.folder("clean"), "splits")
+    first = cluster.start(*asked, cwd=clone)
+    wait_for(lambda: list(markers.glob("*.json")), first)
+    first.send_signal(signal.SIGINT)
+    told, error = first.communicate(timeout=JOB_S)
+    assert first.returncode == 130
+    [name] = set(re.findall(r"\bcli-1-prepare-\w+", told))
+    assert f"{name} goes on without this terminal" in told
+    assert "Traceback" not in error
+
+    second = cluster.start(*asked, cwd=clone)
+    assert second.stdout is not None
+    assert f"{name} is under way" in second.stdout.readline()
+    assert cluster.run("ray", "job", "stop", name).returncode == 0
+    assert second.wait(JOB_S) == 143
+    done = {file.name for file in markers.glob("*.json")}
+    assert 0 < len(done) < 12
+    before = {file.name: file.stat().st_mtime_ns for file in markers.glob("*.json")}
+
+    third = cluster.run(*asked, cwd=clone)
+    assert third.returncode == 0, third.stdout + third.stderr
+    assert name not in third.stdout
+    after = {file.name: file.stat().st_mtime_ns for file in markers.glob("*.json")}
+    assert len(after) == 12
+    assert {file: after[file] for file in before} == before  # nothing that was done is done again
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + JOB_S
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_cluster_wants_its_token(clone: Path, cluster: Cluster, tmp_path: Path) -> None:
+    asked = ("ctllm", "submit", "prepare", "jobs/recipes/tiny.yaml", f"root={tmp_path}")
+    for other in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "fedcba9876543210" * 4}):
+        ended = cluster.run(*asked, cwd=clone, **other)
+        assert ended.returncode == 9, ended.stdout + ended.stderr
+        assert "wants its token" in ended.stderr
+        assert "RAY_AUTH_TOKEN_PATH" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_a_folder_that_is_too_large_is_not_sent(clone: Path, cluster: Cluster, tmp_path: Path) -> None:
+    with (clone / "weights.bin").open("wb") as stream:
+        stream.write(os.urandom(UPLOAD_LIMIT_BYTES + 1))
+    try:
+        ended = cluster.run("ctllm", "submit", "prepare", "jobs/recipes/tiny.yaml", f"root={tmp_path}", cwd=clone)
+    finally:
+        (clone / "weights.bin").unlink()
+    assert ended.returncode == 3, ended.stdout + ended.stderr
+    assert "too large to send" in ended.stderr
+    assert ".rayignore" in ended.stderr

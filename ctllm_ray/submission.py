@@ -1,0 +1,174 @@
+"""A verb as a job on a cluster: sent, followed to its end, its exit code brought back. What `ctllm submit` does.
+
+The folder that the command stands in is the code and the recipe of the job (Ray sends it without what .gitignore and
+.rayignore name; 100 MiB at most); data goes by path. The job lives on the cluster and not in this terminal: Ctrl-C
+stops following it. The same command again follows a job that is still under way, and otherwise sends a new one, which
+goes on where the one before it was, as every verb does. A connection that is lost is made again, and no line of the log
+is told twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import secrets
+import shlex
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import CtllmError, InputError, NoCluster, RecipeError, WorkerLost
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.ray_session import check_port
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+IDENTITY = "ctllm"  # in a job's metadata: the hash of what it does
+LOST = (OSError, RuntimeError)  # what a connection that breaks looks like; requests' and aiohttp's errors are OSErrors
+POLL_S = 2.0
+ATTEMPTS = 150  # to reach a cluster again: five minutes
+AGAIN = "run the same command again: it goes on"
+
+Tell = Callable[[str], None]
+
+
+def submit(
+    verb: str, path: str, arguments: Sequence[str], recipe: Recipe, address: str, shared_root: bool, tell: Tell
+) -> int:
+    """The exit code of the job that runs a verb with a recipe on the cluster whose dashboard is at an address.
+
+    Raises `NoCluster` where nobody takes jobs there, `RecipeError` where the job could not see its recipe or keep its
+    output, `InputError` where this folder is too large to send, `WorkerLost` where the job ended without an exit code.
+    """
+    entrypoint = shlex.join(["python", "-m", f"jobs.{verb}", below_here(path), *arguments])
+    check_root(recipe.root)
+    jobs, nodes = _connect(address)
+    check_nodes(recipe.root, nodes, shared_root)
+    identity = hashlib.sha256(f"{entrypoint}\n{recipe.model_dump_json()}".encode()).hexdigest()
+    with _explained(address):
+        job = _under_way(jobs, identity)
+    if job:
+        tell(f"{job} is under way: following it\n")
+    else:
+        name = f"{recipe.name}-{recipe.version}-{verb}-{secrets.token_hex(3)}"
+        job = _send(jobs, name, entrypoint, identity, address)
+        tell(f"{job} is sent to {address}\n")
+    return follow(jobs, job, address, tell)
+
+
+def below_here(path: str) -> str:
+    """The path of a recipe from this folder, which is all that a job sees. Raises `RecipeError` where it is outside."""
+    found = Path(path).resolve()
+    if not found.is_relative_to(Path.cwd()):
+        remedy = "put it below the folder that this command stands in: that folder is what is sent"
+        raise RecipeError("the job would not see this recipe", where=path, remedy=remedy)
+    return str(found.relative_to(Path.cwd()))
+
+
+def check_root(root: str) -> None:
+    """Raises `RecipeError` where a job's output would go with the job."""
+    if not storage.is_remote(root) and not os.path.isabs(root.removeprefix("file://")):
+        what = "a relative root is a folder in the job's copy of this folder, which goes with the job"
+        remedy = "give a bucket, such as root=s3://bucket/run, or a path from the root that every node has"
+        raise RecipeError(what, where=f"root={root}", remedy=remedy)
+
+
+def check_nodes(root: str, nodes: int, shared: bool) -> None:
+    """Raises `RecipeError` where each node would see another folder under the name of the root."""
+    if nodes > 1 and not shared and not storage.is_remote(root):
+        remedy = "give a bucket, such as root=s3://bucket/run; where all nodes mount this folder, say --shared-root"
+        raise RecipeError(f"a local root on a cluster of {nodes} nodes", where=f"root={root}", remedy=remedy)
+
+
+def follow(jobs: JobSubmissionClient, job: str, address: str, tell: Tell) -> int:
+    """The exit code of a job, its log told as it comes. Raises `WorkerLost` where it ended without one."""
+    try:
+        ended = asyncio.run(_followed(jobs, job, address, tell))
+    except (KeyboardInterrupt, SystemExit):
+        tell(f"\n{job} goes on without this terminal; `ray job stop --address {address} {job}` ends it\n")
+        raise
+    if ended.status == "STOPPED":
+        return 128 + signal.SIGTERM
+    if ended.driver_exit_code is None:
+        raise WorkerLost(f"{job} ended without an exit code: {ended.message}", where=address, remedy=AGAIN)
+    code = int(ended.driver_exit_code)
+    return code if code >= 0 else 128 - code  # a signal, as a shell says it
+
+
+async def _followed(jobs: JobSubmissionClient, job: str, address: str, tell: Tell) -> JobDetails:
+    """The job as it ended."""
+    told, failures = 0, 0
+    while True:
+        try:
+            at = 0  # a connection tells the log from its beginning
+            async for text in jobs.tail_job_logs(job):
+                at, failures = at + len(text), 0
+                tell(text[max(0, told - at + len(text)) :])
+                told = max(told, at)
+            if (found := jobs.get_job_info(job)).status.is_terminal():
+                return found
+        except LOST as error:
+            failures += 1
+            if failures > ATTEMPTS:
+                raise NoCluster(f"the cluster no longer answers: {error}", where=address, remedy=AGAIN) from error
+        await asyncio.sleep(POLL_S)
+
+
+def _connect(address: str) -> tuple[JobSubmissionClient, int]:
+    """A client of the cluster's job server, and how many nodes the cluster has."""
+    from ray.job_submission import JobSubmissionClient
+    from ray.util.state import list_nodes
+
+    if not re.match(r"https?://", address):
+        raise NoCluster("not the address of a dashboard", where=address, remedy="it looks like http://HEAD:8265")
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray would take another one from there, over what it is given
+    with _explained(address):
+        check_port(address.partition("://")[2].rstrip("/"))
+        return JobSubmissionClient(address), len(list_nodes(address, filters=[("state", "=", "ALIVE")]))
+
+
+def _under_way(jobs: JobSubmissionClient, identity: str) -> str:
+    """The job that does the same and has not ended; empty where there is none."""
+    alike = (job for job in jobs.list_jobs() if (job.metadata or {}).get(IDENTITY) == identity)
+    return next((job.submission_id for job in alike if job.submission_id and not job.status.is_terminal()), "")
+
+
+def _send(jobs: JobSubmissionClient, job: str, entrypoint: str, identity: str, address: str) -> str:
+    """The id of the new job."""
+    try:
+        with _explained(address):
+            return jobs.submit_job(
+                submission_id=job,
+                entrypoint=entrypoint,
+                runtime_env={"working_dir": "."},
+                metadata={IDENTITY: identity},
+            )
+    except NoCluster as error:
+        if "413" not in error.what and "exceeds the maximum size" not in error.what:
+            raise
+        remedy = "name what the job does not need in .gitignore or .rayignore, or submit from a fresh clone"
+        raise InputError("this folder is too large to send", where=str(Path.cwd()), remedy=remedy) from error
+
+
+@contextmanager
+def _explained(address: str) -> Iterator[None]:
+    """Turns what Ray's clients raise into `NoCluster`."""
+    from ray.exceptions import AuthenticationError
+    from ray.util.state.exception import RayStateApiException
+
+    try:
+        yield
+    except CtllmError:
+        raise
+    except AuthenticationError as error:
+        remedy = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token"
+        raise NoCluster("the cluster refuses: it wants its token", where=address, remedy=remedy) from error
+    except (OSError, RuntimeError, ValueError, KeyError, RayStateApiException) as error:
+        remedy = "give the address of its dashboard, such as http://HEAD:8265, from where it can be reached"
+        raise NoCluster(f"no cluster takes jobs there: {error}", where=address, remedy=remedy) from error

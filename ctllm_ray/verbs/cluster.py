@@ -1,0 +1,39 @@
+"""Verbs of a cluster."""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from ctllm_ray.verbs.arguments import RecipePath, load
+
+
+def submit(
+    verb: Annotated[str, typer.Argument(metavar="VERB", help="What to run, for example train: a file of jobs/")],
+    recipe: RecipePath,
+    address: Annotated[
+        str,
+        typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard, for example http://HEAD:8265"),
+    ],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]... [-- OPTION]...", help="Overrides, then options of the verb after --"),
+    ] = None,
+    shared_root: Annotated[bool, typer.Option("--shared-root", help="All nodes mount the folder `root`")] = False,
+) -> None:
+    """A verb on a cluster, with this folder as its code: its log, then its exit code. After Ctrl-C it goes on there."""
+    import jobs
+    from ctllm_ray import submission
+
+    names = sorted(module.name for module in pkgutil.iter_modules(jobs.__path__))
+    if verb not in names:
+        raise typer.BadParameter(f"no job is called {verb!r}; there are {', '.join(names)}")
+    given = arguments or []
+    loaded = load(recipe, [argument for argument in given if re.match(r"[\w.]+=", argument)])
+    raise typer.Exit(
+        submission.submit(verb, recipe, given, loaded, address, shared_root, partial(typer.echo, nl=False))
+    )
