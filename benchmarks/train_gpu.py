@@ -90,6 +90,7 @@ class Rows:
     labels: np.ndarray
     positions: np.ndarray
     documents: np.ndarray
+    references: np.ndarray
 
 
 def rows(switches: Switches, config: ModelConfig, tokens: int, seed: int) -> Rows:
@@ -103,7 +104,7 @@ def rows(switches: Switches, config: ModelConfig, tokens: int, seed: int) -> Row
         for number, row in enumerate(documents):
             starts = np.flatnonzero(np.diff(row, prepend=-1))
             positions[number] -= np.repeat(starts, np.diff(starts, append=tokens))
-    return Rows(ids, np.roll(ids, -1, axis=1), positions, documents)
+    return Rows(ids, np.roll(ids, -1, axis=1), positions, documents, np.empty((0, 0), np.float32))
 
 
 def nats(switches: Switches, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -52,6 +52,8 @@ class Rows(Protocol):
     def positions(self) -> np.ndarray: ...
     @property
     def documents(self) -> np.ndarray: ...
+    @property
+    def references(self) -> np.ndarray: ...
 
 
 def build(config: ModelConfig, seed: int, *, attention: str = "sdpa") -> LlamaForCausalLM:
@@ -152,6 +154,8 @@ def tensors(rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
     if documents_attention.has_pieces(documents_BT):
         found["documents"] = documents_BT
         found["piece_ends"] = documents_attention.piece_ends(documents_BT)
+    if rows.references.size:
+        found["references"] = torch.from_numpy(rows.references)
     if device.type == "cuda":
         return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in found.items()}
     return {name: tensor.to(device) for name, tensor in found.items()}

@@ -1,11 +1,11 @@
 """A batch: what the order of the data hands to the model, as plain numpy arrays.
 
-Shapes: B sequences, T positions (`train.sequence_tokens`).
+Shapes: B sequences, T positions (`train.sequence_tokens`), P pieces of the row that has most of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +20,9 @@ class Batch:
     labels: np.ndarray  # int64 [B, T], IGNORED in padding
     positions: np.ndarray  # int64 [B, T], from 0 at each document piece where documents are kept apart, else 0..T-1
     documents: np.ndarray  # int32 [B, T], number of the piece within its row, -1 in padding; all 0 where not kept apart
+    references: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    # float32 [B, P]: log-probability that the reference gives each piece, nats; NaN where a row has fewer; P is 0 but
+    # for preference pairs
 
     @property
     def target_tokens(self) -> int:

@@ -24,7 +24,7 @@ from ctllm_ray.train.ahead import ahead
 from ctllm_ray.train.batch import Batch
 from ctllm_ray.train.corpora import Corpora
 from ctllm_ray.train.generations import Branch
-from ctllm_ray.train.packed import Control, Layout, OpenUnit, Rows, Units, blank, units
+from ctllm_ray.train.packed import Control, Layout, OpenUnit, References, Rows, Units, blank, units
 from ctllm_ray.train.timetable import Stage, Timetable
 
 AHEAD = 2  # batches that the background thread holds ready
@@ -53,9 +53,14 @@ class Account:
 
 
 class Batches:
-    """The batches of a run; `control` is its objective's. Raises `RecipeError` where groups do not fit the mixture."""
+    """The batches of a run; `control` and `references` (of a shard) are what its objective needs beside the ids.
 
-    def __init__(self, recipe: Recipe, corpora: Corpora, control: Control | None = None) -> None:
+    Raises `RecipeError` where groups do not fit the mixture.
+    """
+
+    def __init__(
+        self, recipe: Recipe, corpora: Corpora, control: Control | None = None, references: References | None = None
+    ) -> None:
         assert recipe.train is not None
         train = recipe.train
         seed = recipe.seed if train.seed is None else train.seed
@@ -65,7 +70,8 @@ class Batches:
         self.first = corpora.branch.batch  # batch of the run: a branch goes on where it left another
         self._apart = train.document_attention
         self._pad = corpora.vocabulary.pad if corpora.vocabulary.pad >= 0 else corpora.vocabulary.eos
-        self._units = Units(Layout(train.packing, train.sequence_tokens, seed, objective.of(train).per, control))
+        per = objective.of(train).per
+        self._units = Units(Layout(train.packing, train.sequence_tokens, seed, per, control, references))
         groups = {name for phase in train.mixture for name, share in phase.shares.items() if share > 0}
         self.unused = sorted(set(corpora.groups()) - groups)  # groups that no phase takes from
         self._rows: dict[str, Rows] = {name: Rows() for name in sorted(groups)}
@@ -107,8 +113,10 @@ class Batches:
 
     def batch(self, number: int, first: int, last: int) -> Batch:
         """Rows [first, last) of a global batch."""
-        batch = blank(last - first, self.sequence_tokens, self._pad, self._apart)
-        for place, _, unit, row in self._located(number, first, last):
+        located = list(self._located(number, first, last))
+        most = max((unit.references_of(row) for _, _, unit, row in located), default=0)
+        batch = blank(last - first, self.sequence_tokens, self._pad, self._apart, most)
+        for place, _, unit, row in located:
             unit.fill(row, self._apart, batch, place)
         return batch
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import resource
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -38,6 +38,10 @@ UNIT_SHARDS = 64  # or so many shards: opening a unit opens them all
 OPEN_SHARDS = 16_384  # memory maps held at a time (Linux allows 65,530); each also holds a file handle
 INDEX_BYTES = 1 << 30  # of the packings held at a time: those of about 100 GB of ids
 PACKING_THREADS = 4
+
+
+#: Log-probability that the reference gives each document of a shard, float32 in nats (train/reference.py).
+References = Callable[[Shard], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,12 @@ class Layout:
     seed: int
     per: Per = "target"
     control: Control | None = None
+    references: References | None = None
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Of the rows of a unit: how many positions are filled, how many labels are trained, what the loss is divided by."""
+    """Of each row of a unit: positions that are filled, labels that are trained, what the loss is divided by."""
 
     filled: Fills
     trained: Fills
@@ -123,6 +128,8 @@ class OpenUnit:
         self.answers = _Answers(self.shards) if layout.per != "target" else None
         self.nbytes = self.packing.nbytes + (self.first_inputs.nbytes if self.first_inputs is not None else 0)
         self.nbytes += self.answers.nbytes if self.answers else 0
+        of = layout.references
+        self.references = np.concatenate([of(shard) for _, shard in unit.shards]) if of else None
         self.counts = self._counted(layout.per)
 
     def _check_form(self, per: Per) -> None:
@@ -160,6 +167,10 @@ class OpenUnit:
             doc_id = self.shards[place].doc_id(int(document - self.bases[place]))
             yield storage.join(*self._path(place)), doc_id, int(begin), int(count)
 
+    def references_of(self, row: int) -> int:
+        """How many references a row has: one for each piece, or none."""
+        return len(self.packing.pieces(row).documents) if self.references is not None else 0
+
     def _path(self, place: int) -> tuple[str, str]:
         folder, shard = self.unit.shards[place]
         return folder, shard.path
@@ -168,6 +179,8 @@ class OpenUnit:
         """Writes a row into row `at` of a batch that is all padding; `apart` numbers pieces and their positions."""
         pieces = self.packing.pieces(row)
         places = np.searchsorted(self.bases, pieces.documents, side="right") - 1
+        if self.references is not None:
+            batch.references[at, : len(pieces.documents)] = self.references[pieces.documents]
         column = 0
         for number in range(len(pieces.documents)):
             document, begin, count = (
@@ -356,11 +369,15 @@ class _Runs:
         return int(self._values[0][np.searchsorted(self._ends[0], rows, side="right")].sum())
 
 
-def blank(rows: int, width: int, pad: int, apart: bool) -> Batch:
-    """A batch that is all padding. Where documents are kept apart, padding is a piece of its own with number -1."""
+def blank(rows: int, width: int, pad: int, apart: bool, references: int = 0) -> Batch:
+    """A batch that is all padding. Where documents are kept apart, padding is a piece of its own with number -1.
+
+    It has room for so many references in each row.
+    """
     return Batch(
         np.full((rows, width), pad, np.int64),
         np.full((rows, width), IGNORED, np.int64),
         np.tile(np.arange(width, dtype=np.int64), (rows, 1)),
         np.full((rows, width), -1 if apart else 0, np.int32),
+        np.full((rows, references), np.nan, np.float32),
     )

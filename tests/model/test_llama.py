@@ -28,6 +28,7 @@ class Rows:
     labels: np.ndarray
     positions: np.ndarray
     documents: np.ndarray
+    references: np.ndarray
 
 
 def rows(documents_apart: int = 1) -> Rows:
@@ -39,7 +40,7 @@ def rows(documents_apart: int = 1) -> Rows:
         for number, (start, end) in enumerate(PIECES):
             documents[0, start:end] = number
             positions[0, start:end] = np.arange(end - start)
-    return Rows(ids, np.roll(ids, -1, axis=1), positions, documents)
+    return Rows(ids, np.roll(ids, -1, axis=1), positions, documents, np.empty((0, 0), np.float32))
 
 
 def logits(model: LlamaForCausalLM, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -1,0 +1,70 @@
+"""DPO: the model learns to prefer chosen answers more than the model it began with does (Rafailov et al. 2023).
+
+What that model, the reference, gives each answer is computed once and read from a cache (train/reference.py): no second
+model stands in memory, and no step waits for one. The loss is a sum over pairs, divided by the pairs of the global
+batch. `beta` says how dear it is to go away from the reference; with `label_smoothing` that share of the pairs is taken
+to be labelled the wrong way round.
+
+This file is imported when a recipe is read, so torch comes in only where the loss is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.train.objective import Per
+
+if TYPE_CHECKING:
+    import torch
+
+SUMS = (
+    "margin",  # beta x how much more than the reference the model prefers the chosen answer, nats
+    "accuracy",  # share of pairs whose margin is above zero
+    "chosen_logprob", "rejected_logprob",  # of a whole answer, nats
+    "chosen_gain", "rejected_gain",  # of these, what the model gives more than the reference
+    "chosen_tokens", "rejected_tokens",  # length of an answer
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PreferenceOptimisation:
+    """The loss of pairs."""
+
+    beta: float
+    label_smoothing: float = 0.0
+    per: Per = "pair"
+    sums: tuple[str, ...] = SUMS
+
+    def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Sums over the pairs, fp32 [1 + len(SUMS)]. `references` [B, P] are of each piece, NaN where is none."""
+        import torch
+
+        from ctllm_ray.train import preference
+
+        references_BP = tensors["references"]
+        logs_BP, tokens_BP = preference.of_pieces(model, tensors, references_BP.shape[1])
+        is_pair = references_BP[:, 0::2].isfinite()  # [B, P / 2], as what follows
+        gains_BP = logs_BP - references_BP.nan_to_num()
+        margins = gains_BP[:, 0::2] - gains_BP[:, 1::2]
+        told = torch.stack(
+            [
+                preference.losses(margins, self.beta, self.label_smoothing),
+                self.beta * margins,
+                (margins > 0).float(),
+                *(part_BP[:, side::2] for part_BP in (logs_BP, gains_BP, tokens_BP) for side in (0, 1)),
+            ]
+        )
+        return torch.where(is_pair, told, 0).sum((1, 2))
+
+
+def dpo(*, beta: float = 0.1, label_smoothing: float = 0.0) -> PreferenceOptimisation:
+    """Direct preference optimisation on pairs. Raises `RecipeError` for options that no loss has."""
+    if not beta > 0:
+        raise RecipeError(f"beta is {beta:g}", where="train.objective", remedy="set it above 0; 0.1 is usual")
+    if not 0 <= label_smoothing < 0.5:
+        remedy = "it is the share of pairs that are labelled the wrong way round, below a half"
+        raise RecipeError(f"label_smoothing is {label_smoothing:g}", where="train.objective", remedy=remedy)
+    return PreferenceOptimisation(beta, label_smoothing)
