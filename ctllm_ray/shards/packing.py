@@ -11,7 +11,7 @@ another. Two ways:
   go, longest first, into the fullest row that still holds them (best-fit decreasing; Ding et al. 2024, "Fewer
   Truncations Improve Language Modeling", who cut as little). No document that fits into a row is cut; rows are padded.
 
-Preference pairs are packed as `best_fit` packs documents, but both sides of a pair stand side by side in one row, whole.
+Preference pairs are packed as `best_fit` packs documents, but the two sides of a pair stand side by side in one row.
 
 Either is a function of the lengths and a seed, takes about 0.1 microseconds a document and log(width) steps, and is
 held as a few int32 arrays: about 1 % of the size of the ids.

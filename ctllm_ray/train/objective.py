@@ -40,11 +40,11 @@ class Objective(Protocol):
         """Names of what `loss` gives beside the loss, as the records and the report call it."""
 
     def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Sums over a micro-batch, fp32 [1 + len(sums)]: of the loss, whose gradient counts, and of each named thing."""
+        """Sums over a micro-batch, fp32 [1 + len(sums)]: of the loss, which gives the gradient, then the named ones."""
 
 
 def of(train: Train) -> Objective:
-    """The objective that a recipe names. Raises `RecipeError` where its rows cannot be made as the recipe packs them."""
+    """The objective that a recipe names. Raises `RecipeError` where the recipe does not pack rows as it reads them."""
     options = dict(train.objective.model_extra or {})
     objective = cast(Objective, resolve.resolve(resolve.OBJECTIVES, train.objective.use)(**options))
     if objective.per == "pair" and not (train.packing == "best_fit" and train.document_attention):

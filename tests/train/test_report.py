@@ -263,5 +263,6 @@ def test_what_an_objective_tells_beside_its_loss_is_drawn_under_its_name(tmp_pat
         told.step(StepRecord(step, step - 1, step * BATCH, BATCH, 2.0, 1.0, 1e-3, 0.1, 0.0, 1e3, metrics=facts))
     told.close()
     page = report.render(gather(chosen))
-    assert 'id="plot-reward &lt;margin&gt;"' in page and "reward <margin>" not in page
+    assert 'id="plot-reward &lt;margin&gt;"' in page
+    assert "reward <margin>" not in page
     assert "0.5000" in page  # the last value, for the cross-hair
