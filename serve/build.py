@@ -10,6 +10,7 @@ to do; what all replicas cannot take is refused with 429 at once rather than que
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import threading
@@ -29,7 +30,7 @@ from ctllm_ray.base.serving import Serve
 from ctllm_ray.model import config
 from ctllm_ray.ray_session import session
 from ctllm_ray.train import export
-from serve import keys, limits
+from serve import keys, limits, vllm
 from serve.counter import LimitsReplica
 from serve.engines import TorchReplica
 from serve.ingress import Ingress
@@ -67,19 +68,26 @@ def application(recipe: Recipe) -> Any:
         health_check_period_s=HEALTH_S,
         graceful_shutdown_timeout_s=DRAIN_S,
     )
-    return ingress.bind(facts, engines(serve).bind(folder, facts["serve"]), counter.bind(usage))
+    return ingress.bind(facts, _engines(serve, folder, facts), counter.bind(usage))
 
 
-def engines(serve: Serve) -> Any:
-    """The deployment of engines, without its model."""
+def _engines(serve: Serve, folder: str, facts: dict[str, Any]) -> Any:
+    """The bound deployment of engines."""
+    if serve.engine == "vllm":
+        return vllm.deployment(serve, folder, facts["context_tokens"], facts["vocab_size"], engine_options(serve))
+    resources = {"num_cpus": serve.cpus, "num_gpus": serve.gpus}
+    replicas: Any = ray_serve.deployment(TorchReplica, ray_actor_options=resources, **engine_options(serve))
+    return replicas.bind(folder, facts["serve"])
+
+
+def engine_options(serve: Serve) -> dict[str, Any]:
+    """How replicas of an engine are scaled, chosen and cared for, whichever engine it is."""
     least, most = serve.replicas
-    return ray_serve.deployment(
-        TorchReplica,
-        name="engine",
-        ray_actor_options={"num_cpus": serve.cpus, "num_gpus": serve.gpus},
-        max_ongoing_requests=serve.slots + serve.max_waiting,
-        max_queued_requests=max(1, serve.max_waiting),
-        autoscaling_config=AutoscalingConfig(
+    return {
+        "name": "engine",
+        "max_ongoing_requests": serve.slots + serve.max_waiting,
+        "max_queued_requests": max(1, serve.max_waiting),
+        "autoscaling_config": AutoscalingConfig(
             min_replicas=least,
             initial_replicas=max(1, least),
             max_replicas=most,
@@ -87,13 +95,13 @@ def engines(serve: Serve) -> Any:
             upscale_delay_s=10,
             downscale_delay_s=serve.idle_s,
         ),
-        request_router_config=RequestRouterConfig.model_validate(
+        "request_router_config": RequestRouterConfig.model_validate(
             {"request_router_class": "serve.routing:PrefixRouter"}
         ),
-        health_check_period_s=HEALTH_S,
-        health_check_timeout_s=max(30.0, serve.stuck_s),
-        graceful_shutdown_timeout_s=DRAIN_S,
-    )
+        "health_check_period_s": HEALTH_S,
+        "health_check_timeout_s": max(30.0, serve.stuck_s),
+        "graceful_shutdown_timeout_s": DRAIN_S,
+    }
 
 
 def _id(recipe: Recipe) -> str:
@@ -114,7 +122,8 @@ def deployed(arguments: dict[str, Any]) -> Any:
 
 def run(recipe: Recipe, tell: Callable[[str], None]) -> None:
     """Serves until Ctrl-C. `tell` is given lines for people."""
-    with session(max(os.cpu_count() or 1, 2), recipe.resources.object_store_mb), serving(recipe) as url:
+    cpus = max(os.cpu_count() or 1, math.ceil(recipe.serve.replicas[1] * recipe.serve.cpus))
+    with session(cpus, recipe.resources.object_store_mb), serving(recipe) as url:
         tell(f"{url} - the page, and the API below {url}/v1")
         tell(_about_keys(recipe))
         wait()

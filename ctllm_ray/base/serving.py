@@ -16,6 +16,7 @@ class Serve(Frozen):
     name: str = ""  # the model's id in the API; empty: <recipe>-<version>, or the folder's name
     host: str = "127.0.0.1"  # another one needs at least one key
     port: Annotated[int, Field(ge=0, le=65535)] = 8000  # 0: a free one
+    engine: Literal["torch", "vllm"] = "torch"  # ours, on CPUs and GPUs; vLLM through Ray Serve LLM, on GPUs
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the weights in memory; auto: bf16 on a GPU, fp32 on a CPU
     gpus: Annotated[float, Field(ge=0)] = 0  # of each replica
     cpus: Annotated[float, Field(gt=0)] = 1  # of each replica, as Ray counts them

@@ -1,4 +1,4 @@
-"""What every engine keeps to: the scripted one of other tests, and the one that computes."""
+"""What every engine keeps to: the scripted one of other tests, the one that computes, and our side of vLLM."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ import pytest
 
 from ctllm_ray.base.errors import InputError, Overloaded
 from ctllm_ray.inference.engine import Engine, Sampling
+from serve.vllm import VllmEngine
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.inference.tiny_engines import GREEDY, collect, engine, finish_of, ids_of, together, tokens_of
+from tests.serve.vllm_stand_in import StandIn
 
 CONTEXT = 64
 
 
-@pytest.fixture(params=["scripted", "torch"])
+@pytest.fixture(params=["scripted", "torch", "vllm"])
 def any_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     if request.param == "scripted":
         yield ScriptedEngine(vocab_size=128, context_tokens=CONTEXT)
     else:
         with engine(context_tokens=CONTEXT) as opened:
-            yield opened
+            is_vllm = request.param == "vllm"  # its side of the wire; behind it stands ours
+            yield VllmEngine(StandIn(opened).completions, 4, CONTEXT, 128) if is_vllm else opened
 
 
 def test_an_answer_has_as_many_tokens_as_were_asked_for(any_engine: Engine) -> None:

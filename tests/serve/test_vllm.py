@@ -1,0 +1,117 @@
+"""vLLM's side of the engine: requests in its own terms, its errors, the configuration of Ray Serve LLM."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from ctllm_ray.base.errors import CtllmError, EngineFailed, InputError
+from ctllm_ray.base.serving import Serve
+from ctllm_ray.inference.engine import Sampling
+from serve import build, vllm
+from serve.vllm import VllmEngine
+from tests.inference.scripted_engine import ScriptedEngine
+from tests.inference.tiny_engines import collect, engine, prompts, together, tokens_of
+from tests.serve.vllm_stand_in import StandIn, Whole
+
+SERVE = Serve(engine="vllm", gpus=2, slots=48, precision="bf16")
+
+
+def over(*items: Any) -> VllmEngine:
+    """An engine to which vLLM answers this, whatever it is asked."""
+
+    async def completions(plain: dict[str, Any]) -> AsyncGenerator[Any]:
+        for item in items:
+            yield item
+
+    return VllmEngine(completions, 4, 64, 128)
+
+
+def test_what_vllm_tells_is_what_the_engine_below_it_told() -> None:
+    """Ids, log-probabilities and the most likely ones come through its API unchanged."""
+    sampling = Sampling(10, temperature=0.8, top_k=20, seed=3, top_logprobs=3, stop_ids=frozenset({9}))
+    with engine() as below:
+        ours = VllmEngine(StandIn(below).completions, 4, 96, 128)
+        for ids in prompts(5):
+            [through, direct] = together(collect(ours, ids, sampling), collect(below, ids, sampling))
+            assert tokens_of(through) == tokens_of(direct)
+            scored, expected = together(ours.logprobs(ids, 1, 2, [7, 8]), below.logprobs(ids, 1, 2, [7, 8]))
+            assert [token.id for token in scored] == [token.id for token in expected]
+            for mine, its in zip(scored, expected, strict=True):
+                assert mine.logprob == pytest.approx(its.logprob, abs=1e-4)
+                assert [id_ for id_, _ in mine.top] == [id_ for id_, _ in its.top]
+
+
+def test_every_choice_of_a_sampling_is_told_and_none_left_to_the_folder() -> None:
+    stand_in = StandIn(ScriptedEngine(vocab_size=128))
+    sampling = Sampling(5, 0.7, 0.9, 40, 0.05, 1.1, 0.2, 0.3, 17, frozenset({2, 1}), 4, '{"type":"object"}')
+    together(collect(VllmEngine(stand_in.completions, 4, 64, 128), [5, 6], sampling))
+    [asked] = stand_in.asked
+    assert (asked.max_tokens, asked.temperature, asked.top_p, asked.top_k, asked.min_p) == (5, 0.7, 0.9, 40, 0.05)
+    assert (asked.repetition_penalty, asked.presence_penalty, asked.frequency_penalty) == (1.1, 0.2, 0.3)
+    assert (asked.seed, asked.stop_token_ids, asked.logprobs) == (17, [1, 2], 4)
+    assert asked.structured_outputs == {"json": '{"type":"object"}'}
+    assert asked.ignore_eos
+    assert not asked.add_special_tokens
+
+
+@pytest.mark.parametrize(
+    ("items", "kind"),
+    [
+        ([Whole(error={"message": "too long", "code": 400})], InputError),
+        ([Whole(error={"message": "CUDA error", "code": 500})], EngineFailed),
+        (['data: {"error": {"message": "died", "code": 500}}\n\n'], EngineFailed),
+        (['data: {"choices": [{"token_ids": [], "finish_reason": "abort"}]}\n\n'], EngineFailed),
+    ],
+)
+def test_what_vllm_complains_of_is_an_error_of_ours(items: list[Any], kind: type[CtllmError]) -> None:
+    with pytest.raises(kind):
+        together(collect(over(*items), [5]))
+
+
+def test_an_answer_that_never_came_is_an_error_and_leaves_nothing_behind() -> None:
+    silent = over()
+    with pytest.raises(EngineFailed, match="without an answer"):
+        asyncio.run(silent.logprobs([5, 6]))
+    assert asyncio.run(silent.load()).running == 0
+
+
+def test_ray_serve_llm_takes_the_configuration() -> None:
+    from ray.llm._internal.serve.core.configs.llm_config import LLMConfig  # the public name imports vLLM
+
+    config = LLMConfig(**vllm.config(SERVE, "/models/m", 4096))
+    assert config.model_loading_config.model_source == "/models/m"
+    assert config.engine_kwargs["tensor_parallel_size"] == 2
+    assert config.engine_kwargs["dtype"] == "bfloat16"
+    assert config.engine_kwargs["max_num_seqs"] == 48
+    assert config.experimental_configs["stream_batching_interval_ms"] == 0
+
+
+def test_replicas_have_the_methods_of_ours_and_speak_to_the_server_that_they_are() -> None:
+    stand_in = StandIn(ScriptedEngine(vocab_size=128))
+
+    class Server:
+        """As much of Ray Serve LLM's server as there is without vLLM."""
+
+        async def __init__(self, llm_config: object) -> None:
+            self.config = llm_config
+
+    async def ask() -> tuple[list[int], int]:
+        kind = vllm.replica(Server)
+        made = kind.__new__(kind)
+        await made.__init__("config", 4, 64, 128)
+        made._ours = VllmEngine(stand_in.completions, 4, 64, 128)
+        ids = [token.id async for output in made.generate([5, 6, 7], Sampling(3)) for token in output.tokens]
+        return ids, len(await made.logprobs([5, 6, 7], 1, 0, []))
+
+    assert asyncio.run(ask()) == ([5, 6, 7], 2)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
+def test_without_vllm_the_deployment_says_what_to_install() -> None:
+    with pytest.raises(InputError, match=r"ctllm-ray\[vllm\]"):
+        vllm.deployment(SERVE, "/models/m", 4096, 128, build.engine_options(SERVE))
