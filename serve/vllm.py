@@ -248,9 +248,9 @@ def replica(server: Any) -> Any:
     class VllmReplica(server):
         """A replica of vLLM."""
 
-        async def __init__(self, llm_config: Any, slots: int, context_tokens: int, vocab_size: int) -> None:  # type: ignore[misc]  # Ray Serve awaits it
+        async def __init__(self, llm_config: Any, **limits: int) -> None:  # type: ignore[misc]  # Ray Serve awaits it
             await super().__init__(llm_config)
-            self._ours = VllmEngine(self._asked, slots, context_tokens, vocab_size)
+            self._ours = VllmEngine(self._asked, **limits)
 
         async def _asked(self, plain: dict[str, Any]) -> AsyncGenerator[Any]:
             from ray.serve.llm.openai_api_models import CompletionRequest
