@@ -94,7 +94,7 @@ def open_corpora(
     corpora = Corpora(tuple(generations), start.branch, vocabulary, sections)
     _check_data(corpora, data, folder)
     shards = [(c.folder, s) for g in generations for c in g.corpora for s in c.shards]
-    verify([*shards, *_held_out(validated)], recipe.resources.train.verify_shards, rank, world)
+    verify([*shards, *held_out_shards(validated)], recipe.resources.train.verify_shards, rank, world)
     path = storage.join(folder, DATA)
     if rank == 0 and (len(generations) != len(start.generations) or not storage.exists(path)):
         write_data(folder, replace(start, generations=tuple(generations)))
@@ -135,7 +135,7 @@ def validation_sections(recipe: Recipe, own: dict[str, Manifest]) -> dict[str, M
     if recipe.train.validation is None:
         return {}
     sections = read_sections(recipe.train.validation.corpora) or own
-    if not any(shard.rows for _, shard in _held_out(sections)):
+    if not any(shard.rows for _, shard in held_out_shards(sections)):
         remedy = "raise tokens.held_out_share, name others in train.validation.corpora, or leave train.validation out"
         raise InputError("no held-out documents to validate on", where=", ".join(sections), remedy=remedy)
     return sections
@@ -157,12 +157,12 @@ def shared_vocabulary(sections: dict[str, Manifest]) -> Vocabulary:
 def held_out(sections: dict[str, Manifest]) -> dict[str, list[str]]:
     """URIs of held-out shards of token sections by group, in order."""
     found: dict[str, list[str]] = {}
-    for folder, shard in _held_out(sections):
+    for folder, shard in held_out_shards(sections):
         found.setdefault(shard.group, []).append(storage.join(folder, shard.path))
     return dict(sorted(found.items()))
 
 
-def _held_out(sections: dict[str, Manifest]) -> list[tuple[str, Shard]]:
+def held_out_shards(sections: dict[str, Manifest]) -> list[tuple[str, Shard]]:
     """(folder, shard) of all held-out shards."""
     return [(folder, shard) for folder, section in sections.items() for shard in section.of_kind(HELD_OUT)]
 

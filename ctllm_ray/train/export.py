@@ -87,13 +87,14 @@ def write(recipe: Recipe, checkpoint: Checkpoint, folder: str, precision: Precis
     import torch
 
     from ctllm_ray.model import folder as hugging_face
+    from ctllm_ray.train import adapters
 
     vocabulary = _vocabulary(recipe)
     storage.remove(storage.join(folder, LINEAGE))  # from here on the folder is not finished
     hugging_face.write(
         folder,
         _shape(recipe, vocabulary.vocab_size),
-        lambda name: checkpoint.tensor(f"model.{name}"),
+        adapters.weights_of(recipe, vocabulary, checkpoint),
         dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
         token_ids={"bos_token_id": vocabulary.bos, "eos_token_id": vocabulary.eos, "pad_token_id": vocabulary.pad},
     )

@@ -43,7 +43,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Train, TrainResources
 from ctllm_ray.model.config import for_recipe
 from ctllm_ray.ray_session import session as ray_session
-from ctllm_ray.train import corpora, lease, resume, worker
+from ctllm_ray.train import corpora, lease, objective, reference, reference_launch, resume, worker
 from ctllm_ray.train.state import RunState
 from ctllm_ray.train.worker import Board, first_line
 
@@ -69,7 +69,10 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
     lease.wait_until_free(recipe.folder("train"))
     most = resources.worker_range[1]
     with ray_session(max(os.cpu_count() or 1, most), recipe.resources.object_store_mb), _environment(resources):
-        launch = _Launch(_absolute(recipe), tell)
+        recipe = _absolute(recipe)
+        if objective.of(train).per == "pair":
+            reference.complete(recipe, reference_launch.run)
+        launch = _Launch(recipe, tell)
         while True:
             found = launch.fit()
             if not found["preempted"]:

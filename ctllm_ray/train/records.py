@@ -300,9 +300,7 @@ _FIELDS = {known.name for known in fields(StepRecord)}
 
 
 def _steps(uri: str) -> list[StepRecord]:
-    rows: Iterator[dict[str, Any]] = (
-        {k: _known(v) for k, v in line.items() if k in _FIELDS} for line in _lines(uri)
-    )
+    rows: Iterator[dict[str, Any]] = ({k: _known(v) for k, v in line.items() if k in _FIELDS} for line in _lines(uri))
     return [StepRecord(**row) for row in rows]
 
 

@@ -17,6 +17,7 @@ from ctllm_ray.base.errors import CtllmError, NotFound, StorageError, VersionCon
 from ctllm_ray.base.recipe import Recipe, changes
 from ctllm_ray.base.training import Train
 from ctllm_ray.train import branches, checkpoint
+from ctllm_ray.train.adapters import MODEL
 from ctllm_ray.train.agreement import from_first, most
 from ctllm_ray.train.checkpoint import Checkpoint, PassedOver
 from ctllm_ray.train.generations import Origin
@@ -156,5 +157,6 @@ def _branch(recipe: Recipe, train: Train, rank: int, world: int) -> Start:
         raise StorageError(f"the checkpoint to branch from is damaged: {reason}", where=parent.folder, remedy=remedy)
     then = Train.model_validate(parent.state.recipe["train"])
     check_branch(train.schedule, train.tokens, then.schedule, then.tokens, parent.state.tokens)
-    state = replace(parent.state, passed_over=(), recent_losses=(), lineage={"parent": parent.folder})
+    kept = {name: fact for name, fact in parent.state.lineage.items() if name == MODEL}  # what adapters stand beside
+    state = replace(parent.state, passed_over=(), recent_losses=(), lineage={"parent": parent.folder} | kept)
     return Start(state, parent, branches.origin(recipe, parent.state, parent.folder))

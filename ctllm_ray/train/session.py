@@ -22,7 +22,7 @@ from ctllm_ray.base.training import Model, Train, TrainResources
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig, flops_per_token, for_recipe
 from ctllm_ray.tokenizer import tokenizer
-from ctllm_ray.train import head_loss, inherit, lineage, objective, records, resume, trackers
+from ctllm_ray.train import adapters, head_loss, inherit, lineage, objective, records, reference, resume, trackers
 from ctllm_ray.train.agreement import from_first
 from ctllm_ray.train.allocator import keep_freed_memory
 from ctllm_ray.train.batches import Batches
@@ -77,7 +77,8 @@ class _Session:
         start = resume.start(self.recipe, self.train, self.seed, self.rank, self.world)
         corpora = self._corpora(start)
         learnt = _objective(self.train, self.resources)
-        batches = Batches(self.recipe, corpora, _control(learnt, corpora))
+        references = reference.opened(self.recipe) if learnt.per == "pair" else None
+        batches = Batches(self.recipe, corpora, _control(learnt, corpora), references)
         batches.share(self.rank, self.world)  # a batch that does not divide is told before anything is built
         state = self._facts(start, corpora)
         if self._is_finished(start, batches.count):
@@ -112,11 +113,19 @@ class _Session:
     def _facts(self, start: Start, corpora: Corpora) -> RunState:
         """The state with the facts of this start, which every checkpoint carries; a first start writes RUN.json too."""
         parentage = {name: fact for name, fact in start.state.lineage.items() if name.startswith("parent")}
-        facts = lineage.of_code() | parentage
+        facts = lineage.of_code() | parentage | self._begun_with(start, corpora)
         if self.rank == 0 and (start.saved is None or start.origin is not None):
             lineage.write_run(self.recipe, facts, corpora.fingerprint)
         decisions = self.recipe.decisions("train")
         return replace(start.state, seed=self.seed, data=corpora.fingerprint, recipe=decisions, lineage=facts)
+
+    def _begun_with(self, start: Start, corpora: Corpora) -> dict[str, str]:
+        """The hash of the model that the run begins with, where it needs that model again whenever it comes back."""
+        if self.train.lora is None and objective.of(self.train).per != "pair":
+            return {}
+        found = inherit.identity(self.model, corpora.vocabulary, self.seed)
+        adapters.check_same(start.state.lineage, found, self.folder)
+        return {adapters.MODEL: found}
 
     def _is_finished(self, start: Start, count: int) -> bool:
         """True where nothing is left to train. Validation that a killed start left out is made up for."""
@@ -133,13 +142,15 @@ class _Session:
     def _built(self, config: ModelConfig, start: Start, corpora: Corpora) -> torch.nn.Module:
         """The model as a new run begins with it; empty where a checkpoint is going to fill it."""
         attention = self.resources.attention
-        if start.saved is not None:
+        if start.saved is None or self.train.lora:  # a checkpoint of adapters has none of what they stand beside
+            model = inherit.first(self.model, config, corpora.vocabulary, self.seed, attention)
+        else:
             model = llama.empty(config, attention=attention)
+        if self.train.lora:
+            adapters.adapt(model, self.train.lora, self.seed)
+        if start.saved is not None:
             resume.check_shapes(model, start.saved)
-            return model
-        if not self.model.path:
-            return llama.build(config, self.seed, attention=attention)
-        return inherit.inherit(self.model, corpora.vocabulary, self.seed, attention)
+        return model
 
     def _recorder(self, start: Start, corpora: Corpora) -> records.Recorder:
         if self.rank:

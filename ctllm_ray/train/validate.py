@@ -28,7 +28,7 @@ from ctllm_ray.model import llama
 from ctllm_ray.model.config import for_recipe
 from ctllm_ray.shards.packing import BestFit
 from ctllm_ray.shards.tokens import TokenShard
-from ctllm_ray.train import checkpoint, corpora, head_loss, records
+from ctllm_ray.train import adapters, checkpoint, corpora, head_loss, records
 from ctllm_ray.train.batch import IGNORED, Batch
 
 MICRO_TOKENS = 16_384  # positions of one forward pass
@@ -151,9 +151,10 @@ def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[st
     saved = checkpoint.open_at(folder)
     config = for_recipe(shape, vocabulary.vocab_size, train.sequence_tokens)
     model = llama.empty(config)
+    weights = adapters.weights_of(recipe, vocabulary, saved)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(saved.tensor(f"model.{name}"))
+            parameter.copy_(weights(name))
     chosen = documents(corpora.held_out(validated), train.validation.max_tokens)
     precision = train.precision if device.type == "cuda" else "fp32"
     model.to(device)  # type: ignore[arg-type]

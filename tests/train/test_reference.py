@@ -1,0 +1,108 @@
+"""The reference's log-probabilities: what a forward pass gives, computed once, and never those of something else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ctllm_ray.base.errors import NotFound, StorageError, VersionConflict
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.model import llama
+from ctllm_ray.shards import manifest
+from ctllm_ray.shards.manifest import Shard
+from ctllm_ray.shards.tokens import TokenShard
+from ctllm_ray.train import reference
+from tests.train import pair_runs
+
+
+@pytest.fixture
+def of(tmp_path: Path) -> Recipe:
+    return pair_runs.recipe(tmp_path)
+
+
+def test_a_value_is_the_sum_of_an_answers_log_probabilities_under_the_model(of: Recipe) -> None:
+    reference.complete(of, reference.here)
+    references, model = reference.opened(of), llama.load(of.training()[0].path)
+    for shard in manifest.read(of.folder("tokens")).shards:
+        opened, found = TokenShard.open(f"{of.folder('tokens')}/{shard.path}"), references(shard)
+        assert len(found) == len(opened)
+        spans, offsets = opened.answers()
+        for document in range(0, len(opened), 7):
+            ids = torch.from_numpy(opened.ids(document).astype(np.int64))
+            with torch.no_grad():
+                logs = model(ids[None, :-1]).logits.log_softmax(-1)[0].gather(1, ids[1:, None])[:, 0]
+            start, stop = spans[offsets[document] : offsets[document + 1]].tolist()
+            assert float(found[document]) == pytest.approx(float(logs[start - 1 : stop - 1].sum()), rel=1e-5)
+
+
+def test_what_is_finished_is_not_computed_again(of: Recipe) -> None:
+    asked: list[str] = []
+
+    def cut_off(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> list[Shard]:
+        asked.extend(shard.path for _, shard in shards)
+        done = [reference.work(recipe, *shards[0])]
+        raise KeyboardInterrupt(str(done))
+
+    with pytest.raises(KeyboardInterrupt):
+        reference.complete(of, cut_off)
+    with pytest.raises(NotFound):
+        reference.opened(of)
+    first = len(asked)
+    with pytest.raises(KeyboardInterrupt):
+        reference.complete(of, cut_off)
+    assert len(asked) - first == first - 1
+    whole = reference.complete(of, reference.here)
+    assert {part.path.removesuffix(".arrow") for part in whole.shards} == {
+        shard.sha256 for shard in manifest.read(of.folder("tokens")).shards
+    }
+
+
+def test_other_runs_of_the_recipe_reuse_it(of: Recipe, tmp_path: Path) -> None:
+    reference.complete(of, reference.here)
+    other = pair_runs.recipe(tmp_path, run="other", objective={"use": "dpo", "beta": 1.0}, lora={"rank": 2, "alpha": 4})
+    reference.complete(other, lambda recipe, shards: pytest.fail("computed again"))
+    assert len(reference.opened(other)(manifest.read(of.folder("tokens")).shards[0])) > 0
+
+
+def test_a_stale_cache_is_an_error_that_names_what_changed(of: Recipe, tmp_path: Path) -> None:
+    reference.complete(of, reference.here)
+    pair_runs.touch_model(tmp_path / "model")
+    with pytest.raises(VersionConflict, match="stale: the model changed") as found:
+        reference.opened(of)
+    assert "the data" not in found.value.what
+    shutil.rmtree(of.folder("tokens"))
+    pair_runs.write_pairs(Path(of.folder("tokens")), seed=8)
+    with pytest.raises(VersionConflict, match=r"the model changed .* and the data changed"):
+        reference.complete(of, reference.here)
+    pair_runs.write_model(tmp_path / "model")
+    with pytest.raises(VersionConflict, match="stale: the data changed"):
+        reference.opened(of)
+
+
+def test_a_begun_cache_of_another_model_is_stale_too(of: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        reference.complete(of, lambda recipe, shards: [])
+    pair_runs.touch_model(tmp_path / "model")
+    with pytest.raises(VersionConflict, match="the model changed"):
+        reference.complete(of, reference.here)
+
+
+def test_a_part_that_was_changed_on_disk_is_not_read(of: Recipe) -> None:
+    found = reference.complete(of, reference.here)
+    part = Path(of.folder("reference"), found.shards[0].path)
+    part.write_bytes(part.read_bytes()[:-9] + b"\0" * 9)
+    shard = next(s for s in manifest.read(of.folder("tokens")).shards if s.sha256 == part.stem)
+    with pytest.raises(StorageError, match="changed since it was written"):
+        reference.opened(of)(shard)
+
+
+def test_the_manifest_carries_both_hashes(of: Recipe) -> None:
+    reference.complete(of, reference.here)
+    provenance = json.loads(Path(of.folder("reference"), "MANIFEST.json").read_text())["provenance"]
+    assert {name: len(digest) for name, digest in provenance.items()} == {"model": 64, "data": 64}
