@@ -46,12 +46,20 @@ class Tokenizer(Frozen):
         return self
 
 
+class Conversations(Frozen):
+    """How conversations and preference pairs become token shards; the chat template is the tokenizer's."""
+
+    max_tokens: Count  # of a conversation as rendered; of a pair both sides together
+    too_long: Literal["cut", "reject"]  # what becomes of longer ones; either way they are counted
+
+
 class Tokens(Frozen):
     """How clean documents become token shards."""
 
     group_by: str = "source"  # or a label of the clean shards (genre): the groups that mixtures and validation name
     held_out_share: Share  # documents set aside for validation, by a seeded hash of the id; never trained on
     scores: tuple[str, ...] = ()  # score columns kept beside the ids, for conditional pretraining
+    conversations: Conversations | None = None  # for inputs that are conversations or preference pairs
 
 
 class Model(Frozen):

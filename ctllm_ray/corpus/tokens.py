@@ -1,8 +1,10 @@
 """The tokens section: kept clean shards into token shards, by group, with some documents held out for validation.
 
 One split is one kept shard. Which documents are held out is a seeded hash of the id alone, so the same document is held
-out of every version of the corpus that has it. Memory: one record batch of text (about 4 MB) and the ids of the open
-token shards, which all together are no more than those of one clean shard.
+out of every version of the corpus that has it. Inputs that are conversations or preference pairs, as their sources say,
+are rendered by the chat template (corpus/render.py); a pair stays together, on one side of the hold-out. Memory: one
+record batch of text (about 4 MB) and the ids of the open token shards, which all together are no more than those of
+one clean shard.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,16 +23,17 @@ import xxhash
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.resolve import nearest
+from ctllm_ray.base.resolve import SOURCES, declared, nearest
 from ctllm_ray.base.storage import File
 from ctllm_ray.base.training import Tokens
 from ctllm_ray.corpus.clean import document_schema
+from ctllm_ray.corpus.render import Rendered, render
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Limits, Split
 from ctllm_ray.corpus.tokenize import tokenize
 from ctllm_ray.shards import manifest, reader
 from ctllm_ray.shards.manifest import MANIFEST, Shard
-from ctllm_ray.shards.tokens import HELD_OUT, TRAIN, TokenShardWriter, id_type
+from ctllm_ray.shards.tokens import HELD_OUT, TRAIN, Form, TokenShardWriter, id_type
 from ctllm_ray.tokenizer import tokenizer as tokenizers
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
@@ -54,6 +58,37 @@ def check(recipe: Recipe) -> None:
     for name in recipe.tokens.scores:
         if name not in scores:
             raise RecipeError(f"documents have no score {name!r}", where="tokens.scores", remedy=nearest(name, scores))
+    _check_forms(recipe, recipe.tokens)
+
+
+def _check_forms(recipe: Recipe, part: Tokens) -> None:
+    """Raises `RecipeError` where conversations have no part that says how, or meet texts in a group or long rows."""
+    forms = _forms(recipe)
+    talking = sorted(name for name, form in forms.items() if form != "texts")
+    if talking and part.conversations is None:
+        remedy = "add `conversations: {max_tokens: ..., too_long: cut or reject}`"
+        raise RecipeError(f"the input {talking[0]!r} holds {forms[talking[0]]}", where="tokens", remedy=remedy)
+    if talking and recipe.tokenizer and recipe.tokenizer.vocab_size:
+        remedy = "name the one of the model that is to be taught: `tokenizer: {path: ...}`"
+        raise RecipeError("a tokenizer is trained on texts, not on conversations", where="tokenizer", remedy=remedy)
+    if part.group_by != "source" and len(set(forms.values())) > 1:
+        remedy = "set tokens.group_by=source: a shard holds one of them"
+        raise RecipeError(
+            f"inputs of several forms: {', '.join(sorted(set(forms.values())))}", where="tokens", remedy=remedy
+        )
+    longest = part.conversations.max_tokens if part.conversations else 0
+    if recipe.train and longest > recipe.train.sequence_tokens:
+        raise RecipeError(
+            f"conversations of up to {longest} tokens, in rows of {recipe.train.sequence_tokens}",
+            where="tokens.conversations.max_tokens",
+            remedy=f"set it to {recipe.train.sequence_tokens} at most, or raise train.sequence_tokens",
+        )
+
+
+def _forms(recipe: Recipe) -> dict[str, Form]:
+    """What each input holds, as its source says: `FORMS`, or texts where it says nothing."""
+    found = {part.name: declared(SOURCES, part.use, "FORMS") for part in recipe.data.inputs}
+    return {name: cast(Form, (*forms, "texts")[0]) for name, forms in found.items()}
 
 
 def list_splits(recipe: Recipe) -> list[Split]:
@@ -102,20 +137,35 @@ def work(recipe: Recipe, folder: str, split: Split) -> Work:
     assert part is not None, "a tokens section without a tokens part"
     tokenizer = _same_tokenizer(recipe.folder("tokenizer"), split.options["tokenizer"])
     kind = id_type(tokenizer.vocab_size)
-    columns = ["id", "text", "source" if part.group_by == "source" else "labels", "scores"]
+    columns = ["id", "text", "source", *([] if part.group_by == "source" else ["labels"]), "scores"]
+    forms = _forms(recipe)
     writers: dict[tuple[str, str], TokenShardWriter] = {}
+    counts: Counter[str] = Counter({"in": 0, "kept": 0, "held_out": 0})
     text_bytes = 0
     with ExitStack() as stack:
         for documents in reader.same_tables(split.file.uri, split.file.size, split.file.version, columns):
-            table = tokenize(documents, tokenizer, part.scores)
-            text_bytes += pc.sum(table["text_bytes"]).as_py() or 0
+            form = forms[documents["source"][0].as_py()]
+            made = _made(documents, form, tokenizer, part)
+            text_bytes += pc.sum(pc.binary_length(documents["text"])).as_py() or 0
+            counts.update({"in": documents.num_rows} | made.counts)
             for place, rows in _places(documents, part, recipe.seed):
                 if place not in writers:
-                    writer = TokenShardWriter(folder, *place, split.index, kind, part.scores)
+                    writer = TokenShardWriter(folder, *place, split.index, kind, part.scores, form)
                     writers[place] = stack.enter_context(writer)
-                writers[place].write(table.filter(rows))
+                chosen = rows[made.documents]
+                writers[place].write(made.table.filter(pa.array(chosen)))
+                counts["held_out"] += len(set(made.documents[chosen].tolist())) if place[0] == HELD_OUT else 0
     shards = sorted((shard for writer in writers.values() for shard in writer.shards), key=lambda shard: shard.path)
-    return Work(_counts(shards), text_bytes, shards)
+    return Work(dict(counts) | _counts(shards), text_bytes, shards)
+
+
+def _made(documents: pa.Table, form: Form, tokenizer: Tokenizer, part: Tokens) -> Rendered:
+    """The token rows of a table of documents of one form."""
+    if form == "texts":
+        every = np.arange(documents.num_rows)
+        return Rendered(tokenize(documents, tokenizer, part.scores), every, Counter({"kept": len(every)}))
+    assert part.conversations is not None, "checked before the section began"
+    return render(documents, form, tokenizer, part.conversations, part.scores)
 
 
 @lru_cache(maxsize=1)
@@ -131,15 +181,15 @@ def _same_tokenizer(folder: str, sha256: str) -> Tokenizer:
     return loaded
 
 
-def _places(documents: pa.Table, part: Tokens, seed: int) -> Iterator[tuple[tuple[str, str], pa.Array]]:
-    """((train or held_out, group), which rows go there) for each that has any, in order."""
+def _places(documents: pa.Table, part: Tokens, seed: int) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
+    """((train or held_out, group), which documents go there) for each that has any, in order."""
     groups = _groups(documents, part.group_by)
     out = held_out(documents["id"].to_pylist(), part.held_out_share, seed)
     for group in sorted(pc.unique(groups).to_pylist()):
         inside = pc.equal(groups, group).to_numpy(zero_copy_only=False)
         for kind, rows in ((HELD_OUT, inside & out), (TRAIN, inside & ~out)):
             if rows.any():
-                yield (kind, group), pa.array(rows)
+                yield (kind, group), rows
 
 
 def _groups(documents: pa.Table, group_by: str) -> pa.Array:
@@ -159,12 +209,11 @@ def held_out(ids: list[str], share: float, seed: int) -> np.ndarray:
 
 
 def _counts(shards: list[Shard]) -> dict[str, int]:
-    counts: Counter[str] = Counter({"tokens": 0, "held_out": 0, "held_out_tokens": 0})
+    """Tokens of the shards: of those to train on and of those held out, in all and by group."""
+    counts: Counter[str] = Counter({"tokens": 0, "held_out_tokens": 0})
     for shard in shards:
-        counts.update({"in": shard.rows, "kept": shard.rows})
         if shard.path.startswith(f"{HELD_OUT}/"):
-            named = {"held_out_tokens": shard.tokens, f"held_out_tokens:{shard.group}": shard.tokens}
-            counts.update(named | {"held_out": shard.rows})
+            counts.update({"held_out_tokens": shard.tokens, f"held_out_tokens:{shard.group}": shard.tokens})
         else:
             counts.update({"tokens": shard.tokens, f"tokens:{shard.group}": shard.tokens})
     return dict(counts)

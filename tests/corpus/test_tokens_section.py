@@ -180,7 +180,7 @@ def test_documents_are_grouped_by_a_label_and_those_without_it_stand_together(ma
     labels = pa.array([{"genre": "talk"}, {"genre": None}, {"genre": ""}], pa.struct([("genre", pa.string())]))
     table = pa.table({"id": ["x", "y", "z"], "labels": labels})
     places = dict(tokens._places(table, Tokens(group_by="genre", held_out_share=0), 1))
-    assert {group: rows.to_pylist() for (_, group), rows in places.items()} == {
+    assert {group: rows.tolist() for (_, group), rows in places.items()} == {
         "talk": [True, False, False],
         "unlabelled": [False, True, True],
     }

@@ -1,0 +1,57 @@
+"""Instructions as Alpaca has them: JSON lines with `instruction`, `input`, `output`, and perhaps `history`, `system`.
+
+The question is the instruction and, where there is one, the input after a newline, as LLaMA-Factory reads them. What
+is rejected and why: corpus/conversations.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from ctllm_ray.base.storage import File
+from ctllm_ray.corpus import conversations, lines
+from ctllm_ray.corpus.conversations import Turn, said, text
+from ctllm_ray.corpus.raw import tables
+from ctllm_ray.corpus.splits import Split
+
+FORMS = ("conversations",)
+
+
+class _Fields(NamedTuple):
+    instruction: str
+    input: str
+    output: str
+    history: str
+    system: str
+
+    def turns(self, fields: dict[str, Any]) -> list[Turn]:
+        """The turns of a line. Raises `Unfit`."""
+        conversations.without_tools(fields)
+        answer = text(conversations.needed(fields, self.output), self.output)
+        instruction = text(conversations.needed(fields, self.instruction), self.instruction)
+        question = "\n".join(part for part in (instruction, text(fields.get(self.input), self.input)) if part.strip())
+        before = conversations.history(fields.get(self.history))
+        system = said("system", text(fields.get(self.system), self.system))
+        return conversations.checked([system, *before, said("user", question), said("assistant", answer)])
+
+
+def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
+    """Spans of a file in unpacked bytes."""
+    return lines.spans(file, split_bytes)
+
+
+def alpaca(
+    split: Split,
+    *,
+    instruction: str = "instruction",
+    input: str = "input",
+    output: str = "output",
+    history: str = "history",
+    system: str = "system",
+) -> Iterator[pa.Table]:
+    """RAW tables of the instructions that begin in a split; the options name the fields."""
+    names = _Fields(instruction, input, output, history, system)
+    yield from tables(split, conversations.records(split, names.turns))

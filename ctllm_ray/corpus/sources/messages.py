@@ -1,0 +1,35 @@
+"""Conversations as OpenAI's API and its fine-tuning files have them: JSON lines with {"messages": [{role, content}]}.
+
+`developer` is taken for `system`; parts of text are joined. What is rejected and why: corpus/conversations.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from ctllm_ray.base.storage import File
+from ctllm_ray.corpus import conversations, lines
+from ctllm_ray.corpus.conversations import Turn
+from ctllm_ray.corpus.raw import tables
+from ctllm_ray.corpus.splits import Split
+
+FORMS = ("conversations",)
+
+
+def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
+    """Spans of a file in unpacked bytes."""
+    return lines.spans(file, split_bytes)
+
+
+def messages(split: Split, *, messages: str = "messages") -> Iterator[pa.Table]:
+    """RAW tables of the conversations that begin in a split; the option names the field that holds the turns."""
+    yield from tables(split, conversations.records(split, partial(_turns, messages)))
+
+
+def _turns(name: str, fields: dict[str, Any]) -> list[Turn]:
+    conversations.without_tools(fields)
+    return conversations.checked(conversations.turns(conversations.needed(fields, name), name))

@@ -1,0 +1,107 @@
+r"""Preference pairs: JSON lines with `chosen` and `rejected`, two answers to one prompt.
+
+The answers are strings, turns, or lists of turns. The prompt is a string or a list of turns, after `history` and
+`system` where these are there. Without a prompt the answers are whole conversations, as lists of turns or as HH-RLHF's
+transcripts (`\n\nHuman: ...\n\nAssistant: ...`): what both begin with, up to a question, is the prompt then. What is
+rejected and why: corpus/conversations.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from ctllm_ray.base.storage import File
+from ctllm_ray.corpus import conversations, lines
+from ctllm_ray.corpus.conversations import Turn, Unfit, said, text
+from ctllm_ray.corpus.raw import tables
+from ctllm_ray.corpus.splits import Split
+
+FORMS = ("pairs",)
+
+#: Who speaks in a transcript of HH-RLHF.
+_SPEAKER = re.compile(r"\n\n(Human|Assistant):")
+
+
+class _Fields(NamedTuple):
+    prompt: str
+    chosen: str
+    rejected: str
+    history: str
+    system: str
+    role: str
+    content: str
+
+    def pair(self, fields: dict[str, Any]) -> dict[str, list[Turn]]:
+        """The pair of a line. Raises `Unfit`."""
+        conversations.without_tools(fields)
+        sides = [conversations.needed(fields, name) for name in (self.chosen, self.rejected)]
+        if fields.get(self.prompt) is None:
+            chosen, rejected = map(self._whole, sides, (self.chosen, self.rejected))
+            shared = _shared(chosen, rejected)
+            return conversations.pair(chosen[:shared], chosen[shared:], rejected[shared:])
+        chosen, rejected = map(self._answer, sides, (self.chosen, self.rejected))
+        return conversations.pair(self._prompt(fields), chosen, rejected)
+
+    def _prompt(self, fields: dict[str, Any]) -> list[Turn]:
+        system = said("system", text(fields.get(self.system), self.system))
+        before = [*([system] if system["content"].strip() else []), *conversations.history(fields.get(self.history))]
+        value = fields[self.prompt]
+        if type(value) is str:
+            return [*before, said("user", value)]
+        return [*before, *self._turns(value, self.prompt)]
+
+    def _turns(self, value: Any, field: str) -> list[Turn]:
+        return conversations.turns(value, field, self.role, self.content)
+
+    def _answer(self, value: Any, field: str) -> list[Turn]:
+        """An answer that is a string, a turn, or turns."""
+        if type(value) is str:
+            return [said("assistant", value)]
+        return self._turns([value] if type(value) is dict else value, field)
+
+    def _whole(self, value: Any, field: str) -> list[Turn]:
+        """A conversation from its first question on."""
+        return _transcript(value) if type(value) is str else self._turns(value, field)
+
+
+def _transcript(value: str) -> list[Turn]:
+    before, *parts = _SPEAKER.split(value)
+    if before.strip() or not parts:
+        raise Unfit("error.missing_field", "no prompt, and the answers are no transcripts that begin with 'Human:'")
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [said(roles[who], content.strip()) for who, content in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def _shared(chosen: list[Turn], rejected: list[Turn]) -> int:
+    """How many turns both sides begin with, up to a question. Raises `Unfit` where there is none."""
+    same = [a == b for a, b in zip(chosen, rejected, strict=False)]
+    most = same.index(False) if False in same else len(same)
+    shared = next((n for n in range(most, 0, -1) if chosen[n - 1]["role"] == "user"), 0)
+    if not shared:
+        raise Unfit("pair.no_common_prompt", "the two conversations begin with different questions")
+    return shared
+
+
+def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
+    """Spans of a file in unpacked bytes."""
+    return lines.spans(file, split_bytes)
+
+
+def preference(
+    split: Split,
+    *,
+    prompt: str = "prompt",
+    chosen: str = "chosen",
+    rejected: str = "rejected",
+    history: str = "history",
+    system: str = "system",
+    role: str = "role",
+    content: str = "content",
+) -> Iterator[pa.Table]:
+    """RAW tables of the pairs that begin in a split; the options name the fields, the last two those of a turn."""
+    names = _Fields(prompt, chosen, rejected, history, system, role, content)
+    yield from tables(split, conversations.records(split, names.pair))

@@ -1,0 +1,52 @@
+"""Conversations as ShareGPT has them: JSON lines with {"conversations": [{"from": "human", "value": ...}, ...]}.
+
+Who speaks may be called by any name in `conversations.ROLES` (human, gpt, user, chatgpt, ...); a field `system` beside
+the turns comes first. What is rejected and why: corpus/conversations.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from ctllm_ray.base.storage import File
+from ctllm_ray.corpus import lines
+from ctllm_ray.corpus.conversations import Turn, checked, needed, records, said, text, turns, without_tools
+from ctllm_ray.corpus.raw import tables
+from ctllm_ray.corpus.splits import Split
+
+FORMS = ("conversations",)
+
+
+class _Fields(NamedTuple):
+    conversations: str
+    role: str
+    content: str
+    system: str
+
+    def turns(self, fields: dict[str, Any]) -> list[Turn]:
+        """The turns of a line. Raises `Unfit`."""
+        without_tools(fields)
+        system = said("system", text(fields.get(self.system), self.system))
+        value = needed(fields, self.conversations)
+        found = turns(value, self.conversations, self.role, self.content)
+        return checked([system, *found] if system["content"].strip() else found)
+
+
+def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
+    """Spans of a file in unpacked bytes."""
+    return lines.spans(file, split_bytes)
+
+
+def sharegpt(
+    split: Split,
+    *,
+    conversations: str = "conversations",
+    role: str = "from",
+    content: str = "value",
+    system: str = "system",
+) -> Iterator[pa.Table]:
+    """RAW tables of the conversations that begin in a split; the options name the fields."""
+    yield from tables(split, records(split, _Fields(conversations, role, content, system).turns))
