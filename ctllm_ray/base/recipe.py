@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ctllm_ray.base import resolve, storage
+from ctllm_ray.base import exports, resolve, storage
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.rules import Rule
 from ctllm_ray.base.serving import Serve
@@ -24,6 +24,7 @@ from ctllm_ray.base.training import NAME, Frozen, Model, Objective, Share, Token
 
 #: The sections of work, in order: each reads what the one before it wrote.
 Section = Literal["clean", "tokenizer", "tokens", "train"]
+ROOT = "root:"  # before a path that stands below the recipe's root, wherever that is
 _DECIDES: dict[str, tuple[str, ...]] = {
     "clean": ("name", "version", "seed", "data", "stages"),
     "tokenizer": ("tokenizer",),
@@ -98,19 +99,31 @@ class Recipe(Frozen):
 
     def folder(self, section: str) -> str:
         """Where a section of this recipe lives: a URI or an absolute path. A named run has folders of its own."""
-        if section in ("train", "export") and self.train and self.train.run:
+        if section in ("train", "export", "sweep") and self.train and self.train.run:
             section = f"{section}-{self.train.run}"
         return storage.join(storage.absolute(self.root), self.name, self.version, section)
 
+    def located(self, path: str) -> str:
+        """A path of the recipe as others take it: `root:` stands for its root; of `root:NAME/VERSION/export[-RUN]` the
+        newest export is meant. Raises `NotFound` where there is none yet.
+        """
+        if not path.startswith(ROOT):
+            return path
+        below = path.removeprefix(ROOT).strip("/")
+        folder = storage.join(storage.absolute(self.root), below)
+        is_export = below.count("/") == 2 and below.rpartition("/")[2].partition("-")[0] == "export"
+        return exports.newest(folder) if is_export else folder
+
     def training(self) -> tuple[Model, Train]:
-        """The parts that training needs. Raises `RecipeError` where the recipe trains no model."""
+        """The parts that training needs, the model's path located. Raises `RecipeError` where it trains no model."""
         if self.model is None or self.train is None:
             raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
-        return self.model, self.train
+        return self.model.model_copy(update={"path": self.located(self.model.path)}), self.train
 
     def token_folders(self) -> tuple[str, ...]:
         """The token sections that training reads: those that `train.corpora` names, else the recipe's own."""
-        return (self.train and self.train.corpora) or (self.folder("tokens"),)
+        named = self.train.corpora if self.train else ()
+        return tuple(self.located(folder) for folder in named) or (self.folder("tokens"),)
 
     def decisions(self, section: Section = "clean") -> dict[str, Any]:
         """What a section's output depends on, as plain values: not where it is, how wide it runs, when it gives up.

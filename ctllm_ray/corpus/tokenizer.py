@@ -54,7 +54,7 @@ def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> M
         return finished
     log("drawing the sample")
     samples = _draw(recipe, part, _by_source(recipe, clean))
-    tokenizer = _made(part, samples, log)
+    tokenizer = _made(part.model_copy(update={"path": recipe.located(part.path)}), samples, log)
     report = _report(tokenizer, part, samples)
     tokenizer.save(folder)
     storage.write_json(storage.join(folder, REPORT), report)

@@ -134,7 +134,7 @@ def validation_sections(recipe: Recipe, own: dict[str, Manifest]) -> dict[str, M
     assert recipe.train is not None
     if recipe.train.validation is None:
         return {}
-    sections = read_sections(recipe.train.validation.corpora) or own
+    sections = read_sections(map(recipe.located, recipe.train.validation.corpora)) or own
     if not any(shard.rows for _, shard in held_out_shards(sections)):
         remedy = "raise tokens.held_out_share, name others in train.validation.corpora, or leave train.validation out"
         raise InputError("no held-out documents to validate on", where=", ".join(sections), remedy=remedy)

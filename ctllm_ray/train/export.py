@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from ctllm_ray.base import exports, storage
 from ctllm_ray.base import recipe as recipes
-from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, NotFound, StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.model.config import ModelConfig, for_recipe
@@ -21,7 +21,7 @@ from ctllm_ray.train.generations import DATA
 if TYPE_CHECKING:
     from ctllm_ray.train.checkpoint import Checkpoint
 
-LINEAGE = "lineage.json"
+LINEAGE = exports.LINEAGE
 NOT_TOKENIZER = ("report.json", "MANIFEST.json")  # files of the tokenizer's section that no model folder needs
 
 Precision = Literal["bf16", "fp32"]
@@ -44,13 +44,7 @@ def export(recipe: Recipe, step: int | None = None, precision: Precision = "bf16
 
 def newest(recipe: Recipe) -> str:
     """The folder of the finished export with the most steps. Raises `NotFound` where there is none."""
-    folder = recipe.folder("export")
-    found = [path.removesuffix(f"/{LINEAGE}") for path in storage.list_tree(folder) if path.endswith(f"/{LINEAGE}")]
-    steps = [int(name) for name in found if name.isdecimal()]
-    if not steps:
-        remedy = "run `ctllm export`, or name a model: serve.model=PATH"
-        raise NotFound("no exported model here", where=folder, remedy=remedy)
-    return storage.join(folder, str(max(steps)))
+    return exports.newest(recipe.folder("export"), "run `ctllm export`, or name a model: serve.model=PATH")
 
 
 def _checkpoint(recipe: Recipe, step: int | None) -> Checkpoint:

@@ -112,12 +112,17 @@ def _absolute(recipe: Recipe) -> Recipe:
     plain = recipe.model_dump(mode="json") | {"root": storage.absolute(recipe.root)}
     for part, key in _PATHS:
         if plain.get(part) and plain[part][key]:
-            plain[part][key] = storage.absolute(plain[part][key])
+            plain[part][key] = _absolute_path(plain[part][key])
     folders = plain["train"]
-    folders["corpora"] = [storage.absolute(folder) for folder in folders["corpora"]]
+    folders["corpora"] = [_absolute_path(folder) for folder in folders["corpora"]]
     if folders["validation"]:
-        folders["validation"]["corpora"] = [storage.absolute(folder) for folder in folders["validation"]["corpora"]]
+        folders["validation"]["corpora"] = [_absolute_path(folder) for folder in folders["validation"]["corpora"]]
     return recipes.from_plain(plain)
+
+
+def _absolute_path(path: str) -> str:
+    """The path in full; one below the recipe's root is that already, as the root is."""
+    return path if path.startswith(recipes.ROOT) else storage.absolute(path)
 
 
 @contextmanager

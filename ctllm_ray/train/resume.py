@@ -151,7 +151,7 @@ def _of_the_model(decisions: Mapping[str, Any]) -> dict[str, Any]:
 
 def _branch(recipe: Recipe, train: Train, rank: int, world: int) -> Start:
     """The first start of a run that goes on from another's checkpoint: tokens and optimizer state continue."""
-    parent = checkpoint.open_at(storage.absolute(train.branch_from))
+    parent = checkpoint.open_at(storage.absolute(recipe.located(train.branch_from)))
     if reason := _agreed(_damage(parent, rank, world), world):
         remedy = "branch from another checkpoint of that run"
         raise StorageError(f"the checkpoint to branch from is damaged: {reason}", where=parent.folder, remedy=remedy)

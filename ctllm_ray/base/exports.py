@@ -1,0 +1,20 @@
+"""Exported models in their folder: `<export>/<step>/`, each finished once its lineage is written.
+
+Training writes them (train/export.py); recipes that go on from one, and serving, look for the newest.
+"""
+
+from __future__ import annotations
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import NotFound
+
+LINEAGE = "lineage.json"
+
+
+def newest(folder: str, remedy: str = "run `ctllm export` of that recipe first") -> str:
+    """The finished export with the most steps below a folder. Raises `NotFound` where there is none."""
+    found = [path.removesuffix(f"/{LINEAGE}") for path in storage.list_tree(folder) if path.endswith(f"/{LINEAGE}")]
+    steps = [int(name) for name in found if name.isdecimal()]
+    if not steps:
+        raise NotFound("no exported model here", where=folder, remedy=remedy)
+    return storage.join(folder, str(max(steps)))
