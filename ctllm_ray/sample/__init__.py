@@ -1,4 +1,4 @@
-"""A few hundred pages written for this project, so that a demo and the tests need neither network nor shared data.
+"""A few hundred pages and conversations written for this project: a demo and the tests need no network and no data.
 
 `path` finds the built files in the installed package; `README.md` says what is in them and `build.py` makes them.
 """
@@ -11,8 +11,17 @@ from ctllm_ray.base.errors import InputError
 
 FOLDER = Path(__file__).parent
 
-#: The built files: text records, HTML records, and one row of truth for every page of both.
-NAMES = ("pages.jsonl.zst", "pages.warc.gz", "truth.jsonl")
+#: The built files: text records, HTML records, one row of truth for every page of both; conversations in three forms;
+#: preference pairs.
+NAMES = (
+    "pages.jsonl.zst",
+    "pages.warc.gz",
+    "truth.jsonl",
+    "talks.jsonl.zst",
+    "talks_en.jsonl.zst",
+    "instructions.jsonl.zst",
+    "pairs.jsonl.zst",
+)
 
 
 def path(name: str) -> str:

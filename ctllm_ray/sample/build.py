@@ -13,12 +13,14 @@ import sys
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import zstandard
 
-from ctllm_ray.sample import FOLDER, copies, damage, rubbish, stock, web
+from ctllm_ray.sample import FOLDER, copies, damage, rubbish, stock, talks, web
 from ctllm_ray.sample.page import Page, clean_page, copied_page, damaged_page, unwanted_page
 from ctllm_ray.sample.stock import Text
+from ctllm_ray.sample.talks import Talk
 
 #: Pages of each kind of rubbish, and copies by each edit.
 RUBBISH_PAGES, COPIES = 3, 7
@@ -36,13 +38,47 @@ def build(folder: Path) -> None:
     """Writes the built files into a folder."""
     records, sites = layout()
     lines = [_line(_record(f"sample-{i:04d}", page)) for i, page in enumerate(records)]
-    packed = zstandard.ZstdCompressor(level=19).compress("".join(lines).encode())
     truth = [page.truth("pages.jsonl.zst", "utf-8") for page in records]
     truth += [page.truth("pages.warc.gz", e.codec) for page, e in zip(sites, web.encodings(sites), strict=True)]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "pages.jsonl.zst").write_bytes(packed)
+    (folder / "pages.jsonl.zst").write_bytes(_packed(lines))
     (folder / "pages.warc.gz").write_bytes(web.archive(sites))
     (folder / "truth.jsonl").write_text("".join(map(_line, truth)), encoding="utf-8")
+    for name, rows in _talks().items():
+        (folder / name).write_bytes(_packed([_line(row) for row in rows]))
+
+
+def _talks() -> dict[str, list[dict[str, Any]]]:
+    """The files of conversations, each in another of the forms that sources read, and the pairs of all of them."""
+    chinese, english, drawn = talks.written("chinese"), talks.written("english"), talks.drawn_chinese()
+    english += talks.drawn_english()
+    return {
+        "talks.jsonl.zst": [{"messages": talk.messages} for talk in chinese],
+        "talks_en.jsonl.zst": [_sharegpt(talk) for talk in english],
+        "instructions.jsonl.zst": [
+            {"instruction": talk.turns[0][1], "input": "", "output": talk.turns[1][1]}
+            for talk in _shuffled_talks(drawn)
+        ],
+        "pairs.jsonl.zst": [_pair(talk) for talk in _shuffled_talks([*chinese, *english, *drawn]) if talk.worse],
+    }
+
+
+def _sharegpt(talk: Talk) -> dict[str, Any]:
+    names = {"user": "human", "assistant": "gpt", "system": "system"}
+    return {"conversations": [{"from": names[role], "value": content} for role, content in talk.turns]}
+
+
+def _pair(talk: Talk) -> dict[str, Any]:
+    chosen = talk.messages[-1]["content"]
+    return {"prompt": talk.messages[:-1], "chosen": chosen, "rejected": talk.worse, "defect": talk.defect}
+
+
+def _shuffled_talks(found: list[Talk]) -> list[Talk]:
+    return sorted(found, key=lambda talk: random.Random(str(talk.turns)).random())
+
+
+def _packed(lines: list[str]) -> bytes:
+    return zstandard.ZstdCompressor(level=19).compress("".join(lines).encode())
 
 
 def layout() -> tuple[list[Page], list[Page]]:
@@ -100,7 +136,7 @@ def _record(name: str, page: Page) -> dict[str, str | None]:
     return {"id": name, "url": page.url, "date": page.date, "title": page.title, "text": page.text}
 
 
-def _line(row: dict[str, str | None]) -> str:
+def _line(row: dict[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
