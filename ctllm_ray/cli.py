@@ -14,7 +14,7 @@ from pathlib import Path
 import typer
 
 from ctllm_ray.base.errors import CtllmError
-from ctllm_ray.verbs import cluster, corpus, reports, serving, training
+from ctllm_ray.verbs import cluster, corpus, lineage, reports, serving, training
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit codes as a shell gives them
 
@@ -40,6 +40,7 @@ VERBS = (
     cluster.submit,
     training.batch,
     reports.report,
+    lineage.lineage,
     corpus.why,
     corpus.replay,
 )

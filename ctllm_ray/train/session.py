@@ -113,6 +113,8 @@ class _Session:
     def _facts(self, start: Start, corpora: Corpora) -> RunState:
         """The state with the facts of this start, which every checkpoint carries; a first start writes RUN.json too."""
         parentage = {name: fact for name, fact in start.state.lineage.items() if name.startswith("parent")}
+        if start.saved is None:
+            parentage |= lineage.of_parent(self.model.path)
         facts = lineage.of_code() | parentage | self._begun_with(start, corpora)
         if self.rank == 0 and (start.saved is None or start.origin is not None):
             lineage.write_run(self.recipe, facts, corpora.fingerprint)

@@ -1,0 +1,315 @@
+"""Where a model comes from, down to the files that were read: what `ctllm lineage` prints.
+
+Nothing is kept for this alone. An export has lineage.json, a checkpoint its state, a run RUN.json and DATA.json, a
+section its manifest and its plan; each names what it was made from by folder and by hash. The chain is followed through
+them, and each link is compared with what stands in its place now: what is gone or has changed since is said, and the
+rest is told from what the maker wrote down.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib import request
+
+from ctllm_ray.base import exports, storage
+from ctllm_ray.base.errors import CtllmError, InputError, NotFound
+from ctllm_ray.base.exports import LINEAGE
+from ctllm_ray.base.recipe import ROOT, fingerprint
+from ctllm_ray.corpus.resumable import PLAN
+from ctllm_ray.shards import manifest
+from ctllm_ray.shards.manifest import MANIFEST, Manifest
+from ctllm_ray.train.generations import DATA
+from ctllm_ray.train.lineage import PARENT_MODEL, PARENT_SHA256, RUN
+
+CHECKPOINT = "CHECKPOINT.json"  # as train/checkpoint.py has it, which brings torch
+CONFIG = "config.json"
+FILES = 20  # of an input that are shown one by one
+HASHED_BYTES = 1 << 30  # of a local file: a second; what is larger or remote is told by its time or ETag
+ASK_S = 30
+
+
+@dataclass(frozen=True)
+class Link:
+    """A thing of the chain: what it is and where, what is known of it, and what it was made from."""
+
+    what: str
+    where: str
+    facts: Sequence[str] = ()
+    made_from: Sequence[Link] = ()
+
+
+def trace(target: str) -> Link:
+    """The chain from a model: a folder (export, checkpoint, run, section) or a server's URL. Raises `NotFound`."""
+    if target.startswith(("http://", "https://")):
+        return _served(target)
+    folder = storage.absolute(target).rstrip("/")
+    names = storage.list_names(folder)
+    for name, follow in ((LINEAGE, _export), (CHECKPOINT, _checkpoint), (RUN, _begun), (MANIFEST, _section)):
+        if name in names:
+            return follow(folder)
+    if CONFIG in names:
+        return _foreign(folder)
+    return _export(exports.newest(folder, "name an export, a checkpoint, a run, a section, or a server's URL"))
+
+
+def lines(link: Link) -> Iterator[str]:
+    """The chain as a tree, a line at a time; what occurs twice is told once."""
+    yield from _lines(link, "", "", set())
+
+
+def _lines(link: Link, first: str, rest: str, told: set[str]) -> Iterator[str]:
+    again = link.where in told and link.made_from
+    yield f"{first}{link.what}  {link.where}{', as above' if again else ''}"
+    if again:
+        return
+    told.add(link.where)
+    bar = "│ " if link.made_from else "  "
+    yield from (f"{rest}{bar}{fact}" for fact in link.facts)
+    for index, inner in enumerate(link.made_from):
+        last = index + 1 == len(link.made_from)
+        yield from _lines(inner, f"{rest}{'└─' if last else '├─'} ", f"{rest}{'   ' if last else '│  '}", told)
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def _served(url: str) -> Link:
+    """The model that a server names, with the lineage that it tells."""
+    asked = request.Request(f"{url.rstrip('/').removesuffix('/v1')}/v1/models")
+    if key := os.environ.get("OPENAI_API_KEY"):
+        asked.add_header("Authorization", f"Bearer {key}")
+    try:
+        with request.urlopen(asked, timeout=ASK_S) as answer:
+            [model, *_] = json.load(answer)["data"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = "give the URL of `ctllm serve`; where it wants a key, set OPENAI_API_KEY"
+        raise InputError(f"no server that names its model: {error}", where=url, remedy=remedy) from error
+    paper = model.get("lineage") or {}
+    where = f"{model['id']} at {url}"
+    return _model(where, paper) if paper else Link("model", where, ["the server tells no lineage of it"])
+
+
+def _export(folder: str) -> Link:
+    return _model(folder, storage.read_json(storage.join(folder, LINEAGE)))
+
+
+def _model(where: str, paper: Mapping[str, Any]) -> Link:
+    """An exported model, as lineage.json describes it."""
+    weights = {name: file for name, file in paper["files"].items() if name.endswith(".safetensors")}
+    facts = [
+        f"step {paper['checkpoint']['step']:,}, {paper['tokens']:,} tokens, {paper['precision']}",
+        *(f"{name}: sha256 {_short(file['sha256'])}, {file['bytes']:,} bytes" for name, file in weights.items()),
+    ]
+    checkpoint = paper["checkpoint"]["folder"]
+    if not storage.exists(checkpoint):
+        facts.append(f"its checkpoint is no longer there: {checkpoint}")
+    run = checkpoint.rpartition("/checkpoints/")[0]
+    return Link("model", where, facts, [_run(run, paper["recipe"], paper["code"], paper["data"])])
+
+
+def _foreign(folder: str) -> Link:
+    weights = [name for name in storage.list_names(folder) if name.endswith(".safetensors")]
+    facts = [f"{name}: sha256 {_short(storage.size_and_sha256(storage.join(folder, name))[1])}" for name in weights]
+    return Link("model", folder, [*facts, f"it has no {LINEAGE}: where it comes from is not known"])
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def _checkpoint(folder: str) -> Link:
+    """A checkpoint; the data of its run are as they stand now, generations that joined after it included."""
+    state = storage.read_json(storage.join(folder, CHECKPOINT))["state"]
+    run = folder.rpartition("/checkpoints/")[0]
+    facts = [f"step {state['step']:,}, {state['tokens']:,} tokens, {state['world']} workers"]
+    return Link("checkpoint", folder, facts, [_run(run, state["recipe"], state["lineage"], _data(run))])
+
+
+def _begun(folder: str) -> Link:
+    """A run, by what it wrote down when it began."""
+    begun = storage.read_json(storage.join(folder, RUN))
+    return _run(folder, begun["recipe"], begun["lineage"], _data(folder))
+
+
+def _data(run: str) -> dict[str, Any]:
+    path = storage.join(run, DATA)
+    return storage.read_json(path) if storage.exists(path) else {}
+
+
+def _run(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str], data: Mapping[str, Any]) -> Link:
+    """A training run: its recipe and code, the model that it began with, and its token shards."""
+    facts = [f"{recipe['train']['objective']['use']}: {_recipe(recipe)}", _code(code)]
+    corpora = [corpus for generation in data.get("generations", []) for corpus in generation.get("corpora", [])]
+    if not corpora:
+        facts.append(f"which token shards it read is not known: its {DATA} is gone")
+    return Link("run", folder, facts, [*_parents(folder, recipe, code), *map(_tokens, corpora)])
+
+
+def _parents(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str]) -> list[Link]:
+    """What a run began with: the checkpoint that it branched from, or the model that it went on from."""
+    if code.get("parent"):
+        return [_followed("checkpoint", code["parent"], "the checkpoint that it branched from is no longer there")]
+    named = recipe["model"]["path"]
+    if not named:
+        return []
+    parent = code.get(PARENT_MODEL, "")
+    if not parent:
+        return [Link("model", named, ["which folder that was when the run began was not written down"])]
+    link = _followed("model", parent, f"the model that it began with ({named}) is no longer there")
+    if PARENT_SHA256 in code and code[PARENT_SHA256] != _paper(parent):
+        link = Link(link.what, link.where, ["changed since the run began with it", *link.facts], link.made_from)
+    return [link]
+
+
+def _paper(folder: str) -> str:
+    """SHA-256 of what a model folder says of itself; empty where it is gone."""
+    names = [name for name in (LINEAGE, CONFIG) if storage.exists(storage.join(folder, name))]
+    return storage.size_and_sha256(storage.join(folder, names[0]))[1] if names else ""
+
+
+def _followed(what: str, folder: str, gone: str) -> Link:
+    try:
+        return trace(folder)
+    except NotFound:
+        return Link(what, folder, [gone])
+
+
+# --- sections --------------------------------------------------------------------------------------------------------
+
+
+def _tokens(corpus: Mapping[str, Any]) -> Link:
+    """The token shards that joined a run together, compared with those that stand there now."""
+    folder, shards = corpus["folder"], corpus["shards"]
+    found = _manifest(folder)
+    there = {shard.path: shard.sha256 for shard in found.shards} if found else {}
+    changed = [shard["path"] for shard in shards if there.get(shard["path"]) != shard["sha256"]]
+    facts = [f"{len(shards)} shards, {sum(shard['tokens'] for shard in shards):,} tokens, {_together(shards)}"]
+    if found and changed:
+        facts.append(f"{len(changed)} of them changed or were removed since, first {changed[0]}")
+    if not found:
+        return Link("tokens", folder, [*facts, "the section is no longer there: what it was made from is not known"])
+    return Link("tokens", folder, facts + _section_facts(found)[1:], _origins(folder, found))
+
+
+def _section(folder: str) -> Link:
+    """A finished section of work."""
+    found = manifest.read(folder)
+    facts = _section_facts(found)
+    if found.section == "clean":
+        return Link("clean", folder, facts, _sources(folder, found))
+    return Link(found.section, folder, facts, _origins(folder, found))
+
+
+def _section_facts(found: Manifest) -> list[str]:
+    counts = f"{found.counts['kept']:,} of {found.counts['in']:,} documents"
+    digest = f", {_together([{'sha256': shard.sha256} for shard in found.shards])}" if found.shards else ""
+    return [f"{counts}{digest}", _recipe(found.recipe), _code(found.provenance)]
+
+
+def _origins(folder: str, found: Manifest) -> list[Link]:
+    """What a token or tokenizer section was made from."""
+    beside, clean_shards = folder.rpartition("/")[0], found.provenance.get("clean_shards", "")
+    if found.section == "tokens":
+        return [_tokenizer(found, beside), _clean(f"{beside}/clean", clean_shards)]
+    return _taken(folder, found) or [_clean(f"{beside}/clean", clean_shards)]
+
+
+def _clean(folder: str, digest: str) -> Link:
+    """The clean section beside one that was made from it, compared with what that one wrote down."""
+    found = _manifest(folder)
+    if found and found.digest("kept") == digest:
+        return _section(folder)
+    return Link("clean", folder, [f"the shards that were read {'changed since' if found else 'are no longer there'}"])
+
+
+def _tokenizer(tokens: Manifest, beside: str) -> Link:
+    """The tokenizer of token shards."""
+    sha256, folder = tokens.provenance["tokenizer"], f"{beside}/tokenizer"
+    facts = [f"{int(tokens.provenance['vocab_size']):,} pieces, sha256 {_short(sha256)}"]
+    found = _manifest(folder)
+    if not found:
+        return Link(
+            "tokenizer", folder, [*facts, "the section is no longer there; a copy stands beside the token shards"]
+        )
+    if found.provenance["tokenizer"] != sha256:
+        return Link("tokenizer", folder, [*facts, "another one stands there now"])
+    return Link("tokenizer", folder, facts + _section_facts(found)[1:], _taken(folder, found))
+
+
+def _taken(folder: str, found: Manifest) -> list[Link]:
+    """The tokenizer that a section took instead of training one."""
+    path = (found.recipe.get("tokenizer") or {}).get("path", "")
+    if not path:
+        return []
+    root = folder.rsplit("/", 3)[0]
+    return [_followed_tokenizer(f"{root}/{path.removeprefix(ROOT).strip('/')}" if path.startswith(ROOT) else path)]
+
+
+def _followed_tokenizer(path: str) -> Link:
+    found = _manifest(path)
+    if found and found.section == "tokenizer":
+        return _section(storage.absolute(path))
+    return Link("tokenizer", path, ["taken from there"])
+
+
+def _sources(folder: str, found: Manifest) -> list[Link]:
+    """The inputs of a clean section, with the files that were read."""
+    plan = storage.join(folder, PLAN)
+    splits = storage.read_json(plan)["splits"] if storage.exists(plan) else []
+    read = {(split["input"], split["file"]["name"]): split["file"] for split in splits}
+    links = []
+    for part in found.recipe["data"]["inputs"]:
+        files = [read.get((part["name"], i["name"]), i) for i in found.inputs if i["input"] == part["name"]]
+        size = sum(file.get("size", file.get("bytes", 0)) for file in files)
+        facts = [f"{len(files):,} {'file' if len(files) == 1 else 'files'}, {size:,} bytes", *map(_file, files[:FILES])]
+        facts += [f"... and {len(files) - FILES:,} more files"] if len(files) > FILES else []
+        links.append(Link(f"source {part['name']} ({part['use']})", part["path"], facts))
+    return links
+
+
+def _file(file: Mapping[str, Any]) -> str:
+    """A file that was read, as it stands now: its hash, and whether it was touched since."""
+    if "uri" not in file:
+        return f"{file['name']}: {file['bytes']:,} bytes; where it stood is not known"
+    uri, size, version = file["uri"], file["size"], file["version"]
+    then = f"{size:,} bytes, version {version}"
+    try:
+        [now] = storage.list_files(uri)
+    except CtllmError:
+        return f"{uri}: no longer there; {then}"
+    if now.size != size:
+        return f"{uri}: changed since; {then}"
+    if storage.is_remote(uri) or size > HASHED_BYTES:
+        return f"{uri}: {then}{'' if now.version == version else '; written again since'}"
+    digest = _short(storage.size_and_sha256(uri)[1])
+    return f"{uri}: sha256 {digest}, {size:,} bytes{'' if now.version == version else '; written again since'}"
+
+
+def _manifest(folder: str) -> Manifest | None:
+    try:
+        return manifest.read(folder)
+    except NotFound:
+        return None
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def _recipe(recipe: Mapping[str, Any]) -> str:
+    return f"recipe {recipe['name']} {recipe['version']}, fingerprint {_short(fingerprint(recipe))}"
+
+
+def _code(code: Mapping[str, str]) -> str:
+    return f"ctllm-ray {code.get('ctllm-ray', '?')}, commit {code.get('commit', 'not known')}"
+
+
+def _together(shards: Iterable[Mapping[str, str]]) -> str:
+    """One hash for many shards: of the list of their hashes."""
+    return f"sha256 of all {_short(fingerprint({'shards': [shard['sha256'] for shard in shards]}))}"
+
+
+def _short(sha256: str) -> str:
+    return sha256[:16]
