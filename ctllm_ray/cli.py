@@ -14,7 +14,7 @@ from pathlib import Path
 import typer
 
 from ctllm_ray.base.errors import CtllmError
-from ctllm_ray.verbs import cluster, corpus, lineage, reports, serving, training
+from ctllm_ray.verbs import cluster, corpus, evaluation, lineage, reports, serving, training
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit codes as a shell gives them
 
@@ -35,6 +35,8 @@ VERBS = (
     training.plan,
     training.train,
     training.export,
+    evaluation.evaluate,
+    evaluation.compare,
     serving.serve,
     serving.demo,
     cluster.submit,

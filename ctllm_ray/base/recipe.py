@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ctllm_ray.base import exports, resolve, storage
 from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.base.evaluation import Benchmark, Evaluate
 from ctllm_ray.base.rules import Rule
 from ctllm_ray.base.serving import Serve
 from ctllm_ray.base.sweeping import Sweep, SweepResources
@@ -93,14 +94,17 @@ class Recipe(Frozen):
     model: Model | None = None
     train: Train | None = None
     sweep: Sweep | None = None
+    evaluate: Evaluate | None = None
     serve: Serve = Serve()
     root: str = "out"
     resources: Resources = Resources()
 
     def folder(self, section: str) -> str:
         """Where a section of this recipe lives: a URI or an absolute path. A named run has folders of its own."""
-        if section in ("train", "export", "sweep") and self.train and self.train.run:
+        if section in ("train", "export", "sweep", "evaluate") and self.train and self.train.run:
             section = f"{section}-{self.train.run}"
+        if section.startswith("evaluate") and self.evaluate and self.evaluate.run:
+            section = f"{section}-{self.evaluate.run}"
         return storage.join(storage.absolute(self.root), self.name, self.version, section)
 
     def located(self, path: str) -> str:
@@ -222,6 +226,9 @@ def from_plain(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
     if recipe.train:
         objective = _checked(recipe.train.objective, resolve.OBJECTIVES, f"{where}: train.objective")
         checked["train"] = recipe.train.model_dump() | {"objective": objective}
+    if recipe.evaluate:
+        tasks = [_checked(task, resolve.TASKS, f"{where}: evaluate.tasks") for task in recipe.evaluate.tasks]
+        checked["evaluate"] = recipe.evaluate.model_dump() | {"tasks": tasks}
     return Recipe.model_validate(checked)
 
 
@@ -242,8 +249,8 @@ def _check_scores(stages: Sequence[Mapping[str, Any]], where: str) -> None:
                 raise RecipeError(f"{rule.score!r} is measured in two ways", where=where, remedy=remedy)
 
 
-def _checked(part: Input | Stage | Objective, package: str, where: str) -> dict[str, Any]:
-    """A source or stage with its options checked against the function it names, and filled in."""
+def _checked(part: Input | Stage | Objective | Benchmark, package: str, where: str) -> dict[str, Any]:
+    """A source, stage or the like with its options checked against the function it names, and filled in."""
     function = resolve.resolve(package, part.use)
     extra = resolve.check_options(function, dict(part.model_extra or {}), f"{where}.{part.use}")
     return part.model_dump(exclude=set(part.model_extra or {})) | extra

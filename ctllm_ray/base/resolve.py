@@ -24,6 +24,7 @@ STAGES = "ctllm_ray.corpus.stages"
 SOURCES = "ctllm_ray.corpus.sources"
 MEASURES = "ctllm_ray.text.measures"
 OBJECTIVES = "ctllm_ray.train.objectives"
+TASKS = "ctllm_ray.evaluate.tasks"
 
 
 @cache

@@ -41,6 +41,7 @@ class Document:
     ids: np.ndarray
     text_bytes: int
     text_chars: int
+    doc_id: str = ""
 
 
 def documents(uris: Mapping[str, Sequence[str]], max_tokens: int) -> dict[str, list[Document]]:
@@ -63,12 +64,12 @@ def _first(uris: Sequence[str], max_tokens: int) -> list[Document]:
     ]
     chosen: list[Document] = []
     targets = 0
-    for _, _, shard, row in sorted(places, key=lambda place: place[:2]):
+    for _, name, shard, row in sorted(places, key=lambda place: place[:2]):
         ids = shard.ids(row)
         targets += len(ids) - 1
         if targets > max_tokens and chosen:
             break
-        chosen.append(Document(ids.astype(np.int64), int(shard.text_bytes[row]), int(shard.text_chars[row])))
+        chosen.append(Document(ids.astype(np.int64), int(shard.text_bytes[row]), int(shard.text_chars[row]), name))
     return chosen
 
 

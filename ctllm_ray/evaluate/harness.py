@@ -1,0 +1,190 @@
+"""lm-eval over our engines: its tasks, its prompts, its filters and metrics, hence its numbers.
+
+One class stands between: what lm-eval asks in text goes to a subject in ids. A text gets BOS in front, as documents
+have in training (lm-eval's `hf` backend does so with `add_bos_token=True`; then the two agree to the last token).
+Where `hf` cuts a prompt that is too long from the left, here the item is left out and counted.
+
+lm-eval is an extra of this package: it brings pandas, datasets and scikit-learn, and takes four seconds to import.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import datasets
+from lm_eval import evaluator
+from lm_eval import utils as lm_eval_utils
+from lm_eval.api import task as lm_eval_task
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
+from tqdm import tqdm
+
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.evaluate.asking import Asking, Scored
+from ctllm_ray.evaluate.items import SCORED, TOO_LONG, Item
+from ctllm_ray.evaluate.subject import Continuation
+from ctllm_ray.evaluate.task import ID, Task
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
+
+logging.getLogger("lm_eval").setLevel(logging.ERROR)
+lm_eval_task.tqdm = partial(tqdm, disable=True)  # its bars would write over our progress
+
+ANSWER_TOKENS = 256  # where a task does not say, as in lm-eval's `hf`
+UNLIKELY_NATS = -1e30  # stands for what was not scored: minus infinity would make lm-eval divide by nothing
+
+
+class EngineLM(TemplateLM):
+    """A subject as a model of lm-eval. `too_long` has task and document of what did not fit the context."""
+
+    def __init__(self, asking: Asking, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.too_long: set[tuple[str, int]] = set()
+        self._asking, self._tokens = asking, tokenizer
+
+    @property
+    def eot_token_id(self) -> int:
+        """EOS."""
+        return self._tokens.eos_id
+
+    @property
+    def prefix_token_id(self) -> int:
+        """BOS, before a text that nothing stands before."""
+        return self._tokens.bos_id
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+        """The ids of a text, with BOS in front unless told otherwise; BOS where a tokenizer has one of its own."""
+        has_bos = self._tokens.bos_id != self._tokens.eos_id
+        front = [self._tokens.bos_id] if has_bos and add_special_tokens is not False else []
+        return [*front, *self._tokens.encode([string])[0].tolist()]
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Each continuation's log-probability in nats and whether it is greedy; next to nothing where it is too long."""
+        pairs = [self._pair(*request.args) for request in requests]
+        return [self._noted(*each) for each in zip(requests, self._asking.scores(pairs), strict=True)]
+
+    def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        if context:
+            return self._encode_pair(context, continuation)
+        ids = self.tok_encode(continuation, add_special_tokens=False)
+        return [self.prefix_token_id], ids
+
+    def _loglikelihood_tokens(self, requests: Any, **_: Any) -> list[tuple[float, bool]]:
+        """As lm-eval's own part of this class wants it."""
+        scores = self._asking.scores([(context, continuation) for _, context, continuation in requests])
+        return [_plain(score) for score in scores]
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Each text's log-probability in nats, over windows of the whole context without overlap."""
+        windows = [list(self._windows(*request.args)) for request in requests]
+        scores = iter(self._asking.scores([pair for pairs in windows for pair in pairs]))
+        return [sum(_plain(next(scores))[0] for _ in pairs) for pairs in windows]
+
+    def _windows(self, text: str) -> Iterator[tuple[list[int], list[int]]]:
+        ids = self.tok_encode(text, add_special_tokens=False)
+        most = self._asking.context_tokens - 2  # a window is one longer than this, and has to fit
+        for window in lm_eval_utils.get_rolling_token_windows(ids, self.prefix_token_id, most, 1):
+            yield lm_eval_utils.make_disjoint_window(window)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """What is written after each context; nothing where it is too long."""
+        prompts = [(self.tok_encode(request.args[0]), _continuation(request.args[1])) for request in requests]
+        texts = self._asking.texts(prompts)
+        for request, text in zip(requests, texts, strict=True):
+            if text is None:
+                self.too_long.add((request.task_name, request.doc_id))
+        return [text or "" for text in texts]
+
+    def _noted(self, request: Instance, score: Scored | None) -> tuple[float, bool]:
+        if score is None:
+            self.too_long.add((request.task_name, request.doc_id))
+        return _plain(score)
+
+
+def _plain(score: Scored | None) -> tuple[float, bool]:
+    return (score.logprob, score.greedy) if score else (UNLIKELY_NATS, False)
+
+
+def _continuation(given: Mapping[str, Any]) -> Continuation:
+    """What lm-eval's keywords of generation ask for."""
+    kwargs = normalize_gen_kwargs(dict(given), ANSWER_TOKENS)
+    until = handle_stop_sequences(kwargs.pop("until", None), eos=None)
+    sampled, temperature = kwargs.pop("do_sample", False), float(kwargs.pop("temperature", 0.0))
+    wanted = Continuation(
+        tuple(stop for stop in until if stop),
+        kwargs.pop("max_gen_toks"),
+        temperature if sampled else 0.0,
+        float(kwargs.pop("top_p", 1.0)),
+        int(kwargs.pop("seed", 0)),
+    )
+    if kwargs:
+        remedy = "engines know until, max_gen_toks, do_sample, temperature, top_p and seed"
+        raise InputError(f"unknown keywords of generation: {', '.join(kwargs)}", remedy=remedy)
+    return wanted
+
+
+def evaluate(benchmarks: Mapping[str, Sequence[Task]], lm: EngineLM) -> list[Item]:
+    """Every item of the tasks of each benchmark, scored or with the reason why not."""
+    tasks = {f"{name}/{task.name}": (name, task) for name, parts in benchmarks.items() for task in parts}
+    built = {key: _built(key, task) for key, (_, task) in tasks.items()}
+    found = evaluator.evaluate(lm, {"tasks": built, "groups": {}}, bootstrap_iters=0, log_samples=True)
+    samples = found["samples"]
+    return [
+        item
+        for key, (name, task) in tasks.items()
+        for item in _items(name, task, samples[key], {doc for of, doc in lm.too_long if of == key})
+    ]
+
+
+def _built(key: str, task: Task) -> lm_eval_task.ConfigurableTask:
+    data = {"items": datasets.Dataset.from_list(list(task.items))}
+    if task.shots:
+        data["shots"] = datasets.Dataset.from_list(list(task.shots))
+    config = {
+        **task.config,
+        "task": key,
+        "metadata": None,  # lm-eval would give it to the function below
+        "custom_dataset": lambda: data,
+        "test_split": "items",
+        "num_fewshot": len(task.shots),
+        **({"fewshot_split": "shots", "fewshot_config": {"sampler": "first_n"}} if task.shots else {}),
+    }
+    return lm_eval_task.ConfigurableTask(config=config)
+
+
+def _items(name: str, task: Task, samples: Sequence[Mapping[str, Any]], too_long: set[int]) -> Iterator[Item]:
+    """The items of a task; lm-eval gives one sample for each filter, and one filter has the score."""
+    metric, _, wanted = task.measure.partition(",")
+    for sample in samples:
+        if wanted and sample["filter"] != wanted:
+            continue
+        fits = sample["doc_id"] not in too_long
+        choices = task.config["output_type"] == "multiple_choice"
+        yield Item(
+            benchmark=name,
+            part=task.name,
+            item=sample["doc"][ID],
+            status=SCORED if fits else TOO_LONG,
+            score=float(sample[metric]) if fits else None,
+            chance=_chance(sample) if choices else 0.0,
+            target=str(sample["target"]),
+            answer=_answer(sample, choices) if fits else "",
+            logprobs=[score[0] for score in sample["filtered_resps"]] if choices and fits else [],
+            doc_hash=sample["doc_hash"],
+            prompt_hash=sample["prompt_hash"],
+        )
+
+
+def _chance(sample: Mapping[str, Any]) -> float:
+    return 1 / len(sample["arguments"])
+
+
+def _answer(sample: Mapping[str, Any], choices: bool) -> str:
+    """The likeliest choice by its number; or the text that was written."""
+    if not choices:
+        return str(sample["resps"][0][0])
+    logprobs = [score[0] for score in sample["filtered_resps"]]
+    return str(logprobs.index(max(logprobs)))

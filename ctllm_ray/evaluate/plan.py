@@ -1,0 +1,136 @@
+"""What an evaluation is to ask, read and checked before anything is asked, and what its scores depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+from ctllm_ray.base import resolve, storage
+from ctllm_ray.base.errors import InputError, RecipeError
+from ctllm_ray.base.evaluation import Benchmark, Evaluate
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.evaluate import bits, judge
+from ctllm_ray.evaluate.task import Row, Task, installed
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
+
+PATHS = ("path", "examples")  # options of tasks that name files
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Tasks by benchmark, held-out documents by group, items for the judge: each may be empty."""
+
+    part: Evaluate
+    tasks: Mapping[str, Sequence[Task]]
+    documents: bits.Groups
+    judged: Sequence[Row]
+    files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 by name
+
+    @property
+    def items(self) -> int:
+        """Items in all."""
+        asked = sum(len(task.items) for tasks in self.tasks.values() for task in tasks)
+        return asked + sum(map(len, self.documents.values())) + len(self.judged)
+
+
+def names(part: Evaluate) -> list[str]:
+    """What the recipe offers, by the names that results have."""
+    more = [bits.NAME] * bool(part.bits) + [judge.NAME] * bool(part.judge)
+    return [*(task.name for task in part.tasks), *more]
+
+
+def narrowed(part: Evaluate, wanted: Sequence[str], limit: int) -> Evaluate:
+    """The part with the named benchmarks alone (none named: all), of each part `limit` items at most (0: as it says).
+
+    Raises `InputError` for a name that the recipe does not have.
+    """
+    for name in wanted:
+        if name not in names(part):
+            raise InputError(f"the recipe has no task {name!r}", remedy=resolve.nearest(name, names(part)))
+    kept = [task for task in part.tasks if not wanted or task.name in wanted]
+    judged = part.judge if not wanted or judge.NAME in wanted else None
+    return part.model_copy(
+        update={
+            "tasks": tuple(_limited(task, limit) for task in kept),
+            "bits": part.bits if not wanted or bits.NAME in wanted else None,
+            "judge": judged.model_copy(update={"limit": limit}) if judged and limit else judged,
+        }
+    )
+
+
+def _limited(task: Benchmark, limit: int) -> Benchmark:
+    return Benchmark.model_validate(task.model_dump() | {"limit": limit}) if limit else task
+
+
+def located(recipe: Recipe) -> Evaluate:
+    """The recipe's part with the paths as any process finds them. Raises `RecipeError` where it has none."""
+    part = recipe.evaluate
+    if part is None or not names(part):
+        raise RecipeError("this recipe evaluates nothing", remedy="add a part `evaluate` with tasks")
+
+    def path(given: str) -> str:
+        return storage.absolute(recipe.located(given)) if given else ""
+
+    tasks = []
+    for task in part.tasks:
+        options = task.model_dump()
+        tasks.append(Benchmark.model_validate(options | {key: path(options[key]) for key in PATHS if key in options}))
+    corpora = tuple(map(path, part.bits.corpora if part.bits else ())) or recipe.token_folders()
+    return part.model_copy(
+        update={
+            "model": path(part.model),
+            "tasks": tuple(tasks),
+            "bits": part.bits and part.bits.model_copy(update={"corpora": corpora}),
+            "judge": part.judge and part.judge.model_copy(update={"items": path(part.judge.items)}),
+        }
+    )
+
+
+def plan(part: Evaluate, tokenizer: Tokenizer) -> Plan:
+    """Everything that a located part names, read. Raises `InputError` for a file that is not there or not right."""
+    if part.tasks:
+        installed()
+    tasks = {task.name: resolve.resolve(resolve.TASKS, task.use)(**_options(task)) for task in part.tasks}
+    judged, judge_files = judge.items(part.judge) if part.judge else ([], {})
+    files = dict(judge_files) | {
+        uri: sha for each in tasks.values() for task in each for uri, sha in task.files.items()
+    }
+    return Plan(
+        part,
+        tasks,
+        bits.documents(part.bits, tokenizer) if part.bits else {},
+        judged,
+        {uri.rpartition("/")[2]: sha256 for uri, sha256 in sorted(files.items())},
+    )
+
+
+def _options(task: Benchmark) -> dict[str, Any]:
+    """The options, each of the kind that the function wants."""
+    given = dict(task.model_extra or {})
+    kinds = resolve.options(resolve.resolve(resolve.TASKS, task.use))
+    return dict(kinds(**given))
+
+
+def decisions(plan: Plan, model: Mapping[str, Any]) -> dict[str, Any]:
+    """What the scores depend on, as plain values: files count by their hashes, wherever they are."""
+    part = plan.part
+    tasks = [
+        {key: value for key, value in task.model_dump(mode="json").items() if key not in PATHS} for task in part.tasks
+    ]
+    told: dict[str, Any] = {
+        "model": dict(model),
+        "tasks": tasks,
+        "files": dict(plan.files),
+        "seed": part.seed,
+        "resamples": part.resamples,
+    }
+    if part.tasks:
+        told["lm_eval"] = metadata.version("lm_eval")
+    if part.bits:
+        told["bits"] = {"max_tokens": part.bits.max_tokens, "documents": bits.identity(plan.documents)}
+    if part.judge:
+        kept = part.judge.model_dump(include={"model", "answer_tokens", "verdict_tokens", "limit"})
+        told["judge"] = kept | {"prompt_sha256": judge.PROMPT_SHA256}
+    return told

@@ -1,0 +1,96 @@
+"""`ctllm evaluate`: a recipe's benchmarks asked of a model in this process or behind an API.
+
+In process, the engine is the one that serves (inference/torch_engine.py) with the recipe's part `serve`: slots,
+precision, threads. Its queue is kept filled, twice as many requests as slots. No Ray: one process has the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.evaluate import api
+from ctllm_ray.evaluate.client import Client, key_of
+from ctllm_ray.evaluate.crowd import Runner, Tell, own_loop
+from ctllm_ray.evaluate.plan import located, plan
+from ctllm_ray.evaluate.subject import EngineSubject, Subject
+from ctllm_ray.evaluate.work import Work
+from ctllm_ray.inference.torch_engine import TorchEngine
+from ctllm_ray.model.folder import GENERATION
+from ctllm_ray.tokenizer import specials
+from ctllm_ray.tokenizer import tokenizer as tokenizers
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
+from ctllm_ray.train import export
+
+
+def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") -> dict[str, Any]:
+    """The results, which stand in the recipe's folder `evaluate`. With `url`, of the model that is served there.
+
+    Raises `RecipeError` where the recipe evaluates nothing, `VersionConflict` where its folder has another evaluation.
+    """
+    part = located(recipe)
+    folder = part.model or export.newest(recipe)
+    tokenizer = tokenizers.load(folder)
+    planned = plan(part, tokenizer)
+    with own_loop() as loop:
+        runner = Runner(loop)
+        behind = (
+            _served(url, key_env, runner, tokenizer, part.at_once) if url else _in_process(recipe, folder, tokenizer)
+        )
+        with behind as (subject, model, at_once):
+            return Work(planned, recipe.folder("evaluate"), subject, tokenizer, model, at_once).carry_out(runner, tell)
+
+
+@contextmanager
+def _in_process(recipe: Recipe, folder: str, tokenizer: Tokenizer) -> Iterator[tuple[Subject, dict[str, Any], int]]:
+    at_once = recipe.serve.slots + min(recipe.serve.slots, recipe.serve.max_waiting)
+    engine = TorchEngine.open(folder, recipe.serve)
+    try:
+        yield EngineSubject(engine, tokenizer, stop_ids(folder, tokenizer)), identity(folder, tokenizer), at_once
+    finally:
+        engine.close()
+
+
+@contextmanager
+def _served(
+    url: str, key_env: str, runner: Runner, tokenizer: Tokenizer, at_once: int
+) -> Iterator[tuple[Subject, dict[str, Any], int]]:
+    client = Client(url, key_of(key_env))
+    runner.run(client.__aenter__())
+    try:
+        found = runner.run(api.served(client))
+        runner.run(api.check_tokenizer(client, found.id, tokenizer))
+        if not found.context_tokens:
+            remedy = "serve it with `ctllm serve` or vLLM, which tell"
+            raise InputError("the API does not tell the model's context", where=url, remedy=remedy)
+        subject = api.ApiSubject(client, found.id, found.context_tokens, tokenizer)
+        weights = _weights(found.lineage) or {"id": found.id, "url": url}
+        yield subject, {"weights": weights, "tokenizer": tokenizer.sha256}, at_once
+    finally:
+        runner.finish(client.__aexit__(None, None, None))
+
+
+def identity(folder: str, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What tells a model from all others: SHA-256 of its weights and of its tokenizer."""
+    lineage = storage.join(folder, export.LINEAGE)
+    known = _weights(storage.read_json(lineage)) if storage.exists(lineage) else {}
+    names = [name for name in storage.list_names(folder) if name.endswith(".safetensors")]
+    hashed = known or {name: storage.size_and_sha256(storage.join(folder, name))[1] for name in names}
+    return {"weights": hashed, "tokenizer": tokenizer.sha256}
+
+
+def _weights(lineage: dict[str, Any]) -> dict[str, str]:
+    files = lineage.get("files", {})
+    return {name: file["sha256"] for name, file in files.items() if name.endswith(".safetensors")}
+
+
+def stop_ids(folder: str, tokenizer: Tokenizer) -> frozenset[int]:
+    """What ends an answer: EOS, the end of a turn, and what the folder's generation_config.json names."""
+    path = storage.join(folder, GENERATION)
+    named = (storage.read_json(path) if storage.exists(path) else {}).get("eos_token_id")
+    turn = tokenizer.specials.get(specials.END, tokenizer.eos_id)
+    return frozenset([named] if isinstance(named, int) else named or []) | {tokenizer.eos_id, turn}

@@ -1,0 +1,31 @@
+"""CMMLU: 67 subjects of Chinese school and life, four choices (Li et al. 2023), as lm-eval asks it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ctllm_ray.evaluate.exam import exam, question
+from ctllm_ray.evaluate.task import Task
+
+_NAMES = {"question": "Question", "answer": "Answer"}  # in lm-eval's template
+
+
+def cmmlu(
+    *,
+    path: str,
+    subjects: tuple[str, ...] = (),
+    shots: Annotated[int, Field(ge=0)] = 5,
+    limit: Annotated[int, Field(ge=0)] = 0,
+) -> list[Task]:
+    """A task for each subject (empty: all that the files have), from the published folder or one file of all."""
+    return exam(
+        path,
+        split="test",
+        subjects=subjects,
+        shots=shots,
+        limit=limit,
+        task=lambda subject: f"cmmlu/cmmlu_{subject}",
+        row=lambda row: question(row, _NAMES),
+    )

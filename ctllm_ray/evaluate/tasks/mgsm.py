@@ -1,0 +1,28 @@
+"""MGSM in Chinese: 250 sums of GSM8K's test, translated (Shi et al. 2022), as lm-eval asks them, step by step."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ctllm_ray.evaluate.sums import number, sums
+from ctllm_ray.evaluate.task import ID, Row, Task, field_of
+
+
+def mgsm(
+    *,
+    path: str,
+    examples: str = "",
+    shots: Annotated[int, Field(ge=0)] = 0,
+    limit: Annotated[int, Field(ge=0)] = 0,
+    answer_tokens: Annotated[int, Field(gt=0)] = 256,
+) -> list[Task]:
+    """One task. Its examples show the answer alone: the published ones with steps are in no file of this form."""
+    config = "mgsm/native_cot/mgsm_native_cot_zh"
+    return sums("mgsm", path, examples, config=config, shots=shots, limit=limit, answer_tokens=answer_tokens, row=_row)
+
+
+def _row(row: Row) -> Row:
+    answer = number(row, str(field_of(row, "answer_number", "answer")))
+    return {ID: row[ID], "question": str(field_of(row, "question")), "answer": None, "answer_number": answer}

@@ -1,0 +1,103 @@
+"""An evaluation from its first question to its results, whoever is evaluated and whoever waits.
+
+`<folder>/` holds `begun.json` (what the scores depend on), `answers/` and `verdicts/` (what was answered),
+`items.parquet`, `report.html`, and `results.json`, written last: a folder without it is not finished, and the same
+command goes on. Where another evaluation stands there, it stops and names what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ctllm_ray.base import recipe as recipes
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import NotFound, VersionConflict
+from ctllm_ray.base.evaluation import Judge
+from ctllm_ray.evaluate import bits, items, judge, report, scores
+from ctllm_ray.evaluate.answered import Answered
+from ctllm_ray.evaluate.asking import Asking
+from ctllm_ray.evaluate.client import Client, key_of
+from ctllm_ray.evaluate.crowd import Crowd, Runner, Tell
+from ctllm_ray.evaluate.items import Item
+from ctllm_ray.evaluate.plan import Plan, decisions
+from ctllm_ray.evaluate.subject import Subject
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
+
+BEGUN, RESULTS, REPORT = "begun.json", "results.json", "report.html"
+FORMAT = 1  # of results.json
+
+
+@dataclass(frozen=True)
+class Work:
+    """An evaluation that can be carried out. `model` identifies what is evaluated, as plain values."""
+
+    plan: Plan
+    folder: str
+    subject: Subject
+    tokenizer: Tokenizer
+    model: Mapping[str, Any]
+    at_once: int
+
+    def carry_out(self, runner: Runner, tell: Tell) -> dict[str, Any]:
+        """The results. Raises `VersionConflict` where others stand in the folder."""
+        decided = decisions(self.plan, self.model)
+        if finished := self._begin(decided):
+            return finished
+        found = self._items(runner, tell)
+        assert len(found) == self.plan.items  # nothing is lost
+        part = self.plan.part
+        told = [score.plain() for score in scores.of(found, part.seed, part.resamples)]
+        results = {"format": FORMAT, "decisions": decided, "fingerprint": recipes.fingerprint(decided), "scores": told}
+        items.write(self.folder, found)
+        storage.write_bytes(storage.join(self.folder, REPORT), report.render(results, found).encode())
+        storage.write_json(storage.join(self.folder, RESULTS), results)
+        return results
+
+    def _begin(self, decided: dict[str, Any]) -> dict[str, Any]:
+        """The results where they are there already; notes what they depend on."""
+        path = storage.join(self.folder, BEGUN)
+        if storage.exists(path):
+            if differing := recipes.changes(storage.read_json(path), decided):
+                raise VersionConflict(
+                    "another evaluation stands here:\n    " + "\n    ".join(differing),
+                    where=self.folder,
+                    remedy="name this one: evaluate.run=NAME; or delete the folder",
+                )
+        else:
+            storage.write_json(path, decided)
+        finished = storage.join(self.folder, RESULTS)
+        return storage.read_json(finished) if storage.exists(finished) else {}
+
+    def _items(self, runner: Runner, tell: Tell) -> list[Item]:
+        answered = Answered(storage.join(self.folder, "answers"))
+        asking = Asking(self.subject, Crowd(runner, answered, self.at_once, tell))
+        found: list[Item] = []
+        if self.plan.tasks:
+            from ctllm_ray.evaluate import harness  # lm-eval: four seconds
+
+            found += harness.evaluate(self.plan.tasks, harness.EngineLM(asking, self.tokenizer))
+        if self.plan.documents:
+            found += bits.evaluate(self.plan.documents, asking)
+        if self.plan.part.judge:
+            found += self._judged(self.plan.part.judge, asking, runner, tell)
+        return found
+
+    def _judged(self, wanted: Judge, asking: Asking, runner: Runner, tell: Tell) -> list[Item]:
+        client = Client(wanted.url, key_of(wanted.key_env), timeout_s=wanted.timeout_s, attempts=wanted.attempts)
+        verdicts = Answered(storage.join(self.folder, "verdicts"), every_s=0)
+        crowd = Crowd(runner, verdicts, wanted.at_once, tell)
+        runner.run(client.__aenter__())
+        try:
+            return judge.evaluate(wanted, self.plan.judged, asking, self.tokenizer, client, crowd)
+        finally:
+            runner.finish(client.__aexit__(None, None, None))
+
+
+def results(folder: str) -> dict[str, Any]:
+    """The results in a folder. Raises `NotFound` where no finished evaluation stands there."""
+    path = storage.join(folder, RESULTS)
+    if not storage.exists(path):
+        raise NotFound("no finished evaluation here", where=folder, remedy="run `ctllm evaluate`, or name its folder")
+    return storage.read_json(path)
