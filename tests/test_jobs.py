@@ -6,13 +6,9 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,22 +18,13 @@ from ctllm_ray.corpus import pipeline
 from tests.conftest import REPOSITORY
 from tests.corpus.conftest import run_here
 from tests.corpus.test_section import digests
+from tests.ray_cluster import COMMAND_S, Cluster, started
 from tests.test_cli import lines, write_recipe
 
-START_S, JOB_S = 120, 600
+SPLITS = 48  # of the long job: it must outlast the start of a second `ctllm submit`
 UPLOAD_LIMIT_BYTES = 104_857_600  # of a working directory: seen with Ray 2.60, HTTP 413 above
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def tool(name: str) -> str:
-    return str(Path(sys.executable).with_name(name))
 
 
 @pytest.fixture(scope="module")
@@ -52,62 +39,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """A node with two CPUs that takes jobs from whoever has its token."""
-
-    address: str
-    environment: dict[str, str]
-
-    def start(self, *command: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [tool(command[0]), *command[1:]],
-            cwd=cwd,
-            env=self.environment | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *command: str, cwd: Path = REPOSITORY, **environment: str) -> subprocess.CompletedProcess[str]:
-        process = self.start(*command, cwd=cwd, **environment)
-        out, err = process.communicate(timeout=JOB_S)
-        return subprocess.CompletedProcess(command, process.returncode, out, err)
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """On ports, with a token, and in a folder of its own."""
-    pytest.importorskip("aiohttp_cors", reason="the dashboard that takes jobs comes with ray[default]")
-    home = Path(tempfile.mkdtemp(prefix="ray"))  # its sockets must have short names
-    (home / "token").write_text("0123456789abcdef" * 4)
-    (home / "token").chmod(0o600)
-    address = f"http://127.0.0.1:{free_port()}"
-    environment = {key: value for key, value in os.environ.items() if key not in {"RAY_ADDRESS", "RAY_AUTH_TOKEN"}}
-    environment |= {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(home / "token"),
-        "RAY_API_SERVER_ADDRESS": address,
-        "RAY_DISABLE_IMPORT_WARNING": "1",
-    }
-    command = [tool("ray"), "start", "--head", "--block", "--num-cpus=2", f"--object-store-memory={100 << 20}"]
-    command += [f"--port={free_port()}", f"--dashboard-port={address.rpartition(':')[2]}", f"--temp-dir={home}"]
-    command += [f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"]
-    with (home / "log").open("wb") as log:
-        node = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    found = Cluster(address, environment)
-    try:
-        deadline = time.monotonic() + START_S
-        while found.run("ray", "job", "list").returncode != 0:
-            assert node.poll() is None, (home / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(1)
+    with started() as found:
         yield found
-    finally:
-        node.terminate()
-        node.wait(60)
-        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +50,10 @@ def long(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A recipe in the clone whose work takes a while: its name there."""
     folder = tmp_path_factory.mktemp("long")
     (folder / "crawl").mkdir()
-    for part in range(12):
+    for part in range(SPLITS):
         (folder / "crawl" / f"{part:02d}.jsonl").write_text((lines(300, part) + "\n") * 12, encoding="utf-8")
-    written = Path(write_recipe(folder, f"{folder}/crawl/*.jsonl"))
+    one_by_one = {"workers": 1, "object_store_mb": 100}
+    written = Path(write_recipe(folder, f"{folder}/crawl/*.jsonl", resources=one_by_one))
     shutil.copy(written, clone / "long.yaml")
     return "long.yaml"
 
@@ -161,7 +97,7 @@ def test_a_job_goes_on_without_its_terminal_is_found_again_and_goes_on_after_a_s
     first = cluster.start(*asked, cwd=clone)
     wait_for(lambda: list(markers.glob("*.json")), first)
     first.send_signal(signal.SIGINT)
-    told, error = first.communicate(timeout=JOB_S)
+    told, error = first.communicate(timeout=COMMAND_S)
     assert first.returncode == 130
     [name] = set(re.findall(r"\bcli-1-prepare-\w+", told))
     assert f"{name} goes on without this terminal" in told
@@ -171,21 +107,21 @@ def test_a_job_goes_on_without_its_terminal_is_found_again_and_goes_on_after_a_s
     assert second.stdout is not None
     assert f"{name} is under way" in second.stdout.readline()
     assert cluster.run("ray", "job", "stop", name).returncode == 0
-    assert second.wait(JOB_S) == 143
+    assert second.wait(COMMAND_S) == 143
     done = {file.name for file in markers.glob("*.json")}
-    assert 0 < len(done) < 12
+    assert 0 < len(done) < SPLITS
     before = {file.name: file.stat().st_mtime_ns for file in markers.glob("*.json")}
 
     third = cluster.run(*asked, cwd=clone)
     assert third.returncode == 0, third.stdout + third.stderr
     assert name not in third.stdout
     after = {file.name: file.stat().st_mtime_ns for file in markers.glob("*.json")}
-    assert len(after) == 12
+    assert len(after) == SPLITS
     assert {file: after[file] for file in before} == before  # nothing that was done is done again
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + JOB_S
+    deadline = time.monotonic() + COMMAND_S
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
