@@ -36,6 +36,7 @@ class Cluster:
     """A node with two CPUs that takes jobs from whoever has its token."""
 
     address: str
+    gcs: str  # where nodes join
     environment: dict[str, str]
 
     def start(self, *command: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
@@ -53,6 +54,22 @@ class Cluster:
         out, err = process.communicate(timeout=COMMAND_S)
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
+    @contextmanager
+    def another_node(self) -> Iterator[None]:
+        """A second node, from when it is seen to the end of the block."""
+        command = [tool("ray"), "start", "--block", "--num-cpus=1", f"--object-store-memory={80 << 20}"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        node = subprocess.Popen([*command, f"--address={self.gcs}"], env=self.environment, **quiet)  # type: ignore[call-overload]
+        try:
+            deadline = time.monotonic() + START_S
+            while self.run("ray", "list", "nodes", "--format=json").stdout.count('"ALIVE"') < 2:
+                assert node.poll() is None
+                assert time.monotonic() < deadline
+            yield
+        finally:
+            node.terminate()
+            node.wait(60)
+
 
 @contextmanager
 def started() -> Iterator[Cluster]:
@@ -61,7 +78,7 @@ def started() -> Iterator[Cluster]:
     home = Path(tempfile.mkdtemp(prefix="ray"))  # its sockets must have short names
     (home / "token").write_text("0123456789abcdef" * 4)
     (home / "token").chmod(0o600)
-    address = f"http://127.0.0.1:{free_port()}"
+    address, gcs = f"http://127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     environment = {key: value for key, value in os.environ.items() if key not in {"RAY_ADDRESS", "RAY_AUTH_TOKEN"}}
     environment |= {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -72,12 +89,17 @@ def started() -> Iterator[Cluster]:
         "RAY_DISABLE_IMPORT_WARNING": "1",
     }
     command = [tool("ray"), "start", "--head", "--block", "--num-cpus=2", f"--object-store-memory={100 << 20}"]
-    command += [f"--port={free_port()}", f"--dashboard-port={address.rpartition(':')[2]}", f"--temp-dir={home}"]
+    command += [
+        f"--port={gcs.rpartition(':')[2]}",
+        "--node-ip-address=127.0.0.1",
+        f"--dashboard-port={address.rpartition(':')[2]}",
+        f"--temp-dir={home}",
+    ]
     command += [f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"]
     with (home / "log").open("wb") as log:
         options = {"env": environment, "cwd": REPOSITORY, "stdout": log, "stderr": subprocess.STDOUT}
         node = subprocess.Popen(command, start_new_session=True, **options)  # type: ignore[call-overload]
-    found = Cluster(address, environment)
+    found = Cluster(address, gcs, environment)
     try:
         deadline = time.monotonic() + START_S
         while found.run("ray", "job", "list").returncode != 0:

@@ -138,6 +138,16 @@ def test_a_cluster_wants_its_token(clone: Path, cluster: Cluster, tmp_path: Path
         assert "Traceback" not in ended.stderr
 
 
+def test_a_local_root_is_refused_where_there_are_several_nodes(clone: Path, cluster: Cluster, tmp_path: Path) -> None:
+    asked = ("ctllm", "submit", "export", "jobs/recipes/tiny.yaml", f"root={tmp_path}")
+    with cluster.another_node():
+        refused = cluster.run(*asked, cwd=clone)
+        assert refused.returncode == 2, refused.stdout + refused.stderr
+        assert "a local root on a cluster of 2 nodes" in refused.stderr
+        shared = cluster.run(*asked, "--shared-root", cwd=clone)
+    assert shared.returncode == 7, shared.stdout + shared.stderr  # it ran: there is no checkpoint
+
+
 def test_a_folder_that_is_too_large_is_not_sent(clone: Path, cluster: Cluster, tmp_path: Path) -> None:
     with (clone / "weights.bin").open("wb") as stream:
         stream.write(os.urandom(UPLOAD_LIMIT_BYTES + 1))
