@@ -28,7 +28,7 @@ from ctllm_ray.model import llama
 from ctllm_ray.model.config import for_recipe
 from ctllm_ray.shards.packing import BestFit
 from ctllm_ray.shards.tokens import TokenShard
-from ctllm_ray.train import adapters, checkpoint, corpora, head_loss, records
+from ctllm_ray.train import adapters, checkpoint, corpora, head_loss, objective, records, validate_pairs
 from ctllm_ray.train.batch import IGNORED, Batch
 
 MICRO_TOKENS = 16_384  # positions of one forward pass
@@ -160,6 +160,8 @@ def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[st
     precision = train.precision if device.type == "cuda" else "fp32"
     model.to(device)  # type: ignore[arg-type]
     found = bits(model, chosen, sequence_tokens=train.sequence_tokens, precision=precision)
+    if objective.of(train).per == "pair":
+        found = {group: found[group] | told for group, told in validate_pairs.preferences(recipe, model).items()}
     saved.forget_copies()
     records.write_validation(recipe.folder("train"), saved.state.step, saved.state.tokens, found)
     return found

@@ -41,7 +41,7 @@ class Diary(Around):
             batches = list(micro_batches)
             loss = backward(batches, divisor)
             stepper.rows.append(b"".join(batch.input_ids.tobytes() for batch in batches))
-            stepper.losses.append(float(loss))
+            stepper.losses.append(float(loss[0]))
             return loss
 
         stepper.backward = watched
