@@ -34,6 +34,7 @@ VERBS = (
     corpus.tokenizer,
     training.plan,
     training.train,
+    training.sweep,
     training.export,
     evaluation.evaluate,
     evaluation.compare,

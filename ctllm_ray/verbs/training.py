@@ -35,6 +35,26 @@ def train(recipe: RecipePath, overrides: Overrides = None) -> None:
     typer.echo(f"step {state.step}, {state.tokens:,} tokens: {loaded.folder('train')}")
 
 
+def sweep(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    forecast: Annotated[bool, typer.Option("--forecast", help="Only say what it would cost")] = False,
+) -> None:
+    """Small trainings over many mixtures on Ray Tune, a law fitted to them, and the mixture it chooses."""
+    from ctllm_ray.mixture import forecast as forecasts
+    from ctllm_ray.mixture import outcome, plan, results
+
+    planned = plan.plan(load(recipe, overrides))
+    ended = results.read(planned.folder, planned.sweep.trials)
+    forecasts.show(planned, forecasts.forecast(planned, ended))
+    if forecast:
+        return
+    from ctllm_ray.mixture import sweep as sweeps
+
+    chosen = outcome.write(planned, sweeps.run(planned, lambda line: typer.echo(line, err=True)))
+    typer.echo(f"{chosen.why}\n{outcome.words(chosen.shares)}: {planned.folder}/{outcome.MIXTURE}")
+
+
 def export(
     recipe: RecipePath,
     overrides: Overrides = None,

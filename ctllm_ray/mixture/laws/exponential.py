@@ -5,17 +5,20 @@ and `t` are read off by the rule that the t_j sum to zero. c is what is left whe
 that lie close together it is hardly known (linear and exponential look alike there), which the bootstrap shows.
 
 Fit: for fixed c the rest is linear in log(L - c), so a line of values of c gives starts that need no luck; the best of
-them are refined by Levenberg's method under Huber's loss on log L, so that one odd trial does not bend the law.
+them are refined by Levenberg and Marquardt's method under Huber's loss on log L, so that one odd trial does not bend
+the law. All problems of a bootstrap are refined together, as arrays: 200 fits of 24 trials take a tenth of a second.
+c keeps between zero and the least loss as a logistic function of what is varied.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import least_squares
 
 HUBER = 0.01  # of the loss: residuals beyond one percent count by their size, not by its square
 STARTS, REFINED = 40, 3  # values of c that are tried, and how many of them are refined
-_LEAST = 1e-12
+ROUNDS = 100
+DAMPING = (1e-3, 0.3, 4.0)  # to begin with, after a step that helped, after one that did not
+_LEAST, _MOST_EXPONENT = 1e-12, 50.0
 
 
 def count(groups: int) -> int:
@@ -23,32 +26,19 @@ def count(groups: int) -> int:
     return groups + 1
 
 
-def fit(shares_NG: np.ndarray, losses_N: np.ndarray) -> np.ndarray:
-    """[c, s_1, ..., s_G]: c in the unit of the losses, 0 <= c < all of them."""
-    found = [refine(start, shares_NG, losses_N) for start in _starts(shares_NG, losses_N)]
-    return min(found, key=lambda parameters: cost(parameters, shares_NG, losses_N))
-
-
-def refine(start: np.ndarray, shares_NG: np.ndarray, losses_N: np.ndarray) -> np.ndarray:
-    """The parameters that a start leads to."""
-    low = np.full(len(start), -np.inf)
-    high = np.full(len(start), np.inf)
-    low[0], high[0] = 0.0, max(float(losses_N.min()), 2 * _LEAST)
-    return least_squares(
-        _residuals, np.clip(start, low, high * (1 - 1e-9)), _slopes, (low, high),
-        loss="huber", f_scale=HUBER, x_scale="jac", args=(shares_NG, np.log(losses_N)), max_nfev=200,
-    ).x  # fmt: skip
-
-
-def cost(parameters: np.ndarray, shares_NG: np.ndarray, losses_N: np.ndarray) -> float:
-    """Huber's loss of the residuals of log L, summed."""
-    size = np.abs(_residuals(parameters, shares_NG, np.log(losses_N)))
-    return float(np.where(size <= HUBER, size**2 / 2, HUBER * (size - HUBER / 2)).sum())
+def fit(shares_NG: np.ndarray, losses_DN: np.ndarray, kept_DN: np.ndarray) -> np.ndarray:
+    """[c, s_1, ..., s_G] [D, 1 + G] for each row of losses, by the trials that are kept; c is below all of these."""
+    lowest_D = np.where(kept_DN, losses_DN, np.inf).min(axis=1)
+    starts = _starts(shares_NG, losses_DN, kept_DN, lowest_D)
+    refined = [_refined(start, shares_NG, np.log(losses_DN), kept_DN, lowest_D) for start in starts]
+    costs = np.array([cost for _, cost in refined])
+    found = np.array([parameters for parameters, _ in refined])
+    return found[costs.argmin(axis=0), np.arange(len(losses_DN))]
 
 
 def predict(parameters: np.ndarray, shares_NG: np.ndarray) -> np.ndarray:
     """Losses [N], in the unit of those it was fitted to."""
-    return parameters[0] + np.exp(np.minimum(shares_NG @ parameters[1:], 50.0))
+    return parameters[0] + np.exp(np.minimum(shares_NG @ parameters[1:], _MOST_EXPONENT))
 
 
 def named(parameters: np.ndarray) -> tuple[float, float, np.ndarray]:
@@ -57,23 +47,80 @@ def named(parameters: np.ndarray) -> tuple[float, float, np.ndarray]:
     return float(parameters[0]), float(np.exp(mean)), parameters[1:] - mean
 
 
-def _residuals(parameters: np.ndarray, shares_NG: np.ndarray, logs_N: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(predict(parameters, shares_NG), _LEAST)) - logs_N
+def _starts(
+    shares_NG: np.ndarray, losses_DN: np.ndarray, kept_DN: np.ndarray, lowest_D: np.ndarray
+) -> list[np.ndarray]:
+    """The best few [D, 1 + G] of the laws with c from just below the losses down to zero, by least squares."""
+    spread_D = np.maximum(np.where(kept_DN, losses_DN, 0.0).max(axis=1) - lowest_D, 1e-6 * lowest_D)
+    first_D = np.minimum(0.02 * spread_D, 0.5 * lowest_D)
+    weighted_DNG = shares_NG * kept_DN[:, :, None]
+    inverse_DGN = np.linalg.pinv(weighted_DNG)
+    found, costs = [], []
+    for share in np.linspace(0, 1, STARTS):
+        c_D = lowest_D - first_D * (lowest_D / first_D) ** share
+        above_DN = np.log(np.maximum(losses_DN - c_D[:, None], _LEAST))
+        slopes_DG = np.einsum("dgn,dn->dg", inverse_DGN, above_DN * kept_DN)
+        found.append(np.column_stack([c_D, slopes_DG]))
+        costs.append(_cost(_residuals(found[-1], shares_NG, np.log(losses_DN)), kept_DN))
+    order_SD = np.argsort(costs, axis=0)[:REFINED]
+    return [np.array(found)[order, np.arange(len(lowest_D))] for order in order_SD]
 
 
-def _slopes(parameters: np.ndarray, shares_NG: np.ndarray, logs_N: np.ndarray) -> np.ndarray:
-    """Derivatives [N, 1 + G] of the residuals."""
-    predicted = np.maximum(predict(parameters, shares_NG), _LEAST)
-    rising = np.exp(np.minimum(shares_NG @ parameters[1:], 50.0))
-    return np.column_stack([1 / predicted, (rising / predicted)[:, None] * shares_NG])
+def _refined(
+    start: np.ndarray, shares_NG: np.ndarray, logs_DN: np.ndarray, kept_DN: np.ndarray, lowest_D: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The parameters [D, 1 + G] that starts lead to, and their costs [D]."""
+    share = np.clip(start[:, 0] / lowest_D, 1e-9, 1 - 1e-9)
+    varied = np.column_stack([np.log(share / (1 - share)), start[:, 1:]])  # the logit of c, then the slopes
+    damping = np.full(len(varied), DAMPING[0])
+    cost = _cost(_residuals(_parameters(varied, lowest_D), shares_NG, logs_DN), kept_DN)
+    for _ in range(ROUNDS):
+        step = _step(varied, shares_NG, logs_DN, kept_DN, lowest_D, damping)
+        new = _cost(_residuals(_parameters(varied + step, lowest_D), shares_NG, logs_DN), kept_DN)
+        helps = new < cost
+        settled = np.where(helps, cost - new, 0.0) <= 1e-10 * cost + 1e-18
+        varied = np.where(helps[:, None], varied + step, varied)
+        cost = np.where(helps, new, cost)
+        damping = np.clip(damping * np.where(helps, DAMPING[1], DAMPING[2]), 1e-9, 1e9)
+        if np.all(settled & (helps | (damping > 1e6))):
+            break
+    return _parameters(varied, lowest_D), cost
 
 
-def _starts(shares_NG: np.ndarray, losses_N: np.ndarray) -> list[np.ndarray]:
-    """The best few of the laws with c from just below the losses down to zero, each the least squares of log(L - c)."""
-    lowest = float(losses_N.min())
-    spread = max(float(np.ptp(losses_N)), 1e-6 * lowest)
-    gaps = np.geomspace(min(0.02 * spread, 0.5 * lowest), lowest, STARTS)
-    above_CN = np.maximum(losses_N[None] - (lowest - gaps)[:, None], _LEAST)
-    slopes_CG = np.log(above_CN) @ np.linalg.pinv(shares_NG).T
-    laws = [np.concatenate([[max(lowest - gap, 0.0)], slopes]) for gap, slopes in zip(gaps, slopes_CG, strict=True)]
-    return sorted(laws, key=lambda parameters: cost(parameters, shares_NG, losses_N))[:REFINED]
+def _step(
+    varied: np.ndarray,
+    shares_NG: np.ndarray,
+    logs_DN: np.ndarray,
+    kept_DN: np.ndarray,
+    lowest_D: np.ndarray,
+    damping: np.ndarray,
+) -> np.ndarray:
+    """Marquardt's step [D, 1 + G] on squares that are weighted so that they are Huber's loss."""
+    parameters = _parameters(varied, lowest_D)
+    residuals = _residuals(parameters, shares_NG, logs_DN)
+    weights = kept_DN * np.minimum(1.0, HUBER / np.maximum(np.abs(residuals), _LEAST))
+    rising = np.exp(np.minimum(parameters[:, 1:] @ shares_NG.T, _MOST_EXPONENT))
+    predicted = parameters[:, :1] + rising
+    of_c = (parameters[:, 0] * (1 - parameters[:, 0] / lowest_D))[:, None] / predicted
+    slopes = np.concatenate([of_c[:, :, None], (rising / predicted)[:, :, None] * shares_NG], axis=2)
+    downhill = -np.einsum("dnp,dn->dp", slopes, weights * residuals)
+    squares = np.einsum("dnp,dn,dnq->dpq", slopes, weights, slopes)
+    diagonal = np.einsum("dpp->dp", squares)
+    squares += np.eye(squares.shape[1]) * (damping[:, None] * diagonal + _LEAST)[:, None, :]
+    return np.linalg.solve(squares, downhill[:, :, None])[:, :, 0]
+
+
+def _parameters(varied: np.ndarray, lowest_D: np.ndarray) -> np.ndarray:
+    share = 1 / (1 + np.exp(-np.clip(varied[:, 0], -_MOST_EXPONENT, _MOST_EXPONENT)))
+    return np.column_stack([share * lowest_D, varied[:, 1:]])
+
+
+def _residuals(parameters: np.ndarray, shares_NG: np.ndarray, logs_DN: np.ndarray) -> np.ndarray:
+    rising = np.exp(np.minimum(parameters[:, 1:] @ shares_NG.T, _MOST_EXPONENT))
+    return np.log(np.maximum(parameters[:, :1] + rising, _LEAST)) - logs_DN
+
+
+def _cost(residuals_DN: np.ndarray, kept_DN: np.ndarray) -> np.ndarray:
+    """Huber's loss [D], summed over the trials that are kept."""
+    size = np.abs(residuals_DN)
+    return (kept_DN * np.where(size <= HUBER, size**2 / 2, HUBER * (size - HUBER / 2))).sum(axis=1)

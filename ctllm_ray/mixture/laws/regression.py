@@ -14,9 +14,13 @@ def count(groups: int) -> int:
     return groups
 
 
-def fit(shares_NG: np.ndarray, losses_N: np.ndarray) -> np.ndarray:
-    """b_j, in nats: the log of the loss that training on group j alone is taken to end with."""
-    return np.linalg.lstsq(shares_NG, np.log(losses_N), rcond=None)[0]
+def fit(shares_NG: np.ndarray, losses_DN: np.ndarray, kept_DN: np.ndarray) -> np.ndarray:
+    """b_j [D, G] for each row of losses, by the trials that are kept, in nats.
+
+    It is the log of the loss that training on group j alone is taken to end with.
+    """
+    inverse_DGN = np.linalg.pinv(shares_NG * kept_DN[:, :, None])
+    return np.einsum("dgn,dn->dg", inverse_DGN, np.log(losses_DN) * kept_DN)
 
 
 def predict(parameters: np.ndarray, shares_NG: np.ndarray) -> np.ndarray:

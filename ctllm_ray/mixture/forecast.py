@@ -1,0 +1,117 @@
+"""What a sweep costs, told before it starts: trials, tokens, FLOPs, hours, storage.
+
+Hours come from the trials of this sweep that ended, where there are any; until then from FLOPs and the share of the
+device's peak that training is taken to reach, as `ctllm plan` does, to which a small model on a big card does not come.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from ctllm_ray.base import page
+from ctllm_ray.mixture.plan import Plan
+from ctllm_ray.mixture.results import Trial
+from ctllm_ray.model import config as shapes
+from ctllm_ray.train import supply
+from ctllm_ray.train.plan import CARDS
+
+MFU = 0.4  # assumed
+LOG_BYTES = 50_000  # that a trial leaves on storage, and as much for each thousand steps; its checkpoint goes
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of the trials that are left, unless it says all. `measured` is False where the speed is assumed."""
+
+    trials: int
+    left: int
+    at_once: int
+    parameters: int
+    trial_tokens: int
+    tokens: int
+    flops: float
+    measured: bool
+    hours: float
+    device_hours: float
+    peak_bytes: float  # while it runs: a checkpoint of each running trial, two while one is written
+    left_bytes: float  # at the end, of all trials
+
+
+def forecast(plan: Plan, ended: Sequence[Trial]) -> Forecast:
+    """The cost of a sweep of which these trials have ended."""
+    trial, width = plan.trial(0), plan.recipe.resources.sweep
+    assert trial.train is not None
+    assert trial.model is not None
+    train = trial.train
+    config = shapes.for_recipe(trial.model, supply.vocab_size(trial, supply.token_counts(trial)), train.sequence_tokens)
+    steps = -(-train.tokens // train.batch_tokens)
+    tokens = steps * train.batch_tokens
+    each_flops = shapes.flops_per_token(config, train.sequence_tokens) * tokens
+    left = plan.sweep.trials - len(ended)
+    at_once = min(max(1, left), width.concurrent or max(1, (os.cpu_count() or 1) // width.cpus))
+    peak = CARDS["h100"].peak_flops * width.gpus or CARDS["cpu"].peak_flops * width.cpus
+    known = [found.seconds for found in ended if found.status == "finished"]
+    each_s = sum(known) / len(known) if known else each_flops / (peak * MFU)
+    rounds = -(-left // at_once)
+    checkpoint = 12 * shapes.parameters(config)  # fp32 weights and both of Adam's moments
+    return Forecast(
+        trials=plan.sweep.trials,
+        left=left,
+        at_once=at_once,
+        parameters=shapes.parameters(config),
+        trial_tokens=tokens,
+        tokens=left * tokens,
+        flops=left * each_flops,
+        measured=bool(known),
+        hours=rounds * each_s / 3600,
+        device_hours=left * each_s / 3600 * (width.gpus or width.cpus),
+        peak_bytes=2 * at_once * checkpoint,
+        left_bytes=plan.sweep.trials * LOG_BYTES * (1 + steps / 1000),
+    )
+
+
+def show(plan: Plan, found: Forecast) -> None:
+    """Prints a forecast and the mixtures."""
+    console = Console(highlight=False)
+    console = console if console.is_terminal else Console(highlight=False, width=140)
+    console.print(_facts(plan, found))
+    console.print()
+    console.print(_bounds(plan))
+
+
+def _facts(plan: Plan, found: Forecast) -> Table:
+    device = "GPU-hours" if plan.recipe.resources.sweep.gpus else "core-hours"
+    speed = "by the trials that ended" if found.measured else f"at {MFU:.0%} MFU (assumed), starting up not counted"
+    rows = (
+        ("trials", f"{found.trials}, {found.left} left, {found.at_once} at a time"),
+        ("each", f"{found.parameters:,} parameters, {found.trial_tokens:,} tokens"),
+        ("in all", f"{found.tokens:,} tokens, {found.flops:.3g} FLOPs"),
+        ("time", f"{page.duration(3600 * found.hours)}, {found.device_hours:.3g} {device}: {speed}"),
+        (
+            "storage",
+            f"{page.size(found.peak_bytes)} while it runs, {page.size(found.left_bytes)} of records in the end",
+        ),
+        ("to be small", " + ".join(f"{weight:g} {name}" for name, weight in plan.sweep.weights.items())),
+    )
+    title = f"{plan.recipe.name} {plan.recipe.version}: sweep"
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _bounds(plan: Plan) -> Table:
+    table = Table("group", "token share", "least", "most", "bound by", title="Shares", title_justify="left")
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    region = plan.region
+    for name, low, high in zip(region.groups, region.least, region.most, strict=True):
+        by = "its epochs" if plan.caps[name] < plan.sweep.bounds[name][1] else "the recipe"
+        shares = (plan.token_shares[name], low / region.block, high / region.block)
+        table.add_row(name, *(f"{share:.1%}" for share in shares), by)
+    return table

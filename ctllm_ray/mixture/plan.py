@@ -1,0 +1,177 @@
+"""What a sweep is going to do: its mixtures, and the recipe of each trial, from the recipe and the token shards alone.
+
+A trial is an ordinary training run under a recipe of its own: the sweep's model, tokens, batch and schedule, one
+mixture, and all else as `train` has it; `<sweep>/trials/<number>/train` is its folder. Bounds hold for the run that the
+mixture is chosen for: a share that would take a small group through more epochs of `train.tokens` than it may see is
+not tried, though a trial, being short, would never notice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from ctllm_ray.base import recipe as recipes
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.base.recipe import Recipe, fingerprint
+from ctllm_ray.base.resolve import nearest
+from ctllm_ray.base.sweeping import Sweep
+from ctllm_ray.base.training import Train
+from ctllm_ray.mixture import simplex
+from ctllm_ray.mixture.simplex import Region
+from ctllm_ray.shards.manifest import Manifest
+from ctllm_ray.shards.tokens import HELD_OUT, TRAIN
+from ctllm_ray.train import corpora
+
+TRIALS = "trials"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep. `mixtures` are the trials' shares by group, in order; `caps` the most of each that its epochs allow."""
+
+    recipe: Recipe
+    sweep: Sweep
+    region: Region
+    token_shares: dict[str, float]
+    caps: dict[str, float]
+    mixtures: tuple[dict[str, float], ...]
+    domains: tuple[str, ...]  # groups of held-out documents
+    data: str  # fingerprint of all shards
+
+    @property
+    def folder(self) -> str:
+        """Where the sweep lives."""
+        return self.recipe.folder("sweep")
+
+    def trial(self, number: int) -> Recipe:
+        """The recipe of a trial."""
+        return _trial(self.recipe, self.sweep, number, self.mixtures[number])
+
+    def decisions(self) -> dict:
+        """What the trials depend on, but for how many there are: plain values."""
+        trial = self.trial(0).decisions("train")
+        trial["train"] = {key: value for key, value in trial["train"].items() if key != "mixture"}
+        region = self.region
+        counts = zip(region.groups, region.least, region.most, strict=True)
+        return {
+            "trial": trial,
+            "mixtures": self.sweep.model_dump(mode="json", include={"seed", "temperature", "concentration"}),
+            "bounds": {name: [least, most] for name, least, most in counts},
+            "block_sequences": region.block,
+            "data": self.data,
+        }
+
+
+def plan(recipe: Recipe) -> Plan:
+    """The sweep of a recipe. Raises `CtllmError` of several kinds where it cannot be: each says what to change."""
+    _, train = recipe.training()
+    sweep = recipe.sweep
+    if sweep is None:
+        raise RecipeError("this recipe sweeps no mixtures", remedy="add the part `sweep`")
+    if train.validation is None:
+        raise RecipeError("a sweep compares trials on held-out documents", remedy="add the part `train.validation`")
+    own = corpora.read_sections(recipe.token_folders())
+    held_out = corpora.validation_sections(recipe, own)
+    targets = _targets(own)
+    domains = tuple(corpora.held_out(held_out))
+    _check_names("sweep.bounds", sweep.bounds, tuple(targets))
+    _check_names("sweep.weights", sweep.weights, domains)
+    caps = {name: _cap(train, sweep, name, targets[name]) for name in sweep.bounds}
+    region = simplex.region(sweep.bounds, caps, train.block_sequences)
+    whole = sum(targets[name] for name in sweep.bounds)
+    token_shares = {name: targets[name] / whole for name in sorted(sweep.bounds)}
+    mixtures = _mixtures(sweep, region, token_shares)
+    return Plan(recipe, sweep, region, token_shares, caps, mixtures, domains, _data({**own, **held_out}))
+
+
+def _targets(sections: Mapping[str, Manifest]) -> dict[str, int]:
+    """Targets of one epoch of each group."""
+    found: dict[str, int] = {}
+    for section in sections.values():
+        for shard in section.of_kind(TRAIN):
+            found[shard.group] = found.get(shard.group, 0) + shard.tokens - shard.rows
+    return found
+
+
+def _check_names(where: str, named: Mapping[str, object], known: Sequence[str]) -> None:
+    for name in named:
+        if name not in known:
+            raise RecipeError(f"there is no group {name!r}", where=where, remedy=nearest(name, known))
+
+
+def _cap(train: Train, sweep: Sweep, name: str, targets: int) -> float:
+    """The most of a group that its epochs allow, as a share of the run; a row less, for the last block's rounding."""
+    batches = math.ceil(max(train.tokens, sweep.tokens) / train.batch_tokens)
+    rows = batches * train.batch_tokens // train.sequence_tokens
+    epochs = train.epoch_caps.get(name, train.max_epochs)
+    return min(1.0, max(0.0, epochs * targets / train.sequence_tokens - 1) / rows)
+
+
+def _mixtures(sweep: Sweep, region: Region, token_shares: Mapping[str, float]) -> tuple[dict[str, float], ...]:
+    """The token shares first, as far as the bounds allow them, then the design without them."""
+    first = simplex.nearest(region, token_shares)
+    middle = simplex.middle(region, token_shares, sweep.temperature)
+    others = (
+        counts
+        for counts in simplex.mixtures(region, middle, sweep.concentration, sweep.seed)
+        if counts.tolist() != first.tolist()
+    )
+    found = [first, *islice(others, sweep.trials - 1)]
+    if len(found) < sweep.trials:
+        raise RecipeError(
+            f"the bounds leave {len(found)} mixtures that differ in a block of {region.block} sequences, "
+            f"not {sweep.trials}",
+            where="sweep.trials",
+            remedy="fewer trials, wider bounds, or more train.block_sequences",
+        )
+    return tuple(region.shares(counts) for counts in found)
+
+
+def _data(sections: Mapping[str, Manifest]) -> str:
+    """SHA-256 over the groups and hashes of all training and held-out shards, wherever they lie; hexadecimal."""
+    shards = {
+        kind: sorted([shard.group, shard.sha256] for section in sections.values() for shard in section.of_kind(kind))
+        for kind in (TRAIN, HELD_OUT)
+    }
+    return fingerprint(shards)
+
+
+def _trial(recipe: Recipe, sweep: Sweep, number: int, shares: Mapping[str, float]) -> Recipe:
+    """One process, one mixture, validated at the end; all paths absolute, since a worker stands elsewhere."""
+    plain = recipe.model_dump(mode="json")
+    train, part, width = plain["train"], plain["sweep"], recipe.resources.sweep
+    model = part["model"] | {"path": part["model"]["path"] and storage.absolute(part["model"]["path"])}
+    folders = [storage.absolute(folder) for folder in recipe.token_folders()]
+    validated = [storage.absolute(folder) for folder in train["validation"]["corpora"]]
+    train |= {key: part[key] for key in ("tokens", "batch_tokens", "schedule")} | {
+        "run": "",
+        "branch_from": "",
+        "corpora": folders,
+        "mixture": [{"shares": dict(shares)}],
+        "epoch_caps": {name: cap for name, cap in train["epoch_caps"].items() if name in shares},
+        "validation": train["validation"] | {"every_tokens": sweep.tokens, "corpora": validated},
+    }
+    resources = plain["resources"]["train"] | {
+        "workers": 1,
+        "gpu": width.gpus > 0,
+        "threads": width.cpus,
+        "stepper": "torch",
+        "offload": False,
+        "keep": 1,
+        "keep_every_tokens": 0,
+        "trackers": [],
+    }
+    changed = {
+        "name": TRIALS,
+        "version": f"{number:04d}",
+        "root": storage.absolute(recipe.folder("sweep")),
+        "model": model,
+        "train": train,
+        "sweep": None,
+        "resources": plain["resources"] | {"train": resources},
+    }
+    return recipes.from_plain(plain | changed, "sweep")

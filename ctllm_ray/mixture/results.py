@@ -1,0 +1,95 @@
+"""What a sweep has found so far: a file for each trial that ended, and what they all depend on.
+
+`trials/<number>/RESULT.json` is written when a trial ends, in one step: from then on it is never trained again, and
+what was killed before it is. `SWEEP.json` is written first and holds what the trials depend on: a later start under
+another recipe, or over other shards, stops and names what changed. `results.jsonl` is all trials in one file, for
+people and programs, written anew each time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import orjson
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import StorageError, VersionConflict
+from ctllm_ray.base.recipe import changes
+from ctllm_ray.mixture.plan import TRIALS, Plan
+
+SWEEP, RESULT, RESULTS = "SWEEP.json", "RESULT.json", "results.jsonl"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial that ended. A diverged one has no bits, and says why; it stays in the count."""
+
+    number: int
+    shares: dict[str, float]
+    status: Literal["finished", "diverged"]
+    bits: dict[str, float]  # per byte, by held-out group
+    steps: int
+    tokens: int
+    loss: float | None  # nats per target, of the last update; None where it is no number
+    tokens_per_s: float | None
+    seconds: float  # of the start that ended it
+    reason: str = ""
+
+    def objective(self, weights: Mapping[str, float]) -> float:
+        """Bits per byte, weighted over held-out groups; NaN where it diverged."""
+        if self.status == "diverged":
+            return math.nan
+        return sum(weight * self.bits[name] for name, weight in weights.items() if weight)
+
+
+def begin(plan: Plan) -> None:
+    """Writes SWEEP.json, or holds the plan against it. Raises `VersionConflict` where they differ."""
+    uri = storage.join(plan.folder, SWEEP)
+    decisions = plan.decisions()
+    if not storage.exists(uri):
+        storage.write_json(uri, decisions)
+        return
+    if found := changes(storage.read_json(uri), decisions):
+        raise VersionConflict(
+            "the recipe or its data changed since this sweep began: " + "; ".join(found[:8]),
+            where=plan.folder,
+            remedy="undo it, or begin another sweep under a name of its own: train.run=<name>",
+        )
+
+
+def write(folder: str, trial: Trial) -> None:
+    """Writes the result of a trial: it is not trained again."""
+    storage.write_json(_place(folder, trial.number), asdict(trial))
+
+
+def read(folder: str, trials: int) -> list[Trial]:
+    """The trials below this number that ended, in order. Raises `StorageError` where a file is damaged."""
+    return [read_one(folder, number) for number in range(trials) if storage.exists(_place(folder, number))]
+
+
+def read_one(folder: str, number: int) -> Trial:
+    """The result of a trial that ended."""
+    uri = _place(folder, number)
+    try:
+        return Trial(**storage.read_json(uri))
+    except TypeError as error:
+        remedy = "delete the file: the trial is made again"
+        raise StorageError(f"not the result of a trial: {error}", where=uri, remedy=remedy) from None
+
+
+def _place(folder: str, number: int) -> str:
+    return storage.join(folder, TRIALS, f"{number:04d}", RESULT)
+
+
+def write_all(plan: Plan, trials: Sequence[Trial]) -> None:
+    """Writes results.jsonl: a line for each trial that ended."""
+    lines = [orjson.dumps(_line(plan, trial)) + b"\n" for trial in trials]
+    storage.write_bytes(storage.join(plan.folder, RESULTS), b"".join(lines))
+
+
+def _line(plan: Plan, trial: Trial) -> dict[str, Any]:
+    objective = trial.objective(plan.sweep.weights)
+    return asdict(trial) | {"objective": objective if math.isfinite(objective) else None}

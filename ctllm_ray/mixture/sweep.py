@@ -1,0 +1,145 @@
+"""A sweep on Ray Tune: the one file of this room that knows Ray. Trials run side by side as far as resources reach.
+
+Each trial is a training run inside a Tune worker process (trial.py), which then takes the next trial: torch and
+transformers are imported once for each place, not once for each trial, and no trial pays for a Ray Train worker group
+of its own. What ended is known from files of ours (results.py), so after a kill Tune is simply given the trials that
+are left; its own restore, which needs its pickles and the same code, is not used. A worker that dies is Ray's to try
+again, up to `resources.train.max_failures`; an error that a person has to mend ends the sweep with its type.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow.fs
+from ray import tune
+
+from ctllm_ray.base import recipe as recipes
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import CtllmError, StorageError, WorkerLost
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.mixture import results
+from ctllm_ray.mixture.plan import Plan
+from ctllm_ray.mixture.results import Trial
+from ctllm_ray.ray_session import session as ray_session
+from ctllm_ray.train.lease import Lease
+
+TUNE = "tune"  # folder of Tune's own files; nothing of ours reads them
+FAILURE = "failure"
+
+
+def run(plan: Plan, tell: Callable[[str], None] = lambda text: None) -> list[Trial]:
+    """All trials of a sweep, trained where they have no result yet. `tell` is given lines for people.
+
+    Raises `VersionConflict` where the recipe or the data changed since it began, or where it runs already,
+    `WorkerLost` where a trial ended its worker again and again, and whatever `CtllmError` ends a trial.
+    """
+    lease = Lease(plan.folder, uuid.uuid4().hex)
+    try:
+        results.begin(plan)
+        ended = results.read(plan.folder, plan.sweep.trials)
+        left = sorted(set(range(plan.sweep.trials)) - {trial.number for trial in ended})
+        if left:
+            width = plan.recipe.resources.sweep
+            cpus = max(os.cpu_count() or 1, width.cpus * max(1, width.concurrent))
+            with ray_session(cpus, plan.recipe.resources.object_store_mb), _environment():
+                _fit(plan, left, _Told(plan, len(ended), tell))
+        ended = results.read(plan.folder, plan.sweep.trials)
+        results.write_all(plan, ended)
+        return ended
+    finally:
+        lease.release()
+
+
+def work(given: dict[str, Any]) -> dict[str, Any]:
+    """One trial on a worker, from plain values. An error that trying again does not mend comes back as a value."""
+    from ctllm_ray.mixture import trial
+
+    recipe = recipes.from_plain(given["trial"], "sweep")
+    try:
+        return {"number": trial.run(recipe).number}
+    except StorageError:
+        raise  # it may pass
+    except CtllmError as error:
+        return {FAILURE: pickle.dumps(error).hex()}
+
+
+def _fit(plan: Plan, left: Sequence[int], told: _Told) -> None:
+    """Trains the trials that are left. Raises `WorkerLost` for those that Ray gave up on."""
+    width = plan.recipe.resources.sweep
+    fs, path = storage.filesystem(plan.folder)
+    remote = storage.is_remote(plan.folder)
+    tuner = tune.Tuner(
+        tune.with_resources(work, {"cpu": width.cpus, "gpu": width.gpus}),
+        param_space={"trial": tune.grid_search([_plain(plan.trial(number)) for number in left])},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=width.concurrent or None,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name=TUNE,
+            storage_path=path,
+            storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)) if remote else None,
+            failure_config=tune.FailureConfig(max_failures=plan.recipe.resources.train.max_failures),
+            callbacks=[told],
+            verbose=0,
+        ),
+    )
+    grid = tuner.fit()
+    if grid.errors:
+        first = str(grid.errors[0]).strip().splitlines() or [""]
+        raise WorkerLost(
+            f"{len(grid.errors)} trials ended their worker again and again; the last words of one: {first[-1]}",
+            where=plan.folder,
+            remedy="trials that ended are kept: run the same command again; where memory ran out: "
+            "resources.train.micro_sequences=1, or fewer trials at once with resources.sweep.concurrent",
+        )
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json")
+
+
+class _Told(tune.Callback):
+    """Tells of each trial that ended, and raises the error that ends the sweep."""
+
+    def __init__(self, plan: Plan, ended: int, tell: Callable[[str], None]) -> None:
+        self._plan, self._ended, self._tell = plan, ended, tell
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        """After a trial's one report."""
+        if FAILURE in result:
+            raise pickle.loads(bytes.fromhex(result[FAILURE]))
+        self._ended += 1
+        self._tell(self._line(results.read_one(self._plan.folder, int(result["number"]))))
+
+    def _line(self, trial: Trial) -> str:
+        whole = f"{self._ended} of {self._plan.sweep.trials}"
+        shares = ", ".join(f"{name} {share:.3f}" for name, share in trial.shares.items())
+        if trial.status == "diverged":
+            return f"{whole}: trial {trial.number} ({shares}) diverged: {trial.reason}"
+        bits = trial.objective(self._plan.sweep.weights)
+        return f"{whole}: trial {trial.number} ({shares}) {bits:.4f} bits/byte in {trial.seconds:.1f} s"
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Settings that Tune reads from the driver's environment; those a person has set stay."""
+    wanted = {
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep at once: what ended is on storage
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    }
+    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]

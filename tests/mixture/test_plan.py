@@ -1,0 +1,123 @@
+"""What a sweep is going to do: each trial's recipe is its own, and what cannot be is told before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_sweeps as small
+
+from ctllm_ray.base.errors import CtllmError, NotFound, RecipeError, VersionConflict
+from ctllm_ray.mixture import forecast, plan, results
+from ctllm_ray.model import config as shapes
+
+
+def test_the_first_trial_has_the_token_shares_and_every_mixture_obeys_the_bounds(tmp_path: Path) -> None:
+    planned = plan.plan(small.recipe(tmp_path, {"trials": 12}, block_sequences=64))
+    first = planned.mixtures[0]
+    assert first == pytest.approx(planned.token_shares, abs=1 / 64)
+    assert planned.token_shares["web"] == pytest.approx(0.5, abs=0.03)
+    for mixture in planned.mixtures:
+        assert sum(mixture.values()) == pytest.approx(1)
+        assert all(0 <= mixture[name] <= 0.9 for name in ("books", "law"))
+        assert mixture["web"] >= 0.1
+    assert len({tuple(mixture.values()) for mixture in planned.mixtures}) == 12
+
+
+def test_a_trial_is_a_training_run_with_the_sweeps_model_and_all_else_as_train_has_it(tmp_path: Path) -> None:
+    recipe = small.recipe(tmp_path, packing="best_fit", seed=9, branch_from="elsewhere", run="second")
+    planned = plan.plan(recipe)
+    trial = planned.trial(2)
+    assert trial.folder("train") == f"{tmp_path}/t/1/sweep-second/trials/0002/train"
+    assert trial.token_folders() == (f"{tmp_path}/t/1/tokens",)
+    assert trial.train is not None
+    assert (trial.train.tokens, trial.train.packing, trial.train.seed, trial.train.branch_from) == (
+        256, "best_fit", 9, "",
+    )  # fmt: skip
+    assert [phase.shares for phase in trial.train.mixture] == [planned.mixtures[2]]
+    assert trial.resources.train.worker_range == (1, 1)
+    assert trial.resources.train.stepper == "torch"
+
+
+def test_a_share_that_the_epochs_of_the_whole_run_do_not_allow_is_not_tried(tmp_path: Path) -> None:
+    recipe = small.recipe(tmp_path, {"trials": 8}, tokens=4096, epoch_caps={"books": 2.0}, max_epochs=100,
+                          mixture=[{"shares": {"books": 0.5, "web": 0.5}}], block_sequences=64)  # fmt: skip
+    planned = plan.plan(recipe)
+    targets = sum(s.tokens - s.rows for s in small.manifest.read(recipe.folder("tokens")).of_kind("train")
+                  if s.group == "books")  # fmt: skip
+    most = max(mixture["books"] for mixture in planned.mixtures)
+    assert most * 4096 <= 2.0 * targets
+    assert planned.caps["books"] < 0.9
+    assert planned.trial(0).train is not None
+    assert planned.trial(0).train.epoch_caps == {"books": 2.0}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "train", "error", "says"),
+    [
+        ({"bounds": {"books": [0, 1], "wbe": [0, 1]}}, {}, RecipeError, "no group 'wbe'(.|\n)*did you mean 'web'"),
+        ({"weights": {"books": 0.5, "laws": 0.5}}, {}, RecipeError, "no group 'laws'(.|\n)*did you mean 'law'"),
+        ({"weights": {"books": 0.5, "law": 0.6}}, {}, RecipeError, "the weights sum to 1.1, not 1"),
+        ({"bounds": {"books": [0.6, 0.4], "web": [0, 1]}}, {}, RecipeError, "the least, 0.6, is more than the most"),
+        ({"bounds": {"web": [0, 1]}}, {}, RecipeError, "fewer than two groups"),
+        ({"bounds": {"books": [0, 0.3], "web": [0, 0.3]}}, {}, RecipeError, "leave no mixture(.|\n)*remedy"),
+        ({}, {"tokens": 1 << 14}, RecipeError, "leave no mixture.*but for the epochs of books, law, web"),
+        ({}, {"tokens": 1 << 20}, RecipeError, "'web' is too small for its bounds"),
+        ({"trials": 400}, {}, RecipeError, "mixtures that differ"),
+        ({}, {"validation": None}, RecipeError, "held-out documents"),
+        ({"trials": 1}, {}, RecipeError, "greater than or equal to 2"),
+        ({"trails": 1}, {}, RecipeError, "did you mean 'trials'"),
+        ({}, {"corpora": ["nowhere"]}, NotFound, "has not finished"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_told_with_what_to_change(
+    tmp_path: Path, sweep: Mapping[str, Any], train: Mapping[str, Any], error: type[CtllmError], says: str
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        plan.plan(small.recipe(tmp_path, sweep, **train))
+    assert caught.value.remedy
+
+
+def test_a_recipe_without_a_sweep_says_so(tmp_path: Path) -> None:
+    given = small.plain(tmp_path) | {"sweep": None}
+    with pytest.raises(RecipeError, match="sweeps no mixtures"):
+        plan.plan(small.recipes.from_plain(given))
+
+
+def test_more_trials_and_other_weights_go_on_with_a_sweep_and_another_seed_does_not(tmp_path: Path) -> None:
+    planned = plan.plan(small.recipe(tmp_path))
+    results.begin(planned)
+    more = plan.plan(small.recipe(tmp_path, {"trials": 6, "weights": {"web": 1.0}}))
+    results.begin(more)
+    assert more.mixtures[:3] == planned.mixtures
+    with pytest.raises(VersionConflict, match=r"mixtures\.seed: 1 -> 2"):
+        results.begin(plan.plan(small.recipe(tmp_path, {"seed": 2})))
+    with pytest.raises(VersionConflict, match=r"trial\.train\.tokens: 256 -> 320"):
+        results.begin(plan.plan(small.recipe(tmp_path, {"tokens": 320})))
+
+
+def test_other_data_does_not_go_on_with_a_sweep(tmp_path: Path) -> None:
+    results.begin(plan.plan(small.recipe(tmp_path)))
+    small.write_tokens(tmp_path / "t" / "1" / "tokens", {"books": 30, "law": 30, "web": 61})
+    with pytest.raises(VersionConflict, match="data: "):
+        results.begin(plan.plan(small.recipe(tmp_path)))
+
+
+def test_the_forecast_counts_what_is_left_and_takes_the_speed_of_trials_that_ended(tmp_path: Path) -> None:
+    given = small.plain(tmp_path, {"trials": 5, "tokens": 250})
+    small.recipe(tmp_path)
+    given["resources"]["sweep"] = {"concurrent": 2}
+    planned = plan.plan(small.recipes.from_plain(given))
+    before = forecast.forecast(planned, [])
+    assert (before.trials, before.left, before.at_once, before.measured) == (5, 5, 2, False)
+    assert (before.trial_tokens, before.tokens) == (256, 5 * 256)  # whole batches
+    config = shapes.for_recipe(planned.sweep.model, small.VOCABULARY, small.SEQUENCE_TOKENS)
+    assert before.parameters == shapes.parameters(config)
+    assert before.flops == 5 * 256 * shapes.flops_per_token(config, small.SEQUENCE_TOKENS)
+    known = [small.trial(0, planned.mixtures[0], {}, seconds=10.0), small.trial(1, planned.mixtures[1], {}, seconds=20)]
+    after = forecast.forecast(planned, known)
+    assert (after.left, after.measured) == (3, True)
+    assert after.hours * 3600 == pytest.approx(2 * 15)  # three trials, two at a time
+    assert after.device_hours * 3600 == pytest.approx(3 * 15)
