@@ -15,7 +15,7 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from ctllm_ray import sample
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.sample import copies, damage, rubbish, stock
+from ctllm_ray.sample import copies, damage, exam, rubbish, stock
 from ctllm_ray.sample.build import build
 
 
@@ -153,3 +153,16 @@ def test_a_shipped_archive_is_one_gzip_member_per_record(sites: dict[str, bytes]
     first = next(iter(ArchiveIterator(io.BytesIO(content))))
     assert first.record_type == WarcRecordType.warcinfo
     assert content.count(b"\x1f\x8b\x08") >= len(sites) + 1
+
+
+def test_the_exam_has_one_right_choice_of_four_and_its_sums_are_right() -> None:
+    questions = list(exam.rows())
+    assert len({question["question"] for question in questions}) == len(questions) > 60
+    for question in questions:
+        choices = [question[letter] for letter in exam.LETTERS]
+        assert len(set(choices)) == 4
+        one, sign, two, *_ = question["question"].split(" ") if "等于" in question["question"] else ("0", "加", "0")
+        if question["subject"] == "elementary_mathematics":
+            assert question[question["answer"]] == str(int(one) + (int(two) if sign == "加" else -int(two)))
+    letters = Counter(question["answer"] for question in questions)
+    assert min(letters[letter] for letter in exam.LETTERS) > len(questions) / 8

@@ -17,7 +17,7 @@ from typing import Any
 
 import zstandard
 
-from ctllm_ray.sample import FOLDER, copies, damage, rubbish, stock, talks, web
+from ctllm_ray.sample import FOLDER, copies, damage, exam, rubbish, stock, talks, web
 from ctllm_ray.sample.page import Page, clean_page, copied_page, damaged_page, unwanted_page
 from ctllm_ray.sample.stock import Text
 from ctllm_ray.sample.talks import Talk
@@ -44,7 +44,7 @@ def build(folder: Path) -> None:
     (folder / "pages.jsonl.zst").write_bytes(_packed(lines))
     (folder / "pages.warc.gz").write_bytes(web.archive(sites))
     (folder / "truth.jsonl").write_text("".join(map(_line, truth)), encoding="utf-8")
-    for name, rows in _talks().items():
+    for name, rows in (_talks() | {"exam.jsonl.zst": list(exam.rows())}).items():
         (folder / name).write_bytes(_packed([_line(row) for row in rows]))
 
 
