@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ctllm_ray.base.errors import VersionConflict
 from ctllm_ray.base.evaluation import Bits
@@ -16,14 +17,18 @@ from ctllm_ray.evaluate.answered import key
 from ctllm_ray.evaluate.asking import Asking
 from ctllm_ray.evaluate.items import SCORED, Item
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
-from ctllm_ray.train import corpora, validate
+
+if TYPE_CHECKING:
+    from ctllm_ray.train.validate import Document
 
 NAME = "bits_per_byte"
-Groups = Mapping[str, Sequence[validate.Document]]
+Groups = Mapping[str, Sequence["Document"]]
 
 
 def documents(wanted: Bits, tokenizer: Tokenizer) -> Groups:
     """The documents of each group. Raises `VersionConflict` where another tokenizer made them."""
+    from ctllm_ray.train import corpora, validate  # bring torch
+
     sections = corpora.read_sections(wanted.corpora)
     vocabulary = corpora.shared_vocabulary(sections)
     if vocabulary.sha256 != tokenizer.sha256:
@@ -49,7 +54,7 @@ def _pieces(ids: list[int], most: int) -> list[tuple[list[int], list[int]]]:
     return [(ids[at - 1 : at], ids[at : at + most]) for at in range(1, len(ids), most)]
 
 
-def _item(told: tuple[str, validate.Document], pieces: Sequence[object], nats: float) -> Item:
+def _item(told: tuple[str, Document], pieces: Sequence[object], nats: float) -> Item:
     group, document = told
     identity = key(document.ids.tolist())
     return Item(

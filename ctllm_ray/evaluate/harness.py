@@ -1,8 +1,8 @@
 """lm-eval over our engines: its tasks, its prompts, its filters and metrics, hence its numbers.
 
 One class stands between: what lm-eval asks in text goes to a subject in ids. A text gets BOS in front, as documents
-have in training (lm-eval's `hf` backend does so with `add_bos_token=True`; then the two agree to the last token).
-Where `hf` cuts a prompt that is too long from the left, here the item is left out and counted.
+have in training; lm-eval's `hf` backend does so too with our tokenizers, and the two agree to the last token. Where
+`hf` cuts a prompt that is too long from the left, here the item is left out and counted.
 
 lm-eval is an extra of this package: it brings pandas, datasets and scikit-learn, and takes four seconds to import.
 """
@@ -62,7 +62,7 @@ class EngineLM(TemplateLM):
         return [*front, *self._tokens.encode([string])[0].tolist()]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Each continuation's log-probability in nats and whether it is greedy; next to nothing where it is too long."""
+        """Each continuation's log-probability in nats and whether it is greedy; next to none where it is too long."""
         pairs = [self._pair(*request.args) for request in requests]
         return [self._noted(*each) for each in zip(requests, self._asking.scores(pairs), strict=True)]
 
@@ -129,7 +129,7 @@ def _continuation(given: Mapping[str, Any]) -> Continuation:
 def evaluate(benchmarks: Mapping[str, Sequence[Task]], lm: EngineLM) -> list[Item]:
     """Every item of the tasks of each benchmark, scored or with the reason why not."""
     tasks = {f"{name}/{task.name}": (name, task) for name, parts in benchmarks.items() for task in parts}
-    built = {key: _built(key, task) for key, (_, task) in tasks.items()}
+    built = {key: lm_eval_task_of(key, task) for key, (_, task) in tasks.items()}
     found = evaluator.evaluate(lm, {"tasks": built, "groups": {}}, bootstrap_iters=0, log_samples=True)
     samples = found["samples"]
     return [
@@ -139,7 +139,8 @@ def evaluate(benchmarks: Mapping[str, Sequence[Task]], lm: EngineLM) -> list[Ite
     ]
 
 
-def _built(key: str, task: Task) -> lm_eval_task.ConfigurableTask:
+def lm_eval_task_of(key: str, task: Task) -> lm_eval_task.ConfigurableTask:
+    """The task as lm-eval has it, over the rows that were read."""
     data = {"items": datasets.Dataset.from_list(list(task.items))}
     if task.shots:
         data["shots"] = datasets.Dataset.from_list(list(task.shots))

@@ -19,7 +19,6 @@ from ctllm_ray.evaluate.crowd import Runner, Tell, own_loop
 from ctllm_ray.evaluate.plan import located, plan
 from ctllm_ray.evaluate.subject import EngineSubject, Subject
 from ctllm_ray.evaluate.work import Work
-from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.model.folder import GENERATION
 from ctllm_ray.tokenizer import specials
 from ctllm_ray.tokenizer import tokenizer as tokenizers
@@ -47,6 +46,8 @@ def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") ->
 
 @contextmanager
 def _in_process(recipe: Recipe, folder: str, tokenizer: Tokenizer) -> Iterator[tuple[Subject, dict[str, Any], int]]:
+    from ctllm_ray.inference.torch_engine import TorchEngine  # brings torch
+
     at_once = recipe.serve.slots + min(recipe.serve.slots, recipe.serve.max_waiting)
     engine = TorchEngine.open(folder, recipe.serve)
     try:

@@ -39,6 +39,7 @@ class Work:
     tokenizer: Tokenizer
     model: Mapping[str, Any]
     at_once: int
+    answers: str = ""  # a folder of answers that evaluations of this model share; empty: one of its own
 
     def carry_out(self, runner: Runner, tell: Tell) -> dict[str, Any]:
         """The results. Raises `VersionConflict` where others stand in the folder."""
@@ -71,7 +72,7 @@ class Work:
         return storage.read_json(finished) if storage.exists(finished) else {}
 
     def _items(self, runner: Runner, tell: Tell) -> list[Item]:
-        answered = Answered(storage.join(self.folder, "answers"))
+        answered = Answered(self.answers or storage.join(self.folder, "answers"))
         asking = Asking(self.subject, Crowd(runner, answered, self.at_once, tell))
         found: list[Item] = []
         if self.plan.tasks:
