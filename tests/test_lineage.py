@@ -64,7 +64,9 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Made:
     pipeline.prepare(base, run_here)
     run(base)
     base_export = export(base)
-    child = recipe(root, "child", {"path": "root:base/1/export"}, train={"corpora": ["root:base/1/tokens"]})
+    taken = {"tokenizer": {"path": "root:base/1/tokenizer"}, "tokens": {"held_out_share": 0.1}}
+    child = recipe(root, "child", {"path": "root:base/1/export"}, **taken)
+    pipeline.prepare(child, run_here)
     run(child)
     return Made(base, child, base_export, export(child))
 
@@ -93,7 +95,8 @@ def test_a_model_is_followed_through_its_parent_to_the_files_with_hashes_recipes
     chain = list(links(lineage.trace(first.child_export)))
     base = [link.what for link in links(lineage.trace(first.base_export))]
     assert base == ["model", "run", "tokens", "tokenizer", "clean", "source crawl (jsonl)"]
-    assert [link.what for link in chain] == ["model", "run", *base, *base[2:]]
+    own = ["tokens", "tokenizer", *base[3:], *base[4:]]  # its tokenizer is the base's, which has a chain of its own
+    assert [link.what for link in chain] == ["model", "run", *base, *own]
     assert [chain[0].where, chain[2].where] == [first.child_export, first.base_export]
     text = told(first.child_export)
     weights = hashlib.sha256(Path(first.child_export, "model.safetensors").read_bytes()).hexdigest()
@@ -112,8 +115,8 @@ def test_a_model_is_followed_through_its_parent_to_the_files_with_hashes_recipes
 
 def test_what_occurs_twice_is_told_once(first: Made) -> None:
     text = told(first.child_export)
-    assert text.count("0.jsonl: sha256") == 1
-    assert f"tokens  {first.base.folder('tokens')}, as above" in text
+    assert text.count(f"tokenizer  {first.base.folder('tokenizer')}\n") == 1
+    assert f"tokenizer  {first.base.folder('tokenizer')}, as above" in text  # that the child's was taken from
 
 
 def test_the_chain_begins_wherever_one_stands(first: Made) -> None:
@@ -154,7 +157,7 @@ def test_what_is_gone_is_said_and_what_is_left_is_told(made: Made) -> None:
     shutil.rmtree(made.base_export)
     text = told(made.child_export)
     assert "the model that it began with (root:base/1/export) is no longer there" in text
-    shutil.rmtree(made.base.folder("tokens"))
+    shutil.rmtree(made.child.folder("tokens"))
     text = told(made.child_export)
     assert "what it was made from is not known" in text
     tokens = json.loads(Path(made.child_export, "lineage.json").read_text())["data"]["generations"][0]["corpora"][0]
