@@ -1,10 +1,12 @@
 """What HTTP and Ray Serve cost: 16 clients of the engine called directly, of the API in one process, and on Ray Serve.
 
     python benchmarks/serve_http.py --rounds 3
+    python benchmarks/serve_http.py --rounds 3 --peers     # `transformers serve` too, plain and batching
 
 The 25M size with random weights in fp32 and a vocabulary of the tokenizer's size, greedy, prompts of 16 to 112 ids, 64
 new tokens each, streamed; clients ask again as soon as they are answered. All are up at the same time and take turns
 (an engine without requests costs nothing); ratios are taken within a round. The clients run in this process.
+transformers is given the same prompts as text, and half as many of them.
 """
 
 from __future__ import annotations
@@ -15,14 +17,16 @@ import json
 import random
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import torch
@@ -73,17 +77,27 @@ def directly(engine: TorchEngine) -> Ask:
 
 
 def over_http(client: httpx.AsyncClient, url: str) -> Ask:
-    """Of an API; its usage tells the tokens."""
+    """Of our API; its usage tells the tokens."""
+    ours = {"model": "m", "ignore_eos": True, "stream_options": {"include_usage": True}}
+    return _streamed(client, url, lambda ids: ours | {"prompt": list(ids), "temperature": 0})
 
+
+def transformers_over_http(client: httpx.AsyncClient, url: str, folder: str, tokenizer: SentencePiece) -> Ask:
+    """Of `transformers serve`, which takes text."""
+    return _streamed(client, url, lambda ids: {"model": folder, "prompt": tokenizer.decode(list(ids))})
+
+
+def _streamed(client: httpx.AsyncClient, url: str, body: Callable[[Sequence[int]], dict[str, Any]]) -> Ask:
     async def ask(ids: Sequence[int]) -> AsyncIterator[int]:
-        asked = {"model": "m", "prompt": list(ids), "max_tokens": NEW_TOKENS, "temperature": 0, "ignore_eos": True}
-        asked |= {"stream": True, "stream_options": {"include_usage": True}}
+        asked = body(ids) | {"max_tokens": NEW_TOKENS, "stream": True}
         async with client.stream("POST", f"{url}/v1/completions", json=asked) as answer:
             answer.raise_for_status()
             async for line in answer.aiter_lines():
                 if line.startswith("data: {"):
-                    usage = json.loads(line[6:]).get("usage")
-                    yield usage["completion_tokens"] if usage else 0
+                    event = json.loads(line[6:])
+                    usage = event.get("usage")
+                    if usage or any(choice.get("text") for choice in event["choices"]):
+                        yield usage["completion_tokens"] if usage else 0
 
     return ask
 
@@ -117,6 +131,27 @@ def in_this_process(served: Served, open_: ExitStack) -> str:
     return f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
+@contextmanager
+def transformers_serve(folder: str, *options: str) -> Iterator[str]:
+    """The URL of `transformers serve` with the model loaded."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    command = [str(Path(sys.executable).parent / "transformers"), "serve", folder, "--device", "cpu"]
+    command += ["--dtype", "float32", "--host", "127.0.0.1", "--port", port, "--log-level", "error", *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            with suppress(httpx.HTTPError):
+                if httpx.get(f"{url}/health", timeout=5).is_success:
+                    break
+            time.sleep(0.5)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
 async def measure(ways: dict[str, Ask], vocabulary: int, rounds: int, requests: int) -> None:
     """Prints speeds, ratios to the first way, and times to the first token."""
     speeds: dict[str, list[float]] = {name: [] for name in ways}
@@ -125,7 +160,8 @@ async def measure(ways: dict[str, Ask], vocabulary: int, rounds: int, requests: 
         draw = random.Random(number)
         asked = [[draw.randrange(300, vocabulary) for _ in range(draw.randint(16, 112))] for _ in range(requests)]
         for name in ways if number % 2 else reversed(ways):
-            speed, times = await clients(ways[name], asked if number >= 0 else asked[:CLIENTS])
+            share = 2 if name.startswith("transformers") else 1
+            speed, times = await clients(ways[name], asked[: len(asked) // share] if number >= 0 else asked[:CLIENTS])
             if number >= 0:  # the first round warms up
                 speeds[name].append(speed)
                 firsts[name] += times
@@ -134,7 +170,7 @@ async def measure(ways: dict[str, Ask], vocabulary: int, rounds: int, requests: 
         ratios = [mine / its for mine, its in zip(found, base, strict=True)]
         ordered = sorted(firsts[name])
         print(
-            f"{name:20s}{statistics.median(found):7,.0f} tokens/s {statistics.median(ratios):7.3f} x "
+            f"{name:30s}{statistics.median(found):7,.0f} tokens/s {statistics.median(ratios):7.3f} x "
             f"({min(ratios):.3f}-{max(ratios):.3f})  first token p50 {ordered[len(ordered) // 2]:.3f} s, "
             f"p99 {ordered[int(len(ordered) * 0.99)]:.3f} s"
         )
@@ -144,7 +180,8 @@ def main() -> None:
     """Rounds of all ways."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--requests", type=int, default=48)
+    parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--peers", action="store_true", help="transformers serve too")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="serve-http-") as place, ExitStack() as open_:
         root = Path(place)
@@ -160,6 +197,11 @@ def main() -> None:
         open_.enter_context(session(2, 128))
         on_ray = open_.enter_context(build.serving(recipes.from_plain(plain)))
         here = in_this_process(served, open_)
+        options = {"": [], ", batching": ["--continuous-batching"]} if given.peers else {}
+        peers = {
+            f"transformers serve{name}": open_.enter_context(transformers_serve(serve.model, *extra))
+            for name, extra in options.items()
+        }
 
         async def run() -> None:
             async with httpx.AsyncClient(timeout=600, limits=httpx.Limits(max_connections=None)) as client:
@@ -168,6 +210,8 @@ def main() -> None:
                     "API, one process": over_http(client, here),
                     "API on Ray Serve": over_http(client, on_ray),
                 }
+                for name, url in peers.items():
+                    ways[name] = transformers_over_http(client, url, serve.model, tokenizer)
                 await measure(ways, tokenizer.vocab_size, given.rounds, given.requests)
 
         torch.set_num_threads(2)

@@ -64,18 +64,13 @@ def list_splits(data: Data) -> list[Split]:
     found = [
         (part, file, start, stop)
         for part in data.inputs
-        for file in storage.list_files(_path(part.path))
+        for file in storage.list_files(sample.located(part.path))
         for start, stop in _spans(part.use, file, int(data.split_mb * 2**20))
     ]
     return [
         Split(index, part.name, part.use, dict(part.model_extra or {}), file, start, stop, limits)
         for index, (part, file, start, stop) in enumerate(found)
     ]
-
-
-def _path(path: str) -> str:
-    """The path of an input; `sample:` names a file of the sample that ships in the package."""
-    return sample.path(path.removeprefix("sample:")) if path.startswith("sample:") else path
 
 
 def _spans(use: str, file: File, split_bytes: int) -> list[tuple[int, int | None]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
+from ctllm_ray import sample
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.evaluation import Benchmark, Evaluate
@@ -71,7 +72,7 @@ def located(recipe: Recipe) -> Evaluate:
         raise RecipeError("this recipe evaluates nothing", remedy="add a part `evaluate` with tasks")
 
     def path(given: str) -> str:
-        return storage.absolute(recipe.located(given)) if given else ""
+        return storage.absolute(sample.located(recipe.located(given))) if given else ""
 
     tasks = []
     for task in part.tasks:

@@ -12,7 +12,7 @@ from ctllm_ray.base.errors import InputError
 FOLDER = Path(__file__).parent
 
 #: The built files: text records, HTML records, one row of truth for every page of both; conversations in three forms;
-#: preference pairs.
+#: preference pairs; an exam.
 NAMES = (
     "pages.jsonl.zst",
     "pages.warc.gz",
@@ -21,6 +21,7 @@ NAMES = (
     "talks_en.jsonl.zst",
     "instructions.jsonl.zst",
     "pairs.jsonl.zst",
+    "exam.jsonl.zst",
 )
 
 
@@ -29,3 +30,8 @@ def path(name: str) -> str:
     if name not in NAMES:
         raise InputError("no such file in the embedded sample", where=name, remedy=f"names: {', '.join(NAMES)}")
     return str(FOLDER / name)
+
+
+def located(given: str) -> str:
+    """A path as it stands, but that of a built file for one that begins with `sample:`."""
+    return path(given.removeprefix("sample:")) if given.startswith("sample:") else given

@@ -10,7 +10,8 @@ else (a killed worker, storage that fails) is Ray's to try again, up to `max_fai
 
 Of Ray Train 2.60 internals are used for three things: the notice of a preemption as each worker has it, since the
 public `get_preemption_info` is a barrier of all workers and the loop agrees on stopping by itself; the elastic policy,
-which here takes only numbers of workers that divide the batch; and to leave out the actor for data sets.
+which here takes only numbers of workers that divide the batch, and counts no node that is about to go (Ray would wait
+there for workers until the start times out); and to leave out the actor for data sets.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import ray
 from ray.train.torch import TorchConfig
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+from ray.train.v2._internal.execution.preemption import _get_draining_nodes
 from ray.train.v2._internal.execution.scaling_policy.elastic import ElasticScalingPolicy
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
@@ -298,7 +300,8 @@ class _Trainer(TorchTrainer):
 
     def _initialize_and_run_controller(self, **given: Any) -> Result:
         if isinstance(given["scaling_policy"], ElasticScalingPolicy):
-            given["scaling_policy"] = _Dividing(cast(ScalingConfig, self.scaling_config), self._sequences)
+            scaling = cast(ScalingConfig, self.scaling_config)
+            given["scaling_policy"] = _Dividing(scaling, self._sequences, _get_draining_nodes)
         return cast(Result, super()._initialize_and_run_controller(**given))
 
 
@@ -311,14 +314,16 @@ class _NoDatasets(WorkerGroupCallback):
 
 
 class _Dividing(ElasticScalingPolicy):
-    """Of the workers that there is room for, as many as divide the sequences of a batch."""
+    """Of the workers that there is room for on nodes that stay, as many as divide the sequences of a batch."""
 
-    def __init__(self, scaling_config: ScalingConfig, sequences: int) -> None:
+    def __init__(self, scaling_config: ScalingConfig, sequences: int, leaving: Callable[[], dict[str, int]]) -> None:
         super().__init__(scaling_config)
-        self._sequences = sequences
+        self._sequences, self._leaving = sequences, leaving
 
     def _count_possible_workers(self, reserved_resources: Any) -> int:
-        room = super()._count_possible_workers(reserved_resources)
+        leaving = self._leaving()
+        staying = {node: resources for node, resources in reserved_resources.items() if node not in leaving}
+        room = super()._count_possible_workers(staying)
         return max((n for n in range(1, room + 1) if self._sequences % n == 0), default=0)
 
 

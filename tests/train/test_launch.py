@@ -213,8 +213,13 @@ def test_a_range_that_is_upside_down_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("room", "taken"), [(0, 0), (1, 1), (3, 3), (5, 4), (8, 6), (30, 6)])
 def test_a_group_has_as_many_workers_as_divide_the_batch_and_have_room(room: int, taken: int) -> None:
-    policy = launch._Dividing(ScalingConfig(num_workers=(1, 8)), sequences=12)
+    policy = launch._Dividing(ScalingConfig(num_workers=(1, 8)), sequences=12, leaving=dict)
     assert policy._count_possible_workers({"node": {"CPU": float(room)}}) == taken
+
+
+def test_a_node_that_is_about_to_go_has_no_room() -> None:
+    policy = launch._Dividing(ScalingConfig(num_workers=(1, 8)), sequences=12, leaving=lambda: {"spot": 0})
+    assert policy._count_possible_workers({"head": {"CPU": 1.0}, "spot": {"CPU": 8.0}}) == 1
 
 
 def test_the_first_error_on_the_board_counts_and_a_note_is_told_once() -> None:
