@@ -9,13 +9,16 @@ A document longer than the context is cut into pieces without overlap: what stan
 so long documents count as slightly harder than they are; a sliding window would cost a second pass for the last tenth
 of a bit. Pieces of many documents share a row and never see each other, whatever the run's own packing: the result is
 that of one document at a time, at the price of a pass over the tokens. BOS stays BOS under conditional pretraining.
+
+Of conversations the answers count and nothing else, their ends included: nats over the bytes of the answers' text.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -36,12 +39,26 @@ MICRO_TOKENS = 16_384  # positions of one forward pass
 
 @dataclass(frozen=True)
 class Document:
-    """A held-out document: BOS + content + EOS, and the size of its text."""
+    """BOS + content + EOS and the size of the text, or a conversation, whose text is its answers."""
 
     ids: np.ndarray
     text_bytes: int
     text_chars: int
     doc_id: str = ""
+    answers: np.ndarray = field(default_factory=lambda: np.array([1, np.iinfo(np.int32).max]))  # [start, stop, ...]
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """The ids, IGNORED where they are no answers."""
+        found = np.full(len(self.ids), IGNORED, np.int64)
+        for start, stop in self.answers.reshape(-1, 2):
+            found[start:stop] = self.ids[start:stop]
+        return found
+
+    @property
+    def targets(self) -> int:
+        """Ids whose surprise is counted."""
+        return int((self.labels != IGNORED).sum())
 
 
 def documents(uris: Mapping[str, Sequence[str]], max_tokens: int) -> dict[str, list[Document]]:
@@ -56,20 +73,23 @@ def documents(uris: Mapping[str, Sequence[str]], max_tokens: int) -> dict[str, l
 def _first(uris: Sequence[str], max_tokens: int) -> list[Document]:
     """Documents in the order of their ids' hashes while their targets sum to `max_tokens` at most."""
     shards = [TokenShard.open(uri) for uri in uris]
+    answers = [shard.answers() for shard in shards]
     places = [
-        (xxhash.xxh3_64_intdigest(name.encode()), name, shard, row)
-        for shard in shards
+        (xxhash.xxh3_64_intdigest(name.encode()), name, number, row)
+        for number, shard in enumerate(shards)
         for row in range(len(shard))
         for name in [shard.doc_id(row)]
     ]
     chosen: list[Document] = []
     targets = 0
-    for _, name, shard, row in sorted(places, key=lambda place: place[:2]):
-        ids = shard.ids(row)
+    for _, name, number, row in sorted(places):
+        shard, (spans, offsets) = shards[number], answers[number]
+        ids = shard.ids(row).astype(np.int64)
         targets += len(ids) - 1
         if targets > max_tokens and chosen:
             break
-        chosen.append(Document(ids.astype(np.int64), int(shard.text_bytes[row]), int(shard.text_chars[row]), name))
+        answered = spans[offsets[row] : offsets[row + 1]]
+        chosen.append(Document(ids, int(shard.text_bytes[row]), int(shard.text_chars[row]), name, answered))
     return chosen
 
 
@@ -100,7 +120,7 @@ def _of_group(
             hidden_BTD = llama.forward_hidden(model, tensors)
             nats += float(head_loss.nats(hidden_BTD, model.lm_head.weight, tensors["labels"]))
     text_bytes, text_chars = sum(d.text_bytes for d in chosen), sum(d.text_chars for d in chosen)
-    tokens = sum(len(d.ids) - 1 for d in chosen)
+    tokens = sum(d.targets for d in chosen)
     return {
         "bits_per_byte": nats / math.log(2) / max(1, text_bytes),
         "bits_per_char": nats / math.log(2) / max(1, text_chars),
@@ -113,7 +133,7 @@ def _of_group(
 
 
 def rows(chosen: Sequence[Document], sequence_tokens: int) -> Iterator[Batch]:
-    """All targets of the documents, each once, packed into batches in which documents are apart."""
+    """The documents packed into batches in which they are apart: each of their targets is a label once."""
     packing = BestFit(np.array([len(d.ids) - 1 for d in chosen], np.int64), sequence_tokens, 0)
     at_once = max(1, MICRO_TOKENS // sequence_tokens)
     for first in range(0, packing.fills.rows, at_once):
@@ -129,9 +149,9 @@ def _batch(pieces: Sequence[Any], chosen: Sequence[Document], sequence_tokens: i
         at = 0
         spans = zip(of_row.documents, of_row.begins, of_row.counts, strict=True)
         for number, (document, begin, count) in enumerate(spans):
-            ids, here = chosen[document].ids, slice(at, at + count)
-            inputs[row, here] = ids[begin - 1 : begin - 1 + count]
-            labels[row, here] = ids[begin : begin + count]
+            here = slice(at, at + count)
+            inputs[row, here] = chosen[document].ids[begin - 1 : begin - 1 + count]
+            labels[row, here] = chosen[document].labels[begin : begin + count]
             positions[row, here] = np.arange(count)
             numbers[row, here] = number
             at += count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from ctllm_ray.base.training import TrainResources
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
-from ctllm_ray.train import head_loss, records
+from ctllm_ray.train import corpora, head_loss, records, validate
 from ctllm_ray.train.batch import Batch
 from ctllm_ray.train.batches import Batches
 from ctllm_ray.train.corpora import open_corpora
@@ -109,6 +110,20 @@ def test_the_output_layer_sees_answers_only(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(head_loss, "nats", watched)
     sft().loss(llama.build(SHAPE, 3), llama.tensors(row, torch.device("cpu")))
     assert seen == [row.target_tokens]
+
+
+def test_held_out_conversations_are_judged_by_their_answers(tmp_path: Path) -> None:
+    found = talks(12, 30)
+    write_talks(tmp_path, {"zh": found})
+    groups = validate.documents(corpora.held_out(corpora.read_sections([str(tmp_path)])), 10**6)
+    model = llama.build(SHAPE, 3)
+    told = validate.bits(model, groups, sequence_tokens=32)["zh"]
+    with torch.no_grad():
+        nats, count = alone(model, found[-4:])
+    assert told["tokens"] == count
+    assert told["documents"] == 4
+    assert told["nats_per_token"] == pytest.approx(nats / count, rel=1e-5)
+    assert told["bits_per_byte"] == pytest.approx(nats / math.log(2) / count, rel=1e-5)  # here a byte for each id
 
 
 def test_resuming_at_any_step_equals_never_stopping(tmp_path: Path) -> None:
