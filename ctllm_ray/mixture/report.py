@@ -170,7 +170,7 @@ def _along(plan: Plan, chosen: Choice, name: str, good: Sequence[Trial], measure
         for trial, value in zip(good, values, strict=True)
     ]
     dots += [Dot(100 * x.place(chosen.shares[name]), 100 * (1 - y.place(v)), _bits(v), "chosen") for v in known]
-    shares = [(100 * x.place(tick), page.percent(tick)) for tick in x.ticks()]
+    shares = [(100 * x.place(tick), f"{100 * tick:g}%") for tick in x.ticks()]
     return Plot(name, "", curves.drawing([("grid", curves.grid(y))], name), dots, shares, _up(y))
 
 
