@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, EngineFailed
 from ctllm_ray.inference.engine import Load
-from serve import ask, problems, reply, told, wire
+from serve import ask, evaluating, problems, reply, told, wire
 from serve.answer import Answer
 from serve.gate import CLIENT_GONE, REPORTS, Gate, set_cookie
 from serve.gone import EventStream, Gone, unless_gone
@@ -63,6 +63,8 @@ def create(served: Served) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await served.limits.close()
+        if served.evaluations is not None:
+            await served.evaluations.close()
 
     app = FastAPI(
         title="ctllm-ray",
@@ -75,6 +77,7 @@ def create(served: Served) -> FastAPI:
     _add_completions(app, served, metrics)
     _add_models(app, served)
     _add_tokens(app, served)
+    evaluating.add(app, served)
     _add_care(app, served, metrics)
     _add_reports(app, served)
     page = _add_page(app)

@@ -27,12 +27,14 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.serving import Serve
+from ctllm_ray.evaluate.plan import located, names
 from ctllm_ray.model import config
 from ctllm_ray.ray_session import session
 from ctllm_ray.train import export
 from serve import keys, limits, vllm
 from serve.counter import LimitsReplica
 from serve.engines import TorchReplica
+from serve.evaluator import EvaluationsReplica
 from serve.ingress import Ingress
 
 NAME = "ctllm"
@@ -57,6 +59,11 @@ def application(recipe: Recipe) -> Any:
         "keys": found,
         "reports": _reports(recipe),
     }
+    if recipe.evaluate and names(recipe.evaluate):
+        facts |= {
+            "evaluate": located(recipe).model_dump(mode="json"),
+            "evaluations": storage.join(storage.absolute(recipe.root), recipe.name, recipe.version, "evaluations"),
+        }
     counter: Any = ray_serve.deployment(LimitsReplica, name="limits", ray_actor_options={"num_cpus": 0})
     usage = storage.join(found.rpartition("/")[0], limits.FILE)
     ingress: Any = ray_serve.deployment(
@@ -68,7 +75,22 @@ def application(recipe: Recipe) -> Any:
         health_check_period_s=HEALTH_S,
         graceful_shutdown_timeout_s=DRAIN_S,
     )
-    return ingress.bind(facts, _engines(serve, folder, facts), counter.bind(usage))
+    replicas = _engines(serve, folder, facts)
+    return ingress.bind(facts, replicas, counter.bind(usage), _evaluations(facts, replicas))
+
+
+def _evaluations(facts: dict[str, Any], replicas: Any) -> Any:
+    """The bound deployment of evaluations; None where the recipe has no tasks."""
+    if "evaluate" not in facts:
+        return None
+    deployment: Any = ray_serve.deployment(
+        EvaluationsReplica,
+        name="evaluations",
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=INGRESS_REQUESTS,
+        health_check_period_s=HEALTH_S,
+    )
+    return deployment.bind(facts, replicas)
 
 
 def _engines(serve: Serve, folder: str, facts: dict[str, Any]) -> Any:

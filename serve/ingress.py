@@ -16,6 +16,7 @@ from ctllm_ray.tokenizer import tokenizer
 from serve import app, card
 from serve.counter import RemoteLimits
 from serve.engines import RemoteEngine
+from serve.evaluator import RemoteEvaluations
 from serve.keys import Keys
 from serve.served import Served
 
@@ -24,7 +25,13 @@ from serve.served import Served
 class Ingress:
     """A replica of the HTTP side. `facts` is what build.py found out, as plain values."""
 
-    def __init__(self, facts: dict[str, Any], engine: DeploymentHandle, limits: DeploymentHandle) -> None:
+    def __init__(
+        self,
+        facts: dict[str, Any],
+        engine: DeploymentHandle,
+        limits: DeploymentHandle,
+        evaluations: DeploymentHandle | None,
+    ) -> None:
         serve = Serve.model_validate(facts["serve"])
         found = tokenizer.load(facts["folder"])
         self._served = Served(
@@ -35,6 +42,7 @@ class Ingress:
             limits=RemoteLimits(limits),
             serve=serve,
             reports=facts["reports"],
+            evaluations=RemoteEvaluations(evaluations) if evaluations else None,
         )
 
     def __serve_build_asgi_app__(self) -> Any:  # named by Ray Serve

@@ -10,6 +10,7 @@ from ctllm_ray.inference.engine import Engine
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 from serve.card import Card
 from serve.chat import Conversations
+from serve.evaluations import Evaluating
 from serve.keys import Keys
 from serve.limits import Limits
 from serve.pieces import Pieces
@@ -26,6 +27,7 @@ class Served:
     limits: Limits
     serve: Serve
     reports: dict[str, str] = field(default_factory=dict)
+    evaluations: Evaluating | None = None  # None: the recipe has no tasks
 
     @cached_property
     def pieces(self) -> Pieces:

@@ -26,7 +26,7 @@ RAY_ROOMS = (
     "submission.py",
 )  # fmt: skip
 SERVE = PACKAGE.parent / "serve"
-SERVE_RAY_ROOMS = {"build", "counter", "engines", "ingress", "remote", "routing", "vllm"}
+SERVE_RAY_ROOMS = {"build", "counter", "engines", "evaluator", "ingress", "remote", "routing", "vllm"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
