@@ -60,7 +60,7 @@ def render(
         counts["kept"] += bool(fitting)
         said += fitting
         rows += [row] * len(fitting)
-    chosen = documents.take(rows)
+    chosen = documents.take(pa.array(rows, pa.int64()))
     table = tokens.table(
         chosen["id"].combine_chunks(),
         [one.ids for one in said],

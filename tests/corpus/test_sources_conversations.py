@@ -1,0 +1,188 @@
+"""Conversations and pairs: four forms become one, what cannot be learnt from is refused by name, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from ctllm_ray import sample
+from ctllm_ray.base.storage import list_files
+from ctllm_ray.corpus.sources.messages import spans
+
+from .source_rows import errors, positions, rows, tables
+
+
+def said(role: str, content: Any) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def from_(who: str, value: str) -> dict[str, str]:
+    return {"from": who, "value": value}
+
+
+S, Q, A, NO = said("system", "简短"), said("user", "问？"), said("assistant", "答。\n"), said("assistant", "不")
+HUMAN, GPT = from_("human", "问？"), from_("gpt", "答。\n")
+HISTORY = [["问？", "答。\n"]]
+PAIR = {"prompt": [Q], "chosen": [A], "rejected": [NO]}
+TRANSCRIPT = "\n\nHuman: hi\n\nAssistant: ho\n\nHuman: so\n\nAssistant: "
+HI_HO_SO = [said("user", "hi"), said("assistant", "ho"), said("user", "so")]
+#: A line of each form, and the conversation that it is.
+FORMS: list[tuple[str, dict[str, Any], Any]] = [
+    ("messages", {"messages": [S, Q, A]}, [S, Q, A]),
+    ("messages", {"messages": [Q, A, Q, A]}, [Q, A, Q, A]),
+    ("messages", {"messages": [said("developer", "简短"), Q, {**A, "name": "x"}]}, [S, Q, A]),
+    ("messages", {"messages": [said("system", " "), Q, A], "tools": []}, [Q, A]),
+    ("messages", {"messages": [said("user", [{"type": "text", "text": t} for t in "问？"]), A]}, [Q, A]),
+    ("sharegpt", {"conversations": [HUMAN, GPT]}, [Q, A]),
+    ("sharegpt", {"conversations": [from_("USER", "问？"), from_("chatgpt", "答。\n")], "system": "简短"}, [S, Q, A]),
+    ("sharegpt", {"conversations": [from_("system", "简短"), HUMAN, GPT], "tools": "[]"}, [S, Q, A]),
+    ("alpaca", {"instruction": "问？", "input": "", "output": "答。\n"}, [Q, A]),
+    ("alpaca", {"instruction": "问", "input": "？", "output": "答。\n"}, [said("user", "问\n？"), A]),
+    ("alpaca", {"instruction": "问？", "output": "答。\n", "history": HISTORY, "system": "简短"}, [S, Q, A, Q, A]),
+    ("preference", {"prompt": "问？", "chosen": "答。\n", "rejected": "不"}, PAIR),
+    ("preference", {"prompt": [S, Q], "chosen": A, "rejected": [NO]}, PAIR | {"prompt": [S, Q]}),
+    (
+        "preference",
+        {"prompt": "问？", "chosen": "答。\n", "rejected": "不", "history": HISTORY, "system": "简短"},
+        PAIR | {"prompt": [S, Q, A, Q]},
+    ),
+    ("preference", {"chosen": [Q, A], "rejected": [Q, NO]}, PAIR),
+    (
+        "preference",
+        {"chosen": f"{TRANSCRIPT}yes", "rejected": f"{TRANSCRIPT}no"},
+        {"prompt": HI_HO_SO, "chosen": [said("assistant", "yes")], "rejected": [said("assistant", "no")]},
+    ),
+]
+#: A line that is refused, and why.
+UNFIT: list[tuple[str, dict[str, Any], str]] = [
+    ("messages", {"talk": []}, "error.missing_field"),
+    ("messages", {"messages": "hi"}, "error.wrong_type"),
+    ("messages", {"messages": ["hi"]}, "error.wrong_type"),
+    ("messages", {"messages": [{"content": "hi"}]}, "error.missing_field"),
+    ("messages", {"messages": [{"role": "user", "content": 3}, A]}, "error.wrong_type"),
+    ("messages", {"messages": [{"role": "narrator", "content": "hi"}, A]}, "error.unknown_role"),
+    ("messages", {"messages": []}, "conversation.no_answer"),
+    ("messages", {"messages": [S]}, "conversation.no_answer"),
+    ("messages", {"messages": [Q, A, Q]}, "conversation.no_answer"),
+    ("messages", {"messages": [A, Q]}, "conversation.role_order"),
+    ("messages", {"messages": [Q, Q, A]}, "conversation.role_order"),
+    ("messages", {"messages": [Q, S, A]}, "conversation.role_order"),
+    ("messages", {"messages": [Q, {"role": "assistant", "content": " \n"}]}, "conversation.empty_answer"),
+    ("messages", {"messages": [Q, {"role": "assistant", "content": None}]}, "conversation.empty_answer"),
+    ("messages", {"messages": [{"role": "user", "content": ""}, A]}, "conversation.empty_question"),
+    ("messages", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, A]}, "conversation.not_text"),
+    ("messages", {"messages": [Q, {**A, "tool_calls": [{}]}]}, "conversation.tool_call"),
+    ("messages", {"messages": [Q, A], "tools": [{"type": "function"}]}, "conversation.tool_call"),
+    ("sharegpt", {"conversations": [HUMAN, from_("function_call", "{}")]}, "conversation.tool_call"),
+    ("sharegpt", {"conversations": [HUMAN, from_("bing", "答")]}, "error.unknown_role"),
+    ("alpaca", {"instruction": "问", "output": ""}, "conversation.empty_answer"),
+    ("alpaca", {"instruction": "", "input": "", "output": "答"}, "conversation.empty_question"),
+    ("alpaca", {"instruction": "问"}, "error.missing_field"),
+    ("alpaca", {"instruction": "问", "output": "答", "history": [["问"]]}, "error.wrong_type"),
+    ("alpaca", {"instruction": "问", "output": "答", "history": "问"}, "error.wrong_type"),
+    ("preference", {"prompt": "问", "chosen": "答", "rejected": "答"}, "pair.identical"),
+    ("preference", {"prompt": "问", "chosen": "答", "rejected": ""}, "conversation.empty_answer"),
+    ("preference", {"prompt": "问", "chosen": [], "rejected": "答"}, "conversation.no_answer"),
+    ("preference", {"prompt": "问", "chosen": "答"}, "error.missing_field"),
+    ("preference", {"chosen": "答", "rejected": "不"}, "error.missing_field"),
+    ("preference", {"chosen": [Q, A], "rejected": [{**Q, "content": "别"}, A]}, "pair.no_common_prompt"),
+    ("preference", {"prompt": [Q, A], "chosen": "答", "rejected": "不"}, "conversation.role_order"),
+]  # fmt: skip
+
+
+def written(path: Path, lines: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("use", "line", "meant"), FORMS)
+def test_every_form_becomes_the_same_conversation(tmp_path: Path, use: str, line: dict[str, Any], meant: Any) -> None:
+    [found] = rows(use, written(tmp_path / "in.jsonl", [line]))
+    assert (found["reject"], found["raw"]) == (None, None)
+    assert json.loads(found["text"]) == meant
+    assert found["text"].encode() == orjson.dumps(meant)  # compact, and no character is escaped
+
+
+@pytest.mark.parametrize(("use", "line", "kind"), UNFIT)
+def test_what_cannot_be_learnt_from_is_refused_by_name(
+    tmp_path: Path, use: str, line: dict[str, Any], kind: str
+) -> None:
+    path = written(tmp_path / "in.jsonl", [line])
+    [found] = rows(use, path)
+    assert (found["reject"], found["text"]) == (kind, None)
+    assert found["title"]  # the reason in words
+    assert found["raw"] == path.read_bytes().rstrip(b"\n")[:64]
+
+
+def test_options_name_the_fields(tmp_path: Path) -> None:
+    line = {"question": "问？", "std_answer": "答。\n"}
+    [found] = rows("alpaca", written(tmp_path / "a.jsonl", [line]), instruction="question", output="std_answer")
+    assert json.loads(found["text"]) == [Q, A]
+    turns = [{"from": "human", "value": "问？"}]
+    line = {
+        "conversations": turns,
+        "chosen": {"from": "gpt", "value": "答。\n"},
+        "rejected": {"from": "gpt", "value": "不"},
+    }
+    path = written(tmp_path / "b.jsonl", [line])
+    [found] = rows("preference", path, prompt="conversations", role="from", content="value")
+    assert json.loads(found["text"])["chosen"] == [A]
+
+
+def test_lines_that_are_no_objects_are_the_errors_of_json_lines_and_positions_are_offsets(tmp_path: Path) -> None:
+    good = json.dumps({"messages": [Q, A]}).encode()
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b"\n".join([good, b"{broken", b"[1]", b"", b'{"messages": "\xff"}', good]))
+    found = rows("messages", path)
+    assert errors(found) == ["error.invalid_json", "error.wrong_type", "error.invalid_utf8"]
+    assert positions(found)[-1] == path.stat().st_size - len(good)
+
+
+def test_any_cutting_gives_the_same_rows(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "in.jsonl", [{"messages": [Q, {**A, "content": "答" * (i % 90 + 1)}]} for i in range(300)]
+    )
+    [file] = list_files(str(path))
+    assert len(spans(file, 1000)) > 10
+    assert rows("messages", path, split_bytes=1000) == rows("messages", path)
+
+
+def test_the_sample_is_read_without_a_refusal() -> None:
+    found = {
+        "talks.jsonl.zst": "messages", "talks_en.jsonl.zst": "sharegpt",
+        "instructions.jsonl.zst": "alpaca", "pairs.jsonl.zst": "preference",
+    }  # fmt: skip
+    for name, use in found.items():
+        read = rows(use, sample.path(name))
+        assert errors(read) == []
+        assert len(read) > 50
+        assert len({row["text"] for row in read}) > 0.97 * len(read)  # two sums may be the same
+
+
+#: What is refused of the real files, by kind: found by reading them, and looked at.
+REAL = {
+    "sft/alpaca_en": ("messages", 7174, {}),
+    "sft/alpaca_zh": ("messages", 14347, {"conversation.empty_answer": 6}),
+    "sft/codealpaca_2k": ("messages", 1418, {"conversation.empty_answer": 2}),
+    "sft/moss_multiturn": ("messages", 761, {}),
+    "sft/sharegpt_zh_medicalgpt": ("messages", 1390, {"conversation.no_answer": 4}),
+    "sft/glaive_toolcall_zh": ("sharegpt", 202, {"conversation.tool_call": 130}),
+    "preference/pairs_zh_en": ("preference", 799, {}),
+    "preference/hh_rlhf_harmless_test": (
+        "preference", 1599, {"conversation.empty_answer": 4, "conversation.role_order": 6},
+    ),
+    "preference/kto_en": ("preference", 217, {"error.missing_field": 217}),  # one answer and a thumb: no pairs
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_files_lose_only_what_is_told(shared_data: Path, name: str) -> None:
+    use, count, refused = REAL[name]
+    found = [row for table in tables(use, shared_data / f"{name}.jsonl.zst") for row in table["reject"].to_pylist()]
+    assert len(found) == count
+    assert Counter(kind for kind in found if kind) == refused
