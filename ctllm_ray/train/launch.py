@@ -30,6 +30,7 @@ from ray.train.torch import TorchConfig
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.train.v2._internal.execution.preemption import _get_draining_nodes
+from ray.train.v2._internal.execution.scaling_policy import ScalingDecision
 from ray.train.v2._internal.execution.scaling_policy.elastic import ElasticScalingPolicy
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
@@ -314,15 +315,26 @@ class _NoDatasets(WorkerGroupCallback):
 
 
 class _Dividing(ElasticScalingPolicy):
-    """Of the workers that there is room for on nodes that stay, as many as divide the sequences of a batch."""
+    """Of the workers that there is room for, as many as divide the sequences of a batch.
+
+    A group that starts takes no node that is about to go. One that runs there is left alone: it has its notice, saves
+    and ends by itself, and a resize would not let it.
+    """
 
     def __init__(self, scaling_config: ScalingConfig, sequences: int, leaving: Callable[[], dict[str, int]]) -> None:
         super().__init__(scaling_config)
-        self._sequences, self._leaving = sequences, leaving
+        self._sequences, self._leaving, self._avoided = sequences, leaving, frozenset[str]()
+
+    def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
+        """How many workers start."""
+        self._avoided = frozenset(self._leaving())
+        try:
+            return super().make_decision_for_non_running_worker_group()
+        finally:
+            self._avoided = frozenset()
 
     def _count_possible_workers(self, reserved_resources: Any) -> int:
-        leaving = self._leaving()
-        staying = {node: resources for node, resources in reserved_resources.items() if node not in leaving}
+        staying = {node: resources for node, resources in reserved_resources.items() if node not in self._avoided}
         room = super()._count_possible_workers(staying)
         return max((n for n in range(1, room + 1) if self._sequences % n == 0), default=0)
 

@@ -217,9 +217,13 @@ def test_a_group_has_as_many_workers_as_divide_the_batch_and_have_room(room: int
     assert policy._count_possible_workers({"node": {"CPU": float(room)}}) == taken
 
 
-def test_a_node_that_is_about_to_go_has_no_room() -> None:
+def test_a_group_starts_on_no_node_that_is_about_to_go_but_is_not_resized_away_from_it() -> None:
     policy = launch._Dividing(ScalingConfig(num_workers=(1, 8)), sequences=12, leaving=lambda: {"spot": 0})
-    assert policy._count_possible_workers({"head": {"CPU": 1.0}, "spot": {"CPU": 8.0}}) == 1
+    room = {"head": {"CPU": 1.0}, "spot": {"CPU": 3.0}}
+    policy._maybe_send_resource_request = lambda: None
+    policy._get_reserved_resources = lambda: room
+    assert policy.make_decision_for_non_running_worker_group().num_workers == 1
+    assert policy._count_possible_workers(room) == 4
 
 
 def test_the_first_error_on_the_board_counts_and_a_note_is_told_once() -> None:
