@@ -39,7 +39,7 @@ def session(cpus: int, object_store_mb: int) -> Iterator[None]:
     try:
         check_port(address)
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (ValueError, OSError, RuntimeError) as error:
+    except Exception as error:  # a start that times out is a bare Exception
         remedy = "check RAY_ADDRESS, or unset it: then this machine alone does the work"
         raise NoCluster(f"Ray cannot be reached: {error}", where=f"RAY_ADDRESS={address}", remedy=remedy) from error
     if threading.current_thread() is threading.main_thread():

@@ -111,13 +111,20 @@ class _Told(tune.Callback):
 
     def __init__(self, plan: Plan, ended: int, tell: Callable[[str], None]) -> None:
         self._plan, self._ended, self._tell = plan, ended, tell
+        self._failure: CtllmError | None = None
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         """After a trial's one report."""
         if FAILURE in result:
-            raise pickle.loads(bytes.fromhex(result[FAILURE]))
+            self._failure = pickle.loads(bytes.fromhex(result[FAILURE]))
+            return
         self._ended += 1
         self._tell(self._line(results.read_one(self._plan.folder, int(result["number"]))))
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        """Between two looks at the trials: what is raised in the other one, Tune turns into text."""
+        if self._failure is not None:
+            raise self._failure
 
     def _line(self, trial: Trial) -> str:
         whole = f"{self._ended} of {self._plan.sweep.trials}"

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import small_sweeps as small
+import yaml
 
 from ctllm_ray.base.errors import CtllmError, NotFound, RecipeError, VersionConflict
+from ctllm_ray.cli import run
 from ctllm_ray.mixture import forecast, plan, results
 from ctllm_ray.model import config as shapes
 
@@ -121,3 +123,17 @@ def test_the_forecast_counts_what_is_left_and_takes_the_speed_of_trials_that_end
     assert (after.left, after.measured) == (3, True)
     assert after.hours * 3600 == pytest.approx(2 * 15)  # three trials, two at a time
     assert after.device_hours * 3600 == pytest.approx(3 * 15)
+
+
+def test_the_command_line_forecasts_without_starting_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small.recipe(tmp_path)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(small.plain(tmp_path)), encoding="utf-8")
+    assert run(["sweep", str(file), "--forecast"]) == 0
+    shown = capsys.readouterr().out
+    assert [part for part in ("3, 3 left", "768 tokens", "FLOPs", "assumed", "token share") if part not in shown] == []
+    assert not (tmp_path / "t/1/sweep").exists()
+    assert run(["sweep", str(file), "--forecast", "sweep.weights={web: 0.5}"]) == 2
+    assert "the weights sum to 0.5, not 1" in capsys.readouterr().err
