@@ -7,7 +7,7 @@ program takes the folder for a model. Works on object stores, where folders cann
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ def write(
     tensor: Callable[[str], torch.Tensor],
     *,
     dtype: torch.dtype,
-    token_ids: dict[str, int] | None = None,
+    token_ids: Mapping[str, int | list[int]] | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Writes weights and configuration; `tensor` gives the weights of a parameter by its name.
@@ -56,7 +56,7 @@ def write(
     if len(names) > 1:
         storage.write_json(storage.join(folder, INDEX), _index(names, shards, shapes, dtype.itemsize))
     storage.write_json(storage.join(folder, GENERATION), dict(token_ids or {}))
-    described = to_hugging_face(config, str(dtype).removeprefix("torch.")) | (token_ids or {})
+    described = to_hugging_face(config, str(dtype).removeprefix("torch.")) | dict(token_ids or {})
     storage.write_json(storage.join(folder, CONFIG), described)
 
 

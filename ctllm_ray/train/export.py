@@ -15,7 +15,9 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import InputError, NotFound, StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.model.config import ModelConfig, for_recipe
-from ctllm_ray.train import corpora
+from ctllm_ray.tokenizer import specials
+from ctllm_ray.tokenizer import tokenizer as tokenizers
+from ctllm_ray.train import corpora, objective
 from ctllm_ray.train.generations import DATA
 
 if TYPE_CHECKING:
@@ -90,10 +92,18 @@ def write(recipe: Recipe, checkpoint: Checkpoint, folder: str, precision: Precis
         _shape(recipe, vocabulary.vocab_size),
         adapters.weights_of(recipe, vocabulary, checkpoint),
         dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
-        token_ids={"bos_token_id": vocabulary.bos, "eos_token_id": vocabulary.eos, "pad_token_id": vocabulary.pad},
+        token_ids=_token_ids(recipe, vocabulary),
     )
     _copy_tokenizer(vocabulary.folder, folder)
     storage.write_json(storage.join(folder, LINEAGE), _lineage(recipe, checkpoint, folder, precision))
+
+
+def _token_ids(recipe: Recipe, vocabulary: corpora.Vocabulary) -> dict[str, Any]:
+    """Ids that frame texts, as configurations name them; what was taught to answer also ends where its turn does."""
+    ids: dict[str, Any] = {"bos_token_id": vocabulary.bos, "pad_token_id": vocabulary.pad}
+    answers = objective.of(recipe.training()[1]).per != "target"
+    end = tokenizers.load(vocabulary.folder).specials.get(specials.END) if answers else None
+    return ids | {"eos_token_id": vocabulary.eos if end is None else [vocabulary.eos, end]}
 
 
 def _vocabulary(recipe: Recipe) -> corpora.Vocabulary:
