@@ -12,7 +12,7 @@ from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.evaluation import Benchmark, Evaluate
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.evaluate import bits, judge
+from ctllm_ray.evaluate import bits, client, judge
 from ctllm_ray.evaluate.task import Row, Task, installed
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
@@ -95,6 +95,8 @@ def plan(part: Evaluate, tokenizer: Tokenizer) -> Plan:
         installed()
     tasks = {task.name: resolve.resolve(resolve.TASKS, task.use)(**_options(task)) for task in part.tasks}
     judged, judge_files = judge.items(part.judge) if part.judge else ([], {})
+    if part.judge:
+        client.key_of(part.judge.key_env)  # or tell now that there is none
     files = dict(judge_files) | {
         uri: sha for each in tasks.values() for task in each for uri, sha in task.files.items()
     }
