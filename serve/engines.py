@@ -12,6 +12,7 @@ from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any, cast
 
+from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from ctllm_ray.base.serving import Serve
@@ -58,8 +59,10 @@ class TorchReplica:
 class RemoteEngine:
     """The replicas of a deployment as one engine."""
 
-    def __init__(self, handle: DeploymentHandle, context_tokens: int, vocab_size: int) -> None:
+    def __init__(self, handle: DeploymentHandle, context_tokens: int, vocab_size: int, may_rest: bool = False) -> None:
+        """`may_rest`: replicas go, to the last one, when nobody asks."""
         self._handle, self.context_tokens, self.vocab_size = handle, context_tokens, vocab_size
+        self._may_rest = may_rest
 
     async def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Output]:
         """As `Engine.generate`, over the loss of a replica."""
@@ -92,8 +95,13 @@ class RemoteEngine:
         return await persistently(lambda: self._handle.logprobs.remote(list(ids), start, top, list(others)))
 
     async def load(self) -> Load:
-        """Of all replicas together; the oldest step."""
-        loads = await self._handle.broadcast("load").results_async()
+        """Of all replicas together; the oldest step. Where they may rest, none is no failure: a request wakes one."""
+        try:
+            loads = await self._handle.broadcast("load").results_async()
+        except DeploymentUnavailableError:
+            if not self._may_rest:
+                raise
+            loads = []
         total = Load(0, 0, 0, 0, 0, 0.0)
         for one in loads:
             total = Load(

@@ -35,7 +35,7 @@ class Ingress:
         serve = Serve.model_validate(facts["serve"])
         found = tokenizer.load(facts["folder"])
         self._served = Served(
-            engine=RemoteEngine(engine, facts["context_tokens"], facts["vocab_size"]),
+            engine=RemoteEngine(engine, facts["context_tokens"], facts["vocab_size"], may_rest=serve.replicas[0] == 0),
             tokenizer=found,
             card=card.read(facts["folder"], facts["model"], found, facts["context_tokens"]),
             keys=Keys(facts["keys"], serve.host),

@@ -89,13 +89,9 @@ def started() -> Iterator[Cluster]:
         "RAY_DISABLE_IMPORT_WARNING": "1",
     }
     command = [tool("ray"), "start", "--head", "--block", "--num-cpus=2", f"--object-store-memory={100 << 20}"]
-    command += [
-        f"--port={gcs.rpartition(':')[2]}",
-        "--node-ip-address=127.0.0.1",
-        f"--dashboard-port={address.rpartition(':')[2]}",
-        f"--temp-dir={home}",
-    ]
-    command += [f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"]
+    command += [f"--port={gcs.rpartition(':')[2]}", f"--dashboard-port={address.rpartition(':')[2]}"]
+    command += [f"--temp-dir={home}", f"--ray-client-server-port={free_port()}"]
+    command += [f"--dashboard-agent-listen-port={free_port()}"]
     with (home / "log").open("wb") as log:
         options = {"env": environment, "cwd": REPOSITORY, "stdout": log, "stderr": subprocess.STDOUT}
         node = subprocess.Popen(command, start_new_session=True, **options)  # type: ignore[call-overload]
@@ -107,6 +103,7 @@ def started() -> Iterator[Cluster]:
             assert time.monotonic() < deadline
             time.sleep(1)
         yield found
+        assert node.poll() is None, (home / "log").read_text()
     finally:
         node.terminate()
         node.wait(60)

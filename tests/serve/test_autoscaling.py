@@ -29,6 +29,12 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.5)
 
 
+def watched(url: str) -> bool:
+    """True where the server says that it is well, as a load balancer and Prometheus ask it."""
+    answers = [httpx.get(f"{url}/{path}", timeout=30) for path in ("health", "ready", "metrics")]
+    return [answer.status_code for answer in answers] == [200] * 3 and "ctllm_engine_up 1.0" in answers[2].text
+
+
 @contextmanager
 def asking(server: Running, clients: int) -> Iterator[list[str]]:
     """So many clients that ask again and again, whole or streamed; gives what they were told, errors included."""
@@ -53,8 +59,8 @@ def test_replicas_come_with_load_go_without_and_come_back_from_zero(root: Path) 
     with session(2, 128), build.serving(served) as url:
         server = Running(url, served)
         undisturbed = server.text(**ASKED)
-        until(lambda: len(engines()) == 0)
-        assert httpx.get(f"{url}/health", timeout=30).status_code == 200  # the API is there all the time
+        until(lambda: watched(url) and len(engines()) == 0)  # and watching it keeps nothing awake
+        assert watched(url)  # the API is there all the time
         assert server.text(**ASKED) == undisturbed  # waited for a replica
         assert len(engines()) == 1
         with asking(server, 6) as told:
