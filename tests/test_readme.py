@@ -72,9 +72,13 @@ def here(command: str) -> str:
     """
     if command.startswith("make "):
         return command.replace("make ", "make -n ", 1)
-    if command.startswith("ray job submit "):
-        command = command.partition(" -- ")[2].replace("s3://bucket/run", "out").replace("s3://bucket/", "")
+    if command.startswith("ctllm submit "):
+        command = command.replace("ctllm submit ", "python -m jobs.", 1).replace("--address http://HEAD:8265 ", "")
+        command = command.replace("s3://bucket/run", "out").replace("s3://bucket/", "")
         return command.replace("ct_llm_2b.yaml", "tiny.yaml").replace("workers=[32, 64]", "workers=1")
+    if command.startswith("ctllm train jobs/recipes/tiny_") or "train.run=chosen" in command:
+        schedule = "train.schedule.warmup_tokens=2048 train.schedule.decay_tokens=2048"
+        return f"{command} train.tokens=8192 {schedule}"  # a few steps do
     return command
 
 
@@ -159,6 +163,9 @@ def test_make_demo_goes_from_pages_to_an_answer_of_the_served_model(tmp_path: Pa
     printed = shell("make -o .venv/.installed demo", tmp_path)
     assert "262 of 328 pages kept" in printed
     assert "export/64" in printed
-    assert f"\n{demo.PROMPT}" in printed
-    for name in ("clean/report.html", "train/report.html", "export/64/lineage.json"):
-        assert (tmp_path / "out/tiny/1" / name).is_file()
+    assert f"\n问：{demo.QUESTION}\n答：" in printed
+    assert "exam" in printed
+    for name in ("clean", "train", "sweep", "evaluate"):
+        assert (tmp_path / "out/tiny/1" / name / "report.html").is_file()
+    for name in ("tiny", "tiny-sft", "tiny-dpo"):
+        assert list((tmp_path / "out" / name / "1/export").glob("*/lineage.json"))

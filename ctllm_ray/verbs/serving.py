@@ -23,10 +23,10 @@ def demo(
     recipe: Annotated[str, typer.Option(help="Another recipe")] = "jobs/recipes/tiny.yaml",
     once: Annotated[bool, typer.Option("--once", help="End after one answer instead of serving on")] = False,
 ) -> None:
-    """The whole ladder on this machine, in minutes: crawl, shards, tokenizer, training, served model."""
+    """The whole ladder on this machine, in minutes: crawl, shards, training, SFT, DPO, sweep, scores, served model."""
     from serve import demo as ladder
 
-    ladder.run(load(recipe, overrides), typer.echo, stay=not once)
+    ladder.run(recipe, load(recipe, overrides), typer.echo, stay=not once)
 
 
 keys = typer.Typer(no_args_is_help=True, help="Keys to the served model; they live under the recipe's root.")
