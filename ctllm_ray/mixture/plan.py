@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
@@ -144,9 +145,8 @@ def _trial(recipe: Recipe, sweep: Sweep, number: int, shares: Mapping[str, float
     """One process, one mixture, validated at the end; all paths absolute, since a worker stands elsewhere."""
     plain = recipe.model_dump(mode="json")
     train, part, width = plain["train"], plain["sweep"], recipe.resources.sweep
-    model = part["model"] | {"path": part["model"]["path"] and storage.absolute(part["model"]["path"])}
     folders = [storage.absolute(folder) for folder in recipe.token_folders()]
-    validated = [storage.absolute(folder) for folder in train["validation"]["corpora"]]
+    validated = [storage.absolute(recipe.located(folder)) for folder in train["validation"]["corpora"]]
     train |= {key: part[key] for key in ("tokens", "batch_tokens", "schedule")} | {
         "run": "",
         "branch_from": "",
@@ -169,9 +169,15 @@ def _trial(recipe: Recipe, sweep: Sweep, number: int, shares: Mapping[str, float
         "name": TRIALS,
         "version": f"{number:04d}",
         "root": storage.absolute(recipe.folder("sweep")),
-        "model": model,
+        "model": _located(recipe, part["model"]),
+        "tokenizer": plain["tokenizer"] and _located(recipe, plain["tokenizer"]),
         "train": train,
         "sweep": None,
         "resources": plain["resources"] | {"train": resources},
     }
     return recipes.from_plain(plain | changed, "sweep")
+
+
+def _located(recipe: Recipe, part: dict[str, Any]) -> dict[str, Any]:
+    """A part of a recipe with its path in full, where it has one."""
+    return part | {"path": part["path"] and storage.absolute(recipe.located(part["path"]))}

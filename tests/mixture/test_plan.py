@@ -43,6 +43,21 @@ def test_a_trial_is_a_training_run_with_the_sweeps_model_and_all_else_as_train_h
     assert trial.resources.train.stepper == "torch"
 
 
+def test_paths_below_the_recipes_root_mean_the_same_in_a_trial_whose_root_is_another(tmp_path: Path) -> None:
+    small.recipe(tmp_path)
+    sweep = {"model": {"path": "root:t/1/hf"}}
+    recipe = small.recipe(tmp_path, sweep, corpora=["root:t/1/tokens"],
+                          validation={"every_tokens": 256, "corpora": ["root:t/1/tokens"]})  # fmt: skip
+    trial = plan.plan(recipe).trial(0)
+    assert trial.model is not None
+    assert trial.train is not None
+    assert trial.train.validation is not None
+    tokens = f"{tmp_path}/t/1/tokens"
+    assert (trial.model.path, trial.train.corpora, trial.train.validation.corpora) == (
+        f"{tmp_path}/t/1/hf", (tokens,), (tokens,),
+    )  # fmt: skip
+
+
 def test_a_share_that_the_epochs_of_the_whole_run_do_not_allow_is_not_tried(tmp_path: Path) -> None:
     recipe = small.recipe(tmp_path, {"trials": 8}, tokens=4096, epoch_caps={"books": 2.0}, max_epochs=100,
                           mixture=[{"shares": {"books": 0.5, "web": 0.5}}], block_sequences=64)  # fmt: skip
