@@ -1,14 +1,23 @@
-"""How alike two documents that met are: by their signatures, or exactly by their shingles.
+"""How alike two documents that met are: by their signatures, or exactly, by their folded texts.
 
-`agreement` costs a few nanoseconds a pair and needs 4 bytes a permutation of each document; it is off by up to 0.044
-(one standard deviation, 128 permutations). `jaccard` needs the folded texts: each is sorted once.
+`agreement` of signatures estimates the Jaccard similarity for a few nanoseconds a pair; it is off by up to 0.044 (one
+standard deviation, 128 permutations). `jaccard` is exact and sorts the shingles of each document once.
+
+Neither can tell a copy with a tenth of its characters changed (Jaccard 0.45 of 5-character shingles) from a page that
+shares a template and half of its text with another (0.5 too). `own` can: it asks what a document says that the other
+does not. A copy, a part, a page with other header and footer has next to nothing of its own, and that in stretches
+of a few characters; pages of one template have their own matter, both of them, in one piece. The measure is taken of
+the document of the two that has less of its own: the one that may go, since nothing is lost with it.
 """
 
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
+from numba.extending import register_jitable
 
 from ctllm_ray.text.codepoints import buffers, decode
 from ctllm_ray.text.compiled import compiled
@@ -25,6 +34,18 @@ def jaccard(texts: pa.Array, left: np.ndarray, right: np.ndarray, *, shingle_cha
     """float32[pairs]: the Jaccard similarity of the sets of shingles of folded texts; 0 where both have none."""
     found: np.ndarray = _jaccard(*buffers(texts), left, right, shingle_chars)
     return found
+
+
+class Own(NamedTuple):
+    """Of the document of each pair with less of its own: the share (float32) and the longest stretch (code points)."""
+
+    share: np.ndarray
+    run: np.ndarray
+
+
+def own(texts: pa.Array, left: np.ndarray, right: np.ndarray, *, shingle_chars: int) -> Own:
+    """What folded texts say alone: code points that are in no shingle which the other text has too."""
+    return Own(*_own(*buffers(texts), left, right, shingle_chars))
 
 
 @compiled
@@ -63,3 +84,30 @@ def _jaccard(data, offsets, left, right, size):
             b += y <= x
         out[i] = both / max(either - both, 1)
     return out
+
+
+@compiled
+def _own(data, offsets, left, right, size):
+    share, run = np.empty(len(left), np.float32), np.empty(len(left), np.int32)
+    for i in range(len(left)):
+        a, b = left[i], right[i]
+        points_a, points_b = decode(data, offsets[a], offsets[a + 1]), decode(data, offsets[b], offsets[b + 1])
+        hashes_a, hashes_b = shingle_hashes(points_a, size), shingle_hashes(points_b, size)
+        alone_a, run_a = _alone(hashes_a, np.sort(hashes_b), len(points_a), size)
+        alone_b, run_b = _alone(hashes_b, np.sort(hashes_a), len(points_b), size)
+        share_a, share_b = alone_a / max(len(points_a), 1), alone_b / max(len(points_b), 1)
+        share[i], run[i] = min(share_a, share_b), run_a if share_a <= share_b else run_b
+    return share, run
+
+
+@register_jitable
+def _alone(hashes, others, count, size):
+    """Of a text of `count` code points: how many no shared shingle covers, and the longest stretch of them."""
+    alone = run = covered = 0
+    for i in range(len(hashes)):
+        place = np.searchsorted(others, hashes[i])
+        if place < len(others) and others[place] == hashes[i]:
+            alone += max(i - covered, 0)
+            run = max(run, i - covered)
+            covered = min(i + size, count)
+    return alone + count - covered, max(run, count - covered)

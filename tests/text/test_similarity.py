@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ctllm_ray.text import similarity as module
 from ctllm_ray.text.codepoints import buffers
-from ctllm_ray.text.similarity import jaccard
+from ctllm_ray.text.similarity import jaccard, own
 
 
 def _sets(text: str, size: int) -> set[str]:
@@ -26,3 +26,36 @@ def test_jaccard_equals_that_of_python_sets() -> None:
         arguments = (*buffers(pa.array(texts)), left, right, size)
         assert np.allclose(jaccard(pa.array(texts), left, right, shingle_chars=size), want, atol=1e-6)
         assert (module._jaccard.py_func(*arguments) == module._jaccard(*arguments)).all()  # type: ignore[attr-defined]
+
+
+def _alone(text: str, other: str, size: int) -> tuple[float, int]:
+    """The share and the longest stretch of what no shingle of the other covers, by Python strings."""
+    bare = set(range(len(text)))
+    for i in range(max(len(text) - size + 1, 1)):
+        if text and text[i : i + size] in _sets(other, size):
+            bare -= set(range(i, i + size))
+    runs = "".join("x" if i in bare else " " for i in range(len(text))).split()
+    return len(bare) / max(len(text), 1), max(map(len, runs), default=0)
+
+
+def test_own_equals_what_python_strings_say() -> None:
+    rng = random.Random(2)
+    texts = ["", "天", "天地", *("".join(rng.choices("天地玄黄宇", k=rng.randrange(40))) for _ in range(40))]
+    left, right = (np.array([rng.randrange(len(texts)) for _ in range(300)]) for _ in range(2))
+    for size in (1, 3, 6):
+        found = own(pa.array(texts), left, right, shingle_chars=size)
+        for a, b, share, run in zip(left, right, *found, strict=True):
+            want = min(_alone(texts[a], texts[b], size), _alone(texts[b], texts[a], size), key=lambda w: w[0])
+            assert abs(share - want[0]) < 1e-6
+            assert run == want[1] or _alone(texts[a], texts[b], size)[0] == _alone(texts[b], texts[a], size)[0]
+        interpreted = module._own.py_func(*buffers(pa.array(texts)), left, right, size)  # type: ignore[attr-defined]
+        assert all((x == y).all() for x, y in zip(interpreted, found, strict=True))
+
+
+def test_a_part_has_nothing_of_its_own_and_pages_of_a_template_have() -> None:
+    body, template = "白日依山尽黄河入海流", "版权所有转载请注明出处本站不承担责任"
+    texts = pa.array([body + template, body, "欲穷千里目更上一层楼" + template])
+    share, run = own(texts, np.array([0, 0, 1]), np.array([1, 2, 2]), shingle_chars=3)
+    assert share[0] == run[0] == 0
+    assert run[1] == 10
+    assert share[2] == 1
