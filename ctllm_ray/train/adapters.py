@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -35,8 +36,9 @@ def adapt(model: torch.nn.Module, lora: Lora, seed: int) -> None:
     """Freezes the model and puts new adapters beside the matrices that the recipe names."""
     from peft import LoraConfig, inject_adapter_in_model  # takes seconds to import
 
-    options = {"r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout}
-    inject_adapter_in_model(LoraConfig(target_modules=list(lora.targets), **options), model)
+    alpha: Any = lora.alpha  # annotated as an int there, and divided by the rank
+    given = LoraConfig(r=lora.rank, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets))
+    inject_adapter_in_model(given, model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:

@@ -160,7 +160,7 @@ def _model(recipe: Recipe) -> llama.LlamaForCausalLM:
         _held.clear()
         config = for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
         found = inherit.first(model, config, vocabulary, _seed(recipe), recipe.resources.train.attention)
-        _held[name] = found.eval().to("cuda" if recipe.resources.train.gpu else "cpu")  # type: ignore[arg-type]
+        _held[name] = found.eval().to("cuda" if recipe.resources.train.gpu else "cpu")
     return _held[name]
 
 
