@@ -86,7 +86,7 @@ def _chinese() -> Iterator[tuple[str, str, str]]:
         a, b = _numbers(f"sum {number}")
         yield f"{a} 加 {b} 等于几？", f"{a} 加 {b} 等于 {a + b}。", f"{a} 加 {b} 等于 {a + b + 3}。"
     for pair in OPPOSITES.split():
-        for word, other in (pair, pair[::-1]):
+        for word, other in ((pair[0], pair[1]), (pair[1], pair[0])):
             yield f"“{word}”的反义词是什么？", f"“{word}”的反义词是“{other}”。", f"“{word}”的反义词是“{word}”。"
     for thing in MEASURES.split():
         yield f"填量词：一（）{thing[1:]}。", f"一{thing[0]}{thing[1:]}。", f"一个{thing[1:]}{thing[1:]}。"

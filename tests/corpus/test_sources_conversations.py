@@ -124,12 +124,8 @@ def test_options_name_the_fields(tmp_path: Path) -> None:
     [found] = rows("alpaca", written(tmp_path / "a.jsonl", [line]), instruction="question", output="std_answer")
     assert json.loads(found["text"]) == [Q, A]
     turns = [{"from": "human", "value": "问？"}]
-    line = {
-        "conversations": turns,
-        "chosen": {"from": "gpt", "value": "答。\n"},
-        "rejected": {"from": "gpt", "value": "不"},
-    }
-    path = written(tmp_path / "b.jsonl", [line])
+    pair = {"conversations": turns, "chosen": GPT, "rejected": from_("gpt", "不")}
+    path = written(tmp_path / "b.jsonl", [pair])
     [found] = rows("preference", path, prompt="conversations", role="from", content="value")
     assert json.loads(found["text"])["chosen"] == [A]
 

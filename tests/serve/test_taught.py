@@ -113,7 +113,7 @@ def test_transformers_renders_the_exported_template_alike(taught: Recipe) -> Non
     for turns, ids, spans in rendered(taught):
         if any("<|" in turn["content"] for turn in turns):
             continue  # it takes what spells a special for one
-        found = theirs.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
+        found: Any = theirs.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
         assert found["input_ids"] == ids
         answered = [i for i, bit in enumerate(found["assistant_masks"]) if bit]
         assert answered == [i for start, stop in zip(spans[::2], spans[1::2], strict=True) for i in range(start, stop)]
