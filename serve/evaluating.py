@@ -25,7 +25,7 @@ class EvaluationRequest(BaseModel):
 
 
 class EvaluationList(BaseModel):
-    """All evaluations, the newest first, and the tasks that may be asked for."""
+    """All evaluations, the newest first, and the tasks that may be asked for: none where the recipe has none."""
 
     object: Literal["list"] = "list"
     data: list[State]
@@ -49,7 +49,9 @@ def add(app: FastAPI, served: Served) -> None:
     @app.get("/v1/evaluations", response_model=EvaluationList)
     async def evaluations() -> Response:
         """Every evaluation with its state: queued, running, done, failed or cancelled."""
-        evaluating = there()
+        evaluating = served.evaluations
+        if evaluating is None:
+            return _json(EvaluationList(data=[], tasks=[]))
         return _json(EvaluationList(data=await evaluating.all(), tasks=await evaluating.offered()))
 
     @app.get("/v1/evaluations/{id}", response_model=State)

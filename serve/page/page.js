@@ -3,6 +3,7 @@
 
 import { api, askKey, events, explain, hasKey, isAsking, post, Refusal } from "./api.js";
 import { card, honest } from "./card.js";
+import { look, offered } from "./evaluations.js";
 import { $, both, make, put, told, whole, write } from "./words.js";
 
 const root = document.documentElement;
@@ -68,6 +69,7 @@ async function meet() {
   const reports = await api("reports").then((r) => r.json()).catch(() => ({}));
   for (const b of document.querySelectorAll("[data-set-report]")) b.hidden = !reports[b.dataset.setReport];
   $("to-reports").hidden = !reports.clean && !reports.train;
+  $("to-evaluations").hidden = !(await offered());
   show();
 }
 
@@ -306,11 +308,12 @@ async function report(which) {
 
 function show() {
   const wanted = location.hash.slice(1);
-  const tab = wanted === "card" || (wanted === "reports" && !$("to-reports").hidden) ? wanted : "ask";
+  const tab = wanted === "card" || (["reports", "evaluations"].includes(wanted) && !$(`to-${wanted}`).hidden) ? wanted : "ask";
   for (const main of document.querySelectorAll("main")) main.hidden = main.id !== tab;
   for (const a of document.querySelectorAll(".links a")) a.hash === `#${tab}` ? a.setAttribute("aria-current", "page") : a.removeAttribute("aria-current");
   const chosen = document.querySelector("[data-set-report][aria-pressed='true']") ?? document.querySelector("[data-set-report]:not([hidden])");
   if (tab === "reports") report(chosen.dataset.setReport);
+  look(tab === "evaluations");
 }
 
 // Hands ---------------------------------------------------------------------------------------------------------------

@@ -57,6 +57,8 @@ class Stage:
     reports: dict[str, str] = field(default_factory=dict)  # pages by name
     prompt_tokens: int = 7  # of all prompts
     ready: bool = True
+    tasks: list[str] = field(default_factory=list)  # that may be evaluated
+    evaluations: list[dict[str, Any]] = field(default_factory=list)  # as the API tells of them
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)  # paths of all requests
     left: threading.Event = field(default_factory=threading.Event)  # a reader went away midway
@@ -91,6 +93,8 @@ class Handler(BaseHTTPRequestHandler):
             self._json({"object": "list", "data": [model]})
         elif path.startswith("/v1/models/"):
             self._json(model)
+        elif path == "/v1/evaluations":
+            self._json({"object": "list", "data": stage.evaluations, "tasks": stage.tasks})
         elif path == "/reports":
             self._json({name: name in stage.reports for name in ("clean", "train")})
         else:
@@ -102,6 +106,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.path == "/tokenize":
             self._json({"count": self.stage.prompt_tokens, "max_model_len": 512})
+            return
+        if self.path.startswith("/v1/evaluations"):
+            self.stage.asked.append((self.path, body))
+            self._json({})
             return
         self.stage.asked.append((self.path, body))
         play = self.stage.next_play()

@@ -219,6 +219,7 @@ def test_what_is_not_there_is_not_found(evaluating: Evaluating, start: Start) ->
     answers = [client.http.get("/v1/evaluations/eval-1"), client.http.post("/v1/evaluations/eval-1/cancel")]
     assert [(a.status_code, a.json()["error"]["code"]) for a in answers] == [(404, "not_found")] * 2
     bare = start()
+    assert bare.http.get("/v1/evaluations").json() == {"object": "list", "data": [], "tasks": []}
     answer = bare.http.post("/v1/evaluations", json={})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_evaluations")
 
