@@ -7,15 +7,21 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from ctllm_ray.base.errors import RecipeError, StorageError, VersionConflict
-from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe import Recipe, from_plain
 from ctllm_ray.base.training import Lora
 from ctllm_ray.model import llama
-from ctllm_ray.model.config import ModelConfig
+from ctllm_ray.model.config import ModelConfig, for_recipe
+from ctllm_ray.tokenizer import train as tokenizers
+from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from ctllm_ray.train import adapters, reference, session
 from ctllm_ray.train.corpora import look
-from tests.train import pair_runs
+from ctllm_ray.train.export import export
+from ctllm_ray.train.saver import Saver
+from ctllm_ray.train.state import RunState
+from tests.train import pair_runs, talk_runs, test_export
 from tests.train.tiny_runs import Around, assert_same_model, last, run
 
 CONFIG = ModelConfig(2, 32, 4, 2, 8, 64, 128, 64)
@@ -113,6 +119,36 @@ def test_the_weights_of_a_checkpoint_are_the_merged_ones(tmp_path: Path) -> None
         for name, parameter in merged.named_parameters():
             parameter.copy_(weights(name))
         torch.testing.assert_close(merged(IDS).logits, module(IDS).logits, rtol=1e-5, atol=1e-6)
+
+
+def test_an_export_is_the_merged_model_as_transformers_loads_it(tmp_path: Path) -> None:
+    tokenizer = SentencePiece(tokenizers.train(test_export.TEXTS, test_export.PIECES))
+    plain = test_export.recipe(tmp_path, tokenizer).model_dump(mode="json")
+    plain["train"]["lora"] = LORA
+    of = from_plain(plain)
+    (shape, train), saver = of.training(), Saver(of.folder("train"), 0, 1, "a", 9, 0)
+    model = llama.build(for_recipe(shape, tokenizer.vocab_size, 32), of.seed)
+    assert train.lora is not None
+    adapters.adapt(model, train.lora, of.seed)
+    with torch.no_grad():
+        for parameter in trained_state(model).values():
+            parameter.normal_(0, 0.3, generator=torch.Generator().manual_seed(parameter.numel()))
+    saver.save(RunState(step=3), ((f"model.{n}", p.detach()) for n, p in trained_state(model).items()))
+    saver.close()
+    loaded = AutoModelForCausalLM.from_pretrained(export(of, precision="fp32"))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(IDS).logits, model.eval()(IDS).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_fine_tuning_with_adapters_resumes_and_changes_nothing_else(tmp_path: Path) -> None:
+    whole, cut = (talk_runs.recipe(tmp_path / name, lora=LORA) for name in ("whole", "cut"))
+    _, losses, _ = run(whole)
+    found = [loss for batches in (3, 10**9) for loss in run(cut, batches)[1]]
+    assert found == losses
+    assert_same_model(whole, cut)
+    names = last(whole).names
+    assert all(".lora_" in name for name in names)
+    assert all(last(whole).tensor(name).any() for name in names if name.startswith("model.") and "lora_B" in name)
 
 
 def test_a_model_that_changed_under_its_adapters_stops_the_run_and_the_export(tmp_path: Path) -> None:

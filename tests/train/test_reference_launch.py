@@ -1,0 +1,70 @@
+"""The reference on Ray: the same bytes as in this process, errors with their types, and DPO from there on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+
+from ctllm_ray.base.errors import StorageError
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.shards import manifest
+from ctllm_ray.train import launch, records, reference, reference_launch
+from tests.train import pair_runs
+from tests.train.test_launch import WORKERS, when_saved, workers
+from tests.train.tiny_runs import assert_same_model
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def files(of: Recipe) -> dict[str, bytes]:
+    """The cache as it lies on disk."""
+    folder = Path(of.folder(reference.SECTION))
+    return {path.name: path.read_bytes() for path in folder.glob("*.arrow")}
+
+
+def losses(of: Recipe) -> list[float]:
+    return [record.loss for record in records.read(of.folder("train"))]
+
+
+def test_tasks_write_what_one_process_writes(tmp_path: Path) -> None:
+    alone, on_ray = pair_runs.recipe(tmp_path / "alone"), pair_runs.recipe(tmp_path / "ray")
+    expected = reference.complete(alone, reference.here)
+    found = reference.complete(on_ray, reference_launch.run)
+    assert files(on_ray) == files(alone)
+    assert replace(found, inputs=[]) == replace(expected, inputs=[])
+    assert len(files(on_ray)) == 6
+
+
+def test_an_error_that_a_person_must_mend_keeps_its_type(tmp_path: Path) -> None:
+    of = pair_runs.recipe(tmp_path)
+    shard = manifest.read(of.folder("tokens")).shards[0]
+    Path(of.folder("tokens"), shard.path).unlink()
+    with pytest.raises(StorageError, match=r"cannot be read|No such file"):
+        reference.complete(of, reference_launch.run)
+
+
+@pytest.mark.timeout(900)
+def test_dpo_scores_then_trains_and_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
+    batches = 100
+    whole = pair_runs.recipe(tmp_path / "whole", batches, resources=WORKERS)
+    often = WORKERS | {"keep_every_tokens": 5 * pair_runs.BATCH_TOKENS}
+    cut = pair_runs.recipe(tmp_path / "cut", batches, resources=often)
+    launch.run(whole)
+    shutil.copytree(whole.folder(reference.SECTION), cut.folder(reference.SECTION))
+    when_saved(cut, lambda: workers()[0].kill())
+    launch.run(cut)
+    assert [event.kind for event in records.read_events(cut.folder("train"))].count("resumed") == 1
+    assert losses(cut) == losses(whole)
+    assert_same_model(whole, cut)
