@@ -15,8 +15,10 @@ import torch
 
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.train import records, reference
+from ctllm_ray.train import records, reference, report
 from ctllm_ray.train.objectives.dpo import SUMS
+from ctllm_ray.train.report_words import WORDS
+from ctllm_ray.train.run_facts import gather
 from ctllm_ray.train.validate import validate_checkpoint
 from ctllm_ray.train.validate_pairs import told
 from tests.train import pair_runs, tiny_runs
@@ -98,6 +100,14 @@ def test_the_preference_of_the_pairs_is_learnt_and_told(tmp_path: Path, lora: di
     assert end["margin"] > 0.1
     assert end["chosen_gain"] > end["rejected_gain"]
     assert 3 <= end["chosen_tokens"] <= 10  # answers of 2 to 9 ids and their end
+
+
+def test_the_report_draws_what_is_told_and_has_words_for_it(tmp_path: Path) -> None:
+    of = ready(tmp_path, 4)
+    run(of)
+    page = report.render(gather(of))
+    for name in SUMS:
+        assert all(word in page for word in WORDS[name])
 
 
 def test_held_out_pairs_are_judged_beside_the_reference(tmp_path: Path) -> None:
