@@ -50,8 +50,10 @@ def asking(server: Running, clients: int) -> Iterator[list[str]]:
     with ThreadPoolExecutor(clients) as pool:
         for client in range(clients):
             pool.submit(ask, client % 2 == 0)
-        yield told
-        done.set()
+        try:
+            yield told
+        finally:
+            done.set()
 
 
 def test_replicas_come_with_load_go_without_and_come_back_from_zero(root: Path) -> None:  # noqa: F811

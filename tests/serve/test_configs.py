@@ -82,6 +82,10 @@ def cluster() -> Iterator[Cluster]:
         yield found
 
 
+def status(cluster: Cluster) -> dict[str, Any]:
+    return yaml.safe_load(cluster.run("serve", "status", "--name", "ctllm").stdout)
+
+
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
@@ -97,9 +101,9 @@ def test_serve_deploy_takes_the_configuration_and_it_answers(
         done = cluster.run("serve", "deploy", str(tmp_path / "config.yaml"))
         assert done.returncode == 0, done.stdout + done.stderr
         deadline = time.monotonic() + COMMAND_S
-        while "RUNNING" not in (status := cluster.run("serve", "status", "--name", "ctllm").stdout):
-            assert time.monotonic() < deadline, status
-            assert "DEPLOY_FAILED" not in status, status
+        while (told := status(cluster))["status"] != "RUNNING":
+            assert time.monotonic() < deadline, told
+            assert told["status"] != "DEPLOY_FAILED", told
             time.sleep(1)
         url = f"http://127.0.0.1:{port}/v1"
         [model] = httpx.get(f"{url}/models", headers=headers, timeout=60).raise_for_status().json()["data"]
