@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from ctllm_ray import cli
-from ctllm_ray.base import errors, recipe, resolve, serving, sweeping, training
+from ctllm_ray.base import errors, evaluation, recipe, resolve, serving, sweeping, training
 from ctllm_ray.model import config
 from ctllm_ray.text import line_rules
 from ctllm_ray.tokenizer import specials
@@ -24,7 +24,7 @@ from tests.conftest import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
-PACKAGES = (resolve.SOURCES, resolve.STAGES, resolve.MEASURES, resolve.OBJECTIVES)
+PACKAGES = (resolve.SOURCES, resolve.STAGES, resolve.MEASURES, resolve.OBJECTIVES, resolve.TASKS)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]*)(#[^)]*)?\)")
 
 
@@ -58,7 +58,7 @@ def test_the_reference_knows_every_label_score_line_rule_and_lexicon() -> None:
         assert f"`{name}`" in REFERENCE, name
 
 
-PARTS = {"data", "resources", "tokenizer", "tokens", "model", "train", "sweep", "serve"}
+PARTS = {"data", "resources", "tokenizer", "tokens", "model", "train", "sweep", "serve", "evaluate"}
 
 
 def test_the_reference_knows_every_key_of_a_recipe() -> None:
@@ -66,10 +66,11 @@ def test_the_reference_knows_every_key_of_a_recipe() -> None:
         "": recipe.Recipe, "data.": recipe.Data, "resources.": recipe.Resources, "tokenizer.": training.Tokenizer,
         "tokens.": training.Tokens, "model.": training.Model, "train.": training.Train,
         "resources.train.": training.TrainResources, "serve.": serving.Serve, "sweep.": sweeping.Sweep,
-        "resources.sweep.": sweeping.SweepResources,
+        "resources.sweep.": sweeping.SweepResources, "evaluate.": evaluation.Evaluate,
+        "evaluate.bits.": evaluation.Bits, "evaluate.judge.": evaluation.Judge,
     }  # fmt: skip
     for prefix, part in parts.items():
-        for key in part.model_fields.keys() - PARTS:
+        for key in part.model_fields.keys() - (set() if prefix.startswith("evaluate") else PARTS):
             assert f"`{prefix}{key}`" in REFERENCE, f"{prefix}{key}"
 
 
