@@ -15,6 +15,7 @@ from ctllm_ray.base.errors import InputError
 from ctllm_ray.evaluate.task import ID, Row, Table, Task, by, chosen, examples, field_of, published, table
 
 LETTERS = ("A", "B", "C", "D")
+ONE_FILE = (".jsonl", ".json", ".csv", ".parquet", ".zst", ".gz")  # else a folder of files
 
 
 def exam(
@@ -50,20 +51,27 @@ def exam(
 
 def _tables(path: str, split: str) -> tuple[Table, Table]:
     """The examples and the questions."""
-    if path.endswith((".jsonl", ".jsonl.zst", ".jsonl.gz", ".parquet", ".csv", ".json")):
-        whole = table(path)
-        dev, found = ([r for r in whole.rows if field_of(r, "split", "_split") == name] for name in ("dev", split))
-        if not found:
-            raise InputError(f"no rows of the split {split!r}", where=path, remedy="give a file that has them")
-        return Table(dev, whole.files), Table(found, whole.files)
-    of = (table(storage.join(path, name, "*.csv")) for name in ("dev", split))
-    dev, found = (Table([r | {"subject": _stem(r[ID], name)} for r in t.rows], t.files)
-                  for t, name in zip(of, ("dev", split), strict=True))  # fmt: skip
+    if not path.endswith(ONE_FILE):
+        return _folder(path, "dev"), _folder(path, split)
+    whole = table(path)
+    dev, found = (_of_split(whole, name) for name in ("dev", split))
+    if not found.rows:
+        raise InputError(f"no rows of the split {split!r}", where=path, remedy="give a file that has them")
     return dev, found
 
 
+def _of_split(whole: Table, name: str) -> Table:
+    return Table([row for row in whole.rows if field_of(row, "split", "_split") == name], whole.files)
+
+
+def _folder(path: str, split: str) -> Table:
+    """All subjects of a split: `law_dev.csv` or `law.csv` is about law."""
+    found = table(storage.join(path, split, "*.csv"))
+    return Table([row | {"subject": _stem(row[ID], split)} for row in found.rows], found.files)
+
+
 def _stem(id_: str, split: str) -> str:
-    """The subject that a file is named after: `law_dev.csv` or `law.csv`."""
+    """The subject that a file is named after."""
     return id_.partition("#")[0].removesuffix(".csv").removesuffix(f"_{split}")
 
 

@@ -262,3 +262,26 @@ def test_ids_lead_back_to_the_row_of_the_file(folder: Path, tmp_path: Path) -> N
     rows = {row[task.ID]: row for row in task.table(str(tmp_path / "exam.jsonl")).rows}
     found = [item for item in items.read(asked.folder("evaluate")) if item.benchmark == "cmmlu"]
     assert all("ABCD"[int(item.target)] == rows[item.item]["answer"] for item in found)
+
+
+def test_on_real_items_the_served_model_has_the_scores_of_the_one_in_process(
+    folder: Path, tmp_path: Path, engine: TorchEngine, tokenizer: SentencePiece, shared_data: Path
+) -> None:
+    data = shared_data / "eval"
+    tasks = [
+        {"use": "cmmlu", "path": str(data / "cmmlu.jsonl.zst"), "shots": 1, "limit": 1},
+        {"use": "c3", "path": str(data / "c3_dialogue_dev_test.jsonl.zst"), "limit": 12},
+        {"use": "fewclue", "path": str(data / "fewclue_train_dev.jsonl.zst"), "parts": ["tnews", "chid"], "limit": 4},
+        {"use": "gsm8k", "path": str(data / "gsm8k_train.jsonl.zst"), "shots": 0, "limit": 3, "answer_tokens": 16},
+        {"use": "mgsm", "path": str(data / "mgsm_zh.jsonl.zst"), "limit": 3, "answer_tokens": 16},
+    ]
+    here, there = (recipe(folder, tmp_path, run=name, tasks=tasks) for name in ("here", "there"))
+    mine = run.evaluate(here, quiet)
+    with api(engine, tokenizer, tmp_path) as url:
+        theirs = run.evaluate(there, quiet, url=url)
+    assert theirs["scores"] == mine["scores"]
+    assert sum(score["items"] for score in mine["scores"] if not score["part"]) == 43 + 12 + 8 + 3 + 3
+    ours, others = (items.read(each.folder("evaluate")) for each in (here, there))
+    assert [(item.item, item.status, item.answer) for item in ours] == [
+        (item.item, item.status, item.answer) for item in others
+    ]
