@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import re
 import secrets
@@ -20,6 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import yaml
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, InputError, NoCluster, RecipeError, WorkerLost
@@ -46,7 +49,7 @@ def submit(
     Raises `NoCluster` where nobody takes jobs there, `RecipeError` where the job could not see its recipe or keep its
     output, `InputError` where this folder is too large to send, `WorkerLost` where the job ended without an exit code.
     """
-    entrypoint = shlex.join(["python", "-m", f"jobs.{verb}", below_here(path), *arguments])
+    entrypoint = shlex.join(["python", "-m", f"jobs.{verb}", below_here(path), *map(carried, arguments)])
     check_root(recipe.root)
     jobs, nodes = _connect(address)
     check_nodes(recipe.root, nodes, shared_root)
@@ -69,6 +72,18 @@ def below_here(path: str) -> str:
         remedy = "put it below the folder that this command stands in: that folder is what is sent"
         raise RecipeError("the job would not see this recipe", where=path, remedy=remedy)
     return str(found.relative_to(Path.cwd()))
+
+
+def carried(argument: str) -> str:
+    """An argument as a job can take it: what stands in a local file (`key=@FILE`) goes along as the value itself.
+
+    The file would be there only where git does not ignore it, and a sweep writes its mixture below `root`.
+    """
+    key, _, text = argument.partition("=")
+    if not text.startswith("@") or storage.is_remote(text[1:]):
+        return argument
+    value = yaml.safe_load(storage.read_bytes(text[1:]))
+    return f"{key}={yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf).strip()}"
 
 
 def check_root(root: str) -> None:

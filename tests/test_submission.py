@@ -9,9 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from ray.job_submission import JobStatus
 
 from ctllm_ray import submission
+from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import NoCluster, RecipeError, WorkerLost
 from ctllm_ray.cli import run
 from tests.conftest import REPOSITORY
@@ -100,6 +102,21 @@ def test_a_recipe_outside_the_folder_that_is_sent_is_refused(tmp_path: Path) -> 
     with pytest.raises(RecipeError, match="would not see this recipe"):
         submission.below_here(str(tmp_path / "mine.yaml"))
     assert submission.below_here(str(REPOSITORY / RECIPE)) == RECIPE
+
+
+def test_what_a_local_file_says_goes_along_with_the_job(tmp_path: Path) -> None:
+    phases = [
+        {"shares": {"text": 0.1 + 0.2, "web": 0.7 - 1e-16}, "until_tokens": 98304},
+        {"shares": {"text": 1e-5, "web": 0.99999}},
+    ]
+    (tmp_path / "mixture.yaml").write_text(yaml.safe_dump(phases), encoding="utf-8")
+    override = f"train.mixture=@{tmp_path}/mixture.yaml"
+    taken = submission.carried(override)
+    assert "@" not in taken
+    assert "\n" not in taken
+    assert recipes.load(RECIPE, [taken]) == recipes.load(RECIPE, [override])
+    for other in ("root=out", "--step", "train.mixture=@s3://bucket/mixture.yaml"):
+        assert submission.carried(other) == other
 
 
 def test_a_root_that_goes_with_the_job_or_that_one_node_sees_is_refused() -> None:
