@@ -34,7 +34,7 @@ import numpy as np
 WIDTH, ROWS, VOCABULARY = 1024, 8, 16_384
 WARM_UP = 2  # updates before the clock starts
 RATE, BETA = 5e-6, 0.1
-PAIRS = 600
+PAIRS = 240
 CONTENDERS = ("ours", "trl-1", "trl-2", "trl-4", "trl-8", "trl-cached-2")
 
 

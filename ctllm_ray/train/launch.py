@@ -20,7 +20,7 @@ import os
 import pickle
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -46,6 +46,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Train, TrainResources
 from ctllm_ray.model.config import for_recipe
 from ctllm_ray.ray_session import session as ray_session
+from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.train import corpora, lease, objective, reference, reference_launch, resume, worker
 from ctllm_ray.train.state import RunState
 from ctllm_ray.train.worker import Board, first_line
@@ -74,13 +75,19 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
     with ray_session(max(os.cpu_count() or 1, most), recipe.resources.object_store_mb), _environment(resources):
         recipe = _absolute(recipe)
         if objective.of(train).per == "pair":
-            reference.complete(recipe, reference_launch.run)
+            reference.complete(recipe, lambda recipe, shards: _scored(recipe, shards, tell))
         launch = _Launch(recipe, tell)
         while True:
             found = launch.fit()
             if not found["preempted"]:
                 return RunState.from_plain(found["state"])
             tell("a machine is being taken away: saved; starting again on what is left")
+
+
+def _scored(recipe: Recipe, shards: Sequence[tuple[str, Shard]], tell: Callable[[str], None]) -> Iterator[Shard]:
+    """Parts of the reference's cache as tasks finish them."""
+    tell(f"scoring the pairs of {len(shards)} token shards with the model that the run begins with: once")
+    return reference_launch.run(recipe, shards)
 
 
 def _check_writable(folder: str) -> None:
