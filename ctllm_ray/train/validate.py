@@ -181,7 +181,8 @@ def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[st
     model.to(device)  # type: ignore[arg-type]
     found = bits(model, chosen, sequence_tokens=train.sequence_tokens, precision=precision)
     if objective.of(train).per == "pair":
-        found = {group: found[group] | told for group, told in validate_pairs.preferences(recipe, model).items()}
+        told = validate_pairs.preferences(recipe, model)
+        found = {group: facts | told.get(group, {}) for group, facts in found.items()}
     saved.forget_copies()
     records.write_validation(recipe.folder("train"), saved.state.step, saved.state.tokens, found)
     return found

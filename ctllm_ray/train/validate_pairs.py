@@ -17,12 +17,16 @@ from ctllm_ray.train import corpora, reference
 
 
 def preferences(recipe: Recipe, model: llama.LlamaForCausalLM) -> dict[str, dict[str, float]]:
-    """By group of held-out pairs: pairs, accuracy, margin in nats, preferred shares of the model and its reference."""
+    """By group of the mixture that holds pairs out: their number, accuracy, margin in nats, both preferred shares."""
+    _, train = recipe.training()
+    groups = {group for phase in train.mixture for group in phase.shares}
     own = corpora.read_sections(recipe.token_folders())
     validated = corpora.validation_sections(recipe, own)
     references = reference.opened(recipe)
     scores: dict[str, list[np.ndarray]] = {}
     for folder, shard in corpora.held_out_shards(validated):
+        if shard.group not in groups:  # the reference has not read them either
+            continue
         both = np.stack([reference.score(model, folder, shard, recipe), references(shard)])
         scores.setdefault(shard.group, []).append(both)
     return {group: told(*np.concatenate(found, 1)) for group, found in sorted(scores.items())}

@@ -122,6 +122,13 @@ def test_held_out_pairs_are_judged_beside_the_reference(tmp_path: Path) -> None:
     assert records.read_validation(of.folder("train"))[0]["groups"] == found
 
 
+def test_a_group_that_the_mixture_leaves_out_is_not_judged(tmp_path: Path) -> None:
+    of = ready(tmp_path, 2, mixture=[{"shares": {"helpful": 1.0}}], validation={"every_tokens": 10**6})
+    run(of)
+    found = validate_checkpoint(of.model_dump(mode="json"), last(of).folder)
+    assert {group: "accuracy" in facts for group, facts in found.items()} == {"helpful": True, "harmless": False}
+
+
 def test_accuracy_is_of_margins_and_preferred_shares_of_probabilities() -> None:
     logs, references = np.array([-1.0, -2.0, -9.0, -3.0]), np.array([-1.0, -1.0, -9.0, -4.0])
     found = told(logs, references)
