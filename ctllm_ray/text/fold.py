@@ -136,7 +136,7 @@ def _fold_batch(data, offsets, one, sequences, mask):
     ends = np.zeros(len(offsets), np.int32)
     at = 0
     for row in range(len(offsets) - 1):
-        points = _fold_points(decode(data, offsets[row], offsets[row + 1]), one, sequences, mask)
+        points, _ = fold_points(decode(data, offsets[row], offsets[row + 1]), one, sequences, mask)
         if at + 4 * len(points) > len(out):  # a few characters fold to longer ones
             larger = np.empty(2 * len(out) + 4 * len(points), np.uint8)
             larger[:at] = out[:at]
@@ -147,22 +147,24 @@ def _fold_batch(data, offsets, one, sequences, mask):
 
 
 @register_jitable
-def _fold_points(points, one, sequences, mask):
-    """The folded code points."""
+def fold_points(points, one, sequences, mask):
+    """The folded code points, and from which place of the text each of them came (int32)."""
     more = 0
     for c in points:
         more += one[c] & 0xFF if c < TABLE_END and one[c] >= MANY else 0
-    out = np.empty(len(points) + more, np.uint32)
+    out, places = np.empty(len(points) + more, np.uint32), np.empty(len(points) + more, np.int32)
     n = 0
-    for c in points:
-        to = one[c] if c < TABLE_END else np.uint32(0)
+    for i in range(len(points)):
+        to = one[points[i]] if points[i] < TABLE_END else np.uint32(0)
         if to < MANY:
+            places[n] = i
             n = _put(out, n, to, mask)
         else:
             first = (to & np.uint32(0x7FFFFFFF)) >> np.uint32(8)
             for k in range(to & np.uint32(0xFF)):
+                places[n] = i
                 n = _put(out, n, sequences[first + k], mask)
-    return out[:n]
+    return out[:n], places[:n]
 
 
 @register_jitable
