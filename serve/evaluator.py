@@ -6,6 +6,7 @@ over goes on; Ray Serve's health check is what starts it before anyone asks.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ class EvaluationsReplica:
     def __init__(self, facts: dict[str, Any], engine: DeploymentHandle) -> None:
         self._facts, self._engine = facts, engine
         self._evaluations = Evaluations(self._open)
+        self._begun: asyncio.Task[None] | None = None
 
     def _open(self) -> Examined:
         facts, folder = self._facts, self._facts["folder"]
@@ -66,8 +68,11 @@ class EvaluationsReplica:
         return await self._evaluations.cancel(id_)
 
     async def check_health(self) -> None:
-        """Begins with what is not over."""
-        await self._evaluations.start()
+        """Begins with what is not over, and waits for nothing: weights may have to be hashed. Raises where that failed."""
+        if self._begun is None:
+            self._begun = asyncio.create_task(self._evaluations.start())
+        if self._begun.done():
+            self._begun.result()
 
     async def __del__(self) -> None:
         await self._evaluations.close()
