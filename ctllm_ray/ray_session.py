@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# By default Ray gives its own processes 30 s to start, which a busy laptop does not make. Read once, when ray is loaded.
+# By default Ray gives its own processes 30 s to start, which a busy laptop does not make. Read when ray is loaded.
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
 
-import ray  # noqa: E402
+import ray
 
-from ctllm_ray.base.errors import NoCluster  # noqa: E402
+from ctllm_ray.base.errors import NoCluster
 
 CONNECT_S = 10  # seconds until a cluster's port must answer
 
