@@ -15,6 +15,7 @@ from ctllm_ray.base.errors import NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.tokenizer import tokenizer as tokenizers
 from ctllm_ray.train import records
+from ctllm_ray.train.batch import IGNORED
 from ctllm_ray.train.batches import Batches, Piece
 from ctllm_ray.train.corpora import look
 
@@ -66,15 +67,17 @@ def inspect(recipe: Recipe, number: int, rank: int = 0, world: int = 1) -> Look:
     corpora = look(recipe)
     batches = Batches(recipe, corpora)
     first, last = batches.share(rank, world)
-    labels = batches.batch(number, first, last).labels
+    batch = batches.batch(number, first, last)
     tokenizer = tokenizers.load(corpora.vocabulary.folder)
     columns = np.zeros(batches.sequences, np.int64)
     shown = []
     for piece in batches.pieces(number, first, last):
         start = columns[piece.row]
         columns[piece.row] += piece.count
-        ids = labels[piece.row - first, start : start + min(piece.count, EXCERPT_TOKENS)]
-        text = " ".join(tokenizer.decode([i for i in ids.tolist() if i != tokenizer.eos_id]).split())
+        row, stop = piece.row - first, start + min(piece.count, EXCERPT_TOKENS)
+        # not from the labels alone: of a conversation they hold the answers only
+        targets = [*batch.input_ids[row, start + 1 : stop].tolist(), batch.labels[row, stop - 1]]
+        text = " ".join(tokenizer.decode([i for i in targets if i not in (tokenizer.eos_id, IGNORED)]).split())
         shown.append(Shown(piece, text[:EXCERPT_CHARS]))
     return Look(number, first, last, batches.targets(number), batches.digest(number), shown)
 

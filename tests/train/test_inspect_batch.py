@@ -13,7 +13,8 @@ import pytest
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import NotFound
 from ctllm_ray.shards import manifest, tokens
-from ctllm_ray.shards.manifest import Manifest
+from ctllm_ray.shards.manifest import Manifest, Shard
+from ctllm_ray.tokenizer import chat_template
 from ctllm_ray.tokenizer import train as trainer
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from ctllm_ray.train import inspect_batch
@@ -41,13 +42,19 @@ def root(tmp_path: Path, tokenizer: SentencePiece) -> Path:
     table = tokens.table([f"web/0.jsonl#{i}" for i in range(60)], ids, sizes, sizes, {}, pa.uint16())
     with tokens.TokenShardWriter(folder, tokens.TRAIN, "web", 0, pa.uint16(), ()) as writer:
         writer.write(table)
+    finish(folder, tokenizer, writer.shards, 60)
+    return tmp_path
+
+
+def finish(folder: str, tokenizer: SentencePiece, shards: list[Shard], documents: int) -> None:
+    """Puts tokenizer and manifest beside the shards."""
     tokenizer.save(f"{folder}/tokenizer")
     facts = {
         "tokenizer": tokenizer.sha256, "vocab_size": str(tokenizer.vocab_size), "bos": str(tokenizer.bos_id),
         "eos": str(tokenizer.eos_id), "pad": str(tokenizer.pad_id),
     }  # fmt: skip
-    manifest.write(folder, Manifest("tokens", "t", "1", "", {}, [], {"in": 60, "kept": 60}, writer.shards, facts))
-    return tmp_path
+    counts = {"in": documents, "kept": documents}
+    manifest.write(folder, Manifest("tokens", "t", "1", "", {}, [], counts, shards, facts))
 
 
 def test_every_piece_is_shown_with_its_document_and_the_text_it_begins_with(root: Path) -> None:
@@ -64,6 +71,28 @@ def test_every_piece_is_shown_with_its_document_and_the_text_it_begins_with(root
     printed = list(inspect_batch.lines(found))
     assert printed[0].startswith("batch 3: 64 targets")
     assert sum("web/0.jsonl#" in line for line in printed) == len(found.shown)
+
+
+def test_of_a_conversation_the_question_is_shown_too(tmp_path: Path, tokenizer: SentencePiece) -> None:
+    folder, turns = str(tmp_path / "test" / "1" / "tokens"), [TEXTS[i : i + 2] for i in range(0, 60, 2)]
+    said = [
+        chat_template.render(tokenizer, [{"role": "user", "content": q}, {"role": "assistant", "content": a}])
+        for q, a in turns
+    ]
+    ids, masks = [ids for ids, _ in said], [answered for _, answered in said]
+    sizes = np.array([len(a) for _, a in turns])
+    spans = [np.array([int(mask.argmax()), len(mask)], np.int32) for mask in masks]
+    table = tokens.table([f"web/0.jsonl#{i}" for i in range(30)], ids, sizes, sizes, {}, pa.uint16())
+    with tokens.TokenShardWriter(folder, tokens.TRAIN, "web", 0, pa.uint16(), (), "conversations") as writer:
+        writer.write(tokens.with_answers(table, spans, "conversations"))
+    finish(folder, tokenizer, writer.shards, 30)
+    found = inspect_batch.inspect(
+        recipe_over(tmp_path, TRAIN | {"objective": {"use": "sft"}, "packing": "best_fit"}), 0
+    )
+    assert found.targets > 0
+    for shown in found.shown:
+        question, answer = turns[int(shown.piece.doc_id.partition("#")[2])]
+        assert shown.text.strip("�") in question + answer
 
 
 def test_a_rank_shows_its_rows_only_and_nothing_is_written(root: Path) -> None:

@@ -88,6 +88,29 @@ def test_the_mean_is_over_all_answer_tokens_however_the_batch_is_cut(tmp_path: P
     assert norm == pytest.approx(float(torch.stack(norms).norm()), rel=1e-4)
 
 
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_what_the_workers_add_up_to_is_the_mean_over_the_answers_of_the_global_batch(
+    tmp_path: Path, world: int
+) -> None:
+    of = recipe(tmp_path)
+    batches, model, number = Batches(of, open_corpora(of)), llama.build(SHAPE, 3), 2
+    shares = [batches.share(rank, world) for rank in range(world)]
+    parts = [batches.batch(number, first, last) for first, last in shares]
+    assert sum(part.target_tokens for part in parts) == batches.divisor(number)
+    with torch.no_grad():
+        sums = [sft().loss(model, llama.tensors(part, torch.device("cpu")))[0] for part in parts]
+        found = {piece.doc_id for piece in batches.pieces(number, 0, batches.sequences)}
+        theirs = [alone(model, [by_name(name)]) for name in found]
+    told = sum(float(one) / batches.divisor(number) for one in sums)
+    assert told == pytest.approx(sum(nats for nats, _ in theirs) / sum(count for _, count in theirs), rel=1e-5)
+
+
+def by_name(doc_id: str) -> Talk:
+    """A conversation of the recipe's own section."""
+    group, _, number = doc_id.split("/")
+    return {"zh": talks(1, 40), "en": talks(2, 20)}[group][int(number)]
+
+
 def test_rows_without_an_answer_add_nothing(tmp_path: Path) -> None:
     [row, *_] = packed(tmp_path, talks(10, 20))
     silent = Batch(row.input_ids, np.full_like(row.labels, -100), row.positions, row.documents)
