@@ -68,7 +68,7 @@ class EvaluationsReplica:
         return await self._evaluations.cancel(id_)
 
     async def check_health(self) -> None:
-        """Begins with what is not over, and waits for nothing: weights may have to be hashed. Raises where that failed."""
+        """Begins with what is not over and waits for nothing: weights may have to be hashed. Raises if that failed."""
         if self._begun is None:
             self._begun = asyncio.create_task(self._evaluations.start())
         if self._begun.done():
