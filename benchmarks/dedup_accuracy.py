@@ -57,6 +57,7 @@ class Near:
     min_chars: int = 60
     min_agreement: float = 0.35
     min_jaccard: float = 0.5
+    sure_jaccard: float = 0.8  # from here on nothing else is asked
     own_shingle_chars: int = 3
     max_own_share: float = 0.08
     max_own_run: int = 6
@@ -70,17 +71,20 @@ class Near:
         met = distinct([meeting(np.ascontiguousarray(keys[:, i]), reach=self.reach) for i in range(self.bands)])
         met = _where(met, agreement(values, *met) >= self.min_agreement)
         met = Pairs(long[met.left], long[met.right])
-        if self.min_jaccard > 0:
-            met = _where(met, jaccard(texts, *met, shingle_chars=self.shingle_chars) >= self.min_jaccard)
-        if self.max_own_share < 1:
-            share, run = own(texts, *met, shingle_chars=self.own_shingle_chars)
-            met = _where(met, (share <= self.max_own_share) & (run <= self.max_own_run))
-        return met
+        if self.min_jaccard == 0:
+            return met
+        alike = jaccard(texts, *met, shingle_chars=self.shingle_chars)
+        met, alike = _where(met, alike >= self.min_jaccard), alike[alike >= self.min_jaccard]
+        unsure = _where(met, alike < self.sure_jaccard)
+        share, run = own(texts, *unsure, shingle_chars=self.own_shingle_chars)
+        same = alike >= self.sure_jaccard
+        same[~same] = (share <= self.max_own_share) & (run <= self.max_own_run)
+        return _where(met, same)
 
 
 ZH_WEB = Near()
-JACCARD_ONLY = replace(ZH_WEB, max_own_share=1)
-MAP_CC = Near(False, 13, 9, 13, 10**9, 13, 0, 0, max_own_share=1)  # CT-LLM: raw 13-grams, whoever shares a band
+JACCARD_ONLY = replace(ZH_WEB, sure_jaccard=0)
+MAP_CC = Near(False, 13, 9, 13, 10**9, 13, 0, 0)  # CT-LLM: raw 13-grams, whoever shares a band
 
 
 def published(texts: pa.Array) -> Pairs:
@@ -113,9 +117,15 @@ def _where(pairs: Pairs, true: np.ndarray) -> Pairs:
 
 # ---- twins of real pages
 
+TO_SIMPLIFIED, TO_TRADITIONAL = opencc.OpenCC("t2s"), opencc.OpenCC("s2tw")
 SENTENCE = re.compile(r"[^。！？\n]*[。！？\n]?")
 HEAD = "首页 > 新闻 > 正文\n来源：本站 作者：佚名 发布时间：2021-03-0{} 点击：{}次 字号：大 中 小 打印本页 关闭窗口\n"
 FOOT = "\n责任编辑：admin 免责声明：本站内容仅供参考。Copyright © 2008-202{} 版权所有 京ICP备{}号\n上一篇 下一篇"
+
+
+def _swapped(text: str) -> str:
+    simplified = TO_SIMPLIFIED.convert(text)
+    return simplified if simplified != text else TO_TRADITIONAL.convert(text)
 
 
 def _framed(text: str, rng: random.Random) -> str:
@@ -147,9 +157,7 @@ def _shuffled(text: str, rng: random.Random, _: list[str]) -> str:
 
 
 KINDS: dict[str, Callable[[str, random.Random, list[str]], str]] = {
-    "script swap": lambda text, *_: opencc.OpenCC(
-        "s2twp" if text == opencc.OpenCC("t2s").convert(text) else "t2s"
-    ).convert(text),
+    "script swap": lambda text, *_: _swapped(text),
     "width": lambda text, *_: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text),
     "re-punctuated": lambda text, rng, _: re.sub(
         r"[，。、；：！？\s]", lambda m: rng.choice(["，", " ", "。", "……", "\n"]), text
@@ -279,7 +287,7 @@ class Planted:
             listed = self.natural.get((one, other), 0.0)
             names[int(self.family[b])] = LOST[_place(listed, j, s)]
         self.others = [
-            (int(a), int(b)) for a, b in zip(left, right, strict=True) if names[int(self.family[b])] == LOST[3]
+            (int(a), int(b)) for a, b in zip(left, right, strict=True) if names[int(self.family[b])] == LOST[-1]
         ]
         return Counter(names.values())
 
@@ -326,6 +334,7 @@ def curve(folder: Path) -> None:
             (f"Jaccard >= {j}", {"min_jaccard": j, "min_agreement": j - 0.15})
             for j in (0.35, 0.4, 0.45, 0.55, 0.6, 0.7, 0.8)
         ),
+        *((f"sure from Jaccard {j}", {"sure_jaccard": j}) for j in (0.65, 0.7, 0.75, 0.85, 1.01)),
         *((f"own share <= {s}", {"max_own_share": s}) for s in (0.02, 0.04, 0.06, 0.1, 0.12)),
         *((f"own stretch <= {n}", {"max_own_run": n}) for n in (4, 8, 12, 10**6)),
         *((f"folded texts of >= {n}", {"min_chars": n}) for n in (20, 40, 80, 100)),
