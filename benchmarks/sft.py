@@ -6,7 +6,8 @@ The model, the sequences of 512 and the batches of 8 are those of train_cpu.py, 
 contender in a process of its own, in turn, ratios within a round. `pretrain` learns every token of texts that are
 packed end to end and kept apart, `attending` the same without a mask; `sft` learns the answers of conversations that
 are packed whole, by best fit. `filled` is the share of positions that are no padding, `answers` the share of these that
-is learnt. Conversations have one to three turns, with questions of 10 to 120 tokens and answers of 20 to 300
+is learnt. On a machine that others use, `by CPU` is the ratio to go by: tokens per second of the process's own CPU
+time. Conversations have one to three turns, with questions of 10 to 120 tokens and answers of 20 to 300
 (lognormal), as Chinese Alpaca and ShareGPT files have them.
 """
 
@@ -72,12 +73,12 @@ def contend(name: str, root: Path, steps: int, threads: int) -> dict[str, float]
     from ctllm_ray.train.torch_stepper import TorchStepper
 
     torch.set_num_threads(threads)
-    ends: list[float] = []
+    ends: list[tuple[float, float]] = []  # by the clock, and of CPU
 
     class Timed(TorchStepper):
         def apply(self, rate: float) -> Any:
             norm = super().apply(rate)
-            ends.append(time.perf_counter())
+            ends.append((time.perf_counter(), time.process_time()))
             return norm
 
     plain = recipe(root, steps, f"{name}-{os.getpid()}", apart=name != "attending").model_dump()
@@ -87,9 +88,10 @@ def contend(name: str, root: Path, steps: int, threads: int) -> dict[str, float]
     batches = Batches(of, open_corpora(of))
     session.train(of, Timed)
     filled = [BATCH - batches.account(n, n + 1)["web"].padding for n in range(WARM_UP, steps)]
-    seconds = ends[-1] - ends[WARM_UP - 1]
+    seconds, cpu_s = (last - first for first, last in zip(ends[WARM_UP - 1], ends[-1], strict=True))
     answers = sum(batches.targets(n) for n in range(WARM_UP, steps)) / sum(filled)
-    return {"tokens_per_s": sum(filled) / seconds, "filled": sum(filled) / len(filled) / BATCH, "answers": answers}
+    speeds = {"tokens_per_s": sum(filled) / seconds, "tokens_per_cpu_s": sum(filled) / cpu_s}
+    return speeds | {"filled": sum(filled) / len(filled) / BATCH, "answers": answers}
 
 
 def prepared(root: Path, steps: int) -> None:
@@ -122,14 +124,17 @@ def apart(name: str, root: str, steps: int, threads: int) -> dict[str, float]:
 
 def table(found: dict[str, list[dict[str, float]]]) -> str:
     """Medians over rounds, and ratios to pretraining in the same round."""
-    lines = ["contender   tokens/s (least-most)      x pretrain (least-most)   filled   answers"]
+    lines = ["contender   tokens/s (least-most)      x pretrain (least-most)   by CPU (least-most)   filled   answers"]
     for name, rounds in found.items():
         speeds = [r["tokens_per_s"] for r in rounds]
-        ratios = [r["tokens_per_s"] / b["tokens_per_s"] for r, b in zip(rounds, found["pretrain"], strict=True)]
+        ratios = {
+            key: [r[key] / b[key] for r, b in zip(rounds, found["pretrain"], strict=True)]
+            for key in ("tokens_per_s", "tokens_per_cpu_s")
+        }
         lines.append(
             f"{name:10s} {statistics.median(speeds):8,.0f} ({min(speeds):,.0f}-{max(speeds):,.0f})"
-            f"{statistics.median(ratios):14.3f} ({min(ratios):.3f}-{max(ratios):.3f})"
-            f"{rounds[-1]['filled']:12.1%}{rounds[-1]['answers']:10.1%}"
+            + "".join(f"{statistics.median(r):14.3f} ({min(r):.3f}-{max(r):.3f})" for r in ratios.values())
+            + f"{rounds[-1]['filled']:9.1%}{rounds[-1]['answers']:10.1%}"
         )
     return "\n".join(lines)
 
