@@ -11,14 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# By default Ray gives its own processes 30 s to start, which a busy laptop does not make. Read when ray is loaded.
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
-
 import ray
 
 from ctllm_ray.base.errors import NoCluster
 
 CONNECT_S = 10  # seconds until a cluster's port must answer
+STARTS = 3  # of a local Ray: on a busy machine its agent may need more than the 15 s it has; a second start is warm
 
 
 @contextmanager
@@ -41,7 +39,7 @@ def session(cpus: int, object_store_mb: int) -> Iterator[None]:
     answer = signal.getsignal(signal.SIGTERM)
     try:
         check_port(address)
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
+        _start(address, options)
     except Exception as error:  # a start that times out is a bare Exception
         remedy = "check RAY_ADDRESS, or unset it: then this machine alone does the work"
         raise NoCluster(f"Ray cannot be reached: {error}", where=f"RAY_ADDRESS={address}", remedy=remedy) from error
@@ -51,6 +49,18 @@ def session(cpus: int, object_store_mb: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(address: str, options: dict[str, Any]) -> None:
+    """Connects to Ray, or starts one. Raises whatever Ray does."""
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
+            return
+        except Exception as error:
+            if not left or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
 
 
 def check_port(address: str) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
-
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")  # a Ray starts while another test keeps the cores busy
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
