@@ -141,6 +141,7 @@ def _environment() -> Iterator[None]:
     wanted = {
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep at once: what ended is on storage
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",  # the new one draws tables of its own even where it is to be silent
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
     }
     ours = {name: value for name, value in wanted.items() if name not in os.environ}
