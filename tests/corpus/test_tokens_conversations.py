@@ -15,10 +15,11 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus import pipeline, tokens
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.tokens import HELD_OUT, TokenShard
+from tests.conftest import REPOSITORY
 from tests.corpus.conftest import page, run_here
 from tests.corpus.test_tokens_section import model  # noqa: F401  # a fixture
 
@@ -51,10 +52,10 @@ def opened(of: Recipe) -> Iterator[tuple[Shard, TokenShard]]:
 def test_what_goes_in_comes_out_or_is_counted(tmp_path: Path, model: Path) -> None:  # noqa: F811
     of = recipe(tmp_path, model)
     done = made(of)
-    clean, tokens = done["clean"].counts, done["tokens"].counts
-    assert clean["in"] == clean["kept"] == tokens["in"]
-    assert tokens["in"] == tokens["kept"] + tokens["reject:too_long"]
-    assert tokens["reject:too_long"] > 0
+    clean, counts = done["clean"].counts, done["tokens"].counts
+    assert clean["in"] == clean["kept"] == counts["in"]
+    assert counts["in"] == counts["kept"] + counts["reject:too_long"]
+    assert counts["reject:too_long"] > 0
     documents: Counter[str] = Counter()
     for shard, held in opened(of):
         assert held.form == ("pairs" if shard.group == "pairs" else "conversations")
@@ -69,9 +70,9 @@ def test_what_goes_in_comes_out_or_is_counted(tmp_path: Path, model: Path) -> No
             assert len(starts) >= 1
             assert (starts < stops).all()
             assert stops[-1] == sizes[i]  # a conversation ends with an answer
-    assert documents["train"] + documents["held_out"] == tokens["kept"]
-    assert documents["held_out"] == tokens["held_out"]
-    assert tokens["tokens"] + tokens["held_out_tokens"] == sum(len(held.values) for _, held in opened(of))
+    assert documents["train"] + documents["held_out"] == counts["kept"]
+    assert documents["held_out"] == counts["held_out"]
+    assert counts["tokens"] + counts["held_out_tokens"] == sum(len(held.values) for _, held in opened(of))
 
 
 def test_both_sides_of_a_pair_are_neighbours_on_one_side_of_the_hold_out(tmp_path: Path, model: Path) -> None:  # noqa: F811
@@ -114,6 +115,11 @@ def test_recipes_that_cannot_be_are_told_before_any_work(tmp_path: Path, model: 
         with pytest.raises(RecipeError, match=words):
             made(of)
     assert not (tmp_path / "talk").exists()
+
+
+@pytest.mark.parametrize("name", ["tiny_sft", "tiny_dpo", "sft_ratios"])
+def test_the_recipes_that_align_are_such_that_their_sections_begin(name: str) -> None:
+    tokens.check(recipes.load(str(REPOSITORY / f"jobs/recipes/{name}.yaml")))
 
 
 def labelled(root: Path, model: Path, inputs: list[dict[str, Any]]) -> Recipe:  # noqa: F811
