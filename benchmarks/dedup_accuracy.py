@@ -40,7 +40,7 @@ from ctllm_ray.text.digests import digests, first_rows
 from ctllm_ray.text.fold import fold
 from ctllm_ray.text.html import extract
 from ctllm_ray.text.minhash import signatures
-from ctllm_ray.text.similarity import agreement, jaccard, own
+from ctllm_ray.text.similarity import agreement, jaccard, own, verdicts
 
 Find = Callable[[pa.Array], Pairs]
 
@@ -73,17 +73,20 @@ class Near:
         met = Pairs(long[met.left], long[met.right])
         if self.min_jaccard == 0:
             return met
-        alike = jaccard(texts, *met, shingle_chars=self.shingle_chars)
-        met, alike = _where(met, alike >= self.min_jaccard), alike[alike >= self.min_jaccard]
-        unsure = _where(met, alike < self.sure_jaccard)
-        share, run = own(texts, *unsure, shingle_chars=self.own_shingle_chars)
-        same = alike >= self.sure_jaccard
-        same[~same] = (share <= self.max_own_share) & (run <= self.max_own_run)
-        return _where(met, same)
+        bounds = {name: getattr(self, name) for name in VERDICT_BOUNDS}
+        return _where(met, verdicts(texts, *met, **bounds).duplicates)
 
 
+VERDICT_BOUNDS = (
+    "shingle_chars",
+    "sure_jaccard",
+    "min_jaccard",
+    "own_shingle_chars",
+    "max_own_share",
+    "max_own_run",
+)
 ZH_WEB = Near()
-JACCARD_ONLY = replace(ZH_WEB, sure_jaccard=0)
+JACCARD_ONLY = replace(ZH_WEB, sure_jaccard=ZH_WEB.min_jaccard)
 MAP_CC = Near(False, 13, 9, 13, 10**9, 13, 0, 0)  # CT-LLM: raw 13-grams, whoever shares a band
 
 

@@ -48,6 +48,34 @@ def own(texts: pa.Array, left: np.ndarray, right: np.ndarray, *, shingle_chars: 
     return Own(*_own(*buffers(texts), left, right, shingle_chars))
 
 
+class Verdicts(NamedTuple):
+    """For each pair the Jaccard similarity (float32), and whether one of the two may go (bool)."""
+
+    similarity: np.ndarray
+    duplicates: np.ndarray
+
+
+def verdicts(
+    texts: pa.Array,
+    left: np.ndarray,
+    right: np.ndarray,
+    *,
+    shingle_chars: int,
+    sure_jaccard: float,
+    min_jaccard: float,
+    own_shingle_chars: int,
+    max_own_share: float,
+    max_own_run: int,
+) -> Verdicts:
+    """Folded texts are duplicates from `sure_jaccard` on, and from `min_jaccard` where one has nothing of its own."""
+    similarity = jaccard(texts, left, right, shingle_chars=shingle_chars)
+    duplicates = similarity >= sure_jaccard
+    unsure = np.flatnonzero((similarity >= min_jaccard) & ~duplicates)
+    share, run = own(texts, left[unsure], right[unsure], shingle_chars=own_shingle_chars)
+    duplicates[unsure] = (share <= max_own_share) & (run <= max_own_run)
+    return Verdicts(similarity, duplicates)
+
+
 @compiled
 def _agreement(signatures, left, right):
     out = np.empty(len(left), np.float32)
