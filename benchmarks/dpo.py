@@ -232,14 +232,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--contenders", nargs="+", default=["trl-1", "trl-2", "trl-4", "trl-8", "trl-cached-2"])
     parser.add_argument("--only", help="run this one in this process and print its figures (used by the script itself)")
-    parser.add_argument("--root", type=Path)
+    parser.add_argument("--root", type=Path, help="keep data, model and the reference's cache here")
     given = parser.parse_args()
     if given.only:
         print(json.dumps(contend(given.only, given.root, given.steps, given.threads)))
         return
-    with tempfile.TemporaryDirectory(prefix="dpo-") as folder:
-        write_tokens(Path(folder) / "b" / "1" / "tokens")
-        write_model(Path(folder) / "model")
+    with tempfile.TemporaryDirectory(prefix="dpo-") as temporary:
+        folder = str(given.root or temporary)
+        if not Path(folder, "model").exists():
+            write_tokens(Path(folder) / "b" / "1" / "tokens")
+            write_model(Path(folder) / "model")
         names = list(dict.fromkeys(["ours", *given.contenders]))
         found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for number in range(given.rounds):
