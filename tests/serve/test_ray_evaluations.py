@@ -1,0 +1,88 @@
+"""Evaluations on Ray Serve: beside the model, with the scores of one in process, and kept over a restart."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from ray import serve as ray_serve
+
+from ctllm_ray.base import recipe as recipes
+from ctllm_ray.base.errors import NotFound
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.evaluate import run
+from ctllm_ray.evaluate.plan import located
+from ctllm_ray.ray_session import session
+from serve import build
+from tests.evaluate.conftest import exam_rows, lines
+from tests.serve.test_ray_serve import recipe, root
+
+__all__ = ["root"]  # a fixture
+
+
+def quiet(kind: str, done: int, total: int) -> None:
+    """Nothing."""
+
+
+def evaluating(plain: dict, name: str, tasks: list[dict]) -> Recipe:
+    """The recipe with a name of its own, and tasks."""
+    part = {"model": plain["serve"]["model"], "tasks": tasks, "resamples": 50}
+    return recipes.from_plain(plain | {"name": name, "evaluate": part})
+
+
+def ended(url: str, id_: str) -> dict:
+    end = time.monotonic() + 120
+    while (state := httpx.get(f"{url}/v1/evaluations/{id_}", timeout=60).json())["status"] in ("queued", "running"):
+        assert time.monotonic() < end, state
+        time.sleep(0.2)
+    return state
+
+
+def test_the_deployment_evaluates_through_the_engines_deployment(root: Path) -> None:
+    tasks = [{"use": "cmmlu", "path": lines(root / "exam.jsonl", exam_rows()), "shots": 0, "limit": 2}]
+    served = evaluating(recipe(root).model_dump(mode="json"), "local", tasks)
+    facts = {
+        "serve": served.serve.model_dump(mode="json"),
+        "folder": served.serve.model,
+        "context_tokens": 256,
+        "vocab_size": 900,
+        "evaluate": located(served).model_dump(mode="json"),
+        "evaluations": str(root / "evaluations"),
+    }
+    deployment = build._evaluations(facts, build._engines(served.serve, served.serve.model, facts))
+    handle = ray_serve.run(deployment, name="local", _local_testing_mode=True)  # in this process, without Ray
+    assert handle.offered.remote().result() == ["cmmlu"]
+    state = handle.submit.remote([], 0).result()
+    end = time.monotonic() + 60
+    while not (state := handle.one.remote(state.id).result()).over:
+        assert time.monotonic() < end, state
+        time.sleep(0.05)
+    assert (state.status, state.error) == ("done", "")
+    assert state.scores == run.evaluate(served, quiet)["scores"]
+    with pytest.raises(NotFound):
+        handle.cancel.remote("eval-0").result()
+
+
+@pytest.mark.cluster
+def test_an_evaluation_beside_the_model_has_the_scores_of_one_in_process_and_is_kept(root: Path) -> None:
+    tasks = [{"use": "cmmlu", "path": lines(root / "exam.jsonl", exam_rows()), "shots": 0}]
+    plain = recipe(root).model_dump(mode="json")
+    served = evaluating(plain, "beside", tasks)
+    with session(2, 128):
+        with build.serving(served) as url:
+            asked = httpx.post(f"{url}/v1/evaluations", json={}, timeout=60).raise_for_status().json()
+            with ThreadPoolExecutor(2) as pool:
+                body = {"model": "tiny-1", "prompt": "今天", "max_tokens": 20, "temperature": 0}
+                answers = [pool.submit(httpx.post, f"{url}/v1/completions", json=body, timeout=60) for _ in range(4)]
+                assert [answer.result().status_code for answer in answers] == [200] * 4
+            done = ended(url, asked["id"])
+            through_the_api = run.evaluate(served, quiet, url=f"{url}/v1")
+        assert done["status"] == "done", done
+        with build.serving(served) as url:  # a restart
+            kept = httpx.get(f"{url}/v1/evaluations", timeout=60).raise_for_status().json()["data"]
+    in_process = run.evaluate(evaluating(plain, "here", tasks), quiet)
+    assert done["scores"] == in_process["scores"] == through_the_api["scores"]
+    assert [(state["id"], state["status"], state["scores"]) for state in kept] == [(done["id"], "done", done["scores"])]
