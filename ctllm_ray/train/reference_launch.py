@@ -22,6 +22,7 @@ from ctllm_ray.base.errors import CtllmError, WorkerLost
 from ctllm_ray.base.recipe import Recipe, from_plain
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.train import reference
+from ctllm_ray.train.worker import first_line
 
 _RESULT = pa.schema([("part", pa.string()), ("error", pa.binary())])
 
@@ -39,9 +40,9 @@ def run(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> Iterator[Shard]:
                 yield Shard(**json.loads(row["part"]))
     except RayError as error:
         raise WorkerLost(
-            f"scoring ended its worker {recipe.resources.max_retries + 1} times",
+            f"scoring the pairs failed, the last time with {first_line(error)}",
             where=recipe.folder(reference.SECTION),
-            remedy="give the workers more memory; what is finished is kept: run the same command again",
+            remedy="where memory ran out, give the workers more; what is finished is kept: run the same command again",
         ) from error
 
 
