@@ -19,6 +19,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 START_S, COMMAND_S = 120, 600
+ATTEMPTS = 3  # to start a node
 
 
 def free_port() -> int:
@@ -92,19 +93,27 @@ def started() -> Iterator[Cluster]:
     command += [f"--port={gcs.rpartition(':')[2]}", f"--dashboard-port={address.rpartition(':')[2]}"]
     command += [f"--temp-dir={home}", f"--ray-client-server-port={free_port()}"]
     command += [f"--dashboard-agent-listen-port={free_port()}"]
-    with (home / "log").open("wb") as log:
-        options = {"env": environment, "cwd": REPOSITORY, "stdout": log, "stderr": subprocess.STDOUT}
-        node = subprocess.Popen(command, start_new_session=True, **options)  # type: ignore[call-overload]
     found = Cluster(address, gcs, environment)
+    node = _node(command, found, home / "log")
     try:
-        deadline = time.monotonic() + START_S
-        while found.run("ray", "job", "list").returncode != 0:
-            assert node.poll() is None, (home / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(1)
         yield found
         assert node.poll() is None, (home / "log").read_text()
     finally:
         node.terminate()
         node.wait(60)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _node(command: list[str], cluster: Cluster, log: Path) -> subprocess.Popen[bytes]:
+    """The head, once it takes jobs. `ray start` gives its processes 30 s, which a busy machine may take longer than."""
+    for _ in range(ATTEMPTS):
+        with log.open("ab") as stream:
+            options = {"env": cluster.environment, "cwd": REPOSITORY, "stdout": stream, "stderr": subprocess.STDOUT}
+            node = subprocess.Popen(command, start_new_session=True, **options)  # type: ignore[call-overload]
+        deadline = time.monotonic() + START_S
+        while node.poll() is None and time.monotonic() < deadline:
+            if '"ALIVE"' in cluster.run("ray", "list", "nodes", "--format=json").stdout:
+                return node
+        node.terminate()
+        node.wait(60)
+    raise AssertionError(log.read_text())
