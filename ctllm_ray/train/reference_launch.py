@@ -57,7 +57,7 @@ def _dataset(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> ray.data.Da
         batch_format="pyarrow",
         num_cpus=recipe.resources.train.threads or max(1, cores // len(items)),
         num_gpus=int(recipe.resources.train.gpu),
-        max_retries=recipe.resources.max_retries,
+        ray_remote_args_fn=lambda: {"max_retries": recipe.resources.max_retries},  # its own default is for ever
     )
 
 
