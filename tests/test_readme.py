@@ -110,6 +110,7 @@ class Server:
 
 
 @pytest.mark.cluster
+@pytest.mark.timeout(2700)  # some twenty commands, half of which start Ray
 def test_every_command_works_and_prints_what_the_readme_shows(place: Path) -> None:
     """The demo's model is trained once; the job that prepares finds the section finished that `ctllm prepare` made."""
     printed, server = "", Server(place)
