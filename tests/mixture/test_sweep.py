@@ -59,6 +59,7 @@ def test_an_error_that_a_person_has_to_mend_ends_the_sweep_with_its_type(tmp_pat
     assert results.read(planned.folder, 2) == []
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_without_losing_a_finished_trial(tmp_path: Path) -> None:
     file = write(tmp_path, trials=6)
     command = [sys.executable, "-m", "ctllm_ray", "sweep", str(file)]

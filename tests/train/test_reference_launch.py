@@ -55,7 +55,8 @@ def test_an_error_that_a_person_must_mend_keeps_its_type(tmp_path: Path) -> None
         reference.complete(of, reference_launch.run)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_dpo_scores_then_trains_and_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
     batches = 100
     whole = pair_runs.recipe(tmp_path / "whole", batches, resources=WORKERS)
