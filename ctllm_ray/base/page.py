@@ -1,7 +1,7 @@
 """Reports as one self-contained HTML file each: a template, a style sheet and a script put together with facts.
 
 A page carries Chinese and English and shows one. It asks nothing of any server, and its content security policy forbids
-it to: only our own script runs, by its hash, even if something should slip through the template's escaping.
+it to: only our own scripts run, by their hashes, even if something should slip through the template's escaping.
 """
 
 from __future__ import annotations
@@ -16,28 +16,47 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+HERE = Path(__file__).parent
 Words = Mapping[str, tuple[str, str]]  # phrases of a page by key: Chinese, English
 
 
 def render(module: str, words: Words, filters: Mapping[str, Callable], names: Mapping[str, Any], **facts: Any) -> str:
-    """The page of a module from `report_page.html`, `.css` and `.js` beside its file, as HTML.
+    """The page of a module from `report_page.html`, `.css` and, where there is one, `.js` beside its file, as HTML.
 
     `filters` and `names` are added to what every template has: the filters n, pct, size and time, and `t`, which gives
-    a phrase in both languages.
+    a phrase in both languages. What pages share stands beside this file: macros in page.html, `house_style` and
+    `language_switch`.
     """
-    beside = {kind: Path(module).with_name(f"report_page.{kind}").read_text("utf-8") for kind in ("html", "css", "js")}
+    template, style, script = (_read(Path(module).with_name(f"report_page.{kind}")) for kind in ("html", "css", "js"))
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"n": "{:,.0f}".format, "pct": percent, "size": size, "time": duration, **filters}
     environment.globals |= {"t": lambda key, **values: phrase(words, key, **values), **names}
-    digest = base64.b64encode(hashlib.sha256(beside["js"].encode()).digest()).decode()
-    return environment.from_string(beside["html"]).render(
+    house_style, language_switch = (_read(HERE / f"page.{kind}") for kind in ("css", "js"))
+    ours = " ".join(_hash(each) for each in (language_switch, script))
+    return environment.from_string(template).render(
         facts,
-        policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:",
-        style=Markup(beside["css"]),
-        script=Markup(beside["js"]),
+        policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src {ours}; img-src data:",
+        house_style=Markup(house_style),
+        language_switch=Markup(language_switch),
+        style=Markup(style),
+        script=Markup(script),
     )
+
+
+def _read(path: Path) -> str:
+    """The text of a file; nothing where there is none."""
+    return path.read_text("utf-8") if path.exists() else ""
+
+
+def _hash(script: str) -> str:
+    """What a content security policy calls a script by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def phrase(words: Words, key: str, **values: object) -> Markup:

@@ -1,23 +1,7 @@
 "use strict";
-// Two things: the language switch, and the line that reads all charts at one place. The page is complete without either.
+// The line that reads all charts at one place; the page is complete without it.
 (() => {
   const root = document.documentElement;
-  const buttons = document.querySelectorAll("[data-set-lang]");
-  const speak = (lang) => {
-    root.dataset.lang = lang;
-    root.lang = lang === "zh" ? "zh-Hans" : "en";
-    for (const b of buttons) b.setAttribute("aria-pressed", String(b.dataset.setLang === lang));
-  };
-  const kept = () => { try { return localStorage.getItem("ctllm-lang"); } catch { return null; } };
-  for (const b of buttons) {
-    b.addEventListener("click", () => {
-      speak(b.dataset.setLang);
-      try { localStorage.setItem("ctllm-lang", b.dataset.setLang); } catch { /* a file:// page may have no storage */ }
-    });
-  }
-  const wanted = new URLSearchParams(location.search).get("lang") ?? kept();
-  speak(wanted === "en" ? "en" : "zh");
-
   const data = JSON.parse(document.getElementById("places").textContent);
   const scrubs = [...document.querySelectorAll(".scrub")];
   const reads = [...document.querySelectorAll("[data-read]")];

@@ -211,7 +211,7 @@ def test_hostile_names_of_documents_and_groups_stay_text(tmp_path: Path) -> None
     told.validation(81, 81 * BATCH, {HOSTILE: {"bits_per_byte": 1.0, "bits_per_char": 3.0}})
     told.close()
     html = report.render(gather(chosen))
-    assert read(html).scripts == 2  # the data and our own
+    assert read(html).scripts == 3  # the data, the language switch and our own
     assert "<img" not in html
     assert re.search(r"<script>alert", html) is None
 

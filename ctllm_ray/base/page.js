@@ -1,5 +1,5 @@
 "use strict";
-// The language switch; the page is complete without it.
+// The language switch of the reports; a page is complete without it.
 (() => {
   const root = document.documentElement;
   const buttons = document.querySelectorAll("[data-set-lang]");
@@ -15,5 +15,6 @@
       try { localStorage.setItem("ctllm-lang", b.dataset.setLang); } catch { /* a file:// page may have no storage */ }
     });
   }
-  speak((new URLSearchParams(location.search).get("lang") ?? kept()) === "en" ? "en" : "zh");
+  const wanted = new URLSearchParams(location.search).get("lang") ?? kept();
+  speak(wanted === "en" ? "en" : "zh");
 })();
