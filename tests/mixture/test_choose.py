@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small_sweeps as small
 import yaml
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.mixture import choose, outcome, plan
 from ctllm_ray.mixture.plan import Plan
 from ctllm_ray.mixture.results import Trial
+from tests.mixture import small_sweeps as small
 
 #: Bits per byte of a group fall with its own share and a little with that of books.
 SLOPES = {"books": [-1.2, 0.3, 0.3], "law": [0.1, -1.5, 0.2], "web": [0.0, 0.2, -0.9]}

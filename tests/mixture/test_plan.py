@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_sweeps as small
 import yaml
 
 from ctllm_ray.base.errors import CtllmError, NotFound, RecipeError, VersionConflict
 from ctllm_ray.cli import run
 from ctllm_ray.mixture import forecast, plan, results
 from ctllm_ray.model import config as shapes
+from tests.mixture import small_sweeps as small
 
 
 def test_the_first_trial_has_the_token_shares_and_every_mixture_obeys_the_bounds(tmp_path: Path) -> None:

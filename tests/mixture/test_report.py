@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_sweeps as small
 
 from ctllm_ray.mixture import choose, plan, report
 from ctllm_ray.mixture.plan import Plan
 from ctllm_ray.mixture.report_words import WORDS
 from ctllm_ray.mixture.results import Trial
+from tests.mixture import small_sweeps as small
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'

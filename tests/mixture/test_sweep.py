@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_sweeps as small
 import yaml
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.mixture import outcome, plan, results, sweep
+from tests.mixture import small_sweeps as small
 
 pytestmark = pytest.mark.cluster
 WAIT_S = 240

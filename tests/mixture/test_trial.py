@@ -6,13 +6,13 @@ import math
 from pathlib import Path
 
 import pytest
-import small_sweeps as small
 import torch
 
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.mixture import plan, results, trial
 from ctllm_ray.train import checkpoint, records, session
 from ctllm_ray.train.torch_stepper import TorchStepper
+from tests.mixture import small_sweeps as small
 
 
 def test_a_trial_leaves_bits_by_held_out_group_and_no_checkpoint(tmp_path: Path) -> None:
