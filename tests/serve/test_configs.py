@@ -24,9 +24,18 @@ from serve import build, keys
 from tests.conftest import REPOSITORY
 from tests.ray_cluster import COMMAND_S, Cluster, free_port, started
 from tests.serve.test_ray_serve import SHAPE
+from tests.serve.vllm_installed import vllm_installed
 
 CONFIGS = sorted((REPOSITORY / "serve/configs").glob("*.yaml"))
-SMALL = ["serve.gpus=0", "serve.cpus=0.5", "serve.threads=1", "serve.slots=4", "serve.replicas=[1, 2]"]
+SMALL = [
+    "serve.engine=torch",
+    "serve.precision=fp32",
+    "serve.gpus=0",
+    "serve.cpus=0.5",
+    "serve.threads=1",
+    "serve.slots=4",
+    "serve.replicas=[1, 2]",
+]
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -58,17 +67,21 @@ def key(of: Recipe) -> str:
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
-def test_a_configuration_builds_the_application_that_its_recipe_and_overrides_say(file: Path, root: Path) -> None:
+def test_a_configuration_builds_the_application_that_its_recipe_and_overrides_say(
+    file: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = arguments(read(file), root)
     of = recipes.load(given["recipe"], given["overrides"])
     key(of)
-    built = build_app(build.deployed(given), name="ctllm", default_runtime_env={})
+    with vllm_installed(monkeypatch):
+        built = build_app(build.deployed(given), name="ctllm", default_runtime_env={})
     found = {deployment.name: deployment for deployment in built.deployments}
     assert {"api", "engine", "limits"} <= found.keys()
     assert built.ingress_deployment_name == "api"
     engine = found["engine"]
     assert engine.ray_actor_options["num_cpus"] == of.serve.cpus
-    assert engine.ray_actor_options["num_gpus"] == of.serve.gpus
+    bundles = engine._replica_config.placement_group_bundles or [{}]  # vLLM's workers are actors of their own
+    assert engine.ray_actor_options.get("num_gpus", 0) + sum(b.get("GPU", 0) for b in bundles) == of.serve.gpus
     scaling = engine._deployment_config.autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas) == of.serve.replicas
     assert scaling.target_ongoing_requests == of.serve.target_requests <= of.serve.slots  # scales before it queues

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
+from ray.serve._private.build_app import build_app
 
 from ctllm_ray.base.errors import CtllmError, EngineFailed, InputError
 from ctllm_ray.base.serving import Serve
@@ -16,6 +17,7 @@ from serve import build, vllm
 from serve.vllm import VllmEngine
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.inference.tiny_engines import collect, engine, prompts, together, tokens_of
+from tests.serve.vllm_installed import vllm_installed
 from tests.serve.vllm_stand_in import StandIn, Whole
 
 SERVE = Serve(engine="vllm", gpus=2, slots=48, precision="bf16")
@@ -113,6 +115,18 @@ def test_replicas_have_the_methods_of_ours_and_speak_to_the_server_that_they_are
         return ids, len(await made.logprobs([5, 6, 7], 1, 0, []))
 
     assert asyncio.run(ask()) == ([5, 6, 7], 2)
+
+
+def test_ray_serve_llm_builds_the_deployment_with_the_options_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = build.engine_options(SERVE)
+    with vllm_installed(monkeypatch):
+        made = build_app(vllm.deployment(SERVE, "/models/m", 4096, 128, options), name="a", default_runtime_env={})
+    [engine] = made.deployments
+    assert engine.name == "engine"
+    assert engine.max_ongoing_requests == options["max_ongoing_requests"]
+    assert engine._deployment_config.autoscaling_config == options["autoscaling_config"]
+    assert [bundle["GPU"] for bundle in engine._replica_config.placement_group_bundles] == [1, 1]
+    assert [name for name in vars(engine.func_or_class) if not name.startswith("_")] == ["generate", "logprobs", "load"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
