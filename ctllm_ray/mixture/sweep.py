@@ -12,8 +12,7 @@ from __future__ import annotations
 import os
 import pickle
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow.fs
@@ -26,11 +25,20 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.mixture import results
 from ctllm_ray.mixture.plan import Plan
 from ctllm_ray.mixture.results import Trial
+from ctllm_ray.ray_session import environment
 from ctllm_ray.ray_session import session as ray_session
 from ctllm_ray.train.lease import Lease
 
 TUNE = "tune"  # folder of Tune's own files; nothing of ours reads them
 FAILURE = "failure"
+
+#: What Tune reads from the driver's environment.
+SETTINGS = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep at once: what ended is on storage
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one draws tables of its own even where it is to be silent
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
 
 
 def run(plan: Plan, tell: Callable[[str], None] = lambda text: None) -> list[Trial]:
@@ -47,7 +55,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda text: None) -> list[Tri
         if left:
             width = plan.recipe.resources.sweep
             cpus = max(os.cpu_count() or 1, width.cpus * max(1, width.concurrent))
-            with ray_session(cpus, plan.recipe.resources.object_store_mb), _environment():
+            with ray_session(cpus, plan.recipe.resources.object_store_mb), environment(SETTINGS):
                 _fit(plan, left, _Told(plan, len(ended), tell))
         ended = results.read(plan.folder, plan.sweep.trials)
         results.write_all(plan, ended)
@@ -133,21 +141,3 @@ class _Told(tune.Callback):
             return f"{whole}: trial {trial.number} ({shares}) diverged: {trial.reason}"
         bits = trial.objective(self._plan.sweep.weights)
         return f"{whole}: trial {trial.number} ({shares}) {bits:.4f} bits/byte in {trial.seconds:.1f} s"
-
-
-@contextmanager
-def _environment() -> Iterator[None]:
-    """Settings that Tune reads from the driver's environment; those a person has set stay."""
-    wanted = {
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep at once: what ended is on storage
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "RAY_AIR_NEW_OUTPUT": "0",  # the new one draws tables of its own even where it is to be silent
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    }
-    ours = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            del os.environ[name]

@@ -21,7 +21,6 @@ import pickle
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, cast
 
 import pyarrow.fs
@@ -45,6 +44,7 @@ from ctllm_ray.base.errors import CtllmError, NoCluster, RecipeError, WorkerLost
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Train, TrainResources
 from ctllm_ray.model.config import for_recipe
+from ctllm_ray.ray_session import environment
 from ctllm_ray.ray_session import session as ray_session
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.train import corpora, lease, objective, reference, reference_launch, resume, worker
@@ -72,7 +72,8 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
     _check_writable(recipe.folder("train"))
     lease.wait_until_free(recipe.folder("train"))
     most = resources.worker_range[1]
-    with ray_session(max(os.cpu_count() or 1, most), recipe.resources.object_store_mb), _environment(resources):
+    cpus = max(os.cpu_count() or 1, most)
+    with ray_session(cpus, recipe.resources.object_store_mb), environment(_settings(resources)):
         recipe = _absolute(recipe)
         if objective.of(train).per == "pair":
             reference.complete(recipe, lambda recipe, shards: _scored(recipe, shards, tell))
@@ -135,23 +136,15 @@ def _absolute_path(path: str) -> str:
     return path if path.startswith(recipes.ROOT) else storage.absolute(path)
 
 
-@contextmanager
-def _environment(resources: TrainResources) -> Iterator[None]:
-    """Settings that Ray Train reads from the driver's environment; those a person has set stay."""
-    wanted = {
+def _settings(resources: TrainResources) -> dict[str, str]:
+    """What Ray Train reads from the driver's environment."""
+    return {
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(resources.start_timeout_s),
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(HEALTH_CHECK_S),
         "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(COLLECTIVE_S),
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_TRAIN_METRICS_ENABLED": "0",
     }
-    ours = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            del os.environ[name]
 
 
 class _Launch:

@@ -21,6 +21,7 @@ from ray.train.v2.api.config import ScalingConfig
 
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.ray_session import environment
 from ctllm_ray.train import checkpoint, launch, records
 from ctllm_ray.train.worker import Board
 from tests.train.tiny_runs import BATCH_TOKENS, assert_same_model, recipe
@@ -243,9 +244,12 @@ def test_what_a_person_has_set_in_the_environment_stays(tmp_path: Path, monkeypa
     monkeypatch.setenv("NCCL_DEBUG", "INFO")
     assert launch._worker_environment(resources)["OMP_NUM_THREADS"] == "3"
     assert launch._worker_environment(resources.model_copy(update={"gpu": True}))["NCCL_DEBUG"] == "INFO"
-    with launch._environment(resources):
+    monkeypatch.setenv("RAY_TRAIN_METRICS_ENABLED", "1")
+    with environment(launch._settings(resources)):
         assert os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == "600.0"
+        assert os.environ["RAY_TRAIN_METRICS_ENABLED"] == "1"
     assert "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S" not in os.environ
+    assert os.environ["RAY_TRAIN_METRICS_ENABLED"] == "1"
 
 
 def test_paths_mean_the_same_on_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
