@@ -18,8 +18,8 @@ from urllib import request
 from ctllm_ray.base import exports, storage
 from ctllm_ray.base.errors import CtllmError, InputError, NotFound
 from ctllm_ray.base.exports import LINEAGE
-from ctllm_ray.base.recipe import ROOT, fingerprint
-from ctllm_ray.corpus.resumable import PLAN
+from ctllm_ray.base.recipe import CLEAN, ROOT, fingerprint
+from ctllm_ray.corpus.section import PLAN
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import MANIFEST, Manifest
 from ctllm_ray.train.generations import DATA
@@ -198,8 +198,8 @@ def _section(folder: str) -> Link:
     """A finished section of work."""
     found = manifest.read(folder)
     facts = _section_facts(found)
-    if found.section == "clean":
-        return Link("clean", folder, facts, _sources(folder, found))
+    if found.section == CLEAN:
+        return Link(CLEAN, folder, facts, _sources(folder, found))
     return Link(found.section, folder, facts, _origins(folder, found))
 
 
@@ -210,19 +210,25 @@ def _section_facts(found: Manifest) -> list[str]:
 
 
 def _origins(folder: str, found: Manifest) -> list[Link]:
-    """What a token or tokenizer section was made from."""
-    beside, clean_shards = folder.rpartition("/")[0], found.provenance.get("clean_shards", "")
+    """What a token or tokenizer section, or a pass, was made from."""
+    beside = folder.rpartition("/")[0]
     if found.section == "tokens":
-        return [_tokenizer(found, beside), _clean(f"{beside}/clean", clean_shards)]
-    return _taken(folder, found) or [_clean(f"{beside}/clean", clean_shards)]
+        return [_tokenizer(found, beside), *_documents(found, beside)]
+    return _taken(folder, found) or _documents(found, beside)
 
 
-def _clean(folder: str, digest: str) -> Link:
-    """The clean section beside one that was made from it, compared with what that one wrote down."""
+def _documents(made: Manifest, beside: str) -> list[Link]:
+    """The section of documents, beside the one that was made from it."""
+    read = {key.removesuffix("_shards"): digest for key, digest in made.provenance.items() if key.endswith("_shards")}
+    return [_kept(section, f"{beside}/{section}", digest) for section, digest in read.items()]
+
+
+def _kept(section: str, folder: str, digest: str) -> Link:
+    """A section of documents, compared with what the one that was made from it wrote down."""
     found = _manifest(folder)
     if found and found.digest("kept") == digest:
         return _section(folder)
-    return Link("clean", folder, [f"the shards that were read {'changed since' if found else 'are no longer there'}"])
+    return Link(section, folder, [f"the shards that were read {'changed since' if found else 'are no longer there'}"])
 
 
 def _tokenizer(tokens: Manifest, beside: str) -> Link:

@@ -46,8 +46,8 @@ def run(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
     with session(os.cpu_count() or 1, recipe.resources.object_store_mb):
         rung = _Rung(tell, 5 + len(ALIGNED))
         made = pipeline.prepare(recipe, progress=Progress.to_stderr())
-        kept, seen = made["clean"].counts["kept"], made["clean"].counts["in"]
-        corpus_report.write(recipe.folder("clean"), _report(recipe, "clean"))
+        kept, seen = made[recipe.corpus].counts["kept"], made["clean"].counts["in"]
+        corpus_report.write(recipe.folder(recipe.corpus), _report(recipe, "clean"))
         rung.done(f"crawl: {kept:,} of {seen:,} pages kept, {made['tokens'].counts['tokens']:,} tokens to train on")
         folder = _trained(recipe)
         tokens = recipe.training()[1].tokens
@@ -55,7 +55,7 @@ def run(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
         rung.done(f"pretrain: {parameters:,} parameters, {tokens:,} tokens: {folder}")
         aligned = [_beside(path, name, recipe) for name in ALIGNED]
         for name, other in zip(ALIGNED, aligned, strict=True):
-            read = pipeline.prepare(other, progress=Progress.to_stderr())["clean"].counts["kept"]
+            read = pipeline.prepare(other, progress=Progress.to_stderr())[other.corpus].counts["kept"]
             folder = _trained(other)
             rung.done(f"{name}: {read:,} {'pairs' if name == 'dpo' else 'conversations'}: {folder}")
         planned = plan.plan(recipe)

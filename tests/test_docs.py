@@ -24,7 +24,7 @@ from tests.conftest import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
-PACKAGES = (resolve.SOURCES, resolve.STAGES, resolve.MEASURES, resolve.OBJECTIVES, resolve.TASKS)
+PACKAGES = (resolve.SOURCES, resolve.STAGES, resolve.PASSES, resolve.MEASURES, resolve.OBJECTIVES, resolve.TASKS)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]*)(#[^)]*)?\)")
 
 
@@ -50,9 +50,10 @@ def declared(stage: str, constant: str) -> tuple[str, ...]:
 
 
 def test_the_reference_knows_every_label_score_line_rule_and_lexicon() -> None:
-    for stage in resolve.names(resolve.STAGES):
-        for column in (*declared(stage, "LABELS"), *declared(stage, "SCORES")):
-            assert f"`{column}`" in REFERENCE, column
+    for package in (resolve.STAGES, resolve.PASSES):
+        for name in resolve.names(package):
+            for column in (c for kind in ("LABELS", "SCORES") for c in resolve.declared(package, name, kind)):
+                assert f"`{column}`" in REFERENCE, column
     lexicons = (REPOSITORY / "ctllm_ray/text/lexicons").glob("*.txt")
     for name in [*line_rules.DEFAULT, *line_rules.DESCRIBED, *(file.stem for file in lexicons)]:
         assert f"`{name}`" in REFERENCE, name

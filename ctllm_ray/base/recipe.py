@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -23,11 +23,14 @@ from ctllm_ray.base.serving import Serve
 from ctllm_ray.base.sweeping import Sweep, SweepResources
 from ctllm_ray.base.training import NAME, Frozen, Model, Objective, Share, Tokenizer, Tokens, Train, TrainResources
 
-#: The sections of work, in order: each reads what the one before it wrote.
-Section = Literal["clean", "tokenizer", "tokens", "train"]
+#: A section of work: `clean`, a pass (`near`) or a phase of one (`near/keys`), `tokenizer`, `tokens`, `train`.
+Section = str
+CLEAN: Final = "clean"
 ROOT = "root:"  # before a path that stands below the recipe's root, wherever that is
+#: What each kind of section adds to the decisions of those before it, in the order of work.
 _DECIDES: dict[str, tuple[str, ...]] = {
-    "clean": ("name", "version", "seed", "data", "stages"),
+    CLEAN: ("name", "version", "seed", "data", "stages"),
+    "passes": ("passes",),
     "tokenizer": ("tokenizer",),
     "tokens": ("tokens",),
     "train": ("model", "train"),
@@ -54,6 +57,14 @@ class Input(BaseModel):
 
 class Stage(BaseModel):
     """A step of a section: `use` names the stage, other keys are its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    use: str
+
+
+class Pass(BaseModel):
+    """A step over all documents that are left: `use` names the pass and its section, other keys are its options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -89,6 +100,7 @@ class Recipe(Frozen):
     seed: int
     data: Data
     stages: tuple[Stage, ...]
+    passes: tuple[Pass, ...] = ()
     tokenizer: Tokenizer | None = None
     tokens: Tokens | None = None
     model: Model | None = None
@@ -106,6 +118,16 @@ class Recipe(Frozen):
         if section.startswith("evaluate") and self.evaluate and self.evaluate.run:
             section = f"{section}-{self.evaluate.run}"
         return storage.join(storage.absolute(self.root), self.name, self.version, section)
+
+    @property
+    def corpus_sections(self) -> tuple[str, ...]:
+        """The sections that write documents, in order: `clean` and the passes. Each reads what the one before kept."""
+        return (CLEAN, *(part.use for part in self.passes))
+
+    @property
+    def corpus(self) -> str:
+        """The section whose kept documents are the corpus: the last pass, or `clean`."""
+        return self.corpus_sections[-1]
 
     def located(self, path: str) -> str:
         """A path of the recipe as others take it: `root:` stands for its root; of `root:NAME/VERSION/export[-RUN]` the
@@ -129,16 +151,20 @@ class Recipe(Frozen):
         named = self.train.corpora if self.train else ()
         return tuple(self.located(folder) for folder in named) or (self.folder("tokens"),)
 
-    def decisions(self, section: Section = "clean") -> dict[str, Any]:
+    def decisions(self, section: Section = CLEAN) -> dict[str, Any]:
         """What a section's output depends on, as plain values: not where it is, how wide it runs, when it gives up.
 
-        A section depends on all that the sections before it do. Data may join a run: `train.corpora` is left out here
-        and held by the run itself.
+        A section depends on all that the sections before it do, a pass and its phases on the passes before. Data may
+        join a run: `train.corpora` is left out here and held by the run itself.
         """
-        sections = list(_DECIDES)
-        keys = {key for name in sections[: sections.index(section) + 1] for key in _DECIDES[name]}
+        uses, use = [part.use for part in self.passes], section.partition("/")[0]
+        kinds = list(_DECIDES)
+        kind = "passes" if use in uses else use
+        keys = {key for name in kinds[: kinds.index(kind) + 1] for key in _DECIDES[name]}
         dumped = self.model_dump(mode="json", include=keys, exclude={"data": {"max_error_share"}, "train": {"corpora"}})
-        return {key: value for key, value in dumped.items() if value is not None}
+        if kind == "passes":
+            dumped["passes"] = dumped["passes"][: uses.index(use) + 1]
+        return {key: value for key, value in dumped.items() if value is not None and (key, value) != ("passes", [])}
 
 
 def fingerprint(decisions: Mapping[str, Any]) -> str:
@@ -212,17 +238,23 @@ def from_plain(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
         raise _explained(error, where) from None
     inputs = [_checked(i, resolve.SOURCES, f"{where}: data.inputs") for i in recipe.data.inputs]
     stages = [_checked(s, resolve.STAGES, f"{where}: stages") for s in recipe.stages]
+    passes = [_checked(p, resolve.PASSES, f"{where}: passes") for p in recipe.passes]
     names = [i["name"] for i in inputs]
     for name in names:
         if names.count(name) > 1:
             raise RecipeError(f"two inputs are named {name!r}", where=where, remedy="give each input a `name:`")
+    for use in recipe.corpus_sections:
+        if recipe.corpus_sections.count(use) > 1:
+            remedy = "a pass has one section of its own: name it once"
+            raise RecipeError(f"the pass {use!r} occurs twice", where=f"{where}: passes", remedy=remedy)
     rules = [rule["name"] for stage in stages for rule in stage.get("rules") or []]
     for name in rules:
         if rules.count(name) > 1:
             remedy = "give one of them another `name:`"
             raise RecipeError(f"two rules are named {name!r}", where=where, remedy=remedy)
     _check_scores(stages, where)
-    checked = recipe.model_dump() | {"data": recipe.data.model_dump() | {"inputs": inputs}, "stages": stages}
+    checked = recipe.model_dump() | {"data": recipe.data.model_dump() | {"inputs": inputs}}
+    checked |= {"stages": stages, "passes": passes}
     if recipe.train:
         objective = _checked(recipe.train.objective, resolve.OBJECTIVES, f"{where}: train.objective")
         checked["train"] = recipe.train.model_dump() | {"objective": objective}
@@ -249,7 +281,7 @@ def _check_scores(stages: Sequence[Mapping[str, Any]], where: str) -> None:
                 raise RecipeError(f"{rule.score!r} is measured in two ways", where=where, remedy=remedy)
 
 
-def _checked(part: Input | Stage | Objective | Benchmark, package: str, where: str) -> dict[str, Any]:
+def _checked(part: Input | Stage | Pass | Objective | Benchmark, package: str, where: str) -> dict[str, Any]:
     """A source, stage or the like with its options checked against the function it names, and filled in."""
     function = resolve.resolve(package, part.use)
     extra = resolve.check_options(function, dict(part.model_extra or {}), f"{where}.{part.use}")

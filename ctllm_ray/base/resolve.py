@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from ctllm_ray.base.errors import RecipeError
 
 STAGES = "ctllm_ray.corpus.stages"
+PASSES = "ctllm_ray.corpus.passes"
 SOURCES = "ctllm_ray.corpus.sources"
 MEASURES = "ctllm_ray.text.measures"
 OBJECTIVES = "ctllm_ray.train.objectives"
@@ -54,7 +55,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 @cache
 def declared(package: str, stage: str, constant: str) -> tuple[str, ...]:
-    """The names in a constant (`SCORES`, `LABELS`) of a module: columns that a stage adds; read from the source."""
+    """The names in a constant (`SCORES`, `LABELS`) of a module: columns that it adds; read from the source."""
     folder = Path(importlib.import_module(package).__path__[0])
     for node in ast.parse((folder / f"{stage}.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == [constant]:
@@ -66,7 +67,7 @@ def declared(package: str, stage: str, constant: str) -> tuple[str, ...]:
 def resolve(package: str, name: str) -> Callable[..., Any]:
     """The function that a name stands for. Raises `RecipeError` with the names that exist."""
     if name not in names(package):
-        kind = package.rsplit(".", 1)[-1].removesuffix("s")
+        kind = "pass" if package == PASSES else package.rsplit(".", 1)[-1].removesuffix("s")
         raise RecipeError(f"unknown {kind} {name!r}", remedy=nearest(name, names(package)))
     module, _, function = name.partition(".")
     return getattr(importlib.import_module(f"{package}.{module}"), function or module)

@@ -128,6 +128,23 @@ def reading(uri: str) -> Iterator[IO[bytes]]:
         yield cast(IO[bytes], _Explained(stream, uri))
 
 
+@contextmanager
+def reading_ranges(uri: str) -> Iterator[IO[bytes]]:
+    """As `reading`, for a few stretches of a large file: nothing is fetched ahead."""
+    fs, path = filesystem(uri)
+    with _explained(uri, "read"):
+        stream = fs.open(path, "rb", cache_type="none") if is_remote(uri) else fs.open(path, "rb")
+    with stream:
+        yield cast(IO[bytes], _Explained(stream, uri))
+
+
+def fetch(uri: str, path: str) -> None:
+    """Copies a file to a local path. Raises `InputError` where it cannot be read."""
+    fs, remote = filesystem(uri)
+    with _explained(uri, "read"):
+        fs.get_file(remote, path)
+
+
 class _Explained(io.RawIOBase):
     """A stream whose reads fail with an `InputError`, so that a lost connection is never taken for a damaged file."""
 

@@ -51,11 +51,11 @@ def work(recipe: Recipe, folder: str, split: Split) -> Work:
         for raw in splits.read(split):
             table = run_stages(recipe.stages, schema.working(raw, split.input))
             text_bytes += _text_bytes(table)
-            counts.update(_counts(table))
+            counts.update(counts_of(table))
             packed = schema.pack(table, document)
             passed = pc.is_null(packed["reject"])
             kept.write(packed.filter(passed))
-            rejected.write(_sampled(packed.filter(pc.invert(passed)), recipe))
+            rejected.write(sampled(packed.filter(pc.invert(passed)), recipe))
     return Work(dict(counts), text_bytes, [*kept.shards, *rejected.shards])
 
 
@@ -127,7 +127,8 @@ def _measure_options(stages: tuple[Stage, ...]) -> list[dict[str, Any]]:
     return [stage.model_extra or {} for stage in stages if stage.use == "measure"]
 
 
-def _counts(table: pa.Table) -> dict[str, int]:
+def counts_of(table: pa.Table) -> dict[str, int]:
+    """The documents of a table by what became of them, as in the manifest."""
     found = {"in": table.num_rows}
     for item in pc.value_counts(table["reject"].combine_chunks()).to_pylist():
         found["kept" if item["values"] is None else f"reject:{item['values']}"] = item["counts"]
@@ -138,7 +139,7 @@ def _text_bytes(table: pa.Table) -> int:
     return sum(pc.sum(pc.binary_length(table[name])).as_py() or 0 for name in ("text", "raw"))
 
 
-def _sampled(table: pa.Table, recipe: Recipe) -> pa.Table:
+def sampled(table: pa.Table, recipe: Recipe) -> pa.Table:
     """The rejected pages with the text of all but the recipe's share left out, chosen by a hash of the id."""
     share = recipe.data.rejected_text_share
     if share >= 1 or table.num_rows == 0:

@@ -1,4 +1,4 @@
-"""The funnel of a section: its reject counts in the order in which stages and rules act.
+"""The funnel of a corpus: its reject counts in the order in which stages, rules and passes act.
 
 A document is charged to the first rule that it fails, so the steps can be subtracted one after another and what is
 left after the last one is what was kept. It needs the manifest alone and costs nothing.
@@ -52,7 +52,7 @@ def rules_of(recipe: Mapping[str, Any]) -> tuple[Rule, ...]:
 
 
 def funnel(manifest: Manifest) -> tuple[Group, ...]:
-    """The steps from all documents to the kept ones: read errors first, then the stages of the recipe in order."""
+    """The steps from all documents to the kept ones: read errors first, then stages and passes in their order."""
     left, steps = manifest.counts["in"], []
     rejects = manifest.rejects()
     for rule in _order(manifest.recipe, rejects):
@@ -75,6 +75,8 @@ def _order(recipe: Mapping[str, Any], rejects: Mapping[str, int]) -> Iterator[st
                     yield rule.name
         else:
             yield from _taken(waiting, stage["use"].partition(".")[0])
+    for part in recipe.get("passes", ()):
+        yield from _taken(waiting, part["use"])
     yield from waiting
 
 

@@ -1,4 +1,4 @@
-"""Why a page was kept or dropped: every measure of it, each rule's bound, what was cut, the text.
+"""Why a page was kept or dropped: every measure of it, each rule's bound, its copies, what was cut, the text.
 
 A page is found by its id (an address: it names the file it came from) or by its url. Ids and urls are scanned column by
 column, so a lookup reads a small part of the shards.
@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from ctllm_ray.base import storage
 from ctllm_ray.base.errors import NotFound
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.rules import Rule
-from ctllm_ray.corpus import decide
+from ctllm_ray.corpus import decide, documents
 from ctllm_ray.corpus.clean import genre_conditions, measure_rules
+from ctllm_ray.corpus.clusters import Cluster, of_page
+from ctllm_ray.corpus.documents import Part
 from ctllm_ray.shards import reader
 from ctllm_ray.shards.manifest import Manifest
 
@@ -40,13 +41,18 @@ class Page:
     """A page of the corpus as its shard holds it (a DOCUMENT row), and every rule's judgement of it."""
 
     row: dict[str, Any]
-    shard: str
+    shard: str  # section and path
     judgements: tuple[Judgement, ...]
+    clusters: tuple[Cluster, ...]
 
 
 def why(folder: str, finished: Manifest, recipe: Recipe, key: str) -> list[Page]:
-    """The pages with this id or url, kept ones first. Raises `NotFound`."""
-    pages = [_judged(row, shard, recipe) for row, shard in _find(folder, finished, key)]
+    """The pages with this id or url, kept ones first. Raises `NotFound`.
+
+    The folder is that of the last section of documents; what the sections before rejected is searched too.
+    """
+    found = documents.parts(folder, finished)
+    pages = [_judged(row, shard, recipe, tuple(of_page(found, row))) for row, shard in _find(found, key)]
     if not pages:
         raise NotFound(
             f"no page has the id or url {key!r}", where=folder, remedy="an id looks like crawl/part-000.jsonl.zst#1234"
@@ -54,10 +60,9 @@ def why(folder: str, finished: Manifest, recipe: Recipe, key: str) -> list[Page]
     return pages
 
 
-def _find(folder: str, finished: Manifest, key: str) -> Iterator[tuple[dict[str, Any], str]]:
+def _find(found: list[Part], key: str) -> Iterator[tuple[dict[str, Any], str]]:
     for kind in ("kept", "rejected"):
-        for path in finished.paths(kind):
-            uri = storage.join(folder, path)
+        for uri, path in documents.shards(found, kind):
             for number, keys in enumerate(reader.shard_tables(uri, ["id", "url"])):
                 hits = pc.or_kleene(pc.equal(keys["id"], key), pc.equal(keys["url"], key))
                 rows = np.flatnonzero(hits.to_numpy().astype(bool) & hits.is_valid().to_numpy())
@@ -66,13 +71,13 @@ def _find(folder: str, finished: Manifest, key: str) -> Iterator[tuple[dict[str,
                     yield from ((row, path) for row in whole.take(rows).to_pylist())
 
 
-def _judged(row: dict[str, Any], shard: str, recipe: Recipe) -> Page:
+def _judged(row: dict[str, Any], shard: str, recipe: Recipe, clusters: tuple[Cluster, ...]) -> Page:
     genre = np.array([row["labels"].get("genre") or "prose"])
     found = [Judgement(rule, _value(rule, row), _outcome(rule, row, genre)) for rule in measure_rules(recipe.stages)]
     for name, rule in genre_conditions(recipe.stages):
         value = _value(rule, row)
         found.append(Judgement(rule, value, f"{name}: {'fails' if value is None or _breaks(rule, value) else 'holds'}"))
-    return Page(row, shard, tuple(found))
+    return Page(row, shard, tuple(found), clusters)
 
 
 def _value(rule: Rule, row: dict[str, Any]) -> float | str | None:

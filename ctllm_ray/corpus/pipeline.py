@@ -1,7 +1,7 @@
 """Sections in order, each resumable: what `ctllm prepare` and `ctllm tokenizer` run.
 
-Clean shards, then the tokenizer where the recipe names one, then token shards where it asks for them. Each section
-reads the manifest of the one before and writes its own; a finished one is only read.
+Clean shards, then the passes over all of them, then the tokenizer where the recipe names one, then token shards where
+it asks for them. Each section reads the manifest of the one before and writes its own; a finished one is only read.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ctllm_ray.base.recipe import Recipe, from_plain
-from ctllm_ray.corpus import resumable, tokens
+from ctllm_ray.base import storage
+from ctllm_ray.base.recipe import CLEAN, Recipe, from_plain
+from ctllm_ray.corpus import phase, resumable, tokens
 from ctllm_ray.corpus import tokenizer as tokenizers
 from ctllm_ray.corpus.progress import Progress
 from ctllm_ray.corpus.resumable import Runner
 from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split
-from ctllm_ray.shards.manifest import Manifest
+from ctllm_ray.shards.manifest import MANIFEST, Manifest
 
-CLEAN: Final = "clean"
+__all__ = ["CLEAN", "TOKENIZER", "TOKENS", "clean", "corpus", "on_ray", "prepare", "recipe_of", "tokenizer"]
+
 TOKENIZER: Final = "tokenizer"
 TOKENS: Final = "tokens"
 
@@ -33,11 +35,20 @@ def on_ray(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterable[Don
 def prepare(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = None) -> dict[str, Manifest]:
     """The manifests by name of all sections that the recipe has, after doing what is left. Raises `CtllmError`."""
     tokens.check(recipe)
-    finished = {CLEAN: clean(recipe, run, progress)}
+    finished = corpus(recipe, run, progress)
     if recipe.tokenizer:
-        finished[TOKENIZER] = tokenizer(recipe, run, progress)
+        finished[TOKENIZER] = _tokenizer(recipe, progress)
     if recipe.tokens:
         finished[TOKENS] = resumable.complete(TOKENS, recipe, run, progress or Progress.silent())
+    return finished
+
+
+def corpus(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = None) -> dict[str, Manifest]:
+    """The manifests by name of the clean section and of the passes, after doing what is left. Raises `CtllmError`."""
+    check(recipe)
+    finished = {CLEAN: clean(recipe, run, progress)}
+    for part in recipe.passes:
+        finished[part.use] = _passed(part.use, recipe, run, progress or Progress.silent())
     return finished
 
 
@@ -46,11 +57,31 @@ def clean(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = None
     return resumable.complete(CLEAN, recipe, run, progress or Progress.silent())
 
 
+def _passed(use: str, recipe: Recipe, run: Runner, progress: Progress) -> Manifest:
+    """The manifest of a pass, after doing what is left of its phases."""
+    folder = recipe.folder(use)
+    if not storage.exists(storage.join(folder, MANIFEST)):
+        for name in phase.of(use, recipe).order(recipe):
+            resumable.complete(name, recipe, run, progress)
+    finished = resumable.complete(use, recipe, run, progress)
+    phase.sweep(folder)
+    return finished
+
+
 def tokenizer(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = None) -> Manifest:
-    """The manifest of the tokenizer section, after the clean section that it is made from. Raises `CtllmError`."""
-    progress = progress or Progress.silent()
-    clean(recipe, run, progress)
-    return tokenizers.prepare(recipe, lambda line: progress.note(f"{TOKENIZER}: {line}"))
+    """The manifest of the tokenizer section, after the corpus that it is made from. Raises `CtllmError`."""
+    corpus(recipe, run, progress)
+    return _tokenizer(recipe, progress)
+
+
+def _tokenizer(recipe: Recipe, progress: Progress | None) -> Manifest:
+    return tokenizers.prepare(recipe, lambda line: (progress or Progress.silent()).note(f"{TOKENIZER}: {line}"))
+
+
+def check(recipe: Recipe) -> None:
+    """Raises `RecipeError` where a pass asks for what the parts before it do not give."""
+    for part in recipe.passes:
+        phase.of(part.use, recipe).check(recipe)
 
 
 def recipe_of(finished: Manifest) -> Recipe:

@@ -18,9 +18,8 @@ from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.resolve import nearest
 from ctllm_ray.base.rules import BOUNDS, Rule
-from ctllm_ray.corpus import decide
+from ctllm_ray.corpus import decide, documents
 from ctllm_ray.corpus.clean import measure_rules
-from ctllm_ray.shards import reader
 from ctllm_ray.shards.manifest import Manifest
 
 EXAMPLES = 5  # ids shown of each kind of change
@@ -62,15 +61,19 @@ def changed(rules: Sequence[Rule], sets: Sequence[str]) -> list[Rule]:
 
 
 def replay(folder: str, finished: Manifest, recipe: Recipe, sets: Sequence[str]) -> Replay:
-    """What the section would have kept and dropped with other bounds. Raises `RecipeError` where it has no rules."""
+    """What the corpus would have kept and dropped with other bounds. Raises `RecipeError` where it has no rules.
+
+    What the sections before rejected is asked too; what a pass dropped stays dropped.
+    """
     old = measure_rules(recipe.stages)
     if not old:
         raise RecipeError("the recipe has no rules to replay", where=folder, remedy="give it a stage `measure`")
     rules = changed(old, sets)
     result = Replay(Counter(), Counter(), Counter(), {}, 0)
     unmeasured = 0
+    found = documents.parts(folder, finished)
     for kind in ("kept", "rejected"):
-        for _, table in reader.tables(folder, finished, kind, ["id", "labels", "scores", "reject"]):
+        for table in documents.tables(found, kind, ["id", "labels", "scores", "reject"]):
             unmeasured += _replayed(table, {r.name for r in old}, rules, result)
     return Replay(result.before, result.after, result.moves, result.examples, unmeasured)
 

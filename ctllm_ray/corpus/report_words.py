@@ -169,5 +169,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "family.mojibake": ("乱码", "mojibake"),
     "family.charset": ("编码", "charset"),
     "family.words": ("词", "words"),
+    "family.exact": ("完全重复", "exact copies"),
+    "family.near": ("近似重复", "near copies"),
     "family.contact": ("联系方式", "contact"),
 }

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
@@ -22,12 +22,10 @@ from ctllm_ray.base.recipe import Recipe, changes, fingerprint
 from ctllm_ray.base.recipe import Section as Name
 from ctllm_ray.corpus import section
 from ctllm_ray.corpus.progress import Progress
-from ctllm_ray.corpus.section import Done
+from ctllm_ray.corpus.section import PLAN, Done
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import MANIFEST, RUNS, Manifest
-
-PLAN = "PLAN.json"
 
 #: Works splits and yields what each says of itself: Ray in production, a plain loop in tests and baselines.
 Runner = Callable[[Recipe, str, Sequence[Split]], Iterable[Done]]
@@ -38,7 +36,7 @@ def complete(name: Name, recipe: Recipe, run: Runner, progress: Progress) -> Man
     folder = recipe.folder(name)
     if storage.exists(storage.join(folder, MANIFEST)):
         finished = manifest.read(folder)
-        check_same(finished, recipe, section.of(name).sources(recipe))
+        check_same(finished, recipe, section.of(name, recipe).sources(recipe))
         return finished
     splits = _planned(name, recipe, folder)
     try:
@@ -48,7 +46,7 @@ def complete(name: Name, recipe: Recipe, run: Runner, progress: Progress) -> Man
             raise
         return manifest.read(folder)  # the same command was run twice at once: the other swept up what this one wrote
     finished = _manifest(name, recipe, splits, done)
-    section.of(name).finish(recipe, folder, finished.counts)
+    section.of(name, recipe).finish(recipe, folder, finished.counts)
     manifest.write(folder, finished)
     _sweep(folder, finished)
     return finished
@@ -63,7 +61,7 @@ def _worked(name: Name, recipe: Recipe, splits: Sequence[Split], run: Runner, pr
     progress.start(splits, list(done.values()))
     started, clock = datetime.now(UTC), time.monotonic()
     if left:
-        section.of(name).warm(recipe)
+        section.of(name, recipe).warm(recipe)
         try:
             for item in run(recipe, folder, left):
                 if len(done) == reused:  # the clock leaves out compiling and the start of Ray
@@ -80,7 +78,7 @@ def _worked(name: Name, recipe: Recipe, splits: Sequence[Split], run: Runner, pr
 def check_same(finished: Manifest, recipe: Recipe, sources: dict[str, str]) -> None:
     """Raises `VersionConflict` where a finished section is of other decisions, or was made from something else."""
     folder = recipe.folder(finished.section)
-    _same_decisions(finished.recipe, recipe.decisions(cast(Name, finished.section)), folder)
+    _same_decisions(finished.recipe, recipe.decisions(finished.section), folder)
     then = {key: finished.provenance.get(key, "") for key in sources}
     if then != sources:
         raise VersionConflict(
@@ -105,7 +103,7 @@ def _planned(name: Name, recipe: Recipe, folder: str) -> list[Split]:
     begun = storage.read_json(path) if storage.exists(path) else None
     if begun:
         _same_decisions(begun["decisions"], recipe.decisions(name), folder)
-    splits = section.of(name).list_splits(recipe)
+    splits = section.of(name, recipe).list_splits(recipe)
     plain = [split.plain() for split in splits]
     if begun and begun["splits"] != plain:
         raise VersionConflict(
@@ -158,7 +156,7 @@ def _manifest(name: Name, recipe: Recipe, splits: Sequence[Split], done: Sequenc
         inputs=[{"input": part, "name": file, "bytes": size} for (part, file), size in files.items()],
         counts=dict(sorted(counts.items())),
         shards=[shard for item in done for shard in item.shards],
-        provenance=provenance.of_code(section.of(name).PACKAGES) | section.of(name).sources(recipe),
+        provenance=provenance.of_code(section.of(name, recipe).PACKAGES) | section.of(name, recipe).sources(recipe),
     )
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ctllm_ray.corpus import tokenizer
+from ctllm_ray.corpus.clusters import Cluster
 from ctllm_ray.corpus.ledger import Judgement, Page
 from ctllm_ray.corpus.pipeline import TOKENIZER, TOKENS
 from ctllm_ray.corpus.replay import Replay
@@ -107,9 +108,20 @@ def _page(console: Console, page: Page) -> None:
         style = "bold" if judgement.outcome == "DROPPED IT" else ""
         table.add_row(judgement.rule.name, _value(judgement), _bounds(judgement), judgement.outcome, style=style)
     console.print(table)
+    for cluster in page.clusters:
+        _cluster(console, cluster)
     for cut in row["cuts"] or []:
         console.print(Text(f"cut by {cut['rule']}: {_plain(cut['text'])}", style="dim"))
     console.print(Text(_plain(row["text"] or "(no text kept)", newlines=True)[:TEXT_SHOWN]))
+
+
+def _cluster(console: Console, cluster: Cluster) -> None:
+    console.print(Text(f"{cluster.use:>8}  {cluster.size:,} copies; {_plain(cluster.survivor)} stays", style="bold"))
+    for member in cluster.members:
+        alike = "" if member.similarity is None else f"  {member.similarity:.3f}"
+        console.print(Text(f"{'':>8}  {_plain(member.id)}{alike}  {_plain(member.url or '')}".rstrip()))
+    if cluster.size - 1 > len(cluster.members):
+        console.print(Text(f"{'':>8}  and {cluster.size - 1 - len(cluster.members):,} more"))
 
 
 def _value(judgement: Judgement) -> str:

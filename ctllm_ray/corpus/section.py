@@ -1,4 +1,4 @@
-"""What all sections of work share: each is a module of this package that works one split after the other.
+"""What all sections of work share: each is a module of this package, or a phase of a pass, that works splits.
 
 A split names its section, so that a Ray task ships names and plain values only, and `run_split` is the whole of what it
 does: a plain function, the same in a test, under plain multiprocessing (the honest baseline in benchmarks/) and under
@@ -17,6 +17,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.manifest import Shard
 
+PLAN = "PLAN.json"  # the decisions and the splits of a section, written first
 MARKERS = "splits"  # folder of one small JSON file per finished split
 ATTEMPTS = "attempts"  # folder of one empty file for each time that a split was begun in this run
 
@@ -49,9 +50,11 @@ class Done:
 
 
 class Section(Protocol):
-    """The functions of a section's module: `clean`, `tokens`."""
+    """The functions of a section's module (`clean`, `tokens`), or of a phase of a pass (corpus/phase.py)."""
 
-    PACKAGES: tuple[str, ...]  # whose versions decide its bytes, beside those that every section has
+    @property
+    def PACKAGES(self) -> tuple[str, ...]:
+        """Whose versions decide its bytes, beside those that every section has."""
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """What there is to do, always in the same order. Raises where the input is not there."""
@@ -69,15 +72,19 @@ class Section(Protocol):
         """Once before the manifest is written, with the counts of all splits. Raises where they may not stand."""
 
 
-def of(name: str) -> Section:
-    """The section of that name."""
+def of(name: str, recipe: Recipe) -> Section:
+    """The section of that name: a module of this package, or a phase of one of the recipe's passes."""
+    use = name.partition("/")[0]
+    if use in recipe.corpus_sections[1:]:
+        passes = importlib.import_module(f"{__package__}.phase")
+        return cast(Section, passes.of(use, recipe).phase(name))
     return cast(Section, importlib.import_module(f"{__package__}.{name}"))
 
 
 def run_split(recipe: Recipe, folder: str, split: Split) -> Done:
     """Works one split of its section; its marker, written last, says that it is finished."""
     started = time.monotonic()
-    worked = of(split.section).work(recipe, folder, split)
+    worked = of(split.section, recipe).work(recipe, folder, split)
     wall_s = time.monotonic() - started
     counts = dict(sorted(worked.counts.items()))
     done = Done(split.index, split.file.uri, split.file.version, counts, worked.text_bytes, worked.shards, wall_s)

@@ -1,9 +1,9 @@
 """Splits: the units of reading, of retry and of resume.
 
-A split is a stretch of one input file, or a whole shard of the section before. Which splits there are depends on the
-files and on `data.split_mb` only, never on how many workers run: shards are numbered by split, so the output is the
-same for any parallelism. A source module may cut files with a function `spans(file, split_bytes)`; without one a file
-is one split.
+A split is a stretch of one input file, a whole shard of the section before, or a part of what a shuffle wrote. Which
+splits there are depends on the files and on `data.split_mb` only, never on how many workers run: shards are numbered
+by split, so the output is the same for any parallelism. A source module may cut files with a function `spans(file,
+split_bytes)`; without one a file is one split.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ctllm_ray import sample
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.recipe import Data
 from ctllm_ray.base.storage import File
+from ctllm_ray.shards.manifest import Manifest, Shard
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,21 @@ def list_splits(data: Data) -> list[Split]:
         Split(index, part.name, part.use, dict(part.model_extra or {}), file, start, stop, limits)
         for index, (part, file, start, stop) in enumerate(found)
     ]
+
+
+def of_shard(
+    index: int, section: str, folder: str, shard: Shard, options: dict[str, Any] | None = None, *, input: str = ""
+) -> Split:
+    """The split of a section that works a whole shard in a folder. `input` is the source of its documents."""
+    file = File(storage.join(folder, shard.path), shard.path, shard.bytes, shard.sha256)
+    return Split(index, input, "", options or {}, file, 0, None, Limits(0, 0), section)
+
+
+def of_part(index: int, section: str, folder: str, made: Manifest, kind: str, parts: int) -> Split:
+    """The split of a section that works part `index` of the files of a kind in the folder of a finished phase."""
+    size = sum(shard.bytes for shard in made.of_kind(kind)) // parts
+    file = File(folder, f"{kind}, part {index} of {parts}", size, made.digest(kind))
+    return Split(index, made.section, "", {}, file, index, index + 1, Limits(0, 0), section)
 
 
 def _spans(use: str, file: File, split_bytes: int) -> list[tuple[int, int | None]]:

@@ -1,4 +1,4 @@
-"""The facts of a finished section, gathered in one pass over its shards in bounded memory.
+"""The facts of a finished corpus, gathered in one pass over its shards in bounded memory.
 
 Counts are exact and come from the manifest or from every document; only histograms use a sample, drawn by a hash of the
 id so that any run draws the same one. Text is read once, to count characters and to take ten examples of each rule.
@@ -18,18 +18,19 @@ import pyarrow.compute as pc
 import xxhash
 
 from ctllm_ray.base.rules import Rule
+from ctllm_ray.corpus import documents
 from ctllm_ray.corpus.charts import Histogram, histogram
 from ctllm_ray.corpus.decide import violations
 from ctllm_ray.corpus.facts import Breakdown, Cut, Example, Report, RuleFacts, Run, Slice, read_runs
 from ctllm_ray.corpus.funnel import funnel, rules_of
 from ctllm_ray.corpus.tallies import Smallest, Tally
 from ctllm_ray.shards import manifest as manifests
-from ctllm_ray.shards import reader
 from ctllm_ray.shards.manifest import Manifest
 
 SAMPLE_DOCUMENTS = 200_000  # for histograms; at 60 scores 48 MB
 EXAMPLES = 10  # of each rule
 EXCERPT_CHARS = (170, 40)  # of an example: from its beginning, from its end
+ADDRESS = ".survivor"  # ends the name of a label that holds an id: as many values as documents
 CUT_CHARS = 120  # of a cut line
 SCRIPT = "script.traditional_share"  # 0 Simplified, 1 Traditional, NaN no evidence
 SCRIPT_MIXED = (0.2, 0.8)  # between these a page is called mixed: quotations, names, calligraphy
@@ -44,14 +45,17 @@ COLUMNS = {
 
 
 def gather(folder: str) -> Report:
-    """The facts of the finished section in a folder. Raises `NotFound` where it has not finished."""
-    found = manifests.read(folder)
-    survey = Survey(found)
+    """The facts of the finished section of documents in a folder, and of those before it. Raises `NotFound`.
+
+    The runs are those of the first: it reads what comes from outside.
+    """
+    found = documents.parts(folder, manifests.read(folder))
+    survey = Survey(documents.whole(found))
     for kind in COLUMNS:
-        for _, table in reader.tables(folder, found, kind, COLUMNS[kind]):
+        for table in documents.tables(found, kind, COLUMNS[kind]):
             if table.num_rows:
                 survey.add(table.combine_chunks())
-    return survey.report(read_runs(folder))
+    return survey.report(read_runs(found[0].folder))
 
 
 class Survey:
@@ -102,7 +106,8 @@ class Survey:
     def _slice(self, table: pa.Table) -> None:
         """Counts documents and what dropped them by host, source, script and every label."""
         found = {"source": table["source"].combine_chunks(), "host": _hosts(table["url"].combine_chunks())}
-        found |= {field.name: _field(table, "labels", field.name) for field in table.schema.field("labels").type}
+        labels = [field.name for field in table.schema.field("labels").type if not field.name.endswith(ADDRESS)]
+        found |= {name: _field(table, "labels", name) for name in labels}
         if any(field.name == SCRIPT for field in table.schema.field("scores").type):
             found["script"] = _scripts(_floats(_field(table, "scores", SCRIPT)))
         for name, values in found.items():

@@ -1,4 +1,4 @@
-"""The tokenizer section: one trained on a sample of the clean shards, or an existing one taken over.
+"""The tokenizer section: one trained on a sample of the kept documents, or an existing one taken over.
 
 The sample has the recipe's shares of sources, or those of the shards. The result is measured on documents that are in
 no sample, and on the same documents its two forms (tokenizer.model and tokenizer.json) must give equal ids. It runs in
@@ -19,7 +19,7 @@ from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.recipe import Recipe, fingerprint
 from ctllm_ray.base.resolve import nearest
 from ctllm_ray.base.training import Tokenizer as Part
-from ctllm_ray.corpus import resumable, sampling
+from ctllm_ray.corpus import documents, resumable, sampling
 from ctllm_ray.corpus.sampling import Sample
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import MANIFEST, Manifest, Shard
@@ -39,21 +39,20 @@ FULL_SHARE = 0.99  # less than this part of what a source was to give is too lit
 def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> Manifest:
     """The manifest of the tokenizer section, after making it if need be. Raises `CtllmError`.
 
-    The clean section must be finished. `log` is told what begins.
+    The corpus must be finished. `log` is told what begins.
     """
     part = recipe.tokenizer
     if part is None:
         remedy = "add `tokenizer: {vocab_size: ..., sample_mb: ...}` or `tokenizer: {path: ...}`"
         raise RecipeError("the recipe has no tokenizer", where="tokenizer", remedy=remedy)
     folder = recipe.folder(SECTION)
-    clean = manifest.read(recipe.folder("clean"))
-    made_from = {"clean_shards": clean.digest("kept")}
+    made_from = documents.made_from(recipe, recipe.corpus)
     if storage.exists(storage.join(folder, MANIFEST)):
         finished = manifest.read(folder)
         resumable.check_same(finished, recipe, made_from)
         return finished
     log("drawing the sample")
-    samples = _draw(recipe, part, _by_source(recipe, clean))
+    samples = _draw(recipe, part, _by_source(recipe))
     tokenizer = _made(part.model_copy(update={"path": recipe.located(part.path)}), samples, log)
     report = _report(tokenizer, part, samples)
     tokenizer.save(folder)
@@ -73,17 +72,17 @@ def show(folder: str, console: Console) -> None:
     console.print(f"tokenizer: {folder}")
 
 
-def _by_source(recipe: Recipe, clean: Manifest) -> dict[str, list[Shard]]:
-    """The kept shards of each source. A shard is of one split, and the plan of the clean section knows its input."""
-    plan = storage.read_json(storage.join(recipe.folder("clean"), resumable.PLAN))
-    inputs = {split["index"]: split["input"] for split in plan["splits"]}
+def _by_source(recipe: Recipe) -> dict[str, list[Shard]]:
+    """The kept shards of the corpus by source."""
     found: dict[str, list[Shard]] = {}
-    for shard in clean.of_kind("kept"):
-        split = int(shard.path.rpartition("/")[2].partition("-")[0])
-        found.setdefault(inputs[split], []).append(shard)
+    for shard, source in documents.kept_shards(recipe, recipe.corpus):
+        found.setdefault(source, []).append(shard)
     if not found:
-        remedy = "look at its funnel: `ctllm prepare` prints it"
-        raise InputError("the clean section kept no document", where=recipe.folder("clean"), remedy=remedy)
+        reason, remedy = (
+            f"the section {recipe.corpus!r} kept no document",
+            "look at its funnel: `ctllm prepare` prints it",
+        )
+        raise InputError(reason, where=recipe.folder(recipe.corpus), remedy=remedy)
     return found
 
 
@@ -96,7 +95,7 @@ def _draw(recipe: Recipe, part: Part, sources: Mapping[str, Sequence[Shard]]) ->
     samples = {}
     for name, shards in sources.items():
         wanted = int(part.sample_mb * 1e6 * shares.get(name, 0))
-        samples[name] = sampling.draw(recipe.folder("clean"), shards, recipe.seed, wanted, UNSEEN_BYTES)
+        samples[name] = sampling.draw(recipe.folder(recipe.corpus), shards, recipe.seed, wanted, UNSEEN_BYTES)
         if part.shares and samples[name].bytes < FULL_SHARE * wanted:
             raise _too_small(name, samples[name].bytes, wanted, shares[name])
     return samples

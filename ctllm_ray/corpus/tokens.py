@@ -1,4 +1,4 @@
-"""The tokens section: kept clean shards into token shards, by group, with some documents held out for validation.
+"""The tokens section: kept documents into token shards, by group, with some documents held out for validation.
 
 One split is one kept shard. Which documents are held out is a seeded hash of the id alone, so the same document is held
 out of every version of the corpus that has it. Inputs that are conversations or preference pairs, as their sources say,
@@ -24,12 +24,11 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.resolve import SOURCES, declared, nearest
-from ctllm_ray.base.storage import File
 from ctllm_ray.base.training import Tokens
-from ctllm_ray.corpus.clean import document_schema
+from ctllm_ray.corpus import documents, splits
 from ctllm_ray.corpus.render import Rendered, render
 from ctllm_ray.corpus.section import Work
-from ctllm_ray.corpus.splits import Limits, Split
+from ctllm_ray.corpus.splits import Split
 from ctllm_ray.corpus.tokenize import tokenize
 from ctllm_ray.shards import manifest, reader
 from ctllm_ray.shards.manifest import MANIFEST, Shard
@@ -49,12 +48,12 @@ def check(recipe: Recipe) -> None:
         raise RecipeError(
             "`tokens` without `tokenizer`", where="tokens", remedy="add `tokenizer: {vocab_size, sample_mb}` or a path"
         )
-    documents = document_schema(recipe.stages)
-    labels = ["source", *(field.name for field in documents.field("labels").type)]
+    columns = documents.schema_of(recipe, recipe.corpus)
+    labels = ["source", *(field.name for field in columns.field("labels").type)]
     if recipe.tokens.group_by not in labels:
         reason = f"documents have no label {recipe.tokens.group_by!r}"
         raise RecipeError(reason, where="tokens.group_by", remedy=nearest(recipe.tokens.group_by, labels))
-    scores = [field.name for field in documents.field("scores").type]
+    scores = [field.name for field in columns.field("scores").type]
     for name in recipe.tokens.scores:
         if name not in scores:
             raise RecipeError(f"documents have no score {name!r}", where="tokens.scores", remedy=nearest(name, scores))
@@ -92,29 +91,21 @@ def _forms(recipe: Recipe) -> dict[str, Form]:
 
 
 def list_splits(recipe: Recipe) -> list[Split]:
-    """The kept shards of the finished clean section, one split each. Raises `InputError` where nothing was kept."""
-    folder = recipe.folder("clean")
+    """The kept shards of the corpus, one split each. Raises `InputError` where nothing was kept."""
+    folder, corpus = recipe.folder(recipe.corpus), recipe.corpus
     kept = manifest.read(folder).of_kind("kept")
     if not kept:
-        raise InputError(
-            "the clean section kept no document", where=folder, remedy="look at its funnel: `ctllm prepare` prints it"
-        )
+        reason, remedy = f"the section {corpus!r} kept no document", "look at its funnel: `ctllm prepare` prints it"
+        raise InputError(reason, where=folder, remedy=remedy)
     tokenizer = {"tokenizer": _loaded(recipe).sha256}
-    return [
-        Split(index, "clean", "", tokenizer, _file(folder, shard), 0, None, Limits(0, 0), section="tokens")
-        for index, shard in enumerate(kept)
-    ]
-
-
-def _file(folder: str, shard: Shard) -> File:
-    return File(storage.join(folder, shard.path), shard.path, shard.bytes, shard.sha256)
+    return [splits.of_shard(i, "tokens", folder, shard, tokenizer, input=corpus) for i, shard in enumerate(kept)]
 
 
 def sources(recipe: Recipe) -> dict[str, str]:
-    """The hash of the clean shards' hashes, and the tokenizer: its hash, its size, and the ids that frame documents."""
+    """The hash of the documents' shards, and the tokenizer: its hash, its size, and the ids that frame documents."""
     tokenizer = _loaded(recipe)
     return {
-        "clean_shards": manifest.read(recipe.folder("clean")).digest("kept"),
+        **documents.made_from(recipe, recipe.corpus),
         "tokenizer": tokenizer.sha256,
         "vocab_size": str(tokenizer.vocab_size),
         "bos": str(tokenizer.bos_id),
@@ -132,7 +123,7 @@ def warm(recipe: Recipe) -> None:
 
 
 def work(recipe: Recipe, folder: str, split: Split) -> Work:
-    """Reads a clean shard and writes the token shards of its groups. Raises `StorageError` where it changed."""
+    """Reads a shard of documents and writes the token shards of its groups. Raises `StorageError` where it changed."""
     part = recipe.tokens
     assert part is not None, "a tokens section without a tokens part"
     tokenizer = _same_tokenizer(recipe.folder("tokenizer"), split.options["tokenizer"])
@@ -143,12 +134,12 @@ def work(recipe: Recipe, folder: str, split: Split) -> Work:
     counts: Counter[str] = Counter({"in": 0, "kept": 0, "held_out": 0})
     text_bytes = 0
     with ExitStack() as stack:
-        for documents in reader.same_tables(split.file.uri, split.file.size, split.file.version, columns):
-            form = forms[documents["source"][0].as_py()]
-            made = _made(documents, form, tokenizer, part)
-            text_bytes += pc.sum(pc.binary_length(documents["text"])).as_py() or 0
-            counts.update({"in": documents.num_rows} | made.counts)
-            for place, rows in _places(documents, part, recipe.seed):
+        for table in reader.same_tables(split.file.uri, split.file.size, split.file.version, columns):
+            form = forms[table["source"][0].as_py()]
+            made = _made(table, form, tokenizer, part)
+            text_bytes += pc.sum(pc.binary_length(table["text"])).as_py() or 0
+            counts.update({"in": table.num_rows} | made.counts)
+            for place, rows in _places(table, part, recipe.seed):
                 if place not in writers:
                     writer = TokenShardWriter(folder, *place, split.index, kind, part.scores, form)
                     writers[place] = stack.enter_context(writer)

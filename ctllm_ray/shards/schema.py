@@ -94,6 +94,15 @@ def _struct(table: pa.Table, field: pa.Field, prefix: str) -> pa.Array:
     return pa.StructArray.from_arrays(arrays, fields=inner)
 
 
+def unpack(table: pa.Table) -> pa.Table:
+    """A DOCUMENT table as a working one: the fields of the two structs become flat columns."""
+    for struct, prefix in (("scores", "score."), ("labels", "label.")):
+        inner = table[struct].combine_chunks()
+        for field, values in zip(inner.type, inner.flatten(), strict=True):
+            table = table.append_column(prefix + field.name, values)
+    return table.drop_columns(["scores", "labels"])
+
+
 def put(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
     """The table with a column replaced, or added at the end."""
     if name in table.column_names:

@@ -11,7 +11,7 @@ from ctllm_ray.verbs.arguments import Overrides, RecipePath, load
 
 
 def prepare(recipe: RecipePath, overrides: Overrides = None) -> None:
-    """Clean shards out of raw data, then tokenizer and token shards where the recipe has them. After a crash: again."""
+    """Clean shards, then what the recipe has of passes, tokenizer and token shards. After a crash: again."""
     from ctllm_ray.corpus import pipeline, screen
     from ctllm_ray.corpus.progress import Progress
 
@@ -40,14 +40,14 @@ def why(
         ),
     ],
 ) -> None:
-    """Every measure of a page, each rule's bound, which one dropped it, and the text."""
+    """Every measure of a page, each rule's bound, which one dropped it, its copies, and the text."""
     from ctllm_ray.corpus import ledger, pipeline, screen
     from ctllm_ray.shards import manifest
 
     if re.match(r"[\w.]+=", arguments[-1]):
         raise typer.BadParameter(f"{arguments[-1]!r} is an override; the id or url of the page comes last")
     loaded = load(recipe, arguments[:-1])
-    folder = loaded.folder(pipeline.CLEAN)
+    folder = loaded.folder(loaded.corpus)
     finished = manifest.read(folder)
     screen.pages(ledger.why(folder, finished, pipeline.recipe_of(finished), arguments[-1]))
 
@@ -69,6 +69,7 @@ def replay(
     from ctllm_ray.corpus import replay as again
     from ctllm_ray.shards import manifest
 
-    folder = load(recipe, overrides).folder(pipeline.CLEAN)
+    loaded = load(recipe, overrides)
+    folder = loaded.folder(loaded.corpus)
     finished = manifest.read(folder)
     screen.replayed(again.replay(folder, finished, pipeline.recipe_of(finished), sets or []))

@@ -20,7 +20,7 @@ class Section(StrEnum):
 def report(
     recipe: RecipePath,
     overrides: Overrides = None,
-    of: Annotated[Section, typer.Option(help="The clean section, or the training run")] = Section.clean,
+    of: Annotated[Section, typer.Option(help="The documents, or the training run")] = Section.clean,
     to: Annotated[
         str, typer.Option(metavar="FILE", help="Where the page goes; by default report.html in the section's folder")
     ] = "",
@@ -35,5 +35,5 @@ def report(
     else:
         from ctllm_ray.corpus import report as corpus
 
-        corpus.write(loaded.folder(of.value), target)
+        corpus.write(loaded.folder(loaded.corpus), target)
     typer.echo(target)

@@ -16,7 +16,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError, StorageError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline, sampling, tokenizer
-from ctllm_ray.shards import manifest, reader
+from ctllm_ray.shards import reader
 from ctllm_ray.shards.manifest import MANIFEST, Shard
 from ctllm_ray.tokenizer.tokenizer import HuggingFace, load
 from tests.corpus.conftest import WORDS, run_here
@@ -67,8 +67,7 @@ def report(recipe: Recipe) -> dict[str, Any]:
 
 
 def shards(recipe: Recipe, source: str) -> list[Shard]:
-    found = manifest.read(recipe.folder("clean"))
-    return tokenizer._by_source(recipe, found)[source]
+    return tokenizer._by_source(recipe)[source]
 
 
 def draw(recipe: Recipe, size_bytes: int, seed: int = 4) -> sampling.Sample:

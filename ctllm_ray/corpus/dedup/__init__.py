@@ -1,0 +1,1 @@
+"""The phases of the passes that remove copies, and what they share."""

@@ -1,0 +1,88 @@
+"""The documents of a corpus, in whichever section they ended: `clean` and every pass write some.
+
+What a section kept is what the next one reads. So every document that was ever read stands in one place only: among the
+rejected ones of the section that dropped it, or among the kept ones of the last section. `why`, `report` and `replay`
+ask for all of them; the tokenizer and the tokens section for the kept ones.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from ctllm_ray.base import resolve, storage
+from ctllm_ray.base.recipe import CLEAN, Recipe
+from ctllm_ray.corpus.clean import document_schema
+from ctllm_ray.corpus.section import PLAN
+from ctllm_ray.shards import manifest, reader, schema
+from ctllm_ray.shards.manifest import Manifest, Shard, check_counts
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished section of documents."""
+
+    folder: str
+    finished: Manifest
+
+
+def schema_of(recipe: Recipe, section: str) -> pa.Schema:
+    """The DOCUMENT schema of what a section writes: what the stages add, then the passes up to this one."""
+    columns = document_schema(recipe.stages)
+    scores, labels = ([field.name for field in columns.field(name).type] for name in ("scores", "labels"))
+    for use in recipe.corpus_sections[1 : recipe.corpus_sections.index(section) + 1]:
+        scores += resolve.declared(resolve.PASSES, use, "SCORES")
+        labels += resolve.declared(resolve.PASSES, use, "LABELS")
+    return schema.document(scores, labels)
+
+
+def made_from(recipe: Recipe, section: str) -> dict[str, str]:
+    """What to keep in the manifest of whatever reads the kept documents of a section: the hash of all its shards."""
+    return {f"{section}_shards": manifest.read(recipe.folder(section)).digest("kept")}
+
+
+def kept_shards(recipe: Recipe, section: str) -> list[tuple[Shard, str]]:
+    """The kept shards of a section in order, each with the input that all its documents come from.
+
+    A shard is of one split, and the plan of its section knows that split's input.
+    """
+    folder = recipe.folder(section)
+    shards = manifest.read(folder).of_kind("kept")
+    inputs = {split["index"]: split["input"] for split in storage.read_json(storage.join(folder, PLAN))["splits"]}
+    return [(shard, inputs[int(shard.path.rpartition("/")[2].partition("-")[0])]) for shard in shards]
+
+
+def parts(folder: str, finished: Manifest) -> list[Part]:
+    """The sections of documents up to the finished one in a folder, in order. Raises `NotFound`."""
+    beside = folder.rpartition("/")[0]
+    names = [CLEAN, *(part["use"] for part in finished.recipe.get("passes", ()))][:-1]
+    before = [storage.join(beside, name) for name in names if finished.section != CLEAN]
+    return [*(Part(place, manifest.read(place)) for place in before), Part(folder, finished)]
+
+
+def whole(found: Sequence[Part]) -> Manifest:
+    """The sections as if they were one: what the first read, what each rejected, what the last kept."""
+    rejects: Counter[str] = Counter()
+    for part in found:
+        rejects.update({f"reject:{rule}": n for rule, n in part.finished.rejects().items()})
+    first, last = found[0].finished, found[-1].finished
+    counts = {"in": first.counts["in"], "kept": last.counts["kept"], **rejects}
+    check_counts(counts, found[-1].folder)
+    shards = [*last.of_kind("kept"), *(shard for part in found for shard in part.finished.of_kind("rejected"))]
+    return replace(last, inputs=first.inputs, counts=counts, shards=shards)
+
+
+def shards(found: Sequence[Part], kind: str) -> Iterator[tuple[str, str]]:
+    """(URI, name below the version's folder) of all `kept` or all `rejected` shards, in order."""
+    for part in found if kind == "rejected" else found[-1:]:
+        for path in part.finished.paths(kind):
+            yield storage.join(part.folder, path), f"{part.finished.section}/{path}"
+
+
+def tables(found: Sequence[Part], kind: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The record batches of all `kept` or all `rejected` shards, in order."""
+    for uri, _ in shards(found, kind):
+        yield from reader.shard_tables(uri, columns)

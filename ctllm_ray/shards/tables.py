@@ -1,0 +1,162 @@
+"""Uncompressed Arrow IPC files between the phases of a pass: keys in partitions, and rows to be looked up.
+
+Two ways to read one kind of file. A *partition* is a record batch: whoever shuffles writes one file with as many
+batches as there are partitions, empty ones too, and the reader of partition p takes batch p out of every file. *Rows*
+are found by their number, over all files of a phase: the files are mapped into memory, so that a row costs the page
+faults of its bytes and no more. Nothing is compressed, since keys are noise and single rows must be found.
+
+On remote storage a partition is read by its range of bytes; a file of rows is fetched once, into a folder of the
+unit's own that goes with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import pairwise
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import InputError, StorageError
+from ctllm_ray.shards.manifest import Shard
+
+_AGAIN = "delete the folder of this pass and run `ctllm prepare` again"
+
+
+class TableWriter:
+    """Writes record batches to one file below a section's folder, in order; `shard` describes it once it is closed."""
+
+    def __init__(self, folder: str, path: str, schema: pa.Schema) -> None:
+        self._uri, self._path, self.schema = storage.join(folder, path), path, schema
+        self._open = ExitStack()
+        self._rows = 0
+
+    def __enter__(self) -> TableWriter:
+        with ExitStack() as stack:
+            self._local = stack.enter_context(storage.writing(self._uri))
+            sink = stack.enter_context(pa.OSFile(self._local, "wb"))
+            self._writer = pa.ipc.new_file(sink, self.schema)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._open.__exit__(kind, error, trace)
+            return
+        with self._open:
+            self._writer.close()
+            with open(self._local, "rb") as written:
+                size, digest = storage.hashed(written)
+        self.shard = Shard(self._path, self._rows, size, 0, digest)
+
+    def write(self, table: pa.Table) -> None:
+        """Appends a table as one record batch, an empty one too."""
+        batch = pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=self.schema)
+        self._writer.write_batch(batch)
+        self._rows += table.num_rows
+
+
+def write_partitions(folder: str, path: str, table: pa.Table, stops: Sequence[int]) -> Shard:
+    """The file of one unit of a shuffle: the rows up to each stop, one after the other, as a record batch each."""
+    with TableWriter(folder, path, table.schema) as writer:
+        for start, stop in pairwise([0, *stops]):
+            writer.write(table.slice(start, stop - start))
+    return writer.shard
+
+
+def read_partition(folder: str, shards: Sequence[Shard], number: int) -> pa.Table:
+    """The rows of one partition out of the files of a phase, file after file. Raises `StorageError`."""
+    parts = [_batch(storage.join(folder, shard.path), number) for shard in shards]
+    return pa.Table.from_batches(parts)
+
+
+def _batch(uri: str, number: int) -> pa.RecordBatch:
+    if not storage.is_remote(uri):
+        return _opened(uri).get_batch(number)
+    with storage.reading_ranges(uri) as stream:
+        return pa.ipc.open_file(pa.PythonFile(stream, "r")).get_batch(number)
+
+
+def _opened(path: str) -> pa.RecordBatchFileReader:
+    """A local file, mapped. Raises `StorageError`."""
+    try:
+        return pa.ipc.open_file(pa.memory_map(path.removeprefix("file://")))
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise StorageError(f"a file of this pass cannot be read: {reason}", where=path, remedy=_AGAIN) from error
+
+
+class Rows:
+    """The rows of the files of a phase by their number: the first file begins at 0, each other one where one ends."""
+
+    def __init__(self, folder: str, shards: Sequence[Shard]) -> None:
+        self._uris = [storage.join(folder, shard.path) for shard in shards]
+        self._ends = np.cumsum([0, *(shard.rows for shard in shards)])
+        self._files: dict[int, _File] = {}
+        self._fetched = ""
+
+    def __enter__(self) -> Rows:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._files.clear()
+        if self._fetched:
+            shutil.rmtree(self._fetched, ignore_errors=True)
+
+    def take(self, numbers: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """Rows (int64, rising) with some columns, each as one chunk."""
+        places = np.searchsorted(self._ends, numbers, side="right") - 1
+        files, starts = np.unique(places, return_index=True)
+        stops = [*starts[1:].tolist(), len(numbers)][: len(files)]
+        batches: list[pa.RecordBatch] = []
+        for file, start, stop in zip(files.tolist(), starts.tolist(), stops, strict=True):
+            batches += self._file(file).take(numbers[start:stop] - self._ends[file], columns)
+        if not batches:
+            batches = self._file(0).take(np.empty(0, np.int64), columns)
+        return pa.Table.from_batches(batches).combine_chunks()
+
+    def _file(self, number: int) -> _File:
+        if number not in self._files:
+            self._files[number] = _File(self._local(number))
+        return self._files[number]
+
+    def _local(self, number: int) -> str:
+        """A path on this machine of a file, which is fetched where it is remote."""
+        uri = self._uris[number]
+        if not storage.is_remote(uri):
+            return uri
+        self._fetched = self._fetched or tempfile.mkdtemp(prefix="ctllm-rows-")
+        path = os.path.join(self._fetched, f"{number:05d}.arrow")
+        try:
+            storage.fetch(uri, path)
+        except InputError as error:
+            raise StorageError(error.what, where=uri, remedy=_AGAIN) from error
+        return path
+
+
+class _File:
+    """One mapped file."""
+
+    def __init__(self, path: str) -> None:
+        reader = _opened(path)
+        self._batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        self._ends = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+        self._empty = pa.RecordBatch.from_pylist([], schema=reader.schema)
+
+    def take(self, rows: np.ndarray, columns: Sequence[str]) -> list[pa.RecordBatch]:
+        """Record batches with rows (rising) in their order."""
+        places = np.searchsorted(self._ends, rows, side="right") - 1
+        found = [self._empty.select(columns)]
+        for place in np.unique(places).tolist():
+            inside = pa.array(rows[places == place] - self._ends[place])
+            found.append(self._batches[place].select(columns).take(inside))
+        return found
