@@ -73,10 +73,14 @@ def write_partitions(folder: str, path: str, table: pa.Table, stops: Sequence[in
     return writer.shard
 
 
-def read_partition(folder: str, shards: Sequence[Shard], number: int) -> pa.Table:
+def key_ranges(parts: int) -> np.ndarray:
+    """uint64: where each partition but the first begins, when all 64-bit keys are cut into ranges of one width."""
+    return np.array([(part << 64) // parts for part in range(1, parts)], np.uint64)
+
+
+def read_partition(folder: str, shards: Sequence[Shard], number: int, schema: pa.Schema) -> pa.Table:
     """The rows of one partition out of the files of a phase, file after file. Raises `StorageError`."""
-    parts = [_batch(storage.join(folder, shard.path), number) for shard in shards]
-    return pa.Table.from_batches(parts)
+    return pa.Table.from_batches([_batch(storage.join(folder, shard.path), number) for shard in shards], schema)
 
 
 def _batch(uri: str, number: int) -> pa.RecordBatch:

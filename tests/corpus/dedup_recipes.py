@@ -14,7 +14,25 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import documents
 from ctllm_ray.shards import manifest, reader
 
-EXACT = {"use": "exact", "of": "folded"}
+EXACT: dict[str, Any] = {"use": "exact", "of": "folded"}
+NEAR: dict[str, Any] = {  # the bounds of zh_web
+    "use": "near",
+    "of": "folded",
+    "shingle_chars": 5,
+    "bands": 32,
+    "rows": 4,
+    "min_chars": 60,
+    "reach": 8,
+    "min_agreement": 0.35,
+    "verify": {
+        "min_jaccard": 0.5,
+        "sure_jaccard": 0.8,
+        "own_shingle_chars": 3,
+        "max_own_share": 0.08,
+        "max_own_run": 6,
+    },
+    "survivors": "neighbours",
+}
 
 
 def write_crawl(folder: Path, files: Sequence[Sequence[str | dict[str, Any]]]) -> Path:

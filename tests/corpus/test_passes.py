@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -203,3 +204,15 @@ def test_unpacked_documents_pack_to_what_they_were(copies: Path, tmp_path: Path)
     for _, table in reader.tables(folder, made, "kept"):
         packed = phase.schema.pack(phase.schema.unpack(table.slice(3, 9)), table.schema)
         assert packed.equals(table.slice(3, 9))
+
+
+def test_what_a_section_kept_is_not_needed_once_the_pass_behind_it_is_finished(copies: Path, tmp_path: Path) -> None:
+    recipe = over(copies, tmp_path / "out", [EXACT])
+    finished = pipeline.prepare(recipe, run_here)["exact"]
+    lost, (stays, *_) = rows(recipe, "rejected")[0], rows(recipe, "kept")
+    shutil.rmtree(Path(recipe.folder("clean")) / "kept")
+    assert pipeline.prepare(recipe, run_here)["exact"] == finished
+    folder = recipe.folder("exact")
+    assert survey.gather(folder).manifest.counts["in"] == 120
+    for page_id in (lost["id"], stays["id"]):
+        assert ledger.why(folder, finished, recipe, page_id)

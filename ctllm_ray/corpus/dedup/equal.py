@@ -20,7 +20,7 @@ from ctllm_ray.corpus.dedup import fates, pages
 from ctllm_ray.corpus.phase import Phase, total_rows
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
-from ctllm_ray.shards.tables import Rows, TableWriter, read_partition, write_partitions
+from ctllm_ray.shards.tables import Rows, TableWriter, key_ranges, read_partition, write_partitions
 from ctllm_ray.text import survivors
 from ctllm_ray.text.digests import digests, first_rows, folded_digests
 from ctllm_ray.text.fold import fold
@@ -66,14 +66,9 @@ class Keys(Phase):
         numbers = self.first_number(recipe, split) + np.arange(len(keys))
         order = np.lexsort((keys[:, 1], keys[:, 0]))
         table = pa.table([keys[order, 0], keys[order, 1], numbers[order]], schema=SCHEMA)
-        stops = [*np.searchsorted(keys[order, 0], _first_keys(self.parts(recipe))).tolist(), len(keys)]
+        stops = [*np.searchsorted(keys[order, 0], key_ranges(self.parts(recipe))).tolist(), len(keys)]
         shard = write_partitions(folder, f"{KEYS}/{split.index:05d}.arrow", table, stops)
         return Work({"in": len(keys), "kept": len(keys)}, text_bytes, [shard, rows.shard])
-
-
-def _first_keys(parts: int) -> np.ndarray:
-    """uint64: where each partition but the first begins, when all keys are cut into ranges of one width."""
-    return np.array([(part << 64) // parts for part in range(1, parts)], np.uint64)
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ class Fates(Phase):
     def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
         """Reads a partition; writes the fates of its copies."""
         made, place = self.made(recipe, KEYS), recipe.folder(self.keys.name)
-        table = read_partition(place, made.of_kind(KEYS), split.index)
+        table = read_partition(place, made.of_kind(KEYS), split.index, SCHEMA)
         labels = first_rows(np.stack([table[name].to_numpy() for name in ("high", "low")], axis=1))
         copied = np.bincount(labels, minlength=len(labels))[labels] > 1
         numbers = table["number"].to_numpy()[copied]

@@ -64,7 +64,7 @@ class Removal(Phase):
     def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
         """Reads a shard and the fates of its documents."""
         made, place = self.made(recipe, self.phase), recipe.folder(f"{self.use}/{self.phase}")
-        fates = read_partition(place, made.of_kind(FATES), split.index).sort_by("number").combine_chunks()
+        fates = read_partition(place, made.of_kind(FATES), split.index, SCHEMA).sort_by("number").combine_chunks()
         return self.judged(recipe, folder, split, lambda table, first: self._marked(table, first, fates))
 
     def _marked(self, table: pa.Table, first: int, fates: pa.Table) -> pa.Table:

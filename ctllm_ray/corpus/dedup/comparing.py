@@ -1,0 +1,60 @@
+"""Near copies, third phase: of the pairs that met those that are copies. One unit is a range of documents.
+
+A pair comes from as many bands as it shares; here each is compared once. Distinct pairs are gathered file by file, so
+that memory is that of the distinct ones of `partition_rows / bands` documents, with at most `reach` a key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.corpus.dedup import meeting, pages
+from ctllm_ray.corpus.dedup.likeness import Likeness
+from ctllm_ray.corpus.dedup.meeting import BANDS, MET, Distinct, packed, ranges, unpacked
+from ctllm_ray.corpus.dedup.sketches import KEYS, Sketches
+from ctllm_ray.corpus.phase import Phase, total_rows
+from ctllm_ray.corpus.section import Work
+from ctllm_ray.corpus.splits import Split
+from ctllm_ray.shards.tables import Rows, read_partition, write_partitions
+from ctllm_ray.text.bands import Pairs
+
+PAIRS = "pairs"  # the phase, and the kind of its files
+SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64()), ("similarity", pa.float32())])
+
+
+@dataclass(frozen=True)
+class Comparing(Phase):
+    """The pairs of copies, with their similarity."""
+
+    sketches: Sketches
+    likeness: Likeness
+
+    def list_splits(self, recipe: Recipe) -> list[Split]:
+        """One unit for each range of documents."""
+        return self.list_parts(recipe, BANDS, MET, self.sketches.parts(recipe))
+
+    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+        """Reads the pairs of a range; writes those that are copies."""
+        met = self._met(recipe, split.index)
+        made = self.made(recipe, KEYS).of_kind(pages.ROWS)
+        with Rows(recipe.folder(self.sketches.name), made) as rows:
+            agreeing, share = self.likeness.agreeing(rows, met)
+            copies, similarity = self.likeness.copies(rows, agreeing, share)
+        table = pa.table([*copies, similarity], schema=SCHEMA)
+        shard = write_partitions(folder, f"{PAIRS}/{split.index:05d}.arrow", table, [table.num_rows])
+        counts = {"in": len(met.left), "agreeing": len(agreeing.left), "copies": table.num_rows}
+        return Work(counts | {"kept": counts["in"]}, 0, [shard])
+
+    def _met(self, recipe: Recipe, part: int) -> Pairs:
+        """The pairs of a range of documents, each once, sorted by the later one."""
+        total = total_rows(self.kept(recipe))
+        base = int(ranges(total, self.sketches.parts(recipe))[part])
+        folder, shards = recipe.folder(f"{self.use}/{BANDS}"), self.made(recipe, BANDS).of_kind(MET)
+        distinct = Distinct()
+        for shard in shards:
+            table = read_partition(folder, [shard], part, meeting.SCHEMA)
+            distinct.add(packed(Pairs(table["left"].to_numpy(), table["right"].to_numpy()), base, total))
+        return unpacked(distinct.codes(), base, total)

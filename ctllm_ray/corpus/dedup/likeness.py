@@ -1,0 +1,110 @@
+"""How alike two documents are that met: by their signatures, and where the recipe says so by their texts.
+
+Signatures and folded texts are read out of the mapped rows of the keys phase, for as many pairs at a time as fit
+`TEXT_BYTES`. The bounds and what they cost and catch: text/similarity.py and docs/calibration.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ctllm_ray.base.training import Share
+from ctllm_ray.corpus.dedup.sketches import signatures_of
+from ctllm_ray.shards.tables import Rows
+from ctllm_ray.text.bands import Pairs
+from ctllm_ray.text.similarity import agreement, jaccard, verdicts
+
+PAIRS = 200_000  # compared at a time by their signatures: at most 2 x 512 bytes each
+TEXT_BYTES = 16 << 20  # of texts compared at a time: hashes of their shingles take eight times as much
+
+
+class Verify(BaseModel):
+    """Bounds of the comparison of texts; Jaccard similarities are of the shingles that the sketch has too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_jaccard: Share
+    sure_jaccard: Annotated[float, Field(ge=0)]  # from here on nothing else is asked
+    own_shingle_chars: Annotated[int, Field(gt=0)]
+    max_own_share: Share  # of the characters of a document, that no shingle of the other one covers
+    max_own_run: Annotated[int, Field(ge=0)]  # and the longest stretch of them
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What makes a pair of documents copies. Without `verify` signatures decide alone."""
+
+    shingle_chars: int
+    min_agreement: float
+    verify: Verify | None
+
+    @property
+    def bound(self) -> float:
+        """The least similarity with which a document may go."""
+        return self.verify.min_jaccard if self.verify else self.min_agreement
+
+    def agreeing(self, rows: Rows, pairs: Pairs) -> tuple[Pairs, np.ndarray]:
+        """The pairs whose signatures agree enough, and how much they do (float32)."""
+        found = [_agreement(rows, part) for part in _slices(pairs, range(PAIRS, len(pairs.left), PAIRS))]
+        share = np.concatenate([np.empty(0, np.float32), *found])
+        enough = share >= self.min_agreement
+        return Pairs(pairs.left[enough], pairs.right[enough]), share[enough]
+
+    def copies(self, rows: Rows, pairs: Pairs, share: np.ndarray) -> tuple[Pairs, np.ndarray]:
+        """Of agreeing pairs those that are copies, and their similarity (float32)."""
+        if not self.verify:
+            return pairs, share
+        bounds = self.verify.model_dump() | {"shingle_chars": self.shingle_chars}
+        alike, yes = [np.empty(0, np.float32)], [np.empty(0, bool)]
+        for part in _slices(pairs, _text_stops(rows, pairs)):
+            numbers, left, right = _local(part)
+            found = verdicts(rows.take(numbers, ["text"])["text"].combine_chunks(), left, right, **bounds)
+            alike.append(found.similarity)
+            yes.append(found.duplicates)
+        true = np.concatenate(yes)
+        return Pairs(pairs.left[true], pairs.right[true]), np.concatenate(alike)[true]
+
+    def similarity(self, rows: Rows, pairs: Pairs) -> np.ndarray:
+        """How alike any documents are (float32), by texts where texts are compared, else by signatures."""
+        if not self.verify:
+            parts = _slices(pairs, range(PAIRS, len(pairs.left), PAIRS))
+            return np.concatenate([np.empty(0, np.float32), *(_agreement(rows, part) for part in parts)])
+        found = [np.empty(0, np.float32)]
+        for part in _slices(pairs, _text_stops(rows, pairs)):
+            numbers, left, right = _local(part)
+            texts = rows.take(numbers, ["text"])["text"].combine_chunks()
+            found.append(jaccard(texts, left, right, shingle_chars=self.shingle_chars))
+        return np.concatenate(found)
+
+
+def _agreement(rows: Rows, pairs: Pairs) -> np.ndarray:
+    numbers, left, right = _local(pairs)
+    return agreement(signatures_of(rows, numbers), left, right)
+
+
+def _local(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The documents of pairs (numbers, rising), and the pairs as places among them."""
+    numbers, places = np.unique(np.concatenate(pairs), return_inverse=True)
+    return numbers, places[: len(pairs.left)], places[len(pairs.left) :]
+
+
+def _slices(pairs: Pairs, stops: range | np.ndarray) -> Iterator[Pairs]:
+    """The pairs cut at those places; nothing of none."""
+    if len(pairs.left):
+        cut = zip(*(np.split(side, list(stops)) for side in pairs), strict=True)
+        yield from (Pairs(left, right) for left, right in cut)
+
+
+def _text_stops(rows: Rows, pairs: Pairs) -> np.ndarray:
+    """Where to cut pairs so that the texts of no part are much more than `TEXT_BYTES`."""
+    if not len(pairs.left):
+        return np.empty(0, np.int64)
+    numbers, left, right = _local(pairs)
+    sizes = rows.take(numbers, ["text_bytes"])["text_bytes"].to_numpy().astype(np.int64)
+    part = np.cumsum(sizes[left] + sizes[right]) // TEXT_BYTES
+    return np.flatnonzero(part[1:] != part[:-1]) + 1

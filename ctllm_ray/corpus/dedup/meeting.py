@@ -1,0 +1,100 @@
+"""Near copies, second phase: the pairs of documents that share a key. One unit is one range of keys.
+
+Pairs go on cut by the number of the later document, so that all that several bands found of one pair comes together.
+Keys are worked a few at a time: where all documents are alike, pairs are `reach` times as many as keys, and the same in
+every band, and only the distinct ones are held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.corpus.dedup import sketches
+from ctllm_ray.corpus.dedup.sketches import KEYS, Sketches
+from ctllm_ray.corpus.phase import Phase, total_rows
+from ctllm_ray.corpus.section import Work
+from ctllm_ray.corpus.splits import Split
+from ctllm_ray.shards.tables import read_partition, write_partitions
+from ctllm_ray.text.bands import Pairs, meeting
+
+BANDS = "bands"  # the phase
+MET = "met"  # the kind of its files
+KEYS_AT_ONCE = 500_000  # and what is left of the last one's documents
+WAITING = 4_000_000  # codes gathered before those that occur twice are thrown out: 32 MB
+SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64())])
+
+
+@dataclass(frozen=True)
+class Meeting(Phase):
+    """Each document with the first `reach` documents before it that have one of its keys."""
+
+    sketches: Sketches
+    reach: int
+
+    def warm(self, recipe: Recipe) -> None:
+        """Compiles the kernel."""
+        meeting(np.zeros(2, np.uint64), reach=self.reach)
+
+    def list_splits(self, recipe: Recipe) -> list[Split]:
+        """One unit for each range of keys."""
+        return self.list_parts(recipe, KEYS, KEYS, self.sketches.parts(recipe))
+
+    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+        """Reads a range of keys; writes the pairs that meet in it, each once."""
+        shards, folder_of_keys = self.made(recipe, KEYS).of_kind(KEYS), recipe.folder(self.sketches.name)
+        table = read_partition(folder_of_keys, shards, split.index, sketches.SCHEMA)
+        keys, total = table["key"].to_numpy(), total_rows(self.kept(recipe))
+        order = np.argsort(keys, kind="stable")  # shards stand in the order of their numbers
+        met = unpacked(self._met(keys[order], table["number"].to_numpy()[order], total), 0, total)
+        stops = np.searchsorted(met.right, ranges(total, self.sketches.parts(recipe))[1:]).tolist()
+        shard = write_partitions(folder, f"{MET}/{split.index:05d}.arrow", pa.table(list(met), schema=SCHEMA), stops)
+        return Work({"in": len(keys), "kept": len(keys), "met": len(met.left)}, 0, [shard])
+
+    def _met(self, keys: np.ndarray, numbers: np.ndarray, total: int) -> np.ndarray:
+        """The pairs, packed, of documents with these keys, which rise; each once, sorted."""
+        distinct = Distinct()
+        ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) + 1
+        start = 0
+        while start < len(keys):
+            stop = int(ends[np.searchsorted(ends, min(start + KEYS_AT_ONCE, len(keys)))])
+            left, right = meeting(keys[start:stop], reach=self.reach)
+            distinct.add(packed(Pairs(numbers[start:stop][left], numbers[start:stop][right]), 0, total))
+            start = stop
+        return distinct.codes()
+
+
+class Distinct:
+    """Gathers codes (uint64) of which many are the same, and holds each once."""
+
+    def __init__(self) -> None:
+        self._codes, self._waiting = np.empty(0, np.uint64), [np.empty(0, np.uint64)]
+
+    def add(self, codes: np.ndarray) -> None:
+        """Takes some more."""
+        self._waiting.append(codes)
+        if sum(map(len, self._waiting)) > WAITING:
+            self._codes, self._waiting = self.codes(), []
+
+    def codes(self) -> np.ndarray:
+        """All so far, each once, sorted."""
+        return np.unique(np.concatenate([self._codes, *self._waiting]))
+
+
+def ranges(total: int, parts: int) -> np.ndarray:
+    """int64[parts + 1]: the documents, by number, cut into ranges of one width."""
+    return np.array([total * part // parts for part in range(parts + 1)], np.int64)
+
+
+def packed(pairs: Pairs, base: int, total: int) -> np.ndarray:
+    """uint64[pairs]: two numbers below `total` as one, sorted as by right, then left; no right is below `base`."""
+    return (pairs.right - base).astype(np.uint64) * np.uint64(total) + pairs.left.astype(np.uint64)
+
+
+def unpacked(codes: np.ndarray, base: int, total: int) -> Pairs:
+    """The pairs of `packed`."""
+    right, left = np.divmod(codes, np.uint64(max(total, 1)))
+    return Pairs(left.astype(np.int64), right.astype(np.int64) + base)

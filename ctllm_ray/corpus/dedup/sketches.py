@@ -1,0 +1,130 @@
+"""Near copies, first phase: the keys under which documents meet, and what is needed to compare those that do.
+
+One unit is one shard. To the shuffle go `bands` keys a document, 16 bytes each, cut by ranges of the key: a key is of
+one band (text/bands.py), so bands need no partitions of their own, and how many there are changes nothing. To the rows
+go what decides between copies, the signature (4 bytes a permutation) and, where texts are compared, the folded text.
+That is the cost in disk: about 1.1 kB a document and its folded text, until the pass is finished.
+
+A document with fewer than `min_chars` characters left of it has no keys: it meets nobody, passes, and is counted as
+`short` in the manifest of this phase.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.corpus.dedup import pages
+from ctllm_ray.corpus.phase import Phase, total_rows
+from ctllm_ray.corpus.section import Work
+from ctllm_ray.corpus.splits import Split
+from ctllm_ray.shards.manifest import Shard
+from ctllm_ray.shards.tables import Rows, TableWriter, key_ranges, write_partitions
+from ctllm_ray.text.bands import band_keys
+from ctllm_ray.text.codepoints import lengths
+from ctllm_ray.text.fold import fold
+from ctllm_ray.text.minhash import signatures
+
+KEYS = "keys"
+SCHEMA = pa.schema([("key", pa.uint64()), ("number", pa.int64())])
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """How documents are read: what two of them must share to be compared at all."""
+
+    of: Literal["raw", "folded"]
+    shingle_chars: int
+    permutations: int
+    bands: int
+    rows: int
+    min_chars: int
+
+
+@dataclass(frozen=True)
+class Sketches(Phase):
+    """Keys in partitions, and rows by number."""
+
+    sketch: Sketch
+    prefer: tuple[str, ...]
+    with_text: bool
+    partition_rows: int
+
+    PACKAGES: ClassVar[tuple[str, ...]] = ("numba", "opencc")
+
+    def check(self, recipe: Recipe) -> None:
+        """Raises `RecipeError` for bands that the signature is too short for, and for scores that are not there."""
+        needed = self.sketch.bands * self.sketch.rows
+        if needed > self.sketch.permutations:
+            reason = f"{self.sketch.bands} bands of {self.sketch.rows} rows need {needed} permutations"
+            raise RecipeError(reason, where=f"passes.{self.use}.permutations", remedy=f"set it to {needed} or more")
+        pages.check(recipe, self.use, self.before(recipe), self.prefer)
+
+    def warm(self, recipe: Recipe) -> None:
+        """Compiles the kernels."""
+        self._keys(signatures(self._read(pa.array(["天地玄黄"])), **self._shingles).values)
+
+    def parts(self, recipe: Recipe) -> int:
+        """How many partitions keep to `partition_rows`, but for chance."""
+        return math.ceil(total_rows(self.kept(recipe)) * self.sketch.bands / self.partition_rows)
+
+    def schema(self) -> pa.Schema:
+        """The columns of the rows."""
+        signature = pa.field("signature", pa.binary(4 * self.sketch.permutations))
+        text = [pa.field("text_bytes", pa.int32()), pa.field("text", pa.string())] if self.with_text else []
+        return pa.schema([*pages.columns(self.prefer), signature, *text])
+
+    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+        """Reads a shard; writes its keys and its rows."""
+        keys, numbers = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+        text_bytes, number = 0, self.first_number(recipe, split)
+        first = number
+        with TableWriter(folder, f"{pages.ROWS}/{split.index:05d}.arrow", self.schema()) as rows:
+            for table in self.tables(recipe, split):
+                text_bytes += pc.sum(pc.binary_length(table["text"])).as_py() or 0
+                texts = self._read(table["text"].combine_chunks())
+                values = signatures(texts, **self._shingles).values
+                long = np.flatnonzero(lengths(texts) >= self.sketch.min_chars)
+                keys.append(self._keys(values[long]).ravel())
+                numbers.append(np.repeat(number + long, self.sketch.bands))
+                rows.write(self._rows(table, texts, values))
+                number += table.num_rows
+        shard = self._shuffled(folder, split.index, np.concatenate(keys), np.concatenate(numbers), self.parts(recipe))
+        short = number - first - shard.rows // self.sketch.bands
+        return Work({"in": number - first, "kept": number - first, "short": short}, text_bytes, [shard, rows.shard])
+
+    def _read(self, texts: pa.Array) -> pa.Array:
+        return texts if self.sketch.of == "raw" else fold(texts)
+
+    @property
+    def _shingles(self) -> dict[str, int]:
+        return {"shingle_chars": self.sketch.shingle_chars, "permutations": self.sketch.permutations}
+
+    def _keys(self, values: np.ndarray) -> np.ndarray:
+        return band_keys(values, bands=self.sketch.bands, rows=self.sketch.rows)
+
+    def _rows(self, table: pa.Table, texts: pa.Array, values: np.ndarray) -> pa.Table:
+        kind = pa.binary(values.itemsize * values.shape[1])
+        signature = pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+        text = [pc.binary_length(texts), texts] if self.with_text else []
+        return pa.table([*pages.of(table, self.prefer), signature, *text], schema=self.schema())
+
+    def _shuffled(self, folder: str, index: int, keys: np.ndarray, numbers: np.ndarray, parts: int) -> Shard:
+        order = np.argsort(keys, kind="stable")
+        stops = [*np.searchsorted(keys[order], key_ranges(parts)).tolist(), len(keys)]
+        table = pa.table([keys[order], numbers[order]], schema=SCHEMA)
+        return write_partitions(folder, f"{KEYS}/{index:05d}.arrow", table, stops)
+
+
+def signatures_of(rows: Rows, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
+    """uint32[documents, permutations] of documents (numbers, rising)."""
+    column = rows.take(np.asarray(numbers), ["signature"])["signature"].combine_chunks()
+    return np.frombuffer(column.buffers()[1], np.uint32).reshape(len(column), -1)

@@ -1,0 +1,81 @@
+"""The pass that keeps one of near copies: MinHash and bands find pairs, a comparison decides, an order chooses.
+
+Five phases and the removal: keys of every document, documents that meet, pairs that are copies, which of them stay.
+Where pairs are more than `local_pairs`, rounds of stars bring the pairs of a component together first. What the kernels
+do and cost stands in text/: `minhash`, `bands`, `similarity`, `survivors`; the phases are in corpus/dedup/. Losers are
+`near.duplicate`; the ledger holds their similarity to the survivor that the label names.
+
+The bounds of jobs/recipes/zh_web.yaml were chosen on labelled pages (docs/calibration.md); those of map_cc.yaml are
+CT-LLM's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.training import Share
+from ctllm_ray.corpus.dedup.choosing import Choosing, Survivors
+from ctllm_ray.corpus.dedup.comparing import PAIRS, Comparing
+from ctllm_ray.corpus.dedup.fates import FATES, Removal
+from ctllm_ray.corpus.dedup.likeness import Likeness, Verify
+from ctllm_ray.corpus.dedup.meeting import BANDS, Meeting
+from ctllm_ray.corpus.dedup.sketches import KEYS, Sketch, Sketches
+from ctllm_ray.corpus.dedup.stars import EDGES, GROUPS, Groups, Scatter, rounds
+from ctllm_ray.corpus.phase import Pass
+
+SCORES = ("near.similarity", "near.cluster_size")
+LABELS = ("near.survivor",)
+
+Count = Annotated[int, Field(gt=0)]
+
+
+def near(
+    *,
+    of: Literal["raw", "folded"],
+    shingle_chars: Count,
+    bands: Count,
+    rows: Count,
+    min_chars: Count,
+    reach: Count,
+    min_agreement: Share,
+    verify: Verify | None = None,
+    survivors: Survivors,
+    permutations: Count = 128,
+    prefer: tuple[str, ...] = (),
+    partition_rows: Count = 4_000_000,
+    local_pairs: Count = 4_000_000,
+) -> Pass:
+    """The pass. A worker holds some 60 bytes for each of `partition_rows` keys, 300 for each of `local_pairs` pairs."""
+    verified = Verify.model_validate(verify) if verify else None
+    sketch = Sketch(of, shingle_chars, permutations, bands, rows, min_chars)
+    sketches = Sketches(f"near/{KEYS}", sketch, tuple(prefer), verified is not None, partition_rows)
+    return _Near(sketches, Likeness(shingle_chars, min_agreement, verified), reach, survivors, local_pairs)
+
+
+class _Near(Pass):
+    """Its phases; the rounds of stars are as many as the pairs need."""
+
+    def __init__(self, sketches: Sketches, likeness: Likeness, reach: int, survivors: Survivors, local: int) -> None:
+        meeting = Meeting(f"near/{BANDS}", sketches, reach)
+        self._first = (sketches, meeting, Comparing(f"near/{PAIRS}", sketches, likeness))
+        self._scatter, self._stars = Scatter(f"near/{EDGES}", local), rounds("near", local)
+        self._groups = Groups(f"near/{GROUPS}", local)
+        choosing = Choosing(f"near/{FATES}", local, sketches, likeness, survivors)
+        self._last = (choosing, Removal("near", FATES, likeness.bound))
+        super().__init__(*self._first, self._scatter, *self._stars, self._groups, *self._last)
+
+    def order(self, recipe: Recipe) -> Iterator[str]:
+        """The phases, with rounds of stars where the pairs are many, until one changes nothing."""
+        yield from (phase.name for phase in self._first)
+        if self._scatter.parts(recipe) > 1:
+            yield self._scatter.name
+            for star in self._stars:
+                yield star.name
+                if star.settled(recipe):
+                    break
+            yield self._groups.name
+        yield from (phase.name for phase in self._last)
