@@ -13,6 +13,7 @@ import os
 import pickle
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -74,6 +75,11 @@ def _count_attempt(folder: str, split: Split, max_retries: int) -> None:
     storage.write_bytes(storage.join(place, f"{split.index:05d}-{uuid.uuid4().hex[:8]}"), b"")
 
 
+def ray_for(recipe: Recipe) -> AbstractContextManager[None]:
+    """A Ray for the recipe's sections, or the one that is up."""
+    return session(recipe.resources.workers or os.cpu_count() or 1, recipe.resources.object_store_mb)
+
+
 def run(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
     """Works the splits on Ray and yields each one's `Done` as it finishes, in no order."""
     context = ray.data.DataContext.get_current()
@@ -82,7 +88,7 @@ def run(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     for name in storage.list_names(storage.join(folder, section.ATTEMPTS)):
         storage.remove(storage.join(folder, section.ATTEMPTS, name))
-    with session(recipe.resources.workers or os.cpu_count() or 1, recipe.resources.object_store_mb):
+    with ray_for(recipe):
         for batch in dataset(recipe, folder, splits).iter_batches(batch_size=None, batch_format="pyarrow"):
             for row in cast(pa.Table, batch).to_pylist():
                 if row["error"]:

@@ -6,7 +6,8 @@ it asks for them. Each section reads the manifest of the one before and writes i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from ctllm_ray.base import storage
@@ -19,42 +20,56 @@ from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.manifest import MANIFEST, Manifest
 
-__all__ = ["CLEAN", "TOKENIZER", "TOKENS", "clean", "corpus", "on_ray", "prepare", "recipe_of", "tokenizer"]
+__all__ = ["CLEAN", "TOKENIZER", "TOKENS", "clean", "corpus", "prepare", "recipe_of", "tokenizer"]
 
 TOKENIZER: Final = "tokenizer"
 TOKENS: Final = "tokens"
 
 
-def on_ray(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterable[Done]:
-    """The runner of production: what each split says of itself, in no order."""
-    from ctllm_ray.corpus import launch  # Ray takes seconds to import, and a finished section needs none
-
-    return launch.run(recipe, folder, splits)
-
-
-def prepare(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = None) -> dict[str, Manifest]:
+def prepare(recipe: Recipe, run: Runner | None = None, progress: Progress | None = None) -> dict[str, Manifest]:
     """The manifests by name of all sections that the recipe has, after doing what is left. Raises `CtllmError`."""
     tokens.check(recipe)
-    finished = corpus(recipe, run, progress)
-    if recipe.tokenizer:
-        finished[TOKENIZER] = _tokenizer(recipe, progress)
-    if recipe.tokens:
-        finished[TOKENS] = resumable.complete(TOKENS, recipe, run, progress or Progress.silent())
+    tokenizers.check(recipe)
+    with _runner(run) as run:
+        finished = corpus(recipe, run, progress)
+        if recipe.tokenizer:
+            finished[TOKENIZER] = _tokenizer(recipe, progress)
+        if recipe.tokens:
+            finished[TOKENS] = resumable.complete(TOKENS, recipe, run, progress or Progress.silent())
     return finished
 
 
-def corpus(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = None) -> dict[str, Manifest]:
+def corpus(recipe: Recipe, run: Runner | None = None, progress: Progress | None = None) -> dict[str, Manifest]:
     """The manifests by name of the clean section and of the passes, after doing what is left. Raises `CtllmError`."""
     check(recipe)
-    finished = {CLEAN: clean(recipe, run, progress)}
-    for part in recipe.passes:
-        finished[part.use] = _passed(part.use, recipe, run, progress or Progress.silent())
+    with _runner(run) as run:
+        finished = {CLEAN: clean(recipe, run, progress)}
+        for part in recipe.passes:
+            finished[part.use] = _passed(part.use, recipe, run, progress or Progress.silent())
     return finished
 
 
-def clean(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = None) -> Manifest:
+def clean(recipe: Recipe, run: Runner | None = None, progress: Progress | None = None) -> Manifest:
     """The manifest of the clean section, after doing what is left of it. Raises `CtllmError`."""
-    return resumable.complete(CLEAN, recipe, run, progress or Progress.silent())
+    with _runner(run) as run:
+        return resumable.complete(CLEAN, recipe, run, progress or Progress.silent())
+
+
+@contextmanager
+def _runner(given: Runner | None) -> Iterator[Runner]:
+    """The runner given, else that of production: one Ray for many sections, from the first that has something to do."""
+    if given:
+        yield given
+        return
+    with ExitStack() as until_all_are_done:
+
+        def on_ray(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterable[Done]:
+            from ctllm_ray.corpus import launch  # Ray takes seconds to import, and a finished section needs none
+
+            until_all_are_done.enter_context(launch.ray_for(recipe))
+            return launch.run(recipe, folder, splits)
+
+        yield on_ray
 
 
 def _passed(use: str, recipe: Recipe, run: Runner, progress: Progress) -> Manifest:
@@ -68,8 +83,9 @@ def _passed(use: str, recipe: Recipe, run: Runner, progress: Progress) -> Manife
     return finished
 
 
-def tokenizer(recipe: Recipe, run: Runner = on_ray, progress: Progress | None = None) -> Manifest:
+def tokenizer(recipe: Recipe, run: Runner | None = None, progress: Progress | None = None) -> Manifest:
     """The manifest of the tokenizer section, after the corpus that it is made from. Raises `CtllmError`."""
+    tokenizers.check(recipe)
     corpus(recipe, run, progress)
     return _tokenizer(recipe, progress)
 

@@ -36,6 +36,12 @@ UNSEEN_BYTES = 500_000  # of each source, for the report
 FULL_SHARE = 0.99  # less than this part of what a source was to give is too little
 
 
+def check(recipe: Recipe) -> None:
+    """Raises where the tokenizer that the recipe names is not there, before hours of work for it are done."""
+    if recipe.tokenizer and recipe.tokenizer.path and not storage.exists(storage.join(recipe.folder(SECTION), MANIFEST)):
+        tokenizers.load(recipe.located(recipe.tokenizer.path))
+
+
 def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> Manifest:
     """The manifest of the tokenizer section, after making it if need be. Raises `CtllmError`.
 

@@ -307,3 +307,13 @@ def test_every_unseen_document_is_measured_once_each_way(clean: Callable[..., Re
 )
 def test_the_script_of_a_document(document: str, expected: str) -> None:
     assert tokenizer.script(document) == expected
+
+
+def test_a_tokenizer_that_is_not_there_is_told_before_anything_is_cleaned(tmp_path: Path) -> None:
+    plain = {
+        "name": "t", "version": "1", "seed": 1, "root": str(tmp_path), "stages": [],
+        "data": {"inputs": [{"use": "jsonl", "path": "none.jsonl"}], "max_error_share": 0},
+        "tokenizer": {"path": str(tmp_path / "absent")},
+    }  # fmt: skip
+    with pytest.raises(InputError, match="no tokenizer here"):
+        pipeline.prepare(recipes.from_plain(plain), lambda *_: pytest.fail("nothing is to be worked"))
