@@ -1,0 +1,141 @@
+"""Passes on Ray, in a bucket and on a full disk: the same bytes, and nothing lost."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+import yaml
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import StorageError
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.shards import manifest
+from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture
+from tests.corpus.conftest import fill, run_here
+from tests.corpus.dedup_recipes import EXACT, NEAR, hashes, over, write_crawl
+from tests.corpus.test_launch import kill_workers
+from tests.corpus.test_near import body, edited
+
+PASSES = [EXACT, NEAR | {"partition_rows": 4000, "local_pairs": 60}]
+
+
+@pytest.fixture(scope="module")
+def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four files of 120 pages, copies of sixty."""
+    draw = random.Random(2)
+    files = [[edited(body(draw.randrange(60)), draw.randrange(6), i * 200 + n) for n in range(120)] for i in range(4)]
+    return write_crawl(tmp_path_factory.mktemp("copies") / "crawl", files)
+
+
+@pytest.fixture(scope="module")
+def calm(crawl: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """What a plain loop makes of them."""
+    recipe = over(crawl, tmp_path_factory.mktemp("calm"), PASSES)
+    pipeline.prepare(recipe, run_here)
+    return recipe
+
+
+def same(calm: Recipe, other: Recipe) -> None:
+    """Both passes wrote the same bytes."""
+    for section in ("exact", "near"):
+        assert hashes(other, section) == hashes(calm, section)
+        assert manifest.read(other.folder(section)).shards == manifest.read(calm.folder(section)).shards
+
+
+@pytest.mark.cluster
+def test_ray_writes_what_a_plain_loop_writes_through_killed_workers(crawl: Path, calm: Recipe, tmp_path: Path) -> None:
+    recipe = over(crawl, tmp_path, PASSES)
+    stop, killed = threading.Event(), []
+    storm = threading.Thread(target=kill_workers, args=(stop, killed, 6))
+    ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False)
+    storm.start()
+    try:
+        pipeline.prepare(recipe)
+    finally:
+        stop.set()
+        storm.join()
+        ray.shutdown()
+    assert len(killed) >= 2
+    same(calm, recipe)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+def test_a_driver_killed_in_every_phase_goes_on_and_changes_no_byte(crawl: Path, calm: Recipe, tmp_path: Path) -> None:
+    recipe = over(crawl, tmp_path / "out", PASSES)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
+    command = [sys.executable, "-m", "jobs.prepare", str(path)]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    for phase in ("exact/keys", "near/keys", "near/bands", "near/edges", "near/small-00", "near"):
+        markers = Path(recipe.folder(phase)) / "splits"
+        driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 240
+        while not list(markers.glob("*.json")):
+            assert driver.poll() is None, phase
+            assert time.monotonic() < deadline, phase
+            time.sleep(0.01)
+        family = psutil.Process(driver.pid).children(recursive=True)
+        driver.kill()
+        driver.wait()
+        psutil.wait_procs(family, timeout=60)
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    same(calm, recipe)
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_in_a_bucket_the_same_bytes_are_written_and_nothing_is_left_behind(
+    crawl: Path, calm: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    root = f"s3://bucket/{tmp_path.name}"
+    recipe = over(crawl, tmp_path, PASSES).model_copy(update={"root": root})
+    pipeline.prepare(recipe, run_here)
+    folder = recipe.folder("near")
+    found = {name: storage.read_bytes(storage.join(folder, name)) for name in storage.list_tree(folder)}
+    written = {name: hashlib.sha256(content).hexdigest() for name, content in found.items() if name.endswith(".arrow")}
+    assert written == hashes(calm, "near")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_in_a_shuffle_is_one_message_and_costs_no_finished_unit(
+    crawl: Path, calm: Recipe, small_disk: Path
+) -> None:
+    recipe = over(crawl, small_disk / "out", PASSES)
+
+    def filling(given: Recipe, folder: str, splits: list) -> Iterator:
+        for done in run_here(given, folder, splits[:1]):
+            yield done
+            if folder.endswith("near/keys"):
+                filling_file.append(fill(small_disk, 100_000))
+        yield from run_here(given, folder, splits[1:])
+
+    filling_file: list[Path] = []
+    with pytest.raises(StorageError, match="No space left") as caught:
+        pipeline.prepare(recipe, filling)
+    assert "near/keys" in caught.value.where
+    filling_file[0].unlink()
+    worked: list[str] = []
+
+    def counting(given: Recipe, folder: str, splits: list) -> Iterator:
+        worked.extend(f"{split.section} {split.index}" for split in splits)
+        yield from run_here(given, folder, splits)
+
+    pipeline.prepare(recipe, counting)
+    assert worked[:3] == ["near/keys 1", "near/keys 2", "near/keys 3"]
+    same(calm, recipe)
