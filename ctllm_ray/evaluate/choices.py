@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.evaluate.task import ID, Row, Task
+from ctllm_ray.base.rows import ID, Row
+from ctllm_ray.evaluate.task import Task
 
 CONFIG = {
     "output_type": "multiple_choice",

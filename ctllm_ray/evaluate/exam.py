@@ -12,7 +12,8 @@ from typing import Any
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.evaluate.task import ID, Row, Table, Task, by, chosen, examples, field_of, published, table
+from ctllm_ray.base.rows import ID, Row, Table, field_of, table
+from ctllm_ray.evaluate.task import Task, by, chosen, examples, published
 
 LETTERS = ("A", "B", "C", "D")
 ONE_FILE = (".jsonl", ".json", ".csv", ".parquet", ".zst", ".gz")  # else a folder of files

@@ -24,10 +24,11 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 from tqdm import tqdm
 
 from ctllm_ray.base.errors import InputError
+from ctllm_ray.base.rows import ID
 from ctllm_ray.evaluate.asking import Asking, Scored
 from ctllm_ray.evaluate.items import SCORED, TOO_LONG, Item
 from ctllm_ray.evaluate.subject import Continuation
-from ctllm_ray.evaluate.task import ID, Task
+from ctllm_ray.evaluate.task import Task
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)

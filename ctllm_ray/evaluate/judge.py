@@ -18,13 +18,14 @@ from dataclasses import dataclass
 
 from ctllm_ray.base.errors import EngineFailed, InputError
 from ctllm_ray.base.evaluation import Judge
+from ctllm_ray.base.rows import ID, Row, field_of, table
 from ctllm_ray.evaluate.answered import key
 from ctllm_ray.evaluate.asking import Asking
 from ctllm_ray.evaluate.client import Client
 from ctllm_ray.evaluate.crowd import Crowd
 from ctllm_ray.evaluate.items import SCORED, TOO_LONG, UNPARSABLE, Item
 from ctllm_ray.evaluate.subject import Continuation
-from ctllm_ray.evaluate.task import ID, Row, by, chosen, field_of, table
+from ctllm_ray.evaluate.task import by, chosen
 from ctllm_ray.tokenizer import chat_template, specials
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 

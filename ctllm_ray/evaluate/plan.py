@@ -12,8 +12,9 @@ from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.evaluation import Benchmark, Evaluate
 from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.rows import Row
 from ctllm_ray.evaluate import bits, client, judge
-from ctllm_ray.evaluate.task import Row, Task, installed
+from ctllm_ray.evaluate.task import Task, installed
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 PATHS = ("path", "examples")  # options of tasks that name files

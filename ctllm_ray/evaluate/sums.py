@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.evaluate.task import ID, Row, Table, Task, chosen, examples, published, table
+from ctllm_ray.base.rows import ID, Row, Table, table
+from ctllm_ray.evaluate.task import Task, chosen, examples, published
 
 #: lm-eval's filter that takes the last number, whatever the answer's form.
 MEASURE = "exact_match,flexible-extract"

@@ -1,17 +1,12 @@
-"""A task: what lm-eval is to ask, of which items, after which examples; and how its local files are read.
+"""A task: what lm-eval is to ask, of which items, after which examples.
 
-A function of evaluate/tasks makes tasks out of files in their native form. Prompts are lm-eval's own where it has the
-benchmark (`published` reads them from the installed package), so that a score here means what it means elsewhere. An
-item's id is its address, the file's name and the row: the same in every run, for pairing two evaluations and for
-looking an item up in a training corpus. lm-eval gets the rows themselves, so it never looks for a data set anywhere.
+A function of evaluate/tasks makes tasks out of files in their native form (base/rows.py). Prompts are lm-eval's own
+where it has the benchmark (`published` reads them from the installed package), so that a score here means what it means
+elsewhere. lm-eval gets the rows themselves, so it never looks for a data set anywhere.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -20,17 +15,14 @@ from typing import Any
 import xxhash
 import yaml
 
-from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
+from ctllm_ray.base.rows import ID, Row
 
-ID = "_id"  # the key of an item's id in its row
 #: Of lm-eval's configuration: where it would find the data, and how it is listed.
 _ELSEWHERE = (
     "dataset_path", "dataset_name", "dataset_kwargs", "training_split", "validation_split", "test_split",
     "fewshot_split", "fewshot_config", "tag", "group", "include", "task",
 )  # fmt: skip
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,72 +36,6 @@ class Task:
     measure: str = "acc"  # lm-eval's metric that is the score, with its filter behind a comma
     chance: float | None = None  # share that guessing gets right; None: next to nothing
     files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 by URI
-
-
-@dataclass(frozen=True)
-class Table:
-    """The rows of files, each with its id, and the files' SHA-256."""
-
-    rows: list[Row]
-    files: Mapping[str, str]
-
-
-def table(uri: str) -> Table:
-    """The rows of a file or of all that a glob matches: .jsonl, .json, .csv or .parquet, also .zst or .gz.
-
-    Raises `InputError` that names the file where there is none or it cannot be read.
-    """
-    rows, files = [], {}
-    for file in storage.list_files(uri):
-        with storage.reading(file.uri) as stream:
-            _, files[file.uri] = storage.hashed(stream)
-        name = file.uri.rpartition("/")[2]
-        rows += [row | {ID: f"{name}#{at}"} for at, row in enumerate(_rows(file.uri))]
-    return Table(rows, files)
-
-
-def _rows(uri: str) -> list[Row]:
-    name = uri.removesuffix(".zst").removesuffix(".gz")
-    try:
-        content = _opened(uri, storage.read_bytes(uri))
-        if name.endswith(".parquet"):
-            import pyarrow.parquet as pq
-
-            return pq.read_table(io.BytesIO(content)).to_pylist()
-        if name.endswith(".csv"):
-            return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
-        if name.endswith(".jsonl"):
-            return [_object(line) for line in content.decode("utf-8-sig").split("\n") if line.strip()]
-        return [_object(json.dumps(row)) for row in json.loads(content)]
-    except (ValueError, OSError) as error:
-        remedy = "evaluation reads .jsonl, .json, .csv and .parquet, in UTF-8, also as .zst or .gz"
-        raise InputError(f"not readable: {error}", where=uri, remedy=remedy) from error
-
-
-def _opened(uri: str, content: bytes) -> bytes:
-    if uri.endswith(".zst"):
-        import zstandard
-
-        try:
-            return zstandard.ZstdDecompressor().stream_reader(io.BytesIO(content)).read()
-        except zstandard.ZstdError as error:
-            raise ValueError(str(error)) from None
-    return gzip.decompress(content) if uri.endswith(".gz") else content
-
-
-def _object(line: str) -> Row:
-    found = json.loads(line)
-    if not isinstance(found, dict):
-        raise ValueError(f"a row is not a JSON object: {line[:80]}")
-    return found
-
-
-def field_of(row: Row, *names: str) -> Any:
-    """What a row has under the first of these names. Raises `InputError` where it has none of them."""
-    for name in names:
-        if row.get(name) is not None:
-            return row[name]
-    raise InputError(f"no field {names[0]!r}", where=str(row.get(ID)), remedy=f"the row has {', '.join(row)}")
 
 
 def chosen(rows: Sequence[Row], limit: int) -> list[Row]:

@@ -12,8 +12,9 @@ from typing import Annotated
 from pydantic import Field
 
 from ctllm_ray.base.errors import InputError
+from ctllm_ray.base.rows import ID, Row, field_of, table
 from ctllm_ray.evaluate import choices
-from ctllm_ray.evaluate.task import ID, Row, Task, chosen, examples, field_of, table
+from ctllm_ray.evaluate.task import Task, chosen, examples
 
 
 def c3(

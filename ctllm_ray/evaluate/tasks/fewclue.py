@@ -13,8 +13,9 @@ from typing import Annotated
 from pydantic import Field
 
 from ctllm_ray.base.errors import InputError, RecipeError
+from ctllm_ray.base.rows import ID, Row, field_of, table
 from ctllm_ray.evaluate import choices
-from ctllm_ray.evaluate.task import ID, Row, Task, by, chosen, examples, field_of, table
+from ctllm_ray.evaluate.task import Task, by, chosen, examples
 
 _GAP = "#idiom#"
 _NEWS = {

@@ -10,8 +10,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ctllm_ray.base.rows import ID, Row, field_of
 from ctllm_ray.evaluate.sums import number, sums
-from ctllm_ray.evaluate.task import ID, Row, Task, field_of
+from ctllm_ray.evaluate.task import Task
 
 
 def gsm8k(
