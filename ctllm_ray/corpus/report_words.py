@@ -171,5 +171,6 @@ WORDS: dict[str, tuple[str, str]] = {
     "family.words": ("词", "words"),
     "family.exact": ("完全重复", "exact copies"),
     "family.near": ("近似重复", "near copies"),
+    "family.boilerplate": ("站点模板", "boilerplate"),
     "family.contact": ("联系方式", "contact"),
 }

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.corpus.line_cuts import Cut, put, replaced, without
 from ctllm_ray.shards import schema
 from ctllm_ray.text import line_rules, similar_lines
 from ctllm_ray.text.line_rules import Rules
@@ -28,14 +28,6 @@ from ctllm_ray.text.line_rules import Rules
 SCORES = ("lines.cut_share",)
 Similar = Literal["keep", "adjacent", "anywhere"]
 NOTHING_LEFT = "lines.nothing_left"
-
-
-class Cut(NamedTuple):
-    """A document after the stage: its text, what was cut from it as `schema.CUT` rows, and the share of characters."""
-
-    text: str
-    cuts: list[dict[str, str]]
-    share: float
 
 
 def lines(
@@ -60,7 +52,7 @@ def lines(
     empty = np.zeros(table.num_rows, bool)
     empty[list(done)] = [not document.text for document in done.values()]
     table = schema.put(table, "score.lines.cut_share", pa.array(share, from_pandas=True))
-    return schema.reject(_put(table, texts, done), empty, NOTHING_LEFT, share, 1.0)
+    return schema.reject(put(table, done), empty, NOTHING_LEFT, share, 1.0)
 
 
 def _cut(texts: pa.Array, rules: Rules, similar: Similar, min_han: int) -> Iterator[tuple[int, Cut]]:
@@ -68,61 +60,19 @@ def _cut(texts: pa.Array, rules: Rules, similar: Similar, min_han: int) -> Itera
     taken = line_rules.cuts(texts, rules)
     left = {row: _left(texts[row].as_py(), by_rule) for row, by_rule in taken.items()}
     if similar != "keep":  # looked for in what the rules left: furniture may stand between copies
-        found = similar_lines.candidates(_replaced(texts, left), reach=similar, min_han=min_han)
+        found = similar_lines.candidates(replaced(texts, left), reach=similar, min_han=min_han)
         for row in np.flatnonzero(found).tolist():
             lines = left.get(row, texts[row].as_py()).split("\n")
             copies = similar_lines.similar(lines, reach=similar, min_han=min_han)
             if copies:
                 taken.setdefault(row, {}).update(dict.fromkeys(copies, "similar"))
     for row in sorted(taken):
-        yield row, _without(texts[row].as_py().split("\n"), taken[row])
+        yield row, without(texts[row].as_py(), {i: f"lines.{rule}" for i, rule in taken[row].items()})
 
 
 def _left(text: str, taken: dict[int, str]) -> str:
     """The text with empty lines in place of those taken."""
     return "\n".join("" if i in taken else line for i, line in enumerate(text.split("\n")))
-
-
-def _replaced(texts: pa.Array, new: dict[int, str]) -> pa.Array:
-    """The texts with some rows, given in rising order, replaced."""
-    if not new:
-        return texts
-    mask = np.zeros(len(texts), bool)
-    mask[list(new)] = True
-    return pc.replace_with_mask(texts, pa.array(mask), pa.array(list(new.values()), texts.type))
-
-
-def _without(lines: list[str], taken: dict[int, str]) -> Cut:
-    """A text without the lines whose numbers are given with the rule that took them."""
-    cuts = [{"rule": f"lines.{taken[i]}", "text": lines[i]} for i in sorted(taken)]
-    share = sum(len(lines[i].strip()) for i in taken) / sum(len(line.strip()) for line in lines)
-    return Cut("\n".join(_closed(lines, taken)), cuts, share)
-
-
-def _closed(lines: list[str], taken: dict[int, str]) -> list[str]:
-    """The lines that are left, with the gaps closed: no blank line beside another where a line was cut."""
-    kept: list[str] = []
-    gap = False
-    for i, line in enumerate(lines):
-        if i in taken:
-            gap = True
-        elif line.strip() or not gap or (kept and kept[-1].strip()):
-            kept.append(line)
-            gap = gap and not line.strip()
-    while gap and kept and not kept[-1].strip():
-        kept.pop()
-    return kept
-
-
-def _put(table: pa.Table, texts: pa.Array, done: dict[int, Cut]) -> pa.Table:
-    """The table with new texts, and with cuts added to those of stages before."""
-    if not done:
-        return table
-    table = schema.put(table, "text", _replaced(texts, {row: document.text for row, document in done.items()}))
-    before = table["cuts"].to_pylist()
-    for row, document in done.items():
-        before[row] = (before[row] or []) + document.cuts
-    return schema.put(table, "cuts", pa.array(before, pa.list_(schema.CUT)))
 
 
 @cache
