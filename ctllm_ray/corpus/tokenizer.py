@@ -38,7 +38,11 @@ FULL_SHARE = 0.99  # less than this part of what a source was to give is too lit
 
 def check(recipe: Recipe) -> None:
     """Raises where the tokenizer that the recipe names is not there, before hours of work for it are done."""
-    if recipe.tokenizer and recipe.tokenizer.path and not storage.exists(storage.join(recipe.folder(SECTION), MANIFEST)):
+    if (
+        recipe.tokenizer
+        and recipe.tokenizer.path
+        and not storage.exists(storage.join(recipe.folder(SECTION), MANIFEST))
+    ):
         tokenizers.load(recipe.located(recipe.tokenizer.path))
 
 
