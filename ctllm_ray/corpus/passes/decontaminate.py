@@ -1,0 +1,43 @@
+"""The pass that takes evaluation items out of the corpus: what a model trained on it is to be asked, it must not read.
+
+Items of named sets become an index of folded n-grams (`text/contamination.py`), so a Traditional, re-punctuated or
+embedded copy is found. An item counts in a page that holds at least `min_overlap` of its n-grams; then its stretches
+are cut, or the page goes. What was seen of every item stays in `seen.parquet`, for the report and for evaluation.
+
+Four phases: the items, file by file; their index, once; where pages hold them; what becomes of these pages.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ctllm_ray.base.training import Count, Share
+from ctllm_ray.corpus.decontamination.finding import FOUND, Finding
+from ctllm_ray.corpus.decontamination.indexing import INDEX, Indexing
+from ctllm_ray.corpus.decontamination.marking import Action, Marking
+from ctllm_ray.corpus.decontamination.sets import ITEMS, EvaluationSet, Items
+from ctllm_ray.corpus.phase import Pass
+
+SCORES = ("decontaminate.overlap", "decontaminate.items")
+LABELS = ("decontaminate.set", "decontaminate.hits")
+
+
+def decontaminate(
+    *,
+    sets: tuple[EvaluationSet, ...],
+    ngram_chars: Count,
+    max_items: Count,
+    min_overlap: Share,
+    action: Action,
+    min_left_chars: Annotated[int, Field(ge=0)] = 1,
+) -> Pass:
+    """The pass. A worker maps the index, 16 to 40 bytes an n-gram of the items, which those of a machine share."""
+    named = tuple(EvaluationSet.model_validate(part) for part in sets)
+    return Pass(
+        Items(f"decontaminate/{ITEMS}", named),
+        Indexing(f"decontaminate/{INDEX}", named, ngram_chars, max_items),
+        Finding(f"decontaminate/{FOUND}", named, min_overlap),
+        Marking("decontaminate", named, min_overlap, action, min_left_chars),
+    )
