@@ -96,6 +96,24 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Benchmark:
+    """What a decontaminated corpus held of an evaluation set."""
+
+    name: str
+    items: int
+    cannot_be_found: int
+    found: int  # items that a page held enough of to count
+    touched: int  # items that pages held less of
+    cut_pages: int
+    dropped_pages: int
+
+    @property
+    def pages(self) -> int:
+        """Pages that hold items of it."""
+        return self.cut_pages + self.dropped_pages
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything the page shows."""
 
@@ -110,6 +128,7 @@ class Report:
     examples: dict[str, tuple[Example, ...]]
     cuts: tuple[Cut, ...]
     cuts_exact: bool
+    benchmarks: tuple[Benchmark, ...] = ()
 
 
 def read_runs(folder: str) -> tuple[Run, ...]:

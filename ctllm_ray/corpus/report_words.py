@@ -30,6 +30,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "nav_shapes": ("分布", "Distributions"),
     "nav_where": ("来处", "Origins"),
     "nav_examples": ("例子", "Examples"),
+    "nav_benchmarks": ("评测集", "Evaluation sets"),
     "nav_cuts": ("剪切", "Cuts"),
     "nav_runs": ("出处", "Provenance"),
     "language": ("语言", "Language"),
@@ -137,6 +138,22 @@ WORDS: dict[str, tuple[str, str]] = {
     "lines_n": ("{n} 行 · {chars} 字", "{n} lines · {chars} characters"),
     "times": ("次数", "Times"),
     "line": ("行", "Line"),
+    # evaluation sets
+    "benchmarks": ("评测集：语料里见过哪些题", "Evaluation sets: which items the corpus held"),
+    "benchmarks_note": (
+        "“找到”的题在某一页里的重合度达到界限，并已从语料里去掉；“沾到”的题只有一部分见于语料，不够数，页面照旧。"
+        "太短或与别题雷同的题无从查找。每题的重合度与页面在 <code>seen.parquet</code>。",
+        "An item is found where a page held enough of it to count: it was taken out of the corpus. Of items that were "
+        "touched, pages held less: these pages stay as they were. Items that are too short, or too much like others, "
+        "cannot be looked for. <code>seen.parquet</code> has the overlap and the page of each.",
+    ),
+    "benchmark": ("评测集", "Set"),
+    "items": ("题目", "Items"),
+    "items_found": ("找到", "Found"),
+    "items_touched": ("沾到", "Touched"),
+    "items_lost": ("无从查找", "Cannot be found"),
+    "pages_hit": ("命中页面", "Pages hit"),
+    "pages_cut": ("剪去题目", "Cut"),
     # provenance
     "provenance": ("出处：这份数据如何得来", "Provenance: how this was made"),
     "fingerprint": ("指纹", "Fingerprint"),
@@ -172,5 +189,6 @@ WORDS: dict[str, tuple[str, str]] = {
     "family.exact": ("完全重复", "exact copies"),
     "family.near": ("近似重复", "near copies"),
     "family.boilerplate": ("站点模板", "boilerplate"),
+    "family.decontaminate": ("评测题目", "evaluation items"),
     "family.contact": ("联系方式", "contact"),
 }

@@ -16,6 +16,7 @@ from ctllm_ray.corpus.replay import Replay
 from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN
 
+HITS = "decontaminate.hits"  # the label that names evaluation items: set, item, overlap, places; one line each
 TEXT_SHOWN = 2000  # characters of a page's text
 
 
@@ -100,8 +101,10 @@ def _page(console: Console, page: Page) -> None:
         if row[name]:
             console.print(Text(f"{name:>8}  {_plain(row[name])}"))
     console.print(Text(f"{'shard':>8}  {page.shard}"))
-    labels = ", ".join(f"{name} {value}" for name, value in row["labels"].items() if value)
+    labels = ", ".join(f"{name} {value}" for name, value in row["labels"].items() if value and name != HITS)
     console.print(Text(f"{'labels':>8}  {labels}"))
+    for item in filter(None, (row["labels"].get(HITS) or "").split("; ")):
+        console.print(Text(f"{'holds':>8}  {_plain(item)}"))
     console.print(Text(f"{'verdict':>8}  {verdict}", style="bold"))
     table = Table("rule", "value", "bounds", "outcome")
     for judgement in page.judgements:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from ctllm_ray.base.rules import Rule
 from ctllm_ray.corpus import documents
 from ctllm_ray.corpus.charts import Histogram, histogram
 from ctllm_ray.corpus.decide import violations
+from ctllm_ray.corpus.decontamination import seen
 from ctllm_ray.corpus.facts import Breakdown, Cut, Example, Report, RuleFacts, Run, Slice, read_runs
 from ctllm_ray.corpus.funnel import funnel, rules_of
 from ctllm_ray.corpus.tallies import Smallest, Tally
@@ -30,7 +32,7 @@ from ctllm_ray.shards.manifest import Manifest
 SAMPLE_DOCUMENTS = 200_000  # for histograms; at 60 scores 48 MB
 EXAMPLES = 10  # of each rule
 EXCERPT_CHARS = (170, 40)  # of an example: from its beginning, from its end
-ADDRESS = ".survivor"  # ends the name of a label that holds an id: as many values as documents
+ADDRESSES = (".survivor", ".hits")  # ends of names of labels that hold ids: as many values as documents
 CUT_CHARS = 120  # of a cut line
 SCRIPT = "script.traditional_share"  # 0 Simplified, 1 Traditional, NaN no evidence
 SCRIPT_MIXED = (0.2, 0.8)  # between these a page is called mixed: quotations, names, calligraphy
@@ -55,7 +57,7 @@ def gather(folder: str) -> Report:
         for table in documents.tables(found, kind, COLUMNS[kind]):
             if table.num_rows:
                 survey.add(table.combine_chunks())
-    return survey.report(read_runs(found[0].folder))
+    return replace(survey.report(read_runs(found[0].folder)), benchmarks=seen.benchmarks(found))
 
 
 class Survey:
@@ -106,7 +108,7 @@ class Survey:
     def _slice(self, table: pa.Table) -> None:
         """Counts documents and what dropped them by host, source, script and every label."""
         found = {"source": table["source"].combine_chunks(), "host": _hosts(table["url"].combine_chunks())}
-        labels = [field.name for field in table.schema.field("labels").type if not field.name.endswith(ADDRESS)]
+        labels = [field.name for field in table.schema.field("labels").type if not field.name.endswith(ADDRESSES)]
         found |= {name: _field(table, "labels", name) for name in labels}
         if any(field.name == SCRIPT for field in table.schema.field("scores").type):
             found["script"] = _scripts(_floats(_field(table, "scores", SCRIPT)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,12 @@ import pytest
 
 from ctllm_ray.base.errors import InputError, RecipeError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import pipeline, section
+from ctllm_ray.base.rows import table
+from ctllm_ray.corpus import ledger, pipeline, report, screen, section, survey
 from ctllm_ray.corpus.decontamination import seen
 from ctllm_ray.corpus.decontamination.marking import Stretch, merged, told, without
 from ctllm_ray.corpus.decontamination.sets import text_of
+from ctllm_ray.corpus.facts import Benchmark
 from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards import manifest
@@ -165,12 +168,68 @@ def test_sets_share_a_page_and_counts_add_up(tmp_path: Path, exam: dict[str, Any
         "in": 3, "kept": 2, "reject:decontaminate.sums": 1,
         "cut:exam": 1, "cut:sums": 1, "dropped:exam": 1, "dropped:sums": 1,
     }  # fmt: skip
-    first, second = seen.benchmarks(recipe.folder("decontaminate"), finished)
-    assert first == seen.Benchmark("exam", 3, cannot_be_found=1, found=2, touched=0, cut_pages=1, dropped_pages=1)
-    assert second == seen.Benchmark("sums", 1, cannot_be_found=0, found=1, touched=0, cut_pages=1, dropped_pages=1)
+    assert survey.gather(recipe.folder("decontaminate")).benchmarks == (
+        Benchmark("exam", 3, cannot_be_found=1, found=2, touched=0, cut_pages=1, dropped_pages=1),
+        Benchmark("sums", 1, cannot_be_found=0, found=1, touched=0, cut_pages=1, dropped_pages=1),
+    )
     pages_seen = seen.read(recipe.folder("decontaminate")).to_pylist()
     assert [row["page"] for row in pages_seen] == ["crawl/0.jsonl#0", "crawl/0.jsonl#0", None, "crawl/0.jsonl#0"]
     conserved(recipe)
+
+
+def test_why_and_the_report_tell_items_overlaps_and_places(
+    tmp_path: Path, exam: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = made(tmp_path, exam, [f"{BEFORE}{ASKED}", f"{CLEAN}{CIRCLE['question'][:12]}", CIRCLE["question"]])
+    folder = recipe.folder("decontaminate")
+    screen.pages(ledger.why(folder, manifest.read(folder), recipe, "crawl/0.jsonl#0"))
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"holds exam exam.jsonl#0 1.000 {len(BEFORE)}-{len(BEFORE + ASKED)}" in told
+    assert f"cut by decontaminate.exam: {CELL['question']}" in told
+    facts = survey.gather(folder)
+    assert [step.rule for group in facts.groups for step in group.steps] == ["decontaminate.exam"]
+    assert [breakdown.name for breakdown in facts.breakdowns if "hits" in breakdown.name] == []
+    page = report.render(facts)
+    assert "评测集：语料里见过哪些题" in page
+    assert "Evaluation sets" in page
+    plain = over(tmp_path / "crawl", tmp_path / "plain", [])
+    pipeline.prepare(plain, run_here)
+    assert "评测集" not in report.render(survey.gather(plain.folder("clean")))
+
+
+def test_planted_items_of_real_sets_are_found_and_real_pages_are_left_alone(tmp_path: Path, shared_data: Path) -> None:
+    """Eighty questions of CMMLU and C3, every fourth Traditional and re-punctuated, in pages of a real crawl."""
+    draw, to_traditional = random.Random(1), opencc.OpenCC("s2t").convert
+    sets = [
+        {"name": "cmmlu", "path": f"{shared_data}/eval/cmmlu.jsonl.zst", "fields": FIELDS},
+        {"name": "c3", "path": f"{shared_data}/eval/c3*.jsonl.zst", "fields": ["context", "questions"]},
+    ]
+    items = {
+        f"{part['name']} {row['_id']}": text_of(row, part["fields"])
+        for part in sets for row in draw.sample(table(part["path"]).rows, 40)
+    }  # fmt: skip
+    items = {name: text for name, text in items.items() if len(folded(text)) >= 20}
+    crawl = table(f"{shared_data}/web_zh_raw/part-000.jsonl.zst").rows
+    real = [text for row in crawl if len(text := row.get("text") or row.get("raw_content") or "") > 300][:400]
+    pages = list(real)
+    for number, text in enumerate(items.values()):
+        copy = to_traditional(text).replace("，", " ; ").replace("\n", " ") if number % 4 == 0 else text
+        pages[number] = f"{pages[number][:150]}\n{copy}\n{pages[number][150:]}"
+    recipe = decontaminated(
+        write_crawl(tmp_path / "crawl", [pages[:100], pages[100:]]), tmp_path / "out", sets, ngram_chars=10, max_items=8
+    )
+    finished = pipeline.prepare(recipe, run_here)["decontaminate"]
+    kept = rows(recipe, "kept")
+    told = [row["labels"]["decontaminate.hits"] or "" for row in kept]
+    found = [name in labels for name, labels in zip(items, told, strict=False)]
+    assert sum(found) >= 0.95 * len(items)  # the rest have an option or a stem that many items share
+    for row, was, hit in zip(kept[: len(items)], real, found, strict=False):
+        if hit:
+            assert folded(row["text"]).startswith(folded(was[:150]))
+            assert folded(row["text"]).endswith(folded(was[150:]))
+    assert not any(told[len(items) :])
+    assert [row["text"] for row in kept[len(items) :]] == real[len(items) :]
+    assert finished.counts["in"] == len(pages)
 
 
 CRAWL = [[f"{CLEAN}{part}{i}" + (f"{ASKED}{BEHIND}" if i % 5 == part else "") for i in range(12)] for part in range(4)]

@@ -7,8 +7,7 @@ The pass's folder keeps this file. The report counts it by benchmark, and an eva
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,28 +17,11 @@ import pyarrow.parquet as pq
 
 from ctllm_ray.base import storage
 from ctllm_ray.corpus.decontamination.finding import best
-from ctllm_ray.shards.manifest import Manifest
+from ctllm_ray.corpus.documents import Part
+from ctllm_ray.corpus.facts import Benchmark
 
 FILE = "seen.parquet"
 USE = "decontaminate"
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """What was found of an evaluation set. Pages that hold items of it = those cut + those dropped."""
-
-    name: str
-    items: int
-    cannot_be_found: int
-    found: int  # items that a page held enough of to count
-    touched: int  # items that pages held less of
-    cut_pages: int
-    dropped_pages: int
-
-    @property
-    def pages(self) -> int:
-        """Pages that hold items of it."""
-        return self.cut_pages + self.dropped_pages
 
 
 def write(folder: str, names: pa.Table, bests: pa.Table) -> None:
@@ -62,11 +44,16 @@ def read(folder: str) -> pa.Table:
         return pq.read_table(stream)
 
 
-def benchmarks(folder: str, finished: Manifest) -> tuple[Benchmark, ...]:
-    """What was found of each set, in the order of the recipe."""
-    options = next(part for part in finished.recipe["passes"] if part["use"] == USE)
-    table = read(folder)
-    return tuple(_benchmark(part["name"], table, options["min_overlap"], finished.counts) for part in options["sets"])
+def benchmarks(found: Sequence[Part]) -> tuple[Benchmark, ...]:
+    """What was found of each set, in the order of the recipe; nothing where no section is of this pass."""
+    return tuple(each for part in found if part.finished.section == USE for each in _benchmarks(part))
+
+
+def _benchmarks(part: Part) -> Iterator[Benchmark]:
+    finished, table = part.finished, read(part.folder)
+    options = next(one for one in finished.recipe["passes"] if one["use"] == USE)
+    for named in options["sets"]:
+        yield _benchmark(named["name"], table, options["min_overlap"], finished.counts)
 
 
 def _benchmark(name: str, table: pa.Table, min_overlap: float, counts: Mapping[str, Any]) -> Benchmark:
