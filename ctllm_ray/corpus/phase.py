@@ -144,6 +144,8 @@ def _difference(found: pa.Schema, wanted: pa.Schema) -> str:
 class Pass:
     """What the function of a pass returns: its phases in order, the last one named like the pass."""
 
+    lasting: tuple[str, ...] = ()  # phases whose files are wanted when the pass is finished
+
     def __init__(self, *phases: Phase) -> None:
         self._phases = {phase.name: phase for phase in phases}
 
@@ -168,9 +170,9 @@ def of(use: str, recipe: Recipe) -> Pass:
     return made
 
 
-def sweep(folder: str) -> None:
+def sweep(folder: str, lasting: Sequence[str]) -> None:
     """Removes what the phases of a finished pass wrote for each other; what they counted, and when, stays."""
-    own = {MARKERS, ATTEMPTS, "kept", "rejected"}
+    own = {MARKERS, ATTEMPTS, "kept", "rejected", *(name.rpartition("/")[2] for name in lasting)}
     for path in storage.list_tree(folder):
         if "/" in path and path.partition("/")[0] not in own and path.rpartition("/")[2] not in (MANIFEST, RUNS):
             storage.remove(storage.join(folder, path))

@@ -79,7 +79,7 @@ def _passed(use: str, recipe: Recipe, run: Runner, progress: Progress) -> Manife
         for name in phase.of(use, recipe).order(recipe):
             resumable.complete(name, recipe, run, progress)
     finished = resumable.complete(use, recipe, run, progress)
-    phase.sweep(folder)
+    phase.sweep(folder, phase.of(use, recipe).lasting)
     return finished
 
 

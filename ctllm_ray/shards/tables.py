@@ -14,8 +14,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from types import TracebackType
 from typing import Any
@@ -83,11 +83,34 @@ def read_partition(folder: str, shards: Sequence[Shard], number: int, schema: pa
     return pa.Table.from_batches([_batch(storage.join(folder, shard.path), number) for shard in shards], schema)
 
 
+def read_keys(folder: str, shards: Sequence[Shard], schema: pa.Schema, low: int, high: int) -> pa.Table:
+    """The rows whose first column, which `key_ranges` cut, is from `low` to below `high`, file after file."""
+    found: list[pa.RecordBatch] = []
+    for shard in shards:
+        with _reader(storage.join(folder, shard.path)) as reader:
+            parts = reader.num_record_batches
+            first, last = (max(0, (low * parts >> 64) - 1), min(parts - 1, (high * parts >> 64) + 1))
+            for batch in map(reader.get_batch, range(first, last + 1)):
+                keys = batch.column(0).to_numpy()
+                start = int(np.searchsorted(keys, np.uint64(low)))
+                stop = int(np.searchsorted(keys, np.uint64(high - 1), side="right"))
+                found.append(batch.slice(start, stop - start))
+    return pa.Table.from_batches(found, schema)
+
+
 def _batch(uri: str, number: int) -> pa.RecordBatch:
+    with _reader(uri) as reader:
+        return reader.get_batch(number)
+
+
+@contextmanager
+def _reader(uri: str) -> Iterator[pa.RecordBatchFileReader]:
+    """A file to read batches of, of a remote one by their ranges of bytes."""
     if not storage.is_remote(uri):
-        return _opened(uri).get_batch(number)
+        yield _opened(uri)
+        return
     with storage.reading_ranges(uri) as stream:
-        return pa.ipc.open_file(pa.PythonFile(stream, "r")).get_batch(number)
+        yield pa.ipc.open_file(pa.PythonFile(stream, "r"))
 
 
 def _opened(path: str) -> pa.RecordBatchFileReader:
@@ -102,9 +125,9 @@ def _opened(path: str) -> pa.RecordBatchFileReader:
 class Rows:
     """The rows of the files of a phase by their number: the first file begins at 0, each other one where one ends."""
 
-    def __init__(self, folder: str, shards: Sequence[Shard]) -> None:
-        self._uris = [storage.join(folder, shard.path) for shard in shards]
-        self._ends = np.cumsum([0, *(shard.rows for shard in shards)])
+    def __init__(self, files: Sequence[tuple[str, Shard]]) -> None:
+        self._uris = [storage.join(folder, shard.path) for folder, shard in files]
+        self._ends = np.cumsum([0, *(shard.rows for _, shard in files)])
         self._files: dict[int, _File] = {}
         self._fetched = ""
 
@@ -127,6 +150,10 @@ class Rows:
         if not batches:
             batches = self._file(0).take(np.empty(0, np.int64), columns)
         return pa.Table.from_batches(batches).combine_chunks()
+
+    def ids(self, numbers: np.ndarray) -> pa.Array:
+        """The ids of rows (int64, rising)."""
+        return self.take(numbers, ["id"])["id"].combine_chunks()
 
     def _file(self, number: int) -> _File:
         if number not in self._files:

@@ -18,7 +18,7 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline, section
-from ctllm_ray.corpus.dedup.meeting import Distinct, Meeting, packed, ranges, unpacked
+from ctllm_ray.corpus.dedup.meeting import Distinct, Meeting, packed, unpacked
 from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards import manifest
@@ -216,7 +216,7 @@ def test_one_giant_cluster_costs_its_distinct_pairs(tmp_path: Path) -> None:
     documents, reach = 200_000, 8
     phase = Meeting("near/bands", None, reach)  # type: ignore[arg-type]
     keys = np.repeat(np.arange(4, dtype=np.uint64), documents)
-    codes = phase._met(keys, np.tile(np.arange(documents), 4), documents)
+    codes = phase._met(keys, np.tile(np.arange(documents), 4), 0, documents)
     assert len(codes) == documents * reach - reach * (reach + 1) // 2
     met = unpacked(codes, 0, documents)
     assert met.left.max() == reach - 1
@@ -231,14 +231,13 @@ def test_pairs_worked_a_few_keys_at_a_time_are_those_of_all_keys_at_once(monkeyp
     for at_once in (1, 7, 10_000):
         monkeypatch.setattr("ctllm_ray.corpus.dedup.meeting.KEYS_AT_ONCE", at_once)
         monkeypatch.setattr("ctllm_ray.corpus.dedup.meeting.WAITING", at_once)
-        assert np.array_equal(phase._met(keys, numbers, 900), expected)
+        assert np.array_equal(phase._met(keys, numbers, 0, 900), expected)
 
 
 def test_packed_pairs_unpack_and_keep_the_order_of_the_later_document() -> None:
     pairs = Pairs(np.array([0, 5, 2]), np.array([9, 9, 7]))
     codes = np.sort(packed(pairs, 7, 10))
     assert [side.tolist() for side in unpacked(codes, 7, 10)] == [[2, 0, 5], [7, 9, 9]]
-    assert ranges(10, 3).tolist() == [0, 3, 6, 10]
     distinct = Distinct()
     distinct.add(codes)
     distinct.add(codes)

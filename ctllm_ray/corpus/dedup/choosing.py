@@ -9,19 +9,22 @@ chain brought them together and they were never compared, they are now.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import fates, pages
 from ctllm_ray.corpus.dedup.comparing import PAIRS
+from ctllm_ray.corpus.dedup.fates import Fate
+from ctllm_ray.corpus.dedup.index import Index
 from ctllm_ray.corpus.dedup.likeness import Likeness
-from ctllm_ray.corpus.dedup.sketches import KEYS, Sketches
+from ctllm_ray.corpus.dedup.sketches import Sketches
 from ctllm_ray.corpus.dedup.stars import GROUPS, Grouped
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
-from ctllm_ray.shards.tables import Rows
 from ctllm_ray.text import survivors
 from ctllm_ray.text.bands import Pairs
 from ctllm_ray.text.components import components
@@ -53,22 +56,29 @@ class Choosing(Grouped):
     def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
         """Reads the pairs of whole components; writes the fates of their documents."""
         source = self.source(recipe)
-        table = self.pairs(recipe, source, source, split.index)
+        table, index = self.pairs(recipe, source, source, split.index), self.sketches.index(recipe)
+        table = table.filter(pa.array(~_lost(index, table["left"].to_numpy())))
         numbers, places = np.unique(
             np.concatenate([table["left"].to_numpy(), table["right"].to_numpy()]), return_inverse=True
         )
         left, right = places[: table.num_rows], places[table.num_rows :]
-        with Rows(recipe.folder(self.sketches.name), self.made(recipe, KEYS).of_kind(pages.ROWS)) as rows:
-            stays = _stays(left, right, pages.ranks(rows, numbers, self.sketches.prefer), self.survivors)
+        with index.rows() as rows:
+            ranks = pages.ranks(rows, numbers, self.sketches.prefer, index.snapshot(numbers))
+            stays = _stays(left, right, ranks, self.survivors)
             alike = _known(left, right, table["similarity"].to_numpy(), stays)
             unknown = np.flatnonzero(np.isnan(alike) & (stays != np.arange(len(stays))))
-            alike[unknown] = self._alike(rows, numbers, unknown, stays)
-            shard = fates.write(folder, split.index, rows, numbers, numbers[stays], alike, self.kept(recipe))
+            alike[unknown] = self.likeness.similarity(rows, Pairs(numbers[stays[unknown]], numbers[unknown]))
+            found = Fate(numbers, numbers[stays], alike)
+            ids = partial(index.ids, rows)
+            shard = fates.write(folder, split.index, found, ids, self.kept(recipe), index.settled)
         return Work({"in": len(table), "kept": len(table), "clusters": len(np.unique(stays))}, 0, [shard])
 
-    def _alike(self, rows: Rows, numbers: np.ndarray, unknown: np.ndarray, stays: np.ndarray) -> np.ndarray:
-        """The similarity of documents (places) and survivors that were never compared."""
-        return self.likeness.similarity(rows, Pairs(numbers[stays[unknown]], numbers[unknown]))
+
+def _lost(index: Index, left: np.ndarray) -> np.ndarray:
+    """bool: which of the documents (numbers) are settled and lost: nobody goes for them."""
+    numbers, places = np.unique(left, return_inverse=True)
+    lost: np.ndarray = index.gone(numbers)[places]
+    return lost
 
 
 def _stays(left: np.ndarray, right: np.ndarray, ranks: np.ndarray, how: Survivors) -> np.ndarray:

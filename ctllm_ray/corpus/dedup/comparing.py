@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus.dedup import meeting, pages
+from ctllm_ray.corpus.dedup import meeting
+from ctllm_ray.corpus.dedup.index import Index
 from ctllm_ray.corpus.dedup.likeness import Likeness
 from ctllm_ray.corpus.dedup.meeting import BANDS, MET, Distinct, packed, ranges, unpacked
-from ctllm_ray.corpus.dedup.sketches import KEYS, Sketches
-from ctllm_ray.corpus.phase import Phase, total_rows
+from ctllm_ray.corpus.dedup.sketches import Sketches
+from ctllm_ray.corpus.phase import Phase
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
-from ctllm_ray.shards.tables import Rows, read_partition, write_partitions
+from ctllm_ray.shards.tables import read_partition, write_partitions
 from ctllm_ray.text.bands import Pairs
 
 PAIRS = "pairs"  # the phase, and the kind of its files
@@ -38,9 +39,9 @@ class Comparing(Phase):
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
         """Reads the pairs of a range; writes those that are copies."""
-        met = self._met(recipe, split.index)
-        made = self.made(recipe, KEYS).of_kind(pages.ROWS)
-        with Rows(recipe.folder(self.sketches.name), made) as rows:
+        index = self.sketches.index(recipe)
+        met = self._met(recipe, index, split.index)
+        with index.rows() as rows:
             agreeing, share = self.likeness.agreeing(rows, met)
             copies, similarity = self.likeness.copies(rows, agreeing, share)
         table = pa.table([*copies, similarity], schema=SCHEMA)
@@ -48,13 +49,12 @@ class Comparing(Phase):
         counts = {"in": len(met.left), "agreeing": len(agreeing.left), "copies": table.num_rows}
         return Work(counts | {"kept": counts["in"]}, 0, [shard])
 
-    def _met(self, recipe: Recipe, part: int) -> Pairs:
+    def _met(self, recipe: Recipe, index: Index, part: int) -> Pairs:
         """The pairs of a range of documents, each once, sorted by the later one."""
-        total = total_rows(self.kept(recipe))
-        base = int(ranges(total, self.sketches.parts(recipe))[part])
+        base = int(ranges(index, self.sketches.parts(recipe))[part])
         folder, shards = recipe.folder(f"{self.use}/{BANDS}"), self.made(recipe, BANDS).of_kind(MET)
         distinct = Distinct()
         for shard in shards:
             table = read_partition(folder, [shard], part, meeting.SCHEMA)
-            distinct.add(packed(Pairs(table["left"].to_numpy(), table["right"].to_numpy()), base, total))
-        return unpacked(distinct.codes(), base, total)
+            distinct.add(packed(Pairs(table["left"].to_numpy(), table["right"].to_numpy()), base, index.total))
+        return unpacked(distinct.codes(), base, index.total)

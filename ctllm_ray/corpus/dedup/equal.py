@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import fates, pages
+from ctllm_ray.corpus.dedup.fates import Fate
 from ctllm_ray.corpus.phase import Phase, total_rows
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
@@ -90,9 +91,9 @@ class Fates(Phase):
         numbers = table["number"].to_numpy()[copied]
         order = np.argsort(numbers)
         numbers, labels = numbers[order], labels[copied][order]
-        with Rows(place, made.of_kind(pages.ROWS)) as rows:
-            ranks = pages.ranks(rows, numbers, self.keys.prefer)
+        with Rows([(place, shard) for shard in made.of_kind(pages.ROWS)]) as rows:
+            ranks = pages.ranks(rows, numbers, self.keys.prefer, np.zeros(len(numbers), np.int64))
             stays = numbers[survivors.of_components(labels, ranks)]
             same = np.full(len(numbers), np.nan, np.float32)  # a digest says no more than that they are equal
-            shard = fates.write(folder, split.index, rows, numbers, stays, same, self.kept(recipe))
+            shard = fates.write(folder, split.index, Fate(numbers, stays, same), rows.ids, self.kept(recipe))
         return Work({"in": len(copied), "kept": len(copied), "copies": int((stays != numbers).sum())}, 0, [shard])

@@ -8,7 +8,9 @@ before, so that the last phase reads, beside its shard, what concerns it and not
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,7 @@ from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards import schema
 from ctllm_ray.shards.manifest import Shard
-from ctllm_ray.shards.tables import Rows, read_partition, write_partitions
+from ctllm_ray.shards.tables import read_partition, write_partitions
 
 FATES = "fates"  # the kind of file
 SCHEMA = pa.schema(
@@ -28,29 +30,31 @@ SCHEMA = pa.schema(
 )
 
 
+class Fate(NamedTuple):
+    """Documents (numbers, rising), who stays for each, by number, and how alike the two are (NaN where not known)."""
+
+    numbers: np.ndarray
+    stays: np.ndarray
+    similarity: np.ndarray
+
+
 def write(
-    folder: str,
-    index: int,
-    rows: Rows,
-    numbers: np.ndarray,
-    stays: np.ndarray,
-    similarity: np.ndarray,
-    kept: list[Shard],
+    folder: str, index: int, found: Fate, ids: Callable[[np.ndarray], pa.Array], kept: list[Shard], settled: int = 0
 ) -> Shard:
-    """The file of fates of a unit: documents (numbers, rising), the numbers that stay, and how alike they are (NaN)."""
-    staying, place, sizes = np.unique(stays, return_inverse=True, return_counts=True)
-    goes = stays != numbers
-    ids = rows.take(staying, ["id"])["id"].combine_chunks()
-    table = pa.table(
-        [
-            pa.array(numbers),
-            pc.take(ids, pa.array(place, mask=~goes)),
-            pa.array(similarity, pa.float32(), mask=~goes | np.isnan(similarity)),
-            pa.array(sizes[place], pa.float32()),
-        ],
-        schema=SCHEMA,
-    )
-    stops = np.searchsorted(numbers, ends(kept)).tolist()
+    """The file of fates of a unit. `ids` tells the ids of documents (numbers, rising).
+
+    The first `settled` documents are no longer asked: they are of other sections, and so are their fates.
+    """
+    staying, place, sizes = np.unique(found.stays, return_inverse=True, return_counts=True)
+    goes = found.stays != found.numbers
+    columns = [
+        pa.array(found.numbers - settled),
+        pc.take(ids(staying), pa.array(place, mask=~goes)),
+        pa.array(found.similarity, pa.float32(), mask=~goes | np.isnan(found.similarity)),
+        pa.array(sizes[place], pa.float32()),
+    ]
+    table = pa.table(columns, schema=SCHEMA).slice(int(np.searchsorted(found.numbers, settled))).combine_chunks()
+    stops = np.searchsorted(table["number"].to_numpy(), ends(kept)).tolist()
     return write_partitions(folder, f"{FATES}/{index:05d}.arrow", table, stops)
 
 

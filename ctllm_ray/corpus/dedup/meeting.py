@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import sketches
-from ctllm_ray.corpus.dedup.sketches import KEYS, Sketches
-from ctllm_ray.corpus.phase import Phase, total_rows
+from ctllm_ray.corpus.dedup.index import KEYS, Index
+from ctllm_ray.corpus.dedup.sketches import Sketches
+from ctllm_ray.corpus.phase import Phase
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.tables import read_partition, write_partitions
@@ -47,22 +48,32 @@ class Meeting(Phase):
         """Reads a range of keys; writes the pairs that meet in it, each once."""
         shards, folder_of_keys = self.made(recipe, KEYS).of_kind(KEYS), recipe.folder(self.sketches.name)
         table = read_partition(folder_of_keys, shards, split.index, sketches.SCHEMA)
-        keys, total = table["key"].to_numpy(), total_rows(self.kept(recipe))
-        order = np.argsort(keys, kind="stable")  # shards stand in the order of their numbers
-        met = unpacked(self._met(keys[order], table["number"].to_numpy()[order], total), 0, total)
-        stops = np.searchsorted(met.right, ranges(total, self.sketches.parts(recipe))[1:]).tolist()
+        index = self.sketches.index(recipe)
+        keys, numbers = self._with_older(index, table["key"].to_numpy(), table["number"].to_numpy() + index.settled)
+        met = unpacked(self._met(keys, numbers, index.settled, index.total), index.settled, index.total)
+        stops = np.searchsorted(met.right, ranges(index, self.sketches.parts(recipe))[1:]).tolist()
         shard = write_partitions(folder, f"{MET}/{split.index:05d}.arrow", pa.table(list(met), schema=SCHEMA), stops)
-        return Work({"in": len(keys), "kept": len(keys), "met": len(met.left)}, 0, [shard])
+        return Work({"in": table.num_rows, "kept": table.num_rows, "met": len(met.left)}, 0, [shard])
 
-    def _met(self, keys: np.ndarray, numbers: np.ndarray, total: int) -> np.ndarray:
-        """The pairs, packed, of documents with these keys, which rise; each once, sorted."""
+    def _with_older(self, index: Index, keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The keys, rising, and the numbers, rising within each, of settled documents too that have such a key."""
+        if index.settled and len(keys):
+            older = index.older_keys(sketches.SCHEMA, np.unique(keys), self.reach)
+            keys, numbers = np.concatenate([older[0], keys]), np.concatenate([older[1], numbers])
+        order = np.argsort(keys, kind="stable")  # shards stand in the order of their numbers
+        return keys[order], numbers[order]
+
+    def _met(self, keys: np.ndarray, numbers: np.ndarray, settled: int, total: int) -> np.ndarray:
+        """The pairs, packed, of documents with these keys, the later one not settled; each once, sorted."""
         distinct = Distinct()
         ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) + 1
         start = 0
         while start < len(keys):
             stop = int(ends[np.searchsorted(ends, min(start + KEYS_AT_ONCE, len(keys)))])
             left, right = meeting(keys[start:stop], reach=self.reach)
-            distinct.add(packed(Pairs(numbers[start:stop][left], numbers[start:stop][right]), 0, total))
+            pairs = Pairs(numbers[start:stop][left], numbers[start:stop][right])
+            new = pairs.right >= settled
+            distinct.add(packed(Pairs(pairs.left[new], pairs.right[new]), settled, total))
             start = stop
         return distinct.codes()
 
@@ -84,9 +95,10 @@ class Distinct:
         return np.unique(np.concatenate([self._codes, *self._waiting]))
 
 
-def ranges(total: int, parts: int) -> np.ndarray:
-    """int64[parts + 1]: the documents, by number, cut into ranges of one width."""
-    return np.array([total * part // parts for part in range(parts + 1)], np.int64)
+def ranges(index: Index, parts: int) -> np.ndarray:
+    """int64[parts + 1]: the documents that are not settled, by number, cut into ranges of one width."""
+    width = index.total - index.settled
+    return np.array([index.settled + width * part // parts for part in range(parts + 1)], np.int64)
 
 
 def packed(pairs: Pairs, base: int, total: int) -> np.ndarray:

@@ -51,9 +51,10 @@ def of(table: pa.Table, prefer: Sequence[str]) -> list[pa.Array]:
     ]
 
 
-def ranks(rows: Rows, numbers: np.ndarray, prefer: Sequence[str]) -> np.ndarray:
-    """int64: the places of documents (numbers, rising) among each other; 0 is the best."""
+def ranks(rows: Rows, numbers: np.ndarray, prefer: Sequence[str], snapshots: np.ndarray) -> np.ndarray:
+    """int64: the places of documents (numbers, rising) among each other; 0 is the best. Earlier snapshots go first."""
     names = [field.name for field in columns(prefer)]
     complete, *_, chars, date, identity = survivors.ORDER
     scores: list[survivors.Preference] = [(name, "descending") for name in names if name.startswith("score.")]
-    return survivors.ranks(rows.take(numbers, names), (complete, *scores, chars, date, identity))
+    table = rows.take(numbers, names).append_column("snapshot", pa.array(snapshots))
+    return survivors.ranks(table, (("snapshot", "ascending"), complete, *scores, chars, date, identity))

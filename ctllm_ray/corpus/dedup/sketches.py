@@ -20,20 +20,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctllm_ray.base import storage
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import pages
+from ctllm_ray.corpus.dedup.index import KEYS, Index, Snapshot, opened
 from ctllm_ray.corpus.phase import Phase, total_rows
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
-from ctllm_ray.shards.manifest import Shard
+from ctllm_ray.shards.manifest import MANIFEST, Shard
 from ctllm_ray.shards.tables import Rows, TableWriter, key_ranges, write_partitions
 from ctllm_ray.text.bands import band_keys
 from ctllm_ray.text.codepoints import lengths
 from ctllm_ray.text.fold import fold
 from ctllm_ray.text.minhash import signatures
 
-KEYS = "keys"
 SCHEMA = pa.schema([("key", pa.uint64()), ("number", pa.int64())])
 
 
@@ -57,20 +58,40 @@ class Sketches(Phase):
     prefer: tuple[str, ...]
     with_text: bool
     partition_rows: int
+    against: tuple[str, ...] = ()
 
     PACKAGES: ClassVar[tuple[str, ...]] = ("numba", "opencc")
 
     def check(self, recipe: Recipe) -> None:
-        """Raises `RecipeError` for bands that the signature is too short for, and for scores that are not there."""
+        """Raises `RecipeError` for bands that the signature is too short for, and for scores that are not there.
+
+        And `InputError` for an older index that does not fit, where there is work left that needs it.
+        """
         needed = self.sketch.bands * self.sketch.rows
         if needed > self.sketch.permutations:
             reason = f"{self.sketch.bands} bands of {self.sketch.rows} rows need {needed} permutations"
             raise RecipeError(reason, where=f"passes.{self.use}.permutations", remedy=f"set it to {needed} or more")
         pages.check(recipe, self.use, self.before(recipe), self.prefer)
+        if not storage.exists(storage.join(recipe.folder(self.use), MANIFEST)):
+            self.older(recipe)
 
     def warm(self, recipe: Recipe) -> None:
         """Compiles the kernels."""
         self._keys(signatures(self._read(pa.array(["天地玄黄"])), **self._shingles).values)
+
+    def sources(self, recipe: Recipe) -> dict[str, str]:
+        """The documents that the pass reads, and the indexes of older ones."""
+        older = {f"against:{one.name}": one.digest for one in self.older(recipe)}
+        return super().sources(recipe) | older
+
+    def older(self, recipe: Recipe) -> list[Snapshot]:
+        """The indexes that the recipe names. Raises `InputError` for one that does not fit, or is not there."""
+        [part] = [part for part in recipe.passes if part.use == self.use]
+        return [opened(recipe.located(path), part.model_extra or {}) for path in self.against]
+
+    def index(self, recipe: Recipe) -> Index:
+        """All documents that are compared: settled ones, then those of this pass."""
+        return Index([*self.older(recipe), Snapshot(recipe.folder(self.use))])
 
     def parts(self, recipe: Recipe) -> int:
         """How many partitions keep to `partition_rows`, but for chance."""

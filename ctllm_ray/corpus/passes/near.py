@@ -16,14 +16,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Share
 from ctllm_ray.corpus.dedup.choosing import Choosing, Survivors
 from ctllm_ray.corpus.dedup.comparing import PAIRS, Comparing
 from ctllm_ray.corpus.dedup.fates import FATES, Removal
+from ctllm_ray.corpus.dedup.index import KEYS
 from ctllm_ray.corpus.dedup.likeness import Likeness, Verify
 from ctllm_ray.corpus.dedup.meeting import BANDS, Meeting
-from ctllm_ray.corpus.dedup.sketches import KEYS, Sketch, Sketches
+from ctllm_ray.corpus.dedup.sketches import Sketch, Sketches
 from ctllm_ray.corpus.dedup.stars import EDGES, GROUPS, Groups, Scatter, rounds
 from ctllm_ray.corpus.phase import Pass
 
@@ -48,12 +50,16 @@ def near(
     prefer: tuple[str, ...] = (),
     partition_rows: Count = 4_000_000,
     local_pairs: Count = 4_000_000,
+    keep_index: bool = False,
+    against: tuple[str, ...] = (),
 ) -> Pass:
     """The pass. A worker holds some 60 bytes for each of `partition_rows` keys, 300 for each of `local_pairs` pairs."""
     verified = Verify.model_validate(verify) if verify else None
     sketch = Sketch(of, shingle_chars, permutations, bands, rows, min_chars)
-    sketches = Sketches(f"near/{KEYS}", sketch, tuple(prefer), verified is not None, partition_rows)
-    return _Near(sketches, Likeness(shingle_chars, min_agreement, verified), reach, survivors, local_pairs)
+    sketches = Sketches(f"near/{KEYS}", sketch, tuple(prefer), verified is not None, partition_rows, tuple(against))
+    found = _Near(sketches, Likeness(shingle_chars, min_agreement, verified), reach, survivors, local_pairs)
+    found.lasting = (f"near/{KEYS}", f"near/{FATES}") if keep_index else ()
+    return found
 
 
 class _Near(Pass):
@@ -61,12 +67,20 @@ class _Near(Pass):
 
     def __init__(self, sketches: Sketches, likeness: Likeness, reach: int, survivors: Survivors, local: int) -> None:
         meeting = Meeting(f"near/{BANDS}", sketches, reach)
+        self._settling = bool(sketches.against) and survivors == "components"
         self._first = (sketches, meeting, Comparing(f"near/{PAIRS}", sketches, likeness))
         self._scatter, self._stars = Scatter(f"near/{EDGES}", local), rounds("near", local)
         self._groups = Groups(f"near/{GROUPS}", local)
         choosing = Choosing(f"near/{FATES}", local, sketches, likeness, survivors)
         self._last = (choosing, Removal("near", FATES, likeness.bound))
         super().__init__(*self._first, self._scatter, *self._stars, self._groups, *self._last)
+
+    def check(self, recipe: Recipe) -> None:
+        """Raises `RecipeError` for one page of a component where older pages are settled: a new one may join two."""
+        if self._settling:
+            remedy = "set survivors: neighbours, or leave `against` out"
+            raise RecipeError("components cannot be had crawl by crawl", where="passes.near.survivors", remedy=remedy)
+        super().check(recipe)
 
     def order(self, recipe: Recipe) -> Iterator[str]:
         """The phases, with rounds of stars where the pairs are many, until one changes nothing."""

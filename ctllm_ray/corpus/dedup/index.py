@@ -1,0 +1,160 @@
+"""Documents of finished versions that take part as settled: the indexes that their passes kept, and this pass's own.
+
+With `keep_index` a pass leaves the keys, the rows and the fates of all documents that it saw. A later version names
+such passes under `against`. Their documents then have the first numbers, in the order of the list, so a new document
+meets the same ones as if all had been read at once, and what is settled stands before what is new in the order: one
+crawl after the other gives what all at once would give where an earlier crawl goes before everything else. That holds
+for survivors among neighbours; one page of a component cannot be had in parts, since a new page may join two old ones.
+
+Old keys are read once (16 bytes a key), and only those that a new document has are looked at further: the rest of the
+cost grows with what is new. An index is dropped by deleting it, and made again by deleting the pass's folder and
+running its recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.base.recipe import changes
+from ctllm_ray.corpus.dedup import fates, pages
+from ctllm_ray.corpus.phase import ends, total_rows
+from ctllm_ray.shards import manifest
+from ctllm_ray.shards.manifest import Shard
+from ctllm_ray.shards.tables import Rows, read_keys, read_partition
+
+KEYS = "keys"  # the phase that writes keys and rows, and a kind of its files
+READ = (
+    "of",
+    "shingle_chars",
+    "permutations",
+    "bands",
+    "rows",
+    "min_chars",
+    "prefer",
+)  # options that an index is made by
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The index of one pass: `name` goes before the ids of its documents, empty for the pass that is under way."""
+
+    folder: str
+    name: str = ""
+
+    @cached_property
+    def rows(self) -> list[Shard]:
+        """The files of rows."""
+        return manifest.read(storage.join(self.folder, KEYS)).of_kind(pages.ROWS)
+
+    @property
+    def complete(self) -> bool:
+        """True where its files are there."""
+        there = set(storage.list_names(storage.join(self.folder, KEYS, pages.ROWS)))
+        return {shard.path.rpartition("/")[2] for shard in self.rows} <= there
+
+    @cached_property
+    def digest(self) -> str:
+        """What it is, as one hash."""
+        kept = manifest.read(storage.join(self.folder, KEYS))
+        return kept.digest(KEYS)[:32] + kept.digest(pages.ROWS)[:32]
+
+    def keys(self, schema: pa.Schema, low: int, high: int) -> pa.Table:
+        """The keys in a range, with the numbers that documents have in this snapshot."""
+        place = storage.join(self.folder, KEYS)
+        return read_keys(place, manifest.read(place).of_kind(KEYS), schema, low, high)
+
+    def gone(self, numbers: np.ndarray) -> np.ndarray:
+        """bool: which documents (numbers, rising) lost to another one of this snapshot."""
+        place, stops = storage.join(self.folder, fates.FATES), ends(self.rows)
+        shards = manifest.read(place).of_kind(fates.FATES)
+        lost = [np.empty(0, np.int64)]
+        for part in np.unique(np.searchsorted(stops, numbers, side="right")).tolist():
+            table = read_partition(place, shards, part, fates.SCHEMA)
+            lost.append(table.filter(pc.is_valid(table["survivor"]))["number"].to_numpy())
+        return np.isin(numbers, np.concatenate(lost))
+
+
+class Index:
+    """The documents of several snapshots, numbered through; the last snapshot is the pass that is under way."""
+
+    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+        self._snapshots = snapshots
+        sizes = [total_rows(snapshot.rows) for snapshot in snapshots]
+        self._starts = np.cumsum([0, *sizes])
+        self.settled, self.total = int(self._starts[-2]), int(self._starts[-1])
+
+    def rows(self) -> Rows:
+        """The rows of all documents."""
+        return Rows([(storage.join(one.folder, KEYS), shard) for one in self._snapshots for shard in one.rows])
+
+    def snapshot(self, numbers: np.ndarray) -> np.ndarray:
+        """int64: which snapshot each document is of; an earlier one goes before a later one in the order."""
+        return np.searchsorted(self._starts, numbers, side="right") - 1
+
+    def ids(self, rows: Rows, numbers: np.ndarray) -> pa.Array:
+        """The ids of documents (numbers, rising), of settled ones with the name of their version before it."""
+        found = rows.ids(numbers)
+        names = np.array([one.name and f"{one.name}:" for one in self._snapshots], object)[self.snapshot(numbers)]
+        return pc.binary_join_element_wise(pa.array(names, pa.string()), found, "")
+
+    def gone(self, numbers: np.ndarray) -> np.ndarray:
+        """bool: which documents (numbers, rising) are settled and lost."""
+        which, lost = self.snapshot(numbers), np.zeros(len(numbers), bool)
+        for place in np.unique(which[numbers < self.settled]).tolist():
+            of_it = which == place
+            lost[of_it] = self._snapshots[place].gone(numbers[of_it] - self._starts[place])
+        return lost
+
+    def older_keys(self, schema: pa.Schema, wanted: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+        """Keys (uint64) and numbers of the first `reach` settled documents under each wanted key (rising)."""
+        keys, numbers = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+        for place, snapshot in enumerate(self._snapshots[:-1]):
+            table = snapshot.keys(schema, int(wanted[0]), int(wanted[-1]) + 1)
+            found = table["key"].to_numpy()
+            at = np.minimum(np.searchsorted(wanted, found), len(wanted) - 1)
+            meets = wanted[at] == found
+            keys.append(found[meets])
+            numbers.append(table["number"].to_numpy()[meets] + self._starts[place])
+        return _first(np.concatenate(keys), np.concatenate(numbers), reach)
+
+
+def _first(keys: np.ndarray, numbers: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of documents in the order of their numbers the first `reach` under each key."""
+    order = np.lexsort((numbers, keys))
+    keys, numbers = keys[order], numbers[order]
+    place = np.arange(len(keys)) - np.searchsorted(keys, keys)
+    return keys[place < reach], numbers[place < reach]
+
+
+def opened(folder: str, options: dict[str, Any]) -> Snapshot:
+    """The index of a finished pass of these options. Raises `InputError` for one of others, or where there is none."""
+    made = manifest.read(folder)
+    if made.section != "near":
+        remedy = "name the folder of a pass: <root>/<name>/<version>/near"
+        raise InputError(f"a section of {made.section!r}, not of near", where=folder, remedy=remedy)
+    [old] = [part for part in made.recipe["passes"] if part["use"] == "near"]
+    asked = [*READ, *(["verify"] if not (old["verify"] and options["verify"]) else [])]
+    differences = changes({key: old[key] for key in asked}, {key: options[key] for key in asked})
+    if differences:
+        raise InputError(
+            "this index was made otherwise:\n    " + "\n    ".join(differences),
+            where=folder,
+            remedy="give both versions the same options, or leave this one out of `against`",
+        )
+    index = Snapshot(folder, f"{made.name}/{made.version}")
+    if not old.get("keep_index") or not storage.exists(storage.join(folder, KEYS)) or not index.complete:
+        raise InputError(
+            "this version has kept no index",
+            where=folder,
+            remedy="set keep_index: true in its recipe, delete this folder, and run `ctllm prepare` with it again",
+        )
+    return index
