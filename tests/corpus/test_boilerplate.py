@@ -19,7 +19,7 @@ from ctllm_ray.shards import manifest
 from tests.corpus.conftest import run_here
 from tests.corpus.dedup_recipes import conserved, hashes, over, rows, write_crawl
 
-PASS: dict[str, Any] = {"use": "boilerplate", "min_chars": 2, "min_pages": 4, "min_share": 0.5, "gap_lines": 2}
+PASS: dict[str, Any] = {"use": "boilerplate", "min_chars": 2, "min_pages": 4, "min_share": 0.5, "own_line_cost": 2}
 MENU = ["首页 | 新闻 | 论坛", "您的位置：首页 > 正文"]
 FOOT = ["责任编辑：admin", "", "版权所有 大河网"]
 Pages = list[dict[str, Any]]
@@ -103,13 +103,13 @@ def test_a_line_counts_once_for_a_page_however_often_it_stands_there(tmp_path: P
 STATUTE = "（四）法律、法规规定的其他情形。"
 
 
-@pytest.mark.parametrize(("gap", "left"), [(2, 1), (None, 0)])
-def test_what_repeats_inside_pages_stays_where_position_matters(tmp_path: Path, gap: int | None, left: int) -> None:
+@pytest.mark.parametrize(("cost", "left"), [(2, 1), (None, 0)])
+def test_what_repeats_inside_pages_stays_where_position_matters(tmp_path: Path, cost: int | None, left: int) -> None:
     pages = [
         {"url": f"http://law.example/{n}", "text": "\n".join([*MENU, *body(n), STATUTE, *body(-n - 1)])}
         for n in range(8)
     ]
-    found = texts_by_url(cleaned(tmp_path, pages, gap_lines=gap)).values()
+    found = texts_by_url(cleaned(tmp_path, pages, own_line_cost=cost)).values()
     assert all(text.count(STATUTE) == left and MENU[0] not in text for text in found)
 
 
@@ -197,6 +197,6 @@ def test_why_and_report_know_the_pass(tmp_path: Path) -> None:
 
 
 def test_bounds_that_say_nothing_are_refused(tmp_path: Path) -> None:
-    for wrong in ({"min_pages": 1}, {"min_share": 2}, {"gap_lines": -1}, {"min_hosts": 1}, {"digits": "drop"}):
+    for wrong in ({"min_pages": 1}, {"min_share": 2}, {"own_line_cost": 0}, {"min_hosts": 1}, {"digits": "drop"}):
         with pytest.raises(RecipeError):
             over(tmp_path, tmp_path, [PASS | wrong])

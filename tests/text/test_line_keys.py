@@ -39,33 +39,37 @@ def test_a_slice_of_a_column_has_the_keys_that_its_rows_have() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "gap", "left"),
+    ("page", "cost", "left"),
     [
-        ("xx.o.x.oxx", 0, "  .o.x.o  "),
-        ("xx.o.x.oxx", 1, "  .o. .o  "),
-        ("xxoooxoooxx", 1, "  oooxooo  "),
-        ("xxoooxoooxx", 3, "  ooo ooo  "),
-        ("oox", 0, "oo "),
-        ("oxo", 0, "oxo"),
-        ("xxxx", 0, "    "),
-        ("oooo", 5, "oooo"),
+        ("xx.oo.x.ooxx", 1, "  .oo.x.oo  "),
+        ("xoxxoooxooox", 1, " o  oooxooo "),  # three against one
+        ("xoxxoooxooox", 2, " oxxoooxooo "),  # a tie: the shorter
+        ("oxxxoooooo", 2, "o   oooooo"),
+        ("oxxoooooo", 2, "oxxoooooo"),
+        ("oox", 1, "oo "),
+        ("oxo", 0.5, "o o"),
+        ("oxo", 1, "oxo"),
+        ("xxxx", 1, "    "),
+        ("oooo", 1, "oooo"),
     ],
 )
-def test_repeated_lines_go_from_both_ends_until_too_many_others_stand_in_a_row(page: str, gap: int, left: str) -> None:
+def test_of_both_ends_the_stretch_goes_where_repeated_lines_outweigh_the_others_most(
+    page: str, cost: float, left: str
+) -> None:
     said = np.array([c != "." for c in page])
     repeated = np.array([c == "x" for c in page])[said]
     found = np.zeros(len(page), bool)
-    found[said] = at_edges(np.zeros(said.sum(), np.int32), repeated, gap=gap)
+    found[said] = at_edges(np.zeros(said.sum(), np.int32), repeated, cost=cost)
     assert "".join(" " if cut else c for c, cut in zip(page, found, strict=True)) == left
 
 
 def test_pages_of_a_batch_do_not_know_each_other() -> None:
     draw = np.random.default_rng(5)
     rows, repeated = np.sort(draw.integers(0, 9, 60)).astype(np.int32), draw.random(60) < 0.5
-    whole = at_edges(rows, repeated, gap=1)
+    whole = at_edges(rows, repeated, cost=1)
     for row in range(9):
-        assert (at_edges(rows[rows == row], repeated[rows == row], gap=1) == whole[rows == row]).all()
-    assert (module._at_edges.py_func(rows, repeated, 1) == whole).all()  # type: ignore[attr-defined]
+        assert (at_edges(rows[rows == row], repeated[rows == row], cost=1) == whole[rows == row]).all()
+    assert (module._at_edges.py_func(rows, repeated, 1.0) == whole).all()  # type: ignore[attr-defined]
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered")

@@ -76,7 +76,7 @@ class Counting(Phase):
             texts = table["text"].combine_chunks()
             text_bytes += pc.sum(pc.binary_length(texts)).as_py() or 0
             hosts.append(host_keys(table))
-            found.append(_once(self.reading, texts, hosts[-1], number))
+            found.append(once(self.reading, texts, hosts[-1], number))
             number += table.num_rows
         parts, pages = self.parts(recipe), np.concatenate(hosts)
         lines = _shuffled(folder, f"{LINES}/{split.index:05d}.arrow", _lines(np.concatenate(found)), parts)
@@ -91,7 +91,7 @@ def host_keys(table: pa.Table) -> np.ndarray:
     return np.array([xxh3_64_intdigest(name.encode()) for name in names], np.uint64)
 
 
-def _once(reading: Reading, texts: pa.Array, hosts: np.ndarray, first: int) -> np.ndarray:
+def once(reading: Reading, texts: pa.Array, hosts: np.ndarray, first: int) -> np.ndarray:
     """uint64[lines, 3]: key, host and number of the document, each line of a page once."""
     rows, _, keys, chars = reading(texts)
     long = chars >= reading.min_chars

@@ -60,7 +60,7 @@ class Removing(Phase):
     reading: Reading
     bounding: Bounding
     min_share: float
-    gap_lines: int | None  # none: lines are cut wherever they stand
+    own_line_cost: float | None  # none: lines are cut wherever they stand
     min_left_chars: int
     keep_first: bool
 
@@ -91,9 +91,10 @@ class Removing(Phase):
         texts = table["text"].combine_chunks()
         lines = self.reading(texts)
         rules = verdicts.of(lines.keys, host_keys(table)[lines.rows], first + lines.rows, self.keep_first)
-        rules[lines.chars < self.reading.min_chars] = NONE
-        if self.gap_lines is not None:
-            rules[~at_edges(lines.rows, rules > NONE, gap=self.gap_lines)] = NONE
+        long = lines.chars >= self.reading.min_chars
+        rules[~long] = NONE
+        if self.own_line_cost is not None:
+            rules[long] *= at_edges(lines.rows[long], rules[long] > NONE, cost=self.own_line_cost)
         done = _cut(texts, lines, rules)
         share = np.zeros(table.num_rows, np.float32)
         share[list(done)] = [document.share for document in done.values()]

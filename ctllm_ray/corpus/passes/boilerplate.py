@@ -28,11 +28,11 @@ Count = Annotated[int, Field(gt=0)]
 
 def boilerplate(
     *,
-    min_chars: Count,
     min_pages: Annotated[int, Field(ge=2)],
     min_share: Share,
     min_hosts: Annotated[int, Field(ge=2)] | None = None,
-    gap_lines: Annotated[int, Field(ge=0)] | None = None,
+    own_line_cost: Annotated[float, Field(gt=0)] | None = None,
+    min_chars: Count = 1,
     digits: Digits = "keep",
     min_left_chars: Count = 1,
     keep_first: bool = False,
@@ -45,5 +45,5 @@ def boilerplate(
     return Pass(
         counting,
         bounding,
-        Removing("boilerplate", reading, bounding, min_share, gap_lines, min_left_chars, keep_first),
+        Removing("boilerplate", reading, bounding, min_share, own_line_cost, min_left_chars, keep_first),
     )
