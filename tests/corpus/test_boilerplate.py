@@ -17,7 +17,7 @@ from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards import manifest
 from tests.corpus.conftest import run_here
-from tests.corpus.dedup_recipes import conserved, hashes, over, rows, write_crawl
+from tests.corpus.dedup_recipes import NEAR, conserved, hashes, over, rows, write_crawl
 
 PASS: dict[str, Any] = {"use": "boilerplate", "min_chars": 2, "min_pages": 4, "min_share": 0.5, "own_line_cost": 2}
 MENU = ["首页 | 新闻 | 论坛", "您的位置：首页 > 正文"]
@@ -154,6 +154,23 @@ def test_of_identical_pages_none_is_left_unless_the_first_is_kept(tmp_path: Path
     (left,) = rows(cleaned(tmp_path / "first", pages, keep_first=True), "kept")
     assert left["url"] == "http://a.example/0"
     assert left["text"].split("\n") == body(1)
+
+
+def test_behind_near_an_article_under_many_addresses_keeps_its_text(tmp_path: Path) -> None:
+    """Every line of it is repeated; near leaves one copy, and only what other pages hold as well is cut."""
+    article = body("article", 20)
+    pages = site("a.example", 8)
+    pages += [
+        {"url": f"http://a.example/?from={n}", "text": "\n".join([*MENU, *article, f"阅读{n}次", *FOOT])}
+        for n in range(8)
+    ]
+    crawl = write_crawl(tmp_path / "crawl", [pages])
+    data = {"inputs": [{"use": "jsonl", "path": f"{crawl}/*.jsonl", "url": "url"}], "max_error_share": 0.1}
+    recipe = over(crawl, tmp_path / "out", [NEAR, PASS], data=data)
+    pipeline.prepare(recipe, run_here)
+    conserved(recipe)
+    assert len(rows(recipe, "kept")) == 9
+    assert [text.split("\n")[:-1] for text in texts_by_url(recipe).values() if "阅读" in text] == [article]
 
 
 def test_nothing_is_cut_from_a_corpus_of_nothing(tmp_path: Path) -> None:
