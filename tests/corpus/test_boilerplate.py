@@ -202,6 +202,42 @@ def test_partitions_order_and_units_worked_twice_change_no_byte(tmp_path: Path) 
     assert worked("many", 7, False) == worked("twice", 30, True) == calm
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_is_cut_is_what_counting_by_hand_says(tmp_path: Path, seed: int) -> None:
+    """Random pages of thirty lines that some hosts and pages share, against sets and loops."""
+    draw = random.Random(seed)
+    said = [body((seed, n), 1)[0] for n in range(30)]
+    pages = [
+        {"url": f"http://h{draw.randrange(6)}.example/{n}", "text": "\n".join(draw.choices(said, k=9))}
+        for n in range(40)
+    ]
+    lines = {page["url"]: page["text"].split("\n") for page in pages}
+    of_host: dict[str, list[str]] = {}
+    for url in lines:
+        of_host.setdefault(url.split("/")[2], []).append(url)
+
+    def repeated(url: str, line: str) -> bool:
+        holding = {host: sum(line in lines[u] for u in urls) for host, urls in of_host.items()}
+        host = url.split("/")[2]
+        often = holding[host] >= 4 and holding[host] >= 0.4 * len(of_host[host])
+        return often or sum(n > 0 for n in holding.values()) == 6
+
+    def taken(url: str) -> set[int]:
+        """The lines of the best beginning, the shortest of the best, from both ends."""
+        scores = [1 if repeated(url, line) else -2 for line in lines[url]]
+        ends = [max(range(10), key=lambda n: (sum(part[:n]), -n)) for part in (scores, scores[::-1])]
+        return {n for n, score in enumerate(scores) if score > 0 and (n < ends[0] or n >= 9 - ends[1])}
+
+    recipe = cleaned(tmp_path, pages, min_share=0.4, min_hosts=6, partition_rows=50)
+    for row in (*rows(recipe, "kept"), *rows(recipe, "rejected")):
+        url, gone = row["url"], taken(row["url"])
+        assert row["text"] == "\n".join(line for n, line in enumerate(lines[url]) if n not in gone)
+        assert [cut["text"] for cut in row["cuts"] or []] == [lines[url][n] for n in sorted(gone)]
+        assert (row["reject"] == "boilerplate.nothing_left") == (len(gone) == 9)
+    found = Counter(cut["rule"] for row in rows(recipe, "kept") for cut in row["cuts"] or [])
+    assert found.keys() == {"boilerplate.host", "boilerplate.hosts"}
+
+
 def test_why_and_report_know_the_pass(tmp_path: Path) -> None:
     pages = [*site("a.example", 6), {"url": "http://a.example/menu", "text": "\n".join(MENU)}]
     recipe = cleaned(tmp_path, pages)
