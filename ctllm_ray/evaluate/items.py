@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("said", pa.string()),
         ("doc_hash", pa.string()),
         ("prompt_hash", pa.string()),
+        ("seen_overlap", pa.float64()),
     ]
 )
 
@@ -55,6 +56,7 @@ class Item:
     said: str = ""  # the judge's words
     doc_hash: str = ""  # of the item as it was read
     prompt_hash: str = ""  # of what the model was given
+    seen_overlap: float | None = None  # with a page of the corpus before decontamination; None: not known
 
 
 def write(folder: str, items: Sequence[Item]) -> None:

@@ -14,6 +14,7 @@ from ctllm_ray.base.evaluation import Benchmark, Evaluate
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.rows import Row
 from ctllm_ray.evaluate import bits, client, judge
+from ctllm_ray.evaluate.seen import NOTHING, Seen
 from ctllm_ray.evaluate.task import Task, installed
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
@@ -29,6 +30,7 @@ class Plan:
     documents: bits.Groups
     judged: Sequence[Row]
     files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 by name
+    seen: Seen = NOTHING  # of the items by the corpus
 
     @property
     def items(self) -> int:
@@ -130,6 +132,8 @@ def decisions(plan: Plan, model: Mapping[str, Any]) -> dict[str, Any]:
         "seed": part.seed,
         "resamples": part.resamples,
     }
+    if plan.seen.overlap:
+        told["seen"] = plan.seen.plain()
     if part.tasks:
         told["lm_eval"] = metadata.version("lm_eval")
     if part.bits:

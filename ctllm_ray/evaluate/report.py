@@ -34,7 +34,14 @@ def render(results: Plain, items: Sequence[Item]) -> str:
         __file__,
         WORDS,
         {"value": value, "interval": interval, "chance": _chance, "short": _short},
-        {"place": _place, "width": _width, "above_chance": _above_chance, "mean": mean, "SHOWN": SHOWN},
+        {
+            "without_seen": without_seen,
+            "place": _place,
+            "width": _width,
+            "above_chance": _above_chance,
+            "mean": mean,
+            "SHOWN": SHOWN,
+        },
         whole=whole,
         parts={name: [part for part in parts if part["benchmark"] == name] for name in names},
         answers={name: [item for item in items if item.benchmark == name][:SHOWN] for name in names},
@@ -63,6 +70,18 @@ def _number(score: Plain, number: float | None) -> str:
     if number is None:
         return "–"
     return {"share": f"{100 * number:.1f} %", "mark": f"{number:.2f}", "bits": f"{number:.4f}"}[score["kind"]]
+
+
+def unseen(score: Plain) -> str:
+    """The score without items that the corpus had seen, in words; empty where it had seen none, or nobody knows."""
+    if not score.get("seen"):  # results of earlier versions do not say
+        return ""
+    return f", {score['seen']:,} seen by the corpus, without them {without_seen(score)}"
+
+
+def without_seen(score: Plain) -> str:
+    """The score on items that the corpus had not seen."""
+    return _number(score, score["unseen_value"])
 
 
 def mean(score: Plain) -> str:

@@ -30,6 +30,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "items": ("题数", "Items"),
     "too_long": ("{n} 题超出上下文", "{n} too long for the context"),
     "unparsable": ("{n} 份评语没有分数", "{n} verdicts without a mark"),
+    "seen": ("语料见过 {n} 题，除去后 {value}", "{n} seen by the corpus, without them {value}"),
     "too_long_one": ("超出上下文", "too long"),
     "unparsable_one": ("没有分数", "no mark"),
     "parts": ("分项", "Parts"),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.evaluate import api
+from ctllm_ray.evaluate import api, seen
 from ctllm_ray.evaluate.client import Client, key_of
 from ctllm_ray.evaluate.crowd import Runner, Tell, own_loop
 from ctllm_ray.evaluate.plan import located, plan
@@ -35,6 +36,7 @@ def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") ->
     folder = part.model or export.newest(recipe)
     tokenizer = tokenizers.load(folder)
     planned = plan(part, tokenizer)
+    planned = replace(planned, seen=seen.of(recipe, planned.files))
     with own_loop() as loop:
         runner = Runner(loop)
         behind = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ctllm_ray.evaluate import bits, judge, statistics
 from ctllm_ray.evaluate.items import SCORED, TOO_LONG, UNPARSABLE, Item
@@ -31,20 +31,27 @@ class Score:
     unparsable: int
     chance: float | None  # of guessing, over the scored items
     parts_mean: float | None  # the mean over parts, as C-Eval and CMMLU publish it
+    seen: int | None  # scored items of which the corpus held as much as counts; None: not known of any
+    unseen_value: float | None  # the score on the others, and its interval; None: there are none that were seen
+    unseen_low: float | None
+    unseen_high: float | None
 
     def plain(self) -> dict[str, object]:
         """For JSON: what is no number is null."""
         return {key: None if value != value else value for key, value in asdict(self).items()}
 
 
-def of(items: Sequence[Item], seed: int, resamples: int) -> list[Score]:
-    """The scores of each benchmark, followed by those of its parts where there are several; in the order of items."""
+def of(items: Sequence[Item], seed: int, resamples: int, seen_from: float = 1.0) -> list[Score]:
+    """The scores of each benchmark, followed by those of its parts where there are several; in the order of items.
+
+    From an overlap of `seen_from` on, an item counts as seen by the corpus.
+    """
     found: list[Score] = []
     for whole in _by(items, "benchmark").values():
-        parts = [_score(each, part, seed, resamples) for part, each in _by(whole, "part").items()]
+        parts = [_score(each, part, seed, resamples, seen_from) for part, each in _by(whole, "part").items()]
         values = [part.value for part in parts if math.isfinite(part.value)]
         mean = statistics.mean_of(values) if values and len(parts) > 1 else None
-        found.append(_score(whole, "", seed, resamples, mean))
+        found.append(_score(whole, "", seed, resamples, seen_from, mean))
         found += parts if len(parts) > 1 else []
     return found
 
@@ -62,7 +69,9 @@ def kind_of(benchmark: str) -> Kind:
     return kinds.get(benchmark, "share")
 
 
-def _score(items: Sequence[Item], part: str, seed: int, resamples: int, parts_mean: float | None = None) -> Score:
+def _score(
+    items: Sequence[Item], part: str, seed: int, resamples: int, seen_from: float, parts_mean: float | None = None
+) -> Score:
     scored = [item for item in items if item.status == SCORED]
     chances = [item.chance for item in scored if item.chance is not None]
     statuses = [item.status for item in items]
@@ -77,7 +86,19 @@ def _score(items: Sequence[Item], part: str, seed: int, resamples: int, parts_me
         unparsable=statuses.count(UNPARSABLE),
         chance=statistics.mean_of(chances) if chances else None,
         parts_mean=parts_mean,
+        **_without_seen(scored, kind_of(items[0].benchmark), seed, resamples, seen_from),
     )
+
+
+def _without_seen(scored: Sequence[Item], kind: Kind, seed: int, resamples: int, seen_from: float) -> dict[str, Any]:
+    """How many items the corpus had seen, and the score on the others."""
+    others = [item for item in scored if not item.seen_overlap or item.seen_overlap < seen_from]
+    known = any(item.seen_overlap is not None for item in scored)
+    told: dict[str, Any] = {"seen": len(scored) - len(others) if known else None}
+    if len(others) == len(scored):
+        return told | dict.fromkeys(("unseen_value", "unseen_low", "unseen_high"))
+    found = _estimate(others, kind, seed, resamples)
+    return told | {"unseen_value": found.value, "unseen_low": found.low, "unseen_high": found.high}
 
 
 def _estimate(scored: Sequence[Item], kind: Kind, seed: int, resamples: int) -> Estimate:

@@ -47,7 +47,7 @@ def table(results: Mapping[str, Any]) -> Iterator[str]:
         )
         yield (
             f"{score['benchmark']:<{widest}}  {report.value(score):>8}  [{report.interval(score)}]  "
-            f"{score['scored']:,} of {score['items']:,} items{chance}{mean}{lost}"
+            f"{score['scored']:,} of {score['items']:,} items{chance}{mean}{lost}{report.unseen(score)}"
         )
 
 

@@ -15,7 +15,7 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import NotFound, VersionConflict
 from ctllm_ray.base.evaluation import Judge
-from ctllm_ray.evaluate import bits, items, judge, report, scores
+from ctllm_ray.evaluate import bits, items, judge, report, scores, seen
 from ctllm_ray.evaluate.answered import Answered
 from ctllm_ray.evaluate.asking import Asking
 from ctllm_ray.evaluate.client import Client, key_of
@@ -46,10 +46,10 @@ class Work:
         decided = decisions(self.plan, self.model)
         if finished := self._begin(decided):
             return finished
-        found = self._items(runner, tell)
+        found = seen.marked(self._items(runner, tell), self.plan.seen)
         assert len(found) == self.plan.items  # nothing is lost
         part = self.plan.part
-        told = [score.plain() for score in scores.of(found, part.seed, part.resamples)]
+        told = [score.plain() for score in scores.of(found, part.seed, part.resamples, self.plan.seen.bound)]
         results = {"format": FORMAT, "decisions": decided, "fingerprint": recipes.fingerprint(decided), "scores": told}
         items.write(self.folder, found)
         storage.write_bytes(storage.join(self.folder, REPORT), report.render(results, found).encode())

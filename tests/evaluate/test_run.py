@@ -16,12 +16,16 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import EngineFailed, InputError, NotFound, RecipeError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.evaluate import comparing, items, plan, run, task
+from ctllm_ray.base.rows import ID, table
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.evaluate import comparing, items, plan, run, screen
 from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.shards import manifest, tokens
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from serve.card import Card
+from tests.corpus.conftest import run_here
+from tests.corpus.dedup_recipes import write_crawl
 from tests.evaluate.conftest import exam_rows, lines
 from tests.serve.apps import running, served
 
@@ -87,6 +91,37 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
     assert len(asked) - len(first) <= 8
     told = [item.score for item in items.read(recipe(folder, tmp_path).folder("evaluate"))]
     assert told == [item.score for item in items.read(recipe(folder, tmp_path, "whole").folder("evaluate"))]
+
+
+def test_items_that_the_corpus_had_seen_are_marked_and_the_score_is_told_without_them(
+    folder: Path, tmp_path: Path
+) -> None:
+    given = plain(folder, tmp_path)
+    asked = [row for row in exam_rows() if row["split"] == "test"]
+    pages = [f"复习题。{row['question']}A.{row['A']}B.{row['B']}C.{row['C']}D.{row['D']}" for row in asked[:3]]
+    crawl = write_crawl(tmp_path / "crawl", [[*pages, "没有题目的一页，说的是别的事情。"]])
+    sets = [
+        {"name": "whole", "path": str(tmp_path / "exam.jsonl"), "fields": ["question", "A", "B", "C", "D"]},
+        {"name": "asked", "path": str(tmp_path / "exam.jsonl"), "fields": ["question"]},
+    ]
+    bounds = {"ngram_chars": 6, "max_items": 99, "min_overlap": 1.0, "action": "cut"}
+    given["data"] = {"inputs": [{"use": "jsonl", "path": f"{crawl}/*.jsonl"}], "max_error_share": 0}
+    given["passes"] = [{"use": "decontaminate", "sets": sets} | bounds]
+    asked_of = recipes.from_plain(given)
+    assert run.seen.of(asked_of, {}) == run.seen.NOTHING  # the pass has not been made
+    pipeline.prepare(asked_of, run_here)
+    results = run.evaluate(asked_of, quiet)
+    exam, sums = (s for s in results["scores"] if not s["part"])
+    found = [item for item in items.read(asked_of.folder("evaluate")) if item.benchmark == "cmmlu"]
+    held = [item for item in found if item.seen_overlap == 1]
+    assert {item.item for item in held} == {f"exam.jsonl#{n}" for n in (5, 6, 7)}
+    assert (exam["seen"], sums["seen"], sums["unseen_value"]) == (3, None, None)
+    others = [item.score or 0 for item in found if item not in held]
+    assert exam["unseen_value"] == pytest.approx(sum(others) / len(others))
+    assert len(others) == 9
+    assert "3 seen by the corpus" in next(screen.table(results))
+    assert "语料见过 3 题" in (Path(asked_of.folder("evaluate")) / "report.html").read_text()
+    assert set(results["decisions"]["seen"]) == {"sha256", "min_overlap"}
 
 
 def test_another_evaluation_in_the_folder_is_named_by_what_differs(folder: Path, tmp_path: Path) -> None:
@@ -259,9 +294,9 @@ def test_the_commands_print_scores_and_differences(
 def test_ids_lead_back_to_the_row_of_the_file(folder: Path, tmp_path: Path) -> None:
     asked = recipe(folder, tmp_path)
     run.evaluate(asked, quiet)
-    rows = {row[task.ID]: row for row in task.table(str(tmp_path / "exam.jsonl")).rows}
+    read = {row[ID]: row for row in table(str(tmp_path / "exam.jsonl")).rows}
     found = [item for item in items.read(asked.folder("evaluate")) if item.benchmark == "cmmlu"]
-    assert all("ABCD"[int(item.target)] == rows[item.item]["answer"] for item in found)
+    assert all("ABCD"[int(item.target)] == read[item.item]["answer"] for item in found)
 
 
 def test_on_real_items_the_served_model_has_the_scores_of_the_one_in_process(
