@@ -1,8 +1,8 @@
 """The index of all items, made once, and mapped into memory by the workers that look for them.
 
 It is one file: a row with a list for each array of `text/contamination.Index`, so that whoever opens it has the arrays
-without a copy, and all workers of a machine share its pages. Making it takes about 200 bytes for each character of the
-items, in one process; it holds 16 to 40 bytes an n-gram.
+without a copy, and all workers of a machine share its pages. Making it takes some 50 bytes for each character of the
+items, in one process; it holds about 33 bytes an n-gram.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def decontaminate(
     action: Action,
     min_left_chars: Annotated[int, Field(ge=0)] = 1,
 ) -> Pass:
-    """The pass. A worker maps the index, 16 to 40 bytes an n-gram of the items, which those of a machine share."""
+    """The pass. A worker maps the index, about 33 bytes an n-gram of the items, which those of a machine share."""
     named = tuple(EvaluationSet.model_validate(part) for part in sets)
     return Pass(
         Items(f"decontaminate/{ITEMS}", named),
