@@ -13,6 +13,7 @@ from typing import Any
 import opencc
 import pytest
 
+from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.rows import table
@@ -25,6 +26,7 @@ from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards import manifest
 from ctllm_ray.text.fold import folded
+from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture
 from tests.corpus.conftest import run_here
 from tests.corpus.dedup_recipes import EXACT, conserved, hashes, over, rows, texts, write_crawl
 
@@ -265,6 +267,19 @@ def test_units_worked_twice_and_in_any_order_write_the_same(tmp_path: Path, exam
     }
     plain = [replace(manifest.read(str(folder)), provenance={}) for folder in folders]
     assert plain[0] == plain[1]
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_in_a_bucket_the_same_bytes_are_written(tmp_path: Path, exam: dict[str, Any]) -> None:
+    crawl = write_crawl(tmp_path / "crawl", CRAWL)
+    calm = decontaminated(crawl, tmp_path / "calm", [exam])
+    pipeline.prepare(calm, run_here)
+    there = calm.model_copy(update={"root": f"s3://bucket/{tmp_path.name}"})
+    pipeline.prepare(there, run_here)
+    folders = [recipe.folder("decontaminate") for recipe in (calm, there)]
+    tables = [storage.read_bytes(storage.join(folder, seen.FILE)) for folder in folders]
+    assert tables[0] == tables[1]
+    assert manifest.read(folders[0]).shards == manifest.read(folders[1]).shards
 
 
 def test_a_set_that_changed_is_refused_by_name(tmp_path: Path, exam: dict[str, Any]) -> None:
