@@ -47,7 +47,7 @@ def line_keys(texts: pa.Array, *, digits: Digits) -> LineKeys:
 
 def at_edges(rows: np.ndarray, repeated: np.ndarray, *, cost: float) -> np.ndarray:
     """True for each repeated line in the best stretch from the top or from the bottom of its page; `rows` rise."""
-    found: np.ndarray = _at_edges(rows, repeated, cost)
+    found: np.ndarray = _at_edges(rows, repeated, float(cost))
     return found
 
 

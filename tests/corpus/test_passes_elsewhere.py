@@ -24,18 +24,23 @@ from ctllm_ray.corpus import pipeline
 from ctllm_ray.shards import manifest
 from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture
 from tests.corpus.conftest import fill, run_here
-from tests.corpus.dedup_recipes import EXACT, NEAR, hashes, over, write_crawl
+from tests.corpus.dedup_recipes import EXACT, NEAR, hashes, over, texts, write_crawl
 from tests.corpus.test_launch import kill_workers
 from tests.corpus.test_near import body, edited
 
-PASSES = [EXACT, NEAR | {"partition_rows": 4000, "local_pairs": 60}]
+BOILERPLATE = {"use": "boilerplate", "min_pages": 8, "min_share": 0.1, "own_line_cost": 3, "partition_rows": 400}
+PASSES = [EXACT, NEAR | {"partition_rows": 4000, "local_pairs": 60}, BOILERPLATE]
 
 
 @pytest.fixture(scope="module")
 def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four files of 120 pages, copies of sixty."""
+    """Four files of 120 pages, copies of sixty, with a line above them all."""
     draw = random.Random(2)
-    files = [[edited(body(draw.randrange(60)), draw.randrange(6), i * 200 + n) for n in range(120)] for i in range(4)]
+
+    def page(seed: int) -> str:
+        return "首页\n" + edited(body(draw.randrange(60)), draw.randrange(6), seed)
+
+    files = [[page(i * 200 + n) for n in range(120)] for i in range(4)]
     return write_crawl(tmp_path_factory.mktemp("copies") / "crawl", files)
 
 
@@ -44,12 +49,13 @@ def calm(crawl: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     """What a plain loop makes of them."""
     recipe = over(crawl, tmp_path_factory.mktemp("calm"), PASSES)
     pipeline.prepare(recipe, run_here)
+    assert not any("首页" in text for text in texts(recipe))
     return recipe
 
 
 def same(calm: Recipe, other: Recipe) -> None:
-    """Both passes wrote the same bytes."""
-    for section in ("exact", "near"):
+    """The passes wrote the same bytes."""
+    for section in ("exact", "near", "boilerplate"):
         assert hashes(other, section) == hashes(calm, section)
         assert manifest.read(other.folder(section)).shards == manifest.read(calm.folder(section)).shards
 
@@ -80,7 +86,8 @@ def test_a_driver_killed_in_every_phase_goes_on_and_changes_no_byte(crawl: Path,
     path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
     command = [sys.executable, "-m", "jobs.prepare", str(path)]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    for phase in ("exact/keys", "near/keys", "near/bands", "near/edges", "near/small-00", "near"):
+    phases = ("exact/keys", "near/keys", "near/bands", "near/edges", "near/small-00", "near")
+    for phase in (*phases, "boilerplate/counts", "boilerplate/bounds"):
         markers = Path(recipe.folder(phase)) / "splits"
         driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 240
@@ -106,10 +113,11 @@ def test_in_a_bucket_the_same_bytes_are_written_and_nothing_is_left_behind(
     root = f"s3://bucket/{tmp_path.name}"
     recipe = over(crawl, tmp_path, PASSES).model_copy(update={"root": root})
     pipeline.prepare(recipe, run_here)
-    folder = recipe.folder("near")
-    found = {name: storage.read_bytes(storage.join(folder, name)) for name in storage.list_tree(folder)}
-    written = {name: hashlib.sha256(content).hexdigest() for name, content in found.items() if name.endswith(".arrow")}
-    assert written == hashes(calm, "near")
+    for section in ("near", "boilerplate"):
+        folder = recipe.folder(section)
+        found = {name: storage.read_bytes(storage.join(folder, name)) for name in storage.list_tree(folder)}
+        written = {name: hashlib.sha256(data).hexdigest() for name, data in found.items() if name.endswith(".arrow")}
+        assert written == hashes(calm, section)
     assert not list(tmp_path.iterdir())
 
 

@@ -64,6 +64,10 @@ class Removing(Phase):
     min_left_chars: int
     keep_first: bool
 
+    def warm(self, recipe: Recipe) -> None:
+        """Compiles the kernel that the counting did not need."""
+        at_edges(np.zeros(1, np.int32), np.ones(1, bool), cost=1)
+
     def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
         """Reads a shard and what repeats in it."""
         made, place = self.made(recipe, BOUNDS), recipe.folder(self.bounding.name)
