@@ -4,7 +4,7 @@ What a unit finds goes back to the shards that hold it: a file has a partition f
 shard that may be cut and the page totals of its hosts. So the share of a host's pages is taken by the last phase, where
 both are at hand, and no worker ever holds all lines or all hosts.
 
-Cost: a sort of the partition; about 100 bytes for each of its rows.
+Cost: a sort of the partition, 0.6 million rows a second; about 140 bytes for each row.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def boilerplate(
     keep_first: bool = False,
     partition_rows: Count = 4_000_000,
 ) -> Pass:
-    """The pass: counts, bounds, removal. A worker holds about 100 bytes for each of `partition_rows` lines."""
+    """The pass: counts, bounds, removal. A worker holds about 140 bytes for each of `partition_rows` lines."""
     reading = Reading(digits, min_chars)
     counting = Counting(f"boilerplate/{COUNTS}", reading, partition_rows)
     bounding = Bounding(f"boilerplate/{BOUNDS}", counting, min_pages, min_hosts)
