@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -29,40 +31,51 @@ from tests.corpus.test_launch import kill_workers
 from tests.corpus.test_near import body, edited
 
 BOILERPLATE = {"use": "boilerplate", "min_pages": 8, "min_share": 0.1, "own_line_cost": 3, "partition_rows": 400}
-PASSES = [EXACT, NEAR | {"partition_rows": 4000, "local_pairs": 60}, BOILERPLATE]
+DECONTAMINATE = {"use": "decontaminate", "ngram_chars": 8, "max_items": 4, "min_overlap": 0.5, "action": "cut"}
+
+
+def passes(crawl: Path) -> list[dict[str, Any]]:
+    """All four; the evaluation set stands beside the crawl."""
+    exam = {"name": "exam", "path": str(crawl.parent / "exam.jsonl"), "fields": ["question"]}
+    near = NEAR | {"partition_rows": 4000, "local_pairs": 60}
+    return [EXACT, near, BOILERPLATE, DECONTAMINATE | {"sets": [exam]}]
 
 
 @pytest.fixture(scope="module")
 def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four files of 120 pages, copies of sixty, with a line above them all."""
+    """Four files of 120 pages, copies of sixty, with a line above them all; a question out of each of the first ten."""
     draw = random.Random(2)
 
     def page(seed: int) -> str:
         return "首页\n" + edited(body(draw.randrange(60)), draw.randrange(6), seed)
 
     files = [[page(i * 200 + n) for n in range(120)] for i in range(4)]
-    return write_crawl(tmp_path_factory.mktemp("copies") / "crawl", files)
+    folder = tmp_path_factory.mktemp("copies")
+    questions = [json.dumps({"question": body(number)[100:140]}) for number in range(10)]
+    (folder / "exam.jsonl").write_text("\n".join(questions), encoding="utf-8")
+    return write_crawl(folder / "crawl", files)
 
 
 @pytest.fixture(scope="module")
 def calm(crawl: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     """What a plain loop makes of them."""
-    recipe = over(crawl, tmp_path_factory.mktemp("calm"), PASSES)
+    recipe = over(crawl, tmp_path_factory.mktemp("calm"), passes(crawl))
     pipeline.prepare(recipe, run_here)
     assert not any("首页" in text for text in texts(recipe))
+    assert manifest.read(recipe.folder("decontaminate")).counts["cut:exam"] > 5
     return recipe
 
 
 def same(calm: Recipe, other: Recipe) -> None:
     """The passes wrote the same bytes."""
-    for section in ("exact", "near", "boilerplate"):
+    for section in ("exact", "near", "boilerplate", "decontaminate"):
         assert hashes(other, section) == hashes(calm, section)
         assert manifest.read(other.folder(section)).shards == manifest.read(calm.folder(section)).shards
 
 
 @pytest.mark.cluster
 def test_ray_writes_what_a_plain_loop_writes_through_killed_workers(crawl: Path, calm: Recipe, tmp_path: Path) -> None:
-    recipe = over(crawl, tmp_path, PASSES)
+    recipe = over(crawl, tmp_path, passes(crawl))
     stop, killed = threading.Event(), []
     storm = threading.Thread(target=kill_workers, args=(stop, killed, 6))
     ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False)
@@ -81,13 +94,13 @@ def test_ray_writes_what_a_plain_loop_writes_through_killed_workers(crawl: Path,
 @pytest.mark.cluster
 @pytest.mark.timeout(900)
 def test_a_driver_killed_in_every_phase_goes_on_and_changes_no_byte(crawl: Path, calm: Recipe, tmp_path: Path) -> None:
-    recipe = over(crawl, tmp_path / "out", PASSES)
+    recipe = over(crawl, tmp_path / "out", passes(crawl))
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
     command = [sys.executable, "-m", "jobs.prepare", str(path)]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     phases = ("exact/keys", "near/keys", "near/bands", "near/edges", "near/small-00", "near")
-    for phase in (*phases, "boilerplate/counts", "boilerplate/bounds"):
+    for phase in (*phases, "boilerplate/counts", "boilerplate/bounds", "decontaminate/hits"):
         markers = Path(recipe.folder(phase)) / "splits"
         driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 240
@@ -111,9 +124,9 @@ def test_in_a_bucket_the_same_bytes_are_written_and_nothing_is_left_behind(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     root = f"s3://bucket/{tmp_path.name}"
-    recipe = over(crawl, tmp_path, PASSES).model_copy(update={"root": root})
+    recipe = over(crawl, tmp_path, passes(crawl)).model_copy(update={"root": root})
     pipeline.prepare(recipe, run_here)
-    for section in ("near", "boilerplate"):
+    for section in ("near", "boilerplate", "decontaminate"):
         folder = recipe.folder(section)
         found = {name: storage.read_bytes(storage.join(folder, name)) for name in storage.list_tree(folder)}
         written = {name: hashlib.sha256(data).hexdigest() for name, data in found.items() if name.endswith(".arrow")}
@@ -124,7 +137,7 @@ def test_in_a_bucket_the_same_bytes_are_written_and_nothing_is_left_behind(
 def test_a_full_disk_in_a_shuffle_is_one_message_and_costs_no_finished_unit(
     crawl: Path, calm: Recipe, small_disk: Path
 ) -> None:
-    recipe = over(crawl, small_disk / "out", PASSES)
+    recipe = over(crawl, small_disk / "out", passes(crawl))
 
     def filling(given: Recipe, folder: str, splits: list) -> Iterator:
         for done in run_here(given, folder, splits[:1]):
