@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 
 from ctllm_ray.base import storage
@@ -74,6 +74,10 @@ class Slice:
     def keep_rate(self) -> float:
         """Share that was kept."""
         return self.kept / self.documents
+
+    def lost_share(self, families: Collection[str]) -> float:
+        """Share that was dropped by rules of other families (the parts of names before the first dot) than these."""
+        return sum(n for rule, n in self.reasons if rule.partition(".")[0] not in families) / self.documents
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def _order(recipe: Mapping[str, Any], rejects: Mapping[str, int]) -> Iterator[st
         else:
             yield from _taken(waiting, stage["use"].partition(".")[0])
     for part in recipe.get("passes", ()):
-        yield from _taken(waiting, part["use"])
+        yield from _taken(waiting, part["use"]) or [part["use"]]  # a pass that dropped nothing is a step too
     yield from waiting
 
 

@@ -7,7 +7,7 @@ escaping, and no corpus text becomes a link or an attribute of script.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import yaml
@@ -23,7 +23,7 @@ from ctllm_ray.corpus.survey import CUT_CHARS, gather
 
 __all__ = ["gather", "render", "write"]
 
-ALARM_KEEP_RATE = 0.8  # of a genre: below it the bounds rather than the pages are to be doubted
+ALARM_LOST_SHARE = 0.2  # of a genre: above it the bounds rather than the pages are to be doubted
 HOSTS, ROWS, FILES = 30, 15, 40  # rows of the tables by host, by anything else, of input files
 RARE_SHARE = 0.001  # of all documents: a rule that drops less has its histogram folded away
 
@@ -41,6 +41,7 @@ def write(folder: str, to: str) -> None:
 
 def render(report: Report) -> str:
     """The page as HTML."""
+    passes = {part["use"] for part in report.manifest.recipe.get("passes", ())}
     return page.render(
         __file__,
         WORDS,
@@ -52,7 +53,7 @@ def render(report: Report) -> str:
         river=river_svg([(_names(g.family), g.dropped, g.left) for g in report.groups], report.manifest.counts["in"]),
         rejects=report.manifest.rejects(),
         shown=_sorted_rules(report),
-        breakdowns=[_ordered(b) for b in sorted(report.breakdowns, key=_rank)],
+        breakdowns=[_ordered(b, passes) for b in sorted(report.breakdowns, key=_rank) if _tells(b)],
         recipe=yaml.safe_dump(report.manifest.recipe, allow_unicode=True, sort_keys=False, width=110),
         tip_words={
             key: dict(zip(("zh", "en"), WORDS[f"fate_{key}"], strict=True)) for key in ("kept", "charged", "other")
@@ -131,13 +132,22 @@ def _rank(breakdown: Breakdown) -> tuple[int, str]:
     return next((i for i, name in enumerate(order) if breakdown.name.startswith(name)), 9), breakdown.name
 
 
-def _ordered(breakdown: Breakdown) -> dict[str, Any]:
-    """A breakdown as the page shows it: its first rows, and what the others add up to."""
+def _tells(breakdown: Breakdown) -> bool:
+    """Whether a breakdown has more than what is not known; no url is worth saying, too."""
+    return breakdown.name == "host" or any(s.value is not None for s in breakdown.slices)
+
+
+def _ordered(breakdown: Breakdown, passes: Collection[str]) -> dict[str, Any]:
+    """A breakdown as the page shows it: its first rows, what the others add up to, and genres that bounds may not suit.
+
+    What passes drop (copies) says nothing about bounds.
+    """
     by_host = breakdown.name == "host"
     slices = sorted(breakdown.slices, key=lambda s: -s.dropped) if by_host else list(breakdown.slices)
     rows = HOSTS if by_host else ROWS
     rest = slices[rows:]
-    alarms = [s for s in slices if breakdown.name == "genre" and s.value and s.keep_rate < ALARM_KEEP_RATE]
+    genres = [s for s in slices if breakdown.name == "genre" and s.value]
+    alarms = [s for s in genres if s.lost_share(passes) > ALARM_LOST_SHARE]
     return {
         "name": breakdown.name,
         "exact": breakdown.exact,
@@ -155,5 +165,5 @@ FILTERS: dict[str, Callable] = {
 }  # fmt: skip
 NAMES = {
     "histogram": charts.histogram_svg, "labels_of": _labels_of, "names": _names, "FILES": FILES,
-    "CUT_CHARS": CUT_CHARS, "ALARM": f"{100 * ALARM_KEEP_RATE:g} %", "RARE": f"{100 * RARE_SHARE:g} %",
+    "CUT_CHARS": CUT_CHARS, "ALARM": f"{100 * ALARM_LOST_SHARE:g} %", "RARE": f"{100 * RARE_SHARE:g} %",
 }  # fmt: skip

@@ -107,8 +107,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "no_host": ("（无网址）", "(no URL)"),
     "alarm": ("留下率低于 {share}", "keep rate under {share}"),
     "alarm_head": (
-        "有 {n} 种体裁的留下率低于 {share}：界限可能不适合它们。",
-        "{n} genres keep less than {share}: the bounds may not suit them.",
+        "有 {n} 种体裁被规则丢掉了 {share} 以上：界限可能不适合它们。",
+        "{n} genres lose more than {share} to rules: the bounds may not suit them.",
     ),
     "more_rows": ("另有 {n} 项，共 {documents} 篇文档。", "{n} more, {documents} documents in all."),
     "inexact": (

@@ -183,7 +183,7 @@ def _breakdown(name: str, tally: Tally[tuple[str | None, str | None]]) -> Breakd
     slices = []
     for value in kept.keys() | reasons.keys():
         why = sorted(reasons.get(value, Counter()).items(), key=lambda pair: (-pair[1], pair[0]))
-        slices.append(Slice(value, kept[value] + sum(n for _, n in why), kept[value], tuple(why[:3])))
+        slices.append(Slice(value, kept[value] + sum(n for _, n in why), kept[value], tuple(why)))
     slices.sort(key=lambda s: (-s.documents, s.value or ""))
     return Breakdown(name, tuple(slices), tally.exact)
 
