@@ -23,7 +23,8 @@ lint: env
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -m 'not slow' -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m 'not slow and not cluster' -n 2 --dist loadfile
+	$(BIN)/pytest -m 'cluster and not slow'
 
 test-slow: env
 	$(BIN)/pytest -m slow

@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
 import yaml
 import zstandard
 
@@ -28,6 +27,7 @@ from ctllm_ray.base.errors import ErrorShareExceeded, StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.cli import run
 from ctllm_ray.corpus import pipeline
+from ctllm_ray.ray_session import session
 from ctllm_ray.shards import manifest, reader
 from tests.conftest import REPOSITORY
 from tests.corpus.conftest import fill, page, run_here
@@ -351,8 +351,7 @@ def test_a_full_disk_under_ray_is_the_same_message_and_the_next_run_goes_on(
     pipeline.clean(calm, run_here)
     path = written(incompressible, small_disk / "out")
     filler = fill(small_disk, 1_200_000)
-    ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False)
-    try:
+    with session(2, 100):
         assert run(["prepare", path]) == 5
         error = capsys.readouterr().err
         assert "cannot be written: No space left on device\n" in error
@@ -361,6 +360,4 @@ def test_a_full_disk_under_ray_is_the_same_message_and_the_next_run_goes_on(
         assert "Traceback" not in error
         filler.unlink()
         assert run(["prepare", path]) == 0
-    finally:
-        ray.shutdown()
     assert digests(recipe.load(path)) == digests(calm)

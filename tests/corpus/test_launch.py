@@ -16,13 +16,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-import ray
 import yaml
 
 from ctllm_ray.base.errors import InputError, WorkerLost
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Tokenizer, Tokens
 from ctllm_ray.corpus import launch, pipeline, splits
+from ctllm_ray.ray_session import session
 from ctllm_ray.shards import manifest
 from ctllm_ray.tokenizer import train
 from tests.corpus.conftest import page, run_here
@@ -34,9 +34,8 @@ Make = Callable[..., Recipe]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    with session(2, 100):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +127,7 @@ def test_a_split_that_keeps_ending_its_worker_is_named(make: Make, tmp_path: Pat
     assert "2.jsonl" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_killed_driver_goes_on_and_changes_no_byte(make: Make, large: Path, tmp_path: Path) -> None:
     calm, killed = over(make, large, "calm"), over(make, large, "killed")
     pipeline.clean(calm, run_here)
@@ -174,6 +174,7 @@ def files(recipe: Recipe) -> dict[str, str]:
     return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.rglob("*.arrow")}
 
 
+@pytest.mark.slow
 def test_killed_workers_change_no_token(make: Make, cluster: None, large: Path, tmp_path: Path) -> None:
     calm, stormy = (with_tokens(over(make, large, root), tmp_path) for root in ("calm", "stormy"))
     pipeline.prepare(calm, run_here)

@@ -16,13 +16,13 @@ from typing import Any
 
 import psutil
 import pytest
-import ray
 import yaml
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
+from ctllm_ray.ray_session import session
 from ctllm_ray.shards import manifest
 from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture
 from tests.corpus.conftest import fill, run_here
@@ -78,14 +78,13 @@ def test_ray_writes_what_a_plain_loop_writes_through_killed_workers(crawl: Path,
     recipe = over(crawl, tmp_path, passes(crawl))
     stop, killed = threading.Event(), []
     storm = threading.Thread(target=kill_workers, args=(stop, killed, 6))
-    ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False)
-    storm.start()
-    try:
-        pipeline.prepare(recipe)
-    finally:
-        stop.set()
-        storm.join()
-        ray.shutdown()
+    with session(2, 100):
+        storm.start()
+        try:
+            pipeline.prepare(recipe)
+        finally:
+            stop.set()
+            storm.join()
     assert len(killed) >= 2
     same(calm, recipe)
 

@@ -21,7 +21,7 @@ from ray.train.v2.api.config import ScalingConfig
 
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.ray_session import environment
+from ctllm_ray.ray_session import environment, session
 from ctllm_ray.train import checkpoint, launch, records
 from ctllm_ray.train.worker import Board
 from tests.train.tiny_runs import BATCH_TOKENS, assert_same_model, recipe
@@ -34,11 +34,8 @@ PREEMPTION = 2  # autoscaler.proto: DRAIN_NODE_REASON_PREEMPTION
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init(
-        address="local", num_cpus=CPUS, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False
-    )
-    yield
-    ray.shutdown()
+    with session(CPUS, 100):
+        yield
 
 
 @pytest.fixture
@@ -138,10 +135,10 @@ def test_a_driver_that_is_stopped_and_run_again_goes_on(tmp_path: Path, how: sig
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_validation_runs_beside_training_where_a_cpu_is_spare(tmp_path: Path, no_ray: None) -> None:
-    ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False)
     validation = {"every_tokens": 4 * BATCH_TOKENS}
     of = recipe(tmp_path, 8, resources={"workers": 1, "threads": 1}, validation=validation)
-    assert launch.run(of).step == 8
+    with session(2, 100):
+        assert launch.run(of).step == 8
     folder = Path(of.folder("train"))
     assert [file.name for file in sorted((folder / records.VALIDATION).iterdir())] == ["00000004.json", "00000008.json"]
     assert (folder / launch.SNAPSHOT).exists()  # Ray was told of them

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import ray
 
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.ray_session import session
 from ctllm_ray.shards import manifest
 from ctllm_ray.train import launch, records, reference, reference_launch
 from tests.train import pair_runs
@@ -23,9 +23,8 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    with session(2, 100):
+        yield
 
 
 def files(of: Recipe) -> dict[str, bytes]:
