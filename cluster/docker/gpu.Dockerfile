@@ -4,6 +4,9 @@
 #
 #   docker build -f cluster/docker/gpu.Dockerfile -t ctllm-ray:gpu .
 #
+# With vLLM (`serve.engine=vllm`), which pins some older versions:
+#   --build-arg EXTRAS=cluster,gpu,vllm --build-arg LOCK=constraints-vllm.txt
+#
 # Mirrors, where the usual registries are slow or out of reach (names of your own in place of the capitals):
 #   --build-arg BASE=MIRROR/library/python:3.11-slim-bookworm   the base image
 #   --build-arg DEBIAN_MIRROR=URL                               Debian's packages
@@ -21,13 +24,15 @@ RUN if [ -n "${DEBIAN_MIRROR}" ]; then sed -i "s|^URIs: .*debian$|URIs: ${DEBIAN
 RUN useradd --create-home --uid 1000 ray
 WORKDIR /home/ray/ctllm
 ARG PIP_INDEX_URL=
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+ARG EXTRAS=cluster,gpu
+ARG LOCK=constraints.txt
+COPY pyproject.toml constraints.txt constraints-vllm.txt README.md LICENSE ./
 COPY ctllm_ray ctllm_ray
 COPY jobs jobs
 COPY serve serve
 # An empty variable would be an empty index.
 RUN [ -n "${PIP_INDEX_URL}" ] || unset PIP_INDEX_URL; \
-    pip install --no-cache-dir -c constraints.txt --editable '.[cluster,gpu]' \
+    pip install --no-cache-dir -c "${LOCK}" --editable ".[${EXTRAS}]" \
  && chown -R ray:ray /home/ray
 
 USER 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from ctllm_ray.base import recipe as recipes
@@ -237,7 +239,7 @@ def test_an_image_copies_what_there_is_installs_from_the_lock_file_and_runs_as_n
                 assert (REPOSITORY / source).exists(), source
                 assert source in {line.split("\n")[0] for line in sent}, source
         if name == "RUN" and "pip install" in text:
-            assert "-c constraints.txt" in text
+            assert "-c constraints.txt" in text or ('-c "${LOCK}"' in text and ("ARG", "LOCK=constraints.txt") in found)
     assert [text for name, text in found if name == "WORKDIR"] == [IMAGE_FOLDER]
     users = [text for name, text in found if name == "USER"]
     assert users[-1:] == ["1000"]
@@ -249,7 +251,7 @@ def test_an_image_can_be_built_from_mirrors_and_names_none(file: Path) -> None:
     found = instructions(file)
     arguments = {text.partition("=")[0]: text.partition("=")[2] for name, text in found if name == "ARG"}
     assert {"BASE", "DEBIAN_MIRROR", "PIP_INDEX_URL"} <= arguments.keys()
-    assert [value for name, value in arguments.items() if name != "BASE"] == [""] * (len(arguments) - 1)
+    assert not any(value for name, value in arguments.items() if name not in ("BASE", "EXTRAS", "LOCK"))
     assert re.fullmatch(r"python:3\.11[\w.-]*", arguments["BASE"])
     assert ("FROM", "${BASE}") in found
     assert "://" not in " ".join(text for _, text in found)
@@ -258,6 +260,14 @@ def test_an_image_can_be_built_from_mirrors_and_names_none(file: Path) -> None:
 def test_the_extras_that_the_images_install_are_those_of_the_package() -> None:
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     for file in DOCKER:
-        [extras] = re.findall(r"'\.\[([\w,]+)\]'", file.read_text(encoding="utf-8"))
-        for extra in extras.split(","):
+        [extras] = re.findall(r"(?:'\.\[|ARG EXTRAS=)([\w,]+)", file.read_text(encoding="utf-8"))
+        for extra in [*extras.split(","), "vllm"]:
             assert f"\n{extra} = [" in project
+
+
+@pytest.mark.parametrize("lock", ["constraints.txt", "constraints-vllm.txt"])
+def test_each_lock_file_keeps_to_what_the_package_asks_for(lock: str) -> None:
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", (REPOSITORY / lock).read_text(encoding="utf-8"), re.MULTILINE))
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for asked in map(Requirement, project["dependencies"]):
+        assert asked.specifier.contains(pinned[asked.name.lower()]), asked
