@@ -74,12 +74,12 @@ def _runner(given: Runner | None) -> Iterator[Runner]:
 
 def _passed(use: str, recipe: Recipe, run: Runner, progress: Progress) -> Manifest:
     """The manifest of a pass, after doing what is left of its phases."""
-    folder = recipe.folder(use)
+    folder, made = recipe.folder(use), phase.of(use, recipe)
     if not storage.exists(storage.join(folder, MANIFEST)):
-        for name in phase.of(use, recipe).order(recipe):
+        for name in made.order(recipe):
             resumable.complete(name, recipe, run, progress)
     finished = resumable.complete(use, recipe, run, progress)
-    phase.sweep(folder, phase.of(use, recipe).lasting)
+    phase.sweep(folder, made.lasting)
     return finished
 
 

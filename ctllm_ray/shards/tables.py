@@ -191,3 +191,10 @@ class _File:
             inside = pa.array(rows[places == place] - self._ends[place])
             found.append(self._batches[place].select(columns).take(inside))
         return found
+
+
+def starts_of(*columns: np.ndarray) -> np.ndarray:
+    """Where each run of equal rows begins, of columns of one length."""
+    new = np.ones(len(columns[0]), bool)
+    new[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+    return np.flatnonzero(new)

@@ -22,13 +22,12 @@ from ctllm_ray.corpus.boilerplate.counting import (
     LINE_SCHEMA,
     LINES,
     Counting,
-    starts_of,
 )
 from ctllm_ray.corpus.phase import Phase
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.manifest import Manifest, Shard
-from ctllm_ray.shards.tables import read_partition, write_partitions
+from ctllm_ray.shards.tables import read_partition, starts_of, write_partitions
 
 BOUNDS = "bounds"
 #: `pages` of the host; `hosts` that hold the line; `first` document that does, of the host and of all.

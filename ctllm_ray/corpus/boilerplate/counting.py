@@ -26,7 +26,7 @@ from ctllm_ray.corpus.phase import Phase
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.manifest import Shard
-from ctllm_ray.shards.tables import key_ranges, write_partitions
+from ctllm_ray.shards.tables import key_ranges, starts_of, write_partitions
 from ctllm_ray.text import blocklist
 from ctllm_ray.text.fold import Digits
 from ctllm_ray.text.line_keys import LineKeys, line_keys
@@ -98,10 +98,9 @@ def once(reading: Reading, texts: pa.Array, hosts: np.ndarray, first: int) -> np
     rows, keys = rows[long], keys[long]
     order = np.lexsort((keys, rows))
     rows, keys = rows[order], keys[order]
-    new = np.ones(len(keys), bool)
-    new[1:] = (keys[1:] != keys[:-1]) | (rows[1:] != rows[:-1])
-    rows = rows[new]
-    return np.stack([keys[new], hosts[rows], (first + rows).astype(np.uint64)], axis=1)
+    starts = starts_of(rows, keys)
+    rows = rows[starts]
+    return np.stack([keys[starts], hosts[rows], (first + rows).astype(np.uint64)], axis=1)
 
 
 def _lines(found: np.ndarray) -> pa.Table:
@@ -116,13 +115,6 @@ def _hosts(pages: np.ndarray) -> pa.Table:
     """HOST_SCHEMA: the pages of each host, by key."""
     hosts, counted = np.unique(pages, return_counts=True)
     return pa.table([hosts, counted], schema=HOST_SCHEMA)
-
-
-def starts_of(*columns: np.ndarray) -> np.ndarray:
-    """Where each run of equal rows begins, of columns of one length."""
-    new = np.ones(len(columns[0]), bool)
-    new[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
-    return np.flatnonzero(new)
 
 
 def _shuffled(folder: str, path: str, table: pa.Table, parts: int) -> Shard:

@@ -20,7 +20,7 @@ from ctllm_ray.corpus.decontamination.sets import OverSets
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.manifest import Shard
-from ctllm_ray.shards.tables import TableWriter
+from ctllm_ray.shards.tables import TableWriter, starts_of
 from ctllm_ray.text.contamination import Hits, hits
 
 FOUND, BEST = "hits", "best"
@@ -81,9 +81,7 @@ def _counted(found: Hits, number: int, least: np.float32) -> pa.Table:
 def best(items: np.ndarray, overlap: np.ndarray, pages: pa.Array) -> pa.Table:
     """For each item that is there, the row of the greatest overlap; of equal ones the first."""
     order = np.lexsort((np.arange(len(items)), -overlap, items))
-    new = np.ones(len(order), bool)
-    new[1:] = items[order][1:] != items[order][:-1]
-    rows = order[new]
+    rows = order[starts_of(items[order])]
     columns = [pa.array(items[rows], pa.int32()), pa.array(overlap[rows], pa.float32()), pages.take(pa.array(rows))]
     return pa.table(columns, schema=BESTS)
 
