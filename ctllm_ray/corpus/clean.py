@@ -136,7 +136,7 @@ def counts_of(table: pa.Table) -> dict[str, int]:
 
 
 def _text_bytes(table: pa.Table) -> int:
-    return sum(pc.sum(pc.binary_length(table[name])).as_py() or 0 for name in ("text", "raw"))
+    return sum(schema.utf8_bytes(table[name]) for name in ("text", "raw"))
 
 
 def sampled(table: pa.Table, recipe: Recipe) -> pa.Table:

@@ -117,7 +117,7 @@ class Phase:
             ShardWriter(folder, "rejected", split.index, document) as rejected,
         ):
             for table in self.tables(recipe, split):
-                text_bytes += pc.sum(pc.binary_length(table["text"])).as_py() or 0
+                text_bytes += schema.utf8_bytes(table["text"])
                 packed = schema.pack(judge(schema.unpack(table), number), document)
                 number += table.num_rows
                 for key, count in clean.counts_of(packed).items():

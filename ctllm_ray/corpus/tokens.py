@@ -32,6 +32,7 @@ from ctllm_ray.corpus.splits import Split
 from ctllm_ray.corpus.tokenize import tokenize
 from ctllm_ray.shards import manifest, reader
 from ctllm_ray.shards.manifest import MANIFEST, Shard
+from ctllm_ray.shards.schema import utf8_bytes
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN, Form, TokenShardWriter, id_type
 from ctllm_ray.tokenizer import tokenizer as tokenizers
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
@@ -137,7 +138,7 @@ def work(recipe: Recipe, folder: str, split: Split) -> Work:
         for table in reader.same_tables(split.file.uri, split.file.size, split.file.version, columns):
             form = forms[table["source"][0].as_py()]
             made = _made(table, form, tokenizer, part)
-            text_bytes += pc.sum(pc.binary_length(table["text"])).as_py() or 0
+            text_bytes += utf8_bytes(table["text"])
             counts.update({"in": table.num_rows} | made.counts)
             for place, rows in _places(table, part, recipe.seed):
                 if place not in writers:

@@ -110,6 +110,11 @@ def put(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Ta
     return table.append_column(name, values)
 
 
+def utf8_bytes(texts: pa.Array | pa.ChunkedArray) -> int:
+    """UTF-8 bytes of all texts together (or bytes of binary values); nulls have none."""
+    return pa.compute.sum(pa.compute.binary_length(texts)).as_py() or 0
+
+
 def live(table: pa.Table) -> np.ndarray:
     """A boolean array, True where a row has text and has not been rejected yet: the rows a stage works on."""
     return pa.compute.is_null(table["reject"]).to_numpy() & pa.compute.is_valid(table["text"]).to_numpy()

@@ -18,7 +18,6 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from xxhash import xxh3_64_intdigest
 
 from ctllm_ray.base.recipe import Recipe
@@ -26,6 +25,7 @@ from ctllm_ray.corpus.phase import Phase
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.manifest import Shard
+from ctllm_ray.shards.schema import utf8_bytes
 from ctllm_ray.shards.tables import key_ranges, starts_of, write_partitions
 from ctllm_ray.text import blocklist
 from ctllm_ray.text.fold import Digits
@@ -74,7 +74,7 @@ class Counting(Phase):
         found, hosts = [np.empty((0, 3), np.uint64)], [np.empty(0, np.uint64)]
         for table in self.tables(recipe, split):
             texts = table["text"].combine_chunks()
-            text_bytes += pc.sum(pc.binary_length(texts)).as_py() or 0
+            text_bytes += utf8_bytes(texts)
             hosts.append(host_keys(table))
             found.append(once(self.reading, texts, hosts[-1], number))
             number += table.num_rows

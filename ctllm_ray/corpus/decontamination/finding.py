@@ -20,6 +20,7 @@ from ctllm_ray.corpus.decontamination.sets import OverSets
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.manifest import Shard
+from ctllm_ray.shards.schema import utf8_bytes
 from ctllm_ray.shards.tables import TableWriter, starts_of
 from ctllm_ray.text.contamination import Hits, hits
 
@@ -58,7 +59,7 @@ class Finding(OverSets):
         first = number
         for table in self.tables(recipe, split):
             texts = table["text"].combine_chunks()
-            text_bytes += pc.sum(pc.binary_length(texts)).as_py() or 0
+            text_bytes += utf8_bytes(texts)
             found = hits(texts, index)
             stretches.append(_counted(found, number, np.float32(self.min_overlap)))
             bests.append(best(found.items, found.overlap, pc.take(table["id"].combine_chunks(), pa.array(found.rows))))

@@ -20,6 +20,7 @@ from ctllm_ray.corpus.decontamination.sets import ITEMS, SCHEMA, OverSets
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.manifest import Manifest, Shard
+from ctllm_ray.shards.schema import utf8_bytes
 from ctllm_ray.shards.tables import TableWriter, read_partition
 from ctllm_ray.text.codepoints import lengths
 from ctllm_ray.text.contamination import Index, hits, index
@@ -61,7 +62,7 @@ class Indexing(OverSets):
             writer.write(names)
         lost = int((built.grams == 0).sum())
         counts = {"in": len(items), "kept": len(items), "cannot_be_found": lost, "ngrams": len(built.hashes)}
-        return Work(counts, pc.sum(pc.binary_length(texts)).as_py() or 0, [store(folder, built), writer.shard])
+        return Work(counts, utf8_bytes(texts), [store(folder, built), writer.shard])
 
     def _check(self, items: pa.Table, grams: np.ndarray) -> None:
         for part in self.sets:

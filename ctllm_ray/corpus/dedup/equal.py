@@ -13,7 +13,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import fates, pages
@@ -21,6 +20,7 @@ from ctllm_ray.corpus.dedup.fates import Fate
 from ctllm_ray.corpus.phase import Phase, total_rows
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
+from ctllm_ray.shards.schema import utf8_bytes
 from ctllm_ray.shards.tables import Rows, TableWriter, key_ranges, read_partition, write_partitions
 from ctllm_ray.text import survivors
 from ctllm_ray.text.digests import digests, first_rows, folded_digests
@@ -60,7 +60,7 @@ class Keys(Phase):
         ) as rows:
             for table in self.tables(recipe, split):
                 texts = table["text"].combine_chunks()
-                text_bytes += pc.sum(pc.binary_length(texts)).as_py() or 0
+                text_bytes += utf8_bytes(texts)
                 found.append(digests(texts) if self.of == "raw" else folded_digests(texts, fold(texts)))
                 rows.write(pa.table(pages.of(table, self.prefer), schema=rows.schema))
         keys = np.concatenate(found)

@@ -29,6 +29,7 @@ from ctllm_ray.corpus.phase import Phase, total_rows
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.manifest import MANIFEST, Shard
+from ctllm_ray.shards.schema import utf8_bytes
 from ctllm_ray.shards.tables import Rows, TableWriter, key_ranges, write_partitions
 from ctllm_ray.text.bands import band_keys
 from ctllm_ray.text.codepoints import lengths
@@ -110,7 +111,7 @@ class Sketches(Phase):
         first = number
         with TableWriter(folder, f"{pages.ROWS}/{split.index:05d}.arrow", self.schema()) as rows:
             for table in self.tables(recipe, split):
-                text_bytes += pc.sum(pc.binary_length(table["text"])).as_py() or 0
+                text_bytes += utf8_bytes(table["text"])
                 texts = self._read(table["text"].combine_chunks())
                 values = signatures(texts, **self._shingles).values
                 long = np.flatnonzero(lengths(texts) >= self.sketch.min_chars)
