@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from ctllm_ray.base import recipe
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import documents
+from ctllm_ray.corpus import documents, pipeline, section
+from ctllm_ray.corpus.section import Done
+from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards import manifest, reader
 
 EXACT: dict[str, Any] = {"use": "exact", "of": "folded"}
@@ -90,3 +92,24 @@ def conserved(of: Recipe) -> None:
         i for kind in ("kept", "rejected") for t in documents.tables(found, kind, ["id"]) for i in t["id"].to_pylist()
     ]
     assert len(ids) == len(set(ids)) == counts["in"]
+
+
+def shaken_to_the_end(shaken: Recipe, units: slice) -> list[tuple[str, int]]:
+    """The units worked, each twice, by drivers that die after one of those that `units` chooses of what is left."""
+    worked: list[tuple[str, int]] = []
+
+    def dying(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
+        for split in splits[units]:
+            worked.append((split.section, split.index))
+            section.run_split(recipe, folder, split)  # what a killed worker had written stays
+            yield section.run_split(recipe, folder, split)
+        if len(splits) > 1:
+            raise KeyboardInterrupt
+
+    for _ in range(40):
+        try:
+            pipeline.prepare(shaken, dying)
+            break
+        except KeyboardInterrupt:
+            continue
+    return worked

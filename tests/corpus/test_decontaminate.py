@@ -17,7 +17,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.rows import table
-from ctllm_ray.corpus import ledger, pipeline, report, screen, section, survey
+from ctllm_ray.corpus import ledger, pipeline, report, screen, survey
 from ctllm_ray.corpus.decontamination import seen
 from ctllm_ray.corpus.decontamination.marking import Stretch, merged, told, without
 from ctllm_ray.corpus.decontamination.sets import text_of
@@ -28,7 +28,7 @@ from ctllm_ray.shards import manifest
 from ctllm_ray.text.fold import folded
 from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture
 from tests.corpus.conftest import run_here
-from tests.corpus.dedup_recipes import EXACT, conserved, hashes, over, rows, texts, write_crawl
+from tests.corpus.dedup_recipes import EXACT, conserved, hashes, over, rows, shaken_to_the_end, texts, write_crawl
 
 CELL = {
     "question": "下列关于细胞膜结构的说法，正确的是哪一项？", "A": "由磷脂双分子层和蛋白质组成",
@@ -242,22 +242,7 @@ def test_units_worked_twice_and_in_any_order_write_the_same(tmp_path: Path, exam
     crawl = write_crawl(tmp_path / "crawl", CRAWL)
     calm, shaken = (decontaminated(crawl, tmp_path / root, [exam]) for root in ("calm", "shaken"))
     pipeline.prepare(calm, run_here)
-    worked: list[tuple[str, int]] = []
-
-    def dying(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
-        for split in splits[-1:]:
-            worked.append((split.section, split.index))
-            section.run_split(recipe, folder, split)  # what a killed worker had written stays
-            yield section.run_split(recipe, folder, split)
-        if len(splits) > 1:
-            raise KeyboardInterrupt
-
-    for _ in range(40):
-        try:
-            pipeline.prepare(shaken, dying)
-            break
-        except KeyboardInterrupt:
-            continue
+    worked = shaken_to_the_end(shaken, slice(-1, None))
     assert len(worked) == len(set(worked)) == 4 + 1 + 1 + 4 + 4  # clean, items, index, hits, marking
     assert hashes(shaken, "decontaminate") == hashes(calm, "decontaminate")
     folders = [Path(recipe.folder("decontaminate")) for recipe in (calm, shaken)]

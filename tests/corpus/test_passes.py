@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +11,10 @@ import pytest
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import NotFound, RecipeError, StorageError, VersionConflict
-from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import documents, funnel, ledger, phase, pipeline, replay, section, survey
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus import documents, funnel, ledger, phase, pipeline, replay, survey
 from ctllm_ray.shards import manifest, reader
 from tests.corpus.conftest import page, run_here
-from tests.corpus.dedup_recipes import EXACT, conserved, hashes, over, rows, texts, write_crawl
+from tests.corpus.dedup_recipes import EXACT, conserved, hashes, over, rows, shaken_to_the_end, texts, write_crawl
 
 CRAWL = [[page(part * 7 + i % 9) + "。" * (i % 3) for i in range(30)] for part in range(4)]
 
@@ -77,22 +73,7 @@ def test_every_phase_is_a_unit_of_resume_and_a_unit_worked_twice_writes_the_same
     """The driver dies before every single unit, of every phase; each unit but those that died is worked once."""
     calm, shaken = (over(copies, tmp_path / root, [EXACT | {"partition_rows": 30}]) for root in ("calm", "shaken"))
     pipeline.prepare(calm, run_here)
-    worked: list[tuple[str, int]] = []
-
-    def dying(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
-        for split in splits[:1]:
-            worked.append((split.section, split.index))
-            section.run_split(recipe, folder, split)  # what a killed worker had written stays
-            yield section.run_split(recipe, folder, split)
-        if len(splits) > 1:
-            raise KeyboardInterrupt
-
-    for _ in range(40):
-        try:
-            pipeline.prepare(shaken, dying)
-            break
-        except KeyboardInterrupt:
-            continue
+    worked = shaken_to_the_end(shaken, slice(1))
     assert len(worked) == len(set(worked)) == 4 + 4 + 4 + 4  # clean, keys, fates, removal
     assert hashes(shaken, "exact") == hashes(calm, "exact")
     assert replace(manifest.read(shaken.folder("exact")), provenance={}) == replace(
