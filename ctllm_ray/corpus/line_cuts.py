@@ -7,11 +7,10 @@ the same: `cuts` and the text together have every line of the page.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ctllm_ray.shards import schema
 
@@ -33,23 +32,26 @@ def without(text: str, taken: Mapping[int, str]) -> Cut:
 
 
 def put(table: pa.Table, done: Mapping[int, Cut]) -> pa.Table:
-    """The table with new texts of some rows (given in rising order), and with cuts added to those made before."""
-    if not done:
+    """The table with new texts of some rows, and with cuts added to those made before."""
+    texts = {row: document.text for row, document in done.items()}
+    return added(table, texts, {row: document.cuts for row, document in done.items()})
+
+
+def added(table: pa.Table, texts: Mapping[int, str], cuts: Mapping[int, list[dict[str, str]]]) -> pa.Table:
+    """The table with new texts of some rows, and with cuts (`schema.CUT` rows) of the same rows behind earlier ones."""
+    if not texts:
         return table
-    texts = replaced(table["text"].combine_chunks(), {row: document.text for row, document in done.items()})
-    before = table["cuts"].to_pylist()
-    for row, document in done.items():
-        before[row] = (before[row] or []) + document.cuts
-    return schema.put(schema.put(table, "text", texts), "cuts", pa.array(before, pa.list_(schema.CUT)))
+    before = table["cuts"].combine_chunks()
+    ledgers = {row: [*(before[row].as_py() or []), *new] for row, new in cuts.items()}
+    table = schema.put(table, "text", replaced(table["text"].combine_chunks(), texts))
+    return schema.put(table, "cuts", replaced(before, ledgers))
 
 
-def replaced(texts: pa.Array, new: Mapping[int, str]) -> pa.Array:
-    """The texts with some rows, given in rising order, replaced."""
-    if not new:
-        return texts
-    mask = np.zeros(len(texts), bool)
-    mask[list(new)] = True
-    return pc.replace_with_mask(texts, pa.array(mask), pa.array(list(new.values()), texts.type))
+def replaced(column: pa.Array, new: Mapping[int, Any]) -> pa.Array:
+    """The column, of any type, with some rows replaced."""
+    places = np.arange(len(column))
+    places[list(new)] = len(column) + np.arange(len(new))
+    return pa.concat_arrays([column, pa.array(list(new.values()), column.type)]).take(pa.array(places))
 
 
 def _closed(lines: list[str], taken: Mapping[int, str]) -> list[str]:

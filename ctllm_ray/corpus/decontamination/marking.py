@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.corpus import line_cuts
 from ctllm_ray.corpus.decontamination import indexing, seen
 from ctllm_ray.corpus.decontamination.finding import BEST, BESTS, FOUND, STRETCHES
 from ctllm_ray.corpus.decontamination.sets import OverSets
@@ -95,10 +96,10 @@ class Marking(OverSets):
         """The table with scores, labels and rejects for pages that hold items; `tops` are those that overlap most."""
         overlap = np.array([top.overlap for top in tops], np.float32)
         counts = [len({(stretch.set, stretch.item) for stretch in each}) for each in hits]
-        table = _put(table, "score.decontaminate.overlap", rows, pa.array(overlap))
-        table = _put(table, "score.decontaminate.items", rows, pa.array(counts, pa.float32()))
-        table = _put(table, "label.decontaminate.set", rows, pa.array([top.set for top in tops]))
-        table = _put(table, "label.decontaminate.hits", rows, pa.array([told(each) for each in hits]))
+        table = _put(table, "score.decontaminate.overlap", rows, overlap.tolist(), pa.float32())
+        table = _put(table, "score.decontaminate.items", rows, counts, pa.float32())
+        table = _put(table, "label.decontaminate.set", rows, [top.set for top in tops], pa.string())
+        table = _put(table, "label.decontaminate.hits", rows, [told(each) for each in hits], pa.string())
         value = np.full(table.num_rows, np.nan, np.float32)
         value[rows] = overlap
         for name in sorted({top.set for top in tops}):
@@ -148,22 +149,14 @@ def _joined(before: str, behind: str) -> str:
 
 def _with_cuts(table: pa.Table, pages: dict[int, tuple[str, str, list[Stretch]]]) -> pa.Table:
     """The table with what is left of pages in place of their texts, and what was cut in their ledgers."""
-    rows, ledgers = list(pages), []
-    before = table["cuts"].combine_chunks().take(pa.array(rows, pa.int64())).to_pylist()
-    for (text, _, places), cuts in zip(pages.values(), before, strict=True):
-        new = [{"rule": f"decontaminate.{place.set}", "text": text[place.start : place.end]} for place in places]
-        ledgers.append([*(cuts or []), *new])
-    table = schema.put(table, "text", _replaced(table["text"], rows, [rest for _, rest, _ in pages.values()]))
-    return schema.put(table, "cuts", _replaced(table["cuts"], rows, ledgers))
+    cuts = {
+        row: [{"rule": f"decontaminate.{place.set}", "text": text[place.start : place.end]} for place in places]
+        for row, (text, _, places) in pages.items()
+    }
+    return line_cuts.added(table, {row: rest for row, (_, rest, _) in pages.items()}, cuts)
 
 
-def _replaced(column: pa.ChunkedArray, rows: list[int], values: Sequence[Any]) -> pa.Array:
-    whole = pa.concat_arrays([column.combine_chunks(), pa.array(values, column.type)])
-    places = np.arange(len(column))
-    places[rows] = len(column) + np.arange(len(rows))
-    return whole.take(pa.array(places))
-
-
-def _put(table: pa.Table, name: str, rows: list[int], values: pa.Array) -> pa.Table:
+def _put(table: pa.Table, name: str, rows: list[int], values: list[Any], kind: pa.DataType) -> pa.Table:
     """The table with a column that has values in some rows and is null elsewhere."""
-    return schema.put(table, name, _replaced(pa.chunked_array([pa.nulls(table.num_rows, values.type)]), rows, values))
+    nulls = pa.nulls(table.num_rows, kind)
+    return schema.put(table, name, line_cuts.replaced(nulls, dict(zip(rows, values, strict=True))))
