@@ -27,6 +27,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.serving import Serve
+from ctllm_ray.evaluate import seen
 from ctllm_ray.evaluate.plan import located, names
 from ctllm_ray.model import config
 from ctllm_ray.ray_session import session
@@ -63,6 +64,7 @@ def application(recipe: Recipe) -> Any:
         facts |= {
             "evaluate": located(recipe).model_dump(mode="json"),
             "evaluations": storage.join(storage.absolute(recipe.root), recipe.name, recipe.version, "evaluations"),
+            "decontaminated": seen.folder_of(recipe),
         }
     counter: Any = ray_serve.deployment(LimitsReplica, name="limits", ray_actor_options={"num_cpus": 0})
     usage = storage.join(found.rpartition("/")[0], limits.FILE)

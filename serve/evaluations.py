@@ -101,6 +101,7 @@ class Examined:
     tokenizer: Tokenizer
     model: Mapping[str, Any]
     at_once: int
+    decontaminated: str = ""  # the folder of the pass that knows which items the corpus held
 
 
 class Evaluations:
@@ -220,7 +221,7 @@ class Evaluations:
         narrowed = plan.narrowed(there.part, state.tasks, state.limit)
         runner.check()
         work = Work(
-            plan.plan(narrowed, there.tokenizer),
+            plan.plan(narrowed, there.tokenizer, there.decontaminated),
             storage.join(there.folder, state.id),
             there.subject,
             there.tokenizer,

@@ -45,6 +45,7 @@ class EvaluationsReplica:
             found,
             run.identity(folder, found),
             at_once=min(part.at_once, max(1, slots // SLOTS_SHARE)),
+            decontaminated=facts["decontaminated"],
         )
 
     async def offered(self) -> list[str]:

@@ -13,8 +13,7 @@ from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.evaluation import Benchmark, Evaluate
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.rows import Row
-from ctllm_ray.evaluate import bits, client, judge
-from ctllm_ray.evaluate.seen import NOTHING, Seen
+from ctllm_ray.evaluate import bits, client, judge, seen
 from ctllm_ray.evaluate.task import Task, installed
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
@@ -30,7 +29,7 @@ class Plan:
     documents: bits.Groups
     judged: Sequence[Row]
     files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 by name
-    seen: Seen = NOTHING  # of the items by the corpus
+    seen: seen.Seen = seen.NOTHING  # of the items by the corpus
 
     @property
     def items(self) -> int:
@@ -92,8 +91,11 @@ def located(recipe: Recipe) -> Evaluate:
     )
 
 
-def plan(part: Evaluate, tokenizer: Tokenizer) -> Plan:
-    """Everything that a located part names, read. Raises `InputError` for a file that is not there or not right."""
+def plan(part: Evaluate, tokenizer: Tokenizer, decontaminated: str = "") -> Plan:
+    """Everything that a located part names, read, and what the pass in the folder `decontaminated` saw of it.
+
+    Raises `InputError` for a file that is not there or not right.
+    """
     if part.tasks:
         installed()
     tasks = {task.name: resolve.resolve(resolve.TASKS, task.use)(**_options(task)) for task in part.tasks}
@@ -103,13 +105,9 @@ def plan(part: Evaluate, tokenizer: Tokenizer) -> Plan:
     files = dict(judge_files) | {
         uri: sha for each in tasks.values() for task in each for uri, sha in task.files.items()
     }
-    return Plan(
-        part,
-        tasks,
-        bits.documents(part.bits, tokenizer) if part.bits else {},
-        judged,
-        {uri.rpartition("/")[2]: sha256 for uri, sha256 in sorted(files.items())},
-    )
+    named = {uri.rpartition("/")[2]: sha256 for uri, sha256 in sorted(files.items())}
+    documents = bits.documents(part.bits, tokenizer) if part.bits else {}
+    return Plan(part, tasks, documents, judged, named, seen.of(decontaminated, named))
 
 
 def _options(task: Benchmark) -> dict[str, Any]:

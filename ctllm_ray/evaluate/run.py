@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from ctllm_ray.base import storage
@@ -35,8 +34,7 @@ def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") ->
     part = located(recipe)
     folder = part.model or export.newest(recipe)
     tokenizer = tokenizers.load(folder)
-    planned = plan(part, tokenizer)
-    planned = replace(planned, seen=seen.of(recipe, planned.files))
+    planned = plan(part, tokenizer, seen.folder_of(recipe))
     with own_loop() as loop:
         runner = Runner(loop)
         behind = (

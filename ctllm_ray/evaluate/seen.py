@@ -35,10 +35,14 @@ class Seen:
 NOTHING = Seen({}, 1.0, "")
 
 
-def of(recipe: Recipe, files: Mapping[str, str]) -> Seen:
-    """What the recipe's finished pass says of the items in files (SHA-256 by name); `NOTHING` where it says nothing."""
-    folder = recipe.folder(USE)
-    if USE not in recipe.corpus_sections or not storage.exists(storage.join(folder, manifest.MANIFEST)):
+def folder_of(recipe: Recipe) -> str:
+    """The folder of the recipe's pass as any process finds it; empty where it has none."""
+    return storage.absolute(recipe.folder(USE)) if USE in recipe.corpus_sections else ""
+
+
+def of(folder: str, files: Mapping[str, str]) -> Seen:
+    """What a finished pass says of the items in files (SHA-256 by name); `NOTHING` where it says nothing."""
+    if not folder or not storage.exists(storage.join(folder, manifest.MANIFEST)):
         return NOTHING
     from ctllm_ray.corpus.decontamination import seen  # brings numba
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from ctllm_ray.tokenizer.train import train
+from tests.corpus.dedup_recipes import write_crawl
 from tests.tokenizer.conftest import document
 
 torch.set_num_threads(1)
@@ -60,6 +62,22 @@ def exam_rows(questions: int = 6, subjects: tuple[str, ...] = ("anatomy", "arts"
         for split, count in (("dev", shots), ("test", questions))
         for n in range(count)
     ]  # fmt: skip
+
+
+def seeing(tmp_path: Path, exam: str) -> dict[str, Any]:
+    """The parts `data` and `passes` of a recipe whose corpus holds the first three of the questions of `exam`."""
+    asked = [row for row in exam_rows() if row["split"] == "test"]
+    pages = [f"复习题。{row['question']}A.{row['A']}B.{row['B']}C.{row['C']}D.{row['D']}" for row in asked[:3]]
+    crawl = write_crawl(tmp_path / "crawl", [[*pages, "没有题目的一页，说的是别的事情。"]])
+    sets = [
+        {"name": "whole", "path": exam, "fields": ["question", "A", "B", "C", "D"]},
+        {"name": "asked", "path": exam, "fields": ["question"]},
+    ]
+    bounds = {"ngram_chars": 6, "max_items": 99, "min_overlap": 1.0, "action": "cut"}
+    return {
+        "data": {"inputs": [{"use": "jsonl", "path": f"{crawl}/*.jsonl"}], "max_error_share": 0},
+        "passes": [{"use": "decontaminate", "sets": sets} | bounds],
+    }
 
 
 @pytest.fixture

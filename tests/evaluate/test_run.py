@@ -18,15 +18,14 @@ from ctllm_ray.base.errors import EngineFailed, InputError, NotFound, RecipeErro
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.rows import ID, table
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.evaluate import comparing, items, plan, run, screen
+from ctllm_ray.evaluate import comparing, items, plan, run, screen, seen
 from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.shards import manifest, tokens
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from serve.card import Card
 from tests.corpus.conftest import run_here
-from tests.corpus.dedup_recipes import write_crawl
-from tests.evaluate.conftest import exam_rows, lines
+from tests.evaluate.conftest import exam_rows, lines, seeing
 from tests.serve.apps import running, served
 
 
@@ -96,19 +95,8 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
 def test_items_that_the_corpus_had_seen_are_marked_and_the_score_is_told_without_them(
     folder: Path, tmp_path: Path
 ) -> None:
-    given = plain(folder, tmp_path)
-    asked = [row for row in exam_rows() if row["split"] == "test"]
-    pages = [f"复习题。{row['question']}A.{row['A']}B.{row['B']}C.{row['C']}D.{row['D']}" for row in asked[:3]]
-    crawl = write_crawl(tmp_path / "crawl", [[*pages, "没有题目的一页，说的是别的事情。"]])
-    sets = [
-        {"name": "whole", "path": str(tmp_path / "exam.jsonl"), "fields": ["question", "A", "B", "C", "D"]},
-        {"name": "asked", "path": str(tmp_path / "exam.jsonl"), "fields": ["question"]},
-    ]
-    bounds = {"ngram_chars": 6, "max_items": 99, "min_overlap": 1.0, "action": "cut"}
-    given["data"] = {"inputs": [{"use": "jsonl", "path": f"{crawl}/*.jsonl"}], "max_error_share": 0}
-    given["passes"] = [{"use": "decontaminate", "sets": sets} | bounds]
-    asked_of = recipes.from_plain(given)
-    assert run.seen.of(asked_of, {}) == run.seen.NOTHING  # the pass has not been made
+    asked_of = recipes.from_plain(plain(folder, tmp_path) | seeing(tmp_path, str(tmp_path / "exam.jsonl")))
+    assert seen.of(seen.folder_of(asked_of), {}) == seen.NOTHING  # the pass has not been made
     pipeline.prepare(asked_of, run_here)
     results = run.evaluate(asked_of, quiet)
     exam, sums = (s for s in results["scores"] if not s["part"])

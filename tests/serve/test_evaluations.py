@@ -13,15 +13,18 @@ from typing import Any
 import httpx
 import pytest
 
+from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import EngineFailed
 from ctllm_ray.base.evaluation import Evaluate
-from ctllm_ray.evaluate import items
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.evaluate import items, seen
 from ctllm_ray.evaluate.subject import EngineSubject
 from ctllm_ray.inference.engine import Engine, Token
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from serve import keys
 from serve.evaluations import MOST_WAITING, Evaluations, Examined
-from tests.evaluate.conftest import exam_rows, lines
+from tests.corpus.conftest import run_here
+from tests.evaluate.conftest import exam_rows, lines, seeing
 from tests.inference import tiny_engines
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import Client
@@ -53,9 +56,10 @@ def evaluating(start: Start, tokenizer: SentencePiece, tmp_path: Path) -> Evalua
         {"tasks": [{"use": "cmmlu", "path": exam, "subjects": (), "shots": 1, "limit": 0}], "resamples": 50}
     )
 
-    def started(engine: Engine, **changes: Any) -> Client:
+    def started(engine: Engine, decontaminated: str = "", **changes: Any) -> Client:
         subject = EngineSubject(engine, tokenizer, frozenset({tokenizer.eos_id}))
-        there = Examined(part, str(tmp_path / "evaluations"), subject, tokenizer, {"weights": {}, "tokenizer": ""}, 2)
+        folder, model = str(tmp_path / "evaluations"), {"weights": {}, "tokenizer": ""}
+        there = Examined(part, folder, subject, tokenizer, model, 2, decontaminated)
         return start(engine, evaluations=Evaluations(lambda: there), **changes)
 
     return started
@@ -98,6 +102,15 @@ def test_an_evaluation_is_queued_runs_and_keeps_its_scores(evaluating: Evaluatin
     assert done["created"] <= done["started"] <= done["finished"]
     assert len(items.read(str(tmp_path / "evaluations" / asked["id"]))) == 12
     assert [e["id"] for e in client.http.get("/v1/evaluations").json()["data"]] == [asked["id"]]
+
+
+def test_items_that_the_corpus_held_are_marked(evaluating: Evaluating, tmp_path: Path) -> None:
+    started = {"name": "tiny", "version": "1", "seed": 1, "root": str(tmp_path / "out"), "stages": []}
+    recipe = recipes.from_plain(started | seeing(tmp_path, str(tmp_path / "exam.jsonl")))
+    pipeline.prepare(recipe, run_here)
+    client = evaluating(ScriptedEngine(context_tokens=2000), decontaminated=seen.folder_of(recipe))
+    done = until(client, submit(client)["id"], "done", "failed")
+    assert [(s["part"], s["seen"]) for s in done["scores"]] == [("", 3), ("anatomy", 3), ("arts", 0)]
 
 
 def test_scores_are_those_of_an_evaluation_in_process(
