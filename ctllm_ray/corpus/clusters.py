@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.corpus.documents import Part
-from ctllm_ray.shards import reader
+from ctllm_ray.shards import reader, schema
 
 MEMBERS = 20  # of a cluster that are told
 
@@ -55,7 +55,6 @@ def _members(part: Part, survivor: str) -> Iterator[Member]:
     for path in part.finished.paths("rejected"):
         uri = storage.join(part.folder, path)
         for table in reader.shard_tables(uri, ["id", "url", "labels", "scores"]):
-            labels = table["labels"].combine_chunks()
-            named = pc.struct_field(labels, [labels.type.get_field_index(f"{use}.survivor")])
+            named = schema.field(table, "labels", f"{use}.survivor")
             for row in table.filter(pc.equal(named, survivor)).to_pylist():
                 yield Member(row["id"], row["url"], row["scores"][f"{use}.similarity"] if known else None)

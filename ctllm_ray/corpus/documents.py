@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.recipe import CLEAN, Recipe
@@ -86,3 +87,9 @@ def tables(found: Sequence[Part], kind: str, columns: Sequence[str] | None = Non
     """The record batches of all `kept` or all `rejected` shards, in order."""
     for uri, _ in shards(found, kind):
         yield from reader.shard_tables(uri, columns)
+
+
+def hosts(urls: pa.Array) -> pa.Array:
+    """The host of each URL in lower case; null where there is none."""
+    found = pc.extract_regex(urls, r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#:]+)")
+    return pc.utf8_lower(pc.struct_field(found, "host"))

@@ -12,6 +12,7 @@ from ctllm_ray.corpus.charts import Histogram
 from ctllm_ray.corpus.funnel import Group
 from ctllm_ray.shards import manifest as manifests
 from ctllm_ray.shards.manifest import Manifest
+from ctllm_ray.text.differences import Excerpt
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,81 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
+class SizeClass:
+    """Clusters of `least` to `most` pages: one page of each stayed, `dropped` went."""
+
+    least: int
+    most: int
+    clusters: int
+    dropped: int
+
+    @property
+    def pages(self) -> int:
+        """All pages of these clusters."""
+        return self.clusters + self.dropped
+
+
+@dataclass(frozen=True)
+class HostPair:
+    """Pages of one host that went for pages of another."""
+
+    survivor: str
+    loser: str
+    pages: int
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A page of a cluster. `host` is null where it is of an earlier version, `excerpt` where no text of it is left."""
+
+    id: str
+    url: str | None
+    host: str | None
+    chars: int
+    excerpt: Excerpt | None
+
+
+@dataclass(frozen=True)
+class Largest:
+    """One of the largest clusters: how many pages, the one that stayed, one that went, and how alike these two are."""
+
+    pages: int
+    similarity: float | None  # null where the pass knows only equality
+    stays: Copy
+    goes: Copy
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What a pass that finds copies found. `same_host`, `other_host` and `earlier` add up to `dropped`.
+
+    Pages that went for a page of an earlier version count as `earlier`, since its host is not known here.
+    """
+
+    use: str
+    documents: int  # that the pass read
+    sizes: tuple[SizeClass, ...]
+    most_pages: int  # of one cluster
+    same_host: int
+    other_host: int
+    earlier: int
+    pairs: tuple[HostPair, ...]  # of two hosts, most pages first
+    more_pairs: int
+    exact: bool
+    largest: tuple[Largest, ...]
+
+    @property
+    def clusters(self) -> int:
+        """Clusters of more than one page."""
+        return sum(each.clusters for each in self.sizes)
+
+    @property
+    def dropped(self) -> int:
+        """Pages that went."""
+        return sum(each.dropped for each in self.sizes)
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything the page shows."""
 
@@ -133,6 +209,7 @@ class Report:
     cuts: tuple[Cut, ...]
     cuts_exact: bool
     benchmarks: tuple[Benchmark, ...] = ()
+    copies: tuple[Copies, ...] = ()
 
 
 def read_runs(folder: str) -> tuple[Run, ...]:

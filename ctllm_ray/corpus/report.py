@@ -20,6 +20,7 @@ from ctllm_ray.corpus.facts import Breakdown, Report, RuleFacts
 from ctllm_ray.corpus.report_words import WORDS
 from ctllm_ray.corpus.river import river_svg
 from ctllm_ray.corpus.survey import CUT_CHARS, gather
+from ctllm_ray.text.differences import Excerpt
 
 __all__ = ["gather", "render", "write"]
 
@@ -79,6 +80,12 @@ def _seen(text: str | None) -> Markup:
         at = match.end()
     parts.append(escape((text or "")[at:]))
     return Markup("").join(parts).replace("\n", Markup('<i class="nl">⏎</i> '))
+
+
+def _marked(excerpt: Excerpt) -> Markup:
+    """An excerpt with what only this text has marked."""
+    pieces = (Markup("<mark>{}</mark>").format(_seen(text)) if only else _seen(text) for text, only in excerpt.pieces)
+    return Markup("").join(pieces)
 
 
 def _number(value: float | None) -> str:
@@ -161,7 +168,7 @@ def _ordered(breakdown: Breakdown, passes: Collection[str]) -> dict[str, Any]:
 
 FILTERS: dict[str, Callable] = {
     "num": _number, "short": charts.short, "seen": _seen, "bound": _bound, "family": _family, "big": _big,
-    "width": _width,
+    "width": _width, "marked": _marked,
 }  # fmt: skip
 NAMES = {
     "histogram": charts.histogram_svg, "labels_of": _labels_of, "names": _names, "FILES": FILES,

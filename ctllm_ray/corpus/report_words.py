@@ -29,6 +29,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "nav_rules": ("规则", "Rules"),
     "nav_shapes": ("分布", "Distributions"),
     "nav_where": ("来处", "Origins"),
+    "nav_copies": ("副本", "Copies"),
     "nav_examples": ("例子", "Examples"),
     "nav_benchmarks": ("评测集", "Evaluation sets"),
     "nav_cuts": ("剪切", "Cuts"),
@@ -118,6 +119,48 @@ WORDS: dict[str, tuple[str, str]] = {
     "simplified": ("简体", "Simplified"),
     "traditional": ("繁体", "Traditional"),
     "mixed": ("繁简混杂", "mixed"),
+    # copies
+    "copies": ("副本：谁重复了谁", "Copies: what repeated what"),
+    "copies_note": (
+        "互为副本的页面是一簇，每簇留下一篇。各处计数相加，正是这一步丢弃的篇数。",
+        "Pages that are copies of each other are a cluster, and one page of each stays. All counts add up to what the "
+        "pass dropped.",
+    ),
+    "clusters": ("簇", "Clusters"),
+    "cluster_pages": ("各簇页面", "Pages in clusters"),
+    "pages": ("页面", "Pages"),
+    "largest": ("最大的一簇", "Largest cluster"),
+    "n_pages": ("{n} 篇", "{n} pages"),
+    "of_read": ("占这一步读入的 {share}", "{share} of what the pass read"),
+    "no_copies": ("这一步没有找到副本。", "This pass found no copies."),
+    "cluster_size": ("每簇篇数", "Pages a cluster"),
+    "stay_and_go": ("留下与丢弃", "Kept and dropped"),
+    "between_hosts": ("站点之间的副本", "Copies between hosts"),
+    "same_host": ("同一站点之内", "within one host"),
+    "other_host": ("两个站点之间", "between two hosts"),
+    "earlier": ("重复了更早的版本", "of an earlier version"),
+    "hosts_note": (
+        "没有网址的页面以来源的名字代替站点。",
+        "A page without a URL has the name of its source as host.",
+    ),
+    "survivor_host": ("留下的页面在", "The page that stayed"),
+    "loser_host": ("丢弃的页面在", "The pages that went"),
+    "more_pairs": ("另有 {n} 对站点，共 {pages} 篇。", "{n} more pairs of hosts, {pages} pages in all."),
+    "top_clusters": ("最大的 {n} 簇", "The {n} largest clusters"),
+    "top_clusters_note": (
+        "从第一处不同前不远起：留下的一篇，与丢弃的当中和它最不相似的一篇；只有一边才有的字加了底色。"
+        "正文是这一步读到的；它读的分片若已删去，就是现存的，后面的步骤可能剪去几行。",
+        "From shortly before the first difference: the page that stayed, and of those that went the one that is least "
+        "like it. What only one side has is marked. Texts are those that the pass read; where its input shards were "
+        "deleted, what is left of them, which later passes may have cut.",
+    ),
+    "similarity": ("相似度 {n}", "similarity {n}"),
+    "stays": ("留下", "stayed"),
+    "goes": ("丢弃", "went"),
+    "same_text": ("两篇文字相同", "equal texts"),
+    "no_text_left": ("（正文已不在任何分片里）", "(no shard holds its text any more)"),
+    "earlier_version": ("（在更早的版本里）", "(in an earlier version)"),
+    "n_chars": ("{n} 字", "{n} characters"),
     # examples
     "examples": ("例子：被丢弃的是什么样的页面", "Examples: what dropped pages look like"),
     "examples_note": (

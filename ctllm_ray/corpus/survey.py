@@ -23,10 +23,12 @@ from ctllm_ray.corpus import documents
 from ctllm_ray.corpus.charts import Histogram, histogram
 from ctllm_ray.corpus.decide import violations
 from ctllm_ray.corpus.decontamination import seen
+from ctllm_ray.corpus.dedup import copies
 from ctllm_ray.corpus.facts import Breakdown, Cut, Example, Report, RuleFacts, Run, Slice, read_runs
 from ctllm_ray.corpus.funnel import funnel, rules_of
 from ctllm_ray.corpus.tallies import Smallest, Tally
 from ctllm_ray.shards import manifest as manifests
+from ctllm_ray.shards import schema
 from ctllm_ray.shards.manifest import Manifest
 
 SAMPLE_DOCUMENTS = 200_000  # for histograms; at 60 scores 48 MB
@@ -57,7 +59,8 @@ def gather(folder: str) -> Report:
         for table in documents.tables(found, kind, COLUMNS[kind]):
             if table.num_rows:
                 survey.add(table.combine_chunks())
-    return replace(survey.report(read_runs(found[0].folder)), benchmarks=seen.benchmarks(found))
+    facts = survey.report(read_runs(found[0].folder))
+    return replace(facts, benchmarks=seen.benchmarks(found), copies=copies.gather(found))
 
 
 class Survey:
@@ -89,7 +92,7 @@ class Survey:
 
     def _judge(self, table: pa.Table, hashes: np.ndarray) -> None:
         """Holds each rule against its documents, whatever the order of rules, and samples their scores."""
-        genres, rejects = _texts(_field(table, "labels", "genre")), _texts(table["reject"].combine_chunks())
+        genres, rejects = _texts(schema.field(table, "labels", "genre")), _texts(table["reject"].combine_chunks())
         chosen = hashes.astype(np.float64) < self._limit
         failed, values = np.zeros((len(self._rules), table.num_rows), bool), {}
         for i, rule in enumerate(self._rules):
@@ -107,11 +110,11 @@ class Survey:
 
     def _slice(self, table: pa.Table) -> None:
         """Counts documents and what dropped them by host, source, script and every label."""
-        found = {"source": table["source"].combine_chunks(), "host": _hosts(table["url"].combine_chunks())}
+        found = {"source": table["source"].combine_chunks(), "host": documents.hosts(table["url"].combine_chunks())}
         labels = [field.name for field in table.schema.field("labels").type if not field.name.endswith(ADDRESSES)]
-        found |= {name: _field(table, "labels", name) for name in labels}
+        found |= {name: schema.field(table, "labels", name) for name in labels}
         if any(field.name == SCRIPT for field in table.schema.field("scores").type):
-            found["script"] = _scripts(_floats(_field(table, "scores", SCRIPT)))
+            found["script"] = _scripts(_floats(schema.field(table, "scores", SCRIPT)))
         for name, values in found.items():
             self._slices.setdefault(name, Tally()).add(_pairs(values, table["reject"].combine_chunks()))
 
@@ -197,9 +200,9 @@ def _chart(scores: np.ndarray, fate: np.ndarray, rule: Rule) -> Histogram | None
 def _column(table: pa.Table, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
     """What a rule reads, float32 scores or object labels, and which documents have it."""
     if rule.accept is None and table.schema.field("labels").type.get_field_index(rule.score) < 0:
-        scores = _floats(_field(table, "scores", rule.score))
+        scores = _floats(schema.field(table, "scores", rule.score))
         return scores, ~np.isnan(scores)
-    labels = _field(table, "labels", rule.score)
+    labels = schema.field(table, "labels", rule.score)
     return labels.to_numpy(zero_copy_only=False), pc.is_valid(labels).to_numpy(zero_copy_only=False)
 
 
@@ -210,14 +213,6 @@ def _pairs(left: pa.Array, right: pa.Array) -> Iterator[tuple[Any, int]]:
         yield (row["left"], row["right"]), row["count_all"]
 
 
-def _field(table: pa.Table, column: str, name: str) -> pa.Array:
-    """A field of the labels or scores; all null where these shards have none of that name."""
-    struct = table[column].combine_chunks()
-    if struct.type.get_field_index(name) < 0:
-        return pa.nulls(table.num_rows, pa.string() if column == "labels" else pa.float32())
-    return pc.struct_field(struct, name)
-
-
 def _floats(values: pa.Array) -> np.ndarray:
     return values.to_numpy(zero_copy_only=False).astype(np.float32)
 
@@ -225,12 +220,6 @@ def _floats(values: pa.Array) -> np.ndarray:
 def _texts(values: pa.Array) -> np.ndarray:
     """Strings as an object array, null as the empty string."""
     return pc.fill_null(values, "").to_numpy(zero_copy_only=False)
-
-
-def _hosts(urls: pa.Array) -> pa.Array:
-    """The host of each URL in lower case; null where there is none."""
-    found = pc.extract_regex(urls, r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#:]+)")
-    return pc.utf8_lower(pc.struct_field(found, "host"))
 
 
 def _scripts(shares: np.ndarray) -> pa.Array:

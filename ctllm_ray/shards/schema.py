@@ -103,6 +103,14 @@ def unpack(table: pa.Table) -> pa.Table:
     return table.drop_columns(["scores", "labels"])
 
 
+def field(table: pa.Table, column: str, name: str) -> pa.Array:
+    """A field of the labels or scores of a DOCUMENT table; all null where these shards have none of that name."""
+    struct = table[column].combine_chunks()
+    if struct.type.get_field_index(name) < 0:
+        return pa.nulls(table.num_rows, pa.string() if column == "labels" else pa.float32())
+    return pa.compute.struct_field(struct, name)
+
+
 def put(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
     """The table with a column replaced, or added at the end."""
     if name in table.column_names:
