@@ -28,3 +28,17 @@ class Batch:
     def target_tokens(self) -> int:
         """How many positions are trained."""
         return int((self.labels != IGNORED).sum())
+
+
+def blank(rows: int, width: int, pad: int, apart: bool, references: int = 0) -> Batch:
+    """A batch that is all padding. Where documents are kept apart, padding is a piece of its own with number -1.
+
+    It has room for so many references in each row.
+    """
+    return Batch(
+        np.full((rows, width), pad, np.int64),
+        np.full((rows, width), IGNORED, np.int64),
+        np.tile(np.arange(width, dtype=np.int64), (rows, 1)),
+        np.full((rows, width), -1 if apart else 0, np.int32),
+        np.full((rows, references), np.nan, np.float32),
+    )

@@ -21,11 +21,12 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.resolve import nearest
 from ctllm_ray.train import objective
 from ctllm_ray.train.ahead import ahead
-from ctllm_ray.train.batch import Batch
+from ctllm_ray.train.batch import Batch, blank
 from ctllm_ray.train.corpora import Corpora
 from ctllm_ray.train.generations import Branch
-from ctllm_ray.train.packed import Control, Layout, OpenUnit, References, Rows, Units, blank, units
+from ctllm_ray.train.packed import Rows, Units
 from ctllm_ray.train.timetable import Stage, Timetable
+from ctllm_ray.train.unit import Control, Layout, OpenUnit, References, units
 
 AHEAD = 2  # batches that the background thread holds ready
 

@@ -32,8 +32,9 @@ from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import MANIFEST, Manifest, Shard
 from ctllm_ray.shards.tokens import TRAIN
 from ctllm_ray.train import corpora, inherit, preference
+from ctllm_ray.train.batch import blank
 from ctllm_ray.train.corpora import Vocabulary
-from ctllm_ray.train.packed import Layout, OpenUnit, References, Unit, blank
+from ctllm_ray.train.unit import Layout, OpenUnit, References, Unit
 
 SECTION, PLAN, MARKERS = "reference", "PLAN.json", "shards"
 MICRO_TOKENS = 16_384  # positions of one forward pass

@@ -32,12 +32,12 @@ from ctllm_ray.train.lease import Lease
 from ctllm_ray.train.loop import Loop, Parts, passes
 from ctllm_ray.train.objective import Objective
 from ctllm_ray.train.objectives.pretrain import Pretraining
-from ctllm_ray.train.packed import Control
 from ctllm_ray.train.peak import device_peak, mfu
 from ctllm_ray.train.resume import Start
 from ctllm_ray.train.saver import Saver
 from ctllm_ray.train.state import RunState
 from ctllm_ray.train.stepper import Stepper, StepperOf
+from ctllm_ray.train.unit import Control
 
 
 def train(recipe: Recipe, stepper_of: StepperOf, rank: int = 0, world: int = 1, hooks: Hooks | None = None) -> RunState:
