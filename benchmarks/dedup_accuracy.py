@@ -2,16 +2,18 @@
 
     PYTHONPATH=. python benchmarks/dedup_accuracy.py twins   ../shared/data/web_zh_raw
     PYTHONPATH=. python benchmarks/dedup_accuracy.py planted ../shared/data/web_zh_raw
+    PYTHONPATH=. python benchmarks/dedup_accuracy.py passes  ../shared/data/web_zh_raw
     PYTHONPATH=. python benchmarks/dedup_accuracy.py curve   ../shared/data/web_zh_raw
 
 `twins` makes twins of real pages, one kind at a time, and asks each method for the pairs: a pair of a page and its
 own twin is right, any other is wrong. The kind `template` has no twins: other pages inside one frame with other
 numbers. `planted` is the truth table of a raw crawl: F1 over the pairs of documents of planted families (original,
-copies, edits), and which pages are lost that the table calls clean and no copy of anything. `curve` is `planted` for
-other bands and bounds.
+copies, edits), and which pages are lost that the table calls clean and no copy of anything. `passes` asks the same of
+what the passes `exact` and `near` of zh_web.yaml leave of these pages, on two workers of Ray, from a file to shards.
+`curve` is `planted` for other bands and bounds.
 
-Everything runs in memory in one process; the kernels are those that the passes call. Synthetic noise (lorem ipsum,
-one notice a hundred times) is left out: it repeats itself, and the table does not pair it.
+But for `passes` everything runs in memory in one process; the kernels are those that the passes call. Synthetic noise
+(lorem ipsum, one notice a hundred times) is left out: it repeats itself, and the table does not pair it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import io
 import json
 import random
 import re
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -31,8 +34,12 @@ import opencc
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import yaml
 import zstandard
 
+from ctllm_ray.base import recipe as recipes
+from ctllm_ray.corpus import documents, pipeline
+from ctllm_ray.shards import manifest
 from ctllm_ray.text import survivors
 from ctllm_ray.text.bands import Pairs, band_keys, distinct, meeting
 from ctllm_ray.text.components import components
@@ -325,6 +332,42 @@ def planted(folder: Path, show: int) -> None:
         print(f"\nlost: {crawl.texts[b].as_py()[:300]!r}\n stays: {crawl.texts[a].as_py()[:300]!r}")
 
 
+def passes(folder: Path) -> None:
+    """Prints how the passes do on the planted families."""
+    crawl = Planted(folder)
+    with tempfile.TemporaryDirectory() as made:
+        lines = [json.dumps({"url": str(i), "text": text}) for i, text in enumerate(crawl.texts.to_pylist())]
+        (Path(made) / "pages.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        recipe = _recipe(made)
+        pipeline.prepare(recipe)
+        stays = _survivors_of(recipe, len(lines))
+    print(f"{HEADING}\n| the passes on Ray | {crawl.score(stays)} |")
+
+
+def _recipe(folder: str) -> recipes.Recipe:
+    """The passes that find copies, over the pages as they are."""
+    zh_web = yaml.safe_load(Path("jobs/recipes/zh_web.yaml").read_text(encoding="utf-8"))
+    data = {"inputs": [{"use": "jsonl", "path": f"{folder}/pages.jsonl"}], "max_error_share": 0, "split_mb": 8}
+    plain = {"name": "planted", "version": "1", "seed": 1, "root": f"{folder}/out", "data": data, "stages": []}
+    found = [part for part in zh_web["passes"] if part["use"] in ("exact", "near")]
+    return recipes.from_plain(plain | {"passes": found, "resources": {"workers": 2}})
+
+
+def _survivors_of(recipe: recipes.Recipe, count: int) -> np.ndarray:
+    """The page that each of so many pages went for, or the page itself: what the shards say, by the pages' URLs."""
+    folder = recipe.folder(recipe.corpus_sections[-1])
+    found = documents.parts(folder, manifest.read(folder))
+    tables = [table for kind in ("kept", "rejected") for table in documents.tables(found, kind)]
+    rows = {row["id"]: row for table in tables for row in table.select(["id", "url", "labels"]).to_pylist()}
+    stays = np.arange(count)
+    for row in rows.values():
+        last = row
+        while survivor := last["labels"].get("near.survivor") or last["labels"].get("exact.survivor"):
+            last = rows[survivor]
+        stays[int(row["url"])] = int(last["url"])
+    return stays
+
+
 def curve(folder: Path) -> None:
     """Prints what other bands and other bounds would do."""
     crawl = Planted(folder)
@@ -350,7 +393,7 @@ def curve(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["twins", "planted", "curve"])
+    parser.add_argument("what", choices=["twins", "planted", "passes", "curve"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=500, help="pages that get twins")
     parser.add_argument("--show", type=int, default=0, help="lost pages to print")
@@ -359,6 +402,8 @@ def main() -> None:
         twins(given.folder, given.count)
     elif given.what == "planted":
         planted(given.folder, given.show)
+    elif given.what == "passes":
+        passes(given.folder)
     else:
         curve(given.folder)
 

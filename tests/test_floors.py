@@ -21,9 +21,8 @@ FLOOR = {
     "__main__": 6,
 }  # fmt: skip
 RAY_ROOMS = (
-    "ray_session.py", "corpus/launch.py", "train/launch.py", "train/reference_launch.py", "train/worker.py",
-    "mixture/sweep.py", "evaluate/run.py",
-    "submission.py",
+    "ray_session.py", "corpus/launch.py", "train/launch.py", "train/reference_launch.py", "train/trainer.py",
+    "train/worker.py", "mixture/sweep.py", "submission.py",
 )  # fmt: skip
 SERVE = PACKAGE.parent / "serve"
 SERVE_RAY_ROOMS = {"build", "counter", "engines", "evaluator", "ingress", "remote", "routing", "vllm"}

@@ -8,10 +8,9 @@ dropped at each launch, since it would insist on those that our retention has de
 An error that a person has to mend comes back as a value, with its type, and nothing is tried again in vain. Anything
 else (a killed worker, storage that fails) is Ray's to try again, up to `max_failures`.
 
-Of Ray Train 2.60 internals are used for three things: the notice of a preemption as each worker has it, since the
-public `get_preemption_info` is a barrier of all workers and the loop agrees on stopping by itself; the elastic policy,
-which here takes only numbers of workers that divide the batch, and counts no node that is about to go (Ray would wait
-there for workers until the start times out); and to leave out the actor for data sets.
+Of Ray Train 2.60 internals are used for the notice of a preemption as each worker has it, since the public
+`get_preemption_info` is a barrier of all workers and the loop agrees on stopping by itself (worker.py); and for what
+trainer.py says.
 """
 
 from __future__ import annotations
@@ -26,16 +25,10 @@ from typing import Any, cast
 import pyarrow.fs
 import ray
 from ray.train.torch import TorchConfig
-from ray.train.v2._internal.callbacks import DatasetsCallback
-from ray.train.v2._internal.execution.callback import WorkerGroupCallback
-from ray.train.v2._internal.execution.preemption import _get_draining_nodes
-from ray.train.v2._internal.execution.scaling_policy import ScalingDecision
-from ray.train.v2._internal.execution.scaling_policy.elastic import ElasticScalingPolicy
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from ray.train.v2.api.result import Result
 from ray.train.v2.api.validation_config import ValidationConfig
-from ray.train.v2.torch.torch_trainer import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ctllm_ray.base import recipe as recipes
@@ -49,6 +42,7 @@ from ctllm_ray.ray_session import session as ray_session
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.train import corpora, lease, objective, reference, reference_launch, resume, worker
 from ctllm_ray.train.state import RunState
+from ctllm_ray.train.trainer import Trainer
 from ctllm_ray.train.worker import Board, first_line
 
 COLLECTIVE_S = 3600  # until a collective of all workers fails: rank 0 may validate in between
@@ -191,13 +185,13 @@ class _Launch:
                 ray.get(self._board.ask_to_stop.remote())
         return stopped_by
 
-    def _trainer(self) -> TorchTrainer:
+    def _trainer(self) -> Trainer:
         resources, (_, train) = self._resources, self._recipe.training()
         fs, path = storage.filesystem(self._folder)
         parent, _, name = path.rstrip("/").rpartition("/")
         remote = storage.is_remote(self._folder)
         elastic = isinstance(resources.workers, tuple)
-        return _Trainer(
+        return Trainer(
             worker.work,
             sequences=train.batch_tokens // train.sequence_tokens,
             train_loop_config={
@@ -285,58 +279,6 @@ class _Outcome:
             self.error = error
         finally:
             self.is_there.set()
-
-
-class _Trainer(TorchTrainer):
-    """A `TorchTrainer` without data sets, whose elastic groups have only numbers of workers that divide a batch."""
-
-    def __init__(self, work: Callable[[dict], dict], *, sequences: int, **given: Any) -> None:
-        super().__init__(work, **given)
-        self._sequences = sequences
-
-    def _create_default_callbacks(self) -> list[Any]:
-        """Ray's own, but no actor (a process of seconds at each start) for Ray Data sets, of which there are none."""
-        found = super()._create_default_callbacks()
-        return [callback for callback in found if not isinstance(callback, DatasetsCallback)] + [_NoDatasets()]
-
-    def _initialize_and_run_controller(self, **given: Any) -> Result:
-        if isinstance(given["scaling_policy"], ElasticScalingPolicy):
-            scaling = cast(ScalingConfig, self.scaling_config)
-            given["scaling_policy"] = _Dividing(scaling, self._sequences, _get_draining_nodes)
-        return cast(Result, super()._initialize_and_run_controller(**given))
-
-
-class _NoDatasets(WorkerGroupCallback):
-    """Says so to the workers."""
-
-    def before_init_train_context(self, workers: list[Any]) -> dict[str, list[Any]]:
-        """One for each worker."""
-        return {"dataset_shard_provider": [None] * len(workers)}
-
-
-class _Dividing(ElasticScalingPolicy):
-    """Of the workers that there is room for, as many as divide the sequences of a batch.
-
-    A group that starts takes no node that is about to go. One that runs there is left alone: it has its notice, saves
-    and ends by itself, and a resize would not let it.
-    """
-
-    def __init__(self, scaling_config: ScalingConfig, sequences: int, leaving: Callable[[], dict[str, int]]) -> None:
-        super().__init__(scaling_config)
-        self._sequences, self._leaving, self._avoided = sequences, leaving, frozenset[str]()
-
-    def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
-        """How many workers start."""
-        self._avoided = frozenset(self._leaving())
-        try:
-            return super().make_decision_for_non_running_worker_group()
-        finally:
-            self._avoided = frozenset()
-
-    def _count_possible_workers(self, reserved_resources: Any) -> int:
-        staying = {node: resources for node, resources in reserved_resources.items() if node not in self._avoided}
-        room = super()._count_possible_workers(staying)
-        return max((n for n in range(1, room + 1) if self._sequences % n == 0), default=0)
 
 
 def _worker_environment(resources: TrainResources) -> dict[str, str]:

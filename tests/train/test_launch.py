@@ -22,7 +22,7 @@ from ray.train.v2.api.config import ScalingConfig
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.ray_session import environment, session
-from ctllm_ray.train import checkpoint, launch, records
+from ctllm_ray.train import checkpoint, launch, records, trainer
 from ctllm_ray.train.worker import Board
 from tests.train.tiny_runs import BATCH_TOKENS, assert_same_model, recipe
 
@@ -211,12 +211,12 @@ def test_a_range_that_is_upside_down_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("room", "taken"), [(0, 0), (1, 1), (3, 3), (5, 4), (8, 6), (30, 6)])
 def test_a_group_has_as_many_workers_as_divide_the_batch_and_have_room(room: int, taken: int) -> None:
-    policy = launch._Dividing(ScalingConfig(num_workers=(1, 8)), sequences=12, leaving=dict)
+    policy = trainer.Dividing(ScalingConfig(num_workers=(1, 8)), sequences=12, leaving=dict)
     assert policy._count_possible_workers({"node": {"CPU": float(room)}}) == taken
 
 
 def test_a_group_starts_on_no_node_that_is_about_to_go_but_is_not_resized_away_from_it() -> None:
-    policy = launch._Dividing(ScalingConfig(num_workers=(1, 8)), sequences=12, leaving=lambda: {"spot": 0})
+    policy = trainer.Dividing(ScalingConfig(num_workers=(1, 8)), sequences=12, leaving=lambda: {"spot": 0})
     room = {"head": {"CPU": 1.0}, "spot": {"CPU": 3.0}}
     policy._maybe_send_resource_request = lambda: None
     policy._get_reserved_resources = lambda: room
