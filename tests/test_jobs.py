@@ -21,7 +21,7 @@ from tests.corpus.test_section import digests
 from tests.ray_cluster import COMMAND_S, Cluster, started
 from tests.test_cli import lines, write_recipe
 
-SPLITS = 48  # of the long job: it must outlast the start of a second `ctllm submit`
+SPLITS = 240  # of the long job: it must outlast the start of a second `ctllm submit` and of `ray job stop`
 UPLOAD_LIMIT_BYTES = 104_857_600  # of a working directory: seen with Ray 2.60, HTTP 413 above
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -51,7 +51,7 @@ def long(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("long")
     (folder / "crawl").mkdir()
     for part in range(SPLITS):
-        (folder / "crawl" / f"{part:02d}.jsonl").write_text((lines(300, part) + "\n") * 12, encoding="utf-8")
+        (folder / "crawl" / f"{part:03d}.jsonl").write_text((lines(300, part) + "\n") * 12, encoding="utf-8")
     one_by_one = {"workers": 1, "object_store_mb": 100}
     written = Path(write_recipe(folder, f"{folder}/crawl/*.jsonl", resources=one_by_one))
     shutil.copy(written, clone / "long.yaml")
