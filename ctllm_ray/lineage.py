@@ -16,9 +16,10 @@ from typing import Any
 from urllib import request
 
 from ctllm_ray.base import exports, storage
+from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import CtllmError, InputError, NotFound
 from ctllm_ray.base.exports import LINEAGE
-from ctllm_ray.base.recipe import CLEAN, ROOT, fingerprint
+from ctllm_ray.base.recipe import CLEAN, ROOT
 from ctllm_ray.corpus.section import PLAN
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import MANIFEST, Manifest

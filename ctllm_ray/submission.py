@@ -145,8 +145,9 @@ def _connect(address: str) -> tuple[JobSubmissionClient, int]:
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray would take another one from there, over what it is given
     with _explained(address):
         check_port(address.partition("://")[2].rstrip("/"))
-        alive = [("state", "=", "ALIVE")]  # what a filter leaves out is missing to Ray, and dead nodes stay listed
-        return JobSubmissionClient(address), len(list_nodes(address, filters=alive, raise_on_missing_output=False))
+        # What the filter leaves out is missing to Ray, and a node that has gone stays listed.
+        alive = list_nodes(address, filters=[("state", "=", "ALIVE")], raise_on_missing_output=False)
+        return JobSubmissionClient(address), len(alive)
 
 
 def _under_way(jobs: JobSubmissionClient, identity: str) -> str:

@@ -17,8 +17,9 @@ import pytest
 
 from ctllm_ray import lineage
 from ctllm_ray.base import recipe as recipes
+from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import InputError, NotFound
-from ctllm_ray.base.recipe import Recipe, fingerprint
+from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.cli import run as ctllm
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.lineage import Link

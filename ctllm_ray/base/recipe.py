@@ -6,8 +6,6 @@ Decisions (data, stages, bounds, seed) have no defaults and are part of the fing
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args
@@ -16,8 +14,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ctllm_ray.base import exports, resolve, storage
+from ctllm_ray.base.decisions import short
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.evaluation import Benchmark, Evaluate
+from ctllm_ray.base.overrides import Yaml, overridden
 from ctllm_ray.base.rules import Rule
 from ctllm_ray.base.serving import Serve
 from ctllm_ray.base.sweeping import Sweep, SweepResources
@@ -167,58 +167,10 @@ class Recipe(Frozen):
         return {key: value for key, value in dumped.items() if value is not None and (key, value) != ("passes", [])}
 
 
-def fingerprint(decisions: Mapping[str, Any]) -> str:
-    """SHA-256 of the decisions, hexadecimal."""
-    return hashlib.sha256(json.dumps(decisions, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def changes(old: Any, new: Any, path: str = "") -> list[str]:
-    """One line for each decision that differs: where it stands, what it was, what it is now."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        return [c for k in keys for c in changes(old.get(k), new.get(k), f"{path}.{k}" if path else str(k))]
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return [
-            c for i, pair in enumerate(zip(old, new, strict=True)) for c in changes(*pair, f"{path}.{_label(pair, i)}")
-        ]
-    if isinstance(old, list) and isinstance(new, list) and (named := (_by_name(old), _by_name(new))) and all(named):
-        return changes(*named, path)
-    return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
-
-
-def _by_name(items: list[Any]) -> dict[str, Any]:
-    """The items by name or `use`; empty where these do not tell them apart."""
-    found = {str(item.get("name") or item.get("use")): item for item in items if isinstance(item, dict)}
-    return found if len(found) == len(items) else {}
-
-
-def _label(pair: tuple[Any, Any], index: int) -> str:
-    names = {item.get("name") or item.get("use") for item in pair if isinstance(item, dict)}
-    name = names.pop() if len(names) == 1 else None
-    return name if isinstance(name, str) else str(index)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-class _Yaml(yaml.SafeLoader):
-    """YAML in which a key that occurs twice is an error: else the first of two lists of rules would be lost unseen."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping, its keys all different."""
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} occurs twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file with `key=value` overrides applied. Raises `RecipeError`."""
     try:
-        plain = yaml.load(Path(path).read_text(encoding="utf-8"), _Yaml)
+        plain = yaml.load(Path(path).read_text(encoding="utf-8"), Yaml)
     except FileNotFoundError:
         raise RecipeError("no such recipe", where=path, remedy="recipes stand in jobs/recipes/") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -226,7 +178,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
     if not isinstance(plain, dict):
         raise RecipeError("a recipe is a mapping of keys", where=path, remedy="start from jobs/recipes/tiny.yaml")
     for override in overrides:
-        plain = _overridden(plain, override)
+        plain = overridden(plain, override)
     return from_plain(plain, path)
 
 
@@ -303,7 +255,7 @@ def _explained(error: ValidationError, where: str) -> RecipeError:
             f"{place!r} is missing", where=where, remedy="decisions have no defaults: set it in the recipe"
         )
     remedy = "write the value in quotes" if first["type"] == "string_type" else "correct the value"
-    got = "" if first["type"] == "value_error" else f", got {_short(first['input'])}"  # ours say what they met
+    got = "" if first["type"] == "value_error" else f", got {short(first['input'])}"  # ours say what they met
     return RecipeError(
         f"{place!r}: {first['msg'].removeprefix('Value error, ')}{got}",
         where=where,
@@ -319,38 +271,3 @@ def _part(path: Sequence[str | int]) -> type[BaseModel]:
             kind = model.model_fields[step].annotation
             model = next((k for k in (*get_args(kind), kind) if isinstance(k, type) and issubclass(k, BaseModel)), kind)
     return model
-
-
-def _overridden(plain: dict[str, Any], override: str) -> dict[str, Any]:
-    """A copy with one `key=value` applied; the value is YAML, or that in a file where it is `@FILE`."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"not an override: {override!r}", remedy="write key=value, for example root=out")
-    file = text.removeprefix("@") if text.startswith("@") else ""
-    try:
-        value = yaml.load(storage.read_bytes(file) if file else text, _Yaml)
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        remedy = "correct the file" if file else "quote the whole override"
-        raise RecipeError(f"the value of {key!r} is not YAML: {error}", where=file, remedy=remedy) from None
-    return _placed(plain, key, value, key)
-
-
-def _placed(node: Any, path: str, value: Any, whole: str) -> Any:
-    """`node` with `value` at a dotted path; items of a list are addressed by name, `use` or index."""
-    if not path:
-        return value
-    if isinstance(node, list):
-        for index, item in enumerate(node):
-            for label in (item.get("name"), item.get("use")) if isinstance(item, dict) else ():
-                if label and (path == label or path.startswith(label + ".")):
-                    return [*node[:index], _placed(item, path[len(label) + 1 :], value, whole), *node[index + 1 :]]
-        head, _, rest = path.partition(".")
-        if not head.isdecimal() or int(head) >= len(node):
-            names = [str(i.get("name") or i.get("use")) if isinstance(i, dict) else str(i) for i in node]
-            raise RecipeError(f"nothing called {head!r} in the list", where=whole, remedy=resolve.nearest(head, names))
-        return [*node[: int(head)], _placed(node[int(head)], rest, value, whole), *node[int(head) + 1 :]]
-    head, _, rest = path.partition(".")
-    if node is not None and not isinstance(node, dict):
-        raise RecipeError(f"{head!r} is set below a plain value", where=whole, remedy="check the dotted path")
-    base = node or {}
-    return base | {head: _placed(base.get(head), rest, value, whole)}

@@ -17,8 +17,9 @@ from typing import Any
 import yaml
 
 from ctllm_ray.base import provenance, storage
+from ctllm_ray.base.decisions import changes, fingerprint
 from ctllm_ray.base.errors import StorageError, VersionConflict
-from ctllm_ray.base.recipe import Recipe, changes, fingerprint
+from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe import Section as Name
 from ctllm_ray.corpus import section
 from ctllm_ray.corpus.progress import Progress

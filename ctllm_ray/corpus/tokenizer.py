@@ -15,8 +15,9 @@ import numpy as np
 from rich.console import Console
 
 from ctllm_ray.base import provenance, storage
+from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import InputError, RecipeError
-from ctllm_ray.base.recipe import Recipe, fingerprint
+from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.resolve import nearest
 from ctllm_ray.base.training import Tokenizer as Part
 from ctllm_ray.corpus import documents, resumable, sampling

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
+from ctllm_ray.base.decisions import changes, fingerprint
 from ctllm_ray.base.errors import NotFound, VersionConflict
 from ctllm_ray.base.evaluation import Judge
 from ctllm_ray.evaluate import bits, items, judge, report, scores, seen
@@ -50,7 +50,7 @@ class Work:
         assert len(found) == self.plan.items  # nothing is lost
         part = self.plan.part
         told = [score.plain() for score in scores.of(found, part.seed, part.resamples, self.plan.seen.bound)]
-        results = {"format": FORMAT, "decisions": decided, "fingerprint": recipes.fingerprint(decided), "scores": told}
+        results = {"format": FORMAT, "decisions": decided, "fingerprint": fingerprint(decided), "scores": told}
         items.write(self.folder, found)
         storage.write_bytes(storage.join(self.folder, REPORT), report.render(results, found).encode())
         storage.write_json(storage.join(self.folder, RESULTS), results)
@@ -60,7 +60,7 @@ class Work:
         """The results where they are there already; notes what they depend on."""
         path = storage.join(self.folder, BEGUN)
         if storage.exists(path):
-            if differing := recipes.changes(storage.read_json(path), decided):
+            if differing := changes(storage.read_json(path), decided):
                 raise VersionConflict(
                     "another evaluation stands here:\n    " + "\n    ".join(differing),
                     where=self.folder,

@@ -16,8 +16,9 @@ from typing import Any
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
+from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.base.recipe import Recipe, fingerprint
+from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.resolve import nearest
 from ctllm_ray.base.sweeping import Sweep
 from ctllm_ray.base.training import Train

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import orjson
 
 from ctllm_ray.base import storage
+from ctllm_ray.base.decisions import changes
 from ctllm_ray.base.errors import StorageError, VersionConflict
-from ctllm_ray.base.recipe import changes
 from ctllm_ray.mixture.plan import TRIALS, Plan
 
 SWEEP, RESULT, RESULTS = "SWEEP.json", "RESULT.json", "results.jsonl"

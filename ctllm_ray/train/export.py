@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from ctllm_ray.base import exports, storage
-from ctllm_ray.base import recipe as recipes
+from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import InputError, NotFound, StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.model.config import ModelConfig, for_recipe
@@ -144,7 +144,7 @@ def _lineage(recipe: Recipe, checkpoint: Checkpoint, folder: str, precision: str
         "mixture": decided["train"]["mixture"],
         "data": storage.read_json(data) if storage.exists(data) else {},
         "recipe": decided,
-        "recipe_fingerprint": recipes.fingerprint(decided),
+        "recipe_fingerprint": fingerprint(decided),
         "code": state.lineage,
         "files": {name: _file(storage.join(folder, name)) for name in storage.list_names(folder)},
     }

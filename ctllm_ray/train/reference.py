@@ -24,8 +24,9 @@ import pyarrow as pa
 import torch
 
 from ctllm_ray.base import storage
+from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import StorageError, VersionConflict
-from ctllm_ray.base.recipe import Recipe, fingerprint
+from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import for_recipe
 from ctllm_ray.shards import manifest

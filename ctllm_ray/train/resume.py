@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from ctllm_ray.base import storage
+from ctllm_ray.base.decisions import changes
 from ctllm_ray.base.errors import CtllmError, NotFound, StorageError, VersionConflict
-from ctllm_ray.base.recipe import Recipe, changes
+from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Train
 from ctllm_ray.train import branches, checkpoint
 from ctllm_ray.train.adapters import MODEL

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctllm_ray.base import storage
+from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import CtllmError, NotFound
-from ctllm_ray.base.recipe import Recipe, fingerprint
+from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Train
 from ctllm_ray.train import records
 from ctllm_ray.train.records import Event, StepRecord

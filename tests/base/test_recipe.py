@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from ctllm_ray.base import errors, recipe
+from ctllm_ray.base.decisions import changes, fingerprint
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.rules import Rule
 
@@ -113,7 +114,7 @@ def test_the_fingerprint_sees_decisions_and_not_where_or_how_wide(tmp_path: Path
     path = written(tmp_path, PLAIN)
 
     def of(*overrides: str) -> str:
-        return recipe.fingerprint(recipe.load(path, overrides).decisions())
+        return fingerprint(recipe.load(path, overrides).decisions())
 
     assert of() == of("root=elsewhere", "resources.workers=2", "data.max_error_share=0.5")
     assert of() != of("seed=2")
@@ -133,7 +134,7 @@ def test_changes_name_the_fields(tmp_path: Path) -> None:
     path = written(tmp_path, PLAIN)
     old = recipe.load(path).decisions()
     new = recipe.load(path, ["seed=2", "stages.measure.rules.document.char_count.min=51"]).decisions()
-    assert recipe.changes(old, new) == ["seed: 1 -> 2", "stages.measure.rules.document.char_count.min: 50.0 -> 51.0"]
+    assert changes(old, new) == ["seed: 1 -> 2", "stages.measure.rules.document.char_count.min: 50.0 -> 51.0"]
 
 
 def test_bounds_are_inclusive_or_exclusive_as_named_and_nan_passes() -> None:

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 import pytest
 
 from ctllm_ray.base import storage
+from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import ErrorShareExceeded, InputError, NotFound, RecipeError, VersionConflict
-from ctllm_ray.base.recipe import Recipe, fingerprint
+from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import clean, ledger, pipeline, replay
 from ctllm_ray.shards import manifest, reader
 from tests.corpus.conftest import run_here

@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctllm_ray.base import storage
+from ctllm_ray.base.decisions import changes
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.recipe import changes
 from ctllm_ray.corpus.dedup import fates, pages
 from ctllm_ray.corpus.phase import ends, total_rows
 from ctllm_ray.shards import manifest
