@@ -9,7 +9,7 @@
 own twin is right, any other is wrong. The kind `template` has no twins: other pages inside one frame with other
 numbers. `planted` is the truth table of a raw crawl: F1 over the pairs of documents of planted families (original,
 copies, edits), and which pages are lost that the table calls clean and no copy of anything. `passes` asks the same of
-what the passes `exact` and `near` of zh_web.yaml leave of these pages, on two workers of Ray, from a file to shards.
+zh_web.yaml on two workers of Ray, from a file to shards, of the pages that come through its stages to its passes.
 `curve` is `planted` for other bands and bounds.
 
 But for `passes` everything runs in memory in one process; the kernels are those that the passes call. Synthetic noise
@@ -333,7 +333,7 @@ def planted(folder: Path, show: int) -> None:
 
 
 def passes(folder: Path) -> None:
-    """Prints how the passes do on the planted families."""
+    """Prints how the recipe does on the planted families, among the pages that come through its stages."""
     crawl = Planted(folder)
     with tempfile.TemporaryDirectory() as made:
         lines = [json.dumps({"url": str(i), "text": text}) for i, text in enumerate(crawl.texts.to_pylist())]
@@ -341,30 +341,36 @@ def passes(folder: Path) -> None:
         recipe = _recipe(made)
         pipeline.prepare(recipe)
         stays = _survivors_of(recipe, len(lines))
-    print(f"{HEADING}\n| the passes on Ray | {crawl.score(stays)} |")
+    cleaned = stays < 0
+    alone = np.arange(len(stays))
+    crawl.family = np.where(cleaned, len(stays) + alone, crawl.family)  # a page that went before is nobody's twin
+    stays = np.where(cleaned, alone, stays)
+    print(f"{(~cleaned).sum()} pages, {_pairs_in(crawl.family)} pairs in planted families\n\n{HEADING}")
+    print(f"| zh_web.yaml on Ray | {crawl.score(stays)} |")
 
 
 def _recipe(folder: str) -> recipes.Recipe:
-    """The passes that find copies, over the pages as they are."""
+    """The stages of zh_web.yaml and its passes that find copies, over the pages."""
     zh_web = yaml.safe_load(Path("jobs/recipes/zh_web.yaml").read_text(encoding="utf-8"))
     data = {"inputs": [{"use": "jsonl", "path": f"{folder}/pages.jsonl"}], "max_error_share": 0, "split_mb": 8}
-    plain = {"name": "planted", "version": "1", "seed": 1, "root": f"{folder}/out", "data": data, "stages": []}
+    plain = {"name": "planted", "version": "1", "seed": 1, "root": f"{folder}/out", "data": data}
     found = [part for part in zh_web["passes"] if part["use"] in ("exact", "near")]
-    return recipes.from_plain(plain | {"passes": found, "resources": {"workers": 2}})
+    plain |= {"stages": zh_web["stages"], "passes": found, "resources": {"workers": 2}}
+    return recipes.from_plain(plain)
 
 
 def _survivors_of(recipe: recipes.Recipe, count: int) -> np.ndarray:
-    """The page that each of so many pages went for, or the page itself: what the shards say, by the pages' URLs."""
-    folder = recipe.folder(recipe.corpus_sections[-1])
+    """The page that each of so many pages went for, or the page itself, by URLs; -1 where it did not come so far."""
+    folder = recipe.folder(recipe.corpus)
     found = documents.parts(folder, manifest.read(folder))
     tables = [table for kind in ("kept", "rejected") for table in documents.tables(found, kind)]
-    rows = {row["id"]: row for table in tables for row in table.select(["id", "url", "labels"]).to_pylist()}
-    stays = np.arange(count)
+    rows = {row["id"]: row for table in tables for row in table.select(["id", "url", "labels", "reject"]).to_pylist()}
+    stays = np.full(count, -1)
     for row in rows.values():
         last = row
         while survivor := last["labels"].get("near.survivor") or last["labels"].get("exact.survivor"):
             last = rows[survivor]
-        stays[int(row["url"])] = int(last["url"])
+        stays[int(row["url"])] = -1 if last["reject"] else int(last["url"])
     return stays
 
 
