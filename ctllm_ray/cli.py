@@ -38,6 +38,7 @@ VERBS = (
     training.export,
     evaluation.evaluate,
     evaluation.compare,
+    evaluation.items,
     serving.serve,
     serving.demo,
     cluster.submit,

@@ -34,3 +34,15 @@ def compare(
 
     for line in screen.compared(comparing.compare(first, second, resamples)):
         typer.echo(line)
+
+
+def items(
+    tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="lm-eval's names of tasks or groups, or files")],
+    to: Annotated[str, typer.Option(help="The file to write, such as eval/mmlu.jsonl")],
+) -> None:
+    """Writes the items of lm-eval's tasks as JSON lines, for the pass `decontaminate`."""
+    from ctllm_ray.evaluate import native_items
+
+    for name, count in native_items.write(tasks, to).items():
+        typer.echo(f"{name}  {count:,} items")
+    typer.echo(to)
