@@ -3,7 +3,8 @@
 Two ways to read one kind of file. A *partition* is a record batch: whoever shuffles writes one file with as many
 batches as there are partitions, empty ones too, and the reader of partition p takes batch p out of every file. *Rows*
 are found by their number, over all files of a phase: the files are mapped into memory, so that a row costs the page
-faults of its bytes and no more. Nothing is compressed, since keys are noise and single rows must be found.
+faults of its bytes and no more, and no more than one file is resident. Nothing is compressed, since keys are noise and
+single rows must be found.
 
 On remote storage a partition is read by its range of bytes; a file of rows is fetched once, into a folder of the
 unit's own that goes with it.
@@ -11,6 +12,7 @@ unit's own that goes with it.
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import tempfile
@@ -107,17 +109,19 @@ def _batch(uri: str, number: int) -> pa.RecordBatch:
 def _reader(uri: str) -> Iterator[pa.RecordBatchFileReader]:
     """A file to read batches of, of a remote one by their ranges of bytes."""
     if not storage.is_remote(uri):
-        yield _opened(uri)
+        yield _opened(uri)[0]
         return
     with storage.reading_ranges(uri) as stream:
         yield pa.ipc.open_file(pa.PythonFile(stream, "r"))
 
 
-def _opened(path: str) -> pa.RecordBatchFileReader:
-    """A local file, mapped. Raises `StorageError`."""
+def _opened(path: str) -> tuple[pa.RecordBatchFileReader, mmap.mmap]:
+    """A local file and its memory. Raises `StorageError`."""
     try:
-        return pa.ipc.open_file(pa.memory_map(path.removeprefix("file://")))
-    except (pa.ArrowInvalid, OSError) as error:
+        with open(path.removeprefix("file://"), "rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return pa.ipc.open_file(pa.py_buffer(mapped)), mapped
+    except (ValueError, OSError) as error:  # Arrow's are of the former kind, as is that of an empty file
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         raise StorageError(f"a file of this pass cannot be read: {reason}", where=path, remedy=_AGAIN) from error
 
@@ -178,7 +182,7 @@ class _File:
     """One mapped file."""
 
     def __init__(self, path: str) -> None:
-        reader = _opened(path)
+        reader, self._mapped = _opened(path)
         self._batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         self._ends = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._empty = pa.RecordBatch.from_pylist([], schema=reader.schema)
@@ -189,7 +193,8 @@ class _File:
         found = [self._empty.select(columns)]
         for place in np.unique(places).tolist():
             inside = pa.array(rows[places == place] - self._ends[place])
-            found.append(self._batches[place].select(columns).take(inside))
+            found.append(self._batches[place].select(columns).take(inside))  # a copy
+        self._mapped.madvise(mmap.MADV_DONTNEED)  # or all files end up resident; the system still has them at hand
         return found
 
 
