@@ -51,6 +51,7 @@ def test_the_deployment_evaluates_through_the_engines_deployment(root: Path) -> 
         "vocab_size": 900,
         "evaluate": located(served).model_dump(mode="json"),
         "evaluations": str(root / "evaluations"),
+        "decontaminated": "",
     }
     deployment = build._evaluations(facts, build._engines(served.serve, served.serve.model, facts))
     handle = ray_serve.run(deployment, name="local", _local_testing_mode=True)  # in this process, without Ray
