@@ -30,7 +30,7 @@ from ctllm_ray.evaluate import plan
 from ctllm_ray.evaluate.answered import key
 from ctllm_ray.evaluate.crowd import Runner
 from ctllm_ray.evaluate.subject import Subject
-from ctllm_ray.evaluate.work import Work, results
+from ctllm_ray.evaluate.work import BEGUN, Work, results
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 FILE = "state.json"
@@ -220,6 +220,7 @@ class Evaluations:
 
         narrowed = plan.narrowed(there.part, state.tasks, state.limit)
         runner.check()
+        storage.remove(storage.join(there.folder, state.id, BEGUN))  # what was answered stands elsewhere: it goes on
         work = Work(
             plan.plan(narrowed, there.tokenizer, there.decontaminated),
             storage.join(there.folder, state.id),

@@ -13,20 +13,26 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.evaluate.task import installed
 
+SUFFIX = ".jsonl"
+
 
 def write(names: Sequence[str], uri: str) -> dict[str, int]:
-    """Writes a line of JSON for each item: `task`, then its fields as the data set has them. Items by task.
+    """Writes a line of JSON for each item, with the fields that its task has. Items by task.
 
-    `names` are lm-eval's: tasks, groups, tags, patterns, files of YAML. Items are those that it asks: the test split,
-    else the validation split. Raises `InputError` where a name is unknown or the data cannot be loaded.
+    A task that two names lead to is written once. `names` are lm-eval's: tasks, groups, tags, files of YAML. Items are
+    those that it asks: the test split, else the validation split. Raises `InputError` where a name is unknown or the
+    data cannot be loaded.
     """
-    lines, counts = [], {}
-    for name, documents in _documents(names):
-        rows = [json.dumps({"task": name} | dict(row), ensure_ascii=False, default=str) for row in documents]
-        lines += rows
-        counts[name] = len(rows)
-    storage.write_bytes(uri, "".join(f"{line}\n" for line in lines).encode())
-    return counts
+    if not uri.endswith(SUFFIX):
+        raise InputError(
+            "items are written as plain JSON lines", where=uri, remedy=f"name a file that ends in {SUFFIX}"
+        )
+    found: dict[str, list[str]] = {}
+    for task, documents in _documents(names):
+        if task not in found:
+            found[task] = [json.dumps(dict(row), ensure_ascii=False, default=str) + "\n" for row in documents]
+    storage.write_bytes(uri, "".join(line for lines in found.values() for line in lines).encode())
+    return {task: len(lines) for task, lines in found.items()}
 
 
 def _documents(names: Sequence[str]) -> Iterator[tuple[str, Sequence[dict[str, Any]]]]:

@@ -12,6 +12,7 @@ unit's own that goes with it.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import shutil
@@ -115,13 +116,13 @@ def _reader(uri: str) -> Iterator[pa.RecordBatchFileReader]:
         yield pa.ipc.open_file(pa.PythonFile(stream, "r"))
 
 
-def _opened(path: str) -> tuple[pa.RecordBatchFileReader, mmap.mmap]:
-    """A local file and its memory. Raises `StorageError`."""
+def _opened(path: str) -> tuple[pa.RecordBatchFileReader, pa.Buffer]:
+    """A local file and its memory, which needs no file handle. Raises `StorageError`."""
     try:
-        with open(path.removeprefix("file://"), "rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return pa.ipc.open_file(pa.py_buffer(mapped)), mapped
-    except (ValueError, OSError) as error:  # Arrow's are of the former kind, as is that of an empty file
+        with pa.memory_map(path.removeprefix("file://")) as file:
+            mapped = file.read_buffer()
+        return pa.ipc.open_file(mapped), mapped
+    except (pa.ArrowInvalid, OSError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         raise StorageError(f"a file of this pass cannot be read: {reason}", where=path, remedy=_AGAIN) from error
 
@@ -194,8 +195,15 @@ class _File:
         for place in np.unique(places).tolist():
             inside = pa.array(rows[places == place] - self._ends[place])
             found.append(self._batches[place].select(columns).take(inside))  # a copy
-        self._mapped.madvise(mmap.MADV_DONTNEED)  # or all files end up resident; the system still has them at hand
+        _let_go(self._mapped)  # or all files end up resident
         return found
+
+
+def _let_go(mapped: pa.Buffer) -> None:
+    """The pages of a mapped file leave this process; the system still has them at hand."""
+    ctypes.CDLL(None).madvise(
+        ctypes.c_void_p(mapped.address), ctypes.c_size_t(mapped.size), ctypes.c_int(mmap.MADV_DONTNEED)
+    )
 
 
 def starts_of(*columns: np.ndarray) -> np.ndarray:

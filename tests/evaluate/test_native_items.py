@@ -46,13 +46,13 @@ def test_items_of_a_task_of_lm_eval_are_found_in_the_corpus(
     task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = tmp_path / "eval" / "rivers.jsonl"
-    assert cli.run(["items", task, "--to", str(written)]) == 0
+    assert cli.run(["items", task, task, "--to", str(written)]) == 0  # one task by two names is written once
     assert capsys.readouterr().out == f"rivers  2 items\n{written}\n"
-    assert [json.loads(line) for line in written.read_text().splitlines()] == [{"task": "rivers"} | r for r in ROWS]
+    assert [json.loads(line) for line in written.read_text().splitlines()] == ROWS
 
-    pages = [f"地理问答：{ROWS[0]['question']}答案见书后。", "别的一页，说别的事。"]
+    pages = [f"地理问答：{ROWS[0]['question']}{'、'.join(ROWS[0]['choices'])}。", "别的一页，说别的事。"]
     crawl = write_crawl(tmp_path / "crawl", [pages])
-    sets = [{"name": "rivers", "path": str(written), "fields": ["question"]}]
+    sets = [{"name": "rivers", "path": str(written), "fields": "all"}]
     bounds = {"ngram_chars": 8, "max_items": 4, "min_overlap": 0.5, "action": "cut"}
     recipe = recipes.from_plain(
         {"name": "tiny", "version": "1", "seed": 1, "root": str(tmp_path / "out"), "stages": []}
@@ -69,3 +69,5 @@ def test_a_task_that_there_is_not_is_one_message(tmp_path: Path, capsys: pytest.
     assert "lm-eval cannot load this task" in told
     assert "where:  no_such_task" in told
     assert not (tmp_path / "x.jsonl").exists()
+    assert cli.run(["items", "cmmlu", "--to", str(tmp_path / "x.jsonl.zst")]) == 3
+    assert "plain JSON lines" in capsys.readouterr().err

@@ -189,6 +189,8 @@ def test_a_restarted_server_has_what_was_done_and_goes_on_with_what_was_not(
     running, queued = submit(before), submit(before, limit=3)
     until(before, running["id"], "running")
     stop(before)
+    begun = tmp_path / "evaluations" / running["id"] / "begun.json"
+    begun.write_text('{"seen": "less than is known now"}')
     after = evaluating(ScriptedEngine(context_tokens=2000))
     listed = after.http.get("/v1/evaluations").json()["data"]
     assert [e["id"] for e in listed] == [queued["id"], running["id"], done["id"]]

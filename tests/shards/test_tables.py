@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.shards.manifest import Shard
-from ctllm_ray.shards.tables import Rows, TableWriter
+from ctllm_ray.shards.tables import Rows, TableWriter, read_partition
 
 SCHEMA = pa.schema([("number", pa.int64()), ("text", pa.string())])
 
@@ -48,6 +49,16 @@ def test_rows_come_by_their_numbers_over_files_and_batches_and_leave_memory(tmp_
         assert str(tmp_path) in Path("/proc/self/maps").read_text()
         assert resident_kb(tmp_path) == 0
         assert rows.take(np.empty(0, np.int64), ["text"]).num_rows == 0
+
+
+def test_open_files_hold_no_handle(tmp_path: Path) -> None:
+    files = written(tmp_path, 20, 10)
+    before = len(os.listdir("/proc/self/fd"))
+    with Rows(files) as rows:
+        assert rows.take(np.arange(200), ["text"]).num_rows == 200
+        kept = [read_partition(str(tmp_path), [shard], 0, SCHEMA) for _, shard in files]
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert [table["number"][0].as_py() for table in kept] == list(range(0, 200, 10))
 
 
 @pytest.mark.parametrize("left", [0, 100])

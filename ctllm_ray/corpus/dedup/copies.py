@@ -4,10 +4,10 @@ A page that went names its survivor, so a cluster is known by the survivor's id,
 every drop of the pass once. Survivors are found where documents end: among what the last section kept, or what a later
 pass dropped, since the `kept/` of a section that a pass followed may be gone.
 
-No text is read here: columns alone, once for each pass, and once more where hosts get their names. A page of a cluster
-takes 32 bytes while it is counted; where more than PART_PAGES went, clusters are counted in parts, by the hash of the
-survivor's id, and each part scans the documents again. Two survivors of one 64-bit hash would be counted as one: of a
-hundred million, with a probability of 0.0003.
+No text is looked at here: columns alone, once for each pass, and once more where hosts get their names; a remote shard
+is fetched whole each time. A page of a cluster takes 32 bytes while it is counted; where more than PART_PAGES went,
+clusters are counted in parts, by the hash of the survivor's id, and each part scans the documents again. Two survivors
+of one 64-bit hash would be counted as one: of a hundred million, with a probability of 0.0003.
 """
 
 from __future__ import annotations

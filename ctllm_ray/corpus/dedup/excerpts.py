@@ -84,9 +84,14 @@ def show(ended: Ended, top: Top) -> Largest:
     """The survivor beside the first of those that went whose text is another; the first of them where none is."""
     stays = ended.row(top.stays) if top.stays[0] >= 0 else None
     kept = ended.text(top.stays, stays) if stays else None
-    rows = [ended.row(place) for place in top.goes]
-    lost = [ended.text(place, row) for place, row in zip(top.goes, rows, strict=True)]
-    at = next((i for i, text in enumerate(lost) if text not in (None, kept)), 0)
+    rows: list[dict[str, Any]] = []
+    lost: list[str | None] = []
+    for place in top.goes:
+        rows.append(ended.row(place))
+        lost.append(ended.text(place, rows[-1]))
+        if differs := lost[-1] not in (None, kept):
+            break
+    at = len(lost) - 1 if differs else 0
     gone, similarity = lost[at], top.similarities[at]
     sides: tuple[Excerpt | None, Excerpt | None] = (None, None)
     if kept is not None and gone is not None:
