@@ -30,6 +30,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, StorageError
 from ctllm_ray.shards.manifest import Shard
 
+_LIBC = ctypes.CDLL(None)
 _AGAIN = "delete the folder of this pass and run `ctllm prepare` again"
 
 
@@ -201,13 +202,4 @@ class _File:
 
 def _let_go(mapped: pa.Buffer) -> None:
     """The pages of a mapped file leave this process; the system still has them at hand."""
-    ctypes.CDLL(None).madvise(
-        ctypes.c_void_p(mapped.address), ctypes.c_size_t(mapped.size), ctypes.c_int(mmap.MADV_DONTNEED)
-    )
-
-
-def starts_of(*columns: np.ndarray) -> np.ndarray:
-    """Where each run of equal rows begins, of columns of one length."""
-    new = np.ones(len(columns[0]), bool)
-    new[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
-    return np.flatnonzero(new)
+    _LIBC.madvise(ctypes.c_void_p(mapped.address), ctypes.c_size_t(mapped.size), ctypes.c_int(mmap.MADV_DONTNEED))

@@ -20,6 +20,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from ctllm_ray.text.compiled import compiled
+from ctllm_ray.text.runs import starts_of
 
 
 class Components(NamedTuple):
@@ -70,9 +71,8 @@ def _sorted(edges: Edges) -> Edges:
     first, second = edges.first[keep], edges.second[keep]
     order = np.lexsort((second, first))
     first, second = first[order], second[order]
-    new = np.ones(len(first), bool)
-    new[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
-    return Edges(first[new], second[new])
+    starts = starts_of(first, second)
+    return Edges(first[starts], second[starts])
 
 
 @compiled

@@ -26,6 +26,7 @@ from ctllm_ray.text.codepoints import buffers, decode
 from ctllm_ray.text.compiled import compiled
 from ctllm_ray.text.fold import fold, fold_points, table
 from ctllm_ray.text.minhash import shingle_hashes
+from ctllm_ray.text.runs import starts_of
 
 FILTER_FACTOR = 16  # bits of the filter for an n-gram, at least: one look-up in 16 is for nothing
 
@@ -79,9 +80,9 @@ def hits(texts: pa.Array, index: Index) -> Hits:
     order = np.lexsort((found[2][match], index.items[gram], found[0][match]))
     row, place, start, end = (column[match][order] for column in (found[0], *found[2:]))
     item, hashed = index.items[gram][order], found[1][match][order]
-    new = np.ones(len(row), bool)  # a stretch ends where the next n-gram is not the next of the page
-    new[1:] = (row[1:] != row[:-1]) | (item[1:] != item[:-1]) | (place[1:] != place[:-1] + 1)
-    first = np.flatnonzero(new)
+    first = starts_of(
+        row, item, place - np.arange(len(place))
+    )  # a stretch ends where the page's next n-gram is missing
     last = np.append(first[1:], len(row)) - 1 if len(row) else first
     return Hits(row[first], item[first], start[first], end[last], _overlap(row, item, hashed, index.grams)[first])
 
@@ -90,9 +91,8 @@ def _distinct(hashes: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.nd
     """Each pair once, sorted."""
     order = np.lexsort((owners, hashes))
     hashes, owners = hashes[order], owners[order]
-    new = np.ones(len(hashes), bool)
-    new[1:] = (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])
-    return hashes[new], owners[new]
+    starts = starts_of(hashes, owners)
+    return hashes[starts], owners[starts]
 
 
 def _by_item(index: Index, grams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from ctllm_ray.text.codepoints import buffers
+from ctllm_ray.text.runs import starts_of
 
 
 def digests(texts: pa.Array) -> np.ndarray:
@@ -36,9 +37,7 @@ def folded_digests(texts: pa.Array, folded: pa.Array) -> np.ndarray:
 def first_rows(keys: np.ndarray) -> np.ndarray:
     """int64[rows]: for each key (uint64[rows, 2]) the first row that has it; the row itself where it is the first."""
     order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: equal keys stay in the order of their rows
-    sorted_keys = keys[order]
-    new = np.ones(len(keys), bool)
-    new[1:] = (sorted_keys[1:] != sorted_keys[:-1]).any(axis=1)
+    starts = starts_of(keys[order, 0], keys[order, 1])
     first = np.empty(len(keys), np.int64)
-    first[order] = order[np.flatnonzero(new)][np.cumsum(new) - 1]
+    first[order] = np.repeat(order[starts], np.diff(starts, append=len(keys)))
     return first

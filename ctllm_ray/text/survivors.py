@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctllm_ray.text.compiled import compiled
+from ctllm_ray.text.runs import starts_of
 
 #: A column and which of its values wins.
 Preference = tuple[str, Literal["ascending", "descending"]]
@@ -49,10 +50,9 @@ def ranks(table: pa.Table, order: tuple[Preference, ...] = ORDER) -> np.ndarray:
 def of_components(components: np.ndarray, ranks: np.ndarray) -> np.ndarray:
     """int64[rows]: the row that stays for each row, the best of those with the same component (int64)."""
     order = np.lexsort((ranks, components))
-    new = np.ones(len(order), bool)
-    new[1:] = components[order][1:] != components[order][:-1]
+    starts = starts_of(components[order])
     stays = np.empty(len(order), np.int64)
-    stays[order] = order[np.flatnonzero(new)][np.cumsum(new) - 1]
+    stays[order] = np.repeat(order[starts], np.diff(starts, append=len(order)))
     return stays
 
 

@@ -27,7 +27,8 @@ from ctllm_ray.corpus.phase import Phase
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.manifest import Manifest, Shard
-from ctllm_ray.shards.tables import read_partition, starts_of, write_partitions
+from ctllm_ray.shards.tables import read_partition, write_partitions
+from ctllm_ray.text.runs import starts_of
 
 BOUNDS = "bounds"
 #: `pages` of the host; `hosts` that hold the line; `first` document that does, of the host and of all.

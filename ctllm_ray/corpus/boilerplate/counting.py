@@ -26,10 +26,11 @@ from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.schema import utf8_bytes
-from ctllm_ray.shards.tables import key_ranges, starts_of, write_partitions
+from ctllm_ray.shards.tables import key_ranges, write_partitions
 from ctllm_ray.text import blocklist
 from ctllm_ray.text.fold import Digits
 from ctllm_ray.text.line_keys import LineKeys, line_keys
+from ctllm_ray.text.runs import starts_of
 
 COUNTS = "counts"
 LINES, HOSTS = "lines", "hosts"  # the kinds of files

@@ -21,8 +21,9 @@ from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.schema import utf8_bytes
-from ctllm_ray.shards.tables import TableWriter, starts_of
+from ctllm_ray.shards.tables import TableWriter
 from ctllm_ray.text.contamination import Hits, hits
+from ctllm_ray.text.runs import starts_of
 
 FOUND, BEST = "hits", "best"
 #: A stretch of a page (by its number) that an item stands in: code points `start` to `end` of its text.
