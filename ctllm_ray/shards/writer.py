@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from ctllm_ray.base import storage
 from ctllm_ray.shards.manifest import Shard
+from ctllm_ray.shards.schema import utf8_bytes
 
 SHARD_BYTES = 256 << 20  # UTF-8 text of one shard before compression: about 100 MB on disk, seconds to read
 _OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
@@ -45,7 +46,7 @@ class ShardWriter:
             self._start()
         self._writer.write_table(table.combine_chunks())
         self._rows += table.num_rows
-        self._text_bytes += pa.compute.sum(pa.compute.binary_length(table["text"])).as_py() or 0
+        self._text_bytes += utf8_bytes(table["text"])
         if self._text_bytes >= SHARD_BYTES:
             self._close()
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.resolve import nearest
 from ctllm_ray.corpus import documents
+from ctllm_ray.shards import schema
 from ctllm_ray.shards.tables import Rows
 from ctllm_ray.text import survivors
 from ctllm_ray.text.codepoints import lengths
@@ -41,13 +41,13 @@ def columns(prefer: Sequence[str]) -> list[pa.Field]:
 
 def of(table: pa.Table, prefer: Sequence[str]) -> list[pa.Array]:
     """Those columns of a table of documents."""
-    texts, scores = table["text"].combine_chunks(), table["scores"].combine_chunks()
+    texts = table["text"].combine_chunks()
     return [
         table["id"].combine_chunks(),
         survivors.complete(texts),
         pa.array(lengths(texts), pa.int32()),
         table["date"].combine_chunks(),
-        *(pc.struct_field(scores, [scores.type.get_field_index(name)]) for name in prefer),
+        *(schema.field(table, "scores", name) for name in prefer),
     ]
 
 
