@@ -95,7 +95,7 @@ def conserved(of: Recipe) -> None:
 
 
 def shaken_to_the_end(shaken: Recipe, units: slice) -> list[tuple[str, int]]:
-    """The units worked, each twice, by drivers that die after one of those that `units` chooses of what is left."""
+    """The units worked, each twice, by drivers that die after those that `units` chooses of what is left."""
     worked: list[tuple[str, int]] = []
 
     def dying(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
@@ -103,10 +103,9 @@ def shaken_to_the_end(shaken: Recipe, units: slice) -> list[tuple[str, int]]:
             worked.append((split.section, split.index))
             section.run_split(recipe, folder, split)  # what a killed worker had written stays
             yield section.run_split(recipe, folder, split)
-        if len(splits) > 1:
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
-    for _ in range(40):
+    for _ in range(200):
         try:
             pipeline.prepare(shaken, dying)
             break

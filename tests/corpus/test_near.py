@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +16,15 @@ from ctllm_ray import sample
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import pipeline, section
+from ctllm_ray.corpus import pipeline
 from ctllm_ray.corpus.dedup.meeting import Distinct, Meeting, packed, unpacked
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards import manifest
 from ctllm_ray.text import survivors
 from ctllm_ray.text.bands import Pairs, meeting
 from ctllm_ray.text.fold import fold
 from ctllm_ray.text.similarity import jaccard
 from tests.corpus.conftest import run_here
-from tests.corpus.dedup_recipes import EXACT, NEAR, conserved, hashes, over, rows, texts, write_crawl
+from tests.corpus.dedup_recipes import EXACT, NEAR, conserved, hashes, over, rows, shaken_to_the_end, texts, write_crawl
 
 
 def body(seed: int, chars: int = 300) -> str:
@@ -161,21 +158,7 @@ def test_every_unit_of_every_phase_may_die_with_the_driver(copies: Path, tmp_pat
     options = {"partition_rows": 1500, "local_pairs": 40}
     calm = finished(copies, tmp_path / "calm", **options)
     shaken = over(copies, tmp_path / "shaken", [NEAR | options])
-    worked: list[tuple[str, int]] = []
-
-    def dying(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
-        for split in splits[:1]:
-            section.run_split(recipe, folder, split)  # a worker that wrote all, but for its marker's being seen
-            worked.append((split.section, split.index))
-            yield section.run_split(recipe, folder, split)
-        raise KeyboardInterrupt
-
-    for _ in range(200):
-        try:
-            pipeline.prepare(shaken, dying)
-            break
-        except KeyboardInterrupt:
-            continue
+    worked = shaken_to_the_end(shaken, slice(1))
     assert len(worked) == len(set(worked)) > 40
     assert hashes(shaken, "near") == hashes(calm, "near")
 
