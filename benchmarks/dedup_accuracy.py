@@ -34,7 +34,6 @@ import opencc
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import yaml
 import zstandard
 
 from ctllm_ray.base import recipe as recipes
@@ -351,12 +350,11 @@ def passes(folder: Path) -> None:
 
 def _recipe(folder: str) -> recipes.Recipe:
     """The stages of zh_web.yaml and its passes that find copies, over the pages."""
-    zh_web = yaml.safe_load(Path("jobs/recipes/zh_web.yaml").read_text(encoding="utf-8"))
-    data = {"inputs": [{"use": "jsonl", "path": f"{folder}/pages.jsonl"}], "max_error_share": 0, "split_mb": 8}
-    plain = {"name": "planted", "version": "1", "seed": 1, "root": f"{folder}/out", "data": data}
-    found = [part for part in zh_web["passes"] if part["use"] in ("exact", "near")]
-    plain |= {"stages": zh_web["stages"], "passes": found, "resources": {"workers": 2}}
-    return recipes.from_plain(plain)
+    inputs = f'data.inputs=[{{use: jsonl, path: "{folder}/pages.jsonl"}}]'
+    overrides = [inputs, "data.split_mb=8", f"root={folder}/out", "resources.workers=2"]
+    zh_web = recipes.load("jobs/recipes/zh_web.yaml", overrides)
+    found = tuple(part for part in zh_web.passes if part.use in ("exact", "near"))
+    return zh_web.model_copy(update={"passes": found})
 
 
 def _survivors_of(recipe: recipes.Recipe, count: int) -> np.ndarray:
