@@ -80,9 +80,8 @@ def hits(texts: pa.Array, index: Index) -> Hits:
     order = np.lexsort((found[2][match], index.items[gram], found[0][match]))
     row, place, start, end = (column[match][order] for column in (found[0], *found[2:]))
     item, hashed = index.items[gram][order], found[1][match][order]
-    first = starts_of(
-        row, item, place - np.arange(len(place))
-    )  # a stretch ends where the page's next n-gram is missing
+    # A stretch ends where the next n-gram is not the next of the page.
+    first = starts_of(row, item, place - np.arange(len(place)))
     last = np.append(first[1:], len(row)) - 1 if len(row) else first
     return Hits(row[first], item[first], start[first], end[last], _overlap(row, item, hashed, index.grams)[first])
 
