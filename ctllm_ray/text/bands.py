@@ -6,7 +6,8 @@ hash that two different bands share by chance costs one more comparison and noth
 (`similarity.py`).
 
 Documents that share a key are compared with the first `reach` of them that stand before: not with all, which is
-quadratic in the copies of a template, nor with the first alone, which loses what is only like the second. The rule
+quadratic in the copies of a template, nor with the first alone, which loses what is only like the second. They should
+stand in the order of survivors (`survivors.py`), for a page leaves only for one that it was compared with. The rule
 looks at nothing but the documents before, so adding documents behind never changes the pairs of those that were
 there: a new snapshot against a stored index of keys gives the pairs that all at once would give.
 """

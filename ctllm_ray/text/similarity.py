@@ -4,11 +4,12 @@
 standard deviation, 128 permutations). `jaccard` is exact: the shingles of a pair meet in one hash table, which is
 emptied by counting on to the next pair: a fifth of the time that sorting them took, some 10 us a pair of pages.
 
-Neither can tell a copy with a tenth of its characters changed (Jaccard 0.45 of 5-character shingles) from a page that
-shares a template and half of its text with another (0.5 too). `own` can: it asks what a document says that the other
+Neither can tell a copy with every twentieth character changed (Jaccard 0.65 of 5-character shingles) from a page that
+shares a template and most of its text with another (0.65 too). `own` can: it asks what a document says that the other
 does not. A copy, a part, a page with other header and footer has next to nothing of its own, and that in stretches
 of a few characters; pages of one template have their own matter, both of them, in one piece. The measure is taken of
-the document of the two that has less of its own: the one that may go, since nothing is lost with it.
+the document of the two that has less of its own: the one that may go, since nothing is lost with it. Copies with more
+changes than that are for edits.py.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -22,6 +23,7 @@ from numba.extending import register_jitable
 
 from ctllm_ray.text.codepoints import buffers, decode
 from ctllm_ray.text.compiled import compiled
+from ctllm_ray.text.edits import slipped
 from ctllm_ray.text.minhash import shingle_hashes
 
 LEFT, RIGHT = 1, 2  # bits of the document of a pair that has a shingle
@@ -69,13 +71,23 @@ def verdicts(
     own_shingle_chars: int,
     max_own_share: float,
     max_own_run: int,
+    slips_jaccard: float,
+    max_edit_share: float,
+    max_edit_run: int,
 ) -> Verdicts:
-    """Folded texts are duplicates from `sure_jaccard` on, and from `min_jaccard` where one has nothing of its own."""
+    """Folded texts are duplicates from `sure_jaccard` on, and from lower bounds under a condition.
+
+    From `min_jaccard` on where one has nothing of its own, from `slips_jaccard` on where they differ in slips only.
+    """
     similarity = jaccard(texts, left, right, shingle_chars=shingle_chars)
     duplicates = similarity >= sure_jaccard
     unsure = np.flatnonzero((similarity >= min_jaccard) & ~duplicates)
     share, run = own(texts, left[unsure], right[unsure], shingle_chars=own_shingle_chars)
     duplicates[unsure] = (share <= max_own_share) & (run <= max_own_run)
+    unsure = np.flatnonzero((similarity >= slips_jaccard) & ~duplicates)
+    duplicates[unsure] = slipped(
+        texts, left[unsure], right[unsure], max_edit_share=max_edit_share, max_edit_run=max_edit_run
+    )
     return Verdicts(similarity, duplicates)
 
 

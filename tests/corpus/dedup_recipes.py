@@ -32,6 +32,9 @@ NEAR: dict[str, Any] = {  # the bounds of zh_web
         "own_shingle_chars": 3,
         "max_own_share": 0.08,
         "max_own_run": 6,
+        "slips_jaccard": 0.35,
+        "max_edit_share": 0.12,
+        "max_edit_run": 4,
     },
     "survivors": "neighbours",
 }

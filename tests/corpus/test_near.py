@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from benchmarks.dedup_accuracy import Near
+from benchmarks.dedup_accuracy import ZH_WEB, best_first
 from ctllm_ray import sample
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import RecipeError
@@ -64,7 +64,7 @@ def test_near_copies_leave_one_and_the_ledger_has_their_likeness(copies: Path, t
         folded = fold(pa.array([stays["text"], row["text"]]))
         (exact,) = jaccard(folded, np.array([0]), np.array([1]), shingle_chars=5)
         assert row["scores"]["near.similarity"] == row["reject_value"] == exact
-        assert (row["reject"], row["reject_bound"]) == ("near.duplicate", 0.5)
+        assert (row["reject"], row["reject_bound"]) == ("near.duplicate", np.float32(0.35))
         assert row["scores"]["near.cluster_size"] == stays["scores"]["near.cluster_size"] > 1
     assert sum(row["scores"]["near.cluster_size"] for row in kept.values()) == 108
 
@@ -124,7 +124,7 @@ def test_what_is_found_on_disk_is_what_the_kernels_find_in_memory(tmp_path: Path
         }
     )
     ranks = survivors.ranks(table, tuple(p for p in survivors.ORDER if p[0] in table.column_names))
-    stays = survivors.of_neighbours(*Near()(column), ranks)
+    stays = survivors.of_neighbours(*best_first(ZH_WEB, column, ranks), ranks)
     expected = {row["id"]: before[stay]["id"] for row, stay in zip(before, stays, strict=True)}
     found = {row["id"]: row["id"] for row in rows(recipe, "kept")}
     found |= {row["id"]: row["labels"]["near.survivor"] for row in rows(recipe, "rejected")}
@@ -146,6 +146,14 @@ def test_all_documents_identical_leave_one(tmp_path: Path) -> None:
     (stays,) = rows(recipe, "kept")
     assert stays["scores"]["near.cluster_size"] == 300
     assert {row["labels"]["near.survivor"] for row in rows(recipe, "rejected")} == {stays["id"]}
+
+
+@pytest.mark.parametrize("best", [0, 77, 199])
+def test_of_a_crowd_of_near_copies_one_stays_wherever_the_best_stands(tmp_path: Path, best: int) -> None:
+    """Far more than `reach` under every key; the longest is the best."""
+    pages = [edited(body(1), 3, i) + "尾" * (10 if i == best else i * 7 % 9) for i in range(200)]
+    recipe = finished(write_crawl(tmp_path / "crawl", [pages[:90], pages[90:]]), tmp_path / "out", partition_rows=900)
+    assert texts(recipe) == [pages[best]]
 
 
 @pytest.mark.parametrize("pages", [[], ["一"] * 5, [" "] * 3, ["😀"] * 4])

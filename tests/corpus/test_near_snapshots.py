@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from benchmarks.dedup_accuracy import Near
+from benchmarks.dedup_accuracy import ZH_WEB, best_first
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
@@ -25,22 +25,23 @@ from tests.corpus.test_near import body, edited
 CRAWLS = 3
 
 
-def pages(crawl: int) -> list[str]:
-    """Versions of forty texts, some of them in many crawls, none equal."""
+def pages(crawl: int, bodies: int) -> list[str]:
+    """Versions of so many texts, some of them in many crawls, none equal."""
     draw = random.Random(crawl)
-    return [edited(body(draw.randrange(40), 200), draw.randrange(25), crawl * 999 + i) for i in range(70)]
+    return [edited(body(draw.randrange(bodies), 200), draw.randrange(25), crawl * 999 + i) for i in range(70)]
 
 
-def snapshot(tmp_path: Path, crawl: int, root: str = "out", **options: object) -> Recipe:
+def snapshot(tmp_path: Path, crawl: int, root: str = "out", bodies: int = 40, **options: object) -> Recipe:
     """The recipe of one crawl, against those before it."""
-    folder = write_crawl(tmp_path / f"crawl{crawl}", [pages(crawl)[:35], pages(crawl)[35:]])
+    crawled = pages(crawl, bodies)
+    folder = write_crawl(tmp_path / f"crawl{crawl}", [crawled[:35], crawled[35:]])
     older = [f"root:copies/{before}/near" for before in range(crawl)]
     near = NEAR | {"keep_index": True, "against": older} | options
     return recipes.from_plain(over(folder, tmp_path / root, [near]).model_dump() | {"version": str(crawl)})
 
 
-def one_by_one(tmp_path: Path, root: str = "out", **options: object) -> list[Recipe]:
-    made = [snapshot(tmp_path, crawl, root, **options) for crawl in range(CRAWLS)]
+def one_by_one(tmp_path: Path, root: str = "out", bodies: int = 40, **options: object) -> list[Recipe]:
+    made = [snapshot(tmp_path, crawl, root, bodies, **options) for crawl in range(CRAWLS)]
     for recipe in made:
         pipeline.prepare(recipe, run_here)
         conserved(recipe)
@@ -59,8 +60,9 @@ def fates(made: list[Recipe]) -> dict[str, str]:
     return found
 
 
-def test_one_by_one_equals_all_at_once_with_the_earlier_crawl_first(tmp_path: Path) -> None:
-    made = one_by_one(tmp_path)
+@pytest.mark.parametrize("bodies", [40, 2])  # in twos and threes, and in crowds far beyond `reach`
+def test_one_by_one_equals_all_at_once_with_the_earlier_crawl_first(tmp_path: Path, bodies: int) -> None:
+    made = one_by_one(tmp_path, bodies=bodies)
     every = [
         (f"copies/{r.version}:{row['id']}", int(r.version), row["text"])
         for r in made
@@ -69,7 +71,8 @@ def test_one_by_one_equals_all_at_once_with_the_earlier_crawl_first(tmp_path: Pa
     ids, crawl, texts = (pa.array(column) for column in zip(*every, strict=True))
     table = pa.table({"crawl": crawl, "complete": survivors.complete(texts), "chars": pc.utf8_length(texts), "id": ids})
     order = tuple(p for p in survivors.ORDER if p[0] in table.column_names)
-    stays = survivors.of_neighbours(*Near()(texts), survivors.ranks(table, (("crawl", "ascending"), *order)))
+    ranks = survivors.ranks(table, (("crawl", "ascending"), *order))
+    stays = survivors.of_neighbours(*best_first(ZH_WEB, texts, ranks), ranks)
     expected = {one: ids[int(stay)].as_py() for one, stay in zip(ids.to_pylist(), stays, strict=True)}
     assert fates(made) == expected
     across = [one for one, stay in expected.items() if one.partition(":")[0] != stay.partition(":")[0]]

@@ -114,8 +114,8 @@ class Index:
             lost[of_it] = self._snapshots[place].gone(numbers[of_it] - self._starts[place])
         return lost
 
-    def older_keys(self, schema: pa.Schema, wanted: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-        """Keys (uint64) and numbers of the first `reach` settled documents under each wanted key (rising)."""
+    def older_keys(self, schema: pa.Schema, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Keys (uint64) and numbers of the settled documents under the wanted keys (rising)."""
         keys, numbers = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
         for place, snapshot in enumerate(self._snapshots[:-1]):
             table = snapshot.keys(schema, int(wanted[0]), int(wanted[-1]) + 1)
@@ -124,15 +124,7 @@ class Index:
             meets = wanted[at] == found
             keys.append(found[meets])
             numbers.append(table["number"].to_numpy()[meets] + self._starts[place])
-        return _first(np.concatenate(keys), np.concatenate(numbers), reach)
-
-
-def _first(keys: np.ndarray, numbers: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of documents in the order of their numbers the first `reach` under each key."""
-    order = np.lexsort((numbers, keys))
-    keys, numbers = keys[order], numbers[order]
-    place = np.arange(len(keys)) - np.searchsorted(keys, keys)
-    return keys[place < reach], numbers[place < reach]
+        return np.concatenate(keys), np.concatenate(numbers)
 
 
 def opened(folder: str, options: dict[str, Any]) -> Snapshot:

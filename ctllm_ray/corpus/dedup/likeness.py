@@ -33,6 +33,9 @@ class Verify(BaseModel):
     own_shingle_chars: Annotated[int, Field(gt=0)]
     max_own_share: Share  # of the characters of a document, that no shingle of the other one covers
     max_own_run: Annotated[int, Field(ge=0)]  # and the longest stretch of them
+    slips_jaccard: Share
+    max_edit_share: Share  # edits against the characters of the longer document
+    max_edit_run: Annotated[int, Field(ge=0)]  # and the longest stretch of them
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Likeness:
     @property
     def bound(self) -> float:
         """The least similarity with which a document may go."""
-        return self.verify.min_jaccard if self.verify else self.min_agreement
+        return min(self.verify.min_jaccard, self.verify.slips_jaccard) if self.verify else self.min_agreement
 
     def agreeing(self, rows: Rows, pairs: Pairs) -> tuple[Pairs, np.ndarray]:
         """The pairs whose signatures agree enough, and how much they do (float32)."""

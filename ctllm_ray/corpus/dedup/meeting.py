@@ -1,5 +1,8 @@
 """Near copies, second phase: the pairs of documents that share a key. One unit is one range of keys.
 
+Of more than `reach` documents under one key, each is compared with the best of them, in the order that decides who
+stays. Compared with any others, those would leave for the best one and take with them all that the rest could go for.
+
 Pairs go on cut by the number of the later document, so that all that several bands found of one pair comes together.
 Keys are worked a few at a time: where all documents are alike, pairs are `reach` times as many as keys, and the same in
 every band, and only the distinct ones are held.
@@ -13,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus.dedup import sketches
+from ctllm_ray.corpus.dedup import pages, sketches
 from ctllm_ray.corpus.dedup.index import KEYS, Index
 from ctllm_ray.corpus.dedup.sketches import Sketches
 from ctllm_ray.corpus.phase import Phase
@@ -21,6 +24,7 @@ from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.tables import read_partition, write_partitions
 from ctllm_ray.text.bands import Pairs, meeting
+from ctllm_ray.text.runs import starts_of
 
 BANDS = "bands"  # the phase
 MET = "met"  # the kind of its files
@@ -31,7 +35,7 @@ SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64())])
 
 @dataclass(frozen=True)
 class Meeting(Phase):
-    """Each document with the first `reach` documents before it that have one of its keys."""
+    """Each document with the best `reach` documents that have one of its keys."""
 
     sketches: Sketches
     reach: int
@@ -50,6 +54,7 @@ class Meeting(Phase):
         table = read_partition(folder_of_keys, shards, split.index, sketches.SCHEMA)
         index = self.sketches.index(recipe)
         keys, numbers = self._with_older(index, table["key"].to_numpy(), table["number"].to_numpy() + index.settled)
+        keys, numbers = self._best_first(index, keys, numbers)
         met = unpacked(self._met(keys, numbers, index.settled, index.total), index.settled, index.total)
         stops = np.searchsorted(met.right, ranges(index, self.sketches.parts(recipe))[1:]).tolist()
         shard = write_partitions(folder, f"{MET}/{split.index:05d}.arrow", pa.table(list(met), schema=SCHEMA), stops)
@@ -58,20 +63,36 @@ class Meeting(Phase):
     def _with_older(self, index: Index, keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The keys, rising, and the numbers, rising within each, of settled documents too that have such a key."""
         if index.settled and len(keys):
-            older = index.older_keys(sketches.SCHEMA, np.unique(keys), self.reach)
+            older = index.older_keys(sketches.SCHEMA, np.unique(keys))
             keys, numbers = np.concatenate([older[0], keys]), np.concatenate([older[1], numbers])
         order = np.argsort(keys, kind="stable")  # shards stand in the order of their numbers
         return keys[order], numbers[order]
 
+    def _best_first(self, index: Index, keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same with the best number first under a key that has many; of settled ones those within `reach`."""
+        starts = starts_of(keys)
+        sizes = np.diff(starts, append=len(keys))
+        many = np.repeat(sizes > self.reach + 1, sizes)
+        if not many.any():
+            return keys, numbers
+        known, place = np.unique(numbers[many], return_inverse=True)
+        with index.rows() as rows:
+            ranks = pages.ranks(rows, known, self.sketches.prefer, index.snapshot(known))
+        ordered = numbers.copy()
+        ordered[many] = numbers[many][np.lexsort((ranks[place], keys[many]))]
+        meets = (np.arange(len(keys)) - np.repeat(starts, sizes) < self.reach) | (ordered >= index.settled)
+        return keys[meets], ordered[meets]
+
     def _met(self, keys: np.ndarray, numbers: np.ndarray, settled: int, total: int) -> np.ndarray:
-        """The pairs, packed, of documents with these keys, the later one not settled; each once, sorted."""
+        """The pairs, packed, of documents with these keys (rising), not both settled; each once, sorted."""
         distinct = Distinct()
         ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) + 1
         start = 0
         while start < len(keys):
             stop = int(ends[np.searchsorted(ends, min(start + KEYS_AT_ONCE, len(keys)))])
             left, right = meeting(keys[start:stop], reach=self.reach)
-            pairs = Pairs(numbers[start:stop][left], numbers[start:stop][right])
+            one, other = numbers[start:stop][left], numbers[start:stop][right]
+            pairs = Pairs(np.minimum(one, other), np.maximum(one, other))
             new = pairs.right >= settled
             distinct.add(packed(Pairs(pairs.left[new], pairs.right[new]), settled, total))
             start = stop
