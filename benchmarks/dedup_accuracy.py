@@ -40,7 +40,7 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.corpus import documents, pipeline
 from ctllm_ray.shards import manifest
 from ctllm_ray.text import survivors
-from ctllm_ray.text.bands import Pairs, band_keys, distinct, meeting
+from ctllm_ray.text.bands import Pairs, band_keys, distinct, few, meeting
 from ctllm_ray.text.components import components
 from ctllm_ray.text.digests import digests, first_rows
 from ctllm_ray.text.fold import fold
@@ -78,10 +78,13 @@ class Near:
         values = signatures(texts.take(pa.array(long)), shingle_chars=self.shingle_chars).values
         keys = band_keys(values, bands=self.bands, rows=self.rows)
         met = distinct([meeting(np.ascontiguousarray(keys[:, i]), reach=self.reach) for i in range(self.bands)])
-        met = _where(met, agreement(values, *met) >= self.min_agreement)
-        met = Pairs(long[met.left], long[met.right])
+        met = _where(met, np.lexsort((met.left, met.right)))
+        alike = agreement(values, *met)
+        met, alike = _where(met, alike >= self.min_agreement), alike[alike >= self.min_agreement]
         if self.min_jaccard == 0:
-            return met
+            return Pairs(long[met.left], long[met.right])
+        met = _where(met, few(met, alike, met.left, reach=self.reach))
+        met = Pairs(long[met.left], long[met.right])
         bounds = {name: getattr(self, name) for name in VERDICT_BOUNDS}
         return _where(met, verdicts(texts, *met, **bounds).duplicates)
 

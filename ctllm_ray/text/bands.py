@@ -10,6 +10,9 @@ quadratic in the copies of a template, nor with the first alone, which loses wha
 stand in the order of survivors (`survivors.py`), for a page leaves only for one that it was compared with. The rule
 looks at nothing but the documents before, so adding documents behind never changes the pairs of those that were
 there: a new snapshot against a stored index of keys gives the pairs that all at once would give.
+
+In a crowd (one template, one page under a thousand addresses) that is still `reach` documents in each band, and other
+ones in each. `few` leaves of them the most alike and the best.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -21,6 +24,7 @@ import numpy as np
 
 from ctllm_ray.text.compiled import compiled
 from ctllm_ray.text.minhash import finish64
+from ctllm_ray.text.runs import starts_of
 
 
 class Pairs(NamedTuple):
@@ -49,6 +53,25 @@ def meeting(keys: np.ndarray, *, reach: int) -> Pairs:
     """The pairs of one band: each document with the first `reach` documents before it that have its key (uint64[n])."""
     order = np.argsort(keys, kind="stable")
     return Pairs(*_meeting(keys[order], order, reach))
+
+
+def few(pairs: Pairs, alike: np.ndarray, ranks: np.ndarray, *, reach: int) -> np.ndarray:
+    """bool[pairs]: of each document on the right the `reach` pairs that are most alike, and the `reach` best.
+
+    Pairs are sorted by their right; `alike` is float32[pairs], `ranks` those of the documents on the left (int64).
+    """
+    most_alike, best = _places(pairs.right, -alike), _places(pairs.right, ranks)
+    kept: np.ndarray = (most_alike < reach) | (best < reach)
+    return kept
+
+
+def _places(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """int64: the place of each row in its group (rising) by the values, the least first."""
+    starts = starts_of(groups)
+    places = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
+    found = np.empty_like(places)
+    found[np.lexsort((values, groups))] = places
+    return found
 
 
 def distinct(pairs: list[Pairs]) -> Pairs:

@@ -27,6 +27,7 @@ from ctllm_ray.text.edits import slipped
 from ctllm_ray.text.minhash import shingle_hashes
 
 LEFT, RIGHT = 1, 2  # bits of the document of a pair that has a shingle
+SLIPS_ALONE = 5  # times the longest edit: more in one stretch is no slip, and the texts need not be aligned to know it
 
 
 def agreement(signatures: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -81,13 +82,13 @@ def verdicts(
     """
     similarity = jaccard(texts, left, right, shingle_chars=shingle_chars)
     duplicates = similarity >= sure_jaccard
-    unsure = np.flatnonzero((similarity >= min_jaccard) & ~duplicates)
+    unsure = np.flatnonzero((similarity >= min(min_jaccard, slips_jaccard)) & ~duplicates)
     share, run = own(texts, left[unsure], right[unsure], shingle_chars=own_shingle_chars)
-    duplicates[unsure] = (share <= max_own_share) & (run <= max_own_run)
-    unsure = np.flatnonzero((similarity >= slips_jaccard) & ~duplicates)
-    duplicates[unsure] = slipped(
-        texts, left[unsure], right[unsure], max_edit_share=max_edit_share, max_edit_run=max_edit_run
-    )
+    nothing_new = (similarity[unsure] >= min_jaccard) & (share <= max_own_share) & (run <= max_own_run)
+    duplicates[unsure] = nothing_new
+    unsure = unsure[~nothing_new & (similarity[unsure] >= slips_jaccard) & (run <= SLIPS_ALONE * max_edit_run)]
+    edits = slipped(texts, left[unsure], right[unsure], max_edit_share=max_edit_share, max_edit_run=max_edit_run)
+    duplicates[unsure] = edits
     return Verdicts(similarity, duplicates)
 
 

@@ -1,17 +1,19 @@
 """Near copies, third phase: of the pairs that met those that are copies. One unit is a range of documents.
 
 A pair comes from as many bands as it shares; here each is compared once. Distinct pairs are gathered file by file, so
-that memory is that of the distinct ones of `partition_rows / bands` documents, with at most `reach` a key.
+that memory is that of the distinct ones of `partition_rows / bands` documents, with at most `reach` a key. Signatures
+are compared of all of them; texts, which cost a hundred times as much, of the few that `bands.few` leaves of a crowd.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus.dedup import meeting
+from ctllm_ray.corpus.dedup import meeting, pages
 from ctllm_ray.corpus.dedup.index import Index
 from ctllm_ray.corpus.dedup.likeness import Likeness
 from ctllm_ray.corpus.dedup.meeting import BANDS, MET, Distinct, packed, ranges, unpacked
@@ -19,8 +21,8 @@ from ctllm_ray.corpus.dedup.sketches import Sketches
 from ctllm_ray.corpus.phase import Phase
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
-from ctllm_ray.shards.tables import read_partition, write_partitions
-from ctllm_ray.text.bands import Pairs
+from ctllm_ray.shards.tables import Rows, read_partition, write_partitions
+from ctllm_ray.text.bands import Pairs, few
 
 PAIRS = "pairs"  # the phase, and the kind of its files
 SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64()), ("similarity", pa.float32())])
@@ -32,6 +34,7 @@ class Comparing(Phase):
 
     sketches: Sketches
     likeness: Likeness
+    reach: int
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each range of documents."""
@@ -43,14 +46,22 @@ class Comparing(Phase):
         met = self._met(recipe, index, split.index)
         with index.rows() as rows:
             agreeing, share = self.likeness.agreeing(rows, met)
-            copies, similarity = self.likeness.copies(rows, agreeing, share)
+            few = self._few(index, rows, agreeing, share)
+            compared = Pairs(agreeing.left[few], agreeing.right[few])
+            copies, similarity = self.likeness.copies(rows, compared, share[few])
         table = pa.table([*copies, similarity], schema=SCHEMA)
         shard = write_partitions(folder, f"{PAIRS}/{split.index:05d}.arrow", table, [table.num_rows])
-        counts = {"in": len(met.left), "agreeing": len(agreeing.left), "copies": table.num_rows}
-        return Work(counts | {"kept": counts["in"]}, 0, [shard])
+        counts = {"in": len(met.left), "agreeing": len(agreeing.left), "compared": len(compared.left)}
+        return Work(counts | {"copies": table.num_rows, "kept": counts["in"]}, 0, [shard])
+
+    def _few(self, index: Index, rows: Rows, pairs: Pairs, share: np.ndarray) -> np.ndarray:
+        """bool: the pairs whose texts are compared; all, of a document that is in no crowd."""
+        left, places = np.unique(pairs.left, return_inverse=True)
+        ranks = pages.ranks(rows, left, self.sketches.prefer, index.snapshot(left))
+        return few(pairs, share, ranks[places], reach=self.reach)
 
     def _met(self, recipe: Recipe, index: Index, part: int) -> Pairs:
-        """The pairs of a range of documents, each once, sorted by the later one."""
+        """The pairs of a range of documents, each once, sorted by the worse one."""
         base = int(ranges(index, self.sketches.parts(recipe))[part])
         folder, shards = recipe.folder(f"{self.use}/{BANDS}"), self.made(recipe, BANDS).of_kind(MET)
         distinct = Distinct()

@@ -1,10 +1,10 @@
 """Near copies, second phase: the pairs of documents that share a key. One unit is one range of keys.
 
-Of more than `reach` documents under one key, each is compared with the best of them, in the order that decides who
-stays. Compared with any others, those would leave for the best one and take with them all that the rest could go for.
+Of the documents under one key, each meets the best of them, in the order that decides who stays. Any others would leave
+for the best one, and the rest would have met nobody that stays.
 
-Pairs go on cut by the number of the later document, so that all that several bands found of one pair comes together.
-Keys are worked a few at a time: where all documents are alike, pairs are `reach` times as many as keys, and the same in
+A pair is the better document and the other one. Pairs go on cut by the number of the other one, so that all that
+several bands found of one pair comes together, and all that one document may go for. Keys are worked a few at a time: where all documents are alike, pairs are `reach` times as many as keys, and the same in
 every band, and only the distinct ones are held.
 """
 
@@ -61,42 +61,49 @@ class Meeting(Phase):
         return Work({"in": table.num_rows, "kept": table.num_rows, "met": len(met.left)}, 0, [shard])
 
     def _with_older(self, index: Index, keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The keys, rising, and the numbers, rising within each, of settled documents too that have such a key."""
-        if index.settled and len(keys):
-            older = index.older_keys(sketches.SCHEMA, np.unique(keys))
-            keys, numbers = np.concatenate([older[0], keys]), np.concatenate([older[1], numbers])
-        order = np.argsort(keys, kind="stable")  # shards stand in the order of their numbers
-        return keys[order], numbers[order]
+        """The keys and numbers, in no order, of settled documents too that have such a key."""
+        if not (index.settled and len(keys)):
+            return keys, numbers
+        older = index.older_keys(sketches.SCHEMA, np.unique(keys))
+        return np.concatenate([older[0], keys]), np.concatenate([older[1], numbers])
 
     def _best_first(self, index: Index, keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same with the best number first under a key that has many; of settled ones those within `reach`."""
-        starts = starts_of(keys)
-        sizes = np.diff(starts, append=len(keys))
-        many = np.repeat(sizes > self.reach + 1, sizes)
-        if not many.any():
+        """Keys that several documents have, rising, the best document first; of settled ones those within `reach`."""
+        keys, numbers = _shared(keys, numbers)
+        if not len(keys):
             return keys, numbers
-        known, place = np.unique(numbers[many], return_inverse=True)
+        known, place = np.unique(numbers, return_inverse=True)
         with index.rows() as rows:
             ranks = pages.ranks(rows, known, self.sketches.prefer, index.snapshot(known))
-        ordered = numbers.copy()
-        ordered[many] = numbers[many][np.lexsort((ranks[place], keys[many]))]
-        meets = (np.arange(len(keys)) - np.repeat(starts, sizes) < self.reach) | (ordered >= index.settled)
-        return keys[meets], ordered[meets]
+        order = np.lexsort((ranks[place], keys))
+        keys, numbers = keys[order], numbers[order]
+        starts = starts_of(keys)
+        place = np.arange(len(keys)) - np.repeat(starts, np.diff(starts, append=len(keys)))
+        meets = (place < self.reach) | (numbers >= index.settled)
+        return keys[meets], numbers[meets]
 
     def _met(self, keys: np.ndarray, numbers: np.ndarray, settled: int, total: int) -> np.ndarray:
-        """The pairs, packed, of documents with these keys (rising), not both settled; each once, sorted."""
+        """The pairs, packed, of documents with these keys (rising), the worse one not settled; each once, sorted."""
         distinct = Distinct()
         ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) + 1
         start = 0
         while start < len(keys):
             stop = int(ends[np.searchsorted(ends, min(start + KEYS_AT_ONCE, len(keys)))])
             left, right = meeting(keys[start:stop], reach=self.reach)
-            one, other = numbers[start:stop][left], numbers[start:stop][right]
-            pairs = Pairs(np.minimum(one, other), np.maximum(one, other))
+            pairs = Pairs(numbers[start:stop][left], numbers[start:stop][right])
             new = pairs.right >= settled
             distinct.add(packed(Pairs(pairs.left[new], pairs.right[new]), settled, total))
             start = stop
         return distinct.codes()
+
+
+def _shared(keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The keys that more than one document has."""
+    order = np.argsort(keys, kind="stable")
+    starts = starts_of(keys[order])
+    sizes = np.diff(starts, append=len(keys))
+    shared = order[np.repeat(sizes > 1, sizes)]
+    return keys[shared], numbers[shared]
 
 
 class Distinct:

@@ -68,7 +68,7 @@ class _Near(Pass):
     def __init__(self, sketches: Sketches, likeness: Likeness, reach: int, survivors: Survivors, local: int) -> None:
         meeting = Meeting(f"near/{BANDS}", sketches, reach)
         self._settling = bool(sketches.against) and survivors == "components"
-        self._first = (sketches, meeting, Comparing(f"near/{PAIRS}", sketches, likeness))
+        self._first = (sketches, meeting, Comparing(f"near/{PAIRS}", sketches, likeness, reach))
         self._scatter, self._stars = Scatter(f"near/{EDGES}", local), rounds("near", local)
         self._groups = Groups(f"near/{GROUPS}", local)
         choosing = Choosing(f"near/{FATES}", local, sketches, likeness, survivors)
