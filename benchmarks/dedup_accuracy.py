@@ -27,6 +27,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +86,18 @@ class Near:
             return Pairs(long[met.left], long[met.right])
         met = _where(met, few(met, alike, met.left, reach=self.reach))
         met = Pairs(long[met.left], long[met.right])
-        bounds = {name: getattr(self, name) for name in VERDICT_BOUNDS}
-        return _where(met, verdicts(texts, *met, **bounds).duplicates)
+        return _where(met, self._duplicates(texts, *met))
+
+    def are_copies(self, texts: pa.Array, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """bool[pairs]: which of any pairs of documents are near-duplicates."""
+        numbers, places = np.unique(np.concatenate([left, right]), return_inverse=True)
+        folded = fold(texts.take(pa.array(numbers)))
+        left, right = places[: len(left)], places[len(left) :]
+        values = signatures(folded, shingle_chars=self.shingle_chars).values
+        return (agreement(values, left, right) >= self.min_agreement) & self._duplicates(folded, left, right)
+
+    def _duplicates(self, texts: pa.Array, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return verdicts(texts, left, right, **{name: getattr(self, name) for name in VERDICT_BOUNDS}).duplicates
 
 
 VERDICT_BOUNDS = (
@@ -280,11 +291,11 @@ class Planted:
         self.copies = Pairs(best[goes], goes)
 
     def survivors(self, find: Find, chains: bool = False) -> np.ndarray:
-        """The survivor of each page by a method, exact copies included; `chains` removes whole components."""
+        """The survivor of each page by a method, and exact copies; of other methods and `chains`, of a component."""
         near = best_first(find, self.texts, self.ranks)
         left, right = (np.concatenate(both) for both in zip(self.copies, near, strict=True))
-        if not chains:
-            return survivors.of_neighbours(left, right, self.ranks)
+        if isinstance(find, Near) and not chains:
+            return survivors.of_neighbours(left, right, self.ranks, partial(find.are_copies, self.texts))
         label = np.arange(len(self.pages))
         members, roots = components(left, right)
         label[members] = roots
@@ -343,8 +354,7 @@ def planted(folder: Path, show: int) -> None:
     none = Pairs(np.array([], np.int64), np.array([], np.int64))
     print(f"| exact copies only | {crawl.score(crawl.survivors(lambda _: none))} |")
     for name, find in METHODS.items():
-        chains = find is not ZH_WEB and find is not JACCARD_ONLY
-        print(f"| {name} | {crawl.score(crawl.survivors(find, chains))} |", flush=True)
+        print(f"| {name} | {crawl.score(crawl.survivors(find, chains=find is MAP_CC))} |", flush=True)
     crawl.lost(crawl.survivors(ZH_WEB))
     for a, b in crawl.others[:show]:
         print(f"\nlost: {crawl.texts[b].as_py()[:300]!r}\n stays: {crawl.texts[a].as_py()[:300]!r}")

@@ -60,17 +60,17 @@ def few(pairs: Pairs, alike: np.ndarray, ranks: np.ndarray, *, reach: int) -> np
 
     Pairs are sorted by their right; `alike` is float32[pairs], `ranks` those of the documents on the left (int64).
     """
-    most_alike, best = _places(pairs.right, -alike), _places(pairs.right, ranks)
+    most_alike, best = _places(pairs.right, -alike, ranks), _places(pairs.right, ranks)
     kept: np.ndarray = (most_alike < reach) | (best < reach)
     return kept
 
 
-def _places(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """int64: the place of each row in its group (rising) by the values, the least first."""
+def _places(groups: np.ndarray, *values: np.ndarray) -> np.ndarray:
+    """int64: the place of each row in its group (rising) by the values, the least first; later ones decide ties."""
     starts = starts_of(groups)
     places = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
     found = np.empty_like(places)
-    found[np.lexsort((values, groups))] = places
+    found[np.lexsort((*reversed(values), groups))] = places
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,7 @@ def test_what_is_found_on_disk_is_what_the_kernels_find_in_memory(tmp_path: Path
         }
     )
     ranks = survivors.ranks(table, tuple(p for p in survivors.ORDER if p[0] in table.column_names))
-    stays = survivors.of_neighbours(*best_first(ZH_WEB, column, ranks), ranks)
+    stays = survivors.of_neighbours(*best_first(ZH_WEB, column, ranks), ranks, partial(ZH_WEB.are_copies, column))
     expected = {row["id"]: before[stay]["id"] for row, stay in zip(before, stays, strict=True)}
     found = {row["id"]: row["id"] for row in rows(recipe, "kept")}
     found |= {row["id"]: row["labels"]["near.survivor"] for row in rows(recipe, "rejected")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_one_by_one_equals_all_at_once_with_the_earlier_crawl_first(tmp_path: Pa
     table = pa.table({"crawl": crawl, "complete": survivors.complete(texts), "chars": pc.utf8_length(texts), "id": ids})
     order = tuple(p for p in survivors.ORDER if p[0] in table.column_names)
     ranks = survivors.ranks(table, (("crawl", "ascending"), *order))
-    stays = survivors.of_neighbours(*best_first(ZH_WEB, texts, ranks), ranks)
+    stays = survivors.of_neighbours(*best_first(ZH_WEB, texts, ranks), ranks, partial(ZH_WEB.are_copies, texts))
     expected = {one: ids[int(stay)].as_py() for one, stay in zip(ids.to_pylist(), stays, strict=True)}
     assert fates(made) == expected
     across = [one for one, stay in expected.items() if one.partition(":")[0] != stay.partition(":")[0]]

@@ -21,6 +21,7 @@ SCHEMA = pa.schema(
         ("id", pa.string()),
     ]
 )
+NONE = np.equal  # as a comparison of rows: no row is another one
 BASE = (True, True, 0.5, 100, "2020-01-01", "m")
 
 
@@ -61,15 +62,46 @@ def test_each_component_has_one_survivor_whatever_the_order_of_rows() -> None:
 
 def test_a_page_leaves_only_for_a_page_that_stays_and_that_it_is_like() -> None:
     chain = np.array([0, 1, 2]), np.array([1, 2, 3])
-    assert of_neighbours(*chain, np.array([0, 1, 2, 3])).tolist() == [0, 0, 2, 2]
-    assert of_neighbours(*chain, np.array([3, 0, 1, 2])).tolist() == [1, 1, 1, 3]
-    assert of_neighbours(*chain, np.array([1, 2, 0, 3])).tolist() == [0, 2, 2, 2]  # 1 is like both: the better one
+    assert of_neighbours(*chain, np.array([0, 1, 2, 3]), NONE).tolist() == [0, 0, 2, 2]
+    assert of_neighbours(*chain, np.array([3, 0, 1, 2]), NONE).tolist() == [1, 1, 1, 3]
+    assert of_neighbours(*chain, np.array([1, 2, 0, 3]), NONE).tolist() == [0, 2, 2, 2]  # 1 is like both: the better
+
+
+def test_a_page_whose_neighbours_left_is_compared_with_those_for_which_they_left() -> None:
+    star = np.array([1, 1, 1]), np.array([0, 2, 3])  # 1 is like all of them, and leaves for 0
+    asked: list[tuple[int, int]] = []
+
+    def alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        asked.extend(zip(one.tolist(), other.tolist(), strict=True))
+        return other == 3
+
+    assert of_neighbours(*star, np.arange(4), alike).tolist() == [0, 0, 2, 0]
+    assert sorted(asked) == [(0, 2), (0, 3)]
+
+
+def test_a_settled_row_keeps_its_survivor_and_others_may_go_for_that_one() -> None:
+    pairs = np.array([0, 1, 2]), np.array([1, 3, 4])  # 1 left for 0
+    stays = of_neighbours(*pairs, np.arange(5), lambda *_: np.array([True]), np.array([0, 0, 2, -1, -1]))
+    assert stays.tolist() == [0, 0, 2, 0, 2]
+
+
+def test_a_chain_of_pages_that_left_is_followed_page_by_page_with_every_pair_asked_for_once() -> None:
+    """Each is like the one before and, but for the last, like the first."""
+    count, asked = 50, list[int]()
+
+    def alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        asked.extend((one * count + other).tolist())
+        return (one == 0) & (other != count - 1)
+
+    stays = of_neighbours(np.arange(count - 1), np.arange(1, count), np.arange(count), alike)
+    assert stays.tolist() == [0] * (count - 1) + [count - 1]
+    assert len(asked) == len(set(asked))
 
 
 def test_survivors_among_neighbours_keep_the_law_on_random_pairs() -> None:
     rng = np.random.default_rng(1)
     left, right, places = rng.integers(0, 200, 300), rng.integers(0, 200, 300), rng.permutation(200)
-    stays = of_neighbours(left, right, places)
+    stays = of_neighbours(left, right, places, NONE)
     pairs = {*zip(left, right, strict=True), *zip(right, left, strict=True)}
     for row, other in enumerate(stays):
         if row == other:
@@ -78,13 +110,13 @@ def test_survivors_among_neighbours_keep_the_law_on_random_pairs() -> None:
             assert (row, other) in pairs
             assert stays[other] == other
             assert places[other] < places[row]
-    assert (of_neighbours(right, left, places) == stays).all()
+    assert (of_neighbours(right, left, places, NONE) == stays).all()
 
 
 def test_no_rows_have_no_survivors() -> None:
     none = np.array([], np.int64)
     assert of_components(none, ranks(_table([]))).tolist() == []
-    assert of_neighbours(none, none, ranks(_table([]))).tolist() == []
+    assert of_neighbours(none, none, ranks(_table([])), NONE).tolist() == []
 
 
 def test_a_page_is_complete_where_it_ends_a_sentence() -> None:

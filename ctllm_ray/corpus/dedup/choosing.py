@@ -9,22 +9,20 @@ chain brought them together and they were never compared, they are now.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import fates, pages
 from ctllm_ray.corpus.dedup.comparing import PAIRS
 from ctllm_ray.corpus.dedup.fates import Fate
-from ctllm_ray.corpus.dedup.index import Index
 from ctllm_ray.corpus.dedup.likeness import Likeness
 from ctllm_ray.corpus.dedup.sketches import Sketches
 from ctllm_ray.corpus.dedup.stars import GROUPS, Grouped
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
+from ctllm_ray.shards.tables import Rows
 from ctllm_ray.text import survivors
 from ctllm_ray.text.bands import Pairs
 from ctllm_ray.text.components import components
@@ -46,7 +44,8 @@ class Choosing(Grouped):
 
     def warm(self, recipe: Recipe) -> None:
         """Compiles the kernels."""
-        _stays(np.array([0]), np.array([1]), np.arange(2), self.survivors)
+        survivors.of_neighbours(np.array([0]), np.array([1]), np.arange(2), np.equal)
+        components(np.array([0]), np.array([1]))
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for all pairs, or one for each partition of groups; none where nothing is a copy."""
@@ -57,38 +56,38 @@ class Choosing(Grouped):
         """Reads the pairs of whole components; writes the fates of their documents."""
         source = self.source(recipe)
         table, index = self.pairs(recipe, source, source, split.index), self.sketches.index(recipe)
-        table = table.filter(pa.array(~_lost(index, table["left"].to_numpy())))
         numbers, places = np.unique(
             np.concatenate([table["left"].to_numpy(), table["right"].to_numpy()]), return_inverse=True
         )
         left, right = places[: table.num_rows], places[table.num_rows :]
         with index.rows() as rows:
             ranks = pages.ranks(rows, numbers, self.sketches.prefer, index.snapshot(numbers))
-            stays = _stays(left, right, ranks, self.survivors)
+            stays = self._stays(rows, numbers, left, right, ranks, index.settled)
             alike = _known(left, right, table["similarity"].to_numpy(), stays)
-            unknown = np.flatnonzero(np.isnan(alike) & (stays != np.arange(len(stays))))
+            unknown = np.flatnonzero(np.isnan(alike) & (stays != np.arange(len(stays))) & (numbers >= index.settled))
             alike[unknown] = self.likeness.similarity(rows, Pairs(numbers[stays[unknown]], numbers[unknown]))
-            found = Fate(numbers, numbers[stays], alike)
-            ids = partial(index.ids, rows)
-            shard = fates.write(folder, split.index, found, ids, self.kept(recipe), index.settled)
+            here = (numbers >= index.settled) | (stays == np.arange(len(stays)))
+            found = Fate(numbers[here], numbers[stays[here]], alike[here])
+            shard = fates.write(folder, split.index, found, index, rows, self.kept(recipe))
         return Work({"in": len(table), "kept": len(table), "clusters": len(np.unique(stays))}, 0, [shard])
 
+    def _stays(
+        self, rows: Rows, numbers: np.ndarray, left: np.ndarray, right: np.ndarray, ranks: np.ndarray, settled: int
+    ) -> np.ndarray:
+        """The place that stays for each place."""
+        if self.survivors == "components":
+            labels = np.arange(len(ranks))
+            found = components(left, right)
+            labels[found.members] = found.roots
+            return survivors.of_components(labels, ranks)
+        known = np.where(numbers < settled, np.arange(len(numbers)), -1)
+        links = numbers[right] < settled
+        known[right[links]] = left[links]
 
-def _lost(index: Index, left: np.ndarray) -> np.ndarray:
-    """bool: which of the documents (numbers) are settled and lost: nobody goes for them."""
-    numbers, places = np.unique(left, return_inverse=True)
-    lost: np.ndarray = index.gone(numbers)[places]
-    return lost
+        def alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+            return self.likeness.are_copies(rows, Pairs(numbers[one], numbers[other]))
 
-
-def _stays(left: np.ndarray, right: np.ndarray, ranks: np.ndarray, how: Survivors) -> np.ndarray:
-    """The place that stays for each place."""
-    if how == "neighbours":
-        return survivors.of_neighbours(left, right, ranks)
-    labels = np.arange(len(ranks))
-    found = components(left, right)
-    labels[found.members] = found.roots
-    return survivors.of_components(labels, ranks)
+        return survivors.of_neighbours(left, right, ranks, alike, known)
 
 
 def _known(left: np.ndarray, right: np.ndarray, similarity: np.ndarray, stays: np.ndarray) -> np.ndarray:

@@ -3,6 +3,9 @@
 A pair comes from as many bands as it shares; here each is compared once. Distinct pairs are gathered file by file, so
 that memory is that of the distinct ones of `partition_rows / bands` documents, with at most `reach` a key. Signatures
 are compared of all of them; texts, which cost a hundred times as much, of the few that `bands.few` leaves of a crowd.
+
+A settled document that lost is one that nobody goes for, but what it is like may go for its survivor. So that the two
+come together, the pair of both, a *link*, is written too; it is the one kind of pair in which both are settled.
 """
 
 from __future__ import annotations
@@ -45,20 +48,23 @@ class Comparing(Phase):
         index = self.sketches.index(recipe)
         met = self._met(recipe, index, split.index)
         with index.rows() as rows:
-            agreeing, share = self.likeness.agreeing(rows, met)
-            few = self._few(index, rows, agreeing, share)
-            compared = Pairs(agreeing.left[few], agreeing.right[few])
-            copies, similarity = self.likeness.copies(rows, compared, share[few])
-        table = pa.table([*copies, similarity], schema=SCHEMA)
+            agreement = self.likeness.agreement(rows, met)
+            agrees = agreement >= self.likeness.min_agreement
+            agreeing, agreement = _where(met, agrees), agreement[agrees]
+            few = self._few(index, rows, agreeing, agreement)
+            compared = _where(agreeing, few)
+            found = self.likeness.verdicts(rows, compared, agreement[few])
+        copies, links = _settled(index, _where(compared, found.duplicates), found.similarity[found.duplicates])
+        table = pa.concat_tables([copies, links]).combine_chunks()
         shard = write_partitions(folder, f"{PAIRS}/{split.index:05d}.arrow", table, [table.num_rows])
         counts = {"in": len(met.left), "agreeing": len(agreeing.left), "compared": len(compared.left)}
-        return Work(counts | {"copies": table.num_rows, "kept": counts["in"]}, 0, [shard])
+        return Work(counts | {"copies": copies.num_rows, "kept": counts["in"]}, 0, [shard])
 
-    def _few(self, index: Index, rows: Rows, pairs: Pairs, share: np.ndarray) -> np.ndarray:
+    def _few(self, index: Index, rows: Rows, pairs: Pairs, agreement: np.ndarray) -> np.ndarray:
         """bool: the pairs whose texts are compared; all, of a document that is in no crowd."""
         left, places = np.unique(pairs.left, return_inverse=True)
         ranks = pages.ranks(rows, left, self.sketches.prefer, index.snapshot(left))
-        return few(pairs, share, ranks[places], reach=self.reach)
+        return few(pairs, agreement, ranks[places], reach=self.reach)
 
     def _met(self, recipe: Recipe, index: Index, part: int) -> Pairs:
         """The pairs of a range of documents, each once, sorted by the worse one."""
@@ -69,3 +75,18 @@ class Comparing(Phase):
             table = read_partition(folder, [shard], part, meeting.SCHEMA)
             distinct.add(packed(Pairs(table["left"].to_numpy(), table["right"].to_numpy()), base, index.total))
         return unpacked(distinct.codes(), base, index.total)
+
+
+def _where(pairs: Pairs, true: np.ndarray) -> Pairs:
+    return Pairs(pairs.left[true], pairs.right[true])
+
+
+def _settled(index: Index, pairs: Pairs, similarity: np.ndarray) -> tuple[pa.Table, pa.Table]:
+    """The pairs of copies, but for those with a lost document whose survivor is in no index; and links."""
+    left, places = np.unique(pairs.left, return_inverse=True)
+    stays = index.stays(left)
+    known = stays[places] >= 0
+    lost = (stays >= 0) & (stays != left)
+    none = np.full(lost.sum(), np.nan, np.float32)
+    copies = [pairs.left[known], pairs.right[known], similarity[known]]
+    return pa.table(copies, schema=SCHEMA), pa.table([stays[lost], left[lost], none], schema=SCHEMA)

@@ -17,16 +17,16 @@ import pyarrow as pa
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import fates, pages
 from ctllm_ray.corpus.dedup.fates import Fate
+from ctllm_ray.corpus.dedup.index import KEYS, Index, Snapshot
 from ctllm_ray.corpus.phase import Phase, total_rows
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.schema import utf8_bytes
-from ctllm_ray.shards.tables import Rows, TableWriter, key_ranges, read_partition, write_partitions
+from ctllm_ray.shards.tables import TableWriter, key_ranges, read_partition, write_partitions
 from ctllm_ray.text import survivors
 from ctllm_ray.text.digests import digests, first_rows, folded_digests
 from ctllm_ray.text.fold import fold
 
-KEYS = "keys"
 SCHEMA = pa.schema([("high", pa.uint64()), ("low", pa.uint64()), ("number", pa.int64())])
 
 
@@ -91,9 +91,10 @@ class Fates(Phase):
         numbers = table["number"].to_numpy()[copied]
         order = np.argsort(numbers)
         numbers, labels = numbers[order], labels[copied][order]
-        with Rows([(place, shard) for shard in made.of_kind(pages.ROWS)]) as rows:
+        index = Index([Snapshot(recipe.folder(self.use))])
+        with index.rows() as rows:
             ranks = pages.ranks(rows, numbers, self.keys.prefer, np.zeros(len(numbers), np.int64))
             stays = numbers[survivors.of_components(labels, ranks)]
             same = np.full(len(numbers), np.nan, np.float32)  # a digest says no more than that they are equal
-            shard = fates.write(folder, split.index, Fate(numbers, stays, same), rows.ids, self.kept(recipe))
+            shard = fates.write(folder, split.index, Fate(numbers, stays, same), index, rows, self.kept(recipe))
         return Work({"in": len(copied), "kept": len(copied), "copies": int((stays != numbers).sum())}, 0, [shard])

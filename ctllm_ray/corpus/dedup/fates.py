@@ -8,9 +8,8 @@ before, so that the last phase reads, beside its shard, what concerns it and not
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +21,21 @@ from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards import schema
 from ctllm_ray.shards.manifest import Shard
-from ctllm_ray.shards.tables import read_partition, write_partitions
+from ctllm_ray.shards.tables import Rows, read_partition, write_partitions
+
+if TYPE_CHECKING:
+    from ctllm_ray.corpus.dedup.index import Index
 
 FATES = "fates"  # the kind of file
 SCHEMA = pa.schema(
-    [("number", pa.int64()), ("survivor", pa.string()), ("similarity", pa.float32()), ("cluster_size", pa.float32())]
+    [
+        ("number", pa.int64()),
+        ("survivor", pa.string()),
+        ("similarity", pa.float32()),
+        ("cluster_size", pa.float32()),
+        ("stays", pa.int64()),  # the number of the survivor
+        ("stays_in", pa.string()),  # in the snapshot of this name, in this pass where it is empty
+    ]
 )
 
 
@@ -38,24 +47,23 @@ class Fate(NamedTuple):
     similarity: np.ndarray
 
 
-def write(
-    folder: str, index: int, found: Fate, ids: Callable[[np.ndarray], pa.Array], kept: list[Shard], settled: int = 0
-) -> Shard:
-    """The file of fates of a unit. `ids` tells the ids of documents (numbers, rising).
-
-    The first `settled` documents are no longer asked: they are of other sections, and so are their fates.
-    """
+def write(folder: str, unit: int, found: Fate, index: Index, rows: Rows, kept: list[Shard]) -> Shard:
+    """The file of fates of a unit; those of settled documents are in the sections that they are of."""
     staying, place, sizes = np.unique(found.stays, return_inverse=True, return_counts=True)
     goes = found.stays != found.numbers
+    stays_in, stays = index.located(found.stays)
     columns = [
-        pa.array(found.numbers - settled),
-        pc.take(ids(staying), pa.array(place, mask=~goes)),
+        pa.array(found.numbers - index.settled),
+        pc.take(index.ids(rows, staying), pa.array(place, mask=~goes)),
         pa.array(found.similarity, pa.float32(), mask=~goes | np.isnan(found.similarity)),
         pa.array(sizes[place], pa.float32()),
+        stays,
+        stays_in,
     ]
-    table = pa.table(columns, schema=SCHEMA).slice(int(np.searchsorted(found.numbers, settled))).combine_chunks()
+    first = int(np.searchsorted(found.numbers, index.settled))
+    table = pa.table(columns, schema=SCHEMA).slice(first).combine_chunks()
     stops = np.searchsorted(table["number"].to_numpy(), ends(kept)).tolist()
-    return write_partitions(folder, f"{FATES}/{index:05d}.arrow", table, stops)
+    return write_partitions(folder, f"{FATES}/{unit:05d}.arrow", table, stops)
 
 
 @dataclass(frozen=True)

@@ -72,15 +72,16 @@ class Snapshot:
         place = storage.join(self.folder, KEYS)
         return read_keys(place, manifest.read(place).of_kind(KEYS), schema, low, high)
 
-    def gone(self, numbers: np.ndarray) -> np.ndarray:
-        """bool: which documents (numbers, rising) lost to another one of this snapshot."""
+    def lost(self, numbers: np.ndarray) -> pa.Table:
+        """The fates of those documents (numbers, rising) that went for another one."""
         place, stops = storage.join(self.folder, fates.FATES), ends(self.rows)
         shards = manifest.read(place).of_kind(fates.FATES)
-        lost = [np.empty(0, np.int64)]
+        found = [fates.SCHEMA.empty_table()]
         for part in np.unique(np.searchsorted(stops, numbers, side="right")).tolist():
             table = read_partition(place, shards, part, fates.SCHEMA)
-            lost.append(table.filter(pc.is_valid(table["survivor"]))["number"].to_numpy())
-        return np.isin(numbers, np.concatenate(lost))
+            asked = np.isin(table["number"].to_numpy(), numbers)
+            found.append(table.filter(pc.and_(pa.array(asked), pc.is_valid(table["survivor"]))))
+        return pa.concat_tables(found)
 
 
 class Index:
@@ -106,13 +107,23 @@ class Index:
         names = np.array([one.name and f"{one.name}:" for one in self._snapshots], object)[self.snapshot(numbers)]
         return pc.binary_join_element_wise(pa.array(names, pa.string()), found, "")
 
-    def gone(self, numbers: np.ndarray) -> np.ndarray:
-        """bool: which documents (numbers, rising) are settled and lost."""
-        which, lost = self.snapshot(numbers), np.zeros(len(numbers), bool)
+    def stays(self, numbers: np.ndarray) -> np.ndarray:
+        """int64: who stayed for documents (numbers, rising) that are settled, -1 if it is in no index; else they."""
+        which, stays = self.snapshot(numbers), numbers.copy()
+        starts = {one.name: start for one, start in zip(self._snapshots, self._starts.tolist(), strict=False)}
         for place in np.unique(which[numbers < self.settled]).tolist():
-            of_it = which == place
-            lost[of_it] = self._snapshots[place].gone(numbers[of_it] - self._starts[place])
-        return lost
+            here, start = self._snapshots[place].name, self._starts[place]
+            lost = self._snapshots[place].lost(numbers[which == place] - start)
+            among = np.searchsorted(numbers, lost["number"].to_numpy() + start)
+            of = [starts.get(name or here, -1) for name in lost["stays_in"].to_pylist()]
+            stays[among] = np.where(np.array(of) < 0, -1, lost["stays"].to_numpy() + of)
+        return stays
+
+    def located(self, numbers: np.ndarray) -> tuple[pa.Array, np.ndarray]:
+        """The names of the snapshots of documents, empty for this pass, and their numbers in them."""
+        which = self.snapshot(numbers)
+        names = np.array([one.name for one in self._snapshots], object)
+        return pa.array(names[which], pa.string()), numbers - self._starts[which]
 
     def older_keys(self, schema: pa.Schema, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Keys (uint64) and numbers of the settled documents under the wanted keys (rising)."""

@@ -17,7 +17,7 @@ from ctllm_ray.base.training import Share
 from ctllm_ray.corpus.dedup.sketches import signatures_of
 from ctllm_ray.shards.tables import Rows
 from ctllm_ray.text.bands import Pairs
-from ctllm_ray.text.similarity import agreement, jaccard, verdicts
+from ctllm_ray.text.similarity import Verdicts, agreement, jaccard, verdicts
 
 PAIRS = 200_000  # compared at a time by their signatures: at most 2 x 512 bytes each
 TEXT_BYTES = 16 << 20  # of texts compared at a time: hashes of their shingles take eight times as much
@@ -51,32 +51,34 @@ class Likeness:
         """The least similarity with which a document may go."""
         return min(self.verify.min_jaccard, self.verify.slips_jaccard) if self.verify else self.min_agreement
 
-    def agreeing(self, rows: Rows, pairs: Pairs) -> tuple[Pairs, np.ndarray]:
-        """The pairs whose signatures agree enough, and how much they do (float32)."""
+    def agreement(self, rows: Rows, pairs: Pairs) -> np.ndarray:
+        """float32: how far the signatures of pairs agree."""
         found = [_agreement(rows, part) for part in _slices(pairs, range(PAIRS, len(pairs.left), PAIRS))]
-        share = np.concatenate([np.empty(0, np.float32), *found])
-        enough = share >= self.min_agreement
-        return Pairs(pairs.left[enough], pairs.right[enough]), share[enough]
+        return np.concatenate([np.empty(0, np.float32), *found])
 
-    def copies(self, rows: Rows, pairs: Pairs, share: np.ndarray) -> tuple[Pairs, np.ndarray]:
-        """Of agreeing pairs those that are copies, and their similarity (float32)."""
+    def verdicts(self, rows: Rows, pairs: Pairs, agreement: np.ndarray) -> Verdicts:
+        """How alike pairs are whose signatures agree, and whether they are copies."""
         if not self.verify:
-            return pairs, share
+            return Verdicts(agreement, np.ones(len(agreement), bool))
         bounds = self.verify.model_dump() | {"shingle_chars": self.shingle_chars}
-        alike, yes = [np.empty(0, np.float32)], [np.empty(0, bool)]
+        found = [Verdicts(np.empty(0, np.float32), np.empty(0, bool))]
         for part in _slices(pairs, _text_stops(rows, pairs)):
             numbers, left, right = _local(part)
-            found = verdicts(rows.take(numbers, ["text"])["text"].combine_chunks(), left, right, **bounds)
-            alike.append(found.similarity)
-            yes.append(found.duplicates)
-        true = np.concatenate(yes)
-        return Pairs(pairs.left[true], pairs.right[true]), np.concatenate(alike)[true]
+            found.append(verdicts(rows.take(numbers, ["text"])["text"].combine_chunks(), left, right, **bounds))
+        return Verdicts(*map(np.concatenate, zip(*found, strict=True)))
+
+    def are_copies(self, rows: Rows, pairs: Pairs) -> np.ndarray:
+        """bool: which of any pairs are copies."""
+        agreement = self.agreement(rows, pairs)
+        enough = agreement >= self.min_agreement
+        agreeing = Pairs(pairs.left[enough], pairs.right[enough])
+        enough[enough] = self.verdicts(rows, agreeing, agreement[enough]).duplicates
+        return enough
 
     def similarity(self, rows: Rows, pairs: Pairs) -> np.ndarray:
         """How alike any documents are (float32), by texts where texts are compared, else by signatures."""
         if not self.verify:
-            parts = _slices(pairs, range(PAIRS, len(pairs.left), PAIRS))
-            return np.concatenate([np.empty(0, np.float32), *(_agreement(rows, part) for part in parts)])
+            return self.agreement(rows, pairs)
         found = [np.empty(0, np.float32)]
         for part in _slices(pairs, _text_stops(rows, pairs)):
             numbers, left, right = _local(part)

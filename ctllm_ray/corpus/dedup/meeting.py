@@ -4,8 +4,9 @@ Of the documents under one key, each meets the best of them, in the order that d
 for the best one, and the rest would have met nobody that stays.
 
 A pair is the better document and the other one. Pairs go on cut by the number of the other one, so that all that
-several bands found of one pair comes together, and all that one document may go for. Keys are worked a few at a time: where all documents are alike, pairs are `reach` times as many as keys, and the same in
-every band, and only the distinct ones are held.
+several bands found of one pair comes together, and all that one document may go for. Keys are worked a few at a time:
+where all documents are alike, pairs are `reach` times as many as keys, and the same in every band, and only the
+distinct ones are held.
 """
 
 from __future__ import annotations
