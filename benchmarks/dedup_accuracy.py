@@ -26,7 +26,7 @@ import re
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -37,119 +37,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zstandard
 
+from benchmarks.dedup_methods import MAP_CC, METHODS, ZH_WEB, Find, Near, best_first
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.corpus import documents, pipeline
 from ctllm_ray.shards import manifest
 from ctllm_ray.text import survivors
-from ctllm_ray.text.bands import Pairs, band_keys, distinct, few, meeting
+from ctllm_ray.text.bands import Pairs
 from ctllm_ray.text.components import components
 from ctllm_ray.text.digests import digests, first_rows
 from ctllm_ray.text.fold import fold
 from ctllm_ray.text.html import extract
-from ctllm_ray.text.minhash import signatures
-from ctllm_ray.text.similarity import agreement, jaccard, own, verdicts
-
-Find = Callable[[pa.Array], Pairs]
-
-
-@dataclass(frozen=True)
-class Near:
-    """The bounds of one method; those that are not asked of a method hold for every pair."""
-
-    folds: bool = True
-    shingle_chars: int = 5
-    bands: int = 32
-    rows: int = 4
-    reach: int = 8
-    min_chars: int = 60
-    min_agreement: float = 0.35
-    min_jaccard: float = 0.5
-    sure_jaccard: float = 0.8  # from here on nothing else is asked
-    own_shingle_chars: int = 3
-    max_own_share: float = 0.08
-    max_own_run: int = 6
-    slips_jaccard: float = 0.35
-    max_edit_share: float = 0.12
-    max_edit_run: int = 4
-
-    def __call__(self, texts: pa.Array) -> Pairs:
-        """The pairs of documents that are near-duplicates of each other."""
-        texts = fold(texts) if self.folds else texts
-        long = np.flatnonzero(pc.utf8_length(texts).to_numpy() >= self.min_chars)
-        values = signatures(texts.take(pa.array(long)), shingle_chars=self.shingle_chars).values
-        keys = band_keys(values, bands=self.bands, rows=self.rows)
-        met = distinct([meeting(np.ascontiguousarray(keys[:, i]), reach=self.reach) for i in range(self.bands)])
-        met = _where(met, np.lexsort((met.left, met.right)))
-        alike = agreement(values, *met)
-        met, alike = _where(met, alike >= self.min_agreement), alike[alike >= self.min_agreement]
-        if self.min_jaccard == 0:
-            return Pairs(long[met.left], long[met.right])
-        met = _where(met, few(met, alike, met.left, reach=self.reach))
-        met = Pairs(long[met.left], long[met.right])
-        return _where(met, self._duplicates(texts, *met))
-
-    def are_copies(self, texts: pa.Array, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """bool[pairs]: which of any pairs of documents are near-duplicates."""
-        numbers, places = np.unique(np.concatenate([left, right]), return_inverse=True)
-        folded = fold(texts.take(pa.array(numbers)))
-        left, right = places[: len(left)], places[len(left) :]
-        values = signatures(folded, shingle_chars=self.shingle_chars).values
-        return (agreement(values, left, right) >= self.min_agreement) & self._duplicates(folded, left, right)
-
-    def _duplicates(self, texts: pa.Array, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        return verdicts(texts, left, right, **{name: getattr(self, name) for name in VERDICT_BOUNDS}).duplicates
-
-
-VERDICT_BOUNDS = (
-    "shingle_chars",
-    "sure_jaccard",
-    "min_jaccard",
-    "own_shingle_chars",
-    "max_own_share",
-    "max_own_run",
-    "slips_jaccard",
-    "max_edit_share",
-    "max_edit_run",
-)
-ZH_WEB = Near()
-JACCARD_ONLY = replace(ZH_WEB, sure_jaccard=ZH_WEB.min_jaccard, slips_jaccard=ZH_WEB.min_jaccard)
-MAP_CC = Near(False, 13, 9, 13, 10**9, 13, 0, 0)  # CT-LLM: raw 13-grams, whoever shares a band
-
-
-def published(texts: pa.Array) -> Pairs:
-    """datasketch as its documentation has it: SHA-1, `MinHashLSH(threshold=0.5)`, on 5-grams of the raw characters."""
-    from datasketch import MinHash, MinHashLSH
-
-    index, left, right = MinHashLSH(threshold=0.5, num_perm=128), [], []
-    for row, text in enumerate(texts.to_pylist()):
-        sketch = MinHash(num_perm=128)
-        if shingles := {text[i : i + 5].encode() for i in range(len(text) - 4)}:
-            sketch.update_batch(list(shingles))
-            found = index.query(sketch)
-            left += found
-            right += [row] * len(found)
-            index.insert(row, sketch)
-    return Pairs(np.array(left, np.int64), np.array(right, np.int64))
-
-
-METHODS: dict[str, Find] = {
-    "ours (zh_web)": ZH_WEB,
-    "ours, Jaccard only": JACCARD_ONLY,
-    "CT-LLM's 13-grams, 9 x 13": MAP_CC,
-    "datasketch LSH 0.5": published,
-}
-
-
-def best_first(find: Find, texts: pa.Array, ranks: np.ndarray) -> Pairs:
-    """The pairs that a method finds when it reads the texts in the order of survivors, as the near pass does."""
-    order = np.argsort(ranks)
-    left, right = find(texts.take(pa.array(order)))
-    return Pairs(order[left], order[right])
-
-
-def _where(pairs: Pairs, true: np.ndarray) -> Pairs:
-    return Pairs(pairs.left[true], pairs.right[true])
-
+from ctllm_ray.text.similarity import jaccard, own
 
 # ---- twins of real pages
 
@@ -204,6 +102,9 @@ KINDS: dict[str, Callable[[str, random.Random, list[str]], str]] = {
     "sentences 10 %": _changed(0.10),
     "sentences 20 %": _changed(0.20),
     "sentences 40 %": _changed(0.40),
+    "characters 10 %": lambda text, rng, pool: "".join(
+        rng.choice(rng.choice(pool)) if "一" <= c <= "鿿" and rng.random() < 0.1 else c for c in text
+    ),
     "cut to 70 %": lambda text, *_: text[: int(0.7 * len(text))],
     "other numbers": lambda text, rng, _: re.sub(r"\d", lambda m: str(rng.randrange(10)), text),
 }

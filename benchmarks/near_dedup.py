@@ -2,12 +2,16 @@
 
     PYTHONPATH=. python benchmarks/near_dedup.py ../shared/data/web_zh_raw
     PYTHONPATH=. python benchmarks/near_dedup.py ../shared/data/web_zh_raw --documents 100000 1000000
+    PYTHONPATH=. python benchmarks/near_dedup.py ../shared/data/web_zh_raw --crowd template
 
 Pages are made of sentences of a real crawl, 700 characters on average; of a hundred, ten are copies of another one with
-up to a tenth of their sentences changed, and three of these are equal. Every corpus is worked by one process, a unit
-after the other, with the bounds of zh_web.yaml, so MB/s are per core: UTF-8 bytes of all pages over the seconds of all
-units. Reading the input and cleaning it is left out; writing the kept and rejected pages is in. Clustering is
-everything between pairs and removal. Peak memory is that of the process: anonymous pages, and with mapped files.
+up to a tenth of their sentences changed, and three of these are equal. A crowd is the worst that can come: all pages
+are `copies` of one with every fortieth character changed, or eight sentences each inside one `template` of thirty.
+
+Every corpus is worked by one process, a unit after the other, with the bounds of zh_web.yaml, so MB/s are per core:
+UTF-8 bytes of all pages over the seconds of all units. Reading the input and cleaning it is left out; writing the kept
+and rejected pages is in. Clustering is everything between pairs and removal. Peak memory is that of the process:
+anonymous pages, and with mapped files.
 """
 
 from __future__ import annotations
@@ -71,9 +75,29 @@ def pages(pool: Sequence[str], count: int) -> Iterator[str]:
         yield "".join(said)
 
 
-def write(pool: Sequence[str], count: int, folder: Path) -> None:
+def copies(pool: Sequence[str], count: int) -> Iterator[str]:
+    """Copies of one page, each with other slips."""
+    draw = random.Random(3)
+    page = "".join(draw.choices(pool, k=20))
+    characters = "".join(draw.choices(pool, k=500))
+    for _ in range(count):
+        slips = set(draw.sample(range(len(page)), len(page) // 40))
+        yield "".join(draw.choice(characters) if i in slips else c for i, c in enumerate(page))
+
+
+def template(pool: Sequence[str], count: int) -> Iterator[str]:
+    """Pages that begin alike."""
+    draw = random.Random(3)
+    head = "".join(draw.choices(pool, k=30))
+    for _ in range(count):
+        yield head + "".join(draw.choices(pool, k=8))
+
+
+CORPORA = {"pages": pages, "copies": copies, "template": template}
+
+
+def write(made: Iterator[str], count: int, folder: Path) -> None:
     """The pages as jsonl files."""
-    made = pages(pool, count)
     for start in range(0, count, FILE_PAGES):
         lines = [json.dumps({"text": next(made)}, ensure_ascii=False) for _ in range(min(FILE_PAGES, count - start))]
         (folder / f"{start // FILE_PAGES:04d}.jsonl").write_text("\n".join(lines), encoding="utf-8")
@@ -110,10 +134,10 @@ def _watch(found: list[float]) -> None:
         time.sleep(0.05)
 
 
-def measured(pool: Sequence[str], count: int, folder: Path) -> dict[str, float]:
+def measured(made: Iterator[str], count: int, folder: Path) -> dict[str, float]:
     """Seconds by phase, megabytes of text, peaks of memory."""
     (folder / "pages").mkdir()
-    write(pool, count, folder / "pages")
+    write(made, count, folder / "pages")
     pipeline.clean(recipe_of(folder), one_by_one)
     context = multiprocessing.get_context("spawn")
     peaks = context.Queue()
@@ -134,13 +158,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--documents", type=int, nargs="+", default=[20_000, 100_000])
+    parser.add_argument("--crowd", choices=["copies", "template"], default="pages")
     given = parser.parse_args()
     pool = sentences(given.folder)
     print(f"| {' | '.join(HEADS)} |")
     print("|" + "---:|" * len(HEADS))
     for count in given.documents:
         with tempfile.TemporaryDirectory() as place:
-            found = measured(pool, count, Path(place))
+            found = measured(CORPORA[given.crowd](pool, count), count, Path(place))
         clustering = sum(s for name, s in found.items() if name.partition("-")[0] in CLUSTERING)
         phases = [found["keys"], found["bands"], found["pairs"], clustering, found["near"]]
         total = sum(phases)

@@ -25,8 +25,9 @@ import opencc
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
-from dedup_accuracy import SENTENCE, Near
 
+from benchmarks.dedup_accuracy import SENTENCE
+from benchmarks.dedup_methods import Near
 from ctllm_ray.text.similarity import jaccard
 
 Page = dict[str, Any]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from benchmarks.dedup_accuracy import ZH_WEB, best_first
+from benchmarks.dedup_methods import ZH_WEB, best_first
 from ctllm_ray import sample
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import RecipeError
