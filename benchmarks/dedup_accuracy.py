@@ -52,6 +52,7 @@ from ctllm_ray.text.similarity import jaccard, own
 # ---- twins of real pages
 
 TO_SIMPLIFIED, TO_TRADITIONAL = opencc.OpenCC("t2s"), opencc.OpenCC("s2tw")
+HAN = re.compile(r"[一-鿿]")
 SENTENCE = re.compile(r"[^。！？\n]*[。！？\n]?")
 HEAD = "首页 > 新闻 > 正文\n来源：本站 作者：佚名 发布时间：2021-03-0{} 点击：{}次 字号：大 中 小 打印本页 关闭窗口\n"
 FOOT = "\n责任编辑：admin 免责声明：本站内容仅供参考。Copyright © 2008-202{} 版权所有 京ICP备{}号\n上一篇 下一篇"
@@ -102,8 +103,8 @@ KINDS: dict[str, Callable[[str, random.Random, list[str]], str]] = {
     "sentences 10 %": _changed(0.10),
     "sentences 20 %": _changed(0.20),
     "sentences 40 %": _changed(0.40),
-    "characters 10 %": lambda text, rng, pool: "".join(
-        rng.choice(rng.choice(pool)) if "一" <= c <= "鿿" and rng.random() < 0.1 else c for c in text
+    "characters 10 %": lambda text, rng, pool: HAN.sub(
+        lambda m: rng.choice(HAN.findall(rng.choice(pool)) or [m[0]]) if rng.random() < 0.1 else m[0], text
     ),
     "cut to 70 %": lambda text, *_: text[: int(0.7 * len(text))],
     "other numbers": lambda text, rng, _: re.sub(r"\d", lambda m: str(rng.randrange(10)), text),

@@ -26,12 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from benchmarks.dedup_accuracy import SENTENCE
+from benchmarks.dedup_accuracy import HAN, SENTENCE
 from benchmarks.dedup_methods import Near
 from ctllm_ray.text.similarity import jaccard
 
 Page = dict[str, Any]
-HAN = re.compile(r"[一-鿿]")
 ADVERTS = ("更多精彩内容请关注微信公众号", "点击下方链接领取优惠券", "扫码下载客户端，新用户立减", "本文来自网友投稿")
 LISTED = Near(False, 5, 42, 3, 10**9, 40, 0.35, 0.5, 0.5)  # what nobody planted: any pair that meets, from 0.5 on
 
