@@ -60,19 +60,19 @@ class Choosing(Grouped):
             np.concatenate([table["left"].to_numpy(), table["right"].to_numpy()]), return_inverse=True
         )
         left, right = places[: table.num_rows], places[table.num_rows :]
-        with index.rows() as rows:
+        with index.rows() as rows, index.texts() as texts:
             ranks = pages.ranks(rows, numbers, self.sketches.prefer, index.snapshot(numbers))
-            stays = self._stays(rows, numbers, left, right, ranks, index.settled)
+            stays = self._stays(texts, numbers, left, right, ranks, index.settled)
             alike = _known(left, right, table["similarity"].to_numpy(), stays)
             unknown = np.flatnonzero(np.isnan(alike) & (stays != np.arange(len(stays))) & (numbers >= index.settled))
-            alike[unknown] = self.likeness.similarity(rows, Pairs(numbers[stays[unknown]], numbers[unknown]))
+            alike[unknown] = self.likeness.similarity(texts, Pairs(numbers[stays[unknown]], numbers[unknown]))
             here = (numbers >= index.settled) | (stays == np.arange(len(stays)))
             found = Fate(numbers[here], numbers[stays[here]], alike[here])
             shard = fates.write(folder, split.index, found, index, rows, self.kept(recipe))
         return Work({"in": len(table), "kept": len(table), "clusters": len(np.unique(stays))}, 0, [shard])
 
     def _stays(
-        self, rows: Rows, numbers: np.ndarray, left: np.ndarray, right: np.ndarray, ranks: np.ndarray, settled: int
+        self, texts: Rows, numbers: np.ndarray, left: np.ndarray, right: np.ndarray, ranks: np.ndarray, settled: int
     ) -> np.ndarray:
         """The place that stays for each place."""
         if self.survivors == "components":
@@ -85,7 +85,7 @@ class Choosing(Grouped):
         known[right[links]] = left[links]
 
         def alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-            return self.likeness.are_copies(rows, Pairs(numbers[one], numbers[other]))
+            return self.likeness.are_copies(texts, Pairs(numbers[one], numbers[other]))
 
         return survivors.of_neighbours(left, right, ranks, alike, known)
 

@@ -47,13 +47,13 @@ class Comparing(Phase):
         """Reads the pairs of a range; writes those that are copies."""
         index = self.sketches.index(recipe)
         met = self._met(recipe, index, split.index)
-        with index.rows() as rows:
-            agreement = self.likeness.agreement(rows, met)
+        with index.rows() as rows, index.texts() as texts:
+            agreement = self.likeness.agreement(texts, met)
             agrees = agreement >= self.likeness.min_agreement
             agreeing, agreement = _where(met, agrees), agreement[agrees]
             few = self._few(index, rows, agreeing, agreement)
             compared = _where(agreeing, few)
-            found = self.likeness.verdicts(rows, compared, agreement[few])
+            found = self.likeness.verdicts(texts, compared, agreement[few])
         copies, links = _settled(index, _where(compared, found.duplicates), found.similarity[found.duplicates])
         table = pa.concat_tables([copies, links]).combine_chunks()
         shard = write_partitions(folder, f"{PAIRS}/{split.index:05d}.arrow", table, [table.num_rows])

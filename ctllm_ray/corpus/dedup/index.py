@@ -31,7 +31,8 @@ from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.tables import Rows, read_keys, read_partition
 
-KEYS = "keys"  # the phase that writes keys and rows, and a kind of its files
+KEYS = "keys"  # the phase that writes all that an index is, and a kind of its files
+TEXTS = "texts"  # the kind of file that has what documents are compared by, where pages.ROWS has what decides
 READ = (
     "of",
     "shingle_chars",
@@ -55,17 +56,25 @@ class Snapshot:
         """The files of rows."""
         return manifest.read(storage.join(self.folder, KEYS)).of_kind(pages.ROWS)
 
+    @cached_property
+    def texts(self) -> list[Shard]:
+        """The files of signatures and texts."""
+        return manifest.read(storage.join(self.folder, KEYS)).of_kind(TEXTS)
+
     @property
     def complete(self) -> bool:
         """True where its files are there."""
-        there = set(storage.list_names(storage.join(self.folder, KEYS, pages.ROWS)))
-        return {shard.path.rpartition("/")[2] for shard in self.rows} <= there
+        return all(
+            {shard.path.rpartition("/")[2] for shard in shards}
+            <= set(storage.list_names(storage.join(self.folder, KEYS, kind)))
+            for kind, shards in ((pages.ROWS, self.rows), (TEXTS, self.texts))
+        )
 
     @cached_property
     def digest(self) -> str:
         """What it is, as one hash."""
         kept = manifest.read(storage.join(self.folder, KEYS))
-        return kept.digest(KEYS)[:32] + kept.digest(pages.ROWS)[:32]
+        return "".join(kept.digest(kind)[:20] for kind in (KEYS, pages.ROWS, TEXTS))
 
     def keys(self, schema: pa.Schema, low: int, high: int) -> pa.Table:
         """The keys in a range, with the numbers that documents have in this snapshot."""
@@ -94,8 +103,12 @@ class Index:
         self.settled, self.total = int(self._starts[-2]), int(self._starts[-1])
 
     def rows(self) -> Rows:
-        """The rows of all documents."""
+        """What decides between copies, of all documents."""
         return Rows([(storage.join(one.folder, KEYS), shard) for one in self._snapshots for shard in one.rows])
+
+    def texts(self) -> Rows:
+        """What they are compared by, of all documents."""
+        return Rows([(storage.join(one.folder, KEYS), shard) for one in self._snapshots for shard in one.texts])
 
     def snapshot(self, numbers: np.ndarray) -> np.ndarray:
         """int64: which snapshot each document is of; an earlier one goes before a later one in the order."""

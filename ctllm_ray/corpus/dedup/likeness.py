@@ -1,6 +1,6 @@
 """How alike two documents are that met: by their signatures, and where the recipe says so by their texts.
 
-Signatures and folded texts are read out of the mapped rows of the keys phase, for as many pairs at a time as fit
+Signatures and folded texts are read out of the mapped files of the keys phase, for as many pairs at a time as fit
 `TEXT_BYTES`. The bounds and what they cost and catch: text/similarity.py and docs/calibration.md.
 """
 
@@ -51,45 +51,45 @@ class Likeness:
         """The least similarity with which a document may go."""
         return min(self.verify.min_jaccard, self.verify.slips_jaccard) if self.verify else self.min_agreement
 
-    def agreement(self, rows: Rows, pairs: Pairs) -> np.ndarray:
+    def agreement(self, texts: Rows, pairs: Pairs) -> np.ndarray:
         """float32: how far the signatures of pairs agree."""
-        found = [_agreement(rows, part) for part in _slices(pairs, range(PAIRS, len(pairs.left), PAIRS))]
+        found = [_agreement(texts, part) for part in _slices(pairs, range(PAIRS, len(pairs.left), PAIRS))]
         return np.concatenate([np.empty(0, np.float32), *found])
 
-    def verdicts(self, rows: Rows, pairs: Pairs, agreement: np.ndarray) -> Verdicts:
+    def verdicts(self, texts: Rows, pairs: Pairs, agreement: np.ndarray) -> Verdicts:
         """How alike pairs are whose signatures agree, and whether they are copies."""
         if not self.verify:
             return Verdicts(agreement, np.ones(len(agreement), bool))
         bounds = self.verify.model_dump() | {"shingle_chars": self.shingle_chars}
         found = [Verdicts(np.empty(0, np.float32), np.empty(0, bool))]
-        for part in _slices(pairs, _text_stops(rows, pairs)):
+        for part in _slices(pairs, _text_stops(texts, pairs)):
             numbers, left, right = _local(part)
-            found.append(verdicts(rows.take(numbers, ["text"])["text"].combine_chunks(), left, right, **bounds))
+            found.append(verdicts(texts.take(numbers, ["text"])["text"].combine_chunks(), left, right, **bounds))
         return Verdicts(*map(np.concatenate, zip(*found, strict=True)))
 
-    def are_copies(self, rows: Rows, pairs: Pairs) -> np.ndarray:
+    def are_copies(self, texts: Rows, pairs: Pairs) -> np.ndarray:
         """bool: which of any pairs are copies."""
-        agreement = self.agreement(rows, pairs)
+        agreement = self.agreement(texts, pairs)
         enough = agreement >= self.min_agreement
         agreeing = Pairs(pairs.left[enough], pairs.right[enough])
-        enough[enough] = self.verdicts(rows, agreeing, agreement[enough]).duplicates
+        enough[enough] = self.verdicts(texts, agreeing, agreement[enough]).duplicates
         return enough
 
-    def similarity(self, rows: Rows, pairs: Pairs) -> np.ndarray:
+    def similarity(self, texts: Rows, pairs: Pairs) -> np.ndarray:
         """How alike any documents are (float32), by texts where texts are compared, else by signatures."""
         if not self.verify:
-            return self.agreement(rows, pairs)
+            return self.agreement(texts, pairs)
         found = [np.empty(0, np.float32)]
-        for part in _slices(pairs, _text_stops(rows, pairs)):
+        for part in _slices(pairs, _text_stops(texts, pairs)):
             numbers, left, right = _local(part)
-            texts = rows.take(numbers, ["text"])["text"].combine_chunks()
-            found.append(jaccard(texts, left, right, shingle_chars=self.shingle_chars))
+            folded = texts.take(numbers, ["text"])["text"].combine_chunks()
+            found.append(jaccard(folded, left, right, shingle_chars=self.shingle_chars))
         return np.concatenate(found)
 
 
-def _agreement(rows: Rows, pairs: Pairs) -> np.ndarray:
+def _agreement(texts: Rows, pairs: Pairs) -> np.ndarray:
     numbers, left, right = _local(pairs)
-    return agreement(signatures_of(rows, numbers), left, right)
+    return agreement(signatures_of(texts, numbers), left, right)
 
 
 def _local(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,11 +105,11 @@ def _slices(pairs: Pairs, stops: range | np.ndarray) -> Iterator[Pairs]:
         yield from (Pairs(left, right) for left, right in cut)
 
 
-def _text_stops(rows: Rows, pairs: Pairs) -> np.ndarray:
+def _text_stops(texts: Rows, pairs: Pairs) -> np.ndarray:
     """Where to cut pairs so that the texts of no part are much more than `TEXT_BYTES`."""
     if not len(pairs.left):
         return np.empty(0, np.int64)
     numbers, left, right = _local(pairs)
-    sizes = rows.take(numbers, ["text_bytes"])["text_bytes"].to_numpy().astype(np.int64)
+    sizes = texts.take(numbers, ["text_bytes"])["text_bytes"].to_numpy().astype(np.int64)
     part = np.cumsum(sizes[left] + sizes[right]) // TEXT_BYTES
     return np.flatnonzero(part[1:] != part[:-1]) + 1

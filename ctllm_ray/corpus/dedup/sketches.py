@@ -24,7 +24,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import pages
-from ctllm_ray.corpus.dedup.index import KEYS, Index, Snapshot, opened
+from ctllm_ray.corpus.dedup.index import KEYS, TEXTS, Index, Snapshot, opened
 from ctllm_ray.corpus.phase import Phase, total_rows
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
@@ -99,17 +99,20 @@ class Sketches(Phase):
         return math.ceil(total_rows(self.kept(recipe)) * self.sketch.bands / self.partition_rows)
 
     def schema(self) -> pa.Schema:
-        """The columns of the rows."""
+        """The columns of what documents are compared by."""
         signature = pa.field("signature", pa.binary(4 * self.sketch.permutations))
         text = [pa.field("text_bytes", pa.int32()), pa.field("text", pa.string())] if self.with_text else []
-        return pa.schema([*pages.columns(self.prefer), signature, *text])
+        return pa.schema([signature, *text])
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
-        """Reads a shard; writes its keys and its rows."""
+        """Reads a shard; writes its keys, and in two files what decides and what is compared."""
         keys, numbers = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
         text_bytes, number = 0, self.first_number(recipe, split)
         first = number
-        with TableWriter(folder, f"{pages.ROWS}/{split.index:05d}.arrow", self.schema()) as rows:
+        file = f"{split.index:05d}.arrow"
+        deciding = TableWriter(folder, f"{pages.ROWS}/{file}", pa.schema(pages.columns(self.prefer)))
+        compared = TableWriter(folder, f"{TEXTS}/{file}", self.schema())
+        with deciding, compared:
             for table in self.tables(recipe, split):
                 text_bytes += utf8_bytes(table["text"])
                 texts = self._read(table["text"].combine_chunks())
@@ -117,11 +120,16 @@ class Sketches(Phase):
                 long = np.flatnonzero(lengths(texts) >= self.sketch.min_chars)
                 keys.append(self._keys(values[long]).ravel())
                 numbers.append(np.repeat(number + long, self.sketch.bands))
-                rows.write(self._rows(table, texts, values))
+                deciding.write(pa.table(pages.of(table, self.prefer), schema=deciding.schema))
+                compared.write(self._compared(texts, values))
                 number += table.num_rows
         shard = self._shuffled(folder, split.index, np.concatenate(keys), np.concatenate(numbers), self.parts(recipe))
         short = number - first - shard.rows // self.sketch.bands
-        return Work({"in": number - first, "kept": number - first, "short": short}, text_bytes, [shard, rows.shard])
+        return Work(
+            {"in": number - first, "kept": number - first, "short": short},
+            text_bytes,
+            [shard, deciding.shard, compared.shard],
+        )
 
     def _read(self, texts: pa.Array) -> pa.Array:
         return texts if self.sketch.of == "raw" else fold(texts)
@@ -133,11 +141,11 @@ class Sketches(Phase):
     def _keys(self, values: np.ndarray) -> np.ndarray:
         return band_keys(values, bands=self.sketch.bands, rows=self.sketch.rows)
 
-    def _rows(self, table: pa.Table, texts: pa.Array, values: np.ndarray) -> pa.Table:
+    def _compared(self, texts: pa.Array, values: np.ndarray) -> pa.Table:
         kind = pa.binary(values.itemsize * values.shape[1])
         signature = pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
         text = [pc.binary_length(texts), texts] if self.with_text else []
-        return pa.table([*pages.of(table, self.prefer), signature, *text], schema=self.schema())
+        return pa.table([signature, *text], schema=self.schema())
 
     def _shuffled(self, folder: str, index: int, keys: np.ndarray, numbers: np.ndarray, parts: int) -> Shard:
         order = np.argsort(keys, kind="stable")
@@ -146,7 +154,7 @@ class Sketches(Phase):
         return write_partitions(folder, f"{KEYS}/{index:05d}.arrow", table, stops)
 
 
-def signatures_of(rows: Rows, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
+def signatures_of(texts: Rows, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
     """uint32[documents, permutations] of documents (numbers, rising)."""
-    column = rows.take(np.asarray(numbers), ["signature"])["signature"].combine_chunks()
+    column = texts.take(np.asarray(numbers), ["signature"])["signature"].combine_chunks()
     return np.frombuffer(column.buffers()[1], np.uint32).reshape(len(column), -1)
