@@ -63,8 +63,8 @@ class Snapshot:
 
     @property
     def complete(self) -> bool:
-        """True where its files are there."""
-        return all(
+        """True where its files are there; an index of an earlier version of this package has no texts."""
+        return len(self.rows) == len(self.texts) and all(
             {shard.path.rpartition("/")[2] for shard in shards}
             <= set(storage.list_names(storage.join(self.folder, KEYS, kind)))
             for kind, shards in ((pages.ROWS, self.rows), (TEXTS, self.texts))
@@ -138,16 +138,17 @@ class Index:
         names = np.array([one.name for one in self._snapshots], object)
         return pa.array(names[which], pa.string()), numbers - self._starts[which]
 
-    def older_keys(self, schema: pa.Schema, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Keys (uint64) and numbers of the settled documents under the wanted keys (rising)."""
+    def older_keys(self, schema: pa.Schema, wanted: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+        """Keys (uint64) and numbers under the wanted keys (rising): of each file of settled documents the best."""
         keys, numbers = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
         for place, snapshot in enumerate(self._snapshots[:-1]):
-            table = snapshot.keys(schema, int(wanted[0]), int(wanted[-1]) + 1)
-            found = table["key"].to_numpy()
-            at = np.minimum(np.searchsorted(wanted, found), len(wanted) - 1)
-            meets = wanted[at] == found
-            keys.append(found[meets])
-            numbers.append(table["number"].to_numpy()[meets] + self._starts[place])
+            for batch in snapshot.keys(schema, int(wanted[0]), int(wanted[-1]) + 1).to_batches():
+                found = batch["key"].to_numpy()
+                at = np.minimum(np.searchsorted(wanted, found), len(wanted) - 1)
+                meets = np.flatnonzero(wanted[at] == found)
+                best = meets[np.arange(len(meets)) - np.searchsorted(found[meets], found[meets]) < reach]
+                keys.append(found[best])
+                numbers.append(batch["number"].to_numpy()[best] + self._starts[place])
         return np.concatenate(keys), np.concatenate(numbers)
 
 

@@ -65,7 +65,7 @@ class Meeting(Phase):
         """The keys and numbers, in no order, of settled documents too that have such a key."""
         if not (index.settled and len(keys)):
             return keys, numbers
-        older = index.older_keys(sketches.SCHEMA, np.unique(keys))
+        older = index.older_keys(sketches.SCHEMA, np.unique(keys), self.reach)
         return np.concatenate([older[0], keys]), np.concatenate([older[1], numbers])
 
     def _best_first(self, index: Index, keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -53,8 +53,12 @@ def of(table: pa.Table, prefer: Sequence[str]) -> list[pa.Array]:
 
 def ranks(rows: Rows, numbers: np.ndarray, prefer: Sequence[str], snapshots: np.ndarray) -> np.ndarray:
     """int64: the places of documents (numbers, rising) among each other; 0 is the best. Earlier snapshots go first."""
-    names = [field.name for field in columns(prefer)]
+    return ranks_of(rows.take(numbers, [field.name for field in columns(prefer)]), snapshots)
+
+
+def ranks_of(table: pa.Table, snapshots: np.ndarray) -> np.ndarray:
+    """int64: the places of documents among each other, by a table of what decides."""
     complete, *_, chars, date, identity = survivors.ORDER
-    scores: list[survivors.Preference] = [(name, "descending") for name in names if name.startswith("score.")]
-    table = rows.take(numbers, names).append_column("snapshot", pa.array(snapshots))
-    return survivors.ranks(table, (("snapshot", "ascending"), complete, *scores, chars, date, identity))
+    scores: list[survivors.Preference] = [(n, "descending") for n in table.column_names if n.startswith("score.")]
+    order = (("snapshot", "ascending"), complete, *scores, chars, date, identity)
+    return survivors.ranks(table.append_column("snapshot", pa.array(snapshots)), order)

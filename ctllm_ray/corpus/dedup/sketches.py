@@ -36,7 +36,7 @@ from ctllm_ray.text.codepoints import lengths
 from ctllm_ray.text.fold import fold
 from ctllm_ray.text.minhash import signatures
 
-SCHEMA = pa.schema([("key", pa.uint64()), ("number", pa.int64())])
+SCHEMA = pa.schema([("key", pa.uint64()), ("number", pa.int64())])  # of one key, the best document first
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ class Sketches(Phase):
         """Reads a shard; writes its keys, and in two files what decides and what is compared."""
         keys, numbers = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
         text_bytes, number = 0, self.first_number(recipe, split)
-        first = number
-        file = f"{split.index:05d}.arrow"
+        first, file = number, f"{split.index:05d}.arrow"
         deciding = TableWriter(folder, f"{pages.ROWS}/{file}", pa.schema(pages.columns(self.prefer)))
+        decides = [deciding.schema.empty_table()]
         compared = TableWriter(folder, f"{TEXTS}/{file}", self.schema())
         with deciding, compared:
             for table in self.tables(recipe, split):
@@ -120,16 +120,20 @@ class Sketches(Phase):
                 long = np.flatnonzero(lengths(texts) >= self.sketch.min_chars)
                 keys.append(self._keys(values[long]).ravel())
                 numbers.append(np.repeat(number + long, self.sketch.bands))
-                deciding.write(pa.table(pages.of(table, self.prefer), schema=deciding.schema))
+                decides.append(pa.table(pages.of(table, self.prefer), schema=deciding.schema))
+                deciding.write(decides[-1])
                 compared.write(self._compared(texts, values))
                 number += table.num_rows
-        shard = self._shuffled(folder, split.index, np.concatenate(keys), np.concatenate(numbers), self.parts(recipe))
-        short = number - first - shard.rows // self.sketch.bands
-        return Work(
-            {"in": number - first, "kept": number - first, "short": short},
-            text_bytes,
-            [shard, deciding.shard, compared.shard],
-        )
+        table = pa.table([np.concatenate(keys), np.concatenate(numbers)], schema=SCHEMA)
+        ranks = pages.ranks_of(pa.concat_tables(decides), np.zeros(number - first, np.int64))
+        best_first = np.lexsort((ranks[table["number"].to_numpy() - first], table["key"].to_numpy()))
+        shard = self._shuffled(folder, split.index, table.take(pa.array(best_first)), self.parts(recipe))
+        counts = {
+            "in": number - first,
+            "kept": number - first,
+            "short": number - first - len(table) // self.sketch.bands,
+        }
+        return Work(counts, text_bytes, [shard, deciding.shard, compared.shard])
 
     def _read(self, texts: pa.Array) -> pa.Array:
         return texts if self.sketch.of == "raw" else fold(texts)
@@ -147,10 +151,8 @@ class Sketches(Phase):
         text = [pc.binary_length(texts), texts] if self.with_text else []
         return pa.table([signature, *text], schema=self.schema())
 
-    def _shuffled(self, folder: str, index: int, keys: np.ndarray, numbers: np.ndarray, parts: int) -> Shard:
-        order = np.argsort(keys, kind="stable")
-        stops = [*np.searchsorted(keys[order], key_ranges(parts)).tolist(), len(keys)]
-        table = pa.table([keys[order], numbers[order]], schema=SCHEMA)
+    def _shuffled(self, folder: str, index: int, table: pa.Table, parts: int) -> Shard:
+        stops = [*np.searchsorted(table["key"].to_numpy(), key_ranges(parts)).tolist(), len(table)]
         return write_partitions(folder, f"{KEYS}/{index:05d}.arrow", table, stops)
 
 

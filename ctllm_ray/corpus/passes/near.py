@@ -53,7 +53,10 @@ def near(
     keep_index: bool = False,
     against: tuple[str, ...] = (),
 ) -> Pass:
-    """The pass. A worker holds some 60 bytes for each of `partition_rows` keys, 300 for each of `local_pairs` pairs."""
+    """The pass. A worker holds some 60 bytes for each of `partition_rows` keys, 300 for each of `local_pairs` pairs.
+
+    Where all pages are one crowd, 300 bytes a key.
+    """
     verified = Verify.model_validate(verify) if verify else None
     sketch = Sketch(of, shingle_chars, permutations, bands, rows, min_chars)
     sketches = Sketches(f"near/{KEYS}", sketch, tuple(prefer), verified is not None, partition_rows, tuple(against))
