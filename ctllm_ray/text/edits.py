@@ -6,7 +6,7 @@ character or a few. It is no other number and no other Latin word or name: those
 where a page about another matter makes the same change again and again (宽度 for 高度 in every sentence).
 
 The fewest edits (insertions, deletions, replacements) by Ukkonen's furthest points (Algorithms for approximate string
-matching, 1985): O(n + d * d) for d edits, so for two texts that are unlike the bound on d is what it costs.
+matching, 1985): O(n + d * d) for d edits as a rule, so for two texts that are unlike the bound on d is what it costs.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -19,9 +19,9 @@ from numba.extending import register_jitable
 from ctllm_ray.text.codepoints import buffers, decode
 from ctllm_ray.text.compiled import compiled
 
-MOST_EDITS = 2_000  # of a pair: 16 MB of furthest points; longer texts with more are none of this kind
+MOST_EDITS = 2_000  # of a pair, whatever its length: 16 MB of furthest points
 FIRST_HAN = 0x2E80  # letters and digits of the alphabets stand before it; folded texts hold nothing else there
-NUMERALS = np.array([ord(c) for c in "〇零一二三四五六七八九十百千万亿两"], np.uint32)
+NUMERALS = np.array([ord(c) for c in "〇零一二三四五六七八九十百千万亿两廿卅壹贰叁肆伍陆柒捌玖拾佰仟"], np.uint32)
 REPEATS, REPEAT_SHARE = 2, 0.1  # a change that comes more often, and makes up more of all changes, is no slip
 
 
@@ -129,11 +129,11 @@ def _are_slips(a, b, edits, furthest, max_run):
 
 @register_jitable
 def _says_something_else(gone, came):
-    """Whether a change (0: nothing) is of an alphabet's letters or digits, or of one Chinese numeral into another."""
-    numerals = 0
+    """Whether a change is of an alphabet's letters or digits, or of Chinese numerals into others or nothing (0)."""
+    sides = int(gone == 0) + int(came == 0)
     for numeral in NUMERALS:
-        numerals += (gone == numeral) + (came == numeral)
-    return 0 < gone < FIRST_HAN or 0 < came < FIRST_HAN or numerals == 2
+        sides += int(gone == numeral) + int(came == numeral)
+    return 0 < gone < FIRST_HAN or 0 < came < FIRST_HAN or sides == 2
 
 
 @register_jitable

@@ -27,7 +27,7 @@ from ctllm_ray.text.edits import slipped
 from ctllm_ray.text.minhash import shingle_hashes
 
 LEFT, RIGHT = 1, 2  # bits of the document of a pair that has a shingle
-SLIPS_ALONE = 5  # times the longest edit: more in one stretch is no slip, and the texts need not be aligned to know it
+SLIPS_ALONE = 5  # times the longest edit: slips hardly ever leave more alone in one stretch, so none are looked for
 
 
 def agreement(signatures: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:

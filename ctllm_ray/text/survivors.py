@@ -70,18 +70,23 @@ def of_neighbours(
     Where none of these stays, it is the best of those that they left for, as far as the row is `alike`. `settled` are
     rows whose survivor is known (int64[rows], -1 where it is not); they must be the best of all.
     """
-    first, second = np.concatenate([left, right]), np.concatenate([right, left])
-    order = np.lexsort((ranks[second], ranks[first]))
-    first, second = first[order], second[order]
     known = np.full(len(ranks), -1) if settled is None else settled
-    tested = copies = np.empty(0, np.int64)
-    while True:
-        stays, asked = _of_neighbours(first, second, ranks, known, copies)
-        asked = np.setdiff1d(asked, tested)
-        if not len(asked):
-            return stays
-        true = alike(*np.divmod(asked, len(ranks)))
-        tested, copies = np.union1d(tested, asked), np.union1d(copies, asked[true])
+    stays = np.where(known >= 0, known, np.arange(len(ranks)))
+    left, right = np.where(ranks[left] < ranks[right], (left, right), (right, left))  # the better one, the other one
+    asking = (known[right] < 0) & (left != right)
+    order = np.lexsort((ranks[left[asking]], ranks[right[asking]]))
+    better, rows = left[asking][order], right[asking][order]
+    starts = starts_of(rows)
+    ends, rows = np.append(starts[1:], len(rows)), rows[starts]
+    decided, copies = np.ones(len(ranks), bool), np.empty(0, np.int64)
+    decided[rows] = False
+    asked = np.zeros(len(ranks), bool)
+    while len(rows):
+        codes = np.unique(_of_neighbours(rows, starts, ends, better, ranks, stays, decided, asked, copies))
+        copies = codes[alike(*np.divmod(codes, len(ranks)))] if len(codes) else codes
+        open_ = ~decided[rows]
+        rows, starts, ends = rows[open_], starts[open_], ends[open_]
+    return stays
 
 
 def complete(texts: pa.Array) -> pa.Array:
@@ -90,42 +95,43 @@ def complete(texts: pa.Array) -> pa.Array:
 
 
 @compiled
-def _of_neighbours(first, second, ranks, known, copies):
-    """Survivors from pairs in both directions, sorted by the ranks of `first`, then `second`.
+def _of_neighbours(rows, starts, ends, better, ranks, stays, decided, asked, copies):
+    """Decides what can be decided of rows in their order, and returns the pairs that must be compared for the rest.
 
-    Pairs that nobody compared are codes, the better row * rows + the other one: `copies` of them are some (sorted), and
-    those come back that are asked for.
+    `better[starts[i]:ends[i]]` are the better neighbours of a row, the best first. Pairs are codes: the better row
+    times the number of rows, and the other one. `copies` (sorted) are the copies among the pairs returned last.
     """
-    stays = np.where(known >= 0, known, np.arange(len(ranks)))
-    asked = np.empty(len(first), np.int64)
-    count = start = 0
-    while start < len(first):
-        row, stop = first[start], start
-        while stop < len(first) and first[stop] == row:
-            stop += 1
-        better = start
-        while better < stop and ranks[second[better]] < ranks[row]:
-            better += 1
-        if known[row] < 0:
-            stays[row] = _beside(row, second[start:better], stays)
-            lonely = stays[row] == row
-            for other in second[start : better if lonely else start]:
-                code = stays[other] * len(ranks) + row
-                if _holds(copies, code) and (stays[row] == row or ranks[stays[other]] < ranks[stays[row]]):
-                    stays[row] = stays[other]
-                asked[count] = code
+    codes = np.empty(len(better), np.int64)
+    count = 0
+    for i in range(len(rows)):
+        row, others = rows[i], better[starts[i] : ends[i]]
+        if not _beside(row, others, stays, decided):
+            continue
+        if stays[row] == row and not asked[row]:
+            asked[row] = True
+            for other in others:
+                codes[count] = stays[other] * len(ranks) + row
                 count += 1
-        start = stop
-    return stays, asked[:count]
+            continue
+        if stays[row] == row:
+            for other in others:
+                best = stays[other]
+                if _holds(copies, best * len(ranks) + row) and (stays[row] == row or ranks[best] < ranks[stays[row]]):
+                    stays[row] = best
+        decided[row] = True
+    return codes[:count]
 
 
 @register_jitable
-def _beside(row, better, stays):
-    """The first that stays of better rows, the best first, or the row itself."""
-    for other in better:
+def _beside(row, others, stays, decided):
+    """Lets a row go for the best neighbour that stays; False where it must wait for a better one's decision."""
+    for other in others:
+        if not decided[other]:
+            return False
         if stays[other] == other:
-            return other
-    return row
+            stays[row] = other
+            return True
+    return True
 
 
 @register_jitable

@@ -80,7 +80,9 @@ def test_a_stretch_is_a_slip_up_to_its_bound(length: int) -> None:
     assert _is_slipped(TEXT, TEXT[: 200 - length]) == (length <= 4)
 
 
-@pytest.mark.parametrize(("one", "other"), [("2019", "2020"), ("sin", "cos"), ("三", "四"), ("", "7"), ("五", "5")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("2019", "2020"), ("sin", "cos"), ("三", "四"), ("", "7"), ("五", "5"), ("二", ""), ("壹", "贰")]
+)
 def test_another_number_or_latin_word_is_no_slip(one: str, other: str) -> None:
     assert not _is_slipped(TEXT[:80] + one + TEXT[80:], TEXT[:80] + other + TEXT[80:])
 

@@ -113,6 +113,22 @@ def test_survivors_among_neighbours_keep_the_law_on_random_pairs() -> None:
     assert (of_neighbours(right, left, places, NONE) == stays).all()
 
 
+def test_survivors_are_those_of_going_through_the_rows_in_their_order_and_asking_where_neighbours_left() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(40):
+        left, right, places = rng.integers(0, 60, 90), rng.integers(0, 60, 90), rng.permutation(60)
+        like = np.triu(rng.random((60, 60)) < 0.4)
+        stays = of_neighbours(left, right, places, lambda one, other, like=like: (like | like.T)[one, other])  # type: ignore[misc]
+        expected: dict[int, int] = {}
+        for row in np.argsort(places).tolist():
+            pairs = [*zip(left, right, strict=True), *zip(right, left, strict=True)]
+            better = [int(b) for a, b in pairs if a == row and places[b] < places[row]]
+            beside = [b for b in better if expected[b] == b]
+            behind = [] if beside else [expected[b] for b in better if (like | like.T)[expected[b], row]]
+            expected[row] = min(beside + behind, key=lambda b, places=places: places[b], default=row)  # type: ignore[misc]
+        assert stays.tolist() == [expected[row] for row in range(60)]
+
+
 def test_no_rows_have_no_survivors() -> None:
     none = np.array([], np.int64)
     assert of_components(none, ranks(_table([]))).tolist() == []

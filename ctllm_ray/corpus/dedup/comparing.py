@@ -38,6 +38,7 @@ class Comparing(Phase):
     sketches: Sketches
     likeness: Likeness
     reach: int
+    limits: bool  # whether of a crowd a few texts are compared
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each range of documents."""
@@ -51,17 +52,19 @@ class Comparing(Phase):
             agreement = self.likeness.agreement(texts, met)
             agrees = agreement >= self.likeness.min_agreement
             agreeing, agreement = _where(met, agrees), agreement[agrees]
-            few = self._few(index, rows, agreeing, agreement)
-            compared = _where(agreeing, few)
-            found = self.likeness.verdicts(texts, compared, agreement[few])
+            chosen = self._chosen(index, rows, agreeing, agreement)
+            compared = _where(agreeing, chosen)
+            found = self.likeness.verdicts(texts, compared, agreement[chosen])
         copies, links = _settled(index, _where(compared, found.duplicates), found.similarity[found.duplicates])
         table = pa.concat_tables([copies, links]).combine_chunks()
         shard = write_partitions(folder, f"{PAIRS}/{split.index:05d}.arrow", table, [table.num_rows])
         counts = {"in": len(met.left), "agreeing": len(agreeing.left), "compared": len(compared.left)}
         return Work(counts | {"copies": copies.num_rows, "kept": counts["in"]}, 0, [shard])
 
-    def _few(self, index: Index, rows: Rows, pairs: Pairs, agreement: np.ndarray) -> np.ndarray:
-        """bool: the pairs whose texts are compared; all, of a document that is in no crowd."""
+    def _chosen(self, index: Index, rows: Rows, pairs: Pairs, agreement: np.ndarray) -> np.ndarray:
+        """bool: the pairs whose texts are compared; all, where signatures decide, or where chains are wanted."""
+        if not (self.likeness.verify and self.limits):
+            return np.ones(len(pairs.left), bool)
         left, places = np.unique(pairs.left, return_inverse=True)
         ranks = pages.ranks(rows, left, self.sketches.prefer, index.snapshot(left))
         return few(pairs, agreement, ranks[places], reach=self.reach)

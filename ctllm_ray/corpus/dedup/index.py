@@ -61,20 +61,29 @@ class Snapshot:
         """The files of signatures and texts."""
         return manifest.read(storage.join(self.folder, KEYS)).of_kind(TEXTS)
 
+    @cached_property
+    def fates(self) -> list[Shard]:
+        """The files that tell who stayed."""
+        place = storage.join(self.folder, fates.FATES)
+        there = storage.exists(storage.join(place, manifest.MANIFEST))
+        return manifest.read(place).of_kind(fates.FATES) if there else []
+
     @property
     def complete(self) -> bool:
         """True where its files are there; an index of an earlier version of this package has no texts."""
+        places = [(KEYS, pages.ROWS, self.rows), (KEYS, TEXTS, self.texts), (fates.FATES, fates.FATES, self.fates)]
         return len(self.rows) == len(self.texts) and all(
             {shard.path.rpartition("/")[2] for shard in shards}
-            <= set(storage.list_names(storage.join(self.folder, KEYS, kind)))
-            for kind, shards in ((pages.ROWS, self.rows), (TEXTS, self.texts))
+            <= set(storage.list_names(storage.join(self.folder, phase, kind)))
+            for phase, kind, shards in places
         )
 
     @cached_property
     def digest(self) -> str:
         """What it is, as one hash."""
         kept = manifest.read(storage.join(self.folder, KEYS))
-        return "".join(kept.digest(kind)[:20] for kind in (KEYS, pages.ROWS, TEXTS))
+        gone = manifest.read(storage.join(self.folder, fates.FATES)).digest(fates.FATES)
+        return "".join(kept.digest(kind)[:16] for kind in (KEYS, pages.ROWS, TEXTS)) + gone[:16]
 
     def keys(self, schema: pa.Schema, low: int, high: int) -> pa.Table:
         """The keys in a range, with the numbers that documents have in this snapshot."""
@@ -170,7 +179,7 @@ def opened(folder: str, options: dict[str, Any]) -> Snapshot:
     index = Snapshot(folder, f"{made.name}/{made.version}")
     if not old.get("keep_index") or not storage.exists(storage.join(folder, KEYS)) or not index.complete:
         raise InputError(
-            "this version has kept no index",
+            "this version has kept no index, or an earlier ctllm_ray has",
             where=folder,
             remedy="set keep_index: true in its recipe, delete this folder, and run `ctllm prepare` with it again",
         )

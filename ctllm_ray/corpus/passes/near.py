@@ -55,7 +55,7 @@ def near(
 ) -> Pass:
     """The pass. A worker holds some 60 bytes for each of `partition_rows` keys, 300 for each of `local_pairs` pairs.
 
-    Where all pages are one crowd, 300 bytes a key.
+    And 210 for each document that shares a key with another one; where all are one crowd, 300 a key.
     """
     verified = Verify.model_validate(verify) if verify else None
     sketch = Sketch(of, shingle_chars, permutations, bands, rows, min_chars)
@@ -71,7 +71,8 @@ class _Near(Pass):
     def __init__(self, sketches: Sketches, likeness: Likeness, reach: int, survivors: Survivors, local: int) -> None:
         meeting = Meeting(f"near/{BANDS}", sketches, reach)
         self._settling = bool(sketches.against) and survivors == "components"
-        self._first = (sketches, meeting, Comparing(f"near/{PAIRS}", sketches, likeness, reach))
+        comparing = Comparing(f"near/{PAIRS}", sketches, likeness, reach, limits=survivors == "neighbours")
+        self._first = (sketches, meeting, comparing)
         self._scatter, self._stars = Scatter(f"near/{EDGES}", local), rounds("near", local)
         self._groups = Groups(f"near/{GROUPS}", local)
         choosing = Choosing(f"near/{FATES}", local, sketches, likeness, survivors)
