@@ -28,7 +28,7 @@ from ctllm_ray.text.runs import starts_of
 
 
 class Pairs(NamedTuple):
-    """`left` and `right` (int64): rows, left before right."""
+    """`left` and `right` (int64): rows, or numbers of documents, the one that goes first on the left."""
 
     left: np.ndarray
     right: np.ndarray

@@ -81,11 +81,12 @@ def test_one_by_one_equals_all_at_once_with_the_earlier_crawl_first(tmp_path: Pa
     assert 0 < np.count_nonzero(stays != np.arange(len(stays))) < len(stays)
 
 
-def test_partitions_and_stars_of_either_crawl_change_nothing(tmp_path: Path) -> None:
-    calm = one_by_one(tmp_path)
+@pytest.mark.parametrize("bodies", [40, 2])
+def test_partitions_and_stars_of_either_crawl_change_nothing(tmp_path: Path, bodies: int) -> None:
+    calm = one_by_one(tmp_path, bodies=bodies)
     cut = []
     for crawl, (partition_rows, local_pairs) in enumerate([(300, 10), (5000, 1000), (700, 15)]):
-        cut.append(snapshot(tmp_path, crawl, "cut", partition_rows=partition_rows, local_pairs=local_pairs))
+        cut.append(snapshot(tmp_path, crawl, "cut", bodies, partition_rows=partition_rows, local_pairs=local_pairs))
         pipeline.prepare(cut[-1], run_here)
     for one, other in zip(calm, cut, strict=True):
         assert hashes(one, "near") == hashes(other, "near")

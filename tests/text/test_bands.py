@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ctllm_ray.text import bands as module
-from ctllm_ray.text.bands import Pairs, band_keys, distinct, meeting, meeting_share
+from ctllm_ray.text.bands import Pairs, band_keys, distinct, few, meeting, meeting_share
 
 
 def _set(pairs: Pairs) -> set[tuple[int, int]]:
@@ -58,3 +58,12 @@ def test_documents_meet_as_often_as_the_formula_says() -> None:
 def test_distinct_pairs_stand_once_and_sorted() -> None:
     bands = [meeting(np.array(keys, np.uint64), reach=4) for keys in ([1, 1, 2], [5, 5, 5], [1, 2, 1])]
     assert [column.tolist() for column in distinct(bands)] == [[0, 0, 1], [1, 2, 2]]
+
+
+def test_of_a_crowd_the_most_alike_and_the_best_are_left() -> None:
+    pairs = Pairs(np.array([0, 1, 2, 3, 0, 3]), np.array([4, 4, 4, 4, 5, 5]))
+    alike = np.array([0.5, 0.9, 0.6, 0.9, 0.4, 0.5], np.float32)
+    ranks = np.array([7, 5, 3, 4, 7, 4])
+    assert few(pairs, alike, ranks, reach=1).tolist() == [False, False, True, True, False, True]  # of ties the better
+    assert few(pairs, alike, ranks, reach=2).tolist() == [False, True, True, True, True, True]
+    assert few(Pairs(pairs.left[:0], pairs.right[:0]), alike[:0], ranks[:0], reach=2).tolist() == []

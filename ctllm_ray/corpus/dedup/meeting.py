@@ -36,7 +36,7 @@ SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64())])
 
 @dataclass(frozen=True)
 class Meeting(Phase):
-    """Each document with the best `reach` documents that have one of its keys."""
+    """Each document with the best `reach` documents under each of its keys."""
 
     sketches: Sketches
     reach: int

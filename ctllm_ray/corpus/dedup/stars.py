@@ -73,7 +73,7 @@ def spread(numbers: np.ndarray, parts: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scatter(Grouped):
-    """The pairs as edges in both directions, and with their similarity by the earlier document."""
+    """The pairs as edges in both directions, and with their similarity by the better document."""
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each file of pairs."""
