@@ -47,14 +47,14 @@ class Near:
         values = signatures(texts.take(pa.array(long)), shingle_chars=self.shingle_chars).values
         keys = band_keys(values, bands=self.bands, rows=self.rows)
         met = distinct([meeting(np.ascontiguousarray(keys[:, i]), reach=self.reach) for i in range(self.bands)])
-        met = _where(met, np.lexsort((met.left, met.right)))
+        met = met.take(np.lexsort((met.left, met.right)))
         alike = agreement(values, *met)
-        met, alike = _where(met, alike >= self.min_agreement), alike[alike >= self.min_agreement]
+        met, alike = met.take(alike >= self.min_agreement), alike[alike >= self.min_agreement]
         if self.min_jaccard == 0:
             return Pairs(long[met.left], long[met.right])
-        met = _where(met, few(met, alike, met.left, reach=self.reach))
+        met = met.take(few(met, alike, met.left, reach=self.reach))
         met = Pairs(long[met.left], long[met.right])
-        return _where(met, self._duplicates(texts, *met))
+        return met.take(self._duplicates(texts, *met))
 
     def are_copies(self, texts: pa.Array, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """bool[pairs]: which of any pairs of documents are near-duplicates."""
@@ -113,7 +113,3 @@ def best_first(find: Find, texts: pa.Array, ranks: np.ndarray) -> Pairs:
     order = np.argsort(ranks)
     left, right = find(texts.take(pa.array(order)))
     return Pairs(order[left], order[right])
-
-
-def _where(pairs: Pairs, true: np.ndarray) -> Pairs:
-    return Pairs(pairs.left[true], pairs.right[true])

@@ -24,7 +24,7 @@ import numpy as np
 
 from ctllm_ray.text.compiled import compiled
 from ctllm_ray.text.minhash import finish64
-from ctllm_ray.text.runs import starts_of
+from ctllm_ray.text.runs import places_in
 
 
 class Pairs(NamedTuple):
@@ -32,6 +32,10 @@ class Pairs(NamedTuple):
 
     left: np.ndarray
     right: np.ndarray
+
+    def take(self, which: np.ndarray) -> Pairs:
+        """Some of the pairs, by a mask or by their places."""
+        return Pairs(self.left[which], self.right[which])
 
 
 def meeting_share(similarity: float, *, bands: int, rows: int) -> float:
@@ -67,10 +71,8 @@ def few(pairs: Pairs, alike: np.ndarray, ranks: np.ndarray, *, reach: int) -> np
 
 def _places(groups: np.ndarray, *values: np.ndarray) -> np.ndarray:
     """int64: the place of each row in its group (rising) by the values, the least first; later ones decide ties."""
-    starts = starts_of(groups)
-    places = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
-    found = np.empty_like(places)
-    found[np.lexsort((*reversed(values), groups))] = places
+    found = np.empty(len(groups), np.int64)
+    found[np.lexsort((*reversed(values), groups))] = places_in(groups)
     return found
 
 

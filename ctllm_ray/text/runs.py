@@ -12,3 +12,10 @@ def starts_of(*columns: np.ndarray) -> np.ndarray:
     for column in columns:
         new[1:] |= column[1:] != column[:-1]
     return np.flatnonzero(new)
+
+
+def places_in(column: np.ndarray) -> np.ndarray:
+    """int64: the place of each row in its run of equal rows, from 0 on."""
+    starts = starts_of(column)
+    places: np.ndarray = np.arange(len(column)) - np.repeat(starts, np.diff(starts, append=len(column)))
+    return places

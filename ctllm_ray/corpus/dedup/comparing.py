@@ -51,11 +51,11 @@ class Comparing(Phase):
         with index.rows() as rows, index.texts() as texts:
             agreement = self.likeness.agreement(texts, met)
             agrees = agreement >= self.likeness.min_agreement
-            agreeing, agreement = _where(met, agrees), agreement[agrees]
+            agreeing, agreement = met.take(agrees), agreement[agrees]
             chosen = self._chosen(index, rows, agreeing, agreement)
-            compared = _where(agreeing, chosen)
+            compared = agreeing.take(chosen)
             found = self.likeness.verdicts(texts, compared, agreement[chosen])
-        copies, links = _settled(index, _where(compared, found.duplicates), found.similarity[found.duplicates])
+        copies, links = _settled(index, compared.take(found.duplicates), found.similarity[found.duplicates])
         table = pa.concat_tables([copies, links]).combine_chunks()
         shard = write_partitions(folder, f"{PAIRS}/{split.index:05d}.arrow", table, [table.num_rows])
         counts = {"in": len(met.left), "agreeing": len(agreeing.left), "compared": len(compared.left)}
@@ -78,10 +78,6 @@ class Comparing(Phase):
             table = read_partition(folder, [shard], part, meeting.SCHEMA)
             distinct.add(packed(Pairs(table["left"].to_numpy(), table["right"].to_numpy()), base, index.total))
         return unpacked(distinct.codes(), base, index.total)
-
-
-def _where(pairs: Pairs, true: np.ndarray) -> Pairs:
-    return Pairs(pairs.left[true], pairs.right[true])
 
 
 def _settled(index: Index, pairs: Pairs, similarity: np.ndarray) -> tuple[pa.Table, pa.Table]:

@@ -30,6 +30,7 @@ from ctllm_ray.corpus.phase import ends, total_rows
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.tables import Rows, read_keys, read_partition
+from ctllm_ray.text.runs import places_in
 
 KEYS = "keys"  # the phase that writes all that an index is, and a kind of its files
 TEXTS = "texts"  # the kind of file that has what documents are compared by, where pages.ROWS has what decides
@@ -155,7 +156,7 @@ class Index:
                 found = batch["key"].to_numpy()
                 at = np.minimum(np.searchsorted(wanted, found), len(wanted) - 1)
                 meets = np.flatnonzero(wanted[at] == found)
-                best = meets[np.arange(len(meets)) - np.searchsorted(found[meets], found[meets]) < reach]
+                best = meets[places_in(found[meets]) < reach]
                 keys.append(found[best])
                 numbers.append(batch["number"].to_numpy()[best] + self._starts[place])
         return np.concatenate(keys), np.concatenate(numbers)

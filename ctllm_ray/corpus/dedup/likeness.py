@@ -71,8 +71,7 @@ class Likeness:
         """bool: which of any pairs are copies."""
         agreement = self.agreement(texts, pairs)
         enough = agreement >= self.min_agreement
-        agreeing = Pairs(pairs.left[enough], pairs.right[enough])
-        enough[enough] = self.verdicts(texts, agreeing, agreement[enough]).duplicates
+        enough[enough] = self.verdicts(texts, pairs.take(enough), agreement[enough]).duplicates
         return enough
 
     def similarity(self, texts: Rows, pairs: Pairs) -> np.ndarray:

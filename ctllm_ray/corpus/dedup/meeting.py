@@ -25,7 +25,7 @@ from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards.tables import read_partition, write_partitions
 from ctllm_ray.text.bands import Pairs, meeting
-from ctllm_ray.text.runs import starts_of
+from ctllm_ray.text.runs import places_in, starts_of
 
 BANDS = "bands"  # the phase
 MET = "met"  # the kind of its files
@@ -78,9 +78,7 @@ class Meeting(Phase):
             ranks = pages.ranks(rows, known, self.sketches.prefer, index.snapshot(known))
         order = np.lexsort((ranks[place], keys))
         keys, numbers = keys[order], numbers[order]
-        starts = starts_of(keys)
-        place = np.arange(len(keys)) - np.repeat(starts, np.diff(starts, append=len(keys)))
-        meets = (place < self.reach) | (numbers >= index.settled)
+        meets = (places_in(keys) < self.reach) | (numbers >= index.settled)
         return keys[meets], numbers[meets]
 
     def _met(self, keys: np.ndarray, numbers: np.ndarray, settled: int, total: int) -> np.ndarray:
@@ -92,8 +90,7 @@ class Meeting(Phase):
             stop = int(ends[np.searchsorted(ends, min(start + KEYS_AT_ONCE, len(keys)))])
             left, right = meeting(keys[start:stop], reach=self.reach)
             pairs = Pairs(numbers[start:stop][left], numbers[start:stop][right])
-            new = pairs.right >= settled
-            distinct.add(packed(Pairs(pairs.left[new], pairs.right[new]), settled, total))
+            distinct.add(packed(pairs.take(pairs.right >= settled), settled, total))
             start = stop
         return distinct.codes()
 
