@@ -1,7 +1,7 @@
 """A verb as a job on a cluster: sent, followed to its end, its exit code brought back. What `ctllm submit` does.
 
-The folder that the command stands in is the code and the recipe of the job (Ray sends it without what .gitignore and
-.rayignore name; 100 MiB at most); data goes by path. The job lives on the cluster and not in this terminal: Ctrl-C
+Of the folder that the command stands in what git tracks is the code of the job (job_files.py; 100 MiB at most when
+packed), and its recipe; data goes by path. The job lives on the cluster and not in this terminal: Ctrl-C
 stops following it. The same command again follows a job that is still under way, and otherwise sends a new one, which
 goes on where the one before it was, as every verb does. A connection that is lost is made again, and no line of the log
 is told twice.
@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import math
 import os
 import re
 import secrets
 import shlex
 import signal
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,15 +26,18 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from ctllm_ray.base import storage
+from ctllm_ray import job_files
+from ctllm_ray.base import provenance, storage
 from ctllm_ray.base.errors import CtllmError, InputError, NoCluster, RecipeError, WorkerLost
 from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.job_files import JobFiles
 from ctllm_ray.ray_session import check_port
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 IDENTITY = "ctllm"  # in a job's metadata: the hash of what it does
+SENT = "ctllm_sent"  # there too: the hash of the files that went with it
 LOST = (OSError, RuntimeError)  # what a connection that breaks looks like; requests' and aiohttp's errors are OSErrors
 POLL_S = 2.0
 ATTEMPTS = 150  # to reach a cluster again: five minutes
@@ -49,20 +54,32 @@ def submit(
     Raises `NoCluster` where nobody takes jobs there, `RecipeError` where the job could not see its recipe or keep its
     output, `InputError` where this folder is too large to send, `WorkerLost` where the job ended without an exit code.
     """
-    entrypoint = shlex.join(["python", "-m", f"jobs.{verb}", below_here(path), *map(carried, arguments)])
+    below = below_here(path)
+    entrypoint = shlex.join(["python", "-m", f"jobs.{verb}", below, *map(carried, arguments)])
     check_root(recipe.root)
+    files = job_files.collect(Path.cwd(), below)
     jobs, nodes = _connect(address)
     check_nodes(recipe.root, nodes, shared_root)
     identity = hashlib.sha256(f"{entrypoint}\n{recipe.model_dump_json()}".encode()).hexdigest()
     with _explained(address):
-        job = _under_way(jobs, identity)
+        job, sent = _under_way(jobs, identity)
     if job:
-        tell(f"{job} is under way: following it\n")
+        other = "" if sent == files.sha256 else " (it runs the files as they were when it was sent: these differ)"
+        tell(f"{job} is under way: following it{other}\n")
     else:
+        for line in files.summarize():
+            tell(f"{line}\n")
         name = f"{recipe.name}-{recipe.version}-{verb}-{secrets.token_hex(3)}"
-        job = _send(jobs, name, entrypoint, identity, address)
+        job = _send(jobs, name, entrypoint, identity, files, address)
         tell(f"{job} is sent to {address}\n")
     return follow(jobs, job, address, tell)
+
+
+def list_files(path: str, tell: Tell) -> None:
+    """Lists what would go with a job of a recipe, and what would not; nothing is sent. Raises `RecipeError`."""
+    files = job_files.collect(Path.cwd(), below_here(path))
+    for line in (*files.names, *files.summarize()):
+        tell(f"{line}\n")
 
 
 def below_here(path: str) -> str:
@@ -150,27 +167,35 @@ def _connect(address: str) -> tuple[JobSubmissionClient, int]:
         return JobSubmissionClient(address), len(alive)
 
 
-def _under_way(jobs: JobSubmissionClient, identity: str) -> str:
-    """The job that does the same and has not ended; empty where there is none."""
-    alike = (job for job in jobs.list_jobs() if (job.metadata or {}).get(IDENTITY) == identity)
-    return next((job.submission_id for job in alike if job.submission_id and not job.status.is_terminal()), "")
+def _under_way(jobs: JobSubmissionClient, identity: str) -> tuple[str, str]:
+    """The job that does the same and has not ended, and the hash of its files; empty where there is none."""
+    for job in jobs.list_jobs():
+        told = job.metadata or {}
+        if told.get(IDENTITY) == identity and job.submission_id and not job.status.is_terminal():
+            return job.submission_id, told.get(SENT, "")
+    return "", ""
 
 
-def _send(jobs: JobSubmissionClient, job: str, entrypoint: str, identity: str, address: str) -> str:
+def _send(jobs: JobSubmissionClient, job: str, entrypoint: str, identity: str, files: JobFiles, address: str) -> str:
     """The id of the new job."""
-    try:
-        with _explained(address):
-            return jobs.submit_job(
-                submission_id=job,
-                entrypoint=entrypoint,
-                runtime_env={"working_dir": "."},
-                metadata={IDENTITY: identity},
-            )
-    except NoCluster as error:
-        if "413" not in error.what and "exceeds the maximum size" not in error.what:
-            raise
-        remedy = "name what the job does not need in .gitignore or .rayignore, or submit from a fresh clone"
-        raise InputError("this folder is too large to send", where=str(Path.cwd()), remedy=remedy) from error
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder, "job.zip")
+        files.write_zip(archive)
+        environment = {provenance.SOURCE: json.dumps(files.source(), sort_keys=True)}
+        try:
+            with _explained(address):
+                return jobs.submit_job(
+                    submission_id=job,
+                    entrypoint=entrypoint,
+                    runtime_env={"working_dir": str(archive), "env_vars": environment},
+                    metadata={IDENTITY: identity, SENT: files.sha256},
+                )
+        except NoCluster as error:
+            if "413" not in error.what and "exceeds the maximum size" not in error.what:
+                raise
+            remedy = f"name large files that the job does not need in {job_files.IGNORE}; --dry-run lists what goes"
+            what = f"{archive.stat().st_size / 1e6:,.1f} MB, packed, are too much to send"
+            raise InputError(what, where=str(files.folder), remedy=remedy) from error
 
 
 @contextmanager

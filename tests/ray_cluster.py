@@ -38,6 +38,7 @@ class Cluster:
 
     address: str
     gcs: str  # where nodes join
+    home: Path  # where Ray unpacks what jobs bring
     environment: dict[str, str]
 
     def start(self, *command: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
@@ -93,7 +94,7 @@ def started() -> Iterator[Cluster]:
     command += [f"--port={gcs.rpartition(':')[2]}", f"--dashboard-port={address.rpartition(':')[2]}"]
     command += [f"--temp-dir={home}", f"--ray-client-server-port={free_port()}"]
     command += [f"--dashboard-agent-listen-port={free_port()}"]
-    found = Cluster(address, gcs, environment)
+    found = Cluster(address, gcs, home, environment)
     node = _node(command, found, home / "log")
     try:
         yield found

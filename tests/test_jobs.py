@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -75,12 +76,18 @@ def test_a_job_from_a_fresh_clone_runs_on_the_cluster_and_writes_the_bytes_of_a_
 
 def test_submit_tells_the_log_and_ends_with_the_jobs_exit_code(clone: Path, cluster: Cluster, tmp_path: Path) -> None:
     (clone / "narrow.yaml").write_bytes((clone / "jobs/recipes/tiny.yaml").read_bytes())
+    (clone / ".env").write_text("SECRET=no node may see this")
     asked = ["ctllm", "submit", "prepare", "narrow.yaml", f"root={tmp_path}", "--address", cluster.address]
     for _ in range(2):  # the second finds all of it finished
         ended = cluster.run(*asked, cwd=clone)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         assert "is sent to" in ended.stdout
         assert f"shards: {tmp_path}/tiny/1/clean" in ended.stdout
+    assert not list(cluster.home.rglob(".env"))
+    made = json.loads((tmp_path / "tiny/1/clean/MANIFEST.json").read_text())["provenance"]
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone, capture_output=True, text=True, check=True)
+    assert (made["commit"], made["dirty"]) == (head.stdout.strip(), "yes")  # the recipe is not in git
+    assert re.fullmatch("[0-9a-f]{64}", made["sent_sha256"])
     export = [*asked[:2], "export", "narrow.yaml", f"root={tmp_path}", "--", "--step", "3"]
     ended = cluster.run(*export, cwd=clone)
     assert ended.returncode == 7  # there is no checkpoint: the job's own mistake, its message, its code
@@ -151,10 +158,11 @@ def test_a_local_root_is_refused_where_there_are_several_nodes(clone: Path, clus
 def test_a_folder_that_is_too_large_is_not_sent(clone: Path, cluster: Cluster, tmp_path: Path) -> None:
     with (clone / "weights.bin").open("wb") as stream:
         stream.write(os.urandom(UPLOAD_LIMIT_BYTES + 1))
+    subprocess.run(["git", "add", "weights.bin"], cwd=clone, check=True)
     try:
         ended = cluster.run("ctllm", "submit", "prepare", "jobs/recipes/tiny.yaml", f"root={tmp_path}", cwd=clone)
     finally:
-        (clone / "weights.bin").unlink()
+        subprocess.run(["git", "rm", "-q", "-f", "weights.bin"], cwd=clone, check=True)
     assert ended.returncode == 3, ended.stdout + ended.stderr
-    assert "too large to send" in ended.stderr
+    assert "too much to send" in ended.stderr
     assert ".rayignore" in ended.stderr

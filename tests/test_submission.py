@@ -84,7 +84,8 @@ def test_a_cluster_that_stays_away_is_given_up_and_said(monkeypatch: pytest.Monk
 
 def test_only_a_job_of_the_same_work_that_has_not_ended_is_followed_again() -> None:
     def job(name: str, identity: str, status: JobStatus) -> Any:
-        return SimpleNamespace(submission_id=name, metadata={submission.IDENTITY: identity}, status=status)
+        told = {submission.IDENTITY: identity, submission.SENT: "its files"}
+        return SimpleNamespace(submission_id=name, metadata=told, status=status)
 
     there = [
         SimpleNamespace(submission_id=None, metadata=None, status=JobStatus.RUNNING),  # somebody's driver
@@ -93,8 +94,8 @@ def test_only_a_job_of_the_same_work_that_has_not_ended_is_followed_again() -> N
         job("this", "same", JobStatus.PENDING),
     ]
     client: Any = SimpleNamespace(list_jobs=lambda: there)
-    assert submission._under_way(client, "same") == "this"
-    assert submission._under_way(client, "new") == ""
+    assert submission._under_way(client, "same") == ("this", "its files")
+    assert submission._under_way(client, "new") == ("", "")
 
 
 def test_a_recipe_outside_the_folder_that_is_sent_is_refused(tmp_path: Path) -> None:

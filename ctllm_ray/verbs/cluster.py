@@ -24,8 +24,11 @@ def submit(
         typer.Argument(metavar="[KEY=VALUE]... [-- OPTION]...", help="Overrides, then options of the verb after --"),
     ] = None,
     shared_root: Annotated[bool, typer.Option("--shared-root", help="All nodes mount the folder `root`")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the files that would be sent, and send nothing")
+    ] = False,
 ) -> None:
-    """A verb on a cluster, with this folder as its code: its log, then its exit code. After Ctrl-C it goes on there."""
+    """A verb on a cluster, its code what git tracks here: its log, then its exit code. Ctrl-C leaves it running."""
     import jobs
     from ctllm_ray import submission
 
@@ -34,6 +37,8 @@ def submit(
         raise typer.BadParameter(f"no job is called {verb!r}; there are {', '.join(names)}")
     given = arguments or []
     loaded = load(recipe, [argument for argument in given if re.match(r"[\w.]+=", argument)])
-    raise typer.Exit(
-        submission.submit(verb, recipe, given, loaded, address, shared_root, partial(typer.echo, nl=False))
-    )
+    tell = partial(typer.echo, nl=False)
+    if dry_run:
+        submission.list_files(recipe, tell)
+        return
+    raise typer.Exit(submission.submit(verb, recipe, given, loaded, address, shared_root, tell))
