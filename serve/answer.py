@@ -8,6 +8,7 @@ the engine computes meanwhile is bounded by the context. Whoever closes `pieces`
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -68,7 +69,7 @@ class Answer:
                 await self._served.limits.spend(self._key, self.prompt_tokens + self.completion_tokens)
 
     async def _choice(self, index: int) -> AsyncGenerator[Piece]:
-        prompt, draw = divmod(index, self._plan.n)
+        prompt = index // self._plan.n
         ids, at = self._plan.prompts[prompt], 0
         if self._plan.echo:
             piece, at = await self._echo(index, ids, self._plan.echo[prompt])
@@ -78,7 +79,7 @@ class Answer:
             return
         text, finish = TextStream(self._served.tokenizer, self._plan.stop), ""
         last = 0.0
-        async with aclosing(self._outputs(ids, draw)) as outputs:
+        async with aclosing(self._outputs(ids, index)) as outputs:
             while not finish:
                 with self._watch.engine():
                     output = await anext(outputs, _ENDED)
@@ -90,10 +91,10 @@ class Answer:
                 told, at = self._told(output.tokens, at)
                 yield Piece(index, said, output.tokens if told else (), told, finish)
 
-    def _outputs(self, ids: list[int], draw: int) -> AsyncGenerator[Output]:
+    def _outputs(self, ids: list[int], index: int) -> AsyncGenerator[Output]:
         sampling = self._plan.sampling
-        if sampling.seed is not None and draw:  # else the n answers would be one
-            sampling = replace(sampling, seed=(sampling.seed + draw) % 2**63)
+        if sampling.seed is not None:  # else the n answers would be one
+            sampling = replace(sampling, seed=derive_seed(sampling.seed, index))
         return cast(AsyncGenerator[Output], self._served.engine.generate(ids, sampling))
 
     def _count(self, output: Output) -> None:
@@ -123,6 +124,15 @@ class Answer:
         """1 where the tokenizer put a space in front that the text does not have, else 0."""
         first = next((content for id_ in ids if (content := self._served.pieces.content(id_))), b"")
         return int(first.startswith(b" ") and not text.startswith(" "))
+
+
+def derive_seed(seed: int, index: int) -> int:
+    """The seed of a request's choice `index`, in [0, 2**63) but for the first, which has the request's own.
+
+    Hashed, since seed + index would make choices of neighbouring seeds equal.
+    """
+    digest = hashlib.sha256(f"{seed}:{index}".encode()).digest()
+    return int.from_bytes(digest[:8]) >> 1 if index else seed
 
 
 async def merged(sources: Sequence[AsyncGenerator[T]], width: int) -> AsyncGenerator[T]:

@@ -56,7 +56,8 @@ class Chooser:
         self.penalized = (
             sampling.repetition_penalty != 1 or sampling.presence_penalty != 0 or sampling.frequency_penalty != 0
         )
-        self._random = random.Random(sampling.seed)
+        seed = sampling.seed
+        self._random = random.Random(None if seed is None else seed % 2**64)  # it takes -7 for 7
         self._seen = set(ids) if self.penalized else set()
         self._counts: dict[int, int] = {}
         for id_ in ids[len(ids) - sampling.answered :]:  # the answer goes on where another engine left it

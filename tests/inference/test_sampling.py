@@ -105,6 +105,11 @@ def test_negative_logits_of_repeated_ids_go_down_too() -> None:
     assert choose(row, [Chooser(Sampling(1, temperature=0, repetition_penalty=1.2), [0])])[0].id == 1
 
 
+def test_a_seed_and_its_negative_draw_other_numbers() -> None:
+    first, second = (Chooser(Sampling(1, seed=seed), [0]) for seed in (7, -7))
+    assert first.number() != second.number()
+
+
 def test_a_seed_gives_the_same_draws_wherever_its_row_stands() -> None:
     row = torch.randn(1, 500, generator=torch.Generator().manual_seed(0))
     others = [Chooser(Sampling(1, seed=seed), [0]) for seed in range(7)]

@@ -63,10 +63,24 @@ def test_several_prompts_give_choices_in_their_order(start: Start, prompts: list
     assert found["usage"]["prompt_tokens"] == once["usage"]["prompt_tokens"]
 
 
-def test_each_of_n_answers_has_a_seed_of_its_own(start: Start) -> None:
+def seeds(start: Start, **asked: object) -> list[int | None]:
+    """The seeds of the choices of a request, in no order."""
     engine = ScriptedEngine()
-    start(engine).complete("一", max_tokens=1, n=3, seed=5)
-    assert sorted(sampling.seed for _, sampling in engine.seen) == [5, 6, 7]
+    start(engine).complete(**{"prompt": "一", "max_tokens": 1} | asked)
+    return [sampling.seed for _, sampling in engine.seen]
+
+
+def test_the_first_choice_has_the_seed_of_the_request_and_no_choice_has_that_of_another(start: Start) -> None:
+    asked = [seeds(start, n=4, seed=seed) for seed in (-1, 0, 77, 78, 79, 2**63 - 1)]
+    assert [seed in found for seed, found in zip((-1, 0, 77, 78), asked, strict=False)] == [True] * 4
+    drawn = [seed for found in asked for seed in found]
+    assert len(set(drawn)) == len(drawn) == 24
+    assert all(-(2**63) <= seed < 2**63 for seed in drawn)  # of what vLLM takes
+
+
+def test_prompts_of_one_seeded_request_have_seeds_of_their_own(start: Start) -> None:
+    assert len(set(seeds(start, prompt=["一", "一", "一"], n=2, seed=5))) == 6
+    assert seeds(start, prompt=["一"], seed=5) == [5]
 
 
 def test_sampling_arrives_as_it_was_asked_for(start: Start, tokenizer: SentencePiece) -> None:
