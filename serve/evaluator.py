@@ -14,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 
 from ctllm_ray.base.evaluation import Evaluate
 from ctllm_ray.base.serving import Serve
-from ctllm_ray.evaluate import run
+from ctllm_ray.evaluate import model_identity, run
 from ctllm_ray.evaluate.subject import EngineSubject
 from ctllm_ray.tokenizer import tokenizer
 from serve.engines import RemoteEngine
@@ -37,14 +37,14 @@ class EvaluationsReplica:
         found = tokenizer.load(folder)
         engine = RemoteEngine(self._engine, facts["context_tokens"], facts["vocab_size"])
         part = Evaluate.model_validate(facts["evaluate"])
-        slots = Serve.model_validate(facts["serve"]).slots
+        serve = Serve.model_validate(facts["serve"])
         return Examined(
             part,
             facts["evaluations"],
             EngineSubject(engine, found, run.stop_ids(folder, found)),
             found,
-            run.identity(folder, found),
-            at_once=min(part.at_once, max(1, slots // SLOTS_SHARE)),
+            model_identity.identify_model(folder, found) | model_identity.describe_engine(serve, serve.engine),
+            at_once=min(part.at_once, max(1, serve.slots // SLOTS_SHARE)),
             decontaminated=facts["decontaminated"],
         )
 

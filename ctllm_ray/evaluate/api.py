@@ -27,6 +27,7 @@ class Served:
     id: str
     context_tokens: int  # 0: not told
     lineage: dict[str, Any]
+    sha256: str = ""  # of all that its answers depend on; empty: not told
 
 
 async def served(client: Client) -> Served:
@@ -36,7 +37,7 @@ async def served(client: Client) -> Served:
         raise InputError("the API serves no model", where=client.url, remedy="check the address: it ends in /v1")
     first = models[0]
     context = first.get("context_tokens") or first.get("max_model_len") or 0  # ours; vLLM's
-    return Served(str(first["id"]), int(context), first.get("lineage") or {})
+    return Served(str(first["id"]), int(context), first.get("lineage") or {}, str(first.get("model_sha256") or ""))
 
 
 async def check_tokenizer(client: Client, model: str, tokenizer: Tokenizer) -> None:

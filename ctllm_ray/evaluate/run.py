@@ -13,10 +13,11 @@ from typing import Any
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.evaluate import api, seen
+from ctllm_ray.evaluate import api, model_identity, seen
 from ctllm_ray.evaluate.client import Client, key_of
 from ctllm_ray.evaluate.crowd import Runner, Tell, own_loop
 from ctllm_ray.evaluate.plan import located, plan
+from ctllm_ray.evaluate.probes import Probes
 from ctllm_ray.evaluate.subject import EngineSubject, Subject
 from ctllm_ray.evaluate.work import Work
 from ctllm_ray.model.folder import GENERATION
@@ -41,7 +42,9 @@ def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") ->
             _served(url, key_env, runner, tokenizer, part.at_once) if url else _in_process(recipe, folder, tokenizer)
         )
         with behind as (subject, model, at_once):
-            return Work(planned, recipe.folder("evaluate"), subject, tokenizer, model, at_once).carry_out(runner, tell)
+            probes = Probes(subject, tokenizer) if url else None
+            work = Work(planned, recipe.folder("evaluate"), subject, tokenizer, model, at_once, probes=probes)
+            return work.carry_out(runner, tell)
 
 
 @contextmanager
@@ -49,9 +52,10 @@ def _in_process(recipe: Recipe, folder: str, tokenizer: Tokenizer) -> Iterator[t
     from ctllm_ray.inference.torch_engine import TorchEngine  # brings torch
 
     at_once = recipe.serve.slots + min(recipe.serve.slots, recipe.serve.max_waiting)
+    model = model_identity.identify_model(folder, tokenizer) | model_identity.describe_engine(recipe.serve, "torch")
     engine = TorchEngine.open(folder, recipe.serve)
     try:
-        yield EngineSubject(engine, tokenizer, stop_ids(folder, tokenizer)), identity(folder, tokenizer), at_once
+        yield EngineSubject(engine, tokenizer, stop_ids(folder, tokenizer)), model, at_once
     finally:
         engine.close()
 
@@ -69,24 +73,16 @@ def _served(
             remedy = "serve it with `ctllm serve` or vLLM, which tell"
             raise InputError("the API does not tell the model's context", where=url, remedy=remedy)
         subject = api.ApiSubject(client, found.id, found.context_tokens, tokenizer)
-        weights = _weights(found.lineage) or {"id": found.id, "url": url}
-        yield subject, {"weights": weights, "tokenizer": tokenizer.sha256}, at_once
+        yield subject, {"weights": _weights(found, url), "tokenizer": tokenizer.sha256, "engine": "api"}, at_once
     finally:
         runner.finish(client.__aexit__(None, None, None))
 
 
-def identity(folder: str, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What tells a model from all others: SHA-256 of its weights and of its tokenizer."""
-    lineage = storage.join(folder, export.LINEAGE)
-    known = _weights(storage.read_json(lineage)) if storage.exists(lineage) else {}
-    names = [name for name in storage.list_names(folder) if name.endswith(".safetensors")]
-    hashed = known or {name: storage.size_and_sha256(storage.join(folder, name))[1] for name in names}
-    return {"weights": hashed, "tokenizer": tokenizer.sha256}
-
-
-def _weights(lineage: dict[str, Any]) -> dict[str, str]:
-    files = lineage.get("files", {})
-    return {name: file["sha256"] for name, file in files.items() if name.endswith(".safetensors")}
+def _weights(served: api.Served, url: str) -> dict[str, str]:
+    """What tells a served model from others, the surest that its API says; probes look whether it stays so."""
+    if served.sha256:
+        return {"model_sha256": served.sha256}
+    return model_identity.weights_of_lineage(served.lineage) or {"id": served.id, "url": url}
 
 
 def stop_ids(folder: str, tokenizer: Tokenizer) -> frozenset[int]:

@@ -1,8 +1,9 @@
 """An evaluation from its first question to its results, whoever is evaluated and whoever waits.
 
-`<folder>/` holds `begun.json` (what the scores depend on), `answers/` and `verdicts/` (what was answered),
-`items.parquet`, `report.html`, and `results.json`, written last: a folder without it is not finished, and the same
-command goes on. Where another evaluation stands there, it stops and names what differs.
+`<folder>/` holds `begun.json` (what the scores depend on), `probes.json` (how a served model answered fixed prompts),
+`answers/` and `verdicts/` (what was answered), `items.parquet`, `report.html`, and `results.json`, written last: a
+folder without it is not finished, and the same command goes on. Where another evaluation stands there, it stops and
+names what differs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ctllm_ray.evaluate.client import Client, key_of
 from ctllm_ray.evaluate.crowd import Crowd, Runner, Tell
 from ctllm_ray.evaluate.items import Item
 from ctllm_ray.evaluate.plan import Plan, decisions
+from ctllm_ray.evaluate.probes import Probes
 from ctllm_ray.evaluate.subject import Subject
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
@@ -40,11 +42,12 @@ class Work:
     model: Mapping[str, Any]
     at_once: int
     answers: str = ""  # a folder of answers that evaluations of this model share; empty: one of its own
+    probes: Probes | None = None  # of a model that may be replaced behind its address
 
     def carry_out(self, runner: Runner, tell: Tell) -> dict[str, Any]:
         """The results. Raises `VersionConflict` where others stand in the folder."""
-        decided = decisions(self.plan, self.model)
-        if finished := self._begin(decided):
+        decided = decisions(self.plan, {**self.model, "context_tokens": self.subject.context_tokens})
+        if finished := self._begin(decided, runner):
             return finished
         found = seen.marked(self._items(runner, tell), self.plan.seen)
         assert len(found) == self.plan.items  # nothing is lost
@@ -56,7 +59,7 @@ class Work:
         storage.write_json(storage.join(self.folder, RESULTS), results)
         return results
 
-    def _begin(self, decided: dict[str, Any]) -> dict[str, Any]:
+    def _begin(self, decided: dict[str, Any], runner: Runner) -> dict[str, Any]:
         """The results where they are there already; notes what they depend on."""
         path = storage.join(self.folder, BEGUN)
         if storage.exists(path):
@@ -66,7 +69,11 @@ class Work:
                     where=self.folder,
                     remedy="name this one: evaluate.run=NAME; or delete the folder",
                 )
+            if self.probes:
+                self.probes.check(self.folder, runner)
         else:
+            if self.probes:
+                self.probes.write(self.folder, runner)
             storage.write_json(path, decided)
         finished = storage.join(self.folder, RESULTS)
         return storage.read_json(finished) if storage.exists(finished) else {}
