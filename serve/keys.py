@@ -4,9 +4,10 @@ The file has SHA-256 of each key. A slow hash such as scrypt protects passwords,
 key here is 256 random bits, which nobody guesses at any speed, and a slow hash would cost every request 50 ms. Hashes
 are compared in constant time and all of them, so the time tells nothing about which key, or how much of it, was right.
 
-The file is looked at again every `LOOK_S` seconds at most, so a new or revoked key reaches running replicas by itself.
-While the storage does not answer, the keys known last count. The file is written as a whole: two people who change
-keys in the same moment should look afterwards (`ctllm keys list`).
+No request is judged by what was read more than `LOOK_S` before it began: the first one after that looks at the file,
+and all others wait for its look. So a new or revoked key counts everywhere within that time. While the storage does not
+answer, the keys known last count. The file is written as a whole: two people who change keys in the same moment should
+look afterwards (`ctllm keys list`).
 
 Without any key everybody may ask, but only where the server listens to its own machine alone, and only under a name of
 that machine: a web page elsewhere could else point a name of its own at 127.0.0.1 and read answers in the user's
@@ -23,7 +24,6 @@ import operator
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Annotated
 
 from pydantic import Field, ValidationError
@@ -35,7 +35,8 @@ from serve.problems import Refused
 
 FILE = "keys.json"
 PREFIX = "ctllm-"  # so that a scanner for leaked secrets finds one
-LOOK_S = 1.0  # between looks at the file
+LOOK_S = 1.0  # that what is known of the file may be old
+ANSWER_S = 5.0  # for the storage to answer a look
 TICKET_S = 3600  # how long a browser may open reports after it showed a key
 
 Limit = Annotated[int, Field(ge=0)]
@@ -167,11 +168,10 @@ class Keys:
 
     def __init__(self, uri: str, host: str = "127.0.0.1", clock: Callable[[], float] = time.time) -> None:
         self._uri, self._loopback, self._clock = uri, is_loopback(host), clock
-        self._keys: tuple[Key, ...] = ()
-        self._version = ""
-        self._locked = False  # a key was seen
-        self._look()
-        self._looked = time.monotonic()
+        self._looked = time.monotonic()  # when the last look began
+        self._looking = asyncio.Lock()
+        self._keys = read(uri)
+        self._locked = bool(self._keys)  # a key was seen
 
     async def holder(self, secret: str, host: str) -> Key:
         """Whose key it is; `ANYONE` where no key is needed, asked under the name `host`. Raises `Refused`."""
@@ -215,19 +215,25 @@ class Keys:
         return any(map(operator.and_, right, fresh))
 
     async def _current(self) -> tuple[Key, ...]:
-        now = time.monotonic()
-        if now - self._looked >= LOOK_S:
-            self._looked = now
-            with suppress(InputError, StorageError):  # what is known goes on counting
-                await asyncio.to_thread(self._look)
+        """The keys as the file had them `LOOK_S` before now, or later."""
+        since = time.monotonic() - LOOK_S
+        async with self._looking:  # one look for all who wait
+            if self._looked < since:
+                self._looked = await self._look()
         return self._keys
 
-    def _look(self) -> None:
-        there = storage.exists(self._uri)
-        version = storage.list_files(self._uri)[0].version if there else ""
-        if version != self._version:
-            self._keys, self._version = read(self._uri), version
+    async def _look(self) -> float:
+        """Reads the file: as of when it is known. Without an answer, what is known goes on counting."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                self._keys = await asyncio.to_thread(read, self._uri)
+        except TimeoutError:
+            return time.monotonic() + ANSWER_S  # else all would wait for each next look, too
+        except (InputError, StorageError):
+            return began
         self._locked |= bool(self._keys)
+        return began
 
 
 def _valid(key: Key) -> Key:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from serve import keys
 from serve.keys import Keys
 from tests.serve.apps import MODEL, Client, until
 from tests.serve.conftest import Start
+
+Patch = pytest.MonkeyPatch
 
 
 @pytest.fixture
@@ -92,9 +96,6 @@ async def found(known: Keys, secret: str, host: str = "localhost") -> str:
 
 
 def test_after_a_rotation_the_old_key_counts_for_the_grace(uri: str) -> None:
-    import asyncio
-    import time
-
     now = [time.time()]
     old = keys.create(uri, "a")
     new = keys.rotate(uri, "a", grace_s=600)
@@ -104,6 +105,73 @@ def test_after_a_rotation_the_old_key_counts_for_the_grace(uri: str) -> None:
     assert asyncio.run(found(known, new)) == "a"
     with pytest.raises(keys.Refused, match="not known"):
         asyncio.run(found(known, old))
+
+
+async def burst(known: Keys, secret: str, count: int) -> list[str]:
+    """What each of so many requests at once is told: its key's name, or the code of its refusal."""
+    answers = await asyncio.gather(*(known.holder(secret, "localhost") for _ in range(count)), return_exceptions=True)
+    return [answer.code if isinstance(answer, keys.Refused) else answer.name for answer in answers]
+
+
+def test_of_a_burst_after_a_quiet_time_none_is_served_by_a_revoked_key(uri: str, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(keys, "LOOK_S", 0.05)
+    secret = keys.create(uri, "a")
+    known = Keys(uri)
+    keys.revoke(uri, "a")
+    time.sleep(0.06)
+    assert asyncio.run(burst(known, secret, 50)) == ["key_revoked"] * 50
+
+
+def test_of_a_burst_after_a_quiet_time_none_is_refused_that_has_a_new_key(uri: str, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(keys, "LOOK_S", 0.05)
+    keys.create(uri, "a")
+    known = Keys(uri)
+    secret = keys.create(uri, "b")
+    time.sleep(0.06)
+    assert asyncio.run(burst(known, secret, 100)) == ["b"] * 100
+
+
+def test_a_look_that_began_too_early_is_not_enough_for_who_comes_while_it_lasts(uri: str, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(keys, "LOOK_S", 0.05)
+    secret, read = keys.create(uri, "a"), keys.read
+
+    def slowly(uri: str) -> tuple[keys.Key, ...]:
+        found = read(uri)
+        time.sleep(0.3)  # revoked meanwhile
+        return found
+
+    async def run() -> list[str]:
+        known = Keys(uri)
+        monkeypatch.setattr(keys, "read", slowly)
+        await asyncio.sleep(0.06)
+        first = asyncio.create_task(burst(known, secret, 1))
+        await asyncio.sleep(0.1)
+        monkeypatch.setattr(keys, "read", read)
+        keys.revoke(uri, "a")
+        await asyncio.sleep(0.06)
+        return [*await burst(known, secret, 3), *await first]
+
+    assert asyncio.run(run()) == ["key_revoked"] * 3 + ["a"]
+
+
+def test_many_requests_look_at_the_file_once(uri: str, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(keys, "LOOK_S", 0.05)
+    secret, read, looks = keys.create(uri, "a"), keys.read, []
+    known = Keys(uri)
+    monkeypatch.setattr(keys, "read", lambda uri: looks.append(uri) or read(uri))
+    time.sleep(0.06)
+    assert asyncio.run(burst(known, secret, 100)) == ["a"] * 100
+    assert len(looks) == 1
+
+
+def test_a_storage_that_does_not_answer_leaves_the_keys_known_last(uri: str, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(keys, "LOOK_S", 0.05)
+    monkeypatch.setattr(keys, "ANSWER_S", 0.05)
+    secret = keys.create(uri, "a")
+    known = Keys(uri)
+    monkeypatch.setattr(keys, "read", lambda uri: time.sleep(0.5) or ())
+    time.sleep(0.06)
+    assert asyncio.run(burst(known, secret, 9)) == ["a"] * 9
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil", ""])
