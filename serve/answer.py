@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -55,18 +56,29 @@ class Answer:
         """Answers in all."""
         return self._plan.choices
 
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that the request may take: its prompts, and all of its answers at their longest."""
+        return self.prompt_tokens + self.choices * self._plan.sampling.max_tokens
+
     async def pieces(self) -> AsyncGenerator[Piece]:
-        """The pieces of all choices as they come; each choice's last one has `finish`. All is counted at the end."""
-        sources = [self._choice(index) for index in range(self.choices)]
-        together = sources[0] if len(sources) == 1 else merged(sources, self._served.serve.slots)
+        """The pieces of all choices as they come; each choice's last one has `finish`.
+
+        What the request may take is reserved before, and what it took is counted at the end, however it ends.
+        """
+        limits, id_ = self._served.limits, secrets.token_hex(8)
         try:
+            await limits.reserve(self._key, id_, self.most_tokens)
+            sources = [self._choice(index) for index in range(self.choices)]
+            together = sources[0] if len(sources) == 1 else merged(sources, self._served.serve.slots)
             async with aclosing(together):
                 async for piece in together:
                     yield piece
         finally:
-            if self._began:  # what an engine refused costs nothing
+            taken = self.prompt_tokens + self.completion_tokens if self._began else 0  # what was refused costs nothing
+            if self._began:
                 self._watch.ended(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
-                await self._served.limits.spend(self._key, self.prompt_tokens + self.completion_tokens)
+            await asyncio.shield(limits.settle(self._key, id_, taken))  # also for a client that is gone
 
     async def _choice(self, index: int) -> AsyncGenerator[Piece]:
         prompt = index // self._plan.n

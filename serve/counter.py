@@ -23,9 +23,13 @@ class LimitsReplica:
         """As `Limits.admit`."""
         await self._counters.admit(key)
 
-    async def spend(self, key: Key, tokens: int) -> None:
-        """As `Limits.spend`."""
-        await self._counters.spend(key, tokens)
+    async def reserve(self, key: Key, id_: str, tokens: int) -> None:
+        """As `Limits.reserve`."""
+        await self._counters.reserve(key, id_, tokens)
+
+    async def settle(self, key: Key, id_: str, tokens: int) -> None:
+        """As `Limits.settle`."""
+        await self._counters.settle(key, id_, tokens)
 
     async def __del__(self) -> None:
         await self._counters.close()
@@ -42,10 +46,15 @@ class RemoteLimits:
         if key.requests_per_minute or key.tokens_per_day:
             await persistently(lambda: self._handle.admit.remote(key))
 
-    async def spend(self, key: Key, tokens: int) -> None:
-        """As `Limits.spend`."""
+    async def reserve(self, key: Key, id_: str, tokens: int) -> None:
+        """As `Limits.reserve`."""
         if key.tokens_per_day:
-            await persistently(lambda: self._handle.spend.remote(key, tokens))
+            await persistently(lambda: self._handle.reserve.remote(key, id_, tokens))
+
+    async def settle(self, key: Key, id_: str, tokens: int) -> None:
+        """As `Limits.settle`."""
+        if key.tokens_per_day:
+            await persistently(lambda: self._handle.settle.remote(key, id_, tokens))
 
     async def close(self) -> None:
         """Nothing to do here: the counter saves by itself."""

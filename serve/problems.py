@@ -39,7 +39,11 @@ class ErrorAnswer(BaseModel):
 
 
 #: Where an `Overloaded` comes from (limits.py; else an engine) and OpenAI's code for it.
-_QUOTAS = {"tokens_per_day": "insufficient_quota", "requests_per_minute": "rate_limit_exceeded"}
+_QUOTAS = {
+    "tokens_per_day": "insufficient_quota",
+    "tokens_under_way": "rate_limit_exceeded",
+    "requests_per_minute": "rate_limit_exceeded",
+}
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
