@@ -75,6 +75,31 @@ def _start(address: str, options: dict[str, Any]) -> None:
             ray.shutdown()
 
 
+def check_nodes(selector: Mapping[str, str]) -> None:
+    """Raises `NoCluster` where no node takes work under a label selector and none will come: Ray would wait."""
+    config = ray._private.state.state.get_cluster_config()
+    if not selector or (config and config.node_group_configs):  # an autoscaler may bring one
+        return
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    if nodes and not any(_matches(node["Labels"], selector) for node in nodes):
+        remedy = (
+            "set resources.cpu_nodes={} to let work without a GPU run on GPU nodes, or add a node without this label"
+        )
+        raise NoCluster(
+            "no node takes work that asks for no GPU", where=f"resources.cpu_nodes={selector}", remedy=remedy
+        )
+
+
+def _matches(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
+    """As Ray has it: `a`, `!a`, `in(a,b)`, `!in(a,b)`; a label that is not there is none of them."""
+    for key, value in selector.items():
+        listed = value.removeprefix("!")
+        values = listed.removeprefix("in(").removesuffix(")").split(",") if listed.startswith("in(") else [listed]
+        if (labels.get(key) in [each.strip() for each in values]) == value.startswith("!"):
+            return False
+    return True
+
+
 def check_port(address: str) -> None:
     """Raises `OSError` where nobody listens at host:port: Ray itself would try for many minutes."""
     host, _, port = address.rpartition(":")

@@ -88,8 +88,14 @@ class Resources(Frozen):
     workers: Annotated[int, Field(ge=0)] = 0  # splits at the same time; 0 means all CPUs
     object_store_mb: Annotated[int, Field(ge=80)] = 256  # of a Ray that this run starts itself
     max_retries: Annotated[int, Field(ge=0)] = 20  # times a split is tried again after its worker died
+    #: Ray label selector of work that asks for no GPU: the cluster's files label GPU nodes, so that it starts none.
+    cpu_nodes: Mapping[str, str] = {"ctllm-nodes": "!gpu"}
     train: TrainResources = TrainResources()
     sweep: SweepResources = SweepResources()
+
+    def label_selector(self, gpus: float = 0) -> dict[str, str]:
+        """Of the nodes that work with so many GPUs may stand on, as Ray takes it; empty: on any."""
+        return {} if gpus else dict(self.cpu_nodes)
 
 
 class Recipe(Frozen):

@@ -27,13 +27,15 @@ from ctllm_ray.base.recipe import Recipe, from_plain
 from ctllm_ray.corpus import section
 from ctllm_ray.corpus.section import Done
 from ctllm_ray.corpus.splits import Split
-from ctllm_ray.ray_session import session
+from ctllm_ray.ray_session import check_nodes, session
 
 _RESULT = pa.schema([("done", pa.string()), ("error", pa.binary())])
 
 
 def dataset(recipe: Recipe, folder: str, splits: Sequence[Split]) -> ray.data.Dataset:
     """The lazy dataset that works the splits: one row out per split, its `Done` as JSON."""
+    # As an option of the execution it binds what Ray Data asks of the autoscaler too, and not its tasks alone.
+    ray.data.DataContext.get_current().execution_options.label_selector = recipe.resources.label_selector()
     items = [{"split": json.dumps(split.plain())} for split in splits]
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         cast(Any, _work),
@@ -89,6 +91,7 @@ def run(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
     for name in storage.list_names(storage.join(folder, section.ATTEMPTS)):
         storage.remove(storage.join(folder, section.ATTEMPTS, name))
     with ray_for(recipe):
+        check_nodes(recipe.resources.label_selector())
         for batch in dataset(recipe, folder, splits).iter_batches(batch_size=None, batch_format="pyarrow"):
             for row in cast(pa.Table, batch).to_pylist():
                 if row["error"]:

@@ -21,11 +21,11 @@ from ray import tune
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, StorageError, WorkerLost
-from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe import Recipe, Resources
 from ctllm_ray.mixture import results
 from ctllm_ray.mixture.plan import Plan
 from ctllm_ray.mixture.results import Trial
-from ctllm_ray.ray_session import environment
+from ctllm_ray.ray_session import check_nodes, environment
 from ctllm_ray.ray_session import session as ray_session
 from ctllm_ray.train.lease import Lease
 
@@ -56,6 +56,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda text: None) -> list[Tri
             width = plan.recipe.resources.sweep
             cpus = max(os.cpu_count() or 1, width.cpus * max(1, width.concurrent))
             with ray_session(cpus, plan.recipe.resources.object_store_mb), environment(SETTINGS):
+                check_nodes(plan.recipe.resources.label_selector(width.gpus))
                 _fit(plan, left, _Told(plan, len(ended), tell))
         ended = results.read(plan.folder, plan.sweep.trials)
         results.write_all(plan, ended)
@@ -83,7 +84,7 @@ def _fit(plan: Plan, left: Sequence[int], told: _Told) -> None:
     fs, path = storage.filesystem(plan.folder)
     remote = storage.is_remote(plan.folder)
     tuner = tune.Tuner(
-        tune.with_resources(work, {"cpu": width.cpus, "gpu": width.gpus}),
+        tune.with_resources(work, _trial_resources(plan.recipe.resources)),
         param_space={"trial": tune.grid_search([_plain(plan.trial(number)) for number in left])},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=width.concurrent or None,
@@ -108,6 +109,14 @@ def _fit(plan: Plan, left: Sequence[int], told: _Told) -> None:
             remedy="trials that ended are kept: run the same command again; where memory ran out: "
             "resources.train.micro_sequences=1, or fewer trials at once with resources.sweep.concurrent",
         )
+
+
+def _trial_resources(resources: Resources) -> tune.PlacementGroupFactory:
+    """What Ray reserves for a trial, on nodes of its kind."""
+    width = resources.sweep
+    selector = resources.label_selector(width.gpus)
+    bundle: dict[str, float] = {"CPU": width.cpus} | ({"GPU": width.gpus} if width.gpus else {})
+    return tune.PlacementGroupFactory([bundle], bundle_label_selector=[selector] if selector else None)
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from ctllm_ray.base.errors import CtllmError, NoCluster, RecipeError, WorkerLost
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Train, TrainResources
 from ctllm_ray.model.config import for_recipe
-from ctllm_ray.ray_session import environment
+from ctllm_ray.ray_session import check_nodes, environment
 from ctllm_ray.ray_session import session as ray_session
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.train import corpora, lease, objective, reference, reference_launch, resume, worker
@@ -69,6 +69,7 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
     cpus = max(os.cpu_count() or 1, most)
     with ray_session(cpus, recipe.resources.object_store_mb), environment(_settings(resources)):
         recipe = _absolute(recipe)
+        check_nodes(recipe.resources.label_selector(resources.gpu))
         if objective.of(train).per == "pair":
             reference.complete(recipe, lambda recipe, shards: _scored(recipe, shards, tell))
         launch = _Launch(recipe, tell)
@@ -206,6 +207,7 @@ class _Launch:
                 use_gpu=resources.gpu,
                 resources_per_worker=self._each(),
                 elastic_resize_monitor_interval_s=resources.resize_s,
+                label_selector=self._recipe.resources.label_selector(resources.gpu) or None,
             ),
             run_config=RunConfig(
                 name=name,
@@ -234,7 +236,10 @@ class _Launch:
         return ray.cluster_resources().get(kind, 0) - reserved >= 1
 
     def _validation(self) -> ValidationConfig:
-        cost = {"num_cpus": 1, "num_gpus": int(self._resources.gpu)}
+        gpus = int(self._resources.gpu)
+        cost: dict[str, Any] = {"num_cpus": 1, "num_gpus": gpus}
+        if selector := self._recipe.resources.label_selector(gpus):
+            cost["label_selector"] = selector
         environment = {"env_vars": _worker_environment(self._resources)}
         return ValidationConfig(cast(Any, worker.validate), ray_remote_kwargs=cost | {"runtime_env": environment})
 

@@ -20,6 +20,7 @@ from ray.exceptions import RayError
 
 from ctllm_ray.base.errors import CtllmError, WorkerLost
 from ctllm_ray.base.recipe import Recipe, from_plain
+from ctllm_ray.ray_session import check_nodes
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.train import reference
 from ctllm_ray.train.worker import first_line
@@ -49,6 +50,10 @@ def run(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> Iterator[Shard]:
 def _dataset(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> ray.data.Dataset:
     """The lazy dataset that scores them: one row out for each shard."""
     items = [{"folder": folder, "shard": json.dumps(asdict(shard))} for folder, shard in shards]
+    gpus = int(recipe.resources.train.gpu)
+    selector = recipe.resources.label_selector(gpus)
+    check_nodes(selector)
+    ray.data.DataContext.get_current().execution_options.label_selector = selector
     cores = int(ray.cluster_resources().get("CPU", 1))
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         cast(Any, _work),
@@ -56,7 +61,7 @@ def _dataset(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> ray.data.Da
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=recipe.resources.train.threads or max(1, cores // len(items)),
-        num_gpus=int(recipe.resources.train.gpu),
+        num_gpus=gpus,
         ray_remote_args_fn=lambda: {"max_retries": recipe.resources.max_retries},  # its own default is for ever
     )
 

@@ -132,7 +132,7 @@ def test_every_pod_is_one_of_ours_that_ray_can_run_in(file: Path) -> None:
         assert not container["securityContext"]["allowPrivilegeEscalation"]
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
-        assert mounts["/dev/shm"]["emptyDir"]["medium"] == "Memory"
+        assert "/dev/shm" not in mounts  # KubeRay mounts one of the pod's memory; a smaller one sends the store to disk
         assert {"secretRef": {"name": "ctllm-storage"}} in container["envFrom"]
 
 
