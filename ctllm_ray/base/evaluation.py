@@ -46,6 +46,7 @@ class Judge(Frozen):
     at_once: Count = 4  # requests to the judge
     timeout_s: Positive = 120  # of one request
     attempts: Count = 8  # at one request, while the judge is busy, fails or is silent
+    asks: Count = 3  # for one mark: a verdict without one is asked for again, with a reminder
     limit: Annotated[int, Field(ge=0)] = 0  # items of each class; 0: all
 
 

@@ -58,6 +58,10 @@ class Answered:
         if self._clock() - self._written >= self._every_s or len(self._lines) >= MOST_LINES:
             self.write()
 
+    def forget(self, key: str) -> None:
+        """From now on it is not answered; the line stays on storage, and a later one of the key counts."""
+        del self._answers[key]
+
     def write(self) -> None:
         """What was answered is on storage when this returns."""
         if self._unwritten:

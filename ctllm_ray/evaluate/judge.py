@@ -2,28 +2,29 @@
 
 The published form: eight classes, one turn, the single-answer prompt of MT-bench (Zheng et al. 2023) in Chinese, marks
 from 1 to 10. The published items come without reference answers, and not with this package: the recipe names a file.
-The prompt is pinned: its SHA-256 stands beside every score. A verdict without a mark is counted and never scored, and a
-class has 20 to 37 items, so look at the intervals.
+The prompt is pinned: its SHA-256 stands beside every score. A class has 20 to 37 items, so look at the intervals.
 
 A judge is any OpenAI-compatible API. What it said is kept by judge, prompt, question and answer, written before it
-counts, so that a run that was cut off asks nobody twice.
+counts, so that a run that was cut off asks nobody twice. A verdict without a mark (marks.py) is asked for again, with a
+reminder; what has none then is counted as not judged, and the next run of the command asks for it again.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ctllm_ray.base.errors import EngineFailed, InputError
 from ctllm_ray.base.evaluation import Judge
 from ctllm_ray.base.rows import ID, Row, field_of, table
+from ctllm_ray.evaluate import marks
 from ctllm_ray.evaluate.answered import key
 from ctllm_ray.evaluate.asking import Asking
 from ctllm_ray.evaluate.client import Client
 from ctllm_ray.evaluate.crowd import Crowd
 from ctllm_ray.evaluate.items import SCORED, TOO_LONG, UNPARSABLE, Item
+from ctllm_ray.evaluate.judge_prompt import PROMPT_SHA256, code_of, write_messages
 from ctllm_ray.evaluate.subject import Continuation
 from ctllm_ray.evaluate.task import by, chosen
 from ctllm_ray.tokenizer import chat_template, specials
@@ -33,23 +34,6 @@ NAME = "chc_bench"
 CLASSES = (
     "coding", "hard_case", "math", "science", "read_compre", "social", "roleplaying", "writting",
 )  # fmt: skip # as published, spelling included
-LEAST, MOST = 1.0, 10.0
-
-SYSTEM = "你是一个有用的助手。"
-PROMPT = """\
-[指令]
-请你作为一名公正的裁判，评价一个人工智能助手对下面用户问题的回答的质量。评价应考虑回答的有用性、相关性、准确性、深度、\
-创造性和详细程度等因素。请先给出简短的解释，并尽可能客观。给出解释之后，你必须严格按照以下格式给回答打 1 到 10 分：\
-“[[分数]]”，例如：“评分：[[5]]”。
-
-[问题]
-{question}
-
-[助手回答开始]
-{answer}
-[助手回答结束]"""
-PROMPT_SHA256 = hashlib.sha256(f"{SYSTEM}\n{PROMPT}".encode()).hexdigest()
-_MARK = re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]")
 
 
 @dataclass(frozen=True)
@@ -58,6 +42,11 @@ class Case:
 
     row: Row
     answer: str
+
+    @property
+    def shown(self) -> str:
+        """Other people's text in the prompt."""
+        return f"{self.row['query']}\n{self.answer}"
 
 
 def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
@@ -84,38 +73,53 @@ def evaluate(
     prompts = [_prompt(tokenizer, row["query"]) for row in rows]
     answers = asking.texts([(ids, Continuation((), wanted.answer_tokens)) for ids in prompts])
     cases = [Case(row, answer) for row, answer in zip(rows, answers, strict=True) if answer is not None]
+    keys = {case.row[ID]: _key(wanted, case) for case in cases}
+    for each in keys.values():
+        if each in crowd.answered and crowd.answered[each]["mark"] is None:
+            crowd.answered.forget(each)
 
-    def key_of(case: Case) -> str:
-        return key("verdict", wanted.model, PROMPT_SHA256, wanted.verdict_tokens, case.row["query"], case.answer)
+    async def ask(case: Case) -> dict[str, Any]:
+        return await _ask_for_mark(wanted, client, case)
 
-    async def ask(case: Case) -> str:
-        said = await client.post("/chat/completions", _body(wanted, case))
-        try:
-            return str(said["choices"][0]["message"]["content"] or "")
-        except (KeyError, IndexError, TypeError):
-            raise EngineFailed("the judge's answer has no message", where=client.url, remedy="ask again") from None
-
-    crowd.ask("verdicts", cases, key_of, ask)
-    said = {case.row[ID]: crowd.answered[key_of(case)] for case in cases}
-    return [_item(row, answer, said.get(row[ID])) for row, answer in zip(rows, answers, strict=True)]
+    crowd.ask("verdicts", cases, lambda case: keys[case.row[ID]], ask)
+    verdicts = {id_: crowd.answered[each] for id_, each in keys.items()}
+    return [_item(row, answer, verdicts.get(row[ID])) for row, answer in zip(rows, answers, strict=True)]
 
 
-def mark(said: str) -> float | None:
-    """The last mark that a judge gave, from 1 to 10; None where there is none or it is out of bounds."""
-    found = _MARK.findall(said)
-    if not found or not LEAST <= float(found[-1]) <= MOST:
-        return None
-    return float(found[-1])
+def _key(wanted: Judge, case: Case) -> str:
+    parts = (wanted.model, PROMPT_SHA256, marks.GRAMMAR, wanted.verdict_tokens, case.row["query"], case.answer)
+    return key("verdict", *parts)
 
 
-def _body(wanted: Judge, case: Case) -> dict[str, object]:
-    asked = PROMPT.format(question=case.row["query"], answer=case.answer)
-    return {
+async def _ask_for_mark(wanted: Judge, client: Client, case: Case) -> dict[str, Any]:
+    """What the judge said at last, and its mark: asked again with a reminder until there is one, `wanted.asks` times.
+
+    A judge that insists on a number below the scale means the worst mark; leaving such answers out would flatter.
+    """
+    code, refused, number = code_of(case.row["query"], case.answer), "", None
+    for attempt in range(wanted.asks):
+        said, ended = await _ask(wanted, client, case, refused, seed=attempt)
+        number = marks.read_number(said, case.shown, code) if ended else None
+        if number is not None and marks.LEAST <= number <= marks.MOST:
+            return {"said": said, "mark": number}
+        refused = said or "（没有评价）"
+    return {"said": refused, "mark": marks.LEAST if number is not None and number < marks.LEAST else None}
+
+
+async def _ask(wanted: Judge, client: Client, case: Case, refused: str, seed: int) -> tuple[str, bool]:
+    """A verdict, and whether it came to its end."""
+    body = {
         "model": wanted.model,
-        "messages": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": asked}],
+        "messages": write_messages(case.row["query"], case.answer, refused),
         "temperature": 0,
         "max_tokens": wanted.verdict_tokens,
     }
+    came = await client.post("/chat/completions", body | ({"seed": seed} if seed else {}))
+    try:
+        choice = came["choices"][0]
+        return str(choice["message"]["content"] or ""), choice.get("finish_reason") != "length"
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise EngineFailed("the judge's answer has no message", where=client.url, remedy="ask again") from None
 
 
 def _prompt(tokenizer: Tokenizer, query: str) -> list[int]:
@@ -125,8 +129,8 @@ def _prompt(tokenizer: Tokenizer, query: str) -> list[int]:
     return [tokenizer.bos_id, *tokenizer.encode([query])[0].tolist()]
 
 
-def _item(row: Row, answer: str | None, said: str | None) -> Item:
-    given = mark(said) if said is not None else None
+def _item(row: Row, answer: str | None, verdict: dict[str, Any] | None) -> Item:
+    given = verdict["mark"] if verdict else None
     status = TOO_LONG if answer is None else UNPARSABLE if given is None else SCORED
     return Item(
         benchmark=NAME,
@@ -135,7 +139,7 @@ def _item(row: Row, answer: str | None, said: str | None) -> Item:
         status=status,
         score=given,
         answer=answer or "",
-        said=said or "",
+        said=verdict["said"] if verdict else "",
         doc_hash=key(row["category"], row["query"]),
         prompt_hash=PROMPT_SHA256,
     )

@@ -13,7 +13,8 @@ from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.evaluation import Benchmark, Evaluate
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.rows import Row
-from ctllm_ray.evaluate import bits, client, judge, seen
+from ctllm_ray.evaluate import bits, client, judge, marks, seen
+from ctllm_ray.evaluate.judge_prompt import PROMPT_SHA256
 from ctllm_ray.evaluate.task import Task, installed
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
@@ -138,5 +139,5 @@ def decisions(plan: Plan, model: Mapping[str, Any]) -> dict[str, Any]:
         told["bits"] = {"max_tokens": part.bits.max_tokens, "documents": bits.identity(plan.documents)}
     if part.judge:
         kept = part.judge.model_dump(include={"model", "answer_tokens", "verdict_tokens", "limit"})
-        told["judge"] = kept | {"prompt_sha256": judge.PROMPT_SHA256}
+        told["judge"] = kept | {"prompt_sha256": PROMPT_SHA256, "marks": marks.GRAMMAR}
     return told

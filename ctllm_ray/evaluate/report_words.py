@@ -29,10 +29,13 @@ WORDS: dict[str, tuple[str, str]] = {
     "chance": ("随机", "Chance"),
     "items": ("题数", "Items"),
     "too_long": ("{n} 题超出上下文", "{n} too long for the context"),
-    "unparsable": ("{n} 份评语没有分数", "{n} verdicts without a mark"),
+    "unparsable": (
+        "{n} 题评委没有给出分数，再运行一次会重问",
+        "{n} not judged: the judge gave no mark; the next run asks again",
+    ),
     "seen": ("语料见过 {n} 题，除去后 {value}", "{n} seen by the corpus, without them {value}"),
     "too_long_one": ("超出上下文", "too long"),
-    "unparsable_one": ("没有分数", "no mark"),
+    "unparsable_one": ("未评分", "not judged"),
     "parts": ("分项", "Parts"),
     "parts_note": (
         "C-Eval 与 CMMLU 公布的是各科平均；上表按题计。题少的分项区间很宽，不要比较它们的名次。",

@@ -42,7 +42,7 @@ def table(results: Mapping[str, Any]) -> Iterator[str]:
         chance = f", chance {100 * score['chance']:.1f} %" if score["chance"] else ""
         lost = "".join(
             f", {score[reason]:,} {words}"
-            for reason, words in (("too_long", "too long for the context"), ("unparsable", "verdicts without a mark"))
+            for reason, words in (("too_long", "too long for the context"), ("unparsable", "not judged: run it again"))
             if score[reason]
         )
         yield (

@@ -60,7 +60,7 @@ class Work:
         return results
 
     def _begin(self, decided: dict[str, Any], runner: Runner) -> dict[str, Any]:
-        """The results where they are there already; notes what they depend on."""
+        """The results where they are there already and whole; notes what they depend on."""
         path = storage.join(self.folder, BEGUN)
         if storage.exists(path):
             if differing := changes(storage.read_json(path), decided):
@@ -76,7 +76,9 @@ class Work:
                 self.probes.write(self.folder, runner)
             storage.write_json(path, decided)
         finished = storage.join(self.folder, RESULTS)
-        return storage.read_json(finished) if storage.exists(finished) else {}
+        found = storage.read_json(finished) if storage.exists(finished) else {}
+        unjudged = sum(score["unparsable"] for score in found.get("scores", ()))
+        return {} if unjudged else found  # what has no mark is asked for again
 
     def _items(self, runner: Runner, tell: Tell) -> list[Item]:
         answered = Answered(self.answers or storage.join(self.folder, "answers"))

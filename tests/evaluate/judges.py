@@ -1,6 +1,6 @@
 """A scripted judge: an OpenAI-compatible server that answers, refuses, talks nonsense, is slow, or breaks off.
 
-with judging("评分：[[7]]", 429, Slow(0.2), BROKEN) as judge:     these in turn, then the first again
+with judging("评分：[[7]]", 429, Slow(0.2), BROKEN, CutOff("评分：[[1")) as judge:     in turn, and again
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ class Slow:
     """Says nothing for so long."""
 
     seconds: float
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """Says so much, and its tokens are used up."""
+
+    said: str
 
 
 @dataclass
@@ -63,7 +70,9 @@ class Handler(BaseHTTPRequestHandler):
         elif play == NO_JSON:
             self._send(200, "<html>", {})
         else:
-            self._send(200, {"choices": [{"message": {"role": "assistant", "content": play}}]}, {})
+            said, reason = (play.said, "length") if isinstance(play, CutOff) else (play, "stop")
+            message = {"role": "assistant", "content": said}
+            self._send(200, {"choices": [{"message": message, "finish_reason": reason}]}, {})
 
     def _send(self, status: int, value: Any, headers: dict[str, str]) -> None:
         content = value.encode() if isinstance(value, str) else json.dumps(value).encode()
