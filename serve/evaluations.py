@@ -28,10 +28,10 @@ from ctllm_ray.base.errors import CtllmError, NotFound, Overloaded
 from ctllm_ray.base.evaluation import Evaluate
 from ctllm_ray.evaluate import plan
 from ctllm_ray.evaluate.answered import key
+from ctllm_ray.evaluate.chat_form import ChatForm
 from ctllm_ray.evaluate.crowd import Runner
 from ctllm_ray.evaluate.subject import Subject
 from ctllm_ray.evaluate.work import BEGUN, Work, results
-from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 FILE = "state.json"
 MOST_WAITING = 8  # in the queue; more get 429
@@ -98,7 +98,7 @@ class Examined:
     part: Evaluate  # with paths as this process finds them
     folder: str
     subject: Subject
-    tokenizer: Tokenizer
+    form: ChatForm  # in which judged benchmarks ask it; it has the tokenizer
     model: Mapping[str, Any]
     at_once: int
     decontaminated: str = ""  # the folder of the pass that knows which items the corpus held
@@ -222,10 +222,10 @@ class Evaluations:
         runner.check()
         storage.remove(storage.join(there.folder, state.id, BEGUN))  # what was answered stands elsewhere: it goes on
         work = Work(
-            plan.plan(narrowed, there.tokenizer, there.decontaminated),
+            plan.plan(narrowed, there.form.tokenizer, there.decontaminated),
             storage.join(there.folder, state.id),
             there.subject,
-            there.tokenizer,
+            there.form,
             there.model,
             there.at_once,
             answers=storage.join(there.folder, f"answers-{key(there.model)[:16]}"),

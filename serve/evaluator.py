@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from ctllm_ray.base.evaluation import Evaluate
 from ctllm_ray.base.serving import Serve
 from ctllm_ray.evaluate import model_identity, run
+from ctllm_ray.evaluate.chat_form import choose_form
 from ctllm_ray.evaluate.subject import EngineSubject
 from ctllm_ray.tokenizer import tokenizer
 from serve.engines import RemoteEngine
@@ -42,7 +43,7 @@ class EvaluationsReplica:
             part,
             facts["evaluations"],
             EngineSubject(engine, found, run.stop_ids(folder, found)),
-            found,
+            choose_form(folder, found, part.judge.form if part.judge else "auto"),
             model_identity.identify_model(folder, found) | model_identity.describe_engine(serve, serve.engine),
             at_once=min(part.at_once, max(1, serve.slots // SLOTS_SHARE)),
             decontaminated=facts["decontaminated"],

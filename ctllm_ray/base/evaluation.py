@@ -6,7 +6,7 @@ of the files and of the model: see evaluate/run.py.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -41,6 +41,7 @@ class Judge(Frozen):
     url: str  # such as https://host/v1
     model: str
     key_env: str = ""  # the environment variable that holds the key; empty: none is sent
+    form: Literal["auto", "chat", "completion"] = "auto"  # auto: through its chat template where it was taught turns
     answer_tokens: Count = 1024  # of the model's answer
     verdict_tokens: Count = 1024  # of the judge's
     at_once: Count = 4  # requests to the judge

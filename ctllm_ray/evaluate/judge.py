@@ -21,14 +21,13 @@ from ctllm_ray.base.rows import ID, Row, field_of, table
 from ctllm_ray.evaluate import marks
 from ctllm_ray.evaluate.answered import key
 from ctllm_ray.evaluate.asking import Asking
+from ctllm_ray.evaluate.chat_form import ChatForm
 from ctllm_ray.evaluate.client import Client
 from ctllm_ray.evaluate.crowd import Crowd
 from ctllm_ray.evaluate.items import SCORED, TOO_LONG, UNPARSABLE, Item
 from ctllm_ray.evaluate.judge_prompt import PROMPT_SHA256, code_of, write_messages
 from ctllm_ray.evaluate.subject import Continuation
 from ctllm_ray.evaluate.task import by, chosen
-from ctllm_ray.tokenizer import chat_template, specials
-from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 NAME = "chc_bench"
 CLASSES = (
@@ -67,11 +66,10 @@ def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
 
 
 def evaluate(
-    wanted: Judge, rows: Sequence[Row], asking: Asking, tokenizer: Tokenizer, client: Client, crowd: Crowd
+    wanted: Judge, rows: Sequence[Row], asking: Asking, form: ChatForm, client: Client, crowd: Crowd
 ) -> list[Item]:
     """Every item with its mark, or with the reason why it has none. `crowd` asks the judge."""
-    prompts = [_prompt(tokenizer, row["query"]) for row in rows]
-    answers = asking.texts([(ids, Continuation((), wanted.answer_tokens)) for ids in prompts])
+    answers = asking.texts(write_prompts(wanted, rows, form))
     cases = [Case(row, answer) for row, answer in zip(rows, answers, strict=True) if answer is not None]
     keys = {case.row[ID]: _key(wanted, case) for case in cases}
     for each in keys.values():
@@ -84,6 +82,11 @@ def evaluate(
     crowd.ask("verdicts", cases, lambda case: keys[case.row[ID]], ask)
     verdicts = {id_: crowd.answered[each] for id_, each in keys.items()}
     return [_item(row, answer, verdicts.get(row[ID])) for row, answer in zip(rows, answers, strict=True)]
+
+
+def write_prompts(wanted: Judge, rows: Sequence[Row], form: ChatForm) -> list[tuple[list[int], Continuation]]:
+    """What the model is asked."""
+    return [(form.write_prompt(row["query"]), Continuation(form.until, wanted.answer_tokens)) for row in rows]
 
 
 def _key(wanted: Judge, case: Case) -> str:
@@ -120,13 +123,6 @@ async def _ask(wanted: Judge, client: Client, case: Case, refused: str, seed: in
         return str(choice["message"]["content"] or ""), choice.get("finish_reason") != "length"
     except (KeyError, IndexError, TypeError, AttributeError):
         raise EngineFailed("the judge's answer has no message", where=client.url, remedy="ask again") from None
-
-
-def _prompt(tokenizer: Tokenizer, query: str) -> list[int]:
-    """The question as a conversation where the tokenizer knows turns, else as the beginning of a text."""
-    if {*chat_template.ROLES.values(), specials.END} <= tokenizer.specials.keys():
-        return chat_template.prompt(tokenizer, [{"role": "user", "content": query}]).tolist()
-    return [tokenizer.bos_id, *tokenizer.encode([query])[0].tolist()]
 
 
 def _item(row: Row, answer: str | None, verdict: dict[str, Any] | None) -> Item:

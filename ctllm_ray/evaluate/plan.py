@@ -118,8 +118,11 @@ def _options(task: Benchmark) -> dict[str, Any]:
     return dict(kinds(**given))
 
 
-def decisions(plan: Plan, model: Mapping[str, Any]) -> dict[str, Any]:
-    """What the scores depend on, as plain values: files count by their hashes, wherever they are."""
+def decisions(plan: Plan, model: Mapping[str, Any], form: str) -> dict[str, Any]:
+    """What the scores depend on, as plain values: files count by their hashes, wherever they are.
+
+    `form`: in which a judged benchmark asks the model, `chat` or `completion`.
+    """
     part = plan.part
     tasks = [
         {key: value for key, value in task.model_dump(mode="json").items() if key not in PATHS} for task in part.tasks
@@ -139,5 +142,5 @@ def decisions(plan: Plan, model: Mapping[str, Any]) -> dict[str, Any]:
         told["bits"] = {"max_tokens": part.bits.max_tokens, "documents": bits.identity(plan.documents)}
     if part.judge:
         kept = part.judge.model_dump(include={"model", "answer_tokens", "verdict_tokens", "limit"})
-        told["judge"] = kept | {"prompt_sha256": PROMPT_SHA256, "marks": marks.GRAMMAR}
+        told["judge"] = kept | {"prompt_sha256": PROMPT_SHA256, "marks": marks.GRAMMAR, "form": form}
     return told

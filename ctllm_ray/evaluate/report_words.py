@@ -61,6 +61,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "tokenizer": ("分词器 SHA-256", "Tokenizer, SHA-256"),
     "file": ("题目文件 SHA-256", "Items, SHA-256"),
     "judge": ("评委与提示词 SHA-256", "Judge, and SHA-256 of its prompt"),
+    "form": ("问法", "Form"),
+    "form_chat": ("用它自己的对话模板提问", "asked through its chat template"),
+    "form_completion": ("按基座模型续写提问", "asked as a base model, to complete"),
     "fingerprint": ("指纹", "Fingerprint"),
     "whole_settings": ("全部设定", "All of it"),
 }

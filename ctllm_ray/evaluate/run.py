@@ -14,6 +14,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.evaluate import api, model_identity, seen
+from ctllm_ray.evaluate.chat_form import choose_form
 from ctllm_ray.evaluate.client import Client, key_of
 from ctllm_ray.evaluate.crowd import Runner, Tell, own_loop
 from ctllm_ray.evaluate.plan import located, plan
@@ -43,7 +44,8 @@ def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") ->
         )
         with behind as (subject, model, at_once):
             probes = Probes(subject, tokenizer) if url else None
-            work = Work(planned, recipe.folder("evaluate"), subject, tokenizer, model, at_once, probes=probes)
+            form = choose_form(folder, tokenizer, part.judge.form if part.judge else "auto")
+            work = Work(planned, recipe.folder("evaluate"), subject, form, model, at_once, probes=probes)
             return work.carry_out(runner, tell)
 
 

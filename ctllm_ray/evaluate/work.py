@@ -19,13 +19,13 @@ from ctllm_ray.base.evaluation import Judge
 from ctllm_ray.evaluate import bits, items, judge, report, scores, seen
 from ctllm_ray.evaluate.answered import Answered
 from ctllm_ray.evaluate.asking import Asking
+from ctllm_ray.evaluate.chat_form import ChatForm
 from ctllm_ray.evaluate.client import Client, key_of
 from ctllm_ray.evaluate.crowd import Crowd, Runner, Tell
 from ctllm_ray.evaluate.items import Item
 from ctllm_ray.evaluate.plan import Plan, decisions
 from ctllm_ray.evaluate.probes import Probes
 from ctllm_ray.evaluate.subject import Subject
-from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 BEGUN, RESULTS, REPORT = "begun.json", "results.json", "report.html"
 FORMAT = 1  # of results.json
@@ -38,7 +38,7 @@ class Work:
     plan: Plan
     folder: str
     subject: Subject
-    tokenizer: Tokenizer
+    form: ChatForm  # in which the model is asked by a judged benchmark; it has the tokenizer
     model: Mapping[str, Any]
     at_once: int
     answers: str = ""  # a folder of answers that evaluations of this model share; empty: one of its own
@@ -46,7 +46,8 @@ class Work:
 
     def carry_out(self, runner: Runner, tell: Tell) -> dict[str, Any]:
         """The results. Raises `VersionConflict` where others stand in the folder."""
-        decided = decisions(self.plan, {**self.model, "context_tokens": self.subject.context_tokens})
+        model = {**self.model, "context_tokens": self.subject.context_tokens}
+        decided = decisions(self.plan, model, self.form.name)
         if finished := self._begin(decided, runner):
             return finished
         found = seen.marked(self._items(runner, tell), self.plan.seen)
@@ -87,7 +88,7 @@ class Work:
         if self.plan.tasks:
             from ctllm_ray.evaluate import harness  # lm-eval: four seconds
 
-            found += harness.evaluate(self.plan.tasks, harness.EngineLM(asking, self.tokenizer))
+            found += harness.evaluate(self.plan.tasks, harness.EngineLM(asking, self.form.tokenizer))
         if self.plan.documents:
             found += bits.evaluate(self.plan.documents, asking)
         if self.plan.part.judge:
@@ -100,7 +101,7 @@ class Work:
         crowd = Crowd(runner, verdicts, wanted.at_once, tell)
         runner.run(client.__aenter__())
         try:
-            return judge.evaluate(wanted, self.plan.judged, asking, self.tokenizer, client, crowd)
+            return judge.evaluate(wanted, self.plan.judged, asking, self.form, client, crowd)
         finally:
             runner.finish(client.__aexit__(None, None, None))
 

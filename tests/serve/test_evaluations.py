@@ -18,6 +18,7 @@ from ctllm_ray.base.errors import EngineFailed
 from ctllm_ray.base.evaluation import Evaluate
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.evaluate import items, seen
+from ctllm_ray.evaluate.chat_form import ChatForm
 from ctllm_ray.evaluate.subject import EngineSubject
 from ctllm_ray.inference.engine import Engine, Token
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
@@ -59,7 +60,7 @@ def evaluating(start: Start, tokenizer: SentencePiece, tmp_path: Path) -> Evalua
     def started(engine: Engine, decontaminated: str = "", **changes: Any) -> Client:
         subject = EngineSubject(engine, tokenizer, frozenset({tokenizer.eos_id}))
         folder, model = str(tmp_path / "evaluations"), {"weights": {}, "tokenizer": ""}
-        there = Examined(part, folder, subject, tokenizer, model, 2, decontaminated)
+        there = Examined(part, folder, subject, ChatForm(tokenizer, ""), model, 2, decontaminated)
         return start(engine, evaluations=Evaluations(lambda: there), **changes)
 
     return started
