@@ -97,7 +97,7 @@ class Answer:
                     output = await anext(outputs, _ENDED)
                 self._count(output)
                 last = self._watch.came(len(output.tokens), last)
-                said = text.push([token.id for token in output.tokens])
+                said = text.push([token.id for token in output.tokens if token.id not in self._plan.sampling.stop_ids])
                 finish = "stop" if text.stopped else output.finish
                 said += text.finish() if finish else ""
                 told, at = self._told(output.tokens, at)

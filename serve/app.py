@@ -234,13 +234,12 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return problems.answer_to(problems.invalid(error.errors()))
+        fields = {*wire.CompletionRequest.fields(), *wire.ChatRequest.fields()}
+        return problems.answer_to(problems.invalid(error.errors(), fields))
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
-        return problems.json_answer(
-            error.status_code, problems.problem(error.status_code, str(error.detail)), error.headers
-        )
+        return problems.json_answer(error.status_code, _of_http(request, error), error.headers)
 
     @app.exception_handler(Gone)
     async def nobody(request: Request, error: Gone) -> Response:
@@ -249,6 +248,14 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
         return problems.json_answer(500, problems.problem(500, "an error of the server", "internal_error"))
+
+
+def _of_http(request: Request, error: HTTPException) -> problems.ErrorAnswer:
+    """What Starlette refuses: mostly a path that there is not."""
+    if error.status_code != 404:
+        return problems.problem(error.status_code, str(error.detail))
+    said = f"unknown request URL: {request.method} {request.url.path[:200]}; /openapi.json has all that there are"
+    return problems.problem(404, said, "unknown_url")
 
 
 def _streams(object_: str) -> dict[int | str, dict[str, Any]]:

@@ -142,16 +142,22 @@ def _sampling(served: Served, asked: Asked, max_tokens: int, top: int) -> Sampli
         max_tokens,
         **chosen,  # type: ignore[arg-type]  # top_k is the one int among floats
         seed=asked.seed,
-        stop_ids=frozenset() if asked.ignore_eos else _stop_ids(served),
+        stop_ids=_stop_ids(served, asked),
         top_logprobs=top,
         grammar=_grammar(asked.response_format),
     )
 
 
-def _stop_ids(served: Served) -> frozenset[int]:
-    """EOS, what the model's folder adds, and the end of a turn where the tokenizer has one."""
+def _stop_ids(served: Served, asked: Asked) -> frozenset[int]:
+    """Those asked for, EOS, what the model's folder adds, and the end of a turn where the tokenizer has one."""
+    given = frozenset(asked.stop_token_ids or ())
+    if given and max(given) >= served.engine.vocab_size:
+        what = f"there is no id {max(given)} in a vocabulary of {served.engine.vocab_size}"
+        raise Refused(what, param="stop_token_ids")
+    if asked.ignore_eos:
+        return given
     ends = {served.tokenizer.eos_id, served.tokenizer.specials.get(specials.END, served.tokenizer.eos_id)}
-    return served.card.stop_ids | ends
+    return served.card.stop_ids | ends | given
 
 
 def _grammar(wanted: ResponseFormat | None) -> str:

@@ -6,13 +6,14 @@ What a client did wrong is told in full. What went wrong in here is not: paths a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from starlette.responses import Response
 
 from ctllm_ray.base.errors import CtllmError, EngineFailed, InputError, Overloaded, StorageError
+from serve import parameters
 
 CONTEXT_EXCEEDED = "context_length_exceeded"
 
@@ -76,20 +77,29 @@ def problem_of(error: CtllmError) -> ErrorAnswer:
     return problem(status, "the engine does not answer: the same request may work in a moment", "engine_failed")
 
 
-def invalid(errors: Sequence[Any]) -> Refused:
-    """What is wrong with a request, out of pydantic's errors: the first field and all that was said about it."""
+def invalid(errors: Sequence[Any], fields: Iterable[str] = ()) -> Refused:
+    """What is wrong with a request, out of pydantic's errors: the first field and all that was said about it.
+
+    `fields` are those that requests have.
+    """
     first = _place(errors[0])
-    said = list(dict.fromkeys(error["msg"].removeprefix("Value error, ") for error in errors if _place(error) == first))
+    said = list(dict.fromkeys(_said(error, fields) for error in errors if _place(error) == first))
     no_object = not first and errors[0]["type"] != "value_error"  # of another kind than a request's fields together
     hint = "send a JSON object with `Content-Type: application/json`" if no_object else ""
-    about = f"{first}: " if first else ""
+    about = f"{first}: " if first and f"`{first}`" not in said[0] else ""
     return Refused(about + " or ".join(said[:4]), param=first, remedy=hint, code="invalid_value")
+
+
+def _said(error: Any, fields: Iterable[str]) -> str:
+    if error["type"] == "extra_forbidden":
+        return parameters.describe_refusal(str(error["loc"][-1]), fields)
+    return error["msg"].removeprefix("Value error, ")
 
 
 def _place(error: Any) -> str:
     """The field that an error is about: its name, and in lists the index."""
     inner = [part for part in error["loc"] if part != "body"]
-    return str(inner[0]) if inner and isinstance(inner[0], str) else ""
+    return str(inner[0])[:100] if inner and isinstance(inner[0], str) else ""
 
 
 def answer_to(error: CtllmError) -> Response:

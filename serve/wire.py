@@ -1,39 +1,26 @@
 """What comes over the wire: requests in OpenAI's shapes.
 
-Types are strict (a number in quotes is an error). Of fields that are not listed here, those that ask for another kind
-of answer (`REFUSED`: tools, pictures, a biased vocabulary) are refused unless they hold a value that asks for nothing;
-all others (`user`, `metadata`, `store`, what a client adds of its own) are ignored. A field that is null counts as not
-given. Every list and every text that a request can repeat has a bound.
+Types are strict (a number in quotes is an error), and of fields that are not listed here only those are taken that ask
+for nothing (parameters.py): all others are refused by name. A field that is null counts as not given. Every list and
+every text that a request can repeat has a bound.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Collection
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from serve import parameters, schemas
 
 MOST_PROMPTS = 256  # of one request
 MOST_CHOICES = 16  # `n`
 MOST_STOPS = 16
+MOST_STOP_IDS = 128
 MOST_MESSAGES = 4096
 MOST_TOP = 20  # log-probabilities told with a token
 SCHEMA_DEPTH = 64
-
-#: Fields that ask for what is not done here, with the values that ask for nothing.
-REFUSED: dict[str, tuple[Any, ...]] = {
-    "tools": ([],),
-    "functions": ([],),
-    "tool_choice": ("none", "auto"),
-    "function_call": ("none", "auto"),
-    "logit_bias": ({},),
-    "suffix": ("",),
-    "best_of": (1,),
-    "audio": (),
-    "modalities": ([], ["text"]),
-    "web_search_options": (),
-    "prompt_logprobs": (),  # vLLM's; `echo` with `logprobs` tells the same
-    "use_beam_search": (False,),
-}
 
 
 def _whole_characters(text: str) -> str:
@@ -53,22 +40,49 @@ class Wire(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
 
 
-class StreamOptions(Wire):
+class Sent(Wire):
+    """A part of a request. Fields in `ignored`, and values in `no_effect`, ask for nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+    ignored: ClassVar[Collection[str]] = ()
+    no_effect: ClassVar[dict[str, tuple[Any, ...]]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_asks_for_nothing(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return parameters.drop_idle(given, cls.fields(), cls.ignored, cls.no_effect)
+
+    @classmethod
+    def fields(cls) -> list[str]:
+        """The names of fields that are obeyed."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
+
+class StreamOptions(Sent):
+    ignored: ClassVar = ("include_obfuscation",)
+    no_effect: ClassVar = {"continuous_usage_stats": (False,)}
+
     include_usage: bool | None = None
 
 
-class JsonSchema(Wire):
+class JsonSchema(Sent):
+    ignored: ClassVar = ("description", "strict")  # it is followed to the letter anyway
+
     name: str = ""
     schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
 
     @model_validator(mode="after")
     def _bounded(self) -> JsonSchema:
-        if depth(self.schema_) > SCHEMA_DEPTH:
+        if schemas.depth(self.schema_) > SCHEMA_DEPTH:
             raise ValueError(f"a schema is nested {SCHEMA_DEPTH} deep at most")
+        if loop := schemas.find_loop(self.schema_ or {}):
+            raise ValueError(f"the schema's `$ref` {loop[:100]!r} leads back to itself, so that no value can follow it")
         return self
 
 
-class ResponseFormat(Wire):
+class ResponseFormat(Sent):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
@@ -76,14 +90,20 @@ class ResponseFormat(Wire):
     def _whole(self) -> ResponseFormat:
         if self.type == "json_schema" and (self.json_schema is None or self.json_schema.schema_ is None):
             raise ValueError("`json_schema.schema` is missing")
+        if self.type != "json_schema" and self.json_schema is not None:
+            raise ValueError('`json_schema` needs `"type": "json_schema"`')
         return self
 
 
+Id = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Stop = Annotated[Text, Field(min_length=1, max_length=256)]
 
 
-class Asked(Wire):
+class Asked(Sent):
     """What both kinds of completion share."""
+
+    ignored: ClassVar = parameters.IGNORED
+    no_effect: ClassVar = parameters.NO_EFFECT
 
     model: Annotated[Text, Field(max_length=256)]
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
@@ -99,15 +119,8 @@ class Asked(Wire):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     ignore_eos: bool | None = None  # vLLM's: answers of one length, for measuring
+    stop_token_ids: Annotated[list[Id], Field(max_length=MOST_STOP_IDS)] | None = None  # vLLM's: beside the model's own
     response_format: ResponseFormat | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _possible(cls, given: Any) -> Any:
-        for name in REFUSED.keys() & given.keys() if isinstance(given, dict) else ():
-            if given[name] is not None and given[name] not in REFUSED[name]:
-                raise ValueError(f"`{name}` asks for something that this server does not do")
-        return given
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -121,7 +134,7 @@ class Asked(Wire):
 
 
 Texts = Annotated[list[Text], Field(min_length=1, max_length=MOST_PROMPTS)]
-Ids = Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=1)]
+Ids = Annotated[list[Id], Field(min_length=1)]
 
 
 class CompletionRequest(Asked):
@@ -134,12 +147,18 @@ class CompletionRequest(Asked):
     add_special_tokens: bool | None = None  # vLLM's: false leaves BOS away before a text; ids are taken as they are
 
 
-class TextPart(Wire):
+class TextPart(Sent):
+    ignored: ClassVar = parameters.MESSAGE_IGNORED
+    no_effect: ClassVar = parameters.MESSAGE_NO_EFFECT
+
     type: Literal["text"]
     text: Text
 
 
-class Message(Wire):
+class Message(Sent):
+    ignored: ClassVar = parameters.MESSAGE_IGNORED
+    no_effect: ClassVar = parameters.MESSAGE_NO_EFFECT
+
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Annotated[list[TextPart], Field(max_length=MOST_MESSAGES)]
 
@@ -166,8 +185,11 @@ class ChatRequest(Asked):
         return self
 
 
-class TokenizeRequest(Wire):
+class TokenizeRequest(Sent):
     """Either `prompt` or `messages`, as vLLM has it."""
+
+    ignored: ClassVar = ("return_token_strs",)  # they are told anyway
+    no_effect: ClassVar = parameters.NO_EFFECT
 
     model: Text | None = None
     prompt: Text | None = None
@@ -178,21 +200,11 @@ class TokenizeRequest(Wire):
     def _one_way(self) -> TokenizeRequest:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give either `prompt` or `messages`")
+        if self.messages is not None and self.add_special_tokens:
+            raise ValueError("`add_special_tokens` is for a `prompt`: a chat template says what stands before turns")
         return self
 
 
-class DetokenizeRequest(Wire):
+class DetokenizeRequest(Sent):
     model: Text | None = None
-    tokens: list[Annotated[int, Field(ge=0, le=2**31 - 1)]]
-
-
-def depth(value: Any) -> int:
-    """How deep lists and objects are nested in each other: 0 for a plain value."""
-    level, found = [value], 0
-    while level := [inner for outer in level for inner in _inside(outer)]:
-        found += 1
-    return found
-
-
-def _inside(value: Any) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    tokens: list[Id]

@@ -60,11 +60,20 @@ class Grammars:
         matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
             raise _unusable(matcher.get_error())
+        first = matcher.deep_copy()
+        first.compute_bitmask()
+        if first.is_error():
+            raise _unusable("no text follows it")
         return matcher
 
 
 def _unusable(why: str) -> InputError:
-    return InputError(f"not a JSON schema that can be followed: {why}", remedy="simplify the schema")
+    return InputError(f"not a JSON schema that can be followed: {_plain(why)}", remedy="simplify the schema")
+
+
+def _plain(error: str) -> str:
+    """What llguidance says on one line, without the state of its parser."""
+    return " ".join(error.partition("<state>")[0].split())[:300] or "no reason is given"
 
 
 class Matcher:
@@ -82,7 +91,7 @@ class Matcher:
     @property
     def error(self) -> str:
         """Why the grammar cannot be followed any further (llguidance bounds its work); empty where it can."""
-        return self._matcher.get_error() if self._matcher.is_error() else ""
+        return _plain(self._matcher.get_error()) if self._matcher.is_error() else ""
 
     def allowed(self) -> np.ndarray:
         """True for each id that may come next, bool [V]; where the text is complete, the request's stop ids too."""

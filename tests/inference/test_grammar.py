@@ -91,3 +91,15 @@ def test_rows_without_a_piece_and_specials_are_never_allowed(grammars: Grammars,
 def test_what_is_no_schema_is_an_input_error(grammars: Grammars, schema: str) -> None:
     with pytest.raises(InputError, match="JSON schema"):
         grammars.matcher(schema)
+
+
+LOOP = {"$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}}
+
+
+@pytest.mark.parametrize("schema", [{"$ref": "#"}, LOOP, {"type": "string", "pattern": "("}, {"not": {}}])
+def test_why_a_schema_cannot_be_followed_is_one_plain_line(grammars: Grammars, schema: object) -> None:
+    with pytest.raises(InputError) as error:
+        grammars.matcher(json.dumps(schema))
+    assert "\n" not in error.value.what
+    assert "state" not in error.value.what
+    assert len(error.value.what) < 200

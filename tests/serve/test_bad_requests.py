@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from ctllm_ray.base.errors import EngineFailed, StorageError
-from serve import problems, wire
+from serve import parameters, problems, schemas, wire
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL
 from tests.serve.conftest import Start
@@ -55,16 +55,16 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
         (TEXTS, {"prompt": "一", "logprobs": 21}, "logprobs"),
         (TEXTS, {"prompt": "一", "logprobs": True}, "logprobs"),
         (TEXTS, {"prompt": "一", "stream": "yes"}, "stream"),
-        (TEXTS, {"prompt": "一", "logit_bias": {"5": 100}}, ""),
-        (TEXTS, {"prompt": "一", "suffix": "x"}, ""),
-        (TEXTS, {"prompt": "一", "best_of": 3}, ""),
+        (TEXTS, {"prompt": "一", "logit_bias": {"5": 100}}, "logit_bias"),
+        (TEXTS, {"prompt": "一", "suffix": "x"}, "suffix"),
+        (TEXTS, {"prompt": "一", "best_of": 3}, "best_of"),
         (CHATS, {"messages": []}, "messages"),
         (CHATS, {"messages": "一"}, "messages"),
         (CHATS, {"messages": [{"role": "user"}]}, "messages"),
         (CHATS, {"messages": [{"role": "robot", "content": "一"}]}, "messages"),
         (CHATS, {"messages": [{"role": "user", "content": None}]}, "messages"),
         (CHATS, {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}, "messages"),
-        (CHATS, {"messages": ASK, "tools": [{"type": "function"}]}, ""),
+        (CHATS, {"messages": ASK, "tools": [{"type": "function"}]}, "tools"),
         (CHATS, {"messages": ASK, "max_tokens": 0}, "max_tokens"),
         (CHATS, {"messages": ASK, "max_tokens": 64}, "max_tokens"),
         (CHATS, {"messages": ASK, "top_logprobs": 2}, ""),
@@ -79,6 +79,104 @@ def test_a_wrong_field_is_named(start: Start, path: str, fields: dict, param: st
     assert (error["param"] or "") == param
     assert len(error["message"]) < 500
     assert engine.seen == []
+
+
+BINDING = {
+    **{name: {"x": 1} for name, values in parameters.NO_EFFECT.items() if {"x": 1} not in values},
+    "guided_choice": ["甲", "乙"],
+    "min_tokens": 5,
+    "add_generation_prompt": False,
+    "continue_final_message": True,
+    "allowed_token_ids": [70],
+    "bad_words": ["春"],
+    "reasoning_effort": "high",
+    "truncate_prompt_tokens": 10,
+    "skip_special_tokens": False,
+    "temprature": 0.5,  # nobody has heard of these
+    "num_predict": 5,
+}
+
+
+@pytest.mark.parametrize(("path", "prompt"), [(TEXTS, {"prompt": "一"}), (CHATS, {"messages": ASK})])
+def test_a_parameter_that_binds_and_is_not_obeyed_is_a_400_that_names_it(start: Start, path: str, prompt: dict) -> None:
+    engine = ScriptedEngine()
+    client = start(engine)
+    for name, value in BINDING.items():
+        if path == TEXTS and name in wire.CompletionRequest.fields():
+            continue
+        error = problem(client.http.post(path, json={"model": MODEL, **prompt, name: value}), 400)
+        assert error["param"] == name
+        assert f"`{name}`" in error["message"]
+    assert engine.seen == []
+
+
+@pytest.mark.parametrize(("path", "prompt"), [(TEXTS, {"prompt": "一"}), (CHATS, {"messages": ASK})])
+def test_a_parameter_that_asks_for_nothing_is_taken(start: Start, path: str, prompt: dict) -> None:
+    client = start()
+    idle = {name: values[0] for name, values in parameters.NO_EFFECT.items() if values}
+    idle |= dict.fromkeys(parameters.NO_EFFECT.keys() - idle.keys()) | {"an_unknown_one": None}
+    idle |= {name: {"x": "y"} for name in parameters.IGNORED}
+    answer = client.http.post(path, json={"model": MODEL, **prompt, "max_tokens": 2, **idle})
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_misspelt_parameter_is_told_its_right_name(start: Start) -> None:
+    answer = start().http.post(TEXTS, json={"model": MODEL, "prompt": "一", "temprature": 0.5})
+    assert "did you mean `temperature`?" in problem(answer, 400)["message"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"messages": [ASK[0] | {"tool_calls": [{"id": "1"}]}]}, "`tool_calls`"),
+        ({"messages": [ASK[0], {"role": "assistant", "content": "二", "prefix": True}]}, "`prefix`"),
+        ({"messages": ASK, "response_format": {"type": "json_object", "schema": {}}}, "`schema`"),
+        ({"messages": ASK, "response_format": {"type": "text", "json_schema": {"schema": {}}}}, "`json_schema`"),
+        ({"messages": ASK, "stream_options": {"continuous_usage_stats": True}}, "`continuous_usage_stats`"),
+    ],
+)
+def test_a_field_within_a_field_that_is_not_obeyed_is_named(start: Start, fields: dict, named: str) -> None:
+    error = problem(start().http.post(CHATS, json={"model": MODEL, **fields}), 400)
+    assert named in error["message"]
+    assert error["param"] == next(name for name in reversed(fields))
+
+
+def test_an_answer_of_another_client_can_be_sent_back_as_it_came(start: Start) -> None:
+    came = {"role": "assistant", "content": "二", "refusal": None, "annotations": [], "audio": None, "tool_calls": None}
+    messages = [ASK[0] | {"name": "a"}, came, {"role": "user", "content": [{"type": "text", "text": "三"}]}]
+    assert start().http.post(CHATS, json={"model": MODEL, "messages": messages}).status_code == 200
+
+
+def test_what_tokenize_does_not_obey_is_named(start: Start) -> None:
+    for name, value in (("add_generation_prompt", False), ("chat_template", "x"), ("frobnicate", 1)):
+        answer = start().http.post("/tokenize", json={"messages": ASK, name: value})
+        assert problem(answer, 400)["param"] == name
+    answer = start().http.post("/tokenize", json={"messages": ASK, "add_special_tokens": True})
+    assert "`add_special_tokens`" in problem(answer, 400)["message"]
+
+
+TREE = {"$ref": "#/$defs/node", "$defs": {"node": {"type": "array", "items": {"$ref": "#/$defs/node"}}}}
+LOOPS = [
+    {"$ref": "#"},
+    {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
+    {"properties": {"x": {"$ref": "#/$defs/a~1b"}}, "$defs": {"a/b": {"allOf": [{"$ref": "#/$defs/a~1b"}]}}},
+]
+
+
+@pytest.mark.parametrize("schema", LOOPS)
+def test_a_schema_whose_ref_leads_back_to_itself_is_refused_in_one_sentence(start: Start, schema: dict) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    answer = start().http.post(CHATS, json={"model": MODEL, "messages": ASK, "response_format": wanted})
+    error = problem(answer, 400)
+    assert error["param"] == "response_format"
+    assert "leads back to itself" in error["message"]
+    assert "\n" not in error["message"]
+
+
+def test_a_schema_of_trees_and_refs_to_nowhere_are_no_loops() -> None:
+    assert [schemas.find_loop(schema) for schema in (TREE, {"$ref": "#/no/where"}, {"$ref": "x.json#/a"}, {})] == [
+        ""
+    ] * 4
 
 
 @pytest.mark.parametrize(
@@ -126,7 +224,15 @@ def test_an_unknown_model_is_a_404_and_so_is_an_unknown_path(start: Start) -> No
     error = problem(client.http.post(TEXTS, json={"model": "gpt-9", "prompt": "一"}), 404)
     assert error["code"] == "model_not_found"
     problem(client.http.get("/v1/models/gpt-9"), 404)
-    problem(client.http.post("/v1/embeddings", json={}), 404)
+    for method, path in (
+        ("POST", "/v1/responses"),
+        ("POST", "/v1/embeddings"),
+        ("GET", "/v1/batches"),
+        ("GET", "/v1/files"),
+    ):
+        error = problem(client.http.request(method, path), 404)
+        assert (error["code"], error["type"]) == ("unknown_url", "invalid_request_error")
+        assert f"{method} {path}" in error["message"]
     problem(client.http.get(TEXTS), 405)
 
 
@@ -186,4 +292,4 @@ def test_ids_that_there_are_not_cannot_be_decoded(start: Start) -> None:
 
 
 def test_depth_counts_lists_and_objects() -> None:
-    assert [wire.depth(value) for value in (1, [1], {"a": [1]}, [[], {"a": {"b": 1}}])] == [0, 1, 2, 3]
+    assert [schemas.depth(value) for value in (1, [1], {"a": [1]}, [[], {"a": {"b": 1}}])] == [0, 1, 2, 3]

@@ -106,6 +106,22 @@ def test_a_stop_string_ends_the_answer_before_it_and_frees_the_slot(start: Start
     assert engine.cancelled == 1
 
 
+def test_a_stop_id_of_a_request_ends_the_answer_and_its_text_is_left_out(
+    start: Start, tokenizer: SentencePiece
+) -> None:
+    answer = ids_of(tokenizer, "春天到了。花开")
+    engine = ScriptedEngine([answer])
+    for fields in ({}, {"ignore_eos": True}):
+        found = start(engine).complete("一", max_tokens=40, stop_token_ids=[answer[2], 999], **fields)
+        [choice] = found["choices"]
+        assert (choice["text"], choice["finish_reason"]) == (tokenizer.decode(answer[:2]), "stop")
+        assert found["usage"]["completion_tokens"] == 3
+    first, second = (sampling.stop_ids for _, sampling in engine.seen)
+    assert second == {answer[2], 999} < first
+    body = {"model": MODEL, "prompt": "一", "stop_token_ids": [1000]}
+    assert start(engine).http.post(PATH, json=body).json()["error"]["param"] == "stop_token_ids"
+
+
 def test_a_stream_gives_the_same_text_as_the_whole_answer(start: Start, tokenizer: SentencePiece) -> None:
     text = "春天🎏到了。\u2028花開\r\n得很好"  # not in the vocabulary: byte pieces; a line separator
     client = start(ScriptedEngine([ids_of(tokenizer, text)]))
