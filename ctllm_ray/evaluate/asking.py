@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ctllm_ray.base.errors import InputError
 from ctllm_ray.evaluate.answered import key
 from ctllm_ray.evaluate.crowd import Crowd
 from ctllm_ray.evaluate.subject import Continuation, Subject
@@ -49,6 +50,14 @@ class Asking:
     def fits(self, tokens: int) -> bool:
         """True where so many tokens leave the room for one more that an API insists on."""
         return tokens < self.context_tokens
+
+    def refuse_too_long(self, benchmark: str) -> InputError:
+        """The error for a benchmark of which nothing fits the context."""
+        return InputError(
+            f"all items are too long for the context of {self.context_tokens:,} tokens, with what may be written",
+            where=benchmark,
+            remedy="take fewer shots or answer_tokens, or a model with a longer context (serve.context_tokens)",
+        )
 
     def scores(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Scored | None]:
         """Each continuation after its context, of at least one id each; None where they do not fit."""

@@ -2,21 +2,35 @@
 
 Files in their native form are one CSV for each subject and split, `<folder>/dev/*.csv` and `<folder>/test/*.csv`; one
 file with all of it has the columns `subject` and `split` besides. All items of a subject share their examples, word
-for word, so an engine that keeps prefixes computes them once.
+for word, so an engine that keeps prefixes computes them once. A subject that lm-eval does not have, of an exam of one's
+own, is asked in the words of the others, with its own name in them.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.rows import ID, Row, Table, field_of, table
-from ctllm_ray.evaluate.task import Task, by, chosen, examples, published
+from ctllm_ray.evaluate.task import Note, Task, by, chosen, examples, finish, is_published, published, sort_out
 
 LETTERS = ("A", "B", "C", "D")
+_ANSWER = re.compile(r"[(\[]?([ABCD])[)\].。、:,]?")
 ONE_FILE = (".jsonl", ".json", ".csv", ".parquet", ".zst", ".gz")  # else a folder of files
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Where lm-eval has the prompts of a subject, and what stands for it where it has none."""
+
+    name: str  # of the task of a subject
+    like: str  # a task whose prompts the others share
+    description: str  # of a subject of one's own
 
 
 def exam(
@@ -26,10 +40,10 @@ def exam(
     subjects: Sequence[str],
     shots: int,
     limit: int,
-    task: Callable[[str], str],
+    prompts: Prompts,
     row: Callable[[Row], Row],
 ) -> list[Task]:
-    """A task for each subject: `task` names lm-eval's own, `row` gives a question the names that it has there."""
+    """A task for each subject; `row` gives a question the names that it has in lm-eval's prompts."""
     dev, found = _tables(path, split)
     questions, shown = by(found.rows, _subject), by(dev.rows, _subject)
     for subject in subjects:
@@ -37,17 +51,32 @@ def exam(
             remedy = f"subjects there: {', '.join(questions)}"
             raise InputError(f"no questions about {subject!r}", where=path, remedy=remedy)
     files = {**dev.files, **found.files}
-    return [
-        Task(
-            subject,
-            published(task(subject)),
-            [row(question) for question in chosen(questions[subject], limit)],
-            [row(example) for example in examples(shown.get(subject, []), shots, f"{path}: {subject}")],
-            chance=1 / len(LETTERS),
-            files=files,
+    tasks = []
+    for subject in subjects or questions:
+        items, left_out = sort_out(chosen(questions[subject], limit), row)
+        before = examples(sort_out(shown.get(subject, []), row)[0], shots, f"{path}: {subject}")
+        own = not is_published(prompts.name.format(subject))
+        tasks.append(
+            Task(
+                subject,
+                _config(prompts, subject),
+                items,
+                before,
+                chance=1 / len(LETTERS),
+                files=files,
+                left_out=left_out,
+                notes=[Note("own_subject", 1, subject)] if own else [],
+            )
         )
-        for subject in subjects or questions
-    ]
+    return finish(tasks, path)
+
+
+def _config(prompts: Prompts, subject: str) -> Mapping[str, Any]:
+    """lm-eval's configuration of the subject, or that of another one with this one's name."""
+    name = prompts.name.format(subject)
+    if is_published(name):
+        return published(name)
+    return published(prompts.like) | {"description": prompts.description.format(subject)}
 
 
 def _tables(path: str, split: str) -> tuple[Table, Table]:
@@ -82,9 +111,15 @@ def _subject(row: Row) -> str:
 
 def question(row: Row, names: Mapping[str, str]) -> dict[str, Any]:
     """A question with four choices and the letter of the right one, under `names` of `question` and `answer`."""
-    answer = str(field_of(row, "answer", "Answer")).strip()
-    if answer not in LETTERS:
-        raise InputError(f"the answer is {answer!r}", where=row[ID], remedy="it must be A, B, C or D")
+    answer = _letter(row, field_of(row, "answer", "Answer"))
     choices = {letter: str(field_of(row, letter)) for letter in LETTERS}
     text = str(field_of(row, "question", "Question"))
     return {ID: row[ID], names["question"]: text, **choices, names["answer"]: answer}
+
+
+def _letter(row: Row, answer: Any) -> str:
+    """The letter that an answer is: also Ａ, a, A. or (A). Raises `InputError` where it is none."""
+    match = _ANSWER.fullmatch(unicodedata.normalize("NFKC", str(answer)).strip().upper())
+    if not match:
+        raise InputError(f"the answer is {str(answer)!r}", where=row[ID], remedy="it must be A, B, C or D")
+    return match[1]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -57,9 +58,11 @@ class EngineLM(TemplateLM):
         return self._tokens.bos_id
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """The ids of a text, with BOS in front unless told otherwise; BOS where a tokenizer has one of its own."""
-        has_bos = self._tokens.bos_id != self._tokens.eos_id
-        front = [self._tokens.bos_id] if has_bos and add_special_tokens is not False else []
+        """The ids of a text, behind what the tokenizer itself puts before one unless told otherwise.
+
+        What it puts behind a text stays away: a text that ends is none to go on with.
+        """
+        front = self._tokens.prefix_ids if add_special_tokens is not False else ()
         return [*front, *self._tokens.encode([string])[0].tolist()]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
@@ -89,6 +92,20 @@ class EngineLM(TemplateLM):
         most = self._asking.context_tokens - 2  # a window is one longer than this, and has to fit
         for window in lm_eval_utils.get_rolling_token_windows(ids, self.prefix_token_id, most, 1):
             yield lm_eval_utils.make_disjoint_window(window)
+
+    def fits(self, request: Instance) -> bool:
+        """True where the context has room for a request."""
+        if request.request_type == "generate_until":
+            tokens = len(self.tok_encode(request.args[0])) + _continuation(request.args[1]).max_tokens
+        elif request.request_type == "loglikelihood":
+            tokens = sum(map(len, self._pair(*request.args)))
+        else:  # in windows
+            return True
+        return self._asking.fits(tokens)
+
+    def refuse_too_long(self, benchmark: str) -> InputError:
+        """The error for a benchmark of which nothing fits the context."""
+        return self._asking.refuse_too_long(benchmark)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """What is written after each context; nothing where it is too long."""
@@ -130,14 +147,40 @@ def _continuation(given: Mapping[str, Any]) -> Continuation:
 def evaluate(benchmarks: Mapping[str, Sequence[Task]], lm: EngineLM) -> list[Item]:
     """Every item of the tasks of each benchmark, scored or with the reason why not."""
     tasks = {f"{name}/{task.name}": (name, task) for name, parts in benchmarks.items() for task in parts}
-    built = {key: lm_eval_task_of(key, task) for key, (_, task) in tasks.items()}
+    built = {key: lm_eval_task_of(key, task) for key, (_, task) in tasks.items() if task.items}
     found = evaluator.evaluate(lm, {"tasks": built, "groups": {}}, bootstrap_iters=0, log_samples=True)
     samples = found["samples"]
-    return [
+    items = [
         item
         for key, (name, task) in tasks.items()
-        for item in _items(name, task, samples[key], {doc for of, doc in lm.too_long if of == key})
+        for item in _items(name, task, samples.get(key, ()), {doc for of, doc in lm.too_long if of == key})
     ]
+    left_out = [
+        Item(name, task.name, each.item, each.status, None, said=each.why)
+        for name, task in tasks.values()
+        for each in task.left_out
+    ]
+    return items + left_out
+
+
+def check_lengths(benchmarks: Mapping[str, Sequence[Task]], lm: EngineLM) -> None:
+    """Raises `InputError` where no item of a benchmark fits the context. Nothing is asked.
+
+    Prompts take long to build, so the shortest row of each task is looked at first: where that fits, all is well.
+    """
+    for name, tasks in benchmarks.items():
+        asked = [task for task in tasks if task.items]
+        shortest = (replace(task, items=[min(task.items, key=lambda row: len(str(row)))]) for task in asked)
+        if not any(_fits(lm, name, task) for task in shortest) and not any(_fits(lm, name, task) for task in asked):
+            raise lm.refuse_too_long(f"evaluate.tasks.{name}")
+
+
+def _fits(lm: EngineLM, name: str, task: Task) -> bool:
+    """True where an item of the task fits the context, with all its choices."""
+    built = lm_eval_task_of(f"{name}/{task.name}", task)
+    built.build_all_requests()
+    too_long = {request.doc_id for request in built.instances if not lm.fits(request)}
+    return len(too_long) < len(task.items)
 
 
 def lm_eval_task_of(key: str, task: Task) -> lm_eval_task.ConfigurableTask:
@@ -170,13 +213,14 @@ def _items(name: str, task: Task, samples: Sequence[Mapping[str, Any]], too_long
             part=task.name,
             item=sample["doc"][ID],
             status=SCORED if fits else TOO_LONG,
-            score=float(sample[metric]) if fits else None,
+            score=_score(task, sample, metric) if fits else None,
             chance=_chance(sample) if choices else 0.0,
             target=str(sample["target"]),
-            answer=_answer(sample, choices) if fits else "",
+            answer=_answer(task, sample) if fits else "",
             logprobs=[score[0] for score in sample["filtered_resps"]] if choices and fits else [],
             doc_hash=sample["doc_hash"],
             prompt_hash=sample["prompt_hash"],
+            lm_eval=float(sample[metric]) if fits and task.grade else None,
         )
 
 
@@ -184,9 +228,16 @@ def _chance(sample: Mapping[str, Any]) -> float:
     return 1 / len(sample["arguments"])
 
 
-def _answer(sample: Mapping[str, Any], choices: bool) -> str:
-    """The likeliest choice by its number; or the text that was written."""
-    if not choices:
+def _score(task: Task, sample: Mapping[str, Any], metric: str) -> float:
+    return float(task.grade(sample["doc"], sample["resps"][0][0]) if task.grade else sample[metric])
+
+
+def _answer(task: Task, sample: Mapping[str, Any]) -> str:
+    """The number of the choice that was scored; or the text that was written."""
+    if task.config["output_type"] != "multiple_choice":
         return str(sample["resps"][0][0])
     logprobs = [score[0] for score in sample["filtered_resps"]]
+    if task.measure == "acc_norm":  # by character, as lm-eval does
+        lengths = [len(choice) for choice in sample["doc"][task.config["doc_to_choice"]]]
+        logprobs = [logprob / length for logprob, length in zip(logprobs, lengths, strict=True)]
     return str(logprobs.index(max(logprobs)))

@@ -15,7 +15,11 @@ import pyarrow.parquet as pq
 from ctllm_ray.base import storage
 
 FILE = "items.parquet"
-SCORED, TOO_LONG, UNPARSABLE = "scored", "too_long", "unparsable"
+SCORED = "scored"
+#: Why an item has no score: it does not fit the context; the judge gave no mark; nobody labelled it; its row is not
+#: right; it is one of the examples.
+TOO_LONG, UNPARSABLE, NO_LABEL, BAD, SHOWN = "too_long", "unparsable", "no_label", "bad", "shown"
+LOST = (TOO_LONG, UNPARSABLE, NO_LABEL, BAD, SHOWN)
 
 SCHEMA = pa.schema(
     [
@@ -34,6 +38,7 @@ SCHEMA = pa.schema(
         ("doc_hash", pa.string()),
         ("prompt_hash", pa.string()),
         ("seen_overlap", pa.float64()),
+        ("lm_eval", pa.float64()),
     ]
 )
 
@@ -49,14 +54,15 @@ class Item:
     score: float | None
     chance: float | None = None  # the score that guessing has
     target: str = ""
-    answer: str = ""  # the number of the likeliest choice, or what was written
+    answer: str = ""  # the number of the choice that was scored, or what was written
     logprobs: Sequence[float] = field(default_factory=list)  # nats of each choice
     nats: float | None = None  # of a text, where bits per byte are the score
     text_bytes: int | None = None
-    said: str = ""  # the judge's words
+    said: str = ""  # the judge's words; or what is not right in the row
     doc_hash: str = ""  # of the item as it was read
     prompt_hash: str = ""  # of what the model was given
     seen_overlap: float | None = None  # with a page of the corpus before decontamination; None: not known
+    lm_eval: float | None = None  # lm-eval's own score, where ours is another
 
 
 def write(folder: str, items: Sequence[Item]) -> None:

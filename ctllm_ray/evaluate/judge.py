@@ -84,6 +84,15 @@ def evaluate(
     return [_item(row, answer, verdicts.get(row[ID])) for row, answer in zip(rows, answers, strict=True)]
 
 
+def check_lengths(wanted: Judge, rows: Sequence[Row], asking: Asking, form: ChatForm) -> None:
+    """Raises `InputError` where no question fits the context, or there is none."""
+    if not rows:
+        remedy = "name a file that has some"
+        raise InputError("there are no items to ask", where="evaluate.judge.items", remedy=remedy)
+    if not any(asking.fits(len(ids) + wanted.max_tokens) for ids, wanted in write_prompts(wanted, rows, form)):
+        raise asking.refuse_too_long("evaluate.judge")
+
+
 def write_prompts(wanted: Judge, rows: Sequence[Row], form: ChatForm) -> list[tuple[list[int], Continuation]]:
     """What the model is asked."""
     return [(form.write_prompt(row["query"]), Continuation(form.until, wanted.answer_tokens)) for row in rows]

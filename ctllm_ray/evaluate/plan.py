@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -19,6 +19,7 @@ from ctllm_ray.evaluate.task import Task, installed
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 PATHS = ("path", "examples")  # options of tasks that name files
+SCORING = 2  # how items are scored; 1: sums by lm-eval's exact_match
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,17 @@ class Plan:
     @property
     def items(self) -> int:
         """Items in all."""
-        asked = sum(len(task.items) for tasks in self.tasks.values() for task in tasks)
+        asked = sum(len(task.items) + len(task.left_out) for tasks in self.tasks.values() for task in tasks)
         return asked + sum(map(len, self.documents.values())) + len(self.judged)
+
+    def notes(self) -> list[dict[str, Any]]:
+        """What is to be known of the items of each benchmark, as plain values: a kind of note once for each."""
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        told = ((name, note) for name, tasks in self.tasks.items() for task in tasks for note in task.notes)
+        for name, note in told:
+            kept = found.setdefault((name, note.kind), {"benchmark": name, **asdict(note), "count": 0})
+            kept["count"] += note.count
+        return list(found.values())
 
 
 def names(part: Evaluate) -> list[str]:
@@ -99,7 +109,7 @@ def plan(part: Evaluate, tokenizer: Tokenizer, decontaminated: str = "") -> Plan
     """
     if part.tasks:
         installed()
-    tasks = {task.name: resolve.resolve(resolve.TASKS, task.use)(**_options(task)) for task in part.tasks}
+    tasks = {task.name: _tasks(task) for task in part.tasks}
     judged, judge_files = judge.items(part.judge) if part.judge else ([], {})
     if part.judge:
         client.key_of(part.judge.key_env)  # or tell now that there is none
@@ -109,6 +119,15 @@ def plan(part: Evaluate, tokenizer: Tokenizer, decontaminated: str = "") -> Plan
     named = {uri.rpartition("/")[2]: sha256 for uri, sha256 in sorted(files.items())}
     documents = bits.documents(part.bits, tokenizer) if part.bits else {}
     return Plan(part, tasks, documents, judged, named, seen.of(decontaminated, named))
+
+
+def _tasks(benchmark: Benchmark) -> Sequence[Task]:
+    """The benchmark's tasks. Raises `InputError` where they have nothing to ask."""
+    tasks = resolve.resolve(resolve.TASKS, benchmark.use)(**_options(benchmark))
+    if not any(task.items for task in tasks):
+        remedy = "name a file and a split that have some"
+        raise InputError("there are no items to ask", where=f"evaluate.tasks.{benchmark.name}", remedy=remedy)
+    return tasks
 
 
 def _options(task: Benchmark) -> dict[str, Any]:
@@ -131,6 +150,7 @@ def decisions(plan: Plan, model: Mapping[str, Any], form: str) -> dict[str, Any]
         "model": dict(model),
         "tasks": tasks,
         "files": dict(plan.files),
+        "scoring": SCORING,
         "seed": part.seed,
         "resamples": part.resamples,
     }

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ctllm_ray.base import page
-from ctllm_ray.evaluate.items import Item
+from ctllm_ray.evaluate.items import LOST, Item
 from ctllm_ray.evaluate.report_words import WORDS
 
 SHOWN = 20  # items of each benchmark
@@ -40,7 +40,9 @@ def render(results: Plain, items: Sequence[Item]) -> str:
             "width": _width,
             "above_chance": _above_chance,
             "mean": mean,
+            "lm_eval": lm_eval,
             "SHOWN": SHOWN,
+            "LOST": LOST,
         },
         whole=whole,
         parts={name: [part for part in parts if part["benchmark"] == name] for name in names},
@@ -49,6 +51,7 @@ def render(results: Plain, items: Sequence[Item]) -> str:
         lost=counted["items"] - counted["scored"],
         guessable=len(guessable),
         beaten=sum(map(_above_chance, guessable)),
+        notes=results.get("notes", ()),
         decisions=results["decisions"],
         fingerprint=results["fingerprint"],
         weights=_weights(results["decisions"]["model"]),
@@ -82,6 +85,11 @@ def unseen(score: Plain) -> str:
 def without_seen(score: Plain) -> str:
     """The score on items that the corpus had not seen."""
     return _number(score, score["unseen_value"])
+
+
+def lm_eval(score: Plain) -> str:
+    """What lm-eval's own metric says, where ours is another; empty elsewhere."""
+    return _number(score, score["lm_eval"]) if score.get("lm_eval") is not None else ""
 
 
 def mean(score: Plain) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ctllm_ray.evaluate import bits, judge, statistics
-from ctllm_ray.evaluate.items import SCORED, TOO_LONG, UNPARSABLE, Item
+from ctllm_ray.evaluate.items import LOST, SCORED, Item
 from ctllm_ray.evaluate.statistics import Difference, Estimate
 
 Kind = Literal["share", "mark", "bits"]  # right answers; 1 to 10; bits per byte, the fewer the better
@@ -29,12 +29,16 @@ class Score:
     scored: int
     too_long: int
     unparsable: int
+    no_label: int
+    bad: int
+    shown: int
     chance: float | None  # of guessing, over the scored items
     parts_mean: float | None  # the mean over parts, as C-Eval and CMMLU publish it
     seen: int | None  # scored items of which the corpus held as much as counts; None: not known of any
     unseen_value: float | None  # the score on the others, and its interval; None: there are none that were seen
     unseen_low: float | None
     unseen_high: float | None
+    lm_eval: float | None  # what lm-eval's own metric makes of the scored items, where ours is another
 
     def plain(self) -> dict[str, object]:
         """For JSON: what is no number is null."""
@@ -74,6 +78,7 @@ def _score(
 ) -> Score:
     scored = [item for item in items if item.status == SCORED]
     chances = [item.chance for item in scored if item.chance is not None]
+    theirs = [item.lm_eval for item in scored if item.lm_eval is not None]
     statuses = [item.status for item in items]
     return Score(
         benchmark=items[0].benchmark,
@@ -82,10 +87,10 @@ def _score(
         **asdict(_estimate(scored, kind_of(items[0].benchmark), seed, resamples)),
         items=len(items),
         scored=len(scored),
-        too_long=statuses.count(TOO_LONG),
-        unparsable=statuses.count(UNPARSABLE),
+        **{reason: statuses.count(reason) for reason in LOST},
         chance=statistics.mean_of(chances) if chances else None,
         parts_mean=parts_mean,
+        lm_eval=statistics.mean_of(theirs) if theirs else None,
         **_without_seen(scored, kind_of(items[0].benchmark), seed, resamples, seen_from),
     )
 

@@ -8,9 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from ctllm_ray.evaluate import report
+from ctllm_ray.evaluate.report_words import WORDS
 from ctllm_ray.evaluate.scores import Comparison
 
 LINE_S, LIVE_S = 10.0, 0.2  # between two lines in a log, and between two looks of a live one
+_LOST = {
+    "too_long": "too long for the context",
+    "unparsable": "not judged: run it again",
+    "no_label": "without a label",
+    "bad": "whose rows are not right",
+    "shown": "left out, being examples",
+}
 _CLEAR = "\r\x1b[K"
 
 
@@ -40,15 +48,15 @@ def table(results: Mapping[str, Any]) -> Iterator[str]:
     for score in whole:
         mean = f", mean of parts {report.mean(score)}" if score["parts_mean"] is not None else ""
         chance = f", chance {100 * score['chance']:.1f} %" if score["chance"] else ""
-        lost = "".join(
-            f", {score[reason]:,} {words}"
-            for reason, words in (("too_long", "too long for the context"), ("unparsable", "not judged: run it again"))
-            if score[reason]
-        )
+        lost = "".join(f", {score[reason]:,} {words}" for reason, words in _LOST.items() if score.get(reason))
+        theirs = f", lm-eval's exact_match {report.lm_eval(score)}" if report.lm_eval(score) else ""
         yield (
             f"{score['benchmark']:<{widest}}  {report.value(score):>8}  [{report.interval(score)}]  "
-            f"{score['scored']:,} of {score['items']:,} items{chance}{mean}{lost}{report.unseen(score)}"
+            f"{score['scored']:,} of {score['items']:,} items{chance}{mean}{lost}{theirs}{report.unseen(score)}"
         )
+    for note in results.get("notes", ()):
+        words = WORDS[f"note_{note['kind']}"][1].format(n=f"{note['count']:,}")
+        yield f"{note['benchmark']:<{widest}}  {words} {note['example']}"
 
 
 def compared(found: Sequence[Comparison]) -> Iterator[str]:

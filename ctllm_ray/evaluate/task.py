@@ -7,22 +7,46 @@ elsewhere. lm-eval gets the rows themselves, so it never looks for a data set an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any
 
+import orjson
 import xxhash
 import yaml
 
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.rows import ID, Row
+from ctllm_ray.evaluate.items import BAD, NO_LABEL, SHOWN
 
 #: Of lm-eval's configuration: where it would find the data, and how it is listed.
 _ELSEWHERE = (
     "dataset_path", "dataset_name", "dataset_kwargs", "training_split", "validation_split", "test_split",
     "fewshot_split", "fewshot_config", "tag", "group", "include", "task",
 )  # fmt: skip
+
+
+class NoLabel(InputError):
+    """A row that nobody labelled."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An item that is counted and not asked."""
+
+    item: str
+    status: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """What whoever reads a score should know of its items. `kind` names the words in report_words.py."""
+
+    kind: str
+    count: int
+    example: str
 
 
 @dataclass(frozen=True)
@@ -36,6 +60,63 @@ class Task:
     measure: str = "acc"  # lm-eval's metric that is the score, with its filter behind a comma
     chance: float | None = None  # share that guessing gets right; None: next to nothing
     files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 by URI
+    left_out: Sequence[LeftOut] = ()
+    notes: Sequence[Note] = ()
+    grade: Callable[[Row, str], bool] | None = None  # is what was written right? None: lm-eval's metric says
+
+
+def sort_out(rows: Iterable[Row], build: Callable[[Row], Row]) -> tuple[list[Row], list[LeftOut]]:
+    """The rows as `build` makes them, and those of which it makes nothing."""
+    built, left_out = [], []
+    for row in rows:
+        try:
+            built.append(build(row))
+        except InputError as error:
+            left_out.append(LeftOut(row[ID], NO_LABEL if isinstance(error, NoLabel) else BAD, error.what))
+    return built, left_out
+
+
+def finish(tasks: Sequence[Task], where: str) -> list[Task]:
+    """The tasks with notes on items that stand twice, and on those that stand among their own examples.
+
+    Raises `InputError` where there is nothing to ask.
+    """
+    if not any(task.items for task in tasks):
+        first = next((each for task in tasks for each in task.left_out), None)
+        what = f"no item can be asked; the first one: {first.why}" if first else "there are no items to ask"
+        remedy = "correct the rows" if first else "name a file and a split that have some"
+        raise InputError(what, where=f"{where}: {first.item}" if first else where, remedy=remedy)
+    return [replace(task, notes=[*task.notes, *_copies(task), *_among_examples(task)]) for task in tasks]
+
+
+def leave_out_shown(task: Task) -> Task:
+    """The task without items that stand among its examples, which hold their answers."""
+    shown = set(map(_content, task.shots))
+    seen = [LeftOut(item[ID], SHOWN, "it is one of the examples") for item in task.items if _content(item) in shown]
+    kept = [item for item in task.items if _content(item) not in shown]
+    return replace(task, items=kept, left_out=[*task.left_out, *seen])
+
+
+def _copies(task: Task) -> list[Note]:
+    first: dict[bytes, str] = {}
+    copies = [
+        f"{item[ID]} is {original}"
+        for item in task.items
+        if (original := first.setdefault(_content(item), item[ID])) != item[ID]
+    ]
+    return [Note("copies", len(copies), copies[0])] if copies else []
+
+
+def _among_examples(task: Task) -> list[Note]:
+    shown = set(map(_content, task.shots))
+    held = [item[ID] for item in task.items if _content(item) in shown]
+    return [Note("among_examples", len(held), held[0])] if held else []
+
+
+def _content(row: Row) -> bytes:
+    """What a row says, wherever it stands."""
+    told = {name: value for name, value in row.items() if name != ID}
+    return orjson.dumps(told, option=orjson.OPT_SORT_KEYS, default=str)
 
 
 def chosen(rows: Sequence[Row], limit: int) -> list[Row]:
@@ -73,6 +154,11 @@ def published(name: str) -> dict[str, Any]:
     """
     folder = resources.files(installed()) / "tasks"
     return {key: value for key, value in _included(folder, f"{name}.yaml").items() if key not in _ELSEWHERE}
+
+
+def is_published(name: str) -> bool:
+    """True where lm-eval has the task."""
+    return (resources.files(installed()) / "tasks" / f"{name}.yaml").is_file()
 
 
 def _included(folder: Any, name: str) -> dict[str, Any]:

@@ -48,45 +48,67 @@ class Work:
         """The results. Raises `VersionConflict` where others stand in the folder."""
         model = {**self.model, "context_tokens": self.subject.context_tokens}
         decided = decisions(self.plan, model, self.form.name)
-        if finished := self._begin(decided, runner):
+        if finished := self._finished(decided, runner):
             return finished
-        found = seen.marked(self._items(runner, tell), self.plan.seen)
+        answered = Answered(self.answers or storage.join(self.folder, "answers"))
+        asking = Asking(self.subject, Crowd(runner, answered, self.at_once, tell))
+        self._check_lengths(asking)  # before it is begun: the remedy is another evaluation
+        self._begin(decided, runner)
+        found = seen.marked(self._items(asking, runner, tell), self.plan.seen)
         assert len(found) == self.plan.items  # nothing is lost
         part = self.plan.part
         told = [score.plain() for score in scores.of(found, part.seed, part.resamples, self.plan.seen.bound)]
-        results = {"format": FORMAT, "decisions": decided, "fingerprint": fingerprint(decided), "scores": told}
+        results = {
+            "format": FORMAT,
+            "decisions": decided,
+            "fingerprint": fingerprint(decided),
+            "scores": told,
+            "notes": self.plan.notes(),
+        }
         items.write(self.folder, found)
         storage.write_bytes(storage.join(self.folder, REPORT), report.render(results, found).encode())
         storage.write_json(storage.join(self.folder, RESULTS), results)
         return results
 
-    def _begin(self, decided: dict[str, Any], runner: Runner) -> dict[str, Any]:
-        """The results where they are there already and whole; notes what they depend on."""
+    def _finished(self, decided: dict[str, Any], runner: Runner) -> dict[str, Any]:
+        """The results where they are there already and whole."""
         path = storage.join(self.folder, BEGUN)
-        if storage.exists(path):
-            if differing := changes(storage.read_json(path), decided):
-                raise VersionConflict(
-                    "another evaluation stands here:\n    " + "\n    ".join(differing),
-                    where=self.folder,
-                    remedy="name this one: evaluate.run=NAME; or delete the folder",
-                )
-            if self.probes:
-                self.probes.check(self.folder, runner)
-        else:
-            if self.probes:
-                self.probes.write(self.folder, runner)
-            storage.write_json(path, decided)
+        if not storage.exists(path):
+            return {}
+        if differing := changes(storage.read_json(path), decided):
+            raise VersionConflict(
+                "another evaluation stands here:\n    " + "\n    ".join(differing),
+                where=self.folder,
+                remedy="name this one: evaluate.run=NAME; or delete the folder",
+            )
+        if self.probes:
+            self.probes.check(self.folder, runner)
         finished = storage.join(self.folder, RESULTS)
         found = storage.read_json(finished) if storage.exists(finished) else {}
         unjudged = sum(score["unparsable"] for score in found.get("scores", ()))
         return {} if unjudged else found  # what has no mark is asked for again
 
-    def _items(self, runner: Runner, tell: Tell) -> list[Item]:
-        answered = Answered(self.answers or storage.join(self.folder, "answers"))
-        asking = Asking(self.subject, Crowd(runner, answered, self.at_once, tell))
-        found: list[Item] = []
+    def _begin(self, decided: dict[str, Any], runner: Runner) -> None:
+        """Notes what the results depend on."""
+        if storage.exists(storage.join(self.folder, BEGUN)):
+            return
+        if self.probes:
+            self.probes.write(self.folder, runner)
+        storage.write_json(storage.join(self.folder, BEGUN), decided)
+
+    def _check_lengths(self, asking: Asking) -> None:
+        """Raises `InputError` where a benchmark has no item that fits the context."""
         if self.plan.tasks:
             from ctllm_ray.evaluate import harness  # lm-eval: four seconds
+
+            harness.check_lengths(self.plan.tasks, harness.EngineLM(asking, self.form.tokenizer))
+        if self.plan.part.judge:
+            judge.check_lengths(self.plan.part.judge, self.plan.judged, asking, self.form)
+
+    def _items(self, asking: Asking, runner: Runner, tell: Tell) -> list[Item]:
+        found: list[Item] = []
+        if self.plan.tasks:
+            from ctllm_ray.evaluate import harness
 
             found += harness.evaluate(self.plan.tasks, harness.EngineLM(asking, self.form.tokenizer))
         if self.plan.documents:

@@ -116,7 +116,7 @@ def test_a_template_that_fails_is_an_error_with_a_remedy(
     folder: Path, tmp_path: Path, tokenizer: SentencePiece
 ) -> None:
     form = choose_form(copy_of(folder, tmp_path, template="{{ raise_exception('no') }}"), tokenizer)
-    with pytest.raises(InputError, match="chat template fails: no"):
+    with pytest.raises(InputError, match="chat template refuses this: no"):
         form.write_prompt(QUERY)
 
 

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from ctllm_ray.evaluate import report, scores
-from ctllm_ray.evaluate.items import SCORED, TOO_LONG, UNPARSABLE, Item
+from ctllm_ray.evaluate.items import LOST, SCORED, TOO_LONG, UNPARSABLE, Item
 from ctllm_ray.evaluate.report_words import WORDS
 
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>\u202e"
@@ -101,5 +101,10 @@ def test_every_phrase_is_used_and_stands_in_both_languages() -> None:
     for name, (chinese, english) in WORDS.items():
         assert chinese
         assert english
-        used = f'"{name}"' in template or name.startswith(("nav_", "form_")) or name.endswith("_one")
+        used = (
+            f'"{name}"' in template
+            or name in LOST
+            or name.startswith(("nav_", "form_", "note_"))
+            or name.endswith("_one")
+        )
         assert used, name

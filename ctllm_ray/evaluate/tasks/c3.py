@@ -6,15 +6,20 @@ the score is by character.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.rows import ID, Row, field_of, table
+from ctllm_ray.base.rows import ID, Row, field_of
 from ctllm_ray.evaluate import choices
-from ctllm_ray.evaluate.task import Task, chosen, examples
+from ctllm_ray.evaluate.published_files import read_table
+from ctllm_ray.evaluate.task import Task, chosen, examples, finish, sort_out
+
+NO_SPLIT = "none"  # of a file whose name says no split: it is asked
 
 
 def c3(
@@ -25,22 +30,36 @@ def c3(
     limit: Annotated[int, Field(ge=0)] = 0,
 ) -> list[Task]:
     """One task: the questions of rows whose `split` ends with the option's word; examples are of `dev`."""
-    found = table(path)
-    items, dev = (list(_questions(_of_split(found.rows, name))) for name in (split, "dev"))
-    if not items:
-        raise InputError(f"no rows of the split {split!r}", where=path, remedy="set split to one that is there")
-    shown = examples(dev, shots, path)
-    left = [item for item in items if item not in shown]
-    return [choices.task("c3", chosen(left, limit), shown, found.files, measure="acc_norm")]
+    found = read_table(path, _of_list)
+    asked = _of_split(found.rows, split, NO_SPLIT)
+    if not asked:
+        there = sorted({str(row.get("split") or row.get("_split")) for row in found.rows})
+        remedy = f"set split to one that is there: {', '.join(there)}"
+        raise InputError(f"no rows of the split {split!r}", where=path, remedy=remedy)
+    items, left_out = sort_out(chosen(list(_questions(asked)), limit), _built)
+    dev, _ = sort_out(_questions(_of_split(found.rows, "dev")), _built)
+    task = choices.task("c3", items, examples(dev, shots, path), found.files, measure="acc_norm")
+    return finish([replace(task, left_out=left_out)], path)
 
 
-def _of_split(rows: Sequence[Row], name: str) -> list[Row]:
-    return [row for row in rows if str(field_of(row, "split", "_split")).endswith(name)]
+def _of_list(values: Sequence[Any], name: str) -> Row:
+    """A text of the published form: sentences, questions, id. The file's name says the split."""
+    context, questions, id_ = values
+    split = re.search(r"train|dev|test", name)
+    return {"id": id_, "context": context, "questions": questions, "split": split[0] if split else NO_SPLIT}
+
+
+def _of_split(rows: Sequence[Row], *names: str) -> list[Row]:
+    """The rows whose split ends with one of the names."""
+    return [row for row in rows if str(field_of(row, "split", "_split")).endswith(names)]
 
 
 def _questions(rows: Sequence[Row]) -> Iterator[Row]:
     for row in rows:
-        context = "\n".join(field_of(row, "context"))
         for number, asked in enumerate(field_of(row, "questions")):
-            text = f"{context}\n问题：{asked['question']}\n答案："
-            yield choices.row(f"{row[ID]}.{number}", text, asked["choice"], asked["answer"])
+            yield {**asked, "context": field_of(row, "context"), ID: f"{row[ID]}.{number}"}
+
+
+def _built(row: Row) -> Row:
+    text = "\n".join(row["context"]) + f"\n问题：{field_of(row, 'question')}\n答案："
+    return choices.row(row[ID], text, field_of(row, "choice"), field_of(row, "answer"))

@@ -6,10 +6,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ctllm_ray.evaluate.exam import exam, question
+from ctllm_ray.evaluate.exam import Prompts, exam, question
 from ctllm_ray.evaluate.task import Task
 
 _NAMES = {"question": "question", "answer": "answer"}  # in lm-eval's template
+_PROMPTS = Prompts(
+    "ceval/ceval-valid_{}",
+    "ceval/ceval-valid_accountant",
+    "以下是中国关于{}的单项选择题，请选出其中的正确答案。\n\n",
+)
 
 
 def ceval(
@@ -26,6 +31,6 @@ def ceval(
         subjects=subjects,
         shots=shots,
         limit=limit,
-        task=lambda subject: f"ceval/ceval-valid_{subject}",
+        prompts=_PROMPTS,
         row=lambda row: question(row, _NAMES),
     )

@@ -6,10 +6,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ctllm_ray.evaluate.exam import exam, question
+from ctllm_ray.evaluate.exam import Prompts, exam, question
 from ctllm_ray.evaluate.task import Task
 
 _NAMES = {"question": "Question", "answer": "Answer"}  # in lm-eval's template
+_PROMPTS = Prompts("cmmlu/cmmlu_{}", "cmmlu/cmmlu_anatomy", "以下是关于{}的单项选择题，请直接给出正确答案的选项。\n\n")
 
 
 def cmmlu(
@@ -26,6 +27,6 @@ def cmmlu(
         subjects=subjects,
         shots=shots,
         limit=limit,
-        task=lambda subject: f"cmmlu/cmmlu_{subject}",
+        prompts=_PROMPTS,
         row=lambda row: question(row, _NAMES),
     )

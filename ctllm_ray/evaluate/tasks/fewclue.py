@@ -8,16 +8,18 @@ follows the candidate, so that its fit to both sides counts.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
 
 from ctllm_ray.base.errors import InputError, RecipeError
-from ctllm_ray.base.rows import ID, Row, field_of, table
+from ctllm_ray.base.rows import ID, Row, Table, field_of, table
 from ctllm_ray.evaluate import choices
-from ctllm_ray.evaluate.task import Task, by, chosen, examples
+from ctllm_ray.evaluate.task import NoLabel, Task, by, chosen, examples, finish, sort_out
 
 _GAP = "#idiom#"
+_NO_LABEL = ("-", "")  # OCNLI's annotators did not agree
 _NEWS = {
     "news_story": "故事", "news_culture": "文化", "news_entertainment": "娱乐", "news_sports": "体育",
     "news_finance": "财经", "news_house": "房产", "news_car": "汽车", "news_edu": "教育", "news_tech": "科技",
@@ -34,64 +36,96 @@ def fewclue(
     *,
     path: str,
     parts: tuple[str, ...] = (),
+    split: str = "dev",
     shots: Annotated[int, Field(ge=0)] = 0,
     limit: Annotated[int, Field(ge=0)] = 0,
 ) -> list[Task]:
-    """A task for each part (empty: all that the file has): items of its dev split, examples of its train split."""
+    """A task for each part (empty: all that have rows of the split): items of `split`, examples of the train split.
+
+    A split is named by how it begins: `dev` is dev_0 to dev_few_all, `test_public` the public test with its labels.
+    """
     if unknown := [part for part in parts if part not in _PARTS]:
         raise RecipeError(f"FewCLUE has no part {unknown[0]!r}", remedy=f"parts: {', '.join(_PARTS)}")
     found = table(path)
     there = by(found.rows, lambda row: str(field_of(row, "_task", "task")))
     if missing := [part for part in parts if part not in there]:
         raise InputError(f"no rows of {missing[0]!r}", where=path, remedy=f"parts there: {', '.join(there)}")
-    tasks = []
-    for part in parts or [name for name in _PARTS if name in there]:
-        words = sorted({_word(row) for row in there[part]}) if part in _OWN_LABELS else []
-        dev, train = (
-            [_PARTS[part](row, words) for row in there[part] if str(field_of(row, "_split", "split")).startswith(name)]
-            for name in ("dev", "train")
-        )
-        shown = examples(chosen(train, shots), shots, f"{path}: {part}")
-        measure = "acc_norm" if part in _OWN_LABELS else "acc"
-        tasks.append(choices.task(part, chosen(dev, limit), shown, found.files, measure=measure))
-    return tasks
+    asked = {part: _of_split(there.get(part, []), split) for part in parts or _PARTS}
+    if empty := [part for part in parts or asked if not asked[part] and (parts or not any(asked.values()))]:
+        splits = sorted({_split(row) for row in found.rows})
+        remedy = f"set split to one that is there: {', '.join(splits)}"
+        raise InputError(f"no rows of the split {split!r} in {', '.join(empty)}", where=path, remedy=remedy)
+    return finish([_task(part, there[part], asked[part], shots, limit, found) for part in asked if asked[part]], path)
+
+
+def _task(part: str, rows: Sequence[Row], asked: Sequence[Row], shots: int, limit: int, found: Table) -> Task:
+    """A part, asked about the rows `asked`."""
+    words = sorted({_word(row) for row in rows if _is_labelled(row)}) if part in _OWN_LABELS else []
+
+    def build(row: Row) -> Row:
+        return _PARTS[part](row, words)
+
+    items, left_out = sort_out(chosen(asked, limit), build)
+    train, _ = sort_out(chosen(_of_split(rows, "train"), shots), build)
+    shown = examples(train, shots, f"{found.rows[0][ID].partition('#')[0]}: {part}")
+    measure = "acc_norm" if part in _OWN_LABELS else "acc"
+    return replace(choices.task(part, items, shown, found.files, measure=measure), left_out=left_out)
+
+
+def _of_split(rows: Sequence[Row], split: str) -> list[Row]:
+    return [row for row in rows if _split(row).startswith(split)]
+
+
+def _split(row: Row) -> str:
+    return str(field_of(row, "_split", "split"))
+
+
+def _is_labelled(row: Row) -> bool:
+    return any(row.get(name) not in (None, *_NO_LABEL) for name in ("label_des", "label"))
 
 
 def _labelled(row: Row, text: str, words: dict[str, str], label: str) -> Row:
-    """A row whose answer is the word for its label."""
+    """A row whose answer is the word for its label. Raises `NoLabel` where its annotators agreed on none."""
+    if label in _NO_LABEL:
+        raise NoLabel(f"the label is {label!r}", where=row[ID])
     if label not in words:
         raise InputError(f"unknown label {label!r}", where=row[ID], remedy=f"labels: {', '.join(words)}")
     return choices.row(row[ID], text, list(dict.fromkeys(words.values())), words[label])
 
 
+def _label(row: Row, name: str = "label") -> str:
+    """The label; empty where the row has none, as in a test split that is not public."""
+    return str(field_of(row, name)) if row.get(name) is not None else ""
+
+
 def _tnews(row: Row, _: Sequence[str]) -> Row:
-    return _labelled(row, f"新闻标题：{field_of(row, 'sentence')}\n类别：", _NEWS, field_of(row, "label_desc"))
+    return _labelled(row, f"新闻标题：{field_of(row, 'sentence')}\n类别：", _NEWS, _label(row, "label_desc"))
 
 
 def _eprstmt(row: Row, _: Sequence[str]) -> Row:
-    return _labelled(row, f"评论：{field_of(row, 'sentence')}\n情感：", _MOOD, field_of(row, "label"))
+    return _labelled(row, f"评论：{field_of(row, 'sentence')}\n情感：", _MOOD, _label(row))
 
 
 def _bustm(row: Row, _: Sequence[str]) -> Row:
     text = f"句子一：{field_of(row, 'sentence1')}\n句子二：{field_of(row, 'sentence2')}\n两句话的意思："
-    return _labelled(row, text, _SAME, str(field_of(row, "label")))
+    return _labelled(row, text, _SAME, _label(row))
 
 
 def _ocnli(row: Row, _: Sequence[str]) -> Row:
     text = f"前提：{field_of(row, 'sentence1')}\n假设：{field_of(row, 'sentence2')}\n关系："
-    return _labelled(row, text, _FOLLOWS, field_of(row, "label"))
+    return _labelled(row, text, _FOLLOWS, _label(row))
 
 
 def _csl(row: Row, _: Sequence[str]) -> Row:
     keywords = "、".join(field_of(row, "keyword"))
     text = f"摘要：{field_of(row, 'abst')}\n关键词：{keywords}\n这些都是摘要的关键词吗？答案："
-    return _labelled(row, text, {k: _YES[k] for k in ("0", "1")}, str(field_of(row, "label")))
+    return _labelled(row, text, {k: _YES[k] for k in ("0", "1")}, _label(row))
 
 
 def _cluewsc(row: Row, _: Sequence[str]) -> Row:
     spans = field_of(row, "target")
     text = f"{field_of(row, 'text')}\n其中“{spans['span2_text']}”指的是“{spans['span1_text']}”吗？答案："
-    return _labelled(row, text, {k: _YES[k] for k in ("false", "true")}, str(field_of(row, "label")).lower())
+    return _labelled(row, text, {k: _YES[k] for k in ("false", "true")}, _label(row).lower())
 
 
 def _chid(row: Row, _: Sequence[str]) -> Row:
@@ -99,7 +133,9 @@ def _chid(row: Row, _: Sequence[str]) -> Row:
     if not gap:
         raise InputError(f"no gap {_GAP}", where=row[ID], remedy="correct the row")
     filled = [f"{candidate}{after}" for candidate in field_of(row, "candidates")]
-    return choices.row(row[ID], before or "\n", filled, filled[field_of(row, "answer")])
+    if row.get("answer") is None:
+        raise NoLabel("there is no answer", where=row[ID])
+    return choices.row(row[ID], before or "\n", filled, filled[row["answer"]])
 
 
 def _iflytek(row: Row, words: Sequence[str]) -> Row:
@@ -112,6 +148,8 @@ def _csldcp(row: Row, words: Sequence[str]) -> Row:
 
 def _word(row: Row) -> str:
     """The label in words, of the parts that name it in the file."""
+    if not _is_labelled(row):
+        raise NoLabel("there is no label", where=row[ID])
     return str(field_of(row, "label_des", "label"))
 
 

@@ -25,11 +25,23 @@ def gsm8k(
 ) -> list[Task]:
     """One task, of the published JSON lines."""
     return sums(
-        "gsm8k", path, examples, config="gsm8k/gsm8k", shots=shots, limit=limit, answer_tokens=answer_tokens, row=_row
+        "gsm8k",
+        path,
+        examples,
+        config="gsm8k/gsm8k",
+        shots=shots,
+        limit=limit,
+        answer_tokens=answer_tokens,
+        row=_row,
+        target=_target,
     )
+
+
+def _target(row: Row) -> str:
+    return number(row, row["answer"].rpartition("#### ")[2])
 
 
 def _row(row: Row) -> Row:
     answer = str(field_of(row, "answer"))
-    number(row, answer.rpartition("#### ")[2])
+    _target({ID: row[ID], "answer": answer})  # or tell that it is no number
     return {ID: row[ID], "question": str(field_of(row, "question")), "answer": answer}

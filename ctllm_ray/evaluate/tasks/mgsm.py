@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
 from ctllm_ray.base.rows import ID, Row, field_of
+from ctllm_ray.evaluate.published_files import read_table
 from ctllm_ray.evaluate.sums import number, sums
 from ctllm_ray.evaluate.task import Task
 
@@ -20,8 +22,24 @@ def mgsm(
     answer_tokens: Annotated[int, Field(gt=0)] = 256,
 ) -> list[Task]:
     """One task. Its examples show the answer alone: the published ones with steps are in no file of this form."""
-    config = "mgsm/native_cot/mgsm_native_cot_zh"
-    return sums("mgsm", path, examples, config=config, shots=shots, limit=limit, answer_tokens=answer_tokens, row=_row)
+    return sums(
+        "mgsm",
+        path,
+        examples,
+        config="mgsm/native_cot/mgsm_native_cot_zh",
+        shots=shots,
+        limit=limit,
+        answer_tokens=answer_tokens,
+        row=_row,
+        target=lambda row: row["answer_number"],
+        read=lambda uri: read_table(uri, _of_line),
+    )
+
+
+def _of_line(values: Sequence[str], _: str) -> Row:
+    """A line of the published .tsv: the question and its number."""
+    question, answer = values
+    return {"question": question, "answer": answer}
 
 
 def _row(row: Row) -> Row:
