@@ -68,18 +68,24 @@ async def chat(served: Served, asked: ChatRequest) -> Plan:
 
 async def conversation(served: Served, messages: Sequence[Message]) -> list[int]:
     """The ids of a conversation up to where the assistant is to speak."""
-    if sum(len(message.text) for message in messages) > LONG_TEXT_CHARS:
-        return await asyncio.to_thread(served.conversations.ids, messages)
-    return served.conversations.ids(messages)
+    turns = [{"role": _role(message), "content": message.text} for message in messages]
+    if sum(len(turn["content"]) for turn in turns) > LONG_TEXT_CHARS:
+        return await asyncio.to_thread(served.conversations.ids, turns)
+    return served.conversations.ids(turns)
 
 
-async def encoded(served: Served, texts: Sequence[str], framed: bool | None) -> list[list[int]]:
-    """The ids of texts. `framed`: with BOS in front (by default yes)."""
+def _role(message: Message) -> str:
+    return "system" if message.role == "developer" else message.role
+
+
+async def encoded(served: Served, texts: Sequence[str], add_special_tokens: bool | None) -> list[list[int]]:
+    """The ids of texts; by default with what the tokenizer itself puts around them, which may be nothing."""
     if sum(map(len, texts)) > LONG_TEXT_CHARS:
         found = await asyncio.to_thread(served.tokenizer.encode, texts)
     else:
         found = served.tokenizer.encode(texts)
-    return [[*_front(served, framed), *ids.tolist()] for ids in found]
+    bare = [ids.tolist() for ids in found]
+    return bare if add_special_tokens is False else list(map(served.tokenizer.add_specials, bare))
 
 
 def check_model(served: Served, model: str | None) -> None:
@@ -87,12 +93,6 @@ def check_model(served: Served, model: str | None) -> None:
     if model is not None and model != served.card.id:
         message = f"there is no model {model[:100]!r} here, only {served.card.id!r}"
         raise Refused(message, status=404, code="model_not_found", param="model")
-
-
-def _front(served: Served, framed: bool | None) -> list[int]:
-    """BOS, where the tokenizer has one of its own."""
-    has_bos = served.tokenizer.bos_id != served.tokenizer.eos_id
-    return [served.tokenizer.bos_id] if has_bos and framed is not False else []
 
 
 async def _prompts(served: Served, asked: CompletionRequest) -> list[list[int]]:
@@ -118,7 +118,7 @@ def _room(served: Served, prompts: list[list[int]], param: str) -> int:
     """Tokens that the context has for an answer to the longest prompt. Raises `Refused` where there are none."""
     context, longest = served.engine.context_tokens, max(map(len, prompts))
     if not min(map(len, prompts)):
-        raise Refused("a prompt is empty, and this tokenizer has no BOS to begin with", param=param)
+        raise Refused("a prompt is empty, and this tokenizer puts nothing before a text", param=param)
     if longest >= context:
         message = f"this model's context is {context} tokens, the prompt has {longest}"
         raise Refused(message, code=CONTEXT_EXCEEDED, param=param, remedy="shorten it")

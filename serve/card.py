@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from ctllm_ray.base import storage
+from ctllm_ray.base.exports import LINEAGE, is_base
 from ctllm_ray.model.folder import GENERATION
-from ctllm_ray.tokenizer import chat_template, convert
+from ctllm_ray.tokenizer.conversations import read_template
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
-from ctllm_ray.train.export import LINEAGE
-
-BASE_OBJECTIVES = ("pretrain",)  # all others teach a model to answer
 
 
 @dataclass(frozen=True)
@@ -24,20 +21,25 @@ class Card:
     created: int = 0  # Unix seconds
     chat: bool = False
     template: str = ""
+    sha256: str = ""  # of all that answers depend on; empty: not known
     stop_ids: frozenset[int] = frozenset()  # that end an answer, besides the tokenizer's EOS
     lineage: dict[str, Any] = field(default_factory=dict)
 
 
-def read(folder: str, id_: str, tokenizer: Tokenizer, context_tokens: int) -> Card:
-    """The card of a Hugging Face folder. A foreign model counts as taught to chat where it has a template."""
+def read(folder: str, id_: str, tokenizer: Tokenizer, context_tokens: int, sha256: str = "") -> Card:
+    """The card of a Hugging Face folder that has this hash.
+
+    A foreign model counts as taught to chat where it has a template.
+    """
     lineage = _json(folder, LINEAGE)
-    template = _template(tokenizer)
+    template = read_template(folder)
     return Card(
         id=id_,
         context_tokens=context_tokens,
         created=_written(folder),
-        chat=bool(template) and _is_aligned(lineage),
+        chat=bool(template) and not is_base(lineage),
         template=template,
+        sha256=sha256,
         stop_ids=_stop_ids(_json(folder, GENERATION)),
         lineage=lineage,
     )
@@ -46,22 +48,6 @@ def read(folder: str, id_: str, tokenizer: Tokenizer, context_tokens: int) -> Ca
 def _json(folder: str, name: str) -> dict[str, Any]:
     path = storage.join(folder, name)
     return storage.read_json(path) if storage.exists(path) else {}
-
-
-def _is_aligned(lineage: dict[str, Any]) -> bool:
-    objective = lineage.get("recipe", {}).get("train", {}).get("objective", {}).get("use", "")
-    return objective not in BASE_OBJECTIVES
-
-
-def _template(tokenizer: Tokenizer) -> str:
-    """The template in its own file, else in the tokenizer's configuration; of several the one called default."""
-    files = tokenizer.files()
-    if chat_template.FILE in files:
-        return files[chat_template.FILE].decode()
-    found = json.loads(files.get(convert.CONFIG, b"{}")).get("chat_template") or ""
-    if isinstance(found, list):
-        found = {entry["name"]: entry["template"] for entry in found}.get("default", "")
-    return found
 
 
 def _stop_ids(generation: dict[str, Any]) -> frozenset[int]:

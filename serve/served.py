@@ -7,9 +7,9 @@ from functools import cached_property
 
 from ctllm_ray.base.serving import Serve
 from ctllm_ray.inference.engine import Engine
+from ctllm_ray.tokenizer.conversations import Conversations
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 from serve.card import Card
-from serve.chat import Conversations
 from serve.evaluations import Evaluating
 from serve.keys import Keys
 from serve.limits import Limits

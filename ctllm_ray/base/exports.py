@@ -5,10 +5,20 @@ Training writes them (train/export.py); recipes that go on from one, and serving
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import NotFound
 
 LINEAGE = "lineage.json"
+BASE_OBJECTIVES = ("pretrain",)  # all others teach a model to answer in turns
+
+
+def is_base(lineage: Mapping[str, Any]) -> bool:
+    """True for an export that only pretraining made, as its lineage says; an empty one is of a foreign model."""
+    train = lineage.get("recipe", {}).get("train", {})
+    return train.get("objective", {}).get("use") in BASE_OBJECTIVES
 
 
 def newest(folder: str, remedy: str = "run `ctllm export` of that recipe first") -> str:

@@ -1,8 +1,9 @@
-"""Documents into framed token ids, one table at a time: [BOS] + content + [EOS].
+"""Documents into framed token ids, one table at a time: BOS + content + EOS, or as a foreign tokenizer has it.
 
-BOS opens every document so that its first token has something to be predicted from, EOS tells the model that a text
-can end; documents are packed into sequences later, in training. Encoding is three quarters of the cost: in one
-process the whole section took 1.28 times as long as a bare SentencePiece loop (benchmarks/token_shards.py).
+BOS opens every document so that its first token has something to be predicted from (`Tokenizer.document_ids` says what
+foreign tokenizers have there), EOS tells the model that a text can end; documents are packed into sequences later, in
+training. Encoding is three quarters of the cost: in one process the whole section took 1.28 times as long as a bare
+SentencePiece loop (benchmarks/token_shards.py).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def tokenize(documents: pa.Table, tokenizer: Tokenizer, scores: Sequence[str]) -
     contents = tokenizer.encode(documents["text"].to_pylist())
     return tokens.table(
         documents["id"].combine_chunks(),
-        framed(contents, tokenizer.bos_id, tokenizer.eos_id),
+        framed(contents, *tokenizer.document_ids),
         pc.binary_length(documents["text"]).combine_chunks(),
         pc.utf8_length(documents["text"]).combine_chunks(),
         {name: documents["scores"].combine_chunks().field(name) for name in scores},
@@ -31,13 +32,19 @@ def tokenize(documents: pa.Table, tokenizer: Tokenizer, scores: Sequence[str]) -
     )
 
 
-def framed(contents: Sequence[Sequence[int] | np.ndarray], bos: int, eos: int) -> list[np.ndarray]:
-    """The ids of each document between BOS and EOS: int32 views into one array."""
-    offsets = np.concatenate([[0], np.cumsum([len(ids) + 2 for ids in contents], dtype=np.int64)]).astype(np.int64)
+def framed(
+    contents: Sequence[Sequence[int] | np.ndarray], before: Sequence[int], behind: Sequence[int]
+) -> list[np.ndarray]:
+    """The ids of each document between two runs of ids: int32 views into one array."""
+    first, last = len(before), len(behind)
+    lengths = [len(ids) + first + last for ids in contents]
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
     flat = np.empty(offsets[-1], np.int32)
-    flat[offsets[:-1]] = bos
-    flat[offsets[1:] - 1] = eos
+    for place, id_ in enumerate(before):
+        flat[offsets[:-1] + place] = id_
+    for place, id_ in enumerate(behind):
+        flat[offsets[1:] - last + place] = id_
     places = list(pairwise(offsets.tolist()))
     for (start, stop), ids in zip(places, contents, strict=True):
-        flat[start + 1 : stop - 1] = ids
+        flat[start + first : stop - last] = ids
     return [flat[start:stop] for start, stop in places]

@@ -105,6 +105,8 @@ def list_splits(recipe: Recipe) -> list[Split]:
 def sources(recipe: Recipe) -> dict[str, str]:
     """The hash of the documents' shards, and the tokenizer: its hash, its size, and the ids that frame documents."""
     tokenizer = _loaded(recipe)
+    before, behind = tokenizer.document_ids
+    ours = (before, behind) == ((tokenizer.bos_id,), (tokenizer.eos_id,))  # as sections have it that do not say
     return {
         **documents.made_from(recipe, recipe.corpus),
         "tokenizer": tokenizer.sha256,
@@ -112,6 +114,7 @@ def sources(recipe: Recipe) -> dict[str, str]:
         "bos": str(tokenizer.bos_id),
         "eos": str(tokenizer.eos_id),
         "pad": str(tokenizer.pad_id),
+        **({} if ours else {"document_ids": f"{[*before]} {[*behind]}"}),
     }
 
 

@@ -28,24 +28,25 @@ MODEL = "tokenizer.model"
 SAME_AS = "sentencepiece_sha256"
 
 
-def files(model: bytes, sha256: str) -> dict[str, bytes]:
+def files(model: bytes, sha256: str, adds_bos: bool, adds_eos: bool) -> dict[str, bytes]:
     """The files of a Hugging Face tokenizer folder by name. Raises `InputError` for a model that is not BPE."""
     proto = _parsed(model)
     names = _names(proto)
+    config = _config(names) | {"add_bos_token": adds_bos, "add_eos_token": adds_eos, SAME_AS: sha256}
     found = {
         MODEL: model,
-        TOKENIZER: fast(proto).encode(),
-        CONFIG: _json(_config(names) | {SAME_AS: sha256}),
+        TOKENIZER: fast(proto, adds_bos, adds_eos).encode(),
+        CONFIG: _json(config),
         MAP: _json(names),
     }
     if {specials.USER, specials.ASSISTANT, specials.END} <= {piece.piece for piece in proto.pieces}:
-        found[CONFIG] = _json(_config(names) | {SAME_AS: sha256, "chat_template": chat_template.TEMPLATE})
+        found[CONFIG] = _json(config | {"chat_template": chat_template.TEMPLATE})
         found[TEMPLATE] = chat_template.TEMPLATE.encode()
     return found
 
 
-def fast(proto: Any) -> str:
-    """The content of tokenizer.json. A document begins with BOS, as it does in pretraining."""
+def fast(proto: Any, adds_bos: bool, adds_eos: bool) -> str:
+    """The content of tokenizer.json."""
     import tokenizers
     from tokenizers import AddedToken, decoders, models, processors
 
@@ -67,10 +68,12 @@ def fast(proto: Any) -> str:
     built.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in control])
     own = [_name(piece, kinds) for piece in proto.pieces if piece.type == kinds.USER_DEFINED]
     built.add_tokens([AddedToken(name, normalized=False) for name in own])
-    bos = proto.trainer_spec.bos_piece
-    if proto.trainer_spec.bos_id >= 0:
+    if adds_bos or adds_eos:
+        before, behind = [proto.trainer_spec.bos_piece] * adds_bos, [proto.trainer_spec.eos_piece] * adds_eos
         built.post_processor = processors.TemplateProcessing(
-            single=[bos, "$A"], pair=[bos, "$A", bos, "$B"], special_tokens=[(bos, built.token_to_id(bos))]
+            single=[*before, "$A", *behind],
+            pair=[*before, "$A", *behind, *before, "$B", *behind],
+            special_tokens=[(name, built.token_to_id(name)) for name in (*before, *behind)],
         )
     return built.to_str(pretty=False)
 
@@ -134,8 +137,6 @@ def _config(names: dict[str, str]) -> dict[str, Any]:
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **names,
-        "add_bos_token": "bos_token" in names,
-        "add_eos_token": False,
         "add_prefix_space": False,  # read by llama.cpp's converter
         "clean_up_tokenization_spaces": False,
         "model_input_names": ["input_ids", "attention_mask"],  # Llama takes no token_type_ids

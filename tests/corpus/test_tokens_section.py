@@ -319,7 +319,7 @@ def test_a_killed_writer_leaves_nothing_that_stays(made: Make) -> None:
 class Numbers:
     """A tokenizer of 70,000 pieces: the code points of a text."""
 
-    vocab_size, bos_id, eos_id = 70_000, 69_998, 69_999
+    vocab_size, document_ids = 70_000, ((69_998,), (69_999,))
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         return [np.array([ord(c) for c in text], np.int32) for text in texts]

@@ -9,10 +9,9 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from ctllm_ray.tokenizer import chat_template
+from ctllm_ray.tokenizer.conversations import Conversations
 from ctllm_ray.tokenizer.tokenizer import HuggingFace, SentencePiece
 from serve.card import Card
-from serve.chat import Conversations
-from serve.wire import Message
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL
 from tests.serve.conftest import Start
@@ -116,9 +115,9 @@ def foreign() -> HuggingFace:
     )
 
 
-def said(*contents: str) -> list[Message]:
+def said(*contents: str) -> list[dict[str, str]]:
     roles = ("user", "assistant")
-    return [Message.model_validate({"role": roles[at % 2], "content": content}) for at, content in enumerate(contents)]
+    return [{"role": roles[at % 2], "content": content} for at, content in enumerate(contents)]
 
 
 def test_a_foreign_template_gives_the_ids_that_transformers_gives(foreign: HuggingFace) -> None:
@@ -127,9 +126,9 @@ def test_a_foreign_template_gives_the_ids_that_transformers_gives(foreign: Huggi
     fast = transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizers.Tokenizer.from_str(foreign.files()["tokenizer.json"].decode())
     )
-    turns = [{"role": message.role, "content": message.text} for message in said("\n山里", "好 ", "def x")]
+    turns = said("\n山里", "好 ", "def x")
     right = fast.apply_chat_template(turns, chat_template=CHATML, add_generation_prompt=True, return_dict=False)
-    assert Conversations(foreign, CHATML).ids(said("\n山里", "好 ", "def x")) == list(right)
+    assert Conversations(foreign, CHATML).ids(turns) == list(right)
 
 
 def test_what_spells_a_special_of_a_foreign_model_stays_text(foreign: HuggingFace) -> None:

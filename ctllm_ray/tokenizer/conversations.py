@@ -10,16 +10,31 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.tokenizer import chat_template, specials
+from ctllm_ray.tokenizer import chat_template, convert, specials
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
-from serve.wire import Message
 
-Turn = dict[str, str]
+Turn = Mapping[str, str]  # `role` and `content`
+
+
+def read_template(folder: str) -> str:
+    """A model's chat template: its own file, else in the tokenizer's configuration, of several the one called default.
+
+    Empty where it has none.
+    """
+    names = storage.list_names(folder)
+    if chat_template.FILE in names:
+        return storage.read_bytes(storage.join(folder, chat_template.FILE)).decode()
+    config = storage.read_json(storage.join(folder, convert.CONFIG)) if convert.CONFIG in names else {}
+    found = config.get("chat_template") or ""
+    if isinstance(found, list):
+        found = {entry["name"]: entry["template"] for entry in found}.get("default", "")
+    return found
 
 
 class Conversations:
@@ -28,9 +43,8 @@ class Conversations:
     def __init__(self, tokenizer: Tokenizer, template: str) -> None:
         self._tokenizer, self._template = tokenizer, template
 
-    def ids(self, messages: Sequence[Message]) -> list[int]:
+    def ids(self, turns: Sequence[Turn]) -> list[int]:
         """The ids up to where the assistant is to speak. Raises `InputError` for turns that the model cannot have."""
-        turns = [{"role": _role(message), "content": message.text} for message in messages]
         if self._is_ours:
             return chat_template.prompt(self._tokenizer, turns).tolist()
         if not self._template:
@@ -45,7 +59,7 @@ class Conversations:
 
     def _foreign(self, turns: Sequence[Turn]) -> list[int]:
         marks = [f"\ue000{secrets.token_hex(8)}\ue001" for _ in turns]
-        marked = self._render([turn | {"content": mark} for turn, mark in zip(turns, marks, strict=True)])
+        marked = self._render([{**turn, "content": mark} for turn, mark in zip(turns, marks, strict=True)])
         plain = self._render(turns)
         if self._specials.findall(plain) == self._specials.findall(marked):
             return self._encode(plain)
@@ -59,12 +73,16 @@ class Conversations:
         import jinja2
         from transformers.utils.chat_template_utils import render_jinja_template
 
+        named: dict[str, Any] = {"add_generation_prompt": True, **self._tokenizer.token_names}
         try:
             rendered = render_jinja_template(
-                conversations=[list(turns)], chat_template=self._template, add_generation_prompt=True, **self._names
+                conversations=[list(map(dict, turns))], chat_template=self._template, **named
             )
         except jinja2.TemplateError as error:
-            raise InputError(f"the model's chat template refuses this: {error}", where="messages") from None
+            remedy = "send turns that it takes, or correct the template in the model's folder"
+            raise InputError(
+                f"the model's chat template refuses this: {error}", where="messages", remedy=remedy
+            ) from None
         return rendered[0][0]
 
     def _encode(self, text: str) -> list[int]:
@@ -81,13 +99,3 @@ class Conversations:
     def _specials(self) -> re.Pattern[str]:
         longest_first = sorted(self._tokenizer.specials, key=len, reverse=True)
         return re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
-
-    @cached_property
-    def _names(self) -> dict[str, Any]:
-        by_id = {id_: name for name, id_ in self._tokenizer.specials.items()}
-        ids = {"bos_token": self._tokenizer.bos_id, "eos_token": self._tokenizer.eos_id}
-        return {name: by_id.get(id_, "") for name, id_ in ids.items()}
-
-
-def _role(message: Message) -> str:
-    return "system" if message.role == "developer" else message.role
