@@ -13,6 +13,7 @@ from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.training import Model
 from ctllm_ray.model import llama, vocabulary
 from ctllm_ray.model.config import CONFIG, ModelConfig
+from ctllm_ray.model.fingerprint import hash_weights
 from ctllm_ray.tokenizer.tokenizer import Tokenizer, load
 from ctllm_ray.train.corpora import Vocabulary
 
@@ -27,12 +28,12 @@ def first(model: Model, config: ModelConfig, ours: Vocabulary, seed: int, attent
 
 
 def identity(model: Model, ours: Vocabulary, seed: int) -> str:
-    """SHA-256 of what `first` depends on, hexadecimal: for a folder the bytes of its weights, at 1 GB/s."""
+    """SHA-256 of what `first` depends on, hexadecimal: for a folder its weights of every format, at 1 GB/s."""
     if not model.path:
         facts = [model.use, str(seed), str(ours.vocab_size)]
     else:
-        names = [name for name in storage.list_names(model.path) if name.endswith(".safetensors") or name == CONFIG]
-        facts = [f"{name}:{storage.size_and_sha256(storage.join(model.path, name))[1]}" for name in sorted(names)]
+        hashes = {CONFIG: storage.size_and_sha256(storage.join(model.path, CONFIG))[1]} | hash_weights(model.path)
+        facts = [f"{name}:{hashes[name]}" for name in sorted(hashes) if not name.endswith(".index.json")]
         facts += [] if model.vocabulary == "same" else [model.vocabulary, ours.sha256, str(seed)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 

@@ -45,10 +45,14 @@ _AGAIN = "delete this folder: the next start computes it again"
 
 @dataclass(frozen=True)
 class Key:
-    """To what a cache belongs: SHA-256 of the model, and over those of the token shards, sorted; hexadecimal."""
+    """To what a cache belongs: SHA-256 of the model, and over those of the token shards, sorted; hexadecimal.
+
+    Numbers of another precision differ by more than a first step of DPO moves them. Empty: the cache does not say.
+    """
 
     model: str
     data: str
+    precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def wanted(recipe: Recipe) -> Wanted:
     shards = {shard.sha256: (folder, shard) for folder, shard in found if shard.group in groups}
     data = hashlib.sha256("".join(sorted(shards)).encode()).hexdigest()
     identity = inherit.identity(model, corpora.shared_vocabulary(own), _seed(recipe))
-    return Wanted(Key(identity, data), tuple(shards.values()))
+    return Wanted(Key(identity, data, train.precision), tuple(shards.values()))
 
 
 def complete(recipe: Recipe, run: Runner) -> Manifest:
@@ -195,19 +199,24 @@ def _manifest(recipe: Recipe, need: Wanted, parts: list[Shard]) -> Manifest:
 
 
 def _checked(found: Manifest, key: Key, folder: str) -> Manifest:
-    _check_same(Key(found.provenance["model"], found.provenance["data"]), key, folder)
+    made = found.provenance
+    _check_same(Key(made["model"], made["data"], made.get("precision", "")), key, folder)
     return found
 
 
 def _check_same(then: Key, now: Key, folder: str) -> None:
     """Raises `VersionConflict` that names what changed."""
-    pairs = {"the model": (then.model, now.model), "the data": (then.data, now.data)}
-    changed = [f"{what} changed ({old[:12]} -> {new[:12]})" for what, (old, new) in pairs.items() if old != new]
+    pairs = {name: (old, asdict(now)[name]) for name, old in asdict(then).items()}
+    changed = [
+        f"the {name} changed ({old[:12] or 'not said'} -> {new[:12]})"
+        for name, (old, new) in pairs.items()
+        if old != new
+    ]
     if changed:
         raise VersionConflict(
             f"the reference's log-probabilities are stale: {' and '.join(changed)} since they were computed",
             where=folder,
-            remedy=f"restore model.path and the token shards, or give the recipe another `version`; {_AGAIN}",
+            remedy=f"restore what changed, or give the recipe another `version`; or {_AGAIN}",
         )
 
 

@@ -85,6 +85,34 @@ def test_a_stale_cache_is_an_error_that_names_what_changed(of: Recipe, tmp_path:
         reference.opened(of)
 
 
+def test_weights_of_another_format_that_were_exchanged_make_it_stale(of: Recipe, tmp_path: Path) -> None:
+    model, weights = llama.load(str(tmp_path / "model")), tmp_path / "model" / "pytorch_model.bin"
+    (tmp_path / "model" / "model.safetensors").unlink()
+    torch.save(model.state_dict(), weights)
+    reference.complete(of, reference.here)
+    reference.opened(of)
+    torch.save({name: 2 * tensor for name, tensor in model.state_dict().items()}, weights)
+    with pytest.raises(VersionConflict, match="stale: the model changed"):
+        reference.opened(of)
+
+
+def test_a_run_of_another_precision_does_not_take_it(of: Recipe, tmp_path: Path) -> None:
+    reference.complete(of, reference.here)
+    with pytest.raises(VersionConflict, match=r"stale: the precision changed \(fp32 -> bf16\)") as found:
+        reference.opened(pair_runs.recipe(tmp_path, run="other", precision="bf16"))
+    assert "delete this folder" in found.value.remedy
+
+
+def test_a_cache_that_does_not_say_its_precision_is_not_taken(of: Recipe) -> None:
+    reference.complete(of, reference.here)
+    path = Path(of.folder("reference"), "MANIFEST.json")
+    said = json.loads(path.read_text())
+    del said["provenance"]["precision"]
+    path.write_text(json.dumps(said))
+    with pytest.raises(VersionConflict, match=r"the precision changed \(not said -> fp32\)"):
+        reference.opened(of)
+
+
 def test_a_begun_cache_of_another_model_is_stale_too(of: Recipe, tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         reference.complete(of, lambda recipe, shards: [])
@@ -102,7 +130,7 @@ def test_a_part_that_was_changed_on_disk_is_not_read(of: Recipe) -> None:
         reference.opened(of)(shard)
 
 
-def test_the_manifest_carries_both_hashes(of: Recipe) -> None:
+def test_the_manifest_carries_hashes_and_precision(of: Recipe) -> None:
     reference.complete(of, reference.here)
     provenance = json.loads(Path(of.folder("reference"), "MANIFEST.json").read_text())["provenance"]
-    assert {name: len(digest) for name, digest in provenance.items()} == {"model": 64, "data": 64}
+    assert (len(provenance["model"]), len(provenance["data"]), provenance["precision"]) == (64, 64, "fp32")
