@@ -124,7 +124,12 @@ async def _streamed(shape: reply.Shape, answer: Answer, with_usage: bool) -> Res
 def _add_models(app: FastAPI, served: Served) -> None:
     card = served.card
     model = told.Model(
-        id=card.id, created=card.created, context_tokens=card.context_tokens, chat=card.chat, lineage=card.lineage
+        id=card.id,
+        created=card.created,
+        model_sha256=card.sha256,
+        context_tokens=card.context_tokens,
+        chat=card.chat,
+        lineage=card.lineage,
     )
 
     @app.get("/v1/models", response_model=told.Models)
@@ -161,9 +166,10 @@ def _add_tokens(app: FastAPI, served: Served) -> None:
 def _add_care(app: FastAPI, served: Served, metrics: Metrics) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
-        """200 while the engine works: it died or is stuck where not."""
-        await _load(served)
-        return {"status": "ok"}
+        """200 while the engine works: it died or is stuck where not. `warning`: of replicas that refuse to serve."""
+        load = await _load(served)
+        warning = f"{load.refusing} replicas refuse to serve: the model's folder was replaced after it was deployed"
+        return {"status": "ok"} | ({"warning": warning} if load.refusing else {})
 
     @app.get("/ready")
     async def ready() -> dict[str, str]:

@@ -30,9 +30,11 @@ from ctllm_ray.base.serving import Serve
 from ctllm_ray.evaluate import seen
 from ctllm_ray.evaluate.plan import located, names
 from ctllm_ray.model import config
+from ctllm_ray.model.fingerprint import hash_model
 from ctllm_ray.ray_session import session
+from ctllm_ray.tokenizer import tokenizer
 from ctllm_ray.train import export
-from serve import keys, limits, vllm
+from serve import card, keys, limits, vllm
 from serve.counter import LimitsReplica
 from serve.engines import TorchReplica
 from serve.evaluator import EvaluationsReplica
@@ -48,26 +50,10 @@ def application(recipe: Recipe) -> Any:
     """The Ray Serve application. Raises `CtllmError` where there is no model or it would be open without a key."""
     serve = recipe.serve
     folder = storage.absolute(serve.model) if serve.model else export.newest(recipe)
-    shape = config.of_folder(folder)
-    found = keys.file_of(recipe.root, recipe.name)
-    keys.check_bind(serve.host, found)
-    facts = {
-        "serve": serve.model_dump(mode="json"),
-        "folder": folder,
-        "model": serve.name or (folder.rstrip("/").rpartition("/")[2] if serve.model else _id(recipe)),
-        "context_tokens": serve.request_tokens(shape.context_tokens),
-        "vocab_size": shape.vocab_size,
-        "keys": found,
-        "reports": _reports(recipe),
-    }
-    if recipe.evaluate and names(recipe.evaluate):
-        facts |= {
-            "evaluate": located(recipe).model_dump(mode="json"),
-            "evaluations": storage.join(storage.absolute(recipe.root), recipe.name, recipe.version, "evaluations"),
-            "decontaminated": seen.folder_of(recipe),
-        }
+    facts = _facts(recipe, folder)
+    keys.check_bind(serve.host, facts["keys"])
     counter: Any = ray_serve.deployment(LimitsReplica, name="limits", ray_actor_options={"num_cpus": 0})
-    usage = storage.join(found.rpartition("/")[0], limits.FILE)
+    usage = storage.join(facts["keys"].rpartition("/")[0], limits.FILE)
     ingress: Any = ray_serve.deployment(
         Ingress,
         name="api",
@@ -78,7 +64,31 @@ def application(recipe: Recipe) -> Any:
         graceful_shutdown_timeout_s=DRAIN_S,
     )
     replicas = _engines(serve, folder, facts)
-    return ingress.bind(facts, replicas, counter.bind(usage), _evaluations(facts, replicas))
+    known = tokenizer.load(folder)
+    name = serve.name or (folder.rstrip("/").rpartition("/")[2] if serve.model else _id(recipe))
+    about = card.read(folder, name, known, facts["context_tokens"], facts["sha256"])
+    return ingress.bind(facts, known, about, replicas, counter.bind(usage), _evaluations(facts, replicas))
+
+
+def _facts(recipe: Recipe, folder: str) -> dict[str, Any]:
+    """What replicas must know, as plain values."""
+    serve, shape = recipe.serve, config.of_folder(folder)
+    facts: dict[str, Any] = {
+        "serve": serve.model_dump(mode="json"),
+        "folder": folder,
+        "sha256": hash_model(folder),
+        "context_tokens": serve.request_tokens(shape.context_tokens),
+        "vocab_size": shape.vocab_size,
+        "keys": keys.file_of(recipe.root, recipe.name),
+        "reports": _reports(recipe),
+    }
+    if recipe.evaluate and names(recipe.evaluate):
+        facts |= {
+            "evaluate": located(recipe).model_dump(mode="json"),
+            "evaluations": storage.join(storage.absolute(recipe.root), recipe.name, recipe.version, "evaluations"),
+            "decontaminated": seen.folder_of(recipe),
+        }
+    return facts
 
 
 def _evaluations(facts: dict[str, Any], replicas: Any) -> Any:
@@ -98,10 +108,11 @@ def _evaluations(facts: dict[str, Any], replicas: Any) -> Any:
 def _engines(serve: Serve, folder: str, facts: dict[str, Any]) -> Any:
     """The bound deployment of engines."""
     if serve.engine == "vllm":
-        return vllm.deployment(serve, folder, facts["context_tokens"], facts["vocab_size"], engine_options(serve))
+        shape = facts["context_tokens"], facts["vocab_size"]
+        return vllm.deployment(serve, folder, facts["sha256"], *shape, engine_options(serve))
     resources = {"num_cpus": serve.cpus, "num_gpus": serve.gpus}
     replicas: Any = ray_serve.deployment(TorchReplica, ray_actor_options=resources, **engine_options(serve))
-    return replicas.bind(folder, facts["serve"])
+    return replicas.bind(folder, facts["sha256"], facts["serve"])
 
 
 def engine_options(serve: Serve) -> dict[str, Any]:

@@ -19,19 +19,23 @@ from ctllm_ray.base.serving import Serve
 from ctllm_ray.inference.engine import Load, Output, Sampling, Token
 from ctllm_ray.model import config
 from ctllm_ray.tokenizer import tokenizer
-from serve.remote import ATTEMPTS, LOST, failed, own_errors, persistently
+from serve.refusal import REMEDY, ModelReplaced, RefusingEngine, open_checked
+from serve.remote import ATTEMPTS, LOST, after_loss, own_errors, persistently, replica_id
 
 
 class TorchReplica:
     """A replica of the torch engine. Ray Serve calls `check_health` and replaces a replica where it raises."""
 
-    def __init__(self, folder: str, plain: dict[str, Any]) -> None:
+    def __init__(self, folder: str, sha256: str, plain: dict[str, Any]) -> None:
         from ctllm_ray.inference.grammar import Grammars
         from ctllm_ray.inference.torch_engine import TorchEngine
 
-        vocab_size = config.of_folder(folder).vocab_size
-        grammars = Grammars(tokenizer.load(folder), vocab_size)
-        self._engine = TorchEngine.open(folder, Serve.model_validate(plain), grammars)
+        def open_() -> TorchEngine:
+            vocab_size = config.of_folder(folder).vocab_size
+            grammars = Grammars(tokenizer.load(folder), vocab_size)
+            return TorchEngine.open(folder, Serve.model_validate(plain), grammars)
+
+        self._engine = open_checked(folder, sha256, replica_id(), open_)
 
     async def generate(self, ids: list[int], sampling: Sampling) -> AsyncGenerator[Output]:
         """As `Engine.generate`."""
@@ -48,7 +52,9 @@ class TorchReplica:
         return await self._engine.load()
 
     async def check_health(self) -> None:
-        """Raises `EngineFailed` where the engine died or is stuck."""
+        """Raises `EngineFailed` where the engine died or is stuck, or has refused long enough."""
+        if isinstance(self._engine, RefusingEngine):
+            self._engine.check_health()
         await self._engine.load()
 
     def __del__(self) -> None:
@@ -75,9 +81,8 @@ class RemoteEngine:
                         yield output if attempt == 1 else replace(output, cached_tokens=0)
                         if output.finish:
                             return
-            except LOST as error:
-                if attempt == ATTEMPTS:
-                    raise failed(error) from error
+            except (*LOST, ModelReplaced) as error:
+                after_loss(error, attempt)
 
     async def _attempt(self, ids: list[int], sampling: Sampling) -> AsyncGenerator[Output]:
         stream = cast(DeploymentResponseGenerator, self._handle.options(stream=True).generate.remote(ids, sampling))
@@ -111,7 +116,10 @@ class RemoteEngine:
                 total.used_tokens + one.used_tokens,
                 total.cache_tokens + one.cache_tokens,
                 max(total.step_age_s, one.step_age_s),
+                total.refusing + one.refusing,
             )
+        if total.refusing and not total.slots:
+            raise ModelReplaced("all replicas refuse: the model's folder was replaced", remedy=REMEDY)
         return total
 
 

@@ -12,8 +12,9 @@ from ray import serve as ray_serve
 from ray.serve.handle import DeploymentHandle
 
 from ctllm_ray.base.serving import Serve
-from ctllm_ray.tokenizer import tokenizer
-from serve import app, card
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
+from serve import app
+from serve.card import Card
 from serve.counter import RemoteLimits
 from serve.engines import RemoteEngine
 from serve.evaluator import RemoteEvaluations
@@ -23,21 +24,25 @@ from serve.served import Served
 
 @ray_serve.ingress()
 class Ingress:
-    """A replica of the HTTP side. `facts` is what build.py found out, as plain values."""
+    """A replica of the HTTP side. `facts` is what build.py found out, as plain values.
+
+    Tokenizer and card come with the deployment, not from the folder: that may be replaced meanwhile.
+    """
 
     def __init__(
         self,
         facts: dict[str, Any],
+        tokenizer: Tokenizer,
+        card: Card,
         engine: DeploymentHandle,
         limits: DeploymentHandle,
         evaluations: DeploymentHandle | None,
     ) -> None:
         serve = Serve.model_validate(facts["serve"])
-        found = tokenizer.load(facts["folder"])
         self._served = Served(
             engine=RemoteEngine(engine, facts["context_tokens"], facts["vocab_size"], may_rest=serve.replicas[0] == 0),
-            tokenizer=found,
-            card=card.read(facts["folder"], facts["model"], found, facts["context_tokens"]),
+            tokenizer=tokenizer,
+            card=card,
             keys=Keys(facts["keys"], serve.host),
             limits=RemoteLimits(limits),
             serve=serve,

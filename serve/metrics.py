@@ -50,6 +50,7 @@ class Metrics:
             "slots": "Requests that can be computed together",
             "used_tokens": "Positions of the KV cache in use",
             "cache_tokens": "Positions of the KV cache",
+            "refusing": "Replicas that answer nobody, since their model's folder was replaced",
             "step_age_s": "Seconds since the engine's last step; 0 where there is nothing to do",
         }
         self._load = {name: Gauge(f"ctllm_{name}", text, registry=registry) for name, text in facts.items()}

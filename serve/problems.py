@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from ctllm_ray.base.errors import CtllmError, EngineFailed, InputError, Overloaded, StorageError
 from serve import parameters
+from serve.refusal import ModelReplaced
 
 CONTEXT_EXCEEDED = "context_length_exceeded"
 
@@ -74,6 +75,11 @@ def problem_of(error: CtllmError) -> ErrorAnswer:
         return problem(status, message, _QUOTAS.get(error.where, "overloaded"))
     if status < 500:
         return problem(status, message)
+    if isinstance(error, ModelReplaced):
+        said = (
+            "this model's folder was replaced after it was deployed, so nobody is answered until its operator mends it"
+        )
+        return problem(status, said, "model_replaced")
     return problem(status, "the engine does not answer: the same request may work in a moment", "engine_failed")
 
 

@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from ray.exceptions import RayActorError, RayTaskError
+from ray.serve import get_replica_context
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from ctllm_ray.base.errors import CtllmError, EngineFailed, Overloaded
+from serve import refusal
+from serve.refusal import ModelReplaced
 
 ATTEMPTS = 3  # replicas that a request may use, so it survives the loss of two
 LOST = (RayActorError, DeploymentUnavailableError)
@@ -36,10 +39,22 @@ async def persistently(call: Callable[[], Awaitable[T]]) -> T:
         try:
             with own_errors():
                 return await call()
-        except LOST as error:
-            if attempt == ATTEMPTS:
-                raise failed(error) from error
+        except (*LOST, ModelReplaced) as error:
+            after_loss(error, attempt)
     raise AssertionError("unreachable")
+
+
+def after_loss(error: Exception, attempt: int) -> None:
+    """Prepares another attempt, away from a replica that refuses. Raises where there were enough."""
+    if isinstance(error, ModelReplaced):
+        refusal.avoid(error.where)
+    if attempt == ATTEMPTS:
+        raise (error if isinstance(error, ModelReplaced) else failed(error)) from error
+
+
+def replica_id() -> str:
+    """Of the replica that this code runs in, as `ModelReplaced.where` names it."""
+    return get_replica_context().replica_id.unique_id
 
 
 def failed(error: Exception) -> EngineFailed:

@@ -13,6 +13,8 @@ from array import array
 import xxhash
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
+from serve import refusal  # by its module: Ray Serve gives the router a copy of this one's globals
+
 PREFIX_IDS = 64  # fewer save little; many more would tell apart prompts that differ late
 MOST_AHEAD = 8  # requests that the chosen replica may have more than the idlest one
 
@@ -24,7 +26,9 @@ class PrefixRouter(FIFOMixin, RequestRouter):
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
         """The replica of the prefix before the others, or all as equals where it is too busy."""
-        free = self.select_available_replicas(candidate_replicas) or candidate_replicas  # what is known may be old
+        names = [replica.replica_id.unique_id for replica in candidate_replicas]
+        candidates = [candidate_replicas[at] for at in refusal.find_serving(names)]
+        free = self.select_available_replicas(candidates) or candidates  # what is known may be old
         if pending_request is None or not pending_request.args or len(free) < 2:
             return [free]
         names = [replica.replica_id.unique_id for replica in free]

@@ -126,6 +126,7 @@ class Model(Wire):
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "ctllm-ray"
+    model_sha256: str  # of all that its answers depend on (ctllm_ray/model/fingerprint.py); empty: not known
     context_tokens: int
     chat: bool
     lineage: dict[str, Any]

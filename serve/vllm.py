@@ -20,6 +20,8 @@ from typing import Any
 from ctllm_ray.base.errors import CtllmError, EngineFailed, InputError
 from ctllm_ray.base.serving import Serve
 from ctllm_ray.inference.engine import Finish, Load, Output, Sampling, Token
+from serve.refusal import RefusingEngine, open_checked
+from serve.remote import replica_id
 
 _ID = "token_id:"  # how vLLM names a token by `return_tokens_as_token_ids`
 _DATA, _DONE = "data: ", "[DONE]"
@@ -224,7 +226,9 @@ def config(serve: Serve, folder: str, context_tokens: int) -> dict[str, Any]:
     }
 
 
-def deployment(serve: Serve, folder: str, context_tokens: int, vocab_size: int, options: dict[str, Any]) -> Any:
+def deployment(
+    serve: Serve, folder: str, sha256: str, context_tokens: int, vocab_size: int, options: dict[str, Any]
+) -> Any:
     """The bound deployment, with the options of our own engine. Raises `InputError` where vLLM is not installed."""
     try:
         from ray.serve import llm
@@ -232,11 +236,11 @@ def deployment(serve: Serve, folder: str, context_tokens: int, vocab_size: int, 
         what = f"vLLM cannot be imported: {error}"
         remedy = "install ctllm-ray[vllm] on the nodes, or set serve.engine=torch"
         raise InputError(what, where="serve.engine", remedy=remedy) from error
-    bound = {"slots": serve.slots, "context_tokens": context_tokens, "vocab_size": vocab_size}
+    limits = {"slots": serve.slots, "context_tokens": context_tokens, "vocab_size": vocab_size}
     return llm.build_llm_deployment(
         llm.LLMConfig(**config(serve, folder, context_tokens)),
         name_prefix="",
-        bind_kwargs=bound,
+        bind_kwargs={"folder": folder, "sha256": sha256, **limits},
         override_serve_options=options,
         deployment_cls=replica(llm.LLMServer),
     )
@@ -248,9 +252,21 @@ def replica(server: Any) -> Any:
     class VllmReplica(server):
         """A replica of vLLM."""
 
-        async def __init__(self, llm_config: Any, **limits: int) -> None:  # type: ignore[misc]  # Ray Serve awaits it
+        async def __init__(self, llm_config: Any, folder: str, sha256: str, **limits: int) -> None:  # type: ignore[misc]
+            """Ray Serve awaits it."""
+            self._ours = open_checked(folder, sha256, replica_id(), lambda: VllmEngine(self._asked, **limits))
             await super().__init__(llm_config)
-            self._ours = VllmEngine(self._asked, **limits)
+
+        async def start(self) -> None:
+            """Starts vLLM; Ray Serve LLM calls it."""
+            if not isinstance(self._ours, RefusingEngine):
+                await super().start()
+
+        async def check_health(self) -> None:
+            """Raises where vLLM died, or the replica has refused long enough."""
+            if isinstance(self._ours, RefusingEngine):
+                self._ours.check_health()
+            await super().check_health()
 
         async def _asked(self, plain: dict[str, Any]) -> AsyncGenerator[Any]:
             from ray.serve.llm.openai_api_models import CompletionRequest

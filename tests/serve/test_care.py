@@ -32,6 +32,9 @@ def test_models_tell_the_one_there_is_with_its_lineage(start: Start) -> None:
     assert client.http.get(f"/v1/models/{MODEL}").json() == model
     assert (model["id"], model["object"], model["context_tokens"], model["chat"]) == (MODEL, "model", 64, False)
     assert model["lineage"] == {"step": 64}
+    assert model["model_sha256"] == ""
+    known = start(card=card.Card(MODEL, 64, sha256="ab" * 32)).http
+    assert known.get("/v1/models").json()["data"][0]["model_sha256"] == "ab" * 32
 
 
 @pytest.mark.parametrize("text", ["", "山里🎏\n\n  走", "<|end|></s>"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from ray.serve._private.build_app import build_app
 from ctllm_ray.base.errors import CtllmError, EngineFailed, InputError
 from ctllm_ray.base.serving import Serve
 from ctllm_ray.inference.engine import Sampling, Token
-from serve import build, vllm
+from ctllm_ray.model.fingerprint import hash_model
+from serve import build, refusal, vllm
 from serve.vllm import VllmEngine
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.inference.tiny_engines import collect, engine, prompts, together, tokens_of
@@ -97,20 +99,55 @@ def test_ray_serve_llm_takes_the_configuration() -> None:
     assert config.experimental_configs["stream_batching_interval_ms"] == 0
 
 
-def test_replicas_have_the_methods_of_ours_and_speak_to_the_server_that_they_are() -> None:
+class Server:
+    """As much of Ray Serve LLM's server as there is without vLLM."""
+
+    async def __init__(self, llm_config: object) -> None:
+        self.config, self.started = llm_config, False
+        await self.start()
+
+    async def start(self) -> None:
+        self.started = True
+
+    async def check_health(self) -> None:
+        """It is well."""
+
+
+async def made_in(folder: Path, sha256: str, patch: pytest.MonkeyPatch) -> Any:
+    """A replica that was deployed with this hash."""
+    patch.setattr(vllm, "replica_id", lambda: "r1")
+    kind = vllm.replica(Server)
+    made = kind.__new__(kind)
+    await made.__init__("config", str(folder), sha256, slots=4, context_tokens=64, vocab_size=128)
+    return made
+
+
+def test_a_replica_of_another_model_starts_no_vllm_and_answers_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> None:
+        made = await made_in(tmp_path, "0" * 64, monkeypatch)
+        assert not made.started
+        assert (await made.load()).refusing == 1
+        await made.check_health()
+        monkeypatch.setattr(refusal, "AGAIN_S", -1.0)
+        for asked in (made.check_health(), made.logprobs([5], 1, 0, []), anext(made.generate([5], Sampling(1)))):
+            with pytest.raises(refusal.ModelReplaced, match=str(tmp_path)):
+                await asked
+
+    asyncio.run(ask())
+
+
+def test_replicas_have_the_methods_of_ours_and_speak_to_the_server_that_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stand_in = StandIn(ScriptedEngine(vocab_size=128))
 
-    class Server:
-        """As much of Ray Serve LLM's server as there is without vLLM."""
-
-        async def __init__(self, llm_config: object) -> None:
-            self.config = llm_config
-
     async def ask() -> tuple[list[int], int]:
-        kind = vllm.replica(Server)
-        made = kind.__new__(kind)
-        await made.__init__("config", slots=4, context_tokens=64, vocab_size=128)
+        made = await made_in(tmp_path, hash_model(str(tmp_path)), monkeypatch)
+        assert made.started
         made._ours = VllmEngine(stand_in.completions, 4, 64, 128)
+        await made.check_health()
         ids = [token.id async for output in made.generate([5, 6, 7], Sampling(3)) for token in output.tokens]
         return ids, len(await made.logprobs([5, 6, 7], 1, 0, []))
 
@@ -120,16 +157,18 @@ def test_replicas_have_the_methods_of_ours_and_speak_to_the_server_that_they_are
 def test_ray_serve_llm_builds_the_deployment_with_the_options_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     options = build.engine_options(SERVE)
     with vllm_installed(monkeypatch):
-        made = build_app(vllm.deployment(SERVE, "/models/m", 4096, 128, options), name="a", default_runtime_env={})
+        bound = vllm.deployment(SERVE, "/models/m", "0" * 64, 4096, 128, options)
+        made = build_app(bound, name="a", default_runtime_env={})
     [engine] = made.deployments
     assert engine.name == "engine"
     assert engine.max_ongoing_requests == options["max_ongoing_requests"]
     assert engine._deployment_config.autoscaling_config == options["autoscaling_config"]
     assert [bundle["GPU"] for bundle in engine._replica_config.placement_group_bundles] == [1, 1]
-    assert [name for name in vars(engine.func_or_class) if not name.startswith("_")] == ["generate", "logprobs", "load"]
+    methods = ["start", "check_health", "generate", "logprobs", "load"]
+    assert [name for name in vars(engine.func_or_class) if not name.startswith("_")] == methods
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
 def test_without_vllm_the_deployment_says_what_to_install() -> None:
     with pytest.raises(InputError, match=r"ctllm-ray\[vllm\]"):
-        vllm.deployment(SERVE, "/models/m", 4096, 128, build.engine_options(SERVE))
+        vllm.deployment(SERVE, "/models/m", "0" * 64, 4096, 128, build.engine_options(SERVE))
