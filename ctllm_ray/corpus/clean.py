@@ -16,10 +16,11 @@ from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import ErrorShareExceeded, InputError
 from ctllm_ray.base.recipe import Recipe, Stage
 from ctllm_ray.base.rules import Rule
-from ctllm_ray.corpus import splits
+from ctllm_ray.corpus import forms, splits
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards import schema
+from ctllm_ray.shards.tokens import Form
 from ctllm_ray.shards.writer import ShardWriter
 
 PACKAGES = ("numba", "opencc", "resiliparse", "trafilatura", "pycld2")
@@ -35,13 +36,13 @@ def list_splits(recipe: Recipe) -> list[Split]:
 
 
 def sources(recipe: Recipe) -> dict[str, str]:
-    """Nothing beside the recipe and its files."""
-    return {}
+    """Nothing beside the recipe and its files; how stages read turns, where there are any."""
+    return forms.READ_AS if recipe.stages and forms.has_turns(recipe) else {}
 
 
 def work(recipe: Recipe, folder: str, split: Split) -> Work:
     """Reads a stretch of raw input and writes its kept and rejected shards."""
-    document = document_schema(recipe.stages)
+    document, form = document_schema(recipe.stages), forms.inputs(recipe)[split.input]
     counts: Counter[str] = Counter({"in": 0, "kept": 0})
     text_bytes = 0
     with (
@@ -49,7 +50,7 @@ def work(recipe: Recipe, folder: str, split: Split) -> Work:
         ShardWriter(folder, "rejected", split.index, document) as rejected,
     ):
         for raw in splits.read(split):
-            table = run_stages(recipe.stages, schema.working(raw, split.input))
+            table = run_stages(recipe.stages, schema.working(raw, split.input), form)
             text_bytes += _text_bytes(table)
             counts.update(counts_of(table))
             packed = schema.pack(table, document)
@@ -73,8 +74,13 @@ def finish(recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
         )
 
 
-def run_stages(stages: tuple[Stage, ...], table: pa.Table) -> pa.Table:
-    """A WORKING table after all stages: the same rows in the same order."""
+def run_stages(stages: tuple[Stage, ...], table: pa.Table, form: Form = "texts") -> pa.Table:
+    """A WORKING table after all stages: the same rows in the same order.
+
+    Of conversations stages see what is said, and change nothing (corpus/forms.py).
+    """
+    given = table["text"]
+    table = forms.readable(table, form)
     for stage in stages:
         function: Callable[..., pa.Table] = resolve.resolve(resolve.STAGES, stage.use)
         rows = table.num_rows
@@ -82,6 +88,7 @@ def run_stages(stages: tuple[Stage, ...], table: pa.Table) -> pa.Table:
         assert table.num_rows == rows, f"stage {stage.use} changed the number of rows"
     # a page whose bytes no stage turned into text (a recipe without `extract`) must not pass as kept
     left = pc.is_null(table["text"]).to_numpy()
+    table = table if form == "texts" else schema.put(table, "text", given.combine_chunks())
     return schema.reject(table, left, "error.no_text", np.full(table.num_rows, np.nan, np.float32), math.nan)
 
 

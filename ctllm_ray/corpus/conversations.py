@@ -1,6 +1,6 @@
 """What all sources of conversations share: turns in one form, checked, as the JSON text of a document.
 
-    [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}, ...]
+    [{"role": "user", "content": "..."}, {"role": "assistant", "content": "...", "weight": 0}, ...]
     {"prompt": [...], "chosen": [...], "rejected": [...]}
 
 Conversations are documents: their JSON is the text of RAW, so splits, resume, rejects, `ctllm why` and the report know
@@ -10,8 +10,14 @@ A conversation is an optional system turn, then user and assistant in turns, the
 is an error, which counts against `data.max_error_share`: error.missing_field, error.wrong_type, error.unknown_role.
 What is written well and cannot be learnt from is a reject: conversation.empty_answer, .empty_question, .role_order,
 .no_answer (nobody answers the last user), .tool_call (the chat template has no words for tools; without them the
-answers would be about nothing), .not_text (pictures), pair.identical (chosen and rejected), pair.no_common_prompt.
-An empty system turn says nothing and is left out.
+answers would be about nothing), .not_text (pictures), .reasoning (thoughts apart from the answer, for which the
+template has no place), .unwanted (a thumb down: KTO learns from it, other objectives would learn it), .weight (a
+weight other than 0 and 1), pair.identical (chosen and rejected), pair.no_common_prompt. An empty system turn says
+nothing and is left out.
+
+`weight: 0` (OpenAI), `loss: false` (ms-swift) or `train: false` (axolotl) at an answer say that it is context and not
+to be learnt: the turn then has `weight: 0` here, and the tokens section counts it among no answers. A conversation
+without any answer to learn is the reject conversation.nothing_to_learn.
 """
 
 from __future__ import annotations
@@ -27,7 +33,7 @@ from ctllm_ray.corpus.json_lines import type_of
 from ctllm_ray.corpus.raw import Record
 from ctllm_ray.corpus.splits import Split
 
-Turn = dict[str, str]  # role: system, user or assistant; content
+Turn = dict[str, Any]  # role: system, user or assistant; content; weight 0 where an answer is not to be learnt
 
 #: What others call the three roles. Those of tools are known, so that they can be told from mistakes.
 ROLES = {
@@ -37,6 +43,18 @@ ROLES = {
     "function_call": "tool", "function": "tool", "tool": "tool", "tool_call": "tool", "tool_response": "tool",
     "observation": "tool",
 }  # fmt: skip
+
+#: Fields of a turn that say whether it is learnt.
+MASKS = ("weight", "loss", "train")
+#: Fields of a record that say whether its answer is a good one: KTO's, as TRL and as LLaMA-Factory name it.
+THUMBS = ("label", "kto_tag")
+TOOLS = ("tools", "functions")
+#: Fields of a record or a turn that hold a part of it which would be lost.
+UNREAD = {
+    "reasoning": ("reasoning_content", "reasoning", "thinking"),
+    "not_text": ("images", "image", "videos", "video", "audios", "audio"),
+}
+EMPTY: tuple[Any, ...] = (None, "", [], {}, "[]", "{}", False)
 
 
 class Unfit(Exception):
@@ -73,6 +91,8 @@ def checked(turns: Sequence[Turn]) -> list[Turn]:
             raise Unfit(f"conversation.{kind}", f"turn {number + 1} is empty")
     if len(spoken) % 2 or not spoken:
         raise Unfit("conversation.no_answer", "it ends before the assistant answers")
+    if all(turn.get("weight") == 0 for turn in spoken[1::2]):
+        raise Unfit("conversation.nothing_to_learn", "every answer has weight 0")
     return found
 
 
@@ -84,6 +104,9 @@ def _opened(turns: Sequence[Turn]) -> list[Turn]:
 
 def pair(prompt: Sequence[Turn], chosen: Sequence[Turn], rejected: Sequence[Turn]) -> dict[str, list[Turn]]:
     """A preference pair of which both sides are whole conversations. Raises `Unfit`."""
+    prompt = [{name: turn[name] for name in ("role", "content")} for turn in prompt]  # nothing of it is learnt
+    if any("weight" in turn for turn in (*chosen, *rejected)):
+        raise Unfit("conversation.weight", "an answer of a pair has weight 0: what it is compared by would be gone")
     sides = [checked([*prompt, *side])[-len(side) :] if side else [] for side in (chosen, rejected)]
     if not all(sides):
         raise Unfit("conversation.no_answer", "one side says nothing")
@@ -109,7 +132,40 @@ def _turn(item: Any, field: str, role: str, content: str) -> Turn:
         raise Unfit("conversation.tool_call", "the chat template has no turns for tools")
     if known is None:
         raise Unfit("error.unknown_role", f"{item[role]!r} is none of {', '.join(ROLES)}")
-    return {"role": known, "content": text(item.get(content), content)}
+    _check_read(item, field)
+    turn = {"role": known, "content": text(item.get(content), content)}
+    return turn | {"weight": 0} if known == "assistant" and not _is_learnt(item) else turn
+
+
+def _is_learnt(item: dict[str, Any]) -> bool:
+    """False where a turn says that it is not to be learnt. Raises `Unfit` for a share of learning."""
+    given = {name: item[name] for name in MASKS if item.get(name) is not None}
+    for name, value in given.items():
+        if value not in (0, 1):  # True and False are these
+            raise Unfit("conversation.weight", f"{name!r} is {value!r}: an answer is learnt (1) or not (0)")
+    return all(given.values())
+
+
+def check_record(fields: dict[str, Any]) -> None:
+    """Raises `Unfit` where a record brings along what changes its answers, and what nothing here reads.
+
+    Tools, called or not: the answers are about them. A thumb down. Pictures, sounds, films. Thoughts.
+    """
+    brought = [name for name in TOOLS if fields.get(name) not in EMPTY]
+    if brought:
+        raise Unfit("conversation.tool_call", f"it has {brought[0]}, of which the chat template cannot tell")
+    for name in THUMBS:
+        if fields.get(name) is False:
+            raise Unfit("conversation.unwanted", f"{name!r} is false: its answer is one to unlearn")
+    _check_read(fields, "the record")
+
+
+def _check_read(fields: dict[str, Any], where: str) -> None:
+    """Raises `Unfit` for fields of a record or a turn that hold more than its text."""
+    for kind, names in UNREAD.items():
+        for name in names:
+            if fields.get(name) not in EMPTY:
+                raise Unfit(f"conversation.{kind}", f"{where!r} has {name!r}, which no template here has a place for")
 
 
 def text(value: Any, field: str) -> str:
@@ -142,13 +198,11 @@ def history(value: Any) -> list[Turn]:
     return found
 
 
+def question(instruction: str, more: str) -> str:
+    """The instruction and, where there is one, the input after a newline, as LLaMA-Factory reads them."""
+    return "\n".join(part for part in (instruction, more) if part.strip())
+
+
 def said(role: str, content: str) -> Turn:
     """A turn."""
     return {"role": role, "content": content}
-
-
-def without_tools(fields: dict[str, Any]) -> None:
-    """Raises `Unfit` where a record brings tools along: its answers are about them, called or not."""
-    brought = [name for name in ("tools", "functions") if fields.get(name) not in (None, "", [], {}, "[]", "{}")]
-    if brought:
-        raise Unfit("conversation.tool_call", f"it has {brought[0]}, of which the chat template cannot tell")

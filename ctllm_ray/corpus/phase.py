@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import clean, documents, splits
+from ctllm_ray.corpus import clean, documents, forms, splits
 from ctllm_ray.corpus.section import ATTEMPTS, MARKERS, Work
 from ctllm_ray.corpus.splits import Split
 from ctllm_ray.shards import manifest, reader, schema
@@ -42,6 +42,7 @@ class Phase:
     name: str
 
     PACKAGES: ClassVar[tuple[str, ...]] = ()
+    READS_WHAT_IS_SAID: ClassVar[bool] = False  # of conversations, by `readable`
 
     @property
     def use(self) -> str:
@@ -76,8 +77,9 @@ class Phase:
         return [splits.of_part(part, self.name, folder, made, kind, parts) for part in range(parts)]
 
     def sources(self, recipe: Recipe) -> dict[str, str]:
-        """The hash of the documents that the pass reads."""
-        return documents.made_from(recipe, self.before(recipe))
+        """The hash of the documents that the pass reads; how it reads turns, where there are any."""
+        how = forms.READ_AS if self.READS_WHAT_IS_SAID and forms.has_turns(recipe) else {}
+        return documents.made_from(recipe, self.before(recipe)) | how
 
     def check(self, recipe: Recipe) -> None:
         """Nothing is asked of the recipe."""
@@ -107,6 +109,11 @@ class Phase:
                     remedy="delete the folder of that section and run `ctllm prepare` again",
                 )
             yield table
+
+    def readable(self, recipe: Recipe, split: Split) -> Iterator[pa.Table]:
+        """As `tables`, with what is said in place of the JSON of conversations: to compare, not to write again."""
+        form = forms.inputs(recipe)[split.input]
+        return (forms.readable(table, form) for table in self.tables(recipe, split))
 
     def judged(self, recipe: Recipe, folder: str, split: Split, judge: Judge) -> Work:
         """The work of a last phase: the documents of a shard, judged, in kept and rejected shards."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import CLEAN, Recipe, from_plain
-from ctllm_ray.corpus import phase, resumable, tokens
+from ctllm_ray.corpus import forms, phase, resumable, tokens
 from ctllm_ray.corpus import tokenizer as tokenizers
 from ctllm_ray.corpus.progress import Progress
 from ctllm_ray.corpus.resumable import Runner
@@ -95,7 +95,8 @@ def _tokenizer(recipe: Recipe, progress: Progress | None) -> Manifest:
 
 
 def check(recipe: Recipe) -> None:
-    """Raises `RecipeError` where a pass asks for what the parts before it do not give."""
+    """Raises `RecipeError` where a stage or pass cannot do with the inputs, or with what the parts before it give."""
+    forms.check(recipe)
     for part in recipe.passes:
         phase.of(part.use, recipe).check(recipe)
 

@@ -21,6 +21,7 @@ import orjson
 import pyarrow as pa
 
 from ctllm_ray.base.training import Conversations
+from ctllm_ray.corpus.conversations import Turn
 from ctllm_ray.shards import tokens
 from ctllm_ray.shards.tokens import Form
 from ctllm_ray.tokenizer import chat_template
@@ -73,7 +74,7 @@ def render(
     return Rendered(tokens.with_answers(table, answers, form), np.array(rows, np.int64), counts)
 
 
-def _sides(found: Any, form: Form) -> list[tuple[list[dict[str, str]], int]]:
+def _sides(found: Any, form: Form) -> list[tuple[list[Turn], int]]:
     """(turns, how many of them are given) of the conversation, or of both sides of a pair."""
     if form == "conversations":
         return [(found, 0)]
@@ -81,11 +82,12 @@ def _sides(found: Any, form: Form) -> list[tuple[list[dict[str, str]], int]]:
     return [([*prompt, *found[side]], len(prompt)) for side in ("chosen", "rejected")]
 
 
-def _conversation(tokenizer: Tokenizer, turns: list[dict[str, str]], prompt: int) -> Said:
+def _conversation(tokenizer: Tokenizer, turns: list[Turn], prompt: int) -> Said:
     ids, answered = chat_template.render(tokenizer, turns)
     if prompt:
         answered[: len(chat_template.render(tokenizer, turns[:prompt])[0])] = False
-    text = "".join(turn["content"] for turn in turns[prompt:] if turn["role"] == "assistant")
+    learnt = (turn for turn in turns[prompt:] if turn["role"] == "assistant" and turn.get("weight") != 0)
+    text = "".join(turn["content"] for turn in learnt)
     return Said(ids, answered, text)
 
 

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import lru_cache
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +22,9 @@ import xxhash
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.resolve import SOURCES, declared, nearest
+from ctllm_ray.base.resolve import nearest
 from ctllm_ray.base.training import Tokens
-from ctllm_ray.corpus import documents, splits
+from ctllm_ray.corpus import documents, forms, splits
 from ctllm_ray.corpus.render import Rendered, render
 from ctllm_ray.corpus.section import Work
 from ctllm_ray.corpus.splits import Split
@@ -63,18 +62,18 @@ def check(recipe: Recipe) -> None:
 
 def _check_forms(recipe: Recipe, part: Tokens) -> None:
     """Raises `RecipeError` where conversations have no part that says how, or meet texts in a group or long rows."""
-    forms = _forms(recipe)
-    talking = sorted(name for name, form in forms.items() if form != "texts")
+    held = forms.inputs(recipe)
+    talking = sorted(name for name, form in held.items() if form != "texts")
     if talking and part.conversations is None:
         remedy = "add `conversations: {max_tokens: ..., too_long: cut or reject}`"
-        raise RecipeError(f"the input {talking[0]!r} holds {forms[talking[0]]}", where="tokens", remedy=remedy)
+        raise RecipeError(f"the input {talking[0]!r} holds {held[talking[0]]}", where="tokens", remedy=remedy)
     if talking and recipe.tokenizer and recipe.tokenizer.vocab_size:
         remedy = "name the one of the model that is to be taught: `tokenizer: {path: ...}`"
         raise RecipeError("a tokenizer is trained on texts, not on conversations", where="tokenizer", remedy=remedy)
-    if part.group_by != "source" and len(set(forms.values())) > 1:
+    if part.group_by != "source" and len(set(held.values())) > 1:
         remedy = "set tokens.group_by=source: a shard holds one of them"
         raise RecipeError(
-            f"inputs of several forms: {', '.join(sorted(set(forms.values())))}", where="tokens", remedy=remedy
+            f"inputs of several forms: {', '.join(sorted(set(held.values())))}", where="tokens", remedy=remedy
         )
     longest = part.conversations.max_tokens if part.conversations else 0
     if recipe.train and longest > recipe.train.sequence_tokens:
@@ -83,12 +82,6 @@ def _check_forms(recipe: Recipe, part: Tokens) -> None:
             where="tokens.conversations.max_tokens",
             remedy=f"set it to {recipe.train.sequence_tokens} at most, or raise train.sequence_tokens",
         )
-
-
-def _forms(recipe: Recipe) -> dict[str, Form]:
-    """What each input holds, as its source says: `FORMS`, or texts where it says nothing."""
-    found = {part.name: declared(SOURCES, part.use, "FORMS") for part in recipe.data.inputs}
-    return {name: cast(Form, (*forms, "texts")[0]) for name, forms in found.items()}
 
 
 def list_splits(recipe: Recipe) -> list[Split]:
@@ -133,13 +126,13 @@ def work(recipe: Recipe, folder: str, split: Split) -> Work:
     tokenizer = _same_tokenizer(recipe.folder("tokenizer"), split.options["tokenizer"])
     kind = id_type(tokenizer.vocab_size)
     columns = ["id", "text", "source", *([] if part.group_by == "source" else ["labels"]), "scores"]
-    forms = _forms(recipe)
+    held = forms.inputs(recipe)
     writers: dict[tuple[str, str], TokenShardWriter] = {}
     counts: Counter[str] = Counter({"in": 0, "kept": 0, "held_out": 0})
     text_bytes = 0
     with ExitStack() as stack:
         for table in reader.same_tables(split.file.uri, split.file.size, split.file.version, columns):
-            form = forms[table["source"][0].as_py()]
+            form = held[table["source"][0].as_py()]
             made = _made(table, form, tokenizer, part)
             text_bytes += utf8_bytes(table["text"])
             counts.update({"in": table.num_rows} | made.counts)

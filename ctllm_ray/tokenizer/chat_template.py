@@ -12,7 +12,7 @@ There is no newline and no trimming: a text is trained on as it was written.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -49,8 +49,10 @@ class Encoder(Protocol):
     def special_id(self, name: str) -> int: ...
 
 
-def render(tokenizer: Encoder, messages: Sequence[Mapping[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+def render(tokenizer: Encoder, messages: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
     """The ids of a conversation (int32) and a mask of the same length, True where an assistant speaks.
+
+    It is False in answers of `weight` 0, which are not to be learnt.
 
     Raises `InputError` for a role that is not in ROLES.
     """
@@ -60,7 +62,8 @@ def render(tokenizer: Encoder, messages: Sequence[Mapping[str, str]]) -> tuple[n
     for message, content in zip(messages, contents, strict=True):
         said = np.array([*content, end], np.int32)
         ids += [np.array([tokenizer.special_id(_opening(message["role"]))], np.int32), said]
-        answers += [np.array([False]), np.full(len(said), message["role"] == "assistant")]
+        is_learnt = message["role"] == "assistant" and message.get("weight") != 0
+        answers += [np.array([False]), np.full(len(said), is_learnt)]
     return np.concatenate(ids), np.concatenate(answers)
 
 

@@ -56,6 +56,17 @@ def answered(ids: list[int], spans: list[int]) -> list[int]:
     return [i for start, stop in zip(spans[::2], spans[1::2], strict=True) for i in ids[start:stop]]
 
 
+def test_an_answer_of_weight_0_is_context_and_no_answer(trained: SentencePiece) -> None:  # noqa: F811
+    talk = [user("一"), says("错的"), user("不对"), says("山里")]
+    whole = rendered(trained, [talk]).table
+    masked = rendered(trained, [[talk[0], {**talk[1], "weight": 0}, *talk[2:]]]).table
+    ids = whole["ids"][0].as_py()
+    assert masked["ids"][0].as_py() == ids
+    learnt = trained.decode(answered(ids, masked["answers"][0].as_py()))
+    assert (learnt, trained.decode(answered(ids, whole["answers"][0].as_py()))) == ("山里", "错的山里")
+    assert (masked["text_chars"][0].as_py(), whole["text_chars"][0].as_py()) == (2, 4)
+
+
 def test_a_conversation_token_by_token(trained: SentencePiece) -> None:  # noqa: F811
     piece = trained.special_id
     texts = [ids.tolist() for ids in trained.encode([turn["content"] for turn in TWO_TURNS])]

@@ -31,6 +31,13 @@ HISTORY = [["问？", "答。\n"]]
 PAIR = {"prompt": [Q], "chosen": [A], "rejected": [NO]}
 TRANSCRIPT = "\n\nHuman: hi\n\nAssistant: ho\n\nHuman: so\n\nAssistant: "
 HI_HO_SO = [said("user", "hi"), said("assistant", "ho"), said("user", "so")]
+
+
+def asked(question: str) -> dict[str, Any]:
+    """The pair of another question."""
+    return PAIR | {"prompt": [said("user", question)]}
+
+
 #: A line of each form, and the conversation that it is.
 FORMS: list[tuple[str, dict[str, Any], Any]] = [
     ("messages", {"messages": [S, Q, A]}, [S, Q, A]),
@@ -52,6 +59,16 @@ FORMS: list[tuple[str, dict[str, Any], Any]] = [
         PAIR | {"prompt": [S, Q, A, Q]},
     ),
     ("preference", {"chosen": [Q, A], "rejected": [Q, NO]}, PAIR),
+    ("preference", {"prompt": "问", "input": "？", "chosen": "答。\n", "rejected": "不"}, asked("问\n？")),
+    ("preference", {"prompt": "问？", "input": "", "chosen": "答。\n", "rejected": "不"}, PAIR),
+    ("preference", {"prompt": "问？", "chosen": [Q, A], "rejected": [Q, NO]}, PAIR),
+    ("preference", {"prompt": [S, Q], "chosen": [S, Q, A], "rejected": [S, Q, NO]}, PAIR | {"prompt": [S, Q]}),
+    ("preference", {"prompt": [Q, {**A, "weight": 0}, Q], "chosen": A, "rejected": NO}, PAIR | {"prompt": [Q, A, Q]}),
+    ("messages", {"messages": [Q, {**A, "weight": 0}, Q, {**NO, "weight": 1}]}, [Q, {**A, "weight": 0}, Q, NO]),
+    ("messages", {"messages": [Q, {**A, "loss": False}, Q, {**NO, "loss": True}]}, [Q, {**A, "weight": 0}, Q, NO]),
+    ("sharegpt", {"conversations": [HUMAN, {**GPT, "train": False}, HUMAN, GPT]}, [Q, {**A, "weight": 0}, Q, A]),
+    ("messages", {"messages": [{**Q, "weight": 0}, A], "label": True}, [Q, A]),
+    ("messages", {"messages": [Q, {**A, "reasoning_content": ""}], "images": [], "label": "医疗"}, [Q, A]),
     (
         "preference",
         {"chosen": f"{TRANSCRIPT}yes", "rejected": f"{TRANSCRIPT}no"},
@@ -78,6 +95,21 @@ UNFIT: list[tuple[str, dict[str, Any], str]] = [
     ("messages", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, A]}, "conversation.not_text"),
     ("messages", {"messages": [Q, {**A, "tool_calls": [{}]}]}, "conversation.tool_call"),
     ("messages", {"messages": [Q, A], "tools": [{"type": "function"}]}, "conversation.tool_call"),
+    ("messages", {"messages": [Q, A], "label": False}, "conversation.unwanted"),
+    ("sharegpt", {"conversations": [HUMAN, GPT], "kto_tag": False}, "conversation.unwanted"),
+    ("alpaca", {"instruction": "问", "output": "答", "label": False}, "conversation.unwanted"),
+    ("messages", {"messages": [Q, {**A, "weight": 0}]}, "conversation.nothing_to_learn"),
+    ("messages", {"messages": [Q, {**A, "weight": 0.5}]}, "conversation.weight"),
+    ("messages", {"messages": [Q, {**A, "weight": "0"}]}, "conversation.weight"),
+    ("messages", {"messages": [Q, {**A, "reasoning_content": "想想"}]}, "conversation.reasoning"),
+    ("sharegpt", {"conversations": [HUMAN, {**GPT, "thinking": "想"}]}, "conversation.reasoning"),
+    ("alpaca", {"instruction": "问", "output": "答", "reasoning": "想想"}, "conversation.reasoning"),
+    ("messages", {"messages": [said("user", "<image>这是什么？"), A], "images": ["a.png"]}, "conversation.not_text"),
+    ("sharegpt", {"conversations": [{**HUMAN, "image": "a.png"}, GPT]}, "conversation.not_text"),
+    ("alpaca", {"instruction": "问", "output": "答", "videos": ["a.mp4"]}, "conversation.not_text"),
+    ("preference", {"prompt": [Q], "input": "？", "chosen": "答", "rejected": "不"}, "error.wrong_type"),
+    ("preference", {"prompt": "问", "chosen": "答", "rejected": {**NO, "weight": 0}}, "conversation.weight"),
+    ("preference", {"prompt": "问", "chosen": "答", "rejected": "不", "images": ["a.png"]}, "conversation.not_text"),
     ("sharegpt", {"conversations": [HUMAN, from_("function_call", "{}")]}, "conversation.tool_call"),
     ("sharegpt", {"conversations": [HUMAN, from_("bing", "答")]}, "error.unknown_role"),
     ("alpaca", {"instruction": "问", "output": ""}, "conversation.empty_answer"),

@@ -47,6 +47,7 @@ class Finding(OverSets):
     min_overlap: float
 
     PACKAGES: ClassVar[tuple[str, ...]] = ("numba", "opencc")
+    READS_WHAT_IS_SAID: ClassVar[bool] = True
 
     def warm(self, recipe: Recipe) -> None:
         """Compiles the kernels."""
@@ -58,7 +59,7 @@ class Finding(OverSets):
         index = indexing.opened(place, self.made(recipe, indexing.INDEX))
         number, text_bytes, stretches, bests = self.first_number(recipe, split), 0, [], []
         first = number
-        for table in self.tables(recipe, split):
+        for table in self.readable(recipe, split):
             texts = table["text"].combine_chunks()
             text_bytes += utf8_bytes(texts)
             found = hits(texts, index)

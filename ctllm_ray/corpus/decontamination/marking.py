@@ -4,7 +4,7 @@ A page's label `decontaminate.hits` names every item that counts in it with its 
 it was before the cut: `exam exam.jsonl.zst#12 0.981 340-398`, one item behind the other. A cut stretch stands in the
 ledger under the set whose item overlaps most; where it was inside a line a line break takes its place, so that what
 stood before it and behind it do not become one sentence. A page that is left with fewer than `min_left_chars` letters
-and digits goes whole.
+and digits goes whole. So does a conversation, whatever the action: without the stretch a turn would say something else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import line_cuts
+from ctllm_ray.corpus import forms, line_cuts
 from ctllm_ray.corpus.decontamination import indexing, seen
 from ctllm_ray.corpus.decontamination.finding import BEST, BESTS, FOUND, STRETCHES
 from ctllm_ray.corpus.decontamination.sets import OverSets
@@ -54,7 +54,12 @@ class Marking(OverSets):
     def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
         """Reads a shard and its stretches. Counts `cut:<set>` and `dropped:<set>`: pages that hold items of the set."""
         found, fates = self._stretches(recipe, split), Counter[str]()
-        worked = self.judged(recipe, folder, split, lambda table, first: self._marked(table, first, found, fates))
+        drops = self.action == "drop" or forms.inputs(recipe)[split.input] != "texts"
+
+        def mark(table: pa.Table, first: int) -> pa.Table:
+            return self._marked(table, first, found, fates, drops)
+
+        worked = self.judged(recipe, folder, split, mark)
         return replace(worked, counts=worked.counts | fates)
 
     def finish(self, recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
@@ -75,7 +80,9 @@ class Marking(OverSets):
         stretches = zip(table["number"].to_pylist(), map(Stretch, *plain), strict=True)
         return {number: [stretch for _, stretch in each] for number, each in groupby(stretches, lambda pair: pair[0])}
 
-    def _marked(self, table: pa.Table, first: int, found: dict[int, list[Stretch]], fates: Counter[str]) -> pa.Table:
+    def _marked(
+        self, table: pa.Table, first: int, found: dict[int, list[Stretch]], fates: Counter[str], drops: bool
+    ) -> pa.Table:
         rows = [row for row in range(table.num_rows) if first + row in found]
         if not rows:
             return table
@@ -83,7 +90,7 @@ class Marking(OverSets):
         texts = table["text"].combine_chunks().take(pa.array(rows)).to_pylist()
         places = [merged(stretches) for stretches in hits]
         rests = [without(text, each) for text, each in zip(texts, places, strict=True)]
-        gone = np.full(len(rows), self.action == "drop") | (lengths(fold(pa.array(rests))) < self.min_left_chars)
+        gone = np.full(len(rows), drops) | (lengths(fold(pa.array(rests))) < self.min_left_chars)
         for stretches, goes in zip(hits, gone.tolist(), strict=True):
             fates.update(f"{'dropped' if goes else 'cut'}:{name}" for name in {stretch.set for stretch in stretches})
         stays = np.flatnonzero(~gone).tolist()

@@ -62,6 +62,7 @@ class Sketches(Phase):
     against: tuple[str, ...] = ()
 
     PACKAGES: ClassVar[tuple[str, ...]] = ("numba", "opencc")
+    READS_WHAT_IS_SAID: ClassVar[bool] = True
 
     def check(self, recipe: Recipe) -> None:
         """Raises `RecipeError` for bands that the signature is too short for, and for scores that are not there.
@@ -113,7 +114,7 @@ class Sketches(Phase):
         decides = [deciding.schema.empty_table()]
         compared = TableWriter(folder, f"{TEXTS}/{file}", self.schema())
         with deciding, compared:
-            for table in self.tables(recipe, split):
+            for table in self.readable(recipe, split):
                 text_bytes += utf8_bytes(table["text"])
                 texts = self._read(table["text"].combine_chunks())
                 values = signatures(texts, **self._shingles).values

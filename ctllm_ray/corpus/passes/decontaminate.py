@@ -20,6 +20,7 @@ from ctllm_ray.corpus.decontamination.marking import Action, Marking
 from ctllm_ray.corpus.decontamination.sets import ITEMS, EvaluationSet, Items
 from ctllm_ray.corpus.phase import Pass
 
+FORMS = ("texts", "conversations", "pairs")
 SCORES = ("decontaminate.overlap", "decontaminate.items")
 LABELS = ("decontaminate.set", "decontaminate.hits")
 

@@ -15,6 +15,7 @@ from ctllm_ray.corpus.dedup.equal import Fates, Keys
 from ctllm_ray.corpus.dedup.fates import Removal
 from ctllm_ray.corpus.phase import Pass
 
+FORMS = ("texts", "conversations", "pairs")
 SCORES = ("exact.cluster_size",)
 LABELS = ("exact.survivor",)
 

@@ -29,6 +29,7 @@ from ctllm_ray.corpus.dedup.sketches import Sketch, Sketches
 from ctllm_ray.corpus.dedup.stars import EDGES, GROUPS, Groups, Scatter, rounds
 from ctllm_ray.corpus.phase import Pass
 
+FORMS = ("texts", "conversations", "pairs")
 SCORES = ("near.similarity", "near.cluster_size")
 LABELS = ("near.survivor",)
 

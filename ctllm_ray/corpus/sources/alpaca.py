@@ -1,7 +1,6 @@
 """Instructions as Alpaca has them: JSON lines with `instruction`, `input`, `output`, and perhaps `history`, `system`.
 
-The question is the instruction and, where there is one, the input after a newline, as LLaMA-Factory reads them. What
-is rejected and why: corpus/conversations.py.
+What is rejected and why: corpus/conversations.py.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ class _Fields(NamedTuple):
 
     def turns(self, fields: dict[str, Any]) -> list[Turn]:
         """The turns of a line. Raises `Unfit`."""
-        conversations.without_tools(fields)
+        conversations.check_record(fields)
         answer = text(conversations.needed(fields, self.output), self.output)
         instruction = text(conversations.needed(fields, self.instruction), self.instruction)
-        question = "\n".join(part for part in (instruction, text(fields.get(self.input), self.input)) if part.strip())
+        question = conversations.question(instruction, text(fields.get(self.input), self.input))
         before = conversations.history(fields.get(self.history))
         system = said("system", text(fields.get(self.system), self.system))
         return conversations.checked([system, *before, said("user", question), said("assistant", answer)])

@@ -31,5 +31,5 @@ def messages(split: Split, *, messages: str = "messages") -> Iterator[pa.Table]:
 
 
 def _turns(name: str, fields: dict[str, Any]) -> list[Turn]:
-    conversations.without_tools(fields)
+    conversations.check_record(fields)
     return conversations.checked(conversations.turns(conversations.needed(fields, name), name))

@@ -1,9 +1,10 @@
 r"""Preference pairs: JSON lines with `chosen` and `rejected`, two answers to one prompt.
 
-The answers are strings, turns, or lists of turns. The prompt is a string or a list of turns, after `history` and
-`system` where these are there. Without a prompt the answers are whole conversations, as lists of turns or as HH-RLHF's
-transcripts (`\n\nHuman: ...\n\nAssistant: ...`): what both begin with, up to a question, is the prompt then. What is
-rejected and why: corpus/conversations.py.
+The answers are strings, turns, or lists of turns, which may begin with the prompt itself. The prompt is a string (and
+the `input` behind it, as in alpaca files) or a list of turns, after `history` and `system` where these are there.
+Without a prompt the answers are whole conversations, as lists of turns or as HH-RLHF's transcripts
+(`\n\nHuman: ...\n\nAssistant: ...`): what both begin with, up to a question, is the prompt then. What is rejected and
+why: corpus/conversations.py.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ctllm_ray.corpus.raw import tables
 from ctllm_ray.corpus.splits import Split
 
 FORMS = ("pairs",)
+INPUT = "input"  # what an instruction is about, as alpaca files have it
 
 #: Who speaks in a transcript of HH-RLHF.
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
@@ -37,21 +39,26 @@ class _Fields(NamedTuple):
 
     def pair(self, fields: dict[str, Any]) -> dict[str, list[Turn]]:
         """The pair of a line. Raises `Unfit`."""
-        conversations.without_tools(fields)
         sides = [conversations.needed(fields, name) for name in (self.chosen, self.rejected)]
+        conversations.check_record(fields)
         if fields.get(self.prompt) is None:
             chosen, rejected = map(self._whole, sides, (self.chosen, self.rejected))
             shared = _shared(chosen, rejected)
             return conversations.pair(chosen[:shared], chosen[shared:], rejected[shared:])
-        chosen, rejected = map(self._answer, sides, (self.chosen, self.rejected))
-        return conversations.pair(self._prompt(fields), chosen, rejected)
+        prompt = self._prompt(fields)
+        answers = [self._answer(side, name) for side, name in zip(sides, (self.chosen, self.rejected), strict=True)]
+        if all(answer[: len(prompt)] == prompt for answer in answers):
+            answers = [answer[len(prompt) :] for answer in answers]
+        return conversations.pair(prompt, *answers)
 
     def _prompt(self, fields: dict[str, Any]) -> list[Turn]:
         system = said("system", text(fields.get(self.system), self.system))
         before = [*([system] if system["content"].strip() else []), *conversations.history(fields.get(self.history))]
-        value = fields[self.prompt]
+        value, more = fields[self.prompt], text(fields.get(INPUT), INPUT)
         if type(value) is str:
-            return [*before, said("user", value)]
+            return [*before, said("user", conversations.question(value, more))]
+        if more.strip():
+            raise Unfit("error.wrong_type", f"{INPUT!r} beside a prompt that is no string: where does it belong?")
         return [*before, *self._turns(value, self.prompt)]
 
     def _turns(self, value: Any, field: str) -> list[Turn]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ctllm_ray.base.storage import File
 from ctllm_ray.corpus import lines
-from ctllm_ray.corpus.conversations import Turn, checked, needed, records, said, text, turns, without_tools
+from ctllm_ray.corpus.conversations import Turn, check_record, checked, needed, records, said, text, turns
 from ctllm_ray.corpus.raw import tables
 from ctllm_ray.corpus.splits import Split
 
@@ -28,7 +28,7 @@ class _Fields(NamedTuple):
 
     def turns(self, fields: dict[str, Any]) -> list[Turn]:
         """The turns of a line. Raises `Unfit`."""
-        without_tools(fields)
+        check_record(fields)
         system = said("system", text(fields.get(self.system), self.system))
         value = needed(fields, self.conversations)
         found = turns(value, self.conversations, self.role, self.content)

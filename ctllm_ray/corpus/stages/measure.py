@@ -24,6 +24,8 @@ from ctllm_ray.corpus import decide
 from ctllm_ray.shards import schema
 from ctllm_ray.text import fuse
 
+FORMS = ("texts", "conversations", "pairs")
+
 
 class Genre(BaseModel):
     """A genre and its conditions, written as rules."""
