@@ -19,12 +19,14 @@ from typing import Any
 
 import torch
 
+from ctllm_ray.base import storage
 from ctllm_ray.base.errors import VersionConflict
+from ctllm_ray.base.exports import LINEAGE, is_base
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Lora
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import for_recipe
-from ctllm_ray.train import inherit
+from ctllm_ray.train import inherit, objective
 from ctllm_ray.train.checkpoint import Checkpoint
 from ctllm_ray.train.corpora import Vocabulary
 
@@ -43,6 +45,25 @@ def adapt(model: torch.nn.Module, lora: Lora, seed: int) -> None:
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 parameter.copy_(_initial(name, parameter.shape, seed))
+
+
+#: What happens where `leaves_specials_untaught`, and what to do.
+UNTAUGHT = {
+    "why": "the base never saw the marks of turns, and LoRA trains no rows of the vocabulary: hardly an answer ends",
+    "remedy": "train without train.lora, or begin with a model that was taught turns without it",
+}
+
+
+def leaves_specials_untaught(recipe: Recipe) -> bool:
+    """True where a run teaches turns by adapters to an export of ours that only pretraining made.
+
+    The rows of `<|user|>`, `<|assistant|>` and `<|end|>` are then as they were drawn, and stay so.
+    """
+    model, train = recipe.training()
+    if train.lora is None or objective.of(train).per == "target":
+        return False
+    path = storage.join(model.path, LINEAGE)
+    return bool(model.path) and storage.exists(path) and is_base(storage.read_json(path))
 
 
 def _initial(name: str, shape: torch.Size, seed: int) -> torch.Tensor:

@@ -28,7 +28,7 @@ _CLEAR = "\r\x1b[K"  # to the start of the terminal's line, and empties it
 #: Events that are worth a line of their own. Checkpoints and validation stand in the line of the run.
 _SPOKEN = (
     "started", "resumed", "resized", "spike", "skipped", "rewound", "checkpoint_passed_over", "tracker_failed",
-    "data_joined", "stopped", "finished",
+    "data_joined", "specials_untaught", "stopped", "finished",
 )  # fmt: skip
 
 

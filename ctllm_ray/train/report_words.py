@@ -92,6 +92,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "event.tracker_failed": ("曲线服务失败", "Tracker failed"),
     "event.finished": ("完成", "Finished"),
     "event.data_joined": ("新数据加入", "Data joined"),
+    "event.specials_untaught": ("对话标记未曾训练", "Marks of turns untaught"),
     # data
     "data": ("数据：每一阶段实际用了什么", "Data: what each phase took"),
     "data_note": (

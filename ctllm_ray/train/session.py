@@ -165,6 +165,8 @@ class _Session:
         self.at_the_end.callback(recorder.close)
         _tell_start(recorder, start, self.world)
         _tell_joined(recorder, start, corpora)
+        if (start.saved is None or start.origin is not None) and adapters.leaves_specials_untaught(self.recipe):
+            recorder.event("specials_untaught", step=start.state.step, **adapters.UNTAUGHT)
         return recorder
 
     def _saver(self) -> Saver:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig, for_recipe
 from ctllm_ray.tokenizer import train as tokenizers
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from ctllm_ray.train import adapters, reference, session
+from ctllm_ray.train import adapters, progress, records, reference, session
 from ctllm_ray.train.corpora import look
 from ctllm_ray.train.export import export
 from ctllm_ray.train.saver import Saver
@@ -53,6 +54,25 @@ def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def test_an_adapted_model_begins_as_the_model_it_adapts() -> None:
     assert torch.equal(adapted()(IDS).logits, llama.build(CONFIG, 5)(IDS).logits)
+
+
+@pytest.mark.parametrize(
+    ("objective", "lora", "is_told"),
+    [("pretrain", LORA, True), ("sft", LORA, False), (None, LORA, False), ("pretrain", None, False)],
+)
+def test_a_run_says_that_a_base_without_trained_marks_of_turns_will_not_end_its_answers(
+    tmp_path: Path, objective: str | None, lora: Any, is_told: bool
+) -> None:
+    pair_runs.write_model(tmp_path / "model")
+    if objective:
+        made_by = {"recipe": {"train": {"objective": {"use": objective}}}}
+        (tmp_path / "model" / "lineage.json").write_text(json.dumps(made_by))
+    plain = talk_runs.recipe(tmp_path, batches=2, lora=lora).model_dump(mode="json")
+    of = from_plain(plain | {"model": {"path": str(tmp_path / "model")}})
+    run(of)
+    told = [event for event in records.read_events(of.folder("train")) if event.kind == "specials_untaught"]
+    assert [event.facts for event in told] == ([adapters.UNTAUGHT] if is_told else [])
+    assert all("hardly an answer ends" in progress.sentence(event) for event in told)
 
 
 def test_adapters_are_a_function_of_the_seed_and_their_name() -> None:
