@@ -29,6 +29,7 @@ from serve.gone import EventStream, Gone, unless_gone
 from serve.keys import ANYONE
 from serve.metrics import Metrics, Watch
 from serve.served import Served
+from serve.tokens import format_tokens
 
 PAGE = Path(__file__).with_name("page")
 PAGE_KINDS = (".html", ".css", ".js", ".svg", ".png", ".ico")
@@ -145,22 +146,21 @@ def _add_models(app: FastAPI, served: Served) -> None:
 
 
 def _add_tokens(app: FastAPI, served: Served) -> None:
-    @app.post("/tokenize")
-    async def tokenize(asked: wire.TokenizeRequest) -> told.Tokens:
+    @app.post("/tokenize", response_model=told.Tokens)
+    async def tokenize(asked: wire.TokenizeRequest) -> Response:
         """The ids of a text or a conversation, as a completion would have them."""
         ask.check_model(served, asked.model)
         if asked.messages is not None:
             ids = await ask.conversation(served, asked.messages)
         else:
             ids = (await ask.encoded(served, [asked.prompt or ""], asked.add_special_tokens))[0]
-        names = [served.pieces.name(id_) for id_ in ids]
-        return told.Tokens(count=len(ids), max_model_len=served.card.context_tokens, tokens=ids, token_strs=names)
+        return _json(await asyncio.to_thread(format_tokens, served.pieces, ids, served.card.context_tokens))
 
     @app.post("/detokenize")
     async def detokenize(asked: wire.DetokenizeRequest) -> told.Decoded:
         """The text of ids, without specials."""
         ask.check_model(served, asked.model)
-        return told.Decoded(prompt=served.tokenizer.decode(asked.tokens))
+        return told.Decoded(prompt=await asyncio.to_thread(served.tokenizer.decode, asked.tokens))
 
 
 def _add_care(app: FastAPI, served: Served, metrics: Metrics) -> None:

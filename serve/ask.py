@@ -81,11 +81,14 @@ def _role(message: Message) -> str:
 async def encoded(served: Served, texts: Sequence[str], add_special_tokens: bool | None) -> list[list[int]]:
     """The ids of texts; by default with what the tokenizer itself puts around them, which may be nothing."""
     if sum(map(len, texts)) > LONG_TEXT_CHARS:
-        found = await asyncio.to_thread(served.tokenizer.encode, texts)
+        bare = await asyncio.to_thread(_encode, served, texts)
     else:
-        found = served.tokenizer.encode(texts)
-    bare = [ids.tolist() for ids in found]
+        bare = _encode(served, texts)
     return bare if add_special_tokens is False else list(map(served.tokenizer.add_specials, bare))
+
+
+def _encode(served: Served, texts: Sequence[str]) -> list[list[int]]:
+    return [ids.tolist() for ids in served.tokenizer.encode(texts)]
 
 
 def check_model(served: Served, model: str | None) -> None:

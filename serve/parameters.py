@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable
+from itertools import islice
 from typing import Any
 
+MOST_TOLD = 8  # fields that bind and are not obeyed
 #: Of a completion or a chat: about bill, trace, cache and speed, or about what there is none of here anyway.
 IGNORED = frozenset(
     {
@@ -109,12 +111,14 @@ _HEARD_OF = {*IGNORED, *NO_EFFECT, *MESSAGE_NO_EFFECT}
 def drop_idle(
     given: dict[str, Any], fields: Collection[str], ignored: Collection[str], no_effect: dict[str, tuple[Any, ...]]
 ) -> dict[str, Any]:
-    """A request with its `fields`, and of all others those that bind."""
-    return {
-        name: value
+    """A request with its `fields`, and of all others the first ones that bind: one is enough for a refusal."""
+    obeyed = {name: value for name, value in given.items() if name in fields}
+    binding = (
+        (name, value)
         for name, value in given.items()
-        if name in fields or not (value is None or name in ignored or value in no_effect.get(name, ()))
-    }
+        if not (name in fields or value is None or name in ignored or value in no_effect.get(name, ()))
+    )
+    return obeyed | dict(islice(binding, MOST_TOLD))
 
 
 def describe_refusal(name: str, fields: Iterable[str]) -> str:

@@ -19,11 +19,15 @@ class Pieces:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._spellings = spellings(tokenizer)
         self._specials = {id_: name for name, id_ in tokenizer.specials.items()}
+        self._names: dict[int, str] = {}  # of ids that were asked for: names of parts of characters are slow to make
 
     def name(self, id_: int) -> str:
         """The text of an id, as OpenAI writes it; empty for one that the tokenizer does not have."""
-        if id_ in self._specials:
-            return self._specials[id_]
+        if id_ not in self._names:
+            self._names[id_] = self._specials.get(id_) or self._spell(id_)
+        return self._names[id_]
+
+    def _spell(self, id_: int) -> str:
         try:
             return self.content(id_).decode()
         except UnicodeDecodeError:

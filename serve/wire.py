@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from serve import parameters, schemas
 
@@ -109,7 +117,7 @@ class Asked(Sent):
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS, fail_fast=True)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -119,7 +127,9 @@ class Asked(Sent):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     ignore_eos: bool | None = None  # vLLM's: answers of one length, for measuring
-    stop_token_ids: Annotated[list[Id], Field(max_length=MOST_STOP_IDS)] | None = None  # vLLM's: beside the model's own
+    stop_token_ids: Annotated[list[Id], Field(max_length=MOST_STOP_IDS, fail_fast=True)] | None = (
+        None  # vLLM's: beside the model's own
+    )
     response_format: ResponseFormat | None = None
 
     @property
@@ -133,14 +143,31 @@ class Asked(Sent):
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
-Texts = Annotated[list[Text], Field(min_length=1, max_length=MOST_PROMPTS)]
-Ids = Annotated[list[Id], Field(min_length=1)]
+Texts = Annotated[list[Text], Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)]
+Ids = Annotated[list[Id], Field(min_length=1, fail_fast=True)]
+Lists = Annotated[list[Ids], Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)]
+
+
+def _kind_of_prompt(given: Any) -> str:
+    """By its first item: to try all kinds on a list of a million would take seconds, and find a million errors."""
+    first = given[0] if isinstance(given, list) and given else given
+    kinds = {str: "texts", list: "lists"} if isinstance(given, list) else {str: "text"}
+    return kinds.get(type(first), "ids")
+
+
+Prompt = Annotated[
+    Annotated[Text, Tag("text")]
+    | Annotated[Texts, Tag("texts")]
+    | Annotated[Ids, Tag("ids")]
+    | Annotated[Lists, Tag("lists")],
+    Discriminator(_kind_of_prompt),
+]
 
 
 class CompletionRequest(Asked):
     """`prompt` is a text or ids, or several of either."""
 
-    prompt: Text | Texts | Ids | Annotated[list[Ids], Field(min_length=1, max_length=MOST_PROMPTS)]
+    prompt: Prompt
     max_tokens: Annotated[int, Field(ge=0)] | None = None  # 16, as OpenAI has it
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=MOST_TOP)] | None = None
@@ -160,7 +187,7 @@ class Message(Sent):
     no_effect: ClassVar = parameters.MESSAGE_NO_EFFECT
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(max_length=MOST_MESSAGES)]
+    content: Text | Annotated[list[TextPart], Field(max_length=MOST_MESSAGES, fail_fast=True)]
 
     @property
     def text(self) -> str:
@@ -168,7 +195,7 @@ class Message(Sent):
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
-Messages = Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)]
 
 
 class ChatRequest(Asked):
@@ -207,4 +234,4 @@ class TokenizeRequest(Sent):
 
 class DetokenizeRequest(Sent):
     model: Text | None = None
-    tokens: list[Id]
+    tokens: Annotated[list[Id], Field(fail_fast=True)]
