@@ -1,7 +1,8 @@
 """The part of a recipe about choosing a mixture: which mixtures are tried, with what model, and what is to be small.
 
-All of it decides what comes out, so nothing has a default; how many trials run at the same time stands in
-`resources.sweep`. What is not said here (packing, length of a row, optimizer) the trials have from `train`.
+All of it decides what comes out, so nothing has a default but `replicates`, which later starts may raise; how many
+trials run at the same time stands in `resources.sweep`. What is not said here (packing, length of a row, optimizer)
+the trials have from `train`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ class Sweep(Frozen):
     """`ctllm sweep`: trials over mixtures of the groups in `bounds`. Later starts may ask for more trials."""
 
     trials: Annotated[int, Field(ge=2)]  # the first one takes the token shares
-    seed: int  # of the mixtures; that of weights and order is train's
+    replicates: Annotated[int, Field(ge=1, le=100)] = (
+        2  # runs of each mixture, each with a seed of its own: their noise
+    )
+    seed: int  # of the mixtures; those of weights and order come from train's
     bounds: dict[str, tuple[Share, Share]]  # least and most of each group's share; groups without them take no part
     temperature: Share  # the middle of the mixtures: token shares to this power; 1: as they are, 0: all groups alike
     concentration: Positive  # sum of the Dirichlet's parameters: the higher, the nearer to that middle

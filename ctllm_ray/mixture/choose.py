@@ -1,9 +1,9 @@
-"""Which mixture to train with, why, and which others are as good: from the results of a sweep.
+"""Which mixture to train with, why, and which others are as good; or that there is nothing to choose by.
 
-The better law chooses, if it is good enough to: it must put trials that it has not seen in the right order. Where none
-is, or too few trials ended well, the best measured trial is taken, or the token shares where no trial beat them, and
-the choice says so. A law's choice is the least of the law within bounds and caps, in whole sequences of a block; laws
-of exponentials are convex, so a descent from the best of many candidates finds it.
+A law chooses where it orders mixtures that it has not seen, what it sees is not noise, and its gain over the token
+shares is above zero at the least; the best measured mixture is taken where its lead is above zero at the least (both in
+evidence.py). Else there is nothing to choose by, and the token shares stay. A chosen mixture lies between tried ones
+(hull.py): laws are not trusted beyond.
 
 The runner-up region are the mixtures that the law cannot tell from the chosen one: in more than 5 % of the bootstrap's
 draws they are as good.
@@ -13,22 +13,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice, permutations
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from ctllm_ray.mixture import quality, simplex
+from ctllm_ray.mixture import evidence, hull, quality
 from ctllm_ray.mixture.plan import Plan
 from ctllm_ray.mixture.quality import Fit, weighted
+from ctllm_ray.mixture.replicates import UNKNOWN, Noise, Tried, gather_runs, pool_noise
 from ctllm_ray.mixture.results import Trial
-from ctllm_ray.mixture.simplex import Region
 
 #: A law is good enough to choose by from this rank correlation on, if its interval lies above zero: about the point at
 #: which the better of two mixtures is picked three times of four (Kendall's tau is then near 0.5).
 LEAST_RANK_CORRELATION = 0.7
-CANDIDATES = 4096
+SOUGHT = 512  # candidates among which each deal of the permutation test seeks its best
+
+#: Why there is nothing to choose by; the words are in report_words.py.
+Reason = Literal["", "none_finished", "no_baseline", "no_replicates", "too_few", "no_order", "noise", "no_gain"]
 
 
 @dataclass(frozen=True)
@@ -37,144 +39,193 @@ class Choice:
 
     by: Literal["law", "best_trial", "token_shares"]
     shares: dict[str, float]
-    fits: tuple[Fit, ...]  # the better one first
-    expected: float  # weighted bits per byte at the trials' size
-    baseline: float  # the same of the token shares, measured
-    gain: float
-    gain_interval: tuple[float, float]
-    runner_up: dict[str, tuple[float, float]]  # least and most share of each group in the region; empty without a law
-    runner_up_share: float  # of all mixtures within bounds and caps
-    at_edge: tuple[str, ...]  # groups whose share stands at a bound or a cap
     why: str
+    reason: Reason = ""  # of token_shares
+    fits: tuple[Fit, ...] = ()  # the better one first
+    noise: Noise = UNKNOWN  # of one run
+    expected: float = math.nan  # weighted bits per byte at the trials' size
+    baseline: float = math.nan  # the same of the token shares, measured
+    gain: float = math.nan
+    gain_interval: tuple[float, float] = (math.nan, math.nan)  # at least and at most, at 97.5 % each
+    p: float = math.nan  # how often mixtures that do not matter look as good to the laws; NaN: not asked
+    runner_up: Mapping[str, tuple[float, float]] = field(
+        default_factory=dict
+    )  # least and most share of each group there
+    runner_up_share: float = math.nan  # of all mixtures between the tried ones
+    at_edge: tuple[str, ...] = ()  # groups whose share stands at the least or most that was tried
+    number: int = 0  # the tried mixture that was taken, where no law chose
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the mixtures of a sweep gave: rows are those whose runs all finished, the token shares first."""
+
+    tried: list[Tried]
+    shares_MG: np.ndarray
+    bits: dict[str, np.ndarray]  # means over runs [M], by held-out group
+    noise: Noise
+    noise_nats: dict[str, float]  # of the log of these means, by held-out group
 
 
 def choose(plan: Plan, trials: Sequence[Trial]) -> Choice:
-    """The mixture that the trials speak for. Diverged trials are left out of the laws, and said."""
+    """The mixture that the trials speak for. Mixtures of which a run diverged are left out, and said."""
     weights = plan.sweep.weights
-    good = [trial for trial in trials if trial.status == "finished"]
-    if not good:
-        why = f"No trial finished ({len(trials)} diverged), so nothing is known: these are the token shares."
-        return _measured(plan, "token_shares", plan.mixtures[0], good, (), why)
-    shares_NG = np.array([[trial.shares[name] for name in plan.region.groups] for trial in good])
-    bits = {domain: np.array([trial.bits[domain] for trial in good]) for domain in plan.domains}
-    fits = tuple(quality.fits(shares_NG, bits, weights, plan.sweep.seed))
-    said = _judgement(fits, len(good), len(trials) - len(good))
-    if fits and is_good(fits[0]):
-        return _by_law(plan, good, shares_NG, bits, fits, said)
-    best = min(good, key=lambda trial: trial.objective(weights))
-    if best.number == 0:
-        why = f"{said} No trial did better than the token shares, so these are taken."
-        return _measured(plan, "token_shares", best.shares, good, fits, why)
-    why = f"{said} Taken is the best that was measured, trial {best.number}; its lead may be luck."
-    return _measured(plan, "best_trial", best.shares, good, fits, why)
+    tried = gather_runs(trials, weights)
+    diverged = len({trial.number for trial in trials} - {each.number for each in tried})
+    told = f"{len(tried)} mixtures" + (f" ({diverged} more diverged)" if diverged else "")
+    if not tried:
+        return _nothing(plan, "none_finished", f"no trial finished ({diverged} diverged)")
+    if tried[0].number != 0:
+        return _nothing(plan, "no_baseline", f"the token shares diverged, with which the {told} would be compared")
+    sample = _sample(plan, tried)
+    fits = tuple(quality.fits(sample.shares_MG, sample.bits, weights, plan.sweep.seed, sample.noise.of_means(tried)))
+    if not sample.noise.freedom:
+        why = "no mixture ran twice, so nobody knows what is noise; set sweep.replicates=2 or more and run it again"
+        return _nothing(plan, "no_replicates", why, sample, fits)
+    by_law = _by_law(plan, sample, fits, told)
+    return by_law if by_law.by == "law" else _best_measured(plan, sample, fits, by_law.p) or by_law
 
 
 def is_good(fit: Fit) -> bool:
-    """True where a law orders trials that it has not seen well enough to choose by."""
+    """True where a law orders mixtures that it has not seen well enough to choose by."""
     return fit.rank_correlation >= LEAST_RANK_CORRELATION and fit.interval[0] > 0
 
 
-def _judgement(fits: Sequence[Fit], finished: int, diverged: int) -> str:
-    """What is said of the laws."""
-    trials = f"{finished} trials" + (f" ({diverged} more diverged)" if diverged else "")
-    if not fits:
-        return f"{trials} are too few to fit a law to and test it."
-    best = fits[0]
-    found = (
-        f"Of {trials}, each predicted by the {best.law} law from the others, the order is right to a rank correlation "
-        f"of {best.rank_correlation:.2f} (90 % interval {best.interval[0]:.2f} to {best.interval[1]:.2f})"
+def _sample(plan: Plan, tried: list[Tried]) -> Sample:
+    noises = {
+        domain: pool_noise([[math.log(run.bits[domain]) for run in each.runs] for each in tried])
+        for domain in plan.domains
+    }
+    return Sample(
+        tried,
+        np.array([[each.shares[name] for name in plan.region.groups] for each in tried]),
+        {domain: np.array([each.bits[domain] for each in tried]) for domain in plan.domains},
+        pool_noise([each.values for each in tried]),
+        {domain: noise.of_means(tried) for domain, noise in noises.items()},
     )
-    if is_good(best):
-        return f"{found}: good enough to choose by."
-    asked = f"{LEAST_RANK_CORRELATION:g} and an interval above 0 are asked for"
-    return f"{found}: not good enough to choose by ({asked}). More trials, or more tokens in each, may help."
 
 
-def _measured(
-    plan: Plan,
-    by: Literal["best_trial", "token_shares"],
-    shares: Mapping[str, float],
-    good: Sequence[Trial],
-    fits: tuple[Fit, ...],
-    why: str,
+def _nothing(
+    plan: Plan, reason: Reason, why: str, sample: Sample | None = None, fits: tuple[Fit, ...] = (), p: float = math.nan
 ) -> Choice:
-    """A choice that no law made."""
-    measured = {trial.number: trial.objective(plan.sweep.weights) for trial in good}
-    expected = next((measured[t.number] for t in good if t.shares == dict(shares)), math.nan)
-    baseline = measured.get(0, math.nan)
-    unknown = (math.nan, math.nan)
-    edge = _at_edge(plan.region, shares)
-    gain = baseline - expected
-    return Choice(by, dict(shares), fits, expected, baseline, gain, unknown, {}, math.nan, edge, why)
+    """The token shares, since nothing speaks for another mixture."""
+    measured = sample.tried[0].mean if sample else math.nan
+    return Choice(
+        by="token_shares",
+        shares=dict(plan.mixtures[0]),
+        why=f"Nothing to choose by: {why}. The token shares stay.",
+        reason=reason,
+        fits=fits,
+        noise=sample.noise if sample else UNKNOWN,
+        expected=measured,
+        baseline=measured,
+        gain=0.0 if sample else math.nan,
+        p=p,
+    )
 
 
-def _by_law(
-    plan: Plan, good: Sequence[Trial], shares_NG: np.ndarray, bits: quality.Bits, fits: tuple[Fit, ...], said: str
+def _by_law(plan: Plan, sample: Sample, fits: tuple[Fit, ...], told: str) -> Choice:
+    """What the better law chooses, or why none may."""
+    if not fits:
+        return _nothing(plan, "too_few", f"{told} are too few to fit a law to and test it", sample, fits)
+    weights, best = plan.sweep.weights, fits[0]
+    order = (
+        f"of {told}, each predicted by the {best.law} law from the others, the order is right to a rank correlation of "
+        f"{best.rank_correlation:.2f} (90 % interval {best.interval[0]:.2f} to {best.interval[1]:.2f})"
+    )
+    if not is_good(best):
+        why = f"{order}; {LEAST_RANK_CORRELATION:g} and an interval above 0 are asked for"
+        return _nothing(plan, "no_order", why, sample, fits)
+    candidates = hull.draw_candidates(plan.region, sample.shares_MG, plan.sweep.seed)
+    some = candidates[:SOUGHT]
+    p = evidence.permutation_p(sample.tried, sample.shares_MG, weights, some, plan.sweep.seed)
+    if p > evidence.EACH:
+        most = f"{evidence.EACH:.1%} is the most"
+        why = f"{order}, but results dealt out to mixtures at random look as good in {p:.1%} of the deals ({most})"
+        return _nothing(plan, "noise", why, sample, fits, p)
+    return _bounded(plan, sample, fits, candidates, order, p)
+
+
+def _bounded(
+    plan: Plan, sample: Sample, fits: tuple[Fit, ...], candidates_CG: np.ndarray, order: str, p: float
 ) -> Choice:
-    weights, region, best = plan.sweep.weights, plan.region, fits[0]
-    candidates = _candidates(region, plan.sweep.seed)
-    chosen = least(region, best, weights, candidates)
-    start = np.array([plan.mixtures[0][name] for name in region.groups])
-    pair = np.array([start, chosen / region.block])
-    draws = quality.redrawn(best, shares_NG, bits, plan.sweep.seed)
-    gains = [np.subtract(*weighted(best.law, drawn, weights, pair)) for drawn in draws]
-    low, high = (float(value) for value in np.percentile(gains, quality.INTERVAL))
-    before, after = best.predict(weights, pair)
-    near = _as_good(best.law, draws, weights, candidates / region.block, pair[1:])
-    inside = np.vstack([candidates[near], chosen]) / region.block
-    baseline = next((trial.objective(weights) for trial in good if trial.number == 0), math.nan)
-    told = f"{before - after:.4f} bits per byte ({low:.4f} to {high:.4f}) below the token shares"
-    more = "" if low > 0 else " The interval reaches down to no gain at all: the token shares may be as good."
+    """The mixture with the least bits by the better law, where it gains for certain."""
+    weights, best = plan.sweep.weights, fits[0]
+    chosen = hull.find_least(plan.region, lambda shares: best.predict(weights, shares), sample.shares_MG, candidates_CG)
+    asked = np.vstack([sample.shares_MG[:1], candidates_CG, chosen])
+    draws = quality.redrawn(best, sample.shares_MG, sample.bits, plan.sweep.seed, sample.noise_nats)
+    too_high, too_low = evidence.bound_gain(best, draws, weights, asked)
+    before, after = best.predict(weights, asked[[0, -1]])
+    gain = float(before - after)
+    low, high = gain - too_high, gain + too_low
+    if low <= 0:
+        why = (
+            f"{order}, but the gain of the best mixture, {gain:.4f} bits per byte, may be none ({low:.4f} at the least)"
+        )
+        return _nothing(plan, "no_gain", why, sample, fits, p)
+    near = _as_good(best.law, draws, weights, candidates_CG, chosen[None])
+    inside = np.vstack([candidates_CG[near], chosen])
     return Choice(
         by="law",
-        shares=region.shares(chosen),
+        shares=dict(zip(plan.region.groups, map(float, chosen), strict=True)),
+        why=f"{order[0].upper()}{order[1:]}: good enough to choose by. By that law the mixture is {gain:.4f} bits per "
+        f"byte ({low:.4f} at the least) below the token shares.",
         fits=fits,
+        noise=sample.noise,
         expected=float(after),
-        baseline=baseline,
-        gain=float(before - after),
+        baseline=sample.tried[0].mean,
+        gain=gain,
         gain_interval=(low, high),
-        runner_up={name: (float(c.min()), float(c.max())) for name, c in zip(region.groups, inside.T, strict=True)},
+        p=p,
+        runner_up={
+            name: (float(of.min()), float(of.max())) for name, of in zip(plan.region.groups, inside.T, strict=True)
+        },
         runner_up_share=float(near.mean()),
-        at_edge=_at_edge(region, region.shares(chosen)),
-        why=f"{said} By that law the mixture is {told}.{more}",
+        at_edge=_at_edge(plan, sample.shares_MG, chosen),
     )
 
 
-def _candidates(region: Region, seed: int) -> np.ndarray:
-    """Counts [candidates, groups] spread evenly over the region."""
-    even = np.full(len(region.groups), 1 / len(region.groups))
-    return np.array(list(islice(simplex.mixtures(region, even, len(region.groups), seed), CANDIDATES)))
-
-
-def least(region: Region, fit: Fit, weights: Mapping[str, float], candidates: np.ndarray) -> np.ndarray:
-    """Counts [groups] of the mixture with the least predicted bits: sequences move between groups while it helps."""
-    best = candidates[np.argmin(fit.predict(weights, candidates / region.block))]
-    moves = np.array([np.eye(len(best), dtype=np.int64)[a] - np.eye(len(best), dtype=np.int64)[b]
-                      for a, b in permutations(range(len(best)), 2)])  # fmt: skip
-    size = 1 << max(0, region.block.bit_length() - 3)
-    while size:
-        near = best + size * moves
-        near = np.vstack([best, near[((near >= region.least) & (near <= region.most)).all(axis=1)]])
-        step = int(np.argmin(fit.predict(weights, near / region.block)))
-        best, size = near[step], size if step else size // 2
-    return best
+def _best_measured(plan: Plan, sample: Sample, fits: tuple[Fit, ...], p: float) -> Choice | None:
+    """The tried mixture whose lead over the token shares is the surest; None where it may be none."""
+    least = evidence.bound_measured(sample.tried, sample.noise, plan.sweep.seed)
+    at = int(np.argmax(least))
+    if least[at] <= 0:
+        return None
+    best, first = sample.tried[at], sample.tried[0]
+    gain = first.mean - best.mean
+    return Choice(
+        by="best_trial",
+        shares=dict(best.shares),
+        why=f"No law is good enough to choose by. Taken is mixture {best.number}, measured {gain:.4f} bits per byte "
+        f"({least[at]:.4f} at the least, being the best of {len(sample.tried)}) below the token shares.",
+        fits=fits,
+        noise=sample.noise,
+        expected=best.mean,
+        baseline=first.mean,
+        gain=gain,
+        gain_interval=(float(least[at]), math.nan),
+        p=p,
+        at_edge=_at_edge(plan, sample.shares_MG, sample.shares_MG[at]),
+        number=best.number,
+    )
 
 
 def _as_good(
     law: str,
     draws: Sequence[Mapping[str, np.ndarray]],
     weights: Mapping[str, float],
-    candidates: np.ndarray,
+    candidates_CG: np.ndarray,
     chosen: np.ndarray,
 ) -> np.ndarray:
     """For each candidate whether in more than 5 % of the draws it is as good as the chosen mixture."""
-    better = np.zeros(len(candidates))
+    better = np.zeros(len(candidates_CG))
     for drawn in draws:
-        better += weighted(law, drawn, weights, candidates) <= weighted(law, drawn, weights, chosen)
+        better += weighted(law, drawn, weights, candidates_CG) <= weighted(law, drawn, weights, chosen)
     return better > len(draws) * quality.INTERVAL[0] / 100
 
 
-def _at_edge(region: Region, shares: Mapping[str, float]) -> tuple[str, ...]:
-    counts = [round(shares[name] * region.block) for name in region.groups]
-    edges = zip(region.groups, counts, region.least, region.most, strict=True)
-    return tuple(name for name, count, low, high in edges if low < high and count in (low, high))
+def _at_edge(plan: Plan, tried_MG: np.ndarray, chosen_G: np.ndarray) -> tuple[str, ...]:
+    """Groups whose share is the least or the most that was tried, within a sequence: beyond it may be better."""
+    low, high, one = tried_MG.min(0), tried_MG.max(0), 0.5 / plan.region.block
+    edges = zip(plan.region.groups, chosen_G, low, high, strict=True)
+    return tuple(name for name, share, least, most in edges if least < most and not least + one < share < most - one)

@@ -26,9 +26,10 @@ LOG_BYTES = 50_000  # that a trial leaves on storage, and as much for each thous
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of the trials that are left, unless it says all. `measured` is False where the speed is assumed."""
+    """Of the runs that are left, unless it says all. `measured` is False where the speed is assumed."""
 
-    trials: int
+    trials: int  # mixtures
+    replicates: int  # runs of each
     left: int
     at_once: int
     parameters: int
@@ -52,7 +53,8 @@ def forecast(plan: Plan, ended: Sequence[Trial]) -> Forecast:
     steps = -(-train.tokens // train.batch_tokens)
     tokens = steps * train.batch_tokens
     each_flops = shapes.flops_per_token(config, train.sequence_tokens) * tokens
-    left = plan.sweep.trials - len(ended)
+    done = {(trial.number, trial.replicate) for trial in ended}
+    left = sum(run not in done for run in plan.runs)
     at_once = min(max(1, left), width.concurrent or max(1, (os.cpu_count() or 1) // width.cpus))
     peak = CARDS["h100"].peak_flops * width.gpus or CARDS["cpu"].peak_flops * width.cpus
     known = [found.seconds for found in ended if found.status == "finished"]
@@ -61,6 +63,7 @@ def forecast(plan: Plan, ended: Sequence[Trial]) -> Forecast:
     checkpoint = 12 * shapes.parameters(config)  # fp32 weights and both of Adam's moments
     return Forecast(
         trials=plan.sweep.trials,
+        replicates=plan.sweep.replicates,
         left=left,
         at_once=at_once,
         parameters=shapes.parameters(config),
@@ -71,7 +74,7 @@ def forecast(plan: Plan, ended: Sequence[Trial]) -> Forecast:
         hours=rounds * each_s / 3600,
         device_hours=left * each_s / 3600 * (width.gpus or width.cpus),
         peak_bytes=2 * at_once * checkpoint,
-        left_bytes=plan.sweep.trials * LOG_BYTES * (1 + steps / 1000),
+        left_bytes=len(plan.runs) * LOG_BYTES * (1 + steps / 1000),
     )
 
 
@@ -88,7 +91,7 @@ def _facts(plan: Plan, found: Forecast) -> Table:
     device = "GPU-hours" if plan.recipe.resources.sweep.gpus else "core-hours"
     speed = "by the trials that ended" if found.measured else f"at {MFU:.0%} MFU (assumed), starting up not counted"
     rows = (
-        ("trials", f"{found.trials}, {found.left} left, {found.at_once} at a time"),
+        ("trials", f"{found.trials} mixtures x {found.replicates} runs, {found.left} left, {found.at_once} at a time"),
         ("each", f"{found.parameters:,} parameters, {found.trial_tokens:,} tokens"),
         ("in all", f"{found.tokens:,} tokens, {found.flops:.3g} FLOPs"),
         ("time", f"{page.duration(3600 * found.hours)}, {found.device_hours:.3g} {device}: {speed}"),

@@ -15,7 +15,7 @@ import yaml
 from ctllm_ray.base import storage
 from ctllm_ray.mixture import report
 from ctllm_ray.mixture.choose import Choice, choose
-from ctllm_ray.mixture.plan import Plan
+from ctllm_ray.mixture.plan import Plan, run_name
 from ctllm_ray.mixture.quality import Fit
 from ctllm_ray.mixture.results import Trial
 
@@ -39,7 +39,7 @@ def words(shares: Mapping[str, float]) -> str:
 def mixture_file(plan: Plan, trials: Sequence[Trial], chosen: Choice) -> str:
     """YAML of the mixture's one phase, under comments."""
     said = [
-        f"Chosen by `ctllm sweep` of {plan.recipe.name} {plan.recipe.version} from {len(trials)} trials of "
+        f"By `ctllm sweep` of {plan.recipe.name} {plan.recipe.version}, from {len(trials)} trials of "
         f"{plan.sweep.tokens:,} tokens.",
         chosen.why,
         *([f"As good: {_ranges(chosen.runner_up)}."] if chosen.runner_up else []),
@@ -59,18 +59,22 @@ def facts(plan: Plan, trials: Sequence[Trial], chosen: Choice) -> dict[str, Any]
     return {
         "by": chosen.by,
         "why": chosen.why,
+        "reason": chosen.reason,
         "shares": chosen.shares,
         "token_shares": plan.token_shares,
         "expected_bits": _known(chosen.expected),
         "token_shares_bits": _known(chosen.baseline),
         "gain_bits": _known(chosen.gain),
         "gain_interval_bits": [_known(value) for value in chosen.gain_interval],
+        "p": _known(chosen.p),
+        "noise_bits": _known(chosen.noise.deviation),
+        "noise_freedom": chosen.noise.freedom,
         "runner_up": {name: list(span) for name, span in chosen.runner_up.items()},
         "runner_up_share": _known(chosen.runner_up_share),
         "at_edge": list(chosen.at_edge),
         "laws": [_law(plan, fit) for fit in chosen.fits],
         "trials": len(trials),
-        "diverged": [trial.number for trial in trials if trial.status == "diverged"],
+        "diverged": [run_name(trial.number, trial.replicate) for trial in trials if trial.status == "diverged"],
         "weights": plan.sweep.weights,
         "data": plan.data,
     }

@@ -1,9 +1,9 @@
 """What a sweep is going to do: its mixtures, and the recipe of each trial, from the recipe and the token shards alone.
 
 A trial is an ordinary training run under a recipe of its own: the sweep's model, tokens, batch and schedule, one
-mixture, and all else as `train` has it; `<sweep>/trials/<number>/train` is its folder. Bounds hold for the run that the
-mixture is chosen for: a share that would take a small group through more epochs of `train.tokens` than it may see is
-not tried, though a trial, being short, would never notice.
+mixture, a seed, and all else as `train` has it; `<sweep>/trials/<number>[-<replicate>]/train` is its folder. Bounds
+hold for the run that the mixture is chosen for: a share that would take a small group through more epochs of
+`train.tokens` than it may see is not tried, though a trial, being short, would never notice.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+
+import xxhash
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
@@ -49,9 +51,14 @@ class Plan:
         """Where the sweep lives."""
         return self.recipe.folder("sweep")
 
-    def trial(self, number: int) -> Recipe:
-        """The recipe of a trial."""
-        return _trial(self.recipe, self.sweep, number, self.mixtures[number])
+    @property
+    def runs(self) -> list[tuple[int, int]]:
+        """All trainings, as (mixture, replicate): each mixture once, then each again."""
+        return [(number, again) for again in range(self.sweep.replicates) for number in range(self.sweep.trials)]
+
+    def trial(self, number: int, replicate: int = 0) -> Recipe:
+        """The recipe of a trial: a training on one mixture."""
+        return _trial(self.recipe, self.sweep, number, replicate, self.mixtures[number])
 
     def decisions(self) -> dict:
         """What the trials depend on, but for how many there are: plain values."""
@@ -61,6 +68,7 @@ class Plan:
         counts = zip(region.groups, region.least, region.most, strict=True)
         return {
             "trial": trial,
+            "seeds": "each run has its own",
             "mixtures": self.sweep.model_dump(mode="json", include={"seed", "temperature", "concentration"}),
             "bounds": {name: [least, most] for name, least, most in counts},
             "block_sequences": region.block,
@@ -142,7 +150,26 @@ def _data(sections: Mapping[str, Manifest]) -> str:
     return fingerprint(shards)
 
 
-def _trial(recipe: Recipe, sweep: Sweep, number: int, shares: Mapping[str, float]) -> Recipe:
+def run_name(number: int, replicate: int) -> str:
+    """The folder of a run of a mixture: `0003`, `0003-1`, ..."""
+    return f"{number:04d}-{replicate}" if replicate else f"{number:04d}"
+
+
+def _run_seed(recipe: Recipe, number: int, replicate: int) -> int:
+    """The seed of a run's weights and order.
+
+    Each has its own. Under one seed for all, what the order and the weights happen to favour moves with the mixture,
+    and a law fits that as well as the truth: the order of mixtures is then right to the last place, and another under
+    the next seed.
+    """
+    assert recipe.train is not None
+    base = recipe.seed if recipe.train.seed is None else recipe.train.seed
+    if (number, replicate) == (0, 0):
+        return base
+    return xxhash.xxh3_64_intdigest(f"{base}/{number}/{replicate}".encode()) % 2**31
+
+
+def _trial(recipe: Recipe, sweep: Sweep, number: int, replicate: int, shares: Mapping[str, float]) -> Recipe:
     """One process, one mixture, validated at the end; all paths absolute, since a worker stands elsewhere."""
     plain = recipe.model_dump(mode="json")
     train, part, width = plain["train"], plain["sweep"], recipe.resources.sweep
@@ -150,6 +177,7 @@ def _trial(recipe: Recipe, sweep: Sweep, number: int, shares: Mapping[str, float
     validated = [storage.absolute(recipe.located(folder)) for folder in train["validation"]["corpora"]]
     train |= {key: part[key] for key in ("tokens", "batch_tokens", "schedule")} | {
         "run": "",
+        "seed": _run_seed(recipe, number, replicate),
         "branch_from": "",
         "corpora": folders,
         "mixture": [{"shares": dict(shares)}],
@@ -168,7 +196,7 @@ def _trial(recipe: Recipe, sweep: Sweep, number: int, shares: Mapping[str, float
     }
     changed = {
         "name": TRIALS,
-        "version": f"{number:04d}",
+        "version": run_name(number, replicate),
         "root": storage.absolute(recipe.folder("sweep")),
         "model": _located(recipe, part["model"]),
         "tokenizer": plain["tokenizer"] and _located(recipe, plain["tokenizer"]),

@@ -1,12 +1,14 @@
-"""How far a law can be trusted: what it says of trials it was not fitted to, and how it moves with the noise.
+"""How far a law can be trusted: what it says of mixtures it was not fitted to, and how it moves with the noise.
 
-Each trial is predicted by a law fitted to the others, and the order of these predictions is held against the order that
-was measured (Spearman's rank correlation): choosing needs the order, not the values. Its interval is a bootstrap over
-trials. Of two laws the one whose predictions err less is the better one: with a dozen trials both may order them
-perfectly, and in simulations it chose a little better than the rank correlation did. How sure a prediction is, a
-bootstrap over residuals says: the mixtures stay, since they were designed, and the residuals of whole trials are drawn
-anew for all held-out groups together, since one trial's errors go together. Residuals are widened by sqrt(n / (n - p))
-for the p parameters that were fitted to them.
+Each mixture is predicted by a law fitted to the others, and the order of these predictions is held against the order
+that was measured (Spearman's rank correlation): choosing needs the order, not the values. Its interval is a bootstrap
+over mixtures, whose measured values are drawn anew with the noise of their replicates: a handful of mixtures in the
+right order may be luck, and without that noise the interval would not say so. Of two laws the one whose predictions err
+less is the better one: with a dozen mixtures both may order them perfectly, and in simulations it chose a little better
+than the rank correlation did. How sure a prediction is, a bootstrap over residuals says: the mixtures stay, since they
+were designed, and the residuals of whole mixtures are drawn anew for all held-out groups together, since one mixture's
+errors go together. Residuals are widened by sqrt(n / (n - p)) for the p parameters that were fitted to them, and to the
+noise of the replicates where they are smaller than that.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
+from scipy.stats import rankdata
 
 from ctllm_ray.mixture.laws import exponential, regression
 
 LAWS: Mapping[str, ModuleType] = {"regression": regression, "exponential": exponential}
-DRAWS, ORDER_DRAWS = 200, 2000  # bootstrap draws of a law, and of a rank correlation
+DRAWS, ORDER_DRAWS = 400, 2000  # bootstrap draws of a law, and of a rank correlation
 INTERVAL = (5.0, 95.0)  # percentiles: intervals are of 90 %
 
 #: Losses [N] in bits per byte by held-out group.
@@ -43,16 +46,28 @@ class Fit:
         return weighted(self.law, self.parameters, weights, shares_NG)
 
 
-def fits(shares_NG: np.ndarray, bits: Bits, weights: Mapping[str, float], seed: int) -> list[Fit]:
-    """Each law that has enough trials to leave one out, the better one first: the one that errs less on these."""
+def fits(
+    shares_NG: np.ndarray, bits: Bits, weights: Mapping[str, float], seed: int, noise_bits: float = 0.0
+) -> list[Fit]:
+    """Each law that has enough mixtures to leave one out, the better one first: the one that errs less on these.
+
+    `noise_bits`: standard deviation of a measured value, weighted bits per byte.
+    """
+    return sorted(
+        (_fit(name, shares_NG, bits, weights, seed, noise_bits) for name in fitting(shares_NG)),
+        key=lambda fit: fit.error_bits,
+    )
+
+
+def fitting(shares_NG: np.ndarray) -> list[str]:
+    """The laws that have enough mixtures to leave one out."""
     trials, groups = shares_NG.shape
-    found = [
-        _fit(name, shares_NG, bits, weights, seed) for name, law in LAWS.items() if trials > max(2, law.count(groups))
-    ]
-    return sorted(found, key=lambda fit: fit.error_bits)
+    return [name for name, law in LAWS.items() if trials > max(2, law.count(groups))]
 
 
-def _fit(name: str, shares_NG: np.ndarray, bits: Bits, weights: Mapping[str, float], seed: int) -> Fit:
+def _fit(
+    name: str, shares_NG: np.ndarray, bits: Bits, weights: Mapping[str, float], seed: int, noise_bits: float
+) -> Fit:
     law = LAWS[name]
     everyone = np.ones((1, len(shares_NG)), bool)
     parameters = {domain: law.fit(shares_NG, losses[None], everyone)[0] for domain, losses in bits.items()}
@@ -63,7 +78,7 @@ def _fit(name: str, shares_NG: np.ndarray, bits: Bits, weights: Mapping[str, flo
         parameters=parameters,
         left_out=left_out,
         rank_correlation=spearman(left_out, measured),
-        interval=spearman_interval(left_out, measured, seed),
+        interval=spearman_interval(left_out, measured, seed, noise_bits),
         error_bits=float(np.abs(left_out - measured).mean()),
     )
 
@@ -94,13 +109,20 @@ def sum_of(bits: Bits, weights: Mapping[str, float]) -> np.ndarray:
     return np.sum([weight * bits[domain] for domain, weight in weights.items() if weight], axis=0)
 
 
-def redrawn(fit: Fit, shares_NG: np.ndarray, bits: Bits, seed: int) -> list[dict[str, np.ndarray]]:
-    """Parameters by held-out group, of the law fitted anew to each of `DRAWS` draws of the residuals."""
+def redrawn(
+    fit: Fit, shares_NG: np.ndarray, bits: Bits, seed: int, noise_nats: Mapping[str, float]
+) -> list[dict[str, np.ndarray]]:
+    """Parameters by held-out group, of the law fitted anew to each of `DRAWS` draws of the residuals.
+
+    `noise_nats`: the standard deviation of log `bits` by replicates; residuals are drawn as wide as that at least.
+    """
     law, trials = LAWS[fit.law], len(shares_NG)
     wider = np.sqrt(trials / (trials - law.count(shares_NG.shape[1])))
     fitted = {domain: law.predict(parameters, shares_NG) for domain, parameters in fit.parameters.items()}
     residuals = {domain: np.log(bits[domain] / values) for domain, values in fitted.items()}
-    residuals = {domain: (values - values.mean()) * wider for domain, values in residuals.items()}
+    residuals = {
+        domain: _widened((values - values.mean()) * wider, noise_nats[domain]) for domain, values in residuals.items()
+    }
     drawn_DN = np.random.default_rng(seed).integers(trials, size=(DRAWS, trials))
     everyone = np.ones((DRAWS, trials), bool)
     laws = {
@@ -109,21 +131,32 @@ def redrawn(fit: Fit, shares_NG: np.ndarray, bits: Bits, seed: int) -> list[dict
     return [{domain: parameters[draw] for domain, parameters in laws.items()} for draw in range(DRAWS)]
 
 
+def _widened(residuals_N: np.ndarray, least: float) -> np.ndarray:
+    """The residuals with a standard deviation of `least` or more."""
+    deviation = float(residuals_N.std())
+    return residuals_N * (least / deviation) if 0 < deviation < least else residuals_N
+
+
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's rank correlation, -1 to 1; ties share the mean of their ranks; 0 where one has no order at all."""
-    ranks = _ranks(a), _ranks(b)
-    if np.ptp(ranks[0]) == 0 or np.ptp(ranks[1]) == 0:
-        return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(_spearman_rows(a[None], b[None])[0])
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[places]
+def _spearman_rows(a_DN: np.ndarray, b_DN: np.ndarray) -> np.ndarray:
+    """The rank correlation of each row [D]."""
+    ranks = (rankdata(values, axis=1) for values in (a_DN, b_DN))
+    a, b = (values - values.mean(axis=1, keepdims=True) for values in ranks)
+    size = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    return np.divide((a * b).sum(axis=1), size, out=np.zeros(len(size)), where=size > 0)
 
 
-def spearman_interval(a: np.ndarray, b: np.ndarray, seed: int) -> tuple[float, float]:
-    """The 90 % interval of the rank correlation, by a bootstrap over pairs."""
-    drawn = np.random.default_rng(seed).integers(len(a), size=(ORDER_DRAWS, len(a)))
-    low, high = np.percentile([spearman(a[rows], b[rows]) for rows in drawn], INTERVAL)
+def spearman_interval(
+    said: np.ndarray, measured: np.ndarray, seed: int, noise_bits: float = 0.0
+) -> tuple[float, float]:
+    """The 90 % interval of the rank correlation, by a bootstrap over pairs whose measured values are drawn anew."""
+    random = np.random.default_rng(seed)
+    drawn = random.integers(len(said), size=(ORDER_DRAWS, len(said)))
+    again = measured + random.normal(0, noise_bits, drawn.shape)
+    found = _spearman_rows(said[drawn], np.take_along_axis(again, drawn, axis=1))
+    low, high = np.percentile(found, INTERVAL)
     return float(low), float(high)

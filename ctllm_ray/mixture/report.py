@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a sweep: the mixture, how far to trust the law, every trial, whence it comes.
+"""One self-contained HTML page about a sweep: the verdict, the mixture, how far to trust the law, every trial.
 
 The page (base/page.py) is complete without its script, which only switches the language. Names of groups are other
 people's text: all of it goes through the template's escaping.
@@ -16,10 +16,11 @@ import yaml
 from markupsafe import Markup
 
 from ctllm_ray.base import page
-from ctllm_ray.mixture import quality
-from ctllm_ray.mixture.choose import LEAST_RANK_CORRELATION, Choice, is_good
-from ctllm_ray.mixture.plan import Plan
+from ctllm_ray.mixture import evidence, quality
+from ctllm_ray.mixture.choose import LEAST_RANK_CORRELATION, Choice
+from ctllm_ray.mixture.plan import Plan, run_name
 from ctllm_ray.mixture.quality import Fit
+from ctllm_ray.mixture.replicates import Tried, gather_runs
 from ctllm_ray.mixture.report_words import WORDS
 from ctllm_ray.mixture.results import Trial
 from ctllm_ray.model import config as shapes
@@ -53,8 +54,8 @@ class Plot:
 
 def render(plan: Plan, trials: Sequence[Trial], chosen: Choice) -> str:
     """The page as HTML."""
-    good = [trial for trial in trials if trial.status == "finished"]
-    measured = {trial.number: trial.objective(plan.sweep.weights) for trial in good}
+    tried = gather_runs(trials, plan.sweep.weights)
+    measured = {each.number: each.mean for each in tried}
     decisions = yaml.safe_dump(plan.decisions(), allow_unicode=True, sort_keys=False, width=110)
     return page.render(
         __file__,
@@ -64,14 +65,15 @@ def render(plan: Plan, trials: Sequence[Trial], chosen: Choice) -> str:
         plan=plan,
         c=chosen,
         s=_summary(plan, trials, chosen),
-        why=_why(chosen, len(good), len(trials) - len(good), measured),
+        verdict=_verdict(chosen),
+        why=_why(chosen, tried, len(trials)),
         groups=[_group(plan, chosen, name) for name in plan.region.groups],
         colours={name: f"g{index % COLOURS}" for index, name in enumerate(plan.region.groups)},
-        fits=[_fit_plot(fit, good, measured) for fit in chosen.fits],
-        along=[_along(plan, chosen, name, good, measured) for name in plan.region.groups] if good else [],
-        domains=[_domain(plan, chosen, name, good) for name in plan.domains] if good else [],
-        trials=sorted(trials, key=lambda trial: (trial.number not in measured, measured.get(trial.number, 0.0))),
-        measured=measured,
+        fits=[_fit_plot(fit, tried, measured) for fit in chosen.fits],
+        along=[_along(plan, chosen, name, tried, measured) for name in plan.region.groups] if tried else [],
+        domains=[_domain(plan, chosen, name, tried) for name in plan.domains] if tried else [],
+        tried=sorted(tried, key=lambda each: each.mean),
+        diverged=[(run_name(one.number, one.replicate), one) for one in trials if one.status == "diverged"],
         left_out=dict(zip(measured, chosen.fits[0].left_out, strict=True)) if chosen.fits else {},
         decisions=decisions,
     )
@@ -85,10 +87,7 @@ def _summary(plan: Plan, trials: Sequence[Trial], chosen: Choice) -> dict[str, A
     vocabulary = supply.vocab_size(trial, supply.token_counts(trial))
     config = shapes.for_recipe(trial.model, vocabulary, trial.train.sequence_tokens)
     seconds = [one.seconds for one in trials]
-    key, giant = _giant(chosen)
     return {
-        "giant": giant,
-        "giant_key": key,
         "trials": len(trials),
         "diverged": sum(one.status == "diverged" for one in trials),
         "best": chosen.fits[0] if chosen.fits else None,
@@ -98,35 +97,25 @@ def _summary(plan: Plan, trials: Sequence[Trial], chosen: Choice) -> dict[str, A
     }
 
 
-def _giant(chosen: Choice) -> tuple[str, float]:
-    """The page's one large figure: its name in WORDS, bits per byte."""
-    if chosen.by == "law":
-        return "giant_gain", chosen.gain
-    if chosen.by == "best_trial" and math.isfinite(chosen.gain):
-        return "giant_measured", chosen.gain
-    return ("giant_bits" if math.isfinite(chosen.expected) else "giant_none"), chosen.expected
+def _verdict(chosen: Choice) -> Markup:
+    """The page's first sentence: what to train with."""
+    known = {"gain": _bits(chosen.gain), "least": _bits(chosen.gain_interval[0]), "number": chosen.number}
+    return page.phrase(WORDS, f"verdict_{chosen.by}", **known)
 
 
-def _why(chosen: Choice, finished: int, diverged: int, measured: Mapping[int, float]) -> list[Markup]:
-    """The sentences that say how the choice was made."""
-    if not finished:
-        return [page.phrase(WORDS, "why_nothing", n=diverged)]
-    said = []
-    if not chosen.fits:
-        said.append(page.phrase(WORDS, "why_too_few", n=finished))
-    else:
+def _why(chosen: Choice, tried: Sequence[Tried], runs: int) -> list[Markup]:
+    """The sentences that say how it came about."""
+    said = [page.phrase(WORDS, f"reason_{chosen.reason}", n=len(tried), runs=runs)] if chosen.reason else []
+    if chosen.fits:
         best = chosen.fits[0]
         known = {"rank": _rank(best.rank_correlation), "low": _rank(best.interval[0]), "high": _rank(best.interval[1])}
-        key = "why_law" if is_good(best) else "why_not_good"
-        said.append(
-            page.phrase(WORDS, key, law=page.phrase(WORDS, best.law), n=finished, least=LEAST_RANK_CORRELATION, **known)
-        )
-    if chosen.by == "law":
-        low, high = chosen.gain_interval
-        said.append(page.phrase(WORDS, "why_gain", gain=_bits(chosen.gain), low=_bits(low), high=_bits(high)))
-        return said if low > 0 else [*said, page.phrase(WORDS, "why_no_gain")]
-    number = min(measured, key=lambda one: measured[one])
-    return [*said, page.phrase(WORDS, f"why_{chosen.by}", number=number)]
+        law = page.phrase(WORDS, best.law)
+        said.append(page.phrase(WORDS, "why_rank", law=law, n=len(tried), least=LEAST_RANK_CORRELATION, **known))
+    if math.isfinite(chosen.p):
+        said.append(page.phrase(WORDS, "why_p", p=f"{chosen.p:.1%}", most=f"{evidence.EACH:.1%}"))
+    if chosen.noise.freedom:
+        said.append(page.phrase(WORDS, "why_noise", noise=_bits(chosen.noise.deviation), n=chosen.noise.freedom))
+    return said
 
 
 def _group(plan: Plan, chosen: Choice, name: str) -> dict[str, Any]:
@@ -143,7 +132,7 @@ def _group(plan: Plan, chosen: Choice, name: str) -> dict[str, Any]:
     }
 
 
-def _fit_plot(fit: Fit, good: Sequence[Trial], measured: Mapping[int, float]) -> Plot:
+def _fit_plot(fit: Fit, good: Sequence[Tried], measured: Mapping[int, float]) -> Plot:
     """What a law said of each trial without it, against what was measured: one scale on both axes."""
     values = np.array([measured[trial.number] for trial in good])
     axis = curves.axis(np.concatenate([values, fit.left_out]))
@@ -159,7 +148,7 @@ def _fit_plot(fit: Fit, good: Sequence[Trial], measured: Mapping[int, float]) ->
     )
 
 
-def _along(plan: Plan, chosen: Choice, name: str, good: Sequence[Trial], measured: Mapping[int, float]) -> Plot:
+def _along(plan: Plan, chosen: Choice, name: str, good: Sequence[Tried], measured: Mapping[int, float]) -> Plot:
     """Measured bits over the share of one group."""
     values = [measured[trial.number] for trial in good]
     known = [chosen.expected] if math.isfinite(chosen.expected) else []
@@ -174,7 +163,7 @@ def _along(plan: Plan, chosen: Choice, name: str, good: Sequence[Trial], measure
     return Plot(name, "", curves.drawing([("grid", curves.grid(y))], name), dots, shares, _up(y))
 
 
-def _domain(plan: Plan, chosen: Choice, name: str, good: Sequence[Trial]) -> dict[str, Any]:
+def _domain(plan: Plan, chosen: Choice, name: str, good: Sequence[Tried]) -> dict[str, Any]:
     """A held-out group's row: measured bits per byte, and what the better law says of two mixtures."""
     bits = [trial.bits[name] for trial in good]
     pair = [plan.mixtures[0], chosen.shares]

@@ -5,40 +5,62 @@ from __future__ import annotations
 WORDS: dict[str, tuple[str, str]] = {
     # head
     "title": ("配比扫描", "Mixture sweep"),
-    "giant_gain": ("比特/字节，低于按词元数的配比（预测）", "bits per byte below the token shares, as predicted"),
-    "giant_measured": ("比特/字节，低于按词元数的配比（实测）", "bits per byte below the token shares, as measured"),
-    "giant_bits": ("加权比特/字节（实测）", "weighted bits per byte, measured"),
-    "giant_none": ("没有试验完成", "no trial finished"),
-    "why_law": (
-        "由{law}选出：{n} 个试验各由其余的拟合来预测，名次相关为 {rank}（90 % 区间 {low} 至 {high}），足以据此选择。",
-        "Chosen by the {law}: each trial predicted from the others, {n} in all, the order is right to a rank "
-        "correlation of {rank} (90 % interval {low} to {high}), which is good enough to choose by.",
+    "verdict_law": (
+        "用这个配比：比按词元数的低 {gain} 比特/字节（预测），至少低 {least}",
+        "Train with this mixture: {gain} bits per byte below the token shares as predicted, {least} at the least",
     ),
-    "why_gain": (
-        "按这条定律，所选配比比按词元数的配比低 {gain} 比特/字节（90 % 区间 {low} 至 {high}）。",
-        "By that law the mixture is {gain} bits per byte below the token shares (90 % interval {low} to {high}).",
+    "verdict_best_trial": (
+        "用实测最好的配比 {number}：比按词元数的低 {gain} 比特/字节，至少低 {least}",
+        "Train with the best that was measured, mixture {number}: {gain} bits per byte below the token shares, "
+        "{least} at the least",
     ),
-    "why_no_gain": (
-        "区间含有“没有好处”：按词元数的配比可能同样好。",
-        "The interval reaches down to no gain at all: the token shares may be as good.",
+    "verdict_token_shares": (
+        "没有可据以选择的：仍用按词元数的配比",
+        "Nothing to choose by: keep the token shares",
     ),
-    "why_not_good": (
-        "没有定律足以据此选择：较好的{law}名次相关为 {rank}（90 % 区间 {low} 至 {high}），须达 {least} 且区间高于 0。",
-        "No law is good enough to choose by: the better one, the {law}, has a rank correlation of {rank} (90 % "
-        "interval {low} to {high}); {least} and an interval above 0 are asked for.",
+    "reason_none_finished": (
+        "{runs} 次训练无一完成，什么也不知道。",
+        "No trial finished: of {runs} all diverged, so nothing is known.",
     ),
-    "why_too_few": ("{n} 个试验不够拟合并检验一条定律。", "{n} trials are too few to fit a law to and test it."),
-    "why_best_trial": (
-        "因此取实测最好的试验 {number}；它的领先可能只是运气。",
-        "So the best that was measured is taken, trial {number}; its lead may be luck.",
+    "reason_no_baseline": (
+        "按词元数的配比发散了，其余 {n} 个无从比较。",
+        "The token shares diverged, with which the other {n} mixtures would be compared.",
     ),
-    "why_token_shares": (
-        "没有试验胜过按词元数的配比，因此取它。",
-        "No trial did better than the token shares, so these are taken.",
+    "reason_no_replicates": (
+        "每个配比只训练了一次，分不出噪声；设 sweep.replicates=2 或更多再运行一次，已完成的会保留。",
+        "No mixture ran twice, so nobody knows what is noise: set sweep.replicates=2 or more and run it again; what "
+        "ended stays.",
     ),
-    "why_nothing": (
-        "没有试验完成（{n} 个发散），什么也不知道：这是按词元数的配比。",
-        "No trial finished ({n} diverged), so nothing is known: these are the token shares.",
+    "reason_too_few": (
+        "{n} 个配比不够拟合并检验一条定律，实测的领先也不超出噪声。",
+        "{n} mixtures are too few to fit a law to and test it, and no measured lead is beyond the noise.",
+    ),
+    "reason_no_order": (
+        "没有定律能排对没见过的配比，实测的领先也不超出噪声；更多配比、更多次数或更长的训练可能有用。",
+        "No law orders mixtures that it has not seen, and no measured lead is beyond the noise. More mixtures, more "
+        "replicates, or more tokens in each may help.",
+    ),
+    "reason_noise": (
+        "定律排对了次序，但把结果随意分给各配比，看上去也常这样好。",
+        "A law has the order right, but results dealt out to mixtures at random look as good too often.",
+    ),
+    "reason_no_gain": (
+        "定律可信，但最好的配比也可能毫无好处。",
+        "A law can be trusted, but the best mixture by it may gain nothing.",
+    ),
+    "why_rank": (
+        "{n} 个配比各由其余的拟合来预测，{law}的名次相关为 {rank}（90 % 区间 {low} 至 {high}）；"
+        "须达 {least} 且区间高于 0。",
+        "Each of {n} mixtures predicted from the others, the {law} has a rank correlation of {rank} (90 % interval "
+        "{low} to {high}); {least} and an interval above 0 are asked for.",
+    ),
+    "why_p": (
+        "随意分配的结果里有 {p} 看上去同样好（最多 {most}）。",
+        "Of random deals of the results {p} look as good ({most} is the most).",
+    ),
+    "why_noise": (
+        "换一个种子，同一配比差 {noise} 比特/字节（标准差，{n} 个自由度）。",
+        "Another seed moves a mixture by {noise} bits per byte (standard deviation, {n} degrees of freedom).",
     ),
     "regression": ("对数线性定律", "log-linear law"),
     "exponential": ("指数混合定律", "exponential law"),
@@ -69,12 +91,12 @@ WORDS: dict[str, tuple[str, str]] = {
         "The pale band is what bounds and epochs allow, the diamond is the choice, the line the token shares.",
     ),
     "region_share": (
-        "允许的配比中有 {share} 与所选的分不出高下。",
-        "{share} of the mixtures within bounds cannot be told from it.",
+        "试过的配比之间，有 {share} 与所选的分不出高下。",
+        "{share} of the mixtures between the tried ones cannot be told from it.",
     ),
     "edge": (
-        "{groups} 停在边界上：界内的最好未必是最好，放宽边界再扫描可以知道。",
-        "{groups} stand at a bound: what is best within it need not be best; a sweep with wider bounds would tell.",
+        "{groups} 停在试过的最边上：更远处也许更好，放宽边界再扫描可以知道。",
+        "{groups} stand at the edge of what was tried: beyond it may be better; a sweep with wider bounds would tell.",
     ),
     "group": ("组", "Group"),
     "token_share": ("按词元数", "Token shares"),
@@ -105,8 +127,8 @@ WORDS: dict[str, tuple[str, str]] = {
     # trials
     "trials": ("试验", "Trials"),
     "trials_note": (
-        "按实测从好到坏；0 号是按词元数的配比。",
-        "Best first, as measured; number 0 has the token shares.",
+        "按实测均值从好到坏，下面的小字是各次训练；0 号是按词元数的配比。",
+        "Best first, by the mean of its runs, which stand below it; number 0 has the token shares.",
     ),
     "shares": ("份额", "Shares"),
     "objective": ("加权", "Weighted"),

@@ -9,6 +9,7 @@ people and programs, written anew each time.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -18,9 +19,10 @@ import orjson
 from ctllm_ray.base import storage
 from ctllm_ray.base.decisions import changes
 from ctllm_ray.base.errors import StorageError, VersionConflict
-from ctllm_ray.mixture.plan import TRIALS, Plan
+from ctllm_ray.mixture.plan import TRIALS, Plan, run_name
 
 SWEEP, RESULT, RESULTS = "SWEEP.json", "RESULT.json", "results.jsonl"
+_RUN = re.compile(r"(\d{4,})(?:-(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Trial:
     tokens_per_s: float | None
     seconds: float  # of the start that ended it
     reason: str = ""
+    replicate: int = 0  # which of the runs of its mixture
 
     def objective(self, weights: Mapping[str, float]) -> float:
         """Bits per byte, weighted over held-out groups; NaN where it diverged."""
@@ -62,17 +65,19 @@ def begin(plan: Plan) -> None:
 
 def write(folder: str, trial: Trial) -> None:
     """Writes the result of a trial: it is not trained again."""
-    storage.write_json(_place(folder, trial.number), asdict(trial))
+    storage.write_json(_place(folder, trial.number, trial.replicate), asdict(trial))
 
 
 def read(folder: str, trials: int) -> list[Trial]:
-    """The trials below this number that ended, in order. Raises `StorageError` where a file is damaged."""
-    return [read_one(folder, number) for number in range(trials) if storage.exists(_place(folder, number))]
+    """The runs that ended, of the mixtures below this number, in order. Raises `StorageError` for a damaged file."""
+    matches = map(_RUN.fullmatch, _run_folders(folder))
+    runs = sorted((int(match[1]), int(match[2] or 0)) for match in matches if match)
+    return [read_one(folder, *run) for run in runs if run[0] < trials and storage.exists(_place(folder, *run))]
 
 
-def read_one(folder: str, number: int) -> Trial:
+def read_one(folder: str, number: int, replicate: int = 0) -> Trial:
     """The result of a trial that ended."""
-    uri = _place(folder, number)
+    uri = _place(folder, number, replicate)
     try:
         return Trial(**storage.read_json(uri))
     except TypeError as error:
@@ -80,8 +85,14 @@ def read_one(folder: str, number: int) -> Trial:
         raise StorageError(f"not the result of a trial: {error}", where=uri, remedy=remedy) from None
 
 
-def _place(folder: str, number: int) -> str:
-    return storage.join(folder, TRIALS, f"{number:04d}", RESULT)
+def _run_folders(folder: str) -> list[str]:
+    fs, path = storage.filesystem(storage.join(folder, TRIALS))
+    fs.invalidate_cache()
+    return [name.rstrip("/").rpartition("/")[2] for name in fs.ls(path, detail=False)] if fs.exists(path) else []
+
+
+def _place(folder: str, number: int, replicate: int) -> str:
+    return storage.join(folder, TRIALS, run_name(number, replicate), RESULT)
 
 
 def write_all(plan: Plan, trials: Sequence[Trial]) -> None:

@@ -23,7 +23,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, StorageError, WorkerLost
 from ctllm_ray.base.recipe import Recipe, Resources
 from ctllm_ray.mixture import results
-from ctllm_ray.mixture.plan import Plan
+from ctllm_ray.mixture.plan import Plan, run_name
 from ctllm_ray.mixture.results import Trial
 from ctllm_ray.ray_session import check_nodes, environment
 from ctllm_ray.ray_session import session as ray_session
@@ -51,7 +51,8 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda text: None) -> list[Tri
     try:
         results.begin(plan)
         ended = results.read(plan.folder, plan.sweep.trials)
-        left = sorted(set(range(plan.sweep.trials)) - {trial.number for trial in ended})
+        done = {(trial.number, trial.replicate) for trial in ended}
+        left = [run for run in plan.runs if run not in done]
         if left:
             width = plan.recipe.resources.sweep
             cpus = max(os.cpu_count() or 1, width.cpus * max(1, width.concurrent))
@@ -71,21 +72,22 @@ def work(given: dict[str, Any]) -> dict[str, Any]:
 
     recipe = recipes.from_plain(given["trial"], "sweep")
     try:
-        return {"number": trial.run(recipe).number}
+        ended = trial.run(recipe)
+        return {"number": ended.number, "replicate": ended.replicate}
     except StorageError:
         raise  # it may pass
     except CtllmError as error:
         return {FAILURE: pickle.dumps(error).hex()}
 
 
-def _fit(plan: Plan, left: Sequence[int], told: _Told) -> None:
+def _fit(plan: Plan, left: Sequence[tuple[int, int]], told: _Told) -> None:
     """Trains the trials that are left. Raises `WorkerLost` for those that Ray gave up on."""
     width = plan.recipe.resources.sweep
     fs, path = storage.filesystem(plan.folder)
     remote = storage.is_remote(plan.folder)
     tuner = tune.Tuner(
         tune.with_resources(work, _trial_resources(plan.recipe.resources)),
-        param_space={"trial": tune.grid_search([_plain(plan.trial(number)) for number in left])},
+        param_space={"trial": tune.grid_search([_plain(plan.trial(*run)) for run in left])},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=width.concurrent or None,
             reuse_actors=True,
@@ -136,7 +138,9 @@ class _Told(tune.Callback):
             self._failure = pickle.loads(bytes.fromhex(result[FAILURE]))
             return
         self._ended += 1
-        self._tell(self._line(results.read_one(self._plan.folder, int(result["number"]))))
+        self._tell(
+            self._line(results.read_one(self._plan.folder, *(int(result[key]) for key in ("number", "replicate"))))
+        )
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         """Between two looks at the trials: what is raised in the other one, Tune turns into text."""
@@ -144,9 +148,10 @@ class _Told(tune.Callback):
             raise self._failure
 
     def _line(self, trial: Trial) -> str:
-        whole = f"{self._ended} of {self._plan.sweep.trials}"
-        shares = ", ".join(f"{name} {share:.3f}" for name, share in trial.shares.items())
+        name = run_name(trial.number, trial.replicate)
+        whole = f"{self._ended} of {len(self._plan.runs)}"
+        shares = ", ".join(f"{group} {share:.3f}" for group, share in trial.shares.items())
         if trial.status == "diverged":
-            return f"{whole}: trial {trial.number} ({shares}) diverged: {trial.reason}"
+            return f"{whole}: trial {name} ({shares}) diverged: {trial.reason}"
         bits = trial.objective(self._plan.sweep.weights)
-        return f"{whole}: trial {trial.number} ({shares}) {bits:.4f} bits/byte in {trial.seconds:.1f} s"
+        return f"{whole}: trial {name} ({shares}) {bits:.4f} bits/byte in {trial.seconds:.1f} s"

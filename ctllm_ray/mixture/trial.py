@@ -43,7 +43,8 @@ def _ended(recipe: Recipe, reason: str, seconds: float) -> Trial:
         reason, bits = "the bits per byte on held-out documents are not finite", {}
     last = steps[-1] if steps else None
     return Trial(
-        number=int(recipe.version),
+        number=int(recipe.version.partition("-")[0]),
+        replicate=int(recipe.version.partition("-")[2] or 0),
         shares=dict(recipe.train.mixture[0].shares),
         status="diverged" if reason else "finished",
         bits=bits,

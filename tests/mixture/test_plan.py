@@ -35,12 +35,32 @@ def test_a_trial_is_a_training_run_with_the_sweeps_model_and_all_else_as_train_h
     assert trial.folder("train") == f"{tmp_path}/t/1/sweep-second/trials/0002/train"
     assert trial.token_folders() == (f"{tmp_path}/t/1/tokens",)
     assert trial.train is not None
-    assert (trial.train.tokens, trial.train.packing, trial.train.seed, trial.train.branch_from) == (
-        256, "best_fit", 9, "",
-    )  # fmt: skip
+    assert (trial.train.tokens, trial.train.packing, trial.train.branch_from) == (256, "best_fit", "")
     assert [phase.shares for phase in trial.train.mixture] == [planned.mixtures[2]]
     assert trial.resources.train.worker_range == (1, 1)
     assert trial.resources.train.stepper == "torch"
+
+
+def test_each_run_of_each_mixture_has_a_seed_and_a_folder_of_its_own(tmp_path: Path) -> None:
+    planned = plan.plan(small.recipe(tmp_path, {"replicates": 3}, seed=9))
+    again = plan.plan(small.recipe(tmp_path, {"replicates": 4, "trials": 5}, seed=9))
+    assert planned.runs == [(number, replicate) for replicate in range(3) for number in range(3)]
+    trials = {run: planned.trial(*run) for run in planned.runs}
+    seeds = {run: trial.train.seed for run, trial in trials.items() if trial.train}
+    assert seeds[0, 0] == 9
+    assert len(set(seeds.values())) == 9
+    assert {run: again.trial(*run).train.seed for run in planned.runs} == seeds  # type: ignore[union-attr]
+    assert trials[2, 1].folder("train") == f"{tmp_path}/t/1/sweep/trials/0002-1/train"
+    assert trials[2, 1].train.mixture == trials[2, 0].train.mixture  # type: ignore[union-attr]
+
+
+def test_more_replicates_go_on_with_a_sweep(tmp_path: Path) -> None:
+    planned = plan.plan(small.recipe(tmp_path))
+    results.begin(planned)
+    results.begin(plan.plan(small.recipe(tmp_path, {"replicates": 5})))
+    for number, replicate in ((0, 0), (0, 2), (7, 0)):
+        results.write(planned.folder, small.trial(number, planned.mixtures[0], {}, replicate=replicate))
+    assert [(found.number, found.replicate) for found in results.read(planned.folder, 3)] == [(0, 0), (0, 2)]
 
 
 def test_paths_below_the_recipes_root_mean_the_same_in_a_trial_whose_root_is_another(tmp_path: Path) -> None:
@@ -128,16 +148,16 @@ def test_the_forecast_counts_what_is_left_and_takes_the_speed_of_trials_that_end
     given["resources"]["sweep"] = {"concurrent": 2}
     planned = plan.plan(small.recipes.from_plain(given))
     before = forecast.forecast(planned, [])
-    assert (before.trials, before.left, before.at_once, before.measured) == (5, 5, 2, False)
-    assert (before.trial_tokens, before.tokens) == (256, 5 * 256)  # whole batches
+    assert (before.trials, before.replicates, before.left, before.at_once, before.measured) == (5, 2, 10, 2, False)
+    assert (before.trial_tokens, before.tokens) == (256, 10 * 256)  # whole batches
     config = shapes.for_recipe(planned.sweep.model, small.VOCABULARY, small.SEQUENCE_TOKENS)
     assert before.parameters == shapes.parameters(config)
-    assert before.flops == 5 * 256 * shapes.flops_per_token(config, small.SEQUENCE_TOKENS)
+    assert before.flops == 10 * 256 * shapes.flops_per_token(config, small.SEQUENCE_TOKENS)
     known = [small.trial(0, planned.mixtures[0], {}, seconds=10.0), small.trial(1, planned.mixtures[1], {}, seconds=20)]
     after = forecast.forecast(planned, known)
-    assert (after.left, after.measured) == (3, True)
-    assert after.hours * 3600 == pytest.approx(2 * 15)  # three trials, two at a time
-    assert after.device_hours * 3600 == pytest.approx(3 * 15)
+    assert (after.left, after.measured) == (8, True)
+    assert after.hours * 3600 == pytest.approx(4 * 15)  # eight runs, two at a time
+    assert after.device_hours * 3600 == pytest.approx(8 * 15)
 
 
 def test_the_command_line_forecasts_without_starting_anything(
@@ -148,7 +168,11 @@ def test_the_command_line_forecasts_without_starting_anything(
     file.write_text(yaml.safe_dump(small.plain(tmp_path)), encoding="utf-8")
     assert run(["sweep", str(file), "--forecast"]) == 0
     shown = capsys.readouterr().out
-    assert [part for part in ("3, 3 left", "768 tokens", "FLOPs", "assumed", "token share") if part not in shown] == []
+    assert [
+        part
+        for part in ("3 mixtures x 2 runs, 6 left", "1,536 tokens", "FLOPs", "assumed", "token share")
+        if part not in shown
+    ] == []
     assert not (tmp_path / "t/1/sweep").exists()
     assert run(["sweep", str(file), "--forecast", "sweep.weights={web: 0.5}"]) == 2
     assert "the weights sum to 0.5, not 1" in capsys.readouterr().err

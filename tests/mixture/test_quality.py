@@ -52,6 +52,24 @@ def test_its_interval_holds_it_and_narrows_with_more_trials() -> None:
     assert widths[1] < widths[0] / 2
 
 
+def test_its_interval_is_no_point_where_a_handful_stand_in_order_by_less_than_the_noise() -> None:
+    said, measured = np.arange(5.0), 0.01 * np.arange(5.0)
+    assert quality.spearman_interval(said, measured, 1) == (1.0, 1.0)
+    low, high = quality.spearman_interval(said, measured, 1, noise_bits=0.02)
+    assert low < 0 < high
+
+
+def test_predictions_are_no_surer_than_the_noise_of_replicates() -> None:
+    shares = points(16)
+    bits = {"web": losses(shares, [0.2, 0.6, 1.0], 1e-4)}
+    [fit] = [each for each in quality.fits(shares, bits, {"web": 1.0}, 0) if each.law == "regression"]
+    spreads = [
+        np.std([drawn["web"][0] for drawn in quality.redrawn(fit, shares, bits, 0, {"web": noise})])
+        for noise in (0.0, 0.01)
+    ]
+    assert spreads[1] > 20 * spreads[0]
+
+
 def test_a_left_out_trial_has_no_part_in_its_own_prediction() -> None:
     shares = points(8)
     bits = {"web": losses(shares, [0.2, 0.6, 1.0])}
@@ -92,7 +110,9 @@ def test_the_interval_of_a_prediction_holds_the_truth_about_nine_times_of_ten() 
         bits = {"web": losses(shares, slopes, noise, seed)}
         parameters = {"web": regression.fit(shares, bits["web"][None], np.ones((1, 16), bool))[0]}
         fit = Fit("regression", parameters, np.empty(0), math.nan, (math.nan, math.nan), math.nan)
-        said = [regression.predict(drawn["web"], at)[0] for drawn in quality.redrawn(fit, shares, bits, seed)]
+        said = [
+            regression.predict(drawn["web"], at)[0] for drawn in quality.redrawn(fit, shares, bits, seed, {"web": 0.0})
+        ]
         low, high = np.percentile(said, quality.INTERVAL)
         inside += low <= truth <= high
     assert 80 <= inside <= 98  # of 100 draws at 0.9: 3 at one sigma; a bootstrap of few points runs a little narrow

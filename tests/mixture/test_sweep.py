@@ -23,10 +23,10 @@ pytestmark = pytest.mark.cluster
 WAIT_S = 240
 
 
-def write(root: Path, trials: int = 4, **changed: Any) -> Path:
-    """A recipe file of a sweep, two trials at a time."""
+def write(root: Path, trials: int = 2, **changed: Any) -> Path:
+    """A recipe file of a sweep, each mixture run twice, two trials at a time."""
     small.recipe(root)
-    plain = small.plain(root, {"trials": trials}, block_sequences=64)
+    plain = small.plain(root, {"trials": trials, "replicates": 2}, block_sequences=64)
     plain["resources"]["sweep"] = {"concurrent": 2}
     file = root / "recipe.yaml"
     file.write_text(yaml.safe_dump(plain | changed), encoding="utf-8")
@@ -39,8 +39,9 @@ def test_a_sweep_ends_with_a_result_for_each_trial_a_mixture_and_a_page(
     planned = plan.plan(recipes.load(str(write(tmp_path))))
     told: list[str] = []
     trials = sweep.run(planned, told.append)
-    assert [trial.number for trial in trials] == [0, 1, 2, 3]
-    assert [trial.shares for trial in trials] == list(planned.mixtures)
+    assert [(trial.number, trial.replicate) for trial in trials] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [trial.shares for trial in trials] == [planned.mixtures[n] for n in (0, 0, 1, 1)]
+    assert trials[0].bits != trials[1].bits
     assert len(told) == 4
     lines = [json.loads(line) for line in Path(planned.folder, results.RESULTS).read_text().splitlines()]
     assert [line["objective"] for line in lines] == [trial.objective(planned.sweep.weights) for trial in trials]
@@ -61,22 +62,23 @@ def test_an_error_that_a_person_has_to_mend_ends_the_sweep_with_its_type(tmp_pat
 
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_without_losing_a_finished_trial(tmp_path: Path) -> None:
-    file = write(tmp_path, trials=6)
+    file = write(tmp_path, trials=3)
     command = [sys.executable, "-m", "ctllm_ray", "sweep", str(file)]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     planned = plan.plan(recipes.load(str(file)))
     end = time.monotonic() + WAIT_S
-    while not (before := results.read(planned.folder, 6)):
+    while not (before := results.read(planned.folder, 3)):
         assert first.poll() is None
         assert time.monotonic() < end
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    stamps = {trial.number: Path(results._place(planned.folder, trial.number)).stat().st_mtime_ns for trial in before}
+    runs = [(trial.number, trial.replicate) for trial in before]
+    stamps = {run: Path(results._place(planned.folder, *run)).stat().st_mtime_ns for run in runs}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == 0, done.stderr
-    assert [trial.number for trial in results.read(planned.folder, 6)] == list(range(6))
-    for number, stamp in stamps.items():
-        assert Path(results._place(planned.folder, number)).stat().st_mtime_ns == stamp
+    assert [(trial.number, trial.replicate) for trial in results.read(planned.folder, 3)] == sorted(planned.runs)
+    for run, stamp in stamps.items():
+        assert Path(results._place(planned.folder, *run)).stat().st_mtime_ns == stamp
     assert f"{planned.folder}/{outcome.MIXTURE}" in done.stdout
