@@ -50,13 +50,19 @@ def table(results: Mapping[str, Any]) -> Iterator[str]:
         chance = f", chance {100 * score['chance']:.1f} %" if score["chance"] else ""
         lost = "".join(f", {score[reason]:,} {words}" for reason, words in _LOST.items() if score.get(reason))
         theirs = f", lm-eval's exact_match {report.lm_eval(score)}" if report.lm_eval(score) else ""
+        form = f", {_form(results)}" if score["kind"] == "mark" else ""
         yield (
             f"{score['benchmark']:<{widest}}  {report.value(score):>8}  [{report.interval(score)}]  "
-            f"{score['scored']:,} of {score['items']:,} items{chance}{mean}{lost}{theirs}{report.unseen(score)}"
+            f"{score['scored']:,} of {score['items']:,} items{chance}{mean}{lost}{theirs}{form}{report.unseen(score)}"
         )
     for note in results.get("notes", ()):
         words = WORDS[f"note_{note['kind']}"][1].format(n=f"{note['count']:,}")
         yield f"{note['benchmark']:<{widest}}  {words} {note['example']}"
+
+
+def _form(results: Mapping[str, Any]) -> str:
+    """In which form a judged benchmark asked the model, in words."""
+    return WORDS[f"form_{results['decisions']['judge']['form']}"][1]
 
 
 def compared(found: Sequence[Comparison]) -> Iterator[str]:

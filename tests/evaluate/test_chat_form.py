@@ -11,6 +11,7 @@ import pytest
 import transformers
 
 from ctllm_ray.base.errors import InputError
+from ctllm_ray.evaluate import screen
 from ctllm_ray.evaluate.chat_form import choose_form
 from ctllm_ray.tokenizer import chat_template
 from ctllm_ray.tokenizer import tokenizer as tokenizers
@@ -129,5 +130,7 @@ def test_results_of_a_judged_benchmark_say_in_which_form_the_model_was_asked(
         recipe = judged(copy, tmp_path, there.url, cases(1))
         results, _ = evaluated(recipe)
     assert results["decisions"]["judge"]["form"] == form
+    said = {"chat": "asked through its chat template", "completion": "asked as a base model"}[form]
+    assert said in next(screen.table(results))
     page = (Path(recipe.folder("evaluate")) / "report.html").read_text("utf-8")
-    assert {"chat": "asked through its chat template", "completion": "asked as a base model"}[form] in page
+    assert said in page
