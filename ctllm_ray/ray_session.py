@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
+from unittest import mock
 
+import psutil
 import ray
 
 from ctllm_ray.base.errors import NoCluster
 
 CONNECT_S = 10  # seconds until a cluster's port must answer
-STARTS = 3  # of a local Ray: on a busy machine its agent may need more than the 15 s it has; a second start is warm
+STARTS = 2  # of a local Ray: what a slow first one has read from disk, the second one finds in memory
+START_S = 120  # for each of its processes: Ray's own limits, 15 to 30 s, are too short on a machine at load 10
+END_S = 5  # for what a failed start left behind, until it is killed
+POLL_S = 0.1  # between looks for a signal while Ray starts
+#: What Ray's processes read from their environment: how long each waits for another.
+LIMITS = {
+    "RAY_agent_register_timeout_ms": str(START_S * 1000),
+    "RAY_raylet_start_wait_time_s": str(START_S),
+    "RAY_gcs_server_port_wait_time_s": str(START_S),
+    "RAY_gcs_rpc_server_connect_timeout_s": str(START_S),
+}
 
 
 @contextmanager
@@ -24,31 +38,25 @@ def session(cpus: int, object_store_mb: int) -> Iterator[None]:
     """A Ray to run on: the cluster named by RAY_ADDRESS (a submitted job has it), one that is up, or a local one.
 
     A local one has so many CPUs, counted not bound, and so large an object store. Raises `NoCluster` where it cannot
-    be reached.
+    be reached or does not start.
     """
     if ray.is_initialized():
         yield
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
-    local: dict[str, Any] = {
-        "num_cpus": cpus,
-        "object_store_memory": object_store_mb << 20,
-        "include_dashboard": False,
-    }
-    options = local if address == "local" else {}
     answer = signal.getsignal(signal.SIGTERM)
-    try:
-        check_port(address)
-        _start(address, options)
-    except Exception as error:  # a start that times out is a bare Exception
-        remedy = "check RAY_ADDRESS, or unset it: then this machine alone does the work"
-        raise NoCluster(f"Ray cannot be reached: {error}", where=f"RAY_ADDRESS={address}", remedy=remedy) from error
+    if address == "local":
+        local = {"num_cpus": cpus, "object_store_memory": object_store_mb << 20, "include_dashboard": False}
+        thread = _start(local)
+    else:
+        thread = _connect(address)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, answer)  # Ray's answer is a dump of its stack and an abort
     try:
         yield
     finally:
         ray.shutdown()
+        thread.release()
 
 
 @contextmanager
@@ -63,16 +71,112 @@ def environment(wanted: Mapping[str, str]) -> Iterator[None]:
             del os.environ[name]
 
 
-def _start(address: str, options: dict[str, Any]) -> None:
-    """Connects to Ray, or starts one. Raises whatever Ray does."""
+def _connect(address: str) -> _Beside:
+    """Connects to a cluster; gives the thread that did. Raises `NoCluster`."""
+    thread = _Beside(lambda: ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False))
+    try:
+        check_port(address)
+        thread.wait()
+    except Exception as error:
+        remedy = "check RAY_ADDRESS, or unset it: then this machine alone does the work"
+        raise NoCluster(f"Ray cannot be reached: {error}", where=f"RAY_ADDRESS={address}", remedy=remedy) from error
+    return thread
+
+
+def _start(options: Mapping[str, Any]) -> _Beside:
+    """Starts a Ray on this machine, at a second attempt where the first fails; gives the thread that did.
+
+    Of an attempt that fails, or that a signal ends, no process is left. Raises `NoCluster`.
+    """
+    look = _patient(ray._private.services.get_node)
     for left in reversed(range(STARTS)):
+        before = _children()
+        thread = _Beside(lambda: ray.init("local", logging_level=logging.ERROR, log_to_driver=False, **options))
         try:
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
-            return
+            with environment(LIMITS), mock.patch("ray._private.services.get_node", look):
+                thread.wait()
+            return thread
         except Exception as error:
-            if not left or "timed out during startup" not in str(error):
-                raise
             ray.shutdown()
+            _end(_children() - before)
+            if not left:
+                raise _failed(error) from error
+        except BaseException:  # a signal: the thread that starts Ray may hang for long, and Ray's own end waits for it
+            atexit.unregister(ray.shutdown)
+            _end(_children() - before)
+            raise
+    raise AssertionError("unreachable")
+
+
+def _failed(error: Exception) -> NoCluster:
+    free_mb = psutil.virtual_memory().available >> 20
+    where = f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores, {free_mb:,} MiB of memory free"
+    remedy = "run the same command again when the machine has room: what is finished is kept"
+    return NoCluster(f"Ray did not start on this machine: {error}", where=where, remedy=remedy)
+
+
+class _Beside(threading.Thread):
+    """Runs work in a thread, so that signals are answered at once: while Ray starts it listens to none.
+
+    The thread stays until `release`: the kernel kills Ray's processes when the thread ends that started them.
+    """
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__(name="ray-start", daemon=True)
+        self._work, self._is_done, self._is_over = work, threading.Event(), threading.Event()
+        self._failure: Exception | None = None
+
+    def run(self) -> None:
+        """The thread's own part."""
+        try:
+            self._work()
+        except Exception as error:
+            self._failure = error
+            self._is_over.set()
+        self._is_done.set()
+        self._is_over.wait()
+
+    def wait(self) -> None:
+        """Returns when the work is done. Raises what it raised."""
+        self.start()
+        while not self._is_done.wait(POLL_S):
+            pass
+        if self._failure is not None:
+            raise self._failure
+
+    def release(self) -> None:
+        """Lets the thread end."""
+        self._is_over.set()
+
+
+def _patient(look: Callable[..., Any]) -> Callable[..., Any]:
+    """Ray's look for its own node, for which it waits 30 s by a number in its code: one that waits `START_S`."""
+
+    def look_again(*given: Any) -> Any:
+        until = time.monotonic() + START_S
+        while True:
+            try:
+                return look(*given)
+            except RuntimeError:  # it is not there yet
+                if time.monotonic() > until:
+                    raise
+                time.sleep(POLL_S)
+
+    return look_again
+
+
+def _children() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+def _end(processes: set[psutil.Process]) -> None:
+    """Ends processes, by force where they do not go."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(processes, END_S)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def check_nodes(selector: Mapping[str, str]) -> None:
