@@ -63,6 +63,7 @@ class Load:
     used_tokens: int  # positions of the cache that running requests fill
     cache_tokens: int  # positions there are
     step_age_s: float  # since the last step ended; 0 where nothing is to do
+    refusing: int = 0  # replicas that answer nobody, since their model's folder was replaced
 
 
 class Engine(Protocol):
