@@ -30,6 +30,7 @@ from pydantic import Field, ValidationError
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError, StorageError
+from ctllm_ray.base.outage import patience
 from ctllm_ray.base.training import NAME, Frozen
 from serve.problems import Refused
 
@@ -227,7 +228,8 @@ class Keys:
         began = time.monotonic()
         try:
             async with asyncio.timeout(ANSWER_S):
-                self._keys = await asyncio.to_thread(read, self._uri)
+                with patience(0):
+                    self._keys = await asyncio.to_thread(read, self._uri)
         except TimeoutError:
             return time.monotonic() + ANSWER_S  # else all would wait for each next look, too
         except (InputError, StorageError):

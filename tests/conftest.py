@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from ctllm_ray.base import outage
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores that do not answer are given up after a moment."""
+    monkeypatch.setattr(outage, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(outage, "FIRST_S", 0.1)
 
 
 @pytest.fixture(scope="session")

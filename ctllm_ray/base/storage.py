@@ -2,27 +2,30 @@
 
 Local paths go without a scheme. Credentials and endpoints come from the environment (`AWS_ENDPOINT_URL`,
 `AWS_ACCESS_KEY_ID`, ...), never from a recipe. Every write is all or nothing: it goes to a temporary local file and
-appears under its name in one step, so a reader never meets half a file and a killed writer leaves none.
+appears under its name in one step, so a reader never meets half a file and a killed writer leaves none. A store that
+does not answer is waited for (outage.py).
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import fsspec
 
-from ctllm_ray.base.errors import CtllmError, InputError, StorageError
+from ctllm_ray.base.errors import InputError, StorageError
+from ctllm_ray.base.outage import wait_out
+from ctllm_ray.base.storage_errors import explain_errors
+from ctllm_ray.base.uris import is_remote
 
 #: How the name of a file that is still being written begins.
 TEMPORARY = ".writing-"
@@ -30,7 +33,8 @@ TEMPORARY = ".writing-"
 #: What a remote file fetches at a time: s3fs would take 50 MiB, fifty times what a Parquet column chunk's page needs.
 READ_AHEAD_BYTES = 8 << 20
 
-_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://")
+T = TypeVar("T")
+
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -42,11 +46,6 @@ class File:
     name: str
     size: int
     version: str  # ETag or modification time: tells whether the file changed since it was read
-
-
-def is_remote(uri: str) -> bool:
-    """True for a URI with a scheme other than file://."""
-    return bool(_SCHEME.match(uri)) and not uri.startswith("file://")
 
 
 def join(uri: str, *parts: str) -> str:
@@ -61,20 +60,24 @@ def absolute(uri: str) -> str:
 
 def filesystem(uri: str) -> tuple[Any, str]:
     """The fsspec filesystem of a URI and the path in it."""
-    with _explained(uri, "opened"):
+    with explain_errors(uri, "opened"):
         return fsspec.core.url_to_fs(uri)
 
 
 def list_files(pattern: str) -> list[File]:
     """The files that match a path or glob, by name. Raises `InputError` where nothing matches or a folder is named."""
     fs, path = filesystem(pattern)
-    with _explained(pattern, "listed"):
+
+    def look() -> tuple[dict[str, dict], str]:
         fs.invalidate_cache()
         found = (_GLOB.search(path) and fs.glob(path, detail=True)) or _single(fs, path, pattern)
         found = {name: info for name, info in found.items() if info["type"] == "file"}
         base = _fixed_part(path)
         if not found:
             raise _no_match(fs, base, pattern)
+        return found, base
+
+    found, base = _asked(pattern, "listed", look)
     return [
         File(_uri(fs, name, pattern), name[len(base) :].lstrip("/"), info["size"], _version(info))
         for name, info in sorted(found.items())
@@ -117,8 +120,8 @@ def _version(info: dict) -> str:
 def open_input(uri: str) -> IO[bytes]:
     """A seekable binary stream. Raises `InputError` where it cannot be opened."""
     fs, path = filesystem(uri)
-    with _explained(uri, "read"):
-        return fs.open(path, "rb", block_size=READ_AHEAD_BYTES) if is_remote(uri) else fs.open(path, "rb")
+    options = {"block_size": READ_AHEAD_BYTES} if is_remote(uri) else {}
+    return _asked(uri, "read", lambda: fs.open(path, "rb", **options))
 
 
 @contextmanager
@@ -132,17 +135,15 @@ def reading(uri: str) -> Iterator[IO[bytes]]:
 def reading_ranges(uri: str) -> Iterator[IO[bytes]]:
     """As `reading`, for a few stretches of a large file: nothing is fetched ahead."""
     fs, path = filesystem(uri)
-    with _explained(uri, "read"):
-        stream = fs.open(path, "rb", cache_type="none") if is_remote(uri) else fs.open(path, "rb")
-    with stream:
+    options = {"cache_type": "none"} if is_remote(uri) else {}
+    with _asked(uri, "read", lambda: fs.open(path, "rb", **options)) as stream:
         yield cast(IO[bytes], _Explained(stream, uri))
 
 
 def fetch(uri: str, path: str) -> None:
     """Copies a file to a local path. Raises `InputError` where it cannot be read."""
     fs, remote = filesystem(uri)
-    with _explained(uri, "read"):
-        fs.get_file(remote, path)
+    _asked(uri, "read", lambda: fs.get_file(remote, path))
 
 
 class _Explained(io.RawIOBase):
@@ -158,11 +159,17 @@ class _Explained(io.RawIOBase):
         return True
 
     def read(self, size: int | None = -1) -> bytes:
-        with _explained(self._uri, "read"):
+        place = self._stream.tell()
+
+        def again() -> bytes:
+            if self._stream.tell() != place:
+                self._stream.seek(place)
             return self._stream.read(-1 if size is None else size)
 
+        return _asked(self._uri, "read", again)
+
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        with _explained(self._uri, "read"):
+        with explain_errors(self._uri, "read"):
             return self._stream.seek(offset, whence)
 
     def tell(self) -> int:
@@ -172,35 +179,48 @@ class _Explained(io.RawIOBase):
 def exists(uri: str) -> bool:
     """True where a file or folder stands under the URI, asked of the store, not of a cache."""
     fs, path = filesystem(uri)
-    with _explained(uri, "looked up"):
+
+    def look() -> bool:
         fs.invalidate_cache()
-        return fs.exists(path)
+        return bool(fs.exists(path))
+
+    return _asked(uri, "looked up", look)
 
 
 def list_names(folder: str) -> list[str]:
     """The sorted names of the files in a folder; empty where there is no such folder."""
     fs, path = filesystem(folder)
-    with _explained(folder, "listed"):
+
+    def look() -> list[str]:
         fs.invalidate_cache()
         if not fs.exists(path):
             return []
         return sorted(i["name"].rpartition("/")[2] for i in fs.ls(path, detail=True) if i["type"] == "file")
 
+    return _asked(folder, "listed", look)
+
 
 def list_tree(folder: str) -> list[str]:
     """The sorted paths of all files below a folder, relative to it; empty where there is no such folder."""
     fs, path = filesystem(folder)
-    with _explained(folder, "listed"):
+
+    def look() -> list[str]:
         fs.invalidate_cache()
         return sorted(file[len(path.rstrip("/")) + 1 :] for file in fs.find(path)) if fs.exists(path) else []
+
+    return _asked(folder, "listed", look)
 
 
 def remove(uri: str) -> None:
     """Deletes a file if it is there."""
     fs, path = filesystem(uri)
-    with _explained(uri, "deleted"), suppress(FileNotFoundError):  # another process may be faster
-        if fs.exists(path):
-            fs.rm_file(path)
+
+    def delete() -> None:
+        with suppress(FileNotFoundError):  # another process may be faster
+            if fs.exists(path):
+                fs.rm_file(path)
+
+    _asked(uri, "deleted", delete)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -248,7 +268,7 @@ def writing(uri: str) -> Iterator[str]:
     """A local path to write to; when the block ends well the file appears under `uri`, else nothing is left."""
     remote = is_remote(uri)
     target = uri.removeprefix("file://")
-    with _explained(uri, "written"):
+    with explain_errors(uri, "written"):
         folder = tempfile.gettempdir() if remote else str(Path(target).parent)
         if not remote:
             _refuse_special(Path(target))
@@ -256,13 +276,13 @@ def writing(uri: str) -> Iterator[str]:
         handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
         os.close(handle)
     try:
-        with _explained(uri, "written"):
+        with explain_errors(uri, "written"):
             yield temporary
-            if remote:
-                fs, path = filesystem(uri)
-                fs.put_file(temporary, path)
-            else:
+            if not remote:
                 _publish(temporary, target)
+        if remote:
+            fs, path = filesystem(uri)
+            _asked(uri, "written", lambda: fs.put_file(temporary, path))
     finally:
         Path(temporary).unlink(missing_ok=True)
 
@@ -284,48 +304,7 @@ def _publish(temporary: str, target: str) -> None:
     Path(temporary).replace(target)
 
 
-_REMEDIES = {
-    errno.ENOSPC: "free space on that disk, then run the same command again: finished splits are kept",
-    errno.EDQUOT: "raise the quota or free space, then run the same command again: finished splits are kept",
-    errno.EACCES: "give this user permission, or name another path",
-    errno.EPERM: "give this user permission, or name another path",
-    errno.EROFS: "name a path on a writable file system",
-    errno.EISDIR: "name a file",
-    errno.ENOTDIR: "a part of the path is a file: name another folder",
-}
-
-
-@contextmanager
-def _explained(uri: str, verb: str) -> Iterator[None]:
-    """Turns the many exceptions of file systems and object stores into one error that names the file and a remedy."""
-    try:
-        yield
-    except CtllmError:
-        raise
-    except (OSError, ValueError, ImportError) as error:
-        raise _translated(error, uri, verb) from error
-    except Exception as error:  # botocore, aiohttp, gcsfs: no common base below Exception
-        if type(error).__module__.partition(".")[0] not in {"botocore", "aiobotocore", "aiohttp", "gcsfs", "s3fs"}:
-            raise
-        raise _translated(error, uri, verb) from error
-
-
-def _translated(error: Exception, uri: str, verb: str) -> CtllmError:
-    kind = StorageError if verb in {"written", "deleted"} else InputError
-    number = getattr(error, "errno", None) or 0
-    if isinstance(error, ImportError):
-        return kind(f"no driver for this kind of storage: {error}", where=uri, remedy="pip install the named package")
-    if isinstance(error, ValueError) and "rotocol" not in str(error):
-        raise error
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if number in _REMEDIES and not is_remote(uri):
-        reason = os.strerror(number)  # Arrow's own words are longer
-    if number == errno.ENOSPC and is_remote(uri):
-        reason = f"{os.strerror(number)} in {tempfile.gettempdir()}, where it is written first"
-    if reason in uri:  # s3fs says no more than the path
-        reason = "there is no such file"
-    remote = "check the path, the credentials and the endpoint (AWS_ENDPOINT_URL)"
-    remedy = _REMEDIES.get(number) or (remote if is_remote(uri) else "check the path")
-    if isinstance(error, FileNotFoundError):
-        remedy = "check the path (for an object store: that the bucket exists)"
-    return kind(f"cannot be {verb}: {reason}", where=uri, remedy=remedy)
+def _asked(uri: str, verb: str, work: Callable[[], T]) -> T:
+    """What work on a store gives: waited for where it is a store that does not answer, its errors explained."""
+    with explain_errors(uri, verb):
+        return wait_out(uri, work) if is_remote(uri) else work()

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, StorageError
+from ctllm_ray.base.storage_errors import remedy_of_reading
 from ctllm_ray.shards.manifest import Manifest
 
 _AGAIN = "restore it, or delete the section's folder and run `ctllm prepare` again"
@@ -68,4 +69,5 @@ def _open(uri: str) -> Any:
         return pa.memory_map(uri.removeprefix("file://"))
     except (InputError, OSError) as error:
         reason = error.what if isinstance(error, InputError) else os.strerror(error.errno or 0)
-        raise StorageError(f"a shard of the manifest cannot be read: {reason}", where=uri, remedy=_AGAIN) from error
+        remedy = remedy_of_reading(error, _AGAIN)
+        raise StorageError(f"a shard of the manifest cannot be read: {reason}", where=uri, remedy=remedy) from error

@@ -28,9 +28,11 @@ import pyarrow as pa
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, StorageError
+from ctllm_ray.base.storage_errors import remedy_of_reading
 from ctllm_ray.shards.manifest import Shard
 
 _LIBC = ctypes.CDLL(None)
+MOST_MAPPED = 16_384  # files of a pass at a time: a process may have some 65,000 mappings (vm.max_map_count)
 _AGAIN = "delete the folder of this pass and run `ctllm prepare` again"
 
 
@@ -125,7 +127,8 @@ def _opened(path: str) -> tuple[pa.RecordBatchFileReader, pa.Buffer]:
         return pa.ipc.open_file(mapped), mapped
     except (pa.ArrowInvalid, OSError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        raise StorageError(f"a file of this pass cannot be read: {reason}", where=path, remedy=_AGAIN) from error
+        remedy = remedy_of_reading(error, _AGAIN)
+        raise StorageError(f"a file of this pass cannot be read: {reason}", where=path, remedy=remedy) from error
 
 
 class Rows:
@@ -163,6 +166,8 @@ class Rows:
 
     def _file(self, number: int) -> _File:
         if number not in self._files:
+            if len(self._files) >= MOST_MAPPED:
+                del self._files[next(iter(self._files))]  # what was taken of it is a copy
             self._files[number] = _File(self._local(number))
         return self._files[number]
 

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, StorageError
+from ctllm_ray.base.storage_errors import remedy_of_reading
 from ctllm_ray.shards.manifest import Shard
 
 TRAIN, HELD_OUT = "train", "held_out"
@@ -198,8 +199,8 @@ class TokenShard:
         except pa.ArrowInvalid as error:
             raise StorageError(f"not a readable token shard: {error}", where=uri, remedy=_REMEDY) from None
         except OSError as error:
-            reason = os.strerror(error.errno or 0)
-            raise StorageError(f"a token shard cannot be read: {reason}", where=uri, remedy=_REMEDY) from error
+            reason, remedy = os.strerror(error.errno or 0), remedy_of_reading(error, _REMEDY)
+            raise StorageError(f"a token shard cannot be read: {reason}", where=uri, remedy=remedy) from error
         return cls(uri, batch)
 
     def __len__(self) -> int:

@@ -160,14 +160,15 @@ def test_a_missing_object_and_a_missing_bucket_are_explained() -> None:
     assert storage.list_names("s3://nobucket/a") == []
 
 
-def test_a_server_that_does_not_answer_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_an_error_of_the_store_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         s3fs.S3FileSystem.clear_instance_cache()
-        with pytest.raises(InputError, match="Could not connect") as caught:
+        with pytest.raises(StorageError, match=r"the store has not answered .* Could not connect") as caught:
             storage.list_files("s3://bucket/a")
+        assert (caught.value.exit_code, caught.value.where) == (5, "s3://bucket/a")
         assert "AWS_ENDPOINT_URL" in caught.value.remedy
     s3fs.S3FileSystem.clear_instance_cache()

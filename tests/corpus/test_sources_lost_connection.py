@@ -15,21 +15,23 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from ctllm_ray.base.errors import InputError
+from ctllm_ray.base.errors import StorageError
 
 from .source_rows import rows
 from .test_sources_warc import record, response
 
 
 class _Flaky:
-    """A stream that fails once `healthy` bytes have been read."""
+    """A stream that fails once `healthy` bytes have been read: from then on, or where it comes back once."""
 
-    def __init__(self, stream: Any, healthy: int) -> None:
-        self._stream, self._healthy = stream, healthy
+    def __init__(self, stream: Any, healthy: int, comes_back: bool) -> None:
+        self._stream, self._healthy, self._comes_back = stream, healthy, comes_back
 
     def read(self, size: int = -1) -> bytes:
         self._healthy -= max(0, size)
         if self._healthy < 0:
+            self._healthy = 1 << 40 if self._comes_back else self._healthy
+            self._stream.read(max(0, size) // 2)  # half of it came: it must not be taken for the rest
             raise ConnectionResetError("the connection was reset")
         return self._stream.read(size)
 
@@ -46,6 +48,7 @@ class _Flaky:
 class FlakyFileSystem(MemoryFileSystem):
     protocol = "flaky"
     healthy = 1 << 40
+    comes_back = False
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -53,7 +56,7 @@ class FlakyFileSystem(MemoryFileSystem):
 
     def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
         stream = super().open(path, mode, **options)
-        return _Flaky(stream, self.healthy) if mode == "rb" else stream
+        return _Flaky(stream, self.healthy, self.comes_back) if mode == "rb" else stream
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryFileSystem]:
 
 
 @pytest.mark.parametrize("use", ["jsonl", "warc", "wet", "parquet", "html", "text"])
-def test_a_lost_connection_is_an_input_error(
+def test_a_connection_that_stays_lost_is_an_error_of_the_store_and_no_damaged_file(
     store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch, use: str
 ) -> None:
     monkeypatch.setattr(FlakyFileSystem, "healthy", 1 << 40)
@@ -76,7 +79,9 @@ def test_a_lost_connection_is_an_input_error(
             out.write(b"<p>" * 1_000_000)
         else:
             out.write(gzip.compress(record(response(b"<p>" * 500_000)) * 3, compresslevel=0))
-    rows(use, f"flaky:/{path}")
+    whole = rows(use, f"flaky:/{path}")
     monkeypatch.setattr(FlakyFileSystem, "healthy", 1_200_000)
-    with pytest.raises(InputError, match="connection was reset"):
+    with pytest.raises(StorageError, match=r"the store has not answered for .* connection was reset"):
         rows(use, f"flaky:/{path}")
+    monkeypatch.setattr(FlakyFileSystem, "comes_back", True)
+    assert rows(use, f"flaky:/{path}") == whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from ctllm_ray.base.errors import StorageError
+from ctllm_ray.shards import tables
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.tables import Rows, TableWriter, read_partition
 
@@ -59,6 +61,28 @@ def test_open_files_hold_no_handle(tmp_path: Path) -> None:
         kept = [read_partition(str(tmp_path), [shard], 0, SCHEMA) for _, shard in files]
         assert len(os.listdir("/proc/self/fd")) == before
         assert [table["number"][0].as_py() for table in kept] == list(range(0, 200, 10))
+
+
+def test_a_file_for_which_memory_ran_out_is_not_to_be_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: str) -> None:
+        raise OSError(errno.ENOMEM, "Memory mapping file failed: Cannot allocate memory")
+
+    files = written(tmp_path, 1, 10)
+    monkeypatch.setattr(pa, "memory_map", full)
+    with Rows(files) as rows, pytest.raises(StorageError, match="Cannot allocate memory") as caught:
+        rows.take(np.array([3]), ["text"])
+    assert "vm.max_map_count" in caught.value.remedy
+    assert "delete" not in caught.value.remedy
+    assert "kept" in caught.value.remedy
+
+
+def test_of_many_files_only_so_many_are_mapped_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = written(tmp_path, 20, 10)
+    monkeypatch.setattr(tables, "MOST_MAPPED", 3)
+    with Rows(files) as rows:
+        for _ in range(2):
+            assert rows.take(np.arange(200), ["number"])["number"].to_pylist() == list(range(200))
+            assert len(rows._files) == 3
 
 
 @pytest.mark.parametrize("left", [0, 100])

@@ -1,0 +1,89 @@
+"""A store that does not answer for a while: what counts as that, and how long it is waited for.
+
+An object store that restarts, or a switch that does, is away for seconds to minutes. s3fs itself tries for some 12 s.
+What is waited for here is a store that refuses connections, times out, or says itself that it is too busy; a wrong
+path, missing rights and a full disk are errors at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+from ctllm_ray.base.errors import StorageError
+
+PATIENCE_S = 300.0  # from the first failure on
+FIRST_S, LONGEST_S = 1.0, 30.0  # the first pause; each one is twice the one before, up to the longest
+
+#: Errors of botocore, aiohttp, fsspec and others that mean a connection and not its use, by the names of their classes.
+_NAMES = {
+    "HTTPClientError", "ConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "IncompleteReadError",
+    "ClientConnectionError", "ClientPayloadError", "ServerTimeoutError", "FSTimeoutError", "TimeoutError",
+    "ConnectError", "TransportError", "RetriesExceededError",
+}  # fmt: skip
+#: What the same is on a socket, and what s3fs makes of the answers 500 and 503.
+_NUMBERS = {
+    errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT, errno.EHOSTUNREACH,
+    errno.ENETUNREACH, errno.EBUSY, errno.EREMOTEIO,
+}  # fmt: skip
+
+T = TypeVar("T")
+_bound: ContextVar[float | None] = ContextVar("patience", default=None)
+
+
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Waits no longer than this within the block: for whoever has a client that waits, and knows what to do without."""
+    token = _bound.set(seconds)
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
+def is_outage(error: BaseException) -> bool:
+    """True for an error that says that a store does not answer."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & _NAMES) or getattr(error, "errno", None) in _NUMBERS
+
+
+def wait_out(uri: str, work: Callable[[], T]) -> T:
+    """What work gives, tried again while the store of a URI does not answer.
+
+    It says so on stderr, once, and once when the store is back. Raises `StorageError` after `PATIENCE_S` (or what
+    `patience` says), and any other error of the work as it is.
+    """
+    bound = _bound.get()
+    most_s = PATIENCE_S if bound is None else bound
+    began, pause = 0.0, FIRST_S
+    while True:
+        try:
+            found = work()
+            if began:
+                _tell(f"{uri}: the store answers again, after {time.monotonic() - began:.0f} s")
+            return found
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            reason, now = str(error).strip() or type(error).__name__, time.monotonic()
+            if not began and most_s:
+                _tell(f"{uri}: the store does not answer ({reason}); trying again for {most_s:.0f} s")
+            began = began or now
+            if now - began + pause > most_s:
+                raise _given_up(uri, reason, now - began) from error
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_S)
+
+
+def _given_up(uri: str, reason: str, waited_s: float) -> StorageError:
+    remedy = "when it is back, or its endpoint (AWS_ENDPOINT_URL) is right, run the same command again: it goes on"
+    return StorageError(f"the store has not answered for {waited_s:.0f} s: {reason}", where=uri, remedy=remedy)
+
+
+def _tell(line: str) -> None:
+    print(f"ctllm: {line}", file=sys.stderr, flush=True)
