@@ -100,7 +100,7 @@ def _start(options: Mapping[str, Any]) -> _Beside:
             ray.shutdown()
             _end(_children() - before)
             if not left:
-                raise _failed(error) from error
+                raise _explain_failed_start(error) from error
         except BaseException:  # a signal: the thread that starts Ray may hang for long, and Ray's own end waits for it
             atexit.unregister(ray.shutdown)
             _end(_children() - before)
@@ -108,7 +108,7 @@ def _start(options: Mapping[str, Any]) -> _Beside:
     raise AssertionError("unreachable")
 
 
-def _failed(error: Exception) -> NoCluster:
+def _explain_failed_start(error: Exception) -> NoCluster:
     free_mb = psutil.virtual_memory().available >> 20
     where = f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores, {free_mb:,} MiB of memory free"
     remedy = "run the same command again when the machine has room: what is finished is kept"

@@ -75,12 +75,12 @@ def wait_out(uri: str, work: Callable[[], T]) -> T:
                 _tell(f"{uri}: the store does not answer ({reason}); trying again for {most_s:.0f} s")
             began = began or now
             if now - began + pause > most_s:
-                raise _given_up(uri, reason, now - began) from error
+                raise _give_up_error(uri, reason, now - began) from error
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_S)
 
 
-def _given_up(uri: str, reason: str, waited_s: float) -> StorageError:
+def _give_up_error(uri: str, reason: str, waited_s: float) -> StorageError:
     remedy = "when it is back, or its endpoint (AWS_ENDPOINT_URL) is right, run the same command again: it goes on"
     return StorageError(f"the store has not answered for {waited_s:.0f} s: {reason}", where=uri, remedy=remedy)
 

@@ -77,7 +77,7 @@ def list_files(pattern: str) -> list[File]:
             raise _no_match(fs, base, pattern)
         return found, base
 
-    found, base = _asked(pattern, "listed", look)
+    found, base = _call_store(pattern, "listed", look)
     return [
         File(_uri(fs, name, pattern), name[len(base) :].lstrip("/"), info["size"], _version(info))
         for name, info in sorted(found.items())
@@ -121,7 +121,7 @@ def open_input(uri: str) -> IO[bytes]:
     """A seekable binary stream. Raises `InputError` where it cannot be opened."""
     fs, path = filesystem(uri)
     options = {"block_size": READ_AHEAD_BYTES} if is_remote(uri) else {}
-    return _asked(uri, "read", lambda: fs.open(path, "rb", **options))
+    return _call_store(uri, "read", lambda: fs.open(path, "rb", **options))
 
 
 @contextmanager
@@ -136,14 +136,14 @@ def reading_ranges(uri: str) -> Iterator[IO[bytes]]:
     """As `reading`, for a few stretches of a large file: nothing is fetched ahead."""
     fs, path = filesystem(uri)
     options = {"cache_type": "none"} if is_remote(uri) else {}
-    with _asked(uri, "read", lambda: fs.open(path, "rb", **options)) as stream:
+    with _call_store(uri, "read", lambda: fs.open(path, "rb", **options)) as stream:
         yield cast(IO[bytes], _Explained(stream, uri))
 
 
 def fetch(uri: str, path: str) -> None:
     """Copies a file to a local path. Raises `InputError` where it cannot be read."""
     fs, remote = filesystem(uri)
-    _asked(uri, "read", lambda: fs.get_file(remote, path))
+    _call_store(uri, "read", lambda: fs.get_file(remote, path))
 
 
 class _Explained(io.RawIOBase):
@@ -166,7 +166,7 @@ class _Explained(io.RawIOBase):
                 self._stream.seek(place)
             return self._stream.read(-1 if size is None else size)
 
-        return _asked(self._uri, "read", again)
+        return _call_store(self._uri, "read", again)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         with explain_errors(self._uri, "read"):
@@ -184,7 +184,7 @@ def exists(uri: str) -> bool:
         fs.invalidate_cache()
         return bool(fs.exists(path))
 
-    return _asked(uri, "looked up", look)
+    return _call_store(uri, "looked up", look)
 
 
 def list_names(folder: str) -> list[str]:
@@ -197,7 +197,7 @@ def list_names(folder: str) -> list[str]:
             return []
         return sorted(i["name"].rpartition("/")[2] for i in fs.ls(path, detail=True) if i["type"] == "file")
 
-    return _asked(folder, "listed", look)
+    return _call_store(folder, "listed", look)
 
 
 def list_tree(folder: str) -> list[str]:
@@ -208,7 +208,7 @@ def list_tree(folder: str) -> list[str]:
         fs.invalidate_cache()
         return sorted(file[len(path.rstrip("/")) + 1 :] for file in fs.find(path)) if fs.exists(path) else []
 
-    return _asked(folder, "listed", look)
+    return _call_store(folder, "listed", look)
 
 
 def remove(uri: str) -> None:
@@ -220,7 +220,7 @@ def remove(uri: str) -> None:
             if fs.exists(path):
                 fs.rm_file(path)
 
-    _asked(uri, "deleted", delete)
+    _call_store(uri, "deleted", delete)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -282,7 +282,7 @@ def writing(uri: str) -> Iterator[str]:
                 _publish(temporary, target)
         if remote:
             fs, path = filesystem(uri)
-            _asked(uri, "written", lambda: fs.put_file(temporary, path))
+            _call_store(uri, "written", lambda: fs.put_file(temporary, path))
     finally:
         Path(temporary).unlink(missing_ok=True)
 
@@ -304,7 +304,7 @@ def _publish(temporary: str, target: str) -> None:
     Path(temporary).replace(target)
 
 
-def _asked(uri: str, verb: str, work: Callable[[], T]) -> T:
+def _call_store(uri: str, verb: str, work: Callable[[], T]) -> T:
     """What work on a store gives: waited for where it is a store that does not answer, its errors explained."""
     with explain_errors(uri, verb):
         return wait_out(uri, work) if is_remote(uri) else work()

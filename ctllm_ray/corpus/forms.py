@@ -51,10 +51,10 @@ def check(recipe: Recipe) -> None:
 
 def readable(table: pa.Table, form: Form) -> pa.Table:
     """The table with what is said in place of JSON; as it is where its documents are texts."""
-    return table if form == "texts" else schema.put(table, "text", said(table["text"]))
+    return table if form == "texts" else schema.put(table, "text", extract_contents(table["text"]))
 
 
-def said(texts: pa.ChunkedArray) -> pa.Array:
+def extract_contents(texts: pa.ChunkedArray) -> pa.Array:
     """The contents of the turns of conversations or pairs, one after the other, a line end between them."""
     return pa.array(
         [None if text is None else "\n".join(_contents(orjson.loads(text))) for text in texts.to_pylist()], pa.string()

@@ -12,7 +12,7 @@ from typing import Literal
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.exports import LINEAGE, is_base
-from ctllm_ray.tokenizer.conversations import Conversations, read_template
+from ctllm_ray.tokenizer.conversations import ConversationEncoder, read_template
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 Form = Literal["auto", "chat", "completion"]
@@ -43,7 +43,7 @@ class ChatForm:
         if not self.template:
             text = self.tokenizer.encode([COMPLETION.format(query=query)])[0].tolist()
             return [*self.tokenizer.prefix_ids, *text]
-        return Conversations(self.tokenizer, self.template).ids([{"role": "user", "content": query}])
+        return ConversationEncoder(self.tokenizer, self.template).encode_prompt([{"role": "user", "content": query}])
 
 
 def choose_form(folder: str, tokenizer: Tokenizer, form: Form = "auto") -> ChatForm:

@@ -37,13 +37,13 @@ def read_template(folder: str) -> str:
     return found
 
 
-class Conversations:
+class ConversationEncoder:
     """`template` is a model's Jinja template; empty where it has none."""
 
     def __init__(self, tokenizer: Tokenizer, template: str) -> None:
         self._tokenizer, self._template = tokenizer, template
 
-    def ids(self, turns: Sequence[Turn]) -> list[int]:
+    def encode_prompt(self, turns: Sequence[Turn]) -> list[int]:
         """The ids up to where the assistant is to speak. Raises `InputError` for turns that the model cannot have."""
         if self._is_ours:
             return chat_template.prompt(self._tokenizer, turns).tolist()

@@ -17,7 +17,7 @@ from ctllm_ray.corpus import pipeline
 from ctllm_ray.shards import manifest, reader
 from ctllm_ray.shards.tokens import TokenShard
 from ctllm_ray.tokenizer import specials
-from ctllm_ray.tokenizer.conversations import Conversations
+from ctllm_ray.tokenizer.conversations import ConversationEncoder
 from ctllm_ray.tokenizer.tokenizer import SentencePiece, load
 from ctllm_ray.train import export, session
 from ctllm_ray.train.torch_stepper import TorchStepper
@@ -94,12 +94,12 @@ def served(of: Recipe) -> tuple[card.Card, Any]:
 
 def test_serving_asks_with_the_ids_that_training_rendered(taught: Recipe) -> None:
     told, tokenizer = served(taught)
-    conversations = Conversations(tokenizer, told.template)
+    conversations = ConversationEncoder(tokenizer, told.template)
     count = 0
     for turns, ids, spans in rendered(taught):
         asked = [n for n, turn in enumerate(turns) if turn["role"] == "assistant"]
         for place, start, stop in zip(asked, spans[::2], spans[1::2], strict=True):
-            assert conversations.ids(turns[:place]) == ids[:start]
+            assert conversations.encode_prompt(turns[:place]) == ids[:start]
             assert ids[stop - 1] in told.stop_ids  # where an answer of training ends, serving stops
             assert tokenizer.decode(ids[start : stop - 1]) == turns[place]["content"]
             count += 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ctllm_ray.tokenizer import chat_template
-from ctllm_ray.tokenizer.conversations import Conversations, read_template
+from ctllm_ray.tokenizer.conversations import ConversationEncoder, read_template
 from ctllm_ray.tokenizer.tokenizer import load
 
 OTHER = "{% for turn in messages %}[{{ turn['role'] }}]{{ turn['content'] }}{% endfor %}"
@@ -27,7 +27,7 @@ def test_the_template_of_our_own_folder_is_read_from_it(copy: Path) -> None:
 def test_a_template_that_was_put_there_counts_although_the_tokenizer_is_ours(copy: Path) -> None:
     (copy / chat_template.FILE).write_text(OTHER, encoding="utf-8")
     tokenizer = load(str(copy))
-    ids = Conversations(tokenizer, read_template(str(copy))).ids([{"role": "user", "content": "春天"}])
+    ids = ConversationEncoder(tokenizer, read_template(str(copy))).encode_prompt([{"role": "user", "content": "春天"}])
     assert tokenizer.decode(ids) == "[user]春天"
 
 
