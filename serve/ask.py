@@ -70,8 +70,8 @@ async def conversation(served: Served, messages: Sequence[Message]) -> list[int]
     """The ids of a conversation up to where the assistant is to speak."""
     turns = [{"role": _role(message), "content": message.text} for message in messages]
     if sum(len(turn["content"]) for turn in turns) > LONG_TEXT_CHARS:
-        return await asyncio.to_thread(served.conversations.ids, turns)
-    return served.conversations.ids(turns)
+        return await asyncio.to_thread(served.conversations.encode_prompt, turns)
+    return served.conversations.encode_prompt(turns)
 
 
 def _role(message: Message) -> str:
