@@ -166,7 +166,8 @@ def _sample(raw: bytes) -> bytes:
     beyond = data[keep]
     if len(beyond) <= SAMPLE_BYTES:
         return beyond.tobytes()
-    starts = np.flatnonzero(keep & ~np.concatenate(([False], keep[:-1])))  # no character straddles these
+    # No character straddles these: of none, in any charset, is a byte below 0x30 (a blank, a line's end) the second one.
+    starts = np.flatnonzero((data >= 0x80) & np.concatenate(([True], data[:-1] < 0x30)))
     middle = starts[np.searchsorted(starts, len(raw) // 2) - 1] if len(starts) else 0
     half = SAMPLE_BYTES // 2
     return beyond[:half].tobytes() + b"\n" + data[middle:][keep[middle:]][:half].tobytes()

@@ -71,6 +71,12 @@ def test_the_permutation_test_agrees_with_the_exact_one_on_few_items() -> None:
     assert statistics.flipped(differences, 0, 20_000) == pytest.approx(exact, abs=0.01)
 
 
+def test_the_given_signs_are_one_of_the_draws_so_that_p_is_never_nothing() -> None:
+    differences = np.ones(60)  # no draw of 99 gives all signs alike
+    assert statistics.flipped(differences, 0, 99) == 1 / 100
+    assert statistics.flipped(np.array([1.0]), 0, 99) == 1.0
+
+
 def test_two_models_that_do_not_differ_seldom_seem_to() -> None:
     random = np.random.default_rng(1)
     seeming = 0

@@ -26,6 +26,16 @@ def drawn(row: list[float], count: int = 4000, ids: list[int] | None = None, **s
     return Counter(token.id for token in choose(logits(row).expand(count, -1), choosers))
 
 
+def test_a_draw_just_below_one_is_the_last_id_that_may_be_drawn() -> None:
+    class Highest(Chooser):
+        def number(self) -> float:
+            return 1 - 2**-53  # the largest that there is, which is 1 in float32
+
+    for row in ([0.3, 0.1, 0.4, 0.2], [0.7, 0.3, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]):
+        (token,) = choose(logits(row), [Highest(Sampling(1, seed=1), [0])])
+        assert row[token.id] > 0
+
+
 def chi_square(found: Counter[int], exact: dict[int, float]) -> float:
     total = sum(found.values())
     assert found.keys() <= exact.keys()

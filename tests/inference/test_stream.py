@@ -99,6 +99,17 @@ def test_text_ends_before_a_stop_string_however_it_was_cut(
         assert "".join(streamed(tokenizer, ids, seed, stop)) == rest
 
 
+@pytest.mark.parametrize("stop", [("丁戊", "丙丁戊己"), ("丙丁戊己", "丁戊")])
+def test_of_two_stop_strings_the_one_that_was_complete_first_ends_the_text(
+    tokenizer: Tokenizer, stop: tuple[str, ...]
+) -> None:
+    """丙丁戊己 begins before 丁戊 and ends after it: character by character, 丁戊 comes first."""
+    ids = tokenizer.encode(["甲乙丙丁戊己己"])[0].tolist()
+    stream = TextStream(tokenizer, stop)
+    assert stream.push(ids) + stream.finish() == "甲乙丙"
+    assert {"".join(streamed(tokenizer, ids, seed, stop)) for seed in range(8)} == {"甲乙丙"}
+
+
 def test_nothing_that_may_begin_a_stop_string_is_let_through(tokenizer: Tokenizer) -> None:
     stream = TextStream(tokenizer, ["\n\nuser:"])
 

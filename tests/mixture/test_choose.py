@@ -15,6 +15,7 @@ from scipy.optimize import nnls
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.mixture import choose, hull, outcome, plan
 from ctllm_ray.mixture.plan import Plan
+from ctllm_ray.mixture.quality import Fit
 from ctllm_ray.mixture.results import Trial
 from ctllm_ray.mixture.simplex import Region
 from tests.mixture import small_sweeps as small
@@ -22,6 +23,17 @@ from tests.mixture import small_sweeps as small
 #: Bits per byte of a group fall with its own share and a little with that of books.
 SLOPES = {"books": [-1.2, 0.3, 0.3], "law": [0.1, -1.5, 0.2], "web": [0.0, 0.2, -0.9]}
 FLOORS = {"books": 2.2, "law": 1.8, "web": 2.6}
+
+
+@pytest.mark.parametrize(
+    ("correlation", "interval", "good"),
+    [(0.9, (0.1, 1.0), True), (0.9, (-0.1, 1.0), False), (0.9, (0.0, 1.0), False), (0.69, (0.1, 0.9), False)],
+)
+def test_a_law_is_good_enough_where_it_orders_well_and_its_interval_lies_above_zero(
+    correlation: float, interval: tuple[float, float], good: bool
+) -> None:
+    fit = Fit("regression", {}, np.empty(0), correlation, interval, 0.0)
+    assert choose.is_good(fit) == good
 
 
 def planned(root: Path, trials: int = 24, **sweep: Any) -> Plan:

@@ -45,6 +45,11 @@ def test_the_groups_of_a_block_are_shuffled_by_the_seed() -> None:
     assert orders[0] != tuple(sorted(orders[0]))
 
 
+def test_blocks_of_phases_with_the_same_shares_are_shuffled_each_in_its_own_way() -> None:
+    mixed = mixture([Span(0, SHARES), Span(100, {"web": 0.5, "books": 0.25, "code": 0.25}), Span(200, SHARES)], 300)
+    assert groups_of(mixed, 0, 100) != groups_of(mixed, 200, 300)
+
+
 def check_numbers(mixed: Mixture, last: int) -> None:
     """Every group's samples are numbered 0, 1, 2, ... in the order of time within each block, and all are there."""
     groups, numbers = mixed.samples(0, last)

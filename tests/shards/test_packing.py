@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ctllm_ray.shards.packing import PACKERS, BestFit, Concatenated, Packing, concatenated_fills
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.shards.packing import PACKERS, BestFit, Concatenated, Packing, Paired, concatenated_fills
+
+
+def test_a_pair_may_fill_a_row_and_not_be_longer() -> None:
+    full = Paired(np.array([10, 6, 3, 3]), 16, 0)
+    assert full.fills.targets.tolist() == [16, 6]
+    with pytest.raises(InputError, match="has 17 targets, a row 16"):
+        Paired(np.array([10, 7]), 16, 0)
+
 
 LENGTHS = {
     "none": [],

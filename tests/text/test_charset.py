@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ctllm_ray.text.charset import decode
+from ctllm_ray.text.charset import _sample, decode
 
 SIMPLIFIED = "今天天气很好，我们去公园散步。路上遇见一位老师，他说图书馆下个月就要开门了。"
 TRADITIONAL = "今天天氣很好，我們去公園散步。路上遇見一位老師，他說圖書館下個月就要開門了。"
@@ -22,6 +22,12 @@ def test_bytes_without_any_declaration_decode_at_every_length(text: str, charset
     found = decode(raw, None)
     assert found.charset == charset
     assert found.text.rstrip("�") == raw.decode(charset, "ignore")
+
+
+def test_of_a_long_page_the_middle_is_looked_at_too() -> None:
+    sample = _sample(("甲乙\n" * 20_000 + "丙丁\n" * 20_000).encode()).decode(errors="ignore")
+    assert "甲" in sample
+    assert "丁" in sample
 
 
 @pytest.mark.parametrize("label", ["utf-8", "gb2312", "big5", "iso-8859-1", "shift_jis", "nonsense"])

@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load as load_safetensors
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import NotFound, StorageError, VersionConflict
@@ -254,6 +255,16 @@ def test_a_start_sweeps_what_a_killed_save_left(run_folder: str) -> None:
     Saver(run_folder, 0, 1, "y", 2, 0).close()
     assert not left.exists()
     assert checkpoint.steps(run_folder) == [1]
+
+
+@pytest.mark.parametrize("name", ["a", "ab", "abc", "abcd", "abcde", "abcdef", "abcdefg", "abcdefgh"])
+def test_tensors_begin_at_a_multiple_of_eight_however_long_their_names_are(name: str) -> None:
+    blocks = list(checkpoint.safetensors_blocks([(name, torch.arange(3.0))]))
+    header = int.from_bytes(bytes(blocks[0][:8]), "little")
+    assert header % 8 == 0
+    assert len(blocks[0]) == 8 + header
+    loaded = load_safetensors(b"".join(map(bytes, blocks)))
+    assert torch.equal(loaded[name], torch.arange(3.0))
 
 
 def test_kill_minus_9_in_the_middle_of_a_save_leaves_the_one_before(run_folder: str) -> None:
