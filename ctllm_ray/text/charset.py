@@ -166,7 +166,7 @@ def _sample(raw: bytes) -> bytes:
     beyond = data[keep]
     if len(beyond) <= SAMPLE_BYTES:
         return beyond.tobytes()
-    # No character straddles these: of none, in any charset, is a byte below 0x30 (a blank, a line's end) the second one.
+    # No character straddles these: a byte below 0x30 (a blank, the end of a line) is the second one of none.
     starts = np.flatnonzero((data >= 0x80) & np.concatenate(([True], data[:-1] < 0x30)))
     middle = starts[np.searchsorted(starts, len(raw) // 2) - 1] if len(starts) else 0
     half = SAMPLE_BYTES // 2
