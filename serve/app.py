@@ -24,6 +24,7 @@ from ctllm_ray.base.errors import CtllmError, EngineFailed
 from ctllm_ray.inference.engine import Load
 from serve import ask, evaluating, problems, reply, told, wire
 from serve.answer import Answer
+from serve.draining import Draining
 from serve.gate import CLIENT_GONE, REPORTS, Gate, set_cookie
 from serve.gone import EventStream, Gone, unless_gone
 from serve.keys import ANYONE
@@ -95,8 +96,9 @@ def _add_completions(app: FastAPI, served: Served, metrics: Metrics) -> None:
             _log.info("%s asks %s", request.state.key.name, asked.model_dump_json(exclude_none=True))
         answer = Answer(served, plan, request.state.key, Watch(metrics, request.state.arrived))
         if asked.stream:
-            return await unless_gone(request.receive, _streamed(shape, answer, asked.with_usage))
-        return _json(await unless_gone(request.receive, reply.whole(shape, answer)))
+            streamed = _streamed(shape, answer, asked.with_usage, served.draining)
+            return await unless_gone(request.receive, streamed, served.draining)
+        return _json(await unless_gone(request.receive, reply.whole(shape, answer), served.draining))
 
     @app.post("/v1/completions", response_model=told.Completion, responses=_streams("text_completion"))
     async def completions(asked: wire.CompletionRequest, request: Request) -> Response:
@@ -111,7 +113,7 @@ def _add_completions(app: FastAPI, served: Served, metrics: Metrics) -> None:
         return await answered(request, asked, plan, reply.Chats(served.card.id, served.pieces, plan.top))
 
 
-async def _streamed(shape: reply.Shape, answer: Answer, with_usage: bool) -> Response:
+async def _streamed(shape: reply.Shape, answer: Answer, with_usage: bool, draining: Draining) -> Response:
     """The answer as a stream, when its first piece is there: until then an error still has a status of its own."""
     pieces = answer.pieces()
     try:
@@ -119,7 +121,8 @@ async def _streamed(shape: reply.Shape, answer: Answer, with_usage: bool) -> Res
     except BaseException:
         await pieces.aclose()
         raise
-    return EventStream(reply.events(shape, answer, reply.after(first, pieces), with_usage))
+    events = reply.events(shape, answer, reply.after(first, pieces), with_usage)
+    return EventStream(events, draining, reply.format_error)
 
 
 def _add_models(app: FastAPI, served: Served) -> None:
@@ -173,7 +176,8 @@ def _add_care(app: FastAPI, served: Served, metrics: Metrics) -> None:
 
     @app.get("/ready")
     async def ready() -> dict[str, str]:
-        """200 while a request would be taken: 503 too where the queue is full."""
+        """200 while a request would be taken: 503 too where the queue is full or the server shuts down."""
+        served.draining.check()
         load = await _load(served)
         if load.waiting >= served.serve.max_waiting > 0:
             raise problems.Refused("the queue is full", status=503, code="overloaded")

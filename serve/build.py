@@ -13,9 +13,8 @@ import logging
 import math
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from ray import serve as ray_serve
@@ -31,16 +30,16 @@ from ctllm_ray.evaluate import seen
 from ctllm_ray.evaluate.plan import located, names
 from ctllm_ray.model import config
 from ctllm_ray.model.fingerprint import hash_model
-from ctllm_ray.ray_session import session
+from ctllm_ray.ray_session import environment, session
 from ctllm_ray.tokenizer import tokenizer
 from ctllm_ray.train import export
-from serve import card, keys, limits, vllm
+from serve import card, ending, keys, limits, proxy, vllm
 from serve.counter import LimitsReplica
 from serve.engines import TorchReplica
 from serve.evaluator import EvaluationsReplica
 from serve.ingress import Ingress
 
-NAME = "ctllm"
+NAME, INGRESS = "ctllm", "api"
 DRAIN_S = 120  # for answers that are under way when a replica is replaced
 HEALTH_S = 5
 INGRESS_REQUESTS = 1024  # that an ingress holds at a time: they wait for engines
@@ -56,7 +55,7 @@ def application(recipe: Recipe) -> Any:
     usage = storage.join(facts["keys"].rpartition("/")[0], limits.FILE)
     ingress: Any = ray_serve.deployment(
         Ingress,
-        name="api",
+        name=INGRESS,
         num_replicas=serve.ingresses,
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=INGRESS_REQUESTS,
@@ -156,13 +155,12 @@ def deployed(arguments: dict[str, Any]) -> Any:
 
 
 def run(recipe: Recipe, tell: Callable[[str], None]) -> None:
-    """Serves until Ctrl-C. `tell` is given lines for people."""
+    """Serves until Ctrl-C or SIGTERM. `tell` is given lines for people."""
     cpus = max(os.cpu_count() or 1, math.ceil(recipe.serve.replicas[1] * recipe.serve.cpus))
-    with session(cpus, recipe.resources.object_store_mb), serving(recipe) as url:
+    with serving_session(cpus, recipe.resources.object_store_mb), serving(recipe) as url:
         tell(f"{url} - the page, and the API below {url}/v1")
         tell(_about_keys(recipe))
-        wait()
-        tell("stopping: answers under way are finished first")
+        wait_and_drain(recipe, tell)
 
 
 def _about_keys(recipe: Recipe) -> str:
@@ -171,10 +169,17 @@ def _about_keys(recipe: Recipe) -> str:
     return "no key is needed, and only this machine is served; `ctllm keys create` makes the first one"
 
 
-def wait() -> None:
-    """Returns at Ctrl-C."""
-    with suppress(KeyboardInterrupt):
-        threading.Event().wait()
+def wait_and_drain(recipe: Recipe, tell: Callable[[str], None]) -> None:
+    """Returns after Ctrl-C or SIGTERM, when what was under way has ended."""
+    ending.wait_for_signal()
+    ending.drain(NAME, INGRESS, recipe.serve.drain_s, tell)
+
+
+@contextmanager
+def serving_session(cpus: int, object_store_mb: int) -> Iterator[None]:
+    """As `session`; where that starts a Ray, its HTTP proxies have what proxy.py puts around them."""
+    with environment(proxy.ENVIRONMENT), session(cpus, object_store_mb):
+        yield
 
 
 @contextmanager
@@ -192,7 +197,7 @@ def serving(recipe: Recipe) -> Iterator[str]:
         ray_serve.run(app, name=NAME, logging_config=quiet)
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
-        ray_serve.shutdown()
+        ending.shut_down_serve()
 
 
 def free_port(host: str, port: int) -> int:

@@ -7,7 +7,6 @@ from typing import Any
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.exports import LINEAGE, is_base
-from ctllm_ray.model.folder import GENERATION
 from ctllm_ray.tokenizer.conversations import read_template
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
@@ -31,6 +30,8 @@ def read(folder: str, id_: str, tokenizer: Tokenizer, context_tokens: int, sha25
 
     A foreign model counts as taught to chat where it has a template.
     """
+    from ctllm_ray.model.folder import GENERATION  # imports torch, 300 MB that who has a card need not hold
+
     lineage = _json(folder, LINEAGE)
     template = read_template(folder)
     return Card(

@@ -25,7 +25,6 @@ from ctllm_ray.evaluate import run as evaluation
 from ctllm_ray.evaluate import screen
 from ctllm_ray.mixture import outcome, plan, sweep
 from ctllm_ray.model import config
-from ctllm_ray.ray_session import session
 from ctllm_ray.train import export, launch
 from ctllm_ray.train import report as training_report
 from ctllm_ray.train.progress import Following
@@ -43,7 +42,7 @@ def run(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
     `tell` is given lines for people. Raises `CtllmError` as the rungs do.
     """
     began = time.monotonic()
-    with session(os.cpu_count() or 1, recipe.resources.object_store_mb):
+    with build.serving_session(os.cpu_count() or 1, recipe.resources.object_store_mb):
         rung = _Rung(tell, 5 + len(ALIGNED))
         made = pipeline.prepare(recipe, progress=Progress.to_stderr())
         kept, seen = made[recipe.corpus].counts["kept"], made["clean"].counts["in"]
@@ -74,7 +73,7 @@ def run(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
                 tell(f"    {_report(recipe, section)}")
             if stay:
                 tell(f"\nopen {url} (Ctrl-C ends it)")
-                build.wait()
+                build.wait_and_drain(served, tell)
 
 
 def _beside(path: str, name: str, recipe: Recipe) -> Recipe:

@@ -14,9 +14,6 @@ from ray.serve.handle import DeploymentHandle
 
 from ctllm_ray.base.evaluation import Evaluate
 from ctllm_ray.base.serving import Serve
-from ctllm_ray.evaluate import model_identity, run
-from ctllm_ray.evaluate.chat_form import choose_form
-from ctllm_ray.evaluate.subject import EngineSubject
 from ctllm_ray.tokenizer import tokenizer
 from serve.engines import RemoteEngine
 from serve.evaluations import Evaluations, Examined, State
@@ -34,6 +31,11 @@ class EvaluationsReplica:
         self._begun: asyncio.Task[None] | None = None
 
     def _open(self) -> Examined:
+        # torch comes with them, 300 MB that ingresses, which import this file, need not hold
+        from ctllm_ray.evaluate import model_identity, run
+        from ctllm_ray.evaluate.chat_form import choose_form
+        from ctllm_ray.evaluate.subject import EngineSubject
+
         facts, folder = self._facts, self._facts["folder"]
         found = tokenizer.load(folder)
         engine = RemoteEngine(self._engine, facts["context_tokens"], facts["vocab_size"])

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ctllm_ray.base.errors import CtllmError
+from serve.draining import ShuttingDown
 from serve.gone import Gone
 from serve.keys import ANYONE, Key
 from serve.metrics import Metrics
@@ -24,6 +25,7 @@ from serve.problems import Refused, answer_to
 from serve.served import Served
 
 BODY_S = 60.0  # for a whole body
+WATCHED = {"/health", "/ready", "/metrics"}  # asked by those who watch, also while the server drains
 COOKIE = "ctllm_reports"
 REPORTS = "/reports"
 CLIENT_GONE = 499  # nginx's number for a client that went away
@@ -60,6 +62,16 @@ class Gate:
             self._metrics.requests.labels(known, str(statuses[-1])).inc()
 
     async def _enter(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        if path in WATCHED:
+            await self._admit(scope, receive, send, path)
+            return
+        try:
+            with self._served.draining.request():
+                await self._admit(scope, receive, send, path)
+        except ShuttingDown as error:  # of the way in: no answer has begun
+            await answer_to(error)(scope, receive, send)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         try:
             key = ANYONE if path in self._public else await self._key(Headers(scope=scope), path)
             if scope["method"] == "POST":

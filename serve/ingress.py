@@ -6,20 +6,27 @@ wide as its clients are many; and since a request can then outlive an engine's r
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 from ray import serve as ray_serve
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from ctllm_ray.base.errors import CtllmError
 from ctllm_ray.base.serving import Serve
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 from serve import app
 from serve.card import Card
 from serve.counter import RemoteLimits
+from serve.draining import Ended
 from serve.engines import RemoteEngine
 from serve.evaluator import RemoteEvaluations
 from serve.keys import Keys
 from serve.served import Served
+
+OPEN_S = 10.0  # for the first word with the engines
 
 
 @ray_serve.ingress()
@@ -50,5 +57,13 @@ class Ingress:
             evaluations=RemoteEvaluations(evaluations) if evaluations else None,
         )
 
-    def __serve_build_asgi_app__(self) -> Any:  # named by Ray Serve
+    async def drain(self, grace_s: float) -> Ended:
+        """As `Draining.drain`."""
+        return await self._served.draining.drain(grace_s)
+
+    async def __serve_build_asgi_app__(self) -> Any:  # named by Ray Serve
+        """The API, when its way to the engines is open: that takes seconds, which no request is to wait for."""
+        with suppress(CtllmError, RayServeException, TimeoutError):  # they may start later than this
+            async with asyncio.timeout(OPEN_S):
+                await self._served.engine.load()
         return app.create(self._served)

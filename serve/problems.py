@@ -20,13 +20,23 @@ CONTEXT_EXCEEDED = "context_length_exceeded"
 
 
 class Refused(CtllmError):
-    """A request that is not done, with its HTTP status, OpenAI's code for the reason and the field."""
+    """A request that is not done, with its HTTP status, OpenAI's code for the reason and the field.
+
+    `retry_s`: when the same request may be sent again; 0: nobody knows.
+    """
 
     def __init__(
-        self, what: str, *, where: str = "", remedy: str = "", status: int = 400, code: str = "", param: str = ""
+        self,
+        what: str,
+        *,
+        remedy: str = "",
+        status: int = 400,
+        code: str = "",
+        param: str = "",
+        retry_s: float = 0.0,
     ) -> None:
-        super().__init__(what, where=where, remedy=remedy)
-        self.status, self.code, self.param = status, code, param
+        super().__init__(what, remedy=remedy)
+        self.status, self.code, self.param, self.retry_s = status, code, param, retry_s
 
 
 class Problem(BaseModel):
@@ -112,7 +122,7 @@ def answer_to(error: CtllmError) -> Response:
     """The HTTP response to an error."""
     headers = {}
     answer = problem_of(error)
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | Refused) and error.retry_s:
         headers["Retry-After"] = str(math.ceil(error.retry_s))
     if answer.error.code == "insufficient_quota":
         headers["x-should-retry"] = "false"  # OpenAI's client asks again otherwise

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve import get_replica_context
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
 from ctllm_ray.base.errors import CtllmError, EngineFailed, Overloaded
 from serve import refusal
@@ -53,8 +53,11 @@ def after_loss(error: Exception, attempt: int) -> None:
 
 
 def replica_id() -> str:
-    """Of the replica that this code runs in, as `ModelReplaced.where` names it."""
-    return get_replica_context().replica_id.unique_id
+    """Of the replica that this code runs in, as `ModelReplaced.where` names it; `local` in Serve's testing mode."""
+    try:
+        return get_replica_context().replica_id.unique_id
+    except RayServeException:
+        return "local"
 
 
 def failed(error: Exception) -> EngineFailed:

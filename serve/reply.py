@@ -189,10 +189,15 @@ async def events(
             yield _event(shape.last(usage_of(answer)))
         yield DONE
     except CtllmError as error:
-        yield _event(problems.problem_of(error))
+        yield format_error(error)
     except Exception:
         yield _event(problems.problem(500, "an error of the server", "internal_error"))
         raise
+
+
+def format_error(error: CtllmError) -> bytes:
+    """The event that ends a stream which fails."""
+    return _event(problems.problem_of(error))
 
 
 def _joined(pieces: Sequence[Piece]) -> Piece:

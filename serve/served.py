@@ -7,9 +7,10 @@ from functools import cached_property
 
 from ctllm_ray.base.serving import Serve
 from ctllm_ray.inference.engine import Engine
-from ctllm_ray.tokenizer.conversations import Conversations
+from ctllm_ray.tokenizer.conversations import ConversationEncoder
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 from serve.card import Card
+from serve.draining import Draining
 from serve.evaluations import Evaluating
 from serve.keys import Keys
 from serve.limits import Limits
@@ -27,6 +28,7 @@ class Served:
     limits: Limits
     serve: Serve
     reports: dict[str, str] = field(default_factory=dict)
+    draining: Draining = field(default_factory=Draining)
     evaluations: Evaluating | None = None  # None: the recipe has no tasks
 
     @cached_property
@@ -35,6 +37,6 @@ class Served:
         return Pieces(self.tokenizer)
 
     @cached_property
-    def conversations(self) -> Conversations:
+    def conversations(self) -> ConversationEncoder:
         """How a conversation becomes ids."""
-        return Conversations(self.tokenizer, self.card.template)
+        return ConversationEncoder(self.tokenizer, self.card.template)

@@ -151,7 +151,7 @@ Lists = Annotated[list[Ids], Field(min_length=1, max_length=MOST_PROMPTS, fail_f
 def _kind_of_prompt(given: Any) -> str:
     """By its first item: to try all kinds on a list of a million would take seconds, and find a million errors."""
     first = given[0] if isinstance(given, list) and given else given
-    kinds = {str: "texts", list: "lists"} if isinstance(given, list) else {str: "text"}
+    kinds: dict[type, str] = {str: "texts", list: "lists"} if isinstance(given, list) else {str: "text"}
     return kinds.get(type(first), "ids")
 
 

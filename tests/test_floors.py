@@ -25,7 +25,7 @@ RAY_ROOMS = (
     "train/worker.py", "mixture/sweep.py", "submission.py",
 )  # fmt: skip
 SERVE = PACKAGE.parent / "serve"
-SERVE_RAY_ROOMS = {"build", "counter", "engines", "evaluator", "ingress", "remote", "routing", "vllm"}
+SERVE_RAY_ROOMS = {"build", "counter", "ending", "engines", "evaluator", "ingress", "remote", "routing", "vllm"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

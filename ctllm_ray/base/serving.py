@@ -30,7 +30,8 @@ class Serve(Frozen):
     replicas: tuple[Annotated[int, Field(ge=0)], Count] = (1, 1)  # least, most; 0: to zero when nobody asks
     target_requests: Positive = 12  # in each replica, before another is started
     idle_s: Positive = 600  # without need before a replica is stopped
-    ingresses: Count = 1  # replicas of the HTTP side
+    ingresses: Count = 2  # replicas of the HTTP side; with one, requests wait while a dead one is replaced
+    drain_s: Annotated[float, Field(ge=0)] = 30  # that requests under way have when the server ends
     max_body_kb: Count = 1024
     log_prompts: bool = False
 

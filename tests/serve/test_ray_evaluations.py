@@ -15,7 +15,7 @@ from ctllm_ray.base.errors import NotFound
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.evaluate import run
 from ctllm_ray.evaluate.plan import located
-from ctllm_ray.ray_session import session
+from ctllm_ray.model.fingerprint import hash_model
 from serve import build
 from tests.evaluate.conftest import exam_rows, lines
 from tests.serve.test_ray_serve import recipe, root
@@ -47,6 +47,7 @@ def test_the_deployment_evaluates_through_the_engines_deployment(root: Path) -> 
     facts = {
         "serve": served.serve.model_dump(mode="json"),
         "folder": served.serve.model,
+        "sha256": hash_model(served.serve.model),
         "context_tokens": 256,
         "vocab_size": 900,
         "evaluate": located(served).model_dump(mode="json"),
@@ -72,7 +73,7 @@ def test_an_evaluation_beside_the_model_has_the_scores_of_one_in_process_and_is_
     tasks = [{"use": "cmmlu", "path": lines(root / "exam.jsonl", exam_rows()), "shots": 0}]
     plain = recipe(root).model_dump(mode="json")
     served = evaluating(plain, "beside", tasks)
-    with session(2, 128):
+    with build.serving_session(2, 128):
         with build.serving(served) as url:
             asked = httpx.post(f"{url}/v1/evaluations", json={}, timeout=60).raise_for_status().json()
             with ThreadPoolExecutor(2) as pool:

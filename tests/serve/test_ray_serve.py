@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import socket
@@ -26,7 +27,6 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
-from ctllm_ray.ray_session import session
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from serve import build, keys
 from serve.routing import of_prefix
@@ -80,17 +80,22 @@ def root(tmp_path_factory: pytest.TempPathFactory, tokenizer: SentencePiece) -> 
 @pytest.fixture(scope="module")
 def running(root: Path) -> Iterator[Running]:
     served = recipe(root, replicas=[2, 2])
-    with session(2, 128), build.serving(served) as url:
+    with build.serving_session(2, 128), build.serving(served) as url:
         yield Running(url, served)
 
 
 def engines() -> list[psutil.Process]:
     """The processes of engine replicas."""
+    return replicas("engine")
+
+
+def replicas(deployment: str) -> list[psutil.Process]:
+    """The processes of a deployment's replicas."""
     children = psutil.Process().children(recursive=True)
     found = []
     for process in children:
         try:
-            found += [process] if "ServeReplica:ctllm:engine" in " ".join(process.cmdline()) else []
+            found += [process] if f"ServeReplica:ctllm:{deployment}" in " ".join(process.cmdline()) else []
         except psutil.Error:
             continue
     return found
@@ -151,6 +156,30 @@ def test_a_killed_replica_costs_no_request_and_no_stream(running: Running) -> No
         assert len(victims) == 2
         victims[0].send_signal(signal.SIGKILL)
         assert {answer.result() for answer in (*streams, *whole)} == {undisturbed}
+
+
+def test_a_killed_replica_of_the_api_costs_no_request_and_holds_nobody_up(running: Running) -> None:
+    asked, done = {"prompt": "很久以前", "max_tokens": 30}, threading.Event()
+    undisturbed = running.text(**asked)
+    ended: list[tuple[float, str]] = []
+
+    def ask() -> None:
+        while not done.is_set():
+            answer = running.post(**asked)
+            said = answer.json()
+            ended.append((time.monotonic(), said["choices"][0]["text"] if answer.status_code == 200 else answer.text))
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(8):
+            pool.submit(ask)
+        time.sleep(2)
+        [victim, _] = replicas("api")
+        victim.send_signal(signal.SIGKILL)
+        time.sleep(8)
+        done.set()
+    times = sorted(at for at, _ in ended)
+    assert {text for _, text in ended} == {undisturbed}
+    assert max(later - first for first, later in itertools.pairwise(times)) < 4  # 1 on an idle machine, 38 before
 
 
 @pytest.mark.slow

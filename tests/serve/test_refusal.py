@@ -17,7 +17,6 @@ from ctllm_ray.inference.engine import Load, Sampling
 from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama
 from ctllm_ray.model.fingerprint import hash_model
-from ctllm_ray.ray_session import session
 from serve import build, problems, refusal
 from serve.refusal import ModelReplaced, RefusingEngine, open_checked
 from tests.inference.scripted_engine import ScriptedEngine
@@ -85,7 +84,7 @@ def copied(root: Path) -> Path:  # noqa: F811
 @pytest.fixture(scope="module")
 def running(copied: Path) -> Iterator[Running]:
     served = recipe(copied, replicas=[2, 2])
-    with session(2, 128), build.serving(served) as url:
+    with build.serving_session(2, 128), build.serving(served) as url:
         yield Running(url, served)
 
 
