@@ -133,6 +133,7 @@ def _add_models(app: FastAPI, served: Served) -> None:
         model_sha256=card.sha256,
         context_tokens=card.context_tokens,
         chat=card.chat,
+        trained_tokens=card.trained_tokens,
         lineage=card.lineage,
     )
 

@@ -9,6 +9,9 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.exports import LINEAGE, is_base
 from ctllm_ray.tokenizer.conversations import read_template
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
+from ctllm_ray.train.lineage import PARENT_MODEL, PARENT_SHA256
+
+MOST_PHASES = 32  # that a lineage is followed through
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Card:
     chat: bool = False
     template: str = ""
     sha256: str = ""  # of all that answers depend on; empty: not known
+    trained_tokens: int = 0  # of all phases; 0: not known
     stop_ids: frozenset[int] = frozenset()  # that end an answer, besides the tokenizer's EOS
     lineage: dict[str, Any] = field(default_factory=dict)
 
@@ -41,9 +45,25 @@ def read(folder: str, id_: str, tokenizer: Tokenizer, context_tokens: int, sha25
         chat=bool(template) and not is_base(lineage),
         template=template,
         sha256=sha256,
+        trained_tokens=_trained_tokens(lineage),
         stop_ids=_stop_ids(_json(folder, GENERATION)),
         lineage=lineage,
     )
+
+
+def _trained_tokens(lineage: dict[str, Any]) -> int:
+    """Of a run and of those that made the model it began with; 0 where one of their lineages is gone or another now."""
+    total = 0
+    for _ in range(MOST_PHASES):
+        total += int(lineage.get("tokens", 0))
+        code = lineage.get("code", {})
+        if PARENT_MODEL not in code:
+            return total
+        path = storage.join(code[PARENT_MODEL], LINEAGE)
+        if not storage.exists(path) or storage.size_and_sha256(path)[1] != code.get(PARENT_SHA256):
+            return 0
+        lineage = storage.read_json(path)
+    return 0
 
 
 def _json(folder: str, name: str) -> dict[str, Any]:

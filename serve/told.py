@@ -129,6 +129,7 @@ class Model(Wire):
     model_sha256: str  # of all that its answers depend on (ctllm_ray/model/fingerprint.py); empty: not known
     context_tokens: int
     chat: bool
+    trained_tokens: int  # of all phases (pretraining, SFT, DPO); 0: not known
     lineage: dict[str, Any]
 
 

@@ -12,7 +12,7 @@ function parameters(model) {
 /** What may be expected of this model, in honest words. */
 export function honest(model) {
   const n = parameters(model);
-  const tokens = model.lineage?.tokens;
+  const tokens = model.trained_tokens;
   const say = (zh, en) => make("p", { className: "honest" }, both(zh, en));
   const words = [
     model.chat
@@ -58,7 +58,8 @@ export function card(model) {
     [["配方指纹", "Recipe fingerprint"], l.recipe_fingerprint && mono(l.recipe_fingerprint)],
     [["目标", "Objective"], l.recipe?.train?.objective?.use],
     [["训练步", "Step"], l.checkpoint && whole(l.checkpoint.step)],
-    [["训练词元", "Tokens trained on"], l.tokens && `${whole(l.tokens)}`],
+    [["训练词元", "Tokens trained on"], model.trained_tokens && both(`${whole(model.trained_tokens)}（所有阶段）`, `${whole(model.trained_tokens)} in all phases`)],
+    [["本阶段词元", "Tokens of this phase"], l.tokens && model.trained_tokens !== l.tokens && `${whole(l.tokens)}`],
     [["权重精度", "Precision"], l.precision],
     [["数据指纹", "Data hash"], l.checkpoint?.data && mono(l.checkpoint.data)],
     [["分片", "Shards"], shards.length && both(`${whole(shards.length)} 个，${short(shards.reduce((sum, s) => sum + s.tokens, 0))} 词元`, `${whole(shards.length)}, ${short(shards.reduce((sum, s) => sum + s.tokens, 0))} tokens`)],

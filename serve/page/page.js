@@ -218,15 +218,19 @@ async function open(turn) {
   }
 }
 
+const BURST_MS = 200;
+
 /** The line under an answer: tokens, time to the first one, speed, how it ended. */
 function count(turn, { began, first, last, usage, finish, stopped }) {
   const parts = [];
   const wait_s = ((first - began) / 1000).toFixed(2);
-  const speed = ((usage?.completion_tokens - 1) / ((last - first) / 1000)).toFixed(1); // the first one's time is the prompt's
+  const burst = last - first < BURST_MS; // all came at once, from a buffer: only the whole wait tells a speed
+  const tokens = usage?.completion_tokens - (burst ? 0 : 1); // else the first one's time is the prompt's
+  const speed = (tokens / ((last - (burst ? began : first)) / 1000)).toFixed(1);
   if (usage) parts.push(both(`问 ${whole(usage.prompt_tokens)} + 答 ${whole(usage.completion_tokens)} 词元`, `${whole(usage.prompt_tokens)} + ${whole(usage.completion_tokens)} tokens`));
   else if (turn.answer) parts.push(both(`${whole([...turn.answer].length)} 字符`, `${whole([...turn.answer].length)} characters`));
   if (first) parts.push(both(`首字 ${wait_s} s`, `first after ${wait_s} s`));
-  if (usage?.completion_tokens > 1 && last > first) parts.push(both(`${speed} 词元/s`, `${speed} tokens/s`));
+  if (usage?.completion_tokens > 1 && last > began) parts.push(both(`${speed} 词元/s`, `${speed} tokens/s`));
   if (finish === "length") parts.push(both("到了长度上限", "length limit reached"));
   if (stopped) parts.push(both("已停止", "stopped"));
   turn.part("counts").replaceChildren(...parts.flatMap((part, i) => (i ? [" · ", part] : [part])));

@@ -87,7 +87,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _known(self, path: str) -> None:
         stage = self.stage
-        about = {"chat": stage.chat, "context_tokens": 512, "lineage": stage.lineage}
+        tokens = stage.lineage.get("tokens", 0)
+        about = {"chat": stage.chat, "context_tokens": 512, "lineage": stage.lineage, "trained_tokens": tokens}
         model = {"id": stage.id, "object": "model", "created": 0, "owned_by": "ctllm-ray"} | about
         if path == "/v1/models":
             self._json({"object": "list", "data": [model]})

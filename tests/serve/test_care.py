@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ctllm_ray.base.serving import Serve
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
+from ctllm_ray.train.lineage import PARENT_MODEL, PARENT_SHA256
 from serve import card
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, Client
@@ -120,3 +122,18 @@ def test_a_card_reads_lineage_template_and_what_ends_an_answer(tmp_path: Path, t
         (tmp_path / "lineage.json").write_text(json.dumps(lineage))
         found = card.read(str(tmp_path), MODEL, tokenizer, 64)
         assert (found.chat, found.lineage, found.stop_ids) == (chat, lineage, {2, 7})
+
+
+def test_a_card_counts_the_tokens_of_all_phases_or_says_that_it_does_not_know(
+    tmp_path: Path, tokenizer: SentencePiece
+) -> None:
+    (tmp_path / "base").mkdir()
+    base, aligned = tmp_path / "base" / "lineage.json", tmp_path / "lineage.json"
+    tokenizer.save(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    base.write_text(json.dumps({"tokens": 1_000_000}))
+    code = {PARENT_MODEL: str(tmp_path / "base"), PARENT_SHA256: hashlib.sha256(base.read_bytes()).hexdigest()}
+    aligned.write_text(json.dumps({"tokens": 65_536, "code": code}))
+    assert card.read(str(tmp_path), MODEL, tokenizer, 64).trained_tokens == 1_065_536
+    base.write_text(json.dumps({"tokens": 5}))
+    assert card.read(str(tmp_path), MODEL, tokenizer, 64).trained_tokens == 0
