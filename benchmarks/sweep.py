@@ -67,9 +67,9 @@ def recipe(root: Path, tokens: Path, trials: int, each: int, concurrent: int, th
             "validation": {"every_tokens": each}, "max_epochs": 100,
         },
         "sweep": {
-            "trials": trials, "replicates": 1, "seed": 1, "temperature": 1.0, "concentration": 4.0, "model": {"use": "tiny"},
-            "bounds": {"a": [0, 1], "b": [0, 1]}, "weights": {"a": 0.5, "b": 0.5}, "tokens": each,
-            "batch_tokens": BATCH, "schedule": schedule,
+            "trials": trials, "replicates": 1, "seed": 1, "temperature": 1.0, "concentration": 4.0,
+            "model": {"use": "tiny"}, "bounds": {"a": [0, 1], "b": [0, 1]}, "weights": {"a": 0.5, "b": 0.5},
+            "tokens": each, "batch_tokens": BATCH, "schedule": schedule,
         },
         "resources": {
             "object_store_mb": 100, "train": {"micro_sequences": 8},
