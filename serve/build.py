@@ -51,22 +51,23 @@ def application(recipe: Recipe) -> Any:
     folder = storage.absolute(serve.model) if serve.model else export.newest(recipe)
     facts = _facts(recipe, folder)
     keys.check_bind(serve.host, facts["keys"])
-    counter: Any = ray_serve.deployment(LimitsReplica, name="limits", ray_actor_options={"num_cpus": 0})
+    light = _actor_options(recipe)
+    counter: Any = ray_serve.deployment(LimitsReplica, name="limits", ray_actor_options=light)
     usage = storage.join(facts["keys"].rpartition("/")[0], limits.FILE)
     ingress: Any = ray_serve.deployment(
         Ingress,
         name=INGRESS,
         num_replicas=serve.ingresses,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options=light,
         max_ongoing_requests=INGRESS_REQUESTS,
         health_check_period_s=HEALTH_S,
         graceful_shutdown_timeout_s=DRAIN_S,
     )
-    replicas = _engines(serve, folder, facts)
+    replicas = _engines(recipe, folder, facts)
     known = tokenizer.load(folder)
     name = serve.name or (folder.rstrip("/").rpartition("/")[2] if serve.model else _id(recipe))
     about = card.read(folder, name, known, facts["context_tokens"], facts["sha256"])
-    return ingress.bind(facts, known, about, replicas, counter.bind(usage), _evaluations(facts, replicas))
+    return ingress.bind(facts, known, about, replicas, counter.bind(usage), _evaluations(facts, replicas, light))
 
 
 def _facts(recipe: Recipe, folder: str) -> dict[str, Any]:
@@ -90,26 +91,33 @@ def _facts(recipe: Recipe, folder: str) -> dict[str, Any]:
     return facts
 
 
-def _evaluations(facts: dict[str, Any], replicas: Any) -> Any:
+def _actor_options(recipe: Recipe, cpus: float = 0, gpus: float = 0) -> dict[str, Any]:
+    """What Ray reserves for a replica, on nodes of its kind: one without a GPU would keep a GPU node from going."""
+    selector = recipe.resources.label_selector(gpus)
+    return {"num_cpus": cpus, "num_gpus": gpus} | ({"label_selector": selector} if selector else {})
+
+
+def _evaluations(facts: dict[str, Any], replicas: Any, options: dict[str, Any]) -> Any:
     """The bound deployment of evaluations; None where the recipe has no tasks."""
     if "evaluate" not in facts:
         return None
     deployment: Any = ray_serve.deployment(
         EvaluationsReplica,
         name="evaluations",
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options=options,
         max_ongoing_requests=INGRESS_REQUESTS,
         health_check_period_s=HEALTH_S,
     )
     return deployment.bind(facts, replicas)
 
 
-def _engines(serve: Serve, folder: str, facts: dict[str, Any]) -> Any:
+def _engines(recipe: Recipe, folder: str, facts: dict[str, Any]) -> Any:
     """The bound deployment of engines."""
+    serve = recipe.serve
     if serve.engine == "vllm":
         shape = facts["context_tokens"], facts["vocab_size"]
         return vllm.deployment(serve, folder, facts["sha256"], *shape, engine_options(serve))
-    resources = {"num_cpus": serve.cpus, "num_gpus": serve.gpus}
+    resources = _actor_options(recipe, serve.cpus, serve.gpus)
     replicas: Any = ray_serve.deployment(TorchReplica, ray_actor_options=resources, **engine_options(serve))
     return replicas.bind(folder, facts["sha256"], facts["serve"])
 

@@ -82,6 +82,12 @@ def test_a_configuration_builds_the_application_that_its_recipe_and_overrides_sa
     assert engine.ray_actor_options["num_cpus"] == of.serve.cpus
     bundles = engine._replica_config.placement_group_bundles or [{}]  # vLLM's workers are actors of their own
     assert engine.ray_actor_options.get("num_gpus", 0) + sum(b.get("GPU", 0) for b in bundles) == of.serve.gpus
+    off_gpu_nodes = of.resources.label_selector()
+    assert off_gpu_nodes
+    for name, deployment in found.items():
+        if name != "engine":
+            assert deployment.ray_actor_options["label_selector"] == off_gpu_nodes
+    assert engine.ray_actor_options.get("label_selector", {}) == ({} if of.serve.gpus else off_gpu_nodes)
     scaling = engine._deployment_config.autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas) == of.serve.replicas
     assert scaling.target_ongoing_requests == of.serve.target_requests <= of.serve.slots  # scales before it queues
