@@ -54,7 +54,7 @@ def test_the_deployment_evaluates_through_the_engines_deployment(root: Path) -> 
         "evaluations": str(root / "evaluations"),
         "decontaminated": "",
     }
-    deployment = build._evaluations(facts, build._engines(served.serve, served.serve.model, facts))
+    deployment = build._evaluations(facts, build._engines(served, served.serve.model, facts))
     handle = ray_serve.run(deployment, name="local", _local_testing_mode=True)  # in this process, without Ray
     assert handle.offered.remote().result() == ["cmmlu"]
     state = handle.submit.remote([], 0).result()
