@@ -106,7 +106,7 @@ class Server:
         self._process.send_signal(signal.SIGINT)
         rest, _ = self._process.communicate(timeout=120)
         assert self._process.returncode == 0
-        assert "stopping" in rest
+        assert "ended: " in rest
 
 
 @pytest.mark.cluster
