@@ -54,7 +54,8 @@ def test_the_deployment_evaluates_through_the_engines_deployment(root: Path) -> 
         "evaluations": str(root / "evaluations"),
         "decontaminated": "",
     }
-    deployment = build._evaluations(facts, build._engines(served, served.serve.model, facts))
+    engines = build._engines(served, served.serve.model, facts)
+    deployment = build._evaluations(facts, engines, build._actor_options(served))
     handle = ray_serve.run(deployment, name="local", _local_testing_mode=True)  # in this process, without Ray
     assert handle.offered.remote().result() == ["cmmlu"]
     state = handle.submit.remote([], 0).result()
