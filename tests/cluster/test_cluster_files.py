@@ -19,6 +19,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.recipe import Recipe
+from serve import proxy
 from tests.conftest import REPOSITORY
 
 CLUSTER = REPOSITORY / "cluster"
@@ -176,6 +177,11 @@ def test_the_service_is_the_configuration_of_serve_on_as_many_nodes_as_it_has_re
     assert served == read(REPOSITORY / "serve/configs/ct_llm_2b_gpu.yaml")
     serve = recipes.load(str(REPOSITORY / arguments["recipe"]), arguments["overrides"]).serve
     assert gpu_nodes(resource) == tuple(round(replicas * serve.gpus) for replicas in serve.replicas)
+
+
+def test_every_pod_of_the_service_has_what_its_proxies_are_to_be_started_with() -> None:
+    for pod in pods(read(CLUSTER / "kuberay/rayservice.yaml")).values():
+        assert {each["name"]: each["value"] for each in pod["containers"][0]["env"]} == proxy.ENVIRONMENT
 
 
 def prepared(file: Path) -> dict[str, Any]:
