@@ -1,7 +1,8 @@
 """The rows of benchmark files in their native form, each with its id; for evaluation and for decontamination alike.
 
-An item's id is its address, the file's name and the row: the same in every run, for pairing two evaluations and for
-looking an item up in a training corpus.
+A row that is a list, as in C3's .json and MGSM's .tsv, has its values under "0", "1" and so on: a benchmark knows what
+they are (`numbered`). An item's id is its address, the file's name and the row: the same in every run, for pairing two
+evaluations and for looking an item up in a training corpus.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ class Table:
 
 
 def table(uri: str) -> Table:
-    """The rows of a file or of all that a glob matches: .jsonl, .json, .csv or .parquet, also .zst or .gz.
+    """The rows of a file or of all that a glob matches: .jsonl, .json, .csv, .tsv or .parquet, also .zst or .gz.
 
     Raises `InputError` that names the file where there is none or it cannot be read.
     """
@@ -61,9 +62,13 @@ def _rows(uri: str) -> list[Row]:
             return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
         if name.endswith(".jsonl"):
             return [_object(line) for line in content.decode("utf-8-sig").split("\n") if line.strip()]
-        return [_object(json.dumps(row)) for row in json.loads(content)]
+        if name.endswith(".tsv"):
+            lines = content.decode("utf-8-sig").split("\n")
+            return [_number(line.rstrip("\r").split("\t")) for line in lines if line.strip()]
+        found = json.loads(content)
+        return [_number(row) if isinstance(row, list) else _object(json.dumps(row)) for row in found]
     except (ValueError, OSError) as error:
-        remedy = "such a file is .jsonl, .json, .csv or .parquet, in UTF-8, also as .zst or .gz"
+        remedy = "such a file is .jsonl, .json, .csv, .tsv or .parquet, in UTF-8, also as .zst or .gz"
         raise InputError(f"not readable: {error}", where=uri, remedy=remedy) from error
 
 
@@ -76,6 +81,15 @@ def _opened(uri: str, content: bytes) -> bytes:
         except zstandard.ZstdError as error:
             raise ValueError(str(error)) from None
     return gzip.decompress(content) if uri.endswith(".gz") else content
+
+
+def _number(values: Sequence[Any]) -> Row:
+    return {str(place): value for place, value in enumerate(values)}
+
+
+def numbered(row: Row) -> list[Any]:
+    """The values of a row that is a list in its file; none of one that is an object."""
+    return [row[key] for key in row if key != ID] if "0" in row else []
 
 
 def _object(line: str) -> Row:

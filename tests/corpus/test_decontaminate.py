@@ -72,6 +72,20 @@ def made(tmp_path: Path, exam: dict[str, Any], pages: Sequence[Any], **options: 
     return recipe
 
 
+@pytest.mark.parametrize("name", ["mgsm_zh.tsv", "c3-d-test.json"])
+def test_items_of_files_of_lists_are_found(tmp_path: Path, name: str) -> None:
+    asked = "小明有十二个苹果，分给三个同学，每个同学得到几个？"
+    content = f"{asked}\t4\n" if name.endswith(".tsv") else json.dumps([[[asked], [{"question": "几个？"}], "1"]])
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    sets = {"name": "lists", "path": str(tmp_path / name), "fields": "all"}
+    recipe = made(tmp_path / "run", sets, [f"{BEFORE}\n{asked}\n{BEHIND}", CLEAN])
+    page, clean = texts(recipe)
+    assert asked.rstrip("？") not in page
+    assert page.startswith(BEFORE)
+    assert page.endswith(BEHIND)
+    assert clean == CLEAN
+
+
 @pytest.mark.parametrize(
     "copy",
     [
