@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import subprocess
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pathspec
+
 from ctllm_ray.base.errors import InputError, RecipeError
+from ctllm_ray.secret_names import is_secret
 
 IGNORE = ".rayignore"  # leaves out tracked files too, in git's syntax, as `ray job submit` has it
 
@@ -25,16 +27,6 @@ SOURCE_ENDINGS = frozenset(
     {".py", ".pyi", ".yaml", ".yml", ".toml", ".cfg", ".md", ".jinja", ".html", ".css", ".js", ".model"}
 )
 
-_SECRET_FOLDERS = frozenset({".aws", ".azure", ".docker", ".gcloud", ".git", ".gnupg", ".kube", ".ssh"})
-_SECRET_NAMES = re.compile(
-    r"\.env(\..+)?|.+\.env|id_(rsa|dsa|ecdsa|ed25519).*"
-    r"|\.(netrc|pgpass|npmrc|pypirc|git-credentials|htpasswd|dockercfg|s3cfg|boto|vault-token)"
-    r"|.+\.(pem|key|p12|pfx|jks|keystore|kdbx|ppk|kubeconfig)"
-    # a word of its own in the name of a file that is no code: aws-credentials.json, but not tokens.py
-    r"|(?!special_tokens|added_tokens)(.*[._-])?(secrets?|credentials?|passwords?|passwd|auth[_-]?tokens?|tokens?|api[_-]?keys?|access[_-]?keys?|keys"
-    r"|kubeconfig|service[_-]?accounts?)([._-].*)?(?<!\.py)(?<!\.md)(?<!\.html)(?<!\.js)(?<!\.css)",
-    re.IGNORECASE,
-)
 _OUTPUT_MARKS = ("MANIFEST.json", "PLAN.json", "RUN.json", "lineage.json", "pyvenv.cfg")
 _BUILT_FOLDERS = frozenset({"__pycache__", "build", "dist", "node_modules"})
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # the same files are the same archive, which Ray then does not send again
@@ -50,7 +42,8 @@ class JobFiles:
     sha256: str  # over names and contents
     secrets: tuple[str, ...]  # that would have gone, but for their names
     untracked: tuple[str, ...]  # neither in git nor ignored: left out
-    commit: str  # empty outside git
+    no_files: tuple[str, ...]  # in git, and links to folders or to nothing: left out
+    commit: str  # empty outside git, and in a repository without one
     dirty: bool  # something that is sent is not as the commit has it
 
     def source(self) -> dict[str, str]:
@@ -66,12 +59,14 @@ class JobFiles:
 
     def summarize(self) -> Iterator[str]:
         """Lines for people: how much goes, from where, and what stays."""
-        origin = f"commit {self.commit[:12]}{', with changes' if self.dirty else ''}" if self.commit else "not in git"
+        origin = f"commit {self.commit[:12]}{', with changes' if self.dirty else ''}" if self.commit else "of no commit"
         yield f"{len(self.names):,} files, {self.size_bytes / 1e6:,.1f} MB go with the job ({origin})"
         if self.secrets:
             yield f"not sent, since their names say secret: {_shorten(self.secrets)}"
         if self.untracked:
             yield f"not sent, since git does not track them (`git add` what the job needs): {_shorten(self.untracked)}"
+        if self.no_files:
+            yield f"not sent, since they are links to folders or to nothing: {_shorten(self.no_files)}"
 
 
 def collect(folder: Path, recipe: str) -> JobFiles:
@@ -79,16 +74,22 @@ def collect(folder: Path, recipe: str) -> JobFiles:
 
     Raises `RecipeError` where the recipe's name says that it is a secret, `InputError` for a link to what is not sent.
     """
-    if _is_secret(recipe):
+    if is_secret(recipe):
         remedy = "give it another name: files whose names speak of keys, tokens or credentials are never sent"
         raise RecipeError("the recipe's name says that it is a secret", where=recipe, remedy=remedy)
-    tracked = _git(folder, "rev-parse", "--is-inside-work-tree") == ["true"]
-    found = _tracked(folder) if tracked else set(_sources(folder))
-    secrets = {name for name in found if _is_secret(name)}
+    checkout = _is_checkout(folder)
+    listed = _keep_wanted(
+        folder, set(_git(folder, "ls-files", "-z", "--recurse-submodules") if checkout else _sources(folder))
+    )
+    there = {name for name in listed if os.path.lexists(folder / name)}
+    found = {name for name in there if (folder / name).is_file()}  # follows links; false for one that goes in circles
+    secrets = {name for name in found if is_secret(name)}
     names = tuple(sorted(found - secrets | {recipe}))
     _check_links(folder, names)
-    changed = set(_git(folder, "diff", "--name-only", "--relative", "-z", "HEAD")) if tracked else set()
-    others = set(_git(folder, "ls-files", "-z", "--others", "--exclude-standard")) if tracked else set()
+    _check_names(folder, names)
+    has_commit = checkout and bool(_git(folder, "rev-parse", "--verify", "-q", "HEAD", may_fail=True))
+    changed = _git(folder, "diff", "--name-only", "--relative", "-z", "HEAD") if has_commit else []
+    others = set(_git(folder, "ls-files", "-z", "--others", "--exclude-standard")) if checkout else set()
     size, sha256 = _digest(folder, names)
     return JobFiles(
         folder=folder,
@@ -96,18 +97,30 @@ def collect(folder: Path, recipe: str) -> JobFiles:
         size_bytes=size,
         sha256=sha256,
         secrets=tuple(sorted(secrets)),
-        untracked=tuple(sorted(name for name in others - set(names) if name not in secrets)),
-        commit="".join(_git(folder, "rev-parse", "--verify", "-q", "HEAD")) if tracked else "",
-        dirty=bool(changed) or recipe in others,
+        untracked=tuple(sorted(others - set(names) - secrets)),
+        no_files=tuple(sorted(there - found)),
+        commit=_git(folder, "rev-parse", "HEAD")[0] if has_commit else "",
+        dirty=bool(changed) or recipe not in listed,
     )
 
 
-def _tracked(folder: Path) -> set[str]:
-    """What git tracks below a folder and is still there, without what .rayignore names."""
-    names = set(_git(folder, "ls-files", "-z", "--recurse-submodules"))
-    if (folder / IGNORE).exists():
-        names -= set(_git(folder, "ls-files", "-z", "--cached", "--ignored", f"--exclude-from={folder / IGNORE}"))
-    return {name for name in names if (folder / name).is_file()}
+def _is_checkout(folder: Path) -> bool:
+    """True below a repository that does not ignore the folder. Raises `InputError` where git cannot tell.
+
+    A checkout that is taken for a plain folder would be sent with what its ignore files keep secret.
+    """
+    if not any((place / ".git").exists() for place in (folder.resolve(), *folder.resolve().parents)):
+        return False
+    _git(folder, "rev-parse", "--is-inside-work-tree")
+    return not _git(folder, "check-ignore", ".", may_fail=True)
+
+
+def _keep_wanted(folder: Path, names: set[str]) -> set[str]:
+    """The names without those that .rayignore names."""
+    if not (folder / IGNORE).is_file():
+        return names
+    lines = (folder / IGNORE).read_text(encoding="utf-8").splitlines()
+    return names - set(pathspec.PathSpec.from_lines("gitignore", lines).match_files(names))
 
 
 def _sources(folder: Path) -> Iterator[str]:
@@ -125,18 +138,26 @@ def _sources(folder: Path) -> Iterator[str]:
                 yield Path(place, name).relative_to(folder).as_posix()
 
 
-def _is_secret(name: str) -> bool:
-    *folders, file = name.split("/")
-    return bool(_SECRET_FOLDERS.intersection(folders) or _SECRET_NAMES.fullmatch(file))
-
-
-def _check_links(folder: Path, names: Iterable[str]) -> None:
-    inside = folder.resolve()
+def _check_links(folder: Path, names: Sequence[str]) -> None:
+    """Raises `InputError` for a link to a file that does not go itself: its content would go by the back door."""
+    inside, sent = folder.resolve(), set(names)
     for name in names:
         target = (folder / name).resolve()
-        if not target.is_relative_to(inside) or _is_secret(target.relative_to(inside).as_posix()):
-            remedy = "put the file itself there, or name the link in .rayignore"
+        if target == inside / name:
+            continue
+        if not target.is_relative_to(inside) or target.relative_to(inside).as_posix() not in sent:
+            remedy = f"put the file itself there, or name the link in {IGNORE}"
             raise InputError(f"a link to {target}, which is not sent", where=str(folder / name), remedy=remedy)
+
+
+def _check_names(folder: Path, names: Iterable[str]) -> None:
+    """Raises `InputError` for a name that an archive cannot hold."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            remedy = f"rename it, or name it in {IGNORE}"
+            raise InputError("a file's name is not UTF-8", where=repr(str(folder / name)), remedy=remedy) from None
 
 
 def _digest(folder: Path, names: Iterable[str]) -> tuple[int, str]:
@@ -150,13 +171,17 @@ def _digest(folder: Path, names: Iterable[str]) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def _git(folder: Path, *arguments: str) -> list[str]:
-    """What a git command prints, by lines or NULs; empty where it fails or there is no git."""
+def _git(folder: Path, *arguments: str, may_fail: bool = False) -> list[str]:
+    """What a git command prints, by lines or NULs. Raises `InputError` where it fails, unless it may."""
     try:
         ended = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
-    except OSError:
-        return []
-    text = os.fsdecode(ended.stdout) if ended.returncode == 0 else ""
+        reason = os.fsdecode(ended.stderr).strip().partition("\n")[0] if ended.returncode else ""
+    except OSError as error:
+        ended, reason = None, str(error)
+    if ended is None or (ended.returncode and not may_fail):
+        remedy = "install git, or let it read this repository (git config --global --add safe.directory FOLDER)"
+        raise InputError(f"a repository that git does not read: {reason}", where=str(folder), remedy=remedy)
+    text = os.fsdecode(ended.stdout) if not ended.returncode else ""
     return [part for part in text.split("\0" if "-z" in arguments else "\n") if part]
 
 

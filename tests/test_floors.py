@@ -13,9 +13,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "ctllm_ray"
 FLOOR = {
     "base": 0,
-    "text": 1, "tokenizer": 1, "shards": 1, "model": 1, "sample": 1, "ray_session": 1, "job_files": 1, "submission": 2,
-    "corpus": 2, "train": 2, "inference": 2,
-    "evaluate": 3, "mixture": 3, "lineage": 3,
+    "text": 1, "tokenizer": 1, "shards": 1, "model": 1, "sample": 1, "ray_session": 1, "secret_names": 1,
+    "job_files": 2, "corpus": 2, "train": 2, "inference": 2,
+    "submission": 3, "evaluate": 3, "mixture": 3, "lineage": 3,
     "verbs": 4,
     "cli": 5,
     "__main__": 6,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import zipfile
 from collections.abc import Sequence
@@ -13,7 +14,16 @@ from ctllm_ray import job_files
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.cli import run
 
-SOURCE = ("recipe.yaml", "mine.py", "serve/keys.py", "text/tokens.py", "tokenizer/special_tokens_map.json")
+SOURCE = (
+    "recipe.yaml",
+    "mine.py",
+    "env.py",
+    "serve/keys.py",
+    "text/tokens.py",
+    "tokenizer/special_tokens_map.json",
+    "tokenizer/tokenizer.json",
+    "data/monkey.yaml",
+)
 SECRETS = (
     ".env",
     ".env.production",
@@ -32,6 +42,16 @@ SECRETS = (
     "deploy/secrets.yaml",
     "api_keys.toml",
     "cluster.kubeconfig",
+    ".env~",
+    "server.pem.bak",
+    "awsKeys.csv",
+    "gcp-key.json",
+    "keys/prod.yaml",
+    "secrets/prod.yaml",
+    "terraform.tfvars",
+    "Passwords.xlsx",
+    "kaggle.json",
+    "密码.yaml",
 )
 OUTPUTS = ("out/tiny/1/clean/MANIFEST.json", "out/tiny/1/clean/kept/00000-000.arrow", ".venv/lib/libtorch.so")
 
@@ -121,6 +141,67 @@ def test_tracked_files_that_rayignore_names_stay(checkout: Path) -> None:
     assert set(job_files.collect(checkout, "recipe.yaml").names) == {*SOURCE, ".rayignore"} - {"text/tokens.py"}
 
 
+def test_rayignore_counts_in_submodules_and_outside_git(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    module, plain = tmp_path_factory.mktemp("module"), tmp_path_factory.mktemp("plain")
+    git(module, "init", "-q")
+    write(module, ["a.py", "big.py"])
+    git(module, "add", "-A")
+    git(module, "commit", "-q", "-m", "module")
+    git(checkout, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(module), "sub")
+    (checkout / ".rayignore").write_text("big.py\n!sub/a.py\n")
+    assert set(job_files.collect(checkout, "recipe.yaml").names) == {*SOURCE, ".gitmodules", "sub/a.py"}
+    write(plain, ["recipe.yaml", "a.py", "big.py"])
+    (plain / ".rayignore").write_text("big.py\n")
+    assert job_files.collect(plain, "recipe.yaml").names == ("a.py", "recipe.yaml")
+
+
+def test_a_repository_that_git_cannot_read_is_not_taken_for_a_plain_folder(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkout / ".git" / "HEAD").rename(checkout / ".git" / "HEAD.lost")
+    with pytest.raises(InputError, match="a repository that git does not read: fatal"):
+        job_files.collect(checkout, "recipe.yaml")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match="that git does not read: [[]Errno 2[]] No such file"):
+        job_files.collect(checkout, "recipe.yaml")
+
+
+def test_a_repository_without_a_commit_sends_what_is_added(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    write(tmp_path, ["recipe.yaml", "mine.py", "yours.py"])
+    git(tmp_path, "add", "recipe.yaml", "mine.py")
+    files = job_files.collect(tmp_path, "recipe.yaml")
+    assert (files.names, files.untracked, files.commit) == (("mine.py", "recipe.yaml"), ("yours.py",), "")
+    assert "of no commit" in next(files.summarize())
+
+
+def test_a_folder_that_the_repository_around_it_ignores_is_a_plain_folder(checkout: Path) -> None:
+    write(checkout, ["scratch/recipe.yaml", "scratch/mine.py", "scratch/.env"])
+    (checkout / ".gitignore").write_text("scratch/\nloose.yaml\n")
+    assert job_files.collect(checkout / "scratch", "recipe.yaml").names == ("mine.py", "recipe.yaml")
+    write(checkout, ["loose.yaml"])
+    assert job_files.collect(checkout, "loose.yaml").dirty  # the recipe is not in the commit, though nothing changed
+
+
+def test_links_to_folders_and_to_nothing_are_told(checkout: Path) -> None:
+    for name, target in (("folder", "text"), ("broken", "not there"), ("circle", "circle"), ("good.py", "mine.py")):
+        (checkout / name).symlink_to(target)
+        git(checkout, "add", name)
+    files = job_files.collect(checkout, "recipe.yaml")
+    assert set(files.names) == {*SOURCE, "good.py"}
+    assert files.no_files == ("broken", "circle", "folder")
+    assert any("links to folders or to nothing: broken, circle, folder" in line for line in files.summarize())
+
+
+def test_a_name_that_is_not_utf8_is_refused_by_name(checkout: Path) -> None:
+    Path(os.fsdecode(os.fsencode(checkout) + b"/\xd6\xd0.py")).write_text("")
+    git(checkout, "add", "-A", "*.py")
+    with pytest.raises(InputError, match="name is not UTF-8"):
+        job_files.collect(checkout, "recipe.yaml")
+
+
 def test_of_a_folder_below_the_repository_only_that_folder_goes(checkout: Path) -> None:
     assert job_files.collect(checkout / "text", "tokens.py").names == ("tokens.py",)
 
@@ -130,7 +211,7 @@ def test_a_link_out_of_the_folder_or_to_a_secret_is_refused(
 ) -> None:
     outside = tmp_path_factory.mktemp("elsewhere") / "passwd"
     outside.write_text("root")
-    for target in (outside, checkout / ".env"):
+    for target in (outside, checkout / ".env", checkout / OUTPUTS[0]):
         (checkout / "link.py").unlink(missing_ok=True)
         (checkout / "link.py").symlink_to(target)
         git(checkout, "add", "link.py")
@@ -158,5 +239,5 @@ def test_a_dry_run_lists_what_would_go_and_asks_no_cluster(
     assert run(["submit", "prepare", "recipe.yaml", "--address", "http://127.0.0.1:1", "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[: len(SOURCE)] == sorted(SOURCE)
-    assert lines[len(SOURCE)].startswith("5 files, ")
+    assert lines[len(SOURCE)].startswith(f"{len(SOURCE)} files, ")
     assert "with changes" in lines[len(SOURCE)]
