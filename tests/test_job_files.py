@@ -164,7 +164,7 @@ def test_a_repository_that_git_cannot_read_is_not_taken_for_a_plain_folder(
     with pytest.raises(InputError, match="a repository that git does not read: fatal"):
         job_files.collect(checkout, "recipe.yaml")
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(InputError, match="that git does not read: [[]Errno 2[]] No such file"):
+    with pytest.raises(InputError, match=r"that git does not read: \[Errno 2\] No such file"):
         job_files.collect(checkout, "recipe.yaml")
 
 

@@ -32,6 +32,9 @@ _NUMBERS = {
     errno.ENETUNREACH, errno.EBUSY, errno.EREMOTEIO,
 }  # fmt: skip
 
+#: What says that a connection will not come about however long it is waited for: a wrong certificate, no TLS at all.
+_NEVER = ("certificate", "WRONG_VERSION_NUMBER")
+
 T = TypeVar("T")
 _bound: ContextVar[float | None] = ContextVar("patience", default=None)
 
@@ -48,6 +51,8 @@ def patience(seconds: float) -> Iterator[None]:
 
 def is_outage(error: BaseException) -> bool:
     """True for an error that says that a store does not answer."""
+    if any(sign in str(error) for sign in _NEVER):
+        return False
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(names & _NAMES) or getattr(error, "errno", None) in _NUMBERS
 

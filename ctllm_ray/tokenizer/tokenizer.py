@@ -183,11 +183,18 @@ class HuggingFace(Tokenizer):
         self.prefix_ids, self.suffix_ids = self._added_ids()
 
     def _added_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What the post-processor puts before and behind a text."""
-        bare = self._fast.encode("a", add_special_tokens=False).ids
-        whole = self._fast.encode("a").ids
-        at = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
-        return tuple(whole[:at]), tuple(whole[at + len(bare) :])
+        """What the post-processor puts before and behind a text, seen on the first one that has ids at all."""
+        bare: list[int] = []
+        for probe in ("a", *self.pieces):  # a vocabulary of Chinese characters alone may have no "a"
+            bare = self._fast.encode(probe, add_special_tokens=False).ids
+            if bare:
+                break
+        whole = self._fast.encode(probe).ids
+        for at in range(len(whole)):
+            if bare and whole[at : at + len(bare)] == bare:
+                return tuple(whole[:at]), tuple(whole[at + len(bare) :])
+        remedy = "check its vocabulary and its post_processor"
+        raise InputError("no text has ids in it", where=convert.TOKENIZER, remedy=remedy)
 
     def __reduce__(self) -> tuple:
         return HuggingFace, (self._files,)
@@ -288,16 +295,23 @@ def _converted(path: str, files: dict[str, bytes]) -> dict[str, bytes]:
 
 def _plain(files: dict[str, bytes], name: str) -> dict[str, Any]:
     try:
-        return json.loads(files.get(name, b"{}"))
+        plain = json.loads(files.get(name, b"{}"))
     except ValueError as error:
         raise InputError(f"not valid JSON: {error}", where=name, remedy="restore the file") from None
+    if not isinstance(plain, dict):
+        raise InputError("not a JSON object", where=name, remedy="restore the file")
+    return plain
 
 
 def _named(files: dict[str, bytes]) -> dict[str, str]:
-    """The names of bos_token and so on, as the folder's configuration gives them."""
-    plain = _plain(files, convert.MAP) | _plain(files, convert.CONFIG)
-    values = {key: value["content"] if isinstance(value, dict) else value for key, value in plain.items() if value}
-    return {key: value for key, value in values.items() if key.endswith("_token") and isinstance(value, str)}
+    """The names of bos_token and so on, as transformers reads them.
+
+    special_tokens_map.json is the older file: it counts where the configuration does not list added tokens itself.
+    """
+    config = _plain(files, convert.CONFIG)
+    plain = config if "added_tokens_decoder" in config else config | _plain(files, convert.MAP)
+    values = {key: value.get("content") if isinstance(value, dict) else value for key, value in plain.items()}
+    return {key: value for key, value in values.items() if key.endswith("_token") and value and isinstance(value, str)}
 
 
 def _known(i: int, otherwise: str) -> int:

@@ -22,6 +22,7 @@ AWAY = [
     botocore.exceptions.EndpointConnectionError(endpoint_url="http://store"),
     botocore.exceptions.ReadTimeoutError(endpoint_url="http://store"),
     botocore.exceptions.ConnectionClosedError(endpoint_url="http://store"),
+    botocore.exceptions.SSLError(endpoint_url="https://store", error="[SSL: UNEXPECTED_EOF_WHILE_READING]"),
 ]
 WRONG = [
     FileNotFoundError(errno.ENOENT, "no"),
@@ -30,6 +31,12 @@ WRONG = [
     InputError("no file matches"),
     botocore.exceptions.NoCredentialsError(),
     KeyError("x"),
+    botocore.exceptions.SSLError(
+        endpoint_url="https://store", error="[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"
+    ),
+    botocore.exceptions.SSLError(
+        endpoint_url="https://store", error="[SSL: WRONG_VERSION_NUMBER] wrong version number"
+    ),
 ]
 
 

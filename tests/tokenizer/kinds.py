@@ -133,6 +133,19 @@ def ends_with_eos(folder: Path, texts: Sequence[str]) -> Path:
     return _write(folder, fast, {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"})
 
 
+def characters(folder: Path, texts: Sequence[str]) -> Path:
+    """Chinese characters alone, so that many a text has no ids; the older of two files names the specials."""
+    names = ("<s>", "</s>")
+    vocabulary = dict.fromkeys((*names, *sorted(char for char in {*"".join(texts)} if "一" <= char <= "龥")))
+    fast = tokenizers.Tokenizer(models.BPE({piece: id_ for id_, piece in enumerate(vocabulary)}, []))
+    fast.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": None, "extra": {"special": True}}
+    found = _write(folder, _before(fast, "<s>"), config)
+    named = {"bos_token": {"content": "<s>", "lstrip": False}, "eos_token": "</s>"}
+    (found / "special_tokens_map.json").write_text(json.dumps(named))
+    return found
+
+
 def _sentencepiece(folder: Path, texts: Sequence[str], config: dict[str, Any]) -> Path:
     """A folder without a tokenizer.json, as older models came."""
     sink = io.BytesIO()
@@ -169,6 +182,7 @@ KINDS: dict[str, Callable[[Path, Sequence[str]], Path]] = {
     make.__name__: make
     for make in (
         llama2, llama3, qwen, yi, mistral, glm, byte_level_without_post_processor, gpt2, ends_with_eos,
+        characters,
         llama2_slow, yi_slow, unsaid_slow,
     )
 }  # fmt: skip

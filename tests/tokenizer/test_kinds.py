@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import transformers
 
+from ctllm_ray.base.errors import InputError
 from ctllm_ray.corpus.tokenize import framed
 from ctllm_ray.tokenizer.tokenizer import SentencePiece, Tokenizer, load
 from tests.tokenizer.kinds import KINDS, TEXTS
@@ -22,6 +24,7 @@ PUT_BEFORE = {
     "byte_level_without_post_processor": [],
     "gpt2": [],
     "ends_with_eos": [],
+    "characters": ["<s>"],
     "llama2_slow": ["<s>"],
     "yi_slow": [],
     "unsaid_slow": [],
@@ -93,3 +96,21 @@ def test_a_chat_template_knows_only_the_names_that_the_tokenizer_gives(kind: Pat
     named = load(str(kind)).token_names
     assert named.get("bos_token") == theirs.bos_token
     assert named.get("eos_token") == theirs.eos_token
+
+
+def test_the_older_file_of_names_does_not_count_where_the_configuration_lists_added_tokens(tmp_path: Path) -> None:
+    folder = KINDS["characters"](tmp_path / "listed", TEXTS)
+    added = {"0": {"content": "<s>", "special": True}, "1": {"content": "</s>", "special": True}}
+    config = {"bos_token": None, "eos_token": {"content": "</s>"}, "added_tokens_decoder": added}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"} | config))
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    assert (theirs.bos_token, theirs.eos_token) == (None, "</s>")
+    assert load(str(folder)).token_names == {"eos_token": "</s>"}
+
+
+@pytest.mark.parametrize("content", ["[]", '"text"'])
+def test_a_configuration_that_is_no_object_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    folder = KINDS["characters"](tmp_path / "odd", TEXTS)
+    (folder / "tokenizer_config.json").write_text(content)
+    with pytest.raises(InputError, match="not a JSON object"):
+        load(str(folder))
