@@ -34,9 +34,7 @@ WRONG = [
     botocore.exceptions.SSLError(
         endpoint_url="https://store", error="[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"
     ),
-    botocore.exceptions.SSLError(
-        endpoint_url="https://store", error="[SSL: WRONG_VERSION_NUMBER] wrong version number"
-    ),
+    botocore.exceptions.SSLError(endpoint_url="https://store", error="[SSL: WRONG_VERSION_NUMBER]"),
 ]
 
 

@@ -101,7 +101,11 @@ def test_a_chat_template_knows_only_the_names_that_the_tokenizer_gives(kind: Pat
 def test_the_older_file_of_names_does_not_count_where_the_configuration_lists_added_tokens(tmp_path: Path) -> None:
     folder = KINDS["characters"](tmp_path / "listed", TEXTS)
     added = {"0": {"content": "<s>", "special": True}, "1": {"content": "</s>", "special": True}}
-    config = {"bos_token": None, "eos_token": {"content": "</s>"}, "added_tokens_decoder": added}
+    config = {
+        "bos_token": None,
+        "eos_token": {"__type": "AddedToken", "content": "</s>"},
+        "added_tokens_decoder": added,
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"} | config))
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     assert (theirs.bos_token, theirs.eos_token) == (None, "</s>")
