@@ -16,11 +16,11 @@ import re
 import unicodedata
 
 LEAST, MOST = 1.0, 10.0
-GRAMMAR = 2  # its version; 1 took the last [[number]] wherever it stood
+GRAMMAR = 3  # its version; 1 took the last [[number]] wherever it stood, 2 none beside bold type
 
 _DIGITS = {"零": 0, "一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9, "十": 10}
 _NUMBER = r"\d+(?:\.\d+)?|[零一二两三四五六七八九十](?:点[零一二三四五六七八九])?"
-_UNIT = r"(?:分|/10)"
+_UNIT = r"(?:分|/\s*10)"
 BRACKETED = rf"\[\[\s*(?P<bracketed>{_NUMBER})\s*{_UNIT}?\s*\]\]"
 _NAMED = r"(?:评分|得分|分数|打分|给分|评价|总分|rating|score|mark)"
 _SAID = rf"{_NAMED}\s*(?:是|为|is)?\s*:?\s*(?P<said>{_NUMBER})\s*{_UNIT}"
@@ -36,8 +36,8 @@ _QUOTES = (("“", "”"), ("‘", "’"), ("「", "」"), ("『", "』"), ('"',
 _PARENTHESES = re.compile(r"\([^()\n]*\)")
 _EXAMPLE = re.compile(r"[,。、;:\s]*(?:例如|比如|譬如|示例|格式(?:如下|为|如)?\s*:|for example|e\.g\.).*", re.I)
 _BRACKETS = str.maketrans("【】", "[]")
-_UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]")
-_MARKUP = " \t*_#-—=|.。!！~…"
+_UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]|\\*+|__+")  # what is not seen: marks of bold type too
+_MARKUP = " \t_#-—=|.。!！~…"
 
 
 def read_mark(verdict: str, judged: str = "", code: str = "") -> float | None:
@@ -83,7 +83,7 @@ def _own_text(verdict: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Full-width forms as their plain ones: ［［９］］ and 【【９】】 are [[9]]."""
+    """Full-width forms as their plain ones, without bold type: ［［９］］, 【【９】】 and **[[9]]** are [[9]]."""
     return _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).translate(_BRACKETS).replace("\r", "\n")
 
 
