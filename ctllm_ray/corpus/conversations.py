@@ -12,8 +12,9 @@ What is written well and cannot be learnt from is a reject: conversation.empty_a
 .no_answer (nobody answers the last user), .tool_call (the chat template has no words for tools; without them the
 answers would be about nothing), .not_text (pictures), .reasoning (thoughts apart from the answer, for which the
 template has no place), .unwanted (a thumb down: KTO learns from it, other objectives would learn it), .weight (a
-weight other than 0 and 1), pair.identical (chosen and rejected), pair.no_common_prompt. An empty system turn says
-nothing and is left out.
+weight other than 0 and 1), pair.identical (chosen and rejected), pair.no_common_prompt, .unread_field (a `history`
+or `input` beside whole turns). What fields beside the text mean: corpus/extras.py. An empty system turn says nothing
+and is left out.
 
 `weight: 0` (OpenAI), `loss: false` (ms-swift) or `train: false` (axolotl) at an answer say that it is context and not
 to be learnt: the turn then has `weight: 0` here, and the tokens section counts it among no answers. A conversation
@@ -28,7 +29,8 @@ from typing import Any
 
 import orjson
 
-from ctllm_ray.corpus import json_lines
+from ctllm_ray.corpus import extras, json_lines
+from ctllm_ray.corpus.extras import Unfit
 from ctllm_ray.corpus.json_lines import type_of
 from ctllm_ray.corpus.raw import Record
 from ctllm_ray.corpus.splits import Split
@@ -41,28 +43,10 @@ ROLES = {
     "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
     "function_call": "tool", "function": "tool", "tool": "tool", "tool_call": "tool", "tool_response": "tool",
-    "observation": "tool",
+    "observation": "tool", "tool_calls": "tool", "tool_use": "tool", "tool_result": "tool", "ipython": "tool",
 }  # fmt: skip
-
-#: Fields of a turn that say whether it is learnt.
-MASKS = ("weight", "loss", "train")
-#: Fields of a record that say whether its answer is a good one: KTO's, as TRL and as LLaMA-Factory name it.
-THUMBS = ("label", "kto_tag")
-TOOLS = ("tools", "functions")
-#: Fields of a record or a turn that hold a part of it which would be lost.
-UNREAD = {
-    "reasoning": ("reasoning_content", "reasoning", "thinking"),
-    "not_text": ("images", "image", "videos", "video", "audios", "audio"),
-}
-EMPTY: tuple[Any, ...] = (None, "", [], {}, "[]", "{}", False)
-
-
-class Unfit(Exception):
-    """A record of which no conversation can be made: the kind, as in `reject`, and the reason in words."""
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(kind, reason)
-        self.kind, self.reason = kind, reason
+#: Types of parts of a content: OpenAI's Chat and Responses.
+TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 def records(split: Split, read: Callable[[dict[str, Any]], Any]) -> Iterator[Record]:
@@ -132,46 +116,17 @@ def _turn(item: Any, field: str, role: str, content: str) -> Turn:
         raise Unfit("conversation.tool_call", "the chat template has no turns for tools")
     if known is None:
         raise Unfit("error.unknown_role", f"{item[role]!r} is none of {', '.join(ROLES)}")
-    _check_read(item, field)
-    turn = {"role": known, "content": text(item.get(content), content)}
-    return turn | {"weight": 0} if known == "assistant" and not _is_learnt(item) else turn
-
-
-def _is_learnt(item: dict[str, Any]) -> bool:
-    """False where a turn says that it is not to be learnt. Raises `Unfit` for a share of learning."""
-    given = {name: item[name] for name in MASKS if item.get(name) is not None}
-    for name, value in given.items():
-        if value not in (0, 1):  # True and False are these
-            raise Unfit("conversation.weight", f"{name!r} is {value!r}: an answer is learnt (1) or not (0)")
-    return all(given.values())
-
-
-def check_record(fields: dict[str, Any]) -> None:
-    """Raises `Unfit` where a record brings along what changes its answers, and what nothing here reads.
-
-    Tools, called or not: the answers are about them. A thumb down. Pictures, sounds, films. Thoughts.
-    """
-    brought = [name for name in TOOLS if fields.get(name) not in EMPTY]
-    if brought:
-        raise Unfit("conversation.tool_call", f"it has {brought[0]}, of which the chat template cannot tell")
-    for name in THUMBS:
-        if fields.get(name) is False:
-            raise Unfit("conversation.unwanted", f"{name!r} is false: its answer is one to unlearn")
-    _check_read(fields, "the record")
-
-
-def _check_read(fields: dict[str, Any], where: str) -> None:
-    """Raises `Unfit` for fields of a record or a turn that hold more than its text."""
-    for kind, names in UNREAD.items():
-        for name in names:
-            if fields.get(name) not in EMPTY:
-                raise Unfit(f"conversation.{kind}", f"{where!r} has {name!r}, which no template here has a place for")
+    extras.check_turn(item, field)
+    if content not in item:
+        raise Unfit("error.missing_field", f"a turn of {field!r} has no {content!r}, only: {', '.join([*item][:20])}")
+    turn = {"role": known, "content": text(item[content], content)}
+    return turn | {"weight": 0} if known == "assistant" and not extras.is_learnt(item) else turn
 
 
 def text(value: Any, field: str) -> str:
     """A text, null being an empty one; parts of text, as OpenAI's API takes them, are joined. Raises `Unfit`."""
     if type(value) is list and all(type(part) is dict for part in value):
-        if any(part.get("type") != "text" for part in value):
+        if any(part.get("type") not in TEXT_PARTS for part in value):
             raise Unfit("conversation.not_text", f"{field!r} holds more than text")
         return "".join(text(part.get("text"), field) for part in value)
     if value is not None and type(value) is not str:
@@ -184,6 +139,14 @@ def needed(fields: dict[str, Any], name: str) -> Any:
     if fields.get(name) is None:
         raise Unfit("error.missing_field", f"no field {name!r}, only: {', '.join(list(fields)[:20])}")
     return fields[name]
+
+
+def with_system(value: Any, turns: Sequence[Turn]) -> list[Turn]:
+    """The turns behind a system prompt that stands beside them, unless they begin with the same. Raises `Unfit`."""
+    first = said("system", text(value, "system"))
+    if not first["content"].strip() or list(turns[:1]) == [first]:
+        return list(turns)
+    return [first, *turns]
 
 
 def history(value: Any) -> list[Turn]:

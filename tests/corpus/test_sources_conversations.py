@@ -69,6 +69,35 @@ FORMS: list[tuple[str, dict[str, Any], Any]] = [
     ("sharegpt", {"conversations": [HUMAN, {**GPT, "train": False}, HUMAN, GPT]}, [Q, {**A, "weight": 0}, Q, A]),
     ("messages", {"messages": [{**Q, "weight": 0}, A], "label": True}, [Q, A]),
     ("messages", {"messages": [Q, {**A, "reasoning_content": ""}], "images": [], "label": "医疗"}, [Q, A]),
+    ("messages", {"messages": [Q, A], "system": "简短"}, [S, Q, A]),
+    ("messages", {"messages": [S, Q, A], "system": "简短"}, [S, Q, A]),
+    ("messages", {"messages": [said("user", [{"type": "input_text", "text": "问？"}]), A]}, [Q, A]),
+    ("messages", {"messages": [Q, said("assistant", [{"type": "output_text", "text": "答。\n"}])]}, [Q, A]),
+    ("messages", {"messages": [Q, A], "images": [None], "tools": "null", "history": [], "loss": 2.3}, [Q, A]),
+    ("messages", {"messages": [Q, {**A, "reasoning": "off"}], "reasoning": True, "weight": 1}, [Q, A]),
+    ("messages", {"messages": [Q, {**A, "loss_scale": 0}, Q, A]}, [Q, {**A, "weight": 0}, Q, A]),
+    ("sharegpt", {"conversations": [HUMAN, {**GPT, "training": False}, HUMAN, GPT]}, [Q, {**A, "weight": 0}, Q, A]),
+    ("preference", {"chosen": [Q, A], "rejected": [Q, NO], "system": "简短"}, PAIR | {"prompt": [S, Q]}),
+    (
+        "preference",
+        {"prompt": [S, Q], "chosen": [Q, A], "rejected": [Q, NO], "history": HISTORY[:0]},
+        PAIR | {"prompt": [S, Q]},
+    ),
+    (
+        "preference",
+        {"prompt": "问？", "chosen": [Q, A], "rejected": [Q, NO], "history": HISTORY, "system": "简短"},
+        PAIR | {"prompt": [S, Q, A, Q]},
+    ),
+    (
+        "preference",
+        {"prompt": TRANSCRIPT, "chosen": "yes", "rejected": "no"},
+        {"prompt": HI_HO_SO, "chosen": [said("assistant", "yes")], "rejected": [said("assistant", "no")]},
+    ),
+    (
+        "preference",
+        {"prompt": TRANSCRIPT, "chosen": f"{TRANSCRIPT}yes", "rejected": f"{TRANSCRIPT}no"},
+        {"prompt": HI_HO_SO, "chosen": [said("assistant", "yes")], "rejected": [said("assistant", "no")]},
+    ),
     (
         "preference",
         {"chosen": f"{TRANSCRIPT}yes", "rejected": f"{TRANSCRIPT}no"},
@@ -98,6 +127,24 @@ UNFIT: list[tuple[str, dict[str, Any], str]] = [
     ("messages", {"messages": [Q, A], "label": False}, "conversation.unwanted"),
     ("sharegpt", {"conversations": [HUMAN, GPT], "kto_tag": False}, "conversation.unwanted"),
     ("alpaca", {"instruction": "问", "output": "答", "label": False}, "conversation.unwanted"),
+    ("messages", {"messages": [Q, {"role": "assistant", "text": "答"}]}, "error.missing_field"),
+    ("messages", {"messages": [Q, A], "history": HISTORY}, "conversation.unread_field"),
+    ("messages", {"messages": [S, Q, A], "system": "长"}, "conversation.role_order"),
+    ("messages", {"messages": [{**Q, "functions": [{"name": "f"}]}, A]}, "conversation.tool_call"),
+    ("messages", {"messages": [Q, {"role": "ipython", "content": "1"}, A]}, "conversation.tool_call"),
+    ("messages", {"messages": [Q, A], "label": 0}, "conversation.unwanted"),
+    ("messages", {"messages": [Q, A], "kto_tag": "False"}, "conversation.unwanted"),
+    ("messages", {"messages": [Q, {**A, "label": False}]}, "conversation.unwanted"),
+    ("messages", {"messages": [Q, A], "weight": 0}, "conversation.nothing_to_learn"),
+    ("messages", {"messages": [Q, A], "train": False}, "conversation.nothing_to_learn"),
+    ("messages", {"messages": [Q, A], "weight": 0.5}, "conversation.weight"),
+    ("messages", {"messages": [Q, {**A, "train_detail": [{"begin_offset": 0}]}]}, "conversation.weight"),
+    ("messages", {"messages": [Q, {**A, "reasoning_details": [{"text": "想"}]}]}, "conversation.reasoning"),
+    ("alpaca", {"instruction": "问", "output": "答", "Complex_CoT": "想想"}, "conversation.reasoning"),
+    ("sharegpt", {"conversations": [HUMAN, GPT], "history": HISTORY}, "conversation.unread_field"),
+    ("preference", {"chosen": [Q, A], "rejected": [Q, NO], "history": HISTORY}, "conversation.unread_field"),
+    ("preference", {"chosen": [Q, A], "rejected": [Q, NO], "input": "？"}, "conversation.unread_field"),
+    ("preference", {"prompt": TRANSCRIPT, "input": "？", "chosen": "答", "rejected": "不"}, "error.wrong_type"),
     ("messages", {"messages": [Q, {**A, "weight": 0}]}, "conversation.nothing_to_learn"),
     ("messages", {"messages": [Q, {**A, "weight": 0.5}]}, "conversation.weight"),
     ("messages", {"messages": [Q, {**A, "weight": "0"}]}, "conversation.weight"),
@@ -155,6 +202,9 @@ def test_options_name_the_fields(tmp_path: Path) -> None:
     line = {"question": "问？", "std_answer": "答。\n"}
     [found] = rows("alpaca", written(tmp_path / "a.jsonl", [line]), instruction="question", output="std_answer")
     assert json.loads(found["text"]) == [Q, A]
+    line = {"instruction": "问？", "cot": "答。\n"}
+    [found] = rows("alpaca", written(tmp_path / "c.jsonl", [line]), output="cot")
+    assert json.loads(found["text"]) == [Q, A]  # a field that an option names is read, whatever it is called
     turns = [{"from": "human", "value": "问？"}]
     pair = {"conversations": turns, "chosen": GPT, "rejected": from_("gpt", "不")}
     path = written(tmp_path / "b.jsonl", [pair])

@@ -1,6 +1,7 @@
 """Conversations as OpenAI's API and its fine-tuning files have them: JSON lines with {"messages": [{role, content}]}.
 
-`developer` is taken for `system`; parts of text are joined. What is rejected and why: corpus/conversations.py.
+`developer` is taken for `system`; parts of text are joined; a field `system` beside the turns comes first. What is
+rejected and why: corpus/conversations.py.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus import conversations, lines
+from ctllm_ray.corpus import conversations, extras, lines
 from ctllm_ray.corpus.conversations import Turn
 from ctllm_ray.corpus.raw import tables
 from ctllm_ray.corpus.splits import Split
@@ -31,5 +32,7 @@ def messages(split: Split, *, messages: str = "messages") -> Iterator[pa.Table]:
 
 
 def _turns(name: str, fields: dict[str, Any]) -> list[Turn]:
-    conversations.check_record(fields)
-    return conversations.checked(conversations.turns(conversations.needed(fields, name), name))
+    extras.check_record(fields, name)
+    extras.refuse(fields, "history")
+    found = conversations.turns(conversations.needed(fields, name), name)
+    return conversations.checked(conversations.with_system(fields.get("system"), found))

@@ -1,7 +1,8 @@
 r"""Preference pairs: JSON lines with `chosen` and `rejected`, two answers to one prompt.
 
-The answers are strings, turns, or lists of turns, which may begin with the prompt itself. The prompt is a string (and
-the `input` behind it, as in alpaca files) or a list of turns, after `history` and `system` where these are there.
+The answers are strings, turns, or lists of turns, which may begin with the prompt or its end. The prompt is a string
+(and the `input` behind it, as in alpaca files), a list of turns or a transcript, after `history` and `system` where
+these are there.
 Without a prompt the answers are whole conversations, as lists of turns or as HH-RLHF's transcripts
 (`\n\nHuman: ...\n\nAssistant: ...`): what both begin with, up to a question, is the prompt then. What is rejected and
 why: corpus/conversations.py.
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus import conversations, lines
+from ctllm_ray.corpus import conversations, extras, lines
 from ctllm_ray.corpus.conversations import Turn, Unfit, said, text
 from ctllm_ray.corpus.raw import tables
 from ctllm_ray.corpus.splits import Split
@@ -40,35 +41,44 @@ class _Fields(NamedTuple):
     def pair(self, fields: dict[str, Any]) -> dict[str, list[Turn]]:
         """The pair of a line. Raises `Unfit`."""
         sides = [conversations.needed(fields, name) for name in (self.chosen, self.rejected)]
-        conversations.check_record(fields)
+        extras.check_record(fields, *self)
         if fields.get(self.prompt) is None:
-            chosen, rejected = map(self._whole, sides, (self.chosen, self.rejected))
+            extras.refuse(fields, self.history, INPUT)
+            system = fields.get(self.system)
+            chosen, rejected = (
+                conversations.with_system(system, self._whole(side, name))
+                for side, name in zip(sides, (self.chosen, self.rejected), strict=True)
+            )
             shared = _shared(chosen, rejected)
             return conversations.pair(chosen[:shared], chosen[shared:], rejected[shared:])
         prompt = self._prompt(fields)
         answers = [self._answer(side, name) for side, name in zip(sides, (self.chosen, self.rejected), strict=True)]
-        if all(answer[: len(prompt)] == prompt for answer in answers):
-            answers = [answer[len(prompt) :] for answer in answers]
-        return conversations.pair(prompt, *answers)
+        repeated = _repeated(prompt, answers)
+        return conversations.pair(prompt, *(answer[repeated:] for answer in answers))
 
     def _prompt(self, fields: dict[str, Any]) -> list[Turn]:
-        system = said("system", text(fields.get(self.system), self.system))
-        before = [*([system] if system["content"].strip() else []), *conversations.history(fields.get(self.history))]
+        before = conversations.history(fields.get(self.history))
+        return conversations.with_system(fields.get(self.system), [*before, *self._asked(fields)])
+
+    def _asked(self, fields: dict[str, Any]) -> list[Turn]:
+        """The prompt without what stands beside it."""
         value, more = fields[self.prompt], text(fields.get(INPUT), INPUT)
-        if type(value) is str:
-            return [*before, said("user", conversations.question(value, more))]
+        if type(value) is str and not _SPEAKER.match(value):
+            return [said("user", conversations.question(value, more))]
         if more.strip():
-            raise Unfit("error.wrong_type", f"{INPUT!r} beside a prompt that is no string: where does it belong?")
-        return [*before, *self._turns(value, self.prompt)]
+            raise Unfit("error.wrong_type", f"{INPUT!r} beside a prompt that has turns: where does it belong?")
+        asked = self._whole(value, self.prompt)
+        is_cue = asked[-1:] == [said("assistant", "")]  # with which a transcript asks for the answer
+        return asked[:-1] if is_cue else asked
 
     def _turns(self, value: Any, field: str) -> list[Turn]:
         return conversations.turns(value, field, self.role, self.content)
 
     def _answer(self, value: Any, field: str) -> list[Turn]:
         """An answer that is a string, a turn, or turns."""
-        if type(value) is str:
+        if type(value) is str and not _SPEAKER.match(value):
             return [said("assistant", value)]
-        return self._turns([value] if type(value) is dict else value, field)
+        return self._whole([value] if type(value) is dict else value, field)
 
     def _whole(self, value: Any, field: str) -> list[Turn]:
         """A conversation from its first question on."""
@@ -81,6 +91,12 @@ def _transcript(value: str) -> list[Turn]:
         raise Unfit("error.missing_field", "no prompt, and the answers are no transcripts that begin with 'Human:'")
     roles = {"Human": "user", "Assistant": "assistant"}
     return [said(roles[who], content.strip()) for who, content in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def _repeated(prompt: list[Turn], answers: list[list[Turn]]) -> int:
+    """How many turns of the prompt's end, or all of them, both answers begin with."""
+    lengths = range(len(prompt), 0, -1)
+    return next((n for n in lengths if all(answer[:n] == prompt[-n:] for answer in answers)), 0)
 
 
 def _shared(chosen: list[Turn], rejected: list[Turn]) -> int:

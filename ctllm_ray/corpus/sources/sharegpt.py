@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus import lines
-from ctllm_ray.corpus.conversations import Turn, check_record, checked, needed, records, said, text, turns
+from ctllm_ray.corpus import extras, lines
+from ctllm_ray.corpus.conversations import Turn, checked, needed, records, turns, with_system
 from ctllm_ray.corpus.raw import tables
 from ctllm_ray.corpus.splits import Split
 
@@ -28,11 +28,11 @@ class _Fields(NamedTuple):
 
     def turns(self, fields: dict[str, Any]) -> list[Turn]:
         """The turns of a line. Raises `Unfit`."""
-        check_record(fields)
-        system = said("system", text(fields.get(self.system), self.system))
+        extras.check_record(fields, *self)
+        extras.refuse(fields, "history")
         value = needed(fields, self.conversations)
         found = turns(value, self.conversations, self.role, self.content)
-        return checked([system, *found] if system["content"].strip() else found)
+        return checked(with_system(fields.get(self.system), found))
 
 
 def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
