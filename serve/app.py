@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, EngineFailed
+from ctllm_ray.base.outage import patience
 from ctllm_ray.inference.engine import Load
 from serve import ask, evaluating, problems, reply, told, wire
 from serve.answer import Answer
@@ -55,6 +56,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": problems.ErrorAnswer} for status in (400, 401, 403, 404, 408, 413, 429, 500, 503)
 }
 _log = logging.getLogger("ctllm.serve")
+T = TypeVar("T")
 
 
 def create(served: Served) -> FastAPI:
@@ -202,6 +204,12 @@ async def _load(served: Served) -> Load:
         raise EngineFailed(f"the engine did not say within {LOAD_S:g} s how it is") from None
 
 
+async def _of_store(work: Callable[[str], T], uri: str) -> T:
+    """What a store says of a URI; where it does not answer that is an error at once: the client can ask again."""
+    with patience(0):
+        return await asyncio.to_thread(work, uri)
+
+
 def _add_reports(app: FastAPI, served: Served) -> None:
     @app.get(REPORTS)
     async def reports(request: Request, response: Response) -> dict[str, bool]:
@@ -209,17 +217,17 @@ def _add_reports(app: FastAPI, served: Served) -> None:
         if request.state.key is not ANYONE:
             set_cookie(response, served.keys.ticket(request.state.key), request.url.scheme)
         known = {"clean": "", "train": ""} | served.reports
-        return {name: bool(uri) and await asyncio.to_thread(storage.exists, uri) for name, uri in known.items()}
+        return {name: bool(uri) and await _of_store(storage.exists, uri) for name, uri in known.items()}
 
     @app.get(REPORTS + "/{name}", response_class=Response, responses=_other("text/html"))
     async def report(name: str) -> Response:
         """A report as it was written, `clean` or `train`."""
         uri = served.reports.get(name, "")
-        if not uri or not await asyncio.to_thread(storage.exists, uri):
+        if not uri or not await _of_store(storage.exists, uri):
             raise problems.Refused(
                 "there is no such report", status=404, code="not_found", remedy="`ctllm report` makes it"
             )
-        return HTMLResponse(await asyncio.to_thread(storage.read_bytes, uri), headers=REPORT_HEADERS)
+        return HTMLResponse(await _of_store(storage.read_bytes, uri), headers=REPORT_HEADERS)
 
 
 def _add_page(app: FastAPI) -> set[str]:

@@ -90,6 +90,9 @@ def problem_of(error: CtllmError) -> ErrorAnswer:
             "this model's folder was replaced after it was deployed, so nobody is answered until its operator mends it"
         )
         return problem(status, said, "model_replaced")
+    if isinstance(error, StorageError):
+        said = "a store of the server does not answer: the same request may work in a moment"
+        return problem(status, said, "storage_failed")
     return problem(status, "the engine does not answer: the same request may work in a moment", "engine_failed")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ctllm_ray.base import outage
 from ctllm_ray.base.serving import Serve
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from ctllm_ray.train.lineage import PARENT_MODEL, PARENT_SHA256
@@ -99,6 +100,25 @@ def test_reports_are_served_apart_from_the_page(start: Start, tmp_path: Path) ->
     assert report.headers["content-security-policy"].startswith("sandbox allow-scripts")
     for name in ("train", "other", "../keys.json", "..%2fkeys.json"):
         assert client.http.get(f"/reports/{name}").status_code == 404
+
+
+def test_a_store_that_does_not_answer_is_told_at_once_and_not_waited_for(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def exists(uri: str) -> bool:
+        asked.append(uri)
+        raise ConnectionRefusedError("refused")
+
+    monkeypatch.setattr(outage, "FIRST_S", 0.01)
+    monkeypatch.setattr(outage, "PATIENCE_S", 0.1)
+    client = start(reports={"clean": "s3://bucket/report.html"})
+    monkeypatch.setattr("ctllm_ray.base.storage.exists", lambda uri: outage.wait_out(uri, lambda: exists(uri)))
+    for path in ("/reports", "/reports/clean"):
+        found = client.http.get(path)
+        assert (found.status_code, found.json()["error"]["code"]) == (503, "storage_failed")
+    assert asked.count("s3://bucket/report.html") == 2  # tried once for each request
 
 
 def test_the_page_may_ask_this_server_only(start: Start) -> None:
