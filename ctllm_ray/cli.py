@@ -6,6 +6,7 @@ SIGTERM, after which the same command goes on. Anything else is a fault of this 
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from io import TextIOWrapper
@@ -76,4 +77,9 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without Chinese must not end a command
-    sys.exit(run(arguments))
+    code = run(arguments)
+    if code in (INTERRUPTED, TERMINATED):  # what libraries do at exit may wait for a thread that starts Ray: 30 s seen
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

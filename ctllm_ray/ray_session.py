@@ -22,7 +22,7 @@ from ctllm_ray.base.errors import NoCluster
 CONNECT_S = 10  # seconds until a cluster's port must answer
 STARTS = 2  # of a local Ray: what a slow first one has read from disk, the second one finds in memory
 START_S = 120  # for each of its processes: Ray's own limits, 15 to 30 s, are too short on a machine at load 10
-END_S = 5  # for what a failed start left behind, until it is killed
+END_S = 5  # for what a failed start left behind to go once it is killed
 POLL_S = 0.1  # between looks for a signal while Ray starts
 #: What Ray's processes read from their environment: how long each waits for another.
 LIMITS = {
@@ -88,22 +88,33 @@ def _start(options: Mapping[str, Any]) -> _Beside:
 
     Of an attempt that fails, or that a signal ends, no process is left. Raises `NoCluster`.
     """
-    look = _patient(ray._private.services.get_node)
+    look_for_node = _patient(ray._private.services.get_node)
+    look_for_port = _patient(ray._private.node.wait_for_persisted_port, timeout_ms=1, poll_interval_ms=1)
+    with (
+        environment(LIMITS),
+        mock.patch("ray._private.services.get_node", look_for_node),
+        mock.patch("ray._private.node.wait_for_persisted_port", look_for_port),
+    ):
+        return _try_to_start(options)
+
+
+def _try_to_start(options: Mapping[str, Any]) -> _Beside:
     for left in reversed(range(STARTS)):
         before = _children()
         thread = _Beside(lambda: ray.init("local", logging_level=logging.ERROR, log_to_driver=False, **options))
         try:
-            with environment(LIMITS), mock.patch("ray._private.services.get_node", look):
-                thread.wait()
+            thread.wait()
             return thread
         except Exception as error:
             ray.shutdown()
-            _end(_children() - before)
+            _kill(_children() - before)
             if not left:
                 raise _explain_failed_start(error) from error
         except BaseException:  # a signal: the thread that starts Ray may hang for long, and Ray's own end waits for it
             atexit.unregister(ray.shutdown)
-            _end(_children() - before)
+            while started := _children() - before:  # until the thread has nothing left to start
+                _kill(started)
+                time.sleep(POLL_S)
             raise
     raise AssertionError("unreachable")
 
@@ -149,14 +160,18 @@ class _Beside(threading.Thread):
         self._is_over.set()
 
 
-def _patient(look: Callable[..., Any]) -> Callable[..., Any]:
-    """Ray's look for its own node, for which it waits 30 s by a number in its code: one that waits `START_S`."""
+def _patient(look: Callable[..., Any], **options: int) -> Callable[..., Any]:
+    """A look of Ray's for a part of itself that is tried again until `START_S` are over.
 
-    def look_again(*given: Any) -> Any:
+    For its node Ray waits 30 s by a number in its code; for a port it waits in C++ and lets no other thread run
+    meanwhile, so a signal would not be answered. `options` make one look short.
+    """
+
+    def look_again(*given: Any, **_: Any) -> Any:
         until = time.monotonic() + START_S
         while True:
             try:
-                return look(*given)
+                return look(*given, **options)
             except RuntimeError:  # it is not there yet
                 if time.monotonic() > until:
                     raise
@@ -169,14 +184,12 @@ def _children() -> set[psutil.Process]:
     return set(psutil.Process().children(recursive=True))
 
 
-def _end(processes: set[psutil.Process]) -> None:
-    """Ends processes, by force where they do not go."""
+def _kill(processes: set[psutil.Process]) -> None:
+    """Ends processes by force: one that was forked and has not started yet would answer SIGTERM as this one does."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    for process in psutil.wait_procs(processes, END_S)[1]:
-        with suppress(psutil.NoSuchProcess):
             process.kill()
+    psutil.wait_procs(processes, END_S)
 
 
 def check_nodes(selector: Mapping[str, str]) -> None:

@@ -96,6 +96,19 @@ def test_rays_processes_are_given_time_for_each_other(no_address: None, monkeypa
     assert "RAY_agent_register_timeout_ms" not in os.environ
 
 
+def test_a_look_for_a_port_is_short_however_long_ray_would_let_it_hold_all_threads() -> None:
+    looks: list[int] = []
+
+    def look(name: str, *, timeout_ms: int) -> int:
+        looks.append(timeout_ms)
+        if len(looks) < 3:
+            raise RuntimeError("not yet")
+        return 6379
+
+    assert ray_session._patient(look, timeout_ms=1)("gcs_server", timeout_ms=30_000) == 6379
+    assert looks == [1, 1, 1]
+
+
 @pytest.mark.cluster
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_start_at_once_and_all_that_was_started(tmp_path: Path, sent: int, code: int) -> None:
