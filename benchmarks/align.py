@@ -99,8 +99,8 @@ def stage(recipe_plain: dict, kill: bool = False) -> Any:
     """A recipe from its inputs to an exported model; `kill` ends one worker when the first checkpoint stands."""
     from ctllm_ray.base import recipe as recipes
     from ctllm_ray.corpus import pipeline
-    from ctllm_ray.train import launch
-    from ctllm_ray.train.export import export
+    from ctllm_ray.train.checkpoint.export import export
+    from ctllm_ray.train.ray import launch
 
     of, began = recipes.from_plain(recipe_plain), time.perf_counter()
     pipeline.prepare(of)
@@ -116,7 +116,7 @@ def _kill_one(of: Any) -> None:
     """A thread that kills a training worker of this machine once, when the run has its first checkpoint."""
     import psutil
 
-    from ctllm_ray.train import checkpoint
+    from ctllm_ray.train.checkpoint import checkpoint
 
     if checkpoint.steps(of.folder("train")):
         return

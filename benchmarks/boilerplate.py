@@ -35,10 +35,10 @@ import xxhash
 import zstandard
 from resiliparse.extract.html2text import extract_plain_text
 
-from ctllm_ray.corpus.boilerplate import counting
-from ctllm_ray.text import html
-from ctllm_ray.text.fold import folded
-from ctllm_ray.text.line_keys import LineKeys, at_edges, line_keys
+from ctllm_ray.corpus.boilerplate import line_counts
+from ctllm_ray.text.dedup.fold import folded
+from ctllm_ray.text.html import main_content
+from ctllm_ray.text.lines.line_keys import LineKeys, at_edges, line_keys
 
 SIZES = (3, 6, 12, 30, 100)  # pages of a site
 PAGES_OF_SOURCE = 900
@@ -96,7 +96,7 @@ def templates(data: Path, part: str) -> list[tuple[list[str], list[str]]]:
     found: dict[str, tuple[list[str], list[str]]] = {}
     for page in pq.read_table(data / "html_zh/pages.parquet").to_pylist():
         raw = page["raw"].decode(page["actual_charset"] or "utf-8", "replace")
-        text = {folded(line) for line in (page["gold_text"] or html.extract(raw).text).split("\n")} - {""}
+        text = {folded(line) for line in (page["gold_text"] or main_content.extract(raw).text).split("\n")} - {""}
         lines = [line.strip() for line in extract_plain_text(raw, main_content=False).split("\n")]
         lines = [line for line in lines if folded(line)]
         inside = [i for i, line in enumerate(lines) if folded(line) in text]
@@ -211,12 +211,14 @@ def speed(data: Path) -> None:
     texts = pa.array([page for part in ("fit", "held_out") for _, pages in sources(data, part) for page in pages])
     urls = [f"http://www.h{i % 500}.example:80/{quote(str(i))}" for i in range(len(texts))]
     table = pa.table({"text": texts, "url": urls, "source": ["x"] * len(texts)})
-    reading = counting.Reading("keep", 2)
+    reading = line_counts.Reading("keep", 2)
     reading(texts[:9])
     works: dict[str, Callable[[], object]] = {
         "keys of lines": lambda: reading(texts),
-        "hosts": lambda: counting.host_keys(table),
-        "keys and hosts, a page counting once": lambda: counting.once(reading, texts, counting.host_keys(table), 0),
+        "hosts": lambda: line_counts.host_keys(table),
+        "keys and hosts, a page counting once": lambda: line_counts.once(
+            reading, texts, line_counts.host_keys(table), 0
+        ),
     }
     for name, work in works.items():
         best = min(_seconds(work) for _ in range(3))

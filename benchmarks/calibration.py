@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.quality import GENRES, MIN_CHARS, addresses
 from ctllm_ray.base import recipe as recipes
-from ctllm_ray.base.rules import Rule
+from ctllm_ray.base.recipe_rules import Rule
 from ctllm_ray.corpus import decide, pipeline
 from ctllm_ray.corpus.clean import measure_rules
 from ctllm_ray.shards import manifest, reader

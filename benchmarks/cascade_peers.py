@@ -115,8 +115,8 @@ def datatrove() -> Cascade:
 
 def ours(recipe: Path) -> Cascade:
     """The code-point measures of a recipe, compiled into one kernel, over an Arrow column."""
-    from ctllm_ray.base.rules import Rule
-    from ctllm_ray.text import fuse
+    from ctllm_ray.base.recipe_rules import Rule
+    from ctllm_ray.text.kernels import fuse
 
     stages = yaml.safe_load(recipe.read_text(encoding="utf-8"))["stages"]
     rules = [Rule(**rule) for stage in stages if stage["use"] == "measure" for rule in stage["rules"]]

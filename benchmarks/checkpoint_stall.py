@@ -29,7 +29,7 @@ def run(root: Path, steps: int, saves: int, threads: int) -> dict[str, Any]:
     import torch
 
     from ctllm_ray.train import records, session
-    from ctllm_ray.train.torch_stepper import TorchStepper
+    from ctllm_ray.train.steppers.torch import TorchStepper
 
     torch.set_num_threads(threads)
     ends: list[float] = []

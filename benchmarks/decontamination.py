@@ -23,8 +23,8 @@ import numpy as np
 import opencc
 import pyarrow as pa
 
-from ctllm_ray.base.rows import Row, table
-from ctllm_ray.corpus.decontamination.sets import text_of
+from ctllm_ray.benchmark_files import Row, table
+from ctllm_ray.corpus.decontamination.evaluation_sets import text_of
 from ctllm_ray.text.contamination import Index, hits, index
 
 NGRAMS, BOUNDS, MAX_ITEMS, COPIES = (8, 10, 13, 20), (0.3, 0.5, 0.7, 0.9), 8, 500

@@ -41,13 +41,13 @@ from benchmarks.dedup_methods import MAP_CC, METHODS, ZH_WEB, Find, Near, best_f
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.corpus import documents, pipeline
 from ctllm_ray.shards import manifest
-from ctllm_ray.text import survivors
-from ctllm_ray.text.bands import Pairs
-from ctllm_ray.text.components import components
-from ctllm_ray.text.digests import digests, first_rows
-from ctllm_ray.text.fold import fold
-from ctllm_ray.text.html import extract
-from ctllm_ray.text.similarity import jaccard, own
+from ctllm_ray.text.dedup import survivors
+from ctllm_ray.text.dedup.bands import Pairs
+from ctllm_ray.text.dedup.components import components
+from ctllm_ray.text.dedup.digests import digests, first_rows
+from ctllm_ray.text.dedup.fold import fold
+from ctllm_ray.text.dedup.text_similarity import jaccard, own
+from ctllm_ray.text.html.main_content import extract
 
 # ---- twins of real pages
 

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctllm_ray.text.bands import Pairs, band_keys, distinct, few, meeting
-from ctllm_ray.text.fold import fold
-from ctllm_ray.text.minhash import signatures
-from ctllm_ray.text.similarity import agreement, verdicts
+from ctllm_ray.text.dedup.bands import Pairs, band_keys, distinct, few, meeting
+from ctllm_ray.text.dedup.fold import fold
+from ctllm_ray.text.dedup.minhash import signatures
+from ctllm_ray.text.dedup.text_similarity import agreement, verdicts
 
 Find = Callable[[pa.Array], Pairs]
 

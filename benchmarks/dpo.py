@@ -101,8 +101,8 @@ def recipe(root: Path, steps: int, run: str) -> Any:
 
 def per_update(root: Path, steps: int) -> list[int]:
     """Pairs of each of our updates."""
-    from ctllm_ray.train.batches import Batches
-    from ctllm_ray.train.corpora import look
+    from ctllm_ray.train.data.batches import Batches
+    from ctllm_ray.train.data.corpora import look
 
     of = recipe(root, steps, "look")
     found = Batches(of, look(of))
@@ -111,8 +111,9 @@ def per_update(root: Path, steps: int) -> list[int]:
 
 def ours(root: Path, steps: int) -> dict[str, float]:
     """Our loop from the cache."""
-    from ctllm_ray.train import records, reference, session
-    from ctllm_ray.train.torch_stepper import TorchStepper
+    from ctllm_ray.train import records, session
+    from ctllm_ray.train.data import reference_log_probs
+    from ctllm_ray.train.steppers.torch import TorchStepper
 
     ends: list[tuple[float, float]] = []
 
@@ -124,7 +125,7 @@ def ours(root: Path, steps: int) -> dict[str, float]:
 
     of = recipe(root, steps, f"run-{os.getpid()}")
     began = time.perf_counter()
-    reference.complete(of, reference.here)  # in the first round: then it is there
+    reference_log_probs.complete(of, reference_log_probs.here)  # in the first round: then it is there
     cached_s = time.perf_counter() - began
     session.train(of, Timed)
     last = records.read(of.folder("train"))[-1]

@@ -25,8 +25,9 @@ import zstandard
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import clean, launch, section, splits
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus import clean
+from ctllm_ray.corpus.engine import launch, section, splits
+from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.ray_session import session
 
 

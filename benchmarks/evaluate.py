@@ -27,13 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from ctllm_ray.base.rows import table
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
+from ctllm_ray.benchmark_files import table
 from ctllm_ray.evaluate import harness
-from ctllm_ray.evaluate.answered import Answered
-from ctllm_ray.evaluate.asking import Asking
-from ctllm_ray.evaluate.crowd import Crowd, Runner, own_loop
-from ctllm_ray.evaluate.subject import EngineSubject
+from ctllm_ray.evaluate.models.answer_cache import Answered
+from ctllm_ray.evaluate.models.batching import Asking
+from ctllm_ray.evaluate.models.concurrency import Crowd, Runner, own_loop
+from ctllm_ray.evaluate.models.model_under_test import EngineSubject
 from ctllm_ray.evaluate.tasks.cmmlu import cmmlu
 from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.model import folder as hugging_face

@@ -32,7 +32,7 @@ from resiliparse.extract.html2text import extract_plain_text
 
 from ctllm_ray.corpus.stages.extract import extract as stage
 from ctllm_ray.shards import schema
-from ctllm_ray.text import html, html_blocks
+from ctllm_ray.text.html import blocks, main_content
 
 GRAM = 4
 ROUNDS = 5
@@ -95,16 +95,18 @@ def bare_resiliparse(page: str) -> str:
 
 def without_rules(page: str) -> str:
     """The stretches alone: what the Chinese rules start from."""
-    return "\n".join(html_blocks.body(extract_plain_text(page, skip_elements=html.SKIPPED, **html.REDUCED))[0])
+    return "\n".join(
+        blocks.body(extract_plain_text(page, skip_elements=main_content.SKIPPED, **main_content.REDUCED))[0]
+    )
 
 
 EXTRACTORS: dict[str, Callable[[str], str]] = {
     "resiliparse, bare": bare_resiliparse,
-    "resiliparse + our rules": lambda page: html.extract(page, engine="resiliparse").text,
+    "resiliparse + our rules": lambda page: main_content.extract(page, engine="resiliparse").text,
     "trafilatura, bare": lambda page: trafilatura.extract(page, include_comments=False, fast=True) or "",
-    "trafilatura + our rules": lambda page: html.extract(page, engine="trafilatura").text,
+    "trafilatura + our rules": lambda page: main_content.extract(page, engine="trafilatura").text,
     "stretches, no rules": without_rules,
-    "stretches (default)": lambda page: html.extract(page).text,
+    "stretches (default)": lambda page: main_content.extract(page).text,
 }
 
 
@@ -146,7 +148,7 @@ def _contestants(batch: list[tuple[bytes, str]]) -> list[Callable[[], object]]:
     known = [(raw, "utf-8" if raw == text.encode() else "gb18030") for raw, text in batch]
     return [
         lambda: [bare_resiliparse(text) for text in texts],
-        lambda: [html.extract(text) for text in texts],
+        lambda: [main_content.extract(text) for text in texts],
         lambda: [bare_resiliparse(raw.decode(name, "replace")) for raw, name in known],
         lambda: stage(table),
     ]

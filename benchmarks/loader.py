@@ -25,8 +25,8 @@ import zstandard
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.shards import manifest, tokens
 from ctllm_ray.shards.manifest import Manifest, Shard
-from ctllm_ray.train.batches import Batches
-from ctllm_ray.train.corpora import open_corpora
+from ctllm_ray.train.data.batches import Batches
+from ctllm_ray.train.data.corpora import open_corpora
 
 CHARS_PER_TOKEN = 1.5  # Chinese text under a vocabulary of 125,696 pieces, about
 STEPS = {512: ("9M on 2 cores", 2_000.0), 4096: ("2B on a GPU", 34_000.0)}  # width: (what, tokens/s of the step)

@@ -34,9 +34,10 @@ import zstandard
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import pipeline, section
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus.engine import section
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards import manifest
 
 FILE_PAGES = 50_000

@@ -28,7 +28,7 @@ import zstandard
 
 from benchmarks.dedup_accuracy import HAN, SENTENCE
 from benchmarks.dedup_methods import Near
-from ctllm_ray.text.similarity import jaccard
+from ctllm_ray.text.dedup.text_similarity import jaccard
 
 Page = dict[str, Any]
 ADVERTS = ("更多精彩内容请关注微信公众号", "点击下方链接领取优惠券", "扫码下载客户端，新用户立减", "本文来自网友投稿")

@@ -20,7 +20,7 @@ import zstandard
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.corpus.progress import Progress
+from ctllm_ray.corpus.engine.progress import Progress
 from ctllm_ray.shards import reader
 from ctllm_ray.shards.manifest import Manifest
 

@@ -23,7 +23,7 @@ from serve_engine import clients
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.decoder import Decoder
 from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.inference.weights import take

@@ -36,7 +36,7 @@ import uvicorn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ctllm_ray.base import recipe as recipes
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Sampling
 from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.model import folder as hugging_face

@@ -68,9 +68,9 @@ def contend(name: str, root: Path, steps: int, threads: int) -> dict[str, float]
 
     from ctllm_ray.base import recipe as recipes
     from ctllm_ray.train import session
-    from ctllm_ray.train.batches import Batches
-    from ctllm_ray.train.corpora import open_corpora
-    from ctllm_ray.train.torch_stepper import TorchStepper
+    from ctllm_ray.train.data.batches import Batches
+    from ctllm_ray.train.data.corpora import open_corpora
+    from ctllm_ray.train.steppers.torch import TorchStepper
 
     torch.set_num_threads(threads)
     ends: list[tuple[float, float]] = []  # by the clock, and of CPU

@@ -30,10 +30,10 @@ import numpy as np
 import pyarrow as pa
 import zstandard
 
-from ctllm_ray.text.bands import band_keys
-from ctllm_ray.text.digests import digests
-from ctllm_ray.text.fold import fold
-from ctllm_ray.text.minhash import signatures
+from ctllm_ray.text.dedup.bands import band_keys
+from ctllm_ray.text.dedup.digests import digests
+from ctllm_ray.text.dedup.fold import fold
+from ctllm_ray.text.dedup.minhash import signatures
 
 PERMUTATIONS, SHINGLE, SLICES = 128, 5, 5
 LEAST_S = 0.3  # CPU time that a program spends on a slice at least

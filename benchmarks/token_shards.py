@@ -28,7 +28,8 @@ import sentencepiece
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import launch, pipeline, tokens
+from ctllm_ray.corpus import pipeline, tokens
+from ctllm_ray.corpus.engine import launch
 from ctllm_ray.shards import manifest, reader
 from ctllm_ray.tokenizer import tokenizer as tokenizers
 from ctllm_ray.tokenizer import train

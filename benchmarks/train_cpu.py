@@ -87,11 +87,11 @@ def recipe(root: Path, steps: int, run: str, **changed: Any) -> Any:
 def ours(root: Path, steps: int, apart: bool, deepspeed: bool) -> dict[str, float]:
     """Our loop, with the plain stepper or DeepSpeed's (ZeRO 1, one worker)."""
     from ctllm_ray.train import records, session
-    from ctllm_ray.train.torch_stepper import TorchStepper
+    from ctllm_ray.train.steppers.torch import TorchStepper
 
     kind: Any = TorchStepper
     if deepspeed:
-        from ctllm_ray.train.deepspeed import DeepSpeedStepper as kind  # type: ignore[no-redef]
+        from ctllm_ray.train.steppers.deepspeed import DeepSpeedStepper as kind  # type: ignore[no-redef]
     ends: list[float] = []
 
     class Timed(kind):
@@ -114,8 +114,8 @@ def speed(ends: list[float]) -> float:
 
 def batches(root: Path, steps: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """The same inputs and labels as our run takes, made before the clock starts."""
-    from ctllm_ray.train.batches import Batches
-    from ctllm_ray.train.corpora import open_corpora
+    from ctllm_ray.train.data.batches import Batches
+    from ctllm_ray.train.data.corpora import open_corpora
 
     of = recipe(root, steps, "batches")
     found = Batches(of, open_corpora(of))

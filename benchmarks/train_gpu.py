@@ -35,8 +35,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import SIZES, ModelConfig, flops_per_token, parameters
-from ctllm_ray.train import head_loss
-from ctllm_ray.train.peak import device_peak
+from ctllm_ray.train.losses import head_loss
+from ctllm_ray.train.plan.mfu import device_peak
 
 DOCUMENT_TOKENS = 600  # mean length where documents are kept apart: about that of a Chinese web page
 WARMUP_STEPS = 2

@@ -20,11 +20,11 @@ from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import CtllmError, InputError, NotFound
 from ctllm_ray.base.exports import LINEAGE
 from ctllm_ray.base.recipe import CLEAN, ROOT
-from ctllm_ray.corpus.section import PLAN
+from ctllm_ray.corpus.engine.section import PLAN
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import MANIFEST, Manifest
-from ctllm_ray.train.generations import DATA
-from ctllm_ray.train.lineage import PARENT_MODEL, PARENT_SHA256, RUN
+from ctllm_ray.train.checkpoint.lineage import PARENT_MODEL, PARENT_SHA256, RUN
+from ctllm_ray.train.data.data_log import DATA
 
 CHECKPOINT = "CHECKPOINT.json"  # as train/checkpoint.py has it, which brings torch
 CONFIG = "config.json"

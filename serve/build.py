@@ -25,14 +25,14 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.serving import Serve
-from ctllm_ray.evaluate import seen
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.evaluate.plan import located, names
+from ctllm_ray.evaluate.scoring import contamination
 from ctllm_ray.model import config
 from ctllm_ray.model.fingerprint import hash_model
 from ctllm_ray.ray_session import environment, session
 from ctllm_ray.tokenizer import tokenizer
-from ctllm_ray.train import export
+from ctllm_ray.train.checkpoint import export
 from serve import card, ending, keys, limits, proxy, vllm
 from serve.counter import LimitsReplica
 from serve.engines import TorchReplica
@@ -86,7 +86,7 @@ def _facts(recipe: Recipe, folder: str) -> dict[str, Any]:
         facts |= {
             "evaluate": located(recipe).model_dump(mode="json"),
             "evaluations": storage.join(storage.absolute(recipe.root), recipe.name, recipe.version, "evaluations"),
-            "decontaminated": seen.folder_of(recipe),
+            "decontaminated": contamination.folder_of(recipe),
         }
     return facts
 

@@ -9,7 +9,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.exports import LINEAGE, is_base
 from ctllm_ray.tokenizer.conversations import read_template
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
-from ctllm_ray.train.lineage import PARENT_MODEL, PARENT_SHA256
+from ctllm_ray.train.checkpoint.lineage import PARENT_MODEL, PARENT_SHA256
 
 MOST_PHASES = 32  # that a lineage is followed through
 

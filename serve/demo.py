@@ -19,15 +19,17 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.corpus import report as corpus_report
-from ctllm_ray.corpus.progress import Progress
+from ctllm_ray.corpus.engine.progress import Progress
+from ctllm_ray.corpus.report import render as corpus_report
 from ctllm_ray.evaluate import run as evaluation
-from ctllm_ray.evaluate import screen
-from ctllm_ray.mixture import outcome, plan, sweep
+from ctllm_ray.evaluate import terminal
+from ctllm_ray.mixture import plan, sweep
+from ctllm_ray.mixture.report import outcome
 from ctllm_ray.model import config
-from ctllm_ray.train import export, launch
-from ctllm_ray.train import report as training_report
-from ctllm_ray.train.progress import Following
+from ctllm_ray.train.checkpoint import export
+from ctllm_ray.train.ray import launch
+from ctllm_ray.train.report import render as training_report
+from ctllm_ray.train.report.progress import Following
 from serve import build
 
 QUESTION, TOKENS = "“大”的反义词是什么？", 48
@@ -60,9 +62,9 @@ def run(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
         planned = plan.plan(recipe)
         chosen = outcome.write(planned, sweep.run(planned, lambda line: None))
         rung.done(f"sweep: {planned.sweep.trials} mixtures; {outcome.words(chosen.shares)} ({chosen.by})")
-        results = evaluation.evaluate(_of(recipe, folder), screen.Progress())
+        results = evaluation.evaluate(_of(recipe, folder), terminal.Progress())
         rung.done("evaluation:")
-        for line in screen.table(results):
+        for line in terminal.table(results):
             tell(f"    {line}")
         served = aligned[-1].model_copy(update={"serve": recipe.serve.model_copy(update={"model": folder})})
         with build.serving(served) as url:

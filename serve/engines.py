@@ -15,7 +15,7 @@ from typing import Any, cast
 from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Load, Output, Sampling, Token
 from ctllm_ray.model import config
 from ctllm_ray.tokenizer import tokenizer

@@ -25,13 +25,13 @@ from pydantic import BaseModel
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, NotFound, Overloaded
-from ctllm_ray.base.evaluation import Evaluate
+from ctllm_ray.base.recipe_evaluation import Evaluate
 from ctllm_ray.evaluate import plan
-from ctllm_ray.evaluate.answered import key
-from ctllm_ray.evaluate.chat_form import ChatForm
-from ctllm_ray.evaluate.crowd import Runner
-from ctllm_ray.evaluate.subject import Subject
-from ctllm_ray.evaluate.work import BEGUN, Work, results
+from ctllm_ray.evaluate.evaluation import BEGUN, Work, results
+from ctllm_ray.evaluate.formats.chat_form import ChatForm
+from ctllm_ray.evaluate.models.answer_cache import key
+from ctllm_ray.evaluate.models.concurrency import Runner
+from ctllm_ray.evaluate.models.model_under_test import Subject
 
 FILE = "state.json"
 MOST_WAITING = 8  # in the queue; more get 429

@@ -12,8 +12,8 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-from ctllm_ray.base.evaluation import Evaluate
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_evaluation import Evaluate
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.tokenizer import tokenizer
 from serve.engines import RemoteEngine
 from serve.evaluations import Evaluations, Examined, State
@@ -32,9 +32,10 @@ class EvaluationsReplica:
 
     def _open(self) -> Examined:
         # torch comes with them, 300 MB that ingresses, which import this file, need not hold
-        from ctllm_ray.evaluate import model_identity, run
-        from ctllm_ray.evaluate.chat_form import choose_form
-        from ctllm_ray.evaluate.subject import EngineSubject
+        from ctllm_ray.evaluate import run
+        from ctllm_ray.evaluate.formats.chat_form import choose_form
+        from ctllm_ray.evaluate.models import model_identity
+        from ctllm_ray.evaluate.models.model_under_test import EngineSubject
 
         facts, folder = self._facts, self._facts["folder"]
         found = tokenizer.load(folder)

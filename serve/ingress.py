@@ -15,7 +15,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from ctllm_ray.base.errors import CtllmError
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 from serve import app
 from serve.card import Card

@@ -31,7 +31,7 @@ from pydantic import Field, ValidationError
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError, StorageError
 from ctllm_ray.base.outage import patience
-from ctllm_ray.base.training import NAME, Frozen
+from ctllm_ray.base.recipe_training import NAME, Frozen
 from serve.problems import Refused
 
 FILE = "keys.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Engine
 from ctllm_ray.tokenizer.conversations import ConversationEncoder
 from ctllm_ray.tokenizer.tokenizer import Tokenizer

@@ -18,7 +18,7 @@ from contextlib import aclosing
 from typing import Any
 
 from ctllm_ray.base.errors import CtllmError, EngineFailed, InputError
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Finish, Load, Output, Sampling, Token
 from serve.refusal import RefusingEngine, open_checked
 from serve.remote import replica_id

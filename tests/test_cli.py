@@ -245,7 +245,7 @@ def test_no_permission_is_explained(open_folder: Path, kind: str, code: int) -> 
 
 def run_as_nobody(arguments: list[str], written: Path) -> int:
     """The exit code of a command line run by a user who owns nothing: to root every file is open."""
-    from ctllm_ray.corpus import progress, screen  # noqa: F401  # this Python itself may be closed to others
+    from ctllm_ray.corpus import terminal  # noqa: F401  # this Python itself may be closed to others
 
     recipe.load(arguments[1])
     child = os.fork()

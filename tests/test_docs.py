@@ -15,11 +15,13 @@ import pytest
 import yaml
 
 from ctllm_ray import cli
-from ctllm_ray.base import errors, evaluation, recipe, resolve, serving, sweeping, training
+from ctllm_ray.base import errors, recipe, recipe_evaluation, recipe_serving, recipe_sweep, recipe_training, resolve
 from ctllm_ray.model import config
-from ctllm_ray.text import line_rules
+from ctllm_ray.text.lines import line_rules
 from ctllm_ray.tokenizer import specials
-from ctllm_ray.train import progress, records, state
+from ctllm_ray.train import records
+from ctllm_ray.train.checkpoint import run_state
+from ctllm_ray.train.report import progress
 from tests.conftest import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -64,11 +66,11 @@ PARTS = {"data", "resources", "tokenizer", "tokens", "model", "train", "sweep", 
 
 def test_the_reference_knows_every_key_of_a_recipe() -> None:
     parts = {
-        "": recipe.Recipe, "data.": recipe.Data, "resources.": recipe.Resources, "tokenizer.": training.Tokenizer,
-        "tokens.": training.Tokens, "model.": training.Model, "train.": training.Train,
-        "resources.train.": training.TrainResources, "serve.": serving.Serve, "sweep.": sweeping.Sweep,
-        "resources.sweep.": sweeping.SweepResources, "evaluate.": evaluation.Evaluate,
-        "evaluate.bits.": evaluation.Bits, "evaluate.judge.": evaluation.Judge,
+        "": recipe.Recipe, "data.": recipe.Data, "resources.": recipe.Resources, "tokenizer.": recipe_training.Tokenizer,
+        "tokens.": recipe_training.Tokens, "model.": recipe_training.Model, "train.": recipe_training.Train,
+        "resources.train.": recipe_training.TrainResources, "serve.": recipe_serving.Serve, "sweep.": recipe_sweep.Sweep,
+        "resources.sweep.": recipe_sweep.SweepResources, "evaluate.": recipe_evaluation.Evaluate,
+        "evaluate.bits.": recipe_evaluation.Bits, "evaluate.judge.": recipe_evaluation.Judge,
     }  # fmt: skip
     for prefix, part in parts.items():
         for key in part.model_fields.keys() - (set() if prefix.startswith("evaluate") else PARTS):
@@ -105,7 +107,7 @@ def test_the_reference_knows_what_a_run_writes() -> None:
     kinds = {kind for text in sources for kind in re.findall(r'\bevent\(\s*"([a-z_]+)"', text)} | set(progress._SPOKEN)
     assert len(kinds) > 9
     named = {*kinds, *specials.SPECIALS[:11]}
-    for part in (records.StepRecord, state.RunState):
+    for part in (records.StepRecord, run_state.RunState):
         named |= {field.name for field in dataclasses.fields(part)}
     for file, function in (("export", "_lineage"), ("validate", "_of_group")):
         body = (REPOSITORY / f"ctllm_ray/train/{file}.py").read_text(encoding="utf-8").partition(f"def {function}(")[2]

@@ -23,7 +23,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.cli import run as ctllm
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.lineage import Link
-from ctllm_ray.train.export import export
+from ctllm_ray.train.checkpoint.export import export
 from tests.corpus.conftest import page, run_here
 from tests.train.tiny_runs import BATCH_TOKENS, SEQUENCE_TOKENS, run
 

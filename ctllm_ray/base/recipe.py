@@ -16,12 +16,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ctllm_ray.base import exports, resolve, storage
 from ctllm_ray.base.decisions import short
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.base.evaluation import Benchmark, Evaluate
 from ctllm_ray.base.overrides import Yaml, overridden
-from ctllm_ray.base.rules import Rule
-from ctllm_ray.base.serving import Serve
-from ctllm_ray.base.sweeping import Sweep, SweepResources
-from ctllm_ray.base.training import NAME, Frozen, Model, Objective, Share, Tokenizer, Tokens, Train, TrainResources
+from ctllm_ray.base.recipe_evaluation import Benchmark, Evaluate
+from ctllm_ray.base.recipe_rules import Rule
+from ctllm_ray.base.recipe_serving import Serve
+from ctllm_ray.base.recipe_sweep import Sweep, SweepResources
+from ctllm_ray.base.recipe_training import (
+    NAME,
+    Frozen,
+    Model,
+    Objective,
+    Share,
+    Tokenizer,
+    Tokens,
+    Train,
+    TrainResources,
+)
 
 #: A section of work: `clean`, a pass (`near`) or a phase of one (`near/keys`), `tokenizer`, `tokens`, `train`.
 Section = str

@@ -15,10 +15,11 @@ import xxhash
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import ErrorShareExceeded, InputError
 from ctllm_ray.base.recipe import Recipe, Stage
-from ctllm_ray.base.rules import Rule
-from ctllm_ray.corpus import forms, splits
-from ctllm_ray.corpus.section import Work
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.base.recipe_rules import Rule
+from ctllm_ray.corpus.engine import splits
+from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import input_forms
 from ctllm_ray.shards import schema
 from ctllm_ray.shards.tokens import Form
 from ctllm_ray.shards.writer import ShardWriter
@@ -37,12 +38,12 @@ def list_splits(recipe: Recipe) -> list[Split]:
 
 def sources(recipe: Recipe) -> dict[str, str]:
     """Nothing beside the recipe and its files; how stages read turns, where there are any."""
-    return forms.READ_AS if recipe.stages and forms.has_turns(recipe) else {}
+    return input_forms.READ_AS if recipe.stages and input_forms.has_turns(recipe) else {}
 
 
 def work(recipe: Recipe, folder: str, split: Split) -> Work:
     """Reads a stretch of raw input and writes its kept and rejected shards."""
-    document, form = document_schema(recipe.stages), forms.inputs(recipe)[split.input]
+    document, form = document_schema(recipe.stages), input_forms.inputs(recipe)[split.input]
     counts: Counter[str] = Counter({"in": 0, "kept": 0})
     text_bytes = 0
     with (
@@ -80,7 +81,7 @@ def run_stages(stages: tuple[Stage, ...], table: pa.Table, form: Form = "texts")
     Of conversations stages see what is said, and change nothing (corpus/forms.py).
     """
     given = table["text"]
-    table = forms.readable(table, form)
+    table = input_forms.readable(table, form)
     for stage in stages:
         function: Callable[..., pa.Table] = resolve.resolve(resolve.STAGES, stage.use)
         rows = table.num_rows

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctllm_ray.base.rules import Rule
+from ctllm_ray.base.recipe_rules import Rule
 
 #: By score or label name: float32 scores (NaN: none), labels as objects (None: none).
 Columns = Mapping[str, np.ndarray]

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.recipe import CLEAN, Recipe
 from ctllm_ray.corpus.clean import document_schema
-from ctllm_ray.corpus.section import PLAN
+from ctllm_ray.corpus.engine.section import PLAN
 from ctllm_ray.shards import manifest, reader, schema
 from ctllm_ray.shards.manifest import Manifest, Shard, check_counts
 

@@ -12,12 +12,14 @@ from typing import Final
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import CLEAN, Recipe, from_plain
-from ctllm_ray.corpus import forms, phase, resumable, tokens
 from ctllm_ray.corpus import tokenizer as tokenizers
-from ctllm_ray.corpus.progress import Progress
-from ctllm_ray.corpus.resumable import Runner
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus import tokens
+from ctllm_ray.corpus.engine import phase, resumable
+from ctllm_ray.corpus.engine.progress import Progress
+from ctllm_ray.corpus.engine.resumable import Runner
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import input_forms
 from ctllm_ray.shards.manifest import MANIFEST, Manifest
 
 __all__ = ["CLEAN", "TOKENIZER", "TOKENS", "clean", "corpus", "prepare", "recipe_of", "tokenizer"]
@@ -64,7 +66,7 @@ def _runner(given: Runner | None) -> Iterator[Runner]:
     with ExitStack() as until_all_are_done:
 
         def on_ray(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterable[Done]:
-            from ctllm_ray.corpus import launch  # Ray takes seconds to import, and a finished section needs none
+            from ctllm_ray.corpus.engine import launch  # Ray takes seconds to import, and a finished section needs none
 
             until_all_are_done.enter_context(launch.ray_for(recipe))
             return launch.run(recipe, folder, splits)
@@ -96,7 +98,7 @@ def _tokenizer(recipe: Recipe, progress: Progress | None) -> Manifest:
 
 def check(recipe: Recipe) -> None:
     """Raises `RecipeError` where a stage or pass cannot do with the inputs, or with what the parts before it give."""
-    forms.check(recipe)
+    input_forms.check(recipe)
     for part in recipe.passes:
         phase.of(part.use, recipe).check(recipe)
 

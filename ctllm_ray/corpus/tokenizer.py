@@ -18,13 +18,14 @@ from ctllm_ray.base import provenance, storage
 from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe_training import Tokenizer as Part
 from ctllm_ray.base.resolve import nearest
-from ctllm_ray.base.training import Tokenizer as Part
-from ctllm_ray.corpus import documents, resumable, sampling
+from ctllm_ray.corpus import documents, sampling
+from ctllm_ray.corpus.engine import resumable
 from ctllm_ray.corpus.sampling import Sample
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import MANIFEST, Manifest, Shard
-from ctllm_ray.text import characters
+from ctllm_ray.text.kernels import characters
 from ctllm_ray.tokenizer import report as measures
 from ctllm_ray.tokenizer import tokenizer as tokenizers
 from ctllm_ray.tokenizer.tokenizer import HuggingFace, Tokenizer

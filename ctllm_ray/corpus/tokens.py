@@ -22,13 +22,15 @@ import xxhash
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError
 from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe_training import Tokens
 from ctllm_ray.base.resolve import nearest
-from ctllm_ray.base.training import Tokens
-from ctllm_ray.corpus import documents, forms, splits
-from ctllm_ray.corpus.render import Rendered, render
-from ctllm_ray.corpus.section import Work
-from ctllm_ray.corpus.splits import Split
-from ctllm_ray.corpus.tokenize import tokenize
+from ctllm_ray.corpus import documents
+from ctllm_ray.corpus.encoding.encode_conversations import Rendered, render
+from ctllm_ray.corpus.encoding.encode_documents import tokenize
+from ctllm_ray.corpus.engine import splits
+from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import input_forms
 from ctllm_ray.shards import manifest, reader
 from ctllm_ray.shards.manifest import MANIFEST, Shard
 from ctllm_ray.shards.schema import utf8_bytes
@@ -62,7 +64,7 @@ def check(recipe: Recipe) -> None:
 
 def _check_forms(recipe: Recipe, part: Tokens) -> None:
     """Raises `RecipeError` where conversations have no part that says how, or meet texts in a group or long rows."""
-    held = forms.inputs(recipe)
+    held = input_forms.inputs(recipe)
     talking = sorted(name for name, form in held.items() if form != "texts")
     if talking and part.conversations is None:
         remedy = "add `conversations: {max_tokens: ..., too_long: cut or reject}`"
@@ -126,7 +128,7 @@ def work(recipe: Recipe, folder: str, split: Split) -> Work:
     tokenizer = _same_tokenizer(recipe.folder("tokenizer"), split.options["tokenizer"])
     kind = id_type(tokenizer.vocab_size)
     columns = ["id", "text", "source", *([] if part.group_by == "source" else ["labels"]), "scores"]
-    held = forms.inputs(recipe)
+    held = input_forms.inputs(recipe)
     writers: dict[tuple[str, str], TokenShardWriter] = {}
     counts: Counter[str] = Counter({"in": 0, "kept": 0, "held_out": 0})
     text_bytes = 0

@@ -25,10 +25,10 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 from tqdm import tqdm
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.rows import ID
-from ctllm_ray.evaluate.asking import Asking, Scored
-from ctllm_ray.evaluate.items import SCORED, TOO_LONG, Item
-from ctllm_ray.evaluate.subject import Continuation
+from ctllm_ray.benchmark_files import ID
+from ctllm_ray.evaluate.models.batching import Asking, Scored
+from ctllm_ray.evaluate.models.model_under_test import Continuation
+from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG, Item
 from ctllm_ray.evaluate.task import Task
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 

@@ -13,19 +13,20 @@ from typing import Any
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.evaluate import api, model_identity, seen
-from ctllm_ray.evaluate.chat_form import choose_form
-from ctllm_ray.evaluate.client import Client, key_of
-from ctllm_ray.evaluate.crowd import Runner, Tell, own_loop
+from ctllm_ray.evaluate.evaluation import Work
+from ctllm_ray.evaluate.formats.chat_form import choose_form
+from ctllm_ray.evaluate.models import model_identity, openai_model
+from ctllm_ray.evaluate.models.concurrency import Runner, Tell, own_loop
+from ctllm_ray.evaluate.models.model_under_test import EngineSubject, Subject
+from ctllm_ray.evaluate.models.openai_client import Client, key_of
+from ctllm_ray.evaluate.models.probes import Probes
 from ctllm_ray.evaluate.plan import located, plan
-from ctllm_ray.evaluate.probes import Probes
-from ctllm_ray.evaluate.subject import EngineSubject, Subject
-from ctllm_ray.evaluate.work import Work
+from ctllm_ray.evaluate.scoring import contamination
 from ctllm_ray.model.folder import GENERATION
 from ctllm_ray.tokenizer import specials
 from ctllm_ray.tokenizer import tokenizer as tokenizers
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
-from ctllm_ray.train import export
+from ctllm_ray.train.checkpoint import export
 
 
 def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") -> dict[str, Any]:
@@ -36,7 +37,7 @@ def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") ->
     part = located(recipe)
     folder = part.model or export.newest(recipe)
     tokenizer = tokenizers.load(folder)
-    planned = plan(part, tokenizer, seen.folder_of(recipe))
+    planned = plan(part, tokenizer, contamination.folder_of(recipe))
     with own_loop() as loop:
         runner = Runner(loop)
         behind = (
@@ -69,18 +70,18 @@ def _served(
     client = Client(url, key_of(key_env))
     runner.run(client.__aenter__())
     try:
-        found = runner.run(api.served(client))
-        runner.run(api.check_tokenizer(client, found.id, tokenizer))
+        found = runner.run(openai_model.served(client))
+        runner.run(openai_model.check_tokenizer(client, found.id, tokenizer))
         if not found.context_tokens:
             remedy = "serve it with `ctllm serve` or vLLM, which tell"
             raise InputError("the API does not tell the model's context", where=url, remedy=remedy)
-        subject = api.ApiSubject(client, found.id, found.context_tokens, tokenizer)
+        subject = openai_model.ApiSubject(client, found.id, found.context_tokens, tokenizer)
         yield subject, {"weights": _weights(found, url), "tokenizer": tokenizer.sha256, "engine": "api"}, at_once
     finally:
         runner.finish(client.__aexit__(None, None, None))
 
 
-def _weights(served: api.Served, url: str) -> dict[str, str]:
+def _weights(served: openai_model.Served, url: str) -> dict[str, str]:
     """What tells a served model from others, the surest that its API says; probes look whether it stays so."""
     if served.sha256:
         return {"model_sha256": served.sha256}

@@ -17,8 +17,8 @@ import xxhash
 import yaml
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.rows import ID, Row
-from ctllm_ray.evaluate.items import BAD, NO_LABEL, SHOWN
+from ctllm_ray.benchmark_files import ID, Row
+from ctllm_ray.evaluate.scoring.item_results import BAD, NO_LABEL, SHOWN
 
 #: Of lm-eval's configuration: where it would find the data, and how it is listed.
 _ELSEWHERE = (

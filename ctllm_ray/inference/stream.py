@@ -15,7 +15,7 @@ import codecs
 from collections.abc import Sequence
 from functools import lru_cache
 
-from ctllm_ray.base.surfaces import surfaces
+from ctllm_ray.token_bytes import surfaces
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 

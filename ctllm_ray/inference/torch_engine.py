@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 
 from ctllm_ray.base.errors import EngineFailed, InputError, Overloaded
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference import sampling as sampler
 from ctllm_ray.inference.decoder import Decoder
 from ctllm_ray.inference.engine import Load, Output, Sampling, Token

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from ctllm_ray.base import page
+from ctllm_ray.html_report import html_page
 from ctllm_ray.mixture.plan import Plan
 from ctllm_ray.mixture.results import Trial
 from ctllm_ray.model import config as shapes
-from ctllm_ray.train import supply
-from ctllm_ray.train.plan import CARDS
+from ctllm_ray.train.plan import data_and_storage
+from ctllm_ray.train.plan.plan import CARDS
 
 MFU = 0.4  # assumed
 LOG_BYTES = 50_000  # that a trial leaves on storage, and as much for each thousand steps; its checkpoint goes
@@ -49,7 +49,9 @@ def forecast(plan: Plan, ended: Sequence[Trial]) -> Forecast:
     assert trial.train is not None
     assert trial.model is not None
     train = trial.train
-    config = shapes.for_recipe(trial.model, supply.vocab_size(trial, supply.token_counts(trial)), train.sequence_tokens)
+    config = shapes.for_recipe(
+        trial.model, data_and_storage.vocab_size(trial, data_and_storage.token_counts(trial)), train.sequence_tokens
+    )
     steps = -(-train.tokens // train.batch_tokens)
     tokens = steps * train.batch_tokens
     each_flops = shapes.flops_per_token(config, train.sequence_tokens) * tokens
@@ -94,10 +96,10 @@ def _facts(plan: Plan, found: Forecast) -> Table:
         ("trials", f"{found.trials} mixtures x {found.replicates} runs, {found.left} left, {found.at_once} at a time"),
         ("each", f"{found.parameters:,} parameters, {found.trial_tokens:,} tokens"),
         ("in all", f"{found.tokens:,} tokens, {found.flops:.3g} FLOPs"),
-        ("time", f"{page.duration(3600 * found.hours)}, {found.device_hours:.3g} {device}: {speed}"),
+        ("time", f"{html_page.duration(3600 * found.hours)}, {found.device_hours:.3g} {device}: {speed}"),
         (
             "storage",
-            f"{page.size(found.peak_bytes)} while it runs, {page.size(found.left_bytes)} of records in the end",
+            f"{html_page.size(found.peak_bytes)} while it runs, {html_page.size(found.left_bytes)} of records in the end",
         ),
         ("to be small", " + ".join(f"{weight:g} {name}" for name, weight in plan.sweep.weights.items())),
     )

@@ -21,14 +21,14 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe_sweep import Sweep
+from ctllm_ray.base.recipe_training import Train
 from ctllm_ray.base.resolve import nearest
-from ctllm_ray.base.sweeping import Sweep
-from ctllm_ray.base.training import Train
 from ctllm_ray.mixture import simplex
 from ctllm_ray.mixture.simplex import Region
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN
-from ctllm_ray.train import corpora
+from ctllm_ray.train.data import corpora
 
 TRIALS = "trials"
 

@@ -27,7 +27,7 @@ from ctllm_ray.mixture.plan import Plan, run_name
 from ctllm_ray.mixture.results import Trial
 from ctllm_ray.ray_session import check_nodes, environment
 from ctllm_ray.ray_session import session as ray_session
-from ctllm_ray.train.lease import Lease
+from ctllm_ray.train.checkpoint.run_lock import Lease
 
 TUNE = "tune"  # folder of Tune's own files; nothing of ours reads them
 FAILURE = "failure"

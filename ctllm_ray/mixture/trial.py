@@ -14,8 +14,9 @@ from ctllm_ray.base.errors import Diverged
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.mixture import results
 from ctllm_ray.mixture.results import Trial
-from ctllm_ray.train import checkpoint, records, saver, session
-from ctllm_ray.train.torch_stepper import TorchStepper
+from ctllm_ray.train import records, session
+from ctllm_ray.train.checkpoint import checkpoint, saver
+from ctllm_ray.train.steppers.torch import TorchStepper
 
 
 def run(recipe: Recipe) -> Trial:

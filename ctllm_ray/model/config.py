@@ -20,7 +20,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError
 
 if TYPE_CHECKING:
-    from ctllm_ray.base.training import Model  # pydantic: the GPU benchmark runs without it
+    from ctllm_ray.base.recipe_training import Model  # pydantic: the GPU benchmark runs without it
 
 CONFIG = "config.json"
 

@@ -32,7 +32,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.surfaces import surfaces
+from ctllm_ray.token_bytes import surfaces
 
 Method = Literal["mean_of_pieces", "multivariate_normal", "wechsel"]
 

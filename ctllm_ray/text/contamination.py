@@ -22,11 +22,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from ctllm_ray.text.codepoints import buffers, decode
-from ctllm_ray.text.compiled import compiled
-from ctllm_ray.text.fold import fold, fold_points, table
-from ctllm_ray.text.minhash import shingle_hashes
-from ctllm_ray.text.runs import starts_of
+from ctllm_ray.text.dedup.fold import fold, fold_points, table
+from ctllm_ray.text.dedup.minhash import shingle_hashes
+from ctllm_ray.text.kernels.codepoints import buffers, decode
+from ctllm_ray.text.kernels.compiled import compiled
+from ctllm_ray.text.kernels.runs import starts_of
 
 FILTER_FACTOR = 16  # bits of the filter for an n-gram, at least: one look-up in 16 is for nothing
 

@@ -28,8 +28,20 @@ from opencc import OpenCC
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.resolve import nearest
-from ctllm_ray.text.automaton import DIGIT, DISGUISED, DOT, GAP, LIMIT, MOST_LETTERS, OTHER, STOP, count, machine, scan
-from ctllm_ray.text.codepoints import buffers
+from ctllm_ray.text.kernels.automaton import (
+    DIGIT,
+    DISGUISED,
+    DOT,
+    GAP,
+    LIMIT,
+    MOST_LETTERS,
+    OTHER,
+    STOP,
+    count,
+    machine,
+    scan,
+)
+from ctllm_ray.text.kernels.codepoints import buffers
 
 BUILT_IN = str(Path(__file__).parent / "lexicons")
 

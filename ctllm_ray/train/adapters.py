@@ -23,12 +23,12 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import VersionConflict
 from ctllm_ray.base.exports import LINEAGE, is_base
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.training import Lora
+from ctllm_ray.base.recipe_training import Lora
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import for_recipe
-from ctllm_ray.train import inherit, objective
-from ctllm_ray.train.checkpoint import Checkpoint
-from ctllm_ray.train.corpora import Vocabulary
+from ctllm_ray.train import initial_model, objective
+from ctllm_ray.train.checkpoint.checkpoint import Checkpoint
+from ctllm_ray.train.data.corpora import Vocabulary
 
 _ADAPTER = "default"  # peft's name for the only one
 MODEL = "model"  # of the run's lineage: the hash of the model that it began with
@@ -101,9 +101,9 @@ def weights_of(recipe: Recipe, vocabulary: Vocabulary, saved: Checkpoint) -> Cal
     if train.lora is None:
         return lambda name: saved.tensor(f"model.{name}")
     seed = recipe.seed if train.seed is None else train.seed
-    check_same(saved.state.lineage, inherit.identity(model, vocabulary, seed), saved.folder)
+    check_same(saved.state.lineage, initial_model.identity(model, vocabulary, seed), saved.folder)
     config = for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
-    begun = inherit.first(model, config, vocabulary, seed, attention="sdpa")
+    begun = initial_model.first(model, config, vocabulary, seed, attention="sdpa")
     return merged(begun, train.lora, lambda name: saved.tensor(f"model.{name}"))
 
 

@@ -63,7 +63,7 @@ class Alone:
 
     def validate(self, step: int) -> None:
         """Training waits meanwhile."""
-        from ctllm_ray.train.checkpoint import folder_of
-        from ctllm_ray.train.validate import validate_checkpoint
+        from ctllm_ray.train.checkpoint.checkpoint import folder_of
+        from ctllm_ray.train.validation.validate import validate_checkpoint
 
         validate_checkpoint(self._recipe.model_dump(mode="json"), folder_of(self._recipe.folder("train"), step))

@@ -20,17 +20,17 @@ from typing import Any, Protocol
 
 import torch
 
-from ctllm_ray.base.training import Train, TrainResources
-from ctllm_ray.train.agreement import most
-from ctllm_ray.train.batch import Batch
-from ctllm_ray.train.batches import Piece
+from ctllm_ray.base.recipe_training import Train, TrainResources
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.checkpoint.saver import Saved, Saver
+from ctllm_ray.train.collectives import most
+from ctllm_ray.train.data.batch import Batch
+from ctllm_ray.train.data.batches import Piece
 from ctllm_ray.train.hooks import Hooks
-from ctllm_ray.train.losses import Losses
+from ctllm_ray.train.losses.loss_spikes import Detector, in_a_row
+from ctllm_ray.train.losses.pending_losses import Losses
 from ctllm_ray.train.records import Recorder, StepRecord
-from ctllm_ray.train.saver import Saved, Saver
 from ctllm_ray.train.schedule import rate
-from ctllm_ray.train.spikes import Detector, in_a_row
-from ctllm_ray.train.state import RunState
 from ctllm_ray.train.stepper import Stepper
 
 BEAT_S = 1.0  # between agreements of the workers, about

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from ctllm_ray.base import resolve
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.base.training import Train
+from ctllm_ray.base.recipe_training import Train
 
 if TYPE_CHECKING:
     import torch

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.base.training import Schedule
+from ctllm_ray.base.recipe_training import Schedule
 
 Phase = Literal["warmup", "stable", "decay"]
 

@@ -18,26 +18,29 @@ import torch
 
 from ctllm_ray.base.errors import NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.training import Model, Train, TrainResources
+from ctllm_ray.base.recipe_training import Model, Train, TrainResources
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig, flops_per_token, for_recipe
 from ctllm_ray.tokenizer import tokenizer
-from ctllm_ray.train import adapters, head_loss, inherit, lineage, objective, records, reference, resume, trackers
-from ctllm_ray.train.agreement import from_first
-from ctllm_ray.train.allocator import keep_freed_memory
-from ctllm_ray.train.batches import Batches
-from ctllm_ray.train.corpora import Corpora, open_corpora
+from ctllm_ray.train import adapters, initial_model, objective, records, trackers
+from ctllm_ray.train.checkpoint import lineage, resume
+from ctllm_ray.train.checkpoint.resume import Start
+from ctllm_ray.train.checkpoint.run_lock import Lease
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.checkpoint.saver import Saver
+from ctllm_ray.train.collectives import from_first
+from ctllm_ray.train.data import reference_log_probs
+from ctllm_ray.train.data.batches import Batches
+from ctllm_ray.train.data.corpora import Corpora, open_corpora
+from ctllm_ray.train.data.packed_shards import Control
 from ctllm_ray.train.hooks import Alone, Hooks
-from ctllm_ray.train.lease import Lease
 from ctllm_ray.train.loop import Loop, Parts, passes
+from ctllm_ray.train.losses import head_loss
 from ctllm_ray.train.objective import Objective
 from ctllm_ray.train.objectives.pretrain import Pretraining
-from ctllm_ray.train.peak import device_peak, mfu
-from ctllm_ray.train.resume import Start
-from ctllm_ray.train.saver import Saver
-from ctllm_ray.train.state import RunState
+from ctllm_ray.train.plan.mfu import device_peak, mfu
 from ctllm_ray.train.stepper import Stepper, StepperOf
-from ctllm_ray.train.unit import Control
+from ctllm_ray.train.steppers.allocator import keep_freed_memory
 
 
 def train(recipe: Recipe, stepper_of: StepperOf, rank: int = 0, world: int = 1, hooks: Hooks | None = None) -> RunState:
@@ -77,7 +80,7 @@ class _Session:
         start = resume.start(self.recipe, self.train, self.seed, self.rank, self.world)
         corpora = self._corpora(start)
         learnt = _objective(self.train, self.resources)
-        references = reference.opened(self.recipe) if learnt.per == "pair" else None
+        references = reference_log_probs.opened(self.recipe) if learnt.per == "pair" else None
         batches = Batches(self.recipe, corpora, _control(learnt, corpora), references)
         batches.share(self.rank, self.world)  # a batch that does not divide is told before anything is built
         state = self._facts(start, corpora)
@@ -125,7 +128,7 @@ class _Session:
         """The hash of the model that the run begins with, where it needs that model again whenever it comes back."""
         if self.train.lora is None and objective.of(self.train).per != "pair":
             return {}
-        found = inherit.identity(self.model, corpora.vocabulary, self.seed)
+        found = initial_model.identity(self.model, corpora.vocabulary, self.seed)
         adapters.check_same(start.state.lineage, found, self.folder)
         return {adapters.MODEL: found}
 
@@ -145,7 +148,7 @@ class _Session:
         """The model as a new run begins with it; empty where a checkpoint is going to fill it."""
         attention = self.resources.attention
         if start.saved is None or self.train.lora:  # a checkpoint of adapters has none of what they stand beside
-            model = inherit.first(self.model, config, corpora.vocabulary, self.seed, attention)
+            model = initial_model.first(self.model, config, corpora.vocabulary, self.seed, attention)
         else:
             model = llama.empty(config, attention=attention)
         if self.train.lora:

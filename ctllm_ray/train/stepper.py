@@ -12,8 +12,8 @@ from typing import Protocol
 
 import torch
 
-from ctllm_ray.base.training import Train, TrainResources
-from ctllm_ray.train.batch import Batch
+from ctllm_ray.base.recipe_training import Train, TrainResources
+from ctllm_ray.train.data.batch import Batch
 
 #: Sums over a batch, fp32 [1 + n]: of the loss, then what is told beside it (train/objective.py).
 Loss = Callable[[torch.nn.Module, Mapping[str, torch.Tensor]], torch.Tensor]

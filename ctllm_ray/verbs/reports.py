@@ -29,11 +29,11 @@ def report(
     loaded = load(recipe, overrides)
     target = to or f"{loaded.folder(of.value)}/report.html"
     if of is Section.train:
-        from ctllm_ray.train import report as training
+        from ctllm_ray.train.report import render as training
 
         training.write(loaded, target)
     else:
-        from ctllm_ray.corpus import report as corpus
+        from ctllm_ray.corpus.report import render as corpus
 
         corpus.write(loaded.folder(loaded.corpus), target)
     typer.echo(target)

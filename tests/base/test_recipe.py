@@ -12,7 +12,7 @@ import yaml
 from ctllm_ray.base import errors, recipe
 from ctllm_ray.base.decisions import changes, fingerprint
 from ctllm_ray.base.errors import InputError, RecipeError
-from ctllm_ray.base.rules import Rule
+from ctllm_ray.base.recipe_rules import Rule
 
 PLAIN = {
     "name": "small",

@@ -120,8 +120,8 @@ def test_an_object_larger_than_the_read_ahead_streams_whole() -> None:
 
 @pytest.mark.usefixtures("endpoint")
 def test_a_compressed_file_is_read_from_s3_as_from_a_disk(tmp_path: Path) -> None:
+    from ctllm_ray.corpus.engine.splits import Limits, Split
     from ctllm_ray.corpus.sources.jsonl import jsonl
-    from ctllm_ray.corpus.splits import Limits, Split
 
     content = zstandard.compress(b"".join(b'{"text": "%d"}\n' % number for number in range(20_000)))
     (tmp_path / "a.jsonl.zst").write_bytes(content)

@@ -11,9 +11,10 @@ from typing import Any
 
 from ctllm_ray.base import recipe
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import documents, pipeline, section
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus import documents, pipeline
+from ctllm_ray.corpus.engine import section
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards import manifest, reader
 
 EXACT: dict[str, Any] = {"use": "exact", "of": "folded"}

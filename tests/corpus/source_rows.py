@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ctllm_ray.base.storage import list_files
-from ctllm_ray.corpus.splits import Limits, Split
+from ctllm_ray.corpus.engine.splits import Limits, Split
 from ctllm_ray.shards import schema
 
 LIMITS = Limits(record_bytes=1 << 20, error_raw_bytes=64)

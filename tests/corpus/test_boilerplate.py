@@ -12,9 +12,12 @@ import pytest
 
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import ledger, pipeline, section, survey
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus.engine import section
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.explain import why
+from ctllm_ray.corpus.report import collect
 from ctllm_ray.shards import manifest
 from tests.corpus.conftest import run_here
 from tests.corpus.dedup_recipes import NEAR, conserved, hashes, over, rows, write_crawl
@@ -243,9 +246,9 @@ def test_why_and_report_know_the_pass(tmp_path: Path) -> None:
     recipe = cleaned(tmp_path, pages)
     folder = recipe.folder("boilerplate")
     finished = manifest.read(folder)
-    (page,) = ledger.why(folder, finished, recipe, "http://a.example/menu")
+    (page,) = why.why(folder, finished, recipe, "http://a.example/menu")
     assert page.row["reject"] == "boilerplate.nothing_left"
-    steps = [step.rule for group in survey.gather(folder).groups for step in group.steps]
+    steps = [step.rule for group in collect.gather(folder).groups for step in group.steps]
     assert steps == ["boilerplate.nothing_left"]
 
 

@@ -12,8 +12,8 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards.manifest import MANIFEST, Manifest
 from tests.corpus.conftest import run_here
 from tests.corpus.test_section import digests

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import documents, pipeline, report
-from ctllm_ray.corpus.dedup import copies
-from ctllm_ray.corpus.facts import Copies, Largest
+from ctllm_ray.corpus import documents, pipeline
+from ctllm_ray.corpus.report import duplicate_clusters, render
+from ctllm_ray.corpus.report.facts import Copies, Largest
 from ctllm_ray.shards import manifest
-from ctllm_ray.text.differences import LEAD_CHARS
+from ctllm_ray.text.dedup.differences import LEAD_CHARS
 from tests.corpus.conftest import run_here
 from tests.corpus.dedup_recipes import EXACT, NEAR, over, rows, write_crawl
 from tests.corpus.test_near import body, edited
@@ -42,7 +42,7 @@ def made(root: Path, crawl: Path, *passes: dict[str, Any], **overrides: object) 
 
 def found_in(recipe: Recipe) -> tuple[Copies, ...]:
     folder = recipe.folder(recipe.corpus)
-    return copies.gather(documents.parts(folder, manifest.read(folder)))
+    return duplicate_clusters.gather(documents.parts(folder, manifest.read(folder)))
 
 
 @pytest.fixture
@@ -78,10 +78,10 @@ def test_sizes_and_hosts_are_what_counting_by_hand_gives_and_add_up_to_the_drops
 
 
 def test_size_classes_double() -> None:
-    count = copies._Count()
-    went = copies.NOT_HERE.repeat(1 + 3 + 4 + 15)
+    count = duplicate_clusters._Count()
+    went = duplicate_clusters.NOT_HERE.repeat(1 + 3 + 4 + 15)
     went["cluster"], went["row"] = [1] + [2] * 3 + [3] * 4 + [4] * 15, range(len(went))
-    count.add(went, copies.NOT_HERE[:0])
+    count.add(went, duplicate_clusters.NOT_HERE[:0])
     told = [(size.least, size.most, size.clusters, size.dropped) for size in count.sizes()]
     assert told == [(2, 2, 1, 1), (3, 4, 1, 3), (5, 8, 1, 4), (9, 16, 1, 15)]
     assert (count.earlier, count.same_host, count.other_host) == (23, 0, 0)
@@ -89,7 +89,7 @@ def test_size_classes_double() -> None:
 
 def test_counting_in_parts_tells_the_same(both: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = found_in(both)
-    monkeypatch.setattr(copies, "PART_PAGES", 5)
+    monkeypatch.setattr(duplicate_clusters, "PART_PAGES", 5)
     assert found_in(both) == whole
 
 
@@ -99,7 +99,7 @@ def test_the_largest_clusters_stand_first_and_the_copy_is_the_least_alike(both: 
     order = [row["id"] for row in rows(both, "kept", "near")]
     clusters = Counter(row["labels"]["near.survivor"] for row in lost)
     first = sorted(clusters, key=lambda name: (-clusters[name], order.index(name)))
-    assert [each.stays.id for each in near.largest] == first[: copies.TOP]
+    assert [each.stays.id for each in near.largest] == first[: duplicate_clusters.TOP]
     for each in near.largest:
         alike = {row["id"]: row["scores"]["near.similarity"] for row in lost}
         members = [row["id"] for row in lost if row["labels"]["near.survivor"] == each.stays.id]
@@ -145,7 +145,7 @@ def test_texts_are_those_that_the_pass_read_whatever_became_of_them(tmp_path: Pa
     [half] = gone[1].largest
     assert half.stays.excerpt
     assert half.goes.excerpt is None
-    page = report.render(report.gather(recipe.folder("near")))
+    page = render.render(render.gather(recipe.folder("near")))
     assert page.count("(no shard holds its text any more)") == 3
 
 
@@ -157,7 +157,7 @@ def test_pages_that_went_for_an_earlier_version_are_counted_apart(tmp_path: Path
     assert 0 < near.earlier == len(earlier) < len(lost) == near.dropped == near.earlier + near.same_host
     assert (near.largest[0].stays.host, near.largest[0].goes.host) == (None, "crawl2")
     assert near.largest[0].stays.id.startswith("copies/")
-    assert "(in an earlier version)" in report.render(report.gather(last.folder("near")))
+    assert "(in an earlier version)" in render.render(render.gather(last.folder("near")))
 
 
 def test_hostile_pages_stay_text_and_differences_are_marked(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_hostile_pages_stay_text_and_differences_are_marked(tmp_path: Path) -> N
         {"text": shared, "url": f"http://{HOSTILE}"},
     ]
     recipe = made(tmp_path / "out", write_crawl(tmp_path / "crawl", [records]), NEAR)
-    html = report.render(report.gather(recipe.folder("near")))
+    html = render.render(render.gather(recipe.folder("near")))
     parsed = Tags(html)
     assert parsed.tags["img"] == 0
     assert parsed.tags["script"] == 2
@@ -181,5 +181,5 @@ def test_a_pass_that_found_nothing_says_so_and_a_corpus_without_passes_has_no_su
     recipe = made(tmp_path / "out", crawl, EXACT)
     [exact] = found_in(recipe)
     assert (exact.dropped, exact.sizes, exact.largest, exact.most_pages) == (0, (), (), 0)
-    assert "This pass found no copies." in report.render(report.gather(recipe.folder("exact")))
-    assert 'id="copies"' not in report.render(report.gather(recipe.folder("clean")))
+    assert "This pass found no copies." in render.render(render.gather(recipe.folder("exact")))
+    assert 'id="copies"' not in render.render(render.gather(recipe.folder("clean")))

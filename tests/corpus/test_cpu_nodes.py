@@ -13,7 +13,8 @@ from ray.cluster_utils import Cluster
 from ctllm_ray import ray_session
 from ctllm_ray.base.errors import NoCluster
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import launch, pipeline
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus.engine import launch
 from tests.corpus.conftest import run_here
 from tests.corpus.test_section import digests
 

@@ -16,16 +16,18 @@ import pytest
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.rows import table
-from ctllm_ray.corpus import ledger, pipeline, report, screen, survey
-from ctllm_ray.corpus.decontamination import seen
-from ctllm_ray.corpus.decontamination.marking import Stretch, merged, told, without
-from ctllm_ray.corpus.decontamination.sets import text_of
-from ctllm_ray.corpus.facts import Benchmark
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.benchmark_files import table
+from ctllm_ray.corpus import pipeline, terminal
+from ctllm_ray.corpus.decontamination import seen_items
+from ctllm_ray.corpus.decontamination.evaluation_sets import text_of
+from ctllm_ray.corpus.decontamination.item_removal import Stretch, merged, told, without
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.explain import why
+from ctllm_ray.corpus.report import collect, render
+from ctllm_ray.corpus.report.facts import Benchmark
 from ctllm_ray.shards import manifest
-from ctllm_ray.text.fold import folded
+from ctllm_ray.text.dedup.fold import folded
 from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture
 from tests.corpus.conftest import run_here
 from tests.corpus.dedup_recipes import EXACT, conserved, hashes, over, rows, shaken_to_the_end, texts, write_crawl
@@ -132,7 +134,7 @@ def test_the_overlap_is_the_share_of_the_items_ngrams_and_decides_by_its_bound(
         recipe = made(tmp_path / str(bound), exam, [f"{BEFORE}{half}"], min_overlap=bound)
         (page,) = rows(recipe, "kept")
         assert folded(page["text"]) == left
-        overlap = seen.read(recipe.folder("decontaminate"))["overlap"].to_pylist()
+        overlap = seen_items.read(recipe.folder("decontaminate"))["overlap"].to_pylist()
         assert overlap == pytest.approx([share, 0, 0])
 
 
@@ -184,11 +186,11 @@ def test_sets_share_a_page_and_counts_add_up(tmp_path: Path, exam: dict[str, Any
         "in": 3, "kept": 2, "reject:decontaminate.sums": 1,
         "cut:exam": 1, "cut:sums": 1, "dropped:exam": 1, "dropped:sums": 1,
     }  # fmt: skip
-    assert survey.gather(recipe.folder("decontaminate")).benchmarks == (
+    assert collect.gather(recipe.folder("decontaminate")).benchmarks == (
         Benchmark("exam", 3, cannot_be_found=1, found=2, touched=0, cut_pages=1, dropped_pages=1),
         Benchmark("sums", 1, cannot_be_found=0, found=1, touched=0, cut_pages=1, dropped_pages=1),
     )
-    pages_seen = seen.read(recipe.folder("decontaminate")).to_pylist()
+    pages_seen = seen_items.read(recipe.folder("decontaminate")).to_pylist()
     assert [row["page"] for row in pages_seen] == ["crawl/0.jsonl#0", "crawl/0.jsonl#0", None, "crawl/0.jsonl#0"]
     conserved(recipe)
 
@@ -198,19 +200,19 @@ def test_why_and_the_report_tell_items_overlaps_and_places(
 ) -> None:
     recipe = made(tmp_path, exam, [f"{BEFORE}{ASKED}", f"{CLEAN}{CIRCLE['question'][:12]}", CIRCLE["question"]])
     folder = recipe.folder("decontaminate")
-    screen.pages(ledger.why(folder, manifest.read(folder), recipe, "crawl/0.jsonl#0"))
+    terminal.pages(why.why(folder, manifest.read(folder), recipe, "crawl/0.jsonl#0"))
     told = " ".join(capsys.readouterr().out.split())
     assert f"holds exam exam.jsonl#0 1.000 {len(BEFORE)}-{len(BEFORE + ASKED)}" in told
     assert f"cut by decontaminate.exam: {CELL['question']}" in told
-    facts = survey.gather(folder)
+    facts = collect.gather(folder)
     assert [step.rule for group in facts.groups for step in group.steps] == ["decontaminate.exam"]
     assert [breakdown.name for breakdown in facts.breakdowns if "hits" in breakdown.name] == []
-    page = report.render(facts)
+    page = render.render(facts)
     assert "评测集：语料里见过哪些题" in page
     assert "Evaluation sets" in page
     plain = over(tmp_path / "crawl", tmp_path / "plain", [])
     pipeline.prepare(plain, run_here)
-    assert "评测集" not in report.render(survey.gather(plain.folder("clean")))
+    assert "评测集" not in render.render(collect.gather(plain.folder("clean")))
 
 
 def test_planted_items_of_real_sets_are_found_and_real_pages_are_left_alone(tmp_path: Path, shared_data: Path) -> None:
@@ -260,7 +262,7 @@ def test_units_worked_twice_and_in_any_order_write_the_same(tmp_path: Path, exam
     assert len(worked) == len(set(worked)) == 4 + 1 + 1 + 4 + 4  # clean, items, index, hits, marking
     assert hashes(shaken, "decontaminate") == hashes(calm, "decontaminate")
     folders = [Path(recipe.folder("decontaminate")) for recipe in (calm, shaken)]
-    assert len({(folder / seen.FILE).read_bytes() for folder in folders}) == 1
+    assert len({(folder / seen_items.FILE).read_bytes() for folder in folders}) == 1
     assert {path.name for path in folders[0].rglob("*.arrow")} == {
         path.name for path in (folders[0] / "kept").iterdir()
     }
@@ -276,7 +278,7 @@ def test_in_a_bucket_the_same_bytes_are_written(tmp_path: Path, exam: dict[str, 
     there = calm.model_copy(update={"root": f"s3://bucket/{tmp_path.name}"})
     pipeline.prepare(there, run_here)
     folders = [recipe.folder("decontaminate") for recipe in (calm, there)]
-    tables = [storage.read_bytes(storage.join(folder, seen.FILE)) for folder in folders]
+    tables = [storage.read_bytes(storage.join(folder, seen_items.FILE)) for folder in folders]
     assert tables[0] == tables[1]
     assert manifest.read(folders[0]).shards == manifest.read(folders[1]).shards
 
@@ -352,4 +354,4 @@ def test_no_pages_and_a_pass_before_are_fine(tmp_path: Path, exam: dict[str, Any
     (crawl / "1.jsonl").write_text("", encoding="utf-8")
     empty = decontaminated(crawl, tmp_path / "empty", [exam])
     assert pipeline.prepare(empty, run_here)["decontaminate"].counts == {"in": 0, "kept": 0}
-    assert seen.read(empty.folder("decontaminate"))["overlap"].to_pylist() == [0, 0, 0]
+    assert seen_items.read(empty.folder("decontaminate"))["overlap"].to_pylist() == [0, 0, 0]

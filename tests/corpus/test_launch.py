@@ -20,8 +20,9 @@ import yaml
 
 from ctllm_ray.base.errors import InputError, WorkerLost
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.training import Tokenizer, Tokens
-from ctllm_ray.corpus import launch, pipeline, splits
+from ctllm_ray.base.recipe_training import Tokenizer, Tokens
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus.engine import launch, splits
 from ctllm_ray.ray_session import session
 from ctllm_ray.shards import manifest
 from ctllm_ray.tokenizer import train

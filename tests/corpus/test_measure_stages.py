@@ -8,7 +8,8 @@ import pytest
 
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import pipeline, replay
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus.explain import replay
 from ctllm_ray.shards import reader
 from tests.corpus.conftest import run_here
 

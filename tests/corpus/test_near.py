@@ -18,12 +18,12 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.corpus.dedup.meeting import Distinct, Meeting, packed, unpacked
+from ctllm_ray.corpus.dedup.candidate_pairs import Distinct, Meeting, packed, unpacked
 from ctllm_ray.shards import manifest
-from ctllm_ray.text import survivors
-from ctllm_ray.text.bands import Pairs, meeting
-from ctllm_ray.text.fold import fold
-from ctllm_ray.text.similarity import jaccard
+from ctllm_ray.text.dedup import survivors
+from ctllm_ray.text.dedup.bands import Pairs, meeting
+from ctllm_ray.text.dedup.fold import fold
+from ctllm_ray.text.dedup.text_similarity import jaccard
 from tests.corpus.conftest import run_here
 from tests.corpus.dedup_recipes import EXACT, NEAR, conserved, hashes, over, rows, shaken_to_the_end, texts, write_crawl
 

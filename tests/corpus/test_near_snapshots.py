@@ -18,7 +18,7 @@ from ctllm_ray.base.errors import InputError, NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.shards import manifest
-from ctllm_ray.text import survivors
+from ctllm_ray.text.dedup import survivors
 from tests.corpus.conftest import run_here
 from tests.corpus.dedup_recipes import NEAR, conserved, hashes, over, rows, write_crawl
 from tests.corpus.test_near import body, edited

@@ -11,7 +11,10 @@ import pytest
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import NotFound, RecipeError, StorageError, VersionConflict
-from ctllm_ray.corpus import documents, funnel, ledger, phase, pipeline, replay, survey
+from ctllm_ray.corpus import documents, pipeline
+from ctllm_ray.corpus.engine import phase
+from ctllm_ray.corpus.explain import replay, why
+from ctllm_ray.corpus.report import collect, funnel
 from ctllm_ray.shards import manifest, reader
 from tests.corpus.conftest import page, run_here
 from tests.corpus.dedup_recipes import EXACT, conserved, hashes, over, rows, shaken_to_the_end, texts, write_crawl
@@ -141,16 +144,16 @@ def test_why_shows_the_cluster_from_both_sides(copies: Path, tmp_path: Path) -> 
     finished = pipeline.prepare(recipe, run_here)["exact"]
     folder = recipe.folder("exact")
     lost = rows(recipe, "rejected")[0]
-    (gone,) = ledger.why(folder, finished, recipe, lost["id"])
+    (gone,) = why.why(folder, finished, recipe, lost["id"])
     assert gone.shard.startswith("exact/rejected/")
     (cluster,) = gone.clusters
-    (stays,) = ledger.why(folder, finished, recipe, cluster.survivor)
+    (stays,) = why.why(folder, finished, recipe, cluster.survivor)
     assert stays.clusters == (cluster,)
     assert stays.shard.startswith("exact/kept/")
     assert cluster.size == len(cluster.members) + 1
     assert lost["id"] in {member.id for member in cluster.members}
     with pytest.raises(NotFound):
-        ledger.why(folder, finished, recipe, "copies/9.jsonl#0")
+        why.why(folder, finished, recipe, "copies/9.jsonl#0")
 
 
 def test_report_and_replay_see_all_documents(copies: Path, tmp_path: Path) -> None:
@@ -158,7 +161,7 @@ def test_report_and_replay_see_all_documents(copies: Path, tmp_path: Path) -> No
     recipe = over(copies, tmp_path / "out", [EXACT], stages=[{"use": "measure", "rules": rules}])
     made = pipeline.prepare(recipe, run_here)
     folder = recipe.folder("exact")
-    report = survey.gather(folder)
+    report = collect.gather(folder)
     assert report.manifest.counts["in"] == 120
     assert [step.rule for group in report.groups for step in group.steps] == ["document.char_count", "exact.duplicate"]
     assert report.groups[-1].left == made["exact"].counts["kept"]
@@ -194,6 +197,6 @@ def test_what_a_section_kept_is_not_needed_once_the_pass_behind_it_is_finished(c
     shutil.rmtree(Path(recipe.folder("clean")) / "kept")
     assert pipeline.prepare(recipe, run_here)["exact"] == finished
     folder = recipe.folder("exact")
-    assert survey.gather(folder).manifest.counts["in"] == 120
+    assert collect.gather(folder).manifest.counts["in"] == 120
     for page_id in (lost["id"], stays["id"]):
-        assert ledger.why(folder, finished, recipe, page_id)
+        assert why.why(folder, finished, recipe, page_id)

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus.progress import LINE_S, Progress
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Limits, Split
+from ctllm_ray.corpus.engine.progress import LINE_S, Progress
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Limits, Split
 
 
 class Clock:

@@ -9,8 +9,8 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.base.training import Conversations
-from ctllm_ray.corpus.render import Rendered, render
+from ctllm_ray.base.recipe_training import Conversations
+from ctllm_ray.corpus.encoding.encode_conversations import Rendered, render
 from ctllm_ray.shards.tokens import Form
 from ctllm_ray.tokenizer import chat_template
 from ctllm_ray.tokenizer.tokenizer import SentencePiece

@@ -15,8 +15,9 @@ import s3fs
 from ctllm_ray.base import outage, storage
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import pipeline, section
-from ctllm_ray.corpus.section import Done
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus.engine import section
+from ctllm_ray.corpus.engine.section import Done
 from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture
 from tests.corpus.conftest import run_here
 from tests.corpus.test_s3_run import local_digests, remote_digests

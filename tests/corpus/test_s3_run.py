@@ -19,7 +19,8 @@ from ctllm_ray.base import recipe, storage
 from ctllm_ray.base.errors import InputError, StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.cli import run
-from ctllm_ray.corpus import ledger, pipeline, replay
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus.explain import replay, why
 from ctllm_ray.shards import manifest
 from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture
 from tests.corpus.conftest import run_here
@@ -147,7 +148,7 @@ def test_an_object_that_changed_stops_a_begun_section(remote: Recipe) -> None:
 
 def test_why_replay_and_report_read_from_s3(remote: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finished = pipeline.clean(remote, run_here)
-    (found,) = ledger.why(remote.folder("clean"), finished, remote, "crawl/0.jsonl#0")
+    (found,) = why.why(remote.folder("clean"), finished, remote, "crawl/0.jsonl#0")
     assert found.row["url"] == "http://host0.example/0/0"
     result = replay.replay(remote.folder("clean"), finished, remote, [])
     assert result.before == result.after

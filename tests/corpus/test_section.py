@@ -15,7 +15,8 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import ErrorShareExceeded, InputError, NotFound, RecipeError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import clean, ledger, pipeline, replay
+from ctllm_ray.corpus import clean, pipeline
+from ctllm_ray.corpus.explain import replay, why
 from ctllm_ray.shards import manifest, reader
 from tests.corpus.conftest import run_here
 
@@ -177,13 +178,13 @@ def test_why_finds_a_page_by_id_and_by_url_and_tells_what_dropped_it(make: Make)
         if r["reject"] == "document.char_count"
     )
     for key in (row["id"], row["url"]):
-        (found,) = ledger.why(folder, finished, recipe, key)
+        (found,) = why.why(folder, finished, recipe, key)
         assert found.row["text"] == row["text"]
         outcomes = {j.rule.name: j.outcome for j in found.judgements}
         assert outcomes["document.char_count"] == "DROPPED IT"
         assert outcomes["document.sentence_count"] in {"talk: holds", "talk: fails"}
     with pytest.raises(NotFound):
-        ledger.why(folder, finished, recipe, "crawl/0.jsonl#999999")
+        why.why(folder, finished, recipe, "crawl/0.jsonl#999999")
 
 
 def test_the_order_of_genres_is_a_decision_since_the_first_that_holds_counts(make: Make) -> None:

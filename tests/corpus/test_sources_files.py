@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ctllm_ray.corpus.splits import Limits
+from ctllm_ray.corpus.engine.splits import Limits
 
 from .source_rows import errors, positions, rows
 

@@ -15,8 +15,8 @@ import pytest
 import zstandard
 
 from ctllm_ray.base.storage import list_files
+from ctllm_ray.corpus.engine.splits import Limits
 from ctllm_ray.corpus.sources.jsonl import spans
-from ctllm_ray.corpus.splits import Limits
 
 from .source_rows import errors, positions, rows, tables
 

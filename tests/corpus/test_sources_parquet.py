@@ -12,8 +12,8 @@ import pytest
 
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.storage import list_files
+from ctllm_ray.corpus.engine.splits import Limits
 from ctllm_ray.corpus.sources.parquet import spans
-from ctllm_ray.corpus.splits import Limits
 
 from .source_rows import errors, positions, rows, tables
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ctllm_ray.corpus.splits import Limits
+from ctllm_ray.corpus.engine.splits import Limits
 
 from .source_rows import LIMITS, errors, rows
 from .test_sources_warc import INFO, record, write

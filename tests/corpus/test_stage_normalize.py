@@ -11,7 +11,7 @@ import zstandard
 
 from ctllm_ray.corpus.stages.normalize import SCORES, normalize
 from ctllm_ray.shards import schema
-from ctllm_ray.text import normalize as text
+from ctllm_ray.text.encoding import normalize as text
 
 
 def table(texts: list[str | None], rejects: list[str | None] | None = None) -> pa.Table:

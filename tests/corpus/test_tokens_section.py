@@ -17,12 +17,14 @@ import pytest
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.training import Tokens
-from ctllm_ray.corpus import pipeline, resumable, screen, tokenize, tokens
-from ctllm_ray.corpus.progress import Progress
-from ctllm_ray.corpus.resumable import Runner
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.base.recipe_training import Tokens
+from ctllm_ray.corpus import pipeline, terminal, tokens
+from ctllm_ray.corpus.encoding import encode_documents
+from ctllm_ray.corpus.engine import resumable
+from ctllm_ray.corpus.engine.progress import Progress
+from ctllm_ray.corpus.engine.resumable import Runner
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards import manifest, reader
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.shards.tokens import TokenShard
@@ -328,7 +330,7 @@ class Numbers:
 def test_a_large_vocabulary_takes_four_bytes_and_an_empty_text_is_its_frame() -> None:
     scores = pa.StructArray.from_arrays([pa.array([0.5, None, 1], pa.float32())], ["q"])
     documents = pa.table({"id": ["x", "y", "z"], "text": ["春天", "", "a"], "scores": scores})
-    table = tokenize.tokenize(documents, Numbers(), ["q"])  # type: ignore[arg-type]
+    table = encode_documents.tokenize(documents, Numbers(), ["q"])  # type: ignore[arg-type]
     assert table.schema.field("ids").type == pa.large_list(pa.uint32())
     assert table["ids"].to_pylist() == [[69_998, 0x6625, 0x5929, 69_999], [69_998, 69_999], [69_998, 97, 69_999]]
     assert table["text_bytes"].to_pylist() == [6, 0, 1]
@@ -346,7 +348,7 @@ def test_prepare_says_which_section_it_is_in(made: Make) -> None:
 def test_the_screen_shows_documents_and_tokens_of_each_group(made: Make, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = made()
     finished = tokenized(recipe)
-    screen.tokens(finished, recipe.folder("tokens"))
+    terminal.tokens(finished, recipe.folder("tokens"))
     shown = capsys.readouterr().out
     rows = {line.split()[1]: line.split()[3::2] for line in shown.splitlines() if line[:3] in ("│ a", "│ b")}
     for group in ("a", "b"):

@@ -13,7 +13,7 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.corpus.dedup.index import TEXTS
+from ctllm_ray.corpus.dedup.snapshot_index import TEXTS
 from ctllm_ray.shards import manifest
 from tests.corpus.conftest import run_here
 from tests.corpus.dedup_recipes import NEAR, rows

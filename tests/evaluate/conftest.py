@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ctllm_ray.base.errors import EngineFailed
-from ctllm_ray.evaluate.answered import Answered, key
-from ctllm_ray.evaluate.crowd import Crowd, Runner, own_loop
-from ctllm_ray.evaluate.subject import Continuation, cut
+from ctllm_ray.evaluate.models.answer_cache import Answered, key
+from ctllm_ray.evaluate.models.concurrency import Crowd, Runner, own_loop
+from ctllm_ray.evaluate.models.model_under_test import Continuation, cut
 from tests.evaluate.subjects import BUSY, Guessing, Noting, asking
 
 EXAM = [([1, *[2] * 30, question], [letter]) for question in (9, 5, 7) for letter in (50, 51, 52, 53)]

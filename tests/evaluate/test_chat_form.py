@@ -11,8 +11,8 @@ import pytest
 import transformers
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.evaluate import screen
-from ctllm_ray.evaluate.chat_form import choose_form
+from ctllm_ray.evaluate import terminal
+from ctllm_ray.evaluate.formats.chat_form import choose_form
 from ctllm_ray.tokenizer import chat_template
 from ctllm_ray.tokenizer import tokenizer as tokenizers
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
@@ -131,6 +131,6 @@ def test_results_of_a_judged_benchmark_say_in_which_form_the_model_was_asked(
         results, _ = evaluated(recipe)
     assert results["decisions"]["judge"]["form"] == form
     said = {"chat": "asked through its chat template", "completion": "asked as a base model"}[form]
-    assert said in next(screen.table(results))
+    assert said in next(terminal.table(results))
     page = (Path(recipe.folder("evaluate")) / "report.html").read_text("utf-8")
     assert said in page

@@ -14,8 +14,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from ctllm_ray.evaluate import harness
-from ctllm_ray.evaluate.items import SCORED, TOO_LONG
-from ctllm_ray.evaluate.subject import EngineSubject, Subject
+from ctllm_ray.evaluate.models.model_under_test import EngineSubject, Subject
+from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG
 from ctllm_ray.evaluate.task import Task
 from ctllm_ray.evaluate.tasks.c3 import c3
 from ctllm_ray.evaluate.tasks.cmmlu import cmmlu
@@ -132,7 +132,7 @@ def test_who_knows_everything_scores_1(tokenizer: SentencePiece, tmp_path: Path,
 
 
 def test_who_guesses_is_at_chance_within_the_interval(tokenizer: SentencePiece, tmp_path: Path) -> None:
-    from ctllm_ray.evaluate.statistics import share
+    from ctllm_ray.evaluate.scoring.statistics import share
 
     path = lines(tmp_path / "cmmlu.jsonl", exam_rows(300, ("anatomy",)))
     found = share([score or 0.0 for score in scores({"e": cmmlu(path=path)}, Guessing(), tokenizer, tmp_path)])

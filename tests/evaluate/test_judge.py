@@ -11,9 +11,11 @@ import pytest
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import EngineFailed, InputError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.evaluate import client as clients
-from ctllm_ray.evaluate import items, judge, judge_prompt, run, screen
-from ctllm_ray.evaluate.items import SCORED, TOO_LONG, UNPARSABLE
+from ctllm_ray.evaluate import run, terminal
+from ctllm_ray.evaluate.judging import judge, judge_prompt
+from ctllm_ray.evaluate.models import openai_client as clients
+from ctllm_ray.evaluate.scoring import item_results
+from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG, UNPARSABLE
 from tests.evaluate.conftest import lines
 from tests.evaluate.judges import BROKEN, NO_JSON, CutOff, Slow, judging
 
@@ -40,9 +42,9 @@ def judged(folder: Path, tmp_path: Path, url: str, rows: list[dict] | None = Non
     return recipes.from_plain(plain | {"serve": serve, "evaluate": {"model": str(folder), "judge": part}})
 
 
-def evaluated(recipe: Recipe) -> tuple[dict[str, Any], list[items.Item]]:
+def evaluated(recipe: Recipe) -> tuple[dict[str, Any], list[item_results.Item]]:
     results = run.evaluate(recipe, lambda kind, done, total: None)
-    return results, items.read(recipe.folder("evaluate"))
+    return results, item_results.read(recipe.folder("evaluate"))
 
 
 def test_every_item_is_answered_and_marked_by_class(folder: Path, tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_an_item_without_a_mark_is_told_never_scored_and_asked_for_again_by_the_
     whole = results["scores"][0]
     assert (whole["items"], whole["scored"], whole["unparsable"], whole["value"]) == (8, 4, 4, 7.0)
     assert [(item.score, item.said) for item in found if item.status == UNPARSABLE] == [(None, "说不好。")] * 4
-    assert "4 not judged: run it again" in next(screen.table(results))
+    assert "4 not judged: run it again" in next(terminal.table(results))
     with judging("[[5]]", port=port) as again:
         results, found = evaluated(judged(folder, tmp_path, again.url))
     assert len(again.asked) == 4

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from ctllm_ray.evaluate import marks
-from ctllm_ray.evaluate.judge_prompt import PROMPT, code_of, neutralise, write_messages
-from ctllm_ray.evaluate.marks import read_mark, read_number
+from ctllm_ray.evaluate.judging import marks
+from ctllm_ray.evaluate.judging.judge_prompt import PROMPT, code_of, neutralise, write_messages
+from ctllm_ray.evaluate.judging.marks import read_mark, read_number
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ import torch
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import VersionConflict
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.serving import Serve
-from ctllm_ray.evaluate import model_identity, run
-from ctllm_ray.evaluate.model_identity import describe_engine, identify_model
+from ctllm_ray.base.recipe_serving import Serve
+from ctllm_ray.evaluate import run
+from ctllm_ray.evaluate.models import model_identity
+from ctllm_ray.evaluate.models.model_identity import describe_engine, identify_model
 from ctllm_ray.model import fingerprint
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.evaluate.test_run import plain, quiet, recipe

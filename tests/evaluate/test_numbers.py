@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from ctllm_ray.evaluate.numbers import is_same_number, read_number
+from ctllm_ray.evaluate.formats.numbers import is_same_number, read_number
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.evaluate import harness, items, run, screen
-from ctllm_ray.evaluate.items import BAD, NO_LABEL, SCORED, SHOWN, TOO_LONG
+from ctllm_ray.evaluate import harness, run, terminal
+from ctllm_ray.evaluate.scoring import item_results
+from ctllm_ray.evaluate.scoring.item_results import BAD, NO_LABEL, SCORED, SHOWN, TOO_LONG
 from ctllm_ray.evaluate.tasks.c3 import c3
 from ctllm_ray.evaluate.tasks.ceval import ceval
 from ctllm_ray.evaluate.tasks.cmmlu import cmmlu
@@ -46,7 +47,7 @@ def test_a_row_that_is_not_right_is_counted_and_the_others_are_scored(
     assert (found[-1].item, found[-1].said) == ("a.jsonl#10", why)
 
 
-def evaluated(tasks: Any, subject: Any, tokenizer: SentencePiece, tmp_path: Path) -> list[items.Item]:
+def evaluated(tasks: Any, subject: Any, tokenizer: SentencePiece, tmp_path: Path) -> list[item_results.Item]:
     with asking(subject, tmp_path) as asked:
         return harness.evaluate(tasks, harness.EngineLM(asked, tokenizer))
 
@@ -188,7 +189,7 @@ def test_a_benchmark_of_which_nothing_fits_the_context_is_an_error_before_anythi
         tmp_path / "some.jsonl", [*asked_rows()[:-1], asked_rows()[-1] | {"question": "长" * 600}]
     )
     run.evaluate(recipe(folder, tmp_path, tasks=tasks), quiet)  # the folder was not begun by the one that was refused
-    statuses = [item.status for item in items.read(recipe(folder, tmp_path).folder("evaluate"))]
+    statuses = [item.status for item in item_results.read(recipe(folder, tmp_path).folder("evaluate"))]
     assert (statuses.count(SCORED), statuses.count(TOO_LONG)) == (12 + 4 + 5, 1)
 
 
@@ -206,7 +207,7 @@ def test_results_tell_what_is_odd_about_the_items(odd: dict[str, Any]) -> None:
     whole = odd["scores"][0]
     assert (whole["items"], whole["scored"], whole["bad"]) == (8, 7, 1)
     assert {note["kind"]: note["count"] for note in odd["notes"]} == {"own_subject": 1, "copies": 1}
-    told = "\n".join(screen.table(odd))
+    told = "\n".join(terminal.table(odd))
     assert "1 whose rows are not right" in told
     assert "copies of earlier ones" in told
     page = (Path(odd["folder"]) / "report.html").read_text("utf-8")

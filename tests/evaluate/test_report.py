@@ -8,9 +8,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from ctllm_ray.evaluate import report, scores
-from ctllm_ray.evaluate.items import LOST, SCORED, TOO_LONG, UNPARSABLE, Item
-from ctllm_ray.evaluate.report_words import WORDS
+from ctllm_ray.evaluate.report import render
+from ctllm_ray.evaluate.report.words import WORDS
+from ctllm_ray.evaluate.scoring import scores
+from ctllm_ray.evaluate.scoring.item_results import LOST, SCORED, TOO_LONG, UNPARSABLE, Item
 
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>\u202e"
 DECIDED = {
@@ -40,7 +41,7 @@ def items() -> list[Item]:
 @pytest.fixture
 def page() -> str:
     told = [score.plain() for score in scores.of(items(), seed=0, resamples=20)]
-    return report.render({"scores": told, "decisions": DECIDED, "fingerprint": "34" * 32}, items())
+    return render.render({"scores": told, "decisions": DECIDED, "fingerprint": "34" * 32}, items())
 
 
 class Tags(HTMLParser):
@@ -89,15 +90,15 @@ def test_what_the_scores_depend_on_is_told(page: str) -> None:
 def test_nothing_scored_is_a_dash() -> None:
     some = [Item("cmmlu", "arts", "f#0", TOO_LONG, None)]
     told = [score.plain() for score in scores.of(some, seed=0, resamples=20)]
-    found = report.render({"scores": told, "decisions": DECIDED, "fingerprint": ""}, some)
+    found = render.render({"scores": told, "decisions": DECIDED, "fingerprint": ""}, some)
     assert "–" in found
-    assert report.value(told[0]) == report.interval(told[0]) == "–"
+    assert render.value(told[0]) == render.interval(told[0]) == "–"
 
 
 def test_every_phrase_is_used_and_stands_in_both_languages() -> None:
     from pathlib import Path
 
-    template = Path(report.__file__).with_name("report_page.html").read_text("utf-8")
+    template = Path(render.__file__).with_name("report_page.html").read_text("utf-8")
     for name, (chinese, english) in WORDS.items():
         assert chinese
         assert english

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from ctllm_ray.evaluate import statistics
-from ctllm_ray.evaluate.items import SCORED, TOO_LONG, UNPARSABLE, Item
-from ctllm_ray.evaluate.scores import compare, of
+from ctllm_ray.evaluate.scoring import statistics
+from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG, UNPARSABLE, Item
+from ctllm_ray.evaluate.scoring.scores import compare, of
 
 
 def test_the_interval_of_a_share_is_wilsons() -> None:

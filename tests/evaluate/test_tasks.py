@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ctllm_ray.base import resolve, rows
+from ctllm_ray import benchmark_files
+from ctllm_ray.base import resolve
 from ctllm_ray.base.errors import InputError, RecipeError
-from ctllm_ray.base.rows import ID
+from ctllm_ray.benchmark_files import ID
 from ctllm_ray.evaluate.tasks.c3 import c3
 from ctllm_ray.evaluate.tasks.ceval import ceval
 from ctllm_ray.evaluate.tasks.cmmlu import cmmlu
@@ -123,9 +124,9 @@ def test_compressed_files_are_read(tmp_path: Path, sums: str) -> None:
     content = Path(sums).read_bytes()
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(content))
     (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(content))
-    plain = rows.table(sums).rows
+    plain = benchmark_files.table(sums).rows
     for name in ("a.jsonl.gz", "a.jsonl.zst"):
-        found = rows.table(str(tmp_path / name))
+        found = benchmark_files.table(str(tmp_path / name))
         assert [{**row, ID: ""} for row in found.rows] == [{**row, ID: ""} for row in plain]
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ctllm_ray.base.errors import EngineFailed, InputError
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Sampling
 from ctllm_ray.inference.requests import Answer, Inbox, Score
 from ctllm_ray.inference.sampling import Chooser

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import LlamaForCausalLM
 
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.decoder import Decoder
 from ctllm_ray.inference.engine import Engine, Finish, Output, Sampling, Token
 from ctllm_ray.inference.torch_engine import TorchEngine

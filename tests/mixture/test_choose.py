@@ -13,9 +13,10 @@ import yaml
 from scipy.optimize import nnls
 
 from ctllm_ray.base import recipe as recipes
-from ctllm_ray.mixture import choose, hull, outcome, plan
+from ctllm_ray.mixture import choose, hull, plan
 from ctllm_ray.mixture.plan import Plan
 from ctllm_ray.mixture.quality import Fit
+from ctllm_ray.mixture.report import outcome
 from ctllm_ray.mixture.results import Trial
 from ctllm_ray.mixture.simplex import Region
 from tests.mixture import small_sweeps as small

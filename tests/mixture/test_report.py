@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctllm_ray.mixture import choose, plan, report
+from ctllm_ray.mixture import choose, plan
 from ctllm_ray.mixture.plan import Plan
-from ctllm_ray.mixture.report_words import WORDS
+from ctllm_ray.mixture.report import render
+from ctllm_ray.mixture.report.words import WORDS
 from ctllm_ray.mixture.results import Trial
 from tests.mixture import small_sweeps as small
 
@@ -39,7 +40,7 @@ def swept(tmp_path: Path) -> tuple[Plan, list[Trial]]:
 
 
 def rendered(of: Plan, trials: list[Trial]) -> str:
-    return report.render(of, trials, choose.choose(of, trials))
+    return render.render(of, trials, choose.choose(of, trials))
 
 
 def shown(page: str, language: str) -> str:
@@ -98,7 +99,7 @@ def test_text_of_others_stays_text_and_nothing_is_fetched(swept: tuple[Plan, lis
 
 def test_every_word_is_used_and_in_both_languages() -> None:
     source = "".join(
-        Path(report.__file__).with_name(name).read_text(encoding="utf-8") for name in ("report.py", "report_page.html")
+        Path(render.__file__).with_name(name).read_text(encoding="utf-8") for name in ("report.py", "report_page.html")
     )
     dynamic = {"regression", "exponential"} | {k for k in WORDS if k.startswith(("nav_", "verdict_", "reason_"))}
     assert [key for key in WORDS if f'"{key}"' not in source and key not in dynamic] == []

@@ -16,7 +16,8 @@ import yaml
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.mixture import outcome, plan, results, sweep
+from ctllm_ray.mixture import plan, results, sweep
+from ctllm_ray.mixture.report import outcome
 from tests.mixture import small_sweeps as small
 
 pytestmark = pytest.mark.cluster

@@ -10,8 +10,9 @@ import torch
 
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.mixture import plan, results, trial
-from ctllm_ray.train import checkpoint, records, session
-from ctllm_ray.train.torch_stepper import TorchStepper
+from ctllm_ray.train import records, session
+from ctllm_ray.train.checkpoint import checkpoint
+from ctllm_ray.train.steppers.torch import TorchStepper
 from tests.mixture import small_sweeps as small
 
 

@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ctllm_ray.base.errors import InputError, RecipeError
-from ctllm_ray.base.training import Model
+from ctllm_ray.base.recipe_training import Model
 from ctllm_ray.model import config as shapes
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import SIZES, ModelConfig

@@ -9,9 +9,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.surfaces import surfaces
 from ctllm_ray.model import llama, vocabulary
 from ctllm_ray.model.config import ModelConfig
+from ctllm_ray.token_bytes import surfaces
 
 TEXT = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。" * 6
 OLD = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), *sorted(set(TEXT)), "▁the", "学", "习", "机器"]

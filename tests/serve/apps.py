@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Engine
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 from serve.app import create

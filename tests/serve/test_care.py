@@ -10,9 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ctllm_ray.base import outage
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from ctllm_ray.train.lineage import PARENT_MODEL, PARENT_SHA256
+from ctllm_ray.train.checkpoint.lineage import PARENT_MODEL, PARENT_SHA256
 from serve import card
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, Client

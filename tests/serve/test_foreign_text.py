@@ -11,7 +11,7 @@ import torch
 import transformers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.tokenizer.tokenizer import load
 from serve import card

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
-from ctllm_ray.base.evaluation import Evaluate
-from ctllm_ray.evaluate.subject import EngineSubject
+from ctllm_ray.base.recipe_evaluation import Evaluate
+from ctllm_ray.evaluate.models.model_under_test import EngineSubject
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from serve.evaluations import Evaluations, Examined
 from tests.evaluate.conftest import exam_rows, lines

@@ -223,7 +223,7 @@ def test_a_made_up_ticket_opens_nothing(start: Start, uri: str, ticket: str) -> 
 
 
 def test_no_prompt_is_in_a_log_unless_asked_for(start: Start, caplog: pytest.LogCaptureFixture) -> None:
-    from ctllm_ray.base.serving import Serve
+    from ctllm_ray.base.recipe_serving import Serve
 
     caplog.set_level("DEBUG")
     start().complete("悄悄话", max_tokens=1)

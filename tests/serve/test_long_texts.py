@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from serve.app import create
 from serve.pieces import Pieces

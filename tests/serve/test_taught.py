@@ -19,8 +19,9 @@ from ctllm_ray.shards.tokens import TokenShard
 from ctllm_ray.tokenizer import specials
 from ctllm_ray.tokenizer.conversations import ConversationEncoder
 from ctllm_ray.tokenizer.tokenizer import SentencePiece, load
-from ctllm_ray.train import export, session
-from ctllm_ray.train.torch_stepper import TorchStepper
+from ctllm_ray.train import session
+from ctllm_ray.train.checkpoint import export
+from ctllm_ray.train.steppers.torch import TorchStepper
 from serve import card
 from tests.corpus.conftest import run_here
 

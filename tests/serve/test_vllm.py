@@ -12,7 +12,7 @@ import pytest
 from ray.serve._private.build_app import build_app
 
 from ctllm_ray.base.errors import CtllmError, EngineFailed, InputError
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Sampling, Token
 from ctllm_ray.model.fingerprint import hash_model
 from serve import build, refusal, vllm

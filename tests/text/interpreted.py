@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ctllm_ray.base.resolve import MEASURES, resolve
-from ctllm_ray.text import characters, fuse, views
+from ctllm_ray.text.kernels import characters, fuse, views
 
 
 def measured(name: str, text: str, **options: Any) -> float:

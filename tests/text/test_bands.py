@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ctllm_ray.text import bands as module
-from ctllm_ray.text.bands import Pairs, band_keys, distinct, few, meeting, meeting_share
+from ctllm_ray.text.dedup import bands as module
+from ctllm_ray.text.dedup.bands import Pairs, band_keys, distinct, few, meeting, meeting_share
 
 
 def _set(pairs: Pairs) -> set[tuple[int, int]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ctllm_ray.text.charset import _sample, decode
+from ctllm_ray.text.encoding.charset import _sample, decode
 
 SIMPLIFIED = "今天天气很好，我们去公园散步。路上遇见一位老师，他说图书馆下个月就要开门了。"
 TRADITIONAL = "今天天氣很好，我們去公園散步。路上遇見一位老師，他說圖書館下個月就要開門了。"

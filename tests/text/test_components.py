@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ctllm_ray.text.components import Components, Edges, components, downward, large_star, mirrored, small_star
+from ctllm_ray.text.dedup.components import Components, Edges, components, downward, large_star, mirrored, small_star
 
 PARTITIONS = 5
 

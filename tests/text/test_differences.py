@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from ctllm_ray.text.differences import LEAD_CHARS, WINDOW_CHARS, Excerpt, side_by_side
+from ctllm_ray.text.dedup.differences import LEAD_CHARS, WINDOW_CHARS, Excerpt, side_by_side
 
 
 def shown(excerpt: Excerpt) -> str:

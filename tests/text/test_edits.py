@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.text import edits as module
-from ctllm_ray.text.codepoints import buffers
-from ctllm_ray.text.edits import slipped
+from ctllm_ray.text.dedup import edits as module
+from ctllm_ray.text.dedup.edits import slipped
+from ctllm_ray.text.kernels.codepoints import buffers
 
 TEXT = "".join(chr(0x4E10 + 7 * i) for i in range(200))  # no character twice, and no numeral
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from ctllm_ray.base.resolve import MEASURES, names, resolve
-from ctllm_ray.text import characters, codepoints, fuse, views
+from ctllm_ray.text.kernels import characters, codepoints, fuse, views
 
 SAMPLES = [
     "",

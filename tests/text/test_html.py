@@ -9,7 +9,8 @@ from statistics import mean
 
 import pytest
 
-from ctllm_ray.text import feed, furniture, html
+from ctllm_ray.text.html import feeds, main_content
+from ctllm_ray.text.lines import furniture
 
 PROSE = [
     "春天的时候，村口的老槐树下总坐着几位老人，他们说起从前的事情，声音不高，却很清楚。",
@@ -24,7 +25,7 @@ def page(before: str = "", after: str = "", body: str = BODY) -> str:
 
 
 def lines(source: str) -> list[str]:
-    return html.extract(source).text.split("\n")
+    return main_content.extract(source).text.split("\n")
 
 
 FURNITURE = [
@@ -116,17 +117,17 @@ def test_the_editors_credit_at_the_end_of_a_paragraph_goes() -> None:
 
 
 def test_the_headline_is_the_title_and_not_a_line_of_the_text() -> None:
-    found = html.extract(page(before="<h1>老槐树</h1><div>来源：乡土网　阅读：12</div>"))
+    found = main_content.extract(page(before="<h1>老槐树</h1><div>来源：乡土网　阅读：12</div>"))
     assert (found.title, found.text.split("\n")) == ("老槐树", PROSE)
 
 
 def test_without_a_headline_the_title_is_that_of_the_page_without_the_site() -> None:
-    assert html.extract(page().replace("老槐树_乡土网", "老槐树的故事 - 乡土网")).title == "老槐树的故事"
+    assert main_content.extract(page().replace("老槐树_乡土网", "老槐树的故事 - 乡土网")).title == "老槐树的故事"
 
 
 def test_a_page_that_is_only_its_headline_keeps_it() -> None:
     source = f"<title>{PROSE[0]}</title><body><p>{PROSE[0]}</p></body>"
-    assert html.extract(source).text == PROSE[0]
+    assert main_content.extract(source).text == PROSE[0]
 
 
 def test_a_poem_without_punctuation_and_its_author_stay() -> None:
@@ -159,7 +160,7 @@ def test_hidden_elements_are_left_out() -> None:
     "source", ["", " ", "<", "<html>", "<!-- ", "\0", "<p></p>", "&#xD800;&#0;", '<a href="', "<p"]
 )
 def test_an_empty_or_broken_page_gives_no_error(source: str) -> None:
-    html.extract(source)
+    main_content.extract(source)
 
 
 def test_nul_bytes_do_not_end_the_text() -> None:
@@ -185,7 +186,7 @@ for tag in ("div", "b", "ul><li", "blockquote", "a href=x", "font", "x"):
 
 def test_every_engine_reads_the_same_simple_page() -> None:
     for engine in ("stretches", "resiliparse", "trafilatura"):
-        assert html.extract(page(), engine=engine).text.split("\n")[-2:] == PROSE[-2:]
+        assert main_content.extract(page(), engine=engine).text.split("\n")[-2:] == PROSE[-2:]
 
 
 def test_trimming_keeps_the_order_and_adds_nothing() -> None:
@@ -199,14 +200,14 @@ RSS = f"""<?xml version="1.0" encoding="gb2312"?><rss version="2.0"><channel><ti
 
 
 def test_a_feed_gives_the_titles_and_texts_of_its_items() -> None:
-    assert feed.is_feed(RSS)
-    assert feed.extract(RSS).title == "乡土"
-    assert feed.extract(RSS).text.split("\n") == ["老槐树", PROSE[0], PROSE[1], "雨", PROSE[2]]
+    assert feeds.is_feed(RSS)
+    assert feeds.extract(RSS).title == "乡土"
+    assert feeds.extract(RSS).text.split("\n") == ["老槐树", PROSE[0], PROSE[1], "雨", PROSE[2]]
 
 
 def test_a_broken_feed_gives_its_text() -> None:
     broken = RSS.removesuffix("</channel></rss>").replace("<![CDATA[", "").replace("]]>", "")
-    assert all(line in feed.extract(broken).text for line in PROSE)
+    assert all(line in feeds.extract(broken).text for line in PROSE)
 
 
 def test_an_entity_bomb_is_refused() -> None:
@@ -214,25 +215,25 @@ def test_an_entity_bomb_is_refused() -> None:
     bomb = (
         f'<!DOCTYPE rss [<!ENTITY e0 "春">{entities}]><rss><channel><item><title>&e11;</title></item></channel></rss>'
     )
-    assert len(feed.extract(bomb).text) < 10_000
+    assert len(feeds.extract(bomb).text) < 10_000
 
 
 def test_floors_on_the_real_labelled_pages(shared_data: Path) -> None:
     from benchmarks.extraction import _RELATED_LINK, Labelled, real, scores
 
     pages = real(shared_data)
-    precision, recall, f1 = scores(pages, lambda source: html.extract(source).text)
+    precision, recall, f1 = scores(pages, lambda source: main_content.extract(source).text)
     assert (precision > 0.96, recall > 0.87, f1 > 0.91) == (True, True, True)
     # without the dated link lists that the labelling program took for body
     pages = [Labelled(p.html, _RELATED_LINK.sub("", p.gold)) for p in pages]
-    precision, recall, f1 = scores(pages, lambda source: html.extract(source).text)
+    precision, recall, f1 = scores(pages, lambda source: main_content.extract(source).text)
     assert (precision > 0.96, recall > 0.97, f1 > 0.965) == (True, True, True)
 
 
 def test_floors_on_the_rendered_pages(shared_data: Path) -> None:
     from benchmarks.extraction import rendered, score
 
-    results = [score(p.gold, html.extract(p.html).text) for p in rendered(shared_data, every=4)]
+    results = [score(p.gold, main_content.extract(p.html).text) for p in rendered(shared_data, every=4)]
     assert mean(r[0] for r in results) > 0.999
     assert mean(r[1] for r in results) > 0.99
     assert mean(r[2] for r in results) > 0.99

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.text import line_keys as module
-from ctllm_ray.text.codepoints import buffers
-from ctllm_ray.text.fold import table
-from ctllm_ray.text.line_keys import at_edges, line_keys
+from ctllm_ray.text.dedup.fold import table
+from ctllm_ray.text.kernels.codepoints import buffers
+from ctllm_ray.text.lines import line_keys as module
+from ctllm_ray.text.lines.line_keys import at_edges, line_keys
 
 TEXTS = ["首页\n\n 首頁 \n——\n正文，第12条。", "", "\n\n", "Ａ１\na1\nﷺ末\n第34条", "正文第12条"]
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.text import line_rules
+from ctllm_ray.text.lines import line_rules
 
 CUT = {
     "controls": [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.text.links import remove, without_links
+from ctllm_ray.text.html.links import remove, without_links
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ctllm_ray.base.resolve import MEASURES, names
-from ctllm_ray.text import fuse
+from ctllm_ray.text.kernels import fuse
 from tests.text.interpreted import measured
 
 KERNELS = [name for name in names(MEASURES) if fuse.is_kernel(name)]

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 from datasketch import LeanMinHash, MinHash, MinHashLSH
 
-from ctllm_ray.text import minhash as module
-from ctllm_ray.text.bands import band_keys, meeting
-from ctllm_ray.text.codepoints import buffers
-from ctllm_ray.text.minhash import EMPTY, affine, shingle_hash, signatures
-from ctllm_ray.text.similarity import agreement, jaccard
+from ctllm_ray.text.dedup import minhash as module
+from ctllm_ray.text.dedup.bands import band_keys, meeting
+from ctllm_ray.text.dedup.minhash import EMPTY, affine, shingle_hash, signatures
+from ctllm_ray.text.dedup.text_similarity import agreement, jaccard
+from ctllm_ray.text.kernels.codepoints import buffers
 
 HAN = "".join(chr(0x4E00 + i) for i in range(600))
 

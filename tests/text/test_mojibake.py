@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from ctllm_ray.text.mojibake import repair, repair_suspicious, suspicious
+from ctllm_ray.text.encoding.mojibake import repair, repair_suspicious, suspicious
 
 SIMPLIFIED = "今天天气很好，我们去公园散步。\n路上遇见一位老师，他说图书馆下个月就要开门了。\n\n学而时习之，不亦说乎？"
 TRADITIONAL = "今天天氣很好，我們去公園散步。\n路上遇見一位老師，他說圖書館下個月就要開門了。\n\n學而時習之，不亦說乎？"

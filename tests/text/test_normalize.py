@@ -9,7 +9,7 @@ import unicodedata
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.text.normalize import may_compose, normalize
+from ctllm_ray.text.encoding.normalize import may_compose, normalize
 
 
 def one(text: str, **options: str) -> str:

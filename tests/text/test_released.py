@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.text import characters, codepoints, fuse
 from ctllm_ray.text.ct_llm_released import ascii_punctuation, clean, without_links
+from ctllm_ray.text.kernels import characters, codepoints, fuse
 from ctllm_ray.text.measures import lexicon, released, words
 
 PARAGRAPH = (

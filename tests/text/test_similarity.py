@@ -7,9 +7,9 @@ import random
 import numpy as np
 import pyarrow as pa
 
-from ctllm_ray.text import similarity as module
-from ctllm_ray.text.codepoints import buffers
-from ctllm_ray.text.similarity import jaccard, own, verdicts
+from ctllm_ray.text.dedup import text_similarity as module
+from ctllm_ray.text.dedup.text_similarity import jaccard, own, verdicts
+from ctllm_ray.text.kernels.codepoints import buffers
 
 BOUNDS = {
     "sure_jaccard": 0.8,

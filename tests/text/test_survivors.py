@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.text.survivors import complete, of_components, of_neighbours, ranks
+from ctllm_ray.text.dedup.survivors import complete, of_components, of_neighbours, ranks
 
 COLUMNS = ["complete", "original_script", "score", "chars", "date", "id"]
 SCHEMA = pa.schema(

@@ -9,7 +9,7 @@ import pytest
 import transformers
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.corpus.tokenize import framed
+from ctllm_ray.corpus.encoding.encode_documents import framed
 from ctllm_ray.tokenizer.tokenizer import SentencePiece, Tokenizer, load
 from tests.tokenizer.kinds import KINDS, TEXTS
 

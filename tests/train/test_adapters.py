@@ -12,16 +12,18 @@ from transformers import AutoModelForCausalLM
 
 from ctllm_ray.base.errors import RecipeError, StorageError, VersionConflict
 from ctllm_ray.base.recipe import Recipe, from_plain
-from ctllm_ray.base.training import Lora
+from ctllm_ray.base.recipe_training import Lora
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig, for_recipe
 from ctllm_ray.tokenizer import train as tokenizers
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from ctllm_ray.train import adapters, progress, records, reference, session
-from ctllm_ray.train.corpora import look
-from ctllm_ray.train.export import export
-from ctllm_ray.train.saver import Saver
-from ctllm_ray.train.state import RunState
+from ctllm_ray.train import adapters, records, session
+from ctllm_ray.train.checkpoint.export import export
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.checkpoint.saver import Saver
+from ctllm_ray.train.data import reference_log_probs
+from ctllm_ray.train.data.corpora import look
+from ctllm_ray.train.report import progress
 from tests.train import pair_runs, talk_runs, test_export
 from tests.train.tiny_runs import Around, assert_same_model, last, run
 
@@ -44,7 +46,7 @@ def adapted(seed: int = 3, **options: Any) -> llama.LlamaForCausalLM:
 def ready(root: Path, **options: Any) -> Recipe:
     """A DPO run under LoRA whose reference is computed."""
     of = pair_runs.recipe(root, **({"lora": LORA} | options))
-    reference.complete(of, reference.here)
+    reference_log_probs.complete(of, reference_log_probs.here)
     return of
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.train.batch import IGNORED
-from ctllm_ray.train.batches import Batches
-from ctllm_ray.train.corpora import open_corpora
+from ctllm_ray.train.data.batch import IGNORED
+from ctllm_ray.train.data.batches import Batches
+from ctllm_ray.train.data.corpora import open_corpora
 from tests.train.talk_runs import SEQUENCE_TOKENS, Talk, recipe, talk, talks, write_talks
 
 ONE_GROUP: dict[str, Any] = {"mixture": [{"shares": {"zh": 1}}]}

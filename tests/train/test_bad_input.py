@@ -18,13 +18,15 @@ from ctllm_ray.model import folder, llama
 from ctllm_ray.model.config import ModelConfig
 from ctllm_ray.tokenizer.tokenizer import SentencePiece, load
 from ctllm_ray.tokenizer.train import train as trained
-from ctllm_ray.train import checkpoint, launch, session
-from ctllm_ray.train.corpora import open_corpora
-from ctllm_ray.train.export import export
-from ctllm_ray.train.generations import DATA
-from ctllm_ray.train.inspect_batch import inspect
-from ctllm_ray.train.plan import plan
-from ctllm_ray.train.run_facts import gather
+from ctllm_ray.train import session
+from ctllm_ray.train.checkpoint import checkpoint
+from ctllm_ray.train.checkpoint.export import export
+from ctllm_ray.train.data.corpora import open_corpora
+from ctllm_ray.train.data.data_log import DATA
+from ctllm_ray.train.data.inspect_batch import inspect
+from ctllm_ray.train.plan.plan import plan
+from ctllm_ray.train.ray import launch
+from ctllm_ray.train.report.run_facts import gather
 from tests.train.test_inherit import TEXTS
 from tests.train.tiny_runs import BATCH_TOKENS, FACTS, VOCABULARY, Around, last, recipe, run, write_tokens
 

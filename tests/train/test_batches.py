@@ -13,10 +13,10 @@ import pytest
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError
-from ctllm_ray.train.batch import IGNORED
-from ctllm_ray.train.batches import Batches
-from ctllm_ray.train.corpora import open_corpora
-from ctllm_ray.train.unit import Control
+from ctllm_ray.train.data.batch import IGNORED
+from ctllm_ray.train.data.batches import Batches
+from ctllm_ray.train.data.corpora import open_corpora
+from ctllm_ray.train.data.packed_shards import Control
 from tests.train.token_sections import BOS, PAD, document_ids, recipe_over, write_section
 
 DRAW = np.random.default_rng(3)

@@ -11,11 +11,11 @@ import pytest
 
 from ctllm_ray.base.errors import NotFound, RecipeError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.train.batches import Batches
-from ctllm_ray.train.branches import origin
-from ctllm_ray.train.corpora import Corpora, open_corpora
-from ctllm_ray.train.generations import Branch, Origin
-from ctllm_ray.train.state import RunState
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.data.batches import Batches
+from ctllm_ray.train.data.branches import origin
+from ctllm_ray.train.data.corpora import Corpora, open_corpora
+from ctllm_ray.train.data.data_log import Branch, Origin
 from tests.train.token_sections import recipe_over, write_section
 
 WEB = [np.random.default_rng(3).integers(1, 60, 40).tolist() for _ in range(3)]

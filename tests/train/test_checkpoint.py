@@ -20,11 +20,11 @@ from safetensors.torch import load as load_safetensors
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import NotFound, StorageError, VersionConflict
-from ctllm_ray.train import checkpoint, lease, saver
-from ctllm_ray.train.checkpoint import CHECKPOINT, PassedOver, newest, open_at
-from ctllm_ray.train.lease import RUNNING, Lease
-from ctllm_ray.train.saver import Saver, to_drop
-from ctllm_ray.train.state import RunState
+from ctllm_ray.train.checkpoint import checkpoint, run_lock, saver
+from ctllm_ray.train.checkpoint.checkpoint import CHECKPOINT, PassedOver, newest, open_at
+from ctllm_ray.train.checkpoint.run_lock import RUNNING, Lease
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.checkpoint.saver import Saver, to_drop
 from tests.base.test_storage_s3 import endpoint  # noqa: F401
 
 
@@ -346,9 +346,9 @@ def test_an_object_store_does_as_well(root: str, endpoint: str) -> None:  # noqa
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "BEAT_S", 0.05)
-    monkeypatch.setattr(lease, "STALE_S", 0.5)
-    monkeypatch.setattr(lease, "LOOK_S", 0.05)
+    monkeypatch.setattr(run_lock, "BEAT_S", 0.05)
+    monkeypatch.setattr(run_lock, "STALE_S", 0.5)
+    monkeypatch.setattr(run_lock, "LOOK_S", 0.05)
 
 
 def note(run_folder: str) -> dict:
@@ -377,7 +377,7 @@ def test_the_same_owner_takes_over_at_once_and_the_one_before_notices(run_folder
 
 
 def test_a_process_that_is_gone_holds_nothing(run_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "STALE_S", 1e9)  # it would wait for ever for the other to go stale
+    monkeypatch.setattr(run_lock, "STALE_S", 1e9)  # it would wait for ever for the other to go stale
     code = f"import os; from ctllm_ray.train.lease import Lease; Lease({run_folder!r}, 'a'); os._exit(9)"
     subprocess.run([sys.executable, "-c", code], check=False)
     assert note(run_folder)["owner"] == "a"
@@ -392,7 +392,7 @@ def test_a_machine_that_is_gone_frees_the_name_after_a_while(run_folder: str, qu
 
 def test_a_pid_that_is_used_again_is_another_process(run_folder: str) -> None:
     process = psutil.Process(os.getppid())
-    held = {"owner": "a", "token": "x", "host": lease.socket.gethostname(), "pid": process.pid, "beat": 7}
+    held = {"owner": "a", "token": "x", "host": run_lock.socket.gethostname(), "pid": process.pid, "beat": 7}
     storage.write_json(storage.join(run_folder, RUNNING), held | {"started": process.create_time() - 100})
     Lease(run_folder, "b").release()
 

@@ -9,8 +9,8 @@ import pytest
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, NotFound, StorageError, VersionConflict
 from ctllm_ray.shards import tokens
-from ctllm_ray.train import corpora
-from ctllm_ray.train.corpora import open_corpora
+from ctllm_ray.train.data import corpora
+from ctllm_ray.train.data.corpora import open_corpora
 from tests.train.token_sections import FACTS, recipe_over, write_section
 
 GROUPS = {"web": [[9, 20, 3], [40]], "books": [[100]]}

@@ -17,14 +17,14 @@ import torch
 import torch.distributed as dist
 
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.base.training import Objective, Phase, Schedule, Train, TrainResources
+from ctllm_ray.base.recipe_training import Objective, Phase, Schedule, Train, TrainResources
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
-from ctllm_ray.train import deepspeed
-from ctllm_ray.train.batch import IGNORED, Batch
-from ctllm_ray.train.deepspeed import DeepSpeedStepper
+from ctllm_ray.train.data.batch import IGNORED, Batch
 from ctllm_ray.train.objectives.pretrain import pretrain
-from ctllm_ray.train.torch_stepper import TorchStepper
+from ctllm_ray.train.steppers import deepspeed
+from ctllm_ray.train.steppers.deepspeed import DeepSpeedStepper
+from ctllm_ray.train.steppers.torch import TorchStepper
 
 #: ZeRO 3 keeps parameters below 100,000 elements whole: the embeddings are above, the rest below.
 CONFIG = ModelConfig(2, 256, 4, 4, 64, 256, 512, 64)

@@ -12,8 +12,8 @@ import torch
 
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
-from ctllm_ray.train import head_loss, preference
-from ctllm_ray.train.batch import IGNORED, Batch
+from ctllm_ray.train.data.batch import IGNORED, Batch
+from ctllm_ray.train.losses import head_loss, preference_loss
 from ctllm_ray.train.objectives.dpo import SUMS, dpo
 
 CONFIG = ModelConfig(2, 32, 4, 2, 8, 64, 128, 64)
@@ -139,9 +139,11 @@ def test_what_is_told_beside_the_loss_is_what_trl_logs(trl: Any) -> None:
 
 def test_the_loss_of_a_pair_by_hand() -> None:
     margins = torch.tensor([0.0, 2.0])
-    assert preference.losses(margins, 0.5, 0.0).tolist() == pytest.approx([math.log(2), math.log(1 + math.exp(-1))])
+    assert preference_loss.losses(margins, 0.5, 0.0).tolist() == pytest.approx(
+        [math.log(2), math.log(1 + math.exp(-1))]
+    )
     smoothed = 0.9 * math.log(1 + math.exp(-1)) + 0.1 * math.log(1 + math.exp(1))
-    assert preference.losses(margins, 0.5, 0.1).tolist() == pytest.approx([math.log(2), smoothed])
+    assert preference_loss.losses(margins, 0.5, 0.1).tolist() == pytest.approx([math.log(2), smoothed])
 
 
 def test_rows_of_fewer_pairs_and_padding_count_nothing() -> None:

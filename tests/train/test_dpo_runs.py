@@ -15,12 +15,14 @@ import torch
 
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.train import records, reference, report
+from ctllm_ray.train import records
+from ctllm_ray.train.data import reference_log_probs
 from ctllm_ray.train.objectives.dpo import SUMS
-from ctllm_ray.train.report_words import WORDS
-from ctllm_ray.train.run_facts import gather
-from ctllm_ray.train.validate import validate_checkpoint
-from ctllm_ray.train.validate_pairs import told
+from ctllm_ray.train.report import render
+from ctllm_ray.train.report.run_facts import gather
+from ctllm_ray.train.report.words import WORDS
+from ctllm_ray.train.validation.validate import validate_checkpoint
+from ctllm_ray.train.validation.validate_pairs import told
 from tests.train import pair_runs, tiny_runs
 from tests.train.test_elastic import start
 from tests.train.tiny_runs import assert_same_model, last, run
@@ -37,7 +39,7 @@ def one_thread() -> None:
 def ready(root: Path, *given: Any, **options: Any) -> Recipe:
     """A run whose reference is computed."""
     of = pair_runs.recipe(root, *given, **options)
-    reference.complete(of, reference.here)
+    reference_log_probs.complete(of, reference_log_probs.here)
     return of
 
 
@@ -105,7 +107,7 @@ def test_the_preference_of_the_pairs_is_learnt_and_told(tmp_path: Path, lora: di
 def test_the_report_draws_what_is_told_and_has_words_for_it(tmp_path: Path) -> None:
     of = ready(tmp_path, 4)
     run(of)
-    page = report.render(gather(of))
+    page = render.render(gather(of))
     for name in SUMS:
         assert all(word in page for word in WORDS[name])
 
@@ -182,7 +184,7 @@ def test_texts_are_no_pairs(tmp_path: Path) -> None:
     tiny_runs.write_tokens(tmp_path / "p" / "1" / "tokens")
     of = pair_runs.recipe(tmp_path, mixture=[{"shares": {"web": 1.0}}])
     with pytest.raises(InputError, match="the objective reads preference pairs"):
-        reference.complete(of, reference.here)
+        reference_log_probs.complete(of, reference_log_probs.here)
 
 
 @pytest.mark.parametrize("wrong", [{"beta": 0.0}, {"beta": -1.0}, {"label_smoothing": 0.5}, {"label_smoothing": -0.1}])

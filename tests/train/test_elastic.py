@@ -14,8 +14,8 @@ import torch.distributed as dist
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.train import choice, records, session
-from ctllm_ray.train.state import RunState
+from ctllm_ray.train import records, select_stepper, session
+from ctllm_ray.train.checkpoint.run_state import RunState
 from tests.train.tiny_runs import Around, recipe, run
 
 BATCHES = 48
@@ -30,7 +30,7 @@ class Diary(Around):
 
     def __init__(self, of: Recipe, batches: int) -> None:
         super().__init__(batches)
-        self._made, _ = choice.stepper_of(of.resources.train)
+        self._made, _ = select_stepper.stepper_of(of.resources.train)
 
     def stepper_of(self, *given: Any) -> Any:
         stepper: Any = self._made(*given)

@@ -20,9 +20,9 @@ from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.tokenizer import train as tokenizers
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from ctllm_ray.train.export import LINEAGE, export
-from ctllm_ray.train.saver import Saver
-from ctllm_ray.train.state import RunState
+from ctllm_ray.train.checkpoint.export import LINEAGE, export
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.checkpoint.saver import Saver
 
 FOLDER = Path(sample.__file__).parent / "texts"
 TEXTS = [(FOLDER / "english.txt").read_text(encoding="utf-8"), "天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。\n" * 50]

@@ -9,13 +9,13 @@ import torch
 
 from ctllm_ray import sample
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.training import Model
+from ctllm_ray.base.recipe_training import Model
 from ctllm_ray.model import folder, llama
 from ctllm_ray.model.config import ModelConfig
 from ctllm_ray.tokenizer import train as tokenizers
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from ctllm_ray.train.corpora import Vocabulary
-from ctllm_ray.train.inherit import inherit
+from ctllm_ray.train.data.corpora import Vocabulary
+from ctllm_ray.train.initial_model import inherit
 
 TEXTS = [(Path(sample.__file__).parent / "texts" / "english.txt").read_text(encoding="utf-8")]
 OTHERS = ["天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。\n" * 50, *TEXTS]

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from ctllm_ray.base.errors import Diverged, StorageError
-from ctllm_ray.train import checkpoint, loop, records, session
+from ctllm_ray.train import loop, records, session
+from ctllm_ray.train.checkpoint import checkpoint
 from ctllm_ray.train.loop import passes
 from tests.train.test_resume import spoiling
 from tests.train.tiny_runs import Around, Watched, assert_same_model, last, recipe, run

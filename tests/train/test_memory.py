@@ -7,8 +7,10 @@ import torch
 
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import SIZES, ModelConfig, parameters
-from ctllm_ray.train import deepspeed, head_loss, memory
-from ctllm_ray.train.memory import Load, Precision, most_sequences, needed
+from ctllm_ray.train.losses import head_loss
+from ctllm_ray.train.plan import memory
+from ctllm_ray.train.plan.memory import Load, Precision, most_sequences, needed
+from ctllm_ray.train.steppers import deepspeed
 
 CT_LLM = SIZES["ct_llm_2b"]
 LOAD = Load("bf16", 4096, 1, checkpointed=False, offloaded=False)

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
-from ctllm_ray.train import head_loss
-from ctllm_ray.train.batch import IGNORED
+from ctllm_ray.train.data.batch import IGNORED
+from ctllm_ray.train.losses import head_loss
 from ctllm_ray.train.objectives.pretrain import pretrain
 
 BATCH, TOKENS, WIDTH, PIECES = 3, 70, 24, 517

@@ -14,8 +14,8 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Manifest, Shard
-from ctllm_ray.train import peak, plan_screen
-from ctllm_ray.train.plan import CARDS, plan
+from ctllm_ray.train.plan import mfu, terminal
+from ctllm_ray.train.plan.plan import CARDS, plan
 
 RECIPE = str(Path(__file__).resolve().parents[2] / "jobs" / "recipes" / "ct_llm_2b.yaml")
 
@@ -116,12 +116,12 @@ def test_peaks_are_those_that_training_measures_by() -> None:
              "a100-40": "A100", "a800": "A800", "l40s": "L40S", "4090": "RTX 4090", "3090": "RTX 3090"}  # fmt: skip
     assert set(names) == set(CARDS) - {"cpu"}
     for card, name in names.items():
-        assert CARDS[card].peak_flops == dict(peak.PEAK_FLOPS)[name]
+        assert CARDS[card].peak_flops == dict(mfu.PEAK_FLOPS)[name]
 
 
 def screen(found: Any) -> str:
     console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(plan_screen.table(found))
+    console.print(terminal.table(found))
     return console.export_text()
 
 

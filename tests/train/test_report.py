@@ -17,11 +17,11 @@ from ctllm_ray.base.recipe import Recipe, from_plain
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN, TokenShardWriter, table
-from ctllm_ray.train import curves, report
-from ctllm_ray.train.corpora import open_corpora
-from ctllm_ray.train.curves import Axis
+from ctllm_ray.train.data.corpora import open_corpora
 from ctllm_ray.train.records import Records, StepRecord
-from ctllm_ray.train.run_facts import gather
+from ctllm_ray.train.report import curves, render
+from ctllm_ray.train.report.curves import Axis
+from ctllm_ray.train.report.run_facts import gather
 from ctllm_ray.train.schedule import rate
 
 BATCH, SEQUENCE = 256, 64
@@ -144,7 +144,7 @@ def read(html: str) -> Links:
 
 
 def test_the_page_asks_nothing_of_any_server_and_its_links_lead_somewhere(made: Recipe) -> None:
-    html = report.render(gather(made))
+    html = render.render(gather(made))
     found = read(html)
     inside = {address.removeprefix("#") for address in found.addresses if address.startswith("#")}
     assert set(found.addresses) - {f"#{name}" for name in inside} == {"data:,"}
@@ -154,13 +154,13 @@ def test_the_page_asks_nothing_of_any_server_and_its_links_lead_somewhere(made: 
 
 
 def test_every_phrase_of_the_page_is_there_in_both_languages(made: Recipe) -> None:
-    html = report.render(gather(made))
+    html = render.render(gather(made))
     assert html.count('class="zh"') == html.count('class="en"') > 50
 
 
 def test_the_page_states_loss_events_shares_and_lineage(made: Recipe, tmp_path: Path) -> None:
     target = tmp_path / "report.html"
-    report.write(made, str(target))
+    render.write(made, str(target))
     html = target.read_text()
     assert "网页/train/39" in html  # a document of the spike's batch
     assert html.count('class="mark') == 2  # resumption and resizing lie together; the rewind came from further on
@@ -187,7 +187,7 @@ def test_a_run_without_its_shards_still_has_a_page(tmp_path: Path) -> None:
     fake_run(chosen, steps=80)
     facts = gather(chosen)
     assert facts.phases == []
-    assert facts.unaccounted in report.render(facts)
+    assert facts.unaccounted in render.render(facts)
 
 
 def test_a_run_of_one_step_without_loss_has_a_page(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_run_of_one_step_without_loss_has_a_page(tmp_path: Path) -> None:
     told = Records(chosen.folder("train"), 1)
     told.step(StepRecord(1, 0, BATCH, 0, math.nan, math.nan, 1e-5, 0.0, 0.0, 0.0))
     told.close()
-    assert "–" in report.render(gather(chosen))
+    assert "–" in render.render(gather(chosen))
 
 
 def test_a_run_that_has_not_begun_is_an_error(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_hostile_names_of_documents_and_groups_stay_text(tmp_path: Path) -> None
     told.event(HOSTILE, step=80, **{HOSTILE: HOSTILE, "documents": [HOSTILE]})
     told.validation(81, 81 * BATCH, {HOSTILE: {"bits_per_byte": 1.0, "bits_per_char": 3.0}})
     told.close()
-    html = report.render(gather(chosen))
+    html = render.render(gather(chosen))
     assert read(html).scripts == 3  # the data, the language switch and our own
     assert "<img" not in html
     assert re.search(r"<script>alert", html) is None
@@ -262,7 +262,7 @@ def test_what_an_objective_tells_beside_its_loss_is_drawn_under_its_name(tmp_pat
         facts = {"reward <margin>": math.nan if step == 2 else step / 8}
         told.step(StepRecord(step, step - 1, step * BATCH, BATCH, 2.0, 1.0, 1e-3, 0.1, 0.0, 1e3, metrics=facts))
     told.close()
-    page = report.render(gather(chosen))
+    page = render.render(gather(chosen))
     assert 'id="plot-reward &lt;margin&gt;"' in page
     assert "reward <margin>" not in page
     assert "0.5000" in page  # the last value, for the cross-hair

@@ -14,9 +14,10 @@ import torch
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError, VersionConflict
-from ctllm_ray.train import checkpoint, lease, records, resume, session
-from ctllm_ray.train.lease import RUNNING
-from ctllm_ray.train.lineage import RUN
+from ctllm_ray.train import records, session
+from ctllm_ray.train.checkpoint import checkpoint, resume, run_lock
+from ctllm_ray.train.checkpoint.lineage import RUN
+from ctllm_ray.train.checkpoint.run_lock import RUNNING
 from tests.train import tiny_runs
 from tests.train.tiny_runs import Watched, assert_same_model, last, recipe, run, write_tokens
 
@@ -291,7 +292,7 @@ def test_another_tokenizer_under_the_same_name_is_refused(tmp_path: Path) -> Non
 def test_a_second_run_under_one_name_is_refused_while_the_first_lives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "BEAT_S", 0.05)
+    monkeypatch.setattr(run_lock, "BEAT_S", 0.05)
     of = recipe(tmp_path)
     refused = []
 

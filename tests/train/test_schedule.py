@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.base.training import Schedule
+from ctllm_ray.base.recipe_training import Schedule
 from ctllm_ray.train.schedule import check_branch, decay_start, phase_at, rate
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ctllm_ray.base.errors import Diverged
-from ctllm_ray.base.training import Spikes
-from ctllm_ray.train.spikes import LEAST_DEVIATION, MOST_IN_A_ROW, Detector, in_a_row
+from ctllm_ray.base.recipe_training import Spikes
+from ctllm_ray.train.losses.loss_spikes import LEAST_DEVIATION, MOST_IN_A_ROW, Detector, in_a_row
 
 NAN = float("nan")
 

@@ -14,10 +14,10 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.shards import manifest, tokens
 from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.train import session
-from ctllm_ray.train.batch import Batch
-from ctllm_ray.train.checkpoint import Checkpoint, newest
-from ctllm_ray.train.state import RunState
-from ctllm_ray.train.torch_stepper import TorchStepper
+from ctllm_ray.train.checkpoint.checkpoint import Checkpoint, newest
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.data.batch import Batch
+from ctllm_ray.train.steppers.torch import TorchStepper
 
 VOCABULARY = 128
 FACTS = {"tokenizer": "a" * 64, "vocab_size": str(VOCABULARY), "bos": "1", "eos": "2", "pad": "3"}

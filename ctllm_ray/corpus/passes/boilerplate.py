@@ -14,12 +14,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ctllm_ray.base.training import Share
-from ctllm_ray.corpus.boilerplate.bounding import BOUNDS, Bounding
-from ctllm_ray.corpus.boilerplate.counting import COUNTS, Counting, Reading
-from ctllm_ray.corpus.boilerplate.removing import Removing
-from ctllm_ray.corpus.phase import Pass
-from ctllm_ray.text.fold import Digits
+from ctllm_ray.base.recipe_training import Share
+from ctllm_ray.corpus.boilerplate.line_bounds import BOUNDS, Bounding
+from ctllm_ray.corpus.boilerplate.line_counts import COUNTS, Counting, Reading
+from ctllm_ray.corpus.boilerplate.line_removal import Removing
+from ctllm_ray.corpus.engine.phase import Pass
+from ctllm_ray.text.dedup.fold import Digits
 
 SCORES = ("boilerplate.cut_share",)
 

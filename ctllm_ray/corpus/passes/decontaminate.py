@@ -13,12 +13,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ctllm_ray.base.training import Count, Share
-from ctllm_ray.corpus.decontamination.finding import FOUND, Finding
-from ctllm_ray.corpus.decontamination.indexing import INDEX, Indexing
-from ctllm_ray.corpus.decontamination.marking import Action, Marking
-from ctllm_ray.corpus.decontamination.sets import ITEMS, EvaluationSet, Items
-from ctllm_ray.corpus.phase import Pass
+from ctllm_ray.base.recipe_training import Count, Share
+from ctllm_ray.corpus.decontamination.evaluation_sets import ITEMS, EvaluationSet, Items
+from ctllm_ray.corpus.decontamination.item_index import INDEX, Indexing
+from ctllm_ray.corpus.decontamination.item_removal import Action, Marking
+from ctllm_ray.corpus.decontamination.item_search import FOUND, Finding
+from ctllm_ray.corpus.engine.phase import Pass
 
 FORMS = ("texts", "conversations", "pairs")
 SCORES = ("decontaminate.overlap", "decontaminate.items")

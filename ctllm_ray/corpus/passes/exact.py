@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ctllm_ray.corpus.dedup.equal import Fates, Keys
-from ctllm_ray.corpus.dedup.fates import Removal
-from ctllm_ray.corpus.phase import Pass
+from ctllm_ray.corpus.dedup.decisions import Removal
+from ctllm_ray.corpus.dedup.exact import Fates, Keys
+from ctllm_ray.corpus.engine.phase import Pass
 
 FORMS = ("texts", "conversations", "pairs")
 SCORES = ("exact.cluster_size",)

@@ -18,16 +18,16 @@ from pydantic import Field
 
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.training import Share
-from ctllm_ray.corpus.dedup.choosing import Choosing, Survivors
-from ctllm_ray.corpus.dedup.comparing import PAIRS, Comparing
-from ctllm_ray.corpus.dedup.fates import FATES, Removal
-from ctllm_ray.corpus.dedup.index import KEYS
-from ctllm_ray.corpus.dedup.likeness import Likeness, Verify
-from ctllm_ray.corpus.dedup.meeting import BANDS, Meeting
-from ctllm_ray.corpus.dedup.sketches import Sketch, Sketches
-from ctllm_ray.corpus.dedup.stars import EDGES, GROUPS, Groups, Scatter, rounds
-from ctllm_ray.corpus.phase import Pass
+from ctllm_ray.base.recipe_training import Share
+from ctllm_ray.corpus.dedup.candidate_pairs import BANDS, Meeting
+from ctllm_ray.corpus.dedup.connected_components import EDGES, GROUPS, Groups, Scatter, rounds
+from ctllm_ray.corpus.dedup.decisions import FATES, Removal
+from ctllm_ray.corpus.dedup.select_survivors import Choosing, Survivors
+from ctllm_ray.corpus.dedup.signatures import Sketch, Sketches
+from ctllm_ray.corpus.dedup.similarity import Likeness, Verify
+from ctllm_ray.corpus.dedup.snapshot_index import KEYS
+from ctllm_ray.corpus.dedup.verify_pairs import PAIRS, Comparing
+from ctllm_ray.corpus.engine.phase import Pass
 
 FORMS = ("texts", "conversations", "pairs")
 SCORES = ("near.similarity", "near.cluster_size")

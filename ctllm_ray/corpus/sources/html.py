@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from ctllm_ray.corpus.raw import tables
-from ctllm_ray.corpus.splits import Split
-from ctllm_ray.corpus.whole import whole
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers.records import tables
+from ctllm_ray.corpus.readers.whole_file import whole
 
 
 def html(split: Split, *, content_type: str = "text/html") -> Iterator[pa.Table]:

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus import json_lines, lines
-from ctllm_ray.corpus.json_lines import type_of
-from ctllm_ray.corpus.raw import Record, bad, tables
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import json_lines, lines
+from ctllm_ray.corpus.readers.json_lines import type_of
+from ctllm_ray.corpus.readers.records import Record, bad, tables
 
 
 def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:

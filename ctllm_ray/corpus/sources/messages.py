@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus import conversations, extras, lines
-from ctllm_ray.corpus.conversations import Turn
-from ctllm_ray.corpus.raw import tables
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import conversation_fields, conversations, lines
+from ctllm_ray.corpus.readers.conversations import Turn
+from ctllm_ray.corpus.readers.records import tables
 
 FORMS = ("conversations",)
 
@@ -32,7 +32,7 @@ def messages(split: Split, *, messages: str = "messages") -> Iterator[pa.Table]:
 
 
 def _turns(name: str, fields: dict[str, Any]) -> list[Turn]:
-    extras.check_record(fields, name)
-    extras.refuse(fields, "history")
+    conversation_fields.check_record(fields, name)
+    conversation_fields.refuse(fields, "history")
     found = conversations.turns(conversations.needed(fields, name), name)
     return conversations.checked(conversations.with_system(fields.get("system"), found))

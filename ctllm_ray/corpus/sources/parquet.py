@@ -25,8 +25,8 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.resolve import nearest
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus.raw import BATCH_RECORDS, bad, tables
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers.records import BATCH_RECORDS, bad, tables
 from ctllm_ray.shards import schema
 
 #: Bytes of a column chunk that are read at a time.

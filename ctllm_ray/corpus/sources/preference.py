@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus import conversations, extras, lines
-from ctllm_ray.corpus.conversations import Turn, Unfit, said, text
-from ctllm_ray.corpus.raw import tables
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import conversation_fields, conversations, lines
+from ctllm_ray.corpus.readers.conversations import Turn, Unfit, said, text
+from ctllm_ray.corpus.readers.records import tables
 
 FORMS = ("pairs",)
 INPUT = "input"  # what an instruction is about, as alpaca files have it
@@ -41,9 +41,9 @@ class _Fields(NamedTuple):
     def pair(self, fields: dict[str, Any]) -> dict[str, list[Turn]]:
         """The pair of a line. Raises `Unfit`."""
         sides = [conversations.needed(fields, name) for name in (self.chosen, self.rejected)]
-        extras.check_record(fields, *self)
+        conversation_fields.check_record(fields, *self)
         if fields.get(self.prompt) is None:
-            extras.refuse(fields, self.history, INPUT)
+            conversation_fields.refuse(fields, self.history, INPUT)
             system = fields.get(self.system)
             chosen, rejected = (
                 conversations.with_system(system, self._whole(side, name))

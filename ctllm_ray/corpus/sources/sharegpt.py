@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus import extras, lines
-from ctllm_ray.corpus.conversations import Turn, checked, needed, records, turns, with_system
-from ctllm_ray.corpus.raw import tables
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import conversation_fields, lines
+from ctllm_ray.corpus.readers.conversations import Turn, checked, needed, records, turns, with_system
+from ctllm_ray.corpus.readers.records import tables
 
 FORMS = ("conversations",)
 
@@ -28,8 +28,8 @@ class _Fields(NamedTuple):
 
     def turns(self, fields: dict[str, Any]) -> list[Turn]:
         """The turns of a line. Raises `Unfit`."""
-        extras.check_record(fields, *self)
-        extras.refuse(fields, "history")
+        conversation_fields.check_record(fields, *self)
+        conversation_fields.refuse(fields, "history")
         value = needed(fields, self.conversations)
         found = turns(value, self.conversations, self.role, self.content)
         return checked(with_system(fields.get(self.system), found))

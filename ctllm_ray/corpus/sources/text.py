@@ -14,10 +14,10 @@ from typing import Literal
 
 import pyarrow as pa
 
-from ctllm_ray.corpus import lines
-from ctllm_ray.corpus.raw import Record, bad, tables
-from ctllm_ray.corpus.splits import Split
-from ctllm_ray.corpus.whole import whole
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import lines
+from ctllm_ray.corpus.readers.records import Record, bad, tables
+from ctllm_ray.corpus.readers.whole_file import whole
 
 CONTENT_TYPE = "text/plain"
 

@@ -21,9 +21,9 @@ from typing import Literal
 import pyarrow as pa
 from fastwarc.warc import WarcRecord, WarcRecordType
 
-from ctllm_ray.corpus import archive
-from ctllm_ray.corpus.raw import Record, bad, tables
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import warc_records
+from ctllm_ray.corpus.readers.records import Record, bad, tables
 
 PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/plain", ""})
 _ENCODED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip and zstd magic: bytes that are no page as they are
@@ -31,7 +31,7 @@ _ENCODED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip and zstd magic: bytes that
 
 def warc(split: Split) -> Iterator[pa.Table]:
     """RAW tables of the pages in a file."""
-    yield from tables(split, archive.entries(split, partial(_page, split.limits.record_bytes)))
+    yield from tables(split, warc_records.entries(split, partial(_page, split.limits.record_bytes)))
 
 
 def _page(limit: int, position: int, entry: WarcRecord, block: bytes) -> Iterator[Record]:
@@ -56,7 +56,7 @@ def _page(limit: int, position: int, entry: WarcRecord, block: bytes) -> Iterato
 
 def _response(entry: WarcRecord, block: bytes, limit: int) -> tuple[bytes, str]:
     """Up to limit + 1 bytes of a response's content, and its Content-Type. Raises `OSError` where it is not HTTP."""
-    whole = archive.header(entry) + block
+    whole = warc_records.header(entry) + block
     response = _parsed(whole, "all")
     if response.http_headers is None or response.http_headers.status_code is None:
         raise OSError("the response does not begin with an HTTP status line")

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctllm_ray.shards import schema
-from ctllm_ray.text import charset, feed, html
-from ctllm_ray.text.html import Engine, Page
+from ctllm_ray.text.encoding import charset
+from ctllm_ray.text.html import feeds, main_content
+from ctllm_ray.text.html.main_content import Engine, Page
 
 LABELS = ("charset",)
 SCORES = ("charset.confidence",)
@@ -78,11 +79,11 @@ def _outcome(raw: bytes, content_type: str | None, url: str | None, engine: Engi
 def _page(text: str, content_type: str, engine: Engine) -> Page:
     if "text/plain" in content_type.lower():
         return Page("", text)
-    if feed.is_feed(text):
-        return feed.extract(text)
+    if feeds.is_feed(text):
+        return feeds.extract(text)
     if "html" in content_type.lower() or _TAG.search(text[:_SNIFFED_CHARS]):
-        return html.extract(text, engine=engine)
-    return feed.extract(text) if "xml" in content_type.lower() else Page("", text)
+        return main_content.extract(text, engine=engine)
+    return feeds.extract(text) if "xml" in content_type.lower() else Page("", text)
 
 
 def _filled(table: pa.Table, outcomes: dict[int, _Outcome], error_raw_bytes: int) -> pa.Table:

@@ -21,8 +21,8 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.corpus.line_cuts import Cut, put, replaced, without
 from ctllm_ray.shards import schema
-from ctllm_ray.text import line_rules, similar_lines
-from ctllm_ray.text.line_rules import Rules
+from ctllm_ray.text.lines import line_rules, similar_lines
+from ctllm_ray.text.lines.line_rules import Rules
 
 #: Share of a document's characters (line ends not counted) that were cut.
 SCORES = ("lines.cut_share",)

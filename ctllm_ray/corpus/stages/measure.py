@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from ctllm_ray.base.recipe_rules import Rule
 from ctllm_ray.base.resolve import MEASURES, check_options, names, resolve
-from ctllm_ray.base.rules import Rule
 from ctllm_ray.corpus import decide
 from ctllm_ray.shards import schema
-from ctllm_ray.text import fuse
+from ctllm_ray.text.kernels import fuse
 
 FORMS = ("texts", "conversations", "pairs")
 

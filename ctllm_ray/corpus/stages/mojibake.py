@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctllm_ray.shards import schema
-from ctllm_ray.text.codepoints import buffers
-from ctllm_ray.text.mojibake import Repair, repair_suspicious
-from ctllm_ray.text.mojibake_scan import suspicious_rows
+from ctllm_ray.text.encoding.mojibake import Repair, repair_suspicious
+from ctllm_ray.text.encoding.mojibake_scan import suspicious_rows
+from ctllm_ray.text.kernels.codepoints import buffers
 
 #: Null, or what was found and what became of it: `utf8_as_gbk:repaired` (nothing of it is left), `:partial` (repaired,
 #: but characters were lost), `:marked` (the text is as it was).

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctllm_ray.shards import schema
-from ctllm_ray.text import normalize as text
-from ctllm_ray.text.script_conversion import Script
+from ctllm_ray.text.encoding import normalize as text
+from ctllm_ray.text.encoding.script_conversion import Script
 
 #: Share of code points that were controls or invisible marks, and were removed.
 SCORES = ("normalize.control_share",)

@@ -14,9 +14,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.rows import ID, Row, field_of
-from ctllm_ray.evaluate import choices
-from ctllm_ray.evaluate.published_files import read_table
+from ctllm_ray.benchmark_files import ID, Row, field_of
+from ctllm_ray.evaluate.formats import choices
+from ctllm_ray.evaluate.formats.published_files import read_table
 from ctllm_ray.evaluate.task import Task, chosen, examples, finish, sort_out
 
 NO_SPLIT = "none"  # of a file whose name says no split: it is asked

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ctllm_ray.evaluate.exam import Prompts, exam, question
+from ctllm_ray.evaluate.formats.four_choice import Prompts, exam, question
 from ctllm_ray.evaluate.task import Task
 
 _NAMES = {"question": "question", "answer": "answer"}  # in lm-eval's template

@@ -14,8 +14,8 @@ from typing import Annotated
 from pydantic import Field
 
 from ctllm_ray.base.errors import InputError, RecipeError
-from ctllm_ray.base.rows import ID, Row, Table, field_of, table
-from ctllm_ray.evaluate import choices
+from ctllm_ray.benchmark_files import ID, Row, Table, field_of, table
+from ctllm_ray.evaluate.formats import choices
 from ctllm_ray.evaluate.task import NoLabel, Task, by, chosen, examples, finish, sort_out
 
 _GAP = "#idiom#"

@@ -10,8 +10,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ctllm_ray.base.rows import ID, Row, field_of
-from ctllm_ray.evaluate.sums import number, sums
+from ctllm_ray.benchmark_files import ID, Row, field_of
+from ctllm_ray.evaluate.formats.math_word_problems import number, sums
 from ctllm_ray.evaluate.task import Task
 
 

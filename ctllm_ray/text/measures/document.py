@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
-from ctllm_ray.text.characters import (
+from ctllm_ray.text.kernels.characters import (
     CLASS_MASK,
     CLAUSE_END,
     CONTROL,

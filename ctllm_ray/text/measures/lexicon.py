@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from ctllm_ray.text import lexicon
-from ctllm_ray.text.codepoints import lengths
+from ctllm_ray.text.kernels.codepoints import lengths
 
 
 def density(texts: pa.Array, *, category: str, path: str | None = None, min_distinct: int = 1) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctllm_ray.text.characters import (
+from ctllm_ray.text.kernels.characters import (
     CLASS_MASK,
     CLASSICAL,
     FUNCTION,

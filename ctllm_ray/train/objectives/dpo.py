@@ -42,16 +42,16 @@ class PreferenceOptimisation:
         """Sums over the pairs, fp32 [1 + len(SUMS)]. `references` [B, P] are of each piece, NaN where is none."""
         import torch
 
-        from ctllm_ray.train import preference
+        from ctllm_ray.train.losses import preference_loss
 
         references_BP = tensors["references"]
-        logs_BP, tokens_BP = preference.of_pieces(model, tensors, references_BP.shape[1])
+        logs_BP, tokens_BP = preference_loss.of_pieces(model, tensors, references_BP.shape[1])
         is_pair = references_BP[:, 0::2].isfinite()  # [B, P / 2], as what follows
         gains_BP = logs_BP - references_BP.nan_to_num()
         margins = gains_BP[:, 0::2] - gains_BP[:, 1::2]
         told = torch.stack(
             [
-                preference.losses(margins, self.beta, self.label_smoothing),
+                preference_loss.losses(margins, self.beta, self.label_smoothing),
                 self.beta * margins,
                 (margins > 0).float(),
                 *(part_BP[:, side::2] for part_BP in (logs_BP, gains_BP, tokens_BP) for side in (0, 1)),

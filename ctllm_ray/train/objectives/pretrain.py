@@ -34,7 +34,7 @@ class Pretraining:
     def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Sum over the target tokens of their surprise in nats, fp32 [1]."""
         from ctllm_ray.model.llama import forward_hidden
-        from ctllm_ray.train import head_loss
+        from ctllm_ray.train.losses import head_loss
 
         hidden_BTD = forward_hidden(model, tensors)
         nats = head_loss.fused_nats if self.fused else head_loss.nats

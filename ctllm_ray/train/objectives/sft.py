@@ -31,8 +31,8 @@ class FineTuning:
     def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Sum over the answers' tokens of their surprise in nats, fp32 [1]."""
         from ctllm_ray.model.llama import forward_hidden
-        from ctllm_ray.train import head_loss
-        from ctllm_ray.train.batch import IGNORED
+        from ctllm_ray.train.data.batch import IGNORED
+        from ctllm_ray.train.losses import head_loss
 
         hidden_BTD, labels_BT = forward_hidden(model, tensors), tensors["labels"]
         if self.fused:
