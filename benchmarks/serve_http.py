@@ -43,13 +43,14 @@ from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import SIZES
 from ctllm_ray.ray_session import session
+from ctllm_ray.serving.api import model_card
+from ctllm_ray.serving.api.app import create
+from ctllm_ray.serving.api.app_state import Served
+from ctllm_ray.serving.api.keys import Keys
+from ctllm_ray.serving.api.rate_limits import Counters
+from ctllm_ray.serving.ray import application
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from ctllm_ray.tokenizer.train import train
-from serve import build, card
-from serve.app import create
-from serve.keys import Keys
-from serve.limits import Counters
-from serve.served import Served
 
 CLIENTS, NEW_TOKENS = 16, 64
 Ask = Callable[[Sequence[int]], AsyncIterator[int]]  # numbers of tokens as they come
@@ -198,12 +199,12 @@ def main() -> None:
         serve = Serve(model=str(root / "model"), name="m", port=0)
         engine = TorchEngine.open(serve.model, serve)
         open_.callback(engine.close)
-        told = card.read(serve.model, "m", tokenizer, engine.context_tokens)
+        told = model_card.read(serve.model, "m", tokenizer, engine.context_tokens)
         served = Served(engine, tokenizer, told, Keys(str(root / "none.json")), Counters(), serve)
         plain = {"name": "b", "version": "1", "seed": 0, "root": str(root), "stages": [], "serve": serve.model_dump()}
         plain["data"] = {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0}
         open_.enter_context(session(2, 128))
-        on_ray = open_.enter_context(build.serving(recipes.from_plain(plain)))
+        on_ray = open_.enter_context(application.serving(recipes.from_plain(plain)))
         here = in_this_process(served, open_)
         options = {"": [], ", batching": ["--continuous-batching"]} if given.peers else {}
         peers = {

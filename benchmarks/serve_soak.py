@@ -33,9 +33,9 @@ from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
 from ctllm_ray.ray_session import session
+from ctllm_ray.serving.ray import application
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from ctllm_ray.tokenizer.train import train
-from serve import build
 
 CLIENTS, PROMPTS = 64, 200
 SHAPE = ModelConfig(2, 64, 4, 4, 16, 128, 1024, 256, tied=True, init_std=0.2)
@@ -162,7 +162,7 @@ def main() -> None:
         settings = {"model": str(folder), "name": "soak", "port": 0, "threads": 1, "replicas": [2, 2]}
         plain = {"name": "b", "version": "1", "seed": 0, "root": place, "stages": [], "serve": settings}
         plain["data"] = {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0}
-        with session(2, 128), build.serving(recipes.from_plain(plain)) as url:
+        with session(2, 128), application.serving(recipes.from_plain(plain)) as url:
             asyncio.run(soak(url, prompts, given.minutes, given.kill_s))
 
 

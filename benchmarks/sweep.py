@@ -3,7 +3,7 @@
     python benchmarks/sweep.py --trials 4 --tokens 40960
 
 The same trials (a Llama of 1.8 million parameters, sequences of 256, batches of 2,048 tokens, validated at the end)
-through `mixture.sweep.run`, under one Ray, in three ways: one after another with one thread, one after another with
+through `mixture.launch.run`, under one Ray, in three ways: one after another with one thread, one after another with
 both cores as threads, and two at a time with one thread each. Clocks run over the whole of `run`: the start of Tune's
 workers and their imports are inside, Ray's own start is not. The first ratio is what running side by side gives; the
 second is fairer, since trials one after another would not leave a core idle by choice.
@@ -81,13 +81,13 @@ def recipe(root: Path, tokens: Path, trials: int, each: int, concurrent: int, th
 
 def measured(folder: Path, tokens: Path, trials: int, each: int) -> dict[str, float]:
     """Seconds of each way."""
-    from ctllm_ray.mixture import plan, sweep
+    from ctllm_ray.mixture import launch, plan
 
     found = {}
     for number, (way, (concurrent, threads)) in enumerate(WAYS.items()):
         planned = plan.plan(recipe(folder / str(number), tokens, trials, each, concurrent, threads))
         began = time.perf_counter()
-        ended = sweep.run(planned)
+        ended = launch.run(planned)
         found[way] = time.perf_counter() - began
         assert [trial.status for trial in ended] == ["finished"] * trials
         in_trials = sum(trial.seconds for trial in ended)

@@ -84,7 +84,7 @@ CONFIGURATIONS = (
 
 @dataclass
 class Rows:
-    """A batch as train/batch.py has it, which needs no import here."""
+    """A batch as train/data/batch.py has it, which needs no import here."""
 
     input_ids: np.ndarray
     labels: np.ndarray
@@ -176,7 +176,7 @@ def _adder(master: torch.Tensor) -> Callable[[torch.Tensor], None]:
 
 
 class DeepSpeedEngine:
-    """ZeRO 1 with the settings of ctllm_ray/train/deepspeed.py; on one GPU it shows DeepSpeed's own cost."""
+    """ZeRO 1 with the settings of ctllm_ray/train/steppers/deepspeed.py; on one GPU it shows DeepSpeed's own cost."""
 
     def __init__(self, switches: Switches, config: ModelConfig, device: torch.device, accumulate: int) -> None:
         for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():

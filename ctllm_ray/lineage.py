@@ -26,7 +26,7 @@ from ctllm_ray.shards.manifest import MANIFEST, Manifest
 from ctllm_ray.train.checkpoint.lineage import PARENT_MODEL, PARENT_SHA256, RUN
 from ctllm_ray.train.data.data_log import DATA
 
-CHECKPOINT = "CHECKPOINT.json"  # as train/checkpoint.py has it, which brings torch
+CHECKPOINT = "CHECKPOINT.json"  # as train/checkpoint/checkpoint.py has it, which brings torch
 CONFIG = "config.json"
 FILES = 20  # of an input that are shown one by one
 HASHED_BYTES = 1 << 30  # of a local file: a second; what is larger or remote is told by its time or ETag

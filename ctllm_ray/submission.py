@@ -36,6 +36,8 @@ from ctllm_ray.ray_session import check_port
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
+#: What may run as a job; jobs/ has a file for each, for `ray job submit`.
+VERBS = ("evaluate", "export", "prepare", "serve", "sweep", "tokenizer", "train")
 IDENTITY = "ctllm"  # in a job's metadata: the hash of what it does
 SENT = "ctllm_sent"  # there too: the hash of the files that went with it
 LOST = (OSError, RuntimeError)  # what a connection that breaks looks like; requests' and aiohttp's errors are OSErrors
@@ -55,7 +57,7 @@ def submit(
     output, `InputError` where this folder is too large to send, `WorkerLost` where the job ended without an exit code.
     """
     below = below_here(path)
-    entrypoint = shlex.join(["python", "-m", f"jobs.{verb}", below, *map(carried, arguments)])
+    entrypoint = shlex.join(["python", "-m", "ctllm_ray", verb, below, *map(carried, arguments)])
     check_root(recipe.root)
     files = job_files.collect(Path.cwd(), below)
     jobs, nodes = _connect(address)

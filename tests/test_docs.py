@@ -103,13 +103,13 @@ def test_the_reference_has_the_model_sizes_as_they_are() -> None:
 
 
 def test_the_reference_knows_what_a_run_writes() -> None:
-    sources = [file.read_text(encoding="utf-8") for file in (REPOSITORY / "ctllm_ray/train").glob("*.py")]
+    sources = [file.read_text(encoding="utf-8") for file in (REPOSITORY / "ctllm_ray/train").rglob("*.py")]
     kinds = {kind for text in sources for kind in re.findall(r'\bevent\(\s*"([a-z_]+)"', text)} | set(progress._SPOKEN)
     assert len(kinds) > 9
     named = {*kinds, *specials.SPECIALS[:11]}
     for part in (records.StepRecord, run_state.RunState):
         named |= {field.name for field in dataclasses.fields(part)}
-    for file, function in (("export", "_lineage"), ("validate", "_of_group")):
+    for file, function in (("checkpoint/export", "_lineage"), ("validation/validate", "_of_group")):
         body = (REPOSITORY / f"ctllm_ray/train/{file}.py").read_text(encoding="utf-8").partition(f"def {function}(")[2]
         keys = re.findall(r'^        "(\w+)":', body.partition("\ndef ")[0], re.MULTILINE)
         assert len(keys) > 5

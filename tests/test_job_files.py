@@ -18,7 +18,7 @@ SOURCE = (
     "recipe.yaml",
     "mine.py",
     "env.py",
-    "serve/keys.py",
+    "serving/api/keys.py",
     "text/tokens.py",
     "tokenizer/special_tokens_map.json",
     "tokenizer/tokenizer.json",

@@ -44,7 +44,7 @@ import pytest
 from ctllm_ray.base import recipe
 from ctllm_ray.base.errors import ErrorShareExceeded
 from ctllm_ray.corpus import clean, pipeline
-from ctllm_ray.sample import stock
+from ctllm_ray.sample.writers import stock
 from ctllm_ray.text.measures import words
 from tests import pitfall_texts as texts
 from tests.conftest import REPOSITORY

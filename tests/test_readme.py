@@ -18,7 +18,7 @@ import zstandard
 from ctllm_ray import sample
 from ctllm_ray.base import recipe
 from ctllm_ray.corpus import pipeline
-from serve import demo
+from ctllm_ray.serving import demo
 from tests.conftest import REPOSITORY
 from tests.corpus.conftest import run_here
 

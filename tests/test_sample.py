@@ -15,8 +15,8 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from ctllm_ray import sample
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.sample import copies, damage, exam, rubbish, stock
 from ctllm_ray.sample.build import build
+from ctllm_ray.sample.writers import copies, damage, exam, rubbish, stock
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Exported models in their folder: `<export>/<step>/`, each finished once its lineage is written.
 
-Training writes them (train/export.py); recipes that go on from one, and serving, look for the newest.
+Training writes them (train/checkpoint/export.py); recipes that go on from one, and serving, look for the newest.
 """
 
 from __future__ import annotations

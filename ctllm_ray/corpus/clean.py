@@ -78,7 +78,7 @@ def finish(recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
 def run_stages(stages: tuple[Stage, ...], table: pa.Table, form: Form = "texts") -> pa.Table:
     """A WORKING table after all stages: the same rows in the same order.
 
-    Of conversations stages see what is said, and change nothing (corpus/forms.py).
+    Of conversations stages see what is said, and change nothing (corpus/readers/input_forms.py).
     """
     given = table["text"]
     table = input_forms.readable(table, form)

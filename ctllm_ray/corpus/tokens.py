@@ -2,7 +2,7 @@
 
 One split is one kept shard. Which documents are held out is a seeded hash of the id alone, so the same document is held
 out of every version of the corpus that has it. Inputs that are conversations or preference pairs, as their sources say,
-are rendered by the chat template (corpus/render.py); a pair stays together, on one side of the hold-out. Memory: one
+are rendered by the chat template (corpus/encoding/encode_conversations.py); a pair stays together, on one side of the hold-out. Memory: one
 record batch of text (about 4 MB) and the ids of the open token shards, which all together are no more than those of
 one clean shard.
 """

@@ -42,7 +42,7 @@ _RESIDUAL = ("o_proj.weight", "down_proj.weight")
 
 
 class Rows(Protocol):
-    """A batch as numpy arrays [B, T]; train/batch.py has it."""
+    """A batch as numpy arrays [B, T]; train/data/batch.py has it."""
 
     @property
     def input_ids(self) -> np.ndarray: ...

@@ -17,10 +17,11 @@ from typing import Any
 
 import zstandard
 
-from ctllm_ray.sample import FOLDER, copies, damage, exam, rubbish, stock, talks, web
-from ctllm_ray.sample.page import Page, clean_page, copied_page, damaged_page, unwanted_page
-from ctllm_ray.sample.stock import Text
-from ctllm_ray.sample.talks import Talk
+from ctllm_ray.sample import FOLDER
+from ctllm_ray.sample.writers import copies, damage, exam, rubbish, stock, talks, web
+from ctllm_ray.sample.writers.page import Page, clean_page, copied_page, damaged_page, unwanted_page
+from ctllm_ray.sample.writers.stock import Text
+from ctllm_ray.sample.writers.talks import Talk
 
 #: Pages of each kind of rubbish, and copies by each edit.
 RUBBISH_PAGES, COPIES = 3, 7

@@ -23,9 +23,9 @@ import torch
 from ctllm_ray.base.recipe_training import Train, TrainResources
 from ctllm_ray.train.checkpoint.run_state import RunState
 from ctllm_ray.train.checkpoint.saver import Saved, Saver
-from ctllm_ray.train.collectives import most
 from ctllm_ray.train.data.batch import Batch
 from ctllm_ray.train.data.batches import Piece
+from ctllm_ray.train.devices.collectives import most
 from ctllm_ray.train.hooks import Hooks
 from ctllm_ray.train.losses.loss_spikes import Detector, in_a_row
 from ctllm_ray.train.losses.pending_losses import Losses
@@ -39,7 +39,7 @@ NAMED_DOCUMENTS = 100  # of a batch that made trouble, in an event: `ctllm batch
 
 
 class Source(Protocol):
-    """Where batches come from: train/batches.py has it."""
+    """Where batches come from: train/data/batches.py has it."""
 
     count: int
     sequences: int

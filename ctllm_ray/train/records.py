@@ -48,7 +48,7 @@ class StepRecord:
     seconds: float  # from the update before it
     wait_s: float  # of these: for data
     tokens_per_s: float  # positions
-    mfu: float = math.nan  # share of the devices' peak; train/peak.py states the convention
+    mfu: float = math.nan  # share of the devices' peak; train/plan/mfu.py states the convention
     time: float = 0.0  # Unix seconds at which it was recorded
     metrics: Mapping[str, float] = field(default_factory=dict)  # what the objective told beside its loss, divided alike
 

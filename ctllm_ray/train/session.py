@@ -28,11 +28,12 @@ from ctllm_ray.train.checkpoint.resume import Start
 from ctllm_ray.train.checkpoint.run_lock import Lease
 from ctllm_ray.train.checkpoint.run_state import RunState
 from ctllm_ray.train.checkpoint.saver import Saver
-from ctllm_ray.train.collectives import from_first
 from ctllm_ray.train.data import reference_log_probs
 from ctllm_ray.train.data.batches import Batches
 from ctllm_ray.train.data.corpora import Corpora, open_corpora
 from ctllm_ray.train.data.packed_shards import Control
+from ctllm_ray.train.devices.allocator import keep_freed_memory
+from ctllm_ray.train.devices.collectives import from_first
 from ctllm_ray.train.hooks import Alone, Hooks
 from ctllm_ray.train.loop import Loop, Parts, passes
 from ctllm_ray.train.losses import head_loss
@@ -40,7 +41,6 @@ from ctllm_ray.train.objective import Objective
 from ctllm_ray.train.objectives.pretrain import Pretraining
 from ctllm_ray.train.plan.mfu import device_peak, mfu
 from ctllm_ray.train.stepper import Stepper, StepperOf
-from ctllm_ray.train.steppers.allocator import keep_freed_memory
 
 
 def train(recipe: Recipe, stepper_of: StepperOf, rank: int = 0, world: int = 1, hooks: Hooks | None = None) -> RunState:

@@ -1,7 +1,7 @@
 """The stepper: what turns batches into an updated model. The loop knows nothing of optimizers, devices or ranks.
 
 Two of them: `TorchStepper` (here: plain PyTorch, data-parallel by one all-reduce) and `DeepSpeedStepper`
-(train/deepspeed.py: ZeRO 0 to 3). State leaves and enters as whole fp32 tensors by parameter name, so a checkpoint
+(train/steppers/deepspeed.py: ZeRO 0 to 3). State leaves and enters as whole fp32 tensors by parameter name, so a checkpoint
 fits any number of workers, any ZeRO stage and either stepper.
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pkgutil
 import re
 from functools import partial
 from typing import Annotated
@@ -13,7 +12,7 @@ from ctllm_ray.verbs.arguments import RecipePath, load
 
 
 def submit(
-    verb: Annotated[str, typer.Argument(metavar="VERB", help="What to run, for example train: a file of jobs/")],
+    verb: Annotated[str, typer.Argument(metavar="VERB", help="What to run, for example train")],
     recipe: RecipePath,
     address: Annotated[
         str,
@@ -29,12 +28,10 @@ def submit(
     ] = False,
 ) -> None:
     """A verb on a cluster, its code what git tracks here: its log, then its exit code. Ctrl-C leaves it running."""
-    import jobs
     from ctllm_ray import submission
 
-    names = sorted(module.name for module in pkgutil.iter_modules(jobs.__path__))
-    if verb not in names:
-        raise typer.BadParameter(f"no job is called {verb!r}; there are {', '.join(names)}")
+    if verb not in submission.VERBS:
+        raise typer.BadParameter(f"no job is called {verb!r}; there are {', '.join(submission.VERBS)}")
     given = arguments or []
     loaded = load(recipe, [argument for argument in given if re.match(r"[\w.]+=", argument)])
     tell = partial(typer.echo, nl=False)

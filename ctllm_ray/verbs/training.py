@@ -50,9 +50,9 @@ def sweep(
     forecasts.show(planned, forecasts.forecast(planned, ended))
     if forecast:
         return
-    from ctllm_ray.mixture import sweep as sweeps
+    from ctllm_ray.mixture import launch
 
-    chosen = outcome.write(planned, sweeps.run(planned, lambda line: typer.echo(line, err=True)))
+    chosen = outcome.write(planned, launch.run(planned, lambda line: typer.echo(line, err=True)))
     typer.echo(f"{chosen.why}\n{outcome.words(chosen.shares)}: {planned.folder}/{outcome.MIXTURE}")
 
 

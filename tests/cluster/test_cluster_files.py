@@ -19,7 +19,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.recipe import Recipe
-from serve import proxy
+from ctllm_ray.serving.ray import proxy
 from tests.conftest import REPOSITORY
 
 CLUSTER = REPOSITORY / "cluster"

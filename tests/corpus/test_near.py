@@ -221,8 +221,8 @@ def test_pairs_worked_a_few_keys_at_a_time_are_those_of_all_keys_at_once(monkeyp
     left, right = meeting(keys, reach=5)
     expected = np.unique(packed(Pairs(left, right), 0, 900))
     for at_once in (1, 7, 10_000):
-        monkeypatch.setattr("ctllm_ray.corpus.dedup.meeting.KEYS_AT_ONCE", at_once)
-        monkeypatch.setattr("ctllm_ray.corpus.dedup.meeting.WAITING", at_once)
+        monkeypatch.setattr("ctllm_ray.corpus.dedup.candidate_pairs.KEYS_AT_ONCE", at_once)
+        monkeypatch.setattr("ctllm_ray.corpus.dedup.candidate_pairs.WAITING", at_once)
         assert np.array_equal(phase._met(keys, numbers, 0, 900), expected)
 
 

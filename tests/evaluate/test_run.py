@@ -21,10 +21,10 @@ from ctllm_ray.corpus import pipeline
 from ctllm_ray.evaluate import plan, run, terminal
 from ctllm_ray.evaluate.scoring import compare, contamination, item_results
 from ctllm_ray.inference.torch_engine import TorchEngine
+from ctllm_ray.serving.api.model_card import Card
 from ctllm_ray.shards import manifest, tokens
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve.card import Card
 from tests.corpus.conftest import run_here
 from tests.evaluate.conftest import exam_rows, lines, seeing
 from tests.serve.apps import running, served
@@ -200,7 +200,7 @@ def test_a_server_with_another_tokenizer_is_refused(folder: Path, tmp_path: Path
 def test_a_key_is_read_from_the_environment(
     folder: Path, tmp_path: Path, engine: TorchEngine, tokenizer: SentencePiece, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from serve import keys
+    from ctllm_ray.serving.api import keys
 
     key = keys.create(str(tmp_path / "keys.json"), "team")
     monkeypatch.setenv("MODEL_KEY", key)

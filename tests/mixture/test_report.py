@@ -99,7 +99,7 @@ def test_text_of_others_stays_text_and_nothing_is_fetched(swept: tuple[Plan, lis
 
 def test_every_word_is_used_and_in_both_languages() -> None:
     source = "".join(
-        Path(render.__file__).with_name(name).read_text(encoding="utf-8") for name in ("report.py", "report_page.html")
+        Path(render.__file__).with_name(name).read_text(encoding="utf-8") for name in ("render.py", "report_page.html")
     )
     dynamic = {"regression", "exponential"} | {k for k in WORDS if k.startswith(("nav_", "verdict_", "reason_"))}
     assert [key for key in WORDS if f'"{key}"' not in source and key not in dynamic] == []

@@ -16,7 +16,7 @@ import yaml
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.mixture import plan, results, sweep
+from ctllm_ray.mixture import launch, plan, results
 from ctllm_ray.mixture.report import outcome
 from tests.mixture import small_sweeps as small
 
@@ -39,7 +39,7 @@ def test_a_sweep_ends_with_a_result_for_each_trial_a_mixture_and_a_page(
 ) -> None:
     planned = plan.plan(recipes.load(str(write(tmp_path))))
     told: list[str] = []
-    trials = sweep.run(planned, told.append)
+    trials = launch.run(planned, told.append)
     assert [(trial.number, trial.replicate) for trial in trials] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert [trial.shares for trial in trials] == [planned.mixtures[n] for n in (0, 0, 1, 1)]
     assert trials[0].bits != trials[1].bits
@@ -48,7 +48,7 @@ def test_a_sweep_ends_with_a_result_for_each_trial_a_mixture_and_a_page(
     assert [line["objective"] for line in lines] == [trial.objective(planned.sweep.weights) for trial in trials]
     outcome.write(planned, trials)
     assert "sha256 " + planned.data in Path(planned.folder, outcome.REPORT).read_text(encoding="utf-8")
-    assert sweep.run(planned, told.append) == trials  # nothing is left: no Ray, no trial
+    assert launch.run(planned, told.append) == trials  # nothing is left: no Ray, no trial
     assert len(told) == 4
 
 
@@ -57,7 +57,7 @@ def test_an_error_that_a_person_has_to_mend_ends_the_sweep_with_its_type(tmp_pat
     shard = next(Path(tmp_path, "t/1/tokens/train/books").iterdir())
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match="changed since it was written"):
-        sweep.run(planned)
+        launch.run(planned)
     assert results.read(planned.folder, 2) == []
 
 

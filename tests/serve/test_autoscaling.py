@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve import build
+from ctllm_ray.serving.ray import application
 from tests.serve.test_ray_serve import Running, engines, recipe, root, streamed  # noqa: F401  # `root` is a fixture
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -57,7 +57,7 @@ def asking(server: Running, clients: int) -> Iterator[list[str]]:
 
 def test_replicas_come_with_load_go_without_and_come_back_from_zero(root: Path) -> None:  # noqa: F811
     served = recipe(root, replicas=[0, 2], target_requests=2, idle_s=2)
-    with build.serving_session(2, 128), build.serving(served) as url:
+    with application.serving_session(2, 128), application.serving(served) as url:
         server = Running(url, served)
         undisturbed = server.text(**ASKED)
         until(lambda: watched(url) and len(engines()) == 0)  # and watching it keeps nothing awake

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from ctllm_ray.base.errors import EngineFailed, StorageError
-from serve import parameters, problems, schemas, wire
+from ctllm_ray.serving.api import errors, json_schemas, parameters, requests
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL
 from tests.serve.conftest import Start
@@ -102,7 +102,7 @@ def test_a_parameter_that_binds_and_is_not_obeyed_is_a_400_that_names_it(start: 
     engine = ScriptedEngine()
     client = start(engine)
     for name, value in BINDING.items():
-        if path == TEXTS and name in wire.CompletionRequest.fields():
+        if path == TEXTS and name in requests.CompletionRequest.fields():
             continue
         error = problem(client.http.post(path, json={"model": MODEL, **prompt, name: value}), 400)
         assert error["param"] == name
@@ -174,7 +174,7 @@ def test_a_schema_whose_ref_leads_back_to_itself_is_refused_in_one_sentence(star
 
 
 def test_a_schema_of_trees_and_refs_to_nowhere_are_no_loops() -> None:
-    assert [schemas.find_loop(schema) for schema in (TREE, {"$ref": "#/no/where"}, {"$ref": "x.json#/a"}, {})] == [
+    assert [json_schemas.find_loop(schema) for schema in (TREE, {"$ref": "#/no/where"}, {"$ref": "x.json#/a"}, {})] == [
         ""
     ] * 4
 
@@ -240,10 +240,10 @@ def test_a_prompt_over_the_context_is_refused_before_any_compute(start: Start) -
     engine = ScriptedEngine(context_tokens=64)
     client = start(engine)
     for body in ({"prompt": [70] * 64}, {"prompt": "山" * 2000}, {"prompt": [70] * 60, "max_tokens": 5}):
-        assert problem(client.http.post(TEXTS, json={"model": MODEL, **body}), 400)["code"] == problems.CONTEXT_EXCEEDED
+        assert problem(client.http.post(TEXTS, json={"model": MODEL, **body}), 400)["code"] == errors.CONTEXT_EXCEEDED
     messages = [{"role": "user", "content": "山" * 30_000}]
     error = problem(client.http.post(CHATS, json={"model": MODEL, "messages": messages}), 400)
-    assert (error["code"], error["param"]) == (problems.CONTEXT_EXCEEDED, "messages")
+    assert (error["code"], error["param"]) == (errors.CONTEXT_EXCEEDED, "messages")
     assert engine.seen == []
 
 
@@ -283,8 +283,8 @@ def test_an_engine_that_died_is_a_503_and_says_nothing_of_paths(start: Start) ->
         error = problem(client.http.post(TEXTS, json={"model": MODEL, "prompt": "一", **body}), 503)
         assert error["type"] == "server_error"
     inner = StorageError("cannot be read", where="/secret/path", remedy="look at /secret/path")
-    assert "secret" not in problems.problem_of(inner).error.message
-    assert problems.status_of(EngineFailed("x")) == 503
+    assert "secret" not in errors.problem_of(inner).error.message
+    assert errors.status_of(EngineFailed("x")) == 503
 
 
 def test_ids_that_there_are_not_cannot_be_decoded(start: Start) -> None:
@@ -292,4 +292,4 @@ def test_ids_that_there_are_not_cannot_be_decoded(start: Start) -> None:
 
 
 def test_depth_counts_lists_and_objects() -> None:
-    assert [schemas.depth(value) for value in (1, [1], {"a": [1]}, [[], {"a": {"b": 1}}])] == [0, 1, 2, 3]
+    assert [json_schemas.depth(value) for value in (1, [1], {"a": [1]}, [[], {"a": {"b": 1}}])] == [0, 1, 2, 3]

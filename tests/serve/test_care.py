@@ -11,9 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ctllm_ray.base import outage
 from ctllm_ray.base.recipe_serving import Serve
+from ctllm_ray.serving.api import model_card
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from ctllm_ray.train.checkpoint.lineage import PARENT_MODEL, PARENT_SHA256
-from serve import card
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, Client
 from tests.serve.conftest import Start
@@ -36,7 +36,7 @@ def test_models_tell_the_one_there_is_with_its_lineage(start: Start) -> None:
     assert (model["id"], model["object"], model["context_tokens"], model["chat"]) == (MODEL, "model", 64, False)
     assert model["lineage"] == {"step": 64}
     assert model["model_sha256"] == ""
-    known = start(card=card.Card(MODEL, 64, sha256="ab" * 32)).http
+    known = start(card=model_card.Card(MODEL, 64, sha256="ab" * 32)).http
     assert known.get("/v1/models").json()["data"][0]["model_sha256"] == "ab" * 32
 
 
@@ -133,14 +133,14 @@ def test_the_page_may_ask_this_server_only(start: Start) -> None:
 def test_a_card_reads_lineage_template_and_what_ends_an_answer(tmp_path: Path, tokenizer: SentencePiece) -> None:
     tokenizer.save(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    foreign = card.read(str(tmp_path), MODEL, tokenizer, 64)
+    foreign = model_card.read(str(tmp_path), MODEL, tokenizer, 64)
     assert (foreign.chat, foreign.lineage, foreign.stop_ids) == (True, {}, frozenset())
     assert foreign.created > 0
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 7]}')
     for objective, chat in (("pretrain", False), ("sft", True)):
         lineage = {"recipe": {"train": {"objective": {"use": objective}}}}
         (tmp_path / "lineage.json").write_text(json.dumps(lineage))
-        found = card.read(str(tmp_path), MODEL, tokenizer, 64)
+        found = model_card.read(str(tmp_path), MODEL, tokenizer, 64)
         assert (found.chat, found.lineage, found.stop_ids) == (chat, lineage, {2, 7})
 
 
@@ -154,6 +154,6 @@ def test_a_card_counts_the_tokens_of_all_phases_or_says_that_it_does_not_know(
     base.write_text(json.dumps({"tokens": 1_000_000}))
     code = {PARENT_MODEL: str(tmp_path / "base"), PARENT_SHA256: hashlib.sha256(base.read_bytes()).hexdigest()}
     aligned.write_text(json.dumps({"tokens": 65_536, "code": code}))
-    assert card.read(str(tmp_path), MODEL, tokenizer, 64).trained_tokens == 1_065_536
+    assert model_card.read(str(tmp_path), MODEL, tokenizer, 64).trained_tokens == 1_065_536
     base.write_text(json.dumps({"tokens": 5}))
-    assert card.read(str(tmp_path), MODEL, tokenizer, 64).trained_tokens == 0
+    assert model_card.read(str(tmp_path), MODEL, tokenizer, 64).trained_tokens == 0

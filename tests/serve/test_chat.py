@@ -8,10 +8,10 @@ import pytest
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
+from ctllm_ray.serving.api.model_card import Card
 from ctllm_ray.tokenizer import chat_template
 from ctllm_ray.tokenizer.conversations import ConversationEncoder
 from ctllm_ray.tokenizer.tokenizer import HuggingFace, SentencePiece
-from serve.card import Card
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL
 from tests.serve.conftest import Start

@@ -9,8 +9,8 @@ from pathlib import Path
 import openai
 import pytest
 
+from ctllm_ray.serving.api import keys
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve import keys
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL
 from tests.serve.conftest import Start

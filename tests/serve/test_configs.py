@@ -19,8 +19,9 @@ from ctllm_ray.base.exports import LINEAGE
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama
+from ctllm_ray.serving.api import keys
+from ctllm_ray.serving.ray import application
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve import build, keys
 from tests.conftest import REPOSITORY
 from tests.ray_cluster import COMMAND_S, Cluster, free_port, started
 from tests.serve.test_ray_serve import SHAPE
@@ -74,7 +75,7 @@ def test_a_configuration_builds_the_application_that_its_recipe_and_overrides_sa
     of = recipes.load(given["recipe"], given["overrides"])
     key(of)
     with vllm_installed(monkeypatch):
-        built = build_app(build.deployed(given), name="ctllm", default_runtime_env={})
+        built = build_app(application.deployed(given), name="ctllm", default_runtime_env={})
     found = {deployment.name: deployment for deployment in built.deployments}
     assert {"api", "engine", "limits"} <= found.keys()
     assert built.ingress_deployment_name == "api"

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serve.draining import Draining, Ended, ShuttingDown
+from ctllm_ray.serving.api.draining import Draining, Ended, ShuttingDown
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, Client, until
 from tests.serve.conftest import Start

@@ -21,9 +21,9 @@ from ctllm_ray.evaluate.formats.chat_form import ChatForm
 from ctllm_ray.evaluate.models.model_under_test import EngineSubject
 from ctllm_ray.evaluate.scoring import contamination, item_results
 from ctllm_ray.inference.engine import Engine, Token
+from ctllm_ray.serving.api import keys
+from ctllm_ray.serving.evaluations.service import MOST_WAITING, Evaluations, Examined
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve import keys
-from serve.evaluations import MOST_WAITING, Evaluations, Examined
 from tests.corpus.conftest import run_here
 from tests.evaluate.conftest import exam_rows, lines, seeing
 from tests.inference import tiny_engines

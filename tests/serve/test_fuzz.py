@@ -12,8 +12,8 @@ from schemathesis.specs.openapi.checks import content_type_conformance, status_c
 
 from ctllm_ray.base.recipe_evaluation import Evaluate
 from ctllm_ray.evaluate.models.model_under_test import EngineSubject
+from ctllm_ray.serving.evaluations.service import Evaluations, Examined
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve.evaluations import Evaluations, Examined
 from tests.evaluate.conftest import exam_rows, lines
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, running, served

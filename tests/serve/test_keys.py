@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError, StorageError
-from serve import keys
-from serve.keys import Keys
+from ctllm_ray.serving.api import keys
+from ctllm_ray.serving.api.keys import Keys
 from tests.serve.apps import MODEL, Client, until
 from tests.serve.conftest import Start
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from ctllm_ray.base.errors import Overloaded
-from serve import keys, limits
-from serve.keys import ANYONE, Key
-from serve.limits import Counters
+from ctllm_ray.serving.api import keys, rate_limits
+from ctllm_ray.serving.api.keys import ANYONE, Key
+from ctllm_ray.serving.api.rate_limits import Counters
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, Client, until
 from tests.serve.conftest import Start
@@ -107,7 +107,7 @@ def test_what_nobody_settles_lapses_and_still_counts_when_it_ends() -> None:
     clock = Clock()
     counters, key = Counters(clock=clock), Key(name="a", tokens_per_day=300)
     assert reserved(counters, key, "x", 300) == 0
-    clock.now += limits.RESERVED_S - 1
+    clock.now += rate_limits.RESERVED_S - 1
     assert reserved(counters, key, "y", 300) > 0
     clock.now += 1
     assert reserved(counters, key, "y", 300) == 0
@@ -137,7 +137,7 @@ def test_counts_outlive_a_restart(tmp_path: Path) -> None:
 
 
 def test_counts_are_written_while_the_server_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "SAVE_S", 0.0)
+    monkeypatch.setattr(rate_limits, "SAVE_S", 0.0)
     uri = tmp_path / "usage.json"
     key = Key(name="a", tokens_per_day=10)
 

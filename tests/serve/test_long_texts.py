@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from ctllm_ray.base.recipe_serving import Serve
+from ctllm_ray.serving.api.app import create
+from ctllm_ray.serving.api.token_names import Pieces
+from ctllm_ray.serving.api.tokenize import SLICE_IDS, format_tokens
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve.app import create
-from serve.pieces import Pieces
-from serve.tokens import SLICE_IDS, format_tokens
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, served
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serve import keys
+from ctllm_ray.serving.api import keys
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import until
 from tests.serve.browser import CHROMIUM, SHIFT, Browser, Tab

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve.evaluations import State
+from ctllm_ray.serving.evaluations.service import State
 from tests.serve.browser import Tab
 from tests.serve.stage import Stage, playing
 from tests.serve.test_page import HOSTILE, Visit, browser, visit

@@ -20,10 +20,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ctllm_ray.serving.api.app import create
+from ctllm_ray.serving.ray import proxy
+from ctllm_ray.serving.ray.proxy import Border
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve import proxy
-from serve.app import create
-from serve.proxy import Border
 from tests.conftest import REPOSITORY
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, served, until

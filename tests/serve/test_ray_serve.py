@@ -27,9 +27,11 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
+from ctllm_ray.serving.api import keys
+from ctllm_ray.serving.ray import application
+from ctllm_ray.serving.ray.routing import of_prefix
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve import build, keys
-from serve.routing import of_prefix
+from serve import build
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.cluster
@@ -80,7 +82,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, tokenizer: SentencePiece) -> 
 @pytest.fixture(scope="module")
 def running(root: Path) -> Iterator[Running]:
     served = recipe(root, replicas=[2, 2])
-    with build.serving_session(2, 128), build.serving(served) as url:
+    with application.serving_session(2, 128), application.serving(served) as url:
         yield Running(url, served)
 
 
@@ -196,7 +198,7 @@ def test_a_new_version_is_rolled_out_under_load_without_a_failure(running: Runni
             pool.submit(ask)
         before = {process.pid for process in engines()}
         changed = recipe(root, replicas=[2, 2], slots=6)
-        ray_serve.run(build.application(changed), name=build.NAME)
+        ray_serve.run(application.application(changed), name=application.NAME)
         done.set()
     assert len(answers) > 10
     assert set(answers) == {200}
@@ -229,7 +231,7 @@ def test_a_replica_that_goes_moves_only_its_own_prompts() -> None:
 
 def test_other_machines_are_not_served_without_a_key(root: Path) -> None:
     with pytest.raises(RecipeError, match="there is no key"):
-        build.application(recipe(root, host="0.0.0.0").model_copy(update={"name": "locked"}))
+        application.application(recipe(root, host="0.0.0.0").model_copy(update={"name": "locked"}))
 
 
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "serve/configs").glob("*.yaml")), ids=lambda file: file.stem)
@@ -237,13 +239,13 @@ def test_the_configurations_are_what_ray_serve_takes_and_name_recipes_and_keys_t
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = yaml.safe_load(file.read_text(encoding="utf-8"))
-    application = ServeDeploySchema.model_validate(plain).applications[0]
-    assert application.import_path == f"{build.__name__}:{build.deployed.__name__}"
+    served_application = ServeDeploySchema.model_validate(plain).applications[0]
+    assert served_application.import_path == f"{build.__name__}:{build.deployed.__name__}"
     monkeypatch.chdir(REPOSITORY)
-    served = recipes.load(application.args["recipe"], application.args["overrides"]).serve
+    served = recipes.load(served_application.args["recipe"], served_application.args["overrides"]).serve
     assert served.host == plain["http_options"]["host"]
 
 
 def test_a_port_in_use_is_told_before_ray_starts(root: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InputError, match="cannot be used"):
-        build.free_port("127.0.0.1", taken.getsockname()[1])
+        application.free_port("127.0.0.1", taken.getsockname()[1])

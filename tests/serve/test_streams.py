@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from ctllm_ray.base.errors import EngineFailed
+from ctllm_ray.serving.api import auth, disconnect
+from ctllm_ray.serving.api.generation import merged
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve import gate, gone
-from serve.answer import merged
 from tests.inference import tiny_engines
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, Client, until
@@ -73,7 +73,7 @@ def test_a_client_that_reads_nothing_holds_up_its_own_answer_only(start: Start) 
 
 
 def test_a_client_that_takes_nothing_for_long_is_given_up(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gone, "SEND_S", 0.2)
+    monkeypatch.setattr(disconnect, "SEND_S", 0.2)
     engine = ScriptedEngine(context_tokens=500_000)
     body = {"model": MODEL, "prompt": [70, 71], "max_tokens": 400_000, "stream": True}
     with vanishing(start(engine), json.dumps(body).encode()):
@@ -83,7 +83,7 @@ def test_a_client_that_takes_nothing_for_long_is_given_up(start: Start, monkeypa
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "BODY_S", 0.1)
+    monkeypatch.setattr(auth, "BODY_S", 0.1)
     with vanishing(start(), b'{"model"', declared=500) as line:
         assert line.recv(12) == b"HTTP/1.1 408"
 

@@ -15,8 +15,8 @@ from ctllm_ray.base.errors import CtllmError, EngineFailed, InputError
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Sampling, Token
 from ctllm_ray.model.fingerprint import hash_model
-from serve import build, refusal, vllm
-from serve.vllm import VllmEngine
+from ctllm_ray.serving.ray import application, model_replaced, vllm
+from ctllm_ray.serving.ray.vllm import VllmEngine
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.inference.tiny_engines import collect, engine, prompts, together, tokens_of
 from tests.serve.vllm_installed import vllm_installed
@@ -130,9 +130,9 @@ def test_a_replica_of_another_model_starts_no_vllm_and_answers_nobody(
         assert not made.started
         assert (await made.load()).refusing == 1
         await made.check_health()
-        monkeypatch.setattr(refusal, "AGAIN_S", -1.0)
+        monkeypatch.setattr(model_replaced, "AGAIN_S", -1.0)
         for asked in (made.check_health(), made.logprobs([5], 1, 0, []), anext(made.generate([5], Sampling(1)))):
-            with pytest.raises(refusal.ModelReplaced, match=str(tmp_path)):
+            with pytest.raises(model_replaced.ModelReplaced, match=str(tmp_path)):
                 await asked
 
     asyncio.run(ask())
@@ -155,7 +155,7 @@ def test_replicas_have_the_methods_of_ours_and_speak_to_the_server_that_they_are
 
 
 def test_ray_serve_llm_builds_the_deployment_with_the_options_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = build.engine_options(SERVE)
+    options = application.engine_options(SERVE)
     with vllm_installed(monkeypatch):
         bound = vllm.deployment(SERVE, "/models/m", "0" * 64, 4096, 128, options)
         made = build_app(bound, name="a", default_runtime_env={})
@@ -171,4 +171,4 @@ def test_ray_serve_llm_builds_the_deployment_with_the_options_of_our_own(monkeyp
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
 def test_without_vllm_the_deployment_says_what_to_install() -> None:
     with pytest.raises(InputError, match=r"ctllm-ray\[vllm\]"):
-        vllm.deployment(SERVE, "/models/m", "0" * 64, 4096, 128, build.engine_options(SERVE))
+        vllm.deployment(SERVE, "/models/m", "0" * 64, 4096, 128, application.engine_options(SERVE))

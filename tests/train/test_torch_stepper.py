@@ -14,7 +14,6 @@ from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
 from ctllm_ray.train.data.batch import IGNORED, Batch
 from ctllm_ray.train.objectives.pretrain import pretrain
-from ctllm_ray.train.steppers import torch
 from ctllm_ray.train.steppers.torch import TorchStepper
 
 SHAPE = ModelConfig(2, 32, 4, 4, 8, 64, 97, 32, tied=True)

@@ -35,7 +35,7 @@ SCHEMA = pa.schema([("set", pa.string()), ("item", pa.string()), ("text", pa.str
 
 
 class EvaluationSet(Frozen):
-    """Files of one benchmark, in a form that evaluation reads too (base/rows.py), and which of an item is its text."""
+    """Files of one benchmark, in a form that evaluation reads too (benchmark_files.py), and which of an item is its text."""
 
     name: Annotated[str, Field(pattern=NAME)]
     path: str  # a file, a glob, or `sample:`

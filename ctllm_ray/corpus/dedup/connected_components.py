@@ -1,6 +1,6 @@
 """Near copies that are too many pairs for one process: components by rounds of stars, as phases.
 
-`edges` scatters the pairs, `large-00`, `small-00`, `large-01` ... are the rounds of text/components.py, each a shuffle
+`edges` scatters the pairs, `large-00`, `small-00`, `large-01` ... are the rounds of text/dedup/components.py, each a shuffle
 by file, and `groups` brings the pairs of a component into one partition. Each of these has as many units as it takes
 for a unit to hold `local_pairs` pairs; only a component that is itself larger makes one larger. A round that leaves
 every unit's pairs as they were is the last: a unit's counts carry a digest of what it wrote.

@@ -1,6 +1,6 @@
 """What decides between copies: a row for each document, in files where it is found by its number.
 
-The order is that of `text/survivors.py`: a complete page before a partial one, then the scores that the recipe names
+The order is that of `text/dedup/survivors.py`: a complete page before a partial one, then the scores that the recipe names
 under `prefer` (higher first; a stage that tells the original script from a conversion, or quality, gives such a score),
 then the longer, the earlier, the smaller id.
 """

@@ -2,7 +2,7 @@
 
 One unit holds whole components: all pairs where they are few (`local_pairs`), else a partition of groups. A document
 goes for one that it is directly like (`neighbours`), or all but the best of a component go (`components`):
-text/survivors.py has the two. The similarity that is told is always that of a document and its survivor; where a
+text/dedup/survivors.py has the two. The similarity that is told is always that of a document and its survivor; where a
 chain brought them together and they were never compared, they are now.
 """
 

@@ -1,7 +1,7 @@
 """Near copies, first phase: the keys under which documents meet, and what is needed to compare those that do.
 
 One unit is one shard. To the shuffle go `bands` keys a document, 16 bytes each, cut by ranges of the key: a key is of
-one band (text/bands.py), so bands need no partitions of their own, and how many there are changes nothing. To the rows
+one band (text/dedup/bands.py), so bands need no partitions of their own, and how many there are changes nothing. To the rows
 go what decides between copies, the signature (4 bytes a permutation) and, where texts are compared, the folded text.
 That is the cost in disk: about 1.1 kB a document and its folded text, until the pass is finished.
 

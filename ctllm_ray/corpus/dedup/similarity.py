@@ -1,7 +1,7 @@
 """How alike two documents are that met: by their signatures, and where the recipe says so by their texts.
 
 Signatures and folded texts are read out of the mapped files of the keys phase, for as many pairs at a time as fit
-`TEXT_BYTES`. The bounds and what they cost and catch: text/similarity.py and docs/calibration.md.
+`TEXT_BYTES`. The bounds and what they cost and catch: text/dedup/text_similarity.py and docs/calibration.md.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Done:
 
 
 class Section(Protocol):
-    """The functions of a section's module (`clean`, `tokens`), or of a phase of a pass (corpus/phase.py)."""
+    """The functions of a section's module (`clean`, `tokens`), or of a phase of a pass (corpus/engine/phase.py)."""
 
     @property
     def PACKAGES(self) -> tuple[str, ...]:
@@ -73,12 +73,12 @@ class Section(Protocol):
 
 
 def of(name: str, recipe: Recipe) -> Section:
-    """The section of that name: a module of this package, or a phase of one of the recipe's passes."""
+    """The section of that name: a module of corpus/, or a phase of one of the recipe's passes."""
     use = name.partition("/")[0]
     if use in recipe.corpus_sections[1:]:
         passes = importlib.import_module(f"{__package__}.phase")
         return cast(Section, passes.of(use, recipe).phase(name))
-    return cast(Section, importlib.import_module(f"{__package__}.{name}"))
+    return cast(Section, importlib.import_module(f"ctllm_ray.corpus.{name}"))
 
 
 def run_split(recipe: Recipe, folder: str, split: Split) -> Done:

@@ -1,7 +1,7 @@
 """The pass that cuts lines which many pages of a host repeat, and lines which many hosts repeat; the page stays.
 
 Three phases: `counts` counts the lines and the pages of every host, `bounds` finds the lines that repeat often enough,
-the last one cuts them where they stand at the edges of a page (`text/line_keys.py` has the rule and why). Each cut is
+the last one cuts them where they stand at the edges of a page (`text/lines/line_keys.py` has the rule and why). Each cut is
 in `cuts`, so text and ledger together hold every line of the page. A paragraph that repeats is lines that repeat.
 
 It belongs behind `near`: of an article that one site shows under ten addresses every line repeats, and what is left

@@ -1,7 +1,7 @@
-"""The pass that keeps one of equal documents: equal byte for byte, or equal once folded (`text/fold.py`).
+"""The pass that keeps one of equal documents: equal byte for byte, or equal once folded (`text/dedup/fold.py`).
 
 Documents with one 128-bit digest are one document; no Bloom filter, no document lost to chance. The survivor follows
-the order of `corpus/dedup/pages.py`; a loser is `exact.duplicate`, its label names the survivor's id, and both carry
+the order of `corpus/dedup/ranking.py`; a loser is `exact.duplicate`, its label names the survivor's id, and both carry
 the size of their cluster. A text that folds to nothing is compared as it is.
 """
 

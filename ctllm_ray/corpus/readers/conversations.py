@@ -4,7 +4,7 @@
     {"prompt": [...], "chosen": [...], "rejected": [...]}
 
 Conversations are documents: their JSON is the text of RAW, so splits, resume, rejects, `ctllm why` and the report know
-nothing new, and the tokens section renders them (corpus/render.py). Contents are kept as they are, byte by byte.
+nothing new, and the tokens section renders them (corpus/encoding/encode_conversations.py). Contents are kept as they are, byte by byte.
 
 A conversation is an optional system turn, then user and assistant in turns, the assistant last. What is written wrongly
 is an error, which counts against `data.max_error_share`: error.missing_field, error.wrong_type, error.unknown_role.
@@ -13,7 +13,7 @@ What is written well and cannot be learnt from is a reject: conversation.empty_a
 answers would be about nothing), .not_text (pictures), .reasoning (thoughts apart from the answer, for which the
 template has no place), .unwanted (a thumb down: KTO learns from it, other objectives would learn it), .weight (a
 weight other than 0 and 1), pair.identical (chosen and rejected), pair.no_common_prompt, .unread_field (a `history`
-or `input` beside whole turns). What fields beside the text mean: corpus/extras.py. An empty system turn says nothing
+or `input` beside whole turns). What fields beside the text mean: corpus/readers/conversation_fields.py. An empty system turn says nothing
 and is left out.
 
 `weight: 0` (OpenAI), `loss: false` (ms-swift) or `train: false` (axolotl) at an answer say that it is context and not

@@ -1,6 +1,6 @@
 """One self-contained HTML page about a finished section: a person should want to look at it.
 
-The page (base/page.py) shows the facts of `survey`. Corpus text is hostile: everything goes through the template's
+The page (html_report/html_page.py) shows the facts of `survey`. Corpus text is hostile: everything goes through the template's
 escaping, and no corpus text becomes a link or an attribute of script.
 """
 

@@ -1,6 +1,6 @@
 """Instructions as Alpaca has them: JSON lines with `instruction`, `input`, `output`, and perhaps `history`, `system`.
 
-What is rejected and why: corpus/conversations.py.
+What is rejected and why: corpus/readers/conversations.py.
 """
 
 from __future__ import annotations

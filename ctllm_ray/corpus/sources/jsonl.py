@@ -1,7 +1,7 @@
 r"""JSON lines: one JSON object a line, plain or .gz .zst .bz2 .xz.
 
 The text is a string field, or HTML in another field that the extract stage takes further. Fields for url, title and
-date may be missing, null or of another type; numbers become strings. Beside the errors of corpus/json_lines.py, where
+date may be missing, null or of another type; numbers become strings. Beside the errors of corpus/readers/json_lines.py, where
 positions are told of too, there are error.missing_field (no text) and error.wrong_type (text is not a string).
 
 Measured: jsonl.zst to tables at 130 MB/s of UTF-8 (1.9 KB a record, web_zh_raw), one core of a shared two-core machine.

@@ -1,7 +1,7 @@
 """Conversations as OpenAI's API and its fine-tuning files have them: JSON lines with {"messages": [{role, content}]}.
 
 `developer` is taken for `system`; parts of text are joined; a field `system` beside the turns comes first. What is
-rejected and why: corpus/conversations.py.
+rejected and why: corpus/readers/conversations.py.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ The answers are strings, turns, or lists of turns, which may begin with the prom
 these are there.
 Without a prompt the answers are whole conversations, as lists of turns or as HH-RLHF's transcripts
 (`\n\nHuman: ...\n\nAssistant: ...`): what both begin with, up to a question, is the prompt then. What is rejected and
-why: corpus/conversations.py.
+why: corpus/readers/conversations.py.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Where a header announces an encoding and the bytes are not in it, as crawlers wr
 bytes are taken as they are.
 
 `content_type` is the HTTP header's, with its charset; `raw` the page's bytes; the url and date are WARC-Target-URI and
-WARC-Date. Errors: those of `corpus/archive.py`, and error.invalid_http for a response without a status line.
+WARC-Date. Errors: those of `corpus/readers/warc_records.py`, and error.invalid_http for a response without a status line.
 """
 
 from __future__ import annotations

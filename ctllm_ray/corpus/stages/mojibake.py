@@ -1,4 +1,4 @@
-"""The stage that undoes mojibake: see `text/mojibake.py` for what is recognised and when it is repaired.
+"""The stage that undoes mojibake: see `text/encoding/mojibake.py` for what is recognised and when it is repaired.
 
 Run it after extraction and before `normalize`: removing controls, no-break spaces or soft hyphens first would take
 away bytes that the repair needs. It rejects nothing; a recipe bounds `mojibake.suspect_share`.

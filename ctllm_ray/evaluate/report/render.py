@@ -1,7 +1,7 @@
 """One self-contained HTML page about an evaluation: scores with intervals and chance, parts, answers, what it depends
 on.
 
-The page (base/page.py) is complete without its script. Answers of models, words of judges and names of files are other
+The page (html_report/html_page.py) is complete without its script. Answers of models, words of judges and names of files are other
 people's text: all of it goes through the template's escaping.
 """
 

@@ -1,6 +1,6 @@
 """One self-contained HTML page about a sweep: the verdict, the mixture, how far to trust the law, every trial.
 
-The page (base/page.py) is complete without its script, which only switches the language. Names of groups are other
+The page (html_report/html_page.py) is complete without its script, which only switches the language. Names of groups are other
 people's text: all of it goes through the template's escaping.
 """
 

@@ -21,7 +21,7 @@ import numba
 def cache_folder() -> Path:
     """The folder of compiled kernels for the sources as they are now; it is made if absent."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for file in sorted(Path(__file__).parent.rglob("*.py")):
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())
     home = Path(os.environ.get("CTLLM_CACHE_DIR") or Path.home() / ".cache" / "ctllm_ray")
     folder = home / f"kernels-{digest.hexdigest()[:16]}"

@@ -21,9 +21,9 @@ from ctllm_ray.train.adapters import MODEL
 from ctllm_ray.train.checkpoint import checkpoint
 from ctllm_ray.train.checkpoint.checkpoint import Checkpoint, PassedOver
 from ctllm_ray.train.checkpoint.run_state import RunState
-from ctllm_ray.train.collectives import from_first, most
 from ctllm_ray.train.data import branches
 from ctllm_ray.train.data.data_log import Origin
+from ctllm_ray.train.devices.collectives import from_first, most
 from ctllm_ray.train.records import is_validated
 from ctllm_ray.train.schedule import check_branch
 from ctllm_ray.train.stepper import Stepper

@@ -21,7 +21,7 @@ class RunState:
     stepper: str = "torch"
     zero_stage: int = 0
     seed: int = 0
-    data: str = ""  # fingerprint of the shards that the run has been given so far (train/corpora.py)
+    data: str = ""  # fingerprint of the shards that the run has been given so far (train/data/corpora.py)
     recipe: dict[str, Any] = field(default_factory=dict)  # decisions of the train section
     lineage: dict[str, str] = field(default_factory=dict)  # code commit, package versions, parent checkpoint
     recent_losses: tuple[float, ...] = ()  # window of the spike detector, nats per token

@@ -1,7 +1,7 @@
 """Batches: which documents stand in row b of batch n, as a pure function of the recipe, DATA.json and (n, b).
 
-Sample n x G + b of a run (G rows in a global batch) is a row of a group (train/timetable.py), and the row is found in
-the packed shards (train/packed.py). No state but the number of the next batch: a run resumes anywhere with any number
+Sample n x G + b of a run (G rows in a global batch) is a row of a group (train/data/sample_order.py), and the row is found in
+the packed shards (train/data/row_index.py). No state but the number of the next batch: a run resumes anywhere with any number
 of workers, and any batch can be looked at later.
 
 Nothing is shuffled on disk: a row costs one walk through a permutation, a look-up, and the copy of its ids out of the

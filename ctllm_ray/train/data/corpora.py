@@ -1,7 +1,7 @@
 """The token shards of a run: which ones, since when, and that they are still what they were.
 
 A run reads the token sections that `train.corpora` names, or its recipe's own. All share one tokenizer. What it was
-given stands in the run's folder (train/generations.py): later starts must find every shard of it unchanged, and shards
+given stands in the run's folder (train/data/data_log.py): later starts must find every shard of it unchanged, and shards
 that are not in it yet (a corpus appended to `train.corpora`) join at the batch where the run stands.
 
 Every rank opens the corpora by itself and comes to the same generations; rank 0 writes. Sizes are always checked,
@@ -78,7 +78,7 @@ def open_corpora(
 ) -> Corpora:
     """The verified corpora of a run that stands at `batch`; `data` is the fingerprint in the state it resumes from.
 
-    `origin` is what train/branches.py gives for a run that begins from another's checkpoint. Raises `NotFound` for a
+    `origin` is what train/data/branches.py gives for a run that begins from another's checkpoint. Raises `NotFound` for a
     section that is not finished, `InputError` for a shard that is missing or changed, `VersionConflict` for corpora
     that were removed, reordered or tokenised otherwise, and where the state was trained on others.
     """

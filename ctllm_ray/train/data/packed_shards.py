@@ -31,7 +31,7 @@ UNIT_TOKENS = 1 << 25  # a unit is closed when it has so many: one shard of 128 
 UNIT_SHARDS = 64  # or so many shards: opening a unit opens them all
 
 
-#: Log-probability that the reference gives each document of a shard, float32 in nats (train/reference.py).
+#: Log-probability that the reference gives each document of a shard, float32 in nats (train/data/reference_log_probs.py).
 References = Callable[[Shard], np.ndarray]
 
 

@@ -2,7 +2,7 @@
 
 DPO compares the model with the one it began with. That one never changes, so a second model beside the first and a
 second forward pass in every step, as is usual, compute the same numbers again and again. Here one task for each token
-shard (train/reference_launch.py) writes `<reference>/<SHA-256 of the token shard>.arrow`: a float32 for each document,
+shard (train/ray/reference_launch.py) writes `<reference>/<SHA-256 of the token shard>.arrow`: a float32 for each document,
 the log-probability of its answers in nats. It is a section of work like any other: PLAN.json when it begins, a marker
 for each finished shard, MANIFEST.json last; what a killed one has finished is not computed again.
 

@@ -1,4 +1,4 @@
-"""Packed shards: the rows of a group, over all its units (train/unit.py).
+"""Packed shards: the rows of a group, over all its units (train/data/packed_shards.py).
 
 Which row is how full is known for all units (from the manifest, or by packing once at the start); their indices and
 memory maps are made on demand and the least recently used are let go, so a corpus may be far larger than memory: an

@@ -1,6 +1,6 @@
 """DPO: the model learns to prefer chosen answers more than the model it began with does (Rafailov et al. 2023).
 
-What that model, the reference, gives each answer is computed once and read from a cache (train/reference.py): no second
+What that model, the reference, gives each answer is computed once and read from a cache (train/data/reference_log_probs.py): no second
 model stands in memory, and no step waits for one. The loss is a sum over pairs, divided by the pairs of the global
 batch. `beta` says how dear it is to go away from the reference; with `label_smoothing` that share of the pairs is taken
 to be labelled the wrong way round.

@@ -1,6 +1,6 @@
 """Supervised fine-tuning: the next token of what an assistant says, its end included; the rest is only read.
 
-The batch already says what is an answer (train/unit.py), so this is the loss of pretraining over fewer labels. The
+The batch already says what is an answer (train/data/packed_shards.py), so this is the loss of pretraining over fewer labels. The
 sum is divided by the answer targets of the global batch: a long answer counts by its length, wherever it was packed
 (the mean of conversations' means would be another objective: short answers would weigh more in it).
 

@@ -7,10 +7,10 @@ Bytes for each parameter, bf16 (fp32 in brackets), W workers:
     stage 2   weights 2 [4], gradients 4/W, optimizer 12/W
     stage 3   weights 2/W [4/W], gradients 4/W, optimizer 12/W
 
-Gradients are summed in fp32 (train/deepspeed.py); stage 1 holds them in both number types. DeepSpeed also has buckets
+Gradients are summed in fp32 (train/steppers/deepspeed.py); stage 1 holds them in both number types. DeepSpeed also has buckets
 for what it sends. Activations are what autograd keeps of transformers' Llama with a flash kernel; the counts below were
 found with saved-tensor hooks and tests hold them to 5 %. `torch.compile` keeps less. Logits pass in chunks
-(train/head_loss.py). A tenth of the card is left for the CUDA context, NCCL and what the allocator cannot use.
+(train/losses/head_loss.py). A tenth of the card is left for the CUDA context, NCCL and what the allocator cannot use.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Precision = Literal["fp32", "bf16"]
 #: Of a card's memory this much can be planned with.
 USABLE_SHARE = 0.9
 
-#: As train/deepspeed.py and train/head_loss.py set them; they import torch, which this file must not.
+#: As train/steppers/deepspeed.py and train/losses/head_loss.py set them; they import torch, which this file must not.
 BUCKET_ELEMENTS = 200_000_000
 CHUNK_LOGITS = 1 << 28
 LEAST_CHUNK = 128

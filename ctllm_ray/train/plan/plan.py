@@ -30,7 +30,7 @@ class Card:
     peak_flops: float
 
 
-#: Peaks are those of train/peak.py, a test holds them together. `cpu` is one core with AVX2 in fp32, as measured on
+#: Peaks are those of train/plan/mfu.py, a test holds them together. `cpu` is one core with AVX2 in fp32, as measured on
 #: the machine of docs/results.md; it has the memory of nothing in particular.
 CARDS: Mapping[str, Card] = {
     "h100": Card(81_559 * MIB, 989.4e12),

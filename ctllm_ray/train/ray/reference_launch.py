@@ -1,4 +1,4 @@
-"""The reference's log-probabilities on Ray: one Ray Data task for each token shard (train/reference.py).
+"""The reference's log-probabilities on Ray: one Ray Data task for each token shard (train/data/reference_log_probs.py).
 
 A file of its own beside launch.py, which is about Ray Train and workers that meet; tasks of Ray Data never do. The
 driver lists the shards, a task scores one and writes it, and only a few hundred bytes come back.

@@ -1,6 +1,6 @@
 """One self-contained HTML page about a training run: curves, what happened on the way, what it read, whence it comes.
 
-The page (base/page.py) is complete without its script. Names of documents and groups are other people's text: all of it
+The page (html_report/html_page.py) is complete without its script. Names of documents and groups are other people's text: all of it
 goes through the template's escaping.
 """
 
