@@ -1,8 +1,9 @@
-"""The rows of benchmark files in their native form, each with its id; for evaluation and for decontamination alike.
+"""The rows of benchmark files in their native form, each with its id; for evaluation and for decontamination
+alike.
 
-A row that is a list, as in C3's .json and MGSM's .tsv, has its values under "0", "1" and so on: a benchmark knows what
-they are (`numbered`). An item's id is its address, the file's name and the row: the same in every run, for pairing two
-evaluations and for looking an item up in a training corpus.
+A row that is a list, as in C3's .json and MGSM's .tsv, has its values under "0", "1" and so on: a benchmark
+knows what they are (`numbered`). An item's id is its address, the file's name and the row: the same in every
+run, for pairing two evaluations and for looking an item up in a training corpus.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Table:
 
 
 def table(uri: str) -> Table:
-    """The rows of a file or of all that a glob matches: .jsonl, .json, .csv, .tsv or .parquet, also .zst or .gz.
+    """The rows of a file or of all that a glob matches: .jsonl, .json, .csv, .tsv or .parquet, also .zst or
+    .gz.
 
     Raises `InputError` that names the file where there is none or it cannot be read.
     """

@@ -1,9 +1,9 @@
 """Where a model comes from, down to the files that were read: what `ctllm lineage` prints.
 
-Nothing is kept for this alone. An export has lineage.json, a checkpoint its state, a run RUN.json and DATA.json, a
-section its manifest and its plan; each names what it was made from by folder and by hash. The chain is followed through
-them, and each link is compared with what stands in its place now: what is gone or has changed since is said, and the
-rest is told from what the maker wrote down.
+Nothing is kept for this alone. An export has lineage.json, a checkpoint its state, a run RUN.json and
+DATA.json, a section its manifest and its plan; each names what it was made from by folder and by hash. The
+chain is followed through them, and each link is compared with what stands in its place now: what is gone or
+has changed since is said, and the rest is told from what the maker wrote down.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Link:
 
 
 def trace(target: str) -> Link:
-    """The chain from a model: a folder (export, checkpoint, run, section) or a server's URL. Raises `NotFound`."""
+    """The chain from a model: a folder (export, checkpoint, run, section) or a server's URL. Raises
+    `NotFound`."""
     if target.startswith(("http://", "https://")):
         return _served(target)
     folder = storage.absolute(target).rstrip("/")
@@ -54,7 +55,9 @@ def trace(target: str) -> Link:
             return follow(folder)
     if CONFIG in names:
         return _foreign(folder)
-    return _export(exports.newest(folder, "name an export, a checkpoint, a run, a section, or a server's URL"))
+    return _export(
+        exports.newest(folder, "name an export, a checkpoint, a run, a section, or a server's URL")
+    )
 
 
 def lines(link: Link) -> Iterator[str]:
@@ -72,10 +75,13 @@ def _lines(link: Link, first: str, rest: str, told: set[str]) -> Iterator[str]:
     yield from (f"{rest}{bar}{fact}" for fact in link.facts)
     for index, inner in enumerate(link.made_from):
         last = index + 1 == len(link.made_from)
-        yield from _lines(inner, f"{rest}{'└─' if last else '├─'} ", f"{rest}{'   ' if last else '│  '}", told)
+        yield from _lines(
+            inner, f"{rest}{'└─' if last else '├─'} ", f"{rest}{'   ' if last else '│  '}", told
+        )
 
 
-# --- models ----------------------------------------------------------------------------------------------------------
+# --- models
+# ----------------------------------------------------------------------------------------------------------
 
 
 def _served(url: str) -> Link:
@@ -103,7 +109,10 @@ def _model(where: str, paper: Mapping[str, Any]) -> Link:
     weights = {name: file for name, file in paper["files"].items() if name.endswith(".safetensors")}
     facts = [
         f"step {paper['checkpoint']['step']:,}, {paper['tokens']:,} tokens, {paper['precision']}",
-        *(f"{name}: sha256 {_short(file['sha256'])}, {file['bytes']:,} bytes" for name, file in weights.items()),
+        *(
+            f"{name}: sha256 {_short(file['sha256'])}, {file['bytes']:,} bytes"
+            for name, file in weights.items()
+        ),
     ]
     checkpoint = paper["checkpoint"]["folder"]
     if not storage.exists(checkpoint):
@@ -114,11 +123,14 @@ def _model(where: str, paper: Mapping[str, Any]) -> Link:
 
 def _foreign(folder: str) -> Link:
     weights = [name for name in storage.list_names(folder) if name.endswith(".safetensors")]
-    facts = [f"{name}: sha256 {_short(storage.size_and_sha256(storage.join(folder, name))[1])}" for name in weights]
+    facts = [
+        f"{name}: sha256 {_short(storage.size_and_sha256(storage.join(folder, name))[1])}" for name in weights
+    ]
     return Link("model", folder, [*facts, f"it has no {LINEAGE}: where it comes from is not known"])
 
 
-# --- runs ------------------------------------------------------------------------------------------------------------
+# --- runs
+# ------------------------------------------------------------------------------------------------------------
 
 
 def _checkpoint(folder: str) -> Link:
@@ -143,7 +155,9 @@ def _data(run: str) -> dict[str, Any]:
 def _run(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str], data: Mapping[str, Any]) -> Link:
     """A training run: its recipe and code, the model that it began with, and its token shards."""
     facts = [f"{recipe['train']['objective']['use']}: {_recipe(recipe)}", _code(code)]
-    corpora = [corpus for generation in data.get("generations", []) for corpus in generation.get("corpora", [])]
+    corpora = [
+        corpus for generation in data.get("generations", []) for corpus in generation.get("corpora", [])
+    ]
     if not corpora:
         facts.append(f"which token shards it read is not known: its {DATA} is gone")
     return Link("run", folder, facts, [*_parents(folder, recipe, code), *map(_tokens, corpora)])
@@ -152,7 +166,9 @@ def _run(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str], data: 
 def _parents(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str]) -> list[Link]:
     """What a run began with: the checkpoint that it branched from, or the model that it went on from."""
     if code.get("parent"):
-        return [_followed("checkpoint", code["parent"], "the checkpoint that it branched from is no longer there")]
+        return [
+            _followed("checkpoint", code["parent"], "the checkpoint that it branched from is no longer there")
+        ]
     named = recipe["model"]["path"]
     if not named:
         return []
@@ -161,7 +177,9 @@ def _parents(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str]) ->
         return [Link("model", named, ["which folder that was when the run began was not written down"])]
     link = _followed("model", parent, f"the model that it began with ({named}) is no longer there")
     if PARENT_SHA256 in code and code[PARENT_SHA256] != _paper(parent):
-        link = Link(link.what, link.where, ["changed since the run began with it", *link.facts], link.made_from)
+        link = Link(
+            link.what, link.where, ["changed since the run began with it", *link.facts], link.made_from
+        )
     return [link]
 
 
@@ -178,7 +196,8 @@ def _followed(what: str, folder: str, gone: str) -> Link:
         return Link(what, folder, [gone])
 
 
-# --- sections --------------------------------------------------------------------------------------------------------
+# --- sections
+# --------------------------------------------------------------------------------------------------------
 
 
 def _tokens(corpus: Mapping[str, Any]) -> Link:
@@ -187,11 +206,15 @@ def _tokens(corpus: Mapping[str, Any]) -> Link:
     found = _manifest(folder)
     there = {shard.path: shard.sha256 for shard in found.shards} if found else {}
     changed = [shard["path"] for shard in shards if there.get(shard["path"]) != shard["sha256"]]
-    facts = [f"{len(shards)} shards, {sum(shard['tokens'] for shard in shards):,} tokens, {_together(shards)}"]
+    facts = [
+        f"{len(shards)} shards, {sum(shard['tokens'] for shard in shards):,} tokens, {_together(shards)}"
+    ]
     if found and changed:
         facts.append(f"{len(changed)} of them changed or were removed since, first {changed[0]}")
     if not found:
-        return Link("tokens", folder, [*facts, "the section is no longer there: what it was made from is not known"])
+        return Link(
+            "tokens", folder, [*facts, "the section is no longer there: what it was made from is not known"]
+        )
     return Link("tokens", folder, facts + _section_facts(found)[1:], _origins(folder, found))
 
 
@@ -220,7 +243,11 @@ def _origins(folder: str, found: Manifest) -> list[Link]:
 
 def _documents(made: Manifest, beside: str) -> list[Link]:
     """The section of documents, beside the one that was made from it."""
-    read = {key.removesuffix("_shards"): digest for key, digest in made.provenance.items() if key.endswith("_shards")}
+    read = {
+        key.removesuffix("_shards"): digest
+        for key, digest in made.provenance.items()
+        if key.endswith("_shards")
+    }
     return [_kept(section, f"{beside}/{section}", digest) for section, digest in read.items()]
 
 
@@ -229,7 +256,9 @@ def _kept(section: str, folder: str, digest: str) -> Link:
     found = _manifest(folder)
     if found and found.digest("kept") == digest:
         return _section(folder)
-    return Link(section, folder, [f"the shards that were read {'changed since' if found else 'are no longer there'}"])
+    return Link(
+        section, folder, [f"the shards that were read {'changed since' if found else 'are no longer there'}"]
+    )
 
 
 def _tokenizer(tokens: Manifest, beside: str) -> Link:
@@ -239,7 +268,9 @@ def _tokenizer(tokens: Manifest, beside: str) -> Link:
     found = _manifest(folder)
     if not found:
         return Link(
-            "tokenizer", folder, [*facts, "the section is no longer there; a copy stands beside the token shards"]
+            "tokenizer",
+            folder,
+            [*facts, "the section is no longer there; a copy stands beside the token shards"],
         )
     if found.provenance["tokenizer"] != sha256:
         return Link("tokenizer", folder, [*facts, "another one stands there now"])
@@ -252,7 +283,9 @@ def _taken(folder: str, found: Manifest) -> list[Link]:
     if not path:
         return []
     root = folder.rsplit("/", 3)[0]
-    return [_followed_tokenizer(f"{root}/{path.removeprefix(ROOT).strip('/')}" if path.startswith(ROOT) else path)]
+    return [
+        _followed_tokenizer(f"{root}/{path.removeprefix(ROOT).strip('/')}" if path.startswith(ROOT) else path)
+    ]
 
 
 def _followed_tokenizer(path: str) -> Link:
@@ -271,7 +304,10 @@ def _sources(folder: str, found: Manifest) -> list[Link]:
     for part in found.recipe["data"]["inputs"]:
         files = [read.get((part["name"], i["name"]), i) for i in found.inputs if i["input"] == part["name"]]
         size = sum(file.get("size", file.get("bytes", 0)) for file in files)
-        facts = [f"{len(files):,} {'file' if len(files) == 1 else 'files'}, {size:,} bytes", *map(_file, files[:FILES])]
+        facts = [
+            f"{len(files):,} {'file' if len(files) == 1 else 'files'}, {size:,} bytes",
+            *map(_file, files[:FILES]),
+        ]
         facts += [f"... and {len(files) - FILES:,} more files"] if len(files) > FILES else []
         links.append(Link(f"source {part['name']} ({part['use']})", part["path"], facts))
     return links
@@ -292,7 +328,9 @@ def _file(file: Mapping[str, Any]) -> str:
     if storage.is_remote(uri) or size > HASHED_BYTES:
         return f"{uri}: {then}{'' if now.version == version else '; written again since'}"
     digest = _short(storage.size_and_sha256(uri)[1])
-    return f"{uri}: sha256 {digest}, {size:,} bytes{'' if now.version == version else '; written again since'}"
+    return (
+        f"{uri}: sha256 {digest}, {size:,} bytes{'' if now.version == version else '; written again since'}"
+    )
 
 
 def _manifest(folder: str) -> Manifest | None:
@@ -302,7 +340,8 @@ def _manifest(folder: str) -> Manifest | None:
         return None
 
 
-# --- words -----------------------------------------------------------------------------------------------------------
+# --- words
+# -----------------------------------------------------------------------------------------------------------
 
 
 def _recipe(recipe: Mapping[str, Any]) -> str:

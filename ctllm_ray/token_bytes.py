@@ -41,12 +41,16 @@ def _is_partial(data: bytes) -> bool:
 
 
 def _is_byte_level(pieces: Sequence[str]) -> bool:
-    """True where the pieces are written in byte-level BPE's alphabet: a space is Ġ, and ▁ is not one of its letters."""
-    return any(piece.startswith("Ġ") for piece in pieces) and not any(piece.startswith(_METASPACE) for piece in pieces)
+    """True where the pieces are written in byte-level BPE's alphabet: a space is Ġ, and ▁ is not one of its
+    letters."""
+    return any(piece.startswith("Ġ") for piece in pieces) and not any(
+        piece.startswith(_METASPACE) for piece in pieces
+    )
 
 
 def _byte_level() -> dict[str, int]:
-    """Characters that GPT-2's byte-level BPE writes for bytes: printable ones stay, others go to U+0100 and up."""
+    """Characters that GPT-2's byte-level BPE writes for bytes: printable ones stay, others go to U+0100 and
+    up."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(b): b for b in printable} | {chr(0x100 + rank): byte for rank, byte in enumerate(others)}

@@ -12,7 +12,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "ctllm_ray"
-#: From the ground up. What stands on one floor never imports a sibling; `docs/design.md` says what each is for.
+#: From the ground up. What stands on one floor never imports a sibling; `docs/design.md` says what each is
+#: for.
 FLOORS = (
     {"base"},
     {"benchmark_files", "html_report", "secret_names", "token_bytes"},

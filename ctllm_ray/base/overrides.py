@@ -11,14 +11,17 @@ from ctllm_ray.base.errors import RecipeError
 
 
 class Yaml(yaml.SafeLoader):
-    """YAML in which a key that occurs twice is an error: else the first of two lists of rules would be lost unseen."""
+    """YAML in which a key that occurs twice is an error: else the first of two lists of rules would be lost
+    unseen."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping, its keys all different."""
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} occurs twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} occurs twice", node.start_mark
+                )
         return super().construct_mapping(node, deep)
 
 
@@ -44,11 +47,17 @@ def _placed(node: Any, path: str, value: Any, whole: str) -> Any:
         for index, item in enumerate(node):
             for label in (item.get("name"), item.get("use")) if isinstance(item, dict) else ():
                 if label and (path == label or path.startswith(label + ".")):
-                    return [*node[:index], _placed(item, path[len(label) + 1 :], value, whole), *node[index + 1 :]]
+                    return [
+                        *node[:index],
+                        _placed(item, path[len(label) + 1 :], value, whole),
+                        *node[index + 1 :],
+                    ]
         head, _, rest = path.partition(".")
         if not head.isdecimal() or int(head) >= len(node):
             names = [str(i.get("name") or i.get("use")) if isinstance(i, dict) else str(i) for i in node]
-            raise RecipeError(f"nothing called {head!r} in the list", where=whole, remedy=resolve.nearest(head, names))
+            raise RecipeError(
+                f"nothing called {head!r} in the list", where=whole, remedy=resolve.nearest(head, names)
+            )
         return [*node[: int(head)], _placed(node[int(head)], rest, value, whole), *node[int(head) + 1 :]]
     head, _, rest = path.partition(".")
     if node is not None and not isinstance(node, dict):

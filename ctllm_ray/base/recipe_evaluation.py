@@ -1,7 +1,8 @@
-"""The part of a recipe about evaluation: which tasks, by whom judged, on which model. It changes no bytes of a model.
+"""The part of a recipe about evaluation: which tasks, by whom judged, on which model. It changes no bytes of
+a model.
 
-What decides a score (tasks, their files, shots, limits, seed, judge) is held by the evaluation itself, with the hashes
-of the files and of the model: see evaluate/run.py.
+What decides a score (tasks, their files, shots, limits, seed, judge) is held by the evaluation itself, with
+the hashes of the files and of the model: see evaluate/run.py.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from ctllm_ray.base.recipe_training import NAME, Count, Frozen, Positive
 
 
 class Benchmark(BaseModel):
-    """A benchmark: `use` names its file in evaluate/tasks, other keys are its options (path, shots, limit)."""
+    """A benchmark: `use` names its file in evaluate/tasks, other keys are its options (path, shots,
+    limit)."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -24,7 +26,9 @@ class Benchmark(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _named(cls, given: object) -> object:
-        return given | {"name": given.get("name") or given.get("use", "")} if isinstance(given, dict) else given
+        return (
+            given | {"name": given.get("name") or given.get("use", "")} if isinstance(given, dict) else given
+        )
 
 
 class Bits(Frozen):
@@ -35,13 +39,16 @@ class Bits(Frozen):
 
 
 class Judge(Frozen):
-    """CHC-Bench: answers to the items of a file, each marked 1 to 10 by another model with an OpenAI-compatible API."""
+    """CHC-Bench: answers to the items of a file, each marked 1 to 10 by another model with an
+    OpenAI-compatible API."""
 
     items: str  # JSON lines or Parquet with the columns `category` (one of the eight classes) and `query`
     url: str  # such as https://host/v1
     model: str
     key_env: str = ""  # the environment variable that holds the key; empty: none is sent
-    form: Literal["auto", "chat", "completion"] = "auto"  # auto: through its chat template where it was taught turns
+    form: Literal["auto", "chat", "completion"] = (
+        "auto"  # auto: through its chat template where it was taught turns
+    )
     answer_tokens: Count = 1024  # of the model's answer
     verdict_tokens: Count = 1024  # of the judge's
     at_once: Count = 4  # requests to the judge
@@ -61,7 +68,9 @@ class Evaluate(Frozen):
     judge: Judge | None = None
     seed: int = 0  # of the order of examples and of the bootstrap
     resamples: Count = 1000  # of the bootstrap
-    at_once: Count = 16  # requests to an API, and the most that evaluations beside a served model have under way
+    at_once: Count = (
+        16  # requests to an API, and the most that evaluations beside a served model have under way
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> Evaluate:

@@ -1,7 +1,7 @@
 """A rule is a line of the recipe: a measure, its options, its bounds, and the genres it speaks of.
 
-Measures measure and recipes decide. Bounds are compared in float32, the type in which scores are stored, so a replay
-over stored scores takes the very decisions that the run took.
+Measures measure and recipes decide. Bounds are compared in float32, the type in which scores are stored, so a
+replay over stored scores takes the very decisions that the run took.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ def _part(key: str, value: Any) -> str:
 class Rule(BaseModel):
     """`min`/`max` are inclusive, `above`/`below` exclusive, `in` lists the labels that pass.
 
-    Keys that are none of the fields below are options of the measure. A rule without bounds only measures. A score that
-    is NaN or null (a url measure on a page without url) passes every bound: the rule has nothing to say.
+    Keys that are none of the fields below are options of the measure. A rule without bounds only measures. A
+    score that is NaN or null (a url measure on a page without url) passes every bound: the rule has nothing
+    to say.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, serialize_by_alias=True)
@@ -55,7 +56,9 @@ class Rule(BaseModel):
             return given
         options = {k: v for k, v in given.items() if k not in _FIELDS}
         if not all(isinstance(key, str) for key in options):
-            raise ValueError("a key of a rule is a word; YAML reads on, off, yes and no as truth values: quote them")
+            raise ValueError(
+                "a key of a rule is a word; YAML reads on, off, yes and no as truth values: quote them"
+            )
         score = ".".join([given["use"], *(_part(k, v) for k, v in sorted(options.items()) if _brief(v))])
         return given | {"score": score, "name": given.get("name") or score}
 
@@ -83,7 +86,9 @@ class Rule(BaseModel):
         if self.use not in measures:
             remedy = resolve.nearest(self.use, [*measures, *added])
             raise RecipeError(f"unknown measure {self.use!r}", where=f"rule {self.name!r}", remedy=remedy)
-        resolve.check_options(resolve.resolve(resolve.MEASURES, self.use), self.options, f"rule {self.name!r}")
+        resolve.check_options(
+            resolve.resolve(resolve.MEASURES, self.use), self.options, f"rule {self.name!r}"
+        )
 
     @staticmethod
     def _added_by(stage: str) -> tuple[str, ...]:
@@ -104,7 +109,10 @@ class Rule(BaseModel):
     def is_label(self) -> bool:
         """True where the measure gives a word instead of a number."""
         if self.use not in resolve.names(resolve.MEASURES):
-            return any(self.use in resolve.declared(resolve.STAGES, s, "LABELS") for s in resolve.names(resolve.STAGES))
+            return any(
+                self.use in resolve.declared(resolve.STAGES, s, "LABELS")
+                for s in resolve.names(resolve.STAGES)
+            )
         return resolve.resolve(resolve.MEASURES, self.use).__annotations__.get("return") in {"str", str}
 
     @property
@@ -118,7 +126,8 @@ class Rule(BaseModel):
         return ~spared & np.isin(genres, self.only) if self.only else ~spared
 
     def violated(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which float32 scores break a bound (boolean), and the bound that each broke (float32, NaN where none)."""
+        """Which float32 scores break a bound (boolean), and the bound that each broke (float32, NaN where
+        none)."""
         broken = np.full(len(scores), np.nan, np.float32)
         tests = {"min": np.less, "max": np.greater, "above": np.less_equal, "below": np.greater_equal}
         for key, bound in self.bounds.items():

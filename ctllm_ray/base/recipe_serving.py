@@ -1,4 +1,5 @@
-"""The part of a recipe about serving: which model, where, how wide. It decides no bytes, so it is in no fingerprint."""
+"""The part of a recipe about serving: which model, where, how wide. It decides no bytes, so it is in no
+fingerprint."""
 
 from __future__ import annotations
 
@@ -17,14 +18,18 @@ class Serve(Frozen):
     host: str = "127.0.0.1"  # another one needs at least one key
     port: Annotated[int, Field(ge=0, le=65535)] = 8000  # 0: a free one
     engine: Literal["torch", "vllm"] = "torch"  # ours, on CPUs and GPUs; vLLM through Ray Serve LLM, on GPUs
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the weights in memory; auto: bf16 on a GPU, fp32 on a CPU
+    precision: Literal["auto", "fp32", "bf16"] = (
+        "auto"  # of the weights in memory; auto: bf16 on a GPU, fp32 on a CPU
+    )
     gpus: Annotated[float, Field(ge=0)] = 0  # of each replica
     cpus: Annotated[float, Field(gt=0)] = 1  # of each replica, as Ray counts them
     threads: Annotated[int, Field(ge=0)] = 0  # of each CPU replica; 0: all cores
     context_tokens: Annotated[int, Field(ge=0)] = 0  # 0: the model's
     slots: Count = 16  # requests computed together by a replica
     cache_tokens: Annotated[int, Field(ge=0)] = 0  # positions of a replica's KV cache; 0: slots x context
-    prefill_tokens: Count = 512  # of a step at most, so that prompts do not hold up those who are being answered
+    prefill_tokens: Count = (
+        512  # of a step at most, so that prompts do not hold up those who are being answered
+    )
     max_waiting: Annotated[int, Field(ge=0)] = 64  # requests in a replica's queue; more get 429
     stuck_s: Positive = 60  # without a step though there is work: the replica is replaced
     replicas: tuple[Annotated[int, Field(ge=0)], Count] = (1, 1)  # least, most; 0: to zero when nobody asks

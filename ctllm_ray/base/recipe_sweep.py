@@ -1,8 +1,9 @@
-"""The part of a recipe about choosing a mixture: which mixtures are tried, with what model, and what is to be small.
+"""The part of a recipe about choosing a mixture: which mixtures are tried, with what model, and what is to be
+small.
 
-All of it decides what comes out, so nothing has a default but `replicates`, which later starts may raise; how many
-trials run at the same time stands in `resources.sweep`. What is not said here (packing, length of a row, optimizer)
-the trials have from `train`.
+All of it decides what comes out, so nothing has a default but `replicates`, which later starts may raise; how
+many trials run at the same time stands in `resources.sweep`. What is not said here (packing, length of a row,
+optimizer) the trials have from `train`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ class Sweep(Frozen):
         2  # runs of each mixture, each with a seed of its own: their noise
     )
     seed: int  # of the mixtures; those of weights and order come from train's
-    bounds: dict[str, tuple[Share, Share]]  # least and most of each group's share; groups without them take no part
-    temperature: Share  # the middle of the mixtures: token shares to this power; 1: as they are, 0: all groups alike
+    bounds: dict[
+        str, tuple[Share, Share]
+    ]  # least and most of each group's share; groups without them take no part
+    temperature: (
+        Share  # the middle of the mixtures: token shares to this power; 1: as they are, 0: all groups alike
+    )
     concentration: Positive  # sum of the Dirichlet's parameters: the higher, the nearer to that middle
     weights: dict[str, Share]  # of held-out groups: their bits per byte, so weighted, are to be small
     model: Model
@@ -35,7 +40,9 @@ class Sweep(Frozen):
     def _consistent(self) -> Sweep:
         for group, (least, most) in self.bounds.items():
             if least > most:
-                raise ValueError(f"the bounds of {group!r}: the least, {least:g}, is more than the most, {most:g}")
+                raise ValueError(
+                    f"the bounds of {group!r}: the least, {least:g}, is more than the most, {most:g}"
+                )
         if len(self.bounds) < 2:
             raise ValueError("bounds names fewer than two groups: there is nothing to mix")
         check_sum(self.weights, "weights")

@@ -1,7 +1,8 @@
 """The parts of a recipe after the clean shards: tokenizer, token shards, model, training.
 
-Each part is optional: a recipe that only cleans has none of them. What decides the result has no default or a published
-one with its source; where and how wide it runs stands in `resources.train` and is in no fingerprint.
+Each part is optional: a recipe that only cleans has none of them. What decides the result has no default or a
+published one with its source; where and how wide it runs stands in `resources.train` and is in no
+fingerprint.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
-Matrix = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]  # of every layer
+Matrix = Literal[
+    "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
+]  # of every layer
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
@@ -56,7 +59,9 @@ class Conversations(Frozen):
 class Tokens(Frozen):
     """How clean documents become token shards."""
 
-    group_by: str = "source"  # or a label of the clean shards (genre): the groups that mixtures and validation name
+    group_by: str = (
+        "source"  # or a label of the clean shards (genre): the groups that mixtures and validation name
+    )
     held_out_share: Share  # documents set aside for validation, by a seeded hash of the id; never trained on
     scores: tuple[str, ...] = ()  # score columns kept beside the ids, for conditional pretraining
     conversations: Conversations | None = None  # for inputs that are conversations or preference pairs
@@ -68,7 +73,9 @@ class Model(Frozen):
     use: str = ""
     path: str = ""
     context_tokens: Annotated[int, Field(ge=0)] = 0  # 0: as the size or the folder has it
-    vocabulary: Literal["same", "mean_of_pieces", "multivariate_normal", "wechsel"] = "same"  # of `path`, to ours
+    vocabulary: Literal["same", "mean_of_pieces", "multivariate_normal", "wechsel"] = (
+        "same"  # of `path`, to ours
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Model:
@@ -110,7 +117,9 @@ class Schedule(Frozen):
     @model_validator(mode="after")
     def _falls(self) -> Schedule:
         if self.use == "wsd" and self.decay == "exponential" and self.min_share == 0:
-            raise ValueError("an exponential decay cannot end at zero: set `min_share` above 0, or another `decay`")
+            raise ValueError(
+                "an exponential decay cannot end at zero: set `min_share` above 0, or another `decay`"
+            )
         return self
 
 
@@ -129,14 +138,18 @@ class Lora(Frozen):
     rank: Count
     alpha: Positive  # the adapters' product is scaled by alpha / rank
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of what goes into an adapter
-    targets: Annotated[tuple[Matrix, ...], Field(min_length=1)] = get_args(Matrix)  # all of them, as QLoRA found best
+    targets: Annotated[tuple[Matrix, ...], Field(min_length=1)] = get_args(
+        Matrix
+    )  # all of them, as QLoRA found best
 
 
 class Spikes(Frozen):
     """What to do when the loss of a batch stands far above those before it."""
 
     policy: Literal["report", "skip", "rewind"] = "report"
-    deviations: Positive = 6.0  # robust standard deviations (of neighbouring losses) above the window's median
+    deviations: Positive = (
+        6.0  # robust standard deviations (of neighbouring losses) above the window's median
+    )
     window_steps: Annotated[int, Field(ge=8)] = 128
 
 
@@ -144,7 +157,9 @@ class Validation(Frozen):
     """Bits per byte and per character by group on held-out documents."""
 
     every_tokens: Count
-    corpora: tuple[str, ...] = ()  # folders of token sections whose held-out documents are used; empty: the run's own
+    corpora: tuple[
+        str, ...
+    ] = ()  # folders of token sections whose held-out documents are used; empty: the run's own
     max_tokens: Count = 2_000_000  # by group, from the front of a fixed order
 
 
@@ -154,7 +169,9 @@ class Train(Frozen):
     run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""  # tells runs over the same shards apart
     objective: Objective
     seed: int | None = None  # of the order and the initial weights; None: the recipe's
-    corpora: tuple[str, ...] = ()  # folders of token sections; empty: this recipe's own. Appended ones join a begun run
+    corpora: tuple[
+        str, ...
+    ] = ()  # folders of token sections; empty: this recipe's own. Appended ones join a begun run
     tokens: Count  # of the whole run; rounded up to whole batches
     batch_tokens: Count  # of the global batch, whatever the number of workers
     sequence_tokens: Count
@@ -162,26 +179,41 @@ class Train(Frozen):
     document_attention: bool  # no attention across documents, positions reset at each
     mixture: tuple[Phase, ...]
     block_sequences: Count = 1024  # the shares are exact in every block of so many sequences
-    max_epochs: Positive = 4  # over a group; more is an error (Muennighoff et al. 2023: up to 4 epochs cost little)
-    epoch_caps: dict[str, Positive] = {}  # groups that end after so many epochs; their share goes to the others
+    max_epochs: Positive = (
+        4  # over a group; more is an error (Muennighoff et al. 2023: up to 4 epochs cost little)
+    )
+    epoch_caps: dict[
+        str, Positive
+    ] = {}  # groups that end after so many epochs; their share goes to the others
     schedule: Schedule
     optimizer: Optimizer = Optimizer()
     lora: Lora | None = None  # None: all weights are trained
     precision: Literal["fp32", "bf16"]
     spikes: Spikes = Spikes()
     validation: Validation | None = None
-    branch_from: str = ""  # a checkpoint folder of another run: its state goes on under this schedule and mixture
+    branch_from: str = (
+        ""  # a checkpoint folder of another run: its state goes on under this schedule and mixture
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Train:
         if self.batch_tokens % self.sequence_tokens:
             raise ValueError(
-                f"batch_tokens {self.batch_tokens} is not a multiple of sequence_tokens {self.sequence_tokens}"
+                f"batch_tokens {self.batch_tokens} is not a multiple of sequence_tokens "
+                f"{self.sequence_tokens}"
             )
         ends = [phase.until_tokens for phase in self.mixture]
-        if not ends or ends[-1] is not None or None in ends[:-1] or sorted(e or 0 for e in ends[:-1]) != ends[:-1]:
+        if (
+            not ends
+            or ends[-1] is not None
+            or None in ends[:-1]
+            or sorted(e or 0 for e in ends[:-1]) != ends[:-1]
+        ):
             raise ValueError("the mixture needs phases with rising `until_tokens`, the last one without")
-        if self.schedule.use == "wsd" and self.schedule.warmup_tokens + self.schedule.decay_tokens > self.tokens:
+        if (
+            self.schedule.use == "wsd"
+            and self.schedule.warmup_tokens + self.schedule.decay_tokens > self.tokens
+        ):
             raise ValueError("warm-up and decay are longer than the run")
         groups = sorted({group for phase in self.mixture for group in phase.shares})
         if unknown := sorted(set(self.epoch_caps) - set(groups)):
@@ -195,7 +227,9 @@ class TrainResources(Frozen):
     workers: Count | tuple[Count, Count] = 1  # Ray Train workers; [least, most] is elastic
     gpu: bool = False  # one GPU for each worker
     threads: Annotated[int, Field(ge=0)] = 0  # of each CPU worker; 0: the machine's cores over the workers
-    stepper: Literal["auto", "torch", "deepspeed"] = "auto"  # auto: deepspeed where it helps and can start, else torch
+    stepper: Literal["auto", "torch", "deepspeed"] = (
+        "auto"  # auto: deepspeed where it helps and can start, else torch
+    )
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 1
     offload: bool = False  # optimizer state in host memory (DeepSpeed)
     micro_sequences: Count = 1  # sequences of one forward pass

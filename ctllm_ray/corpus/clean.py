@@ -31,7 +31,9 @@ def list_splits(recipe: Recipe) -> list[Split]:
     """Stretches of the recipe's input files. Raises `InputError` where there are none."""
     if not recipe.data.inputs:
         raise InputError(
-            "the recipe has no inputs", where="data.inputs", remedy="set 'data.inputs=[{use: ..., path: ...}]'"
+            "the recipe has no inputs",
+            where="data.inputs",
+            remedy="set 'data.inputs=[{use: ..., path: ...}]'",
         )
     return splits.list_splits(recipe.data)
 
@@ -94,7 +96,8 @@ def run_stages(stages: tuple[Stage, ...], table: pa.Table, form: Form = "texts")
 
 
 def warm(recipe: Recipe) -> None:
-    """Runs the stages over one tiny page: compiles kernels into the disk cache before many workers want them."""
+    """Runs the stages over one tiny page: compiles kernels into the disk cache before many workers want
+    them."""
     row = {"id": "warm#0", "text": "天地玄黄，宇宙洪荒。", "url": "http://warm.example/", "reject": None}
     table = pa.Table.from_pylist([row], schema=schema.RAW)
     run_stages(recipe.stages, schema.working(table, "warm"))

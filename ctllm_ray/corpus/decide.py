@@ -18,7 +18,8 @@ Columns = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Decision:
-    """For each document the index of the rule that rejects it (-1: kept), its value and the bound it broke."""
+    """For each document the index of the rule that rejects it (-1: kept), its value and the bound it
+    broke."""
 
     rule: np.ndarray
     value: np.ndarray

@@ -1,7 +1,8 @@
 """Sections in order, each resumable: what `ctllm prepare` and `ctllm tokenizer` run.
 
-Clean shards, then the passes over all of them, then the tokenizer where the recipe names one, then token shards where
-it asks for them. Each section reads the manifest of the one before and writes its own; a finished one is only read.
+Clean shards, then the passes over all of them, then the tokenizer where the recipe names one, then token
+shards where it asks for them. Each section reads the manifest of the one before and writes its own; a
+finished one is only read.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ TOKENIZER: Final = "tokenizer"
 TOKENS: Final = "tokens"
 
 
-def prepare(recipe: Recipe, run: Runner | None = None, progress: Progress | None = None) -> dict[str, Manifest]:
-    """The manifests by name of all sections that the recipe has, after doing what is left. Raises `CtllmError`."""
+def prepare(
+    recipe: Recipe, run: Runner | None = None, progress: Progress | None = None
+) -> dict[str, Manifest]:
+    """The manifests by name of all sections that the recipe has, after doing what is left. Raises
+    `CtllmError`."""
     tokens.check(recipe)
     tokenizers.check(recipe)
     with _runner(run) as run:
@@ -41,8 +45,11 @@ def prepare(recipe: Recipe, run: Runner | None = None, progress: Progress | None
     return finished
 
 
-def corpus(recipe: Recipe, run: Runner | None = None, progress: Progress | None = None) -> dict[str, Manifest]:
-    """The manifests by name of the clean section and of the passes, after doing what is left. Raises `CtllmError`."""
+def corpus(
+    recipe: Recipe, run: Runner | None = None, progress: Progress | None = None
+) -> dict[str, Manifest]:
+    """The manifests by name of the clean section and of the passes, after doing what is left. Raises
+    `CtllmError`."""
     check(recipe)
     with _runner(run) as run:
         finished = {CLEAN: clean(recipe, run, progress)}
@@ -59,14 +66,17 @@ def clean(recipe: Recipe, run: Runner | None = None, progress: Progress | None =
 
 @contextmanager
 def _runner(given: Runner | None) -> Iterator[Runner]:
-    """The runner given, else that of production: one Ray for many sections, from the first that has something to do."""
+    """The runner given, else that of production: one Ray for many sections, from the first that has something
+    to do."""
     if given:
         yield given
         return
     with ExitStack() as until_all_are_done:
 
         def on_ray(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterable[Done]:
-            from ctllm_ray.corpus.engine import launch  # Ray takes seconds to import, and a finished section needs none
+            from ctllm_ray.corpus.engine import (
+                launch,
+            )  # Ray takes seconds to import, and a finished section needs none
 
             until_all_are_done.enter_context(launch.ray_for(recipe))
             return launch.run(recipe, folder, splits)
@@ -93,11 +103,14 @@ def tokenizer(recipe: Recipe, run: Runner | None = None, progress: Progress | No
 
 
 def _tokenizer(recipe: Recipe, progress: Progress | None) -> Manifest:
-    return tokenizers.prepare(recipe, lambda line: (progress or Progress.silent()).note(f"{TOKENIZER}: {line}"))
+    return tokenizers.prepare(
+        recipe, lambda line: (progress or Progress.silent()).note(f"{TOKENIZER}: {line}")
+    )
 
 
 def check(recipe: Recipe) -> None:
-    """Raises `RecipeError` where a stage or pass cannot do with the inputs, or with what the parts before it give."""
+    """Raises `RecipeError` where a stage or pass cannot do with the inputs, or with what the parts before it
+    give."""
     input_forms.check(recipe)
     for part in recipe.passes:
         phase.of(part.use, recipe).check(recipe)
@@ -105,4 +118,6 @@ def check(recipe: Recipe) -> None:
 
 def recipe_of(finished: Manifest) -> Recipe:
     """The recipe that a finished section was made with, as the manifest holds it."""
-    return from_plain(finished.recipe | {"data": finished.recipe["data"] | {"max_error_share": 1.0}}, "manifest")
+    return from_plain(
+        finished.recipe | {"data": finished.recipe["data"] | {"max_error_share": 1.0}}, "manifest"
+    )

@@ -1,8 +1,9 @@
 """A seeded sample of clean documents of a given size: those whose ids hash lowest.
 
-Which documents are drawn depends on the seed, the ids and the size only, never on how many workers wrote the shards or
-in which order they are read here. Nothing but the sample is held in memory: a document that hashes lower pushes out
-the highest. Of a large corpus only as many shards are read, in a seeded order, as hold PLENTY times what is wanted.
+Which documents are drawn depends on the seed, the ids and the size only, never on how many workers wrote the
+shards or in which order they are read here. Nothing but the sample is held in memory: a document that hashes
+lower pushes out the highest. Of a large corpus only as many shards are read, in a seeded order, as hold
+PLENTY times what is wanted.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from ctllm_ray.shards.manifest import Shard
 UNSEEN_SHARE = 0.05
 PLENTY = 4  # times the wanted bytes that the shards which are read hold
 LEAST_SHARDS = 8  # that are read where there are so many: a shard is often one site or one book
-#: Of one document no more is taken than this part of the sample, or this many times its fair part: a few books must
-#: not be a whole source.
+#: Of one document no more is taken than this part of the sample, or this many times its fair part: a few
+#: books must not be a whole source.
 DOCUMENT_SHARE = 0.01
 FAIR_PARTS = 4
 
@@ -50,7 +51,8 @@ class Sample:
 
 
 def draw(folder: str, shards: Sequence[Shard], seed: int, size_bytes: int, unseen_bytes: int) -> Sample:
-    """A sample of at most `size_bytes`, and other documents of at most `unseen_bytes` that are never in any sample."""
+    """A sample of at most `size_bytes`, and other documents of at most `unseen_bytes` that are never in any
+    sample."""
     wanted = max(PLENTY * size_bytes, PLENTY * unseen_bytes / UNSEEN_SHARE)
     chosen = _chosen(shards, seed, wanted)
     most_share = min(1.0, max(DOCUMENT_SHARE, FAIR_PARTS / max(1, sum(shard.rows for shard in chosen))))
@@ -64,7 +66,9 @@ def draw(folder: str, shards: Sequence[Shard], seed: int, size_bytes: int, unsee
                     unseen.add(unit, document)
     documents = taken.documents()
     size = sum(len(document.text.encode()) for document in documents)
-    return Sample(documents, unseen.documents(), size, sum(document.is_cut for document in documents), len(chosen))
+    return Sample(
+        documents, unseen.documents(), size, sum(document.is_cut for document in documents), len(chosen)
+    )
 
 
 def unit(seed: int, name: str) -> float:
@@ -81,7 +85,9 @@ def _chosen(shards: Sequence[Shard], seed: int, wanted_bytes: float) -> list[Sha
     return chosen
 
 
-def _candidates(table: pa.Table, seed: int, taken: _Lowest, unseen: _Lowest) -> Iterator[tuple[float, Document]]:
+def _candidates(
+    table: pa.Table, seed: int, taken: _Lowest, unseen: _Lowest
+) -> Iterator[tuple[float, Document]]:
     """The documents of a table that may be drawn; only their texts become Python strings."""
     labels = table["labels"].combine_chunks()
     names = [field.name for field in labels.type]

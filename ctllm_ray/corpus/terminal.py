@@ -1,4 +1,5 @@
-"""What the commands print: the funnel of a section, tokens by group, a page's verdict, a replay's differences."""
+"""What the commands print: the funnel of a section, tokens by group, a page's verdict, a replay's
+differences."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from ctllm_ray.corpus.pipeline import TOKENIZER, TOKENS
 from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN
 
-HITS = "decontaminate.hits"  # the label that names evaluation items: set, item, overlap, places; one line each
+HITS = (
+    "decontaminate.hits"  # the label that names evaluation items: set, item, overlap, places; one line each
+)
 TEXT_SHOWN = 2000  # characters of a page's text
 
 
@@ -109,7 +112,9 @@ def _page(console: Console, page: Page) -> None:
     table = Table("rule", "value", "bounds", "outcome")
     for judgement in page.judgements:
         style = "bold" if judgement.outcome == "DROPPED IT" else ""
-        table.add_row(judgement.rule.name, _value(judgement), _bounds(judgement), judgement.outcome, style=style)
+        table.add_row(
+            judgement.rule.name, _value(judgement), _bounds(judgement), judgement.outcome, style=style
+        )
     console.print(table)
     for cluster in page.clusters:
         _cluster(console, cluster)
@@ -119,7 +124,9 @@ def _page(console: Console, page: Page) -> None:
 
 
 def _cluster(console: Console, cluster: Cluster) -> None:
-    console.print(Text(f"{cluster.use:>8}  {cluster.size:,} copies; {_plain(cluster.survivor)} stays", style="bold"))
+    console.print(
+        Text(f"{cluster.use:>8}  {cluster.size:,} copies; {_plain(cluster.survivor)} stays", style="bold")
+    )
     for member in cluster.members:
         alike = "" if member.similarity is None else f"  {member.similarity:.3f}"
         console.print(Text(f"{'':>8}  {_plain(member.id)}{alike}  {_plain(member.url or '')}".rstrip()))
@@ -145,7 +152,8 @@ def _bounds(judgement: Judgement) -> str:
 def _plain(text: str, newlines: bool = False) -> str:
     """Corpus text made safe for a terminal: control characters are shown, not sent."""
     return "".join(
-        c if c.isprintable() or (newlines and c == "\n") or c == "\u3000" else f"\\x{ord(c):02x}" for c in text
+        c if c.isprintable() or (newlines and c == "\n") or c == "\u3000" else f"\\x{ord(c):02x}"
+        for c in text
     )
 
 
@@ -163,7 +171,9 @@ def replayed(result: Replay) -> None:
     if not result.moves:
         console.print("no page would be decided otherwise")
     for (old, new), count in result.moves.most_common():
-        console.print(Text(f"{count:,} pages: {old} -> {new}, such as {', '.join(result.examples[old, new])}"))
+        console.print(
+            Text(f"{count:,} pages: {old} -> {new}, such as {', '.join(result.examples[old, new])}")
+        )
     if result.unmeasured:
         console.print(
             f"{result.unmeasured:,} pages would be kept that a stage before the last measures dropped: "

@@ -1,10 +1,11 @@
-"""The tokens section: kept documents into token shards, by group, with some documents held out for validation.
+"""The tokens section: kept documents into token shards, by group, with some documents held out for
+validation.
 
-One split is one kept shard. Which documents are held out is a seeded hash of the id alone, so the same document is held
-out of every version of the corpus that has it. Inputs that are conversations or preference pairs, as their sources say,
-are rendered by the chat template (corpus/encoding/encode_conversations.py); a pair stays together, on one side of the hold-out. Memory: one
-record batch of text (about 4 MB) and the ids of the open token shards, which all together are no more than those of
-one clean shard.
+One split is one kept shard. Which documents are held out is a seeded hash of the id alone, so the same
+document is held out of every version of the corpus that has it. Inputs that are conversations or preference
+pairs, as their sources say, are rendered by the chat template (corpus/encoding/encode_conversations.py); a
+pair stays together, on one side of the hold-out. Memory: one record batch of text (about 4 MB) and the ids of
+the open token shards, which all together are no more than those of one clean shard.
 """
 
 from __future__ import annotations
@@ -43,12 +44,15 @@ UNLABELLED = "unlabelled"  # the group of documents whose label is null
 
 
 def check(recipe: Recipe) -> None:
-    """Raises `RecipeError` where token shards are asked for that the other parts of the recipe cannot give."""
+    """Raises `RecipeError` where token shards are asked for that the other parts of the recipe cannot
+    give."""
     if not recipe.tokens:
         return
     if not recipe.tokenizer:
         raise RecipeError(
-            "`tokens` without `tokenizer`", where="tokens", remedy="add `tokenizer: {vocab_size, sample_mb}` or a path"
+            "`tokens` without `tokenizer`",
+            where="tokens",
+            remedy="add `tokenizer: {vocab_size, sample_mb}` or a path",
         )
     columns = documents.schema_of(recipe, recipe.corpus)
     labels = ["source", *(field.name for field in columns.field("labels").type)]
@@ -58,12 +62,15 @@ def check(recipe: Recipe) -> None:
     scores = [field.name for field in columns.field("scores").type]
     for name in recipe.tokens.scores:
         if name not in scores:
-            raise RecipeError(f"documents have no score {name!r}", where="tokens.scores", remedy=nearest(name, scores))
+            raise RecipeError(
+                f"documents have no score {name!r}", where="tokens.scores", remedy=nearest(name, scores)
+            )
     _check_forms(recipe, recipe.tokens)
 
 
 def _check_forms(recipe: Recipe, part: Tokens) -> None:
-    """Raises `RecipeError` where conversations have no part that says how, or meet texts in a group or long rows."""
+    """Raises `RecipeError` where conversations have no part that says how, or meet texts in a group or long
+    rows."""
     held = input_forms.inputs(recipe)
     talking = sorted(name for name, form in held.items() if form != "texts")
     if talking and part.conversations is None:
@@ -71,7 +78,9 @@ def _check_forms(recipe: Recipe, part: Tokens) -> None:
         raise RecipeError(f"the input {talking[0]!r} holds {held[talking[0]]}", where="tokens", remedy=remedy)
     if talking and recipe.tokenizer and recipe.tokenizer.vocab_size:
         remedy = "name the one of the model that is to be taught: `tokenizer: {path: ...}`"
-        raise RecipeError("a tokenizer is trained on texts, not on conversations", where="tokenizer", remedy=remedy)
+        raise RecipeError(
+            "a tokenizer is trained on texts, not on conversations", where="tokenizer", remedy=remedy
+        )
     if part.group_by != "source" and len(set(held.values())) > 1:
         remedy = "set tokens.group_by=source: a shard holds one of them"
         raise RecipeError(
@@ -91,17 +100,26 @@ def list_splits(recipe: Recipe) -> list[Split]:
     folder, corpus = recipe.folder(recipe.corpus), recipe.corpus
     kept = manifest.read(folder).of_kind("kept")
     if not kept:
-        reason, remedy = f"the section {corpus!r} kept no document", "look at its funnel: `ctllm prepare` prints it"
+        reason, remedy = (
+            f"the section {corpus!r} kept no document",
+            "look at its funnel: `ctllm prepare` prints it",
+        )
         raise InputError(reason, where=folder, remedy=remedy)
     tokenizer = {"tokenizer": _loaded(recipe).sha256}
-    return [splits.of_shard(i, "tokens", folder, shard, tokenizer, input=corpus) for i, shard in enumerate(kept)]
+    return [
+        splits.of_shard(i, "tokens", folder, shard, tokenizer, input=corpus) for i, shard in enumerate(kept)
+    ]
 
 
 def sources(recipe: Recipe) -> dict[str, str]:
-    """The hash of the documents' shards, and the tokenizer: its hash, its size, and the ids that frame documents."""
+    """The hash of the documents' shards, and the tokenizer: its hash, its size, and the ids that frame
+    documents."""
     tokenizer = _loaded(recipe)
     before, behind = tokenizer.document_ids
-    ours = (before, behind) == ((tokenizer.bos_id,), (tokenizer.eos_id,))  # as sections have it that do not say
+    ours = (before, behind) == (
+        (tokenizer.bos_id,),
+        (tokenizer.eos_id,),
+    )  # as sections have it that do not say
     return {
         **documents.made_from(recipe, recipe.corpus),
         "tokenizer": tokenizer.sha256,
@@ -122,7 +140,8 @@ def warm(recipe: Recipe) -> None:
 
 
 def work(recipe: Recipe, folder: str, split: Split) -> Work:
-    """Reads a shard of documents and writes the token shards of its groups. Raises `StorageError` where it changed."""
+    """Reads a shard of documents and writes the token shards of its groups. Raises `StorageError` where it
+    changed."""
     part = recipe.tokens
     assert part is not None, "a tokens section without a tokens part"
     tokenizer = _same_tokenizer(recipe.folder("tokenizer"), split.options["tokenizer"])
@@ -145,7 +164,9 @@ def work(recipe: Recipe, folder: str, split: Split) -> Work:
                 chosen = rows[made.documents]
                 writers[place].write(made.table.filter(pa.array(chosen)))
                 counts["held_out"] += len(set(made.documents[chosen].tolist())) if place[0] == HELD_OUT else 0
-    shards = sorted((shard for writer in writers.values() for shard in writer.shards), key=lambda shard: shard.path)
+    shards = sorted(
+        (shard for writer in writers.values() for shard in writer.shards), key=lambda shard: shard.path
+    )
     return Work(dict(counts) | _counts(shards), text_bytes, shards)
 
 
@@ -160,7 +181,8 @@ def _made(documents: pa.Table, form: Form, tokenizer: Tokenizer, part: Tokens) -
 
 @lru_cache(maxsize=1)
 def _same_tokenizer(folder: str, sha256: str) -> Tokenizer:
-    """The tokenizer of a folder, loaded once in each worker. Raises `StorageError` where it is not the one meant."""
+    """The tokenizer of a folder, loaded once in each worker. Raises `StorageError` where it is not the one
+    meant."""
     loaded = tokenizers.load(folder)
     if loaded.sha256 != sha256:
         raise StorageError(
@@ -190,7 +212,8 @@ def _groups(documents: pa.Table, group_by: str) -> pa.Array:
 
 
 def held_out(ids: list[str], share: float, seed: int) -> np.ndarray:
-    """A boolean array, True for documents set aside: the same for the same id and seed, whatever else there is.
+    """A boolean array, True for documents set aside: the same for the same id and seed, whatever else there
+    is.
 
     The hash is of a word and the id, so that this draw is independent of other draws by the id.
     """

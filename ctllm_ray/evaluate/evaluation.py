@@ -1,9 +1,9 @@
 """An evaluation from its first question to its results, whoever is evaluated and whoever waits.
 
-`<folder>/` holds `begun.json` (what the scores depend on), `probes.json` (how a served model answered fixed prompts),
-`answers/` and `verdicts/` (what was answered), `items.parquet`, `report.html`, and `results.json`, written last: a
-folder without it is not finished, and the same command goes on. Where another evaluation stands there, it stops and
-names what differs.
+`<folder>/` holds `begun.json` (what the scores depend on), `probes.json` (how a served model answered fixed
+prompts), `answers/` and `verdicts/` (what was answered), `items.parquet`, `report.html`, and `results.json`,
+written last: a folder without it is not finished, and the same command goes on. Where another evaluation
+stands there, it stops and names what differs.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ class Work:
         return found
 
     def _judged(self, wanted: Judge, asking: Asking, runner: Runner, tell: Tell) -> list[Item]:
-        client = Client(wanted.url, key_of(wanted.key_env), timeout_s=wanted.timeout_s, attempts=wanted.attempts)
+        client = Client(
+            wanted.url, key_of(wanted.key_env), timeout_s=wanted.timeout_s, attempts=wanted.attempts
+        )
         verdicts = Answered(storage.join(self.folder, "verdicts"), every_s=0)
         crowd = Crowd(runner, verdicts, wanted.at_once, tell)
         runner.run(client.__aenter__())
@@ -134,5 +136,7 @@ def results(folder: str) -> dict[str, Any]:
     """The results in a folder. Raises `NotFound` where no finished evaluation stands there."""
     path = storage.join(folder, RESULTS)
     if not storage.exists(path):
-        raise NotFound("no finished evaluation here", where=folder, remedy="run `ctllm evaluate`, or name its folder")
+        raise NotFound(
+            "no finished evaluation here", where=folder, remedy="run `ctllm evaluate`, or name its folder"
+        )
     return storage.read_json(path)

@@ -42,7 +42,8 @@ class Plan:
         return asked + sum(map(len, self.documents.values())) + len(self.judged)
 
     def notes(self) -> list[dict[str, Any]]:
-        """What is to be known of the items of each benchmark, as plain values: a kind of note once for each."""
+        """What is to be known of the items of each benchmark, as plain values: a kind of note once for
+        each."""
         found: dict[tuple[str, str], dict[str, Any]] = {}
         told = ((name, note) for name, tasks in self.tasks.items() for task in tasks for note in task.notes)
         for name, note in told:
@@ -58,7 +59,8 @@ def names(part: Evaluate) -> list[str]:
 
 
 def narrowed(part: Evaluate, wanted: Sequence[str], limit: int) -> Evaluate:
-    """The part with the named benchmarks alone (none named: all), of each part `limit` items at most (0: as it says).
+    """The part with the named benchmarks alone (none named: all), of each part `limit` items at most (0: as
+    it says).
 
     Raises `InputError` for a name that the recipe does not have.
     """
@@ -92,7 +94,9 @@ def located(recipe: Recipe) -> Evaluate:
     tasks = []
     for task in part.tasks:
         options = task.model_dump()
-        tasks.append(Benchmark.model_validate(options | {key: path(options[key]) for key in PATHS if key in options}))
+        tasks.append(
+            Benchmark.model_validate(options | {key: path(options[key]) for key in PATHS if key in options})
+        )
     corpora = tuple(map(path, part.bits.corpora if part.bits else ())) or recipe.token_folders()
     return part.model_copy(
         update={
@@ -146,7 +150,8 @@ def decisions(plan: Plan, model: Mapping[str, Any], form: str) -> dict[str, Any]
     """
     part = plan.part
     tasks = [
-        {key: value for key, value in task.model_dump(mode="json").items() if key not in PATHS} for task in part.tasks
+        {key: value for key, value in task.model_dump(mode="json").items() if key not in PATHS}
+        for task in part.tasks
     ]
     told: dict[str, Any] = {
         "model": dict(model),
@@ -161,7 +166,10 @@ def decisions(plan: Plan, model: Mapping[str, Any], form: str) -> dict[str, Any]
     if part.tasks:
         told["lm_eval"] = metadata.version("lm_eval")
     if part.bits:
-        told["bits"] = {"max_tokens": part.bits.max_tokens, "documents": bits_per_byte.identity(plan.documents)}
+        told["bits"] = {
+            "max_tokens": part.bits.max_tokens,
+            "documents": bits_per_byte.identity(plan.documents),
+        }
     if part.judge:
         kept = part.judge.model_dump(include={"model", "answer_tokens", "verdict_tokens", "limit"})
         told["judge"] = kept | {"prompt_sha256": PROMPT_SHA256, "marks": marks.GRAMMAR, "form": form}

@@ -1,7 +1,8 @@
 """`ctllm evaluate`: a recipe's benchmarks asked of a model in this process or behind an API.
 
-In process, the engine is the one that serves (inference/torch_engine.py) with the recipe's part `serve`: slots,
-precision, threads. Its queue is kept filled, twice as many requests as slots. No Ray: one process has the model.
+In process, the engine is the one that serves (inference/torch_engine.py) with the recipe's part `serve`:
+slots, precision, threads. Its queue is kept filled, twice as many requests as slots. No Ray: one process has
+the model.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ from ctllm_ray.train.checkpoint import export
 
 
 def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") -> dict[str, Any]:
-    """The results, which stand in the recipe's folder `evaluate`. With `url`, of the model that is served there.
+    """The results, which stand in the recipe's folder `evaluate`. With `url`, of the model that is served
+    there.
 
-    Raises `RecipeError` where the recipe evaluates nothing, `VersionConflict` where its folder has another evaluation.
+    Raises `RecipeError` where the recipe evaluates nothing, `VersionConflict` where its folder has another
+    evaluation.
     """
     part = located(recipe)
     folder = part.model or export.newest(recipe)
@@ -41,7 +44,9 @@ def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") ->
     with own_loop() as loop:
         runner = Runner(loop)
         behind = (
-            _served(url, key_env, runner, tokenizer, part.at_once) if url else _in_process(recipe, folder, tokenizer)
+            _served(url, key_env, runner, tokenizer, part.at_once)
+            if url
+            else _in_process(recipe, folder, tokenizer)
         )
         with behind as (subject, model, at_once):
             probes = Probes(subject, tokenizer) if url else None
@@ -51,11 +56,15 @@ def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") ->
 
 
 @contextmanager
-def _in_process(recipe: Recipe, folder: str, tokenizer: Tokenizer) -> Iterator[tuple[Subject, dict[str, Any], int]]:
+def _in_process(
+    recipe: Recipe, folder: str, tokenizer: Tokenizer
+) -> Iterator[tuple[Subject, dict[str, Any], int]]:
     from ctllm_ray.inference.torch_engine import TorchEngine  # brings torch
 
     at_once = recipe.serve.slots + min(recipe.serve.slots, recipe.serve.max_waiting)
-    model = model_identity.identify_model(folder, tokenizer) | model_identity.describe_engine(recipe.serve, "torch")
+    model = model_identity.identify_model(folder, tokenizer) | model_identity.describe_engine(
+        recipe.serve, "torch"
+    )
     engine = TorchEngine.open(folder, recipe.serve)
     try:
         yield EngineSubject(engine, tokenizer, stop_ids(folder, tokenizer)), model, at_once
@@ -76,13 +85,18 @@ def _served(
             remedy = "serve it with `ctllm serve` or vLLM, which tell"
             raise InputError("the API does not tell the model's context", where=url, remedy=remedy)
         subject = openai_model.ApiSubject(client, found.id, found.context_tokens, tokenizer)
-        yield subject, {"weights": _weights(found, url), "tokenizer": tokenizer.sha256, "engine": "api"}, at_once
+        yield (
+            subject,
+            {"weights": _weights(found, url), "tokenizer": tokenizer.sha256, "engine": "api"},
+            at_once,
+        )
     finally:
         runner.finish(client.__aexit__(None, None, None))
 
 
 def _weights(served: openai_model.Served, url: str) -> dict[str, str]:
-    """What tells a served model from others, the surest that its API says; probes look whether it stays so."""
+    """What tells a served model from others, the surest that its API says; probes look whether it stays
+    so."""
     if served.sha256:
         return {"model_sha256": served.sha256}
     return model_identity.weights_of_lineage(served.lineage) or {"id": served.id, "url": url}

@@ -1,4 +1,5 @@
-"""Results for a terminal: a line for each benchmark, a line for each comparison, and how far an evaluation is."""
+"""Results for a terminal: a line for each benchmark, a line for each comparison, and how far an evaluation
+is."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ def table(results: Mapping[str, Any]) -> Iterator[str]:
         form = f", {_form(results)}" if score["kind"] == "mark" else ""
         yield (
             f"{score['benchmark']:<{widest}}  {render.value(score):>8}  [{render.interval(score)}]  "
-            f"{score['scored']:,} of {score['items']:,} items{chance}{mean}{lost}{theirs}{form}{render.unseen(score)}"
+            f"{score['scored']:,} of {score['items']:,} "
+            f"items{chance}{mean}{lost}{theirs}{form}{render.unseen(score)}"
         )
     for note in results.get("notes", ()):
         words = WORDS[f"note_{note['kind']}"][1].format(n=f"{note['count']:,}")
@@ -66,10 +68,13 @@ def _form(results: Mapping[str, Any]) -> str:
 
 
 def compared(found: Sequence[Comparison]) -> Iterator[str]:
-    """Lines: each benchmark's two scores, their difference, its interval, and how often chance makes as much."""
+    """Lines: each benchmark's two scores, their difference, its interval, and how often chance makes as
+    much."""
     widest = max(len(each.benchmark) for each in found)
     for each in found:
-        one, two = (render.value({"kind": each.kind, "value": number}) for number in (each.first, each.second))
+        one, two = (
+            render.value({"kind": each.kind, "value": number}) for number in (each.first, each.second)
+        )
         gap = each.difference
         scale, digits = (100, 1) if each.kind == "share" else (1, 4)
         told = [f"{scale * number:+.{digits}f}" for number in (gap.value, gap.low, gap.high)]

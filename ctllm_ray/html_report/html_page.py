@@ -1,7 +1,9 @@
-"""Reports as one self-contained HTML file each: a template, a style sheet and a script put together with facts.
+"""Reports as one self-contained HTML file each: a template, a style sheet and a script put together with
+facts.
 
-A page carries Chinese and English and shows one. It asks nothing of any server, and its content security policy forbids
-it to: only our own scripts run, by their hashes, even if something should slip through the template's escaping.
+A page carries Chinese and English and shows one. It asks nothing of any server, and its content security
+policy forbids it to: only our own scripts run, by their hashes, even if something should slip through the
+template's escaping.
 """
 
 from __future__ import annotations
@@ -20,14 +22,19 @@ HERE = Path(__file__).parent
 Words = Mapping[str, tuple[str, str]]  # phrases of a page by key: Chinese, English
 
 
-def render(module: str, words: Words, filters: Mapping[str, Callable], names: Mapping[str, Any], **facts: Any) -> str:
-    """The page of a module from `report_page.html`, `.css` and, where there is one, `.js` beside its file, as HTML.
+def render(
+    module: str, words: Words, filters: Mapping[str, Callable], names: Mapping[str, Any], **facts: Any
+) -> str:
+    """The page of a module from `report_page.html`, `.css` and, where there is one, `.js` beside its file, as
+    HTML.
 
-    `filters` and `names` are added to what every template has: the filters n, pct, size and time, and `t`, which gives
-    a phrase in both languages. What pages share stands beside this file: macros in page.html, `house_style` and
-    `language_switch`.
+    `filters` and `names` are added to what every template has: the filters n, pct, size and time, and `t`,
+    which gives a phrase in both languages. What pages share stands beside this file: macros in page.html,
+    `house_style` and `language_switch`.
     """
-    template, style, script = (_read(Path(module).with_name(f"report_page.{kind}")) for kind in ("html", "css", "js"))
+    template, style, script = (
+        _read(Path(module).with_name(f"report_page.{kind}")) for kind in ("html", "css", "js")
+    )
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,

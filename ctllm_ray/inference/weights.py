@@ -1,12 +1,14 @@
-"""The weights of a Llama model as the decoder multiplies with them: matrices that share an input joined into one.
+"""The weights of a Llama model as the decoder multiplies with them: matrices that share an input joined into
+one.
 
 Shapes: C positions, D head width, W width, V vocabulary.
 
-A small model on a CPU spends a good part of a step in the number of operations and not in their work, so q, k and v are
-one matrix here, and so are gate and up. Rows of q and k that RoPE turns together stand side by side (transformers has
-them half a head apart), so that it is one multiplication of complex numbers. Both are put in the same order, which
-leaves their products as they were. On a CPU matrices lie in memory as [in, out]: with few tokens MKL reads them in that
-order 1.3 (16 tokens) to 2.5 times (one) as fast as in the order of a checkpoint.
+A small model on a CPU spends a good part of a step in the number of operations and not in their work, so q, k
+and v are one matrix here, and so are gate and up. Rows of q and k that RoPE turns together stand side by side
+(transformers has them half a head apart), so that it is one multiplication of complex numbers. Both are put
+in the same order, which leaves their products as they were. On a CPU matrices lie in memory as [in, out]:
+with few tokens MKL reads them in that order 1.3 (16 tokens) to 2.5 times (one) as fast as in the order of a
+checkpoint.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from transformers import LlamaForCausalLM
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.model.config import ModelConfig
 
-#: Kinds of RoPE whose frequencies change with the length that a text has reached: keys in the cache would be wrong.
+#: Kinds of RoPE whose frequencies change with the length that a text has reached: keys in the cache would be
+#: wrong.
 _MOVING_ROPE = ("dynamic", "longrope")
 
 
@@ -71,7 +74,12 @@ def take(
         blocks.append(_block(layer, config, device, dtype))
         model.model.layers[number] = torch.nn.Identity()
     norm = _placed(model.model.norm.weight, device, dtype)
-    held = [embedding, head, norm, *(each for block in blocks for each in vars(block).values() if each is not None)]
+    held = [
+        embedding,
+        head,
+        norm,
+        *(each for block in blocks for each in vars(block).values() if each is not None),
+    ]
     if not all(bool(torch.isfinite(each).all()) for each in held):
         raise InputError("the model's weights are not all finite numbers", remedy="restore its folder")
     return Weights(config, embedding, blocks, norm, head, turns_CD)
@@ -91,7 +99,9 @@ def _block(layer: Any, config: ModelConfig, device: torch.device, dtype: torch.d
         if parts[0] is None:
             return None
         width = config.head_width
-        parts = [_paired(rows, width) if of in turned else rows for rows, of in zip(parts, linears, strict=True)]
+        parts = [
+            _paired(rows, width) if of in turned else rows for rows, of in zip(parts, linears, strict=True)
+        ]
         found = torch.cat(parts)
         return _placed(found.T if found.dim() == 2 else found, device, dtype)
 

@@ -1,10 +1,12 @@
-"""A sweep on Ray Tune: the one file of this room that knows Ray. Trials run side by side as far as resources reach.
+"""A sweep on Ray Tune: the one file of this room that knows Ray. Trials run side by side as far as resources
+reach.
 
-Each trial is a training run inside a Tune worker process (trial.py), which then takes the next trial: torch and
-transformers are imported once for each place, not once for each trial, and no trial pays for a Ray Train worker group
-of its own. What ended is known from files of ours (results.py), so after a kill Tune is simply given the trials that
-are left; its own restore, which needs its pickles and the same code, is not used. A worker that dies is Ray's to try
-again, up to `resources.train.max_failures`; an error that a person has to mend ends the sweep with its type.
+Each trial is a training run inside a Tune worker process (trial.py), which then takes the next trial: torch
+and transformers are imported once for each place, not once for each trial, and no trial pays for a Ray Train
+worker group of its own. What ended is known from files of ours (results.py), so after a kill Tune is simply
+given the trials that are left; its own restore, which needs its pickles and the same code, is not used. A
+worker that dies is Ray's to try again, up to `resources.train.max_failures`; an error that a person has to
+mend ends the sweep with its type.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda text: None) -> list[Tri
 
 
 def work(given: dict[str, Any]) -> dict[str, Any]:
-    """One trial on a worker, from plain values. An error that trying again does not mend comes back as a value."""
+    """One trial on a worker, from plain values. An error that trying again does not mend comes back as a
+    value."""
     from ctllm_ray.mixture import trial
 
     recipe = recipes.from_plain(given["trial"], "sweep")
@@ -106,7 +109,8 @@ def _fit(plan: Plan, left: Sequence[tuple[int, int]], told: _Told) -> None:
     if grid.errors:
         first = str(grid.errors[0]).strip().splitlines() or [""]
         raise WorkerLost(
-            f"{len(grid.errors)} trials ended their worker again and again; the last words of one: {first[-1]}",
+            f"{len(grid.errors)} trials ended their worker again and again; the last words of one: "
+            f"{first[-1]}",
             where=plan.folder,
             remedy="trials that ended are kept: run the same command again; where memory ran out: "
             "resources.train.micro_sequences=1, or fewer trials at once with resources.sweep.concurrent",
@@ -139,7 +143,9 @@ class _Told(tune.Callback):
             return
         self._ended += 1
         self._tell(
-            self._line(results.read_one(self._plan.folder, *(int(result[key]) for key in ("number", "replicate"))))
+            self._line(
+                results.read_one(self._plan.folder, *(int(result[key]) for key in ("number", "replicate")))
+            )
         )
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:

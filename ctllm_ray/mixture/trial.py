@@ -1,7 +1,8 @@
 """One trial in this process: an ordinary training run, and what is kept of it. No Ray here.
 
-A run that was killed goes on from its checkpoint. The checkpoint goes once the result is on storage: a sweep compares
-mixtures and keeps no models, and a hundred proxies of 100 million parameters would be 120 GB. Curves and events stay.
+A run that was killed goes on from its checkpoint. The checkpoint goes once the result is on storage: a sweep
+compares mixtures and keeps no models, and a hundred proxies of 100 million parameters would be 120 GB. Curves
+and events stay.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""Builds the sample from the texts: `python -m ctllm_ray.sample.build [FOLDER]`, deterministic, about two seconds.
+"""Builds the sample from the texts: `python -m ctllm_ray.sample.build [FOLDER]`, deterministic, about two
+seconds.
 
-Every clean text is used once: as a text record, as an HTML page, or as the carrier of a defect. Some text records are
-copied, each by one edit; some stand a second time as HTML. Every random choice is seeded by the key of the text it is
-about, so the same texts make the same bytes anywhere (given the pinned OpenCC and zstandard).
+Every clean text is used once: as a text record, as an HTML page, or as the carrier of a defect. Some text
+records are copied, each by one edit; some stand a second time as HTML. Every random choice is seeded by the
+key of the text it is about, so the same texts make the same bytes anywhere (given the pinned OpenCC and
+zstandard).
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ def build(folder: Path) -> None:
     records, sites = layout()
     lines = [_line(_record(f"sample-{i:04d}", page)) for i, page in enumerate(records)]
     truth = [page.truth("pages.jsonl.zst", "utf-8") for page in records]
-    truth += [page.truth("pages.warc.gz", e.codec) for page, e in zip(sites, web.encodings(sites), strict=True)]
+    truth += [
+        page.truth("pages.warc.gz", e.codec) for page, e in zip(sites, web.encodings(sites), strict=True)
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pages.jsonl.zst").write_bytes(_packed(lines))
     (folder / "pages.warc.gz").write_bytes(web.archive(sites))
@@ -50,7 +54,8 @@ def build(folder: Path) -> None:
 
 
 def _talks() -> dict[str, list[dict[str, Any]]]:
-    """The files of conversations, each in another of the forms that sources read, and the pairs of all of them."""
+    """The files of conversations, each in another of the forms that sources read, and the pairs of all of
+    them."""
     chinese, english, drawn = talks.written("chinese"), talks.written("english"), talks.drawn_chinese()
     english += talks.drawn_english()
     return {
@@ -60,7 +65,9 @@ def _talks() -> dict[str, list[dict[str, Any]]]:
             {"instruction": talk.turns[0][1], "input": "", "output": talk.turns[1][1]}
             for talk in _shuffled_talks(drawn)
         ],
-        "pairs.jsonl.zst": [_pair(talk) for talk in _shuffled_talks([*chinese, *english, *drawn]) if talk.worse],
+        "pairs.jsonl.zst": [
+            _pair(talk) for talk in _shuffled_talks([*chinese, *english, *drawn]) if talk.worse
+        ],
     }
 
 
@@ -92,7 +99,9 @@ def layout() -> tuple[list[Page], list[Page]]:
     spam = [unwanted_page(i, t.title, t.body, t.kind) for i, t in enumerate(stock.unwanted())]
     records = [clean_page(t) for t in recorded]
     records += [*_copies(recorded), *_damaged(carriers), *spam[WEB_SPAM:], *_rubbish()]
-    return sorted(records, key=_mixed), sorted([*sites, *spam[:WEB_SPAM], *_republished(recorded)], key=_mixed)
+    return sorted(records, key=_mixed), sorted(
+        [*sites, *spam[:WEB_SPAM], *_republished(recorded)], key=_mixed
+    )
 
 
 def _copies(texts: list[Text]) -> Iterator[Page]:

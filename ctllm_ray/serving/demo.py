@@ -1,8 +1,9 @@
-"""The whole ladder on one machine: crawl, shards, tokenizer, pretraining, SFT, DPO, sweep, evaluation, served model.
+"""The whole ladder on one machine: crawl, shards, tokenizer, pretraining, SFT, DPO, sweep, evaluation, served
+model.
 
-Every rung is what its own command does, with the recipes that stand side by side (`tiny.yaml`, `tiny_sft.yaml`,
-`tiny_dpo.yaml`), so a second demo finds all of it done. Ray is started once for all rungs. At the end the model is
-asked one question over HTTP, as any client would.
+Every rung is what its own command does, with the recipes that stand side by side (`tiny.yaml`,
+`tiny_sft.yaml`, `tiny_dpo.yaml`), so a second demo finds all of it done. Ray is started once for all rungs.
+At the end the model is asked one question over HTTP, as any client would.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from ctllm_ray.corpus.engine.progress import Progress
 from ctllm_ray.corpus.report import render as corpus_report
 from ctllm_ray.evaluate import run as evaluation
 from ctllm_ray.evaluate import terminal
-from ctllm_ray.mixture import launch, plan
+from ctllm_ray.mixture import plan
+from ctllm_ray.mixture.launch import run as run_sweep
 from ctllm_ray.mixture.report import outcome
 from ctllm_ray.model import config
 from ctllm_ray.serving.ray import application
 from ctllm_ray.train.checkpoint import export
-from ctllm_ray.train.ray import launch
+from ctllm_ray.train.ray.launch import run as run_training
 from ctllm_ray.train.report import render as training_report
 from ctllm_ray.train.report.progress import Following
 
@@ -40,8 +42,8 @@ Tell = Callable[[str], None]
 def run(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
     """Climbs the ladder, asks the served model one question, and with `stay` serves on until Ctrl-C.
 
-    `path` is the recipe's file, beside which those of the aligned models stand; they share its root and resources.
-    `tell` is given lines for people. Raises `CtllmError` as the rungs do.
+    `path` is the recipe's file, beside which those of the aligned models stand; they share its root and
+    resources. `tell` is given lines for people. Raises `CtllmError` as the rungs do.
     """
     began = time.monotonic()
     with application.serving_session(os.cpu_count() or 1, recipe.resources.object_store_mb):
@@ -49,7 +51,9 @@ def run(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
         made = pipeline.prepare(recipe, progress=Progress.to_stderr())
         kept, seen = made[recipe.corpus].counts["kept"], made["clean"].counts["in"]
         corpus_report.write(recipe.folder(recipe.corpus), _report(recipe, "clean"))
-        rung.done(f"crawl: {kept:,} of {seen:,} pages kept, {made['tokens'].counts['tokens']:,} tokens to train on")
+        rung.done(
+            f"crawl: {kept:,} of {seen:,} pages kept, {made['tokens'].counts['tokens']:,} tokens to train on"
+        )
         folder = _trained(recipe)
         tokens = recipe.training()[1].tokens
         parameters = config.parameters(config.of_folder(folder))
@@ -60,7 +64,7 @@ def run(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
             folder = _trained(other)
             rung.done(f"{name}: {read:,} {'pairs' if name == 'dpo' else 'conversations'}: {folder}")
         planned = plan.plan(recipe)
-        chosen = outcome.write(planned, launch.run(planned, lambda line: None))
+        chosen = outcome.write(planned, run_sweep(planned, lambda line: None))
         rung.done(f"sweep: {planned.sweep.trials} mixtures; {outcome.words(chosen.shares)} ({chosen.by})")
         results = evaluation.evaluate(_of(recipe, folder), terminal.Progress())
         rung.done("evaluation:")
@@ -70,7 +74,10 @@ def run(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
         with application.serving(served) as url:
             rung.done(f"served: {url}")
             tell(f"\n问：{QUESTION}\n答：{_asked(url)}\n")
-            tell(f"{time.monotonic() - began:.0f} s from the crawl to this answer. {_honestly(parameters, tokens)}")
+            tell(
+                f"{time.monotonic() - began:.0f} s from the crawl to this answer. "
+                f"{_honestly(parameters, tokens)}"
+            )
             for section in ("clean", "train", "sweep", "evaluate"):
                 tell(f"    {_report(recipe, section)}")
             if stay:
@@ -88,7 +95,7 @@ def _beside(path: str, name: str, recipe: Recipe) -> Recipe:
 def _trained(recipe: Recipe) -> str:
     """The export of a recipe's model, after what is left of its training."""
     with Following(recipe.folder("train"), recipe.training()[1].tokens) as progress:
-        launch.run(recipe, progress.tell)
+        run_training(recipe, progress.tell)
     training_report.write(recipe, _report(recipe, "train"))
     return export.export(recipe)
 
@@ -107,8 +114,10 @@ def _report(recipe: Recipe, section: str) -> str:
 def _honestly(parameters: int, tokens: int) -> str:
     """What so small a model can do."""
     return (
-        f"A model of {parameters / 1e6:.1f} million parameters that has read {tokens:,} tokens has learnt characters, "
-        "some words and the manner of an answer, and nothing of the world; larger sizes and more text take the same "
+        f"A model of {parameters / 1e6:.1f} million parameters that has read {tokens:,} tokens has learnt "
+        f"characters, "
+        "some words and the manner of an answer, and nothing of the world; larger sizes and more text take "
+        "the same "
         "commands."
     )
 

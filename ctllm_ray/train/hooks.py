@@ -1,4 +1,5 @@
-"""What surrounds a run: who says that it should stop, and who is told of its checkpoints. Ray has its own (launch.py).
+"""What surrounds a run: who says that it should stop, and who is told of its checkpoints. Ray has its own
+(launch.py).
 
 The loop calls these on all workers, at the same points and in the same order.
 """
@@ -18,11 +19,13 @@ from ctllm_ray.base.recipe import Recipe
 class Hooks(Protocol):
     """How a run and its surroundings meet."""
 
-    #: Who runs it. A start under the same owner takes a run over at once: worker groups that are started again.
+    #: Who runs it. A start under the same owner takes a run over at once: worker groups that are started
+    #: again.
     owner: str
 
     def should_stop(self) -> bool:
-        """True once the run should save and end: the machine is about to go. Asked often; any worker may say so."""
+        """True once the run should save and end: the machine is about to go. Asked often; any worker may say
+        so."""
 
     def saved(self, step: int, metrics: Mapping[str, float]) -> None:
         """After the checkpoint of a step is complete."""
@@ -66,4 +69,6 @@ class Alone:
         from ctllm_ray.train.checkpoint.checkpoint import folder_of
         from ctllm_ray.train.validation.validate import validate_checkpoint
 
-        validate_checkpoint(self._recipe.model_dump(mode="json"), folder_of(self._recipe.folder("train"), step))
+        validate_checkpoint(
+            self._recipe.model_dump(mode="json"), folder_of(self._recipe.folder("train"), step)
+        )

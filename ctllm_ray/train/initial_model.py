@@ -1,4 +1,5 @@
-"""The model that a run begins with: a new one, or that of a Hugging Face folder, on the tokenizer of the run's shards.
+"""The model that a run begins with: a new one, or that of a Hugging Face folder, on the tokenizer of the
+run's shards.
 
 With `model.vocabulary: same` the folder's tokenizer, where it has one, must have the pieces of the run's: two
 vocabularies of one size would train without an error, and every row would mean something else.
@@ -20,7 +21,9 @@ from ctllm_ray.train.data.corpora import Vocabulary
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 
-def first(model: Model, config: ModelConfig, ours: Vocabulary, seed: int, attention: str) -> llama.LlamaForCausalLM:
+def first(
+    model: Model, config: ModelConfig, ours: Vocabulary, seed: int, attention: str
+) -> llama.LlamaForCausalLM:
     """The model with which a run begins, the same at each start. Raises what `inherit` does."""
     if not model.path:
         return llama.build(config, seed, attention=attention)
@@ -28,11 +31,14 @@ def first(model: Model, config: ModelConfig, ours: Vocabulary, seed: int, attent
 
 
 def identity(model: Model, ours: Vocabulary, seed: int) -> str:
-    """SHA-256 of what `first` depends on, hexadecimal: for a folder its weights of every format, at 1 GB/s."""
+    """SHA-256 of what `first` depends on, hexadecimal: for a folder its weights of every format, at 1
+    GB/s."""
     if not model.path:
         facts = [model.use, str(seed), str(ours.vocab_size)]
     else:
-        hashes = {CONFIG: storage.size_and_sha256(storage.join(model.path, CONFIG))[1]} | hash_weights(model.path)
+        hashes = {CONFIG: storage.size_and_sha256(storage.join(model.path, CONFIG))[1]} | hash_weights(
+            model.path
+        )
         facts = [f"{name}:{hashes[name]}" for name in sorted(hashes) if not name.endswith(".index.json")]
         facts += [] if model.vocabulary == "same" else [model.vocabulary, ours.sha256, str(seed)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
@@ -41,7 +47,8 @@ def identity(model: Model, ours: Vocabulary, seed: int) -> str:
 def inherit(model: Model, ours: Vocabulary, seed: int, attention: str) -> llama.LlamaForCausalLM:
     """The model of `model.path` with a row for each piece of the run's tokenizer.
 
-    Raises `InputError` where the folder holds no Llama model, or its tokenizer is needed and missing or another one.
+    Raises `InputError` where the folder holds no Llama model, or its tokenizer is needed and missing or
+    another one.
     """
     found = llama.load(model.path, attention=attention)
     if model.context_tokens:

@@ -1,12 +1,13 @@
-"""The loop of all training: batch, gradients, judgement, update; beside it records, checkpoints and agreement.
+"""The loop of all training: batch, gradients, judgement, update; beside it records, checkpoints and
+agreement.
 
-Batch n is the same whoever asks for it, the rate is a function of tokens, and nothing random happens in a step that is
-not seeded by the batch's number. So the cursor in the run state is all that a resumed run needs, and it goes on as if
-it had never stopped, to the bit on a CPU.
+Batch n is the same whoever asks for it, the rate is a function of tokens, and nothing random happens in a
+step that is not seeded by the batch's number. So the cursor in the run state is all that a resumed run needs,
+and it goes on as if it had never stopped, to the bit on a CPU.
 
-The GPU is never waited for in a step: losses are fetched about once a second, together. Policies that may refuse an
-update (skip, rewind) have to look at each loss first and do wait. A rewind loads the newest checkpoint and steps over
-the batch when the run comes to it again.
+The GPU is never waited for in a step: losses are fetched about once a second, together. Policies that may
+refuse an update (skip, rewind) have to look at each loss first and do wait. A rewind loads the newest
+checkpoint and steps over the batch when the run comes to it again.
 """
 
 from __future__ import annotations
@@ -107,7 +108,9 @@ class Loop:
         return self._described()
 
     def _learn(self, state: RunState) -> None:
-        self._detector = Detector(self._train.spikes, state.recent_losses, in_a_row(state.passed_over, state.batch))
+        self._detector = Detector(
+            self._train.spikes, state.recent_losses, in_a_row(state.passed_over, state.batch)
+        )
 
     def _numbers(self) -> list[int]:
         """The batches that are still to be trained."""
@@ -166,7 +169,12 @@ class Loop:
     def _refuse(self, number: int, loss: float) -> bool:
         """Passes a batch over without an update. False where the run went back for it."""
         self._flush()
-        facts = {"batch": number, "loss": loss, "bound": self._detector.bound, "documents": self._documents(number)}
+        facts = {
+            "batch": number,
+            "loss": loss,
+            "bound": self._detector.bound,
+            "documents": self._documents(number),
+        }
         self._detector.passed_over()
         passed_over = tuple(sorted({*self.state.passed_over, number}))
         if self._train.spikes.policy == "skip":
@@ -289,7 +297,9 @@ class Loop:
         """The last checkpoint, complete on all workers, and told of."""
         self._flush()
         finished = not self._stopped
-        to_validate = finished and self._train.validation is not None and self.state.step not in self._validated
+        to_validate = (
+            finished and self._train.validation is not None and self.state.step not in self._validated
+        )
         if self.state != self._saved:
             self._save(to_validate=to_validate)
         elif to_validate:
@@ -298,7 +308,9 @@ class Loop:
         self._newly_complete()
         most([0], self._world)
         self._tell(self.state.step)
-        self.parts.records.event("finished" if finished else "stopped", step=self.state.step, tokens=self.state.tokens)
+        self.parts.records.event(
+            "finished" if finished else "stopped", step=self.state.step, tokens=self.state.tokens
+        )
 
 
 def passes(every: int, before: int, tokens: int) -> bool:

@@ -28,6 +28,8 @@ def stepper_of(resources: TrainResources) -> tuple[StepperOf, str]:
     if not reason:
         return DeepSpeedStepper, ""
     if resources.stepper == "deepspeed" or resources.offload:
-        remedy = "install what is missing, or set resources.train.stepper=torch and resources.train.offload=false"
+        remedy = (
+            "install what is missing, or set resources.train.stepper=torch and resources.train.offload=false"
+        )
         raise RecipeError(f"DeepSpeed cannot start: {reason}", where="resources.train.stepper", remedy=remedy)
     return TorchStepper, f"the plain PyTorch stepper trains, since DeepSpeed cannot start: {reason}"

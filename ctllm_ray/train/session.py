@@ -1,8 +1,10 @@
-"""What every worker runs, under Ray or alone: from a recipe to a trained model, going on where the run stands.
+"""What every worker runs, under Ray or alone: from a recipe to a trained model, going on where the run
+stands.
 
-Lease, newest checkpoint, data, model, stepper, loop. All workers come to the same by themselves; the little that one
-must decide for all (the token of this start) rank 0 tells. For several workers torch.distributed is up before. Rank 0
-holds the run's lease and writes its records. No Ray here: tests run it in their own process.
+Lease, newest checkpoint, data, model, stepper, loop. All workers come to the same by themselves; the little
+that one must decide for all (the token of this start) rank 0 tells. For several workers torch.distributed is
+up before. Rank 0 holds the run's lease and writes its records. No Ray here: tests run it in their own
+process.
 """
 
 from __future__ import annotations
@@ -43,8 +45,11 @@ from ctllm_ray.train.plan.mfu import device_peak, mfu
 from ctllm_ray.train.stepper import Stepper, StepperOf
 
 
-def train(recipe: Recipe, stepper_of: StepperOf, rank: int = 0, world: int = 1, hooks: Hooks | None = None) -> RunState:
-    """The state of the run when it ended or was told to stop. Raises `CtllmError` of many kinds, each with a remedy."""
+def train(
+    recipe: Recipe, stepper_of: StepperOf, rank: int = 0, world: int = 1, hooks: Hooks | None = None
+) -> RunState:
+    """The state of the run when it ended or was told to stop. Raises `CtllmError` of many kinds, each with a
+    remedy."""
     model, train = recipe.training()
     with ExitStack() as at_the_end:
         around = at_the_end.enter_context(Alone(recipe)) if hooks is None else hooks
@@ -88,7 +93,12 @@ class _Session:
             return state
         config = for_recipe(self.model, corpora.vocabulary.vocab_size, self.train.sequence_tokens)
         stepper = self.stepper_of(
-            self._built(config, start, corpora), learnt.loss, self.train, self.resources, self.rank, self.world
+            self._built(config, start, corpora),
+            learnt.loss,
+            self.train,
+            self.resources,
+            self.rank,
+            self.world,
         )
         if start.saved is not None:
             resume.load(stepper, start.saved)
@@ -111,10 +121,13 @@ class _Session:
     def _corpora(self, start: Start) -> Corpora:
         data = "" if start.origin is not None else start.state.data
         batch = start.state.batch
-        return open_corpora(self.recipe, batch=batch, data=data, origin=start.origin, rank=self.rank, world=self.world)
+        return open_corpora(
+            self.recipe, batch=batch, data=data, origin=start.origin, rank=self.rank, world=self.world
+        )
 
     def _facts(self, start: Start, corpora: Corpora) -> RunState:
-        """The state with the facts of this start, which every checkpoint carries; a first start writes RUN.json too."""
+        """The state with the facts of this start, which every checkpoint carries; a first start writes
+        RUN.json too."""
         parentage = {name: fact for name, fact in start.state.lineage.items() if name.startswith("parent")}
         if start.saved is None:
             parentage |= lineage.of_parent(self.model.path)
@@ -125,7 +138,8 @@ class _Session:
         return replace(start.state, seed=self.seed, data=corpora.fingerprint, recipe=decisions, lineage=facts)
 
     def _begun_with(self, start: Start, corpora: Corpora) -> dict[str, str]:
-        """The hash of the model that the run begins with, where it needs that model again whenever it comes back."""
+        """The hash of the model that the run begins with, where it needs that model again whenever it comes
+        back."""
         if self.train.lora is None and objective.of(self.train).per != "pair":
             return {}
         found = initial_model.identity(self.model, corpora.vocabulary, self.seed)
@@ -147,7 +161,9 @@ class _Session:
     def _built(self, config: ModelConfig, start: Start, corpora: Corpora) -> torch.nn.Module:
         """The model as a new run begins with it; empty where a checkpoint is going to fill it."""
         attention = self.resources.attention
-        if start.saved is None or self.train.lora:  # a checkpoint of adapters has none of what they stand beside
+        if (
+            start.saved is None or self.train.lora
+        ):  # a checkpoint of adapters has none of what they stand beside
             model = initial_model.first(self.model, config, corpora.vocabulary, self.seed, attention)
         else:
             model = llama.empty(config, attention=attention)
@@ -168,7 +184,9 @@ class _Session:
         self.at_the_end.callback(recorder.close)
         _tell_start(recorder, start, self.world)
         _tell_joined(recorder, start, corpora)
-        if (start.saved is None or start.origin is not None) and adapters.leaves_specials_untaught(self.recipe):
+        if (start.saved is None or start.origin is not None) and adapters.leaves_specials_untaught(
+            self.recipe
+        ):
             recorder.event("specials_untaught", step=start.state.step, **adapters.UNTAUGHT)
         return recorder
 

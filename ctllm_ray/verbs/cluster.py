@@ -16,18 +16,25 @@ def submit(
     recipe: RecipePath,
     address: Annotated[
         str,
-        typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard, for example http://HEAD:8265"),
+        typer.Option(
+            envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard, for example http://HEAD:8265"
+        ),
     ],
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]... [-- OPTION]...", help="Overrides, then options of the verb after --"),
+        typer.Argument(
+            metavar="[KEY=VALUE]... [-- OPTION]...", help="Overrides, then options of the verb after --"
+        ),
     ] = None,
-    shared_root: Annotated[bool, typer.Option("--shared-root", help="All nodes mount the folder `root`")] = False,
+    shared_root: Annotated[
+        bool, typer.Option("--shared-root", help="All nodes mount the folder `root`")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the files that would be sent, and send nothing")
     ] = False,
 ) -> None:
-    """A verb on a cluster, its code what git tracks here: its log, then its exit code. Ctrl-C leaves it running."""
+    """A verb on a cluster, its code what git tracks here: its log, then its exit code. Ctrl-C leaves it
+    running."""
     from ctllm_ray import submission
 
     if verb not in submission.VERBS:

@@ -12,10 +12,13 @@ from ctllm_ray.verbs.arguments import Overrides, RecipePath, load
 def evaluate(
     recipe: RecipePath,
     overrides: Overrides = None,
-    url: Annotated[str, typer.Option(help="Of a served model, such as http://127.0.0.1:8000/v1; else in process")] = "",
+    url: Annotated[
+        str, typer.Option(help="Of a served model, such as http://127.0.0.1:8000/v1; else in process")
+    ] = "",
     key_env: Annotated[str, typer.Option(help="The environment variable that holds its key")] = "",
 ) -> None:
-    """Scores the newest export (or evaluate.model=PATH) on the recipe's tasks, with intervals. After a crash: again."""
+    """Scores the newest export (or evaluate.model=PATH) on the recipe's tasks, with intervals. After a crash:
+    again."""
     from ctllm_ray.evaluate import run, terminal
 
     loaded = load(recipe, overrides)
@@ -38,7 +41,9 @@ def compare(
 
 
 def items(
-    tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="lm-eval's names of tasks or groups, or files")],
+    tasks: Annotated[
+        list[str], typer.Argument(metavar="TASK...", help="lm-eval's names of tasks or groups, or files")
+    ],
     to: Annotated[str, typer.Option(help="The file to write, such as eval/mmlu.jsonl")],
 ) -> None:
     """Writes the items of lm-eval's tasks as JSON lines, for the pass `decontaminate`."""

@@ -22,7 +22,10 @@ def report(
     overrides: Overrides = None,
     of: Annotated[Section, typer.Option(help="The documents, or the training run")] = Section.clean,
     to: Annotated[
-        str, typer.Option(metavar="FILE", help="Where the page goes; by default report.html in the section's folder")
+        str,
+        typer.Option(
+            metavar="FILE", help="Where the page goes; by default report.html in the section's folder"
+        ),
     ] = "",
 ) -> None:
     """One self-contained HTML page: funnel, histograms and dropped pages, or the curves of a training run."""

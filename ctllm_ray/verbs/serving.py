@@ -23,7 +23,8 @@ def demo(
     recipe: Annotated[str, typer.Option(help="Another recipe")] = "jobs/recipes/tiny.yaml",
     once: Annotated[bool, typer.Option("--once", help="End after one answer instead of serving on")] = False,
 ) -> None:
-    """The whole ladder on this machine, in minutes: crawl, shards, training, SFT, DPO, sweep, scores, served model."""
+    """The whole ladder on this machine, in minutes: crawl, shards, training, SFT, DPO, sweep, scores, served
+    model."""
     from ctllm_ray.serving import demo as ladder
 
     ladder.run(recipe, load(recipe, overrides), typer.echo, stay=not once)
@@ -75,7 +76,9 @@ def list_keys(recipe: RecipePath, overrides: Overrides = None) -> None:
     from ctllm_ray.serving.api import keys as files
 
     for key in files.read(_keys(recipe, overrides)):
-        limits = f"{key.requests_per_minute or 'any'} requests/minute, {key.tokens_per_day or 'any'} tokens/day"
+        limits = (
+            f"{key.requests_per_minute or 'any'} requests/minute, {key.tokens_per_day or 'any'} tokens/day"
+        )
         typer.echo(f"{key.name}: {'revoked' if key.revoked else limits}")
 
 

@@ -14,9 +14,12 @@ def plan(
     overrides: Overrides = None,
     gpu: Annotated[str, typer.Option(help="The card: h100, h200, a100, ..., or cpu")] = "",
     gpus: Annotated[int, typer.Option(help="How many; by default the workers of the recipe")] = 0,
-    mfu: Annotated[float, typer.Option(help="Share of the cards' peak that training is taken to reach")] = 0.4,
+    mfu: Annotated[
+        float, typer.Option(help="Share of the cards' peak that training is taken to reach")
+    ] = 0.4,
 ) -> None:
-    """What a run takes, before it starts: parameters, FLOPs, memory by ZeRO stage, hours, storage, steps, epochs."""
+    """What a run takes, before it starts: parameters, FLOPs, memory by ZeRO stage, hours, storage, steps,
+    epochs."""
     from ctllm_ray.train.plan import plan as plans
     from ctllm_ray.train.plan import terminal
 

@@ -23,7 +23,8 @@ START_S = 60
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """The URL of an S3 server with an empty bucket named `bucket`; the environment names it while the tests run."""
+    """The URL of an S3 server with an empty bucket named `bucket`; the environment names it while the tests
+    run."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -160,7 +161,9 @@ def test_a_missing_object_and_a_missing_bucket_are_explained() -> None:
     assert storage.list_names("s3://nobucket/a") == []
 
 
-def test_a_server_that_does_not_answer_is_an_error_of_the_store_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_an_error_of_the_store_that_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")

@@ -59,7 +59,8 @@ def crawl(tmp_path: Path) -> Path:
     for part in range(6):
         lines = [
             json.dumps(
-                {"text": page(part * 100 + i), "url": f"http://host{i % 3}.example/{part}/{i}"}, ensure_ascii=False
+                {"text": page(part * 100 + i), "url": f"http://host{i % 3}.example/{part}/{i}"},
+                ensure_ascii=False,
             )
             for i in range(40)
         ]

@@ -72,7 +72,9 @@ def test_two_runs_at_the_same_time_end_with_the_same_bytes(make: Make) -> None:
     calm, twice = make("calm"), make("twice")
     pipeline.clean(calm, run_here)
     found: list[Manifest] = []
-    threads = [threading.Thread(target=lambda: found.append(pipeline.clean(twice, run_here))) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda: found.append(pipeline.clean(twice, run_here))) for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

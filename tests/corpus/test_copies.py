@@ -59,14 +59,25 @@ def host(row: dict[str, Any]) -> str:
 def test_sizes_and_hosts_are_what_counting_by_hand_gives_and_add_up_to_the_drops(both: Recipe) -> None:
     assert [told.use for told in found_in(both)] == ["exact", "near"]
     for told in found_in(both):
-        lost, kept = rows(both, "rejected", told.use), {row["id"]: row for row in rows(both, "kept", told.use)}
+        lost, kept = (
+            rows(both, "rejected", told.use),
+            {row["id"]: row for row in rows(both, "kept", told.use)},
+        )
         clusters = Counter(row["labels"][f"{told.use}.survivor"] for row in lost)
-        assert told.dropped == len(lost) == manifest.read(both.folder(told.use)).counts[f"reject:{told.use}.duplicate"]
+        assert (
+            told.dropped
+            == len(lost)
+            == manifest.read(both.folder(told.use)).counts[f"reject:{told.use}.duplicate"]
+        )
         assert told.dropped == told.same_host + told.other_host > told.same_host > 0
         assert (told.clusters, told.most_pages) == (len(clusters), max(clusters.values()) + 1)
         for size in told.sizes:
             inside = [n for n in clusters.values() if size.least <= n + 1 <= size.most]
-            assert (size.clusters, size.dropped, size.pages) == (len(inside), sum(inside), sum(inside) + len(inside))
+            assert (size.clusters, size.dropped, size.pages) == (
+                len(inside),
+                sum(inside),
+                sum(inside) + len(inside),
+            )
         hosts = Counter((host(kept[row["labels"][f"{told.use}.survivor"]]), host(row)) for row in lost)
         between = {pair: n for pair, n in hosts.items() if pair[0] != pair[1]}
         shown = {(pair.survivor, pair.loser): pair.pages for pair in told.pairs}
@@ -110,12 +121,16 @@ def test_the_largest_clusters_stand_first_and_the_copy_is_the_least_alike(both: 
 def texts(each: Largest) -> tuple[str, str]:
     assert each.stays.excerpt
     assert each.goes.excerpt
-    stays, goes = ("".join(text for text, _ in side.pieces) for side in (each.stays.excerpt, each.goes.excerpt))
+    stays, goes = (
+        "".join(text for text, _ in side.pieces) for side in (each.stays.excerpt, each.goes.excerpt)
+    )
     return stays, goes
 
 
 def test_of_equal_documents_one_is_shown_whose_text_is_another(tmp_path: Path) -> None:
-    crawl = write_crawl(tmp_path / "crawl", [["天地玄黄，宇宙洪荒。", "天地玄黄，宇宙洪荒。", "天地玄黃，宇宙洪荒。"]])
+    crawl = write_crawl(
+        tmp_path / "crawl", [["天地玄黄，宇宙洪荒。", "天地玄黄，宇宙洪荒。", "天地玄黃，宇宙洪荒。"]]
+    )
     [exact] = found_in(made(tmp_path / "out", crawl, EXACT))
     [each] = exact.largest
     assert texts(each) == ("天地玄黄，宇宙洪荒。", "天地玄黃，宇宙洪荒。")
@@ -139,7 +154,9 @@ def test_texts_are_those_that_the_pass_read_whatever_became_of_them(tmp_path: Pa
     for section in ("clean", "exact"):  # as operations.md allows
         shutil.rmtree(Path(recipe.folder(section)) / "kept")
     gone = found_in(recipe)
-    assert [replace(told, largest=()) for told in gone] == [replace(told, largest=()) for told in (exact, near)]
+    assert [replace(told, largest=()) for told in gone] == [
+        replace(told, largest=()) for told in (exact, near)
+    ]
     [lost] = gone[0].largest
     assert (lost.stays.excerpt, lost.goes.excerpt, lost.stays.host) == (None, None, "crawl")
     [half] = gone[1].largest
@@ -176,7 +193,9 @@ def test_hostile_pages_stay_text_and_differences_are_marked(tmp_path: Path) -> N
     assert 'id="copies"' in html
 
 
-def test_a_pass_that_found_nothing_says_so_and_a_corpus_without_passes_has_no_such_part(tmp_path: Path) -> None:
+def test_a_pass_that_found_nothing_says_so_and_a_corpus_without_passes_has_no_such_part(
+    tmp_path: Path,
+) -> None:
     crawl = write_crawl(tmp_path / "crawl", [["一页。", "另一页。"]])
     recipe = made(tmp_path / "out", crawl, EXACT)
     [exact] = found_in(recipe)

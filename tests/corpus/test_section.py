@@ -70,7 +70,9 @@ def test_a_genre_spares_its_pages(make: Make) -> None:
     talk = [r for r in rows if r["labels"]["genre"] == "talk"]
     assert any(r["scores"]["repetition.covered_share.n2"] > 0.05 for r in talk)
     assert all(
-        r["scores"]["repetition.covered_share.n2"] <= np.float32(0.05) for r in rows if r["labels"]["genre"] == "prose"
+        r["scores"]["repetition.covered_share.n2"] <= np.float32(0.05)
+        for r in rows
+        if r["labels"]["genre"] == "prose"
     )
 
 
@@ -162,7 +164,8 @@ def test_no_input_is_said_before_anything_is_written(make: Make, tmp_path: Path)
         pipeline.clean(make(data={"inputs": [], "max_error_share": 0.1}), run_here)
     with pytest.raises(InputError, match="there is no folder"):
         pipeline.clean(
-            make(data={"inputs": [{"use": "jsonl", "path": f"{tmp_path}/none/*"}], "max_error_share": 0.1}), run_here
+            make(data={"inputs": [{"use": "jsonl", "path": f"{tmp_path}/none/*"}], "max_error_share": 0.1}),
+            run_here,
         )
     assert not (tmp_path / "out").exists()
 
@@ -200,7 +203,10 @@ def test_the_order_of_genres_is_a_decision_since_the_first_that_holds_counts(mak
     one, other = of(["talk", "long"]), of(["long", "talk"])
     assert fingerprint(one.decisions()) != fingerprint(other.decisions())
     finished = pipeline.clean(one, run_here)
-    assert [name for name, _ in clean.genre_conditions(pipeline.recipe_of(finished).stages)] == ["talk", "long"]
+    assert [name for name, _ in clean.genre_conditions(pipeline.recipe_of(finished).stages)] == [
+        "talk",
+        "long",
+    ]
 
 
 def test_a_replay_without_changes_takes_the_decisions_of_the_run(make: Make) -> None:
@@ -226,7 +232,8 @@ def test_a_replay_equals_a_run_with_those_bounds(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["document.char_cont.min=3", "document.char_count.mim=3", "document.char_count.min=x", "nonsense"]
+    "wrong",
+    ["document.char_cont.min=3", "document.char_count.mim=3", "document.char_count.min=x", "nonsense"],
 )
 def test_a_wrong_replay_setting_is_refused_with_the_nearest_name(make: Make, wrong: str) -> None:
     with pytest.raises(RecipeError):
@@ -239,4 +246,6 @@ def test_a_killed_writer_leaves_nothing_that_a_reader_sees(make: Make) -> None:
     (folder / "kept").mkdir(parents=True)
     (folder / "kept" / f"{storage.TEMPORARY}abc").write_bytes(b"half a shard")
     finished = pipeline.clean(recipe, run_here)
-    assert sorted(f.name for f in (folder / "kept").iterdir()) == [Path(p).name for p in finished.paths("kept")]
+    assert sorted(f.name for f in (folder / "kept").iterdir()) == [
+        Path(p).name for p in finished.paths("kept")
+    ]

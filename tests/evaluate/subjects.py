@@ -19,7 +19,8 @@ from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 
 class Oracle:
-    """Knows the right answer to each question: `answers` by question. The question that was asked last counts."""
+    """Knows the right answer to each question: `answers` by question. The question that was asked last
+    counts."""
 
     context_tokens = 100_000
 

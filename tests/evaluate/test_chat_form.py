@@ -84,7 +84,10 @@ def test_a_template_of_its_own_renders_as_transformers_does(where: str, folder: 
     form = choose_form(copy, tokenizers.load(copy))
     theirs = transformers.AutoTokenizer.from_pretrained(copy)
     wanted = theirs.apply_chat_template(
-        [{"role": "user", "content": QUERY}], chat_template=OTHERS, add_generation_prompt=True, return_dict=False
+        [{"role": "user", "content": QUERY}],
+        chat_template=OTHERS,
+        add_generation_prompt=True,
+        return_dict=False,
     )
     assert form.name == "chat"
     assert form.write_prompt(QUERY) == wanted

@@ -1,4 +1,5 @@
-"""A stored result is given again only for the same weights, tokenizer, settings, precision, engine and device."""
+"""A stored result is given again only for the same weights, tokenizer, settings, precision, engine and
+device."""
 
 from __future__ import annotations
 
@@ -61,7 +62,9 @@ def test_another_context_is_another_evaluation(folder: Path, tmp_path: Path) -> 
         run.evaluate(shorter, quiet)
 
 
-def test_an_evaluation_of_an_earlier_version_is_refused_with_what_differs(folder: Path, tmp_path: Path) -> None:
+def test_an_evaluation_of_an_earlier_version_is_refused_with_what_differs(
+    folder: Path, tmp_path: Path
+) -> None:
     asked = recipe(folder, tmp_path)
     begun = Path(asked.folder("evaluate")) / "begun.json"
     run.evaluate(asked, quiet)
@@ -86,7 +89,9 @@ def test_what_computes_is_told(given: dict[str, Any], engine: str, told: tuple[s
     assert tuple(describe_engine(Serve.model_validate(given), engine).values()) == told
 
 
-def test_weights_of_every_format_tell_models_apart(folder: Path, tmp_path: Path, tokenizer: SentencePiece) -> None:
+def test_weights_of_every_format_tell_models_apart(
+    folder: Path, tmp_path: Path, tokenizer: SentencePiece
+) -> None:
     copy = tmp_path / "bin"
     shutil.copytree(folder, copy)
     (copy / "model.safetensors").unlink()
@@ -136,7 +141,10 @@ def test_a_replaced_file_beside_an_old_lineage_is_noticed(
 def test_weights_that_were_put_beside_an_export_are_noticed(exported: Path, tokenizer: SentencePiece) -> None:
     before = identify_model(str(exported), tokenizer)
     (exported / "adapter_model.bin").write_bytes(b"adapter")
-    assert identify_model(str(exported), tokenizer)["weights"].keys() == {*before["weights"], "adapter_model.bin"}
+    assert identify_model(str(exported), tokenizer)["weights"].keys() == {
+        *before["weights"],
+        "adapter_model.bin",
+    }
 
 
 def test_the_time_of_a_file_is_read_in_the_form_of_each_storage(monkeypatch: pytest.MonkeyPatch) -> None:

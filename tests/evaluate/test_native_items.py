@@ -60,7 +60,10 @@ def test_items_of_a_task_of_lm_eval_are_found_in_the_corpus(
         | {"passes": [{"use": "decontaminate", "sets": sets} | bounds]}
     )
     pipeline.prepare(recipe, run_here)
-    assert [row["overlap"] for row in seen_items.read(recipe.folder("decontaminate")).to_pylist()] == [1.0, 0.0]
+    assert [row["overlap"] for row in seen_items.read(recipe.folder("decontaminate")).to_pylist()] == [
+        1.0,
+        0.0,
+    ]
 
 
 def test_a_task_that_there_is_not_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
-"""Files as people have them: other spellings of answers, rows that are not right, exams of one's own, other forms."""
+"""Files as people have them: other spellings of answers, rows that are not right, exams of one's own, other
+forms."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def test_a_letter_counts_in_each_spelling(answer: str, tmp_path: Path) -> None:
     assert (task.items[-1]["Answer"], task.left_out) == ("B", [])
 
 
-@pytest.mark.parametrize(("field", "value", "why"), [("D", None, "no field 'D'"), ("answer", "E", "the answer is 'E'")])
+@pytest.mark.parametrize(
+    ("field", "value", "why"), [("D", None, "no field 'D'"), ("answer", "E", "the answer is 'E'")]
+)
 def test_a_row_that_is_not_right_is_counted_and_the_others_are_scored(
     field: str, value: Any, why: str, tmp_path: Path, tokenizer: SentencePiece
 ) -> None:
@@ -76,10 +79,14 @@ def test_items_that_stand_twice_are_told_and_counted(tmp_path: Path) -> None:
 def test_an_item_among_its_examples_is_told(tmp_path: Path) -> None:
     rows = asked_rows()
     [task] = cmmlu(path=lines(tmp_path / "a.jsonl", [*rows, rows[0] | {"split": "test"}]))
-    assert [(note.kind, note.count, note.example) for note in task.notes] == [("among_examples", 1, "a.jsonl#11")]
+    assert [(note.kind, note.count, note.example) for note in task.notes] == [
+        ("among_examples", 1, "a.jsonl#11")
+    ]
 
 
-def test_sums_that_are_their_own_examples_are_left_out(sums: str, tmp_path: Path, tokenizer: SentencePiece) -> None:
+def test_sums_that_are_their_own_examples_are_left_out(
+    sums: str, tmp_path: Path, tokenizer: SentencePiece
+) -> None:
     tasks = {"sums": gsm8k(path=sums, examples=sums, shots=3)}
     found = evaluated(tasks, Guessing(), tokenizer, tmp_path)
     assert [item.status for item in found] == [SCORED] * 5 + [SHOWN] * 3
@@ -93,13 +100,19 @@ CLUES = [
 ]  # fmt: skip
 
 
-def test_an_item_without_a_label_is_counted_and_the_others_are_scored(tmp_path: Path, tokenizer: SentencePiece) -> None:
-    found = evaluated({"clue": fewclue(path=lines(tmp_path / "f.jsonl", CLUES))}, Guessing(), tokenizer, tmp_path)
+def test_an_item_without_a_label_is_counted_and_the_others_are_scored(
+    tmp_path: Path, tokenizer: SentencePiece
+) -> None:
+    found = evaluated(
+        {"clue": fewclue(path=lines(tmp_path / "f.jsonl", CLUES))}, Guessing(), tokenizer, tmp_path
+    )
     assert [item.status for item in found] == [SCORED] * 3 + [NO_LABEL]
     assert "label is '-'" in found[-1].said
 
 
-def test_the_labelled_test_of_fewclue_is_read_and_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_the_labelled_test_of_fewclue_is_read_and_a_split_that_is_not_there_is_refused(
+    tmp_path: Path,
+) -> None:
     path = lines(tmp_path / "f.jsonl", CLUES)
     [task] = fewclue(path=path, split="test_public", shots=2)
     assert [item["_id"] for item in task.items] == ["f.jsonl#8", "f.jsonl#9", "f.jsonl#10"]
@@ -163,7 +176,9 @@ def test_the_answer_of_an_item_is_what_was_scored(tmp_path: Path, tokenizer: Sen
     assert raw != [item.answer for item in found]  # lengths matter here
 
 
-def test_sums_are_scored_as_numbers_and_lm_evals_metric_stands_beside(tmp_path: Path, tokenizer: SentencePiece) -> None:
+def test_sums_are_scored_as_numbers_and_lm_evals_metric_stands_beside(
+    tmp_path: Path, tokenizer: SentencePiece
+) -> None:
     said = {"甲？": " 460.0", "乙？": " 4.60", "丙？": " 460", "丁？": " 四百六十"}
     path = lines(tmp_path / "m.jsonl", [{"question": question, "answer": "460"} for question in said])
     found = evaluated({"mgsm": mgsm(path=path)}, Oracle(tokenizer, said), tokenizer, tmp_path)
@@ -188,7 +203,9 @@ def test_a_benchmark_of_which_nothing_fits_the_context_is_an_error_before_anythi
     tasks[-1]["path"] = lines(
         tmp_path / "some.jsonl", [*asked_rows()[:-1], asked_rows()[-1] | {"question": "长" * 600}]
     )
-    run.evaluate(recipe(folder, tmp_path, tasks=tasks), quiet)  # the folder was not begun by the one that was refused
+    run.evaluate(
+        recipe(folder, tmp_path, tasks=tasks), quiet
+    )  # the folder was not begun by the one that was refused
     statuses = [item.status for item in item_results.read(recipe(folder, tmp_path).folder("evaluate"))]
     assert (statuses.count(SCORED), statuses.count(TOO_LONG)) == (12 + 4 + 5, 1)
 

@@ -141,7 +141,11 @@ def tell_hash(monkeypatch: pytest.MonkeyPatch, sha256: str) -> None:
 
 @pytest.mark.usefixtures("at_one_address")
 def test_the_hash_that_the_server_tells_decides_which_model_it_is(
-    folder: Path, tmp_path: Path, engine: TorchEngine, tokenizer: SentencePiece, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    tmp_path: Path,
+    engine: TorchEngine,
+    tokenizer: SentencePiece,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = recipe(folder, tmp_path)
     with api_of(engine, tokenizer, tmp_path) as url:

@@ -1,4 +1,5 @@
-"""The report's page: every score with its interval, what was not scored, and text of strangers that stays text."""
+"""The report's page: every score with its interval, what was not scored, and text of strangers that stays
+text."""
 
 from __future__ import annotations
 
@@ -34,7 +35,16 @@ def items() -> list[Item]:
         Item("cmmlu", "arts", "f#99", TOO_LONG, None),
         Item("chc_bench", "math", "c#0", SCORED, 7.0, answer=HOSTILE, said=HOSTILE),
         Item("chc_bench", "math", "c#1", UNPARSABLE, None, said="？"),
-        Item("bits_per_byte", "web", "d#0", SCORED, 1.25, nats=2.5 * math.log(2), text_bytes=2, answer="1 pieces"),
+        Item(
+            "bits_per_byte",
+            "web",
+            "d#0",
+            SCORED,
+            1.25,
+            nats=2.5 * math.log(2),
+            text_bytes=2,
+            answer="1 pieces",
+        ),
     ]
 
 

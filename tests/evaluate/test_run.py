@@ -49,7 +49,14 @@ def plain(folder: Path, tmp_path: Path, root: str = "out", **evaluate: Any) -> d
     ]
     data = {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0}
     part = {"model": str(folder), "tasks": tasks, "resamples": 50} | evaluate
-    start = {"name": "tiny", "version": "1", "seed": 1, "root": str(tmp_path / root), "data": data, "stages": []}
+    start = {
+        "name": "tiny",
+        "version": "1",
+        "seed": 1,
+        "root": str(tmp_path / root),
+        "data": data,
+        "stages": [],
+    }
     return start | {"serve": {"slots": 4, "threads": 1}, "evaluate": part}
 
 
@@ -90,7 +97,9 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
     assert len(set(map(tuple, asked))) == 12
     assert len(asked) - len(first) <= 8
     told = [item.score for item in item_results.read(recipe(folder, tmp_path).folder("evaluate"))]
-    assert told == [item.score for item in item_results.read(recipe(folder, tmp_path, "whole").folder("evaluate"))]
+    assert told == [
+        item.score for item in item_results.read(recipe(folder, tmp_path, "whole").folder("evaluate"))
+    ]
 
 
 def test_items_that_the_corpus_had_seen_are_marked_and_the_score_is_told_without_them(
@@ -127,7 +136,9 @@ def test_another_evaluation_in_the_folder_is_named_by_what_differs(folder: Path,
         run.evaluate(recipe(folder, tmp_path), quiet)
 
 
-def test_bits_per_byte_are_those_of_validation(folder: Path, tmp_path: Path, tokenizer: SentencePiece) -> None:
+def test_bits_per_byte_are_those_of_validation(
+    folder: Path, tmp_path: Path, tokenizer: SentencePiece
+) -> None:
     import torch
 
     from ctllm_ray.model import llama
@@ -157,11 +168,15 @@ def write_held_out(section: Path, tokenizer: SentencePiece, texts: dict[str, lis
     for group, of_group in texts.items():
         ids = [np.array([1, *found, 2], np.int64) for found in tokenizer.encode(of_group)]
         names = [f"{group}/{n}" for n in range(len(ids))]
-        sizes = [np.array(list(map(len, each)), np.int32) for each in ([t.encode() for t in of_group], of_group)]
+        sizes = [
+            np.array(list(map(len, each)), np.int32) for each in ([t.encode() for t in of_group], of_group)
+        ]
         with tokens.TokenShardWriter(str(section), tokens.HELD_OUT, group, 0, kind, ()) as writer:
             writer.write(tokens.table(names, ids, *sizes, {}, kind))
         shards += writer.shards
-    manifest.write(str(section), Manifest("tokens", "test", "1", "0" * 64, {}, [], {"in": 4, "kept": 4}, shards, facts))
+    manifest.write(
+        str(section), Manifest("tokens", "test", "1", "0" * 64, {}, [], {"in": 4, "kept": 4}, shards, facts)
+    )
 
 
 @contextmanager
@@ -181,14 +196,22 @@ def test_the_served_model_has_the_scores_of_the_one_in_process(
     assert theirs["scores"] == mine["scores"]
     ours, others = (item_results.read(each.folder("evaluate")) for each in (here, there))
     for one, two in zip(ours, others, strict=True):
-        assert (one.item, one.score, one.answer, one.prompt_hash) == (two.item, two.score, two.answer, two.prompt_hash)
+        assert (one.item, one.score, one.answer, one.prompt_hash) == (
+            two.item,
+            two.score,
+            two.answer,
+            two.prompt_hash,
+        )
         assert one.logprobs == pytest.approx(two.logprobs, abs=1e-4)
     assert all(
-        found.difference.p == 1 for found in compare.compare(here.folder("evaluate"), there.folder("evaluate"), 50)
+        found.difference.p == 1
+        for found in compare.compare(here.folder("evaluate"), there.folder("evaluate"), 50)
     )
 
 
-def test_a_server_with_another_tokenizer_is_refused(folder: Path, tmp_path: Path, engine: TorchEngine) -> None:
+def test_a_server_with_another_tokenizer_is_refused(
+    folder: Path, tmp_path: Path, engine: TorchEngine
+) -> None:
     from ctllm_ray.tokenizer.train import train
     from tests.tokenizer.conftest import document
 
@@ -198,7 +221,11 @@ def test_a_server_with_another_tokenizer_is_refused(folder: Path, tmp_path: Path
 
 
 def test_a_key_is_read_from_the_environment(
-    folder: Path, tmp_path: Path, engine: TorchEngine, tokenizer: SentencePiece, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    tmp_path: Path,
+    engine: TorchEngine,
+    tokenizer: SentencePiece,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from ctllm_ray.serving.api import keys
 
@@ -298,8 +325,19 @@ def test_on_real_items_the_served_model_has_the_scores_of_the_one_in_process(
     tasks = [
         {"use": "cmmlu", "path": str(data / "cmmlu.jsonl.zst"), "shots": 1, "limit": 1},
         {"use": "c3", "path": str(data / "c3_dialogue_dev_test.jsonl.zst"), "limit": 12},
-        {"use": "fewclue", "path": str(data / "fewclue_train_dev.jsonl.zst"), "parts": ["tnews", "chid"], "limit": 4},
-        {"use": "gsm8k", "path": str(data / "gsm8k_train.jsonl.zst"), "shots": 0, "limit": 3, "answer_tokens": 16},
+        {
+            "use": "fewclue",
+            "path": str(data / "fewclue_train_dev.jsonl.zst"),
+            "parts": ["tnews", "chid"],
+            "limit": 4,
+        },
+        {
+            "use": "gsm8k",
+            "path": str(data / "gsm8k_train.jsonl.zst"),
+            "shots": 0,
+            "limit": 3,
+            "answer_tokens": 16,
+        },
         {"use": "mgsm", "path": str(data / "mgsm_zh.jsonl.zst"), "limit": 3, "answer_tokens": 16},
     ]
     here, there = (recipe(folder, tmp_path, run=name, tasks=tasks) for name in ("here", "there"))

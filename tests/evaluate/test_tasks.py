@@ -1,4 +1,5 @@
-"""Tasks out of local files in their native forms, prompts as lm-eval publishes them, and files that are not right."""
+"""Tasks out of local files in their native forms, prompts as lm-eval publishes them, and files that are not
+right."""
 
 from __future__ import annotations
 
@@ -52,9 +53,15 @@ def test_the_published_folder_of_csv_files_is_read_too(use: str, tmp_path: Path)
     split, suffix = ("test", "") if use == "cmmlu" else ("val", "_{}")
     names = {"question": "Question", "answer": "Answer"} if use == "cmmlu" else {}
     for part, n in (("dev", 5), (split, 3)):
-        file = tmp_path / part / f"law{suffix.format(part)}.csv" if use == "ceval" else tmp_path / part / "arts.csv"
+        file = (
+            tmp_path / part / f"law{suffix.format(part)}.csv"
+            if use == "ceval"
+            else tmp_path / part / "arts.csv"
+        )
         file.parent.mkdir()
-        rows = [{k: v for k, v in r.items() if k not in ("subject", "split")} for r in exam_rows(n, ("x",), 0)]
+        rows = [
+            {k: v for k, v in r.items() if k not in ("subject", "split")} for r in exam_rows(n, ("x",), 0)
+        ]
         with file.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, [names.get(key, key) for key in rows[0]])
             writer.writeheader()
@@ -155,7 +162,9 @@ def test_a_missing_file_is_an_error_that_names_it(use: str, tmp_path: Path) -> N
         ("\udcff", "not readable"),
     ],
 )
-def test_a_file_that_is_not_right_is_an_error_that_names_file_and_row(content: str, said: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_right_is_an_error_that_names_file_and_row(
+    content: str, said: str, tmp_path: Path
+) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError, match=said) as error:

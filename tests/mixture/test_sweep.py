@@ -45,7 +45,9 @@ def test_a_sweep_ends_with_a_result_for_each_trial_a_mixture_and_a_page(
     assert trials[0].bits != trials[1].bits
     assert len(told) == 4
     lines = [json.loads(line) for line in Path(planned.folder, results.RESULTS).read_text().splitlines()]
-    assert [line["objective"] for line in lines] == [trial.objective(planned.sweep.weights) for trial in trials]
+    assert [line["objective"] for line in lines] == [
+        trial.objective(planned.sweep.weights) for trial in trials
+    ]
     outcome.write(planned, trials)
     assert "sha256 " + planned.data in Path(planned.folder, outcome.REPORT).read_text(encoding="utf-8")
     assert launch.run(planned, told.append) == trials  # nothing is left: no Ray, no trial
@@ -79,7 +81,9 @@ def test_a_killed_sweep_goes_on_without_losing_a_finished_trial(tmp_path: Path) 
     stamps = {run: Path(results._place(planned.folder, *run)).stat().st_mtime_ns for run in runs}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == 0, done.stderr
-    assert [(trial.number, trial.replicate) for trial in results.read(planned.folder, 3)] == sorted(planned.runs)
+    assert [(trial.number, trial.replicate) for trial in results.read(planned.folder, 3)] == sorted(
+        planned.runs
+    )
     for run, stamp in stamps.items():
         assert Path(results._place(planned.folder, *run)).stat().st_mtime_ns == stamp
     assert f"{planned.folder}/{outcome.MIXTURE}" in done.stdout

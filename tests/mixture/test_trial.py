@@ -60,7 +60,9 @@ class Dying(TorchStepper):
 
 
 def test_a_diverged_trial_is_kept_and_marked(tmp_path: Path) -> None:
-    planned = plan.plan(small.recipe(tmp_path, {"schedule": {"use": "cosine", "peak_rate": 1e30, "warmup_tokens": 0}}))
+    planned = plan.plan(
+        small.recipe(tmp_path, {"schedule": {"use": "cosine", "peak_rate": 1e30, "warmup_tokens": 0}})
+    )
     found = trial.run(planned.trial(0))
     assert found.status == "diverged"
     assert "not a finite number" in found.reason

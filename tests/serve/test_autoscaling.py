@@ -1,4 +1,5 @@
-"""Replicas follow the load: they come, they go, all of them by choice, and nobody who asks notices more than a wait."""
+"""Replicas follow the load: they come, they go, all of them by choice, and nobody who asks notices more than
+a wait."""
 
 from __future__ import annotations
 
@@ -31,12 +32,15 @@ def until(condition: Callable[[], bool]) -> None:
 def watched(url: str) -> bool:
     """True where the server says that it is well, as a load balancer and Prometheus ask it."""
     answers = [httpx.get(f"{url}/{path}", timeout=30) for path in ("health", "ready", "metrics")]
-    return [answer.status_code for answer in answers] == [200] * 3 and "ctllm_engine_up 1.0" in answers[2].text
+    return [answer.status_code for answer in answers] == [200] * 3 and "ctllm_engine_up 1.0" in answers[
+        2
+    ].text
 
 
 @contextmanager
 def asking(server: Running, clients: int) -> Iterator[list[str]]:
-    """So many clients that ask again and again, whole or streamed; gives what they were told, errors included."""
+    """So many clients that ask again and again, whole or streamed; gives what they were told, errors
+    included."""
     done, told = threading.Event(), []
 
     def ask(stream: bool) -> None:

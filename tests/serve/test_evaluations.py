@@ -246,8 +246,13 @@ def test_evaluations_want_a_key_like_everything_else(evaluating: Evaluating, tmp
     end = time.monotonic() + 30
     while client.http.get("/v1/evaluations").status_code != 401 and time.monotonic() < end:
         time.sleep(0.1)
-    known = httpx.Client(base_url=client.http.base_url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
-    assert [client.http.post("/v1/evaluations", json={}).status_code, known.get("/v1/evaluations").status_code] == [
+    known = httpx.Client(
+        base_url=client.http.base_url, headers={"Authorization": f"Bearer {key}"}, timeout=60
+    )
+    assert [
+        client.http.post("/v1/evaluations", json={}).status_code,
+        known.get("/v1/evaluations").status_code,
+    ] == [
         401,
         200,
     ]

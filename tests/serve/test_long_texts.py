@@ -58,7 +58,9 @@ async def measure_lag(app: Any, path: str, body: dict[str, Any]) -> tuple[httpx.
 def test_a_megabyte_holds_no_other_request_up(
     tokenizer: SentencePiece, tmp_path: Path, path: str, body: dict[str, Any]
 ) -> None:
-    app = create(served(ScriptedEngine(context_tokens=4096), tokenizer, tmp_path, serve=Serve(max_body_kb=4096)))
+    app = create(
+        served(ScriptedEngine(context_tokens=4096), tokenizer, tmp_path, serve=Serve(max_body_kb=4096))
+    )
     answer, worst = asyncio.run(measure_lag(app, path, body))
     assert answer.status_code == (200 if path == "/tokenize" else 400)
     assert worst < WAIT_S

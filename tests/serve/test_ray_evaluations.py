@@ -35,7 +35,10 @@ def evaluating(plain: dict, name: str, tasks: list[dict]) -> Recipe:
 
 def ended(url: str, id_: str) -> dict:
     end = time.monotonic() + 120
-    while (state := httpx.get(f"{url}/v1/evaluations/{id_}", timeout=60).json())["status"] in ("queued", "running"):
+    while (state := httpx.get(f"{url}/v1/evaluations/{id_}", timeout=60).json())["status"] in (
+        "queued",
+        "running",
+    ):
         assert time.monotonic() < end, state
         time.sleep(0.2)
     return state
@@ -79,7 +82,9 @@ def test_an_evaluation_beside_the_model_has_the_scores_of_one_in_process_and_is_
             asked = httpx.post(f"{url}/v1/evaluations", json={}, timeout=60).raise_for_status().json()
             with ThreadPoolExecutor(2) as pool:
                 body = {"model": "tiny-1", "prompt": "今天", "max_tokens": 20, "temperature": 0}
-                answers = [pool.submit(httpx.post, f"{url}/v1/completions", json=body, timeout=60) for _ in range(4)]
+                answers = [
+                    pool.submit(httpx.post, f"{url}/v1/completions", json=body, timeout=60) for _ in range(4)
+                ]
                 assert [answer.result().status_code for answer in answers] == [200] * 4
             done = ended(url, asked["id"])
             through_the_api = run.evaluate(served, quiet, url=f"{url}/v1")
@@ -88,4 +93,6 @@ def test_an_evaluation_beside_the_model_has_the_scores_of_one_in_process_and_is_
             kept = httpx.get(f"{url}/v1/evaluations", timeout=60).raise_for_status().json()["data"]
     in_process = run.evaluate(evaluating(plain, "here", tasks), quiet)
     assert done["scores"] == in_process["scores"] == through_the_api["scores"]
-    assert [(state["id"], state["status"], state["scores"]) for state in kept] == [(done["id"], "done", done["scores"])]
+    assert [(state["id"], state["status"], state["scores"]) for state in kept] == [
+        (done["id"], "done", done["scores"])
+    ]

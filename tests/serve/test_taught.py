@@ -1,4 +1,5 @@
-"""From conversations to a served model: what training rendered is what serving asks with, and the card offers chat."""
+"""From conversations to a served model: what training rendered is what serving asks with, and the card offers
+chat."""
 
 from __future__ import annotations
 
@@ -115,7 +116,9 @@ def test_transformers_renders_the_exported_template_alike(taught: Recipe) -> Non
         found: Any = theirs.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
         assert found["input_ids"] == ids
         answered = [i for i, bit in enumerate(found["assistant_masks"]) if bit]
-        assert answered == [i for start, stop in zip(spans[::2], spans[1::2], strict=True) for i in range(start, stop)]
+        assert answered == [
+            i for start, stop in zip(spans[::2], spans[1::2], strict=True) for i in range(start, stop)
+        ]
 
 
 def test_the_card_of_what_was_taught_to_answer_offers_chat(taught: Recipe) -> None:

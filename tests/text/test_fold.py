@@ -52,7 +52,12 @@ def test_script_width_case_punctuation_and_space_do_not_count() -> None:
 
 
 def test_other_words_and_other_numbers_count() -> None:
-    for other in [TEXT.replace("后", "前"), TEXT.replace("12", "13"), TEXT + "吗", TEXT.replace("Hello", "Hallo")]:
+    for other in [
+        TEXT.replace("后", "前"),
+        TEXT.replace("12", "13"),
+        TEXT + "吗",
+        TEXT.replace("Hello", "Hallo"),
+    ]:
         assert folded(other) != folded(TEXT)
 
 

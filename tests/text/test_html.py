@@ -1,4 +1,5 @@
-"""Main text from HTML: hand-made pages for each kind of furniture, hostile pages, and floors on the labelled ones."""
+"""Main text from HTML: hand-made pages for each kind of furniture, hostile pages, and floors on the labelled
+ones."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ BODY = "".join(f"<p>{line}</p>" for line in PROSE)
 
 
 def page(before: str = "", after: str = "", body: str = BODY) -> str:
-    return f"<html><head><title>老槐树_乡土网</title></head><body>{before}<div>{body}</div>{after}</body></html>"
+    return (
+        f"<html><head><title>老槐树_乡土网</title></head><body>{before}<div>{body}</div>{after}</body></html>"
+    )
 
 
 def lines(source: str) -> list[str]:
@@ -87,7 +90,9 @@ def test_a_sentence_of_prose_that_mentions_furniture_stays(sentence: str) -> Non
     assert lines(page(body=f"<p>{sentence}</p>{BODY}<p>{sentence}</p>")) == [sentence, *PROSE, sentence]
 
 
-@pytest.mark.parametrize("line", ["微信", "更多", "相关新闻", "记者：您好", "时间：9月26日上午9:00", "2015年7月4日"])
+@pytest.mark.parametrize(
+    "line", ["微信", "更多", "相关新闻", "记者：您好", "时间：9月26日上午9:00", "2015年7月4日"]
+)
 def test_a_short_line_inside_the_body_stays(line: str) -> None:
     assert lines(page(body=f"<p>{PROSE[0]}</p><p>{line}</p><p>{PROSE[1]}</p>")) == [PROSE[0], line, PROSE[1]]
 
@@ -122,7 +127,9 @@ def test_the_headline_is_the_title_and_not_a_line_of_the_text() -> None:
 
 
 def test_without_a_headline_the_title_is_that_of_the_page_without_the_site() -> None:
-    assert main_content.extract(page().replace("老槐树_乡土网", "老槐树的故事 - 乡土网")).title == "老槐树的故事"
+    assert (
+        main_content.extract(page().replace("老槐树_乡土网", "老槐树的故事 - 乡土网")).title == "老槐树的故事"
+    )
 
 
 def test_a_page_that_is_only_its_headline_keeps_it() -> None:
@@ -212,9 +219,7 @@ def test_a_broken_feed_gives_its_text() -> None:
 
 def test_an_entity_bomb_is_refused() -> None:
     entities = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 12))
-    bomb = (
-        f'<!DOCTYPE rss [<!ENTITY e0 "春">{entities}]><rss><channel><item><title>&e11;</title></item></channel></rss>'
-    )
+    bomb = f'<!DOCTYPE rss [<!ENTITY e0 "春">{entities}]><rss><channel><item><title>&e11;</title></item></channel></rss>'
     assert len(feeds.extract(bomb).text) < 10_000
 
 

@@ -33,7 +33,10 @@ def test_keys_are_equal_where_the_folded_lines_are() -> None:
 
 
 def test_a_slice_of_a_column_has_the_keys_that_its_rows_have() -> None:
-    whole, part = line_keys(pa.array(TEXTS), digits="keep"), line_keys(pa.array(TEXTS).slice(3), digits="keep")
+    whole, part = (
+        line_keys(pa.array(TEXTS), digits="keep"),
+        line_keys(pa.array(TEXTS).slice(3), digits="keep"),
+    )
     assert part.keys.tolist() == whole.keys[whole.rows >= 3].tolist()
     assert part.rows.tolist() == [0, 0, 0, 0, 1]
 

@@ -25,7 +25,12 @@ TOGETHER = {"mixture": [{"shares": {"web": 0.5, "books": 0.5}}], "block_sequence
 
 def recipe(root: Path, **train: Any) -> Recipe:
     """One row in a batch; the stable run takes from `web` alone."""
-    stable = {"mixture": [{"shares": {"web": 1.0}}], "batch_tokens": 16, "tokens": 16 * 1000, "max_epochs": 50}
+    stable = {
+        "mixture": [{"shares": {"web": 1.0}}],
+        "batch_tokens": 16,
+        "tokens": 16 * 1000,
+        "max_epochs": 50,
+    }
     return recipe_over(root, stable | train)
 
 
@@ -40,7 +45,12 @@ def origin_of(child: Recipe, parent: Recipe, batch: int) -> Origin:
 
 
 def documents(batches: Batches, group: str, first: int, last: int) -> Counter[tuple[str, int]]:
-    pieces = [piece for number in range(first, last) for piece in batches.pieces(number, 0, 1) if piece.group == group]
+    pieces = [
+        piece
+        for number in range(first, last)
+        for piece in batches.pieces(number, 0, 1)
+        if piece.group == group
+    ]
     return Counter((p.doc_id, position) for p in pieces for position in range(p.start, p.start + p.count))
 
 

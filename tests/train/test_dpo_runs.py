@@ -1,4 +1,5 @@
-"""Whole runs of DPO: killed, resumed and resized they are one run; it learns the preference that the pairs hold."""
+"""Whole runs of DPO: killed, resumed and resized they are one run; it learns the preference that the pairs
+hold."""
 
 from __future__ import annotations
 
@@ -128,7 +129,10 @@ def test_a_group_that_the_mixture_leaves_out_is_not_judged(tmp_path: Path) -> No
     of = ready(tmp_path, 2, mixture=[{"shares": {"helpful": 1.0}}], validation={"every_tokens": 10**6})
     run(of)
     found = validate_checkpoint(of.model_dump(mode="json"), last(of).folder)
-    assert {group: "accuracy" in facts for group, facts in found.items()} == {"helpful": True, "harmless": False}
+    assert {group: "accuracy" in facts for group, facts in found.items()} == {
+        "helpful": True,
+        "harmless": False,
+    }
 
 
 def test_accuracy_is_of_margins_and_preferred_shares_of_probabilities() -> None:
@@ -157,7 +161,10 @@ def test_workers_and_zero_stages_come_and_go_and_the_losses_are_those_of_one(
     tmp_path: Path, lora: dict[str, Any] | None, stage: int
 ) -> None:
     batches = 60  # several workers stop within 50 batches of being told to
-    options: dict[str, Any] = {"lora": lora, "schedule": {"use": "cosine", "peak_rate": 2e-4, "warmup_tokens": 0}}
+    options: dict[str, Any] = {
+        "lora": lora,
+        "schedule": {"use": "cosine", "peak_rate": 2e-4, "warmup_tokens": 0},
+    }
     _, whole_losses, whole_rows = run(ready(tmp_path / "whole", batches, **options))
     parts = [
         (2, 3, {"stepper": "deepspeed", "zero_stage": stage}),
@@ -187,7 +194,9 @@ def test_texts_are_no_pairs(tmp_path: Path) -> None:
         reference_log_probs.complete(of, reference_log_probs.here)
 
 
-@pytest.mark.parametrize("wrong", [{"beta": 0.0}, {"beta": -1.0}, {"label_smoothing": 0.5}, {"label_smoothing": -0.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"beta": 0.0}, {"beta": -1.0}, {"label_smoothing": 0.5}, {"label_smoothing": -0.1}]
+)
 def test_options_that_no_loss_has_are_refused(tmp_path: Path, wrong: dict[str, float]) -> None:
     of = pair_runs.recipe(tmp_path, objective={"use": "dpo"} | wrong)
     with pytest.raises(RecipeError):

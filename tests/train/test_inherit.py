@@ -57,7 +57,9 @@ def test_the_same_tokenizer_leaves_the_model_as_it_is(tmp_path: Path, theirs: Pa
     assert found.config.max_position_embeddings == 128
 
 
-def test_another_tokenizer_of_the_same_size_is_an_error_that_names_a_piece(tmp_path: Path, theirs: Path) -> None:
+def test_another_tokenizer_of_the_same_size_is_an_error_that_names_a_piece(
+    tmp_path: Path, theirs: Path
+) -> None:
     other = tokenizer(OTHERS, 700, tmp_path)
     with pytest.raises(InputError, match=r"(?s)is not the run's: id \d+ is.*mean_of_pieces"):
         inherit(Model(path=str(theirs)), ours(other, tmp_path), 1, "sdpa")

@@ -1,4 +1,5 @@
-"""The reference's log-probabilities: what a forward pass gives, computed once, and never those of something else."""
+"""The reference's log-probabilities: what a forward pass gives, computed once, and never those of something
+else."""
 
 from __future__ import annotations
 
@@ -65,7 +66,9 @@ def test_what_is_finished_is_not_computed_again(of: Recipe) -> None:
 
 def test_other_runs_of_the_recipe_reuse_it(of: Recipe, tmp_path: Path) -> None:
     reference_log_probs.complete(of, reference_log_probs.here)
-    other = pair_runs.recipe(tmp_path, run="other", objective={"use": "dpo", "beta": 1.0}, lora={"rank": 2, "alpha": 4})
+    other = pair_runs.recipe(
+        tmp_path, run="other", objective={"use": "dpo", "beta": 1.0}, lora={"rank": 2, "alpha": 4}
+    )
     reference_log_probs.complete(other, lambda recipe, shards: pytest.fail("computed again"))
     assert len(reference_log_probs.opened(other)(manifest.read(of.folder("tokens")).shards[0])) > 0
 

@@ -21,7 +21,10 @@ def schedule(**changes: object) -> Schedule:
     [
         (10, 0.001),  # a tenth of the warm-up
         (100, 0.01),  # its end
-        (300, 0.00890165042944955),  # a quarter of the way: 0.25 + 0.75 (1 + cos 45°) / 2 = 0.890165 of the peak
+        (
+            300,
+            0.00890165042944955,
+        ),  # a quarter of the way: 0.25 + 0.75 (1 + cos 45°) / 2 = 0.890165 of the peak
         (500, 0.00625),  # half: 0.25 + 0.75 / 2
         (900, 0.0025),  # the end: a quarter of the peak
         (950, 0.0025),  # beyond it

@@ -1,4 +1,5 @@
-"""The plain stepper does what the textbook does: true mean over targets, clipped AdamW, whatever the micro-batches."""
+"""The plain stepper does what the textbook does: true mean over targets, clipped AdamW, whatever the
+micro-batches."""
 
 from __future__ import annotations
 

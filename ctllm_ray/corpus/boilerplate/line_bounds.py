@@ -1,8 +1,9 @@
-"""Which lines repeat often enough to be boilerplate: one unit for each partition of the counted lines and hosts.
+"""Which lines repeat often enough to be boilerplate: one unit for each partition of the counted lines and
+hosts.
 
-What a unit finds goes back to the shards that hold it: a file has a partition for each shard, with the lines of that
-shard that may be cut and the page totals of its hosts. So the share of a host's pages is taken by the last phase, where
-both are at hand, and no worker ever holds all lines or all hosts.
+What a unit finds goes back to the shards that hold it: a file has a partition for each shard, with the lines
+of that shard that may be cut and the page totals of its hosts. So the share of a host's pages is taken by the
+last phase, where both are at hand, and no worker ever holds all lines or all hosts.
 
 Cost: a sort of the partition, 0.6 million rows a second; about 140 bytes for each row.
 """
@@ -59,7 +60,9 @@ class Bounding(Phase):
         return Work(counts, 0, written)
 
 
-def _gathered(place: str, made: Manifest, kind: str, part: int, schema: pa.Schema) -> tuple[pa.Table, np.ndarray]:
+def _gathered(
+    place: str, made: Manifest, kind: str, part: int, schema: pa.Schema
+) -> tuple[pa.Table, np.ndarray]:
     """The rows of a partition by their first two columns, and the shard that each is of."""
     tables = [read_partition(place, [shard], part, schema) for shard in made.of_kind(kind)]
     shards = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
@@ -89,7 +92,9 @@ def _pages(hosts: pa.Table) -> pa.Table:
     """HOST_SCHEMA: each row with the pages of its host in all shards."""
     keys, pages = (column.to_numpy() for column in hosts.columns)
     starts = starts_of(keys)
-    return pa.table([keys, np.repeat(_reduced(np.add, pages, starts), np.diff([*starts, len(keys)]))], HOST_SCHEMA)
+    return pa.table(
+        [keys, np.repeat(_reduced(np.add, pages, starts), np.diff([*starts, len(keys)]))], HOST_SCHEMA
+    )
 
 
 def _reduced(function: np.ufunc, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -97,7 +102,9 @@ def _reduced(function: np.ufunc, values: np.ndarray, starts: np.ndarray) -> np.n
     return function.reduceat(values, starts) if len(starts) else values
 
 
-def _scattered(folder: str, path: str, table: pa.Table, shards: np.ndarray, chosen: np.ndarray, count: int) -> Shard:
+def _scattered(
+    folder: str, path: str, table: pa.Table, shards: np.ndarray, chosen: np.ndarray, count: int
+) -> Shard:
     """The file of the chosen rows, a partition for each shard that they are of."""
     rows = np.flatnonzero(chosen)
     rows = rows[np.argsort(shards[rows], kind="stable")]

@@ -1,11 +1,12 @@
 """Which lines the pages of a host hold, and how many pages it has: what is shuffled to find boilerplate.
 
-A unit counts its shard: one row for each line and host, with the pages that hold the line (a page counts it once) and
-the first of them; and one for each host, with its pages. Lines go to partitions by their key, hosts by theirs. Both
-counts are exact: no sketch, since a wrong count cuts a line that was somebody's text.
+A unit counts its shard: one row for each line and host, with the pages that hold the line (a page counts it
+once) and the first of them; and one for each host, with its pages. Lines go to partitions by their key, hosts
+by theirs. Both counts are exact: no sketch, since a wrong count cuts a line that was somebody's text.
 
-A host is the host of the url (`text/blocklist.host`: lower case, no port, no `www.`), not the registered domain: the
-blog, the forum and the shop of one domain have templates of their own. Pages without a url have their source as host.
+A host is the host of the url (`text/blocklist.host`: lower case, no port, no `www.`), not the registered
+domain: the blog, the forum and the shop of one domain have templates of their own. Pages without a url have
+their source as host.
 
 Cost: hashing runs at 190 MB/s; 28 bytes of each different line go to the shuffle.
 """
@@ -34,7 +35,9 @@ from ctllm_ray.text.lines.line_keys import LineKeys, line_keys
 
 COUNTS = "counts"
 LINES, HOSTS = "lines", "hosts"  # the kinds of files
-LINE_SCHEMA = pa.schema([("key", pa.uint64()), ("host", pa.uint64()), ("pages", pa.int32()), ("first", pa.int64())])
+LINE_SCHEMA = pa.schema(
+    [("key", pa.uint64()), ("host", pa.uint64()), ("pages", pa.int32()), ("first", pa.int64())]
+)
 HOST_SCHEMA = pa.schema([("host", pa.uint64()), ("pages", pa.int32())])
 LINE_BYTES = 64  # of text in a line; web_zh_raw has 140. Only how many partitions there are depends on it
 

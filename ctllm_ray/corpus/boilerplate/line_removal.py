@@ -1,9 +1,9 @@
 """The last phase of the pass boilerplate: lines that repeat, and stand where boilerplate stands, are cut.
 
-A line is cut from the pages of a host where enough of them hold it (`boilerplate.host`), or from all pages where enough
-hosts do (`boilerplate.hosts`). The first copy goes too unless `keep_first` says otherwise: a menu is a menu on every
-page, and the page that happened to be crawled first is not the one it belongs to. A page that lost lines and has next
-to nothing left is rejected as `boilerplate.nothing_left`.
+A line is cut from the pages of a host where enough of them hold it (`boilerplate.host`), or from all pages
+where enough hosts do (`boilerplate.hosts`). The first copy goes too unless `keep_first` says otherwise: a
+menu is a menu on every page, and the page that happened to be crawled first is not the one it belongs to. A
+page that lost lines and has next to nothing left is rejected as `boilerplate.nothing_left`.
 
 Cost: the lines are hashed once more, at 190 MB/s; only pages that lose lines are split in Python.
 """
@@ -34,7 +34,8 @@ ODD = np.uint64(0x9E3779B97F4A7C15)  # keeps hosts apart that share lines; 2**64
 
 
 class Verdicts(NamedTuple):
-    """The lines of a shard that may be cut: line and host as one number (rising), rule, the first page to hold it."""
+    """The lines of a shard that may be cut: line and host as one number (rising), rule, the first page to
+    hold it."""
 
     pairs: np.ndarray  # uint64
     rules: np.ndarray  # uint8
@@ -104,7 +105,9 @@ class Removing(Phase):
         share[list(done)] = [document.share for document in done.values()]
         left = np.bincount(lines.rows, lines.chars * (rules == NONE), table.num_rows).astype(np.float32)
         table = schema.put(put(table, done), "score.boilerplate.cut_share", pa.array(share))
-        return schema.reject(table, (share > 0) & (left < self.min_left_chars), NOTHING_LEFT, left, self.min_left_chars)
+        return schema.reject(
+            table, (share > 0) & (left < self.min_left_chars), NOTHING_LEFT, left, self.min_left_chars
+        )
 
 
 def _cut(texts: pa.Array, lines: LineKeys, rules: np.ndarray) -> dict[int, Cut]:

@@ -1,11 +1,12 @@
 """Evaluation sets as a recipe names them, and the phase that reads their items: one unit is one file.
 
-So a file that is missing, empty or of other fields is an error that names it, before any page is read. Files are known
-by size and modification time while the pass is begun, and by SHA-256 in the manifests of all its phases: a set that
-changed is refused by name, also where the pass is finished.
+So a file that is missing, empty or of other fields is an error that names it, before any page is read. Files
+are known by size and modification time while the pass is begun, and by SHA-256 in the manifests of all its
+phases: a set that changed is refused by name, also where the pass is finished.
 
-An item's text is its strings, one a line. A field whose name is one capital letter is an option and stands behind its
-letter, as exams print it: `A. 肋胸膜`; otherwise no n-gram that runs from one option to the next would be in any page.
+An item's text is its strings, one a line. A field whose name is one capital letter is an option and stands
+behind its letter, as exams print it: `A. 肋胸膜`; otherwise no n-gram that runs from one option to the next
+would be in any page.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ SCHEMA = pa.schema([("set", pa.string()), ("item", pa.string()), ("text", pa.str
 
 
 class EvaluationSet(Frozen):
-    """Files of one benchmark, in a form that evaluation reads too (benchmark_files.py), and which of an item is its text."""
+    """Files of one benchmark, in a form that evaluation reads too (benchmark_files.py), and which of an item
+    is its text."""
 
     name: Annotated[str, Field(pattern=NAME)]
     path: str  # a file, a glob, or `sample:`
@@ -63,10 +65,14 @@ class Items(OverSets):
         """Raises `RecipeError` where no set is named, or two have one name."""
         where, names = f"passes.{self.use}.sets", [part.name for part in self.sets]
         if not names:
-            raise RecipeError("no evaluation set is named", where=where, remedy="name one, or leave the pass out")
+            raise RecipeError(
+                "no evaluation set is named", where=where, remedy="name one, or leave the pass out"
+            )
         for name, count in Counter(names).items():
             if count > 1:
-                raise RecipeError(f"two sets are named {name!r}", where=where, remedy="give each a name of its own")
+                raise RecipeError(
+                    f"two sets are named {name!r}", where=where, remedy="give each a name of its own"
+                )
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each file."""
@@ -77,7 +83,8 @@ class Items(OverSets):
         ]
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
-        """Reads a file; writes its items. Raises `InputError` where it has none, or not the fields that are named."""
+        """Reads a file; writes its items. Raises `InputError` where it has none, or not the fields that are
+        named."""
         part = self.sets[split.options["set"]]
         found = benchmark_files.of_file(split.file.uri)
         _check(found, part, split.file.uri)
@@ -90,12 +97,15 @@ class Items(OverSets):
 
 
 def files(recipe: Recipe, part: EvaluationSet) -> list[File]:
-    """The files of a set by name. Raises `InputError` where there are none, or where two would give equal ids."""
+    """The files of a set by name. Raises `InputError` where there are none, or where two would give equal
+    ids."""
     found = storage.list_files(sample.located(recipe.located(part.path)))
     for name, count in Counter(_base(file) for file in found).items():
         if count > 1:
             remedy = "items are known by file name and row: make a set of each folder"
-            raise InputError(f"two files of the set {part.name!r} are named {name!r}", where=part.path, remedy=remedy)
+            raise InputError(
+                f"two files of the set {part.name!r} are named {name!r}", where=part.path, remedy=remedy
+            )
     return found
 
 

@@ -1,8 +1,8 @@
 """The index of all items, made once, and mapped into memory by the workers that look for them.
 
-It is one file: a row with a list for each array of `text/contamination.Index`, so that whoever opens it has the arrays
-without a copy, and all workers of a machine share its pages. Making it takes some 50 bytes for each character of the
-items, in one process; it holds about 33 bytes an n-gram.
+It is one file: a row with a list for each array of `text/contamination.Index`, so that whoever opens it has
+the arrays without a copy, and all workers of a machine share its pages. Making it takes some 50 bytes for
+each character of the items, in one process; it holds about 33 bytes an n-gram.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from ctllm_ray.text.kernels.codepoints import lengths
 INDEX, NAMES = "index", "names"
 _NUMBERS = {"ngram_chars": pa.int64(), "bits": pa.int64()}
 _ARRAYS = {
-    "hashes": pa.uint64(), "starts": pa.int64(), "items": pa.int32(), "grams": pa.int64(), "filter": pa.uint8(),
+    "hashes": pa.uint64(), "starts": pa.int64(), "items": pa.int32(), "grams": pa.int64(),
+    "filter": pa.uint8(),
     "first": pa.int64(),
 }  # fmt: skip
 _STORED = pa.schema([*_NUMBERS.items(), *((name, pa.large_list(kind)) for name, kind in _ARRAYS.items())])
@@ -77,7 +78,9 @@ class Indexing(OverSets):
             if longest < self.ngram_chars:
                 what = f"its longest has {longest} letters and digits, an n-gram has {self.ngram_chars}"
                 remedy = f"lower passes.{self.use}.ngram_chars, name more fields, or leave the set out"
-            raise InputError(f"no item of the set {part.name!r} can be found: {what}", where=part.path, remedy=remedy)
+            raise InputError(
+                f"no item of the set {part.name!r} can be found: {what}", where=part.path, remedy=remedy
+            )
 
 
 def store(folder: str, built: Index) -> Shard:

@@ -1,10 +1,11 @@
 """What becomes of pages that hold items: their stretches are cut, or they go. The last phase of the pass.
 
-A page's label `decontaminate.hits` names every item that counts in it with its overlap and its stretches in the text as
-it was before the cut: `exam exam.jsonl.zst#12 0.981 340-398`, one item behind the other. A cut stretch stands in the
-ledger under the set whose item overlaps most; where it was inside a line a line break takes its place, so that what
-stood before it and behind it do not become one sentence. A page that is left with fewer than `min_left_chars` letters
-and digits goes whole. So does a conversation, whatever the action: without the stretch a turn would say something else.
+A page's label `decontaminate.hits` names every item that counts in it with its overlap and its stretches in
+the text as it was before the cut: `exam exam.jsonl.zst#12 0.981 340-398`, one item behind the other. A cut
+stretch stands in the ledger under the set whose item overlaps most; where it was inside a line a line break
+takes its place, so that what stood before it and behind it do not become one sentence. A page that is left
+with fewer than `min_left_chars` letters and digits goes whole. So does a conversation, whatever the action:
+without the stretch a turn would say something else.
 """
 
 from __future__ import annotations
@@ -46,14 +47,16 @@ class Stretch(NamedTuple):
 
 @dataclass(frozen=True)
 class Marking(OverSets):
-    """The documents, without the items or without the pages that hold them; and the table of what was seen."""
+    """The documents, without the items or without the pages that hold them; and the table of what was
+    seen."""
 
     min_overlap: float
     action: Action
     min_left_chars: int
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
-        """Reads a shard and its stretches. Counts `cut:<set>` and `dropped:<set>`: pages that hold items of the set."""
+        """Reads a shard and its stretches. Counts `cut:<set>` and `dropped:<set>`: pages that hold items of
+        the set."""
         found, fates = self._stretches(recipe, split), Counter[str]()
         drops = self.action == "drop" or input_forms.inputs(recipe)[split.input] != "texts"
 
@@ -70,16 +73,24 @@ class Marking(OverSets):
         seen_items.write(folder, self._names(recipe), bests)
 
     def _names(self, recipe: Recipe) -> pa.Table:
-        return item_index.names(recipe.folder(f"{self.use}/{item_index.INDEX}"), self.made(recipe, item_index.INDEX))
+        return item_index.names(
+            recipe.folder(f"{self.use}/{item_index.INDEX}"), self.made(recipe, item_index.INDEX)
+        )
 
     def _stretches(self, recipe: Recipe, split: Split) -> dict[int, list[Stretch]]:
         """The stretches by the number of their page."""
         made, place = self.made(recipe, FOUND), recipe.folder(f"{self.use}/{FOUND}")
         table = read_partition(place, made.of_kind(FOUND)[split.index : split.index + 1], 0, STRETCHES)
         named = self._names(recipe).take(table["item"])
-        plain = [column.to_pylist() for column in (table["start"], table["end"], table["overlap"], *named.columns[:2])]
+        plain = [
+            column.to_pylist()
+            for column in (table["start"], table["end"], table["overlap"], *named.columns[:2])
+        ]
         stretches = zip(table["number"].to_pylist(), map(Stretch, *plain), strict=True)
-        return {number: [stretch for _, stretch in each] for number, each in groupby(stretches, lambda pair: pair[0])}
+        return {
+            number: [stretch for _, stretch in each]
+            for number, each in groupby(stretches, lambda pair: pair[0])
+        }
 
     def _marked(
         self, table: pa.Table, first: int, found: dict[int, list[Stretch]], fates: Counter[str], drops: bool
@@ -93,15 +104,23 @@ class Marking(OverSets):
         rests = [without(text, each) for text, each in zip(texts, places, strict=True)]
         gone = np.full(len(rows), drops) | (lengths(fold(pa.array(rests))) < self.min_left_chars)
         for stretches, goes in zip(hits, gone.tolist(), strict=True):
-            fates.update(f"{'dropped' if goes else 'cut'}:{name}" for name in {stretch.set for stretch in stretches})
+            fates.update(
+                f"{'dropped' if goes else 'cut'}:{name}" for name in {stretch.set for stretch in stretches}
+            )
         stays = np.flatnonzero(~gone).tolist()
         table = _with_cuts(table, {rows[i]: (texts[i], rests[i], places[i]) for i in stays})
         return self._judged(table, rows, [max(each, key=_most) for each in hits], hits, gone)
 
     def _judged(
-        self, table: pa.Table, rows: list[int], tops: list[Stretch], hits: list[list[Stretch]], gone: np.ndarray
+        self,
+        table: pa.Table,
+        rows: list[int],
+        tops: list[Stretch],
+        hits: list[list[Stretch]],
+        gone: np.ndarray,
     ) -> pa.Table:
-        """The table with scores, labels and rejects for pages that hold items; `tops` are those that overlap most."""
+        """The table with scores, labels and rejects for pages that hold items; `tops` are those that overlap
+        most."""
         overlap = np.array([top.overlap for top in tops], np.float32)
         counts = [len({(stretch.set, stretch.item) for stretch in each}) for each in hits]
         table = _put(table, "score.decontaminate.overlap", rows, overlap.tolist(), pa.float32())
@@ -112,7 +131,9 @@ class Marking(OverSets):
         value[rows] = overlap
         for name in sorted({top.set for top in tops}):
             goes = np.zeros(table.num_rows, bool)
-            goes[[row for row, top, out in zip(rows, tops, gone, strict=True) if out and top.set == name]] = True
+            goes[[row for row, top, out in zip(rows, tops, gone, strict=True) if out and top.set == name]] = (
+                True
+            )
             table = schema.reject(table, goes, f"decontaminate.{name}", value, self.min_overlap)
         return table
 
@@ -126,12 +147,15 @@ def told(stretches: Sequence[Stretch]) -> str:
     found = []
     for (name, item), each in groupby(stretches, lambda stretch: (stretch.set, stretch.item)):
         places = list(each)
-        found.append(f"{name} {item} {places[0].overlap:.3f} {','.join(f'{s.start}-{s.end}' for s in places)}")
+        found.append(
+            f"{name} {item} {places[0].overlap:.3f} {','.join(f'{s.start}-{s.end}' for s in places)}"
+        )
     return "; ".join(found)
 
 
 def merged(stretches: Sequence[Stretch]) -> list[Stretch]:
-    """The places that any of them covers, in order, each with the item that overlaps most of those that share it."""
+    """The places that any of them covers, in order, each with the item that overlaps most of those that share
+    it."""
     found: list[Stretch] = []
     for stretch in sorted(stretches):
         if found and stretch.start <= found[-1].end:
@@ -158,7 +182,9 @@ def _joined(before: str, behind: str) -> str:
 def _with_cuts(table: pa.Table, pages: dict[int, tuple[str, str, list[Stretch]]]) -> pa.Table:
     """The table with what is left of pages in place of their texts, and what was cut in their ledgers."""
     cuts = {
-        row: [{"rule": f"decontaminate.{place.set}", "text": text[place.start : place.end]} for place in places]
+        row: [
+            {"rule": f"decontaminate.{place.set}", "text": text[place.start : place.end]} for place in places
+        ]
         for row, (text, _, places) in pages.items()
     }
     return line_cuts.added(table, {row: rest for row, (_, rest, _) in pages.items()}, cuts)

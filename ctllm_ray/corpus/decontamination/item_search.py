@@ -1,8 +1,8 @@
 """Where pages hold items: the one phase that reads pages against the index. One unit is one shard.
 
-An item counts in a page that holds at least `min_overlap` of the item's n-grams; its stretches there go to the last
-phase. The best page of every item goes to the table of what was seen, counted or not: of an item that no page holds
-well enough, too, it is told by how much it was seen.
+An item counts in a page that holds at least `min_overlap` of the item's n-grams; its stretches there go to
+the last phase. The best page of every item goes to the table of what was seen, counted or not: of an item
+that no page holds well enough, too, it is told by how much it was seen.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class Finding(OverSets):
             text_bytes += utf8_bytes(texts)
             found = hits(texts, index)
             stretches.append(_counted(found, number, np.float32(self.min_overlap)))
-            bests.append(best(found.items, found.overlap, pc.take(table["id"].combine_chunks(), pa.array(found.rows))))
+            bests.append(
+                best(found.items, found.overlap, pc.take(table["id"].combine_chunks(), pa.array(found.rows)))
+            )
             number += table.num_rows
         counted = pa.concat_tables([STRETCHES.empty_table(), *stretches])
         every = pa.concat_tables([BESTS.empty_table(), *bests]).combine_chunks()
@@ -78,14 +80,20 @@ def _counted(found: Hits, number: int, least: np.float32) -> pa.Table:
     """The stretches of items that count; `number` is that of the first page."""
     rows = found.overlap >= least
     columns = [number + found.rows, found.items, found.start, found.end, found.overlap]
-    return pa.table([pa.array(c[rows], f.type) for c, f in zip(columns, STRETCHES, strict=True)], schema=STRETCHES)
+    return pa.table(
+        [pa.array(c[rows], f.type) for c, f in zip(columns, STRETCHES, strict=True)], schema=STRETCHES
+    )
 
 
 def best(items: np.ndarray, overlap: np.ndarray, pages: pa.Array) -> pa.Table:
     """For each item that is there, the row of the greatest overlap; of equal ones the first."""
     order = np.lexsort((np.arange(len(items)), -overlap, items))
     rows = order[starts_of(items[order])]
-    columns = [pa.array(items[rows], pa.int32()), pa.array(overlap[rows], pa.float32()), pages.take(pa.array(rows))]
+    columns = [
+        pa.array(items[rows], pa.int32()),
+        pa.array(overlap[rows], pa.float32()),
+        pages.take(pa.array(rows)),
+    ]
     return pa.table(columns, schema=BESTS)
 
 

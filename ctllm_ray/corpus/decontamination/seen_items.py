@@ -1,8 +1,10 @@
-"""What the corpus had seen of every item of the evaluation sets, before it was cleaned of them: `seen.parquet`.
+"""What the corpus had seen of every item of the evaluation sets, before it was cleaned of them:
+`seen.parquet`.
 
-A row for each item, in the order of the sets and their files: set, item, ngrams (0: too short or too common, it cannot
-be found), overlap (the greatest share of its n-grams that one page held, 0 where none held any) and that page's id.
-The pass's folder keeps this file. The report counts it by benchmark, and an evaluation looks its items up here.
+A row for each item, in the order of the sets and their files: set, item, ngrams (0: too short or too common,
+it cannot be found), overlap (the greatest share of its n-grams that one page held, 0 where none held any) and
+that page's id. The pass's folder keeps this file. The report counts it by benchmark, and an evaluation looks
+its items up here.
 """
 
 from __future__ import annotations

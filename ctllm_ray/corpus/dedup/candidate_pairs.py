@@ -1,12 +1,12 @@
 """Near copies, second phase: the pairs of documents that share a key. One unit is one range of keys.
 
-Of the documents under one key, each meets the best of them, in the order that decides who stays. Any others would leave
-for the best one, and the rest would have met nobody that stays.
+Of the documents under one key, each meets the best of them, in the order that decides who stays. Any others
+would leave for the best one, and the rest would have met nobody that stays.
 
-A pair is the better document and the other one. Pairs go on cut by the number of the other one, so that all that
-several bands found of one pair comes together, and all that one document may go for. Keys are worked a few at a time:
-where all documents are alike, pairs are `reach` times as many as keys, and the same in every band, and only the
-distinct ones are held.
+A pair is the better document and the other one. Pairs go on cut by the number of the other one, so that all
+that several bands found of one pair comes together, and all that one document may go for. Keys are worked a
+few at a time: where all documents are alike, pairs are `reach` times as many as keys, and the same in every
+band, and only the distinct ones are held.
 """
 
 from __future__ import annotations
@@ -54,22 +54,31 @@ class Meeting(Phase):
         shards, folder_of_keys = self.made(recipe, KEYS).of_kind(KEYS), recipe.folder(self.sketches.name)
         table = read_partition(folder_of_keys, shards, split.index, signatures.SCHEMA)
         index = self.sketches.index(recipe)
-        keys, numbers = self._with_older(index, table["key"].to_numpy(), table["number"].to_numpy() + index.settled)
+        keys, numbers = self._with_older(
+            index, table["key"].to_numpy(), table["number"].to_numpy() + index.settled
+        )
         keys, numbers = self._best_first(index, keys, numbers)
         met = unpacked(self._met(keys, numbers, index.settled, index.total), index.settled, index.total)
         stops = np.searchsorted(met.right, ranges(index, self.sketches.parts(recipe))[1:]).tolist()
-        shard = write_partitions(folder, f"{MET}/{split.index:05d}.arrow", pa.table(list(met), schema=SCHEMA), stops)
+        shard = write_partitions(
+            folder, f"{MET}/{split.index:05d}.arrow", pa.table(list(met), schema=SCHEMA), stops
+        )
         return Work({"in": table.num_rows, "kept": table.num_rows, "met": len(met.left)}, 0, [shard])
 
-    def _with_older(self, index: Index, keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _with_older(
+        self, index: Index, keys: np.ndarray, numbers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The keys and numbers, in no order, of settled documents too that have such a key."""
         if not (index.settled and len(keys)):
             return keys, numbers
         older = index.older_keys(signatures.SCHEMA, np.unique(keys), self.reach)
         return np.concatenate([older[0], keys]), np.concatenate([older[1], numbers])
 
-    def _best_first(self, index: Index, keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Keys that several documents have, rising, the best document first; of settled ones those within `reach`."""
+    def _best_first(
+        self, index: Index, keys: np.ndarray, numbers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Keys that several documents have, rising, the best document first; of settled ones those within
+        `reach`."""
         keys, numbers = _shared(keys, numbers)
         if not len(keys):
             return keys, numbers
@@ -82,7 +91,8 @@ class Meeting(Phase):
         return keys[meets], numbers[meets]
 
     def _met(self, keys: np.ndarray, numbers: np.ndarray, settled: int, total: int) -> np.ndarray:
-        """The pairs, packed, of documents with these keys (rising), the worse one not settled; each once, sorted."""
+        """The pairs, packed, of documents with these keys (rising), the worse one not settled; each once,
+        sorted."""
         distinct = Distinct()
         ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) + 1
         start = 0
@@ -128,7 +138,8 @@ def ranges(index: Index, parts: int) -> np.ndarray:
 
 
 def packed(pairs: Pairs, base: int, total: int) -> np.ndarray:
-    """uint64[pairs]: two numbers below `total` as one, sorted as by right, then left; no right is below `base`."""
+    """uint64[pairs]: two numbers below `total` as one, sorted as by right, then left; no right is below
+    `base`."""
     return (pairs.right - base).astype(np.uint64) * np.uint64(total) + pairs.left.astype(np.uint64)
 
 

@@ -1,9 +1,10 @@
 """Near copies that are too many pairs for one process: components by rounds of stars, as phases.
 
-`edges` scatters the pairs, `large-00`, `small-00`, `large-01` ... are the rounds of text/dedup/components.py, each a shuffle
-by file, and `groups` brings the pairs of a component into one partition. Each of these has as many units as it takes
-for a unit to hold `local_pairs` pairs; only a component that is itself larger makes one larger. A round that leaves
-every unit's pairs as they were is the last: a unit's counts carry a digest of what it wrote.
+`edges` scatters the pairs, `large-00`, `small-00`, `large-01` ... are the rounds of text/dedup/components.py,
+each a shuffle by file, and `groups` brings the pairs of a component into one partition. Each of these has as
+many units as it takes for a unit to hold `local_pairs` pairs; only a component that is itself larger makes
+one larger. A round that leaves every unit's pairs as they were is the last: a unit's counts carry a digest of
+what it wrote.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class Grouped(Phase):
         made, folder = self.made(recipe, phase), recipe.folder(f"{self.use}/{phase}")
         return read_partition(folder, made.of_kind(kind), part, verify_pairs.SCHEMA)
 
-    def scattered(self, folder: str, kind: str, index: int, table: pa.Table, by: np.ndarray, parts: int) -> Shard:
+    def scattered(
+        self, folder: str, kind: str, index: int, table: pa.Table, by: np.ndarray, parts: int
+    ) -> Shard:
         """The file of a table whose rows are cut by the numbers `by`."""
         places = spread(by, parts)
         order = np.argsort(places, kind="stable")
@@ -87,7 +90,9 @@ class Scatter(Grouped):
         pairs = read_partition(recipe.folder(f"{self.use}/{PAIRS}"), [shard], 0, verify_pairs.SCHEMA)
         parts = self.parts(recipe)
         both = mirrored(Edges(pairs["left"].to_numpy(), pairs["right"].to_numpy()))
-        edges = self.scattered(folder, EDGES, split.index, pa.table([*both], schema=SCHEMA), both.first, parts)
+        edges = self.scattered(
+            folder, EDGES, split.index, pa.table([*both], schema=SCHEMA), both.first, parts
+        )
         by_left = self.scattered(folder, PAIRS, split.index, pairs, pairs["left"].to_numpy(), parts)
         return Work({"in": pairs.num_rows, "kept": pairs.num_rows}, 0, [edges, by_left])
 
@@ -112,7 +117,8 @@ class Star(Grouped):
         return self.list_parts(recipe, self.previous, EDGES, self.parts(recipe))
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
-        """Reads a partition of edges; writes what the star makes of it, as the other half of a round reads it."""
+        """Reads a partition of edges; writes what the star makes of it, as the other half of a round reads
+        it."""
         given = self.edges(recipe, self.previous, split.index)
         found = large_star(given) if self.large else small_star(given)
         out = downward(found) if self.large else mirrored(found)

@@ -1,8 +1,8 @@
 """What becomes of documents that have copies, and the phase that carries it out.
 
-A fate is a row for each document of a cluster: the id of the one that stays in its place (null for itself), how alike
-the two are, how many documents the cluster has. The files of fates have a partition for each shard of the section
-before, so that the last phase reads, beside its shard, what concerns it and nothing else.
+A fate is a row for each document of a cluster: the id of the one that stays in its place (null for itself),
+how alike the two are, how many documents the cluster has. The files of fates have a partition for each shard
+of the section before, so that the last phase reads, beside its shard, what concerns it and nothing else.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ SCHEMA = pa.schema(
 
 
 class Fate(NamedTuple):
-    """Documents (numbers, rising), who stays for each, by number, and how alike the two are (NaN where not known)."""
+    """Documents (numbers, rising), who stays for each, by number, and how alike the two are (NaN where not
+    known)."""
 
     numbers: np.ndarray
     stays: np.ndarray
@@ -68,7 +69,8 @@ def write(folder: str, unit: int, found: Fate, index: Index, rows: Rows, kept: l
 
 @dataclass(frozen=True)
 class Removal(Phase):
-    """The last phase: documents whose fate is to go are rejected, and every cluster's size is written down."""
+    """The last phase: documents whose fate is to go are rejected, and every cluster's size is written
+    down."""
 
     phase: str = FATES  # that wrote the fates
     bound: float = math.nan  # of the similarity, for the ledger
@@ -76,7 +78,9 @@ class Removal(Phase):
     def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
         """Reads a shard and the fates of its documents."""
         made, place = self.made(recipe, self.phase), recipe.folder(f"{self.use}/{self.phase}")
-        fates = read_partition(place, made.of_kind(FATES), split.index, SCHEMA).sort_by("number").combine_chunks()
+        fates = (
+            read_partition(place, made.of_kind(FATES), split.index, SCHEMA).sort_by("number").combine_chunks()
+        )
         return self.judged(recipe, folder, split, lambda table, first: self._marked(table, first, fates))
 
     def _marked(self, table: pa.Table, first: int, fates: pa.Table) -> pa.Table:

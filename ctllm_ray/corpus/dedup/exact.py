@@ -1,8 +1,9 @@
 """Exact copies: the phases that find them. Digests meet in partitions, and the best of equal documents stays.
 
 `keys` works one shard: 24 bytes a document go to the shuffle, about 60 to the file of rows. `fates` works one
-partition, which is a range of digests, so how many there are changes no result; only documents that have copies are
-looked up. Cost: hashing runs at gigabytes a second, folding at 230 MB/s, reading the shard is the rest.
+partition, which is a range of digests, so how many there are changes no result; only documents that have
+copies are looked up. Cost: hashing runs at gigabytes a second, folding at 230 MB/s, reading the shard is the
+rest.
 """
 
 from __future__ import annotations
@@ -96,5 +97,9 @@ class Fates(Phase):
             ranks = ranking.ranks(rows, numbers, self.keys.prefer, np.zeros(len(numbers), np.int64))
             stays = numbers[survivors.of_components(labels, ranks)]
             same = np.full(len(numbers), np.nan, np.float32)  # a digest says no more than that they are equal
-            shard = decisions.write(folder, split.index, Fate(numbers, stays, same), index, rows, self.kept(recipe))
-        return Work({"in": len(copied), "kept": len(copied), "copies": int((stays != numbers).sum())}, 0, [shard])
+            shard = decisions.write(
+                folder, split.index, Fate(numbers, stays, same), index, rows, self.kept(recipe)
+            )
+        return Work(
+            {"in": len(copied), "kept": len(copied), "copies": int((stays != numbers).sum())}, 0, [shard]
+        )

@@ -1,8 +1,8 @@
 """What decides between copies: a row for each document, in files where it is found by its number.
 
-The order is that of `text/dedup/survivors.py`: a complete page before a partial one, then the scores that the recipe names
-under `prefer` (higher first; a stage that tells the original script from a conversion, or quality, gives such a score),
-then the longer, the earlier, the smaller id.
+The order is that of `text/dedup/survivors.py`: a complete page before a partial one, then the scores that the
+recipe names under `prefer` (higher first; a stage that tells the original script from a conversion, or
+quality, gives such a score), then the longer, the earlier, the smaller id.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def check(recipe: Recipe, use: str, before: str, prefer: Sequence[str]) -> None:
 def columns(prefer: Sequence[str]) -> list[pa.Field]:
     """The columns that decide."""
     fields = [("id", pa.string()), ("complete", pa.bool_()), ("chars", pa.int32()), ("date", pa.string())]
-    return [pa.field(*field) for field in fields] + [pa.field(f"score.{name}", pa.float32()) for name in prefer]
+    return [pa.field(*field) for field in fields] + [
+        pa.field(f"score.{name}", pa.float32()) for name in prefer
+    ]
 
 
 def of(table: pa.Table, prefer: Sequence[str]) -> list[pa.Array]:
@@ -52,13 +54,16 @@ def of(table: pa.Table, prefer: Sequence[str]) -> list[pa.Array]:
 
 
 def ranks(rows: Rows, numbers: np.ndarray, prefer: Sequence[str], snapshots: np.ndarray) -> np.ndarray:
-    """int64: the places of documents (numbers, rising) among each other; 0 is the best. Earlier snapshots go first."""
+    """int64: the places of documents (numbers, rising) among each other; 0 is the best. Earlier snapshots go
+    first."""
     return ranks_of(rows.take(numbers, [field.name for field in columns(prefer)]), snapshots)
 
 
 def ranks_of(table: pa.Table, snapshots: np.ndarray) -> np.ndarray:
     """int64: the places of documents among each other, by a table of what decides."""
     complete, *_, chars, date, identity = survivors.ORDER
-    scores: list[survivors.Preference] = [(n, "descending") for n in table.column_names if n.startswith("score.")]
+    scores: list[survivors.Preference] = [
+        (n, "descending") for n in table.column_names if n.startswith("score.")
+    ]
     order = (("snapshot", "ascending"), complete, *scores, chars, date, identity)
     return survivors.ranks(table.append_column("snapshot", pa.array(snapshots)), order)

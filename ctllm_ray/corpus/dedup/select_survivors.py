@@ -1,9 +1,9 @@
 """Near copies, last step before the removal: which of them stay.
 
-One unit holds whole components: all pairs where they are few (`local_pairs`), else a partition of groups. A document
-goes for one that it is directly like (`neighbours`), or all but the best of a component go (`components`):
-text/dedup/survivors.py has the two. The similarity that is told is always that of a document and its survivor; where a
-chain brought them together and they were never compared, they are now.
+One unit holds whole components: all pairs where they are few (`local_pairs`), else a partition of groups. A
+document goes for one that it is directly like (`neighbours`), or all but the best of a component go
+(`components`): text/dedup/survivors.py has the two. The similarity that is told is always that of a document
+and its survivor; where a chain brought them together and they were never compared, they are now.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class Choosing(Grouped):
             ranks = ranking.ranks(rows, numbers, self.sketches.prefer, index.snapshot(numbers))
             stays = self._stays(texts, numbers, left, right, ranks, index.settled)
             alike = _known(left, right, table["similarity"].to_numpy(), stays)
-            unknown = np.flatnonzero(np.isnan(alike) & (stays != np.arange(len(stays))) & (numbers >= index.settled))
+            unknown = np.flatnonzero(
+                np.isnan(alike) & (stays != np.arange(len(stays))) & (numbers >= index.settled)
+            )
             alike[unknown] = self.likeness.similarity(texts, Pairs(numbers[stays[unknown]], numbers[unknown]))
             here = (numbers >= index.settled) | (stays == np.arange(len(stays)))
             found = Fate(numbers[here], numbers[stays[here]], alike[here])
@@ -72,7 +74,13 @@ class Choosing(Grouped):
         return Work({"in": len(table), "kept": len(table), "clusters": len(np.unique(stays))}, 0, [shard])
 
     def _stays(
-        self, texts: Rows, numbers: np.ndarray, left: np.ndarray, right: np.ndarray, ranks: np.ndarray, settled: int
+        self,
+        texts: Rows,
+        numbers: np.ndarray,
+        left: np.ndarray,
+        right: np.ndarray,
+        ranks: np.ndarray,
+        settled: int,
     ) -> np.ndarray:
         """The place that stays for each place."""
         if self.survivors == "components":

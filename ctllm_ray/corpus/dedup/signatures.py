@@ -1,12 +1,13 @@
 """Near copies, first phase: the keys under which documents meet, and what is needed to compare those that do.
 
-One unit is one shard. To the shuffle go `bands` keys a document, 16 bytes each, cut by ranges of the key: a key is of
-one band (text/dedup/bands.py), so bands need no partitions of their own, and how many there are changes nothing. To the rows
-go what decides between copies, the signature (4 bytes a permutation) and, where texts are compared, the folded text.
-That is the cost in disk: about 1.1 kB a document and its folded text, until the pass is finished.
+One unit is one shard. To the shuffle go `bands` keys a document, 16 bytes each, cut by ranges of the key: a
+key is of one band (text/dedup/bands.py), so bands need no partitions of their own, and how many there are
+changes nothing. To the rows go what decides between copies, the signature (4 bytes a permutation) and, where
+texts are compared, the folded text. That is the cost in disk: about 1.1 kB a document and its folded text,
+until the pass is finished.
 
-A document with fewer than `min_chars` characters left of it has no keys: it meets nobody, passes, and is counted as
-`short` in the manifest of this phase.
+A document with fewer than `min_chars` characters left of it has no keys: it meets nobody, passes, and is
+counted as `short` in the manifest of this phase.
 """
 
 from __future__ import annotations
@@ -65,14 +66,17 @@ class Sketches(Phase):
     READS_WHAT_IS_SAID: ClassVar[bool] = True
 
     def check(self, recipe: Recipe) -> None:
-        """Raises `RecipeError` for bands that the signature is too short for, and for scores that are not there.
+        """Raises `RecipeError` for bands that the signature is too short for, and for scores that are not
+        there.
 
         And `InputError` for an older index that does not fit, where there is work left that needs it.
         """
         needed = self.sketch.bands * self.sketch.rows
         if needed > self.sketch.permutations:
             reason = f"{self.sketch.bands} bands of {self.sketch.rows} rows need {needed} permutations"
-            raise RecipeError(reason, where=f"passes.{self.use}.permutations", remedy=f"set it to {needed} or more")
+            raise RecipeError(
+                reason, where=f"passes.{self.use}.permutations", remedy=f"set it to {needed} or more"
+            )
         ranking.check(recipe, self.use, self.before(recipe), self.prefer)
         if not storage.exists(storage.join(recipe.folder(self.use), MANIFEST)):
             self.older(recipe)
@@ -87,7 +91,8 @@ class Sketches(Phase):
         return super().sources(recipe) | older
 
     def older(self, recipe: Recipe) -> list[Snapshot]:
-        """The indexes that the recipe names. Raises `InputError` for one that does not fit, or is not there."""
+        """The indexes that the recipe names. Raises `InputError` for one that does not fit, or is not
+        there."""
         [part] = [part for part in recipe.passes if part.use == self.use]
         return [opened(recipe.located(path), part.model_extra or {}) for path in self.against]
 

@@ -1,7 +1,8 @@
 """How alike two documents are that met: by their signatures, and where the recipe says so by their texts.
 
-Signatures and folded texts are read out of the mapped files of the keys phase, for as many pairs at a time as fit
-`TEXT_BYTES`. The bounds and what they cost and catch: text/dedup/text_similarity.py and docs/calibration.md.
+Signatures and folded texts are read out of the mapped files of the keys phase, for as many pairs at a time as
+fit `TEXT_BYTES`. The bounds and what they cost and catch: text/dedup/text_similarity.py and
+docs/calibration.md.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ class Likeness:
         found = [Verdicts(np.empty(0, np.float32), np.empty(0, bool))]
         for part in _slices(pairs, _text_stops(texts, pairs)):
             numbers, left, right = _local(part)
-            found.append(verdicts(texts.take(numbers, ["text"])["text"].combine_chunks(), left, right, **bounds))
+            found.append(
+                verdicts(texts.take(numbers, ["text"])["text"].combine_chunks(), left, right, **bounds)
+            )
         return Verdicts(*map(np.concatenate, zip(*found, strict=True)))
 
     def are_copies(self, texts: Rows, pairs: Pairs) -> np.ndarray:

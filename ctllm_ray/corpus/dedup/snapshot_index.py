@@ -1,14 +1,16 @@
-"""Documents of finished versions that take part as settled: the indexes that their passes kept, and this pass's own.
+"""Documents of finished versions that take part as settled: the indexes that their passes kept, and this
+pass's own.
 
-With `keep_index` a pass leaves the keys, the rows and the fates of all documents that it saw. A later version names
-such passes under `against`. Their documents then have the first numbers, in the order of the list, so a new document
-meets the same ones as if all had been read at once, and what is settled stands before what is new in the order: one
-crawl after the other gives what all at once would give where an earlier crawl goes before everything else. That holds
-for survivors among neighbours; one page of a component cannot be had in parts, since a new page may join two old ones.
+With `keep_index` a pass leaves the keys, the rows and the fates of all documents that it saw. A later version
+names such passes under `against`. Their documents then have the first numbers, in the order of the list, so a
+new document meets the same ones as if all had been read at once, and what is settled stands before what is
+new in the order: one crawl after the other gives what all at once would give where an earlier crawl goes
+before everything else. That holds for survivors among neighbours; one page of a component cannot be had in
+parts, since a new page may join two old ones.
 
-Old keys are read once (16 bytes a key), and only those that a new document has are looked at further: the rest of the
-cost grows with what is new. An index is dropped by deleting it, and made again by deleting the pass's folder and
-running its recipe.
+Old keys are read once (16 bytes a key), and only those that a new document has are looked at further: the
+rest of the cost grows with what is new. An index is dropped by deleting it, and made again by deleting the
+pass's folder and running its recipe.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ READ = (
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The index of one pass: `name` goes before the ids of its documents, empty for the pass that is under way."""
+    """The index of one pass: `name` goes before the ids of its documents, empty for the pass that is under
+    way."""
 
     folder: str
     name: str = ""
@@ -108,7 +111,8 @@ class Snapshot:
 
 
 class Index:
-    """The documents of several snapshots, numbered through; the last snapshot is the pass that is under way."""
+    """The documents of several snapshots, numbered through; the last snapshot is the pass that is under
+    way."""
 
     def __init__(self, snapshots: Sequence[Snapshot]) -> None:
         self._snapshots = snapshots
@@ -118,24 +122,32 @@ class Index:
 
     def rows(self) -> Rows:
         """What decides between copies, of all documents."""
-        return Rows([(storage.join(one.folder, KEYS), shard) for one in self._snapshots for shard in one.rows])
+        return Rows(
+            [(storage.join(one.folder, KEYS), shard) for one in self._snapshots for shard in one.rows]
+        )
 
     def texts(self) -> Rows:
         """What they are compared by, of all documents."""
-        return Rows([(storage.join(one.folder, KEYS), shard) for one in self._snapshots for shard in one.texts])
+        return Rows(
+            [(storage.join(one.folder, KEYS), shard) for one in self._snapshots for shard in one.texts]
+        )
 
     def snapshot(self, numbers: np.ndarray) -> np.ndarray:
         """int64: which snapshot each document is of; an earlier one goes before a later one in the order."""
         return np.searchsorted(self._starts, numbers, side="right") - 1
 
     def ids(self, rows: Rows, numbers: np.ndarray) -> pa.Array:
-        """The ids of documents (numbers, rising), of settled ones with the name of their version before it."""
+        """The ids of documents (numbers, rising), of settled ones with the name of their version before
+        it."""
         found = rows.ids(numbers)
-        names = np.array([one.name and f"{one.name}:" for one in self._snapshots], object)[self.snapshot(numbers)]
+        names = np.array([one.name and f"{one.name}:" for one in self._snapshots], object)[
+            self.snapshot(numbers)
+        ]
         return pc.binary_join_element_wise(pa.array(names, pa.string()), found, "")
 
     def stays(self, numbers: np.ndarray) -> np.ndarray:
-        """int64: who stayed for documents (numbers, rising) that are settled, -1 if it is in no index; else they."""
+        """int64: who stayed for documents (numbers, rising) that are settled, -1 if it is in no index; else
+        they."""
         which, stays = self.snapshot(numbers), numbers.copy()
         starts = {one.name: start for one, start in zip(self._snapshots, self._starts.tolist(), strict=False)}
         for place in np.unique(which[numbers < self.settled]).tolist():
@@ -153,7 +165,8 @@ class Index:
         return pa.array(names[which], pa.string()), numbers - self._starts[which]
 
     def older_keys(self, schema: pa.Schema, wanted: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-        """Keys (uint64) and numbers under the wanted keys (rising): of each file of settled documents the best."""
+        """Keys (uint64) and numbers under the wanted keys (rising): of each file of settled documents the
+        best."""
         keys, numbers = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
         for place, snapshot in enumerate(self._snapshots[:-1]):
             for batch in snapshot.keys(schema, int(wanted[0]), int(wanted[-1]) + 1).to_batches():
@@ -167,7 +180,8 @@ class Index:
 
 
 def opened(folder: str, options: dict[str, Any]) -> Snapshot:
-    """The index of a finished pass of these options. Raises `InputError` for one of others, or where there is none."""
+    """The index of a finished pass of these options. Raises `InputError` for one of others, or where there is
+    none."""
     made = manifest.read(folder)
     if made.section != "near":
         remedy = "name the folder of a pass: <root>/<name>/<version>/near"

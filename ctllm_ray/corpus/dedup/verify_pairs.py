@@ -1,11 +1,13 @@
 """Near copies, third phase: of the pairs that met those that are copies. One unit is a range of documents.
 
-A pair comes from as many bands as it shares; here each is compared once. Distinct pairs are gathered file by file, so
-that memory is that of the distinct ones of `partition_rows / bands` documents, with at most `reach` a key. Signatures
-are compared of all of them; texts, which cost a hundred times as much, of the few that `bands.few` leaves of a crowd.
+A pair comes from as many bands as it shares; here each is compared once. Distinct pairs are gathered file by
+file, so that memory is that of the distinct ones of `partition_rows / bands` documents, with at most `reach`
+a key. Signatures are compared of all of them; texts, which cost a hundred times as much, of the few that
+`bands.few` leaves of a crowd.
 
-A settled document that lost is one that nobody goes for, but what it is like may go for its survivor. So that the two
-come together, the pair of both, a *link*, is written too; it is the one kind of pair in which both are settled.
+A settled document that lost is one that nobody goes for, but what it is like may go for its survivor. So that
+the two come together, the pair of both, a *link*, is written too; it is the one kind of pair in which both
+are settled.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ class Comparing(Phase):
         return Work(counts | {"copies": copies.num_rows, "kept": counts["in"]}, 0, [shard])
 
     def _chosen(self, index: Index, rows: Rows, pairs: Pairs, agreement: np.ndarray) -> np.ndarray:
-        """bool: the pairs whose texts are compared; all, where signatures decide, or where chains are wanted."""
+        """bool: the pairs whose texts are compared; all, where signatures decide, or where chains are
+        wanted."""
         if not (self.likeness.verify and self.limits):
             return np.ones(len(pairs.left), bool)
         left, places = np.unique(pairs.left, return_inverse=True)
@@ -76,7 +79,9 @@ class Comparing(Phase):
         distinct = Distinct()
         for shard in shards:
             table = read_partition(folder, [shard], part, candidate_pairs.SCHEMA)
-            distinct.add(packed(Pairs(table["left"].to_numpy(), table["right"].to_numpy()), base, index.total))
+            distinct.add(
+                packed(Pairs(table["left"].to_numpy(), table["right"].to_numpy()), base, index.total)
+            )
         return unpacked(distinct.codes(), base, index.total)
 
 

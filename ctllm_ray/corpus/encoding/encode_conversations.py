@@ -1,12 +1,12 @@
 """Conversations and preference pairs into token ids by the chat template, one table at a time.
 
-A conversation is one row of TOKENS with the stretches that an assistant says; a pair is two rows, the chosen one first,
-of which only what comes after the prompt is an answer. There is no EOS behind: a conversation ends with `<|end|>`, as
-serving renders it. The sizes are those of the answers' text (shards/tokens.py says why).
+A conversation is one row of TOKENS with the stretches that an assistant says; a pair is two rows, the chosen
+one first, of which only what comes after the prompt is an answer. There is no EOS behind: a conversation ends
+with `<|end|>`, as serving renders it. The sizes are those of the answers' text (shards/tokens.py says why).
 
-What is longer than `max_tokens` (of a pair both sides together) is rejected, or cut at its end: of a pair the longer
-side first. A cut goes on only while an answer is left, and of a pair two different ones; what follows the last answer
-that is left is cut as well, since nothing is learnt from it.
+What is longer than `max_tokens` (of a pair both sides together) is rejected, or cut at its end: of a pair the
+longer side first. A cut goes on only while an answer is left, and of a pair two different ones; what follows
+the last answer that is left is cut as well, since nothing is learnt from it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ TOO_LONG, NO_ANSWER, NO_DIFFERENCE = "too_long", "cut_without_answer", "cut_to_i
 
 @dataclass(frozen=True)
 class Said:
-    """A rendered conversation: ids, a mask of the same length that is True in its answers, and the answers' text."""
+    """A rendered conversation: ids, a mask of the same length that is True in its answers, and the answers'
+    text."""
 
     ids: np.ndarray
     answered: np.ndarray
@@ -41,7 +42,8 @@ class Said:
 
 @dataclass(frozen=True)
 class Rendered:
-    """`table` is TOKENS; row i of it comes from row `documents[i]`; `counts` has kept, cut, and reject:<kind>."""
+    """`table` is TOKENS; row i of it comes from row `documents[i]`; `counts` has kept, cut, and
+    reject:<kind>."""
 
     table: pa.Table
     documents: np.ndarray
@@ -51,7 +53,8 @@ class Rendered:
 def render(
     documents: pa.Table, form: Form, tokenizer: Tokenizer, part: Conversations, scores: Sequence[str]
 ) -> Rendered:
-    """The token rows of a table of clean conversations or pairs (`id`, `text`, `scores`), in the same order."""
+    """The token rows of a table of clean conversations or pairs (`id`, `text`, `scores`), in the same
+    order."""
     rows: list[int] = []
     said: list[Said] = []
     counts: Counter[str] = Counter()
@@ -91,7 +94,9 @@ def _conversation(tokenizer: Tokenizer, turns: list[Turn], prompt: int) -> Said:
     return Said(ids, answered, text)
 
 
-def _fitting(sides: list[Said], part: Conversations, tokenizer: Tokenizer, counts: Counter[str]) -> list[Said]:
+def _fitting(
+    sides: list[Said], part: Conversations, tokenizer: Tokenizer, counts: Counter[str]
+) -> list[Said]:
     """The sides as they fit; none where they are rejected, which is counted."""
     lengths = [len(side.ids) for side in sides]
     if sum(lengths) <= part.max_tokens:

@@ -1,8 +1,8 @@
 """Splits on Ray: the whole section as one fused Ray Data operator.
 
-The driver lists the splits (Ray's own listing stage is not retried when its node dies), one task per split does all the
-work, and only a marker of a few hundred bytes comes back. Functions rather than actors, so that Ray has one operator to
-schedule and nothing to keep warm.
+The driver lists the splits (Ray's own listing stage is not retried when its node dies), one task per split
+does all the work, and only a marker of a few hundred bytes comes back. Functions rather than actors, so that
+Ray has one operator to schedule and nothing to keep warm.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _RESULT = pa.schema([("done", pa.string()), ("error", pa.binary())])
 
 def dataset(recipe: Recipe, folder: str, splits: Sequence[Split]) -> ray.data.Dataset:
     """The lazy dataset that works the splits: one row out per split, its `Done` as JSON."""
-    # As an option of the execution it binds what Ray Data asks of the autoscaler too, and not its tasks alone.
+    # As an option of the execution it binds what Ray Data asks of the autoscaler too, and not its tasks
+    # alone.
     ray.data.DataContext.get_current().execution_options.label_selector = recipe.resources.label_selector()
     items = [{"split": json.dumps(split.plain())} for split in splits]
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
@@ -50,7 +51,8 @@ def dataset(recipe: Recipe, folder: str, splits: Sequence[Split]) -> ray.data.Da
 def _work(batch: pa.Table, recipe: str, folder: str) -> pa.Table:
     """Works the splits of a batch; a plain function over plain values, which is all that Ray has to ship.
 
-    An error that a user can mend comes back as a value: of a raised one Ray Data would bring the text but not the type.
+    An error that a user can mend comes back as a value: of a raised one Ray Data would bring the text but not
+    the type.
     """
     loaded = from_plain(json.loads(recipe))
     rows: list[dict[str, Any]] = []

@@ -1,14 +1,15 @@
-"""Passes: whole-corpus steps between clean section and tokens. A pass is a list of phases, and a phase is a section.
+"""Passes: whole-corpus steps between clean section and tokens. A pass is a list of phases, and a phase is a
+section.
 
-So resume, retries, attempts, markers and manifests inside a pass come from the one mechanism that there is: a phase
-lists units (`Split`), a unit reads what earlier phases wrote and writes files, and a killed driver loses the units that
-were under way. The phases `near/keys`, `near/pairs` stand in folders below the pass's; the last phase is named like
-the pass, reads the documents of the section before and writes those that stay and those that go: the next section
-knows no difference to `clean`.
+So resume, retries, attempts, markers and manifests inside a pass come from the one mechanism that there is: a
+phase lists units (`Split`), a unit reads what earlier phases wrote and writes files, and a killed driver
+loses the units that were under way. The phases `near/keys`, `near/pairs` stand in folders below the pass's;
+the last phase is named like the pass, reads the documents of the section before and writes those that stay
+and those that go: the next section knows no difference to `clean`.
 
 Text is read by phases that work one shard each. What has to meet other documents is keys, in files
-(`shards/tables.py`). A document is known by its number, which is its place: the rows of all kept shards before, and its
-row. Ids are strings and looked up at the end, for the few that are told.
+(`shards/tables.py`). A document is known by its number, which is its place: the rows of all kept shards
+before, and its row. Ids are strings and looked up at the end, for the few that are told.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ Judge = Callable[[pa.Table, int], pa.Table]
 
 @dataclass(frozen=True)
 class Phase:
-    """A section inside a pass; `name` is `near/keys`, or `near` for the last one, which writes the documents."""
+    """A section inside a pass; `name` is `near/keys`, or `near` for the last one, which writes the
+    documents."""
 
     name: str
 
@@ -65,7 +67,8 @@ class Phase:
         return manifest.read(recipe.folder(f"{self.use}/{phase}"))
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
-        """One unit for each kept shard of the section before; a phase that works parts of a shuffle has its own."""
+        """One unit for each kept shard of the section before; a phase that works parts of a shuffle has its
+        own."""
         before = self.before(recipe)
         folder = recipe.folder(before)
         return [
@@ -101,7 +104,8 @@ class Phase:
         return sum(shard.rows for shard in self.kept(recipe)[: split.index])
 
     def tables(self, recipe: Recipe, split: Split) -> Iterator[pa.Table]:
-        """The documents of a unit that is a shard. Raises `StorageError` where it changed or has other columns."""
+        """The documents of a unit that is a shard. Raises `StorageError` where it changed or has other
+        columns."""
         wanted = documents.schema_of(recipe, self.before(recipe))
         for table in reader.same_tables(split.file.uri, split.file.size, split.file.version, wanted.names):
             if table.schema != wanted:
@@ -113,7 +117,8 @@ class Phase:
             yield table
 
     def readable(self, recipe: Recipe, split: Split) -> Iterator[pa.Table]:
-        """As `tables`, with what is said in place of the JSON of conversations: to compare, not to write again."""
+        """As `tables`, with what is said in place of the JSON of conversations: to compare, not to write
+        again."""
         form = input_forms.inputs(recipe)[split.input]
         return (input_forms.readable(table, form) for table in self.tables(recipe, split))
 
@@ -159,7 +164,8 @@ class Pass:
         self._phases = {phase.name: phase for phase in phases}
 
     def order(self, recipe: Recipe) -> Iterator[str]:
-        """The names of the phases; the next is asked for when one is finished, and may depend on what that one made."""
+        """The names of the phases; the next is asked for when one is finished, and may depend on what that
+        one made."""
         yield from self._phases
 
     def phase(self, name: str) -> Phase:
@@ -183,7 +189,11 @@ def sweep(folder: str, lasting: Sequence[str]) -> None:
     """Removes what the phases of a finished pass wrote for each other; what they counted, and when, stays."""
     own = {MARKERS, ATTEMPTS, "kept", "rejected", *(name.rpartition("/")[2] for name in lasting)}
     for path in storage.list_tree(folder):
-        if "/" in path and path.partition("/")[0] not in own and path.rpartition("/")[2] not in (MANIFEST, RUNS):
+        if (
+            "/" in path
+            and path.partition("/")[0] not in own
+            and path.rpartition("/")[2] not in (MANIFEST, RUNS)
+        ):
             storage.remove(storage.join(folder, path))
 
 

@@ -1,4 +1,5 @@
-"""Progress of a section: documents, MB/s, time left, drops or tokens so far; a live line on a terminal, else a log."""
+"""Progress of a section: documents, MB/s, time left, drops or tokens so far; a live line on a terminal, else
+a log."""
 
 from __future__ import annotations
 
@@ -54,7 +55,9 @@ class Progress:
         self._text_bytes = 0
         self._began = self._said = self._clock()
         before = f", {len(done)} of them finished before" if done else ""
-        self._say(f"{self._section}: {len(splits)} splits{before}; {self._left / 1e6:,.1f} MB of input to work")
+        self._say(
+            f"{self._section}: {len(splits)} splits{before}; {self._left / 1e6:,.1f} MB of input to work"
+        )
 
     def advance(self, item: Done) -> None:
         """After each finished split. The clock starts where the first one did: starting Ray is no speed."""

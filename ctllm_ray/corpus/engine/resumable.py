@@ -1,8 +1,8 @@
 """One section from begun to finished, through crashes: the driver's side of it, the same for every section.
 
-A section's folder holds PLAN.json (the decisions and the splits, written first), one marker per finished split, the
-shards, and MANIFEST.json (written last). Finished: only the manifest is read. Begun: the splits without a marker are
-worked. Other decisions under the same version: stop and name what changed.
+A section's folder holds PLAN.json (the decisions and the splits, written first), one marker per finished
+split, the shards, and MANIFEST.json (written last). Finished: only the manifest is read. Begun: the splits
+without a marker are worked. Other decisions under the same version: stop and name what changed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def complete(name: Name, recipe: Recipe, run: Runner, progress: Progress) -> Man
     except StorageError:
         if not storage.exists(storage.join(folder, MANIFEST)):
             raise
-        return manifest.read(folder)  # the same command was run twice at once: the other swept up what this one wrote
+        return manifest.read(
+            folder
+        )  # the same command was run twice at once: the other swept up what this one wrote
     finished = _manifest(name, recipe, splits, done)
     section.of(name, recipe).finish(recipe, folder, finished.counts)
     manifest.write(folder, finished)
@@ -53,7 +55,9 @@ def complete(name: Name, recipe: Recipe, run: Runner, progress: Progress) -> Man
     return finished
 
 
-def _worked(name: Name, recipe: Recipe, splits: Sequence[Split], run: Runner, progress: Progress) -> list[Done]:
+def _worked(
+    name: Name, recipe: Recipe, splits: Sequence[Split], run: Runner, progress: Progress
+) -> list[Done]:
     """What every split said of itself, in order, after working those that have no marker."""
     folder = recipe.folder(name)
     done = _markers(folder, splits)
@@ -77,7 +81,8 @@ def _worked(name: Name, recipe: Recipe, splits: Sequence[Split], run: Runner, pr
 
 
 def check_same(finished: Manifest, recipe: Recipe, sources: dict[str, str]) -> None:
-    """Raises `VersionConflict` where a finished section is of other decisions, or was made from something else."""
+    """Raises `VersionConflict` where a finished section is of other decisions, or was made from something
+    else."""
     folder = recipe.folder(finished.section)
     _same_decisions(finished.recipe, recipe.decisions(finished.section), folder)
     then = {key: finished.provenance.get(key, "") for key in sources}
@@ -99,7 +104,8 @@ def _same_decisions(old: dict[str, Any], new: dict[str, Any], folder: str) -> No
 
 
 def _planned(name: Name, recipe: Recipe, folder: str) -> list[Split]:
-    """The splits of the section, the same as when it was begun. Raises where decisions or input files changed."""
+    """The splits of the section, the same as when it was begun. Raises where decisions or input files
+    changed."""
     path = storage.join(folder, PLAN)
     begun = storage.read_json(path) if storage.exists(path) else None
     if begun:
@@ -108,7 +114,8 @@ def _planned(name: Name, recipe: Recipe, folder: str) -> list[Split]:
     plain = [split.plain() for split in splits]
     if begun and begun["splits"] != plain:
         raise VersionConflict(
-            f"the input files changed since this version was begun: {_first_difference(begun['splits'], plain)}",
+            f"the input files changed since this version was begun: "
+            f"{_first_difference(begun['splits'], plain)}",
             where=folder,
             remedy="restore the files, or give the recipe another `version`",
         )
@@ -120,20 +127,27 @@ def _planned(name: Name, recipe: Recipe, folder: str) -> list[Split]:
 
 
 def _first_difference(old: list[dict], new: list[dict]) -> str:
-    before, after = ({(s["file"]["uri"], s["file"]["size"], s["file"]["version"]) for s in part} for part in (old, new))
+    before, after = (
+        {(s["file"]["uri"], s["file"]["size"], s["file"]["version"]) for s in part} for part in (old, new)
+    )
     return ", ".join(sorted({uri for uri, _, _ in before ^ after})[:3]) or "they are cut in another way"
 
 
 def _markers(folder: str, splits: Sequence[Split]) -> dict[int, Done]:
     """What finished splits said, by index."""
     names = storage.list_names(storage.join(folder, section.MARKERS))
-    numbers = {int(name.removesuffix(".json")) for name in names if name.endswith(".json") and not name.startswith(".")}
+    numbers = {
+        int(name.removesuffix(".json"))
+        for name in names
+        if name.endswith(".json") and not name.startswith(".")
+    }
     wanted = [split.index for split in splits if split.index in numbers]
     return {i: Done.from_plain(storage.read_json(section.marker(folder, i))) for i in wanted}
 
 
 def _all_here(folder: str, splits: Sequence[Split]) -> None:
-    """Raises where the driver does not see what workers wrote: a root on a disk that the nodes do not share."""
+    """Raises where the driver does not see what workers wrote: a root on a disk that the nodes do not
+    share."""
     missing = len(splits) - len(_markers(folder, splits))
     if missing:
         raise StorageError(
@@ -157,7 +171,8 @@ def _manifest(name: Name, recipe: Recipe, splits: Sequence[Split], done: Sequenc
         inputs=[{"input": part, "name": file, "bytes": size} for (part, file), size in files.items()],
         counts=dict(sorted(counts.items())),
         shards=[shard for item in done for shard in item.shards],
-        provenance=provenance.of_code(section.of(name, recipe).PACKAGES) | section.of(name, recipe).sources(recipe),
+        provenance=provenance.of_code(section.of(name, recipe).PACKAGES)
+        | section.of(name, recipe).sources(recipe),
     )
 
 
@@ -171,7 +186,8 @@ def _sweep(folder: str, finished: Manifest) -> None:
 
 
 def _log_run(folder: str, started: datetime, wall_s: float, worked: Sequence[Done], reused: int) -> None:
-    """One line in RUNS.jsonl: what this run did and how fast; kept out of the manifest, which has no times."""
+    """One line in RUNS.jsonl: what this run did and how fast; kept out of the manifest, which has no
+    times."""
     path = storage.join(folder, RUNS)
     line = {
         "started": started.isoformat(timespec="seconds"),

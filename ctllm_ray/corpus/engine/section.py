@@ -1,8 +1,8 @@
 """What all sections of work share: each is a module of this package, or a phase of a pass, that works splits.
 
-A split names its section, so that a Ray task ships names and plain values only, and `run_split` is the whole of what it
-does: a plain function, the same in a test, under plain multiprocessing (the honest baseline in benchmarks/) and under
-Ray. Text never leaves the process. A retried split writes the same files again.
+A split names its section, so that a Ray task ships names and plain values only, and `run_split` is the whole
+of what it does: a plain function, the same in a test, under plain multiprocessing (the honest baseline in
+benchmarks/) and under Ray. Text never leaves the process. A retried split writes the same files again.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Done:
 
 
 class Section(Protocol):
-    """The functions of a section's module (`clean`, `tokens`), or of a phase of a pass (corpus/engine/phase.py)."""
+    """The functions of a section's module (`clean`, `tokens`), or of a phase of a pass
+    (corpus/engine/phase.py)."""
 
     @property
     def PACKAGES(self) -> tuple[str, ...]:
@@ -60,7 +61,8 @@ class Section(Protocol):
         """What there is to do, always in the same order. Raises where the input is not there."""
 
     def sources(self, recipe: Recipe) -> dict[str, str]:
-        """What it is made from beside the recipe's decisions and files: hashes by name, kept in the manifest."""
+        """What it is made from beside the recipe's decisions and files: hashes by name, kept in the
+        manifest."""
 
     def warm(self, recipe: Recipe) -> None:
         """What one process does once before many do it at the same time, such as compiling."""
@@ -69,7 +71,8 @@ class Section(Protocol):
         """Reads one split and writes its shards."""
 
     def finish(self, recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
-        """Once before the manifest is written, with the counts of all splits. Raises where they may not stand."""
+        """Once before the manifest is written, with the counts of all splits. Raises where they may not
+        stand."""
 
 
 def of(name: str, recipe: Recipe) -> Section:
@@ -87,7 +90,9 @@ def run_split(recipe: Recipe, folder: str, split: Split) -> Done:
     worked = of(split.section, recipe).work(recipe, folder, split)
     wall_s = time.monotonic() - started
     counts = dict(sorted(worked.counts.items()))
-    done = Done(split.index, split.file.uri, split.file.version, counts, worked.text_bytes, worked.shards, wall_s)
+    done = Done(
+        split.index, split.file.uri, split.file.version, counts, worked.text_bytes, worked.shards, wall_s
+    )
     storage.write_json(marker(folder, split.index), asdict(done))
     return done
 

@@ -1,9 +1,9 @@
 """Splits: the units of reading, of retry and of resume.
 
-A split is a stretch of one input file, a whole shard of the section before, or a part of what a shuffle wrote. Which
-splits there are depends on the files and on `data.split_mb` only, never on how many workers run: shards are numbered
-by split, so the output is the same for any parallelism. A source module may cut files with a function `spans(file,
-split_bytes)`; without one a file is one split.
+A split is a stretch of one input file, a whole shard of the section before, or a part of what a shuffle
+wrote. Which splits there are depends on the files and on `data.split_mb` only, never on how many workers run:
+shards are numbered by split, so the output is the same for any parallelism. A source module may cut files
+with a function `spans(file, split_bytes)`; without one a file is one split.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Split:
-    """`start` and `stop` count what the source counts (bytes after decompression, row groups); stop None is the end."""
+    """`start` and `stop` count what the source counts (bytes after decompression, row groups); stop None is
+    the end."""
 
     index: int
     input: str  # name of the recipe's input: the `source` column, and the first part of every id
@@ -75,7 +76,13 @@ def list_splits(data: Data) -> list[Split]:
 
 
 def of_shard(
-    index: int, section: str, folder: str, shard: Shard, options: dict[str, Any] | None = None, *, input: str = ""
+    index: int,
+    section: str,
+    folder: str,
+    shard: Shard,
+    options: dict[str, Any] | None = None,
+    *,
+    input: str = "",
 ) -> Split:
     """The split of a section that works a whole shard in a folder. `input` is the source of its documents."""
     file = File(storage.join(folder, shard.path), shard.path, shard.bytes, shard.sha256)
@@ -83,7 +90,8 @@ def of_shard(
 
 
 def of_part(index: int, section: str, folder: str, made: Manifest, kind: str, parts: int) -> Split:
-    """The split of a section that works part `index` of the files of a kind in the folder of a finished phase."""
+    """The split of a section that works part `index` of the files of a kind in the folder of a finished
+    phase."""
     size = sum(shard.bytes for shard in made.of_kind(kind)) // parts
     file = File(folder, f"{kind}, part {index} of {parts}", size, made.digest(kind))
     return Split(index, made.section, "", {}, file, index, index + 1, Limits(0, 0), section)

@@ -1,4 +1,5 @@
-"""The cluster of a page: the copy that stayed in its place and those that went, as the passes wrote them down.
+"""The cluster of a page: the copy that stayed in its place and those that went, as the passes wrote them
+down.
 
 Nothing is indexed for this: the rejected shards of the pass are scanned for labels that name the survivor.
 """
@@ -21,7 +22,8 @@ MEMBERS = 20  # of a cluster that are told
 
 @dataclass(frozen=True)
 class Member:
-    """A page that went; `similarity` is that of it and the survivor, null where the pass knows only equality."""
+    """A page that went; `similarity` is that of it and the survivor, null where the pass knows only
+    equality."""
 
     id: str
     url: str | None

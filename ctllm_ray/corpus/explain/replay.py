@@ -1,7 +1,7 @@
 """What other bounds would do, from stored scores alone: no text is read and nothing is measured again.
 
-The law: a replay without changes takes the decisions of the run. A page that an earlier rule dropped before a later
-stage measured it has no later scores; such pages are counted, since their replay is a guess.
+The law: a replay without changes takes the decisions of the run. A page that an earlier rule dropped before a
+later stage measured it has no later scores; such pages are counted, since their replay is a guess.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ EXAMPLES = 5  # ids shown of each kind of change
 
 @dataclass(frozen=True)
 class Replay:
-    """Counts before and after by reject reason (`kept` among them), the moves between them, and ids of each move."""
+    """Counts before and after by reject reason (`kept` among them), the moves between them, and ids of each
+    move."""
 
     before: Counter[str]
     after: Counter[str]
@@ -48,7 +49,9 @@ def changed(rules: Sequence[Rule], sets: Sequence[str]) -> list[Rule]:
         if name not in out:
             raise RecipeError(f"no rule is named {name!r}", where=f"--set {text}", remedy=nearest(name, out))
         if bound not in BOUNDS:
-            raise RecipeError(f"{bound!r} is not a bound", where=f"--set {text}", remedy=nearest(bound, BOUNDS))
+            raise RecipeError(
+                f"{bound!r} is not a bound", where=f"--set {text}", remedy=nearest(bound, BOUNDS)
+            )
         try:
             number = None if value == "none" else float(value)
             out[name] = Rule.model_validate(out[name].model_dump() | {bound: number})
@@ -61,13 +64,16 @@ def changed(rules: Sequence[Rule], sets: Sequence[str]) -> list[Rule]:
 
 
 def replay(folder: str, finished: Manifest, recipe: Recipe, sets: Sequence[str]) -> Replay:
-    """What the corpus would have kept and dropped with other bounds. Raises `RecipeError` where it has no rules.
+    """What the corpus would have kept and dropped with other bounds. Raises `RecipeError` where it has no
+    rules.
 
     What the sections before rejected is asked too; what a pass dropped stays dropped.
     """
     old = measure_rules(recipe.stages)
     if not old:
-        raise RecipeError("the recipe has no rules to replay", where=folder, remedy="give it a stage `measure`")
+        raise RecipeError(
+            "the recipe has no rules to replay", where=folder, remedy="give it a stage `measure`"
+        )
     rules = changed(old, sets)
     result = Replay(Counter(), Counter(), Counter(), {}, 0)
     unmeasured = 0

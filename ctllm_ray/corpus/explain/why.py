@@ -1,7 +1,7 @@
 """Why a page was kept or dropped: every measure of it, each rule's bound, its copies, what was cut, the text.
 
-A page is found by its id (an address: it names the file it came from) or by its url. Ids and urls are scanned column by
-column, so a lookup reads a small part of the shards.
+A page is found by its id (an address: it names the file it came from) or by its url. Ids and urls are scanned
+column by column, so a lookup reads a small part of the shards.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from ctllm_ray.shards.manifest import Manifest
 
 @dataclass(frozen=True)
 class Judgement:
-    """One rule on one page: `outcome` is pass, spared (its genre), breaks too, DROPPED IT, measured or not measured.
+    """One rule on one page: `outcome` is pass, spared (its genre), breaks too, DROPPED IT, measured or not
+    measured.
 
     For the condition of a genre it is `<genre>: holds` or `<genre>: fails`.
     """
@@ -55,7 +56,9 @@ def why(folder: str, finished: Manifest, recipe: Recipe, key: str) -> list[Page]
     pages = [_judged(row, shard, recipe, tuple(of_page(found, row))) for row, shard in _find(found, key)]
     if not pages:
         raise NotFound(
-            f"no page has the id or url {key!r}", where=folder, remedy="an id looks like crawl/part-000.jsonl.zst#1234"
+            f"no page has the id or url {key!r}",
+            where=folder,
+            remedy="an id looks like crawl/part-000.jsonl.zst#1234",
         )
     return pages
 
@@ -73,10 +76,15 @@ def _find(found: list[Part], key: str) -> Iterator[tuple[dict[str, Any], str]]:
 
 def _judged(row: dict[str, Any], shard: str, recipe: Recipe, clusters: tuple[Cluster, ...]) -> Page:
     genre = np.array([row["labels"].get("genre") or "prose"])
-    found = [Judgement(rule, _value(rule, row), _outcome(rule, row, genre)) for rule in measure_rules(recipe.stages)]
+    found = [
+        Judgement(rule, _value(rule, row), _outcome(rule, row, genre))
+        for rule in measure_rules(recipe.stages)
+    ]
     for name, rule in genre_conditions(recipe.stages):
         value = _value(rule, row)
-        found.append(Judgement(rule, value, f"{name}: {'fails' if value is None or _breaks(rule, value) else 'holds'}"))
+        found.append(
+            Judgement(rule, value, f"{name}: {'fails' if value is None or _breaks(rule, value) else 'holds'}")
+        )
     return Page(row, shard, tuple(found), clusters)
 
 

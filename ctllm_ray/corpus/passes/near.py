@@ -1,12 +1,14 @@
-"""The pass that keeps one of near copies: MinHash and bands find pairs, a comparison decides, an order chooses.
+"""The pass that keeps one of near copies: MinHash and bands find pairs, a comparison decides, an order
+chooses.
 
-Five phases and the removal: keys of every document, documents that meet, pairs that are copies, which of them stay.
-Where pairs are more than `local_pairs`, rounds of stars bring the pairs of a component together first. What the kernels
-do and cost stands in text/: `minhash`, `bands`, `similarity`, `survivors`; the phases are in corpus/dedup/. Losers are
-`near.duplicate`; the ledger holds their similarity to the survivor that the label names.
+Five phases and the removal: keys of every document, documents that meet, pairs that are copies, which of them
+stay. Where pairs are more than `local_pairs`, rounds of stars bring the pairs of a component together first.
+What the kernels do and cost stands in text/: `minhash`, `bands`, `similarity`, `survivors`; the phases are in
+corpus/dedup/. Losers are `near.duplicate`; the ledger holds their similarity to the survivor that the label
+names.
 
-The bounds of jobs/recipes/zh_web.yaml were chosen on labelled pages (docs/calibration.md); those of map_cc.yaml are
-CT-LLM's.
+The bounds of jobs/recipes/zh_web.yaml were chosen on labelled pages (docs/calibration.md); those of
+map_cc.yaml are CT-LLM's.
 """
 
 from __future__ import annotations
@@ -54,13 +56,16 @@ def near(
     keep_index: bool = False,
     against: tuple[str, ...] = (),
 ) -> Pass:
-    """The pass. A worker holds some 60 bytes for each of `partition_rows` keys, 300 for each of `local_pairs` pairs.
+    """The pass. A worker holds some 60 bytes for each of `partition_rows` keys, 300 for each of `local_pairs`
+    pairs.
 
     And 210 for each document that shares a key with another one; where all are one crowd, 300 a key.
     """
     verified = Verify.model_validate(verify) if verify else None
     sketch = Sketch(of, shingle_chars, permutations, bands, rows, min_chars)
-    sketches = Sketches(f"near/{KEYS}", sketch, tuple(prefer), verified is not None, partition_rows, tuple(against))
+    sketches = Sketches(
+        f"near/{KEYS}", sketch, tuple(prefer), verified is not None, partition_rows, tuple(against)
+    )
     found = _Near(sketches, Likeness(shingle_chars, min_agreement, verified), reach, survivors, local_pairs)
     found.lasting = (f"near/{KEYS}", f"near/{FATES}") if keep_index else ()
     return found
@@ -69,7 +74,9 @@ def near(
 class _Near(Pass):
     """Its phases; the rounds of stars are as many as the pairs need."""
 
-    def __init__(self, sketches: Sketches, likeness: Likeness, reach: int, survivors: Survivors, local: int) -> None:
+    def __init__(
+        self, sketches: Sketches, likeness: Likeness, reach: int, survivors: Survivors, local: int
+    ) -> None:
         meeting = Meeting(f"near/{BANDS}", sketches, reach)
         self._settling = bool(sketches.against) and survivors == "components"
         comparing = Comparing(f"near/{PAIRS}", sketches, likeness, reach, limits=survivors == "neighbours")
@@ -81,10 +88,13 @@ class _Near(Pass):
         super().__init__(*self._first, self._scatter, *self._stars, self._groups, *self._last)
 
     def check(self, recipe: Recipe) -> None:
-        """Raises `RecipeError` for one page of a component where older pages are settled: a new one may join two."""
+        """Raises `RecipeError` for one page of a component where older pages are settled: a new one may join
+        two."""
         if self._settling:
             remedy = "set survivors: neighbours, or leave `against` out"
-            raise RecipeError("components cannot be had crawl by crawl", where="passes.near.survivors", remedy=remedy)
+            raise RecipeError(
+                "components cannot be had crawl by crawl", where="passes.near.survivors", remedy=remedy
+            )
         super().check(recipe)
 
     def order(self, recipe: Recipe) -> Iterator[str]:

@@ -1,7 +1,9 @@
-"""Fields beside the text of a conversation that change what it means: what is obeyed, and what is refused by name.
+"""Fields beside the text of a conversation that change what it means: what is obeyed, and what is refused by
+name.
 
-Tools, pictures, thoughts, a thumb down, weights: files have them under many names. What a source has no way to keep is
-a reject, since an answer without it would be learnt as something else. A field that holds nothing is no matter.
+Tools, pictures, thoughts, a thumb down, weights: files have them under many names. What a source has no way
+to keep is a reject, since an answer without it would be learnt as something else. A field that holds nothing
+is no matter.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ TOOLS = ("tools", "functions")
 #: Fields that hold a part of a conversation which would be lost.
 UNREAD = {
     "reasoning": (
-        "reasoning_content", "reasoning", "reasoning_details", "thinking", "thought", "thoughts", "cot", "complex_cot",
+        "reasoning_content", "reasoning", "reasoning_details", "thinking", "thought", "thoughts", "cot",
+        "complex_cot",
         "chain_of_thought",
     ),
     "not_text": ("images", "image", "videos", "video", "audios", "audio"),
@@ -37,7 +40,8 @@ class Unfit(Exception):
 
 
 def check_record(fields: dict[str, Any], *read: str) -> None:
-    """Raises `Unfit` where a record brings along what changes its answers; `read`: the fields that its source reads."""
+    """Raises `Unfit` where a record brings along what changes its answers; `read`: the fields that its source
+    reads."""
     _check({name: value for name, value in fields.items() if name not in read}, "the record")
     if (weight := fields.get("weight")) is not None and weight not in (0, 1):
         raise Unfit("conversation.weight", f"'weight' is {weight!r}: a record is learnt (1) or not (0)")
@@ -47,10 +51,13 @@ def check_record(fields: dict[str, Any], *read: str) -> None:
 
 
 def refuse(fields: dict[str, Any], *names: str) -> None:
-    """Raises `Unfit` where a record has one of these beside whole conversations, which have no place for it."""
+    """Raises `Unfit` where a record has one of these beside whole conversations, which have no place for
+    it."""
     for name in names:
         if holds(fields.get(name)):
-            raise Unfit("conversation.unread_field", f"{name!r} beside whole turns: which of them does it belong to?")
+            raise Unfit(
+                "conversation.unread_field", f"{name!r} beside whole turns: which of them does it belong to?"
+            )
 
 
 def check_turn(turn: dict[str, Any], field: str) -> None:
@@ -84,12 +91,20 @@ def _check(fields: dict[str, Any], where: str) -> None:
     by_name = {name.lower(): value for name, value in fields.items()}
     for name in TOOLS:
         if holds(by_name.get(name)):
-            raise Unfit("conversation.tool_call", f"{where} has {name!r}, of which the chat template cannot tell")
+            raise Unfit(
+                "conversation.tool_call", f"{where} has {name!r}, of which the chat template cannot tell"
+            )
     for name in THUMBS:
         value = by_name.get(name)
         if value is not None and str(value).lower() in ("false", "0"):
-            raise Unfit("conversation.unwanted", f"{name!r} of {where} is {value!r}: its answer is one to unlearn")
+            raise Unfit(
+                "conversation.unwanted", f"{name!r} of {where} is {value!r}: its answer is one to unlearn"
+            )
     for kind, names in UNREAD.items():
         for name in names:
-            if holds(value := by_name.get(name)) and not (kind == "reasoning" and str(value).lower() in _SWITCHES):
-                raise Unfit(f"conversation.{kind}", f"{where} has {name!r}, which no template here has a place for")
+            if holds(value := by_name.get(name)) and not (
+                kind == "reasoning" and str(value).lower() in _SWITCHES
+            ):
+                raise Unfit(
+                    f"conversation.{kind}", f"{where} has {name!r}, which no template here has a place for"
+                )

@@ -1,12 +1,14 @@
 """Input files as a flow of decompressed pieces, at flat memory.
 
-The file's name says how it is packed (.gz .zst .bz2 .xz). All members or frames of a file are read to its end, as
-`cat a.gz b.gz` and parallel compressors write several. The compressed bytes are fed to the decoder a few kilobytes at
-a time, for two reasons: a zip bomb can then unfold no further than `FEED_BYTES` times the format's highest ratio, and
-when the stream turns out to be cut or corrupt everything decoded before that point has been handed on already. (The
-file objects of gzip, zstandard, pyarrow and FastWARC 2.0 either lose the last piece or take the cut for a normal end.)
+The file's name says how it is packed (.gz .zst .bz2 .xz). All members or frames of a file are read to its
+end, as `cat a.gz b.gz` and parallel compressors write several. The compressed bytes are fed to the decoder a
+few kilobytes at a time, for two reasons: a zip bomb can then unfold no further than `FEED_BYTES` times the
+format's highest ratio, and when the stream turns out to be cut or corrupt everything decoded before that
+point has been handed on already. (The file objects of gzip, zstandard, pyarrow and FastWARC 2.0 either lose
+the last piece or take the cut for a normal end.)
 
-Measured on this project's web pages, one core of a shared two-core machine: zst 1200 MB/s, gz 270 MB/s of text.
+Measured on this project's web pages, one core of a shared two-core machine: zst 1200 MB/s, gz 270 MB/s of
+text.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ from ctllm_ray.base.storage import File
 #: Bytes asked of the file system at a time.
 READ_BYTES = 1 << 20
 
-#: Compressed bytes given to a decoder at a time. The densest stream there is, zstd's run-length blocks, holds 128 KiB
-#: in 4 bytes (RFC 8878, 3.1.1.2): 1 KiB then unfolds to 32 MiB at most, and 16 KiB would be a seventh faster.
+#: Compressed bytes given to a decoder at a time. The densest stream there is, zstd's run-length blocks, holds
+#: 128 KiB in 4 bytes (RFC 8878, 3.1.1.2): 1 KiB then unfolds to 32 MiB at most, and 16 KiB would be a seventh
+#: faster.
 FEED_BYTES = 1 << 10
 
 #: xz may ask for a dictionary of any size; this is four times what `xz -9` needs.
@@ -133,8 +136,8 @@ def unpacked_bytes(file: File) -> int:
 class Reader(io.RawIOBase):
     """Pieces as a file object, for libraries that want one: forward only, short reads.
 
-    `position` is the offset of the next byte, `last` the last byte read. A broken stream looks like one that ends, so
-    that a library hands on what it has; `broken` then holds the reason, else an empty string.
+    `position` is the offset of the next byte, `last` the last byte read. A broken stream looks like one that
+    ends, so that a library hands on what it has; `broken` then holds the reason, else an empty string.
     """
 
     def __init__(self, flow: Iterator[bytes]) -> None:

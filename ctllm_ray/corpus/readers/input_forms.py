@@ -1,9 +1,11 @@
-"""What the inputs of a recipe hold: texts, conversations, or preference pairs; and which parts can work on them.
+"""What the inputs of a recipe hold: texts, conversations, or preference pairs; and which parts can work on
+them.
 
-A conversation is a document whose text is the JSON of its turns (corpus/readers/conversations.py). Whoever measures or compares
-it wants what is said in it: the contents of its turns, one after the other, and not quotes, names of roles and `\\n`
-that stands for a line's end. A part that changes texts would change the JSON, so it has to declare that it can do with
-turns: `FORMS` in the module of a stage or a pass. One that does not is refused by name where an input has turns.
+A conversation is a document whose text is the JSON of its turns (corpus/readers/conversations.py). Whoever
+measures or compares it wants what is said in it: the contents of its turns, one after the other, and not
+quotes, names of roles and `\\n` that stands for a line's end. A part that changes texts would change the
+JSON, so it has to declare that it can do with turns: `FORMS` in the module of a stage or a pass. One that
+does not is refused by name where an input has turns.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ def readable(table: pa.Table, form: Form) -> pa.Table:
 def extract_contents(texts: pa.ChunkedArray) -> pa.Array:
     """The contents of the turns of conversations or pairs, one after the other, a line end between them."""
     return pa.array(
-        [None if text is None else "\n".join(_contents(orjson.loads(text))) for text in texts.to_pylist()], pa.string()
+        [None if text is None else "\n".join(_contents(orjson.loads(text))) for text in texts.to_pylist()],
+        pa.string(),
     )
 
 

@@ -1,10 +1,11 @@
 r"""The objects of a split of JSON lines, each handed to what makes a record of it.
 
-A line that is no object is one record of `reject` error.invalid_json, error.invalid_utf8, error.invalid_unicode (half
-of a surrogate pair, as cutting a UTF-16 string leaves it), error.wrong_type, error.record_too_large; a file that ends
-early or is corrupt ends with one error.truncated. Blank lines are no records. JSON is taken at its word: NaN and bare
-control characters in strings make a line invalid. The position of a line is its byte offset in the unpacked file: it
-survives recompression, and every span of a file computes it alike.
+A line that is no object is one record of `reject` error.invalid_json, error.invalid_utf8,
+error.invalid_unicode (half of a surrogate pair, as cutting a UTF-16 string leaves it), error.wrong_type,
+error.record_too_large; a file that ends early or is corrupt ends with one error.truncated. Blank lines are no
+records. JSON is taken at its word: NaN and bare control characters in strings make a line invalid. The
+position of a line is its byte offset in the unpacked file: it survives recompression, and every span of a
+file computes it alike.
 """
 
 from __future__ import annotations

@@ -1,14 +1,17 @@
-r"""The lines of a split, at flat memory, each with the byte offset at which it begins in the decompressed file.
+r"""The lines of a split, at flat memory, each with the byte offset at which it begins in the decompressed
+file.
 
-A line ends with \n and belongs to the span in which its first byte lies. A span that starts in the middle of a line
-leaves that line to the span before it; so any cutting of a file gives the same lines, each once. A line that is longer
-than `limits.record_bytes` is walked over without being held, and only its first bytes are handed on.
+A line ends with \n and belongs to the span in which its first byte lies. A span that starts in the middle of
+a line leaves that line to the span before it; so any cutting of a file gives the same lines, each once. A
+line that is longer than `limits.record_bytes` is walked over without being held, and only its first bytes are
+handed on.
 
-A plain file is cut at byte offsets. A compressed file cannot be entered in the middle, so every span of it unpacks the
-file from the start and skips: unpacking runs about 50 times as fast as the stages that follow, hence spans of such a
-file are `SPAN_FACTOR` times as long, and there are at most `MAX_SPANS` (on average half of them are skipped by each:
-16 spans' unpacking is a third of one span's work). How many there are follows from an estimate of the unpacked size,
-the same on every machine; the last span is open-ended, so the estimate decides where cuts lie, not what is read.
+A plain file is cut at byte offsets. A compressed file cannot be entered in the middle, so every span of it
+unpacks the file from the start and skips: unpacking runs about 50 times as fast as the stages that follow,
+hence spans of such a file are `SPAN_FACTOR` times as long, and there are at most `MAX_SPANS` (on average half
+of them are skipped by each: 16 spans' unpacking is a third of one span's work). How many there are follows
+from an estimate of the unpacked size, the same on every machine; the last span is open-ended, so the estimate
+decides where cuts lie, not what is read.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ MAX_SPANS = 32
 
 
 class Line(NamedTuple):
-    """`content` without its newline; with `error` (a kind of `error.<kind>`) only its first bytes, and a `reason`."""
+    """`content` without its newline; with `error` (a kind of `error.<kind>`) only its first bytes, and a
+    `reason`."""
 
     position: int
     content: bytes
@@ -35,7 +39,8 @@ class Line(NamedTuple):
 
 
 def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
-    """Spans (start, stop) in decompressed bytes that cover a file of lines; the last stop is None, the end."""
+    """Spans (start, stop) in decompressed bytes that cover a file of lines; the last stop is None, the
+    end."""
     step, size = split_bytes, file.size
     if decompress.suffix(file.name):
         step = SPAN_FACTOR * split_bytes
@@ -48,8 +53,11 @@ def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
 
 
 def lines(split: Split) -> Iterator[Line]:
-    """The lines that begin in a split, in order; a cut or corrupt stream ends with one Line of error `truncated`."""
-    origin = max(0, split.start - 1)  # one byte early: whether a line begins at `start` shows in the byte before it
+    """The lines that begin in a split, in order; a cut or corrupt stream ends with one Line of error
+    `truncated`."""
+    origin = max(
+        0, split.start - 1
+    )  # one byte early: whether a line begins at `start` shows in the byte before it
     first, entered = _Unended(origin, split.limits), split.start == 0
     try:
         for piece in decompress.pieces(split.file, origin):
@@ -64,7 +72,9 @@ def lines(split: Split) -> Iterator[Line]:
                 entered = True
             first.grow(tail)
     except decompress.Broken as broken:
-        last = Line(first.position, bytes(first.kept[: split.limits.error_raw_bytes]), "truncated", str(broken))
+        last = Line(
+            first.position, bytes(first.kept[: split.limits.error_raw_bytes]), "truncated", str(broken)
+        )
     else:
         last = first.end(b"")
         entered = entered and bool(last.content)
@@ -73,7 +83,8 @@ def lines(split: Split) -> Iterator[Line]:
 
 
 class _Unended:
-    """The line whose end has not been seen yet: where it begins, how long it is, its bytes while they may be held."""
+    """The line whose end has not been seen yet: where it begins, how long it is, its bytes while they may be
+    held."""
 
     def __init__(self, position: int, limits: Limits) -> None:
         self.position, self.limits, self.kept, self.size = position, limits, bytearray(), 0

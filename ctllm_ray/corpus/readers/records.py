@@ -1,8 +1,8 @@
 """Records into RAW tables of bounded size.
 
-A source is a generator of `Record`s, most of whose fields are usually null; here they become Arrow tables of about
-`limits.batch_bytes`. A record that could not be read is one of `bad(...)`: `reject` says `error.<kind>`, `title` the
-reason in words, `raw` its first bytes.
+A source is a generator of `Record`s, most of whose fields are usually null; here they become Arrow tables of
+about `limits.batch_bytes`. A record that could not be read is one of `bad(...)`: `reject` says
+`error.<kind>`, `title` the reason in words, `raw` its first bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import pyarrow as pa
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards import schema
 
-#: A table is closed at this many records too, as each costs about a kilobyte of Python objects before it is closed.
+#: A table is closed at this many records too, as each costs about a kilobyte of Python objects before it is
+#: closed.
 BATCH_RECORDS = 16_384
 
 

@@ -12,7 +12,8 @@ from ctllm_ray.corpus.readers.records import Record, bad
 def whole(split: Split, content_type: str) -> Iterator[Record]:
     """One record at position 0 with the file's bytes in `raw`; none of an empty file.
 
-    Errors: record_too_large, and truncated for a compressed file that is cut or corrupt (its first bytes are kept).
+    Errors: record_too_large, and truncated for a compressed file that is cut or corrupt (its first bytes are
+    kept).
     """
     content = bytearray()
     try:

@@ -1,8 +1,9 @@
 """The largest clusters with their texts: what stayed beside what went, where the two differ.
 
-Texts are those that the pass read, in the `kept/` of the section before, where they still are; else what is left of a
-page where it ended, which later passes may have cut, and of which `data.rejected_text_share` may have kept nothing. A
-shard's number is that of the shard it was made from, so no text is looked for: it is known which shard held it.
+Texts are those that the pass read, in the `kept/` of the section before, where they still are; else what is
+left of a page where it ended, which later passes may have cut, and of which `data.rejected_text_share` may
+have kept nothing. A shard's number is that of the shard it was made from, so no text is looked for: it is
+known which shard held it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ Place = tuple[int, int]  # a file of `Ended` and a row of it; file -1: in an ear
 
 @dataclass(frozen=True)
 class Top:
-    """One of the largest clusters: where its survivor ended, and some of those that went, the least alike first."""
+    """One of the largest clusters: where its survivor ended, and some of those that went, the least alike
+    first."""
 
     pages: int
     stays: Place
@@ -67,7 +69,9 @@ class Ended:
         """The text of a document as the pass read it, else as it ended; null where nothing is left."""
         at, path = self._files[place[0]]
         for section in range(at, self.number - 1, -1):
-            path = self.found[section - 1].finished.paths("kept")[int(path.rpartition("/")[2].partition("-")[0])]
+            path = self.found[section - 1].finished.paths("kept")[
+                int(path.rpartition("/")[2].partition("-")[0])
+            ]
         uri = storage.join(self.found[self.number - 1].folder, path)
         return next(_texts(uri, row["id"]), row["text"]) if storage.exists(uri) else row["text"]
 
@@ -81,7 +85,8 @@ def _texts(uri: str, name: str) -> Iterator[str]:
 
 
 def show(ended: Ended, top: Top) -> Largest:
-    """The survivor beside the first of those that went whose text is another; the first of them where none is."""
+    """The survivor beside the first of those that went whose text is another; the first of them where none
+    is."""
     stays = ended.row(top.stays) if top.stays[0] >= 0 else None
     kept = ended.text(top.stays, stays) if stays else None
     rows: list[dict[str, Any]] = []

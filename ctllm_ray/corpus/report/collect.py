@@ -1,9 +1,10 @@
 """The facts of a finished corpus, gathered in one pass over its shards in bounded memory.
 
-Counts are exact and come from the manifest or from every document; only histograms use a sample, drawn by a hash of the
-id so that any run draws the same one. Text is read once, to count characters and to take ten examples of each rule.
-360,000 documents of 1 kB took 4.2 s on one core of a two-core x86 machine, two of them start-up, at 205 MB: memory is
-the sample (4 bytes for each document in it and score), the tallies (see `tallies`) and one record batch.
+Counts are exact and come from the manifest or from every document; only histograms use a sample, drawn by a
+hash of the id so that any run draws the same one. Text is read once, to count characters and to take ten
+examples of each rule. 360,000 documents of 1 kB took 4.2 s on one core of a two-core x86 machine, two of them
+start-up, at 205 MB: memory is the sample (4 bytes for each document in it and score), the tallies (see
+`tallies`) and one record batch.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ class Survey:
 
     def add(self, table: pa.Table) -> None:
         """Takes the documents of one record batch."""
-        hashes = np.array([xxhash.xxh3_64_intdigest(i) for i in table["id"].cast(pa.binary()).to_pylist()], np.uint64)
+        hashes = np.array(
+            [xxhash.xxh3_64_intdigest(i) for i in table["id"].cast(pa.binary()).to_pylist()], np.uint64
+        )
         self._judge(table, hashes)
         self._slice(table)
         self._count_cuts(table)
@@ -92,7 +95,10 @@ class Survey:
 
     def _judge(self, table: pa.Table, hashes: np.ndarray) -> None:
         """Holds each rule against its documents, whatever the order of rules, and samples their scores."""
-        genres, rejects = _texts(schema.field(table, "labels", "genre")), _texts(table["reject"].combine_chunks())
+        genres, rejects = (
+            _texts(schema.field(table, "labels", "genre")),
+            _texts(table["reject"].combine_chunks()),
+        )
         chosen = hashes.astype(np.float64) < self._limit
         failed, values = np.zeros((len(self._rules), table.num_rows), bool), {}
         for i, rule in enumerate(self._rules):
@@ -110,8 +116,13 @@ class Survey:
 
     def _slice(self, table: pa.Table) -> None:
         """Counts documents and what dropped them by host, source, script and every label."""
-        found = {"source": table["source"].combine_chunks(), "host": documents.hosts(table["url"].combine_chunks())}
-        labels = [field.name for field in table.schema.field("labels").type if not field.name.endswith(ADDRESSES)]
+        found = {
+            "source": table["source"].combine_chunks(),
+            "host": documents.hosts(table["url"].combine_chunks()),
+        }
+        labels = [
+            field.name for field in table.schema.field("labels").type if not field.name.endswith(ADDRESSES)
+        ]
         found |= {name: schema.field(table, "labels", name) for name in labels}
         if any(field.name == SCRIPT for field in table.schema.field("scores").type):
             found["script"] = _scripts(_floats(schema.field(table, "scores", SCRIPT)))
@@ -130,7 +141,8 @@ class Survey:
         self._cut_lines.add(_pairs(rules, pc.utf8_slice_codeunits(texts, 0, CUT_CHARS)))
 
     def _pick(self, table: pa.Table, hashes: np.ndarray) -> None:
-        """Offers the rejected documents of the smallest hashes as examples; those that kept their text come first."""
+        """Offers the rejected documents of the smallest hashes as examples; those that kept their text come
+        first."""
         shown = pc.or_(pc.is_valid(table["text"]), pc.is_valid(table["raw"])).to_numpy()
         rejects = _texts(table["reject"].combine_chunks())
         order = np.lexsort((hashes, ~shown))
@@ -138,7 +150,9 @@ class Survey:
             worst = self._examples.worst(reason)
             rows = order[rejects[order] == reason][:EXAMPLES].tolist()
             offered = [((int(not shown[r]), int(hashes[r])), r) for r in rows]
-            better = [(rank, _example(table.slice(r, 1).to_pylist()[0])) for rank, r in offered if rank < worst]
+            better = [
+                (rank, _example(table.slice(r, 1).to_pylist()[0])) for rank, r in offered if rank < worst
+            ]
             self._examples.add(reason, better)
 
     def report(self, runs: tuple[Run, ...]) -> Report:
@@ -224,7 +238,9 @@ def _texts(values: pa.Array) -> np.ndarray:
 
 def _scripts(shares: np.ndarray) -> pa.Array:
     low, high = SCRIPT_MIXED
-    names = np.select([shares < low, shares > high, ~np.isnan(shares)], ["simplified", "traditional", "mixed"], "")
+    names = np.select(
+        [shares < low, shares > high, ~np.isnan(shares)], ["simplified", "traditional", "mixed"], ""
+    )
     return pa.array(names, mask=names == "")
 
 

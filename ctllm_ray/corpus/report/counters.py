@@ -1,8 +1,8 @@
 """Counters and picks over a stream of any length in bounded memory, the same for the same stream.
 
-A corpus has millions of hosts, and a report shows thirty. A `Tally` that grows past its limit forgets its rarest half:
-a frequent key then loses at most the little that was forgotten before it was seen again (lossy counting, Manku and
-Motwani 2002), and `exact` says whether that ever happened.
+A corpus has millions of hosts, and a report shows thirty. A `Tally` that grows past its limit forgets its
+rarest half: a frequent key then loses at most the little that was forgotten before it was seen again (lossy
+counting, Manku and Motwani 2002), and `exact` says whether that ever happened.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Tally(Generic[Key]):
 
 
 class Smallest(Generic[Item]):
-    """For each name the items with the smallest ranks: with a hash as rank, a sample that any run draws again."""
+    """For each name the items with the smallest ranks: with a hash as rank, a sample that any run draws
+    again."""
 
     def __init__(self, items: int) -> None:
         self._items = items

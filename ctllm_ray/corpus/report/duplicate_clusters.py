@@ -1,13 +1,15 @@
-"""What the passes that find copies found, for the report: clusters by size, pages by pairs of hosts, the largest.
+"""What the passes that find copies found, for the report: clusters by size, pages by pairs of hosts, the
+largest.
 
-A page that went names its survivor, so a cluster is known by the survivor's id, and counting the pages that went counts
-every drop of the pass once. Survivors are found where documents end: among what the last section kept, or what a later
-pass dropped, since the `kept/` of a section that a pass followed may be gone.
+A page that went names its survivor, so a cluster is known by the survivor's id, and counting the pages that
+went counts every drop of the pass once. Survivors are found where documents end: among what the last section
+kept, or what a later pass dropped, since the `kept/` of a section that a pass followed may be gone.
 
-No text is looked at here: columns alone, once for each pass, and once more where hosts get their names; a remote shard
-is fetched whole each time. A page of a cluster takes 32 bytes while it is counted; where more than PART_PAGES went,
-clusters are counted in parts, by the hash of the survivor's id, and each part scans the documents again. Two survivors
-of one 64-bit hash would be counted as one: of a hundred million, with a probability of 0.0003.
+No text is looked at here: columns alone, once for each pass, and once more where hosts get their names; a
+remote shard is fetched whole each time. A page of a cluster takes 32 bytes while it is counted; where more
+than PART_PAGES went, clusters are counted in parts, by the hash of the survivor's id, and each part scans the
+documents again. Two survivors of one 64-bit hash would be counted as one: of a hundred million, with a
+probability of 0.0003.
 """
 
 from __future__ import annotations
@@ -159,7 +161,10 @@ def _entries(ended: Ended, use: str, part: int, parts: int) -> tuple[np.ndarray,
             has_copies = pc.greater(schema.field(table, "scores", f"{use}.cluster_size"), 1)
             goes = pc.is_valid(survivor)
             stays = pc.and_(pc.invert(goes), pc.fill_null(has_copies, False))
-            for kind, names, chosen in ((went, survivor, goes), (stayed, table["id"].combine_chunks(), stays)):
+            for kind, names, chosen in (
+                (went, survivor, goes),
+                (stayed, table["id"].combine_chunks(), stays),
+            ):
                 entries = _taken(table, use, names, chosen, file, row)
                 kind.append(entries[entries["cluster"] % np.uint64(parts) == part])
             row += table.num_rows

@@ -31,7 +31,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Example:
-    """A dropped document: the `head` and `tail` of its text. `head` is null where neither text nor bytes were kept."""
+    """A dropped document: the `head` and `tail` of its text. `head` is null where neither text nor bytes were
+    kept."""
 
     id: str
     url: str | None
@@ -47,7 +48,8 @@ class Example:
 
 @dataclass(frozen=True)
 class RuleFacts:
-    """What a rule did: `dropped` were charged to it, `failed` break it whatever the order, `alone` break only it."""
+    """What a rule did: `dropped` were charged to it, `failed` break it whatever the order, `alone` break only
+    it."""
 
     rule: Rule
     measured: int
@@ -77,7 +79,8 @@ class Slice:
         return self.kept / self.documents
 
     def lost_share(self, families: Collection[str]) -> float:
-        """Share that was dropped by rules of other families (the parts of names before the first dot) than these."""
+        """Share that was dropped by rules of other families (the parts of names before the first dot) than
+        these."""
         return sum(n for rule, n in self.reasons if rule.partition(".")[0] not in families) / self.documents
 
 
@@ -144,7 +147,8 @@ class HostPair:
 
 @dataclass(frozen=True)
 class Copy:
-    """A page of a cluster. `host` is null where it is of an earlier version, `excerpt` where no text of it is left."""
+    """A page of a cluster. `host` is null where it is of an earlier version, `excerpt` where no text of it is
+    left."""
 
     id: str
     url: str | None
@@ -155,7 +159,8 @@ class Copy:
 
 @dataclass(frozen=True)
 class Largest:
-    """One of the largest clusters: how many pages, the one that stayed, one that went, and how alike these two are."""
+    """One of the largest clusters: how many pages, the one that stayed, one that went, and how alike these
+    two are."""
 
     pages: int
     similarity: float | None  # null where the pass knows only equality

@@ -1,7 +1,7 @@
 """The funnel of a corpus: its reject counts in the order in which stages, rules and passes act.
 
-A document is charged to the first rule that it fails, so the steps can be subtracted one after another and what is
-left after the last one is what was kept. It needs the manifest alone and costs nothing.
+A document is charged to the first rule that it fails, so the steps can be subtracted one after another and
+what is left after the last one is what was kept. It needs the manifest alone and costs nothing.
 """
 
 from __future__ import annotations
@@ -45,14 +45,16 @@ class Group:
 def rules_of(recipe: Mapping[str, Any]) -> tuple[Rule, ...]:
     """The rules of a resolved recipe's measure stages, in the order in which they act.
 
-    They were checked when the section ran; checking again would refuse a section whose measures were renamed since.
+    They were checked when the section ran; checking again would refuse a section whose measures were renamed
+    since.
     """
     stages = [stage for stage in recipe.get("stages", ()) if stage["use"] == "measure"]
     return tuple(Rule.model_construct(**rule) for stage in stages for rule in stage.get("rules") or ())
 
 
 def funnel(manifest: Manifest) -> tuple[Group, ...]:
-    """The steps from all documents to the kept ones: read errors first, then stages and passes in their order."""
+    """The steps from all documents to the kept ones: read errors first, then stages and passes in their
+    order."""
     left, steps = manifest.counts["in"], []
     rejects = manifest.rejects()
     for rule in _order(manifest.recipe, rejects):

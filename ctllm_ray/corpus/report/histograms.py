@@ -1,7 +1,8 @@
 """Histograms as inline SVG, with the bounds that cut them drawn in.
 
-Strings rather than a plotting library: a chart is two kilobytes, takes its colours from the page's style sheet (so it
-follows light, dark and print) and needs no script to be seen. Only numbers and escaped names get into it.
+Strings rather than a plotting library: a chart is two kilobytes, takes its colours from the page's style
+sheet (so it follows light, dark and print) and needs no script to be seen. Only numbers and escaped names get
+into it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import numpy as np
 from markupsafe import Markup, escape
 
 BINS = 44
-TAIL_SHARE = 0.005  # of the documents beyond either edge: gathered in one bar, so that an outlier does not flatten all
+TAIL_SHARE = (
+    0.005  # of the documents beyond either edge: gathered in one bar, so that an outlier does not flatten all
+)
 LOG_RATIO, LOG_TOP = (
     50,
     20,
@@ -46,7 +49,8 @@ class Histogram:
 
 
 def histogram(values: np.ndarray, fate: np.ndarray, bounds: Mapping[str, float]) -> Histogram:
-    """A histogram of at least one finite value; `fate` is 0 kept, 1 dropped by this rule, 2 dropped by another."""
+    """A histogram of at least one finite value; `fate` is 0 kept, 1 dropped by this rule, 2 dropped by
+    another."""
     values = values.astype(np.float64)
     low, high = np.quantile(values, [TAIL_SHARE, 1 - TAIL_SHARE], method="nearest")
     log = bool(low > 0 and high >= LOG_TOP and high / low >= LOG_RATIO)
@@ -60,7 +64,9 @@ def histogram(values: np.ndarray, fate: np.ndarray, bounds: Mapping[str, float])
     edges = np.unique(edges)
     bins = np.searchsorted(edges, values, side="right")
     bins[values == edges[-1]] -= 1
-    kept, charged, other = (tuple(np.bincount(bins[fate == f], minlength=len(edges) + 1).tolist()) for f in range(3))
+    kept, charged, other = (
+        tuple(np.bincount(bins[fate == f], minlength=len(edges) + 1).tolist()) for f in range(3)
+    )
     quantiles = tuple(np.quantile(values, [0.05, 0.5, 0.95]).tolist())
     return Histogram(tuple(edges.tolist()), kept, charged, other, log, quantiles, cuts)
 
@@ -76,7 +82,11 @@ def _stretched(low: float, high: float, log: bool, cuts: Sequence[float]) -> tup
     """The range of the axis, with the bounds that are not too far off."""
     reach = REACH * (high - low)
     for at in cuts:
-        near = low / 10 ** (REACH / 2) <= at <= high * 10 ** (REACH / 2) if log else low - reach <= at <= high + reach
+        near = (
+            low / 10 ** (REACH / 2) <= at <= high * 10 ** (REACH / 2)
+            if log
+            else low - reach <= at <= high + reach
+        )
         if near and (at > 0 or not log):
             low, high = min(low, at), max(high, at)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
@@ -117,7 +127,8 @@ def ticks(low: float, high: float, log: bool) -> list[float]:
 
 
 def histogram_svg(chart: Histogram, name: str) -> Markup:
-    """A histogram as SVG: bars on a square-root scale, shaded where a bound fails, the bounds as labelled lines."""
+    """A histogram as SVG: bars on a square-root scale, shaded where a bound fails, the bounds as labelled
+    lines."""
     low, high = chart.edges[0], chart.edges[-1]
     span = math.log(high / low) if chart.log else high - low
 
@@ -127,13 +138,22 @@ def histogram_svg(chart: Histogram, name: str) -> Markup:
 
     sides = [(4.0, LEFT - 8.0), *((x(a), x(b)) for a, b in zip(chart.edges, chart.edges[1:], strict=False))]
     sides.append((RIGHT + 8.0, WIDTH - 4.0))
-    parts = [_fail_shade(chart, x), _grid(chart), _bars(chart, sides), _axis(chart, x), _bound_lines(chart, x)]
-    bins = list(zip([None, *chart.edges], [*chart.edges, None], chart.kept, chart.charged, chart.other, strict=True))
+    parts = [
+        _fail_shade(chart, x),
+        _grid(chart),
+        _bars(chart, sides),
+        _axis(chart, x),
+        _bound_lines(chart, x),
+    ]
+    bins = list(
+        zip([None, *chart.edges], [*chart.edges, None], chart.kept, chart.charged, chart.other, strict=True)
+    )
     data = [[*(v if v is None else float(f"{v:.5g}") for v in row[:2]), *row[2:]] for row in bins]
     places = [[round(a, 1), round(b, 1)] for a, b in sides]
     return Markup(
         f'<svg class="hist" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}" '
-        f"data-bins='{json.dumps(data, separators=(',', ':'))}' data-x='{json.dumps(places, separators=(',', ':'))}'>"
+        f"data-bins='{json.dumps(data, separators=(',', ':'))}' "
+        f"data-x='{json.dumps(places, separators=(',', ':'))}'>"
         f"{''.join(parts)}</svg>"
     )
 
@@ -166,12 +186,16 @@ def _grid(chart: Histogram) -> str:
     tops = {m * size for m in (1, 2, 5) if m * size <= peak}
     levels = sorted({max(tops), max(tops) // 10} - {0})
     full = np.add(np.add(chart.kept, chart.charged), chart.other)
-    anchor, x = ("end", WIDTH - 2) if full[-8:].max() < full[:8].max() else ("start", 2)  # where the bars are lower
+    anchor, x = (
+        ("end", WIDTH - 2) if full[-8:].max() < full[:8].max() else ("start", 2)
+    )  # where the bars are lower
     lines = []
     for level in levels:
         y = FLOOR - (FLOOR - TOP) * math.sqrt(level / peak)
         lines.append(f'<path class="grid" d="M0 {y:.1f}H{WIDTH}"/>')
-        lines.append(f'<text class="level" x="{x}" y="{y - 3:.1f}" text-anchor="{anchor}">{short(level)}</text>')
+        lines.append(
+            f'<text class="level" x="{x}" y="{y - 3:.1f}" text-anchor="{anchor}">{short(level)}</text>'
+        )
     return "".join(lines)
 
 
@@ -182,7 +206,11 @@ def _axis(chart: Histogram, x: Callable[[float], float]) -> str:
         f'<text class="tick" x="{x(v):.1f}" y="{FLOOR + 17}" text-anchor="middle">{short(v)}</text>'
         for v in marks
     ]
-    ends = [f'<text class="tick" x="9" y="{FLOOR + 17}" text-anchor="middle">‹</text>'] if _outside(chart, 0) else []
+    ends = (
+        [f'<text class="tick" x="9" y="{FLOOR + 17}" text-anchor="middle">‹</text>']
+        if _outside(chart, 0)
+        else []
+    )
     if _outside(chart, -1):
         ends.append(f'<text class="tick" x="{WIDTH - 9}" y="{FLOOR + 17}" text-anchor="middle">›</text>')
     return f'<path class="axis" d="M0 {FLOOR}H{WIDTH}"/>{"".join(labels + ends)}'
@@ -212,7 +240,8 @@ def _edge_place(chart: Histogram, x: Callable[[float], float], at: float) -> flo
 
 
 def _bound_lines(chart: Histogram, x: Callable[[float], float]) -> str:
-    """Each bound as a line with its label above; an upper bound's label stands one row higher, so they never meet."""
+    """Each bound as a line with its label above; an upper bound's label stands one row higher, so they never
+    meet."""
     found = []
     for key, bound, at in chart.cuts:
         place = _edge_place(chart, x, at)

@@ -1,7 +1,7 @@
 """One self-contained HTML page about a finished section: a person should want to look at it.
 
-The page (html_report/html_page.py) shows the facts of `survey`. Corpus text is hostile: everything goes through the template's
-escaping, and no corpus text becomes a link or an attribute of script.
+The page (html_report/html_page.py) shows the facts of `survey`. Corpus text is hostile: everything goes
+through the template's escaping, and no corpus text becomes a link or an attribute of script.
 """
 
 from __future__ import annotations
@@ -52,13 +52,16 @@ def render(report: Report) -> str:
         r=report,
         m=report.manifest,
         run=facts.total(report.runs),
-        river=river_svg([(_names(g.family), g.dropped, g.left) for g in report.groups], report.manifest.counts["in"]),
+        river=river_svg(
+            [(_names(g.family), g.dropped, g.left) for g in report.groups], report.manifest.counts["in"]
+        ),
         rejects=report.manifest.rejects(),
         shown=_sorted_rules(report),
         breakdowns=[_ordered(b, passes) for b in sorted(report.breakdowns, key=_rank) if _tells(b)],
         recipe=yaml.safe_dump(report.manifest.recipe, allow_unicode=True, sort_keys=False, width=110),
         tip_words={
-            key: dict(zip(("zh", "en"), WORDS[f"fate_{key}"], strict=True)) for key in ("kept", "charged", "other")
+            key: dict(zip(("zh", "en"), WORDS[f"fate_{key}"], strict=True))
+            for key in ("kept", "charged", "other")
         },
     )
 
@@ -85,7 +88,10 @@ def _seen(text: str | None) -> Markup:
 
 def _marked(excerpt: Excerpt) -> Markup:
     """An excerpt with what only this text has marked."""
-    pieces = (Markup("<mark>{}</mark>").format(_seen(text)) if only else _seen(text) for text, only in excerpt.pieces)
+    pieces = (
+        Markup("<mark>{}</mark>").format(_seen(text)) if only else _seen(text)
+        for text, only in excerpt.pieces
+    )
     return Markup("").join(pieces)
 
 
@@ -104,10 +110,12 @@ def _width(share: float) -> str:
 def _big(count: int) -> Markup:
     """A large count in the units of each language: 1.24 亿, 124 M."""
     chinese = next(
-        (f"{count / s:,.4g} {u}" for s, u in ((1e12, "万亿"), (1e8, "亿"), (1e4, "万")) if count >= s), f"{count}"
+        (f"{count / s:,.4g} {u}" for s, u in ((1e12, "万亿"), (1e8, "亿"), (1e4, "万")) if count >= s),
+        f"{count}",
     )
     english = next(
-        (f"{count / s:,.4g} {u}" for s, u in ((1e12, "T"), (1e9, "G"), (1e6, "M")) if count >= s), f"{count:,}"
+        (f"{count / s:,.4g} {u}" for s, u in ((1e12, "T"), (1e9, "G"), (1e6, "M")) if count >= s),
+        f"{count:,}",
     )
     return Markup('<span class="zh">{}</span><span class="en">{}</span>').format(chinese, english)
 
@@ -146,7 +154,8 @@ def _tells(breakdown: Breakdown) -> bool:
 
 
 def _ordered(breakdown: Breakdown, passes: Collection[str]) -> dict[str, Any]:
-    """A breakdown as the page shows it: its first rows, what the others add up to, and genres that bounds may not suit.
+    """A breakdown as the page shows it: its first rows, what the others add up to, and genres that bounds may
+    not suit.
 
     What passes drop (copies) says nothing about bounds.
     """

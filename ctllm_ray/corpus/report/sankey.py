@@ -1,7 +1,8 @@
-"""The funnel as a river: a band as wide as what is left, and a stream that falls away at every family of rules.
+"""The funnel as a river: a band as wide as what is left, and a stream that falls away at every family of
+rules.
 
-One inline SVG that takes its colours from the page. Families that drop under a hundredth of all documents only narrow
-the band; the table of steps names them.
+One inline SVG that takes its colours from the page. Families that drop under a hundredth of all documents
+only narrow the band; the table of steps names them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def river_svg(groups: Sequence[tuple[tuple[str, str], int, int]], total: int) ->
         lower += [(x, above + fall), (x, above)]
         streams.append(_stream(x, slot, TOP + above, TOP + above + fall))
         streams.append(
-            _label(x + 0.9 * slot - min(fall, 0.56 * slot) / 2, name, dropped / total, i % 2 if slot < 84 else 0)
+            _label(
+                x + 0.9 * slot - min(fall, 0.56 * slot) / 2, name, dropped / total, i % 2 if slot < 84 else 0
+            )
         )
     lower.append((stop, DEPTH * left / total))
     back = "".join(f"L{x:.1f} {TOP + y:.1f}" for x, y in reversed(lower))

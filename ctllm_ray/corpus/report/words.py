@@ -8,7 +8,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "kept_share": ("留下", "kept"),
     "lead": (
         "读入 {n} 篇文档，留下 {kept} 篇；每一篇离开的，都记着是哪条规则、测得多少、界限在哪。",
-        "{n} documents came in and {kept} stayed. Each one that left has the rule, its value and the bound on record.",
+        "{n} documents came in and {kept} stayed. Each one that left has the rule, its value and the bound "
+        "on record.",
     ),
     "documents_in": ("读入文档", "documents in"),
     "documents_kept": ("留下文档", "documents kept"),
@@ -39,7 +40,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "funnel": ("漏斗：每一步之后还剩多少", "Funnel: what is left after each step"),
     "funnel_note": (
         "规则按行动的顺序排列，文档记在它第一条不合格的规则名下，所以各步可以依次相减。点开一行看其中每条规则。",
-        "In the order in which rules act. A document is charged to the first rule that it fails, so the steps "
+        "In the order in which rules act. A document is charged to the first rule that it fails, so the "
+        "steps "
         "subtract. Open a row for its rules.",
     ),
     "step": ("步骤", "Step"),
@@ -58,7 +60,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "rules_note": (
         "“记账丢弃”按先后顺序只记第一条；“不合格”不论先后；“独有”是只违反这一条的文档：去掉这条规则，"
         "回来的正是它们（后面的阶段仍会再看一遍）。对所有存有分数的文档逐一核算，不抽样。",
-        "“Charged” follows the order and counts the first rule only; “fails” ignores the order; “alone” are documents "
+        "“Charged” follows the order and counts the first rule only; “fails” ignores the order; “alone” are "
+        "documents "
         "that break this rule and no other: without it exactly these come back, for later stages to judge. "
         "Computed for every document that has scores, without sampling.",
     ),
@@ -123,7 +126,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "copies": ("副本：谁重复了谁", "Copies: what repeated what"),
     "copies_note": (
         "互为副本的页面是一簇，每簇留下一篇。各处计数相加，正是这一步丢弃的篇数。",
-        "Pages that are copies of each other are a cluster, and one page of each stays. All counts add up to what the "
+        "Pages that are copies of each other are a cluster, and one page of each stays. All counts add up to "
+        "what the "
         "pass dropped.",
     ),
     "clusters": ("簇", "Clusters"),
@@ -150,8 +154,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "top_clusters_note": (
         "从第一处不同前不远起：留下的一篇，与丢弃的当中和它最不相似的一篇；只有一边才有的字加了底色。"
         "正文是这一步读到的；它读的分片若已删去，就是现存的，后面的步骤可能剪去几行。",
-        "From shortly before the first difference: the page that stayed, and of those that went the one that is least "
-        "like it. What only one side has is marked. Texts are those that the pass read; where its input shards were "
+        "From shortly before the first difference: the page that stayed, and of those that went the one that "
+        "is least "
+        "like it. What only one side has is marked. Texts are those that the pass read; where its input "
+        "shards were "
         "deleted, what is left of them, which later passes may have cut.",
     ),
     "similarity": ("相似度 {n}", "similarity {n}"),
@@ -166,7 +172,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "examples_note": (
         "每条规则取 id 哈希最小的至多十篇；一篇的全部测量可用 <code>ctllm why</code> 查看。"
         "网页原文一律按纯文本显示，控制字符写成码位。",
-        "Up to ten of each rule, those with the smallest hash of the id; <code>ctllm why</code> shows every measure "
+        "Up to ten of each rule, those with the smallest hash of the id; <code>ctllm why</code> shows every "
+        "measure "
         "of one. Page text is shown as plain text, control characters as code points.",
     ),
     "shown_of": ("{shown} / {n} 篇", "{shown} of {n}"),
@@ -186,8 +193,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "benchmarks_note": (
         "“找到”的题在某一页里的重合度达到界限，并已从语料里去掉；“沾到”的题只有一部分见于语料，不够数，页面照旧。"
         "太短或与别题雷同的题无从查找。每题的重合度与页面在 <code>seen.parquet</code>。",
-        "An item is found where a page held enough of it to count: it was taken out of the corpus. Of items that were "
-        "touched, pages held less: these pages stay as they were. Items that are too short, or too much like others, "
+        "An item is found where a page held enough of it to count: it was taken out of the corpus. Of items "
+        "that were "
+        "touched, pages held less: these pages stay as they were. Items that are too short, or too much like "
+        "others, "
         "cannot be looked for. <code>seen.parquet</code> has the overlap and the page of each.",
     ),
     "benchmark": ("评测集", "Set"),

@@ -1,4 +1,5 @@
-"""Instructions as Alpaca has them: JSON lines with `instruction`, `input`, `output`, and perhaps `history`, `system`.
+"""Instructions as Alpaca has them: JSON lines with `instruction`, `input`, `output`, and perhaps `history`,
+`system`.
 
 What is rejected and why: corpus/readers/conversations.py.
 """

@@ -1,11 +1,10 @@
 r"""Preference pairs: JSON lines with `chosen` and `rejected`, two answers to one prompt.
 
-The answers are strings, turns, or lists of turns, which may begin with the prompt or its end. The prompt is a string
-(and the `input` behind it, as in alpaca files), a list of turns or a transcript, after `history` and `system` where
-these are there.
-Without a prompt the answers are whole conversations, as lists of turns or as HH-RLHF's transcripts
-(`\n\nHuman: ...\n\nAssistant: ...`): what both begin with, up to a question, is the prompt then. What is rejected and
-why: corpus/readers/conversations.py.
+The answers are strings, turns, or lists of turns, which may begin with the prompt or its end. The prompt is a
+string (and the `input` behind it, as in alpaca files), a list of turns or a transcript, after `history` and
+`system` where these are there. Without a prompt the answers are whole conversations, as lists of turns or as
+HH-RLHF's transcripts (`\n\nHuman: ...\n\nAssistant: ...`): what both begin with, up to a question, is the
+prompt then. What is rejected and why: corpus/readers/conversations.py.
 """
 
 from __future__ import annotations
@@ -52,7 +51,9 @@ class _Fields(NamedTuple):
             shared = _shared(chosen, rejected)
             return conversations.pair(chosen[:shared], chosen[shared:], rejected[shared:])
         prompt = self._prompt(fields)
-        answers = [self._answer(side, name) for side, name in zip(sides, (self.chosen, self.rejected), strict=True)]
+        answers = [
+            self._answer(side, name) for side, name in zip(sides, (self.chosen, self.rejected), strict=True)
+        ]
         repeated = _repeated(prompt, answers)
         return conversations.pair(prompt, *(answer[repeated:] for answer in answers))
 
@@ -66,7 +67,9 @@ class _Fields(NamedTuple):
         if type(value) is str and not _SPEAKER.match(value):
             return [said("user", conversations.question(value, more))]
         if more.strip():
-            raise Unfit("error.wrong_type", f"{INPUT!r} beside a prompt that has turns: where does it belong?")
+            raise Unfit(
+                "error.wrong_type", f"{INPUT!r} beside a prompt that has turns: where does it belong?"
+            )
         asked = self._whole(value, self.prompt)
         is_cue = asked[-1:] == [said("assistant", "")]  # with which a transcript asks for the answer
         return asked[:-1] if is_cue else asked
@@ -88,7 +91,9 @@ class _Fields(NamedTuple):
 def _transcript(value: str) -> list[Turn]:
     before, *parts = _SPEAKER.split(value)
     if before.strip() or not parts:
-        raise Unfit("error.missing_field", "no prompt, and the answers are no transcripts that begin with 'Human:'")
+        raise Unfit(
+            "error.missing_field", "no prompt, and the answers are no transcripts that begin with 'Human:'"
+        )
     roles = {"Human": "user", "Assistant": "assistant"}
     return [said(roles[who], content.strip()) for who, content in zip(parts[::2], parts[1::2], strict=True)]
 
@@ -125,6 +130,7 @@ def preference(
     role: str = "role",
     content: str = "content",
 ) -> Iterator[pa.Table]:
-    """RAW tables of the pairs that begin in a split; the options name the fields, the last two those of a turn."""
+    """RAW tables of the pairs that begin in a split; the options name the fields, the last two those of a
+    turn."""
     names = _Fields(prompt, chosen, rejected, history, system, role, content)
     yield from tables(split, conversations.records(split, names.pair))

@@ -1,7 +1,8 @@
-"""Conversations as ShareGPT has them: JSON lines with {"conversations": [{"from": "human", "value": ...}, ...]}.
+"""Conversations as ShareGPT has them: JSON lines with {"conversations": [{"from": "human", "value": ...},
+...]}.
 
-Who speaks may be called by any name in `conversations.ROLES` (human, gpt, user, chatgpt, ...); a field `system` beside
-the turns comes first. What is rejected and why: corpus/readers/conversations.py.
+Who speaks may be called by any name in `conversations.ROLES` (human, gpt, user, chatgpt, ...); a field
+`system` beside the turns comes first. What is rejected and why: corpus/readers/conversations.py.
 """
 
 from __future__ import annotations

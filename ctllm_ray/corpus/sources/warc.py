@@ -1,14 +1,15 @@
 """Pages from WARC files: .warc, .warc.gz, .warc.zst.
 
-Pages are `response` and `resource` records whose content is HTML, XHTML or plain text (also responses without any
-Content-Type: the charset ladder and the extractor look at the bytes). Requests, metadata, revisits (they have no
-content), images and the rest are no pages and are not counted. Chunked transfer and gzip, deflate and brotli content
-encoding are undone, as far as the record limit: a zip bomb becomes error.record_too_large, and is unfolded no further.
-Where a header announces an encoding and the bytes are not in it, as crawlers write that unpack without saying so, the
-bytes are taken as they are.
+Pages are `response` and `resource` records whose content is HTML, XHTML or plain text (also responses without
+any Content-Type: the charset ladder and the extractor look at the bytes). Requests, metadata, revisits (they
+have no content), images and the rest are no pages and are not counted. Chunked transfer and gzip, deflate and
+brotli content encoding are undone, as far as the record limit: a zip bomb becomes error.record_too_large, and
+is unfolded no further. Where a header announces an encoding and the bytes are not in it, as crawlers write
+that unpack without saying so, the bytes are taken as they are.
 
-`content_type` is the HTTP header's, with its charset; `raw` the page's bytes; the url and date are WARC-Target-URI and
-WARC-Date. Errors: those of `corpus/readers/warc_records.py`, and error.invalid_http for a response without a status line.
+`content_type` is the HTTP header's, with its charset; `raw` the page's bytes; the url and date are
+WARC-Target-URI and WARC-Date. Errors: those of `corpus/readers/warc_records.py`, and error.invalid_http for a
+response without a status line.
 """
 
 from __future__ import annotations
@@ -55,12 +56,15 @@ def _page(limit: int, position: int, entry: WarcRecord, block: bytes) -> Iterato
 
 
 def _response(entry: WarcRecord, block: bytes, limit: int) -> tuple[bytes, str]:
-    """Up to limit + 1 bytes of a response's content, and its Content-Type. Raises `OSError` where it is not HTTP."""
+    """Up to limit + 1 bytes of a response's content, and its Content-Type. Raises `OSError` where it is not
+    HTTP."""
     whole = warc_records.header(entry) + block
     response = _parsed(whole, "all")
     if response.http_headers is None or response.http_headers.status_code is None:
         raise OSError("the response does not begin with an HTTP status line")
-    content_type = response.http_headers.get("Content-Type") or entry.headers.get("WARC-Identified-Payload-Type") or ""
+    content_type = (
+        response.http_headers.get("Content-Type") or entry.headers.get("WARC-Identified-Payload-Type") or ""
+    )
     if not _is_page(content_type):
         return b"", content_type
     try:
@@ -73,7 +77,8 @@ def _response(entry: WarcRecord, block: bytes, limit: int) -> tuple[bytes, str]:
 
 
 def _parsed(whole: bytes, auto_decode: Literal["all", "none"]) -> WarcRecord:
-    """A record that decodes while it is read (one of an archive that was read ahead decodes in full at once)."""
+    """A record that decodes while it is read (one of an archive that was read ahead decodes in full at
+    once)."""
     record = WarcRecord.from_reader(io.BytesIO(whole), quirks_mode=True)
     record.parse_http(auto_decode=auto_decode, quirks_mode=True)
     return record

@@ -1,11 +1,12 @@
 """The stage that cuts single lines out of documents: page furniture, adverts, links, and lines said twice.
 
-Nothing goes silently: each cut line stands in `cuts` with the rule that took it, and `lines.cut_share` lets a recipe
-reject what was furniture for the most part. A document that loses every line is rejected as `lines.nothing_left`. Blank
-lines go only where a cut would leave two of them side by side or one at an end; every other line keeps its characters.
+Nothing goes silently: each cut line stands in `cuts` with the rule that took it, and `lines.cut_share` lets a
+recipe reject what was furniture for the most part. A document that loses every line is rejected as
+`lines.nothing_left`. Blank lines go only where a cut would leave two of them side by side or one at an end;
+every other line keeps its characters.
 
-Cost: two kernels over the batch, one for the cues of rules, one for hashes of lines; only documents that either finds
-are split into lines.
+Cost: two kernels over the batch, one for the cues of rules, one for hashes of lines; only documents that
+either finds are split into lines.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Measures every document, tells its genre, and marks those that break a rule.
 
-Code-point measures run in one fused kernel over the text column, measures of `texts` over the column in one call, and
-measures of a `text` or `url` string row by row.
-All rules are measured for every live document, whatever an earlier rule said: that is what replay and the report need.
+Code-point measures run in one fused kernel over the text column, measures of `texts` over the column in one
+call, and measures of a `text` or `url` string row by row. All rules are measured for every live document,
+whatever an earlier rule said: that is what replay and the report need.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Genre(BaseModel):
 
 
 def _in_order(given: Any) -> Any:
-    """A list of genres out of the mapping that a recipe has: their order decides, so it is part of the fingerprint."""
+    """A list of genres out of the mapping that a recipe has: their order decides, so it is part of the
+    fingerprint."""
     if not isinstance(given, dict):
         return given
     return [{"name": name, "conditions": conditions} for name, conditions in given.items()]
@@ -49,8 +50,8 @@ Genres = Annotated[tuple[Genre, ...], BeforeValidator(_in_order)]
 def measure(table: pa.Table, *, rules: list[Rule], genres: Genres = ()) -> pa.Table:
     """The table with a score or label per measure, the genre, and `reject` where a rule is broken.
 
-    `genres` maps a genre to conditions written as rules; the first whose conditions all hold is the document's. A stage
-    without genres goes by those that an earlier one told.
+    `genres` maps a genre to conditions written as rules; the first whose conditions all hold is the
+    document's. A stage without genres goes by those that an earlier one told.
     """
     plan = plan_of(json.dumps([rules, genres]))
     rows = schema.live(table)
@@ -137,7 +138,11 @@ def _by_row(
 
 
 def _column(items: list, label: bool) -> np.ndarray:
-    return np.array(items, object) if label else np.array([np.nan if i is None else i for i in items], np.float32)
+    return (
+        np.array(items, object)
+        if label
+        else np.array([np.nan if i is None else i for i in items], np.float32)
+    )
 
 
 def _earlier(part: pa.Table, name: str) -> np.ndarray:
@@ -158,8 +163,16 @@ def _spread(values: np.ndarray, rows: np.ndarray) -> pa.Array:
 def _marked(table: pa.Table, plan: Plan, decision: decide.Decision, rows: np.ndarray) -> pa.Table:
     """The table with `reject`, its value and its bound filled for the live rows that a rule dropped."""
     reasons = np.array([rule.name for rule in plan.rules] + [None], object)[decision.rule]
-    for column, values in [("reject", reasons), ("reject_value", decision.value), ("reject_bound", decision.bound)]:
+    for column, values in [
+        ("reject", reasons),
+        ("reject_value", decision.value),
+        ("reject_bound", decision.bound),
+    ]:
         spread = _spread(values, rows)
-        spread = spread if column == "reject" else pc.if_else(pc.is_nan(spread), pa.scalar(None, pa.float32()), spread)
+        spread = (
+            spread
+            if column == "reject"
+            else pc.if_else(pc.is_nan(spread), pa.scalar(None, pa.float32()), spread)
+        )
         table = schema.put(table, column, pc.if_else(pa.array(rows), spread, table[column].combine_chunks()))
     return table

@@ -1,7 +1,8 @@
-"""The stage that brings texts into one agreed form: see `text/encoding/normalize.py` for what is changed and why.
+"""The stage that brings texts into one agreed form: see `text/encoding/normalize.py` for what is changed and
+why.
 
-Run it after mojibake repair and before line rules and measures. It rejects nothing; `normalize.control_share` lets a
-recipe reject pages that were full of control characters instead of trusting their repair.
+Run it after mojibake repair and before line rules and measures. It rejects nothing; `normalize.control_share`
+lets a recipe reject pages that were full of control characters instead of trusting their repair.
 """
 
 from __future__ import annotations

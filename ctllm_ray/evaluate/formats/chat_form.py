@@ -1,7 +1,8 @@
-"""In which form a model is asked a question: through its own chat template, or as a text that a base model completes.
+"""In which form a model is asked a question: through its own chat template, or as a text that a base model
+completes.
 
-A model with a chat template was taught to answer in turns. Ours carries one from pretraining on, so of an export of
-ours its lineage says whether it ever saw turns. Whoever knows better says so in the recipe.
+A model with a chat template was taught to answer in turns. Ours carries one from pretraining on, so of an
+export of ours its lineage says whether it ever saw turns. Whoever knows better says so in the recipe.
 """
 
 from __future__ import annotations
@@ -39,15 +40,19 @@ class ChatForm:
         return () if self.template else (NEXT_QUESTION,)
 
     def write_prompt(self, query: str) -> list[int]:
-        """The ids of a question up to where the answer begins. Raises `InputError` where the template refuses it."""
+        """The ids of a question up to where the answer begins. Raises `InputError` where the template refuses
+        it."""
         if not self.template:
             text = self.tokenizer.encode([COMPLETION.format(query=query)])[0].tolist()
             return [*self.tokenizer.prefix_ids, *text]
-        return ConversationEncoder(self.tokenizer, self.template).encode_prompt([{"role": "user", "content": query}])
+        return ConversationEncoder(self.tokenizer, self.template).encode_prompt(
+            [{"role": "user", "content": query}]
+        )
 
 
 def choose_form(folder: str, tokenizer: Tokenizer, form: Form = "auto") -> ChatForm:
-    """The form for the model in a folder. Raises `InputError` where a template is wanted and there is none."""
+    """The form for the model in a folder. Raises `InputError` where a template is wanted and there is
+    none."""
     template = read_template(folder)
     if form == "chat" and not template:
         remedy = "put chat_template.jinja into the folder, or set evaluate.judge.form=completion"

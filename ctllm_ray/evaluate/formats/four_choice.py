@@ -1,9 +1,11 @@
-"""Exams of four choices by subject, as CMMLU and C-Eval have them: the first examples of the dev split, then the item.
+"""Exams of four choices by subject, as CMMLU and C-Eval have them: the first examples of the dev split, then
+the item.
 
-Files in their native form are one CSV for each subject and split, `<folder>/dev/*.csv` and `<folder>/test/*.csv`; one
-file with all of it has the columns `subject` and `split` besides. All items of a subject share their examples, word
-for word, so an engine that keeps prefixes computes them once. A subject that lm-eval does not have, of an exam of one's
-own, is asked in the words of the others, with its own name in them.
+Files in their native form are one CSV for each subject and split, `<folder>/dev/*.csv` and
+`<folder>/test/*.csv`; one file with all of it has the columns `subject` and `split` besides. All items of a
+subject share their examples, word for word, so an engine that keeps prefixes computes them once. A subject
+that lm-eval does not have, of an exam of one's own, is asked in the words of the others, with its own name in
+them.
 """
 
 from __future__ import annotations
@@ -17,7 +19,17 @@ from typing import Any
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.benchmark_files import ID, Row, Table, field_of, table
-from ctllm_ray.evaluate.task import Note, Task, by, chosen, examples, finish, is_published, published, sort_out
+from ctllm_ray.evaluate.task import (
+    Note,
+    Task,
+    by,
+    chosen,
+    examples,
+    finish,
+    is_published,
+    published,
+    sort_out,
+)
 
 LETTERS = ("A", "B", "C", "D")
 _ANSWER = re.compile(r"[(\[]?([ABCD])[)\].。、:,]?")
@@ -110,7 +122,8 @@ def _subject(row: Row) -> str:
 
 
 def question(row: Row, names: Mapping[str, str]) -> dict[str, Any]:
-    """A question with four choices and the letter of the right one, under `names` of `question` and `answer`."""
+    """A question with four choices and the letter of the right one, under `names` of `question` and
+    `answer`."""
     answer = _letter(row, field_of(row, "answer", "Answer"))
     choices = {letter: str(field_of(row, letter)) for letter in LETTERS}
     text = str(field_of(row, "question", "Question"))

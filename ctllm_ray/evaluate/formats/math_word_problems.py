@@ -1,7 +1,8 @@
-"""Sums in words, answered by writing: GSM8K and MGSM as lm-eval asks them, marked by the number that the answer says.
+"""Sums in words, answered by writing: GSM8K and MGSM as lm-eval asks them, marked by the number that the
+answer says.
 
-lm-eval compares strings: to its `exact_match`, where punctuation does not count, 4.60 is 460, and 460.0 and 四百六十
-are not. Here numbers are compared (numbers.py); what lm-eval's metric says stands beside each score.
+lm-eval compares strings: to its `exact_match`, where punctuation does not count, 4.60 is 460, and 460.0 and
+四百六十 are not. Here numbers are compared (numbers.py); what lm-eval's metric says stands beside each score.
 """
 
 from __future__ import annotations
@@ -32,14 +33,16 @@ def sums(
 ) -> list[Task]:
     """One task; `target` is the number of a row that `row` made.
 
-    Examples are the first rows of the file `shown`, and rows of `path` that are the same are left out; where none is
-    named, they are the first of `path`, and are not asked.
+    Examples are the first rows of the file `shown`, and rows of `path` that are the same are left out; where
+    none is named, they are the first of `path`, and are not asked.
     """
     found = read(path)
     source = read(shown) if shown else Table(found.rows[:shots], found.files)
     asked = found.rows if shown else found.rows[shots:]
     if not asked:
-        raise InputError("no row is left to ask", where=path, remedy="take fewer shots, or name a file of examples")
+        raise InputError(
+            "no row is left to ask", where=path, remedy="take fewer shots, or name a file of examples"
+        )
     taught = published(config)
     given = {**taught, "generation_kwargs": {**taught["generation_kwargs"], "max_gen_toks": answer_tokens}}
     items, left_out = sort_out(chosen(asked, limit), row)
@@ -59,5 +62,7 @@ def number(row: Row, text: str) -> str:
     try:
         float(plain)
     except ValueError:
-        raise InputError(f"the answer {text[:40]!r} is no number", where=row[ID], remedy="correct the row") from None
+        raise InputError(
+            f"the answer {text[:40]!r} is no number", where=row[ID], remedy="correct the row"
+        ) from None
     return plain

@@ -1,6 +1,7 @@
 """The items of lm-eval's own tasks as a file: what the pass `decontaminate` and the tasks here read is files.
 
-lm-eval takes a task's data from where its configuration says, which for most is a hub; nothing else here asks one.
+lm-eval takes a task's data from where its configuration says, which for most is a hub; nothing else here asks
+one.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ SUFFIX = ".jsonl"
 def write(names: Sequence[str], uri: str) -> dict[str, int]:
     """Writes a line of JSON for each item, with the fields that its task has. Items by task.
 
-    A task that two names lead to is written once. `names` are lm-eval's: tasks, groups, tags, files of YAML. Items are
-    those that it asks: the test split, else the validation split. Raises `InputError` where a name is unknown or the
-    data cannot be loaded.
+    A task that two names lead to is written once. `names` are lm-eval's: tasks, groups, tags, files of YAML.
+    Items are those that it asks: the test split, else the validation split. Raises `InputError` where a name
+    is unknown or the data cannot be loaded.
     """
     if not uri.endswith(SUFFIX):
         raise InputError(

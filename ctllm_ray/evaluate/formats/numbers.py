@@ -2,9 +2,9 @@
 
     460, 460.0, 1,234, $460, ４６０, 四百六十, 四百六, 46万, 3百万, -460, −460
 
-An answer says its number behind `答案是`, `####`, `The answer is` or in \\boxed{}, in the first clause there that has
-one; else the last number counts, but a percentage only where there is nothing else. Chinese numerals count where no
-digit stands: 一 is in too many words.
+An answer says its number behind `答案是`, `####`, `The answer is` or in \\boxed{}, in the first clause there
+that has one; else the last number counts, but a percentage only where there is nothing else. Chinese numerals
+count where no digit stands: 一 is in too many words.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def is_same_number(answer: str, target: str) -> bool:
 
 
 def _plain(answer: str) -> str:
-    """With plain digits, signs and commas. A full-width comma parts numbers, but for one between full-width digits."""
+    """With plain digits, signs and commas. A full-width comma parts numbers, but for one between full-width
+    digits."""
     parted = re.sub("(?<![０-９])，|，(?![０-９]{3})", ", ", answer)
     text = unicodedata.normalize("NFKC", parted).translate(_MINUS)
     return _LISTED.sub("", text.replace("{,}", ",").replace("\\,", ""))

@@ -1,12 +1,14 @@
 """CHC-Bench: a model's answers to hard Chinese questions, marked 1 to 10 by another model (Du et al. 2024).
 
-The published form: eight classes, one turn, the single-answer prompt of MT-bench (Zheng et al. 2023) in Chinese, marks
-from 1 to 10. The published items come without reference answers, and not with this package: the recipe names a file.
-The prompt is pinned: its SHA-256 stands beside every score. A class has 20 to 37 items, so look at the intervals.
+The published form: eight classes, one turn, the single-answer prompt of MT-bench (Zheng et al. 2023) in
+Chinese, marks from 1 to 10. The published items come without reference answers, and not with this package:
+the recipe names a file. The prompt is pinned: its SHA-256 stands beside every score. A class has 20 to 37
+items, so look at the intervals.
 
-A judge is any OpenAI-compatible API. What it said is kept by judge, prompt, question and answer, written before it
-counts, so that a run that was cut off asks nobody twice. A verdict without a mark (marks.py) is asked for again, with a
-reminder; what has none then is counted as not judged, and the next run of the command asks for it again.
+A judge is any OpenAI-compatible API. What it said is kept by judge, prompt, question and answer, written
+before it counts, so that a run that was cut off asks nobody twice. A verdict without a mark (marks.py) is
+asked for again, with a reminder; what has none then is counted as not judged, and the next run of the command
+asks for it again.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class Case:
 
 
 def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
-    """The items, and SHA-256 of their files by URI. Raises `InputError` for a class that CHC-Bench does not have."""
+    """The items, and SHA-256 of their files by URI. Raises `InputError` for a class that CHC-Bench does not
+    have."""
     found = table(wanted.items)
     rows = [
         {ID: row[ID], "category": str(field_of(row, "category")), "query": str(field_of(row, "query"))}
@@ -60,7 +63,9 @@ def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
             remedy = f"the classes are {', '.join(CLASSES)}"
             raise InputError(f"unknown class {row['category']!r}", where=row[ID], remedy=remedy)
     kept = [
-        row for of_class in by(rows, lambda row: row["category"]).values() for row in chosen(of_class, wanted.limit)
+        row
+        for of_class in by(rows, lambda row: row["category"]).values()
+        for row in chosen(of_class, wanted.limit)
     ]
     return kept, dict(found.files)
 
@@ -89,7 +94,9 @@ def check_lengths(wanted: Judge, rows: Sequence[Row], asking: Asking, form: Chat
     if not rows:
         remedy = "name a file that has some"
         raise InputError("there are no items to ask", where="evaluate.judge.items", remedy=remedy)
-    if not any(asking.fits(len(ids) + wanted.max_tokens) for ids, wanted in write_prompts(wanted, rows, form)):
+    if not any(
+        asking.fits(len(ids) + wanted.max_tokens) for ids, wanted in write_prompts(wanted, rows, form)
+    ):
         raise asking.refuse_too_long("evaluate.judge")
 
 
@@ -99,14 +106,23 @@ def write_prompts(wanted: Judge, rows: Sequence[Row], form: ChatForm) -> list[tu
 
 
 def _key(wanted: Judge, case: Case) -> str:
-    parts = (wanted.model, PROMPT_SHA256, marks.GRAMMAR, wanted.verdict_tokens, case.row["query"], case.answer)
+    parts = (
+        wanted.model,
+        PROMPT_SHA256,
+        marks.GRAMMAR,
+        wanted.verdict_tokens,
+        case.row["query"],
+        case.answer,
+    )
     return key("verdict", *parts)
 
 
 async def _ask_for_mark(wanted: Judge, client: Client, case: Case) -> dict[str, Any]:
-    """What the judge said at last, and its mark: asked again with a reminder until there is one, `wanted.asks` times.
+    """What the judge said at last, and its mark: asked again with a reminder until there is one,
+    `wanted.asks` times.
 
-    A judge that insists on a number below the scale means the worst mark; leaving such answers out would flatter.
+    A judge that insists on a number below the scale means the worst mark; leaving such answers out would
+    flatter.
     """
     code, refused, number = code_of(case.row["query"], case.answer), "", None
     for attempt in range(wanted.asks):
@@ -131,7 +147,9 @@ async def _ask(wanted: Judge, client: Client, case: Case, refused: str, seed: in
         choice = came["choices"][0]
         return str(choice["message"]["content"] or ""), choice.get("finish_reason") != "length"
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise EngineFailed("the judge's answer has no message", where=client.url, remedy="ask again") from None
+        raise EngineFailed(
+            "the judge's answer has no message", where=client.url, remedy="ask again"
+        ) from None
 
 
 def _item(row: Row, answer: str | None, verdict: dict[str, Any] | None) -> Item:

@@ -1,8 +1,9 @@
-"""What a judge is asked: the published prompt, the judged text made harmless, and what it is told when asked again.
+"""What a judge is asked: the published prompt, the judged text made harmless, and what it is told when asked
+again.
 
-The prompt is pinned; its SHA-256 stands beside every score. Only text that imitates it is changed, by a space that
-leaves it readable: marks in double brackets, the words that frame an answer, and what chat templates take for the end
-of a turn.
+The prompt is pinned; its SHA-256 stands beside every score. Only text that imitates it is changed, by a space
+that leaves it readable: marks in double brackets, the words that frame an answer, and what chat templates
+take for the end of a turn.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""The mark in a judge's verdict, from 1 to 10, by a strict grammar: what the judge says last, in its own words.
+"""The mark in a judge's verdict, from 1 to 10, by a strict grammar: what the judge says last, in its own
+words.
 
     verdict  = lines; the last one that is the judge's own ends with a clause that is nothing but a mark
     mark     = "[[" number ["分" | "/10"] "]]", also as ［［9］］ and 【【9】】; or "评分：" number ("分" | "/10")
     number   = 9, 8.5, ９, 八, 八点五, 十
     clause   = [words such as 因此 or 综合来看] [评分 or such] mark, up to the end of the line
 
-What is quoted, in parentheses or said as an example is not the judge's own. A number that stands in the judged text as
-a mark, in any form, is not taken either: the judge may have repeated it. So a doubtful verdict has no mark, and the
-judge is asked again with a code (judge_prompt.py), which the judged text cannot know: behind it a mark is the judge's.
+What is quoted, in parentheses or said as an example is not the judge's own. A number that stands in the
+judged text as a mark, in any form, is not taken either: the judge may have repeated it. So a doubtful verdict
+has no mark, and the judge is asked again with a code (judge_prompt.py), which the judged text cannot know:
+behind it a mark is the judge's.
 """
 
 from __future__ import annotations
@@ -18,7 +20,20 @@ import unicodedata
 LEAST, MOST = 1.0, 10.0
 GRAMMAR = 3  # its version; 1 took the last [[number]] wherever it stood, 2 none beside bold type
 
-_DIGITS = {"零": 0, "一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9, "十": 10}
+_DIGITS = {
+    "零": 0,
+    "一": 1,
+    "二": 2,
+    "两": 2,
+    "三": 3,
+    "四": 4,
+    "五": 5,
+    "六": 6,
+    "七": 7,
+    "八": 8,
+    "九": 9,
+    "十": 10,
+}
 _NUMBER = r"\d+(?:\.\d+)?|[零一二两三四五六七八九十](?:点[零一二三四五六七八九])?"
 _UNIT = r"(?:分|/\s*10)"
 BRACKETED = rf"\[\[\s*(?P<bracketed>{_NUMBER})\s*{_UNIT}?\s*\]\]"
@@ -30,11 +45,14 @@ _LEAD = (
     r"如下|我|给出?|给予|打|该|这个|此|本|助手|回答|的|评为|总体|综合|整体|my|the|final|overall|i|rate|it|give)\s*)*"
 )
 _CLAUSE = re.compile(
-    rf"{_LEAD}(?:{_NAMED}\s*(?:是|为|is)?)?\s*(?:#(?P<code>\w+))?\s*:?\s*{BRACKETED}\s*{_UNIT}?|{_LEAD}{_SAID}", re.I
+    rf"{_LEAD}(?:{_NAMED}\s*(?:是|为|is)?)?\s*(?:#(?P<code>\w+))?\s*:?\s*{BRACKETED}\s*{_UNIT}?|{_LEAD}{_SAID}",
+    re.I,
 )
 _QUOTES = (("“", "”"), ("‘", "’"), ("「", "」"), ("『", "』"), ('"', '"'), ("`", "`"))
 _PARENTHESES = re.compile(r"\([^()\n]*\)")
-_EXAMPLE = re.compile(r"[,。、;:\s]*(?:例如|比如|譬如|示例|格式(?:如下|为|如)?\s*:|for example|e\.g\.).*", re.I)
+_EXAMPLE = re.compile(
+    r"[,。、;:\s]*(?:例如|比如|譬如|示例|格式(?:如下|为|如)?\s*:|for example|e\.g\.).*", re.I
+)
 _BRACKETS = str.maketrans("【】", "[]")
 _UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]|\\*+|__+")  # what is not seen: marks of bold type too
 _MARKUP = " \t_#-—=|.。!！~…"

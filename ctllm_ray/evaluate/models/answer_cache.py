@@ -1,8 +1,8 @@
 """What was answered, by question, on storage: an evaluation that goes on asks nothing twice.
 
-A question's key is a hash of all that the answer depends on. Answers are appended as JSON lines to chunks of at most
-`MOST_LINES`; an object store cannot append, so the last chunk is written anew, all or nothing, at most every `every_s`
-seconds. A crash loses what came since; with 0, which judges get, it loses nothing.
+A question's key is a hash of all that the answer depends on. Answers are appended as JSON lines to chunks of
+at most `MOST_LINES`; an object store cannot append, so the last chunk is written anew, all or nothing, at
+most every `every_s` seconds. A crash loses what came since; with 0, which judges get, it loses nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def key(*parts: object) -> str:
 class Answered:
     """Answers by key in a folder; one writer at a time."""
 
-    def __init__(self, folder: str, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, folder: str, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._folder, self._every_s, self._clock = folder, every_s, clock
         self._answers: dict[str, Any] = {}
         names = [name for name in storage.list_names(folder) if name.endswith(".jsonl")]

@@ -1,9 +1,9 @@
 """Questions to a subject, in the order in which they share most.
 
-Prompts that begin alike stand next to each other (they are sorted by their ids), so an engine that keeps prefixes finds
-the examples of a subject in its cache. Continuations of one prompt that differ in their last token alone, as the
-letters of an exam do, are one request. What does not fit the context is answered with nothing: who asks counts it, and
-no prompt is ever cut.
+Prompts that begin alike stand next to each other (they are sorted by their ids), so an engine that keeps
+prefixes finds the examples of a subject in its cache. Continuations of one prompt that differ in their last
+token alone, as the letters of an exam do, are one request. What does not fit the context is answered with
+nothing: who asks counts it, and no prompt is ever cut.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Asking:
     def refuse_too_long(self, benchmark: str) -> InputError:
         """The error for a benchmark of which nothing fits the context."""
         return InputError(
-            f"all items are too long for the context of {self.context_tokens:,} tokens, with what may be written",
+            f"all items are too long for the context of {self.context_tokens:,} tokens, with what may be "
+            f"written",
             where=benchmark,
             remedy="take fewer shots or answer_tokens, or a model with a longer context (serve.context_tokens)",
         )
@@ -66,7 +67,9 @@ class Asking:
             if continuation and self.fits(len(context) + len(continuation)):
                 last.setdefault(_group(context, continuation), {})[continuation[-1]] = None
         requests = {group: _Scores(*group, tuple(sorted(ids))) for group, ids in last.items()}
-        self._crowd.ask("scores", sorted(requests.values(), key=lambda each: each.ids), _scores_key, self._scored)
+        self._crowd.ask(
+            "scores", sorted(requests.values(), key=lambda each: each.ids), _scores_key, self._scored
+        )
         return [self._score(requests, context, continuation) for context, continuation in pairs]
 
     def texts(self, prompts: Sequence[tuple[Sequence[int], Continuation]]) -> list[str | None]:
@@ -88,7 +91,8 @@ class Asking:
         return Scored(before + told[str(continuation[-1])], before_greedy and likeliest == continuation[-1])
 
     async def _scored(self, request: _Scores) -> Any:
-        """Log-probability of all ids but the last and whether they are greedy; the likeliest last; by last id."""
+        """Log-probability of all ids but the last and whether they are greedy; the likeliest last; by last
+        id."""
         first, *others = request.last
         *before, last = await self._subject.logprobs([*request.ids, first], request.start, others)
         told = {str(id_): logprob for id_, logprob in last.top[1:]} | {str(last.id): last.logprob}

@@ -1,4 +1,5 @@
-"""Many questions at a time, in an event loop that another thread waits for: kept as they are answered, and cancellable.
+"""Many questions at a time, in an event loop that another thread waits for: kept as they are answered, and
+cancellable.
 
 lm-eval calls a model like a function and waits; engines and APIs are coroutines. The loop may be one's own
 (`own_loop`) or that of a server which evaluates beside its chats.
@@ -79,9 +80,14 @@ class Crowd:
         self._runner, self._at_once, self._tell = runner, at_once, tell
 
     def ask(
-        self, kind: str, questions: Sequence[Q], key_of: Callable[[Q], str], ask: Callable[[Q], Awaitable[Any]]
+        self,
+        kind: str,
+        questions: Sequence[Q],
+        key_of: Callable[[Q], str],
+        ask: Callable[[Q], Awaitable[Any]],
     ) -> None:
-        """Asks what is not answered yet. An error ends the others too; what was answered is on storage then."""
+        """Asks what is not answered yet. An error ends the others too; what was answered is on storage
+        then."""
         self._runner.check()
         left = [question for question in questions if key_of(question) not in self.answered]
         if not left:
@@ -92,7 +98,12 @@ class Crowd:
             self.answered.write()
 
     async def _all(
-        self, kind: str, left: Sequence[Q], total: int, key_of: Callable[[Q], str], ask: Callable[[Q], Awaitable[Any]]
+        self,
+        kind: str,
+        left: Sequence[Q],
+        total: int,
+        key_of: Callable[[Q], str],
+        ask: Callable[[Q], Awaitable[Any]],
     ) -> None:
         waiting = iter(left)
         done = total - len(left)

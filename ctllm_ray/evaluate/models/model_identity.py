@@ -1,7 +1,8 @@
 """Which model is evaluated, and what computes it: two evaluations are the same only where all of this is.
 
-Weights count by their hashes, whatever their format; so do the files beside them that change answers. An export of ours
-says the hashes in lineage.json, which is written last: they hold as long as no file of the folder was touched since.
+Weights count by their hashes, whatever their format; so do the files beside them that change answers. An
+export of ours says the hashes in lineage.json, which is written last: they hold as long as no file of the
+folder was touched since.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from ctllm_ray.tokenizer.tokenizer import Tokenizer
 _EXPORTED = (".safetensors", ".safetensors.index.json")
 #: Files beside weights and tokenizer that change answers: shape, ends of answers, how turns are written.
 _SETTINGS = (
-    "config.json", "generation_config.json", "adapter_config.json", "tokenizer_config.json", "chat_template.jinja",
+    "config.json", "generation_config.json", "adapter_config.json", "tokenizer_config.json",
+    "chat_template.jinja",
     "chat_template.json",
 )  # fmt: skip
 _CHANGED = ("created", "LastModified", "updated", "last_modified")  # fsspec: local (ctime), S3, GCS, Azure
@@ -28,7 +30,9 @@ _CHANGED = ("created", "LastModified", "updated", "last_modified")  # fsspec: lo
 def identify_model(folder: str, tokenizer: Tokenizer) -> dict[str, Any]:
     """SHA-256 of the weights by file, of the tokenizer, and of the files beside them that change answers."""
     there = storage.list_names(folder)
-    settings = {name: storage.size_and_sha256(storage.join(folder, name))[1] for name in _SETTINGS if name in there}
+    settings = {
+        name: storage.size_and_sha256(storage.join(folder, name))[1] for name in _SETTINGS if name in there
+    }
     weights = _exported_weights(folder, there) or fingerprint.hash_weights(folder)
     return {"weights": weights, "settings": settings, "tokenizer": tokenizer.sha256}
 
@@ -37,7 +41,11 @@ def describe_engine(serve: Serve, engine: str) -> dict[str, str]:
     """What computes: bf16 and fp32, or two engines, give scores that differ by more than noise."""
     device = "cuda" if serve.gpus else "cpu"
     auto = "of the folder" if engine == "vllm" else "bf16" if serve.gpus else "fp32"
-    return {"engine": engine, "device": device, "precision": auto if serve.precision == "auto" else serve.precision}
+    return {
+        "engine": engine,
+        "device": device,
+        "precision": auto if serve.precision == "auto" else serve.precision,
+    }
 
 
 def weights_of_lineage(lineage: dict[str, Any]) -> dict[str, str]:
@@ -47,7 +55,8 @@ def weights_of_lineage(lineage: dict[str, Any]) -> dict[str, str]:
 
 
 def _exported_weights(folder: str, there: list[str]) -> dict[str, str]:
-    """The hashes of an export without reading its weights; empty where a file is not the one that was exported."""
+    """The hashes of an export without reading its weights; empty where a file is not the one that was
+    exported."""
     if LINEAGE not in there:
         return {}
     lineage = storage.read_json(storage.join(folder, LINEAGE))

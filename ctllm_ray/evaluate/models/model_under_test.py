@@ -1,7 +1,9 @@
-"""Who is evaluated: a model that scores ids and continues them, in this process, behind Ray Serve or behind an API.
+"""Who is evaluated: a model that scores ids and continues them, in this process, behind Ray Serve or behind
+an API.
 
-It is given ids, never text, so that what is asked does not depend on who reads the text: a model scores the same in
-process and through the API. Requests that a subject cannot take now (`Overloaded`) are asked again by who asks.
+It is given ids, never text, so that what is asked does not depend on who reads the text: a model scores the
+same in process and through the API. Requests that a subject cannot take now (`Overloaded`) are asked again by
+who asks.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Continuation:
-    """What is to be written after a prompt: until one of these texts, the end of the answer, or so many tokens."""
+    """What is to be written after a prompt: until one of these texts, the end of the answer, or so many
+    tokens."""
 
     until: tuple[str, ...]
     max_tokens: int

@@ -1,8 +1,8 @@
 """An OpenAI-compatible API as seen by who asks it much: over its pauses, its failures and its silence.
 
-429 and 5xx are asked again when the server says (`Retry-After`), else after a growing pause; so are lost connections
-and answers that do not come in time. A refusal that asking again does not mend is an error at once. It uses aiohttp,
-which Ray Serve brings.
+429 and 5xx are asked again when the server says (`Retry-After`), else after a growing pause; so are lost
+connections and answers that do not come in time. A refusal that asking again does not mend is an error at
+once. It uses aiohttp, which Ray Serve brings.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class Client:
 
 
 def key_of(variable: str) -> str:
-    """The key in an environment variable; none where no variable is named. Raises `InputError` where it is not set."""
+    """The key in an environment variable; none where no variable is named. Raises `InputError` where it is
+    not set."""
     if not variable:
         return ""
     if not os.environ.get(variable):

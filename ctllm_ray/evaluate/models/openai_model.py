@@ -1,7 +1,8 @@
 """A model behind an OpenAI-compatible API as a subject: prompts as ids, log-probabilities by `echo`.
 
-Chat endpoints tell no log-probabilities of a prompt, so everything goes to `/completions`. The tokenizer must be the
-served one: where the server tells (`/tokenize`, of ours and of vLLM), that is checked before anything is asked.
+Chat endpoints tell no log-probabilities of a prompt, so everything goes to `/completions`. The tokenizer must
+be the served one: where the server tells (`/tokenize`, of ours and of vLLM), that is checked before anything
+is asked.
 """
 
 from __future__ import annotations
@@ -34,17 +35,23 @@ async def served(client: Client) -> Served:
     """The first model that the API serves. Raises `InputError` where it serves none."""
     models = (await client.get("/models")).get("data") or []
     if not models:
-        raise InputError("the API serves no model", where=client.url, remedy="check the address: it ends in /v1")
+        raise InputError(
+            "the API serves no model", where=client.url, remedy="check the address: it ends in /v1"
+        )
     first = models[0]
     context = first.get("context_tokens") or first.get("max_model_len") or 0  # ours; vLLM's
-    return Served(str(first["id"]), int(context), first.get("lineage") or {}, str(first.get("model_sha256") or ""))
+    return Served(
+        str(first["id"]), int(context), first.get("lineage") or {}, str(first.get("model_sha256") or "")
+    )
 
 
 async def check_tokenizer(client: Client, model: str, tokenizer: Tokenizer) -> None:
     """Raises `InputError` where the server makes other ids of a text than this tokenizer."""
     root = client.url.removesuffix("/v1")
     try:
-        told = await client.post(f"{root}/tokenize", {"model": model, "prompt": PROBE, "add_special_tokens": False})
+        told = await client.post(
+            f"{root}/tokenize", {"model": model, "prompt": PROBE, "add_special_tokens": False}
+        )
     except InputError:
         return  # it has no such endpoint
     if told.get("tokens") != tokenizer.encode([PROBE])[0].tolist():
@@ -53,14 +60,16 @@ async def check_tokenizer(client: Client, model: str, tokenizer: Tokenizer) -> N
 
 
 class ApiSubject:
-    """The served model. What `others` may stand last takes a request each: the API has no way to ask for several."""
+    """The served model. What `others` may stand last takes a request each: the API has no way to ask for
+    several."""
 
     def __init__(self, client: Client, model: str, context_tokens: int, tokenizer: Tokenizer) -> None:
         self.context_tokens = context_tokens
         self._client, self._model, self._tokenizer = client, model, tokenizer
 
     async def logprobs(self, ids: Sequence[int], start: int, others: Sequence[int]) -> list[Token]:
-        """As `Subject.logprobs`; where the most likely last id is none of those asked for, it is told as -1."""
+        """As `Subject.logprobs`; where the most likely last id is none of those asked for, it is told as
+        -1."""
         found = await self._scored(ids, start)
         lasts = [found[-1], *[(await self._scored([*ids[:-1], other], start))[-1] for other in others]]
         likeliest = next((last.top[0] for last in lasts if last.top[0][0] >= 0), lasts[0].top[0])
@@ -69,7 +78,9 @@ class ApiSubject:
 
     async def _scored(self, ids: Sequence[int], start: int) -> list[Token]:
         body = {"model": self._model, "prompt": list(ids), "max_tokens": 1, "echo": True, "logprobs": 1}
-        said = (await self._client.post("/completions", body | {"temperature": 0}))["choices"][0].get("logprobs")
+        said = (await self._client.post("/completions", body | {"temperature": 0}))["choices"][0].get(
+            "logprobs"
+        )
         if not said or len(said["token_logprobs"]) < len(ids):
             raise InputError(
                 "the API tells no log-probabilities of prompts",

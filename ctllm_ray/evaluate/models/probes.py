@@ -1,10 +1,10 @@
-"""Does the model behind an address still answer as it did? A few fixed prompts, asked when an evaluation begins and
-again whenever it goes on.
+"""Does the model behind an address still answer as it did? A few fixed prompts, asked when an evaluation
+begins and again whenever it goes on.
 
-Not every server is bit-stable: what else is in a batch changes the last digits. So each time the prompts are asked
-twice, one after another and all at once, which shows the server's own noise, and answers may differ by a few times
-that. Another model, or the same in another precision, differs by more: fp32 and bf16 of one small model were 0.097 nats
-a token apart. A change of less than `LEAST_NATS` a token is not noticed.
+Not every server is bit-stable: what else is in a batch changes the last digits. So each time the prompts are
+asked twice, one after another and all at once, which shows the server's own noise, and answers may differ by
+a few times that. Another model, or the same in another precision, differs by more: fp32 and bf16 of one small
+model were 0.097 nats a token apart. A change of less than `LEAST_NATS` a token is not noticed.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ PROMPTS = (
     "1, 1, 2, 3, 5, 8, 13,",
 )
 ANSWER_TOKENS = 8
-LEAST_NATS = 0.02  # mean difference of a token's log-probability; an estimate: a fifth of what bf16 does to fp32
+LEAST_NATS = (
+    0.02  # mean difference of a token's log-probability; an estimate: a fifth of what bf16 does to fp32
+)
 MOST_NOISES = 4.0  # and so many times the difference between two rounds of one server
 LEAST_ALIKE = 0.5  # share of answers that begin alike, where a server tells no log-probabilities
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Two rounds: log-probabilities of the prompts' tokens in nats (empty: not told), and what follows each prompt."""
+    """Two rounds: log-probabilities of the prompts' tokens in nats (empty: not told), and what follows each
+    prompt."""
 
     logprobs: list[list[float]]
     texts: list[list[str]]
@@ -78,7 +81,10 @@ class Probes:
             logprobs = [[each for prompt in of for each in prompt] for of in (one_by_one, together)]
         except InputError:  # it tells no log-probabilities of prompts: texts have to do
             pass
-        texts = [[await self._text(ids) for ids in self._ids], list(await asyncio.gather(*map(self._text, self._ids)))]
+        texts = [
+            [await self._text(ids) for ids in self._ids],
+            list(await asyncio.gather(*map(self._text, self._ids))),
+        ]
         return Answers(logprobs, texts)
 
     async def _logprobs(self, ids: list[int]) -> list[float]:

@@ -1,8 +1,8 @@
-"""One self-contained HTML page about an evaluation: scores with intervals and chance, parts, answers, what it depends
-on.
+"""One self-contained HTML page about an evaluation: scores with intervals and chance, parts, answers, what it
+depends on.
 
-The page (html_report/html_page.py) is complete without its script. Answers of models, words of judges and names of files are other
-people's text: all of it goes through the template's escaping.
+The page (html_report/html_page.py) is complete without its script. Answers of models, words of judges and
+names of files are other people's text: all of it goes through the template's escaping.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def value(score: Plain) -> str:
 
 def interval(score: Plain) -> str:
     """Its interval."""
-    return "–" if score["low"] is None else f"{_number(score, score['low'])} – {_number(score, score['high'])}"
+    return (
+        "–" if score["low"] is None else f"{_number(score, score['low'])} – {_number(score, score['high'])}"
+    )
 
 
 def _number(score: Plain, number: float | None) -> str:
@@ -76,7 +78,8 @@ def _number(score: Plain, number: float | None) -> str:
 
 
 def unseen(score: Plain) -> str:
-    """The score without items that the corpus had seen, in words; empty where it had seen none, or nobody knows."""
+    """The score without items that the corpus had seen, in words; empty where it had seen none, or nobody
+    knows."""
     if not score.get("seen"):  # results of earlier versions do not say
         return ""
     return f", {score['seen']:,} seen by the corpus, without them {without_seen(score)}"

@@ -19,8 +19,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "scores_note": (
         "竖线是分数，色带是 95 % 区间（正确率用 Wilson 区间，评分与比特用自助法），点线是随机猜测。"
         "绿色：整个区间在随机之上。题目视作从同类题目里随机抽取。",
-        "The tick is the score, the band its 95 % interval (Wilson's for shares of right answers, the bootstrap for "
-        "marks and bits), the dotted line is guessing. Green: the whole interval is above guessing. Items are "
+        "The tick is the score, the band its 95 % interval (Wilson's for shares of right answers, the "
+        "bootstrap for "
+        "marks and bits), the dotted line is guessing. Green: the whole interval is above guessing. Items "
+        "are "
         "taken as drawn at random from their kind.",
     ),
     "benchmark": ("测试", "Benchmark"),
@@ -37,7 +39,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "bad": ("{n} 题的数据有误", "{n} whose rows are not right"),
     "shown": ("{n} 题本身是示例", "{n} that are among the examples"),
     "lm_eval": ("lm-eval 的 exact_match：{value}", "lm-eval's exact_match {value}"),
-    "note_copies": ("{n} 题与前面的题相同，重复计分：", "{n} items are copies of earlier ones, and count again:"),
+    "note_copies": (
+        "{n} 题与前面的题相同，重复计分：",
+        "{n} items are copies of earlier ones, and count again:",
+    ),
     "note_among_examples": (
         "{n} 题也在示例里，连同答案：",
         "{n} items stand among their examples, with their answers:",
@@ -55,7 +60,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "parts": ("分项", "Parts"),
     "parts_note": (
         "C-Eval 与 CMMLU 公布的是各科平均；上表按题计。题少的分项区间很宽，不要比较它们的名次。",
-        "C-Eval and CMMLU publish the mean over subjects; the table above counts each item alike. Parts with few items "
+        "C-Eval and CMMLU publish the mean over subjects; the table above counts each item alike. Parts with "
+        "few items "
         "have wide intervals: do not rank by them.",
     ),
     "parts_mean": ("{n} 项，各项平均 {value}", "{n} parts, mean over parts {value}"),
@@ -63,7 +69,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "answers": ("答卷", "Answers"),
     "answers_note": (
         "每个测试的前 {n} 题。选择题的答案是选项编号，从 0 起。全部题目在 items.parquet。",
-        "The first {n} items of each. Answers of choices are numbers, from 0. All items are in items.parquet.",
+        "The first {n} items of each. Answers of choices are numbers, from 0. All items are in "
+        "items.parquet.",
     ),
     "item": ("题目", "Item"),
     "target": ("标准答案", "Right answer"),

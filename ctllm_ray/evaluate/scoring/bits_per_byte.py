@@ -1,8 +1,8 @@
 """Bits per byte by group on held-out documents: validation's formula and its documents, asked of a subject.
 
-The nats of a document are the sum over all its targets, its end included; bits = nats / ln 2, over the bytes of its
-text (train/validation/validate.py). A document that is longer than the context is cut into pieces without overlap, as validation
-does; how many pieces it took stands in the item.
+The nats of a document are the sum over all its targets, its end included; bits = nats / ln 2, over the bytes
+of its text (train/validation/validate.py). A document that is longer than the context is cut into pieces
+without overlap, as validation does; how many pieces it took stands in the item.
 """
 
 from __future__ import annotations

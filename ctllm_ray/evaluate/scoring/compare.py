@@ -9,11 +9,14 @@ from ctllm_ray.evaluate.scoring.scores import Comparison
 
 
 def compare(first: str, second: str, resamples: int) -> list[Comparison]:
-    """Each benchmark that both have. Raises `NotFound` where one is not finished, `InputError` where none is shared."""
+    """Each benchmark that both have. Raises `NotFound` where one is not finished, `InputError` where none is
+    shared."""
     seed = evaluation.results(first)["decisions"]["seed"]
     names = [score["benchmark"] for score in evaluation.results(second)["scores"]]
     found = scores.compare(item_results.read(first), item_results.read(second), seed, resamples)
     if not found:
         remedy = "compare evaluations of the same tasks"
-        raise InputError("the two have no benchmark in common", where=f"{second}: {', '.join(names)}", remedy=remedy)
+        raise InputError(
+            "the two have no benchmark in common", where=f"{second}: {', '.join(names)}", remedy=remedy
+        )
     return found

@@ -1,8 +1,9 @@
-"""Which items of an evaluation the pages of the recipe's corpus held, before the pass `decontaminate` took them out.
+"""Which items of an evaluation the pages of the recipe's corpus held, before the pass `decontaminate` took
+them out.
 
-An item is known by its file, whose SHA-256 must be the one that the pass read, and by its row; of several sets of one
-file the greatest overlap counts. Where the recipe has no such pass, or it is not finished, or it did not read the file,
-nothing is known of an item, and nothing is said.
+An item is known by its file, whose SHA-256 must be the one that the pass read, and by its row; of several
+sets of one file the greatest overlap counts. Where the recipe has no such pass, or it is not finished, or it
+did not read the file, nothing is known of an item, and nothing is said.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ USE = "decontaminate"
 
 @dataclass(frozen=True)
 class Seen:
-    """The greatest overlap of each item that the pass could look for, by its address; from `bound` on it counted."""
+    """The greatest overlap of each item that the pass could look for, by its address; from `bound` on it
+    counted."""
 
     overlap: Mapping[str, float]
     bound: float
@@ -47,7 +49,11 @@ def of(folder: str, files: Mapping[str, str]) -> Seen:
     from ctllm_ray.corpus.decontamination import seen_items  # brings numba
 
     finished, rows = manifest.read(folder), seen_items.read(folder).to_pylist()
-    read = {key.removeprefix("set:"): sha256 for key, sha256 in finished.provenance.items() if key.startswith("set:")}
+    read = {
+        key.removeprefix("set:"): sha256
+        for key, sha256 in finished.provenance.items()
+        if key.startswith("set:")
+    }
     overlap: dict[str, float] = {}
     for row in rows:
         name = row["item"].rpartition("#")[0]
@@ -56,7 +62,9 @@ def of(folder: str, files: Mapping[str, str]) -> Seen:
     if not overlap:
         return NOTHING
     [options] = [part for part in finished.recipe["passes"] if part["use"] == USE]
-    return Seen(overlap, options["min_overlap"], storage.size_and_sha256(storage.join(folder, seen_items.FILE))[1])
+    return Seen(
+        overlap, options["min_overlap"], storage.size_and_sha256(storage.join(folder, seen_items.FILE))[1]
+    )
 
 
 def marked(found: Sequence[Item], seen: Seen) -> list[Item]:

@@ -1,7 +1,8 @@
 """What is known of each item of an evaluation: one row of a Parquet file, scored or with the reason why not.
 
-An item's id is its address in the files that were read, so that two evaluations can be compared item by item and an
-item can be looked up elsewhere (in a training corpus, for one). Nothing is left out: rows and items are as many.
+An item's id is its address in the files that were read, so that two evaluations can be compared item by item
+and an item can be looked up elsewhere (in a training corpus, for one). Nothing is left out: rows and items
+are as many.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from ctllm_ray.base import storage
 
 FILE = "items.parquet"
 SCORED = "scored"
-#: Why an item has no score: it does not fit the context; the judge gave no mark; nobody labelled it; its row is not
-#: right; it is one of the examples.
+#: Why an item has no score: it does not fit the context; the judge gave no mark; nobody labelled it; its row
+#: is not right; it is one of the examples.
 TOO_LONG, UNPARSABLE, NO_LABEL, BAD, SHOWN = "too_long", "unparsable", "no_label", "bad", "shown"
 LOST = (TOO_LONG, UNPARSABLE, NO_LABEL, BAD, SHOWN)
 
@@ -45,7 +46,8 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Item:
-    """One item. `score`: right 1 or wrong 0; a judge's mark, 1 to 10; bits per byte. None unless it is scored."""
+    """One item. `score`: right 1 or wrong 0; a judge's mark, 1 to 10; bits per byte. None unless it is
+    scored."""
 
     benchmark: str
     part: str

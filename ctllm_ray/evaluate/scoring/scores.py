@@ -1,4 +1,5 @@
-"""Scores out of items: for each benchmark and each of its parts, how good, how sure, and of how many items."""
+"""Scores out of items: for each benchmark and each of its parts, how good, how sure, and of how many
+items."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ Kind = Literal["share", "mark", "bits"]  # right answers; 1 to 10; bits per byte
 
 @dataclass(frozen=True)
 class Score:
-    """A benchmark's score, or that of a part of it. What is not scored is counted: items = scored + the rest."""
+    """A benchmark's score, or that of a part of it. What is not scored is counted: items = scored + the
+    rest."""
 
     benchmark: str
     part: str  # empty: all of them, each item alike
@@ -36,7 +38,9 @@ class Score:
     chance: float | None  # of guessing, over the scored items
     parts_mean: float | None  # the mean over parts, as C-Eval and CMMLU publish it
     seen: int | None  # scored items of which the corpus held as much as counts; None: not known of any
-    unseen_value: float | None  # the score on the others, and its interval; None: there are none that were seen
+    unseen_value: (
+        float | None
+    )  # the score on the others, and its interval; None: there are none that were seen
     unseen_low: float | None
     unseen_high: float | None
     lm_eval: float | None  # what lm-eval's own metric makes of the scored items, where ours is another
@@ -47,7 +51,8 @@ class Score:
 
 
 def of(items: Sequence[Item], seed: int, resamples: int, seen_from: float = 1.0) -> list[Score]:
-    """The scores of each benchmark, followed by those of its parts where there are several; in the order of items.
+    """The scores of each benchmark, followed by those of its parts where there are several; in the order of
+    items.
 
     From an overlap of `seen_from` on, an item counts as seen by the corpus.
     """
@@ -75,7 +80,12 @@ def kind_of(benchmark: str) -> Kind:
 
 
 def _score(
-    items: Sequence[Item], part: str, seed: int, resamples: int, seen_from: float, parts_mean: float | None = None
+    items: Sequence[Item],
+    part: str,
+    seed: int,
+    resamples: int,
+    seen_from: float,
+    parts_mean: float | None = None,
 ) -> Score:
     scored = [item for item in items if item.status == SCORED]
     chances = [item.chance for item in scored if item.chance is not None]
@@ -96,7 +106,9 @@ def _score(
     )
 
 
-def _without_seen(scored: Sequence[Item], kind: Kind, seed: int, resamples: int, seen_from: float) -> dict[str, Any]:
+def _without_seen(
+    scored: Sequence[Item], kind: Kind, seed: int, resamples: int, seen_from: float
+) -> dict[str, Any]:
     """How many items the corpus had seen, and the score on the others."""
     others = [item for item in scored if not item.seen_overlap or item.seen_overlap < seen_from]
     known = any(item.seen_overlap is not None for item in scored)
@@ -117,7 +129,9 @@ def _estimate(scored: Sequence[Item], kind: Kind, seed: int, resamples: int) -> 
 def _weighed(scored: Sequence[Item]) -> tuple[list[float], list[float]]:
     """What is summed and what it is divided by: bits and bytes of texts, else scores and ones."""
     if scored and kind_of(scored[0].benchmark) == "bits":
-        return [(item.nats or 0.0) / math.log(2) for item in scored], [float(item.text_bytes or 1) for item in scored]
+        return [(item.nats or 0.0) / math.log(2) for item in scored], [
+            float(item.text_bytes or 1) for item in scored
+        ]
     return [item.score or 0.0 for item in scored], [1.0] * len(scored)
 
 

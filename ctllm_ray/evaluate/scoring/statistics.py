@@ -1,13 +1,14 @@
 """How sure a score is, and whether two differ: standard errors, intervals at 95 %, paired tests.
 
-Items are taken as drawn at random from those that might have been asked. A share of right answers gets Wilson's
-interval (1927), which is honest for few items and for shares of 0 and 1, where the bootstrap's has no width; marks and
-bits per byte get the percentile bootstrap (Efron 1979). The standard error of a mean is lm-eval's: sample deviation
-over the root of the count.
+Items are taken as drawn at random from those that might have been asked. A share of right answers gets
+Wilson's interval (1927), which is honest for few items and for shares of 0 and 1, where the bootstrap's has
+no width; marks and bits per byte get the percentile bootstrap (Efron 1979). The standard error of a mean is
+lm-eval's: sample deviation over the root of the count.
 
-Two models that answered the same items are compared item by item, which is far sharper than comparing two intervals.
-For right and wrong answers McNemar's exact test looks at the items where they differ (1947); for other scores signs of
-differences are flipped at random (Fisher 1935). Differences of ratios are treated as their linear parts.
+Two models that answered the same items are compared item by item, which is far sharper than comparing two
+intervals. For right and wrong answers McNemar's exact test looks at the items where they differ (1947); for
+other scores signs of differences are flipped at random (Fisher 1935). Differences of ratios are treated as
+their linear parts.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def share(right: Sequence[float]) -> Estimate:
 
 
 def ratio(above: Sequence[float], below: Sequence[float], seed: int, resamples: int) -> Estimate:
-    """The sum of `above` over that of `below` (the mean, where all of these are 1), with the bootstrap's interval."""
+    """The sum of `above` over that of `below` (the mean, where all of these are 1), with the bootstrap's
+    interval."""
     a, b = np.asarray(above, np.float64), np.asarray(below, np.float64)
     if not len(a):
         return Estimate(math.nan, math.nan, math.nan, math.nan)
@@ -90,7 +92,9 @@ def _bootstrap(above: np.ndarray, below: np.ndarray, seed: int, resamples: int) 
     return np.concatenate(found)
 
 
-def paired(a: Sequence[float], b: Sequence[float], below: Sequence[float], seed: int, resamples: int) -> Difference:
+def paired(
+    a: Sequence[float], b: Sequence[float], below: Sequence[float], seed: int, resamples: int
+) -> Difference:
     """B less A over the same items; `below` weighs them (bytes of a text, else 1)."""
     first, second, weight = (np.asarray(values, np.float64) for values in (a, b, below))
     if not len(first):
@@ -103,7 +107,8 @@ def paired(a: Sequence[float], b: Sequence[float], below: Sequence[float], seed:
 
 
 def mcnemar(differences: np.ndarray) -> float:
-    """The exact two-sided probability of a split as uneven among the items where one is right and the other wrong."""
+    """The exact two-sided probability of a split as uneven among the items where one is right and the other
+    wrong."""
     up, down = int((differences > 0).sum()), int((differences < 0).sum())
     n, fewer = up + down, min(up, down)
     if not n:

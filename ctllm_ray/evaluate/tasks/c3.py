@@ -1,7 +1,7 @@
 """C3: questions about dialogues and texts with two to four answers in words (Sun et al. 2020).
 
-lm-eval does not have it. The prompt is the context, `问题：` and the question, `答案：`; answers differ in length, so
-the score is by character.
+lm-eval does not have it. The prompt is the context, `问题：` and the question, `答案：`; answers differ in length,
+so the score is by character.
 """
 
 from __future__ import annotations

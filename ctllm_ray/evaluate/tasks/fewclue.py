@@ -1,8 +1,9 @@
-"""FewCLUE: nine small tasks of Chinese understanding (Xu et al. 2021), asked as text with a word to come next.
+"""FewCLUE: nine small tasks of Chinese understanding (Xu et al. 2021), asked as text with a word to come
+next.
 
-lm-eval does not have it. Each part is a prompt and the words that stand for its labels; the parts with label sets of
-their own (iflytek, csldcp) take the words from the file. Where a sentence has a gap (chid), the rest of the sentence
-follows the candidate, so that its fit to both sides counts.
+lm-eval does not have it. Each part is a prompt and the words that stand for its labels; the parts with label
+sets of their own (iflytek, csldcp) take the words from the file. Where a sentence has a gap (chid), the rest
+of the sentence follows the candidate, so that its fit to both sides counts.
 """
 
 from __future__ import annotations
@@ -40,9 +41,11 @@ def fewclue(
     shots: Annotated[int, Field(ge=0)] = 0,
     limit: Annotated[int, Field(ge=0)] = 0,
 ) -> list[Task]:
-    """A task for each part (empty: all that have rows of the split): items of `split`, examples of the train split.
+    """A task for each part (empty: all that have rows of the split): items of `split`, examples of the train
+    split.
 
-    A split is named by how it begins: `dev` is dev_0 to dev_few_all, `test_public` the public test with its labels.
+    A split is named by how it begins: `dev` is dev_0 to dev_few_all, `test_public` the public test with its
+    labels.
     """
     if unknown := [part for part in parts if part not in _PARTS]:
         raise RecipeError(f"FewCLUE has no part {unknown[0]!r}", remedy=f"parts: {', '.join(_PARTS)}")
@@ -55,7 +58,9 @@ def fewclue(
         splits = sorted({_split(row) for row in found.rows})
         remedy = f"set split to one that is there: {', '.join(splits)}"
         raise InputError(f"no rows of the split {split!r} in {', '.join(empty)}", where=path, remedy=remedy)
-    return finish([_task(part, there[part], asked[part], shots, limit, found) for part in asked if asked[part]], path)
+    return finish(
+        [_task(part, there[part], asked[part], shots, limit, found) for part in asked if asked[part]], path
+    )
 
 
 def _task(part: str, rows: Sequence[Row], asked: Sequence[Row], shots: int, limit: int, found: Table) -> Task:

@@ -1,7 +1,9 @@
-"""What a sweep leaves: the mixture as a file that training reads unchanged, the choice with its reasons, and a page.
+"""What a sweep leaves: the mixture as a file that training reads unchanged, the choice with its reasons, and
+a page.
 
-`mixture.yaml` is the value of `train.mixture` (`ctllm train RECIPE train.mixture=@.../mixture.yaml`); what it rests on,
-the hash of the data among it, stands above it in comments. `choice.json` has the same and the laws for programs.
+`mixture.yaml` is the value of `train.mixture` (`ctllm train RECIPE train.mixture=@.../mixture.yaml`); what it
+rests on, the hash of the data among it, stands above it in comments. `choice.json` has the same and the laws
+for programs.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ MIXTURE, CHOICE, REPORT = "mixture.yaml", "choice.json", "report.html"
 
 
 def write(plan: Plan, trials: Sequence[Trial]) -> Choice:
-    """The choice that the trials speak for; mixture.yaml, choice.json and report.html are in the sweep's folder."""
+    """The choice that the trials speak for; mixture.yaml, choice.json and report.html are in the sweep's
+    folder."""
     chosen = choose(plan, trials)
     storage.write_bytes(storage.join(plan.folder, MIXTURE), mixture_file(plan, trials, chosen).encode())
     storage.write_json(storage.join(plan.folder, CHOICE), facts(plan, trials, chosen))
@@ -33,7 +36,9 @@ def write(plan: Plan, trials: Sequence[Trial]) -> Choice:
 
 def words(shares: Mapping[str, float]) -> str:
     """A mixture in one line."""
-    return ", ".join(f"{name} {share:.1%}" for name, share in sorted(shares.items(), key=lambda item: -item[1]))
+    return ", ".join(
+        f"{name} {share:.1%}" for name, share in sorted(shares.items(), key=lambda item: -item[1])
+    )
 
 
 def mixture_file(plan: Plan, trials: Sequence[Trial], chosen: Choice) -> str:
@@ -74,7 +79,9 @@ def facts(plan: Plan, trials: Sequence[Trial], chosen: Choice) -> dict[str, Any]
         "at_edge": list(chosen.at_edge),
         "laws": [_law(plan, fit) for fit in chosen.fits],
         "trials": len(trials),
-        "diverged": [run_name(trial.number, trial.replicate) for trial in trials if trial.status == "diverged"],
+        "diverged": [
+            run_name(trial.number, trial.replicate) for trial in trials if trial.status == "diverged"
+        ],
         "weights": plan.sweep.weights,
         "data": plan.data,
     }

@@ -1,7 +1,8 @@
-"""One self-contained HTML page about a sweep: the verdict, the mixture, how far to trust the law, every trial.
+"""One self-contained HTML page about a sweep: the verdict, the mixture, how far to trust the law, every
+trial.
 
-The page (html_report/html_page.py) is complete without its script, which only switches the language. Names of groups are other
-people's text: all of it goes through the template's escaping.
+The page (html_report/html_page.py) is complete without its script, which only switches the language. Names of
+groups are other people's text: all of it goes through the template's escaping.
 """
 
 from __future__ import annotations
@@ -106,16 +107,26 @@ def _verdict(chosen: Choice) -> Markup:
 
 def _why(chosen: Choice, tried: Sequence[Tried], runs: int) -> list[Markup]:
     """The sentences that say how it came about."""
-    said = [html_page.phrase(WORDS, f"reason_{chosen.reason}", n=len(tried), runs=runs)] if chosen.reason else []
+    said = (
+        [html_page.phrase(WORDS, f"reason_{chosen.reason}", n=len(tried), runs=runs)] if chosen.reason else []
+    )
     if chosen.fits:
         best = chosen.fits[0]
-        known = {"rank": _rank(best.rank_correlation), "low": _rank(best.interval[0]), "high": _rank(best.interval[1])}
+        known = {
+            "rank": _rank(best.rank_correlation),
+            "low": _rank(best.interval[0]),
+            "high": _rank(best.interval[1]),
+        }
         law = html_page.phrase(WORDS, best.law)
-        said.append(html_page.phrase(WORDS, "why_rank", law=law, n=len(tried), least=LEAST_RANK_CORRELATION, **known))
+        said.append(
+            html_page.phrase(WORDS, "why_rank", law=law, n=len(tried), least=LEAST_RANK_CORRELATION, **known)
+        )
     if math.isfinite(chosen.p):
         said.append(html_page.phrase(WORDS, "why_p", p=f"{chosen.p:.1%}", most=f"{evidence.EACH:.1%}"))
     if chosen.noise.freedom:
-        said.append(html_page.phrase(WORDS, "why_noise", noise=_bits(chosen.noise.deviation), n=chosen.noise.freedom))
+        said.append(
+            html_page.phrase(WORDS, "why_noise", noise=_bits(chosen.noise.deviation), n=chosen.noise.freedom)
+        )
     return said
 
 
@@ -138,7 +149,11 @@ def _fit_plot(fit: Fit, good: Sequence[Tried], measured: Mapping[int, float]) ->
     values = np.array([measured[trial.number] for trial in good])
     axis = curves.axis(np.concatenate([values, fit.left_out]))
     dots = [
-        Dot(100 * axis.place(said), 100 * (1 - axis.place(value)), f"{trial.number}: {_bits(said)} → {_bits(value)}")
+        Dot(
+            100 * axis.place(said),
+            100 * (1 - axis.place(value)),
+            f"{trial.number}: {_bits(said)} → {_bits(value)}",
+        )
         for trial, said, value in zip(good, fit.left_out, values, strict=True)
     ]
     line = curves.path(axis, axis, [axis.low, axis.high], [axis.low, axis.high])
@@ -154,7 +169,9 @@ def _fit_plot(fit: Fit, good: Sequence[Tried], measured: Mapping[int, float]) ->
     )
 
 
-def _along(plan: Plan, chosen: Choice, name: str, good: Sequence[Tried], measured: Mapping[int, float]) -> Plot:
+def _along(
+    plan: Plan, chosen: Choice, name: str, good: Sequence[Tried], measured: Mapping[int, float]
+) -> Plot:
     """Measured bits over the share of one group."""
     values = [measured[trial.number] for trial in good]
     known = [chosen.expected] if math.isfinite(chosen.expected) else []
@@ -164,7 +181,9 @@ def _along(plan: Plan, chosen: Choice, name: str, good: Sequence[Tried], measure
         Dot(100 * x.place(trial.shares[name]), 100 * (1 - y.place(value)), f"{trial.number}: {_bits(value)}")
         for trial, value in zip(good, values, strict=True)
     ]
-    dots += [Dot(100 * x.place(chosen.shares[name]), 100 * (1 - y.place(v)), _bits(v), "chosen") for v in known]
+    dots += [
+        Dot(100 * x.place(chosen.shares[name]), 100 * (1 - y.place(v)), _bits(v), "chosen") for v in known
+    ]
     shares = [(100 * x.place(tick), f"{100 * tick:g}%") for tick in x.ticks()]
     return Plot(name, "", curves.drawing([("grid", curves.grid(y))], name), dots, shares, _up(y))
 

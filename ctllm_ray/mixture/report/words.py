@@ -7,11 +7,13 @@ WORDS: dict[str, tuple[str, str]] = {
     "title": ("配比扫描", "Mixture sweep"),
     "verdict_law": (
         "用这个配比：比按词元数的低 {gain} 比特/字节（预测），至少低 {least}",
-        "Train with this mixture: {gain} bits per byte below the token shares as predicted, {least} at the least",
+        "Train with this mixture: {gain} bits per byte below the token shares as predicted, {least} at the "
+        "least",
     ),
     "verdict_best_trial": (
         "用实测最好的配比 {number}：比按词元数的低 {gain} 比特/字节，至少低 {least}",
-        "Train with the best that was measured, mixture {number}: {gain} bits per byte below the token shares, "
+        "Train with the best that was measured, mixture {number}: {gain} bits per byte below the token "
+        "shares, "
         "{least} at the least",
     ),
     "verdict_token_shares": (
@@ -28,7 +30,8 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "reason_no_replicates": (
         "每个配比只训练了一次，分不出噪声；设 sweep.replicates=2 或更多再运行一次，已完成的会保留。",
-        "No mixture ran twice, so nobody knows what is noise: set sweep.replicates=2 or more and run it again; what "
+        "No mixture ran twice, so nobody knows what is noise: set sweep.replicates=2 or more and run it "
+        "again; what "
         "ended stays.",
     ),
     "reason_too_few": (
@@ -37,7 +40,8 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "reason_no_order": (
         "没有定律能排对没见过的配比，实测的领先也不超出噪声；更多配比、更多次数或更长的训练可能有用。",
-        "No law orders mixtures that it has not seen, and no measured lead is beyond the noise. More mixtures, more "
+        "No law orders mixtures that it has not seen, and no measured lead is beyond the noise. More "
+        "mixtures, more "
         "replicates, or more tokens in each may help.",
     ),
     "reason_noise": (
@@ -51,7 +55,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "why_rank": (
         "{n} 个配比各由其余的拟合来预测，{law}的名次相关为 {rank}（90 % 区间 {low} 至 {high}）；"
         "须达 {least} 且区间高于 0。",
-        "Each of {n} mixtures predicted from the others, the {law} has a rank correlation of {rank} (90 % interval "
+        "Each of {n} mixtures predicted from the others, the {law} has a rank correlation of {rank} (90 % "
+        "interval "
         "{low} to {high}); {least} and an interval above 0 are asked for.",
     ),
     "why_p": (
@@ -83,12 +88,14 @@ WORDS: dict[str, tuple[str, str]] = {
     "choice": ("选出的配比", "The mixture"),
     "choice_note": (
         "淡色带是配方和轮数上限允许的范围，深色带是定律分辨不出高下的配比，菱形是选出的，竖线是按词元数的。",
-        "The pale band is what bounds and epochs allow, the dark one the mixtures that the law cannot tell from the "
+        "The pale band is what bounds and epochs allow, the dark one the mixtures that the law cannot tell "
+        "from the "
         "chosen one, the diamond is the choice, the line the token shares.",
     ),
     "choice_note_plain": (
         "淡色带是配方和轮数上限允许的范围，菱形是选出的，竖线是按词元数的。",
-        "The pale band is what bounds and epochs allow, the diamond is the choice, the line the token shares.",
+        "The pale band is what bounds and epochs allow, the diamond is the choice, the line the token "
+        "shares.",
     ),
     "region_share": (
         "试过的配比之间，有 {share} 与所选的分不出高下。",
@@ -96,7 +103,8 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "edge": (
         "{groups} 停在试过的最边上：更远处也许更好，放宽边界再扫描可以知道。",
-        "{groups} stand at the edge of what was tried: beyond it may be better; a sweep with wider bounds would tell.",
+        "{groups} stand at the edge of what was tried: beyond it may be better; a sweep with wider bounds "
+        "would tell.",
     ),
     "group": ("组", "Group"),
     "token_share": ("按词元数", "Token shares"),
@@ -108,7 +116,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "laws": ("定律预测得对不对", "Do the laws predict?"),
     "laws_note": (
         "每个点是一个试验：横轴是用其余试验拟合的定律所作的预测，纵轴是实测的加权比特/字节。点越贴近对角线越好；选择只看名次。",
-        "Each dot is a trial: across, what the law says that was fitted to the others; up, the weighted bits per byte "
+        "Each dot is a trial: across, what the law says that was fitted to the others; up, the weighted bits "
+        "per byte "
         "that were measured. The nearer to the diagonal the better; choosing needs only the order.",
     ),
     "no_laws": ("试验太少，没有拟合。", "Too few trials: none was fitted."),

@@ -1,7 +1,7 @@
 """The edits that make a planted near-copy: what mirrors, scrapers and re-publishers do to a page.
 
-Each function takes a text and a seeded random generator and returns the edited text. A deduplication should find all
-of them; each breaks another naive key (exact hash, script, width, punctuation, contained passage).
+Each function takes a text and a seeded random generator and returns the edited text. A deduplication should
+find all of them; each breaks another naive key (exact hash, script, width, punctuation, contained passage).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ _SENTENCE = re.compile(r"[^。！？!?\n]+[。！？!?]+[”」』]?")
 #: Share of Han characters that `typos` replaces: what a careless retyping or light OCR leaves.
 TYPO_SHARE = 0.03
 _TO_HALF_WIDTH = str.maketrans("，。：；？！（）“”‘’", ",.:;?!()\"\"''")
-_TO_FULL_WIDTH = {code: code + 0xFEE0 for code in (*range(0x30, 0x3A), *range(0x41, 0x5B), *range(0x61, 0x7B))}
+_TO_FULL_WIDTH = {
+    code: code + 0xFEE0 for code in (*range(0x30, 0x3A), *range(0x41, 0x5B), *range(0x61, 0x7B))
+}
 _ADS = (
     "【推荐阅读】手机看新闻更方便，扫描下方二维码下载客户端，天天领红包！",
     "（本文由热心网友上传，版权归原作者所有，如有侵权请联系我们删除）",
@@ -51,7 +53,9 @@ def sentence_dropped(text: str, random: random.Random) -> str:
 def script_changed(text: str, _random: random.Random) -> str:
     """The other script: Traditional where the text is Simplified, Simplified where it is Traditional."""
     traditional, simplified = (_converter(config).convert(text) for config in ("s2t", "t2s"))
-    return max(traditional, simplified, key=lambda other: sum(a != b for a, b in zip(text, other, strict=False)))
+    return max(
+        traditional, simplified, key=lambda other: sum(a != b for a, b in zip(text, other, strict=False))
+    )
 
 
 def ad_inserted(text: str, random: random.Random) -> str:
@@ -73,5 +77,6 @@ def _converter(config: str) -> opencc.OpenCC:
 
 
 EDITS: dict[str, Callable[[str, random.Random], str]] = {
-    edit.__name__: edit for edit in (exact, typos, sentence_dropped, script_changed, ad_inserted, width_changed)
+    edit.__name__: edit
+    for edit in (exact, typos, sentence_dropped, script_changed, ad_inserted, width_changed)
 }

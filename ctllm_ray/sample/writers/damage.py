@@ -1,7 +1,9 @@
-"""Defects done to a clean text: wrong decoding, leftovers of markup, control characters, repetition, injected lines.
+"""Defects done to a clean text: wrong decoding, leftovers of markup, control characters, repetition, injected
+lines.
 
-Mojibake is made by really decoding with the wrong codec, so it has exactly the holes that real mojibake has. Each
-function takes a clean text and a seeded random generator; the clean text stays in `stock` to compare a repair with.
+Mojibake is made by really decoding with the wrong codec, so it has exactly the holes that real mojibake has.
+Each function takes a clean text and a seeded random generator; the clean text stays in `stock` to compare a
+repair with.
 """
 
 from __future__ import annotations
@@ -11,7 +13,20 @@ import re
 from collections.abc import Callable
 
 _SENTENCE = re.compile(r"[^。！？\n]+[。！？]+[”」』]?")
-_CONTROLS = ("\x00", "\x01", "\x07", "\x08", "\x0b", "\x0c", "\x1b", "\x7f", "\u200b", "\u200e", "\ufeff", "\u00ad")
+_CONTROLS = (
+    "\x00",
+    "\x01",
+    "\x07",
+    "\x08",
+    "\x0b",
+    "\x0c",
+    "\x1b",
+    "\x7f",
+    "\u200b",
+    "\u200e",
+    "\ufeff",
+    "\u00ad",
+)
 _INJECTED = (
     "澳门新葡京娱乐场_注册送58元_真人百家乐官网 www.xpj5858.example",
     "最新菠菜平台推荐，首存送100%，加薇信 bocai6868",
@@ -100,10 +115,11 @@ def injected_lines(text: str, random: random.Random) -> str:
 
 
 def _reversible(text: str, written: str, read: str) -> str:
-    """Runs of one to three sentences, one a line, that survive being written in one codec and read strictly in another.
+    """Runs of one to three sentences, one a line, that survive being written in one codec and read strictly
+    in another.
 
-    Runs, because two-byte codecs pair up bytes across sentences. Without the last full stop, because 82, its third
-    byte in UTF-8, starts a pair that the line's end breaks off: there every such page has U+FFFD.
+    Runs, because two-byte codecs pair up bytes across sentences. Without the last full stop, because 82, its
+    third byte in UTF-8, starts a pair that the line's end breaks off: there every such page has U+FFFD.
     """
     lines = []
     for paragraph in text.split("\n"):

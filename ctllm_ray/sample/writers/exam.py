@@ -1,7 +1,9 @@
-"""An exam of four choices: elementary questions by hand and sums that are drawn, in the columns that CMMLU has.
+"""An exam of four choices: elementary questions by hand and sums that are drawn, in the columns that CMMLU
+has.
 
-`exam.txt` holds a question and its four choices on a line, the right one first; where it goes is drawn by the words of
-the question, so the same file is made anywhere. The first questions of a subject are the examples (`dev`).
+`exam.txt` holds a question and its four choices on a line, the right one first; where it goes is drawn by the
+words of the question, so the same file is made anywhere. The first questions of a subject are the examples
+(`dev`).
 """
 
 from __future__ import annotations

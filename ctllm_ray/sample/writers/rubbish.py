@@ -1,6 +1,8 @@
-"""Pages without prose, made from word lists: navigation, keyword stuffing, doorway pages, tables, links, symbols.
+"""Pages without prose, made from word lists: navigation, keyword stuffing, doorway pages, tables, links,
+symbols.
 
-Each function takes a seeded random generator and returns a title and a text of the kind that crawls are full of.
+Each function takes a seeded random generator and returns a title and a text of the kind that crawls are full
+of.
 """
 
 from __future__ import annotations
@@ -32,7 +34,16 @@ _SYMBOLS = "★☆◆◇■□●○▲△▼▽※→←↑↓♀♂♪♫☎�
 def navigation(random: random.Random) -> tuple[str, str]:
     """A portal's menu, one entry a line, and its breadcrumbs and pager."""
     menu = random.sample(_SECTIONS, 34)
-    tail = ["上一页", *map(str, range(1, 9)), "下一页", "尾页", "设为首页", "加入收藏", "联系我们", "网站地图"]
+    tail = [
+        "上一页",
+        *map(str, range(1, 9)),
+        "下一页",
+        "尾页",
+        "设为首页",
+        "加入收藏",
+        "联系我们",
+        "网站地图",
+    ]
     return "网站导航", "\n".join(
         ["您的位置：首页 > 频道 > 列表", *menu, " ".join(tail), "|".join(random.sample(menu, 12))]
     )
@@ -55,7 +66,8 @@ def keyword_stuffing(random: random.Random) -> tuple[str, str]:
 
 
 def doorway(random: random.Random) -> tuple[str, str]:
-    """Fluent sentences around one inserted keyword: the page that exists a thousand times, one for each place."""
+    """Fluent sentences around one inserted keyword: the page that exists a thousand times, one for each
+    place."""
     place, product = random.choice(_PLACES), random.choice(_PRODUCTS)
     name = place + product
     lines = [
@@ -74,7 +86,9 @@ def number_table(random: random.Random) -> tuple[str, str]:
     rows = []
     for _ in range(40):
         quotes = [f"{random.uniform(1, 99):.2f}" for _ in range(5)]
-        rows.append("\t".join([f"{random.randint(600000, 603999)}", *quotes, f"{random.randint(100, 99999)}"]))
+        rows.append(
+            "\t".join([f"{random.randint(600000, 603999)}", *quotes, f"{random.randint(100, 99999)}"])
+        )
     return "行情数据", "\n".join(["代码\t开盘\t最高\t最低\t收盘\t涨跌\t成交", *rows])
 
 
@@ -84,13 +98,17 @@ def timetable(random: random.Random) -> tuple[str, str]:
     for _ in range(35):
         a, b = random.sample(_PLACES, 2)
         hour, minute = random.randint(5, 22), random.randint(0, 59)
-        rows.append(f"K{random.randint(1000, 9999)} {a}站 {b}站 {hour:02d}:{minute:02d} {random.randint(5, 240)}元")
+        rows.append(
+            f"K{random.randint(1000, 9999)} {a}站 {b}站 {hour:02d}:{minute:02d} {random.randint(5, 240)}元"
+        )
     return "列车时刻表", "\n".join(rows)
 
 
 def url_list(random: random.Random) -> tuple[str, str]:
     """Addresses, one a line."""
-    rows = [f"http://www.{random.randbytes(4).hex()}.example/{random.randbytes(6).hex()}.html" for _ in range(40)]
+    rows = [
+        f"http://www.{random.randbytes(4).hex()}.example/{random.randbytes(6).hex()}.html" for _ in range(40)
+    ]
     return "友情链接", "\n".join(rows)
 
 
@@ -127,7 +145,8 @@ def _day(random: random.Random) -> str:
 KINDS: dict[str, Callable[[random.Random], tuple[str, str]]] = {
     kind.__name__: kind
     for kind in (
-        navigation, link_list, keyword_stuffing, doorway, number_table, timetable, url_list, near_empty, symbols,
+        navigation, link_list, keyword_stuffing, doorway, number_table, timetable, url_list, near_empty,
+        symbols,
         random_characters, debug_fill,
     )
 }  # fmt: skip

@@ -1,7 +1,8 @@
 """The texts that pages are made of: plain UTF-8 files, a heading line `=== title` before each text.
 
-`texts/<genre>.txt` holds clean texts, `noise/<defect>.txt` pages that nobody wants. Plain files, because writing and
-proof-reading is done in an editor; one line format, because a text may hold any other mark (code, quotes, tables).
+`texts/<genre>.txt` holds clean texts, `noise/<defect>.txt` pages that nobody wants. Plain files, because
+writing and proof-reading is done in an editor; one line format, because a text may hold any other mark (code,
+quotes, tables).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Pages as HTML in several site templates and encodings, packed as WARC/1.1 response records.
 
-The templates in `templates/` are of the kinds that Chinese crawls hold: news portal, blog, forum, a table layout of
-2003, wiki, government site. The declarations are as unreliable as real ones: gb2312 for GB18030 bytes, a header that
-contradicts the page, a stale meta tag, none at all. Each record is a gzip member of its own, so readers can seek.
+The templates in `templates/` are of the kinds that Chinese crawls hold: news portal, blog, forum, a table
+layout of 2003, wiki, government site. The declarations are as unreliable as real ones: gb2312 for GB18030
+bytes, a header that contradicts the page, a stale meta tag, none at all. Each record is a gzip member of its
+own, so readers can seek.
 """
 
 from __future__ import annotations
@@ -56,16 +57,19 @@ TRADITIONAL = (
 )
 TEMPLATES = {
     "news": "news", "statute": "government", "encyclopedia": "wiki", "forum": "forum", "fiction": "forum",
-    "tech": "blog", "essay": "blog", "poetry": "table", "classical": "table", "english": "blog", "japanese": "blog",
+    "tech": "blog", "essay": "blog", "poetry": "table", "classical": "table", "english": "blog",
+    "japanese": "blog",
 }  # fmt: skip
 _ANY_TEMPLATE = ("news", "blog", "table", "forum")
 #: The words of the templates; Traditional pages get them converted.
 _WORDS = {
     "w_login": "登录", "w_register": "注册", "w_home": "首页", "w_here": "当前位置", "w_body": "正文",
-    "w_source": "来源", "w_fontsize": "字号", "w_big": "大", "w_mid": "中", "w_small": "小", "w_editor": "责任编辑",
+    "w_source": "来源", "w_fontsize": "字号", "w_big": "大", "w_mid": "中", "w_small": "小",
+    "w_editor": "责任编辑",
     "w_share": "分享到", "w_prev": "上一篇", "w_next": "下一篇", "w_related": "相关阅读", "w_hot": "热门文章",
     "w_comments": "网友评论", "w_points": "积分", "w_category": "分类", "w_updated": "本页面最后修订于",
-    "w_search": "搜索", "w_index": "索引号", "w_date": "发布日期", "w_print": "打印本页", "w_close": "关闭窗口",
+    "w_search": "搜索", "w_index": "索引号", "w_date": "发布日期", "w_print": "打印本页",
+    "w_close": "关闭窗口",
 }  # fmt: skip
 _SITES = ("临江在线", "白石之窗", "云溪文摘", "青禾生活网", "海棠社区", "老街月刊")
 _MENU = ("新闻", "财经", "体育", "文化", "旅游", "图片", "专题", "论坛")
@@ -121,7 +125,8 @@ def _member(kind: str, url: str, content_type: str, block: bytes) -> bytes:
 
 
 def _markup(page: Page, encoding: Encoding, number: int, others: Sequence[str]) -> str:
-    """The HTML of a page: its text escaped into the template of its genre, with everything that is not its text."""
+    """The HTML of a page: its text escaped into the template of its genre, with everything that is not its
+    text."""
     site = _SITES[number % len(_SITES)]
     words = _WORDS | {
         "site": site,
@@ -142,7 +147,9 @@ def _markup(page: Page, encoding: Encoding, number: int, others: Sequence[str]) 
         date=page.date,
         paragraphs=_paragraphs(page.text),
         breaks="<br>\n".join("　　" + html.escape(line, quote=False) for line in page.text.split("\n")),
-        related="".join(f'<li><a href="/r{i}.html">{html.escape(other)}</a></li>' for i, other in enumerate(others)),
+        related="".join(
+            f'<li><a href="/r{i}.html">{html.escape(other)}</a></li>' for i, other in enumerate(others)
+        ),
         related_1=html.escape(others[0]),
         related_2=html.escape(others[1]),
     )

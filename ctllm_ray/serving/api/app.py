@@ -1,7 +1,7 @@
 """The API: OpenAI's endpoints over an engine, with a page, reports, health and metrics beside them.
 
-It knows neither Ray nor which engine it talks to. All errors leave here in OpenAI's shape; prompts and answers are in
-no log unless `serve.log_prompts` is set.
+It knows neither Ray nor which engine it talks to. All errors leave here in OpenAI's shape; prompts and
+answers are in no log unless `serve.log_prompts` is set.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def _add_completions(app: FastAPI, served: Served, metrics: Metrics) -> None:
         if asked.stream:
             streamed = _streamed(shape, answer, asked.with_usage, served.draining)
             return await unless_gone(request.receive, streamed, served.draining)
-        return _json(await unless_gone(request.receive, format_response.whole(shape, answer), served.draining))
+        return _json(
+            await unless_gone(request.receive, format_response.whole(shape, answer), served.draining)
+        )
 
     @app.post("/v1/completions", response_model=responses.Completion, responses=_streams("text_completion"))
     async def completions(asked: requests.CompletionRequest, request: Request) -> Response:
@@ -113,15 +115,22 @@ def _add_completions(app: FastAPI, served: Served, metrics: Metrics) -> None:
             request, asked, plan, format_response.Completions(served.card.id, served.pieces, plan.top)
         )
 
-    @app.post("/v1/chat/completions", response_model=responses.Chat, responses=_streams("chat.completion.chunk"))
+    @app.post(
+        "/v1/chat/completions", response_model=responses.Chat, responses=_streams("chat.completion.chunk")
+    )
     async def chat_completions(asked: requests.ChatRequest, request: Request) -> Response:
         """The next turn of a conversation."""
         plan = await parse_request.chat(served, asked)
-        return await answered(request, asked, plan, format_response.Chats(served.card.id, served.pieces, plan.top))
+        return await answered(
+            request, asked, plan, format_response.Chats(served.card.id, served.pieces, plan.top)
+        )
 
 
-async def _streamed(shape: format_response.Shape, answer: Answer, with_usage: bool, draining: Draining) -> Response:
-    """The answer as a stream, when its first piece is there: until then an error still has a status of its own."""
+async def _streamed(
+    shape: format_response.Shape, answer: Answer, with_usage: bool, draining: Draining
+) -> Response:
+    """The answer as a stream, when its first piece is there: until then an error still has a status of its
+    own."""
     pieces = answer.pieces()
     try:
         first = await anext(pieces)
@@ -177,9 +186,12 @@ def _add_tokens(app: FastAPI, served: Served) -> None:
 def _add_care(app: FastAPI, served: Served, metrics: Metrics) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
-        """200 while the engine works: it died or is stuck where not. `warning`: of replicas that refuse to serve."""
+        """200 while the engine works: it died or is stuck where not. `warning`: of replicas that refuse to
+        serve."""
         load = await _load(served)
-        warning = f"{load.refusing} replicas refuse to serve: the model's folder was replaced after it was deployed"
+        warning = (
+            f"{load.refusing} replicas refuse to serve: the model's folder was replaced after it was deployed"
+        )
         return {"status": "ok"} | ({"warning": warning} if load.refusing else {})
 
     @app.get("/ready")
@@ -210,7 +222,8 @@ async def _load(served: Served) -> Load:
 
 
 async def _of_store(work: Callable[[str], T], uri: str) -> T:
-    """What a store says of a URI; where it does not answer that is an error at once: the client can ask again."""
+    """What a store says of a URI; where it does not answer that is an error at once: the client can ask
+    again."""
     with patience(0):
         return await asyncio.to_thread(work, uri)
 

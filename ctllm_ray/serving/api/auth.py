@@ -1,8 +1,8 @@
 """Before a request is read: who asks, may they, and how much do they send.
 
-The key is checked before a byte of the body is taken, the body is counted while it comes (a `Content-Length` may lie or
-be absent) and must come within `BODY_S`, so a stranger costs nothing and a client costs `max_body_kb` at most. Every
-POST counts as a request of its key, good or bad.
+The key is checked before a byte of the body is taken, the body is counted while it comes (a `Content-Length`
+may lie or be absent) and must come within `BODY_S`, so a stranger costs nothing and a client costs
+`max_body_kb` at most. Every POST counts as a request of its key, good or bad.
 """
 
 from __future__ import annotations
@@ -37,7 +37,13 @@ class Gate:
     def __init__(
         self, app: ASGIApp, served: Served, metrics: Metrics, public: Collection[str], paths: Collection[str]
     ) -> None:
-        self._app, self._served, self._metrics, self._public, self._paths = app, served, metrics, public, paths
+        self._app, self._served, self._metrics, self._public, self._paths = (
+            app,
+            served,
+            metrics,
+            public,
+            paths,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -13,7 +13,9 @@ from starlette.types import Receive, Scope, Send
 from ctllm_ray.base.errors import CtllmError
 from ctllm_ray.serving.api.draining import Draining, ShuttingDown
 
-SEND_S = 60.0  # that a client may take nothing of a stream: its connection is full, and so is the server's buffer
+SEND_S = (
+    60.0  # that a client may take nothing of a stream: its connection is full, and so is the server's buffer
+)
 
 T = TypeVar("T")
 
@@ -23,8 +25,8 @@ class Gone(Exception):
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T], draining: Draining) -> T:
-    """What the work gives. With the work cancelled, raises `Gone` when the client is gone before, and `ShuttingDown`
-    when the server cuts what is under way."""
+    """What the work gives. With the work cancelled, raises `Gone` when the client is gone before, and
+    `ShuttingDown` when the server cuts what is under way."""
     doing, going = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
     cutting = asyncio.ensure_future(draining.wait_for_cut())
     try:
@@ -62,7 +64,9 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
             await unless_gone(receive, self._send(send), self._draining)
         except (Gone, TimeoutError, OSError):  # nobody is there to be told
             return

@@ -1,6 +1,7 @@
 """The end of an API: no new requests are taken, those under way get a time to end, and the rest are told.
 
-A stream that is cut ends with an error event, any other request with a 503: nobody takes half an answer for a whole.
+A stream that is cut ends with an error event, any other request with a 503: nobody takes half an answer for a
+whole.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Errors as clients get them: OpenAI's shape, the right status, and when to ask again.
 
-What a client did wrong is told in full. What went wrong in here is not: paths and causes are nobody's business.
+What a client did wrong is told in full. What went wrong in here is not: paths and causes are nobody's
+business.
 """
 
 from __future__ import annotations
@@ -86,14 +87,14 @@ def problem_of(error: CtllmError) -> ErrorAnswer:
     if status < 500:
         return problem(status, message)
     if isinstance(error, ModelReplaced):
-        said = (
-            "this model's folder was replaced after it was deployed, so nobody is answered until its operator mends it"
-        )
+        said = "this model's folder was replaced after it was deployed, so nobody is answered until its operator mends it"
         return problem(status, said, "model_replaced")
     if isinstance(error, StorageError):
         said = "a store of the server does not answer: the same request may work in a moment"
         return problem(status, said, "storage_failed")
-    return problem(status, "the engine does not answer: the same request may work in a moment", "engine_failed")
+    return problem(
+        status, "the engine does not answer: the same request may work in a moment", "engine_failed"
+    )
 
 
 def invalid(errors: Sequence[Any], fields: Iterable[str] = ()) -> Refused:
@@ -103,7 +104,9 @@ def invalid(errors: Sequence[Any], fields: Iterable[str] = ()) -> Refused:
     """
     first = _place(errors[0])
     said = list(dict.fromkeys(_said(error, fields) for error in errors if _place(error) == first))
-    no_object = not first and errors[0]["type"] != "value_error"  # of another kind than a request's fields together
+    no_object = (
+        not first and errors[0]["type"] != "value_error"
+    )  # of another kind than a request's fields together
     hint = "send a JSON object with `Content-Type: application/json`" if no_object else ""
     about = f"{first}: " if first and f"`{first}`" not in said[0] else ""
     return Refused(about + " or ".join(said[:4]), param=first, remedy=hint, code="invalid_value")

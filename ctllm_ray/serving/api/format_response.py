@@ -1,7 +1,8 @@
 """Pieces in OpenAI's two shapes, whole or as server-sent events.
 
-A stream begins when its first piece is there, so what an engine refuses still gets its own status. What goes wrong
-later ends the stream with an `error` event and without `[DONE]`: a client cannot take half an answer for a whole one.
+A stream begins when its first piece is there, so what an engine refuses still gets its own status. What goes
+wrong later ends the stream with an `error` event and without `[DONE]`: a client cannot take half an answer
+for a whole one.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ class Completions:
         return responses.CompletionLogprobs(
             tokens=[name(token.id) for token in piece.tokens],
             token_logprobs=[
-                None if is_first else token.logprob for is_first, token in zip(first, piece.tokens, strict=True)
+                None if is_first else token.logprob
+                for is_first, token in zip(first, piece.tokens, strict=True)
             ],
             top_logprobs=tops if self._top > 0 else None,
             text_offset=list(piece.offsets),
@@ -103,12 +105,16 @@ class Chats:
 
     def opening(self, index: int) -> list[BaseModel]:
         """Who speaks."""
-        return [self._chunk([responses.ChatPart(index=index, delta=responses.Said(role="assistant", content=""))])]
+        return [
+            self._chunk([responses.ChatPart(index=index, delta=responses.Said(role="assistant", content=""))])
+        ]
 
     def part(self, piece: Piece) -> BaseModel:
         said = responses.Said(content=piece.text) if piece.text or not piece.finish else responses.Said()
         logprobs, reason = self._logprobs(piece), _reason(piece.finish)
-        return self._chunk([responses.ChatPart(index=piece.index, delta=said, logprobs=logprobs, finish_reason=reason)])
+        return self._chunk(
+            [responses.ChatPart(index=piece.index, delta=said, logprobs=logprobs, finish_reason=reason)]
+        )
 
     def last(self, usage: responses.Usage) -> BaseModel:
         return self._chunk([], usage)
@@ -125,7 +131,9 @@ class Chats:
         ]
         return responses.Chat(**self._head, choices=found, usage=usage)
 
-    def _chunk(self, parts: list[responses.ChatPart], usage: responses.Usage | None = None) -> responses.ChatChunk:
+    def _chunk(
+        self, parts: list[responses.ChatPart], usage: responses.Usage | None = None
+    ) -> responses.ChatChunk:
         return responses.ChatChunk(**self._head, choices=parts, usage=usage)
 
     def _logprobs(self, piece: Piece) -> responses.ChatLogprobs | None:

@@ -1,8 +1,9 @@
 """What engines give as what a client reads: pieces of text with their log-probabilities, choice by choice.
 
-Several choices of one request are computed at the same time, at most `width` of them, so that one large request does
-not fill the queue. None runs ahead of the reader by more than a piece: a slow client holds up its own answer, and what
-the engine computes meanwhile is bounded by the context. Whoever closes `pieces` frees all slots at once.
+Several choices of one request are computed at the same time, at most `width` of them, so that one large
+request does not fill the queue. None runs ahead of the reader by more than a piece: a slow client holds up
+its own answer, and what the engine computes meanwhile is bounded by the context. Whoever closes `pieces`
+frees all slots at once.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Piece:
-    """What comes to the choice `index`: text, and where log-probabilities are asked for the tokens that came with it
-    and where each begins in the choice's text. The first token of a prompt has the log-probability nan."""
+    """What comes to the choice `index`: text, and where log-probabilities are asked for the tokens that came
+    with it and where each begins in the choice's text. The first token of a prompt has the log-probability
+    nan."""
 
     index: int
     text: str
@@ -75,7 +77,9 @@ class Answer:
                 async for piece in together:
                     yield piece
         finally:
-            taken = self.prompt_tokens + self.completion_tokens if self._began else 0  # what was refused costs nothing
+            taken = (
+                self.prompt_tokens + self.completion_tokens if self._began else 0
+            )  # what was refused costs nothing
             if self._began:
                 self._watch.ended(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
             await asyncio.shield(limits.settle(self._key, id_, taken))  # also for a client that is gone
@@ -97,7 +101,9 @@ class Answer:
                     output = await anext(outputs, _ENDED)
                 self._count(output)
                 last = self._watch.came(len(output.tokens), last)
-                said = text.push([token.id for token in output.tokens if token.id not in self._plan.sampling.stop_ids])
+                said = text.push(
+                    [token.id for token in output.tokens if token.id not in self._plan.sampling.stop_ids]
+                )
                 finish = "stop" if text.stopped else output.finish
                 said += text.finish() if finish else ""
                 told, at = self._told(output.tokens, at)

@@ -16,7 +16,8 @@ def depth(value: Any) -> int:
 
 
 def find_loop(schema: dict[str, Any]) -> str:
-    """A `$ref` that leads back to itself with no part of a value between, so that nothing follows it; else empty.
+    """A `$ref` that leads back to itself with no part of a value between, so that nothing follows it; else
+    empty.
 
     A `$ref` below `properties` or `items` may lead back: that is how trees are written.
     """
@@ -32,7 +33,9 @@ def _all_refs(schema: Any) -> set[str]:
     """The `$ref`s anywhere in a schema."""
     level, found = [schema], set()
     while level:
-        found |= {each["$ref"] for each in level if isinstance(each, dict) and isinstance(each.get("$ref"), str)}
+        found |= {
+            each["$ref"] for each in level if isinstance(each, dict) and isinstance(each.get("$ref"), str)
+        }
         level = [inner for outer in level for inner in _inside(outer)]
     return found
 

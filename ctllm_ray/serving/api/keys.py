@@ -1,17 +1,19 @@
 """Who may ask: several keys, each with a name and limits, in one file that holds no secret.
 
-The file has SHA-256 of each key. A slow hash such as scrypt protects passwords, which are guessed from a dictionary; a
-key here is 256 random bits, which nobody guesses at any speed, and a slow hash would cost every request 50 ms. Hashes
-are compared in constant time and all of them, so the time tells nothing about which key, or how much of it, was right.
+The file has SHA-256 of each key. A slow hash such as scrypt protects passwords, which are guessed from a
+dictionary; a key here is 256 random bits, which nobody guesses at any speed, and a slow hash would cost every
+request 50 ms. Hashes are compared in constant time and all of them, so the time tells nothing about which
+key, or how much of it, was right.
 
-No request is judged by what was read more than `LOOK_S` before it began: the first one after that looks at the file,
-and all others wait for its look. So a new or revoked key counts everywhere within that time. While the storage does not
-answer, the keys known last count. The file is written as a whole: two people who change keys in the same moment should
-look afterwards (`ctllm keys list`).
+No request is judged by what was read more than `LOOK_S` before it began: the first one after that looks at
+the file, and all others wait for its look. So a new or revoked key counts everywhere within that time. While
+the storage does not answer, the keys known last count. The file is written as a whole: two people who change
+keys in the same moment should look afterwards (`ctllm keys list`).
 
-Without any key everybody may ask, but only where the server listens to its own machine alone, and only under a name of
-that machine: a web page elsewhere could else point a name of its own at 127.0.0.1 and read answers in the user's
-browser (DNS rebinding). A server that has seen a key never opens again: deleting the file locks the doors.
+Without any key everybody may ask, but only where the server listens to its own machine alone, and only under
+a name of that machine: a web page elsewhere could else point a name of its own at 127.0.0.1 and read answers
+in the user's browser (DNS rebinding). A server that has seen a key never opens again: deleting the file locks
+the doors.
 """
 
 from __future__ import annotations
@@ -74,7 +76,8 @@ def file_of(root: str, name: str) -> str:
 
 
 def read(uri: str) -> tuple[Key, ...]:
-    """The keys of a file, revoked ones too; none where there is no file. Raises `StorageError` for another file."""
+    """The keys of a file, revoked ones too; none where there is no file. Raises `StorageError` for another
+    file."""
     if not storage.exists(uri):
         return ()
     try:
@@ -88,7 +91,9 @@ def create(uri: str, name: str, requests_per_minute: int = 0, tokens_per_day: in
     """The new key, told this once. Raises `InputError` for a name that is taken or no name."""
     keys = read(uri)
     if any(key.name == name for key in keys):
-        raise InputError(f"there is a key {name!r} already", where=uri, remedy="rotate it, or take another name")
+        raise InputError(
+            f"there is a key {name!r} already", where=uri, remedy="rotate it, or take another name"
+        )
     plain, secret = _new()
     try:
         key = Key(
@@ -100,7 +105,9 @@ def create(uri: str, name: str, requests_per_minute: int = 0, tokens_per_day: in
         )
     except ValidationError as error:
         wrong = error.errors()[0]
-        raise InputError(f"{wrong['loc'][0]}: {wrong['msg']}", where=name, remedy="for example team-a") from None
+        raise InputError(
+            f"{wrong['loc'][0]}: {wrong['msg']}", where=name, remedy="for example team-a"
+        ) from None
     _write(uri, (*keys, key))
     return plain
 
@@ -194,7 +201,9 @@ class Keys:
         found = [key for key in await self._current() if key.name == name and key.secrets]
         right = found and hmac.compare_digest(_signature(found[0], until).encode(), signature.encode())
         if not right or not until.isdecimal() or int(until[:12]) < self._clock():
-            raise Refused("no API key, and no report was asked for with one", status=401, code="invalid_api_key")
+            raise Refused(
+                "no API key, and no report was asked for with one", status=401, code="invalid_api_key"
+            )
         return _valid(found[0])
 
     def ticket(self, key: Key) -> str:
@@ -246,4 +255,6 @@ def _valid(key: Key) -> Key:
 
 def _signature(key: Key, until: str) -> str:
     """Only who knows the stored hash makes it; it tells nothing about the hash."""
-    return hmac.new(key.secrets[0].sha256.encode(), f"{key.name}:{until}".encode(), hashlib.sha256).hexdigest()
+    return hmac.new(
+        key.secrets[0].sha256.encode(), f"{key.name}:{until}".encode(), hashlib.sha256
+    ).hexdigest()

@@ -1,7 +1,8 @@
 """What operators watch, in Prometheus' format: how long clients wait, and whether for the engine or for us.
 
-`ctllm_engine_seconds` is the time in which a request waited for the engine, `ctllm_framework_seconds` all the rest of
-it: parsing, keys, tokenizing, writing, and a client that reads slowly. Labels never hold what a client sent.
+`ctllm_engine_seconds` is the time in which a request waited for the engine, `ctllm_framework_seconds` all the
+rest of it: parsing, keys, tokenizing, writing, and a client that reads slowly. Labels never hold what a
+client sent.
 """
 
 from __future__ import annotations
@@ -25,10 +26,16 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         self.requests = Counter(
-            "ctllm_requests", "Requests that ended (499: the client went away)", ("path", "status"), registry=registry
+            "ctllm_requests",
+            "Requests that ended (499: the client went away)",
+            ("path", "status"),
+            registry=registry,
         )
         self.ttft = Histogram(
-            "ctllm_time_to_first_token_seconds", "From arrival to the first token", buckets=SECONDS, registry=registry
+            "ctllm_time_to_first_token_seconds",
+            "From arrival to the first token",
+            buckets=SECONDS,
+            registry=registry,
         )
         self.token = Histogram(
             "ctllm_time_per_output_token_seconds",
@@ -40,9 +47,14 @@ class Metrics:
             "ctllm_engine_seconds", "Of a request: waiting for the engine", buckets=SECONDS, registry=registry
         )
         self.framework = Histogram(
-            "ctllm_framework_seconds", "Of a request: all the rest", buckets=FRAMEWORK_SECONDS, registry=registry
+            "ctllm_framework_seconds",
+            "Of a request: all the rest",
+            buckets=FRAMEWORK_SECONDS,
+            registry=registry,
         )
-        self.tokens = Counter("ctllm_tokens", "Tokens by kind: prompt, cached, answer", ("kind",), registry=registry)
+        self.tokens = Counter(
+            "ctllm_tokens", "Tokens by kind: prompt, cached, answer", ("kind",), registry=registry
+        )
         self._up = Gauge("ctllm_engine_up", "1 where the engine works", registry=registry)
         facts = {
             "running": "Requests computed together: the batch size",
@@ -85,7 +97,8 @@ class Watch:
                 self.engine_s += time.perf_counter() - self._since
 
     def came(self, tokens: int, last: float) -> float:
-        """The time, when tokens of a choice have come; `last` is that of those before them, 0 for the first ones."""
+        """The time, when tokens of a choice have come; `last` is that of those before them, 0 for the first
+        ones."""
         now = time.perf_counter()
         if not last:
             self._metrics.ttft.observe(now - self.arrived)

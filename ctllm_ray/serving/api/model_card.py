@@ -1,4 +1,5 @@
-"""What is told of the served model: its id, its context, whether it was taught to chat, and where it comes from."""
+"""What is told of the served model: its id, its context, whether it was taught to chat, and where it comes
+from."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ MOST_PHASES = 32  # that a lineage is followed through
 
 @dataclass(frozen=True)
 class Card:
-    """`lineage` is that of the export as it stands, empty for a foreign model; `template` its chat template."""
+    """`lineage` is that of the export as it stands, empty for a foreign model; `template` its chat
+    template."""
 
     id: str
     context_tokens: int
@@ -52,7 +54,8 @@ def read(folder: str, id_: str, tokenizer: Tokenizer, context_tokens: int, sha25
 
 
 def _trained_tokens(lineage: dict[str, Any]) -> int:
-    """Of a run and of those that made the model it began with; 0 where one of their lineages is gone or another now."""
+    """Of a run and of those that made the model it began with; 0 where one of their lineages is gone or
+    another now."""
     total = 0
     for _ in range(MOST_PHASES):
         total += int(lineage.get("tokens", 0))

@@ -1,8 +1,8 @@
 """Fields of OpenAI's and vLLM's requests that are not obeyed here, and what becomes of them.
 
-A field that would change the answer is refused by name, unless its value asks for what is done anyway (`NO_EFFECT`).
-One that only informs (`IGNORED`) is taken, whatever it holds. So is null, which counts as not given. A field that
-nobody has heard of is refused, too: it may carry a meaning.
+A field that would change the answer is refused by name, unless its value asks for what is done anyway
+(`NO_EFFECT`). One that only informs (`IGNORED`) is taken, whatever it holds. So is null, which counts as not
+given. A field that nobody has heard of is refused, too: it may carry a meaning.
 """
 
 from __future__ import annotations
@@ -109,9 +109,13 @@ _HEARD_OF = {*IGNORED, *NO_EFFECT, *MESSAGE_NO_EFFECT}
 
 
 def drop_idle(
-    given: dict[str, Any], fields: Collection[str], ignored: Collection[str], no_effect: dict[str, tuple[Any, ...]]
+    given: dict[str, Any],
+    fields: Collection[str],
+    ignored: Collection[str],
+    no_effect: dict[str, tuple[Any, ...]],
 ) -> dict[str, Any]:
-    """A request with its `fields`, and of all others the first ones that bind: one is enough for a refusal."""
+    """A request with its `fields`, and of all others the first ones that bind: one is enough for a
+    refusal."""
     obeyed = {name: value for name, value in given.items() if name in fields}
     binding = (
         (name, value)
@@ -126,4 +130,6 @@ def describe_refusal(name: str, fields: Iterable[str]) -> str:
     if name in _HEARD_OF:
         return f"`{name}` asks for something that this server does not do"
     close = difflib.get_close_matches(name, fields, n=1)
-    return f"this server knows no parameter `{name[:100]}`" + (f": did you mean `{close[0]}`?" if close else "")
+    return f"this server knows no parameter `{name[:100]}`" + (
+        f": did you mean `{close[0]}`?" if close else ""
+    )

@@ -1,8 +1,9 @@
 """A request as what an engine is to do, checked before it does anything.
 
-A text gets BOS in front, as documents have in training and as vLLM does it; ids are taken as they are. Specials that a
-text spells stay text. What a request may ask for at once is bounded by what the engine holds: all answers together
-`slots` x `context_tokens`, and `MOST_TOLD` log-probabilities, which cost 100 bytes each until they are sent.
+A text gets BOS in front, as documents have in training and as vLLM does it; ids are taken as they are.
+Specials that a text spells stay text. What a request may ask for at once is bounded by what the engine holds:
+all answers together `slots` x `context_tokens`, and `MOST_TOLD` log-probabilities, which cost 100 bytes each
+until they are sent.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from ctllm_ray.serving.api.requests import Asked, ChatRequest, CompletionRequest
 from ctllm_ray.tokenizer import specials
 
 DEFAULT_TOKENS = 16  # of a completion, as OpenAI has it
-LONG_TEXT_CHARS = 20_000  # about 2 ms of tokenizing: longer ones go to a thread, so that streams go on meanwhile
+LONG_TEXT_CHARS = (
+    20_000  # about 2 ms of tokenizing: longer ones go to a thread, so that streams go on meanwhile
+)
 MOST_TOLD = 1_000_000  # log-probabilities in one answer
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`n` answers to each prompt. `echo` has the prompts' texts where they are to be told too, else nothing. `top`:
-    most likely ids to tell with each log-probability; -1: no log-probabilities."""
+    """`n` answers to each prompt. `echo` has the prompts' texts where they are to be told too, else nothing.
+    `top`: most likely ids to tell with each log-probability; -1: no log-probabilities."""
 
     prompts: tuple[list[int], ...]
     sampling: Sampling
@@ -103,7 +106,9 @@ async def _prompts(served: Served, asked: CompletionRequest) -> list[list[int]]:
     if isinstance(given, str):
         return await encoded(served, [given], asked.add_special_tokens)
     if isinstance(given[0], str):
-        return await encoded(served, [text for text in given if isinstance(text, str)], asked.add_special_tokens)
+        return await encoded(
+            served, [text for text in given if isinstance(text, str)], asked.add_special_tokens
+        )
     if isinstance(given[0], int):
         return [[id_ for id_ in given if isinstance(id_, int)]]
     return [ids for ids in given if isinstance(ids, list)]
@@ -114,11 +119,14 @@ def _texts(served: Served, asked: CompletionRequest, prompts: list[list[int]]) -
     given = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
     if isinstance(given[0], str):
         return tuple(text for text in given if isinstance(text, str))
-    return tuple(served.tokenizer.decode([i for i in ids if i < served.tokenizer.vocab_size]) for ids in prompts)
+    return tuple(
+        served.tokenizer.decode([i for i in ids if i < served.tokenizer.vocab_size]) for ids in prompts
+    )
 
 
 def _room(served: Served, prompts: list[list[int]], param: str) -> int:
-    """Tokens that the context has for an answer to the longest prompt. Raises `Refused` where there are none."""
+    """Tokens that the context has for an answer to the longest prompt. Raises `Refused` where there are
+    none."""
     context, longest = served.engine.context_tokens, max(map(len, prompts))
     if not min(map(len, prompts)):
         raise Refused("a prompt is empty, and this tokenizer puts nothing before a text", param=param)
@@ -152,7 +160,8 @@ def _sampling(served: Served, asked: Asked, max_tokens: int, top: int) -> Sampli
 
 
 def _stop_ids(served: Served, asked: Asked) -> frozenset[int]:
-    """Those asked for, EOS, what the model's folder adds, and the end of a turn where the tokenizer has one."""
+    """Those asked for, EOS, what the model's folder adds, and the end of a turn where the tokenizer has
+    one."""
     given = frozenset(asked.stop_token_ids or ())
     if given and max(given) >= served.engine.vocab_size:
         what = f"there is no id {max(given)} in a vocabulary of {served.engine.vocab_size}"
@@ -175,16 +184,18 @@ def _checked(served: Served, plan: Plan, room: int) -> Plan:
     """The plan, where it fits the context and asks for no more than the engine holds. Raises `Refused`."""
     wanted, context = plan.sampling.max_tokens, served.engine.context_tokens
     if wanted > room:
-        message = (
-            f"this model's context is {context} tokens: the prompt has {context - room}, {wanted} more are asked for"
-        )
+        message = f"this model's context is {context} tokens: the prompt has {context - room}, {wanted} more are asked for"
         raise Refused(message, code=CONTEXT_EXCEEDED, param="max_tokens", remedy=f"ask for {room} at most")
     most = served.serve.slots * context
     if plan.choices * wanted > most:
-        message = f"{plan.choices} answers of {wanted} tokens are asked for at once, at most {most} tokens can be"
+        message = (
+            f"{plan.choices} answers of {wanted} tokens are asked for at once, at most {most} tokens can be"
+        )
         raise Refused(message, param="n", remedy="ask for less, or in several requests")
     told = plan.n * sum(map(len, plan.prompts)) * bool(plan.echo) + plan.choices * wanted
     if plan.top >= 0 and told * (1 + plan.top) > MOST_TOLD:
-        message = f"{told * (1 + plan.top):,} log-probabilities are asked for at once, at most {MOST_TOLD:,} can be"
+        message = (
+            f"{told * (1 + plan.top):,} log-probabilities are asked for at once, at most {MOST_TOLD:,} can be"
+        )
         raise Refused(message, param="logprobs", remedy="ask for less, or in several requests")
     return plan

@@ -1,13 +1,14 @@
 """How much a key may ask: requests in any 60 seconds, tokens in a UTC day.
 
-A sliding minute keeps the promise exactly (a window that starts on the full minute lets twice as much through at its
-edge) and costs one number for each request of the last minute. All tokens that a request may take are reserved before
-it is served, and settled when it ends, however it ends, by what it took: so no day is overdrawn by requests that run
-side by side. A reservation that is never settled (its ingress died) lapses after `RESERVED_S`.
+A sliding minute keeps the promise exactly (a window that starts on the full minute lets twice as much through
+at its edge) and costs one number for each request of the last minute. All tokens that a request may take are
+reserved before it is served, and settled when it ends, however it ends, by what it took: so no day is
+overdrawn by requests that run side by side. A reservation that is never settled (its ingress died) lapses
+after `RESERVED_S`.
 
-Counts outlive a restart: they are written `SAVE_S` seconds after a change and at the end, so a crash forgets that much
-at most, and what was reserved: tokens of requests under way count when they end. One `Counters` counts for a server;
-with several replicas it lives in one Ray actor and all of them ask it.
+Counts outlive a restart: they are written `SAVE_S` seconds after a change and at the end, so a crash forgets
+that much at most, and what was reserved: tokens of requests under way count when they end. One `Counters`
+counts for a server; with several replicas it lives in one Ray actor and all of them ask it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Limits(Protocol):
         ...
 
     async def reserve(self, key: Key, id_: str, tokens: int) -> None:
-        """Sets tokens aside for a request that may take so many. Raises `Overloaded` where there are not so many."""
+        """Sets tokens aside for a request that may take so many. Raises `Overloaded` where there are not so
+        many."""
         ...
 
     async def settle(self, key: Key, id_: str, tokens: int) -> None:
@@ -95,7 +97,8 @@ class Counters:
             raise self._too_many(key, tokens, left, now)
         if tokens > left - sum(held.tokens for held in self._reserved.values() if held.name == key.name):
             raise Overloaded(
-                f"this request may take {tokens:,} tokens: of the {left:,} that this key has left today, requests "
+                f"this request may take {tokens:,} tokens: of the {left:,} that this key has left today, "
+                f"requests "
                 "under way have reserved too many",
                 where=UNDER_WAY,
                 remedy="ask again when they have ended, or with a smaller max_tokens",

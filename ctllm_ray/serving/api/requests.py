@@ -1,8 +1,8 @@
 """What comes over the wire: requests in OpenAI's shapes.
 
-Types are strict (a number in quotes is an error), and of fields that are not listed here only those are taken that ask
-for nothing (parameters.py): all others are refused by name. A field that is null counts as not given. Every list and
-every text that a request can repeat has a bound.
+Types are strict (a number in quotes is an error), and of fields that are not listed here only those are taken
+that ask for nothing (parameters.py): all others are refused by name. A field that is null counts as not
+given. Every list and every text that a request can repeat has a bound.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class JsonSchema(Sent):
         if json_schemas.depth(self.schema_) > SCHEMA_DEPTH:
             raise ValueError(f"a schema is nested {SCHEMA_DEPTH} deep at most")
         if loop := json_schemas.find_loop(self.schema_ or {}):
-            raise ValueError(f"the schema's `$ref` {loop[:100]!r} leads back to itself, so that no value can follow it")
+            raise ValueError(
+                f"the schema's `$ref` {loop[:100]!r} leads back to itself, so that no value can follow it"
+            )
         return self
 
 
@@ -149,7 +151,8 @@ Lists = Annotated[list[Ids], Field(min_length=1, max_length=MOST_PROMPTS, fail_f
 
 
 def _kind_of_prompt(given: Any) -> str:
-    """By its first item: to try all kinds on a list of a million would take seconds, and find a million errors."""
+    """By its first item: to try all kinds on a list of a million would take seconds, and find a million
+    errors."""
     first = given[0] if isinstance(given, list) and given else given
     kinds: dict[type, str] = {str: "texts", list: "lists"} if isinstance(given, list) else {str: "text"}
     return kinds.get(type(first), "ids")
@@ -171,7 +174,9 @@ class CompletionRequest(Asked):
     max_tokens: Annotated[int, Field(ge=0)] | None = None  # 16, as OpenAI has it
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=MOST_TOP)] | None = None
-    add_special_tokens: bool | None = None  # vLLM's: false leaves BOS away before a text; ids are taken as they are
+    add_special_tokens: bool | None = (
+        None  # vLLM's: false leaves BOS away before a text; ids are taken as they are
+    )
 
 
 class TextPart(Sent):
@@ -228,7 +233,9 @@ class TokenizeRequest(Sent):
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give either `prompt` or `messages`")
         if self.messages is not None and self.add_special_tokens:
-            raise ValueError("`add_special_tokens` is for a `prompt`: a chat template says what stands before turns")
+            raise ValueError(
+                "`add_special_tokens` is for a `prompt`: a chat template says what stands before turns"
+            )
         return self
 
 

@@ -24,8 +24,8 @@ Reason = Literal["stop", "length"]
 
 
 class CompletionLogprobs(Wire):
-    """By token: its text, its log-probability (null for what nothing comes before), the most likely ones, and where
-    its text begins, in characters."""
+    """By token: its text, its log-probability (null for what nothing comes before), the most likely ones, and
+    where its text begins, in characters."""
 
     tokens: list[str]
     token_logprobs: list[float | None]

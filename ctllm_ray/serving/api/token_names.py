@@ -1,8 +1,8 @@
 """How log-probabilities name tokens, and where their texts stand.
 
-A token may be a part of a character, which no text can name, and two ids may decode to one text. OpenAI writes such
-bytes as `bytes:\\xe4\\xbd`; so do we, so that the likely tokens of a position stay apart. Specials go by their name and
-take up no text.
+A token may be a part of a character, which no text can name, and two ids may decode to one text. OpenAI
+writes such bytes as `bytes:\\xe4\\xbd`; so do we, so that the likely tokens of a position stay apart.
+Specials go by their name and take up no text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ class Pieces:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._spellings = spellings(tokenizer)
         self._specials = {id_: name for name, id_ in tokenizer.specials.items()}
-        self._names: dict[int, str] = {}  # of ids that were asked for: names of parts of characters are slow to make
+        self._names: dict[
+            int, str
+        ] = {}  # of ids that were asked for: names of parts of characters are slow to make
 
     def name(self, id_: int) -> str:
         """The text of an id, as OpenAI writes it; empty for one that the tokenizer does not have."""
@@ -38,8 +40,8 @@ class Pieces:
         return self._spellings[id_] if id_ < len(self._spellings) else b""
 
     def offsets(self, ids: Sequence[int], start: int) -> tuple[list[int], int]:
-        """Where the character stands that each id begins in, in characters from `start` on, and where the next one
-        would. A part of a character stands where that character does."""
+        """Where the character stands that each id begins in, in characters from `start` on, and where the
+        next one would. A part of a character stands where that character does."""
         found, at = [], start
         for id_ in ids:
             content = self.content(id_)

@@ -1,7 +1,8 @@
-"""The answer of /tokenize, written in slices: a megabyte of text is a million ids, and nobody else waits for them.
+"""The answer of /tokenize, written in slices: a megabyte of text is a million ids, and nobody else waits for
+them.
 
-Work in a thread lets the event loop go on every few milliseconds, but one call into C does not: a slice takes about
-one millisecond.
+Work in a thread lets the event loop go on every few milliseconds, but one call into C does not: a slice takes
+about one millisecond.
 """
 
 from __future__ import annotations

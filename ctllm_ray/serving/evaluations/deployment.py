@@ -1,7 +1,8 @@
-"""Evaluations in a deployment of their own with a single replica, so that there is one queue for all ingresses.
+"""Evaluations in a deployment of their own with a single replica, so that there is one queue for all
+ingresses.
 
-It holds no model: it asks the engines that everyone asks. Where it dies, Ray Serve starts it again, and what was not
-over goes on; Ray Serve's health check is what starts it before anyone asks.
+It holds no model: it asks the engines that everyone asks. Where it dies, Ray Serve starts it again, and what
+was not over goes on; Ray Serve's health check is what starts it before anyone asks.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class EvaluationsReplica:
             facts["evaluations"],
             EngineSubject(engine, found, run.stop_ids(folder, found)),
             choose_form(folder, found, part.judge.form if part.judge else "auto"),
-            model_identity.identify_model(folder, found) | model_identity.describe_engine(serve, serve.engine),
+            model_identity.identify_model(folder, found)
+            | model_identity.describe_engine(serve, serve.engine),
             at_once=min(part.at_once, max(1, serve.slots // SLOTS_SHARE)),
             decontaminated=facts["decontaminated"],
         )
@@ -73,7 +75,8 @@ class EvaluationsReplica:
         return await self._evaluations.cancel(id_)
 
     async def check_health(self) -> None:
-        """Begins with what is not over and waits for nothing: weights may have to be hashed. Raises if that failed."""
+        """Begins with what is not over and waits for nothing: weights may have to be hashed. Raises if that
+        failed."""
         if self._begun is None:
             self._begun = asyncio.create_task(self._evaluations.start())
         if self._begun.done():

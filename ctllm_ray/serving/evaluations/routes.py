@@ -16,7 +16,8 @@ Name = Annotated[str, Field(max_length=200)]
 
 
 class EvaluationRequest(BaseModel):
-    """What is to be evaluated: tasks of the recipe by name (none: all), and how many items of each part at most."""
+    """What is to be evaluated: tasks of the recipe by name (none: all), and how many items of each part at
+    most."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -25,7 +26,8 @@ class EvaluationRequest(BaseModel):
 
 
 class EvaluationList(BaseModel):
-    """All evaluations, the newest first, and the tasks that may be asked for: none where the recipe has none."""
+    """All evaluations, the newest first, and the tasks that may be asked for: none where the recipe has
+    none."""
 
     object: Literal["list"] = "list"
     data: list[State]
@@ -61,7 +63,8 @@ def add(app: FastAPI, served: Served) -> None:
 
     @app.post("/v1/evaluations/{id}/cancel", response_model=State)
     async def cancel(id: str) -> Response:
-        """Ends an evaluation; one that has ended stays as it is. What was answered is kept for the next one."""
+        """Ends an evaluation; one that has ended stays as it is. What was answered is kept for the next
+        one."""
         return _json(await _known(there().cancel(id)))
 
 

@@ -1,10 +1,12 @@
-"""Evaluations of the served model, asked for over HTTP: one at a time, the others in a queue, kept over restarts.
+"""Evaluations of the served model, asked for over HTTP: one at a time, the others in a queue, kept over
+restarts.
 
-The model is asked by the same engines as everyone else, and gives way: a quarter of one replica's slots at most is
-taken, scores of prompts are computed after prompts that somebody waits for (inference/steps.py), and where a queue is
-full an evaluation waits. Each has a folder below `<root>/<name>/<version>/evaluations`, with `state.json` and all that
-`ctllm evaluate` leaves; what was answered stands beside them, for all evaluations of one model. So a server that was
-killed goes on where it was, and a second evaluation of the same items is quick.
+The model is asked by the same engines as everyone else, and gives way: a quarter of one replica's slots at
+most is taken, scores of prompts are computed after prompts that somebody waits for (inference/steps.py), and
+where a queue is full an evaluation waits. Each has a folder below `<root>/<name>/<version>/evaluations`, with
+`state.json` and all that `ctllm evaluate` leaves; what was answered stands beside them, for all evaluations
+of one model. So a server that was killed goes on where it was, and a second evaluation of the same items is
+quick.
 
 It knows neither HTTP nor Ray. lm-eval runs in a thread and asks through the event loop of the server.
 """
@@ -41,7 +43,8 @@ _log = logging.getLogger("ctllm.serve")
 
 
 class State(BaseModel):
-    """An evaluation as it stands; `scores` as in its results.json, once it is done. Times are Unix seconds."""
+    """An evaluation as it stands; `scores` as in its results.json, once it is done. Times are Unix
+    seconds."""
 
     id: str
     object: Literal["evaluation"] = "evaluation"
@@ -71,7 +74,8 @@ class Evaluating(Protocol):
         ...
 
     async def submit(self, tasks: Sequence[str], limit: int) -> State:
-        """A new evaluation (no tasks: all; limit 0: as the recipe says). Raises `InputError`, `Overloaded`."""
+        """A new evaluation (no tasks: all; limit 0: as the recipe says). Raises `InputError`,
+        `Overloaded`."""
         ...
 
     async def all(self) -> list[State]:
@@ -201,7 +205,10 @@ class Evaluations:
                 raise  # this server stops: another goes on
             return
         except CtllmError as error:
-            update = {"status": "failed", "error": "; ".join(part for part in (error.what, error.remedy) if part)}
+            update = {
+                "status": "failed",
+                "error": "; ".join(part for part in (error.what, error.remedy) if part),
+            }
         except Exception:
             _log.exception("evaluation %s", id_)
             update = {"status": "failed", "error": "an error of the server"}
@@ -220,7 +227,9 @@ class Evaluations:
 
         narrowed = plan.narrowed(there.part, state.tasks, state.limit)
         runner.check()
-        storage.remove(storage.join(there.folder, state.id, BEGUN))  # what was answered stands elsewhere: it goes on
+        storage.remove(
+            storage.join(there.folder, state.id, BEGUN)
+        )  # what was answered stands elsewhere: it goes on
         work = Work(
             plan.plan(narrowed, there.form.tokenizer, there.decontaminated),
             storage.join(there.folder, state.id),

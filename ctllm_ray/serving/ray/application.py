@@ -3,8 +3,8 @@
     ctllm serve jobs/recipes/tiny.yaml root=out
     serve deploy serve/configs/cpu_cluster.yaml        # names `serve.build:deployed`, the recipe and its overrides
 
-Three deployments: the HTTP side, the engines, one counter of limits. Engines are scaled by the requests that each has
-to do; what all replicas cannot take is refused with 429 at once rather than queued without end.
+Three deployments: the HTTP side, the engines, one counter of limits. Engines are scaled by the requests that
+each has to do; what all replicas cannot take is refused with 429 at once rather than queued without end.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ INGRESS_REQUESTS = 1024  # that an ingress holds at a time: they wait for engine
 
 
 def application(recipe: Recipe) -> Any:
-    """The Ray Serve application. Raises `CtllmError` where there is no model or it would be open without a key."""
+    """The Ray Serve application. Raises `CtllmError` where there is no model or it would be open without a
+    key."""
     serve = recipe.serve
     folder = storage.absolute(serve.model) if serve.model else export.newest(recipe)
     facts = _facts(recipe, folder)
@@ -68,7 +69,9 @@ def application(recipe: Recipe) -> Any:
     known = tokenizer.load(folder)
     name = serve.name or (folder.rstrip("/").rpartition("/")[2] if serve.model else _id(recipe))
     about = model_card.read(folder, name, known, facts["context_tokens"], facts["sha256"])
-    return ingress.bind(facts, known, about, replicas, counter.bind(usage), _evaluations(facts, replicas, light))
+    return ingress.bind(
+        facts, known, about, replicas, counter.bind(usage), _evaluations(facts, replicas, light)
+    )
 
 
 def _facts(recipe: Recipe, folder: str) -> dict[str, Any]:
@@ -86,14 +89,17 @@ def _facts(recipe: Recipe, folder: str) -> dict[str, Any]:
     if recipe.evaluate and names(recipe.evaluate):
         facts |= {
             "evaluate": located(recipe).model_dump(mode="json"),
-            "evaluations": storage.join(storage.absolute(recipe.root), recipe.name, recipe.version, "evaluations"),
+            "evaluations": storage.join(
+                storage.absolute(recipe.root), recipe.name, recipe.version, "evaluations"
+            ),
             "decontaminated": contamination.folder_of(recipe),
         }
     return facts
 
 
 def _actor_options(recipe: Recipe, cpus: float = 0, gpus: float = 0) -> dict[str, Any]:
-    """What Ray reserves for a replica, on nodes of its kind: one without a GPU would keep a GPU node from going."""
+    """What Ray reserves for a replica, on nodes of its kind: one without a GPU would keep a GPU node from
+    going."""
     selector = recipe.resources.label_selector(gpus)
     return {"num_cpus": cpus, "num_gpus": gpus} | ({"label_selector": selector} if selector else {})
 
@@ -218,4 +224,6 @@ def free_port(host: str, port: int) -> int:
             return int(probe.getsockname()[1])
     except OSError as error:
         remedy = "stop what listens there, or set serve.port to another one (0: a free one)"
-        raise InputError(f"port {port} cannot be used: {error.strerror}", where=host, remedy=remedy) from error
+        raise InputError(
+            f"port {port} cannot be used: {error.strerror}", where=host, remedy=remedy
+        ) from error

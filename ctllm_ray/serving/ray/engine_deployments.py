@@ -1,8 +1,8 @@
 """Engines as Ray Serve deployments, and the engine that an ingress sees: whichever replica answers.
 
 A request that loses its replica goes on at another: the prompt and what came so far are the new prompt
-(`Sampling.answered`), and seeded draws depend on the place in the answer alone, so that a client notices a pause and
-nothing else.
+(`Sampling.answered`), and seeded draws depend on the place in the answer alone, so that a client notices a
+pause and nothing else.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from ctllm_ray.tokenizer import tokenizer
 
 
 class TorchReplica:
-    """A replica of the torch engine. Ray Serve calls `check_health` and replaces a replica where it raises."""
+    """A replica of the torch engine. Ray Serve calls `check_health` and replaces a replica where it
+    raises."""
 
     def __init__(self, folder: str, sha256: str, plain: dict[str, Any]) -> None:
         from ctllm_ray.inference.grammar import Grammars
@@ -65,7 +66,9 @@ class TorchReplica:
 class RemoteEngine:
     """The replicas of a deployment as one engine."""
 
-    def __init__(self, handle: DeploymentHandle, context_tokens: int, vocab_size: int, may_rest: bool = False) -> None:
+    def __init__(
+        self, handle: DeploymentHandle, context_tokens: int, vocab_size: int, may_rest: bool = False
+    ) -> None:
         """`may_rest`: replicas go, to the last one, when nobody asks."""
         self._handle, self.context_tokens, self.vocab_size = handle, context_tokens, vocab_size
         self._may_rest = may_rest
@@ -85,7 +88,9 @@ class RemoteEngine:
                 after_loss(error, attempt)
 
     async def _attempt(self, ids: list[int], sampling: Sampling) -> AsyncGenerator[Output]:
-        stream = cast(DeploymentResponseGenerator, self._handle.options(stream=True).generate.remote(ids, sampling))
+        stream = cast(
+            DeploymentResponseGenerator, self._handle.options(stream=True).generate.remote(ids, sampling)
+        )
         try:
             with own_errors():
                 async for output in stream:
@@ -100,7 +105,8 @@ class RemoteEngine:
         return await persistently(lambda: self._handle.logprobs.remote(list(ids), start, top, list(others)))
 
     async def load(self) -> Load:
-        """Of all replicas together; the oldest step. Where they may rest, none is no failure: a request wakes one."""
+        """Of all replicas together; the oldest step. Where they may rest, none is no failure: a request wakes
+        one."""
         try:
             loads = await self._handle.broadcast("load").results_async()
         except DeploymentUnavailableError:

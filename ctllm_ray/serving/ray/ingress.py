@@ -1,7 +1,9 @@
-"""The HTTP side on Ray Serve: the API of app.py in replicas that hold no model, and one counter of limits for all.
+"""The HTTP side on Ray Serve: the API of app.py in replicas that hold no model, and one counter of limits for
+all.
 
-Engines and HTTP are deployments of their own, since an engine's replica must be as wide as a model is and an ingress as
-wide as its clients are many; and since a request can then outlive an engine's replica (engines.py).
+Engines and HTTP are deployments of their own, since an engine's replica must be as wide as a model is and an
+ingress as wide as its clients are many; and since a request can then outlive an engine's replica
+(engines.py).
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ class Ingress:
     ) -> None:
         serve = Serve.model_validate(facts["serve"])
         self._served = Served(
-            engine=RemoteEngine(engine, facts["context_tokens"], facts["vocab_size"], may_rest=serve.replicas[0] == 0),
+            engine=RemoteEngine(
+                engine, facts["context_tokens"], facts["vocab_size"], may_rest=serve.replicas[0] == 0
+            ),
             tokenizer=tokenizer,
             card=card,
             keys=Keys(facts["keys"], serve.host),
@@ -62,7 +66,8 @@ class Ingress:
         return await self._served.draining.drain(grace_s)
 
     async def __serve_build_asgi_app__(self) -> Any:  # named by Ray Serve
-        """The API, when its way to the engines is open: that takes seconds, which no request is to wait for."""
+        """The API, when its way to the engines is open: that takes seconds, which no request is to wait
+        for."""
         with suppress(CtllmError, RayServeException, TimeoutError):  # they may start later than this
             async with asyncio.timeout(OPEN_S):
                 await self._served.engine.load()

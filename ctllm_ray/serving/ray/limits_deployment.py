@@ -1,7 +1,7 @@
 """One counter of limits for all ingresses, in a deployment of its own with a single replica.
 
-It imports next to nothing, so that it is up in a second. Where it dies, Ray Serve starts it again with the counts that
-were saved.
+It imports next to nothing, so that it is up in a second. Where it dies, Ray Serve starts it again with the
+counts that were saved.
 """
 
 from __future__ import annotations

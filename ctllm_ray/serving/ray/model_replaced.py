@@ -1,7 +1,9 @@
-"""Two models never answer under one id: a replica whose folder was replaced after the deployment refuses to serve.
+"""Two models never answer under one id: a replica whose folder was replaced after the deployment refuses to
+serve.
 
-It stays up and says so: requests go to other replicas, and where there are none each gets a 503 with the reason, at
-once. After `AGAIN_S` it fails its health check, so that Ray Serve starts another one, which looks at the folder again.
+It stays up and says so: requests go to other replicas, and where there are none each gets a 503 with the
+reason, at once. After `AGAIN_S` it fails its health check, so that Ray Serve starts another one, which looks
+at the folder again.
 """
 
 from __future__ import annotations
@@ -18,10 +20,14 @@ from ctllm_ray.model.fingerprint import hash_model
 
 AGAIN_S = 60.0  # until the folder is looked at again
 REMEDY = (
-    "restore the folder (replicas look again every minute), or serve the new model: stop the server and start it again "
-    "(`serve deploy` of an unchanged file changes nothing: `serve shutdown` first, or give another serve.name)"
+    "restore the folder (replicas look again every minute), or serve the new model: stop the server and "
+    "start it again "
+    "(`serve deploy` of an unchanged file changes nothing: `serve shutdown` first, or give another "
+    "serve.name)"
 )
-_REFUSING: deque[str] = deque(maxlen=256)  # replicas that said so, by their ids; those started anew have others
+_REFUSING: deque[str] = deque(
+    maxlen=256
+)  # replicas that said so, by their ids; those started anew have others
 _log = logging.getLogger("ctllm.serve")
 E_ = TypeVar("E_", bound=Engine)
 
@@ -62,8 +68,8 @@ class RefusingEngine:
 
 
 def open_checked(folder: str, sha256: str, replica: str, open_: Callable[[], E_]) -> E_ | RefusingEngine:
-    """The engine that is opened, where the folder has the hash that was deployed; else one that refuses, and says so
-    in the log. Reads the whole folder once."""
+    """The engine that is opened, where the folder has the hash that was deployed; else one that refuses, and
+    says so in the log. Reads the whole folder once."""
     if hash_model(folder) == sha256:
         return open_()
     what = f"the folder {folder} holds another model than the one that was deployed"

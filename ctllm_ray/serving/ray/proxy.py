@@ -1,11 +1,13 @@
-"""What stands before the API in each of Ray Serve's HTTP proxies: lost API replicas, and headers that never end.
+"""What stands before the API in each of Ray Serve's HTTP proxies: lost API replicas, and headers that never
+end.
 
-Ray Serve calls `middlewares` in the process of a proxy, where the environment in which Ray was started names it
-(`ENVIRONMENT`). `ctllm serve` sets that; on a cluster whoever starts its nodes does.
+Ray Serve calls `middlewares` in the process of a proxy, where the environment in which Ray was started names
+it (`ENVIRONMENT`). `ctllm serve` sets that; on a cluster whoever starts its nodes does.
 
-- A request whose API replica dies before it answers is sent to another one; a stream that had begun ends with an error
-  event. What the proxy itself says goes out in OpenAI's shape.
-- A connection whose headers do not come within `HEADER_S` is closed, the first request's and each later one's.
+- A request whose API replica dies before it answers is sent to another one; a stream that had begun ends with
+  an error event. What the proxy itself says goes out in OpenAI's shape.
+- A connection whose headers do not come within `HEADER_S` is closed, the first request's and each later
+  one's.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from uvicorn.protocols.http import auto
 
 from ctllm_ray.serving.api.errors import Refused, answer_to, problem_of
 
-#: What Ray must be started with. The last three: an engine that streams to a dead API replica stands still until Ray
-#: believes in that death, 6 s by default, and all other requests with it; a second so.
+#: What Ray must be started with. The last three: an engine that streams to a dead API replica stands still
+#: until Ray believes in that death, 6 s by default, and all other requests with it; a second so.
 ENVIRONMENT = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "ctllm_ray.serving.ray.proxy:middlewares",
     "RAY_grpc_client_check_connection_status_interval_milliseconds": "100",
@@ -32,13 +34,20 @@ HEADER_S = 20.0
 ATTEMPTS = 5  # replicas that a request may use
 AGAIN_S = 0.1  # before the second one, and longer before each after that
 KEPT_BYTES = 8 << 20  # of a body, so that it can be sent again
-REPEATABLE = ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize")  # POSTs that change nothing
+REPEATABLE = (
+    "/v1/completions",
+    "/v1/chat/completions",
+    "/tokenize",
+    "/detokenize",
+)  # POSTs that change nothing
 LOST = "the API lost the process that was answering"
 
 
 def middlewares() -> list[Middleware]:
     """What Ray Serve puts around a proxy, and the header timeout of its connections."""
-    auto.AutoHTTPProtocol = limit_headers(auto.AutoHTTPProtocol)  # uvicorn looks it up when the proxy begins to listen
+    auto.AutoHTTPProtocol = limit_headers(
+        auto.AutoHTTPProtocol
+    )  # uvicorn looks it up when the proxy begins to listen
     return [Middleware(Border)]
 
 
@@ -57,7 +66,9 @@ def limit_headers(protocol: Any) -> Any:
         def data_received(self, data: bytes) -> None:
             before = self.cycle
             super().data_received(data)
-            is_answering = self.cycle is not None and (self.cycle is not before or not self.cycle.response_complete)
+            is_answering = self.cycle is not None and (
+                self.cycle is not before or not self.cycle.response_complete
+            )
             if is_answering:
                 self._stop_timer()
             elif self._timer is None:  # the beginning of another request
@@ -126,7 +137,9 @@ class Reply:
         if message["type"] == "http.response.start":
             kind = Headers(raw=message.get("headers", [])).get("content-type", "")
             self.is_stream = kind.startswith("text/event-stream")
-            if message["status"] >= 400 and not kind.startswith("application/json"):  # our API says errors in JSON
+            if message["status"] >= 400 and not kind.startswith(
+                "application/json"
+            ):  # our API says errors in JSON
                 self.status = message["status"]
         if self.status:
             return
@@ -170,7 +183,9 @@ async def _say(reply: Reply, scope: Scope, receive: Receive, send: Send) -> None
         said = {404: "there is no application here", 408: "the request took too long"}.get(reply.status, LOST)
         status = reply.status if reply.status in (404, 408) else 503
         retry_s = 1.0 if status == 503 else 0.0
-        error = Refused(said, remedy=remedy, status=status, code="api_lost" if status == 503 else "", retry_s=retry_s)
+        error = Refused(
+            said, remedy=remedy, status=status, code="api_lost" if status == 503 else "", retry_s=retry_s
+        )
         await answer_to(error)(scope, receive, send)
     elif reply.is_stream:
         cut = problem_of(Refused(LOST, remedy=remedy, status=503, code="api_lost")).model_dump_json()

@@ -53,7 +53,8 @@ def after_loss(error: Exception, attempt: int) -> None:
 
 
 def replica_id() -> str:
-    """Of the replica that this code runs in, as `ModelReplaced.where` names it; `local` in Serve's testing mode."""
+    """Of the replica that this code runs in, as `ModelReplaced.where` names it; `local` in Serve's testing
+    mode."""
     try:
         return get_replica_context().replica_id.unique_id
     except RayServeException:

@@ -1,9 +1,11 @@
-"""Which replica gets a request: one that has computed the beginning of its prompt before, unless it is far busier.
+"""Which replica gets a request: one that has computed the beginning of its prompt before, unless it is far
+busier.
 
-Prompts that begin alike (a system prompt, a conversation that goes on, the few-shot examples of an evaluation) are sent
-to the same replica by rendezvous hashing of their first `PREFIX_IDS` ids: every ingress comes to the same choice
-without a word to the others, nothing is stored, and a replica that comes or goes moves only its own share. Ray's router
-for this asks one actor that holds all recent texts; here a choice costs microseconds.
+Prompts that begin alike (a system prompt, a conversation that goes on, the few-shot examples of an
+evaluation) are sent to the same replica by rendezvous hashing of their first `PREFIX_IDS` ids: every ingress
+comes to the same choice without a word to the others, nothing is stored, and a replica that comes or goes
+moves only its own share. Ray's router for this asks one actor that holds all recent texts; here a choice
+costs microseconds.
 """
 
 from __future__ import annotations

@@ -41,7 +41,9 @@ def wait_for_signal() -> None:
 
 def drain(app: str, ingress: str, grace_s: float, tell: Callable[[str], None]) -> None:
     """Lets requests under way end, for so long, and tells what became of them."""
-    tell(f"draining: no new requests are taken, those under way have {grace_s:g} s; Ctrl-C again ends at once")
+    tell(
+        f"draining: no new requests are taken, those under way have {grace_s:g} s; Ctrl-C again ends at once"
+    )
     try:
         handle = ray_serve.get_deployment_handle(ingress, app)
         ended: list[Ended] = handle.broadcast("drain", grace_s).results(timeout_s=grace_s + TOLD_S + ANSWER_S)
@@ -53,14 +55,17 @@ def drain(app: str, ingress: str, grace_s: float, tell: Callable[[str], None]) -
     if not finished + cut:
         tell("ended: nothing was under way")
         return
-    tell(f"ended: of {finished + cut} requests under way {finished} finished" + (f", {cut} were cut" if cut else ""))
+    tell(
+        f"ended: of {finished + cut} requests under way {finished} finished"
+        + (f", {cut} were cut" if cut else "")
+    )
 
 
 def shut_down_serve() -> None:
     """As `ray.serve.shutdown`, but quiet; nothing where Serve does not run.
 
-    Serve's last step kills its own controller, of which this process always asks something. Ray would print that the
-    task failed and will be retried for ever, which is not so.
+    Serve's last step kills its own controller, of which this process always asks something. Ray would print
+    that the task failed and will be retried for ever, which is not so.
     """
     client = _get_global_client(raise_if_no_controller_running=False)
     if client is None:
@@ -79,7 +84,8 @@ def shut_down_serve() -> None:
 
 
 def _stop_error_messages() -> None:
-    """Ray's thread that prints errors of the cluster ends, as `ray.shutdown` ends it; `ray.init` starts another."""
+    """Ray's thread that prints errors of the cluster ends, as `ray.shutdown` ends it; `ray.init` starts
+    another."""
     global_worker.threads_stopped.set()
     if subscriber := getattr(global_worker, "gcs_error_subscriber", None):
         subscriber.close()

@@ -1,12 +1,13 @@
-"""vLLM as an engine, through Ray Serve LLM: its server with the methods of our replicas, behind our own ingress.
+"""vLLM as an engine, through Ray Serve LLM: its server with the methods of our replicas, behind our own
+ingress.
 
-Ids go in and ids come out of its completions API (`return_token_ids`, `logprob_token_ids`), so that keys, limits, chat
-templates, text and errors stay ours and are the same with every engine. Ray Serve LLM does not import where vLLM is not
-installed (`pip install 'ctllm-ray[vllm]'`, on a machine with CUDA), so it is imported on the replica and where the
-deployment is built, in this file alone.
+Ids go in and ids come out of its completions API (`return_token_ids`, `logprob_token_ids`), so that keys,
+limits, chat templates, text and errors stay ours and are the same with every engine. Ray Serve LLM does not
+import where vLLM is not installed (`pip install 'ctllm-ray[vllm]'`, on a machine with CUDA), so it is
+imported on the replica and where the deployment is built, in this file alone.
 
-Two things that the torch engine has are not here: after the loss of a replica the draws of a seed are others, and
-penalties have forgotten what was already answered.
+Two things that the torch engine has are not here: after the loss of a replica the draws of a seed are others,
+and penalties have forgotten what was already answered.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ class VllmEngine:
         try:
             async for chunk in _chunks(stream):
                 for choice in chunk["choices"]:
-                    tokens, finish = _tokens(choice, sampling.top_logprobs), _finish(choice.get("finish_reason"))
+                    tokens, finish = (
+                        _tokens(choice, sampling.top_logprobs),
+                        _finish(choice.get("finish_reason")),
+                    )
                     self._came(key, len(tokens))
                     if tokens or finish:
                         yield Output(tokens, finish)
@@ -64,7 +68,8 @@ class VllmEngine:
     async def logprobs(
         self, ids: Sequence[int], start: int = 1, top: int = 0, others: Sequence[int] = ()
     ) -> list[Token]:
-        """As `Engine.logprobs`: the last id and `others` stand where an answer would begin, the rest in the prompt."""
+        """As `Engine.logprobs`: the last id and `others` stand where an answer would begin, the rest in the
+        prompt."""
         self._check([*ids, *others], self.context_tokens + len(others))
         if start < 1:
             raise InputError(f"nothing comes before id {start}", where="start", remedy="start at 1 or later")
@@ -112,8 +117,12 @@ class VllmEngine:
 
     def _check(self, ids: Sequence[int], most: int) -> None:
         if not 0 < len(ids) <= most:
-            what = f"a prompt of {len(ids)} tokens: the context has {self.context_tokens}, the answer's included"
-            raise InputError(what, where="prompt", remedy="give at least one token, and fewer than the context")
+            what = (
+                f"a prompt of {len(ids)} tokens: the context has {self.context_tokens}, the answer's included"
+            )
+            raise InputError(
+                what, where="prompt", remedy="give at least one token, and fewer than the context"
+            )
         if not 0 <= min(ids) <= max(ids) < self.vocab_size:
             what = f"an id out of a vocabulary of {self.vocab_size}"
             raise InputError(what, where="prompt", remedy="encode with the model's own tokenizer")
@@ -131,7 +140,8 @@ class VllmEngine:
 
 
 def _asked(ids: Sequence[int], sampling: Sampling, room: int) -> dict[str, Any]:
-    """A streamed request for `room` ids, every value given: vLLM would take those left out from the model's folder."""
+    """A streamed request for `room` ids, every value given: vLLM would take those left out from the model's
+    folder."""
     asked: dict[str, Any] = {
         "prompt": list(ids),
         "max_tokens": room,
@@ -229,7 +239,8 @@ def config(serve: Serve, folder: str, context_tokens: int) -> dict[str, Any]:
 def deployment(
     serve: Serve, folder: str, sha256: str, context_tokens: int, vocab_size: int, options: dict[str, Any]
 ) -> Any:
-    """The bound deployment, with the options of our own engine. Raises `InputError` where vLLM is not installed."""
+    """The bound deployment, with the options of our own engine. Raises `InputError` where vLLM is not
+    installed."""
     try:
         from ray.serve import llm
     except ImportError as error:

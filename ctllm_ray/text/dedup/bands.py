@@ -1,18 +1,19 @@
 """Bands of signatures: the keys under which documents meet, and the pairs that meet.
 
-A band is `rows` neighbouring places of a signature, hashed to 64 bits together with its number. Two documents of
-Jaccard similarity s share at least one of `bands` keys with probability 1 - (1 - s**rows)**bands (`meeting_share`). A
-hash that two different bands share by chance costs one more comparison and nothing else: every pair is verified
-(`similarity.py`).
+A band is `rows` neighbouring places of a signature, hashed to 64 bits together with its number. Two documents
+of Jaccard similarity s share at least one of `bands` keys with probability 1 - (1 - s**rows)**bands
+(`meeting_share`). A hash that two different bands share by chance costs one more comparison and nothing else:
+every pair is verified (`similarity.py`).
 
-Documents that share a key are compared with the first `reach` of them that stand before: not with all, which is
-quadratic in the copies of a template, nor with the first alone, which loses what is only like the second. They should
-stand in the order of survivors (`survivors.py`), for a page leaves only for one that it was compared with. The rule
-looks at nothing but the documents before, so adding documents behind never changes the pairs of those that were
-there: a new snapshot against a stored index of keys gives the pairs that all at once would give.
+Documents that share a key are compared with the first `reach` of them that stand before: not with all, which
+is quadratic in the copies of a template, nor with the first alone, which loses what is only like the second.
+They should stand in the order of survivors (`survivors.py`), for a page leaves only for one that it was
+compared with. The rule looks at nothing but the documents before, so adding documents behind never changes
+the pairs of those that were there: a new snapshot against a stored index of keys gives the pairs that all at
+once would give.
 
-In a crowd (one template, one page under a thousand addresses) that is still `reach` documents in each band, and other
-ones in each. `few` leaves of them the most alike and the best.
+In a crowd (one template, one page under a thousand addresses) that is still `reach` documents in each band,
+and other ones in each. `few` leaves of them the most alike and the best.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -44,7 +45,8 @@ def meeting_share(similarity: float, *, bands: int, rows: int) -> float:
 
 
 def band_keys(signatures: np.ndarray, *, bands: int, rows: int) -> np.ndarray:
-    """uint64[documents, bands] of uint32[documents, permutations]; rows without shingles must not be among them."""
+    """uint64[documents, bands] of uint32[documents, permutations]; rows without shingles must not be among
+    them."""
     if bands * rows > signatures.shape[1]:
         raise ValueError(
             f"{bands} bands of {rows} rows need {bands * rows} permutations: there are {signatures.shape[1]}"
@@ -54,7 +56,8 @@ def band_keys(signatures: np.ndarray, *, bands: int, rows: int) -> np.ndarray:
 
 
 def meeting(keys: np.ndarray, *, reach: int) -> Pairs:
-    """The pairs of one band: each document with the first `reach` documents before it that have its key (uint64[n])."""
+    """The pairs of one band: each document with the first `reach` documents before it that have its key
+    (uint64[n])."""
     order = np.argsort(keys, kind="stable")
     return Pairs(*_meeting(keys[order], order, reach))
 
@@ -62,7 +65,8 @@ def meeting(keys: np.ndarray, *, reach: int) -> Pairs:
 def few(pairs: Pairs, alike: np.ndarray, ranks: np.ndarray, *, reach: int) -> np.ndarray:
     """bool[pairs]: of each document on the right the `reach` pairs that are most alike, and the `reach` best.
 
-    Pairs are sorted by their right; `alike` is float32[pairs], `ranks` those of the documents on the left (int64).
+    Pairs are sorted by their right; `alike` is float32[pairs], `ranks` those of the documents on the left
+    (int64).
     """
     most_alike, best = _places(pairs.right, -alike, ranks), _places(pairs.right, ranks)
     kept: np.ndarray = (most_alike < reach) | (best < reach)
@@ -70,7 +74,8 @@ def few(pairs: Pairs, alike: np.ndarray, ranks: np.ndarray, *, reach: int) -> np
 
 
 def _places(groups: np.ndarray, *values: np.ndarray) -> np.ndarray:
-    """int64: the place of each row in its group (rising) by the values, the least first; later ones decide ties."""
+    """int64: the place of each row in its group (rising) by the values, the least first; later ones decide
+    ties."""
     found = np.empty(len(groups), np.int64)
     found[np.lexsort((*reversed(values), groups))] = places_in(groups)
     return found

@@ -1,14 +1,16 @@
-"""Connected components of pairs: documents that are alike, directly or through others, under their least number.
+"""Connected components of pairs: documents that are alike, directly or through others, under their least
+number.
 
-Two ways to one result. `components` is a union-find in one process: 16 bytes a document and 16 a pair, 2 million
-pairs a second. Where pairs do not fit one process, `large_star` and `small_star` (Kiveris et al., Connected
-Components in MapReduce and Beyond, 2014) are rounds over a shuffled table of pairs: each round is a shuffle by the
-first column (`mirrored` or `downward` makes the rows to shuffle) and the star on every partition. Large and small
-take turns until a round leaves the pairs as they were; then each pair is (member, root). About log2(n) rounds on a
-chain of n, and two or three on what near-duplicates look like: stars and cliques.
+Two ways to one result. `components` is a union-find in one process: 16 bytes a document and 16 a pair, 2
+million pairs a second. Where pairs do not fit one process, `large_star` and `small_star` (Kiveris et al.,
+Connected Components in MapReduce and Beyond, 2014) are rounds over a shuffled table of pairs: each round is a
+shuffle by the first column (`mirrored` or `downward` makes the rows to shuffle) and the star on every
+partition. Large and small take turns until a round leaves the pairs as they were; then each pair is (member,
+root). About log2(n) rounds on a chain of n, and two or three on what near-duplicates look like: stars and
+cliques.
 
-Numbers are any int64; the root of a component is the least of its members, so the result depends neither on the order
-of the pairs nor on how they were partitioned.
+Numbers are any int64; the root of a component is the least of its members, so the result depends neither on
+the order of the pairs nor on how they were partitioned.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -54,7 +56,8 @@ def downward(edges: Edges) -> Edges:
 
 
 def large_star(mirrored: Edges) -> Edges:
-    """Pairs (neighbour, least of all) for the greater neighbours of each number; all rows of a number must be here."""
+    """Pairs (neighbour, least of all) for the greater neighbours of each number; all rows of a number must be
+    here."""
     first, second = _sorted(mirrored)
     return _sorted(Edges(*_star(first, second, True)))
 
@@ -77,7 +80,8 @@ def _sorted(edges: Edges) -> Edges:
 
 @compiled
 def _roots(left, right, count):
-    """The least place of each place's component: union-find, the lesser root on top, paths halved on the way up."""
+    """The least place of each place's component: union-find, the lesser root on top, paths halved on the way
+    up."""
     parent = np.arange(count)
     for i in range(len(left)):
         a, b = _top(parent, left[i]), _top(parent, right[i])

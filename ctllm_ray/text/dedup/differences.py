@@ -1,8 +1,9 @@
-"""Two texts side by side around the first place where they differ, in pieces that both have or only one of them.
+"""Two texts side by side around the first place where they differ, in pieces that both have or only one of
+them.
 
-What is compared is characters, and Latin words and numbers as a whole: Chinese has no spaces, and a word that differs
-in one letter is another word. Only a window of each text is compared (`difflib`, at worst 40 ms for two windows), so
-what comes of it is an excerpt, not a distance.
+What is compared is characters, and Latin words and numbers as a whole: Chinese has no spaces, and a word that
+differs in one letter is another word. Only a window of each text is compared (`difflib`, at worst 40 ms for
+two windows), so what comes of it is an excerpt, not a distance.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _UNIT = re.compile(r"[A-Za-z0-9]+|.", re.DOTALL)
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A stretch of a text: pieces of it, each with whether only this text has it, and what is left out around it."""
+    """A stretch of a text: pieces of it, each with whether only this text has it, and what is left out around
+    it."""
 
     before_chars: int
     pieces: tuple[tuple[str, bool], ...]
@@ -39,7 +41,8 @@ class _Stretch:
 
 
 def side_by_side(one: str, other: str) -> tuple[Excerpt, Excerpt]:
-    """An excerpt of each text, from shortly before the first difference; the beginning where they are equal."""
+    """An excerpt of each text, from shortly before the first difference; the beginning where they are
+    equal."""
     start = 0 if one == other else max(0, _first_difference(one, other) - LEAD_CHARS)
     windows = [text[start : start + WINDOW_CHARS] for text in (one, other)]
     goes_on = [len(text) > start + WINDOW_CHARS for text in (one, other)]
@@ -60,7 +63,8 @@ def _units(window: str, cut: bool) -> list[str]:
 
 
 def _stretches(left: Sequence[str], right: Sequence[str]) -> Iterator[_Stretch]:
-    """The units from the first to the last, as stretches that are equal and stretches that differ, in turn."""
+    """The units from the first to the last, as stretches that are equal and stretches that differ, in
+    turn."""
     found = SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
     last = len(found) - 1
 

@@ -1,12 +1,15 @@
-"""Whether one text is the other with slips scattered over it: what a scan, a dictation or a respelling does to a copy.
+"""Whether one text is the other with slips scattered over it: what a scan, a dictation or a respelling does
+to a copy.
 
-A tenth of its characters changed one by one leaves a copy a Jaccard similarity of 0.4, which a page that shares half of
-its text with another has as well. The alignment of the two tells them apart, by three marks of a slip. It is short, a
-character or a few. It is no other number and no other Latin word or name: those say something else. And it comes once,
-where a page about another matter makes the same change again and again (宽度 for 高度 in every sentence).
+A tenth of its characters changed one by one leaves a copy a Jaccard similarity of 0.4, which a page that
+shares half of its text with another has as well. The alignment of the two tells them apart, by three marks of
+a slip. It is short, a character or a few. It is no other number and no other Latin word or name: those say
+something else. And it comes once, where a page about another matter makes the same change again and again (宽度
+for 高度 in every sentence).
 
-The fewest edits (insertions, deletions, replacements) by Ukkonen's furthest points (Algorithms for approximate string
-matching, 1985): O(n + d * d) for d edits as a rule, so for two texts that are unlike the bound on d is what it costs.
+The fewest edits (insertions, deletions, replacements) by Ukkonen's furthest points (Algorithms for
+approximate string matching, 1985): O(n + d * d) for d edits as a rule, so for two texts that are unlike the
+bound on d is what it costs.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -20,8 +23,12 @@ from ctllm_ray.text.kernels.codepoints import buffers, decode
 from ctllm_ray.text.kernels.compiled import compiled
 
 MOST_EDITS = 2_000  # of a pair, whatever its length: 16 MB of furthest points
-FIRST_HAN = 0x2E80  # letters and digits of the alphabets stand before it; folded texts hold nothing else there
-NUMERALS = np.array([ord(c) for c in "〇零一二三四五六七八九十百千万亿两廿卅壹贰叁肆伍陆柒捌玖拾佰仟"], np.uint32)
+FIRST_HAN = (
+    0x2E80  # letters and digits of the alphabets stand before it; folded texts hold nothing else there
+)
+NUMERALS = np.array(
+    [ord(c) for c in "〇零一二三四五六七八九十百千万亿两廿卅壹贰叁肆伍陆柒捌玖拾佰仟"], np.uint32
+)
 REPEATS, REPEAT_SHARE = 2, 0.1  # a change that comes more often, and makes up more of all changes, is no slip
 
 
@@ -30,7 +37,8 @@ def slipped(
 ) -> np.ndarray:
     """bool[pairs]: whether folded texts differ in scattered slips only, or in nothing.
 
-    Edits are at most `max_edit_share` of the characters of the longer text, in stretches of at most `max_edit_run`.
+    Edits are at most `max_edit_share` of the characters of the longer text, in stretches of at most
+    `max_edit_run`.
     """
     found: np.ndarray = _slipped(*buffers(texts), left, right, max_edit_share, max_edit_run)
     return found
@@ -85,7 +93,8 @@ def _distance(a, b, most, furthest):
 
 @register_jitable
 def _start(furthest, d, k, n, m):
-    """Where the last of d edits leads to in `a`, on the diagonal k, before what is equal there; -1: nowhere."""
+    """Where the last of d edits leads to in `a`, on the diagonal k, before what is equal there; -1:
+    nowhere."""
     if d == 0:
         return 0
     before = (d - 1) * (d - 1) + d - 1 + k
@@ -129,7 +138,8 @@ def _are_slips(a, b, edits, furthest, max_run):
 
 @register_jitable
 def _says_something_else(gone, came):
-    """Whether a change is of an alphabet's letters or digits, or of Chinese numerals into others or nothing (0)."""
+    """Whether a change is of an alphabet's letters or digits, or of Chinese numerals into others or nothing
+    (0)."""
     sides = int(gone == 0) + int(came == 0)
     for numeral in NUMERALS:
         sides += int(gone == numeral) + int(came == numeral)

@@ -1,22 +1,24 @@
 """Folded text: the key by which deduplication compares pages. The page itself is never touched.
 
-Two copies of one page differ in script, width, case, spacing and punctuation long before they differ in words, so the
-key keeps only letters, digits and the marks that belong to letters, each in one form:
+Two copies of one page differ in script, width, case, spacing and punctuation long before they differ in
+words, so the key keeps only letters, digits and the marks that belong to letters, each in one form:
 
-- compatibility and canonical forms are decomposed (NFKD: the same classes of equal texts as NFKC, and, unlike it,
-  what becomes of a character does not depend on its neighbours, which is what lets a table do it) and cased down;
-- a Han character stands for all its Simplified, Traditional, Taiwan and Hong Kong forms: the classes that OpenCC's
-  character tables make when every pair they hold counts as equal, and `MORE_FORMS`, which only its phrase tables
-  know. 著 and 着, 余 and 馀, 瞭 and 了 fold together: right for a key, wrong for a text, which is why this is no
-  conversion;
-- decimal digits of all scripts are 0 to 9; `digits="mask"` makes one 0 of each run, so that pages of one template
-  with other prices and dates fold together (for listings, not for law);
-- everything else goes: spaces, punctuation, symbols, emoji, controls, variation selectors, private use, U+FFFD.
+- compatibility and canonical forms are decomposed (NFKD: the same classes of equal texts as NFKC, and, unlike
+  it, what becomes of a character does not depend on its neighbours, which is what lets a table do it) and
+  cased down;
+- a Han character stands for all its Simplified, Traditional, Taiwan and Hong Kong forms: the classes that
+  OpenCC's character tables make when every pair they hold counts as equal, and `MORE_FORMS`, which only its
+  phrase tables know. 著 and 着, 余 and 馀, 瞭 and 了 fold together: right for a key, wrong for a text, which is why
+  this is no conversion;
+- decimal digits of all scripts are 0 to 9; `digits="mask"` makes one 0 of each run, so that pages of one
+  template with other prices and dates fold together (for listings, not for law);
+- everything else goes: spaces, punctuation, symbols, emoji, controls, variation selectors, private use,
+  U+FFFD.
 
-A text of none of these letters (a row of emoji) folds to nothing: `digests` then takes the raw text, and MinHash
-gives it no shingle. Laws: folding is idempotent, character by character but for masked runs, and never depends on the
-rest of a batch. The table depends on the Unicode version of Python and on OpenCC's dictionaries: both are in
-`provenance`.
+A text of none of these letters (a row of emoji) folds to nothing: `digests` then takes the raw text, and
+MinHash gives it no shingle. Laws: folding is idempotent, character by character but for masked runs, and
+never depends on the rest of a batch. The table depends on the Unicode version of Python and on OpenCC's
+dictionaries: both are in `provenance`.
 
 Cost: about 230 MB/s of UTF-8 on one core; the table is made once per process, in a second.
 """
@@ -41,7 +43,8 @@ Digits = Literal["keep", "mask"]
 TABLE_END = 0x323B0  # the end of the last block of Han characters; beyond are tags, selectors and private use
 HAN = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, TABLE_END))
 CONVERSIONS = ("t2s", "tw2s", "hk2s", "s2t", "s2tw", "s2hk")
-#: Pairs that OpenCC exchanges inside phrases only (了解 and 瞭解), as found on 9.75 million characters of web pages.
+#: Pairs that OpenCC exchanges inside phrases only (了解 and 瞭解), as found on 9.75 million characters of web
+#: pages.
 MORE_FORMS = ("了复借象仿坐夫背具苏链熏宁澄仇檗", "瞭覆藉像彷座伕揹俱甦鍊薰甯澂讎蘗")
 SELECTORS = (0xFE00, 0xFE0F)  # variation selectors are marks by category and say nothing
 MANY = 1 << 31  # an entry with this bit is a place in `sequences` (bits 8 to 30) and a count (bits 0 to 7)
@@ -49,7 +52,8 @@ DIGIT_ZERO, DIGIT_NINE = 0x30, 0x39
 
 
 class Table(NamedTuple):
-    """What each code point below TABLE_END folds to: `one` (uint32; 0 is nothing), `sequences` where it is several."""
+    """What each code point below TABLE_END folds to: `one` (uint32; 0 is nothing), `sequences` where it is
+    several."""
 
     one: np.ndarray
     sequences: np.ndarray
@@ -91,7 +95,8 @@ def _fold_character(character: str, forms: dict[str, str]) -> str:
 
 
 def _says(character: str) -> bool:
-    """Whether a character stays: letters, numbers and their marks; Han blocks newer than Python's Unicode as well."""
+    """Whether a character stays: letters, numbers and their marks; Han blocks newer than Python's Unicode as
+    well."""
     point = ord(character)
     if unicodedata.category(character) in {"Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "Nl", "No", "Mn", "Mc"}:
         return not SELECTORS[0] <= point <= SELECTORS[1]
@@ -103,7 +108,8 @@ def _digit(character: str) -> str:
 
 
 def _forms() -> dict[str, str]:
-    """For each Han character of several forms the one that stands for all: of GB 2312 where one is, else the lowest."""
+    """For each Han character of several forms the one that stands for all: of GB 2312 where one is, else the
+    lowest."""
     han = [chr(point) for first, end in HAN for point in range(first, end)]
     parent = dict(zip(han, han, strict=True))
 
@@ -169,7 +175,8 @@ def fold_points(points, one, sequences, mask):
 
 @register_jitable
 def _put(out, n, point, mask):
-    """Writes a code point unless it is none, or a digit after one where runs are masked; returns the new length."""
+    """Writes a code point unless it is none, or a digit after one where runs are masked; returns the new
+    length."""
     if mask and DIGIT_ZERO <= point <= DIGIT_NINE:
         out[n] = DIGIT_ZERO
         return n + (n == 0 or out[n - 1] != DIGIT_ZERO)

@@ -1,22 +1,25 @@
-"""MinHash signatures of character shingles, bit for bit those of datasketch 2.0 (`MinHash(scheme="affine32")`).
+"""MinHash signatures of character shingles, bit for bit those of datasketch 2.0
+(`MinHash(scheme="affine32")`).
 
-The share of equal places in two signatures estimates the Jaccard similarity of the two sets of shingles: unbiased,
-with a standard deviation of sqrt(J (1 - J) / permutations), 0.044 at most for 128. A shingle is `shingle_chars`
-neighbouring code points; no words, so no segmenter. Give it folded text (`fold`), else marks and script count as
-content.
+The share of equal places in two signatures estimates the Jaccard similarity of the two sets of shingles:
+unbiased, with a standard deviation of sqrt(J (1 - J) / permutations), 0.044 at most for 128. A shingle is
+`shingle_chars` neighbouring code points; no words, so no segmenter. Give it folded text (`fold`), else marks
+and script count as content.
 
-A shingle becomes 32 bits by `shingle_hash`: a polynomial of its code points modulo 2**64, so that the next shingle
-costs one multiplication, finished with MurmurHash3's 64-bit finalizer, upper half. From there on everything is
-datasketch's scheme: its 32-bit finalizer, then `a * h + b mod 2**32` for each permutation, with its generator for a
-and b. With `hashfunc=shingle_hash` datasketch computes the same signature, and its LSH and LeanMinHash take ours.
+A shingle becomes 32 bits by `shingle_hash`: a polynomial of its code points modulo 2**64, so that the next
+shingle costs one multiplication, finished with MurmurHash3's 64-bit finalizer, upper half. From there on
+everything is datasketch's scheme: its 32-bit finalizer, then `a * h + b mod 2**32` for each permutation, with
+its generator for a and b. With `hashfunc=shingle_hash` datasketch computes the same signature, and its LSH
+and LeanMinHash take ours.
 
-Fates: a text shorter than a shingle is one shingle, itself, so that such texts agree where they are equal and nowhere
-else; an empty text has no shingle, the signature of an empty set (all ones, as in datasketch), and must not be
-compared: `Signatures.shingles` is 0 there.
+Fates: a text shorter than a shingle is one shingle, itself, so that such texts agree where they are equal and
+nowhere else; an empty text has no shingle, the signature of an empty set (all ones, as in datasketch), and
+must not be compared: `Signatures.shingles` is 0 there.
 
-The arithmetic stays in `np.uint32`: numba widens silently, and an `a * h + b` that never wraps biases the estimate by
-0.25. The loop goes over permutations outside and shingles inside, which the compiler turns into vector instructions.
-Cost with 128 permutations: about 250 MB/s of UTF-8 on one core with AVX-512, 512 bytes per document.
+The arithmetic stays in `np.uint32`: numba widens silently, and an `a * h + b` that never wraps biases the
+estimate by 0.25. The loop goes over permutations outside and shingles inside, which the compiler turns into
+vector instructions. Cost with 128 permutations: about 250 MB/s of UTF-8 on one core with AVX-512, 512 bytes
+per document.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -37,7 +40,8 @@ EMPTY = 0xFFFFFFFF  # every place of the signature of an empty set
 
 
 class Signatures(NamedTuple):
-    """`values` (uint32[rows, permutations]) and how many shingles, repeated ones too, each row had (int32)."""
+    """`values` (uint32[rows, permutations]) and how many shingles, repeated ones too, each row had
+    (int32)."""
 
     values: np.ndarray
     shingles: np.ndarray
@@ -85,7 +89,8 @@ def _signature_batch(data, offsets, a, b, size):
 
 @register_jitable
 def shingle_hashes(points, size):
-    """The 64-bit hashes (uint64) of all shingles in their order; one of the whole where the text is shorter."""
+    """The 64-bit hashes (uint64) of all shingles in their order; one of the whole where the text is
+    shorter."""
     factor = np.uint64(POLYNOMIAL)
     leaving = np.uint64(1)
     for _ in range(size):

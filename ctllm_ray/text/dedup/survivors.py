@@ -1,15 +1,15 @@
 """Which copy stays: the first under an explicit order, and never whoever happened to be crawled first.
 
-The order (`ORDER`): a complete page over a partial one, the script it was written in over a conversion, the higher
-score, the longer, the earlier crawl, the smallest id. An id is an address, so ties end there and the choice is the
-same on every machine and in every partition. A missing value loses to any other.
+The order (`ORDER`): a complete page over a partial one, the script it was written in over a conversion, the
+higher score, the longer, the earlier crawl, the smallest id. An id is an address, so ties end there and the
+choice is the same on every machine and in every partition. A missing value loses to any other.
 
-From pairs to survivors there are two ways. `of_components` keeps one page of each component: the fewest pages stay,
-and a page may go for one that it is not like, at the end of a chain of others. `of_neighbours` goes through the pages
-in their order, and a page leaves only for one that stays and that it is directly like: nothing is lost to chains, and
-the similarity in the ledger is always that of the page and its survivor. Where all that a page is paired with has left,
-it is compared with those for which they left: in a crowd, two copies of one page need not have met. All this needs the
-pairs of a component in one place.
+From pairs to survivors there are two ways. `of_components` keeps one page of each component: the fewest pages
+stay, and a page may go for one that it is not like, at the end of a chain of others. `of_neighbours` goes
+through the pages in their order, and a page leaves only for one that stays and that it is directly like:
+nothing is lost to chains, and the similarity in the ledger is always that of the page and its survivor. Where
+all that a page is paired with has left, it is compared with those for which they left: in a crowd, two copies
+of one page need not have met. All this needs the pairs of a component in one place.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -41,7 +41,8 @@ ORDER: tuple[Preference, ...] = (
     ("id", "ascending"),
 )
 
-#: A page ends with a mark that ends a sentence, perhaps inside quotes or brackets; else it was cut, or is a list.
+#: A page ends with a mark that ends a sentence, perhaps inside quotes or brackets; else it was cut, or is a
+#: list.
 WHOLE = r"[。！？!?…；;｡.][”’」』）)》〉】\"'\]\s]*$"
 
 
@@ -65,14 +66,18 @@ def of_components(components: np.ndarray, ranks: np.ndarray) -> np.ndarray:
 def of_neighbours(
     left: np.ndarray, right: np.ndarray, ranks: np.ndarray, alike: Alike, settled: np.ndarray | None = None
 ) -> np.ndarray:
-    """int64[rows]: the row that stays for each row: itself, or the best that stays among those it is paired with.
+    """int64[rows]: the row that stays for each row: itself, or the best that stays among those it is paired
+    with.
 
-    Where none of these stays, it is the best of those that they left for, as far as the row is `alike`. `settled` are
-    rows whose survivor is known (int64[rows], -1 where it is not); they must be the best of all.
+    Where none of these stays, it is the best of those that they left for, as far as the row is `alike`.
+    `settled` are rows whose survivor is known (int64[rows], -1 where it is not); they must be the best of
+    all.
     """
     known = np.full(len(ranks), -1) if settled is None else settled
     stays = np.where(known >= 0, known, np.arange(len(ranks)))
-    left, right = np.where(ranks[left] < ranks[right], (left, right), (right, left))  # the better one, the other one
+    left, right = np.where(
+        ranks[left] < ranks[right], (left, right), (right, left)
+    )  # the better one, the other one
     asking = (known[right] < 0) & (left != right)
     order = np.lexsort((ranks[left[asking]], ranks[right[asking]]))
     better, rows = left[asking][order], right[asking][order]
@@ -96,10 +101,12 @@ def complete(texts: pa.Array) -> pa.Array:
 
 @compiled
 def _of_neighbours(rows, starts, ends, better, ranks, stays, decided, asked, copies):
-    """Decides what can be decided of rows in their order, and returns the pairs that must be compared for the rest.
+    """Decides what can be decided of rows in their order, and returns the pairs that must be compared for the
+    rest.
 
-    `better[starts[i]:ends[i]]` are the better neighbours of a row, the best first. Pairs are codes: the better row
-    times the number of rows, and the other one. `copies` (sorted) are the copies among the pairs returned last.
+    `better[starts[i]:ends[i]]` are the better neighbours of a row, the best first. Pairs are codes: the
+    better row times the number of rows, and the other one. `copies` (sorted) are the copies among the pairs
+    returned last.
     """
     codes = np.empty(len(better), np.int64)
     count = 0
@@ -116,7 +123,9 @@ def _of_neighbours(rows, starts, ends, better, ranks, stays, decided, asked, cop
         if stays[row] == row:
             for other in others:
                 best = stays[other]
-                if _holds(copies, best * len(ranks) + row) and (stays[row] == row or ranks[best] < ranks[stays[row]]):
+                if _holds(copies, best * len(ranks) + row) and (
+                    stays[row] == row or ranks[best] < ranks[stays[row]]
+                ):
                     stays[row] = best
         decided[row] = True
     return codes[:count]
@@ -124,7 +133,8 @@ def _of_neighbours(rows, starts, ends, better, ranks, stays, decided, asked, cop
 
 @register_jitable
 def _beside(row, others, stays, decided):
-    """Lets a row go for the best neighbour that stays; False where it must wait for a better one's decision."""
+    """Lets a row go for the best neighbour that stays; False where it must wait for a better one's
+    decision."""
     for other in others:
         if not decided[other]:
             return False

@@ -1,15 +1,16 @@
 """How alike two documents that met are: by their signatures, or exactly, by their folded texts.
 
-`agreement` of signatures estimates the Jaccard similarity for a few nanoseconds a pair; it is off by up to 0.044 (one
-standard deviation, 128 permutations). `jaccard` is exact: the shingles of a pair meet in one hash table, which is
-emptied by counting on to the next pair: a fifth of the time that sorting them took, some 10 us a pair of pages.
+`agreement` of signatures estimates the Jaccard similarity for a few nanoseconds a pair; it is off by up to
+0.044 (one standard deviation, 128 permutations). `jaccard` is exact: the shingles of a pair meet in one hash
+table, which is emptied by counting on to the next pair: a fifth of the time that sorting them took, some 10
+us a pair of pages.
 
-Neither can tell a copy with every twentieth character changed (Jaccard 0.65 of 5-character shingles) from a page that
-shares a template and most of its text with another (0.65 too). `own` can: it asks what a document says that the other
-does not. A copy, a part, a page with other header and footer has next to nothing of its own, and that in stretches
-of a few characters; pages of one template have their own matter, both of them, in one piece. The measure is taken of
-the document of the two that has less of its own: the one that may go, since nothing is lost with it. Copies with more
-changes than that are for edits.py.
+Neither can tell a copy with every twentieth character changed (Jaccard 0.65 of 5-character shingles) from a
+page that shares a template and most of its text with another (0.65 too). `own` can: it asks what a document
+says that the other does not. A copy, a part, a page with other header and footer has next to nothing of its
+own, and that in stretches of a few characters; pages of one template have their own matter, both of them, in
+one piece. The measure is taken of the document of the two that has less of its own: the one that may go,
+since nothing is lost with it. Copies with more changes than that are for edits.py.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -27,7 +28,9 @@ from ctllm_ray.text.kernels.codepoints import buffers, decode
 from ctllm_ray.text.kernels.compiled import compiled
 
 LEFT, RIGHT = 1, 2  # bits of the document of a pair that has a shingle
-SLIPS_ALONE = 5  # times the longest edit: slips hardly ever leave more alone in one stretch, so none are looked for
+SLIPS_ALONE = (
+    5  # times the longest edit: slips hardly ever leave more alone in one stretch, so none are looked for
+)
 
 
 def agreement(signatures: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -37,13 +40,15 @@ def agreement(signatures: np.ndarray, left: np.ndarray, right: np.ndarray) -> np
 
 
 def jaccard(texts: pa.Array, left: np.ndarray, right: np.ndarray, *, shingle_chars: int) -> np.ndarray:
-    """float32[pairs]: the Jaccard similarity of the sets of shingles of folded texts; 0 where both have none."""
+    """float32[pairs]: the Jaccard similarity of the sets of shingles of folded texts; 0 where both have
+    none."""
     found: np.ndarray = _jaccard(*buffers(texts), left, right, shingle_chars)
     return found
 
 
 class Own(NamedTuple):
-    """Of the document of each pair with less of its own: the share (float32) and the longest stretch (code points)."""
+    """Of the document of each pair with less of its own: the share (float32) and the longest stretch (code
+    points)."""
 
     share: np.ndarray
     run: np.ndarray
@@ -78,7 +83,8 @@ def verdicts(
 ) -> Verdicts:
     """Folded texts are duplicates from `sure_jaccard` on, and from lower bounds under a condition.
 
-    From `min_jaccard` on where one has nothing of its own, from `slips_jaccard` on where they differ in slips only.
+    From `min_jaccard` on where one has nothing of its own, from `slips_jaccard` on where they differ in slips
+    only.
     """
     similarity = jaccard(texts, left, right, shingle_chars=shingle_chars)
     duplicates = similarity >= sure_jaccard
@@ -86,8 +92,12 @@ def verdicts(
     share, run = own(texts, left[unsure], right[unsure], shingle_chars=own_shingle_chars)
     nothing_new = (similarity[unsure] >= min_jaccard) & (share <= max_own_share) & (run <= max_own_run)
     duplicates[unsure] = nothing_new
-    unsure = unsure[~nothing_new & (similarity[unsure] >= slips_jaccard) & (run <= SLIPS_ALONE * max_edit_run)]
-    edits = slipped(texts, left[unsure], right[unsure], max_edit_share=max_edit_share, max_edit_run=max_edit_run)
+    unsure = unsure[
+        ~nothing_new & (similarity[unsure] >= slips_jaccard) & (run <= SLIPS_ALONE * max_edit_run)
+    ]
+    edits = slipped(
+        texts, left[unsure], right[unsure], max_edit_share=max_edit_share, max_edit_run=max_edit_run
+    )
     duplicates[unsure] = edits
     return Verdicts(similarity, duplicates)
 
@@ -124,7 +134,10 @@ def _own(data, offsets, left, right, size):
     share, run = np.empty(len(left), np.float32), np.empty(len(left), np.int32)
     for i in range(len(left)):
         a, b = left[i], right[i]
-        points_a, points_b = decode(data, offsets[a], offsets[a + 1]), decode(data, offsets[b], offsets[b + 1])
+        points_a, points_b = (
+            decode(data, offsets[a], offsets[a + 1]),
+            decode(data, offsets[b], offsets[b + 1]),
+        )
         hashes_a, hashes_b = shingle_hashes(points_a, size), shingle_hashes(points_b, size)
         mask = _mask(len(hashes_a) + len(hashes_b))
         _mark(hashes_a, LEFT, keys, marks, stamps, i + 1, mask)
@@ -138,7 +151,8 @@ def _own(data, offsets, left, right, size):
 
 @register_jitable
 def _table(data, offsets, left, right):
-    """An empty hash table that the shingles of any of the pairs fit: keys, marks, and the pair that a place is of."""
+    """An empty hash table that the shingles of any of the pairs fit: keys, marks, and the pair that a place
+    is of."""
     most = 0
     for i in range(len(left)):
         count = 0
@@ -161,7 +175,8 @@ def _mask(count):
 
 @register_jitable
 def _mark(hashes, side, keys, marks, stamps, stamp, mask):
-    """Puts shingles of one side into the table; returns how many are new there, and how many the other side has."""
+    """Puts shingles of one side into the table; returns how many are new there, and how many the other side
+    has."""
     new = both = 0
     for h in hashes:
         place = np.int64(h & np.uint64(mask))
@@ -178,7 +193,8 @@ def _mark(hashes, side, keys, marks, stamps, stamp, mask):
 
 @register_jitable
 def _alone(hashes, keys, marks, mask, count, size):
-    """Of a text of `count` code points: how many no shared shingle covers, and the longest stretch of them."""
+    """Of a text of `count` code points: how many no shared shingle covers, and the longest stretch of
+    them."""
     alone = run = covered = 0
     for i in range(len(hashes)):
         place = np.int64(hashes[i] & np.uint64(mask))

@@ -1,14 +1,14 @@
 """Bytes to text: which charset a page is really in, how sure that is, and what said so.
 
-The ladder: byte order mark, HTTP header, <meta> or XML declaration, then the bytes themselves. Headers lie, so a
-declaration is a prior and not a verdict: each candidate charset decodes a sample of the page, `likelihood` says how
-much the result reads like Chinese, undecodable bytes cost, a declaration earns `DECLARED` and the host's country
-`HOST`; the best sum wins. A page that says gbk and is UTF-8, or says Latin-1 and is Chinese, comes out right; so does
-one that says nothing. Labels widen as in the WHATWG Encoding Standard: gb2312 and gbk mean GB18030, big5 means
-Big5-HKSCS, latin-1 means windows-1252.
+The ladder: byte order mark, HTTP header, <meta> or XML declaration, then the bytes themselves. Headers lie,
+so a declaration is a prior and not a verdict: each candidate charset decodes a sample of the page,
+`likelihood` says how much the result reads like Chinese, undecodable bytes cost, a declaration earns
+`DECLARED` and the host's country `HOST`; the best sum wins. A page that says gbk and is UTF-8, or says
+Latin-1 and is Chinese, comes out right; so does one that says nothing. Labels widen as in the WHATWG Encoding
+Standard: gb2312 and gbk mean GB18030, big5 means Big5-HKSCS, latin-1 means windows-1252.
 
-Cost: declared, valid UTF-8 is one strict decode (about 1 GB/s). Otherwise the ASCII is left out (it reads the same in
-every candidate) and at most `SAMPLE_BYTES` of the rest are tried.
+Cost: declared, valid UTF-8 is one strict decode (about 1 GB/s). Otherwise the ASCII is left out (it reads the
+same in every candidate) and at most `SAMPLE_BYTES` of the rest are tried.
 """
 
 from __future__ import annotations
@@ -26,9 +26,13 @@ from ctllm_ray.text.encoding.likelihood import likelihood
 
 Evidence = Literal["bom", "http", "meta", "score", "ascii"]
 
-SAMPLE_BYTES = 32 << 10  # of non-ASCII content, half from the start, half from the middle: about 10,000 characters
+SAMPLE_BYTES = (
+    32 << 10
+)  # of non-ASCII content, half from the start, half from the middle: about 10,000 characters
 HEAD_BYTES = 4 << 10  # where a declaration is looked for; HTML asks for it in the first 1024
-CERTAIN_SEQUENCES = 12  # so many two-byte sequences without an error are UTF-8: GB text passes for each with 1 in 5
+CERTAIN_SEQUENCES = (
+    12  # so many two-byte sequences without an error are UTF-8: GB text passes for each with 1 in 5
+)
 
 # In units of `likelihood`: the right charset of a Chinese page has 1 to 3, a wrong one less than 0.
 DECLARED = 0.8
@@ -102,7 +106,9 @@ def _hints(raw: bytes, content_type: str | None) -> dict[str, Evidence]:
 def _canonical(label: str) -> str:
     """Python's name of the charset that browsers use for a label; empty for one that nobody knows."""
     try:
-        info = codecs.lookup(label.strip().lower().replace("x-", "", 1) if label.lower().startswith("x-") else label)
+        info = codecs.lookup(
+            label.strip().lower().replace("x-", "", 1) if label.lower().startswith("x-") else label
+        )
     except LookupError:
         return ""
     return _WIDER.get(info.name, info.name) if info._is_text_encoding else ""
@@ -138,7 +144,9 @@ def _by_score(raw: bytes, hints: dict[str, Evidence], url: str | None) -> Decode
     text = raw.decode(best, "replace")
     if best == "utf-8" and text.endswith("�"):
         text = text.rstrip("�")
-    return Decoded(text, best, _confidence(scores[best] - scores[second], len(sample), text), hints.get(best, "score"))
+    return Decoded(
+        text, best, _confidence(scores[best] - scores[second], len(sample), text), hints.get(best, "score")
+    )
 
 
 def _expected(url: str | None) -> str:
@@ -159,7 +167,8 @@ def _score(sample: bytes, charset: str) -> float:
 
 
 def _sample(raw: bytes) -> bytes:
-    """The non-ASCII bytes with the byte after each (it may be the second half of a pair), from start and middle."""
+    """The non-ASCII bytes with the byte after each (it may be the second half of a pair), from start and
+    middle."""
     data = np.frombuffer(raw, np.uint8)
     keep = data >= 0x80
     keep[1:] |= keep[:-1].copy()

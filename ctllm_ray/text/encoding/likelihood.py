@@ -1,13 +1,13 @@
 """How much a string reads like Chinese: what decides between two decodings of the same bytes.
 
-A wrong decoding of Chinese bytes yields valid Han characters, but rare ones: the few hundred characters that make up
-half of any Chinese text are missing. So each code point has a weight: the frequent ones most, level 1 of GB 2312 and
-of Big5 (3755 and 5401 characters in everyday use) some, rarer Han
-less than nothing, and what only damage produces (private use, controls 80-9F, U+FFFD) far less. ASCII is neutral: it
-reads the same in every candidate. No corpus, no model: one table of 64 Ki bytes, a gather at about 100 M characters/s.
+A wrong decoding of Chinese bytes yields valid Han characters, but rare ones: the few hundred characters that
+make up half of any Chinese text are missing. So each code point has a weight: the frequent ones most, level 1
+of GB 2312 and of Big5 (3755 and 5401 characters in everyday use) some, rarer Han less than nothing, and what
+only damage produces (private use, controls 80-9F, U+FFFD) far less. ASCII is neutral: it reads the same in
+every candidate. No corpus, no model: one table of 64 Ki bytes, a gather at about 100 M characters/s.
 
-Frequent characters: the head of the usual frequency lists of modern Chinese, written in both scripts, with the
-particles of classical prose and of dialogue, which would otherwise score low.
+Frequent characters: the head of the usual frequency lists of modern Chinese, written in both scripts, with
+the particles of classical prose and of dialogue, which would otherwise score low.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ FREQUENT = (
     "兒東聲員論處義幾認條氣題爾別變總電數報結務場計資許統區隊決馬書則聽達強難權設類據張該規萬覺術領確傳師觀讓識帶"
     "導爭運嗎愛網請連聞係臺灣邊風臉錢車買賣讀寫語詞誰"
 )
-KANA = "のにはをたがでてとしれさいなるかもすあこりまく"  # frequent hiragana: what tells Japanese from Big5 read as GBK
+#: frequent hiragana: what tells Japanese from Big5 read as GBK
+KANA = "のにはをたがでてとしれさいなるかもすあこりまく"
 HANGUL = "이다는에의가을를은로고하지도한기사서나대리자어인시그정스아해"
 
 FREQUENT_WEIGHT, LEVEL_1, PUNCTUATION, RARE_HAN, FOREIGN, DAMAGE = 4, 1, 2, -3, -1, -8
@@ -65,7 +66,8 @@ def points(text: str) -> np.ndarray:
 
 
 def likelihood(text: str) -> float:
-    """Mean weight of the characters beyond ASCII, about 2 for Chinese prose, 1 for verse, below 0 for mojibake.
+    """Mean weight of the characters beyond ASCII, about 2 for Chinese prose, 1 for verse, below 0 for
+    mojibake.
 
     0 for a text without any.
     """
@@ -73,5 +75,7 @@ def likelihood(text: str) -> float:
     beyond = found[found >= 0x80]
     if not len(beyond):
         return 0.0
-    total = weights()[np.minimum(beyond, 0xFFFC)].sum(dtype=np.int64)  # beyond the BMP: emoji and Han, neither telling
+    total = weights()[np.minimum(beyond, 0xFFFC)].sum(
+        dtype=np.int64
+    )  # beyond the BMP: emoji and Han, neither telling
     return float(total) / len(beyond)

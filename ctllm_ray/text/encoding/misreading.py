@@ -1,10 +1,11 @@
 """A misread text as the bytes it came from, and those bytes read in the right charset.
 
-Decoders drop what they cannot map, or write U+FFFD, ? or a neighbour for it. What can be told of such a byte is put
-back, the rest costs its character:
+Decoders drop what they cannot map, or write U+FFFD, ? or a neighbour for it. What can be told of such a byte
+is put back, the rest costs its character:
 
-* GB18030 has a meaning for every pair of bytes but for none that starts with 80, so a U+FFFD before a second half was
-  80 (decoders of plain GBK lack other pairs too; they give themselves away by leaving no private-use characters).
+* GB18030 has a meaning for every pair of bytes but for none that starts with 80, so a U+FFFD before a second
+  half was 80 (decoders of plain GBK lack other pairs too; they give themselves away by leaving no private-use
+  characters).
 * Browsers write € for 80. A real € is A2E3: as UTF-8 the end of one character and the start of the next.
 * windows-1252 text that a cleaner has been through has a space for A0, the no-break space.
 """
@@ -31,7 +32,9 @@ _UTF8_RUN = re.compile(rb"(?:%s|%s[\x1a?])(?:%s|%s|[\x00-\x7f])++" % (_UTF8, _HA
 _UTF8_TOKEN = re.compile(rb"%s|%s|[\x00-\x7f]" % (_UTF8, _DAMAGE))
 _REAL_EURO = re.compile(rb"(?<=[\xe0-\xef][\x80-\xbf])\x19(?=[\x80-\xbf\x19\x1a])")
 _SPACE = re.compile(rb"(?<=[\xe0-\xef][\x80-\xbf]) |(?<=[\xe0-\xef]) (?=[\x80-\xbf])")
-_QUESTION = re.compile(_HALF + rb"\?|\?(?=[\x80-\xbf])")  # what encoders write for a character they do not have
+_QUESTION = re.compile(
+    _HALF + rb"\?|\?(?=[\x80-\xbf])"
+)  # what encoders write for a character they do not have
 _SECOND_HALF = rb"[\x40-\x7e\x80-\xfe]"
 
 
@@ -91,7 +94,8 @@ def _utf8_bytes(run: str, read: str) -> bytes:
 
 
 def _gb18030(text: str) -> tuple[bytes, np.ndarray]:
-    """The bytes of UTF-8 that was read as GB18030, and where in them each character starts (one more: the end)."""
+    """The bytes of UTF-8 that was read as GB18030, and where in them each character starts (one more: the
+    end)."""
     data = _bytes(text.replace("€", _EURO).replace("\x80", _EURO), "gb18030")
     edges = np.zeros(len(text) + 1, np.int64)
     np.cumsum(_gb18030_widths()[np.minimum(points(text), 0xFFFF)], out=edges[1:])
@@ -102,7 +106,8 @@ def _gb18030(text: str) -> tuple[bytes, np.ndarray]:
 
 @cache
 def _gb18030_widths() -> np.ndarray:
-    """How many bytes each code point of the BMP takes, those that stand for one byte 1; beyond it, and at 0xFFFF, 4."""
+    """How many bytes each code point of the BMP takes, those that stand for one byte 1; beyond it, and at
+    0xFFFF, 4."""
     widths = [1] * 0x80 + [len(chr(p).encode("gb18030", "replace")) for p in range(0x80, 0x10000)]
     for p in (0x80, ord("€"), 0xFFFD):
         widths[p] = 1

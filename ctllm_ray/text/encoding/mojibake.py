@@ -4,13 +4,14 @@
     ä½ å¥½     UTF-8 read as Latin-1        琌Τㄓ     Big5 read as GBK, and the other way round
     锟斤拷     U+FFFD in UTF-8 read as GBK: nothing to undo      烫烫烫 屯屯屯 葺葺葺   memory never written
 
-A wrong reading is undone by writing the text back in the charset it was read with and reading the bytes in the right
-one: run by run, so that one bad line in a good page is repaired too, and only where nearly all bytes fit and the
-result reads like Chinese and the original does not (`likelihood`). A byte that the wrong decoder dropped or replaced
-(U+FFFD, ?) takes its character with it: that becomes U+FFFD, never a guess. The bytes are `misreading`'s business.
+A wrong reading is undone by writing the text back in the charset it was read with and reading the bytes in
+the right one: run by run, so that one bad line in a good page is repaired too, and only where nearly all
+bytes fit and the result reads like Chinese and the original does not (`likelihood`). A byte that the wrong
+decoder dropped or replaced (U+FFFD, ?) takes its character with it: that becomes U+FFFD, never a guess. The
+bytes are `misreading`'s business.
 
-A page first passes `mojibake_scan` at some 500 MB/s; what that flags (a clean page in 1500) takes Python time,
-about 1 MB/s. ftfy is not used: it knows Latin mojibake, and changes Chinese quotes and widths.
+A page first passes `mojibake_scan` at some 500 MB/s; what that flags (a clean page in 1500) takes Python
+time, about 1 MB/s. ftfy is not used: it knows Latin mojibake, and changes Chinese quotes and widths.
 """
 
 from __future__ import annotations
@@ -26,20 +27,27 @@ from ctllm_ray.text.encoding.likelihood import likelihood, points
 from ctllm_ray.text.encoding.misreading import GONE, Reading, read_again, utf8_runs
 from ctllm_ray.text.encoding.mojibake_scan import CP1252_SPECIALS, suspicious_rows
 
-# Restored characters that make a run of Latin letters believable, and a run of Han, where chance fits more often.
+# Restored characters that make a run of Latin letters believable, and a run of Han, where chance fits more
+# often.
 MIN_CHARS = {"utf-8": 3, "gb18030": 4, "big5hkscs": 4}
 MIN_CHARS_HAN = {"utf-8": 4, "gb18030": 10, "big5hkscs": 10}
 MIN_LIKELIHOOD = 0.8  # of the result; Chinese prose has 2 to 3, verse from 1.3, mojibake less than 0
 MIN_GAIN = 1.5  # of likelihood, over the run as it stood
 MAX_LOST_SHARE = 0.34  # of a run's characters; beyond it the run is marked, not repaired
 MAX_LAYERS = 3  # of wrong readings, one upon the other
-BEYOND_ASCII = 1.3  # characters beyond ASCII per restored one: GB pairs have 1.8, Big5 1.6, an accented word 1.0
-HAN_SHARE = 0.6  # of a run of Han, kana, private use; Greek, Cyrillic, accented letters have places in GB 2312 too
+BEYOND_ASCII = (
+    1.3  # characters beyond ASCII per restored one: GB pairs have 1.8, Big5 1.6, an accented word 1.0
+)
+HAN_SHARE = (
+    0.6  # of a run of Han, kana, private use; Greek, Cyrillic, accented letters have places in GB 2312 too
+)
 NESTED_CHARS = 6  # so many whole UTF-8 sequences are no chance: worth looking for another layer below
 
 _LEFT = "\udcfe"  # a lone surrogate, gone again in the end: a piece left beside a restored run
 _LATIN_RUN = re.compile(f"[\x80-\xff{CP1252_SPECIALS}�][\x00-\xff{CP1252_SPECIALS}�]{{5,}}")
-_GHOST = re.compile("(?:锟[斤解姐戒藉芥界借介]拷?)+|(?:ï¿½)+")  # EF BF BD with the first byte of what followed
+_GHOST = re.compile(
+    "(?:锟[斤解姐戒藉芥界借介]拷?)+|(?:ï¿½)+"
+)  # EF BF BD with the first byte of what followed
 _FILL = re.compile(r"烫{3,}|屯{3,}|葺{3,}|\A锘")
 
 
@@ -47,8 +55,8 @@ _FILL = re.compile(r"烫{3,}|屯{3,}|葺{3,}|\A锘")
 class Repair:
     """What became of a text; `kind` is empty where nothing was found.
 
-    `restored_chars` counts characters that were undone. `suspect_chars` counts what is damaged still: U+FFFD, ghosts,
-    fills, runs beyond repair, and in full each line in which a restored run lost a character.
+    `restored_chars` counts characters that were undone. `suspect_chars` counts what is damaged still: U+FFFD,
+    ghosts, fills, runs beyond repair, and in full each line in which a restored run lost a character.
     """
 
     text: str
@@ -74,7 +82,8 @@ READINGS = (
 
 @dataclass
 class _Undone:
-    """A text on its way: kinds count the characters repaired by each, `marked` those of runs left as they were."""
+    """A text on its way: kinds count the characters repaired by each, `marked` those of runs left as they
+    were."""
 
     text: str
     kinds: Counter[str] = field(default_factory=Counter)
@@ -128,7 +137,8 @@ def _undo(text: str, layers: int) -> _Undone:
 
 
 def _leftover(gap: str) -> str:
-    """The text before, between or after restored runs, marked where it shares their line and reads no better."""
+    """The text before, between or after restored runs, marked where it shares their line and reads no
+    better."""
     lines = gap.split("\n")
     for i in {0, len(lines) - 1}:
         if likelihood(lines[i].replace(_LEFT, "")) < 0:

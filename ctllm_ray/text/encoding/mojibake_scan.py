@@ -1,13 +1,16 @@
 """Which rows may hold mojibake: a compiled scan that lets clean text pass at memory speed.
 
-It looks for traces that wrong readings leave and that clean text leaves by chance only, so that the slow, exact work
-of `mojibake` is spent on one clean page in 1500:
+It looks for traces that wrong readings leave and that clean text leaves by chance only, so that the slow,
+exact work of `mojibake` is spent on one clean page in 1500:
 
-* UTF-8 read as GBK: two Han characters of UTF-8 are six bytes, three GBK characters whose bytes go lead-continuation,
-  continuation-lead, continuation-continuation;
-* Latin-1 in UTF-8 read as GBK (the second layer of many a double encoding): Han of the rows C2 and C3 side by side;
-* anything read as Latin-1 or windows-1252: unlike Latin letters side by side, or the shape of a UTF-8 sequence;
-* Big5 read as GBK or the reverse: what the most frequent characters turn into, in numbers that no clean text reaches;
+* UTF-8 read as GBK: two Han characters of UTF-8 are six bytes, three GBK characters whose bytes go
+  lead-continuation, continuation-lead, continuation-continuation;
+* Latin-1 in UTF-8 read as GBK (the second layer of many a double encoding): Han of the rows C2 and C3 side by
+  side;
+* anything read as Latin-1 or windows-1252: unlike Latin letters side by side, or the shape of a UTF-8
+  sequence;
+* Big5 read as GBK or the reverse: what the most frequent characters turn into, in numbers that no clean text
+  reaches;
 * U+FFFD, the first characters of ghosts, and fills.
 
 Cost: one pass over the UTF-8 bytes, one table look-up per character beyond ASCII.
@@ -25,13 +28,21 @@ from numba.extending import register_jitable
 from ctllm_ray.text.encoding.likelihood import FREQUENT
 from ctllm_ray.text.kernels.compiled import compiled
 
-#: Characters of windows-1252 in the places of the controls 80-9F; clean Chinese text has many of them, like “ ” … —
+#: Characters of windows-1252 in the places of the controls 80-9F; clean Chinese text has many of them, like “
+#: ” … —
 CP1252_SPECIALS = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 TRACES = "�锟锘"
 FILLS = "烫屯葺"  # three in a row, read as GBK: memory that a debugger filled with CC, CD, DD
 
-_FIRST, _SECOND, _THIRD = np.uint16(1), np.uint16(2), np.uint16(4)  # of the three GBK characters that UTF-8 makes
-_LETTER, _TRAIL = np.uint16(8), np.uint16(16)  # Latin-1 letters and signs; what can stand for a UTF-8 continuation byte
+_FIRST, _SECOND, _THIRD = (
+    np.uint16(1),
+    np.uint16(2),
+    np.uint16(4),
+)  # of the three GBK characters that UTF-8 makes
+_LETTER, _TRAIL = (
+    np.uint16(8),
+    np.uint16(16),
+)  # Latin-1 letters and signs; what can stand for a UTF-8 continuation byte
 _BIG5_AS_GBK, _GBK_AS_BIG5 = np.uint16(32), np.uint16(64)
 _TRACE, _FILL, _ROW_C2 = np.uint16(128), np.uint16(256), np.uint16(512)
 

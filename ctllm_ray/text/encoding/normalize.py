@@ -1,23 +1,27 @@
-"""Text in one agreed form: line ends, controls, blanks and NFC, and nothing that changes what a Chinese page says.
+"""Text in one agreed form: line ends, controls, blanks and NFC, and nothing that changes what a Chinese page
+says.
 
-One pass over the code points of a batch (numba) does all but NFC. What it does, in the order of the classes below:
+One pass over the code points of a batch (numba) does all but NFC. What it does, in the order of the classes
+below:
 
-- CR, CRLF, NEL, LS and PS end a line. Vertical tab and form feed do too, as office software uses them, but in a text
-  that also holds other controls they are litter like those and go.
-- Controls, noncharacters and invisible marks (zero-width space, byte order mark, soft hyphen, bidi controls, ...) go.
-  Joiners stay where they are spelling: inside emoji sequences and after Arabic to Sinhala letters.
-- Unicode blanks become a space. The ideographic space U+3000 stays what it is, as full-width punctuation does:
-  it indents paragraphs and parts headings and verse. A run of blanks inside a line becomes its first blank; blanks
-  that start a line stay (indentation, also of code), blanks that end it go; tabs stay (tables).
-- No more than two blank lines follow each other: a longer run is layout residue and becomes one. None at either end.
-- Private-use characters stay (fonts for rare Han characters use them); U+FFFD stays (it says that something was lost).
+- CR, CRLF, NEL, LS and PS end a line. Vertical tab and form feed do too, as office software uses them, but in
+  a text that also holds other controls they are litter like those and go.
+- Controls, noncharacters and invisible marks (zero-width space, byte order mark, soft hyphen, bidi controls,
+  ...) go. Joiners stay where they are spelling: inside emoji sequences and after Arabic to Sinhala letters.
+- Unicode blanks become a space. The ideographic space U+3000 stays what it is, as full-width punctuation
+  does: it indents paragraphs and parts headings and verse. A run of blanks inside a line becomes its first
+  blank; blanks that start a line stay (indentation, also of code), blanks that end it go; tabs stay (tables).
+- No more than two blank lines follow each other: a longer run is layout residue and becomes one. None at
+  either end.
+- Private-use characters stay (fonts for rare Han characters use them); U+FFFD stays (it says that something
+  was lost).
 
-NFC runs in Python on rows that hold a code point which NFC could change. NFC, not NFKC: the latter rewrites ㎡, ①, …
-and Ⅳ in body text. Mojibake is to be repaired before: text read as Latin-1 keeps half of its bytes in the C1 controls
-that go here.
+NFC runs in Python on rows that hold a code point which NFC could change. NFC, not NFKC: the latter rewrites
+㎡, ①, … and Ⅳ in body text. Mojibake is to be repaired before: text read as Latin-1 keeps half of its bytes in
+the C1 controls that go here.
 
-Law: normalising twice equals normalising once (script conversion apart). A batch with nothing to change comes back as
-the very same array. Cost: about 200 MB/s of UTF-8 on one core for raw pages; 40 with links removed.
+Law: normalising twice equals normalising once (script conversion apart). A batch with nothing to change comes
+back as the very same array. Cost: about 200 MB/s of UTF-8 on one core for raw pages; 40 with links removed.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -48,9 +52,12 @@ CLASSES = [
     (BLANK, [(0x09, 0x09), (0x20, 0x20), (0xA0, 0xA0), (0x1680, 0x1680), (0x2000, 0x200A), (0x202F, 0x202F)]),
     (BLANK, [(0x205F, 0x205F), (0x3000, 0x3000)]),
     (JOINER, [(0x200C, 0x200D)]),
-    # soft hyphen, grapheme joiner, Arabic letter mark, Mongolian vowel separator, zero-width space, bidi and word
-    # joiners, Hangul fillers used as blanks, byte order mark, interlinear anchors, noncharacters
-    (DROP, [(0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x180E, 0x180E), (0x200B, 0x200B), (0x200E, 0x200F)]),
+    # soft hyphen, grapheme joiner, Arabic letter mark, Mongolian vowel separator, zero-width space, bidi and
+    # word joiners, Hangul fillers used as blanks, byte order mark, interlinear anchors, noncharacters
+    (
+        DROP,
+        [(0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x180E, 0x180E), (0x200B, 0x200B), (0x200E, 0x200F)],
+    ),
     (DROP, [(0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFFA0, 0xFFA0), (0xFEFF, 0xFEFF)]),
     (DROP, [(0xFDD0, 0xFDEF), (0xFFF9, 0xFFFB), (0xFFFE, 0xFFFF)]),
 ]
@@ -61,7 +68,8 @@ FEWER_NEWLINES = 2  # one blank line, for longer runs
 
 
 class Normalized(NamedTuple):
-    """`texts` has the rows of the input; `control_share` (float32) is removed controls and marks over code points."""
+    """`texts` has the rows of the input; `control_share` (float32) is removed controls and marks over code
+    points."""
 
     texts: pa.Array
     control_share: np.ndarray
@@ -140,7 +148,9 @@ def _clean_batch(data, offsets, classes):
 def _clean_points(points, classes):
     """One text cleaned, how many code points were removed as litter, and whether NFC may change it."""
     out = np.empty(len(points), np.uint32)
-    w = visible = line = newlines = removed = 0  # written so far; end of the last visible character; line start
+    w = visible = line = newlines = removed = (
+        0  # written so far; end of the last visible character; line start
+    )
     nfc = littered = False
     breaks_known = False
     for i in range(len(points)):
@@ -167,7 +177,11 @@ def _clean_points(points, classes):
                 w = line = 0
                 continue
             newlines += 1
-            w = visible + min(newlines, MAX_NEWLINES) if newlines <= MAX_NEWLINES else visible + FEWER_NEWLINES
+            w = (
+                visible + min(newlines, MAX_NEWLINES)
+                if newlines <= MAX_NEWLINES
+                else visible + FEWER_NEWLINES
+            )
             out[visible:w] = 0x0A
             line = w
         elif kind == BLANK:
@@ -209,9 +223,11 @@ def _joins(before, after):
 
 @register_jitable
 def may_compose(c):
-    """False only for code points that NFC neither changes, nor composes, nor reorders; never False by mistake.
+    """False only for code points that NFC neither changes, nor composes, nor reorders; never False by
+    mistake.
 
-    Coarse on purpose: whole blocks that Chinese pages seldom hold are True. A test compares it with `unicodedata`.
+    Coarse on purpose: whole blocks that Chinese pages seldom hold are True. A test compares it with
+    `unicodedata`.
     """
     if c < 0x10000:
         return (

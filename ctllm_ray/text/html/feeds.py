@@ -1,8 +1,8 @@
 """RSS and Atom feeds to text: the title and the body of each item.
 
-Bodies are HTML fragments inside XML, so each goes through the HTML parser, without the search for a main part: an item
-is all body. Broken XML, and XML that is not a feed, gives the text of the document with its tags removed.
-Entity bombs are refused by expat itself, and then the document counts as broken.
+Bodies are HTML fragments inside XML, so each goes through the HTML parser, without the search for a main
+part: an item is all body. Broken XML, and XML that is not a feed, gives the text of the document with its
+tags removed. Entity bombs are refused by expat itself, and then the document counts as broken.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from resiliparse.extract.html2text import extract_plain_text
 from ctllm_ray.text.html.main_content import Page
 
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
-# Possessive throughout: with backtracking a page that opens with comments cost more here than in its extraction.
+# Possessive throughout: with backtracking a page that opens with comments cost more here than in its
+# extraction.
 _START = re.compile(
     r"\s*+(?:(?:<\?[^>]*+>|<!--(?:(?!-->).)*+-->|<!DOCTYPE[^>]*+>)\s*+)*+<(?:rss|feed|rdf:RDF)\b", re.I | re.S
 )

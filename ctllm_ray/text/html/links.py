@@ -1,12 +1,14 @@
-"""Links out of running text: http(s):// and www. addresses, and bare domains, also where Chinese characters touch them.
+"""Links out of running text: http(s):// and www. addresses, and bare domains, also where Chinese characters
+touch them.
 
-The released CT-LLM filter deletes anything of the form a.b.c.d (so "v1.2.3.4" and IP addresses vanish) and misses
-domains that touch a Chinese character, because `\\b` sees no boundary there. Here:
+The released CT-LLM filter deletes anything of the form a.b.c.d (so "v1.2.3.4" and IP addresses vanish) and
+misses domains that touch a Chinese character, because `\\b` sees no boundary there. Here:
 
-- A link is made of ASCII and ends at the first Chinese character, CJK punctuation mark or blank; punctuation that
-  closes a sentence behind it stays. Brackets that hold nothing but the link go with it.
-- A bare domain needs a top-level domain from a list, in lower case (ASP.NET is no link). Some of those also end file
-  names and code (main.cc, window.top, draw.io): these count only with a path, a digit, a hyphen or a third label.
+- A link is made of ASCII and ends at the first Chinese character, CJK punctuation mark or blank; punctuation
+  that closes a sentence behind it stays. Brackets that hold nothing but the link go with it.
+- A bare domain needs a top-level domain from a list, in lower case (ASP.NET is no link). Some of those also
+  end file names and code (main.cc, window.top, draw.io): these count only with a path, a digit, a hyphen or a
+  third label.
 - Version numbers, IP addresses, decimals, file names and mail addresses stay.
 
 Cost: rows are screened by one RE2 search in Arrow; the Python expression runs on rows that may hold a link.
@@ -65,7 +67,8 @@ def without_links(text: str) -> str:
 
 
 def spans(text: str) -> Iterator[tuple[int, int]]:
-    """Start and stop (in characters) of each link; only stretches of visible ASCII that hold a dot or :// are read."""
+    """Start and stop (in characters) of each link; only stretches of visible ASCII that hold a dot or :// are
+    read."""
     for stretch in _ASCII.finditer(text):
         if "." in stretch[0] or "://" in stretch[0]:
             yield from (match.span() for match in LINK.finditer(text, *stretch.span()))

@@ -1,14 +1,15 @@
 """HTML to the main text of a page and its title.
 
-The default engine `stretches` lets resiliparse parse the page and reduce it to blocks with links (`REDUCED`), then
-takes the stretches of lines that are body (`html_blocks`) and removes what Chinese sites put around it (`furniture`).
-On the labelled pages it beats both libraries in precision and F1 and costs less than resiliparse's own heuristics;
-benchmarks/extraction.py prints the table. `resiliparse` (its main_content) and `trafilatura` are there to compare, or
-for the pages where a user prefers them; the Chinese rules follow either.
+The default engine `stretches` lets resiliparse parse the page and reduce it to blocks with links (`REDUCED`),
+then takes the stretches of lines that are body (`html_blocks`) and removes what Chinese sites put around it
+(`furniture`). On the labelled pages it beats both libraries in precision and F1 and costs less than
+resiliparse's own heuristics; benchmarks/extraction.py prints the table. `resiliparse` (its main_content) and
+`trafilatura` are there to compare, or for the pages where a user prefers them; the Chinese rules follow
+either.
 
-Hostile pages: the parser is linear in depth and size; the two library engines are not (resiliparse needs 5 s for
-20,000 nested tags, trafilatura recurses), so a page nested deeper than MAX_DEPTH goes to `stretches` whatever the
-engine.
+Hostile pages: the parser is linear in depth and size; the two library engines are not (resiliparse needs 5 s
+for 20,000 nested tags, trafilatura recurses), so a page nested deeper than MAX_DEPTH goes to `stretches`
+whatever the engine.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ MAX_DEPTH = 512
 #: Characters: an unclosed <title> swallows the page.
 LONGEST_TITLE = 300
 
-#: Elements that are furniture by their tag or by the class and id names that Chinese site builders use. One selector
-#: rather than a list: resiliparse matches it in a third of the time.
+#: Elements that are furniture by their tag or by the class and id names that Chinese site builders use. One
+#: selector rather than a list: resiliparse matches it in a third of the time.
 SKIPPED = [
     "nav, footer, aside, select, button, dialog, [hidden], [aria-hidden='true'], [style*='display:none'],"
     "[style*='display: none'], .footer, #footer, .sidebar, #sidebar, .copyright, #copyright, .pagination,"
@@ -43,7 +44,9 @@ _PLAIN: dict[str, Any] = {"alt_texts": False, "list_bullets": False, "comments":
 REDUCED: dict[str, Any] = {**_PLAIN, "preserve_formatting": "minimal_html", "links": True}
 
 _OPEN_OR_CLOSE = re.compile(r"<(/?)[a-z][a-z0-9]*+(?![^<>]*+/>)", re.IGNORECASE)
-_VOID = re.compile(r"<(?:area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr)\b", re.IGNORECASE)
+_VOID = re.compile(
+    r"<(?:area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr)\b", re.IGNORECASE
+)
 _SITE = re.compile(r"\s*[_|｜]+\s*|\s+[-–—»]+\s+|--+|——+")
 _SPACE = re.compile(r"\s+")
 _SHORTEST_TITLE = 2  # characters
@@ -72,7 +75,8 @@ def extract(html: str, *, engine: Engine = "stretches") -> Page:
 
 
 def _blocks(tree: HTMLTree) -> tuple[list[str], list[str]]:
-    """The body lines and the headings of a page; of the whole page where leaving out SKIPPED leaves no body."""
+    """The body lines and the headings of a page; of the whole page where leaving out SKIPPED leaves no
+    body."""
     body, headings = blocks.body(extract_plain_text(tree, skip_elements=SKIPPED, **REDUCED))
     return (body, headings) if body else blocks.body(extract_plain_text(tree, **REDUCED))
 
@@ -104,10 +108,13 @@ def _depth(html: str) -> int:
 
 
 def _title(full: str, headings: list[str]) -> str:
-    """The longest heading that <title> repeats, else <title> without the site's name, else the first heading."""
+    """The longest heading that <title> repeats, else <title> without the site's name, else the first
+    heading."""
     if not full:
         return headings[0] if headings else ""
     first = next((part for part in _SITE.split(full) if len(part) >= _SHORTEST_TITLE), full)
     whole = furniture.letters(full)
-    repeated = [h for h in headings if len(first) <= 2 * len(h) <= 2 * len(full) and furniture.letters(h) in whole]
+    repeated = [
+        h for h in headings if len(first) <= 2 * len(h) <= 2 * len(full) and furniture.letters(h) in whole
+    ]
     return max(repeated, key=len, default=first)

@@ -1,9 +1,10 @@
 """Aho-Corasick matching over classes of characters, with gaps: the engine of `lexicon`.
 
-The automaton (Aho and Corasick 1975) is a trie in flat arrays, each state with its list of children and the link to
-its longest suffix, run by one numba kernel; a dense row of next states would cost 4 bytes x states x letters, which
-lists of 100,000 terms do not forgive, and states below the root have one or two children. What a character is comes
-from a table, so folding costs one load. 11 ns a character measured (200 MB/s of UTF-8 on one core).
+The automaton (Aho and Corasick 1975) is a trie in flat arrays, each state with its list of children and the
+link to its longest suffix, run by one numba kernel; a dense row of next states would cost 4 bytes x states x
+letters, which lists of 100,000 terms do not forgive, and states below the root have one or two children. What
+a character is comes from a table, so folding costs one load. 11 ns a character measured (200 MB/s of UTF-8 on
+one core).
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -22,19 +23,21 @@ MOST_GAP = 2
 #: Letters of a term at most; the kernel remembers where the last `_RING` letters stood.
 MOST_LETTERS = 32
 _RING = 64
-#: Code points from here on are no letters of terms: the planes below hold CJK, kana, Latin, styled letters, emoji.
+#: Code points from here on are no letters of terms: the planes below hold CJK, kana, Latin, styled letters,
+#: emoji.
 LIMIT = 0x20000
 
-#: What a code point is: no letter of any term, skipped between letters, a full stop (skipped where it stands alone),
-#: the end of a line or clause; from DIGIT on a letter: ten digits, then 26 Latin letters, then all others.
+#: What a code point is: no letter of any term, skipped between letters, a full stop (skipped where it stands
+#: alone), the end of a line or clause; from DIGIT on a letter: ten digits, then 26 Latin letters, then all
+#: others.
 OTHER, GAP, DOT, STOP, DIGIT = 0, 1, 2, 3, 4
 LATIN = DIGIT + 10
 HAN = LATIN + 26
 #: Flag on a letter that plain writing would not use here.
 DISGUISED = 0x8000
 
-#: Columns of a node: its letter, first child, next sibling, longest suffix that begins a term, next shorter suffix that
-#: is a term (0 for none), its own term (-1 for none), and its depth.
+#: Columns of a node: its letter, first child, next sibling, longest suffix that begins a term, next shorter
+#: suffix that is a term (0 for none), its own term (-1 for none), and its depth.
 _LETTER, _CHILD, _SIBLING, _FAIL, _OUT, _TERM, _DEPTH = range(7)
 
 
@@ -136,7 +139,10 @@ def _stands_alone(points, symbols, first, last):
     """False where a term that begins or ends with a Latin letter or a digit goes on with another."""
     return not (
         (first > 0 and _joined(_class(points, symbols, first - 1), _class(points, symbols, first)))
-        or (last + 1 < len(points) and _joined(_class(points, symbols, last), _class(points, symbols, last + 1)))
+        or (
+            last + 1 < len(points)
+            and _joined(_class(points, symbols, last), _class(points, symbols, last + 1))
+        )
     )
 
 
@@ -155,7 +161,8 @@ def _joined(a, b):
 
 @compiled
 def count(data, offsets, symbols, root, nodes, of_term, letters, n_categories):
-    """Per text and category: letters covered, hits, distinct terms, hits in disguise (int32[rows, categories, 4])."""
+    """Per text and category: letters covered, hits, distinct terms, hits in disguise (int32[rows, categories,
+    4])."""
     out = np.zeros((len(offsets) - 1, n_categories, 4), np.int32)
     seen = np.full(len(of_term), -1, np.int32)
     for row in range(len(offsets) - 1):

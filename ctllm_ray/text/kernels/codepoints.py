@@ -1,7 +1,7 @@
 """Arrow UTF-8 buffers to code points and back, with the character classes that measures count.
 
-Python strings cost an object and a copy per document; the kernels read the buffers that Arrow already holds. One
-code point is one uint32 (Arrow guarantees valid UTF-8, so decoding needs no checks).
+Python strings cost an object and a copy per document; the kernels read the buffers that Arrow already holds.
+One code point is one uint32 (Arrow guarantees valid UTF-8, so decoding needs no checks).
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def decode(data, start, stop):
 
 @register_jitable
 def encode(points, data, at):
-    """Writes code points as UTF-8 into data from `at` on; returns where it ended. Needs 4 bytes a point at most."""
+    """Writes code points as UTF-8 into data from `at` on; returns where it ended. Needs 4 bytes a point at
+    most."""
     for i in range(len(points)):
         c = points[i]
         if c < 0x80:

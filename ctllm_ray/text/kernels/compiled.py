@@ -1,8 +1,8 @@
 """`compiled`: numba's `njit` with a disk cache that cannot go stale.
 
-Numba's own cache looks at the file of the compiled function only, so a change in a function that it calls in another
-file goes unnoticed. Here the cache folder is named after a hash of all sources of this package and the numba version:
-a change anywhere starts a new folder. Set CTLLM_CACHE_DIR to move it.
+Numba's own cache looks at the file of the compiled function only, so a change in a function that it calls in
+another file goes unnoticed. Here the cache folder is named after a hash of all sources of this package and
+the numba version: a change anywhere starts a new folder. Set CTLLM_CACHE_DIR to move it.
 """
 
 from __future__ import annotations

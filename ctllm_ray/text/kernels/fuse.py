@@ -1,9 +1,9 @@
 """A recipe's measures compiled into one pass over an Arrow string column.
 
-For each document the generated kernel decodes the UTF-8, computes the views that the measures name (views.py) once,
-and calls each measure. It is ordinary source text, written to the kernel cache so that numba can cache the machine
-code beside it; the same source runs interpreted in tests. Measures and views are compiled one by one and cached too,
-so a new combination links in a second or two what is already there.
+For each document the generated kernel decodes the UTF-8, computes the views that the measures name (views.py)
+once, and calls each measure. It is ordinary source text, written to the kernel cache so that numba can cache
+the machine code beside it; the same source runs interpreted in tests. Measures and views are compiled one by
+one and cached too, so a new combination links in a second or two what is already there.
 """
 
 from __future__ import annotations
@@ -39,12 +39,14 @@ def reads(function: Callable[..., Any]) -> list[str]:
 
 
 def is_kernel(name: str) -> bool:
-    """True for a measure of code points; False for one of a `text` or `url` string, or of a column of `texts`."""
+    """True for a measure of code points; False for one of a `text` or `url` string, or of a column of
+    `texts`."""
     return reads(resolve(MEASURES, name))[0] not in {"text", "url", "texts"}
 
 
 def needed_views(functions: Sequence[Callable[..., Any]]) -> list[str]:
-    """The views that functions name, directly or through other views, each after those that it needs itself."""
+    """The views that functions name, directly or through other views, each after those that it needs
+    itself."""
     order: list[str] = []
 
     def visit(name: str) -> None:
@@ -127,7 +129,8 @@ def _load(text: str) -> ModuleType:
 
 
 def measure(texts: pa.Array, lines: tuple[Line, ...]) -> np.ndarray:
-    """float32[rows, lines]: the value of each measure of each text. `texts` is a string array without nulls."""
+    """float32[rows, lines]: the value of each measure of each text. `texts` is a string array without
+    nulls."""
     out = np.zeros((len(texts), len(lines)), np.float32)
     if lines and len(texts):
         kernel(lines)(*codepoints.buffers(texts), characters.table(), out)

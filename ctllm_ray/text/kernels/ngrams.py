@@ -1,8 +1,8 @@
 """The steps of `views.repeats`: which n-grams of a text occur more than once, found level by level.
 
-N-grams get names instead of hashes, so that equal names mean equal text and no collision can add to a share. The loops
-avoid branches that depend on the text: mispredicted ones were half of the cost. On web pages all nine levels take
-about 8 ns per byte of UTF-8, 40 % of the whole `map_cc` cascade.
+N-grams get names instead of hashes, so that equal names mean equal text and no collision can add to a share.
+The loops avoid branches that depend on the text: mispredicted ones were half of the cost. On web pages all
+nine levels take about 8 ns per byte of UTF-8, 40 % of the whole `map_cc` cascade.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -14,7 +14,8 @@ from numba.extending import register_jitable
 
 @register_jitable
 def _slot(key, bits):
-    """The place of a 64-bit key in a table of 2**bits (Fibonacci hashing); unsigned, which numba indexes by faster."""
+    """The place of a 64-bit key in a table of 2**bits (Fibonacci hashing); unsigned, which numba indexes by
+    faster."""
     return (np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits)
 
 
@@ -35,7 +36,8 @@ def _key(name, last):
 
 @register_jitable
 def bigrams_seen_twice(char_ids, at):
-    """Fills `at` with the positions whose bigram may occur twice; most that occur once go here, without a branch."""
+    """Fills `at` with the positions whose bigram may occur twice; most that occur once go here, without a
+    branch."""
     bits = table_bits(len(char_ids)) + 1
     seen = np.zeros(1 << bits, np.uint8)
     for i in range(len(char_ids) - 1):
@@ -50,7 +52,8 @@ def bigrams_seen_twice(char_ids, at):
 
 @register_jitable
 def rename(names, char_ids, at, n, keys, counts):
-    """Gives the n-grams at `at` their names, the places of their keys; fills how often each occurs, returns the most.
+    """Gives the n-grams at `at` their names, the places of their keys; fills how often each occurs, returns
+    the most.
 
     Written without branches that depend on the text: they were half of the cost.
     """
@@ -77,7 +80,8 @@ def rename(names, char_ids, at, n, keys, counts):
 
 @register_jitable
 def survivors(names, counts, most, at, left, n, out):
-    """Fills row n of `out` and compacts `at` to the positions whose (n+1)-gram may repeat; returns how many."""
+    """Fills row n of `out` and compacts `at` to the positions whose (n+1)-gram may repeat; returns how
+    many."""
     top = -1
     covered = 0
     covered_top = 0

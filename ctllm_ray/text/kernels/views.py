@@ -1,8 +1,8 @@
 """Views: what several measures read of a document, computed once.
 
-A view is a function whose parameters name the views it needs itself, down to `points` (the code points, uint32[:]) and
-`table` (characters.table()). `fuse` computes those that a recipe's measures name, in order, and no others. Plain
-Python that numba compiles.
+A view is a function whose parameters name the views it needs itself, down to `points` (the code points,
+uint32[:]) and `table` (characters.table()). `fuse` computes those that a recipe's measures name, in order,
+and no others. Plain Python that numba compiles.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ NGRAM_MAX = 10  # characters; CT-LLM and Gopher measure up to 10
 
 
 def kinds(points, table):
-    """Class and flags of each code point (uint16); a dot that ends a sentence has the flags of an end mark."""
+    """Class and flags of each code point (uint16); a dot that ends a sentence has the flags of an end
+    mark."""
     out = np.empty(len(points), np.uint16)
     for i in range(len(points)):
         out[i] = _kind(points[i], table)
@@ -55,10 +56,11 @@ def _kind(point, table):
 
 @register_jitable
 def _dot_ends_sentence(points, i, table):
-    """True for the dot (. or ．) that ends a sentence, and not for those of 3.14, v1.2.3, U.S. or 1. in a list.
+    """True for the dot (. or ．) that ends a sentence, and not for those of 3.14, v1.2.3, U.S. or 1. in a
+    list.
 
-    It stands at the end of a line; before a space or closing mark, but not behind an initial (J. Smith) or the number
-    of an item; or between two Han characters, as in Chinese that is written with ASCII marks.
+    It stands at the end of a line; before a space or closing mark, but not behind an initial (J. Smith) or
+    the number of an item; or between two Han characters, as in Chinese that is written with ASCII marks.
     """
     after = _kind(points[i + 1], table) if i + 1 < len(points) else np.uint16(NEWLINE)
     before = _kind(points[i - 1], table) & CLASS_MASK if i > 0 else NEWLINE
@@ -175,12 +177,14 @@ def char_counts(char_ids):
 
 
 def repeats(char_ids):
-    """For n = 2..10: positions covered by n-grams that occur twice or more, count of the top one, positions it covers.
+    """For n = 2..10: positions covered by n-grams that occur twice or more, count of the top one, positions
+    it covers.
 
-    int64[11, 3], each position counted once. N-grams are named, not hashed (after Karp, Miller and Rosenberg, 1972): an
-    (n+1)-gram is the pair of its n-gram's name and its last character, so equal names mean equal text. Only where both
-    n-grams in it repeat can an (n+1)-gram repeat, so each length looks at what the one before left over: on prose a
-    small part. Of n-grams that are equally frequent the first in the text is the top one.
+    int64[11, 3], each position counted once. N-grams are named, not hashed (after Karp, Miller and Rosenberg,
+    1972): an (n+1)-gram is the pair of its n-gram's name and its last character, so equal names mean equal
+    text. Only where both n-grams in it repeat can an (n+1)-gram repeat, so each length looks at what the one
+    before left over: on prose a small part. Of n-grams that are equally frequent the first in the text is the
+    top one.
     """
     n_chars = len(char_ids)
     out = np.zeros((NGRAM_MAX + 1, 3), np.int64)
@@ -199,7 +203,9 @@ def repeats(char_ids):
     return out
 
 
-WINDOW = 256  # characters: entropy and variety are means over windows, so that length does not decide (pitfall 13)
+WINDOW = (
+    256  # characters: entropy and variety are means over windows, so that length does not decide (pitfall 13)
+)
 
 
 def windows(char_ids):
@@ -235,7 +241,8 @@ def windows(char_ids):
 
 
 def clauses(kinds):
-    """Number of clauses of each length: runs of Han and kana between marks (int64[64], 63 and longer last)."""
+    """Number of clauses of each length: runs of Han and kana between marks (int64[64], 63 and longer
+    last)."""
     counts = np.zeros(64, np.int64)
     run = 0
     for i in range(len(kinds)):

@@ -1,10 +1,10 @@
 """Lines of Chinese page furniture: breadcrumbs, counters, share buttons, editors' credits, licence numbers.
 
-A line is furniture only as a whole: a pattern must match it from end to end, and none admits a sentence after the
-words it knows. So 责任编辑：张三 goes and 责任编辑认为，这一稿可以发表。 stays. `ANYWHERE` patterns count wherever they
-stand. `BUTTONS` and `RELATED` are words that an article may have on a line of their own (微信, 更多, 相关新闻): they go
-only in the unbroken run of furniture at the head or the tail of the page, as do `DISCLAIMERS`, the one kind that is
-made of sentences. A RELATED heading ends the page when no prose follows it.
+A line is furniture only as a whole: a pattern must match it from end to end, and none admits a sentence after
+the words it knows. So 责任编辑：张三 goes and 责任编辑认为，这一稿可以发表。 stays. `ANYWHERE` patterns count wherever they stand.
+`BUTTONS` and `RELATED` are words that an article may have on a line of their own (微信, 更多, 相关新闻): they go only
+in the unbroken run of furniture at the head or the tail of the page, as do `DISCLAIMERS`, the one kind that
+is made of sentences. A RELATED heading ends the page when no prose follows it.
 
 Simplified and Traditional forms stand side by side. The lists are our own, read off real pages. Cost: a few
 microseconds a line, and only for lines of at most LONGEST characters that do not end like a sentence.
@@ -18,7 +18,8 @@ import re
 LONGEST = 120
 #: After a heading of related pages, a line of so many characters with a full stop is an article again.
 PROSE_LENGTH = 30
-#: A list of fields (来源, a date, counts) may leave so many characters unexplained: an author's name or the outlet.
+#: A list of fields (来源, a date, counts) may leave so many characters unexplained: an author's name or the
+#: outlet.
 UNEXPLAINED = 8
 #: A credit of the editor at the end of the last paragraph is looked for in so many characters.
 CREDIT_LENGTH = 40
@@ -35,13 +36,15 @@ def _lines(*patterns: str) -> re.Pattern[str]:
 
 _DATE = r"(?:19|20)\d\d\s?[-/.年]\s?\d{1,2}\s?[-/.月]\s?\d{1,2}日?(?:\s*星期[一二三四五六日天])?"
 _TIME = r"\d{1,2}[:：]\d{2}(?:[:：]\d{2})?"
-_READERS = _any("参与 跟贴 跟帖 评论 評論 阅读 閱讀 浏览 瀏覽 点击 點擊 访问 訪問 回复 关注 分享 点赞 收藏 下载 转发")
+_READERS = _any(
+    "参与 跟贴 跟帖 评论 評論 阅读 閱讀 浏览 瀏覽 点击 點擊 访问 訪問 回复 关注 分享 点赞 收藏 下载 转发"
+)
 _EDITOR = _any(
     "责任编辑 責任編輯 实习编辑 值班编辑 网络编辑 执行编辑 编辑 編輯 责编 責編 审核 审校 校对 校對 监制 编审"
 )
 _VALUE = r"\s?[:：]\s?[^\s。！？!?；;|｜]{1,24}(?: [A-Za-z.]{1,12}){0,2}"
-# Fields that are furniture by themselves. A speaker (记者：您好), a place and time of an event, the keywords of a paper
-# are not: they only count as explained beside one of these.
+# Fields that are furniture by themselves. A speaker (记者：您好), a place and time of an event, the keywords of a
+# paper are not: they only count as explained beside one of these.
 _CREDIT = "|".join(
     [
         rf"(?<!\w)\d[\d,，]*\s?[人次条條个個篇则]?\s?{_READERS}(?![一-鿿])",
@@ -52,7 +55,8 @@ _CREDIT = "|".join(
     ]
 )
 _BESIDE = _any(
-    "作者 记者 記者 通讯员 发布者 发布人 发布单位 发布机构 供稿 撰稿 摄影 时间 時間 日期 分类 栏目 标签 關鍵字 关键词"
+    "作者 记者 記者 通讯员 发布者 发布人 发布单位 发布机构 供稿 撰稿 摄影 时间 時間 日期 分类 栏目 标签 "
+    "關鍵字 关键词"
 )
 _SEPARATOR = r"[\s|｜/／·•,，;；、()（）\[\]【】<>《》「」»＞›→：:_\-—–]"
 _FIELD = re.compile(rf"{_CREDIT}|{_DATE}|{_TIME}|{_BESIDE}{_VALUE}|\d+|{_SEPARATOR}+", re.IGNORECASE)

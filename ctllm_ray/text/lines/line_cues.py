@@ -1,9 +1,10 @@
-"""Which lines of a batch a set of line rules must look at: those that hold a cue of a rule and are short enough for it.
+"""Which lines of a batch a set of line rules must look at: those that hold a cue of a rule and are short
+enough for it.
 
-A kernel runs over the code points once, finds cues through a table of first characters, and notes each line with the
-rules it concerns. Of clean prose some lines in a hundred pass, so that the rules themselves, regular expressions in
-Python, cost little. (One RE2 search for all cues together ran at 4 MB/s here, one search per rule at 300 / rules.)
-Cost: about 200 MB/s of UTF-8 on one core.
+A kernel runs over the code points once, finds cues through a table of first characters, and notes each line
+with the rules it concerns. Of clean prose some lines in a hundred pass, so that the rules themselves, regular
+expressions in Python, cost little. (One RE2 search for all cues together ran at 4 MB/s here, one search per
+rule at 300 / rules.) Cost: about 200 MB/s of UTF-8 on one core.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -23,7 +24,8 @@ ANY_LENGTH = 1 << 30  # characters
 
 
 class Cues(NamedTuple):
-    """The words of all rules as flat arrays: words that begin with c are first[c] to first[c + 1] of `words`."""
+    """The words of all rules as flat arrays: words that begin with c are first[c] to first[c + 1] of
+    `words`."""
 
     first: np.ndarray
     words: np.ndarray  # code points, a row each, 0 after the end
@@ -33,7 +35,8 @@ class Cues(NamedTuple):
 
 
 class Suspects(NamedTuple):
-    """Lines to look at: row of the batch, number of the line in its text, rules concerned (bits, 64 at most)."""
+    """Lines to look at: row of the batch, number of the line in its text, rules concerned (bits, 64 at
+    most)."""
 
     rows: np.ndarray
     lines: np.ndarray

@@ -1,15 +1,17 @@
-"""64-bit keys of lines, and which repeated lines stand at the edges of a page: the kernels of the pass boilerplate.
+"""64-bit keys of lines, and which repeated lines stand at the edges of a page: the kernels of the pass
+boilerplate.
 
-A key is a hash of the folded line (`fold.py`): the Traditional menu, the full-width one and the one with other
-separators are one line. 64 bits, since lines are only ever compared with the few that repeat: of 10**12 different
-lines and a million that repeat, an expected 0.05 are taken for one of them by chance. Lines that fold to nothing (rules
-of dashes, bullets) have no key and are never spoken of.
+A key is a hash of the folded line (`fold.py`): the Traditional menu, the full-width one and the one with
+other separators are one line. 64 bits, since lines are only ever compared with the few that repeat: of 10**12
+different lines and a million that repeat, an expected 0.05 are taken for one of them by chance. Lines that
+fold to nothing (rules of dashes, bullets) have no key and are never spoken of.
 
-What repeats is not yet boilerplate: 「第一章 总则」 stands in every statute. Menus and footers stand at the top and the
-bottom of a page, one line beside the other, so `at_edges` takes from either end the stretch in which repeated lines
-outweigh the others most: each counts 1, each other line (a headline, a date, the title of a neighbour) -`cost`. A
-heading that many pages have after two lines of their own is not reached; a menu of ten lines with two of them is. A gap
-of so many lines, which was tried first, cuts ten times as much of clean pages at the same share of menus found.
+What repeats is not yet boilerplate: 「第一章 总则」 stands in every statute. Menus and footers stand at the top and
+the bottom of a page, one line beside the other, so `at_edges` takes from either end the stretch in which
+repeated lines outweigh the others most: each counts 1, each other line (a headline, a date, the title of a
+neighbour) -`cost`. A heading that many pages have after two lines of their own is not reached; a menu of ten
+lines with two of them is. A gap of so many lines, which was tried first, cuts ten times as much of clean
+pages at the same share of menus found.
 
 Cost: measured in docs/results.md.
 """
@@ -46,7 +48,8 @@ def line_keys(texts: pa.Array, *, digits: Digits) -> LineKeys:
 
 
 def at_edges(rows: np.ndarray, repeated: np.ndarray, *, cost: float) -> np.ndarray:
-    """True for each repeated line in the best stretch from the top or from the bottom of its page; `rows` rise."""
+    """True for each repeated line in the best stretch from the top or from the bottom of its page; `rows`
+    rise."""
     found: np.ndarray = _at_edges(rows, repeated, float(cost))
     return found
 

@@ -1,13 +1,13 @@
 """Rules that cut whole lines, by name: what a recipe may list under `cut`, and the default set.
 
-A rule sees one line, blanks at its ends removed. Its cues are words, in any case of Latin letters, one of which every
-line that it cuts contains: lines without any are never looked at, which keeps clean text nearly free. The default
-set is strict: dialogue, verse, headings, lists and sentences about JavaScript, gambling or copyright stay (see
-page_lines.py, adverts.py).
+A rule sees one line, blanks at its ends removed. Its cues are words, in any case of Latin letters, one of
+which every line that it cuts contains: lines without any are never looked at, which keeps clean text nearly
+free. The default set is strict: dialogue, verse, headings, lists and sentences about JavaScript, gambling or
+copyright stay (see page_lines.py, adverts.py).
 
-CT-LLM describes line rules of its own, after T5's, which its released code never calls. They are here under names of
-their own, `no_terminal_punctuation`, `javascript`, `fewer_than_3_words` and `bad_word`, outside the default set: they
-delete headings, verse and dialogue.
+CT-LLM describes line rules of its own, after T5's, which its released code never calls. They are here under
+names of their own, `no_terminal_punctuation`, `javascript`, `fewer_than_3_words` and `bad_word`, outside the
+default set: they delete headings, verse and dialogue.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _NOT_A_LABEL = re.compile(r"[。；，]|\d\.\d|---|[={}]")
 
 
 class LineRule(NamedTuple):
-    """`cuts` is true for a line to cut; each such line holds one of `cues`, if any, in at most `longest` characters."""
+    """`cuts` is true for a line to cut; each such line holds one of `cues`, if any, in at most `longest`
+    characters."""
 
     cuts: Callable[[str], object]
     cues: tuple[str, ...]
@@ -48,7 +49,8 @@ class Rules(NamedTuple):
 
 
 def bare_link(line: str) -> bool:
-    """https://example.com/a.html, alone on its line or beside others; "[1]: https://..." and "via: ..." stay."""
+    """https://example.com/a.html, alone on its line or beside others; "[1]: https://..." and "via: ..."
+    stay."""
     if not _STARTS_WITH_LINK.match(line):
         return False
     return not any(c.isalnum() for c in links.without_links(line))
@@ -77,14 +79,17 @@ def javascript(line: str) -> bool:
 
 
 def fewer_than_3_words(line: str) -> bool:
-    """Lines of fewer than three words, a Chinese word counted as 1.6 characters (jieba's mean on running text)."""
+    """Lines of fewer than three words, a Chinese word counted as 1.6 characters (jieba's mean on running
+    text)."""
     han = len(re.findall(r"[\u3400-\u9fff]", line))
     return han / 1.6 + len(re.findall(r"[A-Za-z0-9]+", line)) < 3
 
 
 def bad_words(words: Iterable[str]) -> LineRule:
     """The rule `bad_word` over a list: any line that contains one of the words, in any case."""
-    pattern = re.compile("|".join(map(re.escape, sorted(words, key=len, reverse=True))) or r"(?!)", re.IGNORECASE)
+    pattern = re.compile(
+        "|".join(map(re.escape, sorted(words, key=len, reverse=True))) or r"(?!)", re.IGNORECASE
+    )
     return _rule(pattern.search, ANY_LENGTH)
 
 
@@ -97,8 +102,10 @@ DEFAULT: dict[str, LineRule] = {
     "controls": _rule(
         page_lines.controls,
         page_lines.LONGEST,
-        "登录 登錄 登陆 登入 注册 註冊 首页 首頁 上一 下一 更多 全文 展开 展開 分享 收藏 打印 列印 点击 點擊 返回 回到",
-        "回顶 回頂 字号 字體 字体 字型 字號 原文 大图 详情 继续阅读 关闭 窗口 視窗 忘记密码 忘記密碼 网站地图 评论",
+        "登录 登錄 登陆 登入 注册 註冊 首页 首頁 上一 下一 更多 全文 展开 展開 分享 收藏 打印 列印 点击 點擊 "
+        "返回 回到",
+        "回顶 回頂 字号 字體 字体 字型 字號 原文 大图 详情 继续阅读 关闭 窗口 視窗 忘记密码 忘記密碼 "
+        "网站地图 评论",
         "举报 关注 我们 我要 隐私 声明 微信 微博 客户端 more top skip",
         " ".join(f"{digit}{page}" for digit in range(10) for page in "页頁"),
     ),
@@ -115,7 +122,9 @@ DEFAULT: dict[str, LineRule] = {
         "icp 网安备 reserved copyright © (c) 许可证 版权 版權 声明 侵权 侵犯 举报",
     ),
     "related_heading": _rule(
-        page_lines.related_heading, 30, "相关 热门 最新 猜你 猜您 大家都在 推荐 排行 网友评论 精彩 友情链接 换一 更多"
+        page_lines.related_heading,
+        30,
+        "相关 热门 最新 猜你 猜您 大家都在 推荐 排行 网友评论 精彩 友情链接 换一 更多",
     ),
     "notice": _rule(
         page_lines.notice,
@@ -144,17 +153,21 @@ DESCRIBED: dict[str, LineRule] = {
 
 
 def select(names: Iterable[str], words: Iterable[str] = ()) -> Rules:
-    """The named rules with the tables of their cues. Raises `RecipeError` with the nearest name for an unknown one."""
+    """The named rules with the tables of their cues. Raises `RecipeError` with the nearest name for an
+    unknown one."""
     known = DEFAULT | DESCRIBED | {"bad_word": bad_words(words)}
     for name in names:
         if name not in known:
             raise RecipeError(f"unknown line rule {name!r}", where="lines.cut", remedy=nearest(name, known))
     rules = {name: known[name] for name in names}
-    return Rules(rules, cues([rule.cues for rule in rules.values()], [rule.longest for rule in rules.values()]))
+    return Rules(
+        rules, cues([rule.cues for rule in rules.values()], [rule.longest for rule in rules.values()])
+    )
 
 
 def cuts(texts: pa.Array, rules: Rules) -> dict[int, dict[int, str]]:
-    """Which lines of the texts (a string array without nulls) go: for a row, by number of the line, the rule's name."""
+    """Which lines of the texts (a string array without nulls) go: for a row, by number of the line, the
+    rule's name."""
     names, tests = list(rules.by_name), [rule.cuts for rule in rules.by_name.values()]
     found: dict[int, dict[int, str]] = {}
     row, lines = -1, [""]

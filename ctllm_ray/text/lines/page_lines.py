@@ -1,11 +1,12 @@
-"""Lines that a site puts around a text: buttons, breadcrumbs, bylines, owners' lines, notices. Strict, for any text.
+"""Lines that a site puts around a text: buttons, breadcrumbs, bylines, owners' lines, notices. Strict, for
+any text.
 
-Each function answers for one line, blanks at its ends removed: is the whole of it such a line? Vocabulary is closed and
-must fill the line, so that no text goes with it; a lone word that may be a heading (登录, 相关阅读, 联系我们) stays
-unless another control stands beside it. `furniture.py` knows more such lines and is bolder, since extraction knows
-where on a page a line stood; here a line may come from a poem, a statute or a manual. Phrases were collected by
-reading real pages (html_zh). Vocabularies match possessively, and only lines of at most LONGEST characters are looked
-at, so that no line can make these expressions backtrack for long.
+Each function answers for one line, blanks at its ends removed: is the whole of it such a line? Vocabulary is
+closed and must fill the line, so that no text goes with it; a lone word that may be a heading (登录, 相关阅读,
+联系我们) stays unless another control stands beside it. `furniture.py` knows more such lines and is bolder, since
+extraction knows where on a page a line stood; here a line may come from a poem, a statute or a manual.
+Phrases were collected by reading real pages (html_zh). Vocabularies match possessively, and only lines of at
+most LONGEST characters are looked at, so that no line can make these expressions backtrack for long.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ LONGEST = 300  # characters; a longer line is text
 
 
 def _any(words: str) -> str:
-    """A group over words separated by blanks, longer ones first: the possessive match takes the first that fits."""
+    """A group over words separated by blanks, longer ones first: the possessive match takes the first that
+    fits."""
     return "(?:" + "|".join(sorted(words.split(), key=len, reverse=True)) + ")"
 
 
@@ -30,13 +32,16 @@ _CONTROL = (  # enough by itself
     r"|我要(?:评论|纠错|打印|投稿)|[上下]一[篇页頁条章]"
     r"|共\d+[页頁]|第\d+[页頁]|[Rr]ead [Mm]ore|READ MORE|[Bb]ack to [Tt]op|[Ss]kip to (?:main )?content|"
     + _any(
-        "继续阅读 忘记密码[?？]? 忘記密碼[?？]? 自动登录 加入收藏 设为首页 關閉視窗 关闭窗口 发表评论 不良信息举报"
+        "继续阅读 忘记密码[?？]? 忘記密碼[?？]? 自动登录 加入收藏 设为首页 關閉視窗 关闭窗口 发表评论 "
+        "不良信息举报"
         " 客户端下载 下载客户端 网站地图"
     )
 )
 _WORD = _any(  # may be a heading: not enough alone
-    "登录 登錄 登入 登陆 注册 註冊 首页 首頁 尾页 末页 主页 收藏 打印 列印 分享 举报 檢舉 关注 回复 点赞 评论 评论数"
-    " 转发 阅读 微信 微信好友 新浪微博 腾讯微博 微博 QQ空间 QQ好友 QQ 朋友圈 人人网 豆瓣 复制链接 客户端 手机版 电脑版"
+    "登录 登錄 登入 登陆 注册 註冊 首页 首頁 尾页 末页 主页 收藏 打印 列印 分享 举报 檢舉 关注 回复 点赞 "
+    "评论 评论数"
+    " 转发 阅读 微信 微信好友 新浪微博 腾讯微博 微博 QQ空间 QQ好友 QQ 朋友圈 人人网 豆瓣 复制链接 客户端 "
+    "手机版 电脑版"
     " 搜索 退出 关闭 展开 收起 二维码 联系我们 关于我们 隐私政策 隐私保护 服务条款 服务协议 用户协议 用户中心"
     " 意见反馈 友情链接 广告服务 招聘信息 人才招聘 诚聘英才 法律声明 免责声明 版权声明 个人中心 帮助中心"
     " facebook Facebook Twitter LINE"
@@ -99,12 +104,15 @@ _EDITOR = re.compile(
 
 def byline(line: str) -> object:
     """责任编辑：admin · 来源：网络 编辑：小编 阅读：1238 次 · (编辑：王辉). A lone 作者：李白 or 来源：史记 stays."""
-    return _EDITOR.fullmatch(line) or (len(line) <= LONGEST and _FIELDS.fullmatch(line) and _WEB_FIELD.search(line))
+    return _EDITOR.fullmatch(line) or (
+        len(line) <= LONGEST and _FIELDS.fullmatch(line) and _WEB_FIELD.search(line)
+    )
 
 
 # Who owns it.
 _OWNER = re.compile(
-    r"(?=.{0,200}$)[^。，]*(?:ICP\s*[备证備]\s*(?:案?号)?\s*[:：]?\s*[A-Z]?\d|网安备\s*[:：]?\s*\d|all rights? reserved"
+    r"(?=.{0,200}$)[^。，]*(?:ICP\s*[备证備]\s*(?:案?号)?\s*[:：]?\s*[A-Z]?\d|网安备\s*[:：]?\s*\d|all "
+    r"rights? reserved"
     r"|(?:视听节目|信息服务|电信业务经营|互联网出版)许可证(?:编?号)?\s*[:：（(]?\s*[A-Z]?\d)[^。，]*。?"
     r"|(?=.{0,80}$)(?:copyright\s*(?:©|\(c\)|:?\s*\d{4})|©)[^。]*"
     r"|(?=.{0,80}$)[^。，！？()（）]{0,40}版[权權]所有(?![者权人的])[^。，]*",
@@ -147,7 +155,8 @@ _NOTICES = "|".join(
         r"请[^。！!\n]{0,40}[。！!]?",
         rf"请(?:先)?(?:在(?:您的)?浏览器中?)?(?:启用|开启|打开|允许)[您你]?的?(?:浏览器的?)?{_SCRIPT}"
         r"[^。！!\n]{0,30}[。！!]?",
-        r"(?:(?:Please )?[Ee]nable|You need to enable|This (?:site|page) requires|Your browser does not support)"
+        r"(?:(?:Please )?[Ee]nable|You need to enable|This (?:site|page) requires|Your browser does not "
+        r"support)"
         r" JavaScript[^.\n]{0,80}\.?",
         r"JavaScript (?:is|has been|seems to be) (?:disabled|required|not enabled)[^.\n]{0,80}\.?",
         r"(?:本|我们的?)(?:网站|站点|站|网页)(?:会)?(?:使用|采用|利用)\s*[Cc]ookies?[^。\n]{0,40}"

@@ -1,25 +1,29 @@
 """Lines of a document that say again what an earlier line said: the safe form of CT-LLM's similar-line stage.
 
-Two lines are similar when their keys are equal, and the key leaves out only what cannot change what a line says:
+Two lines are similar when their keys are equal, and the key leaves out only what cannot change what a line
+says:
 
 - blanks, except where they part two Latin words or numbers;
-- marks that open a line (#, *, >, •, ■, ◆, ★ and the like), and the full or half width of letters and punctuation;
+- marks that open a line (#, *, >, •, ■, ◆, ★ and the like), and the full or half width of letters and
+  punctuation;
 - the script: Simplified and Traditional forms of a character count as one;
-- punctuation, except next to a digit (3.14, -5, 1,000, 8:30), between two Chinese numerals (三、五), and the question
-  mark, which turns a statement into a question.
+- punctuation, except next to a digit (3.14, -5, 1,000, 8:30), between two Chinese numerals (三、五), and the
+  question mark, which turns a statement into a question.
 
-Everything else must be the same, in the same order: a changed number, name, negation (不 没 无 非), particle (了 吗) or
-word order makes another line. So there is no edit distance here and nothing to tune: the released stage deletes at 10 %
-of edits, which is a contract clause with the parties swapped, a price, or the one character that matters. Lines
-are never split at full stops either, so "3.14" stays whole. Equal keys also cost O(n) where distances cost O(n²).
+Everything else must be the same, in the same order: a changed number, name, negation (不 没 无 非), particle (了
+吗) or word order makes another line. So there is no edit distance here and nothing to tune: the released stage
+deletes at 10 % of edits, which is a contract clause with the parties swapped, a price, or the one character
+that matters. Lines are never split at full stops either, so "3.14" stays whole. Equal keys also cost O(n)
+where distances cost O(n²).
 
-Which similar lines are to be cut is the harder question. On real pages without a defect (web_zh_raw) some 3 to 7 %
-of statutes and 4 % of manuals repeat a line of 12 or more Han characters some lines later, and rightly:
-"（四）法律、法规规定的其他情形。" belongs to each list it closes. What is pasted twice stands side by side. Hence
-two reaches: `adjacent` cuts a block of lines that repeats the block just before it (most often one line), `anywhere`
-cuts any later copy, as CT-LLM meant to. Neither touches a line with fewer than `min_han` Han characters (refrains,
-「嗯。」, code, tables of figures), nor, for `anywhere`, list items (they begin with a number), nor rows of tables. Only
-five or more copies in a row go whatever their length: no refrain has so many.
+Which similar lines are to be cut is the harder question. On real pages without a defect (web_zh_raw) some 3
+to 7 % of statutes and 4 % of manuals repeat a line of 12 or more Han characters some lines later, and
+rightly: "（四）法律、法规规定的其他情形。" belongs to each list it closes. What is pasted twice stands side by side. Hence
+two reaches: `adjacent` cuts a block of lines that repeats the block just before it (most often one line),
+`anywhere` cuts any later copy, as CT-LLM meant to. Neither touches a line with fewer than `min_han` Han
+characters (refrains, 「嗯。」, code, tables of figures), nor, for `anywhere`, list items (they begin with a
+number), nor rows of tables. Only five or more copies in a row go whatever their length: no refrain has so
+many.
 
 Cost: a kernel hashes each line (digits, letters, Han in one script) and only documents in which hashes repeat
 within reach are read in Python; 250 MB/s and more on one core where nothing repeats.
@@ -49,7 +53,9 @@ _IS_HAN = re.compile(f"[{_HAN}]")
 _NUMERALS = {*"〇零一二三四五六七八九十百千万亿两壹贰叁肆伍陆柒捌玖拾佰仟"}
 _OPENING_MARKS = re.compile(r"^[\s#*>•·■◆●▲★☆※○◇□△▶►✦✔]+(?![\d.])")
 _UNSAID = re.compile("[\\s、，。；：！？?…—～·「」『』“”‘’（）《》〈〉【】〔〕,.;:!\"'()\\[\\]_~\\-–]+")
-_LIST_ITEM = re.compile(rf"^\s*[（(【\[第]?\s*(?:\d+|[{''.join(_NUMERALS)}]+|[A-Za-z])\s*[)）】\].、．:：条條章節节款]")
+_LIST_ITEM = re.compile(
+    rf"^\s*[（(【\[第]?\s*(?:\d+|[{''.join(_NUMERALS)}]+|[A-Za-z])\s*[)）】\].、．:：条條章節节款]"
+)
 _TABLE_ROW = re.compile(r"[|│┃\t]")
 MAX_BLOCK_LINES = 64  # a longer block that repeats side by side is not looked for
 FNV_START, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3  # Fowler, Noll and Vo, 64 bits
@@ -70,8 +76,12 @@ def key(line: str) -> str:
 
 
 def _what_is_left(match: re.Match[str]) -> str:
-    """Of a stretch of blanks and punctuation: the marks that belong to a number, a question mark, or a space."""
-    before, after = match.string[match.start() - 1 : match.start()], match.string[match.end() : match.end() + 1]
+    """Of a stretch of blanks and punctuation: the marks that belong to a number, a question mark, or a
+    space."""
+    before, after = (
+        match.string[match.start() - 1 : match.start()],
+        match.string[match.end() : match.end() + 1],
+    )
     marks = "".join(match[0].split())
     if (before + after).isascii() and before.isalnum() and after.isalnum():
         return marks or " " if before.isdigit() or after.isdigit() else " "
@@ -141,14 +151,16 @@ def _simplified() -> dict[int, int]:
 
 @cache
 def _folds() -> dict[int, int]:
-    """Simplified script and half width, as `str.translate` wants it; ideographic full stop and comma keep theirs."""
+    """Simplified script and half width, as `str.translate` wants it; ideographic full stop and comma keep
+    theirs."""
     narrow = {c: c - 0xFEE0 for c in range(0xFF01, 0xFF5F)}
     return narrow | {0x3000: 0x20, 0xA0: 0x20} | _simplified()
 
 
 @cache
 def _hash_table() -> np.ndarray:
-    """For each code point of the first plane what the hash counts it as; 0 for what it leaves out (uint32)."""
+    """For each code point of the first plane what the hash counts it as; 0 for what it leaves out
+    (uint32)."""
     table = np.array([c if unicodedata.category(chr(c))[0] in "LN" else 0 for c in range(0x10000)], np.uint32)
     for source, target in _folds().items():
         table[source] = target if unicodedata.category(chr(target))[0] in "LN" else 0
@@ -157,7 +169,8 @@ def _hash_table() -> np.ndarray:
 
 @compiled
 def _repeats(data, offsets, table, min_han, far):
-    """For each row whether its hashed lines repeat side by side or, if `far`, a long enough one comes again."""
+    """For each row whether its hashed lines repeat side by side or, if `far`, a long enough one comes
+    again."""
     found = np.zeros(len(offsets) - 1, np.bool_)
     for row in range(len(offsets) - 1):
         points = decode(data, offsets[row], offsets[row + 1])
@@ -168,7 +181,8 @@ def _repeats(data, offsets, table, min_han, far):
 
 @register_jitable
 def _in_a_block(hashes, han, min_han):
-    """Whether a block of lines repeats the one before it and has Han characters enough, or runs on for long."""
+    """Whether a block of lines repeats the one before it and has Han characters enough, or runs on for
+    long."""
     total = np.zeros(len(han) + 1, np.int64)
     run = 1
     for i in range(len(hashes)):

@@ -3,13 +3,15 @@
     checkpoints/<step:08d>/state-<rank:05d>-of-<world:05d>-<token>.safetensors   each rank's share of the tensors
     checkpoints/<step:08d>/CHECKPOINT.json                                       written last: names all of them
 
-Tensors are whole, fp32, by parameter name (`model.<p>`, `exp_avg.<p>`, `exp_avg_sq.<p>`), each in exactly one file. So
-a checkpoint does not depend on the number of workers, the stepper or the ZeRO stage, and needs no conversion when they
-change; any program that reads safetensors can take the weights out. It costs 12 bytes for each parameter.
+Tensors are whole, fp32, by parameter name (`model.<p>`, `exp_avg.<p>`, `exp_avg_sq.<p>`), each in exactly one
+file. So a checkpoint does not depend on the number of workers, the stepper or the ZeRO stage, and needs no
+conversion when they change; any program that reads safetensors can take the weights out. It costs 12 bytes
+for each parameter.
 
-CHECKPOINT.json has the run state and the size, SHA-256 and names of every file. A folder without it is half-written and
-not a checkpoint. One whose files are missing, shorter, longer or different is passed over for the one before it, and
-the reason is kept to be told: sizes are looked at always, SHA-256 by `verify` before a run resumes.
+CHECKPOINT.json has the run state and the size, SHA-256 and names of every file. A folder without it is
+half-written and not a checkpoint. One whose files are missing, shorter, longer or different is passed over
+for the one before it, and the reason is kept to be told: sizes are looked at always, SHA-256 by `verify`
+before a run resumes.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ class PassedOver:
 
 @dataclass
 class Checkpoint:
-    """A complete checkpoint. Files are opened when a tensor of theirs is first asked for; remote ones are fetched."""
+    """A complete checkpoint. Files are opened when a tensor of theirs is first asked for; remote ones are
+    fetched."""
 
     folder: str
     state: RunState
@@ -73,7 +76,8 @@ class Checkpoint:
         return sorted(name for file in self.files.values() for name in file.names)
 
     def tensor(self, name: str) -> torch.Tensor:
-        """A whole fp32 tensor on the CPU. Raises `StorageError` where the checkpoint has none of that name."""
+        """A whole fp32 tensor on the CPU. Raises `StorageError` where the checkpoint has none of that
+        name."""
         return self._opened(self._file_of(name)).get_tensor(name)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -88,7 +92,8 @@ class Checkpoint:
         raise StorageError(f"there is no tensor {name!r} in it", where=self.folder, remedy=remedy)
 
     def verify(self, files: Iterable[str]) -> str:
-        """What is wrong with some of its files, by SHA-256; empty where nothing is. Fetches those that are remote."""
+        """What is wrong with some of its files, by SHA-256; empty where nothing is. Fetches those that are
+        remote."""
         for name in files:
             path = self._local(name)
             if (found := storage.size_and_sha256(path)[1]) != self.files[name].sha256:
@@ -108,7 +113,10 @@ class Checkpoint:
             try:
                 self._open[file] = safe_open(self._local(file), framework="pt")
             except (SafetensorError, OSError) as error:
-                where, remedy = storage.join(self.folder, file), "delete this checkpoint: the one before it is used"
+                where, remedy = (
+                    storage.join(self.folder, file),
+                    "delete this checkpoint: the one before it is used",
+                )
                 raise StorageError(f"not readable: {error}", where=where, remedy=remedy) from error
         return self._open[file]
 
@@ -118,7 +126,11 @@ class Checkpoint:
             return uri
         copy = _copy_of(self.files[file])
         if not copy.exists():  # workers of one machine share it
-            with storage.writing(str(copy)) as path, storage.reading(uri) as source, Path(path).open("wb") as target:
+            with (
+                storage.writing(str(copy)) as path,
+                storage.reading(uri) as source,
+                Path(path).open("wb") as target,
+            ):
                 while block := source.read(BLOCK_BYTES):
                     target.write(block)
         return str(copy)
@@ -134,7 +146,8 @@ def folder_of(run_folder: str, step: int) -> str:
 
 
 def steps(run_folder: str) -> list[int]:
-    """The steps of all complete checkpoints of a run, rising; whether their files are whole is not looked at."""
+    """The steps of all complete checkpoints of a run, rising; whether their files are whole is not looked
+    at."""
     return sorted({int(folder) for folder, name in _names(run_folder) if name == CHECKPOINT})
 
 
@@ -152,22 +165,31 @@ def _names(run_folder: str) -> list[tuple[str, str]]:
 
 
 def open_at(folder: str) -> Checkpoint:
-    """The checkpoint in a folder. Raises `NotFound` where none was finished, `StorageError` where it is damaged."""
+    """The checkpoint in a folder. Raises `NotFound` where none was finished, `StorageError` where it is
+    damaged."""
     path = storage.join(folder, CHECKPOINT)
     if not storage.exists(path):
-        raise NotFound("no finished checkpoint here", where=folder, remedy=f"name a folder with a {CHECKPOINT}")
+        raise NotFound(
+            "no finished checkpoint here", where=folder, remedy=f"name a folder with a {CHECKPOINT}"
+        )
     plain = storage.read_json(path)
     try:
         if plain["format"] != FORMAT:
             raise TypeError(f"format {plain['format']}, not {FORMAT}")
-        files = {name: StateFile(f["bytes"], f["sha256"], tuple(f["names"])) for name, f in plain["files"].items()}
+        files = {
+            name: StateFile(f["bytes"], f["sha256"], tuple(f["names"])) for name, f in plain["files"].items()
+        }
         if not files:
             raise TypeError("no files")
         found = Checkpoint(folder, RunState.from_plain(plain["state"]), files)
     except (KeyError, TypeError, AttributeError) as error:
-        raise StorageError(f"not a checkpoint of this program: {error}", where=path, remedy="delete it") from None
+        raise StorageError(
+            f"not a checkpoint of this program: {error}", where=path, remedy="delete it"
+        ) from None
     if reason := _sizes(found):
-        raise StorageError(f"the checkpoint is damaged: {reason}", where=folder, remedy="use the one before it")
+        raise StorageError(
+            f"the checkpoint is damaged: {reason}", where=folder, remedy="use the one before it"
+        )
     return found
 
 
@@ -175,7 +197,9 @@ def _sizes(checkpoint: Checkpoint) -> str:
     """What is wrong with its files at a glance; empty where nothing is."""
     fs, path = storage.filesystem(checkpoint.folder)
     fs.invalidate_cache()
-    present = {i["name"].rpartition("/")[2]: i["size"] for i in fs.ls(path, detail=True) if i["type"] == "file"}
+    present = {
+        i["name"].rpartition("/")[2]: i["size"] for i in fs.ls(path, detail=True) if i["type"] == "file"
+    }
     for name, file in checkpoint.files.items():
         if name not in present:
             return f"{name} is missing"
@@ -211,8 +235,8 @@ def newest(run_folder: str, *, unfit: Sequence[PassedOver] = ()) -> Checkpoint:
 def safetensors_blocks(tensors: Sequence[tuple[str, torch.Tensor]]) -> Iterator[memoryview]:
     """The bytes of a safetensors file of fp32 tensors, in blocks, without a second copy of them.
 
-    The format: 8 bytes with the length of a JSON header, the header with each tensor's type, shape and place, the
-    tensors one after the other; the header ends in spaces so that these begin at a multiple of 8.
+    The format: 8 bytes with the length of a JSON header, the header with each tensor's type, shape and place,
+    the tensors one after the other; the header ends in spaces so that these begin at a multiple of 8.
     """
     header: dict[str, Any] = {}
     end = 0

@@ -1,9 +1,10 @@
 """A checkpoint as a Hugging Face folder: what training hands to serving, and the paper it comes with.
 
-`<export>/<step>/` holds the weights (safetensors, in shards), config.json, generation_config.json, the tokenizer's
-files as the token section has them, and lineage.json: which recipe, mixture, shards (by SHA-256), code and checkpoint
-the weights come from, and the hashes of the weights themselves. lineage.json is written last: a folder without it is
-not finished, and the next export writes it again. Weights pass one tensor at a time, so memory holds one shard.
+`<export>/<step>/` holds the weights (safetensors, in shards), config.json, generation_config.json, the
+tokenizer's files as the token section has them, and lineage.json: which recipe, mixture, shards (by SHA-256),
+code and checkpoint the weights come from, and the hashes of the weights themselves. lineage.json is written
+last: a folder without it is not finished, and the next export writes it again. Weights pass one tensor at a
+time, so memory holds one shard.
 """
 
 from __future__ import annotations
@@ -25,16 +26,20 @@ if TYPE_CHECKING:
     from ctllm_ray.train.checkpoint.checkpoint import Checkpoint
 
 LINEAGE = exports.LINEAGE
-NOT_TOKENIZER = ("report.json", "MANIFEST.json")  # files of the tokenizer's section that no model folder needs
+NOT_TOKENIZER = (
+    "report.json",
+    "MANIFEST.json",
+)  # files of the tokenizer's section that no model folder needs
 
 Precision = Literal["bf16", "fp32"]
 
 
 def export(recipe: Recipe, step: int | None = None, precision: Precision = "bf16") -> str:
-    """The folder of an exported checkpoint: the newest one, or that of a step. One that is finished is left as it is.
+    """The folder of an exported checkpoint: the newest one, or that of a step. One that is finished is left
+    as it is.
 
-    Raises `NotFound` where the run has no such checkpoint, `StorageError` where it is damaged, `RecipeError` where the
-    recipe trains nothing.
+    Raises `NotFound` where the run has no such checkpoint, `StorageError` where it is damaged, `RecipeError`
+    where the recipe trains nothing.
     """
     recipe.training()  # or tell that there is nothing to export
     checkpoint = _checkpoint(recipe, step)
@@ -51,7 +56,8 @@ def newest(recipe: Recipe) -> str:
 
 
 def _checkpoint(recipe: Recipe, step: int | None) -> Checkpoint:
-    """The checkpoint to export, its files hashed: damaged weights would look like any others once exported."""
+    """The checkpoint to export, its files hashed: damaged weights would look like any others once
+    exported."""
     from ctllm_ray.train.checkpoint import checkpoint  # brings torch
 
     run = recipe.folder("train")
@@ -100,7 +106,8 @@ def write(recipe: Recipe, checkpoint: Checkpoint, folder: str, precision: Precis
 
 
 def _token_ids(recipe: Recipe, vocabulary: corpora.Vocabulary) -> dict[str, Any]:
-    """Ids that frame texts, as configurations name them; what was taught to answer also ends where its turn does."""
+    """Ids that frame texts, as configurations name them; what was taught to answer also ends where its turn
+    does."""
     ids: dict[str, Any] = {"bos_token_id": vocabulary.bos, "pad_token_id": vocabulary.pad}
     answers = objective.of(recipe.training()[1]).per != "target"
     end = tokenizers.load(vocabulary.folder).specials.get(specials.END) if answers else None
@@ -121,7 +128,9 @@ def _copy_tokenizer(source: str, folder: str) -> None:
     names = [name for name in storage.list_names(source) if name not in NOT_TOKENIZER]
     if "tokenizer.json" not in names:
         raise InputError(
-            "the token section holds no tokenizer.json", where=source, remedy="write it again with `ctllm prepare`"
+            "the token section holds no tokenizer.json",
+            where=source,
+            remedy="write it again with `ctllm prepare`",
         )
     for name in names:
         storage.write_bytes(storage.join(folder, name), storage.read_bytes(storage.join(source, name)))

@@ -1,4 +1,5 @@
-"""Where a model comes from: code, packages, parent. It stands in every checkpoint and, with the recipe, in RUN.json."""
+"""Where a model comes from: code, packages, parent. It stands in every checkpoint and, with the recipe, in
+RUN.json."""
 
 from __future__ import annotations
 
@@ -20,12 +21,15 @@ def of_code() -> dict[str, str]:
 
 
 def of_parent(folder: str) -> dict[str, str]:
-    """The model folder that a run begins with, and the SHA-256 of the paper that came with it; empty without a folder.
+    """The model folder that a run begins with, and the SHA-256 of the paper that came with it; empty without
+    a folder.
 
-    The paper is lineage.json, which has the hashes of the weights; of a foreign model its config.json. `model.path`
-    alone would not tell: `root:...` means the newest export, another one tomorrow.
+    The paper is lineage.json, which has the hashes of the weights; of a foreign model its config.json.
+    `model.path` alone would not tell: `root:...` means the newest export, another one tomorrow.
     """
-    names = [name for name in (LINEAGE, "config.json") if folder and storage.exists(storage.join(folder, name))]
+    names = [
+        name for name in (LINEAGE, "config.json") if folder and storage.exists(storage.join(folder, name))
+    ]
     paper = {PARENT_SHA256: storage.size_and_sha256(storage.join(folder, names[0]))[1]} if names else {}
     return {PARENT_MODEL: storage.absolute(folder)} | paper if folder else {}
 

@@ -1,7 +1,7 @@
 """Where a run stands when it starts: at its newest whole checkpoint, at another run's, or at nothing.
 
-Rank 0 proposes the newest checkpoint; one that any worker finds damaged is passed over by all. Hashing is shared out
-among workers where storage is shared; from an object store each machine fetches the files anyway.
+Rank 0 proposes the newest checkpoint; one that any worker finds damaged is passed over by all. Hashing is
+shared out among workers where storage is shared; from an object store each machine fetches the files anyway.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Start:
 
 
 def start(recipe: Recipe, train: Train, seed: int, rank: int, world: int) -> Start:
-    """Where the run of a recipe stands. Raises `VersionConflict` where the recipe decides otherwise than it did."""
+    """Where the run of a recipe stands. Raises `VersionConflict` where the recipe decides otherwise than it
+    did."""
     own = newest(recipe.folder("train"), rank, world)
     if own is not None:
         _check_decisions(own, recipe)
@@ -48,7 +49,8 @@ def start(recipe: Recipe, train: Train, seed: int, rank: int, world: int) -> Sta
 
 
 def ended(recipe: Recipe, train: Train) -> RunState | None:
-    """The state of a run that has nothing left to do; None where training or its last validation is still to come.
+    """The state of a run that has nothing left to do; None where training or its last validation is still to
+    come.
 
     Read from the newest checkpoint's description alone. Raises `VersionConflict` as `start` does.
     """
@@ -152,13 +154,18 @@ def _of_the_model(decisions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _branch(recipe: Recipe, train: Train, rank: int, world: int) -> Start:
-    """The first start of a run that goes on from another's checkpoint: tokens and optimizer state continue."""
+    """The first start of a run that goes on from another's checkpoint: tokens and optimizer state
+    continue."""
     parent = checkpoint.open_at(storage.absolute(recipe.located(train.branch_from)))
     if reason := _agreed(_damage(parent, rank, world), world):
         remedy = "branch from another checkpoint of that run"
-        raise StorageError(f"the checkpoint to branch from is damaged: {reason}", where=parent.folder, remedy=remedy)
+        raise StorageError(
+            f"the checkpoint to branch from is damaged: {reason}", where=parent.folder, remedy=remedy
+        )
     then = Train.model_validate(parent.state.recipe["train"])
     check_branch(train.schedule, train.tokens, then.schedule, then.tokens, parent.state.tokens)
-    kept = {name: fact for name, fact in parent.state.lineage.items() if name == MODEL}  # what adapters stand beside
+    kept = {
+        name: fact for name, fact in parent.state.lineage.items() if name == MODEL
+    }  # what adapters stand beside
     state = replace(parent.state, passed_over=(), recent_losses=(), lineage={"parent": parent.folder} | kept)
     return Start(state, parent, branches.origin(recipe, parent.state, parent.folder))

@@ -1,10 +1,11 @@
-"""One writer for a run: a small file that whoever trains keeps alive, so that a second one under its name is refused.
+"""One writer for a run: a small file that whoever trains keeps alive, so that a second one under its name is
+refused.
 
-RUNNING.json in the run's folder names its owner and is written anew every few seconds. Who comes and finds it looks
-whether it still changes, by its own clock, so clocks that differ do no harm. It is free at once when the process it
-names is gone from this machine, or when the owner is the same (a worker group that Ray starts again); elsewhere it is
-free when it stood still for `STALE_S`. Whoever finds that another took it over stops: a process that slept through its
-lease must not write on.
+RUNNING.json in the run's folder names its owner and is written anew every few seconds. Who comes and finds it
+looks whether it still changes, by its own clock, so clocks that differ do no harm. It is free at once when
+the process it names is gone from this machine, or when the owner is the same (a worker group that Ray starts
+again); elsewhere it is free when it stood still for `STALE_S`. Whoever finds that another took it over stops:
+a process that slept through its lease must not write on.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class _Note:
 
 
 class Lease:
-    """Held from the moment it is made. Raises `VersionConflict` where another run is alive under this name."""
+    """Held from the moment it is made. Raises `VersionConflict` where another run is alive under this
+    name."""
 
     def __init__(self, run_folder: str, owner: str) -> None:
         self._folder, self._uri = run_folder, storage.join(run_folder, RUNNING)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-_KINDS: dict[str, type | tuple[type, ...]] = {"int": int, "str": str, "dict": dict, "tuple": (list, tuple)}  # in JSON
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "int": int,
+    "str": str,
+    "dict": dict,
+    "tuple": (list, tuple),
+}  # in JSON
 
 
 @dataclass(frozen=True)
 class RunState:
-    """`batch` is the cursor in the order of the data; it runs ahead of `step` by the batches that were passed over."""
+    """`batch` is the cursor in the order of the data; it runs ahead of `step` by the batches that were passed
+    over."""
 
     step: int = 0  # optimizer updates done
     batch: int = 0  # global batches consumed or passed over: the next one has this number
@@ -34,7 +40,8 @@ class RunState:
     def from_plain(plain: dict[str, Any]) -> RunState:
         """The state that `plain` described. Raises `TypeError` unless each field is there and of its kind.
 
-        A field that was lost would be filled by its default: a run that begins again from its first batch, unseen.
+        A field that was lost would be filled by its default: a run that begins again from its first batch,
+        unseen.
         """
         state = RunState(**plain)
         kinds = {field.name: _KINDS[str(field.type).partition("[")[0]] for field in fields(state)}

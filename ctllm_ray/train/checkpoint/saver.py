@@ -1,12 +1,14 @@
 """Saving checkpoints beside training: the training thread only copies, a thread behind it hashes and writes.
 
-One save is in flight at most; a second one waits for it, and training stands still until it is done.
-Each worker writes its file, then a small JSON beside it that announces it. Rank 0's thread waits for the announcements
-of all workers and writes CHECKPOINT.json last: the moment at which the checkpoint exists. File names carry a token of
-this start and the number of the save, so a save that is cut off, or one at a step that was saved before, never touches
-what is complete. No collective operation is used: threads behind training must not meet on its process group.
+One save is in flight at most; a second one waits for it, and training stands still until it is done. Each
+worker writes its file, then a small JSON beside it that announces it. Rank 0's thread waits for the
+announcements of all workers and writes CHECKPOINT.json last: the moment at which the checkpoint exists. File
+names carry a token of this start and the number of the save, so a save that is cut off, or one at a step that
+was saved before, never touches what is complete. No collective operation is used: threads behind training
+must not meet on its process group.
 
-Retention: the newest `keep` stay, and for good the first one at or after each multiple of `keep_every_tokens`.
+Retention: the newest `keep` stay, and for good the first one at or after each multiple of
+`keep_every_tokens`.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ class Saved:
 class Saver:
     """One worker's part in saving. `token` is the same on all workers and new at each start."""
 
-    def __init__(self, run_folder: str, rank: int, world: int, token: str, keep: int, keep_every_tokens: int) -> None:
+    def __init__(
+        self, run_folder: str, rank: int, world: int, token: str, keep: int, keep_every_tokens: int
+    ) -> None:
         self._run_folder, self._rank, self._world, self._token = run_folder, rank, world, token
         self._keep, self._keep_every_tokens = keep, keep_every_tokens
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -56,7 +60,8 @@ class Saver:
             self._take_stock()
 
     def save(self, state: RunState, tensors: Iterator[tuple[str, torch.Tensor]]) -> None:
-        """Returns when the tensors are copied. Raises `StorageError` where the save before this one failed."""
+        """Returns when the tensors are copied. Raises `StorageError` where the save before this one
+        failed."""
         self.wait()
         copies = list(tensors)
         self._count += 1
@@ -89,7 +94,9 @@ class Saver:
             remove(self._run_folder, step)
         for step in checkpoint.steps(self._run_folder):
             with suppress(CtllmError):  # a damaged one is left to people
-                self._known[step] = checkpoint.open_at(checkpoint.folder_of(self._run_folder, step)).state.tokens
+                self._known[step] = checkpoint.open_at(
+                    checkpoint.folder_of(self._run_folder, step)
+                ).state.tokens
 
     def _write(self, state: RunState, tensors: Sequence[tuple[str, torch.Tensor]], token: str) -> Saved:
         began = time.perf_counter()
@@ -118,7 +125,11 @@ class Saver:
             storage.write_json(storage.join(folder, _announcement(mine)), asdict(written))
             return written.bytes
         files = {mine: written} | self._others(folder, token)
-        plain = {"format": FORMAT, "state": state.plain(), "files": {name: asdict(f) for name, f in files.items()}}
+        plain = {
+            "format": FORMAT,
+            "state": state.plain(),
+            "files": {name: asdict(f) for name, f in files.items()},
+        }
         storage.write_json(storage.join(folder, CHECKPOINT), plain)
         self._known[state.step] = state.tokens
         self._tidy(folder, set(files), state.step)
@@ -141,7 +152,8 @@ class Saver:
         return found
 
     def _tidy(self, folder: str, files: set[str], step: int) -> None:
-        """Deletes announcements, files of an older save of this step, and the checkpoints that need not stay."""
+        """Deletes announcements, files of an older save of this step, and the checkpoints that need not
+        stay."""
         for name in storage.list_names(folder):
             if name not in files and name.startswith("state-"):
                 storage.remove(storage.join(folder, name))

@@ -14,15 +14,20 @@ IGNORED = -100  # the label of a position that is not trained: padding
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of packed documents. Labels are already shifted: `labels[b, t]` is the token after `input_ids[b, t]`."""
+    """Rows of packed documents. Labels are already shifted: `labels[b, t]` is the token after `input_ids[b,
+    t]`."""
 
     input_ids: np.ndarray  # int64 [B, T]
     labels: np.ndarray  # int64 [B, T], IGNORED in padding
-    positions: np.ndarray  # int64 [B, T], from 0 at each document piece where documents are kept apart, else 0..T-1
-    documents: np.ndarray  # int32 [B, T], number of the piece within its row, -1 in padding; all 0 where not kept apart
+    positions: (
+        np.ndarray
+    )  # int64 [B, T], from 0 at each document piece where documents are kept apart, else 0..T-1
+    documents: (
+        np.ndarray
+    )  # int32 [B, T], number of the piece within its row, -1 in padding; all 0 where not kept apart
     references: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    # float32 [B, P]: log-probability that the reference gives each piece, nats; NaN where a row has fewer; P is 0 but
-    # for preference pairs
+    # float32 [B, P]: log-probability that the reference gives each piece, nats; NaN where a row has fewer; P
+    # is 0 but for preference pairs
 
     @property
     def target_tokens(self) -> int:
@@ -31,7 +36,8 @@ class Batch:
 
 
 def blank(rows: int, width: int, pad: int, apart: bool, references: int = 0) -> Batch:
-    """A batch that is all padding. Where documents are kept apart, padding is a piece of its own with number -1.
+    """A batch that is all padding. Where documents are kept apart, padding is a piece of its own with number
+    -1.
 
     It has room for so many references in each row.
     """

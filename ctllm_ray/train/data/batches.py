@@ -1,11 +1,11 @@
 """Batches: which documents stand in row b of batch n, as a pure function of the recipe, DATA.json and (n, b).
 
-Sample n x G + b of a run (G rows in a global batch) is a row of a group (train/data/sample_order.py), and the row is found in
-the packed shards (train/data/row_index.py). No state but the number of the next batch: a run resumes anywhere with any number
-of workers, and any batch can be looked at later.
+Sample n x G + b of a run (G rows in a global batch) is a row of a group (train/data/sample_order.py), and the
+row is found in the packed shards (train/data/row_index.py). No state but the number of the next batch: a run
+resumes anywhere with any number of workers, and any batch can be looked at later.
 
-Nothing is shuffled on disk: a row costs one walk through a permutation, a look-up, and the copy of its ids out of the
-memory-mapped shard (benchmarks/loader.py has the figures).
+Nothing is shuffled on disk: a row costs one walk through a permutation, a look-up, and the copy of its ids
+out of the memory-mapped shard (benchmarks/loader.py has the figures).
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ AHEAD = 2  # batches that the background thread holds ready
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a document in a row: `count` targets from `ids[start]` on (start >= 1; its inputs begin before)."""
+    """A stretch of a document in a row: `count` targets from `ids[start]` on (start >= 1; its inputs begin
+    before)."""
 
     row: int  # of the global batch
     group: str
@@ -54,13 +55,18 @@ class Account:
 
 
 class Batches:
-    """The batches of a run; `control` and `references` (of a shard) are what its objective needs beside the ids.
+    """The batches of a run; `control` and `references` (of a shard) are what its objective needs beside the
+    ids.
 
     Raises `RecipeError` where groups do not fit the mixture.
     """
 
     def __init__(
-        self, recipe: Recipe, corpora: Corpora, control: Control | None = None, references: References | None = None
+        self,
+        recipe: Recipe,
+        corpora: Corpora,
+        control: Control | None = None,
+        references: References | None = None,
     ) -> None:
         assert recipe.train is not None
         train = recipe.train
@@ -91,7 +97,9 @@ class Batches:
                         f"the mixture takes from {name!r}, which has no documents", where="train.mixture",
                         remedy=nearest(name, corpora.groups()),
                     )  # fmt: skip
-            yield Stage(generation.from_batch, {name: len(rows) for name, rows in self._rows.items() if len(rows)})
+            yield Stage(
+                generation.from_batch, {name: len(rows) for name, rows in self._rows.items() if len(rows)}
+            )
 
     def share(self, rank: int, world: int) -> tuple[int, int]:
         """The rows [first, last) of a rank. Raises `RecipeError` where the global batch does not divide."""
@@ -105,7 +113,9 @@ class Batches:
 
     def targets(self, number: int) -> int:
         """Labels of a whole global batch that are trained, from lengths alone."""
-        return sum(self._rows[group].targets(rows) for group, _, rows in self._drawn(number, 0, self.sequences))
+        return sum(
+            self._rows[group].targets(rows) for group, _, rows in self._drawn(number, 0, self.sequences)
+        )
 
     def divisor(self, number: int) -> int:
         """What the loss of a whole global batch is divided by: its targets, or its pairs. At least 1."""
@@ -141,25 +151,30 @@ class Batches:
     def stream(
         self, numbers: Iterable[int], first: int, last: int, micro_sequences: int
     ) -> Generator[list[Batch], None, None]:
-        """Rows [first, last) of each of these batches as micro-batches, made ahead in a thread; close it when done."""
+        """Rows [first, last) of each of these batches as micro-batches, made ahead in a thread; close it when
+        done."""
         starts = range(first, last, micro_sequences)
         made = ([self.batch(n, at, min(at + micro_sequences, last)) for at in starts] for n in numbers)
         return ahead(made, AHEAD)
 
     def account(self, first: int, last: int) -> dict[str, Account]:
-        """What batches [first, last) take of each group; accounts of parts of a run sum to that of the whole."""
+        """What batches [first, last) take of each group; accounts of parts of a run sum to that of the
+        whole."""
         sums = {name: np.zeros(3, np.int64) for name in self._rows}
         for number in range(first, last):
             for name, _, rows in self._drawn(number, 0, self.sequences):
                 sums[name] += (len(rows), self._rows[name].targets(rows), self._rows[name].filled(rows))
         begun = self._timetable.epochs_begun(last)
         return {
-            name: Account(int(rows), int(targets), int(rows * self.sequence_tokens - filled), begun.get(name, 0))
+            name: Account(
+                int(rows), int(targets), int(rows * self.sequence_tokens - filled), begun.get(name, 0)
+            )
             for name, (rows, targets, filled) in sums.items()
         }
 
     def branch(self, batch: int, generations: int) -> Branch:
-        """What a run takes over that leaves this one at a batch, at which this one had so many generations."""
+        """What a run takes over that leaves this one at a batch, at which this one had so many
+        generations."""
         return self._timetable.branch(batch, generations)
 
     def _located(self, number: int, first: int, last: int) -> Iterator[tuple[int, str, OpenUnit, int]]:
@@ -171,7 +186,11 @@ class Batches:
 
     def _drawn(self, number: int, first: int, last: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         if not self.first <= number < self.count:
-            remedy = "name one of these" if number >= self.first else "look at the run that this one branched from"
-            raise NotFound(f"there is no batch {number}: this run has {self.first} to {self.count - 1}", remedy=remedy)
+            remedy = (
+                "name one of these" if number >= self.first else "look at the run that this one branched from"
+            )
+            raise NotFound(
+                f"there is no batch {number}: this run has {self.first} to {self.count - 1}", remedy=remedy
+            )
         start = number * self.sequences
         return self._timetable.drawn(start + first, start + last)

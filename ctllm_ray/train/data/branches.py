@@ -1,9 +1,10 @@
-"""What a run that branches from another's checkpoint takes over of the data: where the other stood in each group.
+"""What a run that branches from another's checkpoint takes over of the data: where the other stood in each
+group.
 
-A decay run that leaves a stable run at batch n goes on in the order of each group where the stable run was, so that a
-document which the stable run has just seen does not come again before its epoch ends. That needs the same rows: the
-same seed, width and packing, and the same shards at the front of `train.corpora`. Where one of these differs (other
-data, a longer context) the orders begin anew at batch n.
+A decay run that leaves a stable run at batch n goes on in the order of each group where the stable run was,
+so that a document which the stable run has just seen does not come again before its epoch ends. That needs
+the same rows: the same seed, width and packing, and the same shards at the front of `train.corpora`. Where
+one of these differs (other data, a longer context) the orders begin anew at batch n.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from ctllm_ray.train.data.data_log import Branch, Origin, read_data
 
 
 def origin(recipe: Recipe, state: RunState, checkpoint_folder: str) -> Origin:
-    """What `open_corpora` needs at the first start of a run from the checkpoint of another, whose state this is.
+    """What `open_corpora` needs at the first start of a run from the checkpoint of another, whose state this
+    is.
 
     Raises `RecipeError` where the global batch is another: the cursor counts batches.
     """
@@ -26,7 +28,8 @@ def origin(recipe: Recipe, state: RunState, checkpoint_folder: str) -> Origin:
     then = Train.model_validate(state.recipe["train"])
     if then.batch_tokens != recipe.train.batch_tokens:
         raise RecipeError(
-            f"batch_tokens is {recipe.train.batch_tokens:,}, and {then.batch_tokens:,} in the run it branches from",
+            f"batch_tokens is {recipe.train.batch_tokens:,}, and {then.batch_tokens:,} in the run it "
+            f"branches from",
             where="train.batch_tokens", remedy=f"set train.batch_tokens to {then.batch_tokens}",
         )  # fmt: skip
     seed = then.seed if then.seed is not None else state.recipe["seed"]

@@ -1,12 +1,13 @@
 """The token shards of a run: which ones, since when, and that they are still what they were.
 
-A run reads the token sections that `train.corpora` names, or its recipe's own. All share one tokenizer. What it was
-given stands in the run's folder (train/data/data_log.py): later starts must find every shard of it unchanged, and shards
-that are not in it yet (a corpus appended to `train.corpora`) join at the batch where the run stands.
+A run reads the token sections that `train.corpora` names, or its recipe's own. All share one tokenizer. What
+it was given stands in the run's folder (train/data/data_log.py): later starts must find every shard of it
+unchanged, and shards that are not in it yet (a corpus appended to `train.corpora`) join at the batch where
+the run stands.
 
-Every rank opens the corpora by itself and comes to the same generations; rank 0 writes. Sizes are always checked,
-SHA-256 where `resources.train.verify_shards` is set: each rank hashes its part, at about 1 GB/s a core. So are the
-held-out shards that the run validates on: bits per byte compare only on the same documents.
+Every rank opens the corpora by itself and comes to the same generations; rank 0 writes. Sizes are always
+checked, SHA-256 where `resources.train.verify_shards` is set: each rank hashes its part, at about 1 GB/s a
+core. So are the held-out shards that the run validates on: bits per byte compare only on the same documents.
 """
 
 from __future__ import annotations
@@ -74,13 +75,21 @@ class Corpora:
 
 
 def open_corpora(
-    recipe: Recipe, *, batch: int = 0, data: str = "", origin: Origin | None = None, rank: int = 0, world: int = 1
+    recipe: Recipe,
+    *,
+    batch: int = 0,
+    data: str = "",
+    origin: Origin | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> Corpora:
-    """The verified corpora of a run that stands at `batch`; `data` is the fingerprint in the state it resumes from.
+    """The verified corpora of a run that stands at `batch`; `data` is the fingerprint in the state it resumes
+    from.
 
-    `origin` is what train/data/branches.py gives for a run that begins from another's checkpoint. Raises `NotFound` for a
-    section that is not finished, `InputError` for a shard that is missing or changed, `VersionConflict` for corpora
-    that were removed, reordered or tokenised otherwise, and where the state was trained on others.
+    `origin` is what train/data/branches.py gives for a run that begins from another's checkpoint. Raises
+    `NotFound` for a section that is not finished, `InputError` for a shard that is missing or changed,
+    `VersionConflict` for corpora that were removed, reordered or tokenised otherwise, and where the state was
+    trained on others.
     """
     assert recipe.train is not None
     folder = recipe.folder("train")
@@ -127,7 +136,8 @@ def read_sections(folders: Iterable[str]) -> dict[str, Manifest]:
 
 
 def validation_sections(recipe: Recipe, own: dict[str, Manifest]) -> dict[str, Manifest]:
-    """The sections whose held-out documents a run is validated on: its own, or those that it names; empty without.
+    """The sections whose held-out documents a run is validated on: its own, or those that it names; empty
+    without.
 
     Raises `InputError` where they hold no document out.
     """
@@ -148,7 +158,8 @@ def shared_vocabulary(sections: dict[str, Manifest]) -> Vocabulary:
     for folder, vocabulary in found.items():
         if vocabulary.sha256 != first.sha256:
             raise VersionConflict(
-                f"tokenised otherwise: tokenizer {vocabulary.sha256[:9]}, not {first.sha256[:9]} as in {first.folder}",
+                f"tokenised otherwise: tokenizer {vocabulary.sha256[:9]}, not {first.sha256[:9]} as in "
+                f"{first.folder}",
                 where=folder, remedy="tokenise both with one tokenizer: `tokenizer: {path: ...}` in the recipe",
             )  # fmt: skip
     return first
@@ -210,7 +221,9 @@ def _vocabulary(folder: str, section: Manifest) -> Vocabulary:
         return Vocabulary(facts["tokenizer"], size, bos, eos, pad, storage.join(folder, "tokenizer"))
     except (KeyError, ValueError) as error:
         remedy = "write the section again with `ctllm prepare`"
-        raise StorageError(f"its manifest does not tell the tokenizer: {error}", where=folder, remedy=remedy) from None
+        raise StorageError(
+            f"its manifest does not tell the tokenizer: {error}", where=folder, remedy=remedy
+        ) from None
 
 
 def _recorded(folder: str, batch: int, origin: Origin | None) -> Origin:
@@ -220,17 +233,24 @@ def _recorded(folder: str, batch: int, origin: Origin | None) -> Origin:
         recorded = read_data(folder)
         if origin is not None and recorded.branch != origin.branch:
             remedy = "give this branch a name of its own: train.run"
-            raise VersionConflict("a run that began elsewhere stands under this name", where=path, remedy=remedy)
+            raise VersionConflict(
+                "a run that began elsewhere stands under this name", where=path, remedy=remedy
+            )
         return recorded
     if origin is None and batch:
-        raise StorageError(f"the run stands at batch {batch}, but its {DATA} is gone", where=path, remedy=RESTORE)
+        raise StorageError(
+            f"the run stands at batch {batch}, but its {DATA} is gone", where=path, remedy=RESTORE
+        )
     return origin or Origin(Branch())
 
 
 def _check_data(corpora: Corpora, data: str, folder: str) -> None:
-    """Raises unless a state with this fingerprint was trained on these generations or on the first of them."""
+    """Raises unless a state with this fingerprint was trained on these generations or on the first of
+    them."""
     counts = range(len(corpora.generations) + 1)
-    if data and data not in {replace(corpora, generations=corpora.generations[:n]).fingerprint for n in counts}:
+    if data and data not in {
+        replace(corpora, generations=corpora.generations[:n]).fingerprint for n in counts
+    }:
         raise VersionConflict(
             "the checkpoint was trained on other shards than this run's", where=storage.join(folder, DATA),
             remedy="restore the file that belongs to the checkpoint, or begin a new run under another `train.run`",

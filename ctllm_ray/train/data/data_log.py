@@ -1,9 +1,9 @@
 """DATA.json: which shards a run has been given, and from which batch on each of them counts.
 
-An append-only list of generations. The first holds what the run began with; a corpus that is appended to the recipe
-makes one more, from the batch where the run stands. The order of the data is a function of this file and the recipe,
-so it is written before the first batch of a generation is drawn and never changed after. A run that branches from
-another begins with the other's generations.
+An append-only list of generations. The first holds what the run began with; a corpus that is appended to the
+recipe makes one more, from the batch where the run stands. The order of the data is a function of this file
+and the recipe, so it is written before the first batch of a generation is drawn and never changed after. A
+run that branches from another begins with the other's generations.
 """
 
 from __future__ import annotations
@@ -40,11 +40,14 @@ class Generation:
 
 @dataclass(frozen=True)
 class Branch:
-    """Where a run left another one: at which batch, and what it had of each group by then; all empty if it did not."""
+    """Where a run left another one: at which batch, and what it had of each group by then; all empty if it
+    did not."""
 
     batch: int = 0
     begun: dict[str, int] = field(default_factory=dict)  # rows that were consumed
-    joined: dict[str, list[list[int]]] = field(default_factory=dict)  # [place in the order, rows from there on]
+    joined: dict[str, list[list[int]]] = field(
+        default_factory=dict
+    )  # [place in the order, rows from there on]
     generations: int = 0  # how many of the generations are the other run's
 
 
@@ -86,15 +89,22 @@ def read_data(folder: str) -> Origin:
 
 def write_data(folder: str, origin: Origin) -> None:
     """Writes the DATA.json of a run's folder in one step."""
-    plain = {"generations": [asdict(generation) for generation in origin.generations], "branch": asdict(origin.branch)}
+    plain = {
+        "generations": [asdict(generation) for generation in origin.generations],
+        "branch": asdict(origin.branch),
+    }
     storage.write_json(storage.join(folder, DATA), plain)
 
 
 def joined(known: list[Generation], sections: dict[str, Manifest], batch: int) -> list[Generation]:
     """The known generations, their folders as they are now, and one more for what they lack."""
-    present = {folder: training for folder, section in sections.items() if (training := section.of_kind(TRAIN))}
+    present = {
+        folder: training for folder, section in sections.items() if (training := section.of_kind(TRAIN))
+    }
     if not present:
-        raise InputError("no documents to train on", where=", ".join(sections), remedy="lower tokens.held_out_share")
+        raise InputError(
+            "no documents to train on", where=", ".join(sections), remedy="lower tokens.held_out_share"
+        )
     old: dict[str, list[Shard]] = {}
     for corpus in (corpus for generation in known for corpus in generation.corpora):
         old.setdefault(corpus.folder, []).extend(corpus.shards)
@@ -104,17 +114,22 @@ def joined(known: list[Generation], sections: dict[str, Manifest], batch: int) -
     for (before, shards), (now, training) in zip(old.items(), present.items(), strict=False):
         _check_shards(before, shards, now, training)
         moved[before] = now
-    generations = [Generation(g.from_batch, tuple(Corpus(moved[c.folder], c.shards) for c in g.corpora)) for g in known]
+    generations = [
+        Generation(g.from_batch, tuple(Corpus(moved[c.folder], c.shards) for c in g.corpora)) for g in known
+    ]
     taken = {(moved[folder], shard.path) for folder, shards in old.items() for shard in shards}
     rest = {f: tuple(s for s in training if (f, s.path) not in taken) for f, training in present.items()}
     if any(rest.values()):
         start = max([batch, *(g.from_batch for g in known)]) if known else batch
-        generations.append(Generation(start, tuple(Corpus(f, shards) for f, shards in rest.items() if shards)))
+        generations.append(
+            Generation(start, tuple(Corpus(f, shards) for f, shards in rest.items() if shards))
+        )
     return generations
 
 
 def _check_shards(before: str, shards: Sequence[Shard], now: str, training: Sequence[Shard]) -> None:
-    """Raises unless every shard that a run knows of a corpus is still among those of the same place in its list."""
+    """Raises unless every shard that a run knows of a corpus is still among those of the same place in its
+    list."""
     present = {shard.path: shard.sha256 for shard in training}
     for shard in shards:
         if present.get(shard.path) == shard.sha256:

@@ -1,7 +1,8 @@
-"""Which documents stood in a batch: what `ctllm batch` prints, also long after the run and without its checkpoints.
+"""Which documents stood in a batch: what `ctllm batch` prints, also long after the run and without its
+checkpoints.
 
-The order of the data is a pure function, so the batch is made again from the recipe and DATA.json, not looked up in a
-log. A document's id is its address in the clean shards: `ctllm why` takes it and shows the page.
+The order of the data is a pure function, so the batch is made again from the recipe and DATA.json, not looked
+up in a log. A document's id is its address in the clean shards: `ctllm why` takes it and shows the page.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Look:
 
 
 def batch_of_step(recipe: Recipe, step: int) -> int:
-    """The number of the batch that a step was made with: as recorded, or as it will be if none is passed over."""
+    """The number of the batch that a step was made with: as recorded, or as it will be if none is passed
+    over."""
     if step < 1:
         raise NotFound(f"there is no step {step}", remedy="steps are counted from 1; --batch counts from 0")
     recorded = records.read(recipe.folder("train"))
@@ -77,7 +79,9 @@ def inspect(recipe: Recipe, number: int, rank: int = 0, world: int = 1) -> Look:
         row, stop = piece.row - first, start + min(piece.count, EXCERPT_TOKENS)
         # not from the labels alone: of a conversation they hold the answers only
         targets = [*batch.input_ids[row, start + 1 : stop].tolist(), batch.labels[row, stop - 1]]
-        text = " ".join(tokenizer.decode([i for i in targets if i not in (tokenizer.eos_id, IGNORED)]).split())
+        text = " ".join(
+            tokenizer.decode([i for i in targets if i not in (tokenizer.eos_id, IGNORED)]).split()
+        )
         shown.append(Shown(piece, text[:EXCERPT_CHARS]))
     return Look(number, first, last, batches.targets(number), batches.digest(number), shown)
 

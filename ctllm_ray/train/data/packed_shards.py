@@ -1,11 +1,11 @@
 """One unit of packed shards: its rows, each found and filled by its number.
 
-Shards are packed in units: neighbouring shards of one group, one corpus and one generation, up to UNIT_TOKENS tokens.
-A unit's packing depends on its own shards and the seed alone, so it does not move when other shards join; and as small
-shards share a unit, a group of many of them is hardly padded.
+Shards are packed in units: neighbouring shards of one group, one corpus and one generation, up to UNIT_TOKENS
+tokens. A unit's packing depends on its own shards and the seed alone, so it does not move when other shards
+join; and as small shards share a unit, a group of many of them is hardly padded.
 
-Where an objective reads answers only, all other labels are IGNORED, and each row's answer targets are counted when its
-unit is opened: the batches of a run know by what they are divided before any of them is made.
+Where an objective reads answers only, all other labels are IGNORED, and each row's answer targets are counted
+when its unit is opened: the batches of a run know by what they are divided before any of them is made.
 """
 
 from __future__ import annotations
@@ -27,19 +27,24 @@ from ctllm_ray.train.data.data_log import Generation
 from ctllm_ray.train.data.shard_cache import nearby
 from ctllm_ray.train.objective import Per
 
-UNIT_TOKENS = 1 << 25  # a unit is closed when it has so many: one shard of 128 MB in four bytes, half of one in two
+UNIT_TOKENS = (
+    1 << 25
+)  # a unit is closed when it has so many: one shard of 128 MB in four bytes, half of one in two
 UNIT_SHARDS = 64  # or so many shards: opening a unit opens them all
 
 
-#: Log-probability that the reference gives each document of a shard, float32 in nats (train/data/reference_log_probs.py).
+#: Log-probability that the reference gives each document of a shard, float32 in nats
+#: (train/data/reference_log_probs.py).
 References = Callable[[Shard], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Control:
-    """Conditional pretraining: the BOS input of a document becomes a token that tells how good the document is.
+    """Conditional pretraining: the BOS input of a document becomes a token that tells how good the document
+    is.
 
-    A score of at most `most` is good. A seeded `drop_share` of documents, and those without a score, keep BOS.
+    A score of at most `most` is good. A seeded `drop_share` of documents, and those without a score, keep
+    BOS.
     """
 
     score: str
@@ -91,7 +96,8 @@ class Layout:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of each row of a unit: positions that are filled, labels that are trained, what the loss is divided by."""
+    """Of each row of a unit: positions that are filled, labels that are trained, what the loss is divided
+    by."""
 
     filled: Fills
     trained: Fills
@@ -105,11 +111,14 @@ class OpenUnit:
         self.unit = unit
         near = [nearby(storage.join(folder, shard.path), shard.sha256) for folder, shard in unit.shards]
         self.shards = [TokenShard.open(path) for path in near]
-        self.bases = np.cumsum([0] + [len(shard) for shard in self.shards])  # number of each shard's first document
+        self.bases = np.cumsum(
+            [0] + [len(shard) for shard in self.shards]
+        )  # number of each shard's first document
         targets = np.concatenate([np.maximum(np.diff(shard.offsets) - 1, 0) for shard in self.shards])
         if targets.sum() != unit.targets:
             raise StorageError(
-                f"{targets.sum()} targets, where its manifest has {unit.targets}", where=storage.join(*self._path(0)),
+                f"{targets.sum()} targets, where its manifest has {unit.targets}",
+                where=storage.join(*self._path(0)),
                 remedy="write the section again with `ctllm prepare`",
             )  # fmt: skip
         seed = key(layout.seed, "unit", *(shard.sha256 for _, shard in unit.shards))
@@ -148,7 +157,9 @@ class OpenUnit:
             return Counts(filled, filled, filled)
         rows = [self.packing.pieces(row) for row in range(filled.rows)]
         trained = _runs([self.answers.trained(p.documents, p.begins, p.counts) for p in rows])
-        return Counts(filled, trained, _runs([len(p.documents) // 2 for p in rows]) if per == "pair" else trained)
+        return Counts(
+            filled, trained, _runs([len(p.documents) // 2 for p in rows]) if per == "pair" else trained
+        )
 
     def described(self, row: int) -> Iterator[tuple[str, str, int, int]]:
         """(path of the shard, doc_id, first target, targets) of each piece of a row."""
@@ -167,7 +178,8 @@ class OpenUnit:
         return folder, shard.path
 
     def fill(self, row: int, apart: bool, batch: Batch, at: int) -> None:
-        """Writes a row into row `at` of a batch that is all padding; `apart` numbers pieces and their positions."""
+        """Writes a row into row `at` of a batch that is all padding; `apart` numbers pieces and their
+        positions."""
         pieces = self.packing.pieces(row)
         places = np.searchsorted(self.bases, pieces.documents, side="right") - 1
         if self.references is not None:
@@ -200,7 +212,9 @@ class _Answers:
 
     def __init__(self, shards: Sequence[TokenShard]) -> None:
         found = [shard.answers() for shard in shards]
-        self.spans = np.concatenate([spans for spans, _ in found])  # int32: [start, stop, ...] within the document
+        self.spans = np.concatenate(
+            [spans for spans, _ in found]
+        )  # int32: [start, stop, ...] within the document
         lengths = np.concatenate([np.diff(offsets) for _, offsets in found])
         self.offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         self.nbytes = self.spans.nbytes + self.offsets.nbytes
@@ -255,7 +269,9 @@ def _first_inputs(shards: Sequence[TokenShard], control: Control, seed: int) -> 
 
 
 @numba.njit(cache=True, nogil=True)
-def _copy(values: np.ndarray, start: int, count: int, column: int, ids: np.ndarray, labels: np.ndarray) -> None:
+def _copy(
+    values: np.ndarray, start: int, count: int, column: int, ids: np.ndarray, labels: np.ndarray
+) -> None:
     """Inputs and labels of one piece. Without the GIL: reading a mapped page may wait for the disk."""
     for i in range(count):
         ids[column + i] = values[start + i - 1]

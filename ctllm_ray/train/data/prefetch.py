@@ -20,10 +20,11 @@ class _End:
 
 
 def ahead(items: Iterable[Item], count: int) -> Generator[Item, None, None]:
-    """The same items, up to `count` of them waiting ready. The thread starts at the first one that is asked for.
+    """The same items, up to `count` of them waiting ready. The thread starts at the first one that is asked
+    for.
 
-    What goes wrong while an item is made is raised in its place. Closing the iterator, or dropping it, ends the
-    thread after the item that it is at.
+    What goes wrong while an item is made is raised in its place. Closing the iterator, or dropping it, ends
+    the thread after the item that it is at.
     """
     ready: queue.Queue[Item | _End] = queue.Queue(count)
     closed = threading.Event()

@@ -1,14 +1,17 @@
-"""What the reference gives each answer of the preference pairs: computed once, kept as Arrow, read by every run.
+"""What the reference gives each answer of the preference pairs: computed once, kept as Arrow, read by every
+run.
 
-DPO compares the model with the one it began with. That one never changes, so a second model beside the first and a
-second forward pass in every step, as is usual, compute the same numbers again and again. Here one task for each token
-shard (train/ray/reference_launch.py) writes `<reference>/<SHA-256 of the token shard>.arrow`: a float32 for each document,
-the log-probability of its answers in nats. It is a section of work like any other: PLAN.json when it begins, a marker
-for each finished shard, MANIFEST.json last; what a killed one has finished is not computed again.
+DPO compares the model with the one it began with. That one never changes, so a second model beside the first
+and a second forward pass in every step, as is usual, compute the same numbers again and again. Here one task
+for each token shard (train/ray/reference_launch.py) writes `<reference>/<SHA-256 of the token shard>.arrow`:
+a float32 for each document, the log-probability of its answers in nats. It is a section of work like any
+other: PLAN.json when it begins, a marker for each finished shard, MANIFEST.json last; what a killed one has
+finished is not computed again.
 
-The cache belongs to a model and to data, whose hashes it carries. Runs of one recipe (`train.run`) share it, whatever
-their beta, rates and adapters: with LoRA too the reference is the model that the run began with. A cache of another
-model or other data is an error that says which of them changed; it is never used, and never silently made again.
+The cache belongs to a model and to data, whose hashes it carries. Runs of one recipe (`train.run`) share it,
+whatever their beta, rates and adapters: with LoRA too the reference is the model that the run began with. A
+cache of another model or other data is an error that says which of them changed; it is never used, and never
+silently made again.
 """
 
 from __future__ import annotations
@@ -49,7 +52,8 @@ _AGAIN = "delete this folder: the next start computes it again"
 class Key:
     """To what a cache belongs: SHA-256 of the model, and over those of the token shards, sorted; hexadecimal.
 
-    Numbers of another precision differ by more than a first step of DPO moves them. Empty: the cache does not say.
+    Numbers of another precision differ by more than a first step of DPO moves them. Empty: the cache does not
+    say.
     """
 
     model: str
@@ -65,12 +69,14 @@ class Wanted:
     shards: tuple[tuple[str, Shard], ...]
 
 
-#: Scores token shards (of a recipe, in the order given) and yields each one's part of the cache: Ray, or a plain loop.
+#: Scores token shards (of a recipe, in the order given) and yields each one's part of the cache: Ray, or a
+#: plain loop.
 Runner = Callable[[Recipe, Sequence[tuple[str, Shard]]], Iterable[Shard]]
 
 
 def wanted(recipe: Recipe) -> Wanted:
-    """The pairs of all groups that the mixture takes from, held-out ones too. Hashes the model, at about 1 GB/s."""
+    """The pairs of all groups that the mixture takes from, held-out ones too. Hashes the model, at about 1
+    GB/s."""
     model, train = recipe.training()
     own = corpora.read_sections(recipe.token_folders())
     validated = corpora.validation_sections(recipe, own)
@@ -84,7 +90,8 @@ def wanted(recipe: Recipe) -> Wanted:
 
 
 def complete(recipe: Recipe, run: Runner) -> Manifest:
-    """The manifest of the cache, after computing what is left of it. Raises `VersionConflict` where it is stale."""
+    """The manifest of the cache, after computing what is left of it. Raises `VersionConflict` where it is
+    stale."""
     folder, need = recipe.folder(SECTION), wanted(recipe)
     if storage.exists(storage.join(folder, MANIFEST)):
         return _checked(manifest.read(folder), need.key, folder)
@@ -99,14 +106,17 @@ def complete(recipe: Recipe, run: Runner) -> Manifest:
         done[part.path.removesuffix(".arrow")] = part
     if missing := [shard.path for _, shard in need.shards if not storage.exists(_marker(folder, shard))]:
         remedy = "set root to a place that all nodes share: s3://, gs:// or a network file system"
-        raise StorageError(f"{missing[0]} was scored, but what was written is not here", where=folder, remedy=remedy)
+        raise StorageError(
+            f"{missing[0]} was scored, but what was written is not here", where=folder, remedy=remedy
+        )
     finished = _manifest(recipe, need, [done[shard.sha256] for _, shard in need.shards])
     manifest.write(folder, finished)
     return finished
 
 
 def opened(recipe: Recipe) -> References:
-    """The cache of a recipe, as batches read it. Raises `NotFound` before it is made, `VersionConflict` when stale."""
+    """The cache of a recipe, as batches read it. Raises `NotFound` before it is made, `VersionConflict` when
+    stale."""
     folder = recipe.folder(SECTION)
     found = _checked(manifest.read(folder), wanted(recipe).key, folder)
     parts = {shard.path.removesuffix(".arrow"): shard for shard in found.shards}
@@ -119,7 +129,8 @@ def here(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> Iterable[Shard]
 
 
 def work(recipe: Recipe, folder: str, shard: Shard) -> Shard:
-    """Scores a token shard, writes its part of the cache and the marker; the same bytes whenever it is tried again."""
+    """Scores a token shard, writes its part of the cache and the marker; the same bytes whenever it is tried
+    again."""
     to = recipe.folder(SECTION)
     found = score(_model(recipe), folder, shard, recipe)
     sink = io.BytesIO()
@@ -167,7 +178,9 @@ def _model(recipe: Recipe) -> llama.LlamaForCausalLM:
     if name not in _held:
         _held.clear()
         config = for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
-        found = initial_model.first(model, config, vocabulary, _seed(recipe), recipe.resources.train.attention)
+        found = initial_model.first(
+            model, config, vocabulary, _seed(recipe), recipe.resources.train.attention
+        )
         _held[name] = found.eval().to("cuda" if recipe.resources.train.gpu else "cpu")
     return _held[name]
 
@@ -185,7 +198,8 @@ def _markers(folder: str) -> dict[str, Shard]:
     """What finished tasks wrote, by the SHA-256 of the token shard."""
     names = [name for name in storage.list_names(storage.join(folder, MARKERS)) if name.endswith(".json")]
     return {
-        name.removesuffix(".json"): Shard(**storage.read_json(storage.join(folder, MARKERS, name))) for name in names
+        name.removesuffix(".json"): Shard(**storage.read_json(storage.join(folder, MARKERS, name)))
+        for name in names
     }
 
 
@@ -223,9 +237,12 @@ def _check_same(then: Key, now: Key, folder: str) -> None:
 
 
 def _read(folder: str, part: Shard) -> np.ndarray:
-    """The values of a token shard's documents. Raises `StorageError` where the file is not what was written."""
+    """The values of a token shard's documents. Raises `StorageError` where the file is not what was
+    written."""
     uri = storage.join(folder, part.path)
     content = storage.read_bytes(uri)
     if hashlib.sha256(content).hexdigest() != part.sha256:
-        raise StorageError("a part of the reference's cache changed since it was written", where=uri, remedy=_AGAIN)
+        raise StorageError(
+            "a part of the reference's cache changed since it was written", where=uri, remedy=_AGAIN
+        )
     return pa.ipc.open_file(content).read_all()["logprob"].to_numpy()

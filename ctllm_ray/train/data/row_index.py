@@ -1,8 +1,8 @@
 """Packed shards: the rows of a group, over all its units (train/data/packed_shards.py).
 
-Which row is how full is known for all units (from the manifest, or by packing once at the start); their indices and
-memory maps are made on demand and the least recently used are let go, so a corpus may be far larger than memory: an
-index is about 1 % of the size of the ids.
+Which row is how full is known for all units (from the manifest, or by packing once at the start); their
+indices and memory maps are made on demand and the least recently used are let go, so a corpus may be far
+larger than memory: an index is about 1 % of the size of the ids.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Units:
         return opened
 
     def counts(self, all_units: Sequence[Unit]) -> list[Counts]:
-        """What the rows of each unit hold: from the manifest where texts are concatenated, else by packing."""
+        """What the rows of each unit hold: from the manifest where texts are concatenated, else by
+        packing."""
         if self.layout.packing == "concatenate" and self.layout.per == "target":
             fills = [concatenated_fills(unit.targets, self.layout.width) for unit in all_units]
             return [Counts(filled, filled, filled) for filled in fills]

@@ -1,8 +1,10 @@
-"""Shards of an object store on a local disk, where they can be memory-mapped: fetched whole when first needed.
+"""Shards of an object store on a local disk, where they can be memory-mapped: fetched whole when first
+needed.
 
-All workers of a machine share a copy, whose name is the shard's SHA-256. Copies stay until the machine goes or someone
-deletes the folder: `ctllm-shards` in CTLLM_CACHE_DIR, by default in the system's folder for temporary files. It must
-hold all shards that the machine draws from; where it cannot, mount the store as a file system.
+All workers of a machine share a copy, whose name is the shard's SHA-256. Copies stay until the machine goes
+or someone deletes the folder: `ctllm-shards` in CTLLM_CACHE_DIR, by default in the system's folder for
+temporary files. It must hold all shards that the machine draws from; where it cannot, mount the store as a
+file system.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ _BLOCK_BYTES = 8 << 20
 
 
 def nearby(uri: str, digest: str) -> str:
-    """The local path of a shard with this SHA-256: its own, or that of a copy. Raises `InputError` where it changed."""
+    """The local path of a shard with this SHA-256: its own, or that of a copy. Raises `InputError` where it
+    changed."""
     if not storage.is_remote(uri):
         return uri
     copy = Path(os.environ.get("CTLLM_CACHE_DIR") or tempfile.gettempdir(), "ctllm-shards", f"{digest}.arrow")

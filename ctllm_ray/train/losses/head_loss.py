@@ -1,12 +1,13 @@
 """The loss of the output layer, without its logits ever standing in memory as a whole.
 
-What it costs: at 125,696 pieces the logits of 32,768 positions are 16 GB in fp32, and their gradient as much again:
-more than all else in a step. Here the positions pass in chunks; each chunk's logits turn into the gradients of the
-hidden states and of the output matrix at once and are dropped, so nothing is computed twice (recomputing them in the
-backward pass, as torch.utils.checkpoint would, adds a fourth matrix product to three and took 1.5 times as long on a
-CPU). Softmax and sums are fp32 whatever the matrix products are. Chunks share their memory: on a CPU the first
-touch of fresh pages would cost a sixth of the time. The idea is that of Liger Kernel's fused linear
-cross-entropy (Hsu et al. 2024), which `fused_nats` uses on NVIDIA cards; this one is plain PyTorch and runs anywhere.
+What it costs: at 125,696 pieces the logits of 32,768 positions are 16 GB in fp32, and their gradient as much
+again: more than all else in a step. Here the positions pass in chunks; each chunk's logits turn into the
+gradients of the hidden states and of the output matrix at once and are dropped, so nothing is computed twice
+(recomputing them in the backward pass, as torch.utils.checkpoint would, adds a fourth matrix product to three
+and took 1.5 times as long on a CPU). Softmax and sums are fp32 whatever the matrix products are. Chunks share
+their memory: on a CPU the first touch of fresh pages would cost a sixth of the time. The idea is that of
+Liger Kernel's fused linear cross-entropy (Hsu et al. 2024), which `fused_nats` uses on NVIDIA cards; this one
+is plain PyTorch and runs anywhere.
 
 Shapes: N positions (B sequences times T), D width, V pieces.
 """
@@ -20,13 +21,15 @@ import torch
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.train.data.batch import IGNORED
 
-#: Logits of a chunk: 32 MB in fp32 on a CPU (more is no faster, less slower), 1 GB on a GPU for large matrix products.
+#: Logits of a chunk: 32 MB in fp32 on a CPU (more is no faster, less slower), 1 GB on a GPU for large matrix
+#: products.
 CHUNK_LOGITS = {"cpu": 1 << 23, "cuda": 1 << 28}
 LEAST_CHUNK = 128  # positions: smaller matrix products are slow (32: 1.5 times as long)
 
 
 def nats(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
-    """Sum over all targets of their surprise in nats, an fp32 scalar. Positions labelled IGNORED count nothing."""
+    """Sum over all targets of their surprise in nats, an fp32 scalar. Positions labelled IGNORED count
+    nothing."""
     hidden_ND, labels_N = hidden_BTD.flatten(0, -2), labels_BT.flatten()
     device = hidden_ND.device.type
     precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
@@ -41,12 +44,16 @@ def nats(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, labels_BT: torch.Ten
         return total
 
 
-def log_probabilities(hidden_KD: torch.Tensor, weight_VD: torch.Tensor, labels_K: torch.Tensor) -> torch.Tensor:
-    """Of each of K targets in nats, fp32 [K]; every label is one. For losses that weigh documents after the fact.
+def log_probabilities(
+    hidden_KD: torch.Tensor, weight_VD: torch.Tensor, labels_K: torch.Tensor
+) -> torch.Tensor:
+    """Of each of K targets in nats, fp32 [K]; every label is one. For losses that weigh documents after the
+    fact.
 
-    What a target weighs in the loss is known only when all of its document are summed, so the gradients cannot be made
-    in the forward pass as `nats` makes them: the backward pass computes each chunk's logits again, one matrix product
-    in four. Leave positions without a target out before: half of a preference pair is its prompt, twice.
+    What a target weighs in the loss is known only when all of its document are summed, so the gradients
+    cannot be made in the forward pass as `nats` makes them: the backward pass computes each chunk's logits
+    again, one matrix product in four. Leave positions without a target out before: half of a preference pair
+    is its prompt, twice.
     """
     device = hidden_KD.device.type
     precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_KD.dtype
@@ -73,7 +80,9 @@ def check_fused(gpu: bool) -> None:
     try:
         import liger_kernel  # noqa: F401
     except ImportError:
-        remedy = "pip install 'ctllm-ray[gpu]', or set it to false: the loss then runs in chunks of plain PyTorch"
+        remedy = (
+            "pip install 'ctllm-ray[gpu]', or set it to false: the loss then runs in chunks of plain PyTorch"
+        )
         raise RecipeError("liger-kernel is not installed", where=where, remedy=remedy) from None
 
 
@@ -82,7 +91,8 @@ def _chunks(positions: int, size: int) -> list[slice]:
 
 
 class _Surprise:
-    """Of one chunk after the other, in memory that they share: `logs_NV` of the last one is log-probabilities, fp32."""
+    """Of one chunk after the other, in memory that they share: `logs_NV` of the last one is
+    log-probabilities, fp32."""
 
     def __init__(self, weight_VD: torch.Tensor, chunk: int) -> None:
         self._weight_VD = weight_VD
@@ -137,11 +147,18 @@ class _ChunkedNats(torch.autograd.Function):
     def backward(ctx: Any, *by_total: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         by_hidden_ND, by_weight_VD = ctx.saved_tensors
         scale = by_total[0]
-        return by_hidden_ND.mul_(scale), None if by_weight_VD is None else by_weight_VD.mul_(scale), None, None, None
+        return (
+            by_hidden_ND.mul_(scale),
+            None if by_weight_VD is None else by_weight_VD.mul_(scale),
+            None,
+            None,
+            None,
+        )
 
 
 class _ChunkedLogs(torch.autograd.Function):
-    """Keeps the logarithm of each position's normaliser, one number, so that the backward pass need not look for it."""
+    """Keeps the logarithm of each position's normaliser, one number, so that the backward pass need not look
+    for it."""
 
     @staticmethod
     def forward(
@@ -180,4 +197,10 @@ class _ChunkedLogs(torch.autograd.Function):
                 by_weight_VD.addmm_(by_logits.t(), hidden)
             elif by_weight_VD is not None:
                 by_weight_VD += by_logits.t() @ hidden
-        return by_hidden_KD, None if by_weight_VD is None else by_weight_VD.to(weight_VD.dtype), None, None, None
+        return (
+            by_hidden_KD,
+            None if by_weight_VD is None else by_weight_VD.to(weight_VD.dtype),
+            None,
+            None,
+            None,
+        )

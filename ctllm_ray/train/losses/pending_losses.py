@@ -1,8 +1,8 @@
 """Losses on their way from the device to the records: fetched together, about once a second, and judged late.
 
-With the policy `report` no update waits for its loss, so a spike is told after its update was made, and a loss that is
-no number ends the run within about a second. Steppers make no update from a gradient that is not finite, and nothing
-is saved before the losses so far were looked at: what is on storage is good.
+With the policy `report` no update waits for its loss, so a spike is told after its update was made, and a
+loss that is no number ends the run within about a second. Steppers make no update from a gradient that is not
+finite, and nothing is saved before the losses so far were looked at: what is on storage is good.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class _Waiting:
 class Losses:
     """Updates that are not recorded yet.
 
-    `names` are those of an objective's sums beside the loss, `documents` names those of a batch, `mfu` judges a speed
-    in tokens/s.
+    `names` are those of an objective's sums beside the loss, `documents` names those of a batch, `mfu` judges
+    a speed in tokens/s.
     """
 
     def __init__(
@@ -59,7 +59,8 @@ class Losses:
         self._since = time.monotonic()
 
     def flush(self, detector: Detector) -> None:
-        """Fetches and records all; the device is waited for here only. Raises `Diverged` where one is no number."""
+        """Fetches and records all; the device is waited for here only. Raises `Diverged` where one is no
+        number."""
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []

@@ -1,12 +1,15 @@
-"""What preference learning computes on packed rows: the log-probability of each piece, and the loss of each pair.
+"""What preference learning computes on packed rows: the log-probability of each piece, and the loss of each
+pair.
 
-A pair is two neighbouring pieces of one row, the chosen answer and then the rejected one, each behind the prompt: piece
-2k and piece 2k + 1. The log-probability of a piece is the sum over its targets, which are its answer's tokens.
+A pair is two neighbouring pieces of one row, the chosen answer and then the rejected one, each behind the
+prompt: piece 2k and piece 2k + 1. The log-probability of a piece is the sum over its targets, which are its
+answer's tokens.
 
-The loss is that of DPO (Rafailov et al. 2023) with the label smoothing of conservative DPO (Mitchell 2023): a share of
-the pairs is taken to be labelled the wrong way round.
+The loss is that of DPO (Rafailov et al. 2023) with the label smoothing of conservative DPO (Mitchell 2023): a
+share of the pairs is taken to be labelled the wrong way round.
 
-Shapes: B rows, T positions, K targets of all rows, P pieces of the row that has most of them, D width, V vocabulary.
+Shapes: B rows, T positions, K targets of all rows, P pieces of the row that has most of them, D width, V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -22,12 +25,17 @@ from ctllm_ray.train.data.batch import IGNORED
 from ctllm_ray.train.losses.head_loss import log_probabilities
 
 
-def of_pieces(model: Any, tensors: Mapping[str, torch.Tensor], pieces: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of every piece's targets in nats, and their number, both fp32 [B, P]; 0 where a row has fewer."""
+def of_pieces(
+    model: Any, tensors: Mapping[str, torch.Tensor], pieces: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of every piece's targets in nats, and their number, both fp32 [B, P]; 0 where a row has
+    fewer."""
     hidden_BTD, labels_BT = forward_hidden(model, tensors), tensors["labels"]
     is_target_BT = labels_BT != IGNORED
     rows_K, columns_K = is_target_BT.nonzero(as_tuple=True)
-    logs_K = log_probabilities(hidden_BTD[rows_K, columns_K], model.lm_head.weight, labels_BT[rows_K, columns_K])
+    logs_K = log_probabilities(
+        hidden_BTD[rows_K, columns_K], model.lm_head.weight, labels_BT[rows_K, columns_K]
+    )
     logs_BT = torch.zeros(labels_BT.shape, device=logs_K.device).index_put((rows_K, columns_K), logs_K)
     numbers_P = torch.arange(pieces, device=labels_BT.device, dtype=tensors["documents"].dtype)
     inside_BPT = (tensors["documents"].unsqueeze(1) == numbers_P[:, None]).float()
@@ -36,7 +44,8 @@ def of_pieces(model: Any, tensors: Mapping[str, torch.Tensor], pieces: int) -> t
 
 
 def losses(margins: torch.Tensor, beta: float, label_smoothing: float) -> torch.Tensor:
-    """The loss of each pair in nats: -log of the probability that its label is right, under Bradley and Terry.
+    """The loss of each pair in nats: -log of the probability that its label is right, under Bradley and
+    Terry.
 
     A margin is how much more than the reference the model prefers the chosen answer, in nats.
     """

@@ -1,9 +1,10 @@
-"""DPO: the model learns to prefer chosen answers more than the model it began with does (Rafailov et al. 2023).
+"""DPO: the model learns to prefer chosen answers more than the model it began with does (Rafailov et al.
+2023).
 
-What that model, the reference, gives each answer is computed once and read from a cache (train/data/reference_log_probs.py): no second
-model stands in memory, and no step waits for one. The loss is a sum over pairs, divided by the pairs of the global
-batch. `beta` says how dear it is to go away from the reference; with `label_smoothing` that share of the pairs is taken
-to be labelled the wrong way round.
+What that model, the reference, gives each answer is computed once and read from a cache
+(train/data/reference_log_probs.py): no second model stands in memory, and no step waits for one. The loss is
+a sum over pairs, divided by the pairs of the global batch. `beta` says how dear it is to go away from the
+reference; with `label_smoothing` that share of the pairs is taken to be labelled the wrong way round.
 
 This file is imported when a recipe is read, so torch comes in only where the loss is computed.
 """
@@ -39,7 +40,8 @@ class PreferenceOptimisation:
     sums: tuple[str, ...] = SUMS
 
     def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Sums over the pairs, fp32 [1 + len(SUMS)]. `references` [B, P] are of each piece, NaN where is none."""
+        """Sums over the pairs, fp32 [1 + len(SUMS)]. `references` [B, P] are of each piece, NaN where is
+        none."""
         import torch
 
         from ctllm_ray.train.losses import preference_loss

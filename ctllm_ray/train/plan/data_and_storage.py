@@ -1,7 +1,8 @@
-"""What a run needs of data and storage, told before it starts: text to clean, token shards, checkpoints, epochs.
+"""What a run needs of data and storage, told before it starts: text to clean, token shards, checkpoints,
+epochs.
 
-From the manifests of the token sections once they are finished; until then from the run's token count and figures that
-are assumed and named here.
+From the manifests of the token sections once they are finished; until then from the run's token count and
+figures that are assumed and named here.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from ctllm_ray.model.config import ModelConfig
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.tokens import TRAIN
 
-#: Assumed until the data is there. MAP-CC: 2,702 GB of text for about 800 billion tokens of CT-LLM's tokenizer.
+#: Assumed until the data is there. MAP-CC: 2,702 GB of text for about 800 billion tokens of CT-LLM's
+#: tokenizer.
 BYTES_PER_TOKEN = 3.4
-#: Of the raw text of Chinese Common Crawl the heuristic rules of CT-LLM's successor keep 38 % (MAP-NEO's figure).
+#: Of the raw text of Chinese Common Crawl the heuristic rules of CT-LLM's successor keep 38 % (MAP-NEO's
+#: figure).
 KEPT_SHARE = 0.38
 #: MB/s of one core: `zh_web` end to end (9 to 13, docs/results.md), SentencePiece BPE encoding (8.6 bare).
 CLEAN_MB_PER_S, TOKENIZE_MB_PER_S = 10.0, 8.0
@@ -44,7 +47,8 @@ class Group:
 
 @dataclass(frozen=True)
 class DataWork:
-    """From raw text to token shards. Bytes are UTF-8 text, uncompressed; `measured` is False for assumptions."""
+    """From raw text to token shards. Bytes are UTF-8 text, uncompressed; `measured` is False for
+    assumptions."""
 
     measured: bool
     clean_bytes: float
@@ -88,7 +92,8 @@ def token_counts(recipe: Recipe) -> dict[str, int]:
 
 
 def vocab_size(recipe: Recipe, tokens: Mapping[str, int]) -> int:
-    """Pieces of the tokenizer: of the token section, of the recipe, or the rows that the model has by itself."""
+    """Pieces of the tokenizer: of the token section, of the recipe, or the rows that the model has by
+    itself."""
     assert recipe.model is not None
     if "vocab_size" in tokens:
         return tokens["vocab_size"]
@@ -146,7 +151,8 @@ def group_problems(groups: tuple[Group, ...], train: Train) -> list[str]:
             found.append(f"the token shards have no group {group.name!r}; correct train.mixture")
         elif group.epochs > most and group.name not in train.epoch_caps:
             found.append(
-                f"group {group.name!r} is too small for its share: {group.epochs:.1f} epochs, {most:g} allowed; "
+                f"group {group.name!r} is too small for its share: {group.epochs:.1f} epochs, {most:g} "
+                f"allowed; "
                 "lower its share, add data, or give it an epoch cap"
             )
     return found

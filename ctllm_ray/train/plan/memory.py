@@ -7,10 +7,11 @@ Bytes for each parameter, bf16 (fp32 in brackets), W workers:
     stage 2   weights 2 [4], gradients 4/W, optimizer 12/W
     stage 3   weights 2/W [4/W], gradients 4/W, optimizer 12/W
 
-Gradients are summed in fp32 (train/steppers/deepspeed.py); stage 1 holds them in both number types. DeepSpeed also has buckets
-for what it sends. Activations are what autograd keeps of transformers' Llama with a flash kernel; the counts below were
-found with saved-tensor hooks and tests hold them to 5 %. `torch.compile` keeps less. Logits pass in chunks
-(train/losses/head_loss.py). A tenth of the card is left for the CUDA context, NCCL and what the allocator cannot use.
+Gradients are summed in fp32 (train/steppers/deepspeed.py); stage 1 holds them in both number types. DeepSpeed
+also has buckets for what it sends. Activations are what autograd keeps of transformers' Llama with a flash
+kernel; the counts below were found with saved-tensor hooks and tests hold them to 5 %. `torch.compile` keeps
+less. Logits pass in chunks (train/losses/head_loss.py). A tenth of the card is left for the CUDA context,
+NCCL and what the allocator cannot use.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ Precision = Literal["fp32", "bf16"]
 #: Of a card's memory this much can be planned with.
 USABLE_SHARE = 0.9
 
-#: As train/steppers/deepspeed.py and train/losses/head_loss.py set them; they import torch, which this file must not.
+#: As train/steppers/deepspeed.py and train/losses/head_loss.py set them; they import torch, which this file
+#: must not.
 BUCKET_ELEMENTS = 200_000_000
 CHUNK_LOGITS = 1 << 28
 LEAST_CHUNK = 128
@@ -106,8 +108,8 @@ def activation_bytes(config: ModelConfig, precision: Precision, checkpointed: bo
 def block_activation_bytes(config: ModelConfig, precision: Precision, stage: int) -> float:
     """Bytes that autograd keeps of one block for each position.
 
-    Norms keep their input in fp32 and what they give; attention keeps queries, keys, values and its result; the MLP
-    keeps the gate before and after its activation, the other half, and their product.
+    Norms keep their input in fp32 and what they give; attention keeps queries, keys, values and its result;
+    the MLP keeps the gate before and after its activation, the other half, and their product.
     """
     value = 2 if precision == "bf16" else 4
     queries, keys_values = config.heads * config.head_width, 2 * config.kv_heads * config.head_width
@@ -116,7 +118,8 @@ def block_activation_bytes(config: ModelConfig, precision: Precision, stage: int
 
 
 def logits_bytes(config: ModelConfig, tokens: int, precision: Precision) -> float:
-    """Bytes of a chunk's logits, their logarithms and gradients, and of the fp32 gradient of the output matrix."""
+    """Bytes of a chunk's logits, their logarithms and gradients, and of the fp32 gradient of the output
+    matrix."""
     chunk = min(tokens, max(LEAST_CHUNK, CHUNK_LOGITS // config.vocab_size))
     held = 8 if precision == "bf16" else 12
     return held * chunk * config.vocab_size + 4 * config.vocab_size * config.width

@@ -1,10 +1,11 @@
 """Model FLOPs utilisation: how much of what the devices could compute goes into the model.
 
-MFU = tokens/s x FLOPs per token / peak FLOPs of all devices, with FLOPs per token after PaLM (Chowdhery et al. 2022,
-appendix B: 6 x matmul parameters + 12 x layers x width x context; attention counted whole though it is causal,
-recomputed activations not counted). The peak of a GPU is its maker's dense bf16 tensor rate without sparsity. A CPU has
-no such number: its peak is the best fp32 matmul that this process reaches in half a second at the start, so that MFU
-says how near a step comes to what this machine does with plain matrix products.
+MFU = tokens/s x FLOPs per token / peak FLOPs of all devices, with FLOPs per token after PaLM (Chowdhery et
+al. 2022, appendix B: 6 x matmul parameters + 12 x layers x width x context; attention counted whole though it
+is causal, recomputed activations not counted). The peak of a GPU is its maker's dense bf16 tensor rate
+without sparsity. A CPU has no such number: its peak is the best fp32 matmul that this process reaches in half
+a second at the start, so that MFU says how near a step comes to what this machine does with plain matrix
+products.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import time
 
 import torch
 
-#: Dense bf16 FLOPs per second, by a part of the name that CUDA gives; the first that fits. NVIDIA's data sheets.
+#: Dense bf16 FLOPs per second, by a part of the name that CUDA gives; the first that fits. NVIDIA's data
+#: sheets.
 PEAK_FLOPS = (
     ("B300", 2250e12),
     ("GB200", 2500e12),
@@ -43,7 +45,8 @@ def mfu(tokens_per_s: float, flops_per_token: float, peak_flops: float) -> float
 
 
 def device_peak(device: torch.device) -> float:
-    """FLOPs per second of one device at its peak: of a known GPU, or measured on a CPU; NaN for an unknown GPU."""
+    """FLOPs per second of one device at its peak: of a known GPU, or measured on a CPU; NaN for an unknown
+    GPU."""
     if device.type == "cpu":
         return _matmul_flops()
     return peak_of(torch.cuda.get_device_name(device)) if device.type == "cuda" else float("nan")

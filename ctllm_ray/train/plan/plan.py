@@ -1,8 +1,9 @@
-"""What a training run takes, told before it starts: FLOPs, steps, memory, GPU-hours, core-hours, storage, epochs.
+"""What a training run takes, told before it starts: FLOPs, steps, memory, GPU-hours, core-hours, storage,
+epochs.
 
-Arithmetic over the recipe, and over the token section's manifest once there is one; nothing is started and no torch is
-imported. Two figures are assumptions and say so: the MFU that the cards will reach, and what is not measured yet of the
-data (bytes for each token, the share of raw text that cleaning keeps).
+Arithmetic over the recipe, and over the token section's manifest once there is one; nothing is started and no
+torch is imported. Two figures are assumptions and say so: the MFU that the cards will reach, and what is not
+measured yet of the data (bytes for each token, the share of raw text that cleaning keeps).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Card:
     peak_flops: float
 
 
-#: Peaks are those of train/plan/mfu.py, a test holds them together. `cpu` is one core with AVX2 in fp32, as measured on
-#: the machine of docs/results.md; it has the memory of nothing in particular.
+#: Peaks are those of train/plan/mfu.py, a test holds them together. `cpu` is one core with AVX2 in fp32, as
+#: measured on the machine of docs/results.md; it has the memory of nothing in particular.
 CARDS: Mapping[str, Card] = {
     "h100": Card(81_559 * MIB, 989.4e12),
     "h200": Card(143_771 * MIB, 989.4e12),
@@ -71,7 +72,8 @@ class Compute:
 
 @dataclass(frozen=True)
 class Stage:
-    """One ZeRO stage: memory at the recipe's settings, and the most sequences of a forward pass that would fit."""
+    """One ZeRO stage: memory at the recipe's settings, and the most sequences of a forward pass that would
+    fit."""
 
     memory: Memory
     fits: bool
@@ -81,7 +83,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that `ctllm plan` prints. `problems` would stop the run, or its memory; each names its remedy."""
+    """Everything that `ctllm plan` prints. `problems` would stop the run, or its memory; each names its
+    remedy."""
 
     name: str
     config: ModelConfig
@@ -102,7 +105,8 @@ class Plan:
 
 
 def plan(recipe: Recipe, *, gpu: str = "", gpus: int = 0, mfu: float = 0.4) -> Plan:
-    """What the recipe takes on `gpus` cards of a kind; by default those that its resources name, 8 H100 at least.
+    """What the recipe takes on `gpus` cards of a kind; by default those that its resources name, 8 H100 at
+    least.
 
     Raises `RecipeError` for a recipe that trains nothing, a card that is not known, numbers that cannot be.
     """
@@ -111,7 +115,9 @@ def plan(recipe: Recipe, *, gpu: str = "", gpus: int = 0, mfu: float = 0.4) -> P
     if kind not in CARDS:
         raise RecipeError(f"no card {kind!r}", where="gpu", remedy=f"cards: {', '.join(CARDS)}")
     if gpus < 0 or not 0 < mfu <= 1:
-        raise RecipeError(f"{gpus} cards at {mfu:g} of their peak", remedy="give 1 card or more, and a share up to 1")
+        raise RecipeError(
+            f"{gpus} cards at {mfu:g} of their peak", remedy="give 1 card or more, and a share up to 1"
+        )
     most = resources.workers if isinstance(resources.workers, int) else resources.workers[1]
     count = gpus or (most if most > 1 or kind == "cpu" else 8)
     tokens = data_and_storage.token_counts(recipe)
@@ -195,7 +201,9 @@ def _memory_problems(stages: tuple[Stage, ...], chosen: int, card: Card) -> list
         remedy = "take cards with more memory, more of them under zero_stage=3, or offload the optimizer"
         for number in range(chosen + 1, 4):
             if most := stages[number].most_sequences_checkpointed:
-                fitting = f"zero_stage={number}, activation_checkpointing=true and micro_sequences={most} at most"
+                fitting = (
+                    f"zero_stage={number}, activation_checkpointing=true and micro_sequences={most} at most"
+                )
                 remedy = f"set resources.train.{fitting}"
                 break
     return [f"too little memory at ZeRO stage {chosen}: {size}; {remedy}"]
@@ -217,6 +225,7 @@ def _advice(config: ModelConfig) -> list[str]:
     if config.vocab_size % shapes.ALIGNMENT:
         rows = math.ceil(config.vocab_size / shapes.ALIGNMENT) * shapes.ALIGNMENT
         return [
-            f"a vocabulary of {rows}, a multiple of {shapes.ALIGNMENT}, is faster on a GPU than {config.vocab_size}"
+            f"a vocabulary of {rows}, a multiple of {shapes.ALIGNMENT}, is faster on a GPU than "
+            f"{config.vocab_size}"
         ]
     return []

@@ -8,7 +8,12 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from ctllm_ray.train.plan.data_and_storage import BYTES_PER_TOKEN, CLEAN_MB_PER_S, KEPT_SHARE, TOKENIZE_MB_PER_S
+from ctllm_ray.train.plan.data_and_storage import (
+    BYTES_PER_TOKEN,
+    CLEAN_MB_PER_S,
+    KEPT_SHARE,
+    TOKENIZE_MB_PER_S,
+)
 from ctllm_ray.train.plan.memory import USABLE_SHARE
 from ctllm_ray.train.plan.plan import Plan, Stage
 
@@ -99,7 +104,14 @@ def _memory(plan: Plan) -> Table:
 
 def _row(stage: Stage, chosen: bool) -> list[str]:
     memory = stage.memory
-    parts = (memory.weights, memory.gradients, memory.optimizer, memory.buffers, memory.activations, memory.logits)
+    parts = (
+        memory.weights,
+        memory.gradients,
+        memory.optimizer,
+        memory.buffers,
+        memory.activations,
+        memory.logits,
+    )
     return [
         f"{memory.stage}{' (recipe)' if chosen else ''}",
         *map(_size, parts),
@@ -111,14 +123,18 @@ def _row(stage: Stage, chosen: bool) -> list[str]:
 
 
 def _mixture(plan: Plan) -> Table:
-    found = Table("group", "tokens drawn", "share", "tokens there", "epochs", title="Mixture", title_justify="left")
+    found = Table(
+        "group", "tokens drawn", "share", "tokens there", "epochs", title="Mixture", title_justify="left"
+    )
     for column in found.columns[1:]:
         column.justify = "right"
     whole = sum(group.drawn_tokens for group in plan.groups)
     for group in plan.groups:
         there = f"{group.there_tokens:,}" if group.there_tokens else "not known yet"
         epochs = "" if math.isnan(group.epochs) else f"{group.epochs:.2f}"
-        found.add_row(group.name, f"{group.drawn_tokens:,.0f}", f"{group.drawn_tokens / whole:.1%}", there, epochs)
+        found.add_row(
+            group.name, f"{group.drawn_tokens:,.0f}", f"{group.drawn_tokens / whole:.1%}", there, epochs
+        )
     return found
 
 

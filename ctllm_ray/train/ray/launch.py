@@ -1,16 +1,18 @@
-"""A training run on Ray Train: workers, failures, resizing, preemption, validation beside training. The driver's part.
+"""A training run on Ray Train: workers, failures, resizing, preemption, validation beside training. The
+driver's part.
 
-Each worker runs `session.train`, as a lone process would (worker.py). Checkpoints are ours (checkpoint.py): at every
-start, after a failure, a resize or under a new driver, a worker goes on from the newest whole one by itself. Ray is
-told of a checkpoint only to have it validated; it deletes none (`num_to_keep` is not set), and its own list of them is
-dropped at each launch, since it would insist on those that our retention has deleted since.
+Each worker runs `session.train`, as a lone process would (worker.py). Checkpoints are ours (checkpoint.py):
+at every start, after a failure, a resize or under a new driver, a worker goes on from the newest whole one by
+itself. Ray is told of a checkpoint only to have it validated; it deletes none (`num_to_keep` is not set), and
+its own list of them is dropped at each launch, since it would insist on those that our retention has deleted
+since.
 
-An error that a person has to mend comes back as a value, with its type, and nothing is tried again in vain. Anything
-else (a killed worker, storage that fails) is Ray's to try again, up to `max_failures`.
+An error that a person has to mend comes back as a value, with its type, and nothing is tried again in vain.
+Anything else (a killed worker, storage that fails) is Ray's to try again, up to `max_failures`.
 
 Of Ray Train 2.60 internals are used for the notice of a preemption as each worker has it, since the public
-`get_preemption_info` is a barrier of all workers and the loop agrees on stopping by itself (worker.py); and for what
-trainer.py says.
+`get_preemption_info` is a barrier of all workers and the loop agrees on stopping by itself (worker.py); and
+for what trainer.py says.
 """
 
 from __future__ import annotations
@@ -55,9 +57,11 @@ _PATHS = (("tokenizer", "path"), ("model", "path"), ("train", "branch_from"))
 
 
 def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunState:
-    """The state of the run when it ended. Ctrl-C or SIGTERM saves first, then goes its way; a second one does not wait.
+    """The state of the run when it ended. Ctrl-C or SIGTERM saves first, then goes its way; a second one does
+    not wait.
 
-    `tell` is given lines for people. Raises `CtllmError` of many kinds: those of the session, with their types.
+    `tell` is given lines for people. Raises `CtllmError` of many kinds: those of the session, with their
+    types.
     """
     model, train = recipe.training()
     resources = recipe.resources.train
@@ -83,14 +87,17 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
             tell("a machine is being taken away: saved; starting again on what is left")
 
 
-def _scored(recipe: Recipe, shards: Sequence[tuple[str, Shard]], tell: Callable[[str], None]) -> Iterator[Shard]:
+def _scored(
+    recipe: Recipe, shards: Sequence[tuple[str, Shard]], tell: Callable[[str], None]
+) -> Iterator[Shard]:
     """Parts of the reference's cache as tasks finish them."""
     tell(f"scoring the pairs of {len(shards)} token shards with the model that the run begins with: once")
     return reference_launch.run(recipe, shards)
 
 
 def _check_writable(folder: str) -> None:
-    """Raises `StorageError` where the run's folder cannot be written: Ray would end in a traceback of its own."""
+    """Raises `StorageError` where the run's folder cannot be written: Ray would end in a traceback of its
+    own."""
     probe = storage.join(folder, f"{storage.TEMPORARY}{uuid.uuid4().hex}")
     storage.write_bytes(probe, b"")
     storage.remove(probe)
@@ -125,7 +132,9 @@ def _absolute(recipe: Recipe) -> Recipe:
     folders = plain["train"]
     folders["corpora"] = [_absolute_path(folder) for folder in folders["corpora"]]
     if folders["validation"]:
-        folders["validation"]["corpora"] = [_absolute_path(folder) for folder in folders["validation"]["corpora"]]
+        folders["validation"]["corpora"] = [
+            _absolute_path(folder) for folder in folders["validation"]["corpora"]
+        ]
     return recipes.from_plain(plain)
 
 
@@ -174,11 +183,14 @@ class _Launch:
         return found.value
 
     def _wait(self, found: _Outcome) -> BaseException | None:
-        """Waits for the end of training, here in the main thread, where signals arrive; tells what workers say."""
+        """Waits for the end of training, here in the main thread, where signals arrive; tells what workers
+        say."""
         stopped_by: BaseException | None = None
         while not found.is_there.is_set():
             try:
-                found.is_there.wait(HEALTH_CHECK_S)  # not Thread.join: in Python 3.11 a signal in it ends `is_alive`
+                found.is_there.wait(
+                    HEALTH_CHECK_S
+                )  # not Thread.join: in Python 3.11 a signal in it ends `is_alive`
                 for note in ray.get(self._board.notes.remote()):
                     self._tell(note)
             except (KeyboardInterrupt, SystemExit) as error:
@@ -244,14 +256,17 @@ class _Launch:
         if selector := self._recipe.resources.label_selector(gpus):
             cost["label_selector"] = selector
         environment = {"env_vars": _worker_environment(self._resources)}
-        return ValidationConfig(cast(Any, worker.validate), ray_remote_kwargs=cost | {"runtime_env": environment})
+        return ValidationConfig(
+            cast(Any, worker.validate), ray_remote_kwargs=cost | {"runtime_env": environment}
+        )
 
     def _explained(self, error: BaseException) -> BaseException:
         """What came of Ray's last attempt, in one message."""
         if isinstance(error, ControllerError):
             have = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
             return NoCluster(
-                f"the {_words(self._resources)} workers did not come up: {first_line(error.controller_failure)}",
+                f"the {_words(self._resources)} workers did not come up: "
+                f"{first_line(error.controller_failure)}",
                 where=f"each needs {self._each()}, the cluster has {have}",
                 remedy="ask for fewer with resources.train.workers, or raise resources.train.start_timeout_s",
             )
@@ -264,7 +279,8 @@ class _Launch:
         # A lost connection is what the others see of the one that failed.
         rank, failure = min(failures, key=lambda f: "onnection" in str(f[1]))
         return WorkerLost(
-            f"the workers failed {self._resources.max_failures + 1} times; the last time: {first_line(failure)}",
+            f"the workers failed {self._resources.max_failures + 1} times; the last time: "
+            f"{first_line(failure)}",
             where=f"worker {rank}, {self._folder}",
             remedy="the newest checkpoint is whole: run the same command again; where memory ran out: "
             "resources.train.micro_sequences=1, activation_checkpointing=true or a higher zero_stage",

@@ -1,7 +1,8 @@
-"""The reference's log-probabilities on Ray: one Ray Data task for each token shard (train/data/reference_log_probs.py).
+"""The reference's log-probabilities on Ray: one Ray Data task for each token shard
+(train/data/reference_log_probs.py).
 
-A file of its own beside launch.py, which is about Ray Train and workers that meet; tasks of Ray Data never do. The
-driver lists the shards, a task scores one and writes it, and only a few hundred bytes come back.
+A file of its own beside launch.py, which is about Ray Train and workers that meet; tasks of Ray Data never
+do. The driver lists the shards, a task scores one and writes it, and only a few hundred bytes come back.
 """
 
 from __future__ import annotations
@@ -62,12 +63,15 @@ def _dataset(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> ray.data.Da
         batch_format="pyarrow",
         num_cpus=recipe.resources.train.threads or max(1, cores // len(items)),
         num_gpus=gpus,
-        ray_remote_args_fn=lambda: {"max_retries": recipe.resources.max_retries},  # its own default is for ever
+        ray_remote_args_fn=lambda: {
+            "max_retries": recipe.resources.max_retries
+        },  # its own default is for ever
     )
 
 
 def _work(batch: pa.Table, recipe: str) -> pa.Table:
-    """Scores the shards of a batch. An error that a user can mend comes back as a value: raised, its type is lost."""
+    """Scores the shards of a batch. An error that a user can mend comes back as a value: raised, its type is
+    lost."""
     import torch
 
     loaded = from_plain(json.loads(recipe))

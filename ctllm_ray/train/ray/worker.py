@@ -1,7 +1,8 @@
 """What runs on the workers of Ray Train: a session with Ray around it. The driver's part stands in launch.py.
 
-Workers and driver leave notes for each other on a board, an actor on the driver's machine. An error that a person has
-to mend goes there with its type; the worker group that Ray starts after it finds it and leaves at once.
+Workers and driver leave notes for each other on a board, an actor on the driver's machine. An error that a
+person has to mend goes there with its type; the worker group that Ray starts after it finds it and leaves at
+once.
 """
 
 from __future__ import annotations
@@ -125,7 +126,8 @@ class _Hooks:
         """Ray keeps no account of checkpoints."""
 
     def validate(self, step: int) -> None:
-        """A task of its own beside training where the cluster has room, else rank 0 does it while the others wait."""
+        """A task of its own beside training where the cluster has room, else rank 0 does it while the others
+        wait."""
         from ctllm_ray.train.checkpoint.checkpoint import FOLDER, folder_of
 
         folder = folder_of(self._recipe.folder("train"), step)
@@ -137,7 +139,9 @@ class _Hooks:
         managed = get_train_context().get_storage()
         ray.train.report(
             {"step": step},
-            ray.train.Checkpoint(f"{managed.experiment_fs_path}/{FOLDER}/{step:08d}", managed.storage_filesystem),
+            ray.train.Checkpoint(
+                f"{managed.experiment_fs_path}/{FOLDER}/{step:08d}", managed.storage_filesystem
+            ),
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
             validation=ray.train.ValidationTaskConfig(fn_kwargs={"recipe": plain, "folder": folder}),
         )

@@ -1,9 +1,9 @@
 """Curves of a run as inline SVG, to be seen without a script and at any width.
 
-A drawing is a box of 1000 x 1000 units stretched over its frame, with strokes that keep their width; ticks, marks and
-the cross-hair are HTML placed by percent, so type is as large on a telephone as on a wall. A run of a million steps
-is thinned to a few hundred places: each keeps the least and the most of what it stands for, so no spike is lost.
-Only numbers get into it.
+A drawing is a box of 1000 x 1000 units stretched over its frame, with strokes that keep their width; ticks,
+marks and the cross-hair are HTML placed by percent, so type is as large on a telephone as on a wall. A run of
+a million steps is thinned to a few hundred places: each keeps the least and the most of what it stands for,
+so no spike is lost. Only numbers get into it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Axis:
 def _round_values(low: float, high: float) -> list[float]:
     step = 10.0 ** math.floor(math.log10((high - low) / 2))
     step *= next(m for m in (5, 2, 1) if (high - low) / (step * m) >= 2 or m == 1)
-    values = [round(i * step, 12) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    values = [
+        round(i * step, 12) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+    ]
     return values[:: math.ceil(len(values) / 6)]
 
 
@@ -72,7 +74,8 @@ def axis(values: Sequence[float] | np.ndarray, *, from_zero: bool = False, log: 
 
 
 def smoothed(values: np.ndarray, share: float = SMOOTH_SHARE) -> np.ndarray:
-    """An average with exponential weights to both sides: it does not lag. What is not finite is stepped over."""
+    """An average with exponential weights to both sides: it does not lag. What is not finite is stepped
+    over."""
     keep = 0.5 ** (1 / max(1.0, share * len(values)))
     finite = np.isfinite(values)
     known = np.where(finite, values, 0.0)

@@ -1,7 +1,9 @@
-"""Progress of a training run, told by whoever waits for it: step, loss, tokens/s, MFU, time left, validation, events.
+"""Progress of a training run, told by whoever waits for it: step, loss, tokens/s, MFU, time left, validation,
+events.
 
-The driver may be far from the workers, so it reads what rank 0 records on storage, every few seconds: nothing passes
-through Ray, and a second terminal could follow the same run. A bar on a terminal, plain lines elsewhere.
+The driver may be far from the workers, so it reads what rank 0 records on storage, every few seconds: nothing
+passes through Ray, and a second terminal could follow the same run. A bar on a terminal, plain lines
+elsewhere.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ _CLEAR = "\r\x1b[K"  # to the start of the terminal's line, and empties it
 
 #: Events that are worth a line of their own. Checkpoints and validation stand in the line of the run.
 _SPOKEN = (
-    "started", "resumed", "resized", "spike", "skipped", "rewound", "checkpoint_passed_over", "tracker_failed",
+    "started", "resumed", "resized", "spike", "skipped", "rewound", "checkpoint_passed_over",
+    "tracker_failed",
     "data_joined", "specials_untaught", "stopped", "finished",
 )  # fmt: skip
 
@@ -111,7 +114,9 @@ class Following:
         found = records.read_validation_last(self._folder)
         if not found:
             return []
-        shown = [f"{group} {bits['bits_per_byte']:.4f}" for group, bits in sorted(found["groups"].items())][:4]
+        shown = [f"{group} {bits['bits_per_byte']:.4f}" for group, bits in sorted(found["groups"].items())][
+            :4
+        ]
         return [f"bits/byte at {found['step']:,}: {', '.join(shown)}"]
 
     def tell(self, text: str) -> None:

@@ -1,7 +1,8 @@
-"""One self-contained HTML page about a training run: curves, what happened on the way, what it read, whence it comes.
+"""One self-contained HTML page about a training run: curves, what happened on the way, what it read, whence
+it comes.
 
-The page (html_report/html_page.py) is complete without its script. Names of documents and groups are other people's text: all of it
-goes through the template's escaping.
+The page (html_report/html_page.py) is complete without its script. Names of documents and groups are other
+people's text: all of it goes through the template's escaping.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from ctllm_ray.train.report.words import WORDS
 
 #: Events that are marked on the curves, with their signs; bad ones in red.
 SIGNS = {
-    "resumed": "↻", "resized": "⇄", "spike": "▲", "skipped": "×", "rewound": "↶", "checkpoint_passed_over": "!",
+    "resumed": "↻", "resized": "⇄", "spike": "▲", "skipped": "×", "rewound": "↶",
+    "checkpoint_passed_over": "!",
     "tracker_failed": "!", "data_joined": "+", "stopped": "■", "started": "▶", "finished": "●",
 }  # fmt: skip
 BAD = {"spike", "skipped", "rewound", "checkpoint_passed_over"}
@@ -61,7 +63,8 @@ def render(facts: RunFacts) -> str:
     """The page as HTML."""
     x = Axis(0.0, float(max(facts.total_tokens, facts.steps[-1].tokens)))
     groups = sorted(
-        {g for v in facts.validation for g in v["groups"]} | {g for p in facts.train.mixture for g in p.shares}
+        {g for v in facts.validation for g in v["groups"]}
+        | {g for p in facts.train.mixture for g in p.shares}
     )
     return html_page.render(
         __file__,
@@ -79,7 +82,9 @@ def render(facts: RunFacts) -> str:
         mixture=_mixture(facts, x),
         colours={group: f"g{index % COLOURS}" for index, group in enumerate(groups)},
         places=_places(facts, x),
-        recipe=yaml.safe_dump(facts.recipe.decisions("train"), allow_unicode=True, sort_keys=False, width=110),
+        recipe=yaml.safe_dump(
+            facts.recipe.decisions("train"), allow_unicode=True, sort_keys=False, width=110
+        ),
     )
 
 
@@ -133,7 +138,9 @@ def _plots(facts: RunFacts, x: Axis, groups: Sequence[str]) -> list[Plot]:
         values = np.array([record.metrics.get(name, math.nan) for record in facts.steps], np.float64)
         found.append(_noisy(name, x, tokens, values, curves.axis(values)))
     found.append(_steady("rate", x, tokens, columns["rate"]))
-    found.append(_noisy("grad_norm", x, tokens, columns["grad_norm"], curves.axis(columns["grad_norm"], log=True)))
+    found.append(
+        _noisy("grad_norm", x, tokens, columns["grad_norm"], curves.axis(columns["grad_norm"], log=True))
+    )
     from_zero = curves.axis(columns["tokens_per_s"], from_zero=True)
     found.append(_noisy("tokens_per_s", x, tokens, columns["tokens_per_s"], from_zero))
     if np.isfinite(columns["mfu"]).any():
@@ -164,7 +171,11 @@ def _steady(key: str, x: Axis, tokens: np.ndarray, values: np.ndarray) -> Plot:
 def _validation(facts: RunFacts, x: Axis, groups: Sequence[str]) -> Plot:
     """A line for each group of held-out documents."""
     lines = {
-        group: [(v["tokens"], v["groups"][group]["bits_per_byte"]) for v in facts.validation if group in v["groups"]]
+        group: [
+            (v["tokens"], v["groups"][group]["bits_per_byte"])
+            for v in facts.validation
+            if group in v["groups"]
+        ]
         for group in groups
     }
     lines = {group: points for group, points in lines.items() if points}
@@ -192,7 +203,9 @@ def _places(facts: RunFacts, x: Axis) -> dict[str, Any]:
         "at": [round(x.place(record.tokens), 5) for record in at],
         "where": [f"#{record.step:,} · {curves.short(record.tokens)}" for record in at],
         "values": {
-            "loss": [f"{_number(record.loss)} ({smooth[i]:.4f})" for i, record in zip(indices, at, strict=True)],
+            "loss": [
+                f"{_number(record.loss)} ({smooth[i]:.4f})" for i, record in zip(indices, at, strict=True)
+            ],
             "bits": [_bits_at(facts, record.step) for record in at],
             "rate": [f"{record.rate:.3g}" for record in at],
             "grad_norm": [_number(record.grad_norm) for record in at],
@@ -269,7 +282,13 @@ def _median(values: Sequence[float]) -> float:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4f}" if math.isfinite(value) and abs(value) < 1e4 else f"{value:.3g}" if value == value else "–"
+    return (
+        f"{value:.4f}"
+        if math.isfinite(value) and abs(value) < 1e4
+        else f"{value:.3g}"
+        if value == value
+        else "–"
+    )
 
 
 def _when(unix_s: float) -> str:
@@ -283,6 +302,7 @@ def _value(value: Any) -> str:
 
 FILTERS: dict[str, Callable] = {"short": curves.short, "num": _number, "when": _when, "value": _value}
 NAMES = {
-    "known": WORDS.__contains__, "listed": listed, "SIGNS": SIGNS, "BAD": BAD, "DOCUMENTS": DOCUMENTS, "SAVES": SAVES,
+    "known": WORDS.__contains__, "listed": listed, "SIGNS": SIGNS, "BAD": BAD, "DOCUMENTS": DOCUMENTS,
+    "SAVES": SAVES,
     "SMOOTH": html_page.percent(curves.SMOOTH_SHARE),
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """All that storage tells of a run: its records, its checkpoints, and what its data order says it has read.
 
-Reading only: nothing of the run is changed, and it may be going on. What a page or a table shows is made from this.
+Reading only: nothing of the run is changed, and it may be going on. What a page or a table shows is made from
+this.
 """
 
 from __future__ import annotations
@@ -88,12 +89,15 @@ class RunFacts:
 
 
 def gather(recipe: Recipe) -> RunFacts:
-    """The facts of a recipe's run. Raises `NotFound` where it has made no step yet, `RecipeError` where it has none."""
+    """The facts of a recipe's run. Raises `NotFound` where it has made no step yet, `RecipeError` where it
+    has none."""
     recipe.training()  # or tell that there is no run
     folder = recipe.folder("train")
     steps = records.read(folder)
     if not steps:
-        raise NotFound("this run has recorded no step yet", where=folder, remedy="run `ctllm train` with this recipe")
+        raise NotFound(
+            "this run has recorded no step yet", where=folder, remedy="run `ctllm train` with this recipe"
+        )
     events = records.read_events(folder)
     state, where = _newest(folder)
     phases, unaccounted = _phases(recipe, state.batch if state else steps[-1].batch + 1)
@@ -134,7 +138,9 @@ def _saves(folder: str, steps: list[StepRecord], events: list[Event]) -> Iterato
         workers = int(event.facts.get("workers", workers))
         if event.kind == "checkpoint":
             size, stall_s = int(event.facts.get("bytes", 0)), float(event.facts.get("stall_s", 0))
-            last[event.step] = Save(event.step, tokens.get(event.step, 0), size, stall_s, workers, event.step in here)
+            last[event.step] = Save(
+                event.step, tokens.get(event.step, 0), size, stall_s, workers, event.step in here
+            )
     yield from (last[step] for step in sorted(last))
 
 

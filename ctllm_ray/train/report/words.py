@@ -43,8 +43,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "curves_note": (
         "横轴是走过的位置数。指针或方向键移动读数线，各图同步。细线是每步的值，粗线是双侧指数平滑，"
         "半衰期为全程的 {share}；点多时每处画出最小与最大，尖峰不会被抹掉。",
-        "Over positions consumed. Move the pointer or the arrow keys: all charts read the same place. Thin lines are "
-        "single steps, bold ones an exponential average to both sides (half-life {share} of the run); where there are "
+        "Over positions consumed. Move the pointer or the arrow keys: all charts read the same place. Thin "
+        "lines are "
+        "single steps, bold ones an exponential average to both sides (half-life {share} of the run); where "
+        "there are "
         "many, the least and the most of each place are drawn, so no spike is lost.",
     ),
     "loss": ("损失", "Loss"),
@@ -54,7 +56,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "mfu": ("MFU", "MFU"),
     "wait": ("等数据占步时", "Share of step time waiting for data"),
     "bits": ("留出集：每字节比特", "Held out: bits per byte"),
-    "margin": ("间距（β × 比参考更偏好优答的程度，nats）", "Margin: β × preference beyond the reference, nats"),
+    "margin": (
+        "间距（β × 比参考更偏好优答的程度，nats）",
+        "Margin: β × preference beyond the reference, nats",
+    ),
     "accuracy": ("间距为正的偏好对占比", "Share of pairs with a margin above 0"),
     "chosen_logprob": ("优答对数概率（整句，nats）", "Log-probability of chosen answers, nats"),
     "rejected_logprob": ("劣答对数概率（整句，nats）", "Log-probability of rejected answers, nats"),
@@ -74,7 +79,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "events": ("事件", "Events"),
     "events_note": (
         "按时间先后。尖峰一栏列出那个批次里的文档：可以用 <code>ctllm batch</code> 再看一遍。",
-        "In the order of time. A spike names the documents of its batch: <code>ctllm batch</code> shows them again.",
+        "In the order of time. A spike names the documents of its batch: <code>ctllm batch</code> shows them "
+        "again.",
     ),
     "no_events": ("没有事件。", "No events."),
     "when": ("时间 (UTC)", "Time (UTC)"),
@@ -97,7 +103,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "data": ("数据：每一阶段实际用了什么", "Data: what each phase took"),
     "data_note": (
         "由数据次序重新算出，直到最新存档；被跳过的批次也在内。“轮”是从本次训练开始到该阶段末，训练词元与该组全部之比。",
-        "Counted again from the order of the data, up to the newest checkpoint, with batches that were passed over. "
+        "Counted again from the order of the data, up to the newest checkpoint, with batches that were "
+        "passed over. "
         "Epochs are targets over all that the group has, from this run's start to the phase's end.",
     ),
     "phase_to": ("第 {n} 阶段，至 {tokens}", "Phase {n}, to {tokens}"),
@@ -128,20 +135,28 @@ WORDS: dict[str, tuple[str, str]] = {
     "stall": ("停顿", "Stall"),
     "workers": ("进程", "Workers"),
     "shards": ("词元分片", "Token shards"),
-    "shards_n": ("{n} 个，{tokens} 词元，自批次 {batch} 起", "{n} with {tokens} tokens, from batch {batch} on"),
+    "shards_n": (
+        "{n} 个，{tokens} 词元，自批次 {batch} 起",
+        "{n} with {tokens} tokens, from batch {batch} on",
+    ),
     # settings
     "settings": ("设定", "Settings"),
     "recipe": ("配方（决定结果的部分）", "Recipe (what decides the result)"),
     "mfu_note": (
-        "MFU = 每秒位置 × 每位置 FLOPs ÷ 全部设备的峰值。FLOPs 按 PaLM：6 × 参与矩阵乘的参数 + 12 × 层 × 宽 × 上下文，"
+        "MFU = 每秒位置 × 每位置 FLOPs ÷ 全部设备的峰值。FLOPs 按 PaLM：6 × 参与矩阵乘的参数 + 12 × 层 × 宽 "
+        "× 上下文，"
         "注意力不因因果而减半，重算不计。GPU 峰值取厂商的 bf16 稠密值；CPU 取开始时实测的 fp32 矩阵乘。",
-        "MFU = positions/s × FLOPs per position ÷ peak of all devices. FLOPs after PaLM: 6 × matmul parameters + 12 × "
-        "layers × width × context; attention not halved for being causal, recomputation not counted. A GPU's peak is "
+        "MFU = positions/s × FLOPs per position ÷ peak of all devices. FLOPs after PaLM: 6 × matmul "
+        "parameters + 12 × "
+        "layers × width × context; attention not halved for being causal, recomputation not counted. A GPU's "
+        "peak is "
         "its maker's dense bf16 rate; a CPU's the fp32 matrix product measured at the start.",
     ),
     "bits_note": (
-        "每字节比特 = 文档全部目标（含结尾）的 nats ÷ ln 2 ÷ UTF-8 字节数；超过上下文的文档切段，段间不重叠。",
-        "Bits per byte = nats of all targets of a document, its end included ÷ ln 2 ÷ bytes of UTF-8; documents longer "
+        "每字节比特 = 文档全部目标（含结尾）的 nats ÷ ln 2 ÷ UTF-8 字节数；超过上下文的文档切段，段间不重叠。"
+        "",
+        "Bits per byte = nats of all targets of a document, its end included ÷ ln 2 ÷ bytes of UTF-8; "
+        "documents longer "
         "than the context are cut without overlap.",
     ),
 }

@@ -1,15 +1,19 @@
-"""The DeepSpeed stepper: ZeRO 0 to 3 behind the same few methods as the plain one, on CPU (gloo) and GPU (NCCL).
+"""The DeepSpeed stepper: ZeRO 0 to 3 behind the same few methods as the plain one, on CPU (gloo) and GPU
+(NCCL).
 
-Why some things are done by hand: DeepSpeed averages gradients over ranks and knows nothing of padding, so the loss is
-scaled by ranks / targets, which makes the average the gradient of the loss per target of the global batch.
-The last micro-batch is named to the engine, since how many there are is the caller's matter. The optimizer is torch's
-AdamW; DeepSpeed's own one for the CPU is compiled at first use (two minutes) and taken only for offloading.
+Why some things are done by hand: DeepSpeed averages gradients over ranks and knows nothing of padding, so the
+loss is scaled by ranks / targets, which makes the average the gradient of the loss per target of the global
+batch. The last micro-batch is named to the engine, since how many there are is the caller's matter. The
+optimizer is torch's AdamW; DeepSpeed's own one for the CPU is compiled at first use (two minutes) and taken
+only for offloading.
 
-State leaves as whole fp32 tensors, not as DeepSpeed's checkpoints, which load at the same number of ranks and the same
-stage only. Gathering costs a collective for every tensor of the state: three times the fp32 weights go over the links.
+State leaves as whole fp32 tensors, not as DeepSpeed's checkpoints, which load at the same number of ranks and
+the same stage only. Gathering costs a collective for every tensor of the state: three times the fp32 weights
+go over the links.
 
-Written against DeepSpeed 0.19 (`runtime/engine.py`, `runtime/zero/stage_1_and_2.py`, `runtime/zero/stage3.py`,
-`runtime/bf16_optimizer.py`): of these `discard` and `load` use what is no public interface.
+Written against DeepSpeed 0.19 (`runtime/engine.py`, `runtime/zero/stage_1_and_2.py`,
+`runtime/zero/stage3.py`, `runtime/bf16_optimizer.py`): of these `discard` and `load` use what is no public
+interface.
 """
 
 from __future__ import annotations
@@ -36,7 +40,8 @@ from ctllm_ray.train.data.batch import Batch
 from ctllm_ray.train.stepper import Loss
 from ctllm_ray.train.steppers.torch import MOMENTS, host_copy, owners, parameter_groups
 
-STALE_S = 600  # a lock on a half-built extension is left by a dead process once it is older; building takes about 120
+#: a lock on a half-built extension is left by a dead process once it is older; building takes about 120
+STALE_S = 600
 BUCKET = 200_000_000  # most elements of one collective over gradients: 0.8 GB in fp32
 
 
@@ -46,7 +51,13 @@ class DeepSpeedStepper:
     kind = "deepspeed"
 
     def __init__(
-        self, model: torch.nn.Module, loss: Loss, train: Train, resources: TrainResources, rank: int, world: int
+        self,
+        model: torch.nn.Module,
+        loss: Loss,
+        train: Train,
+        resources: TrainResources,
+        rank: int,
+        world: int,
     ) -> None:
         if resources.offload and not resources.zero_stage:
             remedy = "set resources.train.zero_stage to 1, 2 or 3, or resources.train.offload to false"
@@ -82,7 +93,8 @@ class DeepSpeedStepper:
         return total / divisor
 
     def apply(self, rate: float) -> torch.Tensor:
-        """Gradient norm before clipping; infinite where a gradient was not finite: then nothing was updated."""
+        """Gradient norm before clipping; infinite where a gradient was not finite: then nothing was
+        updated."""
         for group in self._engine.optimizer.param_groups:
             group["lr"] = rate
         if self._stage:
@@ -113,7 +125,8 @@ class DeepSpeedStepper:
         zero.zero_grad(set_to_none=True)
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Gathered in one order on all ranks, since each takes part in all; a rank copies those of its parameters."""
+        """Gathered in one order on all ranks, since each takes part in all; a rank copies those of its
+        parameters."""
         copies = []
         for name, parameter in self._parameters.items():
             for part in ("model", *MOMENTS):
@@ -137,7 +150,8 @@ class DeepSpeedStepper:
         self._publish()
 
     def _begin(self) -> None:
-        """Zero moments from the start, as AdamW would make them at its first step: so they can be read and set."""
+        """Zero moments from the start, as AdamW would make them at its first step: so they can be read and
+        set."""
         zero, adam = self._engine.optimizer, self._adam()
         counter = 0 if type(adam).__name__ == "DeepSpeedCPUAdam" else torch.zeros(())
         for flat in self._masters():
@@ -151,7 +165,8 @@ class DeepSpeedStepper:
         return self._engine.optimizer.optimizer if self._stage else self._engine.optimizer
 
     def _masters(self) -> list[torch.Tensor]:
-        """The fp32 tensors that this rank updates: its flat partitions, or without ZeRO the parameters themselves."""
+        """The fp32 tensors that this rank updates: its flat partitions, or without ZeRO the parameters
+        themselves."""
         zero = self._engine.optimizer
         if self._stage == 3:
             return zero.fp32_partitioned_groups_flat
@@ -197,7 +212,8 @@ class DeepSpeedStepper:
 
 
 class _Whole(torch.nn.Module):
-    """Model and loss as one module: ZeRO 3 gathers for its forward pass what the loss uses of the model's weights."""
+    """Model and loss as one module: ZeRO 3 gathers for its forward pass what the loss uses of the model's
+    weights."""
 
     def __init__(self, model: torch.nn.Module, loss: Loss, *, autocast: bool) -> None:
         super().__init__()
@@ -213,7 +229,8 @@ class _Whole(torch.nn.Module):
 def _optimizer(
     parameters: Iterable[torch.nn.Parameter], options: Optimizer, resources: TrainResources
 ) -> torch.optim.Optimizer:
-    """AdamW whose rate is zero until `apply` sets it; for offloading DeepSpeed's, which is compiled at first use."""
+    """AdamW whose rate is zero until `apply` sets it; for offloading DeepSpeed's, which is compiled at first
+    use."""
     groups = parameter_groups(parameters, options)
     if resources.offload:
         from deepspeed.ops.adam import DeepSpeedCPUAdam
@@ -273,8 +290,8 @@ def _started() -> Any:
     warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+_tensor` is deprecated")  # DeepSpeed's calls
     import deepspeed
 
-    # What DeepSpeed would compile when it starts: asked for one op only, an all-reduce of inference on CPUs, which
-    # training never calls (comm/torch.py: inference_all_reduce). Without it no compiler is needed.
+    # What DeepSpeed would compile when it starts: asked for one op only, an all-reduce of inference on CPUs,
+    # which training never calls (comm/torch.py: inference_all_reduce). Without it no compiler is needed.
     deepspeed.ops.__compatible_ops__ = {}
     os.environ.setdefault("LOCAL_RANK", "0")  # set by every launcher; a lone rank has none
     if not dist.is_initialized():
@@ -296,13 +313,16 @@ def reason_not_to_start(resources: TrainResources) -> str:
     missing = [
         what
         for what, found in {
-            "a C++ compiler (apt-get install g++)": shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++"),
+            "a C++ compiler (apt-get install g++)": shutil.which(os.environ.get("CXX", "c++"))
+            or shutil.which("g++"),
             "ninja (pip install ninja, and its folder on PATH)": shutil.which("ninja"),
             "the headers of Python (apt-get install python3-dev)": _has_python_headers(),
         }.items()
         if not found
     ]
-    return f"offloading compiles DeepSpeed's CPU optimizer, which needs {', '.join(missing)}" if missing else ""
+    return (
+        f"offloading compiles DeepSpeed's CPU optimizer, which needs {', '.join(missing)}" if missing else ""
+    )
 
 
 def _has_python_headers() -> bool:
@@ -310,7 +330,8 @@ def _has_python_headers() -> bool:
 
 
 def remove_stale_locks(now_s: float | None = None) -> list[str]:
-    """The lock files of killed builds that were removed: with one in place a later build waits for ever, silently."""
+    """The lock files of killed builds that were removed: with one in place a later build waits for ever,
+    silently."""
     home = os.environ.get("TORCH_EXTENSIONS_DIR") or str(Path.home() / ".cache" / "torch_extensions")
     now_s = time.time() if now_s is None else now_s
     stale = [

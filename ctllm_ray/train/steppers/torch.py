@@ -1,13 +1,15 @@
-"""The plain PyTorch stepper: AdamW, data-parallel by adding up gradients, on a CPU or one GPU for each worker.
+"""The plain PyTorch stepper: AdamW, data-parallel by adding up gradients, on a CPU or one GPU for each
+worker.
 
-All gradients live in a few flat fp32 buffers that parameters' `.grad` are views of, so that adding them over the
-workers, their norm and clipping are a handful of large operations. The buffers are added up over the workers (gloo,
-NCCL) while the last micro-batch is still going backward. There is no averaging: each loss is divided by the number of
-targets (or pairs) of the whole global batch, so the sum over workers is the true mean whatever the padding.
+All gradients live in a few flat fp32 buffers that parameters' `.grad` are views of, so that adding them over
+the workers, their norm and clipping are a handful of large operations. The buffers are added up over the
+workers (gloo, NCCL) while the last micro-batch is still going backward. There is no averaging: each loss is
+divided by the number of targets (or pairs) of the whole global batch, so the sum over workers is the true
+mean whatever the padding.
 
-bf16 is autocast over fp32 weights. Costs over the bare model: zeroing and one more read of the gradients, below 1 % of
-a step on a CPU at 10 M parameters. Every buffer view begins at a multiple of 64 bytes: matrix products then take the
-same path in every run, which keeps resumed runs equal to the bit.
+bf16 is autocast over fp32 weights. Costs over the bare model: zeroing and one more read of the gradients,
+below 1 % of a step on a CPU at 10 M parameters. Every buffer view begins at a multiple of 64 bytes: matrix
+products then take the same path in every run, which keeps resumed runs equal to the bit.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from ctllm_ray.model import llama
 from ctllm_ray.train.data.batch import Batch
 from ctllm_ray.train.stepper import Loss
 
-BUCKET_ELEMENTS = 1 << 24  # 64 MB in fp32: large enough for any link, small enough to begin before backward ends
+BUCKET_ELEMENTS = (
+    1 << 24
+)  # 64 MB in fp32: large enough for any link, small enough to begin before backward ends
 ALIGNED_ELEMENTS = 16  # 64 bytes in fp32
 NORM_ELEMENTS = 1 << 16  # of which a norm is taken at once: one over 16 M in fp32 is off by 7e-4 on a CPU
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -35,7 +39,13 @@ class TorchStepper:
     kind = "torch"
 
     def __init__(
-        self, model: torch.nn.Module, loss: Loss, train: Train, resources: TrainResources, rank: int, world: int
+        self,
+        model: torch.nn.Module,
+        loss: Loss,
+        train: Train,
+        resources: TrainResources,
+        rank: int,
+        world: int,
     ) -> None:
         self.rank, self.world = rank, world
         self._device = torch.device("cuda" if resources.gpu else "cpu")
@@ -56,7 +66,8 @@ class TorchStepper:
             self._adam.state[parameter] = _no_moments(parameter)
 
     def backward(self, micro_batches: Iterable[Batch], divisor: int) -> torch.Tensor:
-        """The sums over the global batch, divided, the loss first; gradients wait, added up over the workers."""
+        """The sums over the global batch, divided, the loss first; gradients wait, added up over the
+        workers."""
         batches = list(micro_batches)
         total = torch.zeros((), device=self._device)
         self._gradients.clear()
@@ -74,7 +85,8 @@ class TorchStepper:
         return total
 
     def apply(self, rate: float) -> torch.Tensor:
-        """Gradient norm before clipping; where it is not finite nothing was updated. Nothing waits for the device."""
+        """Gradient norm before clipping; where it is not finite nothing was updated. Nothing waits for the
+        device."""
         norm = self._gradients.clip(self._clip_norm)
         # torch's own loss scaler tells the fused kernel in this way to leave all as it is
         setattr(self._adam, "found_inf", (~norm.isfinite()).to(torch.float32))  # noqa: B010
@@ -94,7 +106,9 @@ class TorchStepper:
         for name in mine:
             parameter = self._parameters[name]
             copies.append((f"model.{name}", host_copy(parameter.detach())))
-            copies += [(f"{moment}.{name}", host_copy(self._adam.state[parameter][moment])) for moment in MOMENTS]
+            copies += [
+                (f"{moment}.{name}", host_copy(self._adam.state[parameter][moment])) for moment in MOMENTS
+            ]
         if self._device.type == "cuda":
             torch.cuda.synchronize()
         yield from copies
@@ -127,7 +141,8 @@ def _no_moments(parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:
 
 
 def host_copy(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in host memory; from a GPU it is only begun. PyTorch keeps pinned memory for the next checkpoint."""
+    """A copy in host memory; from a GPU it is only begun. PyTorch keeps pinned memory for the next
+    checkpoint."""
     if not tensor.is_cuda:
         return tensor.clone(memory_format=torch.contiguous_format)
     copy = torch.empty(tensor.shape, dtype=torch.float32, pin_memory=True)
@@ -161,7 +176,8 @@ class _Gradients:
             bucket.zero_()
 
     def add_up_as_they_come(self) -> None:
-        """From now on a bucket is added up over the workers once it is full: called before the last micro-batch."""
+        """From now on a bucket is added up over the workers once it is full: called before the last
+        micro-batch."""
         self._waiting = list(self._sizes)
 
     def _came(self, bucket: int) -> None:

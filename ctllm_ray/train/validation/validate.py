@@ -1,16 +1,18 @@
 """Validation: bits per byte and per character by group, on the same held-out documents at every checkpoint.
 
-Bits per byte compare models with different tokenizers, which loss per token does not (The Pile, Gao et al. 2020). The
-nats of a document are the sum over all its targets, its end included; bits = nats / ln 2, over the bytes or characters
-of its text. The documents of a group are taken in the order of a hash of their ids, from the front, up to
-`validation.max_tokens` targets, so they depend neither on shards nor on the order of inputs.
+Bits per byte compare models with different tokenizers, which loss per token does not (The Pile, Gao et al.
+2020). The nats of a document are the sum over all its targets, its end included; bits = nats / ln 2, over the
+bytes or characters of its text. The documents of a group are taken in the order of a hash of their ids, from
+the front, up to `validation.max_tokens` targets, so they depend neither on shards nor on the order of inputs.
 
-A document longer than the context is cut into pieces without overlap: what stands after a cut has lost its beginning,
-so long documents count as slightly harder than they are; a sliding window would cost a second pass for the last tenth
-of a bit. Pieces of many documents share a row and never see each other, whatever the run's own packing: the result is
-that of one document at a time, at the price of a pass over the tokens. BOS stays BOS under conditional pretraining.
+A document longer than the context is cut into pieces without overlap: what stands after a cut has lost its
+beginning, so long documents count as slightly harder than they are; a sliding window would cost a second pass
+for the last tenth of a bit. Pieces of many documents share a row and never see each other, whatever the run's
+own packing: the result is that of one document at a time, at the price of a pass over the tokens. BOS stays
+BOS under conditional pretraining.
 
-Of conversations the answers count and nothing else, their ends included: nats over the bytes of the answers' text.
+Of conversations the answers count and nothing else, their ends included: nats over the bytes of the answers'
+text.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ class Document:
     text_bytes: int
     text_chars: int
     doc_id: str = ""
-    answers: np.ndarray = field(default_factory=lambda: np.array([1, np.iinfo(np.int32).max]))  # [start, stop, ...]
+    answers: np.ndarray = field(
+        default_factory=lambda: np.array([1, np.iinfo(np.int32).max])
+    )  # [start, stop, ...]
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -70,7 +74,9 @@ def documents(uris: Mapping[str, Sequence[str]], max_tokens: int) -> dict[str, l
     found = {group: _first(group_uris, max_tokens) for group, group_uris in uris.items()}
     found = {group: chosen for group, chosen in found.items() if chosen}
     if not found:
-        raise InputError("no held-out documents", where="train.validation", remedy="raise tokens.held_out_share")
+        raise InputError(
+            "no held-out documents", where="train.validation", remedy="raise tokens.held_out_share"
+        )
     return found
 
 
@@ -104,11 +110,14 @@ def bits(
     sequence_tokens: int,
     precision: Literal["fp32", "bf16"] = "fp32",
 ) -> dict[str, dict[str, float]]:
-    """By group: bits_per_byte, bits_per_char, nats_per_token, and the counted documents, tokens, bytes, characters."""
+    """By group: bits_per_byte, bits_per_char, nats_per_token, and the counted documents, tokens, bytes,
+    characters."""
     training = model.training
     model.eval()
     try:
-        return {group: _of_group(model, chosen, sequence_tokens, precision) for group, chosen in groups.items()}
+        return {
+            group: _of_group(model, chosen, sequence_tokens, precision) for group, chosen in groups.items()
+        }
     finally:
         model.train(training)
 
@@ -163,7 +172,8 @@ def _batch(pieces: Sequence[Any], chosen: Sequence[Document], sequence_tokens: i
 
 
 def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[str, dict[str, float]]:
-    """The bits of the model in a checkpoint folder, also written to the run's `validation/`: for a task of its own.
+    """The bits of the model in a checkpoint folder, also written to the run's `validation/`: for a task of
+    its own.
 
     Raises `VersionConflict` where the held-out documents were tokenised otherwise than the run's.
     """

@@ -1,10 +1,10 @@
 """Validation of preferences: on held-out pairs, how often the model is on the side of the chosen answer.
 
-Two accuracies, for they answer different questions. `preferred_share`: the model gives the chosen answer the higher
-probability; the reference has that too (`reference_preferred_share`), and the difference is what was learnt. Since
-probabilities of whole answers fall with length, both know that short answers are likely. `accuracy`: the model prefers
-the chosen answer more than its reference does (the margin is above zero); it is what the loss raises, and an untrained
-model has it nowhere.
+Two accuracies, for they answer different questions. `preferred_share`: the model gives the chosen answer the
+higher probability; the reference has that too (`reference_preferred_share`), and the difference is what was
+learnt. Since probabilities of whole answers fall with length, both know that short answers are likely.
+`accuracy`: the model prefers the chosen answer more than its reference does (the margin is above zero); it is
+what the loss raises, and an untrained model has it nowhere.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from ctllm_ray.train.data import corpora, reference_log_probs
 
 
 def preferences(recipe: Recipe, model: llama.LlamaForCausalLM) -> dict[str, dict[str, float]]:
-    """By group of the mixture that holds pairs out: their number, accuracy, margin in nats, both preferred shares."""
+    """By group of the mixture that holds pairs out: their number, accuracy, margin in nats, both preferred
+    shares."""
     _, train = recipe.training()
     groups = {group for phase in train.mixture for group in phase.shares}
     own = corpora.read_sections(recipe.token_folders())
@@ -33,7 +34,8 @@ def preferences(recipe: Recipe, model: llama.LlamaForCausalLM) -> dict[str, dict
 
 
 def told(logs: np.ndarray, references: np.ndarray) -> dict[str, float]:
-    """What log-probabilities of chosen, rejected, chosen, ... answers say, the model's and its reference's."""
+    """What log-probabilities of chosen, rejected, chosen, ... answers say, the model's and its
+    reference's."""
     chosen, rejected = logs[0::2], logs[1::2]
     reference_chosen, reference_rejected = references[0::2], references[1::2]
     margins = chosen - reference_chosen - (rejected - reference_rejected)
