@@ -211,7 +211,9 @@ def check_nodes(selector: Mapping[str, str]) -> None:
         return
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     if nodes and not any(_matches(node["Labels"], selector) for node in nodes):
-        remedy = "set resources.cpu_nodes={} to let work without a GPU run on GPU nodes, or add a node without this label"
+        remedy = (
+            "set resources.cpu_nodes={} to let CPU work run on GPU nodes, or add a node without this label"
+        )
         raise NoCluster(
             "no node takes work that asks for no GPU", where=f"resources.cpu_nodes={selector}", remedy=remedy
         )

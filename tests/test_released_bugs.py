@@ -63,7 +63,7 @@ def test_bug_3_in_zh_web_it_is_no_accident_of_the_distinct_character_rule() -> N
 
 @pytest.mark.parametrize("name", ["map_cc", "zh_web"])
 def test_bug_4_other_languages_are_rejected_and_both_chinese_scripts_are_kept(name: str) -> None:
-    lively = 'On Friday, 14 June, J. Quixley (Vermont) wrote: "Why pay $95 for a zigzag box?" We kept 37 of them; X & Y.'
+    lively = 'On Friday, 14 June, J. Quixley (Vermont) wrote: "Why pay $95 for a zigzag box?" We kept 37 of them; X & Y.'  # noqa: E501
     english, clever, japanese, simplified, traditional = rejects(
         name, texts.ENGLISH, lively, texts.JAPANESE, texts.PROSE, texts.TRADITIONAL
     )

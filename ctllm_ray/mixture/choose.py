@@ -174,7 +174,7 @@ def _bounded(
     gain = float(before - after)
     low, high = gain - too_high, gain + too_low
     if low <= 0:
-        why = f"{order}, but the gain of the best mixture, {gain:.4f} bits per byte, may be none ({low:.4f} at the least)"
+        why = f"{order}, but the gain of the best mixture, {gain:.4f} bits, may be none ({low:.4f} at the least)"
         return _nothing(plan, "no_gain", why, sample, fits, p)
     near = _as_good(best.law, draws, weights, candidates_CG, chosen[None])
     inside = np.vstack([candidates_CG[near], chosen])

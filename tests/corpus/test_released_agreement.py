@@ -207,7 +207,7 @@ def test_bug_4_english_passes_every_rule_that_is_not_a_language_model():
 
 
 def test_bug_5_gambling_spam_passes_every_rule():
-    text = "澳门娱乐城线上开户，首存送彩金888元！百家乐、老虎机、时时彩应有尽有。加客服微信领红包，提款秒到账，稳赚不赔。"
+    text = "澳门娱乐城线上开户，首存送彩金888元！百家乐、老虎机、时时彩应有尽有。加客服微信领红包，提款秒到账，稳赚不赔。"  # noqa: E501
     assert released(text * 2).rule == ""
 
 

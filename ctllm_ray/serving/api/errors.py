@@ -87,7 +87,9 @@ def problem_of(error: CtllmError) -> ErrorAnswer:
     if status < 500:
         return problem(status, message)
     if isinstance(error, ModelReplaced):
-        said = "this model's folder was replaced after it was deployed, so nobody is answered until its operator mends it"
+        said = (
+            "this model's folder was replaced after it was deployed: its operator must restore or redeploy it"
+        )
         return problem(status, said, "model_replaced")
     if isinstance(error, StorageError):
         said = "a store of the server does not answer: the same request may work in a moment"

@@ -184,7 +184,9 @@ def _checked(served: Served, plan: Plan, room: int) -> Plan:
     """The plan, where it fits the context and asks for no more than the engine holds. Raises `Refused`."""
     wanted, context = plan.sampling.max_tokens, served.engine.context_tokens
     if wanted > room:
-        message = f"this model's context is {context} tokens: the prompt has {context - room}, {wanted} more are asked for"
+        message = (
+            f"the context is {context} tokens: the prompt has {context - room}, {wanted} more are asked for"
+        )
         raise Refused(message, code=CONTEXT_EXCEEDED, param="max_tokens", remedy=f"ask for {room} at most")
     most = served.serve.slots * context
     if plan.choices * wanted > most:

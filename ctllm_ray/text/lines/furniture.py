@@ -1,7 +1,8 @@
 """Lines of Chinese page furniture: breadcrumbs, counters, share buttons, editors' credits, licence numbers.
 
 A line is furniture only as a whole: a pattern must match it from end to end, and none admits a sentence after
-the words it knows. So 责任编辑：张三 goes and 责任编辑认为，这一稿可以发表。 stays. `ANYWHERE` patterns count wherever they stand.
+the words it knows. So 责任编辑：张三 goes and 责任编辑认为，这一稿可以发表。 stays.
+`ANYWHERE` patterns count wherever they stand.
 `BUTTONS` and `RELATED` are words that an article may have on a line of their own (微信, 更多, 相关新闻): they go only
 in the unbroken run of furniture at the head or the tail of the page, as do `DISCLAIMERS`, the one kind that
 is made of sentences. A RELATED heading ends the page when no prose follows it.
