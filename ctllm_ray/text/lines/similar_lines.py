@@ -18,12 +18,12 @@ where distances cost O(n²).
 
 Which similar lines are to be cut is the harder question. On real pages without a defect (web_zh_raw) some 3
 to 7 % of statutes and 4 % of manuals repeat a line of 12 or more Han characters some lines later, and
-rightly: "（四）法律、法规规定的其他情形。" belongs to each list it closes. What is pasted twice stands side by side. Hence
-two reaches: `adjacent` cuts a block of lines that repeats the block just before it (most often one line),
-`anywhere` cuts any later copy, as CT-LLM meant to. Neither touches a line with fewer than `min_han` Han
-characters (refrains, 「嗯。」, code, tables of figures), nor, for `anywhere`, list items (they begin with a
-number), nor rows of tables. Only five or more copies in a row go whatever their length: no refrain has so
-many.
+rightly: "（四）法律、法规规定的其他情形。" belongs to each list it closes. What is pasted twice stands side
+by side. Hence two reaches: `adjacent` cuts a block of lines that repeats the block just before it (most
+often one line), `anywhere` cuts any later copy, as CT-LLM meant to. Neither touches a line with fewer than
+`min_han` Han characters (refrains, 「嗯。」, code, tables of figures), nor, for `anywhere`, list items
+(they begin with a number), nor rows of tables. Only five or more copies in a row go whatever their length:
+no refrain has so many.
 
 Cost: a kernel hashes each line (digits, letters, Han in one script) and only documents in which hashes repeat
 within reach are read in Python; 250 MB/s and more on one core where nothing repeats.
