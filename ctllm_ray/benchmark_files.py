@@ -55,7 +55,7 @@ def of_file(uri: str) -> list[Row]:
 def _rows(uri: str) -> list[Row]:
     name = uri.removesuffix(".zst").removesuffix(".gz")
     try:
-        content = _opened(uri, storage.read_bytes(uri))
+        content = _decompress(uri, storage.read_bytes(uri))
         if name.endswith(".parquet"):
             import pyarrow.parquet as pq
 
@@ -74,7 +74,7 @@ def _rows(uri: str) -> list[Row]:
         raise InputError(f"not readable: {error}", where=uri, remedy=remedy) from error
 
 
-def _opened(uri: str, content: bytes) -> bytes:
+def _decompress(uri: str, content: bytes) -> bytes:
     if uri.endswith(".zst"):
         import zstandard
 

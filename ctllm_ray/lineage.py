@@ -47,10 +47,10 @@ def trace(target: str) -> Link:
     """The chain from a model: a folder (export, checkpoint, run, section) or a server's URL. Raises
     `NotFound`."""
     if target.startswith(("http://", "https://")):
-        return _served(target)
+        return _trace_served(target)
     folder = storage.absolute(target).rstrip("/")
     names = storage.list_names(folder)
-    for name, follow in ((LINEAGE, _export), (CHECKPOINT, _checkpoint), (RUN, _begun), (MANIFEST, _section)):
+    for name, follow in ((LINEAGE, _export), (CHECKPOINT, _checkpoint), (RUN, _trace_begun), (MANIFEST, _section)):
         if name in names:
             return follow(folder)
     if CONFIG in names:
@@ -84,7 +84,7 @@ def _lines(link: Link, first: str, rest: str, told: set[str]) -> Iterator[str]:
 # ----------------------------------------------------------------------------------------------------------
 
 
-def _served(url: str) -> Link:
+def _trace_served(url: str) -> Link:
     """The model that a server names, with the lineage that it tells."""
     asked = request.Request(f"{url.rstrip('/').removesuffix('/v1')}/v1/models")
     if key := os.environ.get("OPENAI_API_KEY"):
@@ -118,7 +118,7 @@ def _model(where: str, paper: Mapping[str, Any]) -> Link:
     if not storage.exists(checkpoint):
         facts.append(f"its checkpoint is no longer there: {checkpoint}")
     run = checkpoint.rpartition("/checkpoints/")[0]
-    return Link("model", where, facts, [_run(run, paper["recipe"], paper["code"], paper["data"])])
+    return Link("model", where, facts, [_trace_run(run, paper["recipe"], paper["code"], paper["data"])])
 
 
 def _foreign(folder: str) -> Link:
@@ -138,13 +138,13 @@ def _checkpoint(folder: str) -> Link:
     state = storage.read_json(storage.join(folder, CHECKPOINT))["state"]
     run = folder.rpartition("/checkpoints/")[0]
     facts = [f"step {state['step']:,}, {state['tokens']:,} tokens, {state['world']} workers"]
-    return Link("checkpoint", folder, facts, [_run(run, state["recipe"], state["lineage"], _data(run))])
+    return Link("checkpoint", folder, facts, [_trace_run(run, state["recipe"], state["lineage"], _data(run))])
 
 
-def _begun(folder: str) -> Link:
+def _trace_begun(folder: str) -> Link:
     """A run, by what it wrote down when it began."""
     begun = storage.read_json(storage.join(folder, RUN))
-    return _run(folder, begun["recipe"], begun["lineage"], _data(folder))
+    return _trace_run(folder, begun["recipe"], begun["lineage"], _data(folder))
 
 
 def _data(run: str) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _data(run: str) -> dict[str, Any]:
     return storage.read_json(path) if storage.exists(path) else {}
 
 
-def _run(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str], data: Mapping[str, Any]) -> Link:
+def _trace_run(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str], data: Mapping[str, Any]) -> Link:
     """A training run: its recipe and code, the model that it began with, and its token shards."""
     facts = [f"{recipe['train']['objective']['use']}: {_recipe(recipe)}", _code(code)]
     corpora = [
@@ -167,7 +167,7 @@ def _parents(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str]) ->
     """What a run began with: the checkpoint that it branched from, or the model that it went on from."""
     if code.get("parent"):
         return [
-            _followed("checkpoint", code["parent"], "the checkpoint that it branched from is no longer there")
+            _follow("checkpoint", code["parent"], "the checkpoint that it branched from is no longer there")
         ]
     named = recipe["model"]["path"]
     if not named:
@@ -175,7 +175,7 @@ def _parents(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str]) ->
     parent = code.get(PARENT_MODEL, "")
     if not parent:
         return [Link("model", named, ["which folder that was when the run began was not written down"])]
-    link = _followed("model", parent, f"the model that it began with ({named}) is no longer there")
+    link = _follow("model", parent, f"the model that it began with ({named}) is no longer there")
     if PARENT_SHA256 in code and code[PARENT_SHA256] != _paper(parent):
         link = Link(
             link.what, link.where, ["changed since the run began with it", *link.facts], link.made_from
@@ -189,7 +189,7 @@ def _paper(folder: str) -> str:
     return storage.size_and_sha256(storage.join(folder, names[0]))[1] if names else ""
 
 
-def _followed(what: str, folder: str, gone: str) -> Link:
+def _follow(what: str, folder: str, gone: str) -> Link:
     try:
         return trace(folder)
     except NotFound:
@@ -238,7 +238,7 @@ def _origins(folder: str, found: Manifest) -> list[Link]:
     beside = folder.rpartition("/")[0]
     if found.section == "tokens":
         return [_tokenizer(found, beside), *_documents(found, beside)]
-    return _taken(folder, found) or _documents(found, beside)
+    return _trace_tokenizer(folder, found) or _documents(found, beside)
 
 
 def _documents(made: Manifest, beside: str) -> list[Link]:
@@ -248,10 +248,10 @@ def _documents(made: Manifest, beside: str) -> list[Link]:
         for key, digest in made.provenance.items()
         if key.endswith("_shards")
     }
-    return [_kept(section, f"{beside}/{section}", digest) for section, digest in read.items()]
+    return [_trace_documents(section, f"{beside}/{section}", digest) for section, digest in read.items()]
 
 
-def _kept(section: str, folder: str, digest: str) -> Link:
+def _trace_documents(section: str, folder: str, digest: str) -> Link:
     """A section of documents, compared with what the one that was made from it wrote down."""
     found = _manifest(folder)
     if found and found.digest("kept") == digest:
@@ -274,10 +274,10 @@ def _tokenizer(tokens: Manifest, beside: str) -> Link:
         )
     if found.provenance["tokenizer"] != sha256:
         return Link("tokenizer", folder, [*facts, "another one stands there now"])
-    return Link("tokenizer", folder, facts + _section_facts(found)[1:], _taken(folder, found))
+    return Link("tokenizer", folder, facts + _section_facts(found)[1:], _trace_tokenizer(folder, found))
 
 
-def _taken(folder: str, found: Manifest) -> list[Link]:
+def _trace_tokenizer(folder: str, found: Manifest) -> list[Link]:
     """The tokenizer that a section took instead of training one."""
     path = (found.recipe.get("tokenizer") or {}).get("path", "")
     if not path:

@@ -75,7 +75,7 @@ def submit(
     jobs, nodes = _connect(address)
     check_nodes(recipe.root, nodes, shared_root)
     identity = hashlib.sha256(f"{entrypoint}\n{recipe.model_dump_json()}".encode()).hexdigest()
-    with _explained(address):
+    with _explain_cluster_errors(address):
         job, sent = _under_way(jobs, identity)
     if job:
         other = (
@@ -142,7 +142,7 @@ def check_nodes(root: str, nodes: int, shared: bool) -> None:
 def follow(jobs: JobSubmissionClient, job: str, address: str, tell: Tell) -> int:
     """The exit code of a job, its log told as it comes. Raises `WorkerLost` where it ended without one."""
     try:
-        ended = asyncio.run(_followed(jobs, job, address, tell))
+        ended = asyncio.run(_follow_job(jobs, job, address, tell))
     except (KeyboardInterrupt, SystemExit):
         tell(f"\n{job} goes on without this terminal; `ray job stop --address {address} {job}` ends it\n")
         raise
@@ -154,7 +154,7 @@ def follow(jobs: JobSubmissionClient, job: str, address: str, tell: Tell) -> int
     return code if code >= 0 else 128 - code  # a signal, as a shell says it
 
 
-async def _followed(jobs: JobSubmissionClient, job: str, address: str, tell: Tell) -> JobDetails:
+async def _follow_job(jobs: JobSubmissionClient, job: str, address: str, tell: Tell) -> JobDetails:
     """The job as it ended."""
     told, failures = 0, 0
     while True:
@@ -187,7 +187,7 @@ def _connect(address: str) -> tuple[JobSubmissionClient, int]:
     os.environ["RAY_API_SERVER_ADDRESS"] = (
         address  # Ray would take another one from there, over what it is given
     )
-    with _explained(address):
+    with _explain_cluster_errors(address):
         check_port(address.partition("://")[2].rstrip("/"))
         # What the filter leaves out is missing to Ray, and a node that has gone stays listed.
         alive = list_nodes(address, filters=[("state", "=", "ALIVE")], raise_on_missing_output=False)
@@ -212,7 +212,7 @@ def _send(
         files.write_zip(archive)
         environment = {provenance.SOURCE: json.dumps(files.source(), sort_keys=True)}
         try:
-            with _explained(address):
+            with _explain_cluster_errors(address):
                 return jobs.submit_job(
                     submission_id=job,
                     entrypoint=entrypoint,
@@ -228,7 +228,7 @@ def _send(
 
 
 @contextmanager
-def _explained(address: str) -> Iterator[None]:
+def _explain_cluster_errors(address: str) -> Iterator[None]:
     """Turns what Ray's clients raise into `NoCluster`."""
     from ray.exceptions import AuthenticationError
     from ray.util.state.exception import RayStateApiException

@@ -21,13 +21,13 @@ def surfaces(pieces: Sequence[str]) -> list[bytes]:
 def _surface(piece: str, table: Mapping[str, int]) -> bytes:
     if table and all(character in table for character in piece):
         data = bytes(table[character] for character in piece)
-        return data if data.isascii() or not _is_partial(data) else _marked(data)
+        return data if data.isascii() or not _is_partial(data) else _mark_bytes(data)
     if byte := _BYTE.match(piece):
-        return _marked(bytes.fromhex(byte[1]))
+        return _mark_bytes(bytes.fromhex(byte[1]))
     return piece.replace(_METASPACE, " ").encode("utf-8", "surrogatepass")
 
 
-def _marked(data: bytes) -> bytes:
+def _mark_bytes(data: bytes) -> bytes:
     """Bytes that are no text by themselves: \\xff stands in no UTF-8, so nothing else is spelt like this."""
     return b"\xff" + data
 

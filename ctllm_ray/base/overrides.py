@@ -36,10 +36,10 @@ def overridden(plain: dict[str, Any], override: str) -> dict[str, Any]:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         remedy = "correct the file" if file else "quote the whole override"
         raise RecipeError(f"the value of {key!r} is not YAML: {error}", where=file, remedy=remedy) from None
-    return _placed(plain, key, value, key)
+    return _place_value(plain, key, value, key)
 
 
-def _placed(node: Any, path: str, value: Any, whole: str) -> Any:
+def _place_value(node: Any, path: str, value: Any, whole: str) -> Any:
     """`node` with `value` at a dotted path; items of a list are addressed by name, `use` or index."""
     if not path:
         return value
@@ -49,7 +49,7 @@ def _placed(node: Any, path: str, value: Any, whole: str) -> Any:
                 if label and (path == label or path.startswith(label + ".")):
                     return [
                         *node[:index],
-                        _placed(item, path[len(label) + 1 :], value, whole),
+                        _place_value(item, path[len(label) + 1 :], value, whole),
                         *node[index + 1 :],
                     ]
         head, _, rest = path.partition(".")
@@ -58,9 +58,9 @@ def _placed(node: Any, path: str, value: Any, whole: str) -> Any:
             raise RecipeError(
                 f"nothing called {head!r} in the list", where=whole, remedy=resolve.nearest(head, names)
             )
-        return [*node[: int(head)], _placed(node[int(head)], rest, value, whole), *node[int(head) + 1 :]]
+        return [*node[: int(head)], _place_value(node[int(head)], rest, value, whole), *node[int(head) + 1 :]]
     head, _, rest = path.partition(".")
     if node is not None and not isinstance(node, dict):
         raise RecipeError(f"{head!r} is set below a plain value", where=whole, remedy="check the dotted path")
     base = node or {}
-    return base | {head: _placed(base.get(head), rest, value, whole)}
+    return base | {head: _place_value(base.get(head), rest, value, whole)}

@@ -63,7 +63,7 @@ class Input(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _named(cls, given: Any) -> Any:
+    def _name_by_path(cls, given: Any) -> Any:
         if not isinstance(given, dict) or given.get("name") or not isinstance(given.get("path"), str):
             return given
         fixed = given["path"].split("*")[0].rpartition("/")[0]
@@ -156,7 +156,7 @@ class Recipe(Frozen):
         """The section whose kept documents are the corpus: the last pass, or `clean`."""
         return self.corpus_sections[-1]
 
-    def located(self, path: str) -> str:
+    def locate(self, path: str) -> str:
         """A path of the recipe as others take it: `root:` stands for its root; of
         `root:NAME/VERSION/export[-RUN]` the newest export is meant. Raises `NotFound` where there is none
         yet.
@@ -173,12 +173,12 @@ class Recipe(Frozen):
         model."""
         if self.model is None or self.train is None:
             raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
-        return self.model.model_copy(update={"path": self.located(self.model.path)}), self.train
+        return self.model.model_copy(update={"path": self.locate(self.model.path)}), self.train
 
     def token_folders(self) -> tuple[str, ...]:
         """The token sections that training reads: those that `train.corpora` names, else the recipe's own."""
         named = self.train.corpora if self.train else ()
-        return tuple(self.located(folder) for folder in named) or (self.folder("tokens"),)
+        return tuple(self.locate(folder) for folder in named) or (self.folder("tokens"),)
 
     def decisions(self, section: Section = CLEAN) -> dict[str, Any]:
         """What a section's output depends on, as plain values: not where it is, how wide it runs, when it
@@ -225,10 +225,10 @@ def from_plain(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(plain)
     except ValidationError as error:
-        raise _explained(error, where) from None
-    inputs = [_checked(i, resolve.SOURCES, f"{where}: data.inputs") for i in recipe.data.inputs]
-    stages = [_checked(s, resolve.STAGES, f"{where}: stages") for s in recipe.stages]
-    passes = [_checked(p, resolve.PASSES, f"{where}: passes") for p in recipe.passes]
+        raise _explain_invalid(error, where) from None
+    inputs = [_check_part(i, resolve.SOURCES, f"{where}: data.inputs") for i in recipe.data.inputs]
+    stages = [_check_part(s, resolve.STAGES, f"{where}: stages") for s in recipe.stages]
+    passes = [_check_part(p, resolve.PASSES, f"{where}: passes") for p in recipe.passes]
     names = [i["name"] for i in inputs]
     for name in names:
         if names.count(name) > 1:
@@ -248,10 +248,10 @@ def from_plain(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
     checked = recipe.model_dump() | {"data": recipe.data.model_dump() | {"inputs": inputs}}
     checked |= {"stages": stages, "passes": passes}
     if recipe.train:
-        objective = _checked(recipe.train.objective, resolve.OBJECTIVES, f"{where}: train.objective")
+        objective = _check_part(recipe.train.objective, resolve.OBJECTIVES, f"{where}: train.objective")
         checked["train"] = recipe.train.model_dump() | {"objective": objective}
     if recipe.evaluate:
-        tasks = [_checked(task, resolve.TASKS, f"{where}: evaluate.tasks") for task in recipe.evaluate.tasks]
+        tasks = [_check_part(task, resolve.TASKS, f"{where}: evaluate.tasks") for task in recipe.evaluate.tasks]
         checked["evaluate"] = recipe.evaluate.model_dump() | {"tasks": tasks}
     return Recipe.model_validate(checked)
 
@@ -274,7 +274,7 @@ def _check_scores(stages: Sequence[Mapping[str, Any]], where: str) -> None:
                 raise RecipeError(f"{rule.score!r} is measured in two ways", where=where, remedy=remedy)
 
 
-def _checked(part: Input | Stage | Pass | Objective | Benchmark, package: str, where: str) -> dict[str, Any]:
+def _check_part(part: Input | Stage | Pass | Objective | Benchmark, package: str, where: str) -> dict[str, Any]:
     """A source, stage or the like with its options checked against the function it names, and filled in."""
     function = resolve.resolve(package, part.use)
     extra = resolve.check_options(function, dict(part.model_extra or {}), f"{where}.{part.use}")
@@ -287,7 +287,7 @@ _UNION_TAGS = (
 )  # of pydantic, where a value may be of several kinds: no keys of a recipe
 
 
-def _explained(error: ValidationError, where: str) -> RecipeError:
+def _explain_invalid(error: ValidationError, where: str) -> RecipeError:
     unknown = {"extra_forbidden", "invalid_key"}
     first = min(
         error.errors(), key=lambda e: e["type"] not in unknown

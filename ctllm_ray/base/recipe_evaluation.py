@@ -25,7 +25,7 @@ class Benchmark(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _named(cls, given: object) -> object:
+    def _name_by_use(cls, given: object) -> object:
         return (
             given | {"name": given.get("name") or given.get("use", "")} if isinstance(given, dict) else given
         )

@@ -51,7 +51,7 @@ class Rule(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _named(cls, given: Any) -> Any:
+    def _name_by_use(cls, given: Any) -> Any:
         if not isinstance(given, dict) or not isinstance(given.get("use"), str):
             return given
         options = {k: v for k, v in given.items() if k not in _FIELDS}

@@ -46,7 +46,7 @@ class Serve(Frozen):
         return min(self.context_tokens or model_tokens, model_tokens, slot)
 
     @model_validator(mode="after")
-    def _ordered(self) -> Serve:
+    def _check_order(self) -> Serve:
         if self.replicas[0] > self.replicas[1]:
             raise ValueError(f"the least, {self.replicas[0]}, is more than the most, {self.replicas[1]}")
         return self

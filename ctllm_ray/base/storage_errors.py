@@ -53,14 +53,14 @@ def explain_errors(uri: str, verb: str) -> Iterator[None]:
     except CtllmError:
         raise
     except (OSError, ValueError, ImportError) as error:
-        raise _translated(error, uri, verb) from error
+        raise _translate(error, uri, verb) from error
     except Exception as error:  # botocore, aiohttp, gcsfs: no common base below Exception
         if type(error).__module__.partition(".")[0] not in _DRIVERS:
             raise
-        raise _translated(error, uri, verb) from error
+        raise _translate(error, uri, verb) from error
 
 
-def _translated(error: Exception, uri: str, verb: str) -> CtllmError:
+def _translate(error: Exception, uri: str, verb: str) -> CtllmError:
     kind = StorageError if verb in {"written", "deleted"} else InputError
     number = getattr(error, "errno", None) or 0
     if isinstance(error, ImportError):

@@ -29,7 +29,7 @@ def without(text: str, taken: Mapping[int, str]) -> Cut:
     lines = text.split("\n")
     cuts = [{"rule": taken[i], "text": lines[i]} for i in sorted(taken)]
     share = sum(len(lines[i].strip()) for i in taken) / sum(len(line.strip()) for line in lines)
-    return Cut("\n".join(_closed(lines, taken)), cuts, share)
+    return Cut("\n".join(_close_gaps(lines, taken)), cuts, share)
 
 
 def put(table: pa.Table, done: Mapping[int, Cut]) -> pa.Table:
@@ -56,7 +56,7 @@ def replaced(column: pa.Array, new: Mapping[int, Any]) -> pa.Array:
     return pa.concat_arrays([column, pa.array(list(new.values()), column.type)]).take(pa.array(places))
 
 
-def _closed(lines: list[str], taken: Mapping[int, str]) -> list[str]:
+def _close_gaps(lines: list[str], taken: Mapping[int, str]) -> list[str]:
     """The lines that are left, with the gaps closed: no blank line beside another where a line was cut."""
     kept: list[str] = []
     gap = False

@@ -54,7 +54,7 @@ def corpus(
     with _runner(run) as run:
         finished = {CLEAN: clean(recipe, run, progress)}
         for part in recipe.passes:
-            finished[part.use] = _passed(part.use, recipe, run, progress or Progress.silent())
+            finished[part.use] = _run_pass(part.use, recipe, run, progress or Progress.silent())
     return finished
 
 
@@ -84,7 +84,7 @@ def _runner(given: Runner | None) -> Iterator[Runner]:
         yield on_ray
 
 
-def _passed(use: str, recipe: Recipe, run: Runner, progress: Progress) -> Manifest:
+def _run_pass(use: str, recipe: Recipe, run: Runner, progress: Progress) -> Manifest:
     """The manifest of a pass, after doing what is left of its phases."""
     folder, made = recipe.folder(use), phase.of(use, recipe)
     if not storage.exists(storage.join(folder, MANIFEST)):

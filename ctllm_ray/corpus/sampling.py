@@ -54,7 +54,7 @@ def draw(folder: str, shards: Sequence[Shard], seed: int, size_bytes: int, unsee
     """A sample of at most `size_bytes`, and other documents of at most `unseen_bytes` that are never in any
     sample."""
     wanted = max(PLENTY * size_bytes, PLENTY * unseen_bytes / UNSEEN_SHARE)
-    chosen = _chosen(shards, seed, wanted)
+    chosen = _choose_shards(shards, seed, wanted)
     most_share = min(1.0, max(DOCUMENT_SHARE, FAIR_PARTS / max(1, sum(shard.rows for shard in chosen))))
     taken, unseen = (_Lowest(size, int(size * most_share)) for size in (size_bytes, unseen_bytes))
     for shard in chosen:
@@ -76,7 +76,7 @@ def unit(seed: int, name: str) -> float:
     return xxhash.xxh3_64_intdigest(f"sample:{seed}:{name}".encode()) / 2**64
 
 
-def _chosen(shards: Sequence[Shard], seed: int, wanted_bytes: float) -> list[Shard]:
+def _choose_shards(shards: Sequence[Shard], seed: int, wanted_bytes: float) -> list[Shard]:
     chosen: list[Shard] = []
     for shard in sorted(shards, key=lambda shard: unit(seed, shard.path)):
         if len(chosen) >= LEAST_SHARDS and sum(s.text_bytes for s in chosen) >= wanted_bytes:
@@ -110,7 +110,7 @@ class _Lowest:
 
     def add(self, at: float, document: Document) -> None:
         """Takes a document that hashes below the bound, and gives up those that are now too many."""
-        cut = _cut(document, self._most_bytes)
+        cut = _truncate(document, self._most_bytes)
         heapq.heappush(self._heap, (-at, document.id, cut))
         self._bytes += len(cut.text.encode())
         while self._bytes > self._size_bytes:
@@ -122,10 +122,10 @@ class _Lowest:
         """In the order of their hashes."""
         found = [document for _, _, document in sorted(self._heap, key=lambda entry: (-entry[0], entry[1]))]
         room = self._size_bytes - self._bytes
-        return [*found, _cut(self._next, room)] if self._next and room else found
+        return [*found, _truncate(self._next, room)] if self._next and room else found
 
 
-def _cut(document: Document, most_bytes: int) -> Document:
+def _truncate(document: Document, most_bytes: int) -> Document:
     """The document with at most so many bytes of text; a character that the cut halves is left out."""
     whole = document.text.encode()
     if len(whole) <= most_bytes:

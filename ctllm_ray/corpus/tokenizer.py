@@ -46,7 +46,7 @@ def check(recipe: Recipe) -> None:
         and recipe.tokenizer.path
         and not storage.exists(storage.join(recipe.folder(SECTION), MANIFEST))
     ):
-        tokenizers.load(recipe.located(recipe.tokenizer.path))
+        tokenizers.load(recipe.locate(recipe.tokenizer.path))
 
 
 def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> Manifest:
@@ -66,7 +66,7 @@ def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> M
         return finished
     log("drawing the sample")
     samples = _draw(recipe, part, _by_source(recipe))
-    tokenizer = _made(part.model_copy(update={"path": recipe.located(part.path)}), samples, log)
+    tokenizer = _make_tokenizer(part.model_copy(update={"path": recipe.locate(part.path)}), samples, log)
     report = _report(tokenizer, part, samples)
     tokenizer.save(folder)
     storage.write_json(storage.join(folder, REPORT), report)
@@ -129,7 +129,7 @@ def _too_small(name: str, there: int, wanted: int, share: float) -> RecipeError:
     )
 
 
-def _made(part: Part, samples: Mapping[str, Sample], log: Callable[[str], None]) -> Tokenizer:
+def _make_tokenizer(part: Part, samples: Mapping[str, Sample], log: Callable[[str], None]) -> Tokenizer:
     if part.path:
         return tokenizers.load(part.path)
     texts = _texts(samples)
@@ -161,7 +161,7 @@ def _report(tokenizer: Tokenizer, part: Part, samples: Mapping[str, Sample]) -> 
         "sha256": tokenizer.sha256,
         "vocab_size": tokenizer.vocab_size,
         "vocabulary": measures.vocabulary(tokenizer),
-        "sample": {} if part.path else {name: _drawn(sample) for name, sample in samples.items()},
+        "sample": {} if part.path else {name: _describe_sample(sample) for name, sample in samples.items()},
         "groups": {
             way: measures.by_group(tokenizer, texts, contents, names) for way, names in groups.items()
         },
@@ -171,7 +171,7 @@ def _report(tokenizer: Tokenizer, part: Part, samples: Mapping[str, Sample]) -> 
     }
 
 
-def _drawn(sample: Sample) -> dict[str, int]:
+def _describe_sample(sample: Sample) -> dict[str, int]:
     return {
         "documents": len(sample.documents),
         "bytes": sample.bytes,

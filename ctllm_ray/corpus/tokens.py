@@ -105,7 +105,7 @@ def list_splits(recipe: Recipe) -> list[Split]:
             "look at its funnel: `ctllm prepare` prints it",
         )
         raise InputError(reason, where=folder, remedy=remedy)
-    tokenizer = {"tokenizer": _loaded(recipe).sha256}
+    tokenizer = {"tokenizer": _load_tokenizer(recipe).sha256}
     return [
         splits.of_shard(i, "tokens", folder, shard, tokenizer, input=corpus) for i, shard in enumerate(kept)
     ]
@@ -114,7 +114,7 @@ def list_splits(recipe: Recipe) -> list[Split]:
 def sources(recipe: Recipe) -> dict[str, str]:
     """The hash of the documents' shards, and the tokenizer: its hash, its size, and the ids that frame
     documents."""
-    tokenizer = _loaded(recipe)
+    tokenizer = _load_tokenizer(recipe)
     before, behind = tokenizer.document_ids
     ours = (before, behind) == (
         (tokenizer.bos_id,),
@@ -131,7 +131,7 @@ def sources(recipe: Recipe) -> dict[str, str]:
     }
 
 
-def _loaded(recipe: Recipe) -> Tokenizer:
+def _load_tokenizer(recipe: Recipe) -> Tokenizer:
     return tokenizers.load(recipe.folder("tokenizer"))
 
 
@@ -154,7 +154,7 @@ def work(recipe: Recipe, folder: str, split: Split) -> Work:
     with ExitStack() as stack:
         for table in reader.same_tables(split.file.uri, split.file.size, split.file.version, columns):
             form = held[table["source"][0].as_py()]
-            made = _made(table, form, tokenizer, part)
+            made = _encode_table(table, form, tokenizer, part)
             text_bytes += utf8_bytes(table["text"])
             counts.update({"in": table.num_rows} | made.counts)
             for place, rows in _places(table, part, recipe.seed):
@@ -170,7 +170,7 @@ def work(recipe: Recipe, folder: str, split: Split) -> Work:
     return Work(dict(counts) | _counts(shards), text_bytes, shards)
 
 
-def _made(documents: pa.Table, form: Form, tokenizer: Tokenizer, part: Tokens) -> Rendered:
+def _encode_table(documents: pa.Table, form: Form, tokenizer: Tokenizer, part: Tokens) -> Rendered:
     """The token rows of a table of documents of one form."""
     if form == "texts":
         every = np.arange(documents.num_rows)

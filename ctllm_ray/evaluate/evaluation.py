@@ -50,7 +50,7 @@ class Work:
         """The results. Raises `VersionConflict` where others stand in the folder."""
         model = {**self.model, "context_tokens": self.subject.context_tokens}
         decided = decisions(self.plan, model, self.form.name)
-        if finished := self._finished(decided, runner):
+        if finished := self._read_finished(decided, runner):
             return finished
         answered = Answered(self.answers or storage.join(self.folder, "answers"))
         asking = Asking(self.subject, Crowd(runner, answered, self.at_once, tell))
@@ -72,7 +72,7 @@ class Work:
         storage.write_json(storage.join(self.folder, RESULTS), results)
         return results
 
-    def _finished(self, decided: dict[str, Any], runner: Runner) -> dict[str, Any]:
+    def _read_finished(self, decided: dict[str, Any], runner: Runner) -> dict[str, Any]:
         """The results where they are there already and whole."""
         path = storage.join(self.folder, BEGUN)
         if not storage.exists(path):
@@ -116,10 +116,10 @@ class Work:
         if self.plan.documents:
             found += bits_per_byte.evaluate(self.plan.documents, asking)
         if self.plan.part.judge:
-            found += self._judged(self.plan.part.judge, asking, runner, tell)
+            found += self._judge_answers(self.plan.part.judge, asking, runner, tell)
         return found
 
-    def _judged(self, wanted: Judge, asking: Asking, runner: Runner, tell: Tell) -> list[Item]:
+    def _judge_answers(self, wanted: Judge, asking: Asking, runner: Runner, tell: Tell) -> list[Item]:
         client = Client(
             wanted.url, key_of(wanted.key_env), timeout_s=wanted.timeout_s, attempts=wanted.attempts
         )

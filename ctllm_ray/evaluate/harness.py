@@ -70,7 +70,7 @@ class EngineLM(TemplateLM):
         """Each continuation's log-probability in nats and whether it is greedy; next to none where it is too
         long."""
         pairs = [self._pair(*request.args) for request in requests]
-        return [self._noted(*each) for each in zip(requests, self._asking.scores(pairs), strict=True)]
+        return [self._note_too_long(*each) for each in zip(requests, self._asking.scores(pairs), strict=True)]
 
     def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         if context:
@@ -118,7 +118,7 @@ class EngineLM(TemplateLM):
                 self.too_long.add((request.task_name, request.doc_id))
         return [text or "" for text in texts]
 
-    def _noted(self, request: Instance, score: Scored | None) -> tuple[float, bool]:
+    def _note_too_long(self, request: Instance, score: Scored | None) -> tuple[float, bool]:
         if score is None:
             self.too_long.add((request.task_name, request.doc_id))
         return _plain(score)

@@ -71,14 +71,14 @@ def narrowed(part: Evaluate, wanted: Sequence[str], limit: int) -> Evaluate:
     judged = part.judge if not wanted or judge.NAME in wanted else None
     return part.model_copy(
         update={
-            "tasks": tuple(_limited(task, limit) for task in kept),
+            "tasks": tuple(_limit_items(task, limit) for task in kept),
             "bits": part.bits if not wanted or bits_per_byte.NAME in wanted else None,
             "judge": judged.model_copy(update={"limit": limit}) if judged and limit else judged,
         }
     )
 
 
-def _limited(task: Benchmark, limit: int) -> Benchmark:
+def _limit_items(task: Benchmark, limit: int) -> Benchmark:
     return Benchmark.model_validate(task.model_dump() | {"limit": limit}) if limit else task
 
 
@@ -89,7 +89,7 @@ def located(recipe: Recipe) -> Evaluate:
         raise RecipeError("this recipe evaluates nothing", remedy="add a part `evaluate` with tasks")
 
     def path(given: str) -> str:
-        return storage.absolute(sample.located(recipe.located(given))) if given else ""
+        return storage.absolute(sample.located(recipe.locate(given))) if given else ""
 
     tasks = []
     for task in part.tasks:

@@ -44,7 +44,7 @@ def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") ->
     with own_loop() as loop:
         runner = Runner(loop)
         behind = (
-            _served(url, key_env, runner, tokenizer, part.at_once)
+            _open_served(url, key_env, runner, tokenizer, part.at_once)
             if url
             else _in_process(recipe, folder, tokenizer)
         )
@@ -73,7 +73,7 @@ def _in_process(
 
 
 @contextmanager
-def _served(
+def _open_served(
     url: str, key_env: str, runner: Runner, tokenizer: Tokenizer, at_once: int
 ) -> Iterator[tuple[Subject, dict[str, Any], int]]:
     client = Client(url, key_of(key_env))

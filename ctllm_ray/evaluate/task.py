@@ -160,7 +160,7 @@ def published(name: str) -> dict[str, Any]:
     Raises `InputError` where lm-eval has no such task.
     """
     folder = resources.files(installed()) / "tasks"
-    return {key: value for key, value in _included(folder, f"{name}.yaml").items() if key not in _ELSEWHERE}
+    return {key: value for key, value in _read_include(folder, f"{name}.yaml").items() if key not in _ELSEWHERE}
 
 
 def is_published(name: str) -> bool:
@@ -168,14 +168,14 @@ def is_published(name: str) -> bool:
     return (resources.files(installed()) / "tasks" / f"{name}.yaml").is_file()
 
 
-def _included(folder: Any, name: str) -> dict[str, Any]:
+def _read_include(folder: Any, name: str) -> dict[str, Any]:
     file = folder / name
     if not file.is_file():
         raise InputError(
             f"lm-eval has no task {name.removesuffix('.yaml')!r}", remedy="name a part that it has"
         )
     plain = yaml.safe_load(file.read_text("utf-8"))
-    above = _included(folder, f"{name.rpartition('/')[0]}/{plain['include']}") if "include" in plain else {}
+    above = _read_include(folder, f"{name.rpartition('/')[0]}/{plain['include']}") if "include" in plain else {}
     return above | plain
 
 

@@ -33,7 +33,7 @@ def render(
     `house_style` and `language_switch`.
     """
     template, style, script = (
-        _read(Path(module).with_name(f"report_page.{kind}")) for kind in ("html", "css", "js")
+        _read_if_there(Path(module).with_name(f"report_page.{kind}")) for kind in ("html", "css", "js")
     )
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
@@ -44,7 +44,7 @@ def render(
     )
     environment.filters |= {"n": "{:,.0f}".format, "pct": percent, "size": size, "time": duration, **filters}
     environment.globals |= {"t": lambda key, **values: phrase(words, key, **values), **names}
-    house_style, language_switch = (_read(HERE / f"page.{kind}") for kind in ("css", "js"))
+    house_style, language_switch = (_read_if_there(HERE / f"page.{kind}") for kind in ("css", "js"))
     ours = " ".join(_hash(each) for each in (language_switch, script))
     return environment.from_string(template).render(
         facts,
@@ -56,7 +56,7 @@ def render(
     )
 
 
-def _read(path: Path) -> str:
+def _read_if_there(path: Path) -> str:
     """The text of a file; nothing where there is none."""
     return path.read_text("utf-8") if path.exists() else ""
 

@@ -82,7 +82,7 @@ class Sdpa:
         self, query_NHD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, runs: Sequence[Run]
     ) -> torch.Tensor:
         """Attended values [N, H x D]; keys and values are [S, K, C, D]."""
-        found = [_run(query_NHD[run.first : run.last], keys, values, run) for run in runs]
+        found = [_attend_run(query_NHD[run.first : run.last], keys, values, run) for run in runs]
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def _mask(self, together: Sequence[Piece], positions: int) -> torch.Tensor | None:
@@ -108,7 +108,7 @@ def _neighbours(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     yield together
 
 
-def _run(query_NHD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, run: Run) -> torch.Tensor:
+def _attend_run(query_NHD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, run: Run) -> torch.Tensor:
     """Attended values [N, H x D] of one run."""
     sequences, kv_heads = run.slots.stop - run.slots.start, keys.shape[1]
     key, value = (x[run.slots, :, : run.positions] for x in (keys, values))

@@ -72,7 +72,7 @@ class Decoder:
         x = embedding(step.ids_N, weights.embedding)
         for block, cache in zip(weights.blocks, self._cache, strict=True):
             normed = rms_norm(x, width, block.attention_norm, epsilon)
-            attended = self._attended(_times(normed, block.qkv, block.qkv_bias), cache, step)
+            attended = self._attend(_times(normed, block.qkv, block.qkv_bias), cache, step)
             if block is weights.blocks[-1]:
                 x, attended = x[step.wanted_R], attended[step.wanted_R]
             _add(x, attended, block.out, block.out_bias)
@@ -86,7 +86,7 @@ class Decoder:
         """Logits [R, V] in fp32."""
         return (hidden_RW @ self._weights.head).float()
 
-    def _attended(self, qkv: torch.Tensor, cache_SKCD: torch.Tensor, step: _Step) -> torch.Tensor:
+    def _attend(self, qkv: torch.Tensor, cache_SKCD: torch.Tensor, step: _Step) -> torch.Tensor:
         """Attended values [N, H x D]; keys and values of the step are in the cache after it."""
         heads, kv_heads = self.config.heads, self.config.kv_heads
         qkv_NHD = qkv.unflatten(1, (heads + 2 * kv_heads, -1))

@@ -64,10 +64,10 @@ def deliver(letters: Sequence[Letter]) -> None:
         by_loop[letter.inbox.loop].append(letter)
     for loop, some in by_loop.items():
         with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
-            loop.call_soon_threadsafe(_put, some)
+            loop.call_soon_threadsafe(_deliver_all, some)
 
 
-def _put(letters: Sequence[Letter]) -> None:
+def _deliver_all(letters: Sequence[Letter]) -> None:
     for letter in letters:
         letter.inbox.put(letter.tokens, letter.finish, letter.error)
 

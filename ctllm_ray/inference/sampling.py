@@ -100,7 +100,7 @@ def choose(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> list[Token]:
     total_R = logits_RV.logsumexp(1)
     most = max(chooser.sampling.top_logprobs for chooser in choosers)
     top = logits_RV.topk(min(most, logits_RV.shape[1]), dim=1) if most else None
-    ids_R = _chosen(_adjusted(logits_RV, choosers), choosers)
+    ids_R = _choose_ids(_adjust_logits(logits_RV, choosers), choosers)
     told = [ids_R[:, None], logits_RV.gather(1, ids_R[:, None]) - total_R[:, None]]
     if top is not None:
         told += [top.indices, top.values - total_R[:, None]]
@@ -131,11 +131,11 @@ def score(logits_RV: torch.Tensor, wishes: Sequence[Wish]) -> list[Token]:
     told = [logits_RV.gather(1, ids_RO) - total_R1, likely.indices, likely.values - total_R1]
     plain = torch.cat([part.double() for part in told], dim=1).tolist()
     return [
-        _scored(wish, row[: 1 + widest], row[1 + widest :]) for wish, row in zip(wishes, plain, strict=True)
+        _make_token(wish, row[: 1 + widest], row[1 + widest :]) for wish, row in zip(wishes, plain, strict=True)
     ]
 
 
-def _scored(wish: Wish, logprobs: Sequence[float], likely: Sequence[float]) -> Token:
+def _make_token(wish: Wish, logprobs: Sequence[float], likely: Sequence[float]) -> Token:
     """A token from log-probabilities of its id and the others, then most likely ids and their
     log-probabilities."""
     most = len(likely) // 2
@@ -150,7 +150,7 @@ def _token(row: Sequence[float], top: int) -> Token:
     return Token(int(row[0]), row[1], tuple(likely))
 
 
-def _adjusted(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
+def _adjust_logits(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
     """Logits after penalties and grammars; the given ones stay as they are."""
     if not any(chooser.penalized or chooser.matcher for chooser in choosers):
         return logits_RV
@@ -164,20 +164,20 @@ def _adjusted(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Ten
     return logits_RV
 
 
-def _chosen(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
+def _choose_ids(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
     """The chosen ids, int64 [R]."""
     drawn = [row for row, chooser in enumerate(choosers) if chooser.sampling.temperature > 0]
     if not drawn:
         return logits_RV.argmax(1)
     if len(drawn) == len(choosers):
-        return _drawn(logits_RV, choosers)
+        return _draw_ids(logits_RV, choosers)
     ids_R = logits_RV.argmax(1)
     rows = torch.tensor(drawn, device=logits_RV.device)
-    ids_R[rows] = _drawn(logits_RV[rows], [choosers[row] for row in drawn])
+    ids_R[rows] = _draw_ids(logits_RV[rows], [choosers[row] for row in drawn])
     return ids_R
 
 
-def _drawn(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
+def _draw_ids(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
     """Ids drawn by temperature and filters, int64 [R]."""
     samplings = [chooser.sampling for chooser in choosers]
     told = [

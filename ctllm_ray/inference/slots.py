@@ -61,7 +61,7 @@ class Slots:
         to wait."""
         if not self._free_S.any():
             return None
-        shared_S = np.minimum(self._shared(ids), reusable)
+        shared_S = np.minimum(self._shared_prefixes(ids), reusable)
         ready_S = np.minimum(shared_S, self.filled_S)
         coming = int(np.minimum(shared_S, self._promised_S).max())
         source = int(ready_S.argmax())
@@ -99,7 +99,7 @@ class Slots:
         self._promised_S[slot] = self.filled_S[slot]
         self._free_S[slot] = True
 
-    def _shared(self, ids: Sequence[int]) -> np.ndarray:
+    def _shared_prefixes(self, ids: Sequence[int]) -> np.ndarray:
         """How many first tokens of each slot are those of the sequence, int64 [S]."""
         given = np.asarray(ids, np.int32)
         other_SN = self.ids_SC[:, : len(given)] != given

@@ -122,11 +122,11 @@ class Steps:
             )
             for n, token in zip(answers, chosen, strict=True):
                 found[n] = (token,)
-        for n, tokens in self._scored(planned, rows).items():
+        for n, tokens in self._collect_scores(planned, rows).items():
             found[n] = tokens
         return found
 
-    def _scored(
+    def _collect_scores(
         self, planned: Sequence[tuple[Request, Piece]], rows: Sequence[torch.Tensor]
     ) -> dict[int, Sequence[Token]]:
         """The tokens of requests that score, by their places in the plan: rows of all of them together."""

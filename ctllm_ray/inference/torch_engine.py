@@ -192,13 +192,13 @@ class TorchEngine:
             return
         self._failure = why
         requests = [*self._steps.running, *self._steps.waiting]
-        deliver([Letter(request.inbox, error=_failed(why)) for request in requests])
+        deliver([Letter(request.inbox, error=_explain_failure(why)) for request in requests])
         for request in requests:
             self._steps.cancel(request)
 
     def _raise_failure(self) -> None:
         if self._failure:
-            raise _failed(self._failure)
+            raise _explain_failure(self._failure)
 
     def _watch(self) -> None:
         """In a thread: a step that never ends cannot tell about itself."""
@@ -232,7 +232,7 @@ class TorchEngine:
         deliver(letters)
 
 
-def _failed(why: str) -> EngineFailed:
+def _explain_failure(why: str) -> EngineFailed:
     return EngineFailed(f"the engine does not work: {why}", remedy="start the replica again")
 
 

@@ -67,13 +67,13 @@ def take(
         kind = config.rope_scaling["rope_type"]
         raise InputError(f"this engine has no RoPE of the kind {kind!r}", remedy="serve this model by vLLM")
     turns_CD = _turns(model, positions).to(device)
-    embedding = _placed(model.model.embed_tokens.weight, device, dtype)
-    head = _placed(model.lm_head.weight.T, device, dtype)
+    embedding = _place_weights(model.model.embed_tokens.weight, device, dtype)
+    head = _place_weights(model.lm_head.weight.T, device, dtype)
     blocks = []
     for number, layer in enumerate(model.model.layers):
         blocks.append(_block(layer, config, device, dtype))
         model.model.layers[number] = torch.nn.Identity()
-    norm = _placed(model.model.norm.weight, device, dtype)
+    norm = _place_weights(model.model.norm.weight, device, dtype)
     held = [
         embedding,
         head,
@@ -85,7 +85,7 @@ def take(
     return Weights(config, embedding, blocks, norm, head, turns_CD)
 
 
-def _placed(weights: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def _place_weights(weights: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     placed = weights.detach().to(device, dtype)
     return placed.contiguous() if device.type == "cpu" else placed
 
@@ -100,10 +100,10 @@ def _block(layer: Any, config: ModelConfig, device: torch.device, dtype: torch.d
             return None
         width = config.head_width
         parts = [
-            _paired(rows, width) if of in turned else rows for rows, of in zip(parts, linears, strict=True)
+            _pair_rows(rows, width) if of in turned else rows for rows, of in zip(parts, linears, strict=True)
         ]
         found = torch.cat(parts)
-        return _placed(found.T if found.dim() == 2 else found, device, dtype)
+        return _place_weights(found.T if found.dim() == 2 else found, device, dtype)
 
     linears = {
         "qkv": [*turned, attention.v_proj],
@@ -112,14 +112,14 @@ def _block(layer: Any, config: ModelConfig, device: torch.device, dtype: torch.d
         "down": [ffn.down_proj],
     }
     return Block(
-        attention_norm=_placed(layer.input_layernorm.weight, device, dtype),
-        ffn_norm=_placed(layer.post_attention_layernorm.weight, device, dtype),
+        attention_norm=_place_weights(layer.input_layernorm.weight, device, dtype),
+        ffn_norm=_place_weights(layer.post_attention_layernorm.weight, device, dtype),
         **{name: joined(some, "weight") for name, some in linears.items()},
         **{f"{name}_bias": joined(some, "bias") for name, some in linears.items()},
     )
 
 
-def _paired(rows: torch.Tensor, head_width: int) -> torch.Tensor:
+def _pair_rows(rows: torch.Tensor, head_width: int) -> torch.Tensor:
     """Rows of q or k with the two that are turned together side by side."""
     return rows.unflatten(0, (-1, 2, head_width // 2)).transpose(1, 2).flatten(0, 2)
 

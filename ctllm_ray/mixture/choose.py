@@ -156,10 +156,10 @@ def _by_law(plan: Plan, sample: Sample, fits: tuple[Fit, ...], told: str) -> Cho
         most = f"{evidence.EACH:.1%} is the most"
         why = f"{order}, but results dealt out to mixtures at random look as good in {p:.1%} of the deals ({most})"
         return _nothing(plan, "noise", why, sample, fits, p)
-    return _bounded(plan, sample, fits, candidates, order, p)
+    return _choose_by_law(plan, sample, fits, candidates, order, p)
 
 
-def _bounded(
+def _choose_by_law(
     plan: Plan, sample: Sample, fits: tuple[Fit, ...], candidates_CG: np.ndarray, order: str, p: float
 ) -> Choice:
     """The mixture with the least bits by the better law, where it gains for certain."""

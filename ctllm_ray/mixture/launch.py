@@ -60,7 +60,7 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda text: None) -> list[Tri
             cpus = max(os.cpu_count() or 1, width.cpus * max(1, width.concurrent))
             with ray_session(cpus, plan.recipe.resources.object_store_mb), environment(SETTINGS):
                 check_nodes(plan.recipe.resources.label_selector(width.gpus))
-                _fit(plan, left, _Told(plan, len(ended), tell))
+                _train_trials(plan, left, _Told(plan, len(ended), tell))
         ended = results.read(plan.folder, plan.sweep.trials)
         results.write_all(plan, ended)
         return ended
@@ -83,7 +83,7 @@ def work(given: dict[str, Any]) -> dict[str, Any]:
         return {FAILURE: pickle.dumps(error).hex()}
 
 
-def _fit(plan: Plan, left: Sequence[tuple[int, int]], told: _Told) -> None:
+def _train_trials(plan: Plan, left: Sequence[tuple[int, int]], told: _Told) -> None:
     """Trains the trials that are left. Raises `WorkerLost` for those that Ray gave up on."""
     width = plan.recipe.resources.sweep
     fs, path = storage.filesystem(plan.folder)

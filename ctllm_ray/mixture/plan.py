@@ -187,7 +187,7 @@ def _trial(recipe: Recipe, sweep: Sweep, number: int, replicate: int, shares: Ma
     plain = recipe.model_dump(mode="json")
     train, part, width = plain["train"], plain["sweep"], recipe.resources.sweep
     folders = [storage.absolute(folder) for folder in recipe.token_folders()]
-    validated = [storage.absolute(recipe.located(folder)) for folder in train["validation"]["corpora"]]
+    validated = [storage.absolute(recipe.locate(folder)) for folder in train["validation"]["corpora"]]
     train |= {key: part[key] for key in ("tokens", "batch_tokens", "schedule")} | {
         "run": "",
         "seed": _run_seed(recipe, number, replicate),
@@ -211,8 +211,8 @@ def _trial(recipe: Recipe, sweep: Sweep, number: int, replicate: int, shares: Ma
         "name": TRIALS,
         "version": run_name(number, replicate),
         "root": storage.absolute(recipe.folder("sweep")),
-        "model": _located(recipe, part["model"]),
-        "tokenizer": plain["tokenizer"] and _located(recipe, plain["tokenizer"]),
+        "model": _locate_path(recipe, part["model"]),
+        "tokenizer": plain["tokenizer"] and _locate_path(recipe, plain["tokenizer"]),
         "train": train,
         "sweep": None,
         "resources": plain["resources"] | {"train": resources},
@@ -220,6 +220,6 @@ def _trial(recipe: Recipe, sweep: Sweep, number: int, replicate: int, shares: Ma
     return recipes.from_plain(plain | changed, "sweep")
 
 
-def _located(recipe: Recipe, part: dict[str, Any]) -> dict[str, Any]:
+def _locate_path(recipe: Recipe, part: dict[str, Any]) -> dict[str, Any]:
     """A part of a recipe with its path in full, where it has one."""
-    return part | {"path": part["path"] and storage.absolute(recipe.located(part["path"]))}
+    return part | {"path": part["path"] and storage.absolute(recipe.locate(part["path"]))}

@@ -58,7 +58,7 @@ def fits(
     `noise_bits`: standard deviation of a measured value, weighted bits per byte.
     """
     return sorted(
-        (_fit(name, shares_NG, bits, weights, seed, noise_bits) for name in fitting(shares_NG)),
+        (_fit_law(name, shares_NG, bits, weights, seed, noise_bits) for name in fitting(shares_NG)),
         key=lambda fit: fit.error_bits,
     )
 
@@ -69,7 +69,7 @@ def fitting(shares_NG: np.ndarray) -> list[str]:
     return [name for name, law in LAWS.items() if trials > max(2, law.count(groups))]
 
 
-def _fit(
+def _fit_law(
     name: str, shares_NG: np.ndarray, bits: Bits, weights: Mapping[str, float], seed: int, noise_bits: float
 ) -> Fit:
     law = LAWS[name]
@@ -128,7 +128,7 @@ def redrawn(
     fitted = {domain: law.predict(parameters, shares_NG) for domain, parameters in fit.parameters.items()}
     residuals = {domain: np.log(bits[domain] / values) for domain, values in fitted.items()}
     residuals = {
-        domain: _widened((values - values.mean()) * wider, noise_nats[domain])
+        domain: _widen_residuals((values - values.mean()) * wider, noise_nats[domain])
         for domain, values in residuals.items()
     }
     drawn_DN = np.random.default_rng(seed).integers(trials, size=(DRAWS, trials))
@@ -140,7 +140,7 @@ def redrawn(
     return [{domain: parameters[draw] for domain, parameters in laws.items()} for draw in range(DRAWS)]
 
 
-def _widened(residuals_N: np.ndarray, least: float) -> np.ndarray:
+def _widen_residuals(residuals_N: np.ndarray, least: float) -> np.ndarray:
     """The residuals with a standard deviation of `least` or more."""
     deviation = float(residuals_N.std())
     return residuals_N * (least / deviation) if 0 < deviation < least else residuals_N

@@ -127,7 +127,7 @@ def mixtures(region: Region, middle: np.ndarray, concentration: float, seed: int
     steps = _steps(len(start))
     while repeats < _MOST_REPEATS:
         number += 1
-        counts = whole(region, _drawn(region, middle * concentration, (start + number * steps) % 1.0))
+        counts = whole(region, _draw_shares(region, middle * concentration, (start + number * steps) % 1.0))
         repeats = repeats + 1 if tuple(counts) in seen else 0
         if not repeats:
             seen.add(tuple(counts))
@@ -142,7 +142,7 @@ def _steps(dimensions: int) -> np.ndarray:
     return root ** -np.arange(1.0, dimensions + 1)
 
 
-def _drawn(region: Region, parameters: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _draw_shares(region: Region, parameters: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Shares [groups] at a place [groups - 1] of the unit cube."""
     least, most = np.array(region.least) / region.block, np.array(region.most) / region.block
     shares, left = np.zeros(len(parameters)), 1.0

@@ -28,14 +28,14 @@ def run(recipe: Recipe) -> Trial:
         session.train(recipe, TorchStepper)
     except Diverged as error:
         reason = error.what
-    trial = _ended(recipe, reason, time.monotonic() - began)
+    trial = _end_trial(recipe, reason, time.monotonic() - began)
     results.write(recipe.root, trial)
     for step in checkpoint.steps(folder):
         saver.remove(folder, step)
     return trial
 
 
-def _ended(recipe: Recipe, reason: str, seconds: float) -> Trial:
+def _end_trial(recipe: Recipe, reason: str, seconds: float) -> Trial:
     assert recipe.train is not None
     folder = recipe.folder("train")
     steps = records.read(folder)

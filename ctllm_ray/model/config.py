@@ -132,7 +132,7 @@ def for_recipe(model: Model, vocab_size: int, sequence_tokens: int) -> ModelConf
     Raises `RecipeError` for an unknown size or a sequence longer than the context, `InputError` where a model
     folder has another vocabulary and the recipe does not say how to bring it over.
     """
-    found = of_folder(model.path) if model.path else _named(model.use)
+    found = of_folder(model.path) if model.path else _size_named(model.use)
     if model.context_tokens:
         found = replace(found, context_tokens=model.context_tokens)
     if sequence_tokens > found.context_tokens:
@@ -148,7 +148,7 @@ def for_recipe(model: Model, vocab_size: int, sequence_tokens: int) -> ModelConf
     return replace(found, vocab_size=vocab_size)
 
 
-def _named(name: str) -> ModelConfig:
+def _size_named(name: str) -> ModelConfig:
     if name not in SIZES:
         raise RecipeError(f"no size {name!r}", where="model.use", remedy=f"sizes: {', '.join(SIZES)}")
     return SIZES[name]

@@ -56,7 +56,7 @@ def write(
     names = _file_names(len(shards))
     for file, parameters in zip(names, shards, strict=True):
         held = {
-            name: _checked(tensor(name), shapes[name], name).to(dtype).contiguous() for name in parameters
+            name: _check_shape(tensor(name), shapes[name], name).to(dtype).contiguous() for name in parameters
         }
         with storage.writing(storage.join(folder, file)) as local:
             save_file(held, local, metadata={"format": "pt"})
@@ -67,7 +67,7 @@ def write(
     storage.write_json(storage.join(folder, CONFIG), described)
 
 
-def _checked(weights: torch.Tensor, shape: torch.Size, name: str) -> torch.Tensor:
+def _check_shape(weights: torch.Tensor, shape: torch.Size, name: str) -> torch.Tensor:
     if weights.shape == shape:
         return weights
     raise InputError(

@@ -114,7 +114,7 @@ def load(folder: str, *, attention: str = "sdpa") -> LlamaForCausalLM:
     in."""
     of_folder(folder)  # says what is wrong with it before any weight is read
     with tempfile.TemporaryDirectory() as copy:
-        local = _fetched(folder, copy) if storage.is_remote(folder) else folder.removeprefix("file://")
+        local = _fetch_folder(folder, copy) if storage.is_remote(folder) else folder.removeprefix("file://")
         try:
             loaded: Any = LlamaForCausalLM.from_pretrained(
                 local, dtype=torch.float32, output_loading_info=True
@@ -130,7 +130,7 @@ def load(folder: str, *, attention: str = "sdpa") -> LlamaForCausalLM:
     return set_attention(model, attention)
 
 
-def _fetched(folder: str, copy: str) -> str:
+def _fetch_folder(folder: str, copy: str) -> str:
     for name in storage.list_names(folder):
         with storage.reading(storage.join(folder, name)) as stream, (Path(copy) / name).open("wb") as out:
             while block := stream.read(storage.READ_AHEAD_BYTES):

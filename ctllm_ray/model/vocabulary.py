@@ -109,7 +109,7 @@ def combinations(
     pairs = [(number, there, 1.0) for number, there in shared.items()]
     others = [number for number in range(len(new)) if number not in shared]
     if method == "mean_of_pieces":
-        pairs += _split(surfaces(new), others, encode)
+        pairs += _split_pieces(surfaces(new), others, encode)
     if method == "wechsel":
         pairs += _nearest(surfaces(old), surfaces(new), others)
     pairs.sort()
@@ -119,7 +119,7 @@ def combinations(
     )
 
 
-def _split(
+def _split_pieces(
     new: Sequence[bytes], others: Iterable[int], encode: Callable[[str], Sequence[int]]
 ) -> list[tuple[int, int, float]]:
     """Equal weights of the old pieces that each new piece splits into."""

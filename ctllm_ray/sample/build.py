@@ -46,11 +46,11 @@ def build(folder: Path) -> None:
         page.truth("pages.warc.gz", e.codec) for page, e in zip(sites, web.encodings(sites), strict=True)
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "pages.jsonl.zst").write_bytes(_packed(lines))
+    (folder / "pages.jsonl.zst").write_bytes(_compress(lines))
     (folder / "pages.warc.gz").write_bytes(web.archive(sites))
     (folder / "truth.jsonl").write_text("".join(map(_line, truth)), encoding="utf-8")
     for name, rows in (_talks() | {"exam.jsonl.zst": list(exam.rows())}).items():
-        (folder / name).write_bytes(_packed([_line(row) for row in rows]))
+        (folder / name).write_bytes(_compress([_line(row) for row in rows]))
 
 
 def _talks() -> dict[str, list[dict[str, Any]]]:
@@ -85,7 +85,7 @@ def _shuffled_talks(found: list[Talk]) -> list[Talk]:
     return sorted(found, key=lambda talk: random.Random(str(talk.turns)).random())
 
 
-def _packed(lines: list[str]) -> bytes:
+def _compress(lines: list[str]) -> bytes:
     return zstandard.ZstdCompressor(level=19).compress("".join(lines).encode())
 
 
@@ -98,31 +98,31 @@ def layout() -> tuple[list[Page], list[Page]]:
     recorded = [t for t in published if t.number % WEB_EVERY != 1]
     spam = [unwanted_page(i, t.title, t.body, t.kind) for i, t in enumerate(stock.unwanted())]
     records = [clean_page(t) for t in recorded]
-    records += [*_copies(recorded), *_damaged(carriers), *spam[WEB_SPAM:], *_rubbish()]
-    return sorted(records, key=_mixed), sorted(
-        [*sites, *spam[:WEB_SPAM], *_republished(recorded)], key=_mixed
+    records += [*_copies(recorded), *_damage_texts(carriers), *spam[WEB_SPAM:], *_rubbish()]
+    return sorted(records, key=_mix_key), sorted(
+        [*sites, *spam[:WEB_SPAM], *_republish(recorded)], key=_mix_key
     )
 
 
 def _copies(texts: list[Text]) -> Iterator[Page]:
     """Copies of the longer text records, the edits in turn."""
     longer = [t for t in texts if len(t.body) >= COPIED_MIN_CHARS and t.kind not in _SPARED]
-    chosen = sorted(longer, key=_shuffled)[: COPIES * len(copies.EDITS)]
+    chosen = sorted(longer, key=_shuffle_key)[: COPIES * len(copies.EDITS)]
     for i, text in enumerate(chosen):
         name, edit = list(copies.EDITS.items())[i % len(copies.EDITS)]
         yield copied_page(clean_page(text), text, name, edit(text.body, random.Random(f"{name} {text.key}")))
 
 
-def _republished(texts: list[Text]) -> Iterator[Page]:
+def _republish(texts: list[Text]) -> Iterator[Page]:
     """Text records that also stand as HTML on another host."""
-    for text in sorted(texts, key=_shuffled)[-WEB_COPIES:]:
+    for text in sorted(texts, key=_shuffle_key)[-WEB_COPIES:]:
         yield copied_page(clean_page(text), text, "as_html", text.body)
 
 
-def _damaged(texts: list[Text]) -> Iterator[Page]:
+def _damage_texts(texts: list[Text]) -> Iterator[Page]:
     """Every carrier with one defect, in turn; Big5 mojibake goes to Traditional texts and only there."""
     others = cycle(name for name in damage.DEFECTS if name != "mojibake_big5_as_gbk")
-    for text in sorted(texts, key=_shuffled):
+    for text in sorted(texts, key=_shuffle_key):
         name = "mojibake_big5_as_gbk" if text.kind == "traditional" else next(others)
         yield damaged_page(text, name, damage.DEFECTS[name](text.body, random.Random(text.key)))
 
@@ -134,11 +134,11 @@ def _rubbish() -> Iterator[Page]:
             yield unwanted_page(100 + 10 * j + i, title, text, name)
 
 
-def _shuffled(text: Text) -> float:
+def _shuffle_key(text: Text) -> float:
     return random.Random(text.key).random()
 
 
-def _mixed(page: Page) -> float:
+def _mix_key(page: Page) -> float:
     return random.Random(page.url).random()
 
 

@@ -54,14 +54,14 @@ def run(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
         rung.done(
             f"crawl: {kept:,} of {seen:,} pages kept, {made['tokens'].counts['tokens']:,} tokens to train on"
         )
-        folder = _trained(recipe)
+        folder = _train_and_export(recipe)
         tokens = recipe.training()[1].tokens
         parameters = config.parameters(config.of_folder(folder))
         rung.done(f"pretrain: {parameters:,} parameters, {tokens:,} tokens: {folder}")
         aligned = [_beside(path, name, recipe) for name in ALIGNED]
         for name, other in zip(ALIGNED, aligned, strict=True):
             read = pipeline.prepare(other, progress=Progress.to_stderr())[other.corpus].counts["kept"]
-            folder = _trained(other)
+            folder = _train_and_export(other)
             rung.done(f"{name}: {read:,} {'pairs' if name == 'dpo' else 'conversations'}: {folder}")
         planned = plan.plan(recipe)
         chosen = outcome.write(planned, run_sweep(planned, lambda line: None))
@@ -73,7 +73,7 @@ def run(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
         served = aligned[-1].model_copy(update={"serve": recipe.serve.model_copy(update={"model": folder})})
         with application.serving(served) as url:
             rung.done(f"served: {url}")
-            tell(f"\n问：{QUESTION}\n答：{_asked(url)}\n")
+            tell(f"\n问：{QUESTION}\n答：{_ask_question(url)}\n")
             tell(
                 f"{time.monotonic() - began:.0f} s from the crawl to this answer. "
                 f"{_honestly(parameters, tokens)}"
@@ -92,7 +92,7 @@ def _beside(path: str, name: str, recipe: Recipe) -> Recipe:
     return found.model_copy(update={"root": recipe.root, "resources": recipe.resources})
 
 
-def _trained(recipe: Recipe) -> str:
+def _train_and_export(recipe: Recipe) -> str:
     """The export of a recipe's model, after what is left of its training."""
     with Following(recipe.folder("train"), recipe.training()[1].tokens) as progress:
         run_training(recipe, progress.tell)
@@ -136,7 +136,7 @@ class _Rung:
         self._since = now
 
 
-def _asked(url: str) -> str:
+def _ask_question(url: str) -> str:
     """What the served model answers to `QUESTION`."""
     with urllib.request.urlopen(f"{url}/v1/models", timeout=60) as answer:
         model = json.load(answer)["data"][0]["id"]

@@ -120,13 +120,13 @@ def _batch(uri: str, number: int) -> pa.RecordBatch:
 def _reader(uri: str) -> Iterator[pa.RecordBatchFileReader]:
     """A file to read batches of, of a remote one by their ranges of bytes."""
     if not storage.is_remote(uri):
-        yield _opened(uri)[0]
+        yield _open_mapped(uri)[0]
         return
     with storage.reading_ranges(uri) as stream:
         yield pa.ipc.open_file(pa.PythonFile(stream, "r"))
 
 
-def _opened(path: str) -> tuple[pa.RecordBatchFileReader, pa.Buffer]:
+def _open_mapped(path: str) -> tuple[pa.RecordBatchFileReader, pa.Buffer]:
     """A local file and its memory, which needs no file handle. Raises `StorageError`."""
     try:
         with pa.memory_map(path.removeprefix("file://")) as file:
@@ -199,7 +199,7 @@ class _File:
     """One mapped file."""
 
     def __init__(self, path: str) -> None:
-        reader, self._mapped = _opened(path)
+        reader, self._mapped = _open_mapped(path)
         self._batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         self._ends = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._empty = pa.RecordBatch.from_pylist([], schema=reader.schema)

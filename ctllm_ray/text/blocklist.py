@@ -77,7 +77,7 @@ def _host_of(authority: str) -> str:
     if not name.isascii():
         name = _punycode(name)
     if _AS_NUMBER.fullmatch(name):
-        return _dotted(name)
+        return _dotted_quad(name)
     return name.removeprefix("www.")
 
 
@@ -89,7 +89,7 @@ def _punycode(name: str) -> str:
         return name
 
 
-def _dotted(number: str) -> str:
+def _dotted_quad(number: str) -> str:
     """The IPv4 address that a browser opens for http://3232235777/ or http://0xC0A80101/."""
     try:
         return str(ipaddress.IPv4Address(int(number, 16 if number.startswith("0x") else 10)))
@@ -168,7 +168,7 @@ def load(
     if len(categories) > np.iinfo(np.uint8).max - 1:
         raise RecipeError(f"{len(categories)} categories; a blocklist takes 254 at most", where=folder)
     groups = [
-        _hashed(url.encode() for url in allow_urls),
+        _hash_entries(url.encode() for url in allow_urls),
         *(_of(folder, name) for name in allow),
         *(_of(folder, name) for name in categories),
     ]
@@ -199,7 +199,7 @@ def _of(folder: str, category: str) -> np.ndarray:
     if not found:
         remedy = "a category holds `domains` or `urls`, plain, .gz or .zst"
         raise InputError(f"category {category!r} has no list", where=folder, remedy=remedy)
-    return np.concatenate([_hashed(_lines(storage.join(folder, category, name))) for name in found])
+    return np.concatenate([_hash_entries(_lines(storage.join(folder, category, name))) for name in found])
 
 
 def _lines(uri: str) -> list[bytes]:
@@ -216,7 +216,7 @@ def _lines(uri: str) -> list[bytes]:
     return data.splitlines()
 
 
-def _hashed(entries: Iterable[bytes]) -> np.ndarray:
+def _hash_entries(entries: Iterable[bytes]) -> np.ndarray:
     """The hash of every entry that is not empty and not a comment."""
     lines = (line.strip() for line in entries)
     return np.array(

@@ -32,7 +32,7 @@ SAME_AS = "sentencepiece_sha256"
 def files(model: bytes, sha256: str, adds_bos: bool, adds_eos: bool) -> dict[str, bytes]:
     """The files of a Hugging Face tokenizer folder by name. Raises `InputError` for a model that is not
     BPE."""
-    proto = _parsed(model)
+    proto = _parse_model(model)
     names = _names(proto)
     config = _config(names) | {"add_bos_token": adds_bos, "add_eos_token": adds_eos, SAME_AS: sha256}
     found = {
@@ -88,7 +88,7 @@ def _name(piece: Any, kinds: Any) -> str:
     return piece.piece.replace(SPACE, " ") if piece.type == kinds.USER_DEFINED else piece.piece
 
 
-def _parsed(model: bytes) -> Any:
+def _parse_model(model: bytes) -> Any:
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
 

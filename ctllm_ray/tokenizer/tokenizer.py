@@ -69,7 +69,7 @@ class Tokenizer(ABC):
         try:
             return self._encode(list(texts))
         except (TypeError, UnicodeEncodeError):  # a lone surrogate; anything else fails again
-            return self._encode([_mended(text) for text in texts])
+            return self._encode([_mend_surrogates(text) for text in texts])
 
     def add_specials(self, ids: Sequence[int]) -> list[int]:
         """The ids of a text between those that the tokenizer itself puts around it."""
@@ -127,7 +127,7 @@ class SentencePiece(Tokenizer):
         size = self._processor.vocab_size()
         fixed = [i for i in range(size) if self._processor.is_control(i) or self._processor.is_unknown(i)]
         self.specials = {self._processor.id_to_piece(i): i for i in fixed}
-        self.eos_id = _known(self._processor.eos_id(), "the model has no EOS")
+        self.eos_id = _require_id(self._processor.eos_id(), "the model has no EOS")
         self.bos_id, self.pad_id = (
             i if i >= 0 else self.eos_id for i in (self._processor.bos_id(), self._processor.pad_id())
         )
@@ -178,8 +178,8 @@ class HuggingFace(Tokenizer):
         self.sha256 = hashlib.sha256(content).hexdigest()
         added = self._fast.get_added_tokens_decoder()
         self.specials = {token.content: i for i, token in added.items() if token.special}
-        self.token_names = named = _named(files)
-        self.eos_id = _known(self._id(named.get("eos_token")), "its configuration names no eos_token")
+        self.token_names = named = _special_names(files)
+        self.eos_id = _require_id(self._id(named.get("eos_token")), "its configuration names no eos_token")
         self.bos_id, self.pad_id = (
             i if i >= 0 else self.eos_id
             for i in map(self._id, (named.get("bos_token"), named.get("pad_token")))
@@ -249,12 +249,12 @@ def load(path: str) -> Tokenizer:
     none of these.
     """
     try:
-        return _loaded(path)
+        return _load_folder(path)
     except InputError as error:
         raise InputError(error.what, where=error.where or path, remedy=error.remedy) from None
 
 
-def _loaded(path: str) -> Tokenizer:
+def _load_folder(path: str) -> Tokenizer:
     if path.endswith(".model"):
         return SentencePiece(storage.read_bytes(path))
     names = set(storage.list_names(path))
@@ -268,7 +268,7 @@ def _loaded(path: str) -> Tokenizer:
             model, config.get("add_bos_token", not config), config.get("add_eos_token", False)
         )
     if convert.TOKENIZER not in files:
-        files |= _converted(path, files)
+        files |= _convert_slow(path, files)
     return HuggingFace(files)
 
 
@@ -277,7 +277,7 @@ def _same(files: dict[str, bytes], model: bytes) -> bool:
     return _plain(files, convert.CONFIG).get(convert.SAME_AS) == hashlib.sha256(model).hexdigest()
 
 
-def _converted(path: str, files: dict[str, bytes]) -> dict[str, bytes]:
+def _convert_slow(path: str, files: dict[str, bytes]) -> dict[str, bytes]:
     """tokenizer.json of a folder that has a slow tokenizer only."""
     if not files.keys() - {convert.CONFIG, convert.MAP, convert.TEMPLATE}:
         raise InputError(
@@ -313,7 +313,7 @@ def _plain(files: dict[str, bytes], name: str) -> dict[str, Any]:
     return plain
 
 
-def _named(files: dict[str, bytes]) -> dict[str, str]:
+def _special_names(files: dict[str, bytes]) -> dict[str, str]:
     """The names of bos_token and so on, as transformers reads them.
 
     special_tokens_map.json is the older file: it counts where the configuration does not list added tokens
@@ -329,7 +329,7 @@ def _named(files: dict[str, bytes]) -> dict[str, str]:
     }
 
 
-def _known(i: int, otherwise: str) -> int:
+def _require_id(i: int, otherwise: str) -> int:
     if i < 0:
         raise InputError(
             f"documents cannot be told apart: {otherwise}",
@@ -339,6 +339,6 @@ def _known(i: int, otherwise: str) -> int:
     return i
 
 
-def _mended(text: str) -> str:
+def _mend_surrogates(text: str) -> str:
     """The text with pairs of surrogates joined and lone ones replaced by U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

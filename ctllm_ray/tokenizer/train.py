@@ -81,7 +81,7 @@ def train(texts: Sequence[str], vocab_size: int) -> bytes:
             control_symbols=list(specials.SPECIALS[4:]),
         )
     except RuntimeError as error:
-        raise _explained(error, vocab_size) from None
+        raise _explain_training_error(error, vocab_size) from None
     return model.getvalue()
 
 
@@ -134,7 +134,7 @@ def _check_memory(texts: Sequence[str]) -> None:
         )
 
 
-def _explained(error: RuntimeError, vocab_size: int) -> Exception:
+def _explain_training_error(error: RuntimeError, vocab_size: int) -> Exception:
     where = "tokenizer.vocab_size"
     if found := re.search(r"set it to a value <= (\d+)", str(error)):
         reason = f"the sample is too small for {vocab_size} pieces: it gives {found[1]} at most"

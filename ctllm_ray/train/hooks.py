@@ -45,7 +45,7 @@ class Alone:
 
     def __enter__(self) -> Alone:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._terminated)  # type: ignore[assignment]
+            self._before = signal.signal(signal.SIGTERM, self._stop_at_signal)  # type: ignore[assignment]
         return self
 
     def __exit__(
@@ -54,7 +54,7 @@ class Alone:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
-    def _terminated(self, number: int, frame: FrameType | None) -> None:
+    def _stop_at_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop = True
 
     def should_stop(self) -> bool:

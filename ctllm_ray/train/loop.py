@@ -105,7 +105,7 @@ class Loop:
         while self.state.batch < self.parts.batches.count and not self._stopped:
             self._through(self._numbers())
         self._end()
-        return self._described()
+        return self._describe_state()
 
     def _learn(self, state: RunState) -> None:
         self._detector = Detector(
@@ -275,7 +275,7 @@ class Loop:
         self._flush()
         began = time.perf_counter()
         self.parts.records.roll(self.state.step + 1)
-        state = self._described()
+        state = self._describe_state()
         self.parts.saver.save(state, self._stepper.tensors())
         self._stalls[state.step] = time.perf_counter() - began
         self._awaited[state.step] = (to_validate, {"tokens": float(state.tokens)} | self._losses.last)
@@ -283,7 +283,7 @@ class Loop:
             self._validated.add(state.step)
         self._saved, self._saved_at = self.state, time.monotonic()
 
-    def _described(self) -> RunState:
+    def _describe_state(self) -> RunState:
         """The state with what stands beside it: the window of losses, and who trains."""
         return replace(
             self.state,

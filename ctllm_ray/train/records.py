@@ -308,15 +308,15 @@ _FIELDS = {known.name for known in fields(StepRecord)}
 
 def _steps(uri: str) -> list[StepRecord]:
     rows: Iterator[dict[str, Any]] = (
-        {k: _known(v) for k, v in line.items() if k in _FIELDS} for line in _lines(uri)
+        {k: _nan_for_null(v) for k, v in line.items() if k in _FIELDS} for line in _lines(uri)
     )
     return [StepRecord(**row) for row in rows]
 
 
-def _known(value: Any) -> Any:
+def _nan_for_null(value: Any) -> Any:
     """What JSON could not hold is NaN again."""
     if isinstance(value, dict):
-        return {name: _known(inner) for name, inner in value.items()}
+        return {name: _nan_for_null(inner) for name, inner in value.items()}
     return math.nan if value is None else value
 
 

@@ -93,7 +93,7 @@ class _Session:
             return state
         config = for_recipe(self.model, corpora.vocabulary.vocab_size, self.train.sequence_tokens)
         stepper = self.stepper_of(
-            self._built(config, start, corpora),
+            self._build_model(config, start, corpora),
             learnt.loss,
             self.train,
             self.resources,
@@ -105,7 +105,7 @@ class _Session:
         recorder, saver = self._recorder(start, corpora), self._saver()
         parts = Parts(
             self.train, self.resources, stepper, batches, saver, recorder, self.hooks,
-            restore=lambda: self._restored(stepper), still_ours=still_ours, mfu=self._mfu(config), seed=self.seed,
+            restore=lambda: self._restore(stepper), still_ours=still_ours, mfu=self._mfu(config), seed=self.seed,
             is_new=start.saved is None or start.origin is not None, sums=learnt.sums,
         )  # fmt: skip
         return Loop(parts, state).run()
@@ -158,7 +158,7 @@ class _Session:
             self.hooks.validate(state.step)
         return done
 
-    def _built(self, config: ModelConfig, start: Start, corpora: Corpora) -> torch.nn.Module:
+    def _build_model(self, config: ModelConfig, start: Start, corpora: Corpora) -> torch.nn.Module:
         """The model as a new run begins with it; empty where a checkpoint is going to fill it."""
         attention = self.resources.attention
         if (
@@ -197,7 +197,7 @@ class _Session:
         self.at_the_end.callback(saver.close)
         return saver
 
-    def _restored(self, stepper: Stepper) -> RunState:
+    def _restore(self, stepper: Stepper) -> RunState:
         """The state of the newest checkpoint, which is now in the stepper."""
         found = resume.newest(self.folder, self.rank, self.world)
         if found is None:

@@ -86,9 +86,9 @@ class Behind:
 
     def _hand(self, call: Callable[..., None], *arguments: Any) -> None:
         self._left += 1
-        self._thread.submit(self._told, call, arguments)
+        self._thread.submit(self._call, call, arguments)
 
-    def _told(self, call: Callable[..., None], arguments: tuple) -> None:
+    def _call(self, call: Callable[..., None], arguments: tuple) -> None:
         try:
             if not self.failure:
                 call(*arguments)

@@ -44,23 +44,23 @@ class Bounding(Phase):
     def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
         """Reads a partition; writes what concerns each shard."""
         made, place = self.made(recipe, COUNTS), recipe.folder(self.counting.name)
-        lines, line_shards = _gathered(place, made, LINES, split.index, LINE_SCHEMA)
-        hosts, host_shards = _gathered(place, made, HOSTS, split.index, HOST_SCHEMA)
+        lines, line_shards = _gather_rows(place, made, LINES, split.index, LINE_SCHEMA)
+        hosts, host_shards = _gather_rows(place, made, HOSTS, split.index, HOST_SCHEMA)
         found = _totals(lines)
         often = found["pages"].to_numpy() >= self.min_pages
         if self.min_hosts is not None:
             often |= found["hosts"].to_numpy() >= self.min_hosts
         every, shards = np.ones(hosts.num_rows, bool), len(self.kept(recipe))
         written = [
-            _scattered(folder, f"{LINES}/{split.index:05d}.arrow", found, line_shards, often, shards),
-            _scattered(folder, f"{HOSTS}/{split.index:05d}.arrow", _pages(hosts), host_shards, every, shards),
+            _write_scattered(folder, f"{LINES}/{split.index:05d}.arrow", found, line_shards, often, shards),
+            _write_scattered(folder, f"{HOSTS}/{split.index:05d}.arrow", _pages(hosts), host_shards, every, shards),
         ]
         pairs = starts_of(found["key"].to_numpy(), found["host"].to_numpy())
         counts = {"in": lines.num_rows, "kept": lines.num_rows, "repeated": int(often[pairs].sum())}
         return Work(counts, 0, written)
 
 
-def _gathered(
+def _gather_rows(
     place: str, made: Manifest, kind: str, part: int, schema: pa.Schema
 ) -> tuple[pa.Table, np.ndarray]:
     """The rows of a partition by their first two columns, and the shard that each is of."""
@@ -80,10 +80,10 @@ def _totals(lines: pa.Table) -> pa.Table:
     columns = [
         keys,
         hosts,
-        np.repeat(_reduced(np.add, pages, pairs), in_pair),
-        np.repeat(_reduced(np.minimum, first, pairs), in_pair),
+        np.repeat(_reduce_runs(np.add, pages, pairs), in_pair),
+        np.repeat(_reduce_runs(np.minimum, first, pairs), in_pair),
         np.repeat(hosts_of, in_key),
-        np.repeat(_reduced(np.minimum, first, singles), in_key),
+        np.repeat(_reduce_runs(np.minimum, first, singles), in_key),
     ]
     return pa.table(columns, schema=FOUND_SCHEMA)
 
@@ -93,16 +93,16 @@ def _pages(hosts: pa.Table) -> pa.Table:
     keys, pages = (column.to_numpy() for column in hosts.columns)
     starts = starts_of(keys)
     return pa.table(
-        [keys, np.repeat(_reduced(np.add, pages, starts), np.diff([*starts, len(keys)]))], HOST_SCHEMA
+        [keys, np.repeat(_reduce_runs(np.add, pages, starts), np.diff([*starts, len(keys)]))], HOST_SCHEMA
     )
 
 
-def _reduced(function: np.ufunc, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def _reduce_runs(function: np.ufunc, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """The values of each run put together; `reduceat` knows no empty array."""
     return function.reduceat(values, starts) if len(starts) else values
 
 
-def _scattered(
+def _write_scattered(
     folder: str, path: str, table: pa.Table, shards: np.ndarray, chosen: np.ndarray, count: int
 ) -> Shard:
     """The file of the chosen rows, a partition for each shard that they are of."""

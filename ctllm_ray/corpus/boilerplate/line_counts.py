@@ -83,8 +83,8 @@ class Counting(Phase):
             found.append(once(self.reading, texts, hosts[-1], number))
             number += table.num_rows
         parts, pages = self.parts(recipe), np.concatenate(hosts)
-        lines = _shuffled(folder, f"{LINES}/{split.index:05d}.arrow", _lines(np.concatenate(found)), parts)
-        counted = _shuffled(folder, f"{HOSTS}/{split.index:05d}.arrow", _hosts(pages), parts)
+        lines = _write_shuffled(folder, f"{LINES}/{split.index:05d}.arrow", _lines(np.concatenate(found)), parts)
+        counted = _write_shuffled(folder, f"{HOSTS}/{split.index:05d}.arrow", _hosts(pages), parts)
         return Work({"in": len(pages), "kept": len(pages), "lines": lines.rows}, text_bytes, [lines, counted])
 
 
@@ -121,7 +121,7 @@ def _hosts(pages: np.ndarray) -> pa.Table:
     return pa.table([hosts, counted], schema=HOST_SCHEMA)
 
 
-def _shuffled(folder: str, path: str, table: pa.Table, parts: int) -> Shard:
+def _write_shuffled(folder: str, path: str, table: pa.Table, parts: int) -> Shard:
     """The file of a table sorted by its first column, cut into ranges of that column."""
     stops = np.searchsorted(table.column(0).to_numpy(), key_ranges(parts)).tolist()
     return write_partitions(folder, path, table, [*stops, table.num_rows])

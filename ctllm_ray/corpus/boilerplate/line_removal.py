@@ -75,7 +75,7 @@ class Removing(Phase):
         lines = read_partition(place, made.of_kind(LINES), split.index, FOUND_SCHEMA)
         hosts = read_partition(place, made.of_kind(HOSTS), split.index, HOST_SCHEMA)
         verdicts = self._verdicts(lines, hosts)
-        return self.judged(recipe, folder, split, lambda table, first: self._marked(table, first, verdicts))
+        return self.judged(recipe, folder, split, lambda table, first: self._remove_lines(table, first, verdicts))
 
     def _verdicts(self, lines: pa.Table, hosts: pa.Table) -> Verdicts:
         key, host, pages, first, on_hosts, first_of_all = (column.to_numpy() for column in lines.columns)
@@ -92,7 +92,7 @@ class Removing(Phase):
         spared = np.where(of_hosts, first_of_all, first)[chosen]
         return Verdicts(pairs[order], rules[order], spared[order])
 
-    def _marked(self, table: pa.Table, first: int, verdicts: Verdicts) -> pa.Table:
+    def _remove_lines(self, table: pa.Table, first: int, verdicts: Verdicts) -> pa.Table:
         texts = table["text"].combine_chunks()
         lines = self.reading(texts)
         rules = verdicts.of(lines.keys, host_keys(table)[lines.rows], first + lines.rows, self.keep_first)
@@ -100,7 +100,7 @@ class Removing(Phase):
         rules[~long] = NONE
         if self.own_line_cost is not None:
             rules[long] *= at_edges(lines.rows[long], rules[long] > NONE, cost=self.own_line_cost)
-        done = _cut(texts, lines, rules)
+        done = _cut_lines(texts, lines, rules)
         share = np.zeros(table.num_rows, np.float32)
         share[list(done)] = [document.share for document in done.values()]
         left = np.bincount(lines.rows, lines.chars * (rules == NONE), table.num_rows).astype(np.float32)
@@ -110,7 +110,7 @@ class Removing(Phase):
         )
 
 
-def _cut(texts: pa.Array, lines: LineKeys, rules: np.ndarray) -> dict[int, Cut]:
+def _cut_lines(texts: pa.Array, lines: LineKeys, rules: np.ndarray) -> dict[int, Cut]:
     """The documents that lose lines, by row."""
     taken: dict[int, dict[int, str]] = {}
     for at in np.flatnonzero(rules).tolist():

@@ -99,7 +99,7 @@ class Items(OverSets):
 def files(recipe: Recipe, part: EvaluationSet) -> list[File]:
     """The files of a set by name. Raises `InputError` where there are none, or where two would give equal
     ids."""
-    found = storage.list_files(sample.located(recipe.located(part.path)))
+    found = storage.list_files(sample.located(recipe.locate(part.path)))
     for name, count in Counter(_base(file) for file in found).items():
         if count > 1:
             remedy = "items are known by file name and row: make a set of each folder"

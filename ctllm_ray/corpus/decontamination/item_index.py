@@ -86,13 +86,13 @@ class Indexing(OverSets):
 def store(folder: str, built: Index) -> Shard:
     """Writes the file of an index."""
     numbers = [pa.array([getattr(built, name)], kind) for name, kind in _NUMBERS.items()]
-    lists = [_listed(getattr(built, name), kind) for name, kind in _ARRAYS.items()]
+    lists = [_as_list_array(getattr(built, name), kind) for name, kind in _ARRAYS.items()]
     with TableWriter(folder, f"{INDEX}/00000.arrow", _STORED) as writer:
         writer.write(pa.table([*numbers, *lists], schema=_STORED))
     return writer.shard
 
 
-def _listed(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+def _as_list_array(values: np.ndarray, kind: pa.DataType) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), pa.array(values, kind))
 
 

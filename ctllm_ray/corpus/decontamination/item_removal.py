@@ -61,7 +61,7 @@ class Marking(OverSets):
         drops = self.action == "drop" or input_forms.inputs(recipe)[split.input] != "texts"
 
         def mark(table: pa.Table, first: int) -> pa.Table:
-            return self._marked(table, first, found, fates, drops)
+            return self._mark_table(table, first, found, fates, drops)
 
         worked = self.judged(recipe, folder, split, mark)
         return replace(worked, counts=worked.counts | fates)
@@ -92,7 +92,7 @@ class Marking(OverSets):
             for number, each in groupby(stretches, lambda pair: pair[0])
         }
 
-    def _marked(
+    def _mark_table(
         self, table: pa.Table, first: int, found: dict[int, list[Stretch]], fates: Counter[str], drops: bool
     ) -> pa.Table:
         rows = [row for row in range(table.num_rows) if first + row in found]
@@ -109,9 +109,9 @@ class Marking(OverSets):
             )
         stays = np.flatnonzero(~gone).tolist()
         table = _with_cuts(table, {rows[i]: (texts[i], rests[i], places[i]) for i in stays})
-        return self._judged(table, rows, [max(each, key=_most) for each in hits], hits, gone)
+        return self._judge_pages(table, rows, [max(each, key=_most) for each in hits], hits, gone)
 
-    def _judged(
+    def _judge_pages(
         self,
         table: pa.Table,
         rows: list[int],
@@ -123,10 +123,10 @@ class Marking(OverSets):
         most."""
         overlap = np.array([top.overlap for top in tops], np.float32)
         counts = [len({(stretch.set, stretch.item) for stretch in each}) for each in hits]
-        table = _put(table, "score.decontaminate.overlap", rows, overlap.tolist(), pa.float32())
-        table = _put(table, "score.decontaminate.items", rows, counts, pa.float32())
-        table = _put(table, "label.decontaminate.set", rows, [top.set for top in tops], pa.string())
-        table = _put(table, "label.decontaminate.hits", rows, [told(each) for each in hits], pa.string())
+        table = _add_column(table, "score.decontaminate.overlap", rows, overlap.tolist(), pa.float32())
+        table = _add_column(table, "score.decontaminate.items", rows, counts, pa.float32())
+        table = _add_column(table, "label.decontaminate.set", rows, [top.set for top in tops], pa.string())
+        table = _add_column(table, "label.decontaminate.hits", rows, [told(each) for each in hits], pa.string())
         value = np.full(table.num_rows, np.nan, np.float32)
         value[rows] = overlap
         for name in sorted({top.set for top in tops}):
@@ -170,11 +170,11 @@ def without(text: str, places: Sequence[Stretch]) -> str:
     """The text without these places (merged), a line break where one was inside a line."""
     rest, at = "", 0
     for place in places:
-        rest, at = _joined(rest, text[at : place.start]), place.end
-    return _joined(rest, text[at:])
+        rest, at = _join_around(rest, text[at : place.start]), place.end
+    return _join_around(rest, text[at:])
 
 
-def _joined(before: str, behind: str) -> str:
+def _join_around(before: str, behind: str) -> str:
     fused = before and behind and not before.endswith("\n") and not behind.startswith("\n")
     return f"{before}\n{behind}" if fused else before + behind
 
@@ -190,7 +190,7 @@ def _with_cuts(table: pa.Table, pages: dict[int, tuple[str, str, list[Stretch]]]
     return line_cuts.added(table, {row: rest for row, (_, rest, _) in pages.items()}, cuts)
 
 
-def _put(table: pa.Table, name: str, rows: list[int], values: list[Any], kind: pa.DataType) -> pa.Table:
+def _add_column(table: pa.Table, name: str, rows: list[int], values: list[Any], kind: pa.DataType) -> pa.Table:
     """The table with a column that has values in some rows and is null elsewhere."""
     nulls = pa.nulls(table.num_rows, kind)
     return schema.put(table, name, line_cuts.replaced(nulls, dict(zip(rows, values, strict=True))))

@@ -63,7 +63,7 @@ class Finding(OverSets):
             texts = table["text"].combine_chunks()
             text_bytes += utf8_bytes(texts)
             found = hits(texts, index)
-            stretches.append(_counted(found, number, np.float32(self.min_overlap)))
+            stretches.append(_find_stretches(found, number, np.float32(self.min_overlap)))
             bests.append(
                 best(found.items, found.overlap, pc.take(table["id"].combine_chunks(), pa.array(found.rows)))
             )
@@ -71,12 +71,12 @@ class Finding(OverSets):
         counted = pa.concat_tables([STRETCHES.empty_table(), *stretches])
         every = pa.concat_tables([BESTS.empty_table(), *bests]).combine_chunks()
         every = best(every["item"].to_numpy(), every["overlap"].to_numpy(), every["page"].combine_chunks())
-        shards = [_written(folder, kind, split, table) for kind, table in ((FOUND, counted), (BEST, every))]
+        shards = [_write_table(folder, kind, split, table) for kind, table in ((FOUND, counted), (BEST, every))]
         pages = len(pc.unique(counted["number"]))
         return Work({"in": number - first, "kept": number - first, "pages_hit": pages}, text_bytes, shards)
 
 
-def _counted(found: Hits, number: int, least: np.float32) -> pa.Table:
+def _find_stretches(found: Hits, number: int, least: np.float32) -> pa.Table:
     """The stretches of items that count; `number` is that of the first page."""
     rows = found.overlap >= least
     columns = [number + found.rows, found.items, found.start, found.end, found.overlap]
@@ -97,7 +97,7 @@ def best(items: np.ndarray, overlap: np.ndarray, pages: pa.Array) -> pa.Table:
     return pa.table(columns, schema=BESTS)
 
 
-def _written(folder: str, kind: str, split: Split, table: pa.Table) -> Shard:
+def _write_table(folder: str, kind: str, split: Split, table: pa.Table) -> Shard:
     with TableWriter(folder, f"{kind}/{split.index:05d}.arrow", table.schema) as writer:
         writer.write(table.combine_chunks())
     return writer.shard

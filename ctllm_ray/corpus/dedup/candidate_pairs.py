@@ -58,7 +58,7 @@ class Meeting(Phase):
             index, table["key"].to_numpy(), table["number"].to_numpy() + index.settled
         )
         keys, numbers = self._best_first(index, keys, numbers)
-        met = unpacked(self._met(keys, numbers, index.settled, index.total), index.settled, index.total)
+        met = unpacked(self._find_pairs(keys, numbers, index.settled, index.total), index.settled, index.total)
         stops = np.searchsorted(met.right, ranges(index, self.sketches.parts(recipe))[1:]).tolist()
         shard = write_partitions(
             folder, f"{MET}/{split.index:05d}.arrow", pa.table(list(met), schema=SCHEMA), stops
@@ -79,7 +79,7 @@ class Meeting(Phase):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Keys that several documents have, rising, the best document first; of settled ones those within
         `reach`."""
-        keys, numbers = _shared(keys, numbers)
+        keys, numbers = _keep_shared_keys(keys, numbers)
         if not len(keys):
             return keys, numbers
         known, place = np.unique(numbers, return_inverse=True)
@@ -90,7 +90,7 @@ class Meeting(Phase):
         meets = (places_in(keys) < self.reach) | (numbers >= index.settled)
         return keys[meets], numbers[meets]
 
-    def _met(self, keys: np.ndarray, numbers: np.ndarray, settled: int, total: int) -> np.ndarray:
+    def _find_pairs(self, keys: np.ndarray, numbers: np.ndarray, settled: int, total: int) -> np.ndarray:
         """The pairs, packed, of documents with these keys (rising), the worse one not settled; each once,
         sorted."""
         distinct = Distinct()
@@ -105,7 +105,7 @@ class Meeting(Phase):
         return distinct.codes()
 
 
-def _shared(keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _keep_shared_keys(keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The keys that more than one document has."""
     order = np.argsort(keys, kind="stable")
     starts = starts_of(keys[order])

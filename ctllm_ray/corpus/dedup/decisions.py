@@ -81,9 +81,9 @@ class Removal(Phase):
         fates = (
             read_partition(place, made.of_kind(FATES), split.index, SCHEMA).sort_by("number").combine_chunks()
         )
-        return self.judged(recipe, folder, split, lambda table, first: self._marked(table, first, fates))
+        return self.judged(recipe, folder, split, lambda table, first: self._mark_copies(table, first, fates))
 
-    def _marked(self, table: pa.Table, first: int, fates: pa.Table) -> pa.Table:
+    def _mark_copies(self, table: pa.Table, first: int, fates: pa.Table) -> pa.Table:
         numbers = np.arange(first, first + table.num_rows)
         known = fates["number"].to_numpy()
         at = np.searchsorted(known, numbers)

@@ -63,7 +63,7 @@ class Choosing(Grouped):
         with index.rows() as rows, index.texts() as texts:
             ranks = ranking.ranks(rows, numbers, self.sketches.prefer, index.snapshot(numbers))
             stays = self._stays(texts, numbers, left, right, ranks, index.settled)
-            alike = _known(left, right, table["similarity"].to_numpy(), stays)
+            alike = _look_up_similarity(left, right, table["similarity"].to_numpy(), stays)
             unknown = np.flatnonzero(
                 np.isnan(alike) & (stays != np.arange(len(stays))) & (numbers >= index.settled)
             )
@@ -98,7 +98,7 @@ class Choosing(Grouped):
         return survivors.of_neighbours(left, right, ranks, alike, known)
 
 
-def _known(left: np.ndarray, right: np.ndarray, similarity: np.ndarray, stays: np.ndarray) -> np.ndarray:
+def _look_up_similarity(left: np.ndarray, right: np.ndarray, similarity: np.ndarray, stays: np.ndarray) -> np.ndarray:
     """float32: the similarity of each place and the one that stays for it, NaN where they are no pair."""
     alike = np.full(len(stays), np.nan, np.float32)
     for one, other in ((left, right), (right, left)):

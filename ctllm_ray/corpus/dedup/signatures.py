@@ -83,7 +83,7 @@ class Sketches(Phase):
 
     def warm(self, recipe: Recipe) -> None:
         """Compiles the kernels."""
-        self._keys(signatures(self._read(pa.array(["天地玄黄"])), **self._shingles).values)
+        self._keys(signatures(self._prepare_texts(pa.array(["天地玄黄"])), **self._shingles).values)
 
     def sources(self, recipe: Recipe) -> dict[str, str]:
         """The documents that the pass reads, and the indexes of older ones."""
@@ -94,7 +94,7 @@ class Sketches(Phase):
         """The indexes that the recipe names. Raises `InputError` for one that does not fit, or is not
         there."""
         [part] = [part for part in recipe.passes if part.use == self.use]
-        return [opened(recipe.located(path), part.model_extra or {}) for path in self.against]
+        return [opened(recipe.locate(path), part.model_extra or {}) for path in self.against]
 
     def index(self, recipe: Recipe) -> Index:
         """All documents that are compared: settled ones, then those of this pass."""
@@ -121,19 +121,19 @@ class Sketches(Phase):
         with deciding, compared:
             for table in self.readable(recipe, split):
                 text_bytes += utf8_bytes(table["text"])
-                texts = self._read(table["text"].combine_chunks())
+                texts = self._prepare_texts(table["text"].combine_chunks())
                 values = signatures(texts, **self._shingles).values
                 long = np.flatnonzero(lengths(texts) >= self.sketch.min_chars)
                 keys.append(self._keys(values[long]).ravel())
                 numbers.append(np.repeat(number + long, self.sketch.bands))
                 decides.append(pa.table(ranking.of(table, self.prefer), schema=deciding.schema))
                 deciding.write(decides[-1])
-                compared.write(self._compared(texts, values))
+                compared.write(self._verification_rows(texts, values))
                 number += table.num_rows
         table = pa.table([np.concatenate(keys), np.concatenate(numbers)], schema=SCHEMA)
         ranks = ranking.ranks_of(pa.concat_tables(decides), np.zeros(number - first, np.int64))
         best_first = np.lexsort((ranks[table["number"].to_numpy() - first], table["key"].to_numpy()))
-        shard = self._shuffled(folder, split.index, table.take(pa.array(best_first)), self.parts(recipe))
+        shard = self._write_keys(folder, split.index, table.take(pa.array(best_first)), self.parts(recipe))
         counts = {
             "in": number - first,
             "kept": number - first,
@@ -141,7 +141,7 @@ class Sketches(Phase):
         }
         return Work(counts, text_bytes, [shard, deciding.shard, compared.shard])
 
-    def _read(self, texts: pa.Array) -> pa.Array:
+    def _prepare_texts(self, texts: pa.Array) -> pa.Array:
         return texts if self.sketch.of == "raw" else fold(texts)
 
     @property
@@ -151,13 +151,13 @@ class Sketches(Phase):
     def _keys(self, values: np.ndarray) -> np.ndarray:
         return band_keys(values, bands=self.sketch.bands, rows=self.sketch.rows)
 
-    def _compared(self, texts: pa.Array, values: np.ndarray) -> pa.Table:
+    def _verification_rows(self, texts: pa.Array, values: np.ndarray) -> pa.Table:
         kind = pa.binary(values.itemsize * values.shape[1])
         signature = pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
         text = [pc.binary_length(texts), texts] if self.with_text else []
         return pa.table([signature, *text], schema=self.schema())
 
-    def _shuffled(self, folder: str, index: int, table: pa.Table, parts: int) -> Shard:
+    def _write_keys(self, folder: str, index: int, table: pa.Table, parts: int) -> Shard:
         stops = [*np.searchsorted(table["key"].to_numpy(), key_ranges(parts)).tolist(), len(table)]
         return write_partitions(folder, f"{KEYS}/{index:05d}.arrow", table, stops)
 

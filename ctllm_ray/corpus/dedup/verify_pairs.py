@@ -49,21 +49,21 @@ class Comparing(Phase):
     def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
         """Reads the pairs of a range; writes those that are copies."""
         index = self.sketches.index(recipe)
-        met = self._met(recipe, index, split.index)
+        met = self._read_pairs(recipe, index, split.index)
         with index.rows() as rows, index.texts() as texts:
             agreement = self.likeness.agreement(texts, met)
             agrees = agreement >= self.likeness.min_agreement
             agreeing, agreement = met.take(agrees), agreement[agrees]
-            chosen = self._chosen(index, rows, agreeing, agreement)
+            chosen = self._select_for_text(index, rows, agreeing, agreement)
             compared = agreeing.take(chosen)
             found = self.likeness.verdicts(texts, compared, agreement[chosen])
-        copies, links = _settled(index, compared.take(found.duplicates), found.similarity[found.duplicates])
+        copies, links = _split_indexed(index, compared.take(found.duplicates), found.similarity[found.duplicates])
         table = pa.concat_tables([copies, links]).combine_chunks()
         shard = write_partitions(folder, f"{PAIRS}/{split.index:05d}.arrow", table, [table.num_rows])
         counts = {"in": len(met.left), "agreeing": len(agreeing.left), "compared": len(compared.left)}
         return Work(counts | {"copies": copies.num_rows, "kept": counts["in"]}, 0, [shard])
 
-    def _chosen(self, index: Index, rows: Rows, pairs: Pairs, agreement: np.ndarray) -> np.ndarray:
+    def _select_for_text(self, index: Index, rows: Rows, pairs: Pairs, agreement: np.ndarray) -> np.ndarray:
         """bool: the pairs whose texts are compared; all, where signatures decide, or where chains are
         wanted."""
         if not (self.likeness.verify and self.limits):
@@ -72,7 +72,7 @@ class Comparing(Phase):
         ranks = ranking.ranks(rows, left, self.sketches.prefer, index.snapshot(left))
         return few(pairs, agreement, ranks[places], reach=self.reach)
 
-    def _met(self, recipe: Recipe, index: Index, part: int) -> Pairs:
+    def _read_pairs(self, recipe: Recipe, index: Index, part: int) -> Pairs:
         """The pairs of a range of documents, each once, sorted by the worse one."""
         base = int(ranges(index, self.sketches.parts(recipe))[part])
         folder, shards = recipe.folder(f"{self.use}/{BANDS}"), self.made(recipe, BANDS).of_kind(MET)
@@ -85,7 +85,7 @@ class Comparing(Phase):
         return unpacked(distinct.codes(), base, index.total)
 
 
-def _settled(index: Index, pairs: Pairs, similarity: np.ndarray) -> tuple[pa.Table, pa.Table]:
+def _split_indexed(index: Index, pairs: Pairs, similarity: np.ndarray) -> tuple[pa.Table, pa.Table]:
     """The pairs of copies, but for those with a lost document whose survivor is in no index; and links."""
     left, places = np.unique(pairs.left, return_inverse=True)
     stays = index.stays(left)

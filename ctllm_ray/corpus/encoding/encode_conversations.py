@@ -105,7 +105,7 @@ def _fitting(
         counts[f"reject:{TOO_LONG}"] += 1
         return []
     most = [part.max_tokens - other for other in _others(lengths, part.max_tokens)]
-    cut = [_cut(side, length, tokenizer) for side, length in zip(sides, most, strict=True)]
+    cut = [_truncate(side, length, tokenizer) for side, length in zip(sides, most, strict=True)]
     if not all(side.answered.any() for side in cut):
         counts[f"reject:{NO_ANSWER}"] += 1
         return []
@@ -122,7 +122,7 @@ def _others(lengths: list[int], max_tokens: int) -> list[int]:
     return [min(length, half) for length in reversed(lengths)] if len(lengths) > 1 else [0]
 
 
-def _cut(side: Said, most: int, tokenizer: Tokenizer) -> Said:
+def _truncate(side: Said, most: int, tokenizer: Tokenizer) -> Said:
     """The first `most` ids, up to the last of them that is an answer."""
     if len(side.ids) <= most:
         return side

@@ -39,9 +39,9 @@ def complete(name: Name, recipe: Recipe, run: Runner, progress: Progress) -> Man
         finished = manifest.read(folder)
         check_same(finished, recipe, section.of(name, recipe).sources(recipe))
         return finished
-    splits = _planned(name, recipe, folder)
+    splits = _plan_splits(name, recipe, folder)
     try:
-        done = _worked(name, recipe, splits, run, progress)
+        done = _work_splits(name, recipe, splits, run, progress)
     except StorageError:
         if not storage.exists(storage.join(folder, MANIFEST)):
             raise
@@ -55,7 +55,7 @@ def complete(name: Name, recipe: Recipe, run: Runner, progress: Progress) -> Man
     return finished
 
 
-def _worked(
+def _work_splits(
     name: Name, recipe: Recipe, splits: Sequence[Split], run: Runner, progress: Progress
 ) -> list[Done]:
     """What every split said of itself, in order, after working those that have no marker."""
@@ -103,7 +103,7 @@ def _same_decisions(old: dict[str, Any], new: dict[str, Any], folder: str) -> No
         )
 
 
-def _planned(name: Name, recipe: Recipe, folder: str) -> list[Split]:
+def _plan_splits(name: Name, recipe: Recipe, folder: str) -> list[Split]:
     """The splits of the section, the same as when it was begun. Raises where decisions or input files
     changed."""
     path = storage.join(folder, PLAN)

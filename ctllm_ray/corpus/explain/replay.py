@@ -80,11 +80,11 @@ def replay(folder: str, finished: Manifest, recipe: Recipe, sets: Sequence[str])
     found = documents.parts(folder, finished)
     for kind in ("kept", "rejected"):
         for table in documents.tables(found, kind, ["id", "labels", "scores", "reject"]):
-            unmeasured += _replayed(table, {r.name for r in old}, rules, result)
+            unmeasured += _replay_table(table, {r.name for r in old}, rules, result)
     return Replay(result.before, result.after, result.moves, result.examples, unmeasured)
 
 
-def _replayed(table: pa.Table, names: set[str], rules: Sequence[Rule], result: Replay) -> int:
+def _replay_table(table: pa.Table, names: set[str], rules: Sequence[Rule], result: Replay) -> int:
     """Adds a table's pages to the counts; returns how many were not measured by every rule."""
     old = np.array([r or "kept" for r in table["reject"].to_pylist()], object)
     open_again = np.isin(old, [*names, "kept"])  # error.* and what other stages dropped stays as it is
@@ -101,7 +101,7 @@ def _replayed(table: pa.Table, names: set[str], rules: Sequence[Rule], result: R
         shown = result.examples.setdefault(move, [])
         if len(shown) < EXAMPLES:
             shown.append(table["id"][int(i)].as_py())
-    return int((_unmeasured(table, rules) & open_again & (new == "kept")).sum())
+    return int((_find_unmeasured(table, rules) & open_again & (new == "kept")).sum())
 
 
 def _columns(table: pa.Table, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
@@ -115,7 +115,7 @@ def _columns(table: pa.Table, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
     return found
 
 
-def _unmeasured(table: pa.Table, rules: Sequence[Rule]) -> np.ndarray:
+def _find_unmeasured(table: pa.Table, rules: Sequence[Rule]) -> np.ndarray:
     scores = table["scores"].combine_chunks()
     found = np.zeros(table.num_rows, bool)
     for rule in rules:

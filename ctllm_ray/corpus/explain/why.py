@@ -53,7 +53,7 @@ def why(folder: str, finished: Manifest, recipe: Recipe, key: str) -> list[Page]
     The folder is that of the last section of documents; what the sections before rejected is searched too.
     """
     found = documents.parts(folder, finished)
-    pages = [_judged(row, shard, recipe, tuple(of_page(found, row))) for row, shard in _find(found, key)]
+    pages = [_judge_page(row, shard, recipe, tuple(of_page(found, row))) for row, shard in _find(found, key)]
     if not pages:
         raise NotFound(
             f"no page has the id or url {key!r}",
@@ -74,7 +74,7 @@ def _find(found: list[Part], key: str) -> Iterator[tuple[dict[str, Any], str]]:
                     yield from ((row, path) for row in whole.take(rows).to_pylist())
 
 
-def _judged(row: dict[str, Any], shard: str, recipe: Recipe, clusters: tuple[Cluster, ...]) -> Page:
+def _judge_page(row: dict[str, Any], shard: str, recipe: Recipe, clusters: tuple[Cluster, ...]) -> Page:
     genre = np.array([row["labels"].get("genre") or "prose"])
     found = [
         Judgement(rule, _value(rule, row), _outcome(rule, row, genre))

@@ -71,7 +71,7 @@ def _record(
 
 def checked(turns: Sequence[Turn]) -> list[Turn]:
     """The turns of a whole conversation, without an empty system turn. Raises `Unfit`."""
-    found = _opened(turns)
+    found = _drop_empty_system(turns)
     spoken = found[1:] if found and found[0]["role"] == "system" else found
     for number, turn in enumerate(spoken):
         wanted = ("user", "assistant")[number % 2]
@@ -88,7 +88,7 @@ def checked(turns: Sequence[Turn]) -> list[Turn]:
     return found
 
 
-def _opened(turns: Sequence[Turn]) -> list[Turn]:
+def _drop_empty_system(turns: Sequence[Turn]) -> list[Turn]:
     if turns and turns[0]["role"] == "system" and not turns[0]["content"].strip():
         return list(turns[1:])
     return list(turns)
@@ -108,7 +108,7 @@ def pair(prompt: Sequence[Turn], chosen: Sequence[Turn], rejected: Sequence[Turn
         raise Unfit("conversation.no_answer", "one side says nothing")
     if sides[0] == sides[1]:
         raise Unfit("pair.identical", "the chosen answer is the rejected one")
-    return {"prompt": _opened(prompt), "chosen": sides[0], "rejected": sides[1]}
+    return {"prompt": _drop_empty_system(prompt), "chosen": sides[0], "rejected": sides[1]}
 
 
 def turns(value: Any, field: str, role: str = "role", content: str = "content") -> list[Turn]:

@@ -64,7 +64,7 @@ def pieces(file: File, start: int = 0) -> Iterator[bytes]:
     """
     with storage.reading(file.uri) as stream:
         if packed := suffix(file.name):
-            yield from _after(start, _decompressed(stream, _DECODERS[packed]))
+            yield from _after(start, _decompress_stream(stream, _DECODERS[packed]))
         else:
             yield from _plain(stream, start)
 
@@ -81,7 +81,7 @@ def _plain(stream: IO[bytes], start: int) -> Iterator[bytes]:
         block = stream.read(READ_BYTES)
 
 
-def _decompressed(stream: IO[bytes], new_decoder: Callable[[], Any]) -> Iterator[bytes]:
+def _decompress_stream(stream: IO[bytes], new_decoder: Callable[[], Any]) -> Iterator[bytes]:
     decoder = None
     while block := stream.read(READ_BYTES):
         for at in range(0, len(block), FEED_BYTES):
@@ -94,14 +94,14 @@ def _decompressed(stream: IO[bytes], new_decoder: Callable[[], Any]) -> Iterator
                     if not data:
                         break
                     decoder = new_decoder()
-                if piece := _fed(decoder, data):
+                if piece := _feed(decoder, data):
                     yield piece
                 data = decoder.unused_data
     if decoder is not None and not decoder.eof:
         raise Broken("the compressed stream ends in the middle")
 
 
-def _fed(decoder: Any, data: bytes) -> bytes:
+def _feed(decoder: Any, data: bytes) -> bytes:
     try:
         return decoder.decompress(data)
     except _DECODER_ERRORS as error:
@@ -128,7 +128,7 @@ def unpacked_bytes(file: File) -> int:
         head = stream.read(READ_BYTES)
     unpacked = 0
     with suppress(Broken):  # the sample ends in the middle of the stream
-        for piece in _decompressed(io.BytesIO(head), _DECODERS[suffix(file.name)]):
+        for piece in _decompress_stream(io.BytesIO(head), _DECODERS[suffix(file.name)]):
             unpacked += len(piece)
     return unpacked * file.size // max(1, len(head))
 

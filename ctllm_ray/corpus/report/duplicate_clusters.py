@@ -165,13 +165,13 @@ def _entries(ended: Ended, use: str, part: int, parts: int) -> tuple[np.ndarray,
                 (went, survivor, goes),
                 (stayed, table["id"].combine_chunks(), stays),
             ):
-                entries = _taken(table, use, names, chosen, file, row)
+                entries = _take_entries(table, use, names, chosen, file, row)
                 kind.append(entries[entries["cluster"] % np.uint64(parts) == part])
             row += table.num_rows
     return np.concatenate(went), np.concatenate(stayed)
 
 
-def _taken(table: pa.Table, use: str, names: pa.Array, chosen: pa.Array, file: int, row: int) -> np.ndarray:
+def _take_entries(table: pa.Table, use: str, names: pa.Array, chosen: pa.Array, file: int, row: int) -> np.ndarray:
     """The chosen documents of a table as ENTRY; `names` are the ids of their survivors."""
     rows = np.flatnonzero(chosen.to_numpy(zero_copy_only=False))
     entries = np.empty(len(rows), ENTRY)

@@ -68,7 +68,7 @@ def _order(recipe: Mapping[str, Any], rejects: Mapping[str, int]) -> Iterator[st
     """Every rule that can drop and every reason that did, each once, in the order of acting."""
     deciding = {rule.name for rule in rules_of(recipe) if rule.decides}
     waiting = dict.fromkeys(name for name in rejects if name not in deciding)
-    yield from _taken(waiting, "error")
+    yield from _take_family(waiting, "error")
     for stage in recipe.get("stages", ()):
         if stage["use"] == "measure":
             for rule in rules_of({"stages": [stage]}):
@@ -76,13 +76,13 @@ def _order(recipe: Mapping[str, Any], rejects: Mapping[str, int]) -> Iterator[st
                     deciding.discard(rule.name)
                     yield rule.name
         else:
-            yield from _taken(waiting, stage["use"].partition(".")[0])
+            yield from _take_family(waiting, stage["use"].partition(".")[0])
     for part in recipe.get("passes", ()):
-        yield from _taken(waiting, part["use"]) or [part["use"]]  # a pass that dropped nothing is a step too
+        yield from _take_family(waiting, part["use"]) or [part["use"]]  # a pass that dropped nothing is a step too
     yield from waiting
 
 
-def _taken(waiting: dict[str, None], family: str) -> list[str]:
+def _take_family(waiting: dict[str, None], family: str) -> list[str]:
     """Removes and returns the waiting reasons of a family."""
     found = [name for name in waiting if name.partition(".")[0] == family]
     for name in found:

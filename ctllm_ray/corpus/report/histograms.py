@@ -55,8 +55,8 @@ def histogram(values: np.ndarray, fate: np.ndarray, bounds: Mapping[str, float])
     low, high = np.quantile(values, [TAIL_SHARE, 1 - TAIL_SHARE], method="nearest")
     log = bool(low > 0 and high >= LOG_TOP and high / low >= LOG_RATIO)
     whole = bool(np.all(values == np.floor(values)) and np.abs(values).max() < 1e9)
-    cuts = tuple((key, bound, _cut(key, bound, whole)) for key, bound in bounds.items())
-    low, high = _stretched(low, high, log, [at for _, _, at in cuts])
+    cuts = tuple((key, bound, _place_bound(key, bound, whole)) for key, bound in bounds.items())
+    low, high = _axis_range(low, high, log, [at for _, _, at in cuts])
     edges = _edges(low, high, log, whole)
     for _, _, at in cuts:  # so that a bar never mixes what passes with what does not
         if edges[0] < at < edges[-1]:
@@ -71,14 +71,14 @@ def histogram(values: np.ndarray, fate: np.ndarray, bounds: Mapping[str, float])
     return Histogram(tuple(edges.tolist()), kept, charged, other, log, quantiles, cuts)
 
 
-def _cut(key: str, bound: float, whole: bool) -> float:
+def _place_bound(key: str, bound: float, whole: bool) -> float:
     """Where a bound separates values: between two whole numbers, or at the bound itself."""
     if not whole:
         return bound
     return math.ceil(bound) - 0.5 if key in ("min", "below") else math.floor(bound) + 0.5
 
 
-def _stretched(low: float, high: float, log: bool, cuts: Sequence[float]) -> tuple[float, float]:
+def _axis_range(low: float, high: float, log: bool, cuts: Sequence[float]) -> tuple[float, float]:
     """The range of the axis, with the bounds that are not too far off."""
     reach = REACH * (high - low)
     for at in cuts:

@@ -57,7 +57,7 @@ def render(report: Report) -> str:
         ),
         rejects=report.manifest.rejects(),
         shown=_sorted_rules(report),
-        breakdowns=[_ordered(b, passes) for b in sorted(report.breakdowns, key=_rank) if _tells(b)],
+        breakdowns=[_order_breakdown(b, passes) for b in sorted(report.breakdowns, key=_rank) if _tells(b)],
         recipe=yaml.safe_dump(report.manifest.recipe, allow_unicode=True, sort_keys=False, width=110),
         tip_words={
             key: dict(zip(("zh", "en"), WORDS[f"fate_{key}"], strict=True))
@@ -72,10 +72,10 @@ def _names(family: str) -> tuple[str, str]:
 
 
 def _family(name: str) -> Markup:
-    return html_page.phrase(WORDS, f"family.{name}") if f"family.{name}" in WORDS else _seen(name)
+    return html_page.phrase(WORDS, f"family.{name}") if f"family.{name}" in WORDS else _escape_visibly(name)
 
 
-def _seen(text: str | None) -> Markup:
+def _escape_visibly(text: str | None) -> Markup:
     """Corpus text, escaped, with characters that cannot be seen as code points and line ends as a mark."""
     parts, at = [], 0
     for match in _UNSEEN.finditer(text or ""):
@@ -86,10 +86,10 @@ def _seen(text: str | None) -> Markup:
     return Markup("").join(parts).replace("\n", Markup('<i class="nl">⏎</i> '))
 
 
-def _marked(excerpt: Excerpt) -> Markup:
+def _mark_differences(excerpt: Excerpt) -> Markup:
     """An excerpt with what only this text has marked."""
     pieces = (
-        Markup("<mark>{}</mark>").format(_seen(text)) if only else _seen(text)
+        Markup("<mark>{}</mark>").format(_escape_visibly(text)) if only else _escape_visibly(text)
         for text, only in excerpt.pieces
     )
     return Markup("").join(pieces)
@@ -153,7 +153,7 @@ def _tells(breakdown: Breakdown) -> bool:
     return breakdown.name == "host" or any(s.value is not None for s in breakdown.slices)
 
 
-def _ordered(breakdown: Breakdown, passes: Collection[str]) -> dict[str, Any]:
+def _order_breakdown(breakdown: Breakdown, passes: Collection[str]) -> dict[str, Any]:
     """A breakdown as the page shows it: its first rows, what the others add up to, and genres that bounds may
     not suit.
 
@@ -177,8 +177,8 @@ def _ordered(breakdown: Breakdown, passes: Collection[str]) -> dict[str, Any]:
 
 
 FILTERS: dict[str, Callable] = {
-    "num": _number, "short": histograms.short, "seen": _seen, "bound": _bound, "family": _family, "big": _big,
-    "width": _width, "marked": _marked,
+    "num": _number, "short": histograms.short, "seen": _escape_visibly, "bound": _bound, "family": _family, "big": _big,
+    "width": _width, "marked": _mark_differences,
 }  # fmt: skip
 NAMES = {
     "histogram": histograms.histogram_svg, "labels_of": _labels_of, "names": _names, "FILES": FILES,

@@ -50,7 +50,7 @@ def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
     if file.size == 0:
         return [(0, None)]
     try:
-        with _opened(file) as parquet:
+        with _open_parquet(file) as parquet:
             sizes = [parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups)]
     except _Broken:
         return [(0, None)]
@@ -79,7 +79,7 @@ def parquet(
         return
     names = {"text": text, "url": url, "title": title, "date": date, "raw": html, "charset": charset}
     try:
-        with _opened(split.file) as parquet:
+        with _open_parquet(split.file) as parquet:
             columns = _present(names, parquet.schema_arrow, split.file)
             stop = parquet.num_row_groups if split.stop is None else split.stop
             row = sum(parquet.metadata.row_group(i).num_rows for i in range(split.start))
@@ -91,7 +91,7 @@ def parquet(
 
 
 @contextmanager
-def _opened(file: File) -> Iterator[pq.ParquetFile]:
+def _open_parquet(file: File) -> Iterator[pq.ParquetFile]:
     """The file's reader. Raises `InputError` where it is not Parquet, `_Broken` where its index is
     missing."""
     with storage.reading(file.uri) as stream:
@@ -147,7 +147,7 @@ def _row_group(
     rows = max(1, min(BATCH_RECORDS, fit))
     try:
         for batch in parquet.iter_batches(rows, row_groups=[group], columns=list(columns.values())):
-            yield from _closed(_table(split, batch, row, columns), split.limits.batch_bytes)
+            yield from _slice_table(_table(split, batch, row, columns), split.limits.batch_bytes)
             row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         yield from tables(
@@ -155,7 +155,7 @@ def _row_group(
         )
 
 
-def _closed(table: pa.Table, batch_bytes: int) -> Iterator[pa.Table]:
+def _slice_table(table: pa.Table, batch_bytes: int) -> Iterator[pa.Table]:
     """The table in slices of about `batch_bytes` (rows may be far longer than their row group's average)."""
     sizes = sum(
         pc.fill_null(pc.binary_length(table[name]), 0).to_numpy().astype(np.int64) for name in ("text", "raw")
@@ -183,12 +183,12 @@ def _table(split: Split, batch: pa.RecordBatch, row: int, columns: dict[str, str
         values["raw"] = raw
         values["content_type"] = pc.if_else(raw.is_valid(), _content_type(given), None)
     if values["reject"].null_count < n:
-        values |= _marked(values, content, split.limits.error_raw_bytes)
+        values |= _mark_rejects(values, content, split.limits.error_raw_bytes)
     arrays = [values[field.name] if field.name in values else pa.nulls(n, field.type) for field in schema.RAW]
     return pa.table(arrays, schema=schema.RAW)
 
 
-def _marked(values: dict[str, pa.Array], content: pa.Array, error_raw_bytes: int) -> dict[str, pa.Array]:
+def _mark_rejects(values: dict[str, pa.Array], content: pa.Array, error_raw_bytes: int) -> dict[str, pa.Array]:
     """Text, raw, content type and title of rows of which some are rejected: no text, first bytes, and the
     reason."""
     n = len(content)
@@ -217,10 +217,10 @@ def _strings(column: pa.Array) -> pa.Array:
     try:
         return column.cast(pa.string())  # checks that it is UTF-8
     except pa.ArrowInvalid:
-        return pa.array([_decoded(value) for value in column.to_pylist()], pa.string())
+        return pa.array([_decode(value) for value in column.to_pylist()], pa.string())
 
 
-def _decoded(value: bytes | None) -> str | None:
+def _decode(value: bytes | None) -> str | None:
     try:
         return None if value is None else value.decode()
     except UnicodeDecodeError:

@@ -48,20 +48,20 @@ class _Fields(NamedTuple):
                 conversations.with_system(system, self._whole(side, name))
                 for side, name in zip(sides, (self.chosen, self.rejected), strict=True)
             )
-            shared = _shared(chosen, rejected)
+            shared = _count_shared(chosen, rejected)
             return conversations.pair(chosen[:shared], chosen[shared:], rejected[shared:])
         prompt = self._prompt(fields)
         answers = [
             self._answer(side, name) for side, name in zip(sides, (self.chosen, self.rejected), strict=True)
         ]
-        repeated = _repeated(prompt, answers)
+        repeated = _count_repeated(prompt, answers)
         return conversations.pair(prompt, *(answer[repeated:] for answer in answers))
 
     def _prompt(self, fields: dict[str, Any]) -> list[Turn]:
         before = conversations.history(fields.get(self.history))
-        return conversations.with_system(fields.get(self.system), [*before, *self._asked(fields)])
+        return conversations.with_system(fields.get(self.system), [*before, *self._read_prompt(fields)])
 
-    def _asked(self, fields: dict[str, Any]) -> list[Turn]:
+    def _read_prompt(self, fields: dict[str, Any]) -> list[Turn]:
         """The prompt without what stands beside it."""
         value, more = fields[self.prompt], text(fields.get(INPUT), INPUT)
         if type(value) is str and not _SPEAKER.match(value):
@@ -98,13 +98,13 @@ def _transcript(value: str) -> list[Turn]:
     return [said(roles[who], content.strip()) for who, content in zip(parts[::2], parts[1::2], strict=True)]
 
 
-def _repeated(prompt: list[Turn], answers: list[list[Turn]]) -> int:
+def _count_repeated(prompt: list[Turn], answers: list[list[Turn]]) -> int:
     """How many turns of the prompt's end, or all of them, both answers begin with."""
     lengths = range(len(prompt), 0, -1)
     return next((n for n in lengths if all(answer[:n] == prompt[-n:] for answer in answers)), 0)
 
 
-def _shared(chosen: list[Turn], rejected: list[Turn]) -> int:
+def _count_shared(chosen: list[Turn], rejected: list[Turn]) -> int:
     """How many turns both sides begin with, up to a question. Raises `Unfit` where there is none."""
     same = [a == b for a, b in zip(chosen, rejected, strict=False)]
     most = same.index(False) if False in same else len(same)

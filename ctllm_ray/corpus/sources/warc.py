@@ -59,7 +59,7 @@ def _response(entry: WarcRecord, block: bytes, limit: int) -> tuple[bytes, str]:
     """Up to limit + 1 bytes of a response's content, and its Content-Type. Raises `OSError` where it is not
     HTTP."""
     whole = warc_records.header(entry) + block
-    response = _parsed(whole, "all")
+    response = _parse_record(whole, "all")
     if response.http_headers is None or response.http_headers.status_code is None:
         raise OSError("the response does not begin with an HTTP status line")
     content_type = (
@@ -70,13 +70,13 @@ def _response(entry: WarcRecord, block: bytes, limit: int) -> tuple[bytes, str]:
     try:
         return response.reader.read(limit + 1), content_type or "text/html"
     except OSError:
-        content = _parsed(whole, "none").reader.read(limit + 1)
+        content = _parse_record(whole, "none").reader.read(limit + 1)
         if content.startswith(_ENCODED):
             raise
         return content, content_type or "text/html"
 
 
-def _parsed(whole: bytes, auto_decode: Literal["all", "none"]) -> WarcRecord:
+def _parse_record(whole: bytes, auto_decode: Literal["all", "none"]) -> WarcRecord:
     """A record that decodes while it is read (one of an archive that was read ahead decodes in full at
     once)."""
     record = WarcRecord.from_reader(io.BytesIO(whole), quirks_mode=True)

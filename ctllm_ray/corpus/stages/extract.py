@@ -69,7 +69,7 @@ def extract(
         int(row): _outcome(page["raw"], page["content_type"], page["url"], engine, max_page_bytes)
         for row, page in zip(rows, pages, strict=True)
     }
-    return _with_charset(_filled(table, outcomes, error_raw_bytes) if outcomes else table, outcomes)
+    return _with_charset(_fill_columns(table, outcomes, error_raw_bytes) if outcomes else table, outcomes)
 
 
 def _outcome(
@@ -101,7 +101,7 @@ def _page(text: str, content_type: str, engine: Engine) -> Page:
     return feeds.extract(text) if "xml" in content_type.lower() else Page("", text)
 
 
-def _filled(table: pa.Table, outcomes: dict[int, _Outcome], error_raw_bytes: int) -> pa.Table:
+def _fill_columns(table: pa.Table, outcomes: dict[int, _Outcome], error_raw_bytes: int) -> pa.Table:
     """The table with the columns that an extracted row has set: text, title, raw and reject."""
     columns = {name: table[name].to_pylist() for name in ("text", "title", "reject")}
     read, failed = np.zeros((2, table.num_rows), bool)

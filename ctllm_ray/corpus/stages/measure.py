@@ -56,16 +56,16 @@ def measure(table: pa.Table, *, rules: list[Rule], genres: Genres = ()) -> pa.Ta
     plan = plan_of(json.dumps([rules, genres]))
     rows = schema.live(table)
     part = table.filter(pa.array(rows))
-    columns = _measured(part, plan)
+    columns = _measure_part(part, plan)
     told = "label.genre" in table.column_names and not plan.genres
     found = _earlier(part, "genre") if told else decide.genre(plan.genres, columns, part.num_rows)
     decision = decide.decide(plan.rules, columns, found)
     for name, values in columns.items():
         kind = "label" if values.dtype == object else "score"
-        table = schema.put(table, f"{kind}.{name}", _spread(values, rows))
+        table = schema.put(table, f"{kind}.{name}", _spread_rows(values, rows))
     if not told:
-        table = schema.put(table, "label.genre", _spread(found.astype(object), rows))
-    return _marked(table, plan, decision, rows)
+        table = schema.put(table, "label.genre", _spread_rows(found.astype(object), rows))
+    return _mark_rejects(table, plan, decision, rows)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def plan_of(text: str) -> Plan:
     return replace(plan, labels=frozenset(labels), earlier=tuple(earlier))
 
 
-def _measured(part: pa.Table, plan: Plan) -> dict[str, np.ndarray]:
+def _measure_part(part: pa.Table, plan: Plan) -> dict[str, np.ndarray]:
     """Every score (float32) and label (object) of the plan for the rows of a table."""
     texts = part["text"].combine_chunks()
     values = fuse.measure(texts, tuple(plan.kernel.values()))
@@ -153,14 +153,14 @@ def _earlier(part: pa.Table, name: str) -> np.ndarray:
     return part[f"score.{name}"].to_numpy().astype(np.float32)
 
 
-def _spread(values: np.ndarray, rows: np.ndarray) -> pa.Array:
+def _spread_rows(values: np.ndarray, rows: np.ndarray) -> pa.Array:
     """The values of the live rows as a column of the whole table, null elsewhere."""
     index = np.cumsum(rows) - 1
     kind = pa.string() if values.dtype == object else pa.float32()
     return pc.take(pa.array(values, kind), pa.array(index, pa.int32(), mask=~rows))
 
 
-def _marked(table: pa.Table, plan: Plan, decision: decide.Decision, rows: np.ndarray) -> pa.Table:
+def _mark_rejects(table: pa.Table, plan: Plan, decision: decide.Decision, rows: np.ndarray) -> pa.Table:
     """The table with `reject`, its value and its bound filled for the live rows that a rule dropped."""
     reasons = np.array([rule.name for rule in plan.rules] + [None], object)[decision.rule]
     for column, values in [
@@ -168,7 +168,7 @@ def _marked(table: pa.Table, plan: Plan, decision: decide.Decision, rows: np.nda
         ("reject_value", decision.value),
         ("reject_bound", decision.bound),
     ]:
-        spread = _spread(values, rows)
+        spread = _spread_rows(values, rows)
         spread = (
             spread
             if column == "reject"

@@ -76,7 +76,7 @@ class Asking:
         """What is written after each prompt; None where it and the most that may be written do not fit."""
         given = [(tuple(ids), wanted) for ids, wanted in prompts]
         fitting = {prompt for prompt in given if self.fits(len(prompt[0]) + prompt[1].max_tokens)}
-        self._crowd.ask("answers", sorted(fitting, key=lambda prompt: prompt[0]), _text_key, self._written)
+        self._crowd.ask("answers", sorted(fitting, key=lambda prompt: prompt[0]), _text_key, self._generate)
         return [self._crowd.answered[_text_key(prompt)] if prompt in fitting else None for prompt in given]
 
     def _score(
@@ -99,7 +99,7 @@ class Asking:
         greedy = all(token.top[0][0] == token.id for token in before)
         return [math.fsum(token.logprob for token in before), greedy], last.top[0][0], told
 
-    async def _written(self, prompt: Prompt) -> str:
+    async def _generate(self, prompt: Prompt) -> str:
         return await self._subject.continued(*prompt)
 
 

@@ -49,13 +49,13 @@ class Client:
 
         Raises `InputError` where it is refused, `EngineFailed` where none comes.
         """
-        return await self._asked("POST", path, body)
+        return await self._request("POST", path, body)
 
     async def get(self, path: str) -> dict[str, Any]:
         """As `post`."""
-        return await self._asked("GET", path, None)
+        return await self._request("GET", path, None)
 
-    async def _asked(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    async def _request(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         assert self._session is not None
         address, said = path if "://" in path else self.url + path, ""
         for attempt in range(self._attempts):
@@ -64,7 +64,7 @@ class Client:
                 async with self._session.request(method, address, json=body) as answer:
                     text = await answer.text(errors="replace")
                     if answer.status == 200:
-                        return _parsed(text)
+                        return _parse_answer(text)
                     said = f"{answer.status}: {_message(text)}"
                     if not _passes(answer.status, text):
                         remedy = "check the address, the key and what is asked"
@@ -105,7 +105,7 @@ def _retry_s(header: str) -> float:
         return 0.0
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parse_answer(text: str) -> dict[str, Any]:
     found = json.loads(text)
     if not isinstance(found, dict):
         raise ValueError("the answer is no JSON object")

@@ -123,10 +123,10 @@ def _estimate(scored: Sequence[Item], kind: Kind, seed: int, resamples: int) -> 
     values = [item.score or 0.0 for item in scored]
     if kind == "share":
         return statistics.share(values)
-    return statistics.ratio(*_weighed(scored), seed, resamples)
+    return statistics.ratio(*_weigh(scored), seed, resamples)
 
 
-def _weighed(scored: Sequence[Item]) -> tuple[list[float], list[float]]:
+def _weigh(scored: Sequence[Item]) -> tuple[list[float], list[float]]:
     """What is summed and what it is divided by: bits and bytes of texts, else scores and ones."""
     if scored and kind_of(scored[0].benchmark) == "bits":
         return [(item.nats or 0.0) / math.log(2) for item in scored], [
@@ -153,17 +153,17 @@ def compare(first: Sequence[Item], second: Sequence[Item], seed: int, resamples:
     """Each benchmark that both have, item by item. An item counts as the same where its text is the same."""
     others = _by(second, "benchmark")
     return [
-        _compared(items, others[benchmark], seed, resamples)
+        _compare_task(items, others[benchmark], seed, resamples)
         for benchmark, items in _by(first, "benchmark").items()
         if benchmark in others
     ]
 
 
-def _compared(first: Sequence[Item], second: Sequence[Item], seed: int, resamples: int) -> Comparison:
+def _compare_task(first: Sequence[Item], second: Sequence[Item], seed: int, resamples: int) -> Comparison:
     a, b = ({_identity(item): item for item in items if item.status == SCORED} for items in (first, second))
     both = [identity for identity in a if identity in b]
     pairs = [(a[identity], b[identity]) for identity in both]
-    (above_a, below), (above_b, _) = (_weighed([pair[side] for pair in pairs]) for side in (0, 1))
+    (above_a, below), (above_b, _) = (_weigh([pair[side] for pair in pairs]) for side in (0, 1))
     total = sum(below) or math.nan
     return Comparison(
         benchmark=first[0].benchmark,

@@ -34,7 +34,7 @@ def fit(shares_NG: np.ndarray, losses_DN: np.ndarray, kept_DN: np.ndarray) -> np
     these."""
     lowest_D = np.where(kept_DN, losses_DN, np.inf).min(axis=1)
     starts = _starts(shares_NG, losses_DN, kept_DN, lowest_D)
-    refined = [_refined(start, shares_NG, np.log(losses_DN), kept_DN, lowest_D) for start in starts]
+    refined = [_refine(start, shares_NG, np.log(losses_DN), kept_DN, lowest_D) for start in starts]
     costs = np.array([cost for _, cost in refined])
     found = np.array([parameters for parameters, _ in refined])
     return found[costs.argmin(axis=0), np.arange(len(losses_DN))]
@@ -71,7 +71,7 @@ def _starts(
     return [np.array(found)[order, np.arange(len(lowest_D))] for order in order_SD]
 
 
-def _refined(
+def _refine(
     start: np.ndarray, shares_NG: np.ndarray, logs_DN: np.ndarray, kept_DN: np.ndarray, lowest_D: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The parameters [D, 1 + G] that starts lead to, and their costs [D]."""

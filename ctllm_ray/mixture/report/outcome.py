@@ -67,15 +67,15 @@ def facts(plan: Plan, trials: Sequence[Trial], chosen: Choice) -> dict[str, Any]
         "reason": chosen.reason,
         "shares": chosen.shares,
         "token_shares": plan.token_shares,
-        "expected_bits": _known(chosen.expected),
-        "token_shares_bits": _known(chosen.baseline),
-        "gain_bits": _known(chosen.gain),
-        "gain_interval_bits": [_known(value) for value in chosen.gain_interval],
-        "p": _known(chosen.p),
-        "noise_bits": _known(chosen.noise.deviation),
+        "expected_bits": _finite_or_none(chosen.expected),
+        "token_shares_bits": _finite_or_none(chosen.baseline),
+        "gain_bits": _finite_or_none(chosen.gain),
+        "gain_interval_bits": [_finite_or_none(value) for value in chosen.gain_interval],
+        "p": _finite_or_none(chosen.p),
+        "noise_bits": _finite_or_none(chosen.noise.deviation),
         "noise_freedom": chosen.noise.freedom,
         "runner_up": {name: list(span) for name, span in chosen.runner_up.items()},
-        "runner_up_share": _known(chosen.runner_up_share),
+        "runner_up_share": _finite_or_none(chosen.runner_up_share),
         "at_edge": list(chosen.at_edge),
         "laws": [_law(plan, fit) for fit in chosen.fits],
         "trials": len(trials),
@@ -98,5 +98,5 @@ def _law(plan: Plan, fit: Fit) -> dict[str, Any]:
     }
 
 
-def _known(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None

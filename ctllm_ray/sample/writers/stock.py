@@ -35,15 +35,15 @@ class Text:
 
 def clean() -> list[Text]:
     """The clean texts, by genre and position; `Text.kind` is the genre."""
-    return _read("texts")
+    return _read_texts("texts")
 
 
 def unwanted() -> list[Text]:
     """The hand-written spam and notices; `Text.kind` is the defect."""
-    return _read("noise")
+    return _read_texts("noise")
 
 
-def _read(folder: str) -> list[Text]:
+def _read_texts(folder: str) -> list[Text]:
     texts = []
     for file in sorted((FOLDER / folder).glob("*.txt")):
         pieces = ("\n" + file.read_text(encoding="utf-8")).split("\n" + _HEADING)[1:]

@@ -72,10 +72,10 @@ class Talk:
 def written(language: str) -> list[Talk]:
     """The hand-written conversations of `chinese` or `english`."""
     text = (FOLDER / "talks" / f"{language}.txt").read_text(encoding="utf-8")
-    return [_parsed(piece) for piece in ("\n" + text).split("\n=== ")[1:]]
+    return [_parse_talk(piece) for piece in ("\n" + text).split("\n=== ")[1:]]
 
 
-def _parsed(piece: str) -> Talk:
+def _parse_talk(piece: str) -> Talk:
     lines = [line for line in piece.splitlines()[1:] if line]
     marks = [(line[0], line[2:].strip()) for line in lines]
     worse = [text for mark, text in marks if mark in _WORSE]
@@ -85,7 +85,7 @@ def _parsed(piece: str) -> Talk:
 
 def drawn_chinese() -> list[Talk]:
     """Instructions from the tables, in Chinese."""
-    return [_worsened(question, answer, wrong) for question, answer, wrong in _chinese()]
+    return [_worsen(question, answer, wrong) for question, answer, wrong in _chinese()]
 
 
 def _chinese() -> Iterator[tuple[str, str, str]]:
@@ -113,7 +113,7 @@ def _chinese() -> Iterator[tuple[str, str, str]]:
 
 def drawn_english() -> list[Talk]:
     """Instructions from the tables, in English."""
-    return [_worsened(question, answer, wrong) for question, answer, wrong in _english()]
+    return [_worsen(question, answer, wrong) for question, answer, wrong in _english()]
 
 
 def _english() -> Iterator[tuple[str, str, str]]:
@@ -132,7 +132,7 @@ def _numbers(key: str) -> tuple[int, int]:
     return chosen.randrange(0, 50), chosen.randrange(0, 50)
 
 
-def _worsened(question: str, answer: str, wrong: str) -> Talk:
+def _worsen(question: str, answer: str, wrong: str) -> Talk:
     """One exchange with a worse answer of a kind that the question chooses."""
     worse = {
         "repeats": " ".join([answer] * 3),

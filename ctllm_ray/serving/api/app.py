@@ -101,7 +101,7 @@ def _add_completions(app: FastAPI, served: Served, metrics: Metrics) -> None:
             _log.info("%s asks %s", request.state.key.name, asked.model_dump_json(exclude_none=True))
         answer = Answer(served, plan, request.state.key, Watch(metrics, request.state.arrived))
         if asked.stream:
-            streamed = _streamed(shape, answer, asked.with_usage, served.draining)
+            streamed = _stream_response(shape, answer, asked.with_usage, served.draining)
             return await unless_gone(request.receive, streamed, served.draining)
         return _json(
             await unless_gone(request.receive, format_response.whole(shape, answer), served.draining)
@@ -126,7 +126,7 @@ def _add_completions(app: FastAPI, served: Served, metrics: Metrics) -> None:
         )
 
 
-async def _streamed(
+async def _stream_response(
     shape: format_response.Shape, answer: Answer, with_usage: bool, draining: Draining
 ) -> Response:
     """The answer as a stream, when its first piece is there: until then an error still has a status of its

@@ -89,7 +89,7 @@ class Gate:
         except Gone:
             return
         scope["state"]["key"] = key
-        await self._app(scope, _replayed(body, receive), send)
+        await self._app(scope, _replay(body, receive), send)
 
     async def _key(self, headers: Headers, path: str) -> Key:
         scheme, _, secret = headers.get("authorization", "").partition(" ")
@@ -119,7 +119,7 @@ class Gate:
         raise Gone
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
+def _replay(body: bytes, receive: Receive) -> Receive:
     """`receive` as if nothing had been read."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

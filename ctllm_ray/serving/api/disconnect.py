@@ -27,7 +27,7 @@ class Gone(Exception):
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T], draining: Draining) -> T:
     """What the work gives. With the work cancelled, raises `Gone` when the client is gone before, and
     `ShuttingDown` when the server cuts what is under way."""
-    doing, going = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
+    doing, going = asyncio.ensure_future(work), asyncio.ensure_future(_wait_for_disconnect(receive))
     cutting = asyncio.ensure_future(draining.wait_for_cut())
     try:
         await asyncio.wait({doing, going, cutting}, return_when=asyncio.FIRST_COMPLETED)
@@ -42,7 +42,7 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T], draining: 
         await asyncio.gather(doing, going, cutting, return_exceptions=True)
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -105,7 +105,7 @@ def invalid(errors: Sequence[Any], fields: Iterable[str] = ()) -> Refused:
     `fields` are those that requests have.
     """
     first = _place(errors[0])
-    said = list(dict.fromkeys(_said(error, fields) for error in errors if _place(error) == first))
+    said = list(dict.fromkeys(_describe_invalid(error, fields) for error in errors if _place(error) == first))
     no_object = (
         not first and errors[0]["type"] != "value_error"
     )  # of another kind than a request's fields together
@@ -114,7 +114,7 @@ def invalid(errors: Sequence[Any], fields: Iterable[str] = ()) -> Refused:
     return Refused(about + " or ".join(said[:4]), param=first, remedy=hint, code="invalid_value")
 
 
-def _said(error: Any, fields: Iterable[str]) -> str:
+def _describe_invalid(error: Any, fields: Iterable[str]) -> str:
     if error["type"] == "extra_forbidden":
         return parameters.describe_refusal(str(error["loc"][-1]), fields)
     return error["msg"].removeprefix("Value error, ")

@@ -141,14 +141,14 @@ class Chats:
             return None
         content = [
             responses.ChatLogprob(
-                **self._named(token.id, token.logprob),
-                top_logprobs=[responses.TopLogprob(**self._named(*t)) for t in token.top],
+                **self._format_logprob(token.id, token.logprob),
+                top_logprobs=[responses.TopLogprob(**self._format_logprob(*t)) for t in token.top],
             )
             for token in piece.tokens
         ]
         return responses.ChatLogprobs(content=content)
 
-    def _named(self, id_: int, logprob: float) -> dict:
+    def _format_logprob(self, id_: int, logprob: float) -> dict:
         return {"token": self._pieces.name(id_), "logprob": logprob, "bytes": list(self._pieces.content(id_))}
 
 
@@ -177,7 +177,7 @@ async def whole(shape: Shape, answer: Answer) -> bytes:
     async with aclosing(answer.pieces()) as pieces:
         async for piece in pieces:
             parts[piece.index].append(piece)
-    return _json(shape.whole([_joined(pieces) for pieces in parts], usage_of(answer)))
+    return _json(shape.whole([_join_pieces(pieces) for pieces in parts], usage_of(answer)))
 
 
 async def events(
@@ -208,7 +208,7 @@ def format_error(error: CtllmError) -> bytes:
     return _event(errors.problem_of(error))
 
 
-def _joined(pieces: Sequence[Piece]) -> Piece:
+def _join_pieces(pieces: Sequence[Piece]) -> Piece:
     """The pieces of a choice as one."""
     return Piece(
         pieces[-1].index,

@@ -106,7 +106,7 @@ class Answer:
                 )
                 finish = "stop" if text.stopped else output.finish
                 said += text.finish() if finish else ""
-                told, at = self._told(output.tokens, at)
+                told, at = self._place_tokens(output.tokens, at)
                 yield Piece(index, said, output.tokens if told else (), told, finish)
 
     def _outputs(self, ids: list[int], index: int) -> AsyncGenerator[Output]:
@@ -128,10 +128,10 @@ class Answer:
             known = await self._served.engine.logprobs(ids, 1, self._plan.top) if len(ids) > 1 else []
         self._began = True
         tokens = (Token(ids[0], math.nan), *known)
-        told, at = self._told(tokens, -self._put_in_front(ids, text))
+        told, at = self._place_tokens(tokens, -self._put_in_front(ids, text))
         return Piece(index, text, tokens, told), at
 
-    def _told(self, tokens: Sequence[Token], at: int) -> tuple[tuple[int, ...], int]:
+    def _place_tokens(self, tokens: Sequence[Token], at: int) -> tuple[tuple[int, ...], int]:
         """Where tokens begin and the last one ends; nothing where no log-probabilities are asked for."""
         if self._plan.top < 0:
             return (), at

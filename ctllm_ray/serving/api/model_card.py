@@ -43,7 +43,7 @@ def read(folder: str, id_: str, tokenizer: Tokenizer, context_tokens: int, sha25
     return Card(
         id=id_,
         context_tokens=context_tokens,
-        created=_written(folder),
+        created=_written_at(folder),
         chat=bool(template) and not is_base(lineage),
         template=template,
         sha256=sha256,
@@ -79,7 +79,7 @@ def _stop_ids(generation: dict[str, Any]) -> frozenset[int]:
     return frozenset([found] if isinstance(found, int) else found or [])
 
 
-def _written(folder: str) -> int:
+def _written_at(folder: str) -> int:
     """When the model was written, as far as its storage tells."""
     version = storage.list_files(storage.join(folder, "config.json"))[0].version
     try:

@@ -55,7 +55,7 @@ async def completion(served: Served, asked: CompletionRequest) -> Plan:
     top = -1 if asked.logprobs is None else asked.logprobs
     sampling = _sampling(served, asked, wanted, max(top, 0))
     echo = _texts(served, asked, prompts) if asked.echo else ()
-    return _checked(served, Plan(tuple(prompts), sampling, asked.n or 1, asked.stops, echo, top), room)
+    return _check_room(served, Plan(tuple(prompts), sampling, asked.n or 1, asked.stops, echo, top), room)
 
 
 async def chat(served: Served, asked: ChatRequest) -> Plan:
@@ -66,7 +66,7 @@ async def chat(served: Served, asked: ChatRequest) -> Plan:
     wanted = asked.max_completion_tokens or asked.max_tokens or room
     top = (asked.top_logprobs or 0) if asked.logprobs else -1
     sampling = _sampling(served, asked, wanted, max(top, 0))
-    return _checked(served, Plan((prompt,), sampling, asked.n or 1, asked.stops, (), top), room)
+    return _check_room(served, Plan((prompt,), sampling, asked.n or 1, asked.stops, (), top), room)
 
 
 async def conversation(served: Served, messages: Sequence[Message]) -> list[int]:
@@ -180,7 +180,7 @@ def _grammar(wanted: ResponseFormat | None) -> str:
     return json.dumps(schema or {"type": "object"})
 
 
-def _checked(served: Served, plan: Plan, room: int) -> Plan:
+def _check_room(served: Served, plan: Plan, room: int) -> Plan:
     """The plan, where it fits the context and asks for no more than the engine holds. Raises `Refused`."""
     wanted, context = plan.sampling.max_tokens, served.engine.context_tokens
     if wanted > room:

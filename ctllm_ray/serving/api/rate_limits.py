@@ -118,7 +118,7 @@ class Counters:
         if self._saving is not None:
             self._saving.cancel()
             await asyncio.gather(self._saving, return_exceptions=True)
-            await asyncio.to_thread(self._write, self._kept())
+            await asyncio.to_thread(self._write, self._state_to_keep())
 
     def _take(self, key: Key, now: float) -> None:
         recent = self._requests.setdefault(key.name, deque())
@@ -156,12 +156,12 @@ class Counters:
         while self._changed:
             await asyncio.sleep(SAVE_S)
             self._changed = False
-            await asyncio.to_thread(self._write, self._kept())
+            await asyncio.to_thread(self._write, self._state_to_keep())
 
     def _write(self, kept: dict[str, Any]) -> None:
         storage.write_json(self._uri, kept)
 
-    def _kept(self) -> dict[str, Any]:
+    def _state_to_keep(self) -> dict[str, Any]:
         requests = {name: list(times) for name, times in self._requests.items()}
         return {"day": self._day, "tokens": dict(self._tokens), "requests": requests}
 

@@ -82,7 +82,7 @@ class JsonSchema(Sent):
     schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
 
     @model_validator(mode="after")
-    def _bounded(self) -> JsonSchema:
+    def _check_depth(self) -> JsonSchema:
         if json_schemas.depth(self.schema_) > SCHEMA_DEPTH:
             raise ValueError(f"a schema is nested {SCHEMA_DEPTH} deep at most")
         if loop := json_schemas.find_loop(self.schema_ or {}):

@@ -59,16 +59,16 @@ def add(app: FastAPI, served: Served) -> None:
     @app.get("/v1/evaluations/{id}", response_model=State)
     async def evaluation(id: str) -> Response:
         """One evaluation: how far it is, and its scores with intervals once it is done."""
-        return _json(await _known(there().one(id)))
+        return _json(await _require_state(there().one(id)))
 
     @app.post("/v1/evaluations/{id}/cancel", response_model=State)
     async def cancel(id: str) -> Response:
         """Ends an evaluation; one that has ended stays as it is. What was answered is kept for the next
         one."""
-        return _json(await _known(there().cancel(id)))
+        return _json(await _require_state(there().cancel(id)))
 
 
-async def _known(state: Any) -> State:
+async def _require_state(state: Any) -> State:
     try:
         return await state
     except NotFound as error:

@@ -125,7 +125,7 @@ class Evaluations:
         async with self._starting:
             if self._worker is None:
                 self._examined = await asyncio.to_thread(self._open)
-                kept = await asyncio.to_thread(_kept, self._examined.folder)
+                kept = await asyncio.to_thread(_read_states, self._examined.folder)
                 self._states = {state.id: state for state in kept}
                 for state in kept:
                     if not state.over:
@@ -249,7 +249,7 @@ class Evaluations:
         await asyncio.to_thread(storage.write_json, uri, kept)
 
 
-def _kept(folder: str) -> list[State]:
+def _read_states(folder: str) -> list[State]:
     """The evaluations in a folder, the oldest first; those that are done with their scores."""
     found = []
     for path in storage.list_tree(folder):

@@ -78,8 +78,8 @@ class VllmEngine:
         *before, last = ids
         key = self._begin(len(ids))
         try:
-            likely = await self._scored(before, top)
-            named = await self._named(before, [last, *others])
+            likely = await self._score_ids(before, top)
+            named = await self._logprobs_of(before, [last, *others])
         finally:
             self._tokens.pop(key)
         told = [_of_prompt(likely["prompt_logprobs"][at], ids[at], top) for at in range(start, len(before))]
@@ -94,12 +94,12 @@ class VllmEngine:
         used, all_ = sum(self._tokens.values()), self._slots * self.context_tokens
         return Load(running, busy - running, self._slots, min(used, all_), all_, age_s)
 
-    async def _scored(self, ids: Sequence[int], top: int) -> dict[str, Any]:
+    async def _score_ids(self, ids: Sequence[int], top: int) -> dict[str, Any]:
         """One answer of one token with what is likely in its place, and in all places of the prompt."""
         asked = _asked(ids, Sampling(1, temperature=0.0, top_logprobs=top), 1) | {"prompt_logprobs": top}
         return await self._whole(asked)
 
-    async def _named(self, ids: Sequence[int], named: Sequence[int]) -> dict[int, float]:
+    async def _logprobs_of(self, ids: Sequence[int], named: Sequence[int]) -> dict[int, float]:
         """The log-probability of each of some ids as the next one."""
         asked = _asked(ids, Sampling(1, temperature=0.0), 1) | {"logprob_token_ids": sorted(set(named))}
         choice = await self._whole(asked)

@@ -58,17 +58,17 @@ def downward(edges: Edges) -> Edges:
 def large_star(mirrored: Edges) -> Edges:
     """Pairs (neighbour, least of all) for the greater neighbours of each number; all rows of a number must be
     here."""
-    first, second = _sorted(mirrored)
-    return _sorted(Edges(*_star(first, second, True)))
+    first, second = _sort_edges(mirrored)
+    return _sort_edges(Edges(*_star(first, second, True)))
 
 
 def small_star(downward: Edges) -> Edges:
     """Pairs (number or lesser neighbour, least of all) for each number; all rows of a number must be here."""
-    first, second = _sorted(downward)
-    return _sorted(Edges(*_star(first, second, False)))
+    first, second = _sort_edges(downward)
+    return _sort_edges(Edges(*_star(first, second, False)))
 
 
-def _sorted(edges: Edges) -> Edges:
+def _sort_edges(edges: Edges) -> Edges:
     """The pairs of two different numbers, sorted, each once."""
     keep = edges.first != edges.second
     first, second = edges.first[keep], edges.second[keep]

@@ -40,12 +40,12 @@ def slipped(
     Edits are at most `max_edit_share` of the characters of the longer text, in stretches of at most
     `max_edit_run`.
     """
-    found: np.ndarray = _slipped(*buffers(texts), left, right, max_edit_share, max_edit_run)
+    found: np.ndarray = _find_slips(*buffers(texts), left, right, max_edit_share, max_edit_run)
     return found
 
 
 @compiled
-def _slipped(data, offsets, left, right, max_share, max_run):
+def _find_slips(data, offsets, left, right, max_share, max_run):
     out = np.zeros(len(left), np.bool_)
     furthest = np.empty(0, np.int32)
     for i in range(len(left)):

@@ -164,17 +164,17 @@ def fold_points(points, one, sequences, mask):
         to = one[points[i]] if points[i] < TABLE_END else np.uint32(0)
         if to < MANY:
             places[n] = i
-            n = _put(out, n, to, mask)
+            n = _write_point(out, n, to, mask)
         else:
             first = (to & np.uint32(0x7FFFFFFF)) >> np.uint32(8)
             for k in range(to & np.uint32(0xFF)):
                 places[n] = i
-                n = _put(out, n, sequences[first + k], mask)
+                n = _write_point(out, n, sequences[first + k], mask)
     return out[:n], places[:n]
 
 
 @register_jitable
-def _put(out, n, point, mask):
+def _write_point(out, n, point, mask):
     """Writes a code point unless it is none, or a digit after one where runs are masked; returns the new
     length."""
     if mask and DIGIT_ZERO <= point <= DIGIT_NINE:

@@ -132,7 +132,7 @@ def _as_utf8(raw: bytes, hints: dict[str, Evidence]) -> Decoded | None:
 def _by_score(raw: bytes, hints: dict[str, Evidence], url: str | None) -> Decoded:
     """The candidate with the best sum of likelihood and priors."""
     sample = _sample(raw)
-    expected = _expected(url)
+    expected = _expected_charset(url)
 
     def score(charset: str) -> float:
         return _score(sample, charset) + DECLARED * (charset in hints) + HOST * (charset == expected)
@@ -149,7 +149,7 @@ def _by_score(raw: bytes, hints: dict[str, Evidence], url: str | None) -> Decode
     )
 
 
-def _expected(url: str | None) -> str:
+def _expected_charset(url: str | None) -> str:
     """The charset that pages of the host's country used before UTF-8; empty where the URL says nothing."""
     match = _HOST.match(url or "")
     return "" if match is None else "gb18030" if match[1].lower() == "cn" else "big5hkscs"

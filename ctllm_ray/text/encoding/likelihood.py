@@ -49,14 +49,14 @@ def weights() -> np.ndarray:
     table[0xD800:0xE000] = DAMAGE
     table[0xFFFD:] = DAMAGE
     table[(characters.table() & characters.CLASS_MASK) == characters.HAN] = LEVEL_1
-    _set(table, FREQUENT, FREQUENT_WEIGHT)
+    _set_weights(table, FREQUENT, FREQUENT_WEIGHT)
     table[0x3041:0x3100] = table[0xAC00:0xD7A4] = LEVEL_1  # kana, Hangul
-    _set(table, "　，。、：；！？“”‘’（）《》「」『』【】…—·　％", PUNCTUATION)
-    _set(table, KANA + HANGUL, FREQUENT_WEIGHT)
+    _set_weights(table, "　，。、：；！？“”‘’（）《》「」『』【】…—·　％", PUNCTUATION)
+    _set_weights(table, KANA + HANGUL, FREQUENT_WEIGHT)
     return table
 
 
-def _set(table: np.ndarray, members: str, weight: int) -> None:
+def _set_weights(table: np.ndarray, members: str, weight: int) -> None:
     table[[ord(c) for c in members]] = weight
 
 

@@ -127,7 +127,7 @@ def _undo(text: str, layers: int) -> _Undone:
         pieces, at = [], 0
         for start, stop in _runs(undone.text, reading):
             run = undone.text[start:stop]
-            restored = _restored(run, reading, layers, undone)
+            restored = _restore_run(run, reading, layers, undone)
             if restored != run:
                 pieces += [_leftover(undone.text[at:start]), restored]
                 at = stop
@@ -146,22 +146,22 @@ def _leftover(gap: str) -> str:
     return "\n".join(lines)
 
 
-def _restored(run: str, reading: Reading, layers: int, undone: _Undone) -> str:
+def _restore_run(run: str, reading: Reading, layers: int, undone: _Undone) -> str:
     """The run as it was meant, as a whole or line by line; unchanged where that is not believable."""
-    restored = _judged(run, reading, layers, undone)
+    restored = _judge_run(run, reading, layers, undone)
     if restored is None and "\n" in run.strip():
         lines = run.split("\n")
-        return "\n".join(_judged(line, reading, layers, undone) or line for line in lines)
+        return "\n".join(_judge_run(line, reading, layers, undone) or line for line in lines)
     return run if restored is None else restored
 
 
-def _judged(run: str, reading: Reading, layers: int, undone: _Undone) -> str | None:
+def _judge_run(run: str, reading: Reading, layers: int, undone: _Undone) -> str | None:
     """The restored run with the tallies in `undone` brought up to date, or None."""
     restored = read_again(run, reading)
     lost = restored.count(GONE)
     chars = _beyond_ascii(restored) - lost
     least = MIN_CHARS if reading.read == "latin-1" else MIN_CHARS_HAN
-    if chars < least[reading.written] or not _shaped(run, chars + lost, reading):
+    if chars < least[reading.written] or not _has_shape(run, chars + lost, reading):
         return None
     inner = _Undone(restored)
     if not _better(run, restored) and reading.written == "utf-8" and chars >= NESTED_CHARS and layers > 1:
@@ -176,7 +176,7 @@ def _judged(run: str, reading: Reading, layers: int, undone: _Undone) -> str | N
     return inner.text
 
 
-def _shaped(run: str, chars: int, reading: Reading) -> bool:
+def _has_shape(run: str, chars: int, reading: Reading) -> bool:
     """True where a run has the look of its reading; UTF-8 proves itself."""
     if reading.written == "utf-8":
         return True

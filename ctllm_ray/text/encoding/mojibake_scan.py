@@ -64,8 +64,8 @@ def classes() -> np.ndarray:
     table[0x80:0xC0] |= _LETTER | _TRAIL
     table[[ord(c) for c in "\xa0·×°«»"]] &= ~_LETTER  # stand side by side in clean text
     table[[ord(c) for c in CP1252_SPECIALS]] |= _TRAIL
-    table[_swapped("big5", "gb18030")] |= _BIG5_AS_GBK
-    table[_swapped("gb2312", "big5hkscs")] |= _GBK_AS_BIG5
+    table[_swap_points("big5", "gb18030")] |= _BIG5_AS_GBK
+    table[_swap_points("gb2312", "big5hkscs")] |= _GBK_AS_BIG5
     table[[ord(c) for c in TRACES]] |= _TRACE
     table[[ord(c) for c in FILLS]] |= _FILL
     return table
@@ -78,7 +78,7 @@ def _gbk_class(lead: int, trail: int) -> np.uint16:
     return _SECOND if start else _THIRD if continuation else np.uint16(0)
 
 
-def _swapped(written: str, read: str) -> list[int]:
+def _swap_points(written: str, read: str) -> list[int]:
     """East Asian code points that frequent characters turn into, unless those are frequent themselves."""
     made = {p for c in FREQUENT for p in _points(c.encode(written, "ignore"), read)}
     return sorted(p for p in made if p >= 0x2E80 and chr(p) not in FREQUENT)

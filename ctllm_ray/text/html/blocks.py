@@ -78,7 +78,7 @@ def scored(reduced: str) -> tuple[str, np.ndarray]:
     data = np.frombuffer(reduced.encode("utf-8", "replace") + b"\n" * (PADDING + 1), np.uint8)
     text = np.empty(len(data), np.uint8)
     rows = np.empty((reduced.count("\n") + 2, _COLUMNS), np.int32)
-    count, size = _split(data, text, rows)
+    count, size = _split_lines(data, text, rows)
     rows = rows[:count]
     _keep(_scores(rows), rows)
     return text[:size].tobytes().decode(), rows
@@ -130,7 +130,7 @@ def _entity(data: np.ndarray, i: int) -> tuple[int, int]:
 
 
 @compiled
-def _split(data: np.ndarray, text: np.ndarray, rows: np.ndarray) -> tuple[int, int]:
+def _split_lines(data: np.ndarray, text: np.ndarray, rows: np.ndarray) -> tuple[int, int]:
     """Fills `text` and `rows`; returns how many lines and bytes there are. Lines without text are left
     out."""
     n, i, out, row = len(data) - PADDING, 0, 0, 0

@@ -138,10 +138,10 @@ def scan(points, symbols, root, nodes, found):
 def _stands_alone(points, symbols, first, last):
     """False where a term that begins or ends with a Latin letter or a digit goes on with another."""
     return not (
-        (first > 0 and _joined(_class(points, symbols, first - 1), _class(points, symbols, first)))
+        (first > 0 and _is_same_class(_class(points, symbols, first - 1), _class(points, symbols, first)))
         or (
             last + 1 < len(points)
-            and _joined(_class(points, symbols, last), _class(points, symbols, last + 1))
+            and _is_same_class(_class(points, symbols, last), _class(points, symbols, last + 1))
         )
     )
 
@@ -155,7 +155,7 @@ def _class(points, symbols, i):
 
 
 @compiled
-def _joined(a, b):
+def _is_same_class(a, b):
     return a != 0 and a == b
 
 

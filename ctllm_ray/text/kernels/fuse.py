@@ -74,7 +74,7 @@ def source(lines: Sequence[Line]) -> str:
     return f"def kernel(data, offsets, table, out):\n    for row in range(len(offsets) - 1):\n{inner}\n"
 
 
-def _linked(module: ModuleType, lines: Sequence[Line], wrap: Callable[[Any], Any]) -> Callable[..., None]:
+def _link(module: ModuleType, lines: Sequence[Line], wrap: Callable[[Any], Any]) -> Callable[..., None]:
     """The kernel of a loaded module with its measures and views put in place, each wrapped."""
     functions = [resolve(MEASURES, name) for name, _ in lines]
     module.decode = wrap(codepoints.decode)  # type: ignore[attr-defined]
@@ -102,12 +102,12 @@ def _compile_one(function: Any) -> Callable[..., Any]:
 @cache
 def kernel(lines: tuple[Line, ...]) -> Callable[..., None]:
     """The compiled kernel of some measures, from the disk cache if it was compiled before."""
-    return _linked(_load(source(lines)), lines, _compile_one)
+    return _link(_load(source(lines)), lines, _compile_one)
 
 
 def interpreted(lines: tuple[Line, ...]) -> Callable[..., None]:
     """The same kernel run by Python itself: the reference that tests compare the compiled one with."""
-    return _linked(_load(source(lines)), lines, _positional)
+    return _link(_load(source(lines)), lines, _positional)
 
 
 def _load(text: str) -> ModuleType:

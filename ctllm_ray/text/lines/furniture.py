@@ -175,10 +175,10 @@ def trim(lines: list[str], titles: tuple[str, ...] = ()) -> list[str]:
     At the head one line that repeats a title goes too, unless nothing would be left.
     """
     headlines = {letters(title) for title in titles} - {""}
-    return _trimmed(lines, headlines) or _trimmed(lines, set())
+    return _trim_edges(lines, headlines) or _trim_edges(lines, set())
 
 
-def _trimmed(lines: list[str], headlines: set[str]) -> list[str]:
+def _trim_edges(lines: list[str], headlines: set[str]) -> list[str]:
     first, last = 0, len(lines)
     while first < last:
         if headlines and letters(lines[first]) in headlines:

@@ -93,7 +93,7 @@ def _scan(data, offsets, first, words, masks, longest, always):
                 stop = i
                 c = _lower(c)
                 if c < 0x10000 and first[c] != first[c + 1]:
-                    mask |= _concerned(points, i, first[c], first[c + 1], words, masks)
+                    mask |= _rules_at(points, i, first[c], first[c + 1], words, masks)
     return out_rows[:n], out_lines[:n], out_masks[:n]
 
 
@@ -103,7 +103,7 @@ def _lower(c):
 
 
 @compiled
-def _concerned(points, i, begin, end, words, masks):
+def _rules_at(points, i, begin, end, words, masks):
     """The rules of all words from `begin` to `end` that stand at i."""
     mask = np.uint64(0)
     for word in range(begin, end):

@@ -142,7 +142,7 @@ def _han(lines: list[str]) -> int:
 
 
 @cache
-def _simplified() -> dict[int, int]:
+def _simplified_table() -> dict[int, int]:
     """Traditional to simplified, one character to one, for those of the first plane that differ."""
     points = [*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000)]
     converted = opencc.OpenCC("t2s").convert("\n".join(map(chr, points))).split("\n")
@@ -154,7 +154,7 @@ def _folds() -> dict[int, int]:
     """Simplified script and half width, as `str.translate` wants it; ideographic full stop and comma keep
     theirs."""
     narrow = {c: c - 0xFEE0 for c in range(0xFF01, 0xFF5F)}
-    return narrow | {0x3000: 0x20, 0xA0: 0x20} | _simplified()
+    return narrow | {0x3000: 0x20, 0xA0: 0x20} | _simplified_table()
 
 
 @cache

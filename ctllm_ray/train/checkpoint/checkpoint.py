@@ -78,11 +78,11 @@ class Checkpoint:
     def tensor(self, name: str) -> torch.Tensor:
         """A whole fp32 tensor on the CPU. Raises `StorageError` where the checkpoint has none of that
         name."""
-        return self._opened(self._file_of(name)).get_tensor(name)
+        return self._open_file(self._file_of(name)).get_tensor(name)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of a tensor, without reading it. Raises as `tensor` does."""
-        return tuple(self._opened(self._file_of(name)).get_slice(name).get_shape())
+        return tuple(self._open_file(self._file_of(name)).get_slice(name).get_shape())
 
     def _file_of(self, name: str) -> str:
         for file, facts in self.files.items():
@@ -108,7 +108,7 @@ class Checkpoint:
             for file in self.files:
                 _copy_of(self.files[file]).unlink(missing_ok=True)
 
-    def _opened(self, file: str) -> Any:
+    def _open_file(self, file: str) -> Any:
         if file not in self._open:
             try:
                 self._open[file] = safe_open(self._local(file), framework="pt")

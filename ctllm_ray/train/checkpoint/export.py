@@ -44,7 +44,7 @@ def export(recipe: Recipe, step: int | None = None, precision: Precision = "bf16
     recipe.training()  # or tell that there is nothing to export
     checkpoint = _checkpoint(recipe, step)
     folder = storage.join(recipe.folder("export"), str(checkpoint.state.step))
-    if not _finished(folder, checkpoint, precision):
+    if not _is_finished(folder, checkpoint, precision):
         write(recipe, checkpoint, folder, precision)
     checkpoint.forget_copies()
     return folder
@@ -71,7 +71,7 @@ def _checkpoint(recipe: Recipe, step: int | None) -> Checkpoint:
     return found
 
 
-def _finished(folder: str, checkpoint: Checkpoint, precision: str) -> bool:
+def _is_finished(folder: str, checkpoint: Checkpoint, precision: str) -> bool:
     """True where the folder holds this checkpoint in this precision already."""
     path = storage.join(folder, LINEAGE)
     if not storage.exists(path):

@@ -70,20 +70,20 @@ def newest(run_folder: str, rank: int, world: int) -> Checkpoint | None:
     """
     unfit: list[PassedOver] = []
     while True:
-        proposed, error = _proposed(run_folder, unfit) if rank == 0 else (None, None)
+        proposed, error = _propose(run_folder, unfit) if rank == 0 else (None, None)
         folder, error = from_first((proposed.folder if proposed else "", error), world)
         if error is not None:
             raise error
         if not folder:
             return None
-        found, reason = (proposed, "") if proposed else _opened(folder)
-        reason = _agreed(reason or _damage(found, rank, world), world)
+        found, reason = (proposed, "") if proposed else _open_or_reason(folder)
+        reason = _agree_on(reason or _damage(found, rank, world), world)
         if found is not None and not reason:
             return found
         unfit.append(PassedOver(folder, reason))
 
 
-def _proposed(run_folder: str, unfit: list[PassedOver]) -> tuple[Checkpoint | None, CtllmError | None]:
+def _propose(run_folder: str, unfit: list[PassedOver]) -> tuple[Checkpoint | None, CtllmError | None]:
     """The newest checkpoint that looks whole, or the error that ends all workers."""
     try:
         return checkpoint.newest(run_folder, unfit=unfit), None
@@ -93,7 +93,7 @@ def _proposed(run_folder: str, unfit: list[PassedOver]) -> tuple[Checkpoint | No
         return None, error
 
 
-def _opened(folder: str) -> tuple[Checkpoint | None, str]:
+def _open_or_reason(folder: str) -> tuple[Checkpoint | None, str]:
     """The checkpoint in a folder, or why it is not to be had."""
     try:
         return checkpoint.open_at(folder), ""
@@ -131,7 +131,7 @@ def _damage(found: Checkpoint | None, rank: int, world: int) -> str:
     return found.verify(names if storage.is_remote(found.folder) else names[rank::world])
 
 
-def _agreed(reason: str, world: int) -> str:
+def _agree_on(reason: str, world: int) -> str:
     """What any worker found wrong; empty where none did."""
     any_worker = bool(most([bool(reason)], world)[0])
     return reason or ("another worker found it damaged" if any_worker else "")
@@ -156,8 +156,8 @@ def _of_the_model(decisions: Mapping[str, Any]) -> dict[str, Any]:
 def _branch(recipe: Recipe, train: Train, rank: int, world: int) -> Start:
     """The first start of a run that goes on from another's checkpoint: tokens and optimizer state
     continue."""
-    parent = checkpoint.open_at(storage.absolute(recipe.located(train.branch_from)))
-    if reason := _agreed(_damage(parent, rank, world), world):
+    parent = checkpoint.open_at(storage.absolute(recipe.locate(train.branch_from)))
+    if reason := _agree_on(_damage(parent, rank, world), world):
         remedy = "branch from another checkpoint of that run"
         raise StorageError(
             f"the checkpoint to branch from is damaged: {reason}", where=parent.folder, remedy=remedy

@@ -65,7 +65,7 @@ class Lease:
         self._done.set()
         self._thread.join()
         with suppress(CtllmError):
-            found = _read(self._uri)
+            found = _read_note(self._uri)
             if found is not None and found.token == self._note.token:
                 storage.remove(self._uri)
 
@@ -74,7 +74,7 @@ class Lease:
         while not self._done.wait(BEAT_S):
             beat += 1
             with suppress(CtllmError):  # storage that fails for a moment: the next beat may pass
-                found = _read(self._uri)
+                found = _read_note(self._uri)
                 if found is not None and found.token != self._note.token:
                     self._lost = _words(found)
                     return
@@ -90,13 +90,13 @@ def wait_until_free(run_folder: str, owner: str = "") -> None:
     Raises `VersionConflict` where another run is alive under this name.
     """
     uri = storage.join(run_folder, RUNNING)
-    first = seen = _read(uri)
+    first = seen = _read_note(uri)
     deadline = time.monotonic() + STALE_S
     while seen is not None and not _may_take(seen, owner) and time.monotonic() < deadline:
         if seen != first:
             raise _conflict(run_folder, _words(seen))
         time.sleep(LOOK_S)
-        seen = _read(uri)
+        seen = _read_note(uri)
 
 
 def _may_take(note: _Note, owner: str) -> bool:
@@ -104,7 +104,7 @@ def _may_take(note: _Note, owner: str) -> bool:
     return gone or note.owner == owner
 
 
-def _read(uri: str) -> _Note | None:
+def _read_note(uri: str) -> _Note | None:
     if not storage.exists(uri):
         return None
     try:

@@ -114,17 +114,17 @@ class Batches:
     def targets(self, number: int) -> int:
         """Labels of a whole global batch that are trained, from lengths alone."""
         return sum(
-            self._rows[group].targets(rows) for group, _, rows in self._drawn(number, 0, self.sequences)
+            self._rows[group].targets(rows) for group, _, rows in self._draw_rows(number, 0, self.sequences)
         )
 
     def divisor(self, number: int) -> int:
         """What the loss of a whole global batch is divided by: its targets, or its pairs. At least 1."""
-        drawn = self._drawn(number, 0, self.sequences)
+        drawn = self._draw_rows(number, 0, self.sequences)
         return max(1, sum(self._rows[group].divided(rows) for group, _, rows in drawn))
 
     def batch(self, number: int, first: int, last: int) -> Batch:
         """Rows [first, last) of a global batch."""
-        located = list(self._located(number, first, last))
+        located = list(self._locate_rows(number, first, last))
         most = max((unit.references_of(row) for _, _, unit, row in located), default=0)
         batch = blank(last - first, self.sequence_tokens, self._pad, self._apart, most)
         for place, _, unit, row in located:
@@ -135,7 +135,7 @@ class Batches:
         """The pieces of rows [first, last) of a global batch, row by row."""
         found = [
             Piece(first + place, group, *described)
-            for place, group, unit, row in self._located(number, first, last)
+            for place, group, unit, row in self._locate_rows(number, first, last)
             for described in unit.described(row)
         ]
         return sorted(found, key=lambda piece: piece.row)
@@ -162,7 +162,7 @@ class Batches:
         whole."""
         sums = {name: np.zeros(3, np.int64) for name in self._rows}
         for number in range(first, last):
-            for name, _, rows in self._drawn(number, 0, self.sequences):
+            for name, _, rows in self._draw_rows(number, 0, self.sequences):
                 sums[name] += (len(rows), self._rows[name].targets(rows), self._rows[name].filled(rows))
         begun = self._timetable.epochs_begun(last)
         return {
@@ -177,14 +177,14 @@ class Batches:
         generations."""
         return self._timetable.branch(batch, generations)
 
-    def _located(self, number: int, first: int, last: int) -> Iterator[tuple[int, str, OpenUnit, int]]:
+    def _locate_rows(self, number: int, first: int, last: int) -> Iterator[tuple[int, str, OpenUnit, int]]:
         """(place in [0, last - first), group, open unit, row of the unit) of each row, group by group."""
-        for group, places, rows in self._drawn(number, first, last):
+        for group, places, rows in self._draw_rows(number, first, last):
             for place, row in zip(places.tolist(), rows.tolist(), strict=True):
                 unit, within = self._rows[group].located(row)
                 yield place, group, self._units[unit], within
 
-    def _drawn(self, number: int, first: int, last: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    def _draw_rows(self, number: int, first: int, last: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         if not self.first <= number < self.count:
             remedy = (
                 "name one of these" if number >= self.first else "look at the run that this one branched from"

@@ -98,7 +98,7 @@ def open_corpora(
     vocabulary = shared_vocabulary(sections | validated)
     if rank == 0:
         _check_tokenizer(vocabulary)
-    start = _recorded(folder, batch, origin)
+    start = _recorded_origin(folder, batch, origin)
     generations = joined(list(start.generations), sections, max(batch, start.branch.batch))
     corpora = Corpora(tuple(generations), start.branch, vocabulary, sections)
     _check_data(corpora, data, folder)
@@ -144,7 +144,7 @@ def validation_sections(recipe: Recipe, own: dict[str, Manifest]) -> dict[str, M
     assert recipe.train is not None
     if recipe.train.validation is None:
         return {}
-    sections = read_sections(map(recipe.located, recipe.train.validation.corpora)) or own
+    sections = read_sections(map(recipe.locate, recipe.train.validation.corpora)) or own
     if not any(shard.rows for _, shard in held_out_shards(sections)):
         remedy = "raise tokens.held_out_share, name others in train.validation.corpora, or leave train.validation out"
         raise InputError("no held-out documents to validate on", where=", ".join(sections), remedy=remedy)
@@ -226,7 +226,7 @@ def _vocabulary(folder: str, section: Manifest) -> Vocabulary:
         ) from None
 
 
-def _recorded(folder: str, batch: int, origin: Origin | None) -> Origin:
+def _recorded_origin(folder: str, batch: int, origin: Origin | None) -> Origin:
     """What DATA.json says; at a first start what the other run had read, or nothing."""
     path = storage.join(folder, DATA)
     if storage.exists(path):

@@ -109,7 +109,7 @@ def joined(known: list[Generation], sections: dict[str, Manifest], batch: int) -
     for corpus in (corpus for generation in known for corpus in generation.corpora):
         old.setdefault(corpus.folder, []).extend(corpus.shards)
     if len(old) > len(present):
-        raise _reordered(list(old)[len(present)])
+        raise _explain_reordered(list(old)[len(present)])
     moved = {}
     for (before, shards), (now, training) in zip(old.items(), present.items(), strict=False):
         _check_shards(before, shards, now, training)
@@ -135,14 +135,14 @@ def _check_shards(before: str, shards: Sequence[Shard], now: str, training: Sequ
         if present.get(shard.path) == shard.sha256:
             continue
         if before != now:
-            raise _reordered(before)
+            raise _explain_reordered(before)
         uri = storage.join(now, shard.path)
         state = "changed" if shard.path in present else "was removed"
         remedy = "restore it, or begin a new run under another `train.run`"
         raise InputError(f"a shard {state} since this run began", where=uri, remedy=remedy)
 
 
-def _reordered(folder: str) -> VersionConflict:
+def _explain_reordered(folder: str) -> VersionConflict:
     return VersionConflict(
         "a corpus of a begun run was removed or moved in the list", where=folder,
         remedy="append to train.corpora only, or begin a new run under another `train.run`",

@@ -123,14 +123,14 @@ class OpenUnit:
             )  # fmt: skip
         seed = key(layout.seed, "unit", *(shard.sha256 for _, shard in unit.shards))
         self._check_form(layout.per)
-        self.packing: Packing = self._packed(targets, layout, seed)
+        self.packing: Packing = self._pack(targets, layout, seed)
         self.first_inputs = _first_inputs(self.shards, layout.control, seed) if layout.control else None
         self.answers = _Answers(self.shards) if layout.per != "target" else None
         self.nbytes = self.packing.nbytes + (self.first_inputs.nbytes if self.first_inputs is not None else 0)
         self.nbytes += self.answers.nbytes if self.answers else 0
         of = layout.references
         self.references = np.concatenate([of(shard) for _, shard in unit.shards]) if of else None
-        self.counts = self._counted(layout.per)
+        self.counts = self._count(layout.per)
 
     def _check_form(self, per: Per) -> None:
         """Raises `InputError` where pairs meet an objective that knows none, or the other way round."""
@@ -144,14 +144,14 @@ class OpenUnit:
                     remedy="name other groups in train.mixture, or another train.objective",
                 )
 
-    def _packed(self, targets: np.ndarray, layout: Layout, seed: int) -> Packing:
+    def _pack(self, targets: np.ndarray, layout: Layout, seed: int) -> Packing:
         packer = Paired if layout.per == "pair" else PACKERS[layout.packing]
         try:
             return packer(targets, layout.width, seed)
         except InputError as error:
             raise InputError(error.what, where=storage.join(*self._path(0)), remedy=error.remedy) from None
 
-    def _counted(self, per: Per) -> Counts:
+    def _count(self, per: Per) -> Counts:
         filled = self.packing.fills
         if self.answers is None:
             return Counts(filled, filled, filled)
@@ -225,7 +225,7 @@ class _Answers:
 
     def trained(self, documents: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> int:
         """Answer targets of some pieces."""
-        return _trained(documents, begins, counts, self.offsets, self.spans)
+        return _count_trained(documents, begins, counts, self.offsets, self.spans)
 
 
 def _runs(values: Sequence[int]) -> Fills:
@@ -236,7 +236,7 @@ def _runs(values: Sequence[int]) -> Fills:
 
 
 @numba.njit(cache=True, nogil=True)
-def _trained(
+def _count_trained(
     documents: np.ndarray, begins: np.ndarray, counts: np.ndarray, offsets: np.ndarray, spans: np.ndarray
 ) -> int:
     """Ids of pieces that lie in a span."""

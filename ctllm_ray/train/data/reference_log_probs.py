@@ -85,7 +85,7 @@ def wanted(recipe: Recipe) -> Wanted:
     found += corpora.held_out_shards(own | validated)
     shards = {shard.sha256: (folder, shard) for folder, shard in found if shard.group in groups}
     data = hashlib.sha256("".join(sorted(shards)).encode()).hexdigest()
-    identity = initial_model.identity(model, corpora.shared_vocabulary(own), _seed(recipe))
+    identity = initial_model.identity(model, corpora.shared_vocabulary(own), _seed_of(recipe))
     return Wanted(Key(identity, data, train.precision), tuple(shards.values()))
 
 
@@ -94,7 +94,7 @@ def complete(recipe: Recipe, run: Runner) -> Manifest:
     stale."""
     folder, need = recipe.folder(SECTION), wanted(recipe)
     if storage.exists(storage.join(folder, MANIFEST)):
-        return _checked(manifest.read(folder), need.key, folder)
+        return _check_manifest(manifest.read(folder), need.key, folder)
     path = storage.join(folder, PLAN)
     if storage.exists(path):
         _check_same(Key(**storage.read_json(path)), need.key, folder)
@@ -118,9 +118,9 @@ def opened(recipe: Recipe) -> References:
     """The cache of a recipe, as batches read it. Raises `NotFound` before it is made, `VersionConflict` when
     stale."""
     folder = recipe.folder(SECTION)
-    found = _checked(manifest.read(folder), wanted(recipe).key, folder)
+    found = _check_manifest(manifest.read(folder), wanted(recipe).key, folder)
     parts = {shard.path.removesuffix(".arrow"): shard for shard in found.shards}
-    return lambda shard: _read(folder, parts[shard.sha256])
+    return lambda shard: _read_part(folder, parts[shard.sha256])
 
 
 def here(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> Iterable[Shard]:
@@ -171,7 +171,7 @@ def _model(recipe: Recipe) -> llama.LlamaForCausalLM:
     """The reference: the model with which the recipe's runs begin. Loaded once in each process."""
     model, train = recipe.training()
     vocabulary = _vocabulary(recipe)
-    name = initial_model.identity(model, vocabulary, _seed(recipe))
+    name = initial_model.identity(model, vocabulary, _seed_of(recipe))
     folder = recipe.folder(SECTION)
     planned = Key(**storage.read_json(storage.join(folder, PLAN)))
     _check_same(planned, replace(planned, model=name), folder)
@@ -179,7 +179,7 @@ def _model(recipe: Recipe) -> llama.LlamaForCausalLM:
         _held.clear()
         config = for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
         found = initial_model.first(
-            model, config, vocabulary, _seed(recipe), recipe.resources.train.attention
+            model, config, vocabulary, _seed_of(recipe), recipe.resources.train.attention
         )
         _held[name] = found.eval().to("cuda" if recipe.resources.train.gpu else "cpu")
     return _held[name]
@@ -189,7 +189,7 @@ def _vocabulary(recipe: Recipe) -> Vocabulary:
     return corpora.shared_vocabulary(corpora.read_sections(recipe.token_folders()))
 
 
-def _seed(recipe: Recipe) -> int:
+def _seed_of(recipe: Recipe) -> int:
     _, train = recipe.training()
     return recipe.seed if train.seed is None else train.seed
 
@@ -214,7 +214,7 @@ def _manifest(recipe: Recipe, need: Wanted, parts: list[Shard]) -> Manifest:
     return Manifest(SECTION, recipe.name, recipe.version, fingerprint(key), key, inputs, counts, parts, key)
 
 
-def _checked(found: Manifest, key: Key, folder: str) -> Manifest:
+def _check_manifest(found: Manifest, key: Key, folder: str) -> Manifest:
     made = found.provenance
     _check_same(Key(made["model"], made["data"], made.get("precision", "")), key, folder)
     return found
@@ -236,7 +236,7 @@ def _check_same(then: Key, now: Key, folder: str) -> None:
         )
 
 
-def _read(folder: str, part: Shard) -> np.ndarray:
+def _read_part(folder: str, part: Shard) -> np.ndarray:
     """The values of a token shard's documents. Raises `StorageError` where the file is not what was
     written."""
     uri = storage.join(folder, part.path)

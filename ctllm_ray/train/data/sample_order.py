@@ -51,11 +51,11 @@ class Timetable:
                     index >= branch.generations or name not in branch.joined
                 ):  # the other run may not have used it
                     self._joined.setdefault(name, []).append(Joined(begun.get(name, 0), rows))
-            segments += self._planned(stage, first, begun)
+            segments += self._plan_segments(stage, first, begun)
         self._mixture = Mixture(seed, segments, train.block_sequences)
         self._streams = {name: Stream(seed, name, joined) for name, joined in self._joined.items()}
 
-    def _planned(self, stage: Stage, first: int, begun: Mapping[str, int]) -> list[Segment]:
+    def _plan_segments(self, stage: Stage, first: int, begun: Mapping[str, int]) -> list[Segment]:
         train = self._train
         starts = [
             0,

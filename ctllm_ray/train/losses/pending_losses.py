@@ -79,13 +79,13 @@ class Losses:
 
     def _judge(self, detector: Detector, record: StepRecord, loss: float, norm: float) -> None:
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise self._diverged(record, loss, norm)
+            raise self._explain_divergence(record, loss, norm)
         if detector.is_spike(loss):
             facts = {"loss": loss, "bound": detector.bound, "documents": self._documents(record.batch)}
             self._records.event("spike", step=record.step, batch=record.batch, **facts)
         detector.seen(loss)
 
-    def _diverged(self, record: StepRecord, loss: float, norm: float) -> Diverged:
+    def _explain_divergence(self, record: StepRecord, loss: float, norm: float) -> Diverged:
         what = "gradient norm" if math.isfinite(loss) else "loss"
         named = self._documents(record.batch)
         return Diverged(

@@ -100,7 +100,7 @@ def vocab_size(recipe: Recipe, tokens: Mapping[str, int]) -> int:
     if recipe.tokenizer and recipe.tokenizer.vocab_size:
         return recipe.tokenizer.vocab_size
     if recipe.model.path:
-        return shapes.of_folder(recipe.located(recipe.model.path)).vocab_size
+        return shapes.of_folder(recipe.locate(recipe.model.path)).vocab_size
     return shapes.SIZES[recipe.model.use].vocab_size if recipe.model.use in shapes.SIZES else 0
 
 

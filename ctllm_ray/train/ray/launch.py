@@ -78,7 +78,7 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
         recipe = _absolute(recipe)
         check_nodes(recipe.resources.label_selector(resources.gpu))
         if objective.of(train).per == "pair":
-            reference_log_probs.complete(recipe, lambda recipe, shards: _scored(recipe, shards, tell))
+            reference_log_probs.complete(recipe, lambda recipe, shards: _score_reference(recipe, shards, tell))
         launch = _Launch(recipe, tell)
         while True:
             found = launch.fit()
@@ -87,7 +87,7 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
             tell("a machine is being taken away: saved; starting again on what is left")
 
 
-def _scored(
+def _score_reference(
     recipe: Recipe, shards: Sequence[tuple[str, Shard]], tell: Callable[[str], None]
 ) -> Iterator[Shard]:
     """Parts of the reference's cache as tasks finish them."""
@@ -177,7 +177,7 @@ class _Launch:
         if error:
             raise pickle.loads(error)
         if found.error is not None:
-            raise self._explained(found.error) from found.error
+            raise self._explain_failure(found.error) from found.error
         if stopped_by is not None:
             raise stopped_by
         return found.value
@@ -260,7 +260,7 @@ class _Launch:
             cast(Any, worker.validate), ray_remote_kwargs=cost | {"runtime_env": environment}
         )
 
-    def _explained(self, error: BaseException) -> BaseException:
+    def _explain_failure(self, error: BaseException) -> BaseException:
         """What came of Ray's last attempt, in one message."""
         if isinstance(error, ControllerError):
             have = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}

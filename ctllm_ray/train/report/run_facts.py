@@ -161,7 +161,7 @@ def _phases(recipe: Recipe, batch: int) -> tuple[list[PhaseTaken], str]:
     recipe = recipe.model_copy(update={"resources": recipe.resources.model_copy(update={"train": unhashed})})
     try:
         corpora = open_corpora(recipe, batch=batch, rank=1, world=2)  # rank 0 would write DATA.json
-        return list(_taken(train, Batches(recipe, corpora), corpora, batch)), ""
+        return list(_read_phases(train, Batches(recipe, corpora), corpora, batch)), ""
     except CtllmError as error:
         return [], error.what
 
@@ -176,7 +176,7 @@ def _whole(corpora: Corpora) -> dict[str, int]:
     return found
 
 
-def _taken(train: Train, batches: Batches, corpora: Corpora, stop: int) -> Iterator[PhaseTaken]:
+def _read_phases(train: Train, batches: Batches, corpora: Corpora, stop: int) -> Iterator[PhaseTaken]:
     whole, first = _whole(corpora), corpora.branch.batch
     so_far: dict[str, int] = {}
     for phase in train.mixture:

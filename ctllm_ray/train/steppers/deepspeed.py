@@ -62,7 +62,7 @@ class DeepSpeedStepper:
         if resources.offload and not resources.zero_stage:
             remedy = "set resources.train.zero_stage to 1, 2 or 3, or resources.train.offload to false"
             raise RecipeError("zero_stage 0 has no optimizer state to offload", remedy=remedy)
-        deepspeed = _started()
+        deepspeed = _start_deepspeed()
         self.rank, self.world, self.module = rank, world, model
         self._stage, self._clip_norm = resources.zero_stage, train.optimizer.clip_norm
         bf16 = train.precision == "bf16"
@@ -130,7 +130,7 @@ class DeepSpeedStepper:
         copies = []
         for name, parameter in self._parameters.items():
             for part in ("model", *MOMENTS):
-                whole = self._gathered(parameter, part)
+                whole = self._gather(parameter, part)
                 if self._owners[name] == self.rank:
                     copies.append((f"{part}.{name}", host_copy(whole.detach())))
         if self._engine.device.type == "cuda":
@@ -178,7 +178,7 @@ class DeepSpeedStepper:
     def _states(self) -> list[dict[str, Any]]:
         return [self._adam().state[flat] for flat in self._masters()]
 
-    def _gathered(self, parameter: torch.nn.Parameter, part: str) -> torch.Tensor:
+    def _gather(self, parameter: torch.nn.Parameter, part: str) -> torch.Tensor:
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
         if not self._stage:
@@ -282,7 +282,7 @@ def _with_last(batches: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
     yield held, True
 
 
-def _started() -> Any:
+def _start_deepspeed() -> Any:
     """The imported package, with a process group of one where none is up."""
     os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
     if not torch.cuda.is_available():

@@ -162,7 +162,7 @@ class _Gradients:
     """Flat buffers, in the order in which backward fills them: from the last parameter to the first."""
 
     def __init__(self, parameters: list[torch.nn.Parameter]) -> None:
-        groups = _grouped(list(reversed(parameters)))
+        groups = _group_parameters(list(reversed(parameters)))
         self._buckets, self._sizes = [_flat(group) for group in groups], [len(group) for group in groups]
         self._waiting: list[int] = []  # of each bucket, parameters whose gradient is still to come
         self._sent: list[dist.Work] = []
@@ -210,7 +210,7 @@ class _Gradients:
         return norm
 
 
-def _grouped(parameters: list[torch.nn.Parameter]) -> list[list[torch.nn.Parameter]]:
+def _group_parameters(parameters: list[torch.nn.Parameter]) -> list[list[torch.nn.Parameter]]:
     """Neighbours together, up to the size of a bucket; a larger parameter has one to itself."""
     groups: list[list[torch.nn.Parameter]] = [[]]
     for parameter in parameters:
