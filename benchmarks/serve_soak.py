@@ -175,7 +175,7 @@ def main() -> None:
         settings = {"model": str(folder), "name": "soak", "port": 0, "threads": 1, "replicas": [2, 2]}
         plain = {"name": "b", "version": "1", "seed": 0, "root": place, "stages": [], "serve": settings}
         plain["data"] = {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0}
-        with session(2, 128), application.serving(recipes.from_plain(plain)) as url:
+        with session(2, 128), application.serving(recipes.parse_recipe(plain)) as url:
             asyncio.run(soak(url, prompts, given.minutes, given.kill_s))
 
 

@@ -131,7 +131,8 @@ def score(logits_RV: torch.Tensor, wishes: Sequence[Wish]) -> list[Token]:
     told = [logits_RV.gather(1, ids_RO) - total_R1, likely.indices, likely.values - total_R1]
     plain = torch.cat([part.double() for part in told], dim=1).tolist()
     return [
-        _make_token(wish, row[: 1 + widest], row[1 + widest :]) for wish, row in zip(wishes, plain, strict=True)
+        _make_token(wish, row[: 1 + widest], row[1 + widest :])
+        for wish, row in zip(wishes, plain, strict=True)
     ]
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ctllm_ray.html_report import html_page
-from ctllm_ray.mixture.plan import Plan
+from ctllm_ray.mixture.plan import SweepPlan
 from ctllm_ray.mixture.results import Trial
 from ctllm_ray.model import config as shapes
 from ctllm_ray.train.plan import data_and_storage
@@ -44,7 +44,7 @@ class Forecast:
     left_bytes: float  # at the end, of all trials
 
 
-def forecast(plan: Plan, ended: Sequence[Trial]) -> Forecast:
+def forecast_sweep(plan: SweepPlan, ended: Sequence[Trial]) -> Forecast:
     """The cost of a sweep of which these trials have ended."""
     trial, width = plan.trial(0), plan.recipe.resources.sweep
     assert trial.train is not None
@@ -83,7 +83,7 @@ def forecast(plan: Plan, ended: Sequence[Trial]) -> Forecast:
     )
 
 
-def show(plan: Plan, found: Forecast) -> None:
+def show_forecast(plan: SweepPlan, found: Forecast) -> None:
     """Prints a forecast and the mixtures."""
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=140)
@@ -92,7 +92,7 @@ def show(plan: Plan, found: Forecast) -> None:
     console.print(_bounds(plan))
 
 
-def _facts(plan: Plan, found: Forecast) -> Table:
+def _facts(plan: SweepPlan, found: Forecast) -> Table:
     device = "GPU-hours" if plan.recipe.resources.sweep.gpus else "core-hours"
     speed = (
         "by the trials that ended"
@@ -122,7 +122,7 @@ def _facts(plan: Plan, found: Forecast) -> Table:
     return table
 
 
-def _bounds(plan: Plan) -> Table:
+def _bounds(plan: SweepPlan) -> Table:
     table = Table("group", "token share", "least", "most", "bound by", title="Shares", title_justify="left")
     for column in table.columns[1:4]:
         column.justify = "right"

@@ -43,7 +43,7 @@ ATTENTIONS = {
 _RESIDUAL = ("o_proj.weight", "down_proj.weight")
 
 
-class Rows(Protocol):
+class ModelRows(Protocol):
     """A batch as numpy arrays [B, T]; train/data/batch.py has it."""
 
     @property
@@ -153,7 +153,7 @@ def set_attention(model: LlamaForCausalLM, attention: str) -> LlamaForCausalLM:
     return model
 
 
-def tensors(rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
+def tensors(rows: ModelRows, device: torch.device) -> dict[str, torch.Tensor]:
     """Rows as tensors on a device. Pieces are counted on the host, so that the device is never waited for."""
     arrays = {"input_ids": rows.input_ids, "labels": rows.labels, "positions": rows.positions}
     found = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}

@@ -25,7 +25,7 @@ from ctllm_ray.base.recipe_training import Train, TrainResources
 from ctllm_ray.train.checkpoint.run_state import RunState
 from ctllm_ray.train.checkpoint.saver import Saved, Saver
 from ctllm_ray.train.data.batch import Batch
-from ctllm_ray.train.data.batches import Piece
+from ctllm_ray.train.data.batches import DocumentPiece
 from ctllm_ray.train.devices.collectives import most
 from ctllm_ray.train.hooks import Hooks
 from ctllm_ray.train.losses.loss_spikes import Detector, in_a_row
@@ -54,7 +54,7 @@ class Source(Protocol):
     def divisor(self, number: int) -> int:
         """What the loss of a global batch is divided by."""
 
-    def pieces(self, number: int, first: int, last: int) -> list[Piece]:
+    def pieces(self, number: int, first: int, last: int) -> list[DocumentPiece]:
         """What stands in rows of a global batch."""
 
     def stream(

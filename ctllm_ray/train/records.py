@@ -249,7 +249,7 @@ def is_validated(folder: str, step: int) -> bool:
     return f"{step:08d}.json" in storage.list_names(storage.join(folder, VALIDATION))
 
 
-def read(folder: str) -> list[StepRecord]:
+def read_steps(folder: str) -> list[StepRecord]:
     """The updates that the run's model is made of, by step."""
     found: dict[int, StepRecord] = {}
     for _, first, name in sorted(_chunks(storage.join(folder, METRICS))):

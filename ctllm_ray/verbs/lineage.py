@@ -20,5 +20,5 @@ def lineage(
     missing."""
     from ctllm_ray import lineage as chain
 
-    for line in chain.lines(chain.trace(model)):
+    for line in chain.format_lineage(chain.trace_lineage(model)):
         typer.echo(line)

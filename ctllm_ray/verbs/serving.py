@@ -13,7 +13,7 @@ def serve(recipe: RecipePath, overrides: Overrides = None) -> None:
     """The exported model behind an OpenAI-compatible API and a web page, on Ray Serve, until Ctrl-C."""
     from ctllm_ray.serving.ray import application
 
-    application.run(load(recipe, overrides), typer.echo)
+    application.serve_until_signal(load(recipe, overrides), typer.echo)
 
 
 def demo(
@@ -27,7 +27,7 @@ def demo(
     model."""
     from ctllm_ray.serving import demo as ladder
 
-    ladder.run(recipe, load(recipe, overrides), typer.echo, stay=not once)
+    ladder.run_demo(recipe, load(recipe, overrides), typer.echo, stay=not once)
 
 
 keys = typer.Typer(no_args_is_help=True, help="Keys to the served model; they live under the recipe's root.")
@@ -45,7 +45,7 @@ def create(
     """Prints a new key, once."""
     from ctllm_ray.serving.api import keys as files
 
-    typer.echo(files.create(_keys(recipe, overrides), name, requests_per_minute, tokens_per_day))
+    typer.echo(files.create_key(_keys(recipe, overrides), name, requests_per_minute, tokens_per_day))
 
 
 @keys.command()
@@ -58,7 +58,7 @@ def rotate(
     """Prints a new key in place of one, once."""
     from ctllm_ray.serving.api import keys as files
 
-    typer.echo(files.rotate(_keys(recipe, overrides), name, grace_s))
+    typer.echo(files.rotate_key(_keys(recipe, overrides), name, grace_s))
 
 
 @keys.command()
@@ -66,7 +66,7 @@ def revoke(recipe: RecipePath, name: KeyName, overrides: Overrides = None) -> No
     """Ends a key: whoever shows it is refused, running servers included."""
     from ctllm_ray.serving.api import keys as files
 
-    files.revoke(_keys(recipe, overrides), name)
+    files.revoke_key(_keys(recipe, overrides), name)
     typer.echo(f"revoked: {name}")
 
 
@@ -75,7 +75,7 @@ def list_keys(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Names and limits; the keys themselves are stored nowhere."""
     from ctllm_ray.serving.api import keys as files
 
-    for key in files.read(_keys(recipe, overrides)):
+    for key in files.read_keys(_keys(recipe, overrides)):
         limits = (
             f"{key.requests_per_minute or 'any'} requests/minute, {key.tokens_per_day or 'any'} tokens/day"
         )

@@ -23,7 +23,7 @@ def plan(
     from ctllm_ray.train.plan import plan as plans
     from ctllm_ray.train.plan import terminal
 
-    terminal.show(plans.plan(load(recipe, overrides), gpu=gpu, gpus=gpus, mfu=mfu))
+    terminal.show(plans.plan_training(load(recipe, overrides), gpu=gpu, gpus=gpus, mfu=mfu))
 
 
 def train(recipe: RecipePath, overrides: Overrides = None) -> None:
@@ -34,7 +34,7 @@ def train(recipe: RecipePath, overrides: Overrides = None) -> None:
     loaded = load(recipe, overrides)
     tokens = loaded.train.tokens if loaded.train else 0
     with Following(loaded.folder("train"), tokens) as progress:
-        state = launch.run(loaded, progress.tell)
+        state = launch.run_training(loaded, progress.tell)
     typer.echo(f"step {state.step}, {state.tokens:,} tokens: {loaded.folder('train')}")
 
 
@@ -48,14 +48,14 @@ def sweep(
     from ctllm_ray.mixture import plan, results
     from ctllm_ray.mixture.report import outcome
 
-    planned = plan.plan(load(recipe, overrides))
-    ended = results.read(planned.folder, planned.sweep.trials)
-    forecasts.show(planned, forecasts.forecast(planned, ended))
+    planned = plan.plan_sweep(load(recipe, overrides))
+    ended = results.read_trials(planned.folder, planned.sweep.trials)
+    forecasts.show_forecast(planned, forecasts.forecast_sweep(planned, ended))
     if forecast:
         return
     from ctllm_ray.mixture import launch
 
-    chosen = outcome.write(planned, launch.run(planned, lambda line: typer.echo(line, err=True)))
+    chosen = outcome.write(planned, launch.run_sweep(planned, lambda line: typer.echo(line, err=True)))
     typer.echo(f"{chosen.why}\n{outcome.words(chosen.shares)}: {planned.folder}/{outcome.MIXTURE}")
 
 
@@ -68,7 +68,7 @@ def export(
     """A checkpoint as a Hugging Face folder, with its lineage."""
     from ctllm_ray.train.checkpoint import export as exports
 
-    typer.echo(exports.export(load(recipe, overrides), step or None, "fp32" if fp32 else "bf16"))
+    typer.echo(exports.export_checkpoint(load(recipe, overrides), step or None, "fp32" if fp32 else "bf16"))
 
 
 def batch(

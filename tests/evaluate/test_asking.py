@@ -12,7 +12,7 @@ import pytest
 from ctllm_ray.base.errors import EngineFailed
 from ctllm_ray.evaluate.models.answer_cache import Answered, key
 from ctllm_ray.evaluate.models.concurrency import Crowd, Runner, own_loop
-from ctllm_ray.evaluate.models.model_under_test import Continuation, cut
+from ctllm_ray.evaluate.models.model_under_test import Continuation, cut_at_stop
 from tests.evaluate.subjects import BUSY, Guessing, Noting, asking
 
 EXAM = [([1, *[2] * 30, question], [letter]) for question in (9, 5, 7) for letter in (50, 51, 52, 53)]
@@ -128,5 +128,5 @@ def test_keys_tell_questions_apart() -> None:
 
 
 def test_a_text_ends_before_the_first_thing_that_ends_it() -> None:
-    assert cut("一二三四", ["三", "二"]) == "一"
-    assert cut("一二三四", []) == "一二三四"
+    assert cut_at_stop("一二三四", ["三", "二"]) == "一"
+    assert cut_at_stop("一二三四", []) == "一二三四"

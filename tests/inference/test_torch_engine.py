@@ -16,7 +16,7 @@ import torch
 from ctllm_ray.base.errors import EngineFailed, InputError
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Sampling
-from ctllm_ray.inference.requests import Answer, Inbox, Score
+from ctllm_ray.inference.requests import GenerateRequest, Inbox, ScoreRequest
 from ctllm_ray.inference.sampling import Chooser
 from ctllm_ray.inference.slots import WORTH_WAITING_TOKENS
 from ctllm_ray.inference.steps import Steps
@@ -184,11 +184,11 @@ def test_a_crowd_that_comes_and_goes_gets_exact_answers_only() -> None:
 def test_prompts_that_somebody_waits_for_go_before_those_that_are_only_scored() -> None:
     async def planned() -> list[tuple[type, int]]:
         steps = Steps(decoder(slots=2), prefill_tokens=16)
-        steps.waiting += [Score([n] * 30, Inbox(), 1, 0) for n in range(3)]
-        steps.waiting += [Answer([9] * 8, Inbox(), Chooser(GREEDY, [9]), 4)]
+        steps.waiting += [ScoreRequest([n] * 30, Inbox(), 1, 0) for n in range(3)]
+        steps.waiting += [GenerateRequest([9] * 8, Inbox(), Chooser(GREEDY, [9]), 4)]
         return [(type(request), len(piece.ids)) for request, piece in steps.begin().planned]
 
-    assert asyncio.run(planned()) == [(Answer, 8), (Score, 8)]
+    assert asyncio.run(planned()) == [(GenerateRequest, 8), (ScoreRequest, 8)]
 
 
 def test_an_engine_whose_thread_dies_tells_all_who_wait_and_all_who_come() -> None:

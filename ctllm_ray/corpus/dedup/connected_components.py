@@ -22,11 +22,11 @@ from ctllm_ray.corpus.dedup import verify_pairs
 from ctllm_ray.corpus.dedup.verify_pairs import PAIRS
 from ctllm_ray.corpus.engine import splits
 from ctllm_ray.corpus.engine.phase import Phase
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.tables import read_partition, write_partitions
-from ctllm_ray.text.dedup.components import Edges, components, downward, large_star, mirrored, small_star
+from ctllm_ray.text.dedup.components import Edges, components, downward, large_star, mirror_edges, small_star
 from ctllm_ray.text.dedup.minhash import POLYNOMIAL
 
 EDGES, GROUPS = "edges", "groups"  # phases, and kinds of files
@@ -60,7 +60,7 @@ class Grouped(Phase):
         self, folder: str, kind: str, index: int, table: pa.Table, by: np.ndarray, parts: int
     ) -> Shard:
         """The file of a table whose rows are cut by the numbers `by`."""
-        places = spread(by, parts)
+        places = partition_of(by, parts)
         order = np.argsort(places, kind="stable")
         stops = np.searchsorted(places[order], np.arange(parts), side="right").tolist()
         return write_partitions(
@@ -68,7 +68,7 @@ class Grouped(Phase):
         )
 
 
-def spread(numbers: np.ndarray, parts: int) -> np.ndarray:
+def partition_of(numbers: np.ndarray, parts: int) -> np.ndarray:
     """int64: the partition of each number, in no order."""
     mixed = numbers.astype(np.uint64) * np.uint64(POLYNOMIAL) >> np.uint64(32)
     return (mixed * np.uint64(parts) >> np.uint64(32)).astype(np.int64)
@@ -84,17 +84,17 @@ class Scatter(Grouped):
         made = self.made(recipe, PAIRS).of_kind(PAIRS)
         return [splits.of_shard(index, self.name, folder, shard) for index, shard in enumerate(made)]
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a file of pairs and scatters it twice."""
         shard = self.made(recipe, PAIRS).of_kind(PAIRS)[split.index]
         pairs = read_partition(recipe.folder(f"{self.use}/{PAIRS}"), [shard], 0, verify_pairs.SCHEMA)
         parts = self.parts(recipe)
-        both = mirrored(Edges(pairs["left"].to_numpy(), pairs["right"].to_numpy()))
+        both = mirror_edges(Edges(pairs["left"].to_numpy(), pairs["right"].to_numpy()))
         edges = self.scattered(
             folder, EDGES, split.index, pa.table([*both], schema=SCHEMA), both.first, parts
         )
         by_left = self.scattered(folder, PAIRS, split.index, pairs, pairs["left"].to_numpy(), parts)
-        return Work({"in": pairs.num_rows, "kept": pairs.num_rows}, 0, [edges, by_left])
+        return SplitWork({"in": pairs.num_rows, "kept": pairs.num_rows}, 0, [edges, by_left])
 
 
 @dataclass(frozen=True)
@@ -110,23 +110,23 @@ class Star(Grouped):
 
     def warm(self, recipe: Recipe) -> None:
         """Compiles the kernel."""
-        small_star(downward(large_star(mirrored(Edges(np.array([1]), np.array([2]))))))
+        small_star(downward(large_star(mirror_edges(Edges(np.array([1]), np.array([2]))))))
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each partition of the edges."""
         return self.list_parts(recipe, self.previous, EDGES, self.parts(recipe))
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a partition of edges; writes what the star makes of it, as the other half of a round reads
         it."""
         given = self.edges(recipe, self.previous, split.index)
         found = large_star(given) if self.large else small_star(given)
-        out = downward(found) if self.large else mirrored(found)
+        out = downward(found) if self.large else mirror_edges(found)
         shard = self.scattered(
             folder, EDGES, split.index, pa.table([*out], schema=SCHEMA), out.first, self.parts(recipe)
         )
         digest = xxhash.xxh3_64_intdigest(np.concatenate(found).tobytes(), split.index)
-        return Work({"in": len(given.first), "kept": len(given.first), "digest": digest}, 0, [shard])
+        return SplitWork({"in": len(given.first), "kept": len(given.first), "digest": digest}, 0, [shard])
 
     def settled(self, recipe: Recipe) -> bool:
         """True where this is the second half of a round that left the edges as they were."""
@@ -156,10 +156,10 @@ class Groups(Grouped):
         """One unit for each partition of the pairs."""
         return self.list_parts(recipe, EDGES, PAIRS, self.parts(recipe))
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads the pairs of some documents and their roots; writes the pairs by root."""
         pairs = self.pairs(recipe, EDGES, PAIRS, split.index)
         found = components(*self.edges(recipe, self.stars(recipe), split.index))
         roots = found.roots[np.searchsorted(found.members, pairs["left"].to_numpy())]
         shard = self.scattered(folder, GROUPS, split.index, pairs, roots, self.parts(recipe))
-        return Work({"in": pairs.num_rows, "kept": pairs.num_rows}, 0, [shard])
+        return SplitWork({"in": pairs.num_rows, "kept": pairs.num_rows}, 0, [shard])

@@ -22,7 +22,7 @@ from ctllm_ray.base.errors import StorageError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe import Section as Name
 from ctllm_ray.corpus.engine import section
-from ctllm_ray.corpus.engine.progress import Progress
+from ctllm_ray.corpus.engine.progress import SectionProgress
 from ctllm_ray.corpus.engine.section import PLAN, Done
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards import manifest
@@ -32,11 +32,11 @@ from ctllm_ray.shards.manifest import MANIFEST, RUNS, Manifest
 Runner = Callable[[Recipe, str, Sequence[Split]], Iterable[Done]]
 
 
-def complete(name: Name, recipe: Recipe, run: Runner, progress: Progress) -> Manifest:
+def complete(name: Name, recipe: Recipe, run: Runner, progress: SectionProgress) -> Manifest:
     """The manifest of a section, after doing what is left of it. Raises `CtllmError`."""
     folder = recipe.folder(name)
     if storage.exists(storage.join(folder, MANIFEST)):
-        finished = manifest.read(folder)
+        finished = manifest.read_manifest(folder)
         check_same(finished, recipe, section.of(name, recipe).sources(recipe))
         return finished
     splits = _plan_splits(name, recipe, folder)
@@ -45,18 +45,18 @@ def complete(name: Name, recipe: Recipe, run: Runner, progress: Progress) -> Man
     except StorageError:
         if not storage.exists(storage.join(folder, MANIFEST)):
             raise
-        return manifest.read(
+        return manifest.read_manifest(
             folder
         )  # the same command was run twice at once: the other swept up what this one wrote
     finished = _manifest(name, recipe, splits, done)
     section.of(name, recipe).finish(recipe, folder, finished.counts)
-    manifest.write(folder, finished)
+    manifest.write_manifest(folder, finished)
     _sweep(folder, finished)
     return finished
 
 
 def _work_splits(
-    name: Name, recipe: Recipe, splits: Sequence[Split], run: Runner, progress: Progress
+    name: Name, recipe: Recipe, splits: Sequence[Split], run: Runner, progress: SectionProgress
 ) -> list[Done]:
     """What every split said of itself, in order, after working those that have no marker."""
     folder = recipe.folder(name)

@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 KEYS = 400_000  # about 60 MB of host names and rules
 
 
-class Tally(Generic[Key]):
+class StreamCounter(Generic[Key]):
     """Counts by key; `exact` is False once rare keys had to be forgotten."""
 
     def __init__(self, keys: int = KEYS) -> None:

@@ -35,9 +35,9 @@ def mojibake(table: pa.Table, *, repair: bool = True) -> pa.Table:
     shares = np.where(live, 0.0, np.nan).astype(np.float32)
     shares[flagged] = [outcome.suspect_chars / max(1, len(outcome.text)) for outcome in found]
     repaired = pa.array([outcome.text for outcome in found], pa.string())
-    table = schema.put(table, "text", pc.replace_with_mask(texts, pa.array(flagged), repaired))
-    table = schema.put(table, "label.mojibake", pa.array(labels, pa.string()))
-    return schema.put(table, "score.mojibake.suspect_share", pa.array(shares, from_pandas=True))
+    table = schema.put_column(table, "text", pc.replace_with_mask(texts, pa.array(flagged), repaired))
+    table = schema.put_column(table, "label.mojibake", pa.array(labels, pa.string()))
+    return schema.put_column(table, "score.mojibake.suspect_share", pa.array(shares, from_pandas=True))
 
 
 def _outcome(text: str, repair: bool) -> Repair:

@@ -35,5 +35,5 @@ def normalize(
     clean = text.normalize(texts.filter(pa.array(live)), form=form, script=script, width=width, links=links)
     share = np.full(table.num_rows, np.nan, np.float32)
     share[live] = clean.control_share
-    table = schema.put(table, "text", pc.replace_with_mask(texts, pa.array(live), clean.texts))
-    return schema.put(table, "score.normalize.control_share", pa.array(share, from_pandas=True))
+    table = schema.put_column(table, "text", pc.replace_with_mask(texts, pa.array(live), clean.texts))
+    return schema.put_column(table, "score.normalize.control_share", pa.array(share, from_pandas=True))

@@ -29,7 +29,7 @@ from ctllm_ray.evaluate.models.concurrency import Crowd
 from ctllm_ray.evaluate.models.model_under_test import Continuation
 from ctllm_ray.evaluate.models.openai_client import Client
 from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG, UNPARSABLE, Item
-from ctllm_ray.evaluate.task import by, chosen
+from ctllm_ray.evaluate.task import by, choose_rows
 
 NAME = "chc_bench"
 CLASSES = (
@@ -65,7 +65,7 @@ def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
     kept = [
         row
         for of_class in by(rows, lambda row: row["category"]).values()
-        for row in chosen(of_class, wanted.limit)
+        for row in choose_rows(of_class, wanted.limit)
     ]
     return kept, dict(found.files)
 

@@ -70,10 +70,10 @@ class EngineSubject:
                 text = self._tokenizer.decode([id_ for id_ in came if id_ not in self._stop_ids])
                 if any(stop in text for stop in wanted.until):
                     break
-        return cut(text, wanted.until)
+        return cut_at_stop(text, wanted.until)
 
 
-def cut(text: str, until: Sequence[str]) -> str:
+def cut_at_stop(text: str, until: Sequence[str]) -> str:
     """The text before the first of these."""
     for stop in until:
         text = text.split(stop, 1)[0] if stop else text

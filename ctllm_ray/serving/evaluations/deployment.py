@@ -39,7 +39,7 @@ class EvaluationsReplica:
         from ctllm_ray.evaluate.models.model_under_test import EngineSubject
 
         facts, folder = self._facts, self._facts["folder"]
-        found = tokenizer.load(folder)
+        found = tokenizer.load_tokenizer(folder)
         engine = RemoteEngine(self._engine, facts["context_tokens"], facts["vocab_size"])
         part = Evaluate.model_validate(facts["evaluate"])
         serve = Serve.model_validate(facts["serve"])

@@ -19,10 +19,10 @@ from ray.serve.handle import DeploymentHandle
 from ctllm_ray.base.errors import CtllmError
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.serving.api import app
-from ctllm_ray.serving.api.app_state import Served
-from ctllm_ray.serving.api.draining import Ended
-from ctllm_ray.serving.api.keys import Keys
-from ctllm_ray.serving.api.model_card import Card
+from ctllm_ray.serving.api.app_state import AppState
+from ctllm_ray.serving.api.draining import DrainOutcome
+from ctllm_ray.serving.api.keys import KeyRing
+from ctllm_ray.serving.api.model_card import ModelCard
 from ctllm_ray.serving.evaluations.deployment import RemoteEvaluations
 from ctllm_ray.serving.ray.engine_deployments import RemoteEngine
 from ctllm_ray.serving.ray.limits_deployment import RemoteLimits
@@ -42,26 +42,26 @@ class Ingress:
         self,
         facts: dict[str, Any],
         tokenizer: Tokenizer,
-        card: Card,
+        card: ModelCard,
         engine: DeploymentHandle,
         limits: DeploymentHandle,
         evaluations: DeploymentHandle | None,
     ) -> None:
         serve = Serve.model_validate(facts["serve"])
-        self._served = Served(
+        self._served = AppState(
             engine=RemoteEngine(
                 engine, facts["context_tokens"], facts["vocab_size"], may_rest=serve.replicas[0] == 0
             ),
             tokenizer=tokenizer,
             card=card,
-            keys=Keys(facts["keys"], serve.host),
+            keys=KeyRing(facts["keys"], serve.host),
             limits=RemoteLimits(limits),
             serve=serve,
             reports=facts["reports"],
             evaluations=RemoteEvaluations(evaluations) if evaluations else None,
         )
 
-    async def drain(self, grace_s: float) -> Ended:
+    async def drain(self, grace_s: float) -> DrainOutcome:
         """As `Draining.drain`."""
         return await self._served.draining.drain(grace_s)
 

@@ -45,7 +45,7 @@ def components(left: np.ndarray, right: np.ndarray) -> Components:
     return Components(members, members[_roots(places[: len(left)], places[len(left) :], len(members))])
 
 
-def mirrored(edges: Edges) -> Edges:
+def mirror_edges(edges: Edges) -> Edges:
     """The rows that a large star is shuffled by: every pair in both directions."""
     return Edges(np.concatenate(edges), np.concatenate([edges.second, edges.first]))
 

@@ -34,7 +34,7 @@ NOT_TOKENIZER = (
 Precision = Literal["bf16", "fp32"]
 
 
-def export(recipe: Recipe, step: int | None = None, precision: Precision = "bf16") -> str:
+def export_checkpoint(recipe: Recipe, step: int | None = None, precision: Precision = "bf16") -> str:
     """The folder of an exported checkpoint: the newest one, or that of a step. One that is finished is left
     as it is.
 
@@ -50,7 +50,7 @@ def export(recipe: Recipe, step: int | None = None, precision: Precision = "bf16
     return folder
 
 
-def newest(recipe: Recipe) -> str:
+def newest_export(recipe: Recipe) -> str:
     """The folder of the finished export with the most steps. Raises `NotFound` where there is none."""
     return exports.newest(recipe.folder("export"), "run `ctllm export`, or name a model: serve.model=PATH")
 
@@ -110,7 +110,7 @@ def _token_ids(recipe: Recipe, vocabulary: corpora.Vocabulary) -> dict[str, Any]
     does."""
     ids: dict[str, Any] = {"bos_token_id": vocabulary.bos, "pad_token_id": vocabulary.pad}
     answers = objective.of(recipe.training()[1]).per != "target"
-    end = tokenizers.load(vocabulary.folder).specials.get(specials.END) if answers else None
+    end = tokenizers.load_tokenizer(vocabulary.folder).specials.get(specials.END) if answers else None
     return ids | {"eos_token_id": vocabulary.eos if end is None else [vocabulary.eos, end]}
 
 

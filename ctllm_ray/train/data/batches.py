@@ -25,14 +25,14 @@ from ctllm_ray.train.data.corpora import Corpora
 from ctllm_ray.train.data.data_log import Branch
 from ctllm_ray.train.data.packed_shards import Control, Layout, OpenUnit, References, units
 from ctllm_ray.train.data.prefetch import ahead
-from ctllm_ray.train.data.row_index import Rows, Units
-from ctllm_ray.train.data.sample_order import Stage, Timetable
+from ctllm_ray.train.data.row_index import RowIndex, Units
+from ctllm_ray.train.data.sample_order import OrderStage, Timetable
 
 AHEAD = 2  # batches that the background thread holds ready
 
 
 @dataclass(frozen=True)
-class Piece:
+class DocumentPiece:
     """A stretch of a document in a row: `count` targets from `ids[start]` on (start >= 1; its inputs begin
     before)."""
 
@@ -81,12 +81,12 @@ class Batches:
         self._units = Units(Layout(train.packing, train.sequence_tokens, seed, per, control, references))
         groups = {name for phase in train.mixture for name, share in phase.shares.items() if share > 0}
         self.unused = sorted(set(corpora.groups()) - groups)  # groups that no phase takes from
-        self._rows: dict[str, Rows] = {name: Rows() for name in sorted(groups)}
+        self._rows: dict[str, RowIndex] = {name: RowIndex() for name in sorted(groups)}
         stages = list(self._stages(corpora))
         self._timetable = Timetable(train, seed, stages, corpora.branch)
         self._timetable.check_epochs({name: rows.tokens for name, rows in self._rows.items()})
 
-    def _stages(self, corpora: Corpora) -> Iterator[Stage]:
+    def _stages(self, corpora: Corpora) -> Iterator[OrderStage]:
         """How many rows each group has with each generation; they are added on the way."""
         for generation in corpora.generations:
             for name, rows in self._rows.items():
@@ -97,7 +97,7 @@ class Batches:
                         f"the mixture takes from {name!r}, which has no documents", where="train.mixture",
                         remedy=nearest(name, corpora.groups()),
                     )  # fmt: skip
-            yield Stage(
+            yield OrderStage(
                 generation.from_batch, {name: len(rows) for name, rows in self._rows.items() if len(rows)}
             )
 
@@ -131,10 +131,10 @@ class Batches:
             unit.fill(row, self._apart, batch, place)
         return batch
 
-    def pieces(self, number: int, first: int, last: int) -> list[Piece]:
+    def pieces(self, number: int, first: int, last: int) -> list[DocumentPiece]:
         """The pieces of rows [first, last) of a global batch, row by row."""
         found = [
-            Piece(first + place, group, *described)
+            DocumentPiece(first + place, group, *described)
             for place, group, unit, row in self._locate_rows(number, first, last)
             for described in unit.described(row)
         ]

@@ -96,7 +96,7 @@ def write_data(folder: str, origin: Origin) -> None:
     storage.write_json(storage.join(folder, DATA), plain)
 
 
-def joined(known: list[Generation], sections: dict[str, Manifest], batch: int) -> list[Generation]:
+def join_generations(known: list[Generation], sections: dict[str, Manifest], batch: int) -> list[Generation]:
     """The known generations, their folders as they are now, and one more for what they lack."""
     present = {
         folder: training for folder, section in sections.items() if (training := section.of_kind(TRAIN))

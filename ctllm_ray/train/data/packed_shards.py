@@ -19,7 +19,7 @@ import numpy as np
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, StorageError
 from ctllm_ray.shards.manifest import Shard
-from ctllm_ray.shards.order import key, permuted
+from ctllm_ray.shards.order import key, permute
 from ctllm_ray.shards.packing import PACKERS, Fills, Packing, Paired
 from ctllm_ray.shards.tokens import TokenShard
 from ctllm_ray.train.data.batch import IGNORED, Batch
@@ -263,7 +263,7 @@ def _first_inputs(shards: Sequence[TokenShard], control: Control, seed: int) -> 
     """The id that stands in the place of each document's BOS, int32; -1 where BOS stays."""
     scores = np.concatenate([shard.score(control.score) for shard in shards])
     tokens = np.where(scores <= control.most, control.good, control.bad).astype(np.int32)
-    drawn = permuted(np.arange(len(scores)), len(scores), key(seed, "control"))
+    drawn = permute(np.arange(len(scores)), len(scores), key(seed, "control"))
     tokens[np.isnan(scores) | (drawn < control.drop_share * len(scores))] = -1
     return tokens
 

@@ -59,7 +59,7 @@ class Units:
         return shards > self._most or sum(opened.nbytes for opened in self._open.values()) > INDEX_BYTES
 
 
-class Rows:
+class RowIndex:
     """The rows of a group: those of its units, one after another."""
 
     def __init__(self) -> None:

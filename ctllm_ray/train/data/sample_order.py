@@ -16,13 +16,13 @@ import numpy as np
 
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe_training import Train
-from ctllm_ray.shards.mixture import Mixture, Segment, Span, plan, superseded
+from ctllm_ray.shards.mixture import Mixture, MixtureSpan, Segment, cut_segments, plan
 from ctllm_ray.shards.order import Joined, Stream
 from ctllm_ray.train.data.data_log import Branch
 
 
 @dataclass(frozen=True)
-class Stage:
+class OrderStage:
     """From a batch on, each group has so many rows, those of earlier stages included."""
 
     from_batch: int
@@ -33,7 +33,7 @@ class Timetable:
     """Samples to rows. Stages are the generations of DATA.json in order; a branch has the first of them
     behind it."""
 
-    def __init__(self, train: Train, seed: int, stages: Sequence[Stage], branch: Branch) -> None:
+    def __init__(self, train: Train, seed: int, stages: Sequence[OrderStage], branch: Branch) -> None:
         self._train, self._stages = train, stages
         self._sequences = train.batch_tokens // train.sequence_tokens
         self._last = -(-train.tokens // train.batch_tokens) * self._sequences
@@ -43,7 +43,7 @@ class Timetable:
         for index in range(max(0, branch.generations - 1), len(stages)):
             stage = stages[index]
             first = max(stage.from_batch, branch.batch) * self._sequences
-            segments = superseded(segments, first)
+            segments = cut_segments(segments, first)
             if segments:
                 begun = Mixture(seed, segments, train.block_sequences).before(first)
             for name, rows in stage.rows.items():
@@ -55,13 +55,15 @@ class Timetable:
         self._mixture = Mixture(seed, segments, train.block_sequences)
         self._streams = {name: Stream(seed, name, joined) for name, joined in self._joined.items()}
 
-    def _plan_segments(self, stage: Stage, first: int, begun: Mapping[str, int]) -> list[Segment]:
+    def _plan_segments(self, stage: OrderStage, first: int, begun: Mapping[str, int]) -> list[Segment]:
         train = self._train
         starts = [
             0,
             *(-(-(phase.until_tokens or 0) // train.sequence_tokens) for phase in train.mixture[:-1]),
         ]
-        spans = [Span(start, dict(phase.shares)) for start, phase in zip(starts, train.mixture, strict=True)]
+        spans = [
+            MixtureSpan(start, dict(phase.shares)) for start, phase in zip(starts, train.mixture, strict=True)
+        ]
         caps = {name: math.floor(cap * stage.rows.get(name, 0)) for name, cap in train.epoch_caps.items()}
         return plan(spans, first, self._last, begun, caps, train.block_sequences)
 

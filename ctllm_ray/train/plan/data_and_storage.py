@@ -32,7 +32,7 @@ CLEAN_COMPRESSION = 0.44
 
 
 @dataclass(frozen=True)
-class Group:
+class DataGroup:
     """A group of the mixture: what the run draws from it, and what there is (0: not known yet)."""
 
     name: str
@@ -79,7 +79,7 @@ def token_counts(recipe: Recipe) -> dict[str, int]:
     for folder in recipe.token_folders():
         if not storage.exists(storage.join(folder, manifest.MANIFEST)):
             return {}
-        section = manifest.read(folder)
+        section = manifest.read_manifest(folder)
         for shard in section.of_kind(TRAIN):
             for key, number in (
                 (f"tokens:{shard.group}", shard.tokens),
@@ -128,7 +128,7 @@ def space(recipe: Recipe, config: ModelConfig, tokens: Mapping[str, int]) -> Spa
     )
 
 
-def groups(train: Train, tokens: Mapping[str, int]) -> tuple[Group, ...]:
+def groups(train: Train, tokens: Mapping[str, int]) -> tuple[DataGroup, ...]:
     """What each group of the mixture gives to the run, phase by phase."""
     drawn: dict[str, float] = {}
     begun = 0
@@ -137,10 +137,10 @@ def groups(train: Train, tokens: Mapping[str, int]) -> tuple[Group, ...]:
         for name, share in phase.shares.items():
             drawn[name] = drawn.get(name, 0.0) + share * max(0, end - begun)
         begun = max(begun, end)
-    return tuple(Group(name, amount, tokens.get(f"tokens:{name}", 0)) for name, amount in drawn.items())
+    return tuple(DataGroup(name, amount, tokens.get(f"tokens:{name}", 0)) for name, amount in drawn.items())
 
 
-def group_problems(groups: tuple[Group, ...], train: Train) -> list[str]:
+def group_problems(groups: tuple[DataGroup, ...], train: Train) -> list[str]:
     """Groups that are missing, or too small for their share."""
     if not any(group.there_tokens for group in groups):
         return []

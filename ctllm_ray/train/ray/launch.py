@@ -56,7 +56,7 @@ SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray's own list of checkpoints
 _PATHS = (("tokenizer", "path"), ("model", "path"), ("train", "branch_from"))
 
 
-def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunState:
+def run_training(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunState:
     """The state of the run when it ended. Ctrl-C or SIGTERM saves first, then goes its way; a second one does
     not wait.
 
@@ -68,7 +68,7 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
     check_workers(train, resources)
     vocabulary = corpora.look(recipe).vocabulary  # what is missing is told before Ray starts
     for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
-    if ended := resume.ended(recipe, train):
+    if ended := resume.read_ended(recipe, train):
         return ended
     _check_writable(recipe.folder("train"))
     run_lock.wait_until_free(recipe.folder("train"))
@@ -78,7 +78,9 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
         recipe = _absolute(recipe)
         check_nodes(recipe.resources.label_selector(resources.gpu))
         if objective.of(train).per == "pair":
-            reference_log_probs.complete(recipe, lambda recipe, shards: _score_reference(recipe, shards, tell))
+            reference_log_probs.complete(
+                recipe, lambda recipe, shards: _score_reference(recipe, shards, tell)
+            )
         launch = _Launch(recipe, tell)
         while True:
             found = launch.fit()
@@ -92,7 +94,7 @@ def _score_reference(
 ) -> Iterator[Shard]:
     """Parts of the reference's cache as tasks finish them."""
     tell(f"scoring the pairs of {len(shards)} token shards with the model that the run begins with: once")
-    return reference_launch.run(recipe, shards)
+    return reference_launch.run_reference(recipe, shards)
 
 
 def _check_writable(folder: str) -> None:
@@ -135,7 +137,7 @@ def _absolute(recipe: Recipe) -> Recipe:
         folders["validation"]["corpora"] = [
             _absolute_path(folder) for folder in folders["validation"]["corpora"]
         ]
-    return recipes.from_plain(plain)
+    return recipes.parse_recipe(plain)
 
 
 def _absolute_path(path: str) -> str:

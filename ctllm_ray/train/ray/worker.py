@@ -64,7 +64,7 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
     board = config["board"]
     if ray.get(board.failure.remote()):
         return {"state": RunState().plain(), "preempted": False}
-    recipe = recipes.from_plain(json.loads(config["recipe"]))
+    recipe = recipes.parse_recipe(json.loads(config["recipe"]))
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     hooks = _Hooks(recipe, config["owner"], board, rank, config["validates_aside"])
