@@ -86,7 +86,7 @@ def write_model(folder: Path) -> None:
     from ctllm_ray.model.config import ModelConfig
 
     shape = ModelConfig(6, 256, 8, 8, 32, 704, VOCABULARY, WIDTH, tied=True)
-    hugging_face.save(llama.build(shape, 0), shape, str(folder))
+    hugging_face.save_model(llama.build(shape, 0), shape, str(folder))
 
 
 def recipe(root: Path, steps: int, run: str) -> Any:

@@ -63,7 +63,7 @@ def write_model(folder: Path) -> SentencePiece:
     texts = ["".join(chr(draw.randrange(0x4E00, 0x5E00)) for _ in range(200)) for _ in range(2000)]
     tokenizer = SentencePiece(train(texts, 8192))
     shape = replace(SIZES["25m"], vocab_size=tokenizer.vocab_size)
-    hugging_face.save(llama.build(shape, 0), shape, str(folder))
+    hugging_face.save_model(llama.build(shape, 0), shape, str(folder))
     for name, content in tokenizer.files().items():
         (folder / name).write_bytes(content)
     return tokenizer

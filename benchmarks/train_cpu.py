@@ -66,7 +66,7 @@ def write_model(folder: Path) -> None:
     from ctllm_ray.model.config import ModelConfig
 
     shape = ModelConfig(6, 256, 8, 8, 32, 704, VOCABULARY, SEQUENCE, tied=True)
-    hugging_face.save(llama.build(shape, 0), shape, str(folder))
+    hugging_face.save_model(llama.build(shape, 0), shape, str(folder))
 
 
 def recipe(root: Path, steps: int, run: str, **changed: Any) -> Any:

@@ -13,8 +13,7 @@ from typing import Final
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import CLEAN, Recipe, parse_recipe
-from ctllm_ray.corpus import tokenizer as tokenizers
-from ctllm_ray.corpus import tokens
+from ctllm_ray.corpus import tokenizer, tokens
 from ctllm_ray.corpus.engine import phase, resumable
 from ctllm_ray.corpus.engine.progress import SectionProgress
 from ctllm_ray.corpus.engine.resumable import Runner
@@ -23,7 +22,16 @@ from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import input_forms
 from ctllm_ray.shards.manifest import MANIFEST, Manifest
 
-__all__ = ["CLEAN", "TOKENIZER", "TOKENS", "clean", "prepare", "prepare_corpus", "prepare_tokenizer", "recipe_of"]
+__all__ = [
+    "CLEAN",
+    "TOKENIZER",
+    "TOKENS",
+    "clean",
+    "prepare",
+    "prepare_corpus",
+    "prepare_tokenizer",
+    "recipe_of",
+]
 
 TOKENIZER: Final = "tokenizer"
 TOKENS: Final = "tokens"
@@ -35,7 +43,7 @@ def prepare(
     """The manifests by name of all sections that the recipe has, after doing what is left. Raises
     `CtllmError`."""
     tokens.check(recipe)
-    tokenizers.check(recipe)
+    tokenizer.check(recipe)
     with _runner(run) as run:
         finished = prepare_corpus(recipe, run, progress)
         if recipe.tokenizer:
@@ -99,13 +107,13 @@ def prepare_tokenizer(
     recipe: Recipe, run: Runner | None = None, progress: SectionProgress | None = None
 ) -> Manifest:
     """The manifest of the tokenizer section, after the corpus that it is made from. Raises `CtllmError`."""
-    tokenizers.check(recipe)
+    tokenizer.check(recipe)
     prepare_corpus(recipe, run, progress)
     return _tokenizer(recipe, progress)
 
 
 def _tokenizer(recipe: Recipe, progress: SectionProgress | None) -> Manifest:
-    return tokenizers.prepare(
+    return tokenizer.prepare(
         recipe, lambda line: (progress or SectionProgress.silent()).note(f"{TOKENIZER}: {line}")
     )
 

@@ -36,8 +36,7 @@ from ctllm_ray.shards import manifest, reader
 from ctllm_ray.shards.manifest import MANIFEST, Shard
 from ctllm_ray.shards.schema import utf8_bytes
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN, Form, TokenShardWriter, id_type
-from ctllm_ray.tokenizer import tokenizer as tokenizers
-from ctllm_ray.tokenizer.tokenizer import Tokenizer
+from ctllm_ray.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
 PACKAGES = ("sentencepiece", "tokenizers")
 UNLABELLED = "unlabelled"  # the group of documents whose label is null
@@ -132,7 +131,7 @@ def sources(recipe: Recipe) -> dict[str, str]:
 
 
 def _load_tokenizer(recipe: Recipe) -> Tokenizer:
-    return tokenizers.load_tokenizer(recipe.folder("tokenizer"))
+    return load_tokenizer(recipe.folder("tokenizer"))
 
 
 def warm(recipe: Recipe) -> None:
@@ -183,7 +182,7 @@ def _encode_table(documents: pa.Table, form: Form, tokenizer: Tokenizer, part: T
 def _same_tokenizer(folder: str, sha256: str) -> Tokenizer:
     """The tokenizer of a folder, loaded once in each worker. Raises `StorageError` where it is not the one
     meant."""
-    loaded = tokenizers.load_tokenizer(folder)
+    loaded = load_tokenizer(folder)
     if loaded.sha256 != sha256:
         raise StorageError(
             "the tokenizer changed while documents were encoded with it",

@@ -25,8 +25,7 @@ from ctllm_ray.evaluate.plan import locate_paths, plan_evaluation
 from ctllm_ray.evaluate.scoring import contamination
 from ctllm_ray.model.folder import GENERATION
 from ctllm_ray.tokenizer import specials
-from ctllm_ray.tokenizer import tokenizer as tokenizers
-from ctllm_ray.tokenizer.tokenizer import Tokenizer
+from ctllm_ray.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from ctllm_ray.train.checkpoint import export
 
 
@@ -39,7 +38,7 @@ def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") ->
     """
     part = locate_paths(recipe)
     folder = part.model or export.newest_export(recipe)
-    tokenizer = tokenizers.load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     planned = plan_evaluation(part, tokenizer, contamination.folder_of(recipe))
     with own_loop() as loop:
         runner = Runner(loop)

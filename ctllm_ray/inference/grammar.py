@@ -96,7 +96,7 @@ class GrammarMatcher:
         """Why the grammar cannot be followed any further (llguidance bounds its work); empty where it can."""
         return _plain(self._matcher.get_error()) if self._matcher.is_error() else ""
 
-    def allowed(self) -> np.ndarray:
+    def allowed_ids(self) -> np.ndarray:
         """True for each id that may come next, bool [V]; where the text is complete, the request's stop ids
         too."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)

@@ -30,7 +30,7 @@ class Inbox:
         self._finish: Finish = ""
         self._error: CtllmError | None = None
 
-    def put(self, tokens: Sequence[Token], finish: Finish, error: CtllmError | None) -> None:
+    def deliver(self, tokens: Sequence[Token], finish: Finish, error: CtllmError | None) -> None:
         """In the loop: the next tokens, the last ones, or why no more come."""
         self._tokens += tokens
         self._finish, self._error = finish, error
@@ -69,7 +69,7 @@ def deliver(letters: Sequence[Letter]) -> None:
 
 def _deliver_all(letters: Sequence[Letter]) -> None:
     for letter in letters:
-        letter.inbox.put(letter.tokens, letter.finish, letter.error)
+        letter.inbox.deliver(letter.tokens, letter.finish, letter.error)
 
 
 class Request:

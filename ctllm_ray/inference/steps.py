@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import torch
 
-from ctllm_ray.inference import sampling as sampler
 from ctllm_ray.inference.attention import SequencePiece
 from ctllm_ray.inference.decoder import Decoder
 from ctllm_ray.inference.engine import Token
 from ctllm_ray.inference.requests import GenerateRequest, Letter, Request, ScoreRequest
+from ctllm_ray.inference.sampling import choose, score
 from ctllm_ray.inference.slots import Place, Slots
 
 #: Rows of logits that are scored at once: 64 of 125,696 ids take 32 MB.
@@ -117,9 +117,7 @@ class Steps:
         }
         if answers:
             mine = hidden_RW if len(answers) == len(hidden_RW) else torch.cat([rows[n] for n in answers])
-            chosen = sampler.choose(
-                self._decoder.logits(mine), [request.chooser for request in answers.values()]
-            )
+            chosen = choose(self._decoder.logits(mine), [request.chooser for request in answers.values()])
             for n, token in zip(answers, chosen, strict=True):
                 found[n] = (token,)
         for n, tokens in self._collect_scores(planned, rows).items():
@@ -145,7 +143,7 @@ class Steps:
         tokens: list[Token] = []
         for start in range(0, len(flat), _SCORED_ROWS):
             part = slice(start, start + _SCORED_ROWS)
-            tokens += sampler.score(self._decoder.logits(hidden_RW[part]), flat[part])
+            tokens += score(self._decoder.logits(hidden_RW[part]), flat[part])
         came = iter(tokens)
         return {n: [next(came) for _ in wished] for n, wished in wishes.items()}
 
@@ -156,7 +154,7 @@ class Steps:
         if not new:
             return []
         letter = request.add(new)
-        self.slots.put(request.slot, request.ids)
+        self.slots.append(request.slot, request.ids)
         if letter.finish or letter.error is not None:
             self._leave(request)
         return [letter]

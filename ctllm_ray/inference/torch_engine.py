@@ -22,10 +22,10 @@ import torch
 
 from ctllm_ray.base.errors import EngineFailed, InputError, Overloaded
 from ctllm_ray.base.recipe_serving import Serve
-from ctllm_ray.inference import sampling as sampler
 from ctllm_ray.inference.decoder import Decoder
 from ctllm_ray.inference.engine import EngineLoad, Output, Sampling, Token
 from ctllm_ray.inference.requests import GenerateRequest, Inbox, Letter, Request, ScoreRequest, deliver
+from ctllm_ray.inference.sampling import Chooser, Matcher
 from ctllm_ray.inference.steps import Steps
 from ctllm_ray.inference.weights import take
 from ctllm_ray.model import llama
@@ -38,7 +38,7 @@ _JOIN_S = 10.0
 class GrammarSource(Protocol):
     """Where matchers come from; grammar.py has one."""
 
-    def matcher(self, schema: str, stop_ids: Sequence[int]) -> sampler.Matcher: ...
+    def matcher(self, schema: str, stop_ids: Sequence[int]) -> Matcher: ...
 
 
 class TorchEngine:
@@ -86,7 +86,7 @@ class TorchEngine:
     async def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Output]:
         """The answer to a prompt; see `Engine`."""
         self._check(ids, self.context_tokens - 1)
-        chooser = sampler.Chooser(sampling, ids, await self._matcher(sampling))
+        chooser = Chooser(sampling, ids, await self._matcher(sampling))
         room = min(sampling.max_tokens, self.context_tokens - len(ids))
         if room < 1:
             raise InputError("an answer of no tokens", where="max_tokens", remedy="ask for at least 1")
@@ -155,7 +155,7 @@ class TorchEngine:
             what = f"there is no id {wrong} in a vocabulary of {self.vocab_size}"
             raise InputError(what, where="prompt", remedy="encode with the model's own tokenizer")
 
-    async def _matcher(self, sampling: Sampling) -> sampler.Matcher | None:
+    async def _matcher(self, sampling: Sampling) -> Matcher | None:
         if not sampling.grammar:
             return None
         if self._grammars is None:

@@ -20,15 +20,13 @@ from typing import Any
 import pyarrow.fs
 from ray import tune
 
-from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, StorageError, WorkerLost
-from ctllm_ray.base.recipe import Recipe, Resources
+from ctllm_ray.base.recipe import Recipe, Resources, parse_recipe
 from ctllm_ray.mixture import results
 from ctllm_ray.mixture.plan import SweepPlan, run_name
 from ctllm_ray.mixture.results import Trial
-from ctllm_ray.ray_session import check_nodes, environment
-from ctllm_ray.ray_session import session as ray_session
+from ctllm_ray.ray_session import check_nodes, environment, session
 from ctllm_ray.train.checkpoint.run_lock import Lease
 
 TUNE = "tune"  # folder of Tune's own files; nothing of ours reads them
@@ -58,7 +56,7 @@ def run_sweep(plan: SweepPlan, tell: Callable[[str], None] = lambda text: None) 
         if left:
             width = plan.recipe.resources.sweep
             cpus = max(os.cpu_count() or 1, width.cpus * max(1, width.concurrent))
-            with ray_session(cpus, plan.recipe.resources.object_store_mb), environment(SETTINGS):
+            with session(cpus, plan.recipe.resources.object_store_mb), environment(SETTINGS):
                 check_nodes(plan.recipe.resources.label_selector(width.gpus))
                 _train_trials(plan, left, _Told(plan, len(ended), tell))
         ended = results.read_trials(plan.folder, plan.sweep.trials)
@@ -73,7 +71,7 @@ def work(given: dict[str, Any]) -> dict[str, Any]:
     value."""
     from ctllm_ray.mixture import trial
 
-    recipe = recipes.parse_recipe(given["trial"], "sweep")
+    recipe = parse_recipe(given["trial"], "sweep")
     try:
         ended = trial.run_trial(recipe)
         return {"number": ended.number, "replicate": ended.replicate}

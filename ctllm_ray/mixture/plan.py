@@ -17,11 +17,10 @@ from typing import Any
 
 import xxhash
 
-from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe import Recipe, parse_recipe
 from ctllm_ray.base.recipe_sweep import Sweep
 from ctllm_ray.base.recipe_training import Train
 from ctllm_ray.base.resolve import nearest
@@ -217,7 +216,7 @@ def _trial(recipe: Recipe, sweep: Sweep, number: int, replicate: int, shares: Ma
         "sweep": None,
         "resources": plain["resources"] | {"train": resources},
     }
-    return recipes.parse_recipe(plain | changed, "sweep")
+    return parse_recipe(plain | changed, "sweep")
 
 
 def _locate_path(recipe: Recipe, part: dict[str, Any]) -> dict[str, Any]:

@@ -67,10 +67,10 @@ def replay(
 ) -> None:
     """What other bounds would keep and drop, from stored scores, in seconds."""
     from ctllm_ray.corpus import pipeline, terminal
-    from ctllm_ray.corpus.explain import replay as again
+    from ctllm_ray.corpus.explain.replay import replay_bounds
     from ctllm_ray.shards import manifest
 
     loaded = load(recipe, overrides)
     folder = loaded.folder(loaded.corpus)
     finished = manifest.read_manifest(folder)
-    terminal.print_replay(again.replay(folder, finished, pipeline.recipe_of(finished), sets or []))
+    terminal.print_replay(replay_bounds(folder, finished, pipeline.recipe_of(finished), sets or []))

@@ -34,11 +34,11 @@ def report(
     loaded = load(recipe, overrides)
     target = to or f"{loaded.folder(of.value)}/report.html"
     if of is ReportSection.train:
-        from ctllm_ray.train.report import render as training
+        from ctllm_ray.train.report.render import write_training_report
 
-        training.write_report(loaded, target)
+        write_training_report(loaded, target)
     else:
-        from ctllm_ray.corpus.report import render as corpus
+        from ctllm_ray.corpus.report.render import write_corpus_report
 
-        corpus.write_report(loaded.folder(loaded.corpus), target)
+        write_corpus_report(loaded.folder(loaded.corpus), target)
     typer.echo(target)

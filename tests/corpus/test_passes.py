@@ -200,7 +200,7 @@ def test_report_and_replay_see_all_documents(copies: Path, tmp_path: Path) -> No
     ]
     assert report.groups[-1].left == made["exact"].counts["kept"]
     assert all(breakdown.name != "exact.survivor" for breakdown in report.breakdowns)
-    result = replay.replay(folder, made["exact"], recipe, [])
+    result = replay.replay_bounds(folder, made["exact"], recipe, [])
     assert result.before == result.after
     assert result.before["exact.duplicate"] == made["exact"].counts["reject:exact.duplicate"]
     assert sum(result.before.values()) == 120

@@ -130,7 +130,7 @@ def section(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest, l
 @pytest.fixture(scope="module")
 def page(section: tuple[Path, Manifest, list[dict[str, Any]]]) -> Path:
     target = section[0] / "report.html"
-    render.write_report(str(section[0]), str(target))
+    render.write_corpus_report(str(section[0]), str(target))
     return target
 
 
@@ -309,7 +309,7 @@ def test_an_empty_section_has_a_report(tmp_path: Path) -> None:
 
 def test_an_unfinished_section_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="not finished"):
-        render.write_report(str(tmp_path), str(tmp_path / "report.html"))
+        render.write_corpus_report(str(tmp_path), str(tmp_path / "report.html"))
 
 
 def browse(page: Path, folder: Path, *options: str, query: str = "") -> subprocess.CompletedProcess[str]:

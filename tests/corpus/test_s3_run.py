@@ -156,7 +156,7 @@ def test_why_replay_and_report_read_from_s3(
     finished = pipeline.clean(remote, run_here)
     (found,) = why.explain_page(remote.folder("clean"), finished, remote, "crawl/0.jsonl#0")
     assert found.row["url"] == "http://host0.example/0/0"
-    result = replay.replay(remote.folder("clean"), finished, remote, [])
+    result = replay.replay_bounds(remote.folder("clean"), finished, remote, [])
     assert result.before == result.after
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(remote.model_dump(mode="json")), encoding="utf-8")

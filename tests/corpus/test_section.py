@@ -212,7 +212,7 @@ def test_the_order_of_genres_is_a_decision_since_the_first_that_holds_counts(mak
 def test_a_replay_without_changes_takes_the_decisions_of_the_run(make: Make) -> None:
     recipe = make()
     finished = pipeline.clean(recipe, run_here)
-    result = replay.replay(recipe.folder("clean"), finished, recipe, [])
+    result = replay.replay_bounds(recipe.folder("clean"), finished, recipe, [])
     assert result.before == result.after
     assert result.before["kept"] == finished.counts["kept"]
     assert not result.moves
@@ -222,7 +222,7 @@ def test_a_replay_equals_a_run_with_those_bounds(make: Make) -> None:
     recipe = make()
     finished = pipeline.clean(recipe, run_here)
     sets = ["document.char_count.min=100", "repetition.covered_share.n2.max=none"]
-    result = replay.replay(recipe.folder("clean"), finished, recipe, sets)
+    result = replay.replay_bounds(recipe.folder("clean"), finished, recipe, sets)
     rules = [{"use": "document.char_count", "min": 100}, {"use": "repetition.covered_share", "n": 2}]
     stages = [make().stages[0].model_dump() | {"rules": rules}]
     again = pipeline.clean(make("again", stages=stages), run_here)

@@ -111,14 +111,14 @@ def test_what_does_not_fit_is_answered_with_nothing(tmp_path: Path) -> None:
 def test_answers_outlive_a_crash_but_for_those_of_the_last_seconds(tmp_path: Path) -> None:
     now = [0.0]
     answered = Answered(str(tmp_path), every_s=5.0, clock=lambda: now[0])
-    answered.put("a", 1)
+    answered.keep("a", 1)
     now[0] = 6.0
-    answered.put("b", [1.5, None, "春"])
-    answered.put("c", 3)
+    answered.keep("b", [1.5, None, "春"])
+    answered.keep("c", 3)
     again = Answered(str(tmp_path))
     assert (again["a"], again["b"], "c" in again) == (1, [1.5, None, "春"], False)
     at_once = Answered(str(tmp_path), every_s=0)
-    at_once.put("d", 4)
+    at_once.keep("d", 4)
     assert Answered(str(tmp_path))["d"] == 4
 
 

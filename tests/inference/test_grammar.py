@@ -72,10 +72,10 @@ def test_a_stop_id_is_allowed_where_the_text_is_complete_and_nowhere_else(
 ) -> None:
     stop = tokenizer.eos_id
     matcher = grammars.matcher('{"type": "integer"}', [stop])
-    assert not matcher.allowed()[stop]
+    assert not matcher.allowed_ids()[stop]
     matcher.accept(tokenizer.encode(["7"])[0].tolist()[-1])
-    assert matcher.allowed()[stop]
-    assert not matcher.allowed()[tokenizer.encode(["a"])[0].tolist()[-1]]
+    assert matcher.allowed_ids()[stop]
+    assert not matcher.allowed_ids()[tokenizer.encode(["a"])[0].tolist()[-1]]
 
 
 def test_rows_without_a_piece_and_specials_are_never_allowed(
@@ -83,7 +83,7 @@ def test_rows_without_a_piece_and_specials_are_never_allowed(
 ) -> None:
     matcher, draw = grammars.matcher('{"type": "string"}', []), random.Random(0)
     for _ in range(30):
-        allowed = np.flatnonzero(matcher.allowed())
+        allowed = np.flatnonzero(matcher.allowed_ids())
         if not len(allowed) or matcher.ended:
             break
         assert allowed.max() < tokenizer.vocab_size

@@ -241,7 +241,7 @@ def test_closing_an_engine_ends_its_threads_and_tells_who_waits() -> None:
 
 
 def test_a_folder_is_served_within_the_context_that_the_cache_allows(tmp_path: Path) -> None:
-    hugging_face.save(model(), SHAPE, str(tmp_path))
+    hugging_face.save_model(model(), SHAPE, str(tmp_path))
     opened = TorchEngine.open(str(tmp_path), Serve(slots=2, cache_tokens=100))
     try:
         assert (opened.context_tokens, opened.vocab_size) == (50, 128)
@@ -252,7 +252,7 @@ def test_a_folder_is_served_within_the_context_that_the_cache_allows(tmp_path: P
 
 
 def test_bf16_answers_as_the_rounded_model_does(tmp_path: Path) -> None:
-    hugging_face.save(model(), SHAPE, str(tmp_path))
+    hugging_face.save_model(model(), SHAPE, str(tmp_path))
     opened = TorchEngine.open(str(tmp_path), Serve(slots=2, precision="bf16"))
     exact = expected_logprobs([1, 2, 3, 4, 5])
     try:
@@ -266,7 +266,7 @@ def test_bf16_answers_as_the_rounded_model_does(tmp_path: Path) -> None:
 def test_a_corrupted_folder_is_an_input_error(tmp_path: Path) -> None:
     broken = model()
     broken.model.layers[1].mlp.down_proj.weight.data[3, 4] = float("nan")
-    hugging_face.save(broken, SHAPE, str(tmp_path))
+    hugging_face.save_model(broken, SHAPE, str(tmp_path))
     with pytest.raises(InputError, match="finite"):
         TorchEngine.open(str(tmp_path), Serve())
     weights = tmp_path / "model.safetensors"
@@ -280,6 +280,6 @@ def test_a_corrupted_folder_is_an_input_error(tmp_path: Path) -> None:
 
 def test_a_gpu_that_is_not_there_is_an_input_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    hugging_face.save(model(), SHAPE, str(tmp_path))
+    hugging_face.save_model(model(), SHAPE, str(tmp_path))
     with pytest.raises(InputError, match="GPU"):
         TorchEngine.open(str(tmp_path), Serve(gpus=1))

@@ -58,7 +58,7 @@ def root(tmp_path: Path, tokenizer: SentencePiece, monkeypatch: pytest.MonkeyPat
     for name in {read(file)["applications"][0]["args"]["recipe"] for file in CONFIGS}:
         of = recipes.load_recipe(name, [f"root={tmp_path}"])
         folder = storage.join(of.folder("export"), "7")
-        hugging_face.save(llama.build(SHAPE, 1), SHAPE, folder, dtype=torch.float32)
+        hugging_face.save_model(llama.build(SHAPE, 1), SHAPE, folder, dtype=torch.float32)
         for file, content in tokenizer.files().items():
             storage.write_bytes(storage.join(folder, file), content)
         storage.write_json(storage.join(folder, LINEAGE), {"step": 7})

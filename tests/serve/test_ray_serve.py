@@ -74,7 +74,7 @@ def recipe(root: Path, **serve: object) -> Recipe:
 def root(tmp_path_factory: pytest.TempPathFactory, tokenizer: SentencePiece) -> Path:
     """A folder with a model of random weights in it."""
     root = tmp_path_factory.mktemp("served")
-    hugging_face.save(llama.build(SHAPE, 1), SHAPE, str(root / "model"), dtype=torch.float32)
+    hugging_face.save_model(llama.build(SHAPE, 1), SHAPE, str(root / "model"), dtype=torch.float32)
     for name, content in tokenizer.files().items():
         (root / "model" / name).write_bytes(content)
     return root

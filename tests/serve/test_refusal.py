@@ -90,7 +90,7 @@ def running(copied: Path) -> Iterator[Running]:
 
 
 def replace_model(folder: Path) -> None:
-    hugging_face.save(llama.build(SHAPE, 2), SHAPE, str(folder), dtype=torch.float32)
+    hugging_face.save_model(llama.build(SHAPE, 2), SHAPE, str(folder), dtype=torch.float32)
 
 
 def kill_one_engine() -> None:

@@ -60,7 +60,7 @@ def _table(draw: np.random.Generator, name: str, pairs: int) -> Any:
 
 def write_model(folder: Path, seed: int = 3) -> None:
     """The model that the runs begin with."""
-    folders.save(llama.build(CONFIG, seed), CONFIG, str(folder))
+    folders.save_model(llama.build(CONFIG, seed), CONFIG, str(folder))
 
 
 def recipe(root: Path, batches: int = 6, resources: Mapping[str, Any] | None = None, **train: Any) -> Recipe:

@@ -166,7 +166,7 @@ def test_a_folder_with_settings_of_a_tokenizer_and_no_pieces_has_none(
 
 def test_a_model_folder_whose_settings_contradict_each_other_is_an_error_of_one_line(tmp_path: Path) -> None:
     config = ModelConfig(1, 32, 2, 2, 16, 64, 100, 64)
-    folder.save(llama.build(config, seed=1), config, str(tmp_path))
+    folder.save_model(llama.build(config, seed=1), config, str(tmp_path))
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"num_attention_heads": 3}))
     with pytest.raises(InputError) as caught:

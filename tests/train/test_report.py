@@ -171,7 +171,7 @@ def test_every_phrase_of_the_page_is_there_in_both_languages(made: Recipe) -> No
 
 def test_the_page_states_loss_events_shares_and_lineage(made: Recipe, tmp_path: Path) -> None:
     target = tmp_path / "report.html"
-    render.write_report(made, str(target))
+    render.write_training_report(made, str(target))
     html = target.read_text()
     assert "网页/train/39" in html  # a document of the spike's batch
     assert (

@@ -168,7 +168,7 @@ def test_a_checkpoint_is_validated_from_its_folder_alone(tmp_path: Path) -> None
         RunState(step=7, tokens=448), iter((f"model.{n}", p.detach()) for n, p in trained.named_parameters())
     )
     saver.close()
-    folder = saver.finished()[0].folder
+    folder = saver.take_finished()[0].folder
     found = validate_checkpoint(chosen.model_dump(mode="json"), folder)
     assert found == bits(trained, documents({"web": [uri]}, 120), sequence_tokens=32)
     assert records.read_validation(chosen.folder("train")) == [{"step": 7, "tokens": 448, "groups": found}]

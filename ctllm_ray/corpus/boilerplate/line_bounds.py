@@ -43,14 +43,14 @@ class Bounding(Phase):
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a partition; writes what concerns each shard."""
-        made, place = self.made(recipe, COUNTS), recipe.folder(self.counting.name)
+        made, place = self.read_manifest(recipe, COUNTS), recipe.folder(self.counting.name)
         lines, line_shards = _gather_rows(place, made, LINES, split.index, LINE_SCHEMA)
         hosts, host_shards = _gather_rows(place, made, HOSTS, split.index, HOST_SCHEMA)
         found = _totals(lines)
         often = found["pages"].to_numpy() >= self.min_pages
         if self.min_hosts is not None:
             often |= found["hosts"].to_numpy() >= self.min_hosts
-        every, shards = np.ones(hosts.num_rows, bool), len(self.kept(recipe))
+        every, shards = np.ones(hosts.num_rows, bool), len(self.kept_shards(recipe))
         written = [
             _write_scattered(folder, f"{LINES}/{split.index:05d}.arrow", found, line_shards, often, shards),
             _write_scattered(

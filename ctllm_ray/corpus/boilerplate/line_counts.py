@@ -69,7 +69,7 @@ class Counting(Phase):
 
     def parts(self, recipe: Recipe) -> int:
         """How many partitions keep to `partition_rows` where lines are as long as usual."""
-        text_bytes = sum(shard.text_bytes for shard in self.kept(recipe))
+        text_bytes = sum(shard.text_bytes for shard in self.kept_shards(recipe))
         return math.ceil(text_bytes / LINE_BYTES / self.partition_rows)
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:

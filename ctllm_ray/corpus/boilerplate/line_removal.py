@@ -71,11 +71,11 @@ class Removing(Phase):
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard and what repeats in it."""
-        made, place = self.made(recipe, BOUNDS), recipe.folder(self.bounding.name)
+        made, place = self.read_manifest(recipe, BOUNDS), recipe.folder(self.bounding.name)
         lines = read_partition(place, made.of_kind(LINES), split.index, FOUND_SCHEMA)
         hosts = read_partition(place, made.of_kind(HOSTS), split.index, HOST_SCHEMA)
         verdicts = self._verdicts(lines, hosts)
-        return self.judged(
+        return self.judge_shard(
             recipe, folder, split, lambda table, first: self._remove_lines(table, first, verdicts)
         )
 

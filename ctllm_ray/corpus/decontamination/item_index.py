@@ -53,7 +53,7 @@ class Indexing(OverSets):
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads all items. Raises `InputError` where no item of a set can be found."""
-        made, place = self.made(recipe, ITEMS), recipe.folder(f"{self.use}/{ITEMS}")
+        made, place = self.read_manifest(recipe, ITEMS), recipe.folder(f"{self.use}/{ITEMS}")
         items = read_partition(place, made.of_kind(ITEMS), 0, SCHEMA).combine_chunks()
         texts = items["text"].combine_chunks()
         built = index(texts, ngram_chars=self.ngram_chars, max_items=self.max_items)

@@ -63,23 +63,23 @@ class Marking(OverSets):
         def mark(table: pa.Table, first: int) -> pa.Table:
             return self._mark_table(table, first, found, fates, drops)
 
-        worked = self.judged(recipe, folder, split, mark)
+        worked = self.judge_shard(recipe, folder, split, mark)
         return replace(worked, counts=worked.counts | fates)
 
     def finish(self, recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
         """Writes what was seen of each item: the phases' files go when the pass is finished."""
-        made = self.made(recipe, FOUND)
+        made = self.read_manifest(recipe, FOUND)
         bests = read_partition(recipe.folder(f"{self.use}/{FOUND}"), made.of_kind(BEST), 0, BESTS)
         seen_items.write_seen_items(folder, self._names(recipe), bests)
 
     def _names(self, recipe: Recipe) -> pa.Table:
         return item_index.names(
-            recipe.folder(f"{self.use}/{item_index.INDEX}"), self.made(recipe, item_index.INDEX)
+            recipe.folder(f"{self.use}/{item_index.INDEX}"), self.read_manifest(recipe, item_index.INDEX)
         )
 
     def _stretches(self, recipe: Recipe, split: Split) -> dict[int, list[Stretch]]:
         """The stretches by the number of their page."""
-        made, place = self.made(recipe, FOUND), recipe.folder(f"{self.use}/{FOUND}")
+        made, place = self.read_manifest(recipe, FOUND), recipe.folder(f"{self.use}/{FOUND}")
         table = read_partition(place, made.of_kind(FOUND)[split.index : split.index + 1], 0, STRETCHES)
         named = self._names(recipe).take(table["item"])
         plain = [

@@ -56,7 +56,7 @@ class Finding(OverSets):
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard; writes its stretches and the best pages."""
         place = recipe.folder(f"{self.use}/{item_index.INDEX}")
-        index = item_index.open_index(place, self.made(recipe, item_index.INDEX))
+        index = item_index.open_index(place, self.read_manifest(recipe, item_index.INDEX))
         number, text_bytes, stretches, bests = self.first_number(recipe, split), 0, [], []
         first = number
         for table in self.readable(recipe, split):

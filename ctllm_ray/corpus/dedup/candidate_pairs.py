@@ -51,7 +51,10 @@ class Meeting(Phase):
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a range of keys; writes the pairs that meet in it, each once."""
-        shards, folder_of_keys = self.made(recipe, KEYS).of_kind(KEYS), recipe.folder(self.sketches.name)
+        shards, folder_of_keys = (
+            self.read_manifest(recipe, KEYS).of_kind(KEYS),
+            recipe.folder(self.sketches.name),
+        )
         table = read_partition(folder_of_keys, shards, split.index, signatures.SCHEMA)
         index = self.sketches.index(recipe)
         keys, numbers = self._with_older(

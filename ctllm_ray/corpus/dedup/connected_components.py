@@ -43,20 +43,20 @@ class Grouped(Phase):
 
     def parts(self, recipe: Recipe) -> int:
         """How many partitions of `local_pairs` the pairs of copies make."""
-        return math.ceil(self.made(recipe, PAIRS).counts.get("copies", 0) / self.local_pairs)
+        return math.ceil(self.read_manifest(recipe, PAIRS).counts.get("copies", 0) / self.local_pairs)
 
     def edges(self, recipe: Recipe, phase: str, part: int) -> Edges:
         """One partition of the edges that an earlier phase wrote."""
-        made, folder = self.made(recipe, phase), recipe.folder(f"{self.use}/{phase}")
+        made, folder = self.read_manifest(recipe, phase), recipe.folder(f"{self.use}/{phase}")
         table = read_partition(folder, made.of_kind(EDGES), part, SCHEMA)
         return Edges(table["first"].to_numpy(), table["second"].to_numpy())
 
     def pairs(self, recipe: Recipe, phase: str, kind: str, part: int) -> pa.Table:
         """One partition of the pairs that an earlier phase wrote."""
-        made, folder = self.made(recipe, phase), recipe.folder(f"{self.use}/{phase}")
+        made, folder = self.read_manifest(recipe, phase), recipe.folder(f"{self.use}/{phase}")
         return read_partition(folder, made.of_kind(kind), part, verify_pairs.SCHEMA)
 
-    def scattered(
+    def write_scattered(
         self, folder: str, kind: str, index: int, table: pa.Table, by: np.ndarray, parts: int
     ) -> Shard:
         """The file of a table whose rows are cut by the numbers `by`."""
@@ -81,19 +81,19 @@ class Scatter(Grouped):
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each file of pairs."""
         folder = recipe.folder(f"{self.use}/{PAIRS}")
-        made = self.made(recipe, PAIRS).of_kind(PAIRS)
+        made = self.read_manifest(recipe, PAIRS).of_kind(PAIRS)
         return [splits.of_shard(index, self.name, folder, shard) for index, shard in enumerate(made)]
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a file of pairs and scatters it twice."""
-        shard = self.made(recipe, PAIRS).of_kind(PAIRS)[split.index]
+        shard = self.read_manifest(recipe, PAIRS).of_kind(PAIRS)[split.index]
         pairs = read_partition(recipe.folder(f"{self.use}/{PAIRS}"), [shard], 0, verify_pairs.SCHEMA)
         parts = self.parts(recipe)
         both = mirror_edges(Edges(pairs["left"].to_numpy(), pairs["right"].to_numpy()))
-        edges = self.scattered(
+        edges = self.write_scattered(
             folder, EDGES, split.index, pa.table([*both], schema=SCHEMA), both.first, parts
         )
-        by_left = self.scattered(folder, PAIRS, split.index, pairs, pairs["left"].to_numpy(), parts)
+        by_left = self.write_scattered(folder, PAIRS, split.index, pairs, pairs["left"].to_numpy(), parts)
         return SplitWork({"in": pairs.num_rows, "kept": pairs.num_rows}, 0, [edges, by_left])
 
 
@@ -122,19 +122,19 @@ class Star(Grouped):
         given = self.edges(recipe, self.previous, split.index)
         found = large_star(given) if self.large else small_star(given)
         out = downward(found) if self.large else mirror_edges(found)
-        shard = self.scattered(
+        shard = self.write_scattered(
             folder, EDGES, split.index, pa.table([*out], schema=SCHEMA), out.first, self.parts(recipe)
         )
         digest = xxhash.xxh3_64_intdigest(np.concatenate(found).tobytes(), split.index)
         return SplitWork({"in": len(given.first), "kept": len(given.first), "digest": digest}, 0, [shard])
 
-    def settled(self, recipe: Recipe) -> bool:
+    def is_stable(self, recipe: Recipe) -> bool:
         """True where this is the second half of a round that left the edges as they were."""
         kind, number = self.name.rpartition("/")[2].split("-")
         if kind == LARGE or number == "00":
             return False
-        before = self.made(recipe, f"{kind}-{int(number) - 1:02d}")
-        return before.counts["digest"] == self.made(recipe, f"{kind}-{number}").counts["digest"]
+        before = self.read_manifest(recipe, f"{kind}-{int(number) - 1:02d}")
+        return before.counts["digest"] == self.read_manifest(recipe, f"{kind}-{number}").counts["digest"]
 
 
 def rounds(use: str, local_pairs: int) -> list[Star]:
@@ -149,7 +149,7 @@ class Groups(Grouped):
 
     def stars(self, recipe: Recipe) -> str:
         """The phase that wrote (member, root), in both directions."""
-        settled = next(star for star in rounds(self.use, self.local_pairs) if star.settled(recipe))
+        settled = next(star for star in rounds(self.use, self.local_pairs) if star.is_stable(recipe))
         return settled.name.rpartition("/")[2]
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
@@ -161,5 +161,5 @@ class Groups(Grouped):
         pairs = self.pairs(recipe, EDGES, PAIRS, split.index)
         found = components(*self.edges(recipe, self.stars(recipe), split.index))
         roots = found.roots[np.searchsorted(found.members, pairs["left"].to_numpy())]
-        shard = self.scattered(folder, GROUPS, split.index, pairs, roots, self.parts(recipe))
+        shard = self.write_scattered(folder, GROUPS, split.index, pairs, roots, self.parts(recipe))
         return SplitWork({"in": pairs.num_rows, "kept": pairs.num_rows}, 0, [shard])

@@ -52,7 +52,7 @@ def write(folder: str, unit: int, found: Fate, index: CorpusIndex, rows: RowFile
     """The file of fates of a unit; those of settled documents are in the sections that they are of."""
     staying, place, sizes = np.unique(found.stays, return_inverse=True, return_counts=True)
     goes = found.stays != found.numbers
-    stays_in, stays = index.located(found.stays)
+    stays_in, stays = index.locate_documents(found.stays)
     columns = [
         pa.array(found.numbers - index.settled),
         pc.take(index.ids(rows, staying), pa.array(place, mask=~goes)),
@@ -77,11 +77,13 @@ class Removal(Phase):
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard and the fates of its documents."""
-        made, place = self.made(recipe, self.phase), recipe.folder(f"{self.use}/{self.phase}")
+        made, place = self.read_manifest(recipe, self.phase), recipe.folder(f"{self.use}/{self.phase}")
         fates = (
             read_partition(place, made.of_kind(FATES), split.index, SCHEMA).sort_by("number").combine_chunks()
         )
-        return self.judged(recipe, folder, split, lambda table, first: self._mark_copies(table, first, fates))
+        return self.judge_shard(
+            recipe, folder, split, lambda table, first: self._mark_copies(table, first, fates)
+        )
 
     def _mark_copies(self, table: pa.Table, first: int, fates: pa.Table) -> pa.Table:
         numbers = np.arange(first, first + table.num_rows)

@@ -51,7 +51,7 @@ class DigestKeys(Phase):
 
     def parts(self, recipe: Recipe) -> int:
         """How many partitions keep to `partition_rows`, but for chance."""
-        return math.ceil(total_rows(self.kept(recipe)) / self.partition_rows)
+        return math.ceil(total_rows(self.kept_shards(recipe)) / self.partition_rows)
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard; writes its keys and its rows."""
@@ -85,7 +85,7 @@ class Fates(Phase):
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a partition; writes the fates of its copies."""
-        made, place = self.made(recipe, KEYS), recipe.folder(self.keys.name)
+        made, place = self.read_manifest(recipe, KEYS), recipe.folder(self.keys.name)
         table = read_partition(place, made.of_kind(KEYS), split.index, SCHEMA)
         labels = first_rows(np.stack([table[name].to_numpy() for name in ("high", "low")], axis=1))
         copied = np.bincount(labels, minlength=len(labels))[labels] > 1
@@ -98,7 +98,7 @@ class Fates(Phase):
             stays = numbers[survivors.of_components(labels, ranks)]
             same = np.full(len(numbers), np.nan, np.float32)  # a digest says no more than that they are equal
             shard = decisions.write(
-                folder, split.index, Fate(numbers, stays, same), index, rows, self.kept(recipe)
+                folder, split.index, Fate(numbers, stays, same), index, rows, self.kept_shards(recipe)
             )
         return SplitWork(
             {"in": len(copied), "kept": len(copied), "copies": int((stays != numbers).sum())}, 0, [shard]

@@ -70,7 +70,7 @@ class Choosing(Grouped):
             alike[unknown] = self.likeness.similarity(texts, Pairs(numbers[stays[unknown]], numbers[unknown]))
             here = (numbers >= index.settled) | (stays == np.arange(len(stays)))
             found = Fate(numbers[here], numbers[stays[here]], alike[here])
-            shard = decisions.write(folder, split.index, found, index, rows, self.kept(recipe))
+            shard = decisions.write(folder, split.index, found, index, rows, self.kept_shards(recipe))
         return SplitWork(
             {"in": len(table), "kept": len(table), "clusters": len(np.unique(stays))}, 0, [shard]
         )

@@ -102,7 +102,7 @@ class Sketches(Phase):
 
     def parts(self, recipe: Recipe) -> int:
         """How many partitions keep to `partition_rows`, but for chance."""
-        return math.ceil(total_rows(self.kept(recipe)) * self.sketch.bands / self.partition_rows)
+        return math.ceil(total_rows(self.kept_shards(recipe)) * self.sketch.bands / self.partition_rows)
 
     def schema(self) -> pa.Schema:
         """The columns of what documents are compared by."""

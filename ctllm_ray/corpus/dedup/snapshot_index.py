@@ -98,7 +98,7 @@ class Snapshot:
         place = storage.join(self.folder, KEYS)
         return read_keys(place, manifest.read_manifest(place).of_kind(KEYS), schema, low, high)
 
-    def lost(self, numbers: np.ndarray) -> pa.Table:
+    def read_removed(self, numbers: np.ndarray) -> pa.Table:
         """The fates of those documents (numbers, rising) that went for another one."""
         place, stops = storage.join(self.folder, decisions.FATES), ends(self.rows)
         shards = manifest.read_manifest(place).of_kind(decisions.FATES)
@@ -158,7 +158,7 @@ class CorpusIndex:
             stays[among] = np.where(np.array(of) < 0, -1, lost["stays"].to_numpy() + of)
         return stays
 
-    def located(self, numbers: np.ndarray) -> tuple[pa.Array, np.ndarray]:
+    def locate_documents(self, numbers: np.ndarray) -> tuple[pa.Array, np.ndarray]:
         """The names of the snapshots of documents, empty for this pass, and their numbers in them."""
         which = self.snapshot(numbers)
         names = np.array([one.name for one in self._snapshots], object)

@@ -79,7 +79,7 @@ class Comparing(Phase):
     def _read_pairs(self, recipe: Recipe, index: CorpusIndex, part: int) -> Pairs:
         """The pairs of a range of documents, each once, sorted by the worse one."""
         base = int(ranges(index, self.sketches.parts(recipe))[part])
-        folder, shards = recipe.folder(f"{self.use}/{BANDS}"), self.made(recipe, BANDS).of_kind(MET)
+        folder, shards = recipe.folder(f"{self.use}/{BANDS}"), self.read_manifest(recipe, BANDS).of_kind(MET)
         distinct = Distinct()
         for shard in shards:
             table = read_partition(folder, [shard], part, candidate_pairs.SCHEMA)

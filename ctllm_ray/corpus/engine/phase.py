@@ -58,11 +58,11 @@ class Phase:
         sections = recipe.corpus_sections
         return sections[sections.index(self.use) - 1]
 
-    def kept(self, recipe: Recipe) -> list[Shard]:
+    def kept_shards(self, recipe: Recipe) -> list[Shard]:
         """The shards of those documents, in the order that numbers them."""
         return manifest.read_manifest(recipe.folder(self.before(recipe))).of_kind("kept")
 
-    def made(self, recipe: Recipe, phase: str) -> Manifest:
+    def read_manifest(self, recipe: Recipe, phase: str) -> Manifest:
         """What an earlier phase of the pass made."""
         return manifest.read_manifest(recipe.folder(f"{self.use}/{phase}"))
 
@@ -78,7 +78,7 @@ class Phase:
 
     def list_parts(self, recipe: Recipe, phase: str, kind: str, parts: int) -> list[Split]:
         """One unit for each part of the files of a kind that an earlier phase wrote."""
-        made, folder = self.made(recipe, phase), recipe.folder(f"{self.use}/{phase}")
+        made, folder = self.read_manifest(recipe, phase), recipe.folder(f"{self.use}/{phase}")
         return [splits.of_part(part, self.name, folder, made, kind, parts) for part in range(parts)]
 
     def sources(self, recipe: Recipe) -> dict[str, str]:
@@ -101,7 +101,7 @@ class Phase:
 
     def first_number(self, recipe: Recipe, split: Split) -> int:
         """The number of the first document of a unit that is a shard."""
-        return sum(shard.rows for shard in self.kept(recipe)[: split.index])
+        return sum(shard.rows for shard in self.kept_shards(recipe)[: split.index])
 
     def tables(self, recipe: Recipe, split: Split) -> Iterator[pa.Table]:
         """The documents of a unit that is a shard. Raises `StorageError` where it changed or has other
@@ -122,7 +122,7 @@ class Phase:
         form = input_forms.inputs(recipe)[split.input]
         return (input_forms.readable(table, form) for table in self.tables(recipe, split))
 
-    def judged(self, recipe: Recipe, folder: str, split: Split, judge: Judge) -> SplitWork:
+    def judge_shard(self, recipe: Recipe, folder: str, split: Split, judge: Judge) -> SplitWork:
         """The work of a last phase: the documents of a shard, judged, in kept and rejected shards."""
         document = documents.schema_of(recipe, self.use)
         number, text_bytes, counts = self.first_number(recipe, split), 0, {"in": 0, "kept": 0}

@@ -63,7 +63,7 @@ def change_bounds(rules: Sequence[Rule], sets: Sequence[str]) -> list[Rule]:
     return list(out.values())
 
 
-def replay(folder: str, finished: Manifest, recipe: Recipe, sets: Sequence[str]) -> Replay:
+def replay_bounds(folder: str, finished: Manifest, recipe: Recipe, sets: Sequence[str]) -> Replay:
     """What the corpus would have kept and dropped with other bounds. Raises `RecipeError` where it has no
     rules.
 

@@ -37,9 +37,8 @@ from ctllm_ray.corpus.report.facts import (
 )
 from ctllm_ray.corpus.report.funnel import funnel, rules_of
 from ctllm_ray.corpus.report.histograms import Histogram, histogram
-from ctllm_ray.shards import manifest as manifests
 from ctllm_ray.shards import schema
-from ctllm_ray.shards.manifest import Manifest
+from ctllm_ray.shards.manifest import Manifest, read_manifest
 
 SAMPLE_DOCUMENTS = 200_000  # for histograms; at 60 scores 48 MB
 EXAMPLES = 10  # of each rule
@@ -63,7 +62,7 @@ def gather(folder: str) -> Report:
 
     The runs are those of the first: it reads what comes from outside.
     """
-    found = documents.parts(folder, manifests.read_manifest(folder))
+    found = documents.parts(folder, read_manifest(folder))
     survey = Survey(documents.whole(found))
     for kind in COLUMNS:
         for table in documents.tables(found, kind, COLUMNS[kind]):

@@ -10,8 +10,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.recipe_rules import Rule
 from ctllm_ray.corpus.report.funnel import FunnelGroup
 from ctllm_ray.corpus.report.histograms import Histogram
-from ctllm_ray.shards import manifest as manifests
-from ctllm_ray.shards.manifest import Manifest
+from ctllm_ray.shards.manifest import RUNS, Manifest
 from ctllm_ray.text.dedup.differences import Excerpt
 
 
@@ -219,7 +218,7 @@ class Report:
 
 def read_runs(folder: str) -> tuple[SectionRun, ...]:
     """The runs that made a section, in order; a line that a kill cut short is left out."""
-    path = storage.join(folder, manifests.RUNS)
+    path = storage.join(folder, RUNS)
     if not storage.exists(path):
         return ()
     known, runs = {field.name for field in fields(SectionRun)}, []

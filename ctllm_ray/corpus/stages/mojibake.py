@@ -42,7 +42,7 @@ def mojibake(table: pa.Table, *, repair: bool = True) -> pa.Table:
 
 def _outcome(text: str, repair: bool) -> Repair:
     outcome = repair_suspicious(text)
-    if repair or not outcome.repaired:
+    if repair or not outcome.is_repaired:
         return outcome
     suspect = min(len(text), outcome.restored_chars + outcome.suspect_chars)
     return Repair(text, outcome.kind, 0, suspect)
@@ -51,6 +51,6 @@ def _outcome(text: str, repair: bool) -> Repair:
 def _label(outcome: Repair) -> str | None:
     if not outcome.kind:
         return None
-    if not outcome.repaired:
+    if not outcome.is_repaired:
         return f"{outcome.kind}:marked"
     return f"{outcome.kind}:{'partial' if outcome.suspect_chars else 'repaired'}"

@@ -45,7 +45,7 @@ class Case:
     answer: str
 
     @property
-    def shown(self) -> str:
+    def quoted_text(self) -> str:
         """Other people's text in the prompt."""
         return f"{self.row['query']}\n{self.answer}"
 
@@ -127,7 +127,7 @@ async def _ask_for_mark(wanted: Judge, client: Client, case: Case) -> dict[str, 
     code, refused, number = code_of(case.row["query"], case.answer), "", None
     for attempt in range(wanted.asks):
         said, ended = await _ask(wanted, client, case, refused, seed=attempt)
-        number = marks.read_number(said, case.shown, code) if ended else None
+        number = marks.read_number(said, case.quoted_text, code) if ended else None
         if number is not None and marks.LEAST <= number <= marks.MOST:
             return {"said": said, "mark": number}
         refused = said or "（没有评价）"

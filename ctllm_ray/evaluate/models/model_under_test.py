@@ -38,7 +38,7 @@ class Subject(Protocol):
         """As `Engine.logprobs`, with the most likely id of each place."""
         ...
 
-    async def continued(self, ids: Sequence[int], wanted: Continuation) -> str:
+    async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
         """The text after a prompt, without the text that ended it."""
         ...
 
@@ -54,7 +54,7 @@ class EngineSubject:
         """As `Subject.logprobs`."""
         return await self._engine.logprobs(ids, start, 1, others)
 
-    async def continued(self, ids: Sequence[int], wanted: Continuation) -> str:
+    async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
         """As `Subject.continued`; the engine is stopped as soon as a text of `until` is there."""
         sampling = Sampling(
             wanted.max_tokens,

@@ -90,7 +90,7 @@ class ApiSubject:
         places = zip(ids, said["token_logprobs"], said["top_logprobs"], strict=False)
         return [_token(*place) for place in list(places)[start:]]
 
-    async def continued(self, ids: Sequence[int], wanted: Continuation) -> str:
+    async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
         """As `Subject.continued`."""
         body = {
             "model": self._model,

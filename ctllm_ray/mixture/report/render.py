@@ -24,7 +24,7 @@ from ctllm_ray.mixture.quality import Fit
 from ctllm_ray.mixture.replicates import Tried, gather_runs
 from ctllm_ray.mixture.report.words import WORDS
 from ctllm_ray.mixture.results import Trial
-from ctllm_ray.model import config as shapes
+from ctllm_ray.model.config import for_recipe, parameters
 from ctllm_ray.train.plan import data_and_storage
 from ctllm_ray.train.report import curves
 from ctllm_ray.train.report.curves import Axis
@@ -87,13 +87,13 @@ def _summary(plan: SweepPlan, trials: Sequence[Trial], chosen: Choice) -> dict[s
     assert trial.model is not None
     assert trial.train is not None
     vocabulary = data_and_storage.vocab_size(trial, data_and_storage.token_counts(trial))
-    config = shapes.for_recipe(trial.model, vocabulary, trial.train.sequence_tokens)
+    config = for_recipe(trial.model, vocabulary, trial.train.sequence_tokens)
     seconds = [one.seconds for one in trials]
     return {
         "trials": len(trials),
         "diverged": sum(one.status == "diverged" for one in trials),
         "best": chosen.fits[0] if chosen.fits else None,
-        "parameters": shapes.parameters(config),
+        "parameters": parameters(config),
         "seconds": sum(seconds),
         "seconds_each": sum(seconds) / len(seconds) if seconds else 0.0,
     }

@@ -81,7 +81,7 @@ class Generation:
                 self.prompt_tokens + self.completion_tokens if self._began else 0
             )  # what was refused costs nothing
             if self._began:
-                self._watch.ended(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
+                self._watch.count_answer(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
             await asyncio.shield(limits.settle(self._key, id_, taken))  # also for a client that is gone
 
     async def _choice(self, index: int) -> AsyncGenerator[TextPiece]:

@@ -107,7 +107,7 @@ class Watch:
                 self._metrics.token.observe((now - last) / tokens)
         return now
 
-    def ended(self, prompt: int, cached: int, answer: int) -> None:
+    def count_answer(self, prompt: int, cached: int, answer: int) -> None:
         """After an answer, however it ended, with its tokens."""
         self._metrics.engine.observe(self.engine_s)
         self._metrics.framework.observe(max(time.perf_counter() - self.arrived - self.engine_s, 0.0))

@@ -54,9 +54,9 @@ class EvaluationsReplica:
             decontaminated=facts["decontaminated"],
         )
 
-    async def offered(self) -> list[str]:
+    async def task_names(self) -> list[str]:
         """As `Evaluating.offered`."""
-        return await self._evaluations.offered()
+        return await self._evaluations.task_names()
 
     async def submit(self, tasks: list[str], limit: int) -> State:
         """As `Evaluating.submit`."""
@@ -92,7 +92,7 @@ class RemoteEvaluations:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    async def offered(self) -> list[str]:
+    async def task_names(self) -> list[str]:
         """As `Evaluating.offered`."""
         return await persistently(lambda: self._handle.offered.remote())
 

@@ -54,7 +54,7 @@ def add(app: FastAPI, served: AppState) -> None:
         evaluating = served.evaluations
         if evaluating is None:
             return _json(EvaluationList(data=[], tasks=[]))
-        return _json(EvaluationList(data=await evaluating.all(), tasks=await evaluating.offered()))
+        return _json(EvaluationList(data=await evaluating.all(), tasks=await evaluating.task_names()))
 
     @app.get("/v1/evaluations/{id}", response_model=State)
     async def evaluation(id: str) -> Response:

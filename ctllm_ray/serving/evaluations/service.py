@@ -69,7 +69,7 @@ class State(BaseModel):
 class Evaluating(Protocol):
     """What the API asks. Raises `NotFound` for an id that there is not."""
 
-    async def offered(self) -> list[str]:
+    async def task_names(self) -> list[str]:
         """The names of tasks that may be asked for."""
         ...
 
@@ -140,7 +140,7 @@ class Evaluations:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
 
-    async def offered(self) -> list[str]:
+    async def task_names(self) -> list[str]:
         """As `Evaluating.offered`."""
         await self.start()
         return plan.names(self._there.part)

@@ -21,10 +21,9 @@ from ray import serve as ray_serve
 from ray.serve.config import AutoscalingConfig, HTTPOptions, RequestRouterConfig
 from ray.serve.schema import LoggingConfig
 
-from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe import Recipe, load_recipe
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.evaluate.plan import locate_paths, names
 from ctllm_ray.evaluate.scoring import contamination
@@ -166,7 +165,7 @@ def _reports(recipe: Recipe) -> dict[str, str]:
 
 def deployed(arguments: dict[str, Any]) -> Any:
     """The application of a config file: `args: {recipe: PATH, overrides: [KEY=VALUE, ...]}`."""
-    return application(recipes.load_recipe(arguments["recipe"], arguments.get("overrides") or []))
+    return application(load_recipe(arguments["recipe"], arguments.get("overrides") or []))
 
 
 def serve_until_signal(recipe: Recipe, tell: Callable[[str], None]) -> None:

@@ -12,7 +12,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from ray import serve as ray_serve
+from ray import serve
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
@@ -31,7 +31,7 @@ from ctllm_ray.tokenizer.tokenizer import Tokenizer
 OPEN_S = 10.0  # for the first word with the engines
 
 
-@ray_serve.ingress()
+@serve.ingress()
 class Ingress:
     """A replica of the HTTP side. `facts` is what build.py found out, as plain values.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 
 import ray
-from ray import serve as ray_serve
+from ray import serve
 from ray._private.worker import global_worker
 from ray.serve.context import _disconnect, _get_global_client
 
@@ -45,7 +45,7 @@ def drain(app: str, ingress: str, grace_s: float, tell: Callable[[str], None]) -
         f"draining: no new requests are taken, those under way have {grace_s:g} s; Ctrl-C again ends at once"
     )
     try:
-        handle = ray_serve.get_deployment_handle(ingress, app)
+        handle = serve.get_deployment_handle(ingress, app)
         ended: list[DrainOutcome] = handle.broadcast("drain", grace_s).results(
             timeout_s=grace_s + TOLD_S + ANSWER_S
         )

@@ -120,7 +120,7 @@ class Batches:
     def divisor(self, number: int) -> int:
         """What the loss of a whole global batch is divided by: its targets, or its pairs. At least 1."""
         drawn = self._draw_rows(number, 0, self.sequences)
-        return max(1, sum(self._rows[group].divided(rows) for group, _, rows in drawn))
+        return max(1, sum(self._rows[group].loss_divisor(rows) for group, _, rows in drawn))
 
     def batch(self, number: int, first: int, last: int) -> Batch:
         """Rows [first, last) of a global batch."""
@@ -136,7 +136,7 @@ class Batches:
         found = [
             DocumentPiece(first + place, group, *described)
             for place, group, unit, row in self._locate_rows(number, first, last)
-            for described in unit.described(row)
+            for described in unit.describe_row(row)
         ]
         return sorted(found, key=lambda piece: piece.row)
 
@@ -163,7 +163,7 @@ class Batches:
         sums = {name: np.zeros(3, np.int64) for name in self._rows}
         for number in range(first, last):
             for name, _, rows in self._draw_rows(number, 0, self.sequences):
-                sums[name] += (len(rows), self._rows[name].targets(rows), self._rows[name].filled(rows))
+                sums[name] += (len(rows), self._rows[name].targets(rows), self._rows[name].count_filled(rows))
         begun = self._timetable.epochs_begun(last)
         return {
             name: Account(
@@ -181,7 +181,7 @@ class Batches:
         """(place in [0, last - first), group, open unit, row of the unit) of each row, group by group."""
         for group, places, rows in self._draw_rows(number, first, last):
             for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-                unit, within = self._rows[group].located(row)
+                unit, within = self._rows[group].locate(row)
                 yield place, group, self._units[unit], within
 
     def _draw_rows(self, number: int, first: int, last: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -193,4 +193,4 @@ class Batches:
                 f"there is no batch {number}: this run has {self.first} to {self.count - 1}", remedy=remedy
             )
         start = number * self.sequences
-        return self._timetable.drawn(start + first, start + last)
+        return self._timetable.draw_rows(start + first, start + last)

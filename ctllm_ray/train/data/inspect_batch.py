@@ -14,7 +14,7 @@ import numpy as np
 
 from ctllm_ray.base.errors import NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.tokenizer import tokenizer as tokenizers
+from ctllm_ray.tokenizer.tokenizer import load_tokenizer
 from ctllm_ray.train import records
 from ctllm_ray.train.data.batch import IGNORED
 from ctllm_ray.train.data.batches import Batches, DocumentPiece
@@ -70,7 +70,7 @@ def inspect(recipe: Recipe, number: int, rank: int = 0, world: int = 1) -> Look:
     batches = Batches(recipe, corpora)
     first, last = batches.share(rank, world)
     batch = batches.batch(number, first, last)
-    tokenizer = tokenizers.load_tokenizer(corpora.vocabulary.folder)
+    tokenizer = load_tokenizer(corpora.vocabulary.folder)
     columns = np.zeros(batches.sequences, np.int64)
     shown = []
     for piece in batches.pieces(number, first, last):

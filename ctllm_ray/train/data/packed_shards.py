@@ -156,12 +156,12 @@ class OpenUnit:
         if self.answers is None:
             return Counts(filled, filled, filled)
         rows = [self.packing.pieces(row) for row in range(filled.rows)]
-        trained = _runs([self.answers.trained(p.documents, p.begins, p.counts) for p in rows])
+        trained = _runs([self.answers.count_trained(p.documents, p.begins, p.counts) for p in rows])
         return Counts(
             filled, trained, _runs([len(p.documents) // 2 for p in rows]) if per == "pair" else trained
         )
 
-    def described(self, row: int) -> Iterator[tuple[str, str, int, int]]:
+    def describe_row(self, row: int) -> Iterator[tuple[str, str, int, int]]:
         """(path of the shard, doc_id, first target, targets) of each piece of a row."""
         pieces = self.packing.pieces(row)
         for document, begin, count in zip(pieces.documents, pieces.begins, pieces.counts, strict=True):
@@ -223,7 +223,7 @@ class _Answers:
         """The spans of a document."""
         return self.spans[self.offsets[document] : self.offsets[document + 1]]
 
-    def trained(self, documents: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> int:
+    def count_trained(self, documents: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> int:
         """Answer targets of some pieces."""
         return _count_trained(documents, begins, counts, self.offsets, self.spans)
 

@@ -67,7 +67,7 @@ class Timetable:
         caps = {name: math.floor(cap * stage.rows.get(name, 0)) for name, cap in train.epoch_caps.items()}
         return plan(spans, first, self._last, begun, caps, train.block_sequences)
 
-    def drawn(self, first: int, last: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    def draw_rows(self, first: int, last: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """(group, places in [0, last - first), rows of the group) for each group that samples [first, last)
         are of."""
         groups, numbers = self._mixture.samples(first, last)
@@ -76,7 +76,7 @@ class Timetable:
             places = np.flatnonzero(groups == index)
             yield name, places, self._streams[name].rows(numbers[places])
 
-    def consumed(self, batch: int) -> dict[str, int]:
+    def consumed_rows(self, batch: int) -> dict[str, int]:
         """How many rows of each group stand before a batch, those of a run that this one branched from
         included."""
         return self._mixture.before(batch * self._sequences)
@@ -85,14 +85,14 @@ class Timetable:
         """How many epochs of each group have been begun before a batch."""
         return {
             name: self._streams[name].epochs_begun(rows)
-            for name, rows in self.consumed(batch).items()
+            for name, rows in self.consumed_rows(batch).items()
             if name in self._streams
         }
 
     def branch(self, batch: int, generations: int) -> Branch:
         """What another run takes over that leaves this one at a batch, having so many of its generations
         behind it."""
-        begun = self.consumed(batch)
+        begun = self.consumed_rows(batch)
         most = self._stages[generations - 1].rows
         joined = {
             name: [[j.start, j.rows] for j in pairs if j.rows <= most.get(name, j.rows)]
@@ -103,7 +103,7 @@ class Timetable:
     def check_epochs(self, tokens: Mapping[str, int]) -> None:
         """Raises `RecipeError` where a group without a cap, which has so many tokens, is too small for its
         share."""
-        consumed = self.consumed(self._last // self._sequences)
+        consumed = self.consumed_rows(self._last // self._sequences)
         for name, rows in self._stages[-1].rows.items():
             used = consumed.get(name, 0)
             if used <= self._train.max_epochs * rows or name in self._train.epoch_caps:

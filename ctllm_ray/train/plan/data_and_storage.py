@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_training import Train
-from ctllm_ray.model import config as shapes
-from ctllm_ray.model.config import ModelConfig
+from ctllm_ray.model.config import SIZES, ModelConfig, of_folder, parameters
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.tokens import TRAIN
 
@@ -100,8 +99,8 @@ def vocab_size(recipe: Recipe, tokens: Mapping[str, int]) -> int:
     if recipe.tokenizer and recipe.tokenizer.vocab_size:
         return recipe.tokenizer.vocab_size
     if recipe.model.path:
-        return shapes.of_folder(recipe.locate(recipe.model.path)).vocab_size
-    return shapes.SIZES[recipe.model.use].vocab_size if recipe.model.use in shapes.SIZES else 0
+        return of_folder(recipe.locate(recipe.model.path)).vocab_size
+    return SIZES[recipe.model.use].vocab_size if recipe.model.use in SIZES else 0
 
 
 def work(train: Train, tokens: Mapping[str, int]) -> DataWork:
@@ -117,7 +116,7 @@ def space(recipe: Recipe, config: ModelConfig, tokens: Mapping[str, int]) -> Spa
     assert recipe.train is not None
     resources, train = recipe.resources.train, recipe.train
     for_good = train.tokens // resources.keep_every_tokens if resources.keep_every_tokens else 0
-    count = shapes.parameters(config)
+    count = parameters(config)
     id_bytes = 2 if config.vocab_size <= 1 << 16 else 4
     return Space(
         clean_shards=work(train, tokens).clean_bytes * CLEAN_COMPRESSION,

@@ -49,10 +49,10 @@ class Memory:
     @property
     def total(self) -> float:
         """Bytes on the GPU."""
-        return self.fixed + self.activations + self.logits
+        return self.fixed_bytes + self.activations + self.logits
 
     @property
-    def fixed(self) -> float:
+    def fixed_bytes(self) -> float:
         """Bytes that the size of a micro-batch does not change."""
         return self.weights + self.gradients + self.optimizer + self.buffers
 
@@ -129,5 +129,5 @@ def most_sequences(config: ModelConfig, load: MemoryLoad, stage: int, workers: i
     """The most sequences of one forward pass that fit a card; 0 where not even one does."""
     one = estimate_memory(config, load, stage, workers)
     of_one = one.activations / load.micro_sequences
-    room = card_bytes * USABLE_SHARE - one.fixed - logits_bytes(config, 1 << 40, load.precision)
+    room = card_bytes * USABLE_SHARE - one.fixed_bytes - logits_bytes(config, 1 << 40, load.precision)
     return max(0, int(room // of_one))

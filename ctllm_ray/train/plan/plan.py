@@ -15,8 +15,15 @@ from dataclasses import dataclass, replace
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_training import Train
-from ctllm_ray.model import config as shapes
-from ctllm_ray.model.config import ModelConfig
+from ctllm_ray.model.config import (
+    ALIGNMENT,
+    ModelConfig,
+    causal_flops_per_token,
+    embedding_parameters,
+    flops_per_token,
+    for_recipe,
+    parameters,
+)
 from ctllm_ray.train.plan import data_and_storage
 from ctllm_ray.train.plan.memory import USABLE_SHARE, Memory, MemoryLoad, estimate_memory, most_sequences
 
@@ -121,7 +128,7 @@ def plan_training(recipe: Recipe, *, gpu: str = "", gpus: int = 0, mfu: float = 
     most = resources.workers if isinstance(resources.workers, int) else resources.workers[1]
     count = gpus or (most if most > 1 or kind == "cpu" else 8)
     tokens = data_and_storage.token_counts(recipe)
-    config = shapes.for_recipe(model, data_and_storage.vocab_size(recipe, tokens), train.sequence_tokens)
+    config = for_recipe(model, data_and_storage.vocab_size(recipe, tokens), train.sequence_tokens)
     load = MemoryLoad(
         train.precision,
         train.sequence_tokens,
@@ -136,8 +143,8 @@ def plan_training(recipe: Recipe, *, gpu: str = "", gpus: int = 0, mfu: float = 
     return TrainingPlan(
         name=f"{recipe.name} {recipe.version}",
         config=config,
-        parameters=shapes.parameters(config),
-        embedding_parameters=shapes.embedding_parameters(config),
+        parameters=parameters(config),
+        embedding_parameters=embedding_parameters(config),
         gpu=kind,
         card=CARDS[kind],
         gpus=count,
@@ -169,14 +176,14 @@ def _stage(config: ModelConfig, load: MemoryLoad, stage: int, workers: int, card
 def _compute(
     config: ModelConfig, train: Train, load: MemoryLoad, card: GpuCard, gpus: int, mfu: float
 ) -> Compute:
-    flops = shapes.flops_per_token(config, train.sequence_tokens)
+    flops = flops_per_token(config, train.sequence_tokens)
     steps = math.ceil(train.tokens / train.batch_tokens)
     sequences = train.batch_tokens // train.sequence_tokens
     tokens_per_s = gpus * card.peak_flops * mfu / flops
     hours = steps * train.batch_tokens / tokens_per_s / 3600
     return Compute(
         flops_per_token=flops,
-        causal_flops_per_token=shapes.causal_flops_per_token(config, train.sequence_tokens),
+        causal_flops_per_token=causal_flops_per_token(config, train.sequence_tokens),
         tokens=steps * train.batch_tokens,
         steps=steps,
         batch_sequences=sequences,
@@ -224,10 +231,9 @@ def _batch_problems(train: Train, workers: int) -> list[str]:
 
 
 def _advice(config: ModelConfig) -> list[str]:
-    if config.vocab_size % shapes.ALIGNMENT:
-        rows = math.ceil(config.vocab_size / shapes.ALIGNMENT) * shapes.ALIGNMENT
+    if config.vocab_size % ALIGNMENT:
+        rows = math.ceil(config.vocab_size / ALIGNMENT) * ALIGNMENT
         return [
-            f"a vocabulary of {rows}, a multiple of {shapes.ALIGNMENT}, is faster on a GPU than "
-            f"{config.vocab_size}"
+            f"a vocabulary of {rows}, a multiple of {ALIGNMENT}, is faster on a GPU than {config.vocab_size}"
         ]
     return []

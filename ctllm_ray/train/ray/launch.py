@@ -33,14 +33,12 @@ from ray.train.v2.api.result import Result
 from ray.train.v2.api.validation_config import ValidationConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, NoCluster, RecipeError, WorkerLost
-from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe import ROOT, Recipe, parse_recipe
 from ctllm_ray.base.recipe_training import Train, TrainResources
 from ctllm_ray.model.config import for_recipe
-from ctllm_ray.ray_session import check_nodes, environment
-from ctllm_ray.ray_session import session as ray_session
+from ctllm_ray.ray_session import check_nodes, environment, session
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.train import objective
 from ctllm_ray.train.checkpoint import resume, run_lock
@@ -74,7 +72,7 @@ def run_training(recipe: Recipe, tell: Callable[[str], None] = lambda text: None
     run_lock.wait_until_free(recipe.folder("train"))
     most = resources.worker_range[1]
     cpus = max(os.cpu_count() or 1, most)
-    with ray_session(cpus, recipe.resources.object_store_mb), environment(_settings(resources)):
+    with session(cpus, recipe.resources.object_store_mb), environment(_settings(resources)):
         recipe = _absolute(recipe)
         check_nodes(recipe.resources.label_selector(resources.gpu))
         if objective.of(train).per == "pair":
@@ -137,12 +135,12 @@ def _absolute(recipe: Recipe) -> Recipe:
         folders["validation"]["corpora"] = [
             _absolute_path(folder) for folder in folders["validation"]["corpora"]
         ]
-    return recipes.parse_recipe(plain)
+    return parse_recipe(plain)
 
 
 def _absolute_path(path: str) -> str:
     """The path in full; one below the recipe's root is that already, as the root is."""
-    return path if path.startswith(recipes.ROOT) else storage.absolute(path)
+    return path if path.startswith(ROOT) else storage.absolute(path)
 
 
 def _settings(resources: TrainResources) -> dict[str, str]:

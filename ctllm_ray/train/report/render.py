@@ -54,7 +54,7 @@ class CurvePlot:
     groups: tuple[str, ...] = ()
 
 
-def write_report(recipe: Recipe, to: str) -> None:
+def write_training_report(recipe: Recipe, to: str) -> None:
     """Writes the page about a recipe's run. Raises `NotFound` where it has made no step yet."""
     storage.write_bytes(to, render(gather(recipe)).encode())
 

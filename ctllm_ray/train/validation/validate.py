@@ -27,8 +27,8 @@ import numpy as np
 import torch
 import xxhash
 
-from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import InputError
+from ctllm_ray.base.recipe import parse_recipe
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import for_recipe
 from ctllm_ray.shards.packing import BestFit
@@ -179,7 +179,7 @@ def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[st
 
     Raises `VersionConflict` where the held-out documents were tokenised otherwise than the run's.
     """
-    recipe = recipes.parse_recipe(recipe_plain)
+    recipe = parse_recipe(recipe_plain)
     (shape, train), device = recipe.training(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
     assert train.validation is not None
     own = corpora.read_sections(recipe.token_folders())
