@@ -2,7 +2,7 @@
 alike.
 
 A row that is a list, as in C3's .json and MGSM's .tsv, has its values under "0", "1" and so on: a benchmark
-knows what they are (`numbered`). An item's id is its address, the file's name and the row: the same in every
+knows what they are (`list_values`). An item's id is its address, the file's name and the row: the same in every
 run, for pairing two evaluations and for looking an item up in a training corpus.
 """
 

@@ -1,7 +1,7 @@
 """A task: what lm-eval is to ask, of which items, after which examples.
 
 A function of evaluate/tasks makes tasks out of files in their native form (benchmark_files.py). Prompts are
-lm-eval's own where it has the benchmark (`published` reads them from the installed package), so that a score
+lm-eval's own where it has the benchmark (`read_published` reads them from the installed package), so that a score
 here means what it means elsewhere. lm-eval gets the rows themselves, so it never looks for a data set
 anywhere.
 """

@@ -37,7 +37,7 @@ class Inbox:
         self._ready.set()
 
     async def take(self) -> tuple[tuple[Token, ...], Finish]:
-        """All that came since the last time, at least one token unless it is the end. Raises what `put` was
+        """All that came since the last time, at least one token unless it is the end. Raises what `deliver` was
         given."""
         await self._ready.wait()
         self._ready.clear()

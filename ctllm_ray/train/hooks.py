@@ -31,7 +31,7 @@ class Hooks(Protocol):
         """After the checkpoint of a step is complete."""
 
     def validate(self, step: int) -> None:
-        """After `saved`, for steps that the recipe wants validated. The checkpoint is on storage."""
+        """After `after_save`, for steps that the recipe wants validated. The checkpoint is on storage."""
 
 
 class Alone:

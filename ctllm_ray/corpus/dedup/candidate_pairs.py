@@ -149,6 +149,6 @@ def pack_pairs(pairs: Pairs, base: int, total: int) -> np.ndarray:
 
 
 def unpack_pairs(codes: np.ndarray, base: int, total: int) -> Pairs:
-    """The pairs of `packed`."""
+    """The pairs of `pack_pairs`."""
     right, left = np.divmod(codes, np.uint64(max(total, 1)))
     return Pairs(left.astype(np.int64), right.astype(np.int64) + base)

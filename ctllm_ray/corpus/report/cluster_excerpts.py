@@ -23,7 +23,7 @@ from ctllm_ray.corpus.report.facts import Copy, Largest
 from ctllm_ray.shards import reader
 from ctllm_ray.text.dedup.differences import Excerpt, side_by_side
 
-Place = tuple[int, int]  # a file of `Ended` and a row of it; file -1: in an earlier version
+Place = tuple[int, int]  # a file of `ExcerptedCopy` and a row of it; file -1: in an earlier version
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class EngineSubject:
         return await self._engine.logprobs(ids, start, 1, others)
 
     async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
-        """As `Subject.continued`; the engine is stopped as soon as a text of `until` is there."""
+        """As `Subject.generate`; the engine is stopped as soon as a text of `until` is there."""
         sampling = Sampling(
             wanted.max_tokens,
             temperature=wanted.temperature,

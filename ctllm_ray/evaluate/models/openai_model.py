@@ -91,7 +91,7 @@ class ApiSubject:
         return [_token(*place) for place in list(places)[start:]]
 
     async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
-        """As `Subject.continued`."""
+        """As `Subject.generate`."""
         body = {
             "model": self._model,
             "prompt": list(ids),

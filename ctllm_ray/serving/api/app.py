@@ -94,7 +94,7 @@ def create(served: AppState) -> FastAPI:
 
 
 def _add_completions(app: FastAPI, served: AppState, metrics: Metrics) -> None:
-    async def answered(
+    async def respond(
         request: Request,
         asked: requests.Asked,
         plan: parse_request.GenerationPlan,
@@ -114,7 +114,7 @@ def _add_completions(app: FastAPI, served: AppState, metrics: Metrics) -> None:
     async def completions(asked: requests.CompletionRequest, request: Request) -> Response:
         """The continuation of a text, or of several."""
         plan = await parse_request.completion(served, asked)
-        return await answered(
+        return await respond(
             request, asked, plan, format_response.Completions(served.card.id, served.pieces, plan.top)
         )
 
@@ -124,7 +124,7 @@ def _add_completions(app: FastAPI, served: AppState, metrics: Metrics) -> None:
     async def chat_completions(asked: requests.ChatRequest, request: Request) -> Response:
         """The next turn of a conversation."""
         plan = await parse_request.chat(served, asked)
-        return await answered(
+        return await respond(
             request, asked, plan, format_response.Chats(served.card.id, served.pieces, plan.top)
         )
 
@@ -273,7 +273,7 @@ def _add_page(app: FastAPI) -> set[str]:
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(CtllmError)
-    async def failed(request: Request, error: CtllmError) -> Response:
+    async def answer_failure(request: Request, error: CtllmError) -> Response:
         return errors.answer_to(error)
 
     @app.exception_handler(RequestValidationError)
@@ -282,7 +282,7 @@ def _add_errors(app: FastAPI) -> None:
         return errors.answer_to(errors.invalid(error.errors(), fields))
 
     @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> Response:
+    async def answer_refusal(request: Request, error: HTTPException) -> Response:
         return errors.json_answer(error.status_code, _of_http(request, error), error.headers)
 
     @app.exception_handler(Gone)

@@ -56,7 +56,7 @@ class Gate:
             return
         statuses = [CLIENT_GONE]  # until there is another
 
-        async def counted(message: Message) -> None:
+        async def count_status(message: Message) -> None:
             if message["type"] == "http.response.start":
                 statuses.append(message["status"])
             await send(message)
@@ -64,7 +64,7 @@ class Gate:
         scope.setdefault("state", {})["arrived"] = time.perf_counter()
         path = _path(scope)
         try:
-            await self._enter(scope, receive, counted, path)
+            await self._enter(scope, receive, count_status, path)
         except Exception:
             statuses.append(500)
             raise

@@ -117,11 +117,11 @@ def rotate_key(uri: str, name: str, grace_s: float = 0.0) -> str:
     plain, secret = _new()
     now = time.time()
 
-    def changed(key: ApiKey) -> ApiKey:
+    def change(key: ApiKey) -> ApiKey:
         old = (Secret(sha256=key.secrets[0].sha256, until=now + grace_s),) if grace_s > 0 else ()
         return key.model_copy(update={"secrets": (secret, *old), "revoked": False})
 
-    _change(uri, name, changed)
+    _change(uri, name, change)
     return plain
 
 

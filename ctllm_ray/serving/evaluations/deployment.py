@@ -55,7 +55,7 @@ class EvaluationsReplica:
         )
 
     async def task_names(self) -> list[str]:
-        """As `Evaluating.offered`."""
+        """As `Evaluating.task_names`."""
         return await self._evaluations.task_names()
 
     async def submit(self, tasks: list[str], limit: int) -> State:
@@ -93,7 +93,7 @@ class RemoteEvaluations:
         self._handle = handle
 
     async def task_names(self) -> list[str]:
-        """As `Evaluating.offered`."""
+        """As `Evaluating.task_names`."""
         return await persistently(lambda: self._handle.offered.remote())
 
     async def submit(self, tasks: Sequence[str], limit: int) -> State:

@@ -141,7 +141,7 @@ class Evaluations:
             await asyncio.gather(self._worker, return_exceptions=True)
 
     async def task_names(self) -> list[str]:
-        """As `Evaluating.offered`."""
+        """As `Evaluating.task_names`."""
         await self.start()
         return plan.names(self._there.part)
 

@@ -269,7 +269,7 @@ def replica(server: Any) -> Any:
 
         async def __init__(self, llm_config: Any, folder: str, sha256: str, **limits: int) -> None:  # type: ignore[misc]
             """Ray Serve awaits it."""
-            self._ours = open_checked(folder, sha256, replica_id(), lambda: VllmEngine(self._asked, **limits))
+            self._ours = open_checked(folder, sha256, replica_id(), lambda: VllmEngine(self._stream_answer, **limits))
             await super().__init__(llm_config)
 
         async def start(self) -> None:
@@ -283,7 +283,7 @@ def replica(server: Any) -> Any:
                 self._ours.check_health()
             await super().check_health()
 
-        async def _asked(self, plain: dict[str, Any]) -> AsyncGenerator[Any]:
+        async def _stream_answer(self, plain: dict[str, Any]) -> AsyncGenerator[Any]:
             from ray.serve.llm.openai_api_models import CompletionRequest
 
             async for item in await self.completions(CompletionRequest(model=MODEL, **plain)):

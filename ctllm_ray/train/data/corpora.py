@@ -28,7 +28,7 @@ from ctllm_ray.train.data.data_log import (
     DATA,
     RESTORE,
     Branch,
-    Generation,
+    DataGeneration,
     Origin,
     fingerprint,
     join_generations,
@@ -55,7 +55,7 @@ class Vocabulary:
 class Corpora:
     """The data of a run. `sections` are the manifests by folder, in the recipe's order."""
 
-    generations: tuple[Generation, ...]
+    generations: tuple[DataGeneration, ...]
     branch: Branch
     vocabulary: Vocabulary
     sections: dict[str, Manifest]

@@ -23,7 +23,7 @@ from ctllm_ray.shards.order import key, permute
 from ctllm_ray.shards.packing import PACKERS, Fills, Packing, Paired
 from ctllm_ray.shards.tokens import TokenShard
 from ctllm_ray.train.data.batch import IGNORED, Batch
-from ctllm_ray.train.data.data_log import Generation
+from ctllm_ray.train.data.data_log import DataGeneration
 from ctllm_ray.train.data.shard_cache import nearby
 from ctllm_ray.train.objective import Per
 
@@ -66,7 +66,7 @@ class Unit:
         return sum(shard.tokens - shard.rows for _, shard in self.shards)
 
 
-def units(generation: Generation, group: str) -> list[Unit]:
+def units(generation: DataGeneration, group: str) -> list[Unit]:
     """The units of a group that joined with a generation, in order."""
     found = []
     for corpus in generation.corpora:
