@@ -144,7 +144,7 @@ def _kill_one(of: Any) -> None:
 
 def told(of: Any) -> dict[str, float]:
     """All held-out pairs of a run together: accuracies, weighted by pairs."""
-    from ctllm_ray.train import records
+    from ctllm_ray.train.tracking import records
 
     groups = records.read_validation_last(of.folder("train"))["groups"]
     pairs = sum(facts["pairs"] for facts in groups.values())
@@ -154,7 +154,7 @@ def told(of: Any) -> dict[str, float]:
 
 def lives(of: Any) -> str:
     """How often a run was begun and resumed."""
-    from ctllm_ray.train import records
+    from ctllm_ray.train.tracking import records
 
     kinds = [event.kind for event in records.read_events(of.folder("train"))]
     return f"started {kinds.count('started')}, resumed {kinds.count('resumed')}"

@@ -30,8 +30,9 @@ def run(root: Path, steps: int, saves: int, threads: int) -> dict[str, Any]:
     """One run, with so many saves at even distances."""
     import torch
 
-    from ctllm_ray.train import records, session
+    from ctllm_ray.train import session
     from ctllm_ray.train.steppers.torch import TorchStepper
+    from ctllm_ray.train.tracking import records
 
     torch.set_num_threads(threads)
     ends: list[float] = []

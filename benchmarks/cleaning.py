@@ -25,8 +25,9 @@ import zstandard
 from ctllm_ray.base import recipe
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.train import records, session
+from ctllm_ray.train import session
 from ctllm_ray.train.steppers.torch import TorchStepper
+from ctllm_ray.train.tracking import records
 
 KINDS = ("news_para", "abstract", "app_description", "literature_web", "tech_article", "docs", "law", "classical",
          "newsletter", "wiki_hant")  # fmt: skip

@@ -122,9 +122,10 @@ def per_update(root: Path, steps: int) -> list[int]:
 
 def ours(root: Path, steps: int) -> dict[str, float]:
     """Our loop from the cache."""
-    from ctllm_ray.train import records, session
+    from ctllm_ray.train import session
     from ctllm_ray.train.data import reference_log_probs
     from ctllm_ray.train.steppers.torch import TorchStepper
+    from ctllm_ray.train.tracking import records
 
     ends: list[tuple[float, float]] = []
 

@@ -91,8 +91,9 @@ def recipe(root: Path, steps: int, run: str, **changed: Any) -> Any:
 
 def ours(root: Path, steps: int, apart: bool, deepspeed: bool) -> dict[str, float]:
     """Our loop, with the plain stepper or DeepSpeed's (ZeRO 1, one worker)."""
-    from ctllm_ray.train import records, session
+    from ctllm_ray.train import session
     from ctllm_ray.train.steppers.torch import TorchStepper
+    from ctllm_ray.train.tracking import records
 
     kind: Any = TorchStepper
     if deepspeed:

@@ -27,9 +27,9 @@ from ctllm_ray.base import (
 from ctllm_ray.model import config
 from ctllm_ray.text.lines import line_rules
 from ctllm_ray.tokenizer import specials
-from ctllm_ray.train import records
 from ctllm_ray.train.checkpoint import run_state
 from ctllm_ray.train.report import progress
+from ctllm_ray.train.tracking import records
 from tests.conftest import REPOSITORY
 
 DOCS = REPOSITORY / "docs"

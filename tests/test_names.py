@@ -25,6 +25,8 @@ EXCEPTIONS = {
     "feed": "a verb, and a noun",
     "speed": "a noun",
     "compiled": "a decorator reads as what it makes: `@compiled`, as numba's users write `@jit`",
+    "ended": "a view: measures take it by this name as a parameter",
+    "bulleted": "a view too",
     "deployed": "the import path in configurations that users have: `serve.build:deployed`",
 }
 

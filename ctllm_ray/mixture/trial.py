@@ -15,9 +15,10 @@ from ctllm_ray.base.errors import Diverged
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.mixture import results
 from ctllm_ray.mixture.results import Trial
-from ctllm_ray.train import records, session
+from ctllm_ray.train import session
 from ctllm_ray.train.checkpoint import checkpoint, saver
 from ctllm_ray.train.steppers.torch import TorchStepper
+from ctllm_ray.train.tracking import records
 
 
 def run_trial(recipe: Recipe) -> Trial:

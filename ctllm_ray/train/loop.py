@@ -30,9 +30,9 @@ from ctllm_ray.train.devices.collectives import most
 from ctllm_ray.train.hooks import Hooks
 from ctllm_ray.train.losses.loss_spikes import Detector, in_a_row
 from ctllm_ray.train.losses.pending_losses import Losses
-from ctllm_ray.train.records import Recorder, StepRecord
 from ctllm_ray.train.schedule import rate
 from ctllm_ray.train.stepper import Stepper
+from ctllm_ray.train.tracking.records import Recorder, StepRecord
 
 BEAT_S = 1.0  # between agreements of the workers, about
 MOST_STEPS = 50  # from one agreement to the next

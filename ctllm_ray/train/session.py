@@ -24,7 +24,7 @@ from ctllm_ray.base.recipe_training import Model, Train, TrainResources
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig, flops_per_token, for_recipe
 from ctllm_ray.tokenizer import tokenizer
-from ctllm_ray.train import adapters, initial_model, objective, records, trackers
+from ctllm_ray.train import adapters, initial_model, objective
 from ctllm_ray.train.checkpoint import lineage, resume
 from ctllm_ray.train.checkpoint.resume import Start
 from ctllm_ray.train.checkpoint.run_lock import Lease
@@ -43,6 +43,7 @@ from ctllm_ray.train.objective import Objective
 from ctllm_ray.train.objectives.pretrain import Pretraining
 from ctllm_ray.train.plan.mfu import device_peak, mfu
 from ctllm_ray.train.stepper import Stepper, StepperOf
+from ctllm_ray.train.tracking import records, trackers
 
 
 def train(

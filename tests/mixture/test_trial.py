@@ -10,9 +10,10 @@ import torch
 
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.mixture import plan, results, trial
-from ctllm_ray.train import records, session
+from ctllm_ray.train import session
 from ctllm_ray.train.checkpoint import checkpoint
 from ctllm_ray.train.steppers.torch import TorchStepper
+from ctllm_ray.train.tracking import records
 from tests.mixture import small_sweeps as small
 
 

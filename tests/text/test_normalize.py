@@ -9,11 +9,11 @@ import unicodedata
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.text.encoding.normalize import may_compose, normalize
+from ctllm_ray.text.encoding.normalize import may_compose, normalize_texts
 
 
 def one(text: str, **options: str) -> str:
-    return normalize(pa.array([text]), **options).texts[0].as_py()  # type: ignore[arg-type]
+    return normalize_texts(pa.array([text]), **options).texts[0].as_py()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,16 @@ def test_what_is_repaired(raw: str, clean: str) -> None:
 )
 def test_what_says_something_stays_byte_for_byte(text: str) -> None:
     texts = pa.array([text])
-    assert normalize(texts).texts is texts
+    assert normalize_texts(texts).texts is texts
 
 
 def test_nothing_to_change_gives_the_same_array() -> None:
     texts = pa.array(["第一段。\n\n第二段。", "plain", ""])
-    assert normalize(texts, links="remove", width="fold").texts is texts
+    assert normalize_texts(texts, links="remove", width="fold").texts is texts
 
 
 def test_control_share_counts_removed_marks_over_code_points() -> None:
-    shares = normalize(pa.array(["四个字符", "\x00一\u200b二", "", "\x00"])).control_share
+    shares = normalize_texts(pa.array(["四个字符", "\x00一\u200b二", "", "\x00"])).control_share
     assert shares.tolist() == [0, 0.5, 0, 1]
 
 
@@ -113,14 +113,14 @@ def test_twice_is_once_on_fuzzed_strings() -> None:
         {"form": "keep"},
         {"links": "remove", "width": "fold"},
     ):
-        once = normalize(texts, **options).texts  # type: ignore[arg-type]
-        assert normalize(once, **options).texts.equals(once), options  # type: ignore[arg-type]
+        once = normalize_texts(texts, **options).texts  # type: ignore[arg-type]
+        assert normalize_texts(once, **options).texts.equals(once), options  # type: ignore[arg-type]
 
 
 def test_output_never_holds_what_should_go_on_fuzzed_strings() -> None:
     rng = random.Random(6)
     texts = pa.array(["".join(chr(rng.randrange(0x3100)) for _ in range(60)) for _ in range(500)])
-    for text in normalize(texts).texts.to_pylist():
+    for text in normalize_texts(texts).texts.to_pylist():
         assert not any(unicodedata.category(c) == "Cc" and c not in "\n\t" for c in text)
         assert all(line == line.rstrip(" \t\u3000") for line in text.split("\n"))
         assert "\n\n\n\n" not in text
@@ -129,9 +129,9 @@ def test_output_never_holds_what_should_go_on_fuzzed_strings() -> None:
 
 def test_a_sliced_array_is_read_from_its_own_rows() -> None:
     texts = pa.array(["x\x00", "一\r\n二", "三  四", "y\x00"]).slice(1, 2)
-    assert normalize(texts).texts.to_pylist() == ["一\n二", "三 四"]
+    assert normalize_texts(texts).texts.to_pylist() == ["一\n二", "三 四"]
 
 
 def test_no_rows_are_no_trouble() -> None:
     empty = pa.array(["x"]).filter(pa.array([False]))
-    assert len(normalize(empty, links="remove", script="t2s").texts) == 0
+    assert len(normalize_texts(empty, links="remove", script="t2s").texts) == 0

@@ -18,13 +18,14 @@ from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig, for_recipe
 from ctllm_ray.tokenizer import train as tokenizers
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from ctllm_ray.train import adapters, records, session
+from ctllm_ray.train import adapters, session
 from ctllm_ray.train.checkpoint.export import export_checkpoint
 from ctllm_ray.train.checkpoint.run_state import RunState
 from ctllm_ray.train.checkpoint.saver import Saver
 from ctllm_ray.train.data import reference_log_probs
 from ctllm_ray.train.data.corpora import look
 from ctllm_ray.train.report import progress
+from ctllm_ray.train.tracking import records
 from tests.train import pair_runs, talk_runs, test_export
 from tests.train.tiny_runs import Around, assert_same_model, last, run
 

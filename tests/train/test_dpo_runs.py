@@ -16,12 +16,12 @@ import torch
 
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.train import records
 from ctllm_ray.train.data import reference_log_probs
 from ctllm_ray.train.objectives.dpo import SUMS
 from ctllm_ray.train.report import render
 from ctllm_ray.train.report.run_facts import gather
 from ctllm_ray.train.report.words import WORDS
+from ctllm_ray.train.tracking import records
 from ctllm_ray.train.validation.validate import validate_checkpoint
 from ctllm_ray.train.validation.validate_pairs import score_pairs
 from tests.train import pair_runs, tiny_runs

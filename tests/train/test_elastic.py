@@ -15,8 +15,9 @@ import torch.distributed as dist
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.train import records, select_stepper, session
+from ctllm_ray.train import select_stepper, session
 from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.tracking import records
 from tests.train.tiny_runs import Around, recipe, run
 
 BATCHES = 48

@@ -20,7 +20,7 @@ from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from ctllm_ray.train.data import inspect_batch
 from ctllm_ray.train.data.batches import Batches
 from ctllm_ray.train.data.corpora import look, open_corpora
-from ctllm_ray.train.records import Records, StepRecord
+from ctllm_ray.train.tracking.records import Records, StepRecord
 from tests.train.token_sections import recipe_over
 
 WORDS = [chr(0x4E00 + 37 * i) + chr(0x5E00 + 23 * i) for i in range(160)]

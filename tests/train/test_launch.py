@@ -23,10 +23,10 @@ from ray.train.v2.api.config import ScalingConfig
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.ray_session import environment, session
-from ctllm_ray.train import records
 from ctllm_ray.train.checkpoint import checkpoint
 from ctllm_ray.train.ray import launch, trainer
 from ctllm_ray.train.ray.worker import Board
+from ctllm_ray.train.tracking import records
 from tests.train.tiny_runs import BATCH_TOKENS, assert_same_model, recipe
 
 CPUS = 2

@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from ctllm_ray.base.errors import Diverged, StorageError
-from ctllm_ray.train import loop, records, session
+from ctllm_ray.train import loop, session
 from ctllm_ray.train.checkpoint import checkpoint
 from ctllm_ray.train.loop import passes
+from ctllm_ray.train.tracking import records
 from tests.train.test_resume import spoiling
 from tests.train.tiny_runs import Around, Watched, assert_same_model, last, recipe, run
 

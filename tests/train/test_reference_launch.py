@@ -13,9 +13,9 @@ from ctllm_ray.base.errors import StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.ray_session import session
 from ctllm_ray.shards import manifest
-from ctllm_ray.train import records
 from ctllm_ray.train.data import reference_log_probs
 from ctllm_ray.train.ray import launch, reference_launch
+from ctllm_ray.train.tracking import records
 from tests.train import pair_runs
 from tests.train.test_launch import WORKERS, when_saved, workers
 from tests.train.tiny_runs import assert_same_model

@@ -18,11 +18,11 @@ from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN, TokenShardWriter, table
 from ctllm_ray.train.data.corpora import open_corpora
-from ctllm_ray.train.records import Records, StepRecord
 from ctllm_ray.train.report import curves, render
 from ctllm_ray.train.report.curves import Axis
 from ctllm_ray.train.report.run_facts import gather
 from ctllm_ray.train.schedule import rate
+from ctllm_ray.train.tracking.records import Records, StepRecord
 
 BATCH, SEQUENCE = 256, 64
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'

@@ -14,10 +14,11 @@ import torch
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError, VersionConflict
-from ctllm_ray.train import records, session
+from ctllm_ray.train import session
 from ctllm_ray.train.checkpoint import checkpoint, resume, run_lock
 from ctllm_ray.train.checkpoint.lineage import RUN
 from ctllm_ray.train.checkpoint.run_lock import RUNNING
+from ctllm_ray.train.tracking import records
 from tests.train import tiny_runs
 from tests.train.tiny_runs import Watched, assert_same_model, last, recipe, run, write_tokens
 

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from ctllm_ray.base.recipe_training import TrainResources
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
-from ctllm_ray.train import records
 from ctllm_ray.train.data import corpora
 from ctllm_ray.train.data.batch import Batch
 from ctllm_ray.train.data.batches import Batches
@@ -22,6 +21,7 @@ from ctllm_ray.train.data.corpora import open_corpora
 from ctllm_ray.train.losses import head_loss
 from ctllm_ray.train.objectives.sft import sft
 from ctllm_ray.train.steppers.torch import TorchStepper
+from ctllm_ray.train.tracking import records
 from ctllm_ray.train.validation import validate
 from tests.train.talk_runs import Talk, recipe, talks, write_talks
 from tests.train.test_torch_stepper import train_part

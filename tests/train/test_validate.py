@@ -19,10 +19,10 @@ from ctllm_ray.model.config import SIZES, for_recipe
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.tokens import HELD_OUT, TokenShardWriter, table
-from ctllm_ray.train import records
 from ctllm_ray.train.checkpoint.run_state import RunState
 from ctllm_ray.train.checkpoint.saver import Saver
 from ctllm_ray.train.data.batch import IGNORED
+from ctllm_ray.train.tracking import records
 from ctllm_ray.train.validation.validate import HeldOutDocument, bits, documents, rows, validate_checkpoint
 
 VOCABULARY = 61

@@ -24,9 +24,9 @@ from ctllm_ray.train.checkpoint.run_state import RunState
 from ctllm_ray.train.data import branches
 from ctllm_ray.train.data.data_log import Origin
 from ctllm_ray.train.devices.collectives import from_first, most
-from ctllm_ray.train.records import is_validated
 from ctllm_ray.train.schedule import check_branch
 from ctllm_ray.train.stepper import Stepper
+from ctllm_ray.train.tracking.records import is_validated
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import numpy as np
 from ctllm_ray.base.errors import NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.tokenizer.tokenizer import load_tokenizer
-from ctllm_ray.train import records
 from ctllm_ray.train.data.batch import IGNORED
 from ctllm_ray.train.data.batches import Batches, DocumentPiece
 from ctllm_ray.train.data.corpora import look
+from ctllm_ray.train.tracking import records
 
 EXCERPT_TOKENS = 48  # of each piece that are decoded
 EXCERPT_CHARS = 60

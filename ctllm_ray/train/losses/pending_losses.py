@@ -17,7 +17,7 @@ import torch
 from ctllm_ray.base.errors import Diverged
 from ctllm_ray.base.recipe_training import Train
 from ctllm_ray.train.losses.loss_spikes import Detector
-from ctllm_ray.train.records import Recorder, StepRecord
+from ctllm_ray.train.tracking.records import Recorder, StepRecord
 
 
 @dataclass(frozen=True)

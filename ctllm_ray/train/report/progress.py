@@ -19,8 +19,8 @@ from typing import TextIO
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError
-from ctllm_ray.train import records
-from ctllm_ray.train.records import Event, StepRecord
+from ctllm_ray.train.tracking import records
+from ctllm_ray.train.tracking.records import Event, StepRecord
 
 POLL_S, POLL_REMOTE_S = 2.0, 5.0  # between looks at the records; they are written every 5 s
 LINE_S = 15.0  # between plain lines, where nobody watches a terminal

@@ -23,11 +23,11 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.html_report import html_page
 from ctllm_ray.train import objective, schedule
-from ctllm_ray.train.records import Event
 from ctllm_ray.train.report import curves
 from ctllm_ray.train.report.curves import Axis
 from ctllm_ray.train.report.run_facts import RunFacts, gather
 from ctllm_ray.train.report.words import WORDS
+from ctllm_ray.train.tracking.records import Event
 
 #: Events that are marked on the curves, with their signs; bad ones in red.
 SIGNS = {

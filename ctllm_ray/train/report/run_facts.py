@@ -15,9 +15,9 @@ from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import CtllmError, NotFound
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_training import Train
-from ctllm_ray.train import records
 from ctllm_ray.train.checkpoint.run_state import RunState
-from ctllm_ray.train.records import Event, StepRecord
+from ctllm_ray.train.tracking import records
+from ctllm_ray.train.tracking.records import Event, StepRecord
 
 if TYPE_CHECKING:
     from ctllm_ray.train.data.batches import Batches

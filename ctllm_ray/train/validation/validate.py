@@ -33,11 +33,12 @@ from ctllm_ray.model import llama
 from ctllm_ray.model.config import for_recipe
 from ctllm_ray.shards.packing import BestFit
 from ctllm_ray.shards.tokens import TokenShard
-from ctllm_ray.train import adapters, objective, records
+from ctllm_ray.train import adapters, objective
 from ctllm_ray.train.checkpoint import checkpoint
 from ctllm_ray.train.data import corpora
 from ctllm_ray.train.data.batch import IGNORED, Batch
 from ctllm_ray.train.losses import head_loss
+from ctllm_ray.train.tracking import records
 from ctllm_ray.train.validation import validate_pairs
 
 MICRO_TOKENS = 16_384  # positions of one forward pass
