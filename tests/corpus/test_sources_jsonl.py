@@ -235,10 +235,10 @@ _HUGE = """
 import resource, sys
 sys.path[:0] = [{tests!r}]
 from corpus.source_rows import rows
-from ctllm_ray.corpus.splits import Limits
-rows("jsonl", {warm!r}, Limits(16 << 20, 64))
+from ctllm_ray.corpus.engine.splits import SplitLimits
+rows("jsonl", {warm!r}, SplitLimits(16 << 20, 64))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-found = rows("jsonl", {path!r}, Limits(16 << 20, 64))
+found = rows("jsonl", {path!r}, SplitLimits(16 << 20, 64))
 print([(row["reject"], len(row["text"] or "")) for row in found])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """

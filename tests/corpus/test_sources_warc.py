@@ -207,10 +207,10 @@ _BOMB = """
 import resource, sys
 sys.path[:0] = [{tests!r}]
 from corpus.source_rows import rows
-from ctllm_ray.corpus.splits import Limits
-rows("warc", {warm!r}, Limits(1 << 20, 64))
+from ctllm_ray.corpus.engine.splits import SplitLimits
+rows("warc", {warm!r}, SplitLimits(1 << 20, 64))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print([row["reject"] for row in rows("warc", {path!r}, Limits(1 << 20, 64))])
+print([row["reject"] for row in rows("warc", {path!r}, SplitLimits(1 << 20, 64))])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

@@ -181,5 +181,5 @@ def test_an_answer_may_take_longer_than_headers(
 
 def test_a_replica_of_the_api_imports_no_torch() -> None:
     """300 MB and several seconds in each, and a new one is to be there soon."""
-    code = "import sys, serve.ingress; sys.exit('torch' in sys.modules)"
+    code = "import sys, ctllm_ray.serving.ray.ingress; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0

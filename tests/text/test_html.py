@@ -183,7 +183,7 @@ def test_a_megabyte_of_script_is_not_text() -> None:
 def test_100_000_nested_tags_neither_crash_nor_hang(engine: str) -> None:
     # in a process of its own: a C library that runs out of stack takes the process with it
     program = f"""
-from ctllm_ray.text.html import extract
+from ctllm_ray.text.html.main_content import extract
 for tag in ("div", "b", "ul><li", "blockquote", "a href=x", "font", "x"):
     found = extract(f"<{{tag}}>" * 100_000 + "<p>{PROSE[0]}</p>", engine={engine!r})
     assert found.text in ("", {PROSE[0]!r}), (tag, found.text[:100])

@@ -283,9 +283,9 @@ def test_kill_minus_9_in_the_middle_of_a_save_leaves_the_one_before(run_folder: 
     save(run_folder, 1)
     code = f"""
 import torch
-from ctllm_ray.train import checkpoint
-from ctllm_ray.train.saver import Saver
-from ctllm_ray.train.state import RunState
+from ctllm_ray.train.checkpoint import checkpoint
+from ctllm_ray.train.checkpoint.saver import Saver
+from ctllm_ray.train.checkpoint.run_state import RunState
 real = checkpoint.safetensors_blocks
 def slow(tensors):
     import time

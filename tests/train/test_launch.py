@@ -124,9 +124,9 @@ def test_a_driver_that_is_stopped_and_run_again_goes_on(tmp_path: Path, how: sig
     code = (
         "import sys; from pathlib import Path; from tests.train.tiny_runs import recipe; from ctllm_ray "
         "import cli\n"
-        "from ctllm_ray.train import launch; import signal; signal.signal(signal.SIGTERM, lambda *_: "
+        "from ctllm_ray.train.ray import launch; import signal; signal.signal(signal.SIGTERM, lambda *_: "
         "sys.exit(143))\n"
-        f"launch.run(recipe(Path({str(tmp_path)!r}), 400, "
+        f"launch.run_training(recipe(Path({str(tmp_path)!r}), 400, "
         f"resources={dict(of.resources.train.model_dump())!r}))"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -152,8 +152,9 @@ def test_the_screen_of_a_cpu_has_no_table_of_memory() -> None:
 
 def test_planning_brings_neither_torch_nor_ray() -> None:
     code = (
-        "import sys; from ctllm_ray.base.recipe import load; from ctllm_ray.train import plan, plan_screen\n"
-        f"plan_screen.table(plan.plan(load({RECIPE!r})))\n"
+        "import sys; from ctllm_ray.base.recipe import load_recipe; "
+        "from ctllm_ray.train.plan import plan, terminal\n"
+        f"terminal.table(plan.plan_training(load_recipe({RECIPE!r})))\n"
         "print([m for m in ('ray', 'torch', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
