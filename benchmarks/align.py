@@ -1,14 +1,16 @@
-"""From nothing to an assistant with a preference: base -> SFT -> DPO on real data, two Ray workers under DeepSpeed.
+"""From nothing to an assistant with a preference: base -> SFT -> DPO on real data, two Ray workers under
+DeepSpeed.
 
     python benchmarks/align.py --data DATA --root ROOT --seeds 1 2 3
 
-DATA holds `text/wiki.jsonl.zst`, `text/english.jsonl.zst`, `sft/alpaca_zh.jsonl.zst`, `sft/alpaca_en.jsonl.zst`,
-`preference/pairs_zh_en.jsonl.zst` and `preference/hh_rlhf_harmless_test.jsonl.zst`.
+DATA holds `text/wiki.jsonl.zst`, `text/english.jsonl.zst`, `sft/alpaca_zh.jsonl.zst`,
+`sft/alpaca_en.jsonl.zst`, `preference/pairs_zh_en.jsonl.zst` and
+`preference/hh_rlhf_harmless_test.jsonl.zst`.
 
-One base model (the size `tiny`, 4,096 pieces) is trained on texts. For each seed it is taught to answer and then to
-prefer; the seed decides the order of the data and which pairs are held out, a sixth of them. In the DPO run of
-the first seed a worker is killed in mid-run. Sections and runs that are finished are only read, so a script that was
-cut off goes on where it was.
+One base model (the size `tiny`, 4,096 pieces) is trained on texts. For each seed it is taught to answer and
+then to prefer; the seed decides the order of the data and which pairs are held out, a sixth of them. In the
+DPO run of the first seed a worker is killed in mid-run. Sections and runs that are finished are only read, so
+a script that was cut off goes on where it was.
 
 What is told of each seed: on held-out pairs, how often reference and model give the chosen answer the higher
 probability, and how often the model prefers the chosen answer more than its reference does.
@@ -31,7 +33,9 @@ PAIR_WIDTH = 1024  # both sides of a pair stand in one row
 WORKERS = {"workers": 2, "threads": 1, "stepper": "deepspeed", "zero_stage": 2, "checkpoint_s": 15}
 
 
-def plain(data: Path, root: Path, name: str, seed: int, inputs: Sequence[dict[str, str]], **parts: Any) -> dict:
+def plain(
+    data: Path, root: Path, name: str, seed: int, inputs: Sequence[dict[str, str]], **parts: Any
+) -> dict:
     """What the recipes of all stages share."""
     found = [{**part, "path": str(data / part["path"])} for part in inputs]
     return {
@@ -41,12 +45,16 @@ def plain(data: Path, root: Path, name: str, seed: int, inputs: Sequence[dict[st
     } | parts  # fmt: skip
 
 
-def train(use: str, tokens: int, rate: float, batch: int, width: int, shares: dict[str, float], **options: Any) -> dict:
+def train(
+    use: str, tokens: int, rate: float, batch: int, width: int, shares: dict[str, float], **options: Any
+) -> dict:
     """The part `train` of a recipe."""
     return {
-        "objective": {"use": use} | options, "tokens": tokens, "batch_tokens": batch, "sequence_tokens": width,
+        "objective": {"use": use} | options, "tokens": tokens, "batch_tokens": batch,
+        "sequence_tokens": width,
         "packing": "best_fit", "document_attention": True, "mixture": [{"shares": shares}], "max_epochs": 20,
-        "block_sequences": 32, "precision": "fp32", "validation": {"every_tokens": tokens, "max_tokens": 50_000},
+        "block_sequences": 32, "precision": "fp32",
+        "validation": {"every_tokens": tokens, "max_tokens": 50_000},
         "schedule": {"use": "cosine", "peak_rate": rate, "warmup_tokens": tokens // 10},
     }  # fmt: skip
 
@@ -96,11 +104,12 @@ def dpo(data: Path, root: Path, tokens: int, seed: int) -> dict:
 
 
 def stage(recipe_plain: dict, kill: bool = False) -> Any:
-    """A recipe from its inputs to an exported model; `kill` ends one worker when the first checkpoint stands."""
+    """A recipe from its inputs to an exported model; `kill` ends one worker when the first checkpoint
+    stands."""
     from ctllm_ray.base import recipe as recipes
     from ctllm_ray.corpus import pipeline
-    from ctllm_ray.train import launch
-    from ctllm_ray.train.export import export
+    from ctllm_ray.train.checkpoint.export import export
+    from ctllm_ray.train.ray import launch
 
     of, began = recipes.from_plain(recipe_plain), time.perf_counter()
     pipeline.prepare(of)
@@ -116,7 +125,7 @@ def _kill_one(of: Any) -> None:
     """A thread that kills a training worker of this machine once, when the run has its first checkpoint."""
     import psutil
 
-    from ctllm_ray.train import checkpoint
+    from ctllm_ray.train.checkpoint import checkpoint
 
     if checkpoint.steps(of.folder("train")):
         return
@@ -153,7 +162,9 @@ def lives(of: Any) -> str:
 
 def main() -> None:
     """All stages, then the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
@@ -174,7 +185,10 @@ def main() -> None:
         of = stage(dpo(given.data, given.root, given.dpo_tokens, seed), kill=seed == given.seeds[0])
         found[seed] = told(of)
         print(json.dumps({"seed": seed, "lives": lives(of)} | found[seed]), flush=True)
-    print("seed  held-out pairs  reference prefers chosen  model prefers chosen  more than its reference  margin, nats")
+    print(
+        "seed  held-out pairs  reference prefers chosen  model prefers chosen  more than its reference  "
+        "margin, nats"
+    )
     for seed, facts in found.items():
         print(
             f"{seed:4d}{facts['pairs']:16.0f}{facts['reference_preferred_share']:26.1%}"

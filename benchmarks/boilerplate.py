@@ -4,14 +4,15 @@
     PYTHONPATH=. python benchmarks/boilerplate.py ../shared/data held_out   # the recipe's bounds on the other
     PYTHONPATH=. python benchmarks/boilerplate.py ../shared/data speed
 
-Sites are made of real pages, SIZES of one source each (statutes with statutes, poems with poems: where lines repeat by
-right). Half of the sites stay bare. The others get furniture: what stands before and after the text of real pages of
-html_zh, one such page for a small site, three for the sections of a larger one. Around it stands what differs from page
-to page: the page's own title, a line of date and readers, the titles of the neighbours and of five other pages.
+Sites are made of real pages, SIZES of one source each (statutes with statutes, poems with poems: where lines
+repeat by right). Half of the sites stay bare. The others get furniture: what stands before and after the text
+of real pages of html_zh, one such page for a small site, three for the sections of a larger one. Around it
+stands what differs from page to page: the page's own title, a line of date and readers, the titles of the
+neighbours and of five other pages.
 
-"Furniture cut" is the share of the lines that are the same on all pages of a section; "own lines cut" of the pages' own
-lines. Own lines are whatever the source holds, so footers that a source has itself (a translator's note, a licence)
-count as lost: the list of lines cut most, which follows the table, is there to be read.
+"Furniture cut" is the share of the lines that are the same on all pages of a section; "own lines cut" of the
+pages' own lines. Own lines are whatever the source holds, so footers that a source has itself (a translator's
+note, a licence) count as lost: the list of lines cut most, which follows the table, is there to be read.
 """
 
 from __future__ import annotations
@@ -35,16 +36,19 @@ import xxhash
 import zstandard
 from resiliparse.extract.html2text import extract_plain_text
 
-from ctllm_ray.corpus.boilerplate import counting
-from ctllm_ray.text import html
-from ctllm_ray.text.fold import folded
-from ctllm_ray.text.line_keys import LineKeys, at_edges, line_keys
+from ctllm_ray.corpus.boilerplate import line_counts
+from ctllm_ray.text.dedup.fold import folded
+from ctllm_ray.text.html import main_content
+from ctllm_ray.text.lines.line_keys import LineKeys, at_edges, line_keys
 
 SIZES = (3, 6, 12, 30, 100)  # pages of a site
 PAGES_OF_SOURCE = 900
 PAGE_CHARS = (100, 20_000)
 MOST_LINES = 30  # of a head and of a foot
-SECTIONED, SECTIONS = 30, (0.6, 0.3, 0.1)  # from so many pages on a site has sections with furniture of their own
+SECTIONED, SECTIONS = (
+    30,
+    (0.6, 0.3, 0.1),
+)  # from so many pages on a site has sections with furniture of their own
 OWN, FURNITURE, VARIES = range(3)
 
 
@@ -96,7 +100,9 @@ def templates(data: Path, part: str) -> list[tuple[list[str], list[str]]]:
     found: dict[str, tuple[list[str], list[str]]] = {}
     for page in pq.read_table(data / "html_zh/pages.parquet").to_pylist():
         raw = page["raw"].decode(page["actual_charset"] or "utf-8", "replace")
-        text = {folded(line) for line in (page["gold_text"] or html.extract(raw).text).split("\n")} - {""}
+        text = {
+            folded(line) for line in (page["gold_text"] or main_content.extract(raw).text).split("\n")
+        } - {""}
         lines = [line.strip() for line in extract_plain_text(raw, main_content=False).split("\n")]
         lines = [line for line in lines if folded(line)]
         inside = [i for i, line in enumerate(lines) if folded(line) in text]
@@ -155,7 +161,9 @@ def cut(pages: Crawl, lines: LineKeys, bounds: Bounds) -> np.ndarray:
     if bounds.min_hosts:
         often |= hosts[np.searchsorted(keys, pairs[:, 0])] >= bounds.min_hosts
     wanted = {tuple(pair) for pair in pairs[often].tolist()}
-    repeated = np.array([pair in wanted for pair in zip(table[:, 0].tolist(), table[:, 1].tolist(), strict=True)])
+    repeated = np.array(
+        [pair in wanted for pair in zip(table[:, 0].tolist(), table[:, 1].tolist(), strict=True)]
+    )
     if bounds.own_line_cost is not None:
         long = lines.chars >= bounds.min_chars
         repeated[long] = at_edges(lines.rows[long], repeated[long], cost=bounds.own_line_cost)
@@ -165,8 +173,11 @@ def cut(pages: Crawl, lines: LineKeys, bounds: Bounds) -> np.ndarray:
 def shares(
     pages: Crawl, lines: LineKeys, taken: np.ndarray, bounds: Bounds
 ) -> tuple[list[float], Counter[str], Counter[str]]:
-    """Shares of furniture, of own lines and of pages that lose any; the latter by source; the lines cut most."""
-    kinds = np.array([pages.kinds[r][i] for r, i in zip(lines.rows.tolist(), lines.lines.tolist(), strict=True)])
+    """Shares of furniture, of own lines and of pages that lose any; the latter by source; the lines cut
+    most."""
+    kinds = np.array(
+        [pages.kinds[r][i] for r, i in zip(lines.rows.tolist(), lines.lines.tolist(), strict=True)]
+    )
     large = np.bincount(pages.sites)[pages.sites[lines.rows]] >= bounds.min_pages
     own = taken & (kinds == OWN)
     found = (taken & (kinds == FURNITURE) & large).sum() / ((kinds == FURNITURE) & large).sum()
@@ -193,7 +204,9 @@ def measure(data: Path, part: str) -> None:
         if bounds == zh_web:
             shown = of, said
     totals = Counter(pages.sources)
-    print("\npages that lose own lines:", ", ".join(f"{s} {n}/{totals[s]}" for s, n in shown[0].most_common()))
+    print(
+        "\npages that lose own lines:", ", ".join(f"{s} {n}/{totals[s]}" for s, n in shown[0].most_common())
+    )
     print("own lines cut most:", *[f"  {n} {line}" for line, n in shown[1].most_common(40)], sep="\n")
 
 
@@ -208,15 +221,19 @@ VARIED: dict[str, list[Any]] = {
 
 def speed(data: Path) -> None:
     """MB/s of the kernel and of a whole count of a shard in memory, on one core."""
-    texts = pa.array([page for part in ("fit", "held_out") for _, pages in sources(data, part) for page in pages])
+    texts = pa.array(
+        [page for part in ("fit", "held_out") for _, pages in sources(data, part) for page in pages]
+    )
     urls = [f"http://www.h{i % 500}.example:80/{quote(str(i))}" for i in range(len(texts))]
     table = pa.table({"text": texts, "url": urls, "source": ["x"] * len(texts)})
-    reading = counting.Reading("keep", 2)
+    reading = line_counts.Reading("keep", 2)
     reading(texts[:9])
     works: dict[str, Callable[[], object]] = {
         "keys of lines": lambda: reading(texts),
-        "hosts": lambda: counting.host_keys(table),
-        "keys and hosts, a page counting once": lambda: counting.once(reading, texts, counting.host_keys(table), 0),
+        "hosts": lambda: line_counts.host_keys(table),
+        "keys and hosts, a page counting once": lambda: line_counts.once(
+            reading, texts, line_counts.host_keys(table), 0
+        ),
     }
     for name, work in works.items():
         best = min(_seconds(work) for _ in range(3))

@@ -1,10 +1,11 @@
-"""What each bound of a recipe costs of each genre and catches of each planted noise, from the scores of a finished run.
+"""What each bound of a recipe costs of each genre and catches of each planted noise, from the scores of a
+finished run.
 
     python benchmarks/quality.py zh_web --root /tmp/quality        # makes the run
     python benchmarks/calibration.py zh_web --root /tmp/quality    # prints the table of docs/calibration.md
 
-A cell is the share of pages that break the bound, whichever rule was charged with them; shares under 0.05 % are left
-out. Genres and noise are those of quality.py; genres count clean pages of more than 100 characters.
+A cell is the share of pages that break the bound, whichever rule was charged with them; shares under 0.05 %
+are left out. Genres and noise are those of quality.py; genres count clean pages of more than 100 characters.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.quality import GENRES, MIN_CHARS, addresses
 from ctllm_ray.base import recipe as recipes
-from ctllm_ray.base.rules import Rule
+from ctllm_ray.base.recipe_rules import Rule
 from ctllm_ray.corpus import decide, pipeline
 from ctllm_ray.corpus.clean import measure_rules
 from ctllm_ray.shards import manifest, reader

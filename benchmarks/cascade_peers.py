@@ -1,15 +1,17 @@
-"""MB/s of UTF-8 of three filter cascades on the same records: CT-LLM's released filter, datatrove's, and ours.
+"""MB/s of UTF-8 of three filter cascades on the same records: CT-LLM's released filter, datatrove's, and
+ours.
 
-One process on one core. Time is CPU time of the process, and the cascades take turns slice by slice, so the ratios
-hold on a busy machine too. Each cascade runs as its program runs it: the first two stop at the rule that drops a page,
-ours measures every page in full (that is what lets it say why, and replay other bounds). Language identification and
-URL lists are left out of all three, and so are loading of dictionaries and compiling.
+One process on one core. Time is CPU time of the process, and the cascades take turns slice by slice, so the
+ratios hold on a busy machine too. Each cascade runs as its program runs it: the first two stop at the rule
+that drops a page, ours measures every page in full (that is what lets it say why, and replay other bounds).
+Language identification and URL lists are left out of all three, and so are loading of dictionaries and
+compiling.
 
     PYTHONPATH=. python benchmarks/cascade_peers.py --ct-llm-repo ../Chinese-Tiny-LLM --records 300 'web/*.jsonl.zst'
 
-The first needs a clone of Chinese-Tiny-LLM (392f0e3 was measured) and jieba; nothing of it is copied here. The second
-needs `pip install datatrove spacy jieba`, best in an environment of its own beside this package's dependencies. What is
-absent is skipped with a line that says so.
+The first needs a clone of Chinese-Tiny-LLM (392f0e3 was measured) and jieba; nothing of it is copied here.
+The second needs `pip install datatrove spacy jieba`, best in an environment of its own beside this package's
+dependencies. What is absent is skipped with a line that says so.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ def records(pattern: str, field: str, count: int) -> list[str]:
     texts = []
     for path in sorted(glob.glob(pattern)):
         with Path(path).open("rb") as packed:
-            stream = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(packed), "utf-8", newline="\n")
+            stream = io.TextIOWrapper(
+                zstandard.ZstdDecompressor().stream_reader(packed), "utf-8", newline="\n"
+            )
             texts += [record[field] for record in map(json.loads, stream) if record.get(field)]
     if not texts:
         sys.exit(f"no records with a field {field!r} in {pattern}")
@@ -67,13 +71,16 @@ def released(repository: Path) -> Cascade:
         if not kept or not code.self_defined_rules(text)[0]:
             return False
         code.duplicates_rules({"raw_content": text})
-        return bool(code.duplicates_rules({"raw_content": text}))  # the program calls it twice, and ignores it
+        return bool(
+            code.duplicates_rules({"raw_content": text})
+        )  # the program calls it twice, and ignores it
 
     return lambda texts: sum(map(keeps, texts))
 
 
 def datatrove() -> Cascade:
-    """datatrove's Gopher and FineWeb filters with FineWeb-2's settings for Chinese, words by jieba through spaCy."""
+    """datatrove's Gopher and FineWeb filters with FineWeb-2's settings for Chinese, words by jieba through
+    spaCy."""
     from datatrove.data import Document
     from datatrove.pipeline.filters import FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter
 
@@ -115,8 +122,8 @@ def datatrove() -> Cascade:
 
 def ours(recipe: Path) -> Cascade:
     """The code-point measures of a recipe, compiled into one kernel, over an Arrow column."""
-    from ctllm_ray.base.rules import Rule
-    from ctllm_ray.text import fuse
+    from ctllm_ray.base.recipe_rules import Rule
+    from ctllm_ray.text.kernels import fuse
 
     stages = yaml.safe_load(recipe.read_text(encoding="utf-8"))["stages"]
     rules = [Rule(**rule) for stage in stages if stage["use"] == "measure" for rule in stage["rules"]]
@@ -129,7 +136,8 @@ def ours(recipe: Path) -> Cascade:
 
 
 def ours_whole(recipe: Path) -> Cascade:
-    """All measures of a recipe, language identification among them, and the decisions, over an Arrow table."""
+    """All measures of a recipe, language identification among them, and the decisions, over an Arrow
+    table."""
     from ctllm_ray.base import recipe as recipes
     from ctllm_ray.corpus import clean
     from ctllm_ray.shards import schema
@@ -146,7 +154,8 @@ def ours_whole(recipe: Path) -> Cascade:
 
 
 def cpu_s(cascade: Cascade, texts: list[str]) -> tuple[float, int | None]:
-    """CPU seconds of one pass over the texts, a mean over as many as `LEAST_S` asks for, and how many it keeps."""
+    """CPU seconds of one pass over the texts, a mean over as many as `LEAST_S` asks for, and how many it
+    keeps."""
     start = time.process_time()
     passes, kept = 0, None
     while passes == 0 or time.process_time() - start < LEAST_S:
@@ -207,7 +216,8 @@ def main() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     texts = records(given.files, given.field, given.records)
     print(
-        f"{len(texts)} records, {sum(len(text.encode()) for text in texts) / 1e6:.2f} MB of UTF-8, one core, CPU time"
+        f"{len(texts)} records, {sum(len(text.encode()) for text in texts) / 1e6:.2f} MB of UTF-8, one core, "
+        f"CPU time"
     )
     compare(found(given), texts)
 

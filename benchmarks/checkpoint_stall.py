@@ -1,11 +1,13 @@
-"""What checkpoints cost: time that training stands still, and how much slower its steps are while one is written.
+"""What checkpoints cost: time that training stands still, and how much slower its steps are while one is
+written.
 
     python benchmarks/checkpoint_stall.py --rounds 5 --steps 40 --saves 4
 
-The model, data and batches of train_cpu.py. In each round one run saves `--saves` times and one never; both make the
-same steps. The cost of a save is the difference of their times over the number of saves: copying, and whatever
-hashing and writing behind training take from its cores. `share` is that cost over 60 seconds: what training loses at
-one save a minute. `stall` is the part of it in which training stood still, as the run's own records tell.
+The model, data and batches of train_cpu.py. In each round one run saves `--saves` times and one never; both
+make the same steps. The cost of a save is the difference of their times over the number of saves: copying,
+and whatever hashing and writing behind training take from its cores. `share` is that cost over 60 seconds:
+what training loses at one save a minute. `stall` is the part of it in which training stood still, as the
+run's own records tell.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ def run(root: Path, steps: int, saves: int, threads: int) -> dict[str, Any]:
     import torch
 
     from ctllm_ray.train import records, session
-    from ctllm_ray.train.torch_stepper import TorchStepper
+    from ctllm_ray.train.steppers.torch import TorchStepper
 
     torch.set_num_threads(threads)
     ends: list[float] = []
@@ -57,12 +59,16 @@ def run(root: Path, steps: int, saves: int, threads: int) -> dict[str, Any]:
 
 def main() -> None:
     """Rounds of both runs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--saves", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--root", type=Path, help="run once over this folder and print figures (used by the script)")
+    parser.add_argument(
+        "--root", type=Path, help="run once over this folder and print figures (used by the script)"
+    )
     given = parser.parse_args()
     if given.root:
         print(json.dumps(run(given.root, given.steps, given.saves, given.threads)))
@@ -88,8 +94,13 @@ def main() -> None:
     print(f"checkpoint {size:.0f} MB, written behind training in {statistics.median(writes):.2f} s (median)")
     print(f"training stood still {statistics.median(stalls):.3f} s (median), {max(stalls):.3f} s (most)")
     cost = statistics.median(costs)
-    print(f"cost of a save {cost:.3f} s (median of {len(costs)} rounds, {min(costs):.3f} to {max(costs):.3f})")
-    print(f"share at one save a minute {cost / 60:.2%}, of which standing still {statistics.median(stalls) / 60:.2%}")
+    print(
+        f"cost of a save {cost:.3f} s (median of {len(costs)} rounds, {min(costs):.3f} to {max(costs):.3f})"
+    )
+    print(
+        f"share at one save a minute {cost / 60:.2%}, of which standing still "
+        f"{statistics.median(stalls) / 60:.2%}"
+    )
 
 
 if __name__ == "__main__":

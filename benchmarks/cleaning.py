@@ -2,9 +2,10 @@
 
     python benchmarks/cleaning.py ../shared/data --to build/cleaning --seeds 3
 
-Every corpus is tokenized by one tokenizer, trained on the raw pages, so that it favours none of the cleaned ones. Bits
-per byte are taken on clean documents that stand in none of the corpora (by id, and with documents left out that share
-sentences with the crawl), of kinds that no filter chose. Run again after an interruption: it goes on.
+Every corpus is tokenized by one tokenizer, trained on the raw pages, so that it favours none of the cleaned
+ones. Bits per byte are taken on clean documents that stand in none of the corpora (by id, and with documents
+left out that share sentences with the crawl), of kinds that no filter chose. Run again after an interruption:
+it goes on.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ctllm_ray.base import recipe
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.train import records, session
-from ctllm_ray.train.torch_stepper import TorchStepper
+from ctllm_ray.train.steppers.torch import TorchStepper
 
 KINDS = ("news_para", "abstract", "app_description", "literature_web", "tech_article", "docs", "law", "classical",
          "newsletter", "wiki_hant")  # fmt: skip
@@ -55,7 +56,12 @@ def held_out(data: Path, to: Path) -> dict[str, Path]:
     for file in sorted((data / "text").glob("*.zst")):
         for row in rows(file):
             text = row["text"][:LONGEST]
-            if row["kind"] in texts and row["id"] not in used and len(text) >= SHORTEST and not _seen(text, crawled):
+            if (
+                row["kind"] in texts
+                and row["id"] not in used
+                and len(text) >= SHORTEST
+                and not _seen(text, crawled)
+            ):
                 texts[row["kind"]].append(text)
     return {kind: _write(to / f"{kind}.jsonl", found) for kind, found in texts.items()}
 
@@ -72,13 +78,21 @@ def _write(path: Path, texts: list[str]) -> Path:
         if size < KIND_BYTES:
             chosen.append(text)
             size += len(text.encode())
-    path.write_text("".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in chosen), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in chosen), encoding="utf-8"
+    )
     return path
 
 
 def corpora(data: Path, to: Path) -> dict[str, Recipe]:
-    """Recipes by name: the held-out documents, then the three corpora, the raw one with the tokenizer of all."""
-    crawl = {"use": "jsonl", "path": f"{data}/web_zh_raw/part-*.jsonl.zst", "name": "web", "text": "raw_content"}
+    """Recipes by name: the held-out documents, then the three corpora, the raw one with the tokenizer of
+    all."""
+    crawl = {
+        "use": "jsonl",
+        "path": f"{data}/web_zh_raw/part-*.jsonl.zst",
+        "name": "web",
+        "text": "raw_content",
+    }
     common = {"version": "1", "seed": 11, "root": str(to), "tokens": {"held_out_share": 0.0}}
     shared = {"tokenizer": {"path": str(to / "raw" / "1" / "tokenizer")}}
     made = {"raw": common | {"name": "raw", "stages": [{"use": "extract"}], "tokenizer": TOKENIZER}}
@@ -108,13 +122,19 @@ def training(corpus: Recipe, held: Recipe, seed: int, arguments: argparse.Namesp
         "validation": {"every_tokens": tokens, "corpora": [held.folder("tokens")], "max_tokens": 60_000},
     }  # fmt: skip
     resources = {"train": {"micro_sequences": 8, "stepper": "torch", "keep": 1, "threads": 1}}
-    plain = corpus.model_dump(mode="json") | {"model": {"use": "tiny"}, "train": train, "resources": resources}
+    plain = corpus.model_dump(mode="json") | {
+        "model": {"use": "tiny"},
+        "train": train,
+        "resources": resources,
+    }
     return recipe.from_plain(plain)
 
 
 def main() -> None:
     """Prepares, trains, prints one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--tokens", type=int, default=524_288)
@@ -148,7 +168,9 @@ def table(found: dict[str, list[dict[str, float]]]) -> None:
     print("| kind | " + " | ".join(found) + " |\n|---|" + "---:|" * len(found))
     for kind in next(iter(found.values()))[0]:
         cells = [[bits[kind] for bits in seeds] for seeds in found.values()]
-        print(f"| {kind} | " + " | ".join(f"{statistics.mean(c):.3f} ± {_spread(c):.3f}" for c in cells) + " |")
+        print(
+            f"| {kind} | " + " | ".join(f"{statistics.mean(c):.3f} ± {_spread(c):.3f}" for c in cells) + " |"
+        )
 
 
 def _spread(values: list[float]) -> float:

@@ -1,15 +1,17 @@
-"""Decontamination of real pages: MB/s, real pages hit by bound, and how many planted copies of items are found.
+"""Decontamination of real pages: MB/s, real pages hit by bound, and how many planted copies of items are
+found.
 
-One process on one core, CPU time; MB are 10**6 bytes of UTF-8 of the pages. Pages are those of a crawl that nobody
-planted anything in: what is hit there is quotation or chance. Copies are of items with four options (fields `question`,
-A to D), one a page, as exams are printed elsewhere: in Traditional characters, with other marks and line ends, with the
-options in another order, without their letters, without the options, with every tenth character another.
+One process on one core, CPU time; MB are 10**6 bytes of UTF-8 of the pages. Pages are those of a crawl that
+nobody planted anything in: what is hit there is quotation or chance. Copies are of items with four options
+(fields `question`, A to D), one a page, as exams are printed elsewhere: in Traditional characters, with other
+marks and line ends, with the options in another order, without their letters, without the options, with every
+tenth character another.
 
     PYTHONPATH=. python benchmarks/decontamination.py '../shared/data/web_zh_raw/part-00[0-2].jsonl.zst' \
         question,A,B,C,D=../shared/data/eval/cmmlu.jsonl.zst question=../shared/data/eval/cmmlu.jsonl.zst ...
 
-A set is FIELD,FIELD=PATH, or all=PATH. Copies are made of the first, and found where any set of the same file has them:
-given twice, with the options and by the questions alone, it finds more.
+A set is FIELD,FIELD=PATH, or all=PATH. Copies are made of the first, and found where any set of the same file
+has them: given twice, with the options and by the questions alone, it finds more.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ import numpy as np
 import opencc
 import pyarrow as pa
 
-from ctllm_ray.base.rows import Row, table
-from ctllm_ray.corpus.decontamination.sets import text_of
+from ctllm_ray.benchmark_files import Row, table
+from ctllm_ray.corpus.decontamination.evaluation_sets import text_of
 from ctllm_ray.text.contamination import Index, hits, index
 
 NGRAMS, BOUNDS, MAX_ITEMS, COPIES = (8, 10, 13, 20), (0.3, 0.5, 0.7, 0.9), 8, 500
@@ -48,7 +50,9 @@ def _whole(row: Row) -> str:
 KINDS: dict[str, Callable[[Row, random.Random], str]] = {
     "as it is": lambda row, _: _whole(row),
     "Traditional": lambda row, _: _TRADITIONAL.convert(_whole(row)),
-    "other marks and lines": lambda row, _: _whole(row).replace("\n", "　").replace(". ", "、").replace("，", " , "),
+    "other marks and lines": lambda row, _: (
+        _whole(row).replace("\n", "　").replace(". ", "、").replace("，", " , ")
+    ),
     "options in another order": _shuffled,
     "without letters": lambda row, _: "\n".join(row[key] for key in ("question", *OPTIONS)),
     "without options": lambda row, _: row["question"],
@@ -87,16 +91,23 @@ def _copies(rows: list[Row], owners: np.ndarray, built: Sequence[Index]) -> None
         for made in built:
             found = hits(pages, made)
             own = owners[found.items] == np.array(chosen)[found.rows]
-            told += [f"{len(np.unique(found.rows[own & (found.overlap >= b)])) / len(chosen):.3f}" for b in BOUNDS[:3]]
+            told += [
+                f"{len(np.unique(found.rows[own & (found.overlap >= b)])) / len(chosen):.3f}"
+                for b in BOUNDS[:3]
+            ]
         print(f"| {kind} | {' | '.join(told)} |")
 
 
 def main(crawl: str, *sets: str) -> None:
     """Prints the two tables."""
     texts, owners = _items(sets)
-    pages = pa.array([text for row in table(crawl).rows if (text := row.get("text") or row.get("raw_content"))])
+    pages = pa.array(
+        [text for row in table(crawl).rows if (text := row.get("text") or row.get("raw_content"))]
+    )
     print(f"{len(pages):,} pages, {len(texts):,} items, max_items {MAX_ITEMS}\n")
-    print(f"| ngram_chars | n-grams | cannot be found | MB/s | {' | '.join(f'pages >= {b}' for b in BOUNDS)} |")
+    print(
+        f"| ngram_chars | n-grams | cannot be found | MB/s | {' | '.join(f'pages >= {b}' for b in BOUNDS)} |"
+    )
     built = [index(pa.array(texts), ngram_chars=size, max_items=MAX_ITEMS) for size in NGRAMS]
     for each in built:
         _real(pages, each)

@@ -5,15 +5,16 @@
     PYTHONPATH=. python benchmarks/dedup_accuracy.py passes  ../shared/data/web_zh_raw
     PYTHONPATH=. python benchmarks/dedup_accuracy.py curve   ../shared/data/web_zh_raw
 
-`twins` makes twins of real pages, one kind at a time, and asks each method for the pairs: a pair of a page and its
-own twin is right, any other is wrong. The kind `template` has no twins: other pages inside one frame with other
-numbers. `planted` is the truth table of a raw crawl: F1 over the pairs of documents of planted families (original,
-copies, edits), and which pages are lost that the table calls clean and no copy of anything. `passes` asks the same of
-zh_web.yaml on two workers of Ray, from a file to shards, of the pages that come through its stages to its passes.
-`curve` is `planted` for other bands and bounds.
+`twins` makes twins of real pages, one kind at a time, and asks each method for the pairs: a pair of a page
+and its own twin is right, any other is wrong. The kind `template` has no twins: other pages inside one frame
+with other numbers. `planted` is the truth table of a raw crawl: F1 over the pairs of documents of planted
+families (original, copies, edits), and which pages are lost that the table calls clean and no copy of
+anything. `passes` asks the same of zh_web.yaml on two workers of Ray, from a file to shards, of the pages
+that come through its stages to its passes. `curve` is `planted` for other bands and bounds.
 
-But for `passes` everything runs in memory in one process; the kernels are those that the passes call. Synthetic noise
-(lorem ipsum, one notice a hundred times) is left out: it repeats itself, and the table does not pair it.
+But for `passes` everything runs in memory in one process; the kernels are those that the passes call.
+Synthetic noise (lorem ipsum, one notice a hundred times) is left out: it repeats itself, and the table does
+not pair it.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ from benchmarks.dedup_methods import MAP_CC, METHODS, ZH_WEB, Find, Near, best_f
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.corpus import documents, pipeline
 from ctllm_ray.shards import manifest
-from ctllm_ray.text import survivors
-from ctllm_ray.text.bands import Pairs
-from ctllm_ray.text.components import components
-from ctllm_ray.text.digests import digests, first_rows
-from ctllm_ray.text.fold import fold
-from ctllm_ray.text.html import extract
-from ctllm_ray.text.similarity import jaccard, own
+from ctllm_ray.text.dedup import survivors
+from ctllm_ray.text.dedup.bands import Pairs
+from ctllm_ray.text.dedup.components import components
+from ctllm_ray.text.dedup.digests import digests, first_rows
+from ctllm_ray.text.dedup.fold import fold
+from ctllm_ray.text.dedup.text_similarity import jaccard, own
+from ctllm_ray.text.html.main_content import extract
 
 # ---- twins of real pages
 
@@ -55,7 +56,9 @@ TO_SIMPLIFIED, TO_TRADITIONAL = opencc.OpenCC("t2s"), opencc.OpenCC("s2tw")
 HAN = re.compile(r"[一-鿿]")
 SENTENCE = re.compile(r"[^。！？\n]*[。！？\n]?")
 HEAD = "首页 > 新闻 > 正文\n来源：本站 作者：佚名 发布时间：2021-03-0{} 点击：{}次 字号：大 中 小 打印本页 关闭窗口\n"
-FOOT = "\n责任编辑：admin 免责声明：本站内容仅供参考。Copyright © 2008-202{} 版权所有 京ICP备{}号\n上一篇 下一篇"
+FOOT = (
+    "\n责任编辑：admin 免责声明：本站内容仅供参考。Copyright © 2008-202{} 版权所有 京ICP备{}号\n上一篇 下一篇"
+)
 
 
 def _swapped(text: str) -> str:
@@ -116,14 +119,18 @@ def twins(folder: Path, count: int) -> None:
     pages, _ = _pages(folder)
     rng = random.Random(7)
     clean = [p["text"] for p in pages if p["kind"] in {"clean", "traditional"} and p["lone"]]
-    originals = rng.sample([t for t in clean if 300 <= len(t) <= 3000 and len(SENTENCE.findall(t)) > 8], count)
+    originals = rng.sample(
+        [t for t in clean if 300 <= len(t) <= 3000 and len(SENTENCE.findall(t)) > 8], count
+    )
     pool = [s for text in rng.sample(clean, 3000) for s in SENTENCE.findall(text) if 10 <= len(s) <= 60]
     short = [t for t in clean if 60 <= len(t) <= 160]
     print("| kind | " + " | ".join(METHODS) + " |\n|---|" + "---:|" * len(METHODS))
     for kind, make in KINDS.items():
         made = [make(text, rng, pool) for text in originals]
         print(
-            f"| {kind} | " + " | ".join(_twin_score(find, originals, made) for find in METHODS.values()) + " |",
+            f"| {kind} | "
+            + " | ".join(_twin_score(find, originals, made) for find in METHODS.values())
+            + " |",
             flush=True,
         )
     framed = [_framed(text, rng) for text in rng.sample(short, min(count, len(short)))]
@@ -142,10 +149,13 @@ def _twin_score(find: Find, originals: list[str], made: list[str]) -> str:
 
 
 def _pages(folder: Path) -> tuple[list[dict], dict[tuple[int, int], float]]:
-    """Rows of the truth table with `text`, `family` and `lone`; and the Jaccard of families nobody planted, by pair."""
+    """Rows of the truth table with `text`, `family` and `lone`; and the Jaccard of families nobody planted,
+    by pair."""
     texts = dict(_texts(folder))
     pages = [
-        page for page in pq.read_table(folder / "truth.parquet").to_pylist() if page["subkind"] != "synthetic_noise"
+        page
+        for page in pq.read_table(folder / "truth.parquet").to_pylist()
+        if page["subkind"] != "synthetic_noise"
     ]
     row = {page["doc_id"]: i for i, page in enumerate(pages)}
     copies = [(row[p["dup_of"]], i) for i, p in enumerate(pages) if p["dup_of"] in row]
@@ -193,7 +203,8 @@ class Planted:
         self.copies = Pairs(best[goes], goes)
 
     def survivors(self, find: Find, chains: bool = False) -> np.ndarray:
-        """The survivor of each page by a method, and exact copies; of other methods and `chains`, of a component."""
+        """The survivor of each page by a method, and exact copies; of other methods and `chains`, of a
+        component."""
         near = best_first(find, self.texts, self.ranks)
         left, right = (np.concatenate(both) for both in zip(self.copies, near, strict=True))
         if isinstance(find, Near) and not chains:
@@ -204,7 +215,8 @@ class Planted:
         return survivors.of_components(label, self.ranks)
 
     def score(self, stays: np.ndarray) -> str:
-        """F1, precision and recall over pairs of planted families, and the clean pages lost to another family."""
+        """F1, precision and recall over pairs of planted families, and the clean pages lost to another
+        family."""
         planted = np.bincount(self.family, minlength=len(stays))[self.family] > 1
         found, want = _pairs_in(stays[planted]), _pairs_in(self.family[planted])
         right = _pairs_in(stays[planted] * len(stays) + self.family[planted])
@@ -228,7 +240,9 @@ class Planted:
             listed = self.natural.get((one, other), 0.0)
             names[int(self.family[b])] = LOST[_place(listed, j, s)]
         self.others = [
-            (int(a), int(b)) for a, b in zip(left, right, strict=True) if names[int(self.family[b])] == LOST[-1]
+            (int(a), int(b))
+            for a, b in zip(left, right, strict=True)
+            if names[int(self.family[b])] == LOST[-1]
         ]
         return Counter(names.values())
 
@@ -273,7 +287,9 @@ def passes(folder: Path) -> None:
         stays = _survivors_of(recipe, len(lines))
     cleaned = stays < 0
     alone = np.arange(len(stays))
-    crawl.family = np.where(cleaned, len(stays) + alone, crawl.family)  # a page that went before is nobody's twin
+    crawl.family = np.where(
+        cleaned, len(stays) + alone, crawl.family
+    )  # a page that went before is nobody's twin
     stays = np.where(cleaned, alone, stays)
     print(f"{(~cleaned).sum()} pages, {_pairs_in(crawl.family)} pairs in planted families\n\n{HEADING}")
     print(f"| zh_web.yaml on Ray | {crawl.score(stays)} |")
@@ -289,11 +305,16 @@ def _recipe(folder: str) -> recipes.Recipe:
 
 
 def _survivors_of(recipe: recipes.Recipe, count: int) -> np.ndarray:
-    """The page that each of so many pages went for, or the page itself, by URLs; -1 where it did not come so far."""
+    """The page that each of so many pages went for, or the page itself, by URLs; -1 where it did not come so
+    far."""
     folder = recipe.folder(recipe.corpus)
     found = documents.parts(folder, manifest.read(folder))
     tables = [table for kind in ("kept", "rejected") for table in documents.tables(found, kind)]
-    rows = {row["id"]: row for table in tables for row in table.select(["id", "url", "labels", "reject"]).to_pylist()}
+    rows = {
+        row["id"]: row
+        for table in tables
+        for row in table.select(["id", "url", "labels", "reject"]).to_pylist()
+    }
     stays = np.full(count, -1)
     for row in rows.values():
         last = row
@@ -309,17 +330,26 @@ def curve(folder: Path) -> None:
     print(HEADING)
     print(f"| zh_web | {crawl.score(crawl.survivors(ZH_WEB))} |", flush=True)
     for name, changes in [
-        *((f"{b} bands of {r}", {"bands": b, "rows": r}) for b, r in ((42, 3), (25, 5), (21, 6), (16, 8), (14, 9))),
+        *(
+            (f"{b} bands of {r}", {"bands": b, "rows": r})
+            for b, r in ((42, 3), (25, 5), (21, 6), (16, 8), (14, 9))
+        ),
         *((f"{n}-character shingles", {"shingle_chars": n}) for n in (3, 4, 7, 9)),
         *(
-            (f"Jaccard >= {j}", {"min_jaccard": j, "slips_jaccard": max(j - 0.15, 0.35), "min_agreement": j - 0.15})
+            (
+                f"Jaccard >= {j}",
+                {"min_jaccard": j, "slips_jaccard": max(j - 0.15, 0.35), "min_agreement": j - 0.15},
+            )
             for j in (0.4, 0.45, 0.55, 0.6, 0.7, 0.8)
         ),
         *((f"sure from Jaccard {j}", {"sure_jaccard": j}) for j in (0.65, 0.7, 0.75, 0.85, 1.01)),
         *((f"own share <= {s}", {"max_own_share": s}) for s in (0.02, 0.04, 0.06, 0.1, 0.12)),
         *((f"own stretch <= {n}", {"max_own_run": n}) for n in (4, 8, 12, 10**6)),
         ("no slips", {"max_edit_share": 0.0}),
-        *((f"slips from Jaccard {j}", {"slips_jaccard": j, "min_agreement": j}) for j in (0.25, 0.3, 0.4, 0.5)),
+        *(
+            (f"slips from Jaccard {j}", {"slips_jaccard": j, "min_agreement": j})
+            for j in (0.25, 0.3, 0.4, 0.5)
+        ),
         *((f"edits <= {s}", {"max_edit_share": s}) for s in (0.06, 0.09, 0.15, 0.2)),
         *((f"edits in stretches of <= {n}", {"max_edit_run": n}) for n in (2, 3, 6, 10)),
         *((f"folded texts of >= {n}", {"min_chars": n}) for n in (20, 40, 80, 100)),
@@ -331,7 +361,9 @@ def curve(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["twins", "planted", "passes", "curve"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=500, help="pages that get twins")

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctllm_ray.text.bands import Pairs, band_keys, distinct, few, meeting
-from ctllm_ray.text.fold import fold
-from ctllm_ray.text.minhash import signatures
-from ctllm_ray.text.similarity import agreement, verdicts
+from ctllm_ray.text.dedup.bands import Pairs, band_keys, distinct, few, meeting
+from ctllm_ray.text.dedup.fold import fold
+from ctllm_ray.text.dedup.minhash import signatures
+from ctllm_ray.text.dedup.text_similarity import agreement, verdicts
 
 Find = Callable[[pa.Array], Pairs]
 
@@ -46,7 +46,9 @@ class Near:
         long = np.flatnonzero(pc.utf8_length(texts).to_numpy() >= self.min_chars)
         values = signatures(texts.take(pa.array(long)), shingle_chars=self.shingle_chars).values
         keys = band_keys(values, bands=self.bands, rows=self.rows)
-        met = distinct([meeting(np.ascontiguousarray(keys[:, i]), reach=self.reach) for i in range(self.bands)])
+        met = distinct(
+            [meeting(np.ascontiguousarray(keys[:, i]), reach=self.reach) for i in range(self.bands)]
+        )
         met = met.take(np.lexsort((met.left, met.right)))
         alike = agreement(values, *met)
         met, alike = met.take(alike >= self.min_agreement), alike[alike >= self.min_agreement]
@@ -65,7 +67,9 @@ class Near:
         return (agreement(values, left, right) >= self.min_agreement) & self._duplicates(folded, left, right)
 
     def _duplicates(self, texts: pa.Array, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        return verdicts(texts, left, right, **{name: getattr(self, name) for name in VERDICT_BOUNDS}).duplicates
+        return verdicts(
+            texts, left, right, **{name: getattr(self, name) for name in VERDICT_BOUNDS}
+        ).duplicates
 
 
 VERDICT_BOUNDS = (
@@ -85,7 +89,8 @@ MAP_CC = Near(False, 13, 9, 13, 10**9, 13, 0, 0)  # CT-LLM: raw 13-grams, whoeve
 
 
 def published(texts: pa.Array) -> Pairs:
-    """datasketch as its documentation has it: SHA-1, `MinHashLSH(threshold=0.5)`, on 5-grams of the raw characters."""
+    """datasketch as its documentation has it: SHA-1, `MinHashLSH(threshold=0.5)`, on 5-grams of the raw
+    characters."""
     from datasketch import MinHash, MinHashLSH
 
     index, left, right = MinHashLSH(threshold=0.5, num_perm=128), [], []
@@ -109,7 +114,8 @@ METHODS: dict[str, Find] = {
 
 
 def best_first(find: Find, texts: pa.Array, ranks: np.ndarray) -> Pairs:
-    """The pairs that a method finds when it reads the texts in the order of survivors, as the near pass does."""
+    """The pairs that a method finds when it reads the texts in the order of survivors, as the near pass
+    does."""
     order = np.argsort(ranks)
     left, right = find(texts.take(pa.array(order)))
     return Pairs(order[left], order[right])

@@ -1,20 +1,25 @@
-"""Preference pairs per second on a CPU: our DPO with cached references, and TRL's DPOTrainer; same model, same pairs.
+"""Preference pairs per second on a CPU: our DPO with cached references, and TRL's DPOTrainer; same model,
+same pairs.
 
     python benchmarks/dpo.py --rounds 3 --steps 8
 
-A Llama of 9.0 million parameters (6 x 256, 16,384 pieces), pairs of 100 to 1,000 tokens (prompts of 20 to 200, answers
-whose lengths are log-normal around 90, both sides apart), fp32, AdamW (the fused one for all), no activation
-checkpointing. An update of ours is 8 rows of 1,024 tokens; TRL makes each from as many pairs as ours hold on average.
+A Llama of 9.0 million parameters (6 x 256, 16,384 pieces), pairs of 100 to 1,000 tokens (prompts of 20 to
+200, answers whose lengths are log-normal around 90, both sides apart), fp32, AdamW (the fused one for all),
+no activation checkpointing. An update of ours is 8 rows of 1,024 tokens; TRL makes each from as many pairs as
+ours hold on average.
 
-- `ours`: `session.train` whole, from token shards and the reference's cache. What the cache costs is printed beside it.
-- `trl-N`: DPOTrainer as it comes, a second model as the reference in each step, N pairs in a forward pass (padded to
-  the longest of them), gradients accumulated over an update. Several N are tried: less padding against larger products.
-- `trl-cached-N`: the same with `precompute_ref_log_probs`, computed before the clock starts: what remains of the
-  distance is packing, and an output layer that is computed for answers only, once.
+- `ours`: `session.train` whole, from token shards and the reference's cache. What the cache costs is printed
+  beside it.
+- `trl-N`: DPOTrainer as it comes, a second model as the reference in each step, N pairs in a forward pass
+  (padded to the longest of them), gradients accumulated over an update. Several N are tried: less padding
+  against larger products.
+- `trl-cached-N`: the same with `precompute_ref_log_probs`, computed before the clock starts: what remains of
+  the distance is packing, and an output layer that is computed for answers only, once.
 
-Each contender runs in a process of its own, in turn, for a number of rounds; ratios are taken within a round, to the
-best N of TRL in that round. Clocks run from the end of the second update to the end of the last one; there are two, the
-wall's and the processor's (all threads), which says the same on a machine that others use too.
+Each contender runs in a process of its own, in turn, for a number of rounds; ratios are taken within a round,
+to the best N of TRL in that round. Clocks run from the end of the second update to the end of the last one;
+there are two, the wall's and the processor's (all threads), which says the same on a machine that others use
+too.
 """
 
 from __future__ import annotations
@@ -43,7 +48,10 @@ def pairs() -> list[dict[str, list[int]]]:
     draw = np.random.default_rng(0)
     found = []
     for _ in range(PAIRS):
-        lengths = [int(draw.integers(20, 200)), *np.clip(draw.lognormal(4.5, 0.6, 2), 30, 400).astype(int).tolist()]
+        lengths = [
+            int(draw.integers(20, 200)),
+            *np.clip(draw.lognormal(4.5, 0.6, 2), 30, 400).astype(int).tolist(),
+        ]
         ids = [(64 + np.minimum(draw.zipf(1.2, length), VOCABULARY - 65)).tolist() for length in lengths]
         prompt, chosen, rejected = ids
         found.append({"prompt_ids": [1, *prompt], "chosen_ids": [*chosen, 2], "rejected_ids": [*rejected, 2]})
@@ -66,7 +74,9 @@ def write_tokens(folder: Path) -> None:
         writer.write(tokens.with_answers(tokens.table(names, ids, sizes, sizes, {}, kind), answers, "pairs"))
     facts = {"tokenizer": "0" * 64, "vocab_size": str(VOCABULARY), "bos": "1", "eos": "2", "pad": "3"}
     counts = {"in": len(ids), "kept": len(ids), "tokens": int(sizes.sum())}
-    manifest.write(str(folder), Manifest("tokens", "b", "1", "0" * 64, {}, [], counts, list(writer.shards), facts))
+    manifest.write(
+        str(folder), Manifest("tokens", "b", "1", "0" * 64, {}, [], counts, list(writer.shards), facts)
+    )
 
 
 def write_model(folder: Path) -> None:
@@ -89,7 +99,8 @@ def recipe(root: Path, steps: int, run: str) -> Any:
         "data": {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0},
         "model": {"path": str(root / "model")},
         "train": {
-            "run": run, "objective": {"use": "dpo", "beta": BETA}, "tokens": batch * steps, "batch_tokens": batch,
+            "run": run, "objective": {"use": "dpo", "beta": BETA}, "tokens": batch * steps,
+            "batch_tokens": batch,
             "sequence_tokens": WIDTH, "packing": "best_fit", "document_attention": True,
             "precision": "fp32", "mixture": [{"shares": {"pairs": 1.0}}], "max_epochs": 1000,
             "schedule": {"use": "wsd", "peak_rate": RATE, "warmup_tokens": 0},  # without a decay: constant
@@ -101,8 +112,8 @@ def recipe(root: Path, steps: int, run: str) -> Any:
 
 def per_update(root: Path, steps: int) -> list[int]:
     """Pairs of each of our updates."""
-    from ctllm_ray.train.batches import Batches
-    from ctllm_ray.train.corpora import look
+    from ctllm_ray.train.data.batches import Batches
+    from ctllm_ray.train.data.corpora import look
 
     of = recipe(root, steps, "look")
     found = Batches(of, look(of))
@@ -111,8 +122,9 @@ def per_update(root: Path, steps: int) -> list[int]:
 
 def ours(root: Path, steps: int) -> dict[str, float]:
     """Our loop from the cache."""
-    from ctllm_ray.train import records, reference, session
-    from ctllm_ray.train.torch_stepper import TorchStepper
+    from ctllm_ray.train import records, session
+    from ctllm_ray.train.data import reference_log_probs
+    from ctllm_ray.train.steppers.torch import TorchStepper
 
     ends: list[tuple[float, float]] = []
 
@@ -124,7 +136,7 @@ def ours(root: Path, steps: int) -> dict[str, float]:
 
     of = recipe(root, steps, f"run-{os.getpid()}")
     began = time.perf_counter()
-    reference.complete(of, reference.here)  # in the first round: then it is there
+    reference_log_probs.complete(of, reference_log_probs.here)  # in the first round: then it is there
     cached_s = time.perf_counter() - began
     session.train(of, Timed)
     last = records.read(of.folder("train"))[-1]
@@ -162,7 +174,9 @@ def trl(root: Path, steps: int, at_once: int, cached: bool) -> dict[str, float]:
         activation_checkpointing=False, logging_strategy="no", save_strategy="no", report_to=[], disable_tqdm=True,
         dataloader_pin_memory=False,
     )  # fmt: skip
-    model, reference = (LlamaForCausalLM.from_pretrained(root / "model", dtype=torch.float32) for _ in range(2))
+    model, reference = (
+        LlamaForCausalLM.from_pretrained(root / "model", dtype=torch.float32) for _ in range(2)
+    )
     trainer = DPOTrainer(
         model=model, ref_model=reference, args=arguments, callbacks=[Clock()],
         train_dataset=Dataset.from_list([{"prompt": "<9>", "chosen": "<8>", "rejected": "<7>"}]),
@@ -193,7 +207,9 @@ def contend(name: str, root: Path, steps: int, threads: int) -> dict[str, float]
 def apart(arguments: list[str], threads: int) -> dict[str, float]:
     """What this script prints when it is called for one contender."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, __file__, *arguments], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments], env=environment, capture_output=True, text=True
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
@@ -201,7 +217,9 @@ def apart(arguments: list[str], threads: int) -> dict[str, float]:
 
 def table(found: dict[str, list[dict[str, float]]]) -> str:
     """Medians over rounds; how many times as fast as each one ours is, in the same round."""
-    lines = ["contender        pairs/s   ours is x as fast (least-most)   by processor time   last loss   cache, s"]
+    lines = [
+        "contender        pairs/s   ours is x as fast (least-most)   by processor time   last loss   cache, s"
+    ]
     for name, rounds in found.items():
         wall, cpu = (ratios(found["ours"], rounds, key) for key in ("pairs_per_s", "pairs_per_cpu_s"))
         lines.append(
@@ -226,12 +244,18 @@ def ratios(ours: list[dict[str, float]], others: list[dict[str, float]], key: st
 
 def main() -> None:
     """Rounds of all contenders."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--contenders", nargs="+", default=["trl-1", "trl-2", "trl-4", "trl-8", "trl-cached-2"])
-    parser.add_argument("--only", help="run this one in this process and print its figures (used by the script itself)")
+    parser.add_argument(
+        "--contenders", nargs="+", default=["trl-1", "trl-2", "trl-4", "trl-8", "trl-cached-2"]
+    )
+    parser.add_argument(
+        "--only", help="run this one in this process and print its figures (used by the script itself)"
+    )
     parser.add_argument("--root", type=Path, help="keep data, model and the reference's cache here")
     given = parser.parse_args()
     if given.only:

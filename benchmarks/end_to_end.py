@@ -2,8 +2,8 @@
 
     python benchmarks/end_to_end.py '../shared/data/web_zh_raw/part-*.jsonl.zst' --text raw_content --copies 4
 
-The four runners work the same splits with the same function; workers are started and kernels compiled before the clock
-starts. MB/s count the UTF-8 of the unpacked jsonl.
+The four runners work the same splits with the same function; workers are started and kernels compiled before
+the clock starts. MB/s count the UTF-8 of the unpacked jsonl.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ import zstandard
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import clean, launch, section, splits
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus import clean
+from ctllm_ray.corpus.engine import launch, section, splits
+from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.ray_session import session
 
 
@@ -63,7 +64,9 @@ def plain_processes(workers: int) -> Callable[[Recipe, str, Sequence[Split]], fl
 
 def on_ray(workers: int) -> Callable[[Recipe, str, Sequence[Split]], float]:
     def run(recipe: Recipe, folder: str, work_list: Sequence[Split]) -> float:
-        recipe = recipe.model_copy(update={"resources": recipe.resources.model_copy(update={"workers": workers})})
+        recipe = recipe.model_copy(
+            update={"resources": recipe.resources.model_copy(update={"workers": workers})}
+        )
         with session(workers, recipe.resources.object_store_mb):
             list(launch.run(recipe, folder + "-warm", list(work_list[:workers])))
             started = time.perf_counter()
@@ -92,7 +95,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     inputs = [
-        {"use": "jsonl", "path": options.pattern, "name": f"copy{i}", "text": options.text, "html": options.html}
+        {
+            "use": "jsonl",
+            "path": options.pattern,
+            "name": f"copy{i}",
+            "text": options.text,
+            "html": options.html,
+        }
         for i in range(options.copies)
     ]
     base = recipes.load(options.recipe, [f"data.inputs={json.dumps(inputs)}"])
@@ -105,7 +114,8 @@ def main() -> None:
         "Ray, 2 workers": on_ray(2),
     }
     print(
-        f"{options.recipe}: {len(work_list)} splits, {megabytes:.0f} MB, {os.cpu_count()} CPUs, Ray {ray.__version__}"
+        f"{options.recipe}: {len(work_list)} splits, {megabytes:.0f} MB, {os.cpu_count()} CPUs, Ray "
+        f"{ray.__version__}"
     )
     best: dict[str, float] = {}
     for _ in range(options.rounds):

@@ -1,12 +1,14 @@
-"""C-Eval-shaped 5-shot evaluation by log-probabilities: our engine under lm-eval against lm-eval's own `hf` backend.
+"""C-Eval-shaped 5-shot evaluation by log-probabilities: our engine under lm-eval against lm-eval's own `hf`
+backend.
 
     python benchmarks/evaluate.py --items ../shared/data/eval/cmmlu.jsonl.zst --rounds 3
 
-Questions of CMMLU (the same form: four choices, five examples of the subject before each), a few subjects of a few
-items. A model of the 25M size with random weights in fp32 and a tokenizer trained on the questions; the time is that
-of lm-eval's call for all log-probabilities, tokenizing included, with all answers kept in memory. `hf` computes the
-prompt once for the four letters (its `logits_cache`, on by default) and is measured at several batch sizes first; the
-best one then takes turns with ours, and ratios are taken within a round. Both must give the same answers.
+Questions of CMMLU (the same form: four choices, five examples of the subject before each), a few subjects of
+a few items. A model of the 25M size with random weights in fp32 and a tokenizer trained on the questions; the
+time is that of lm-eval's call for all log-probabilities, tokenizing included, with all answers kept in
+memory. `hf` computes the prompt once for the four letters (its `logits_cache`, on by default) and is measured
+at several batch sizes first; the best one then takes turns with ours, and ratios are taken within a round.
+Both must give the same answers.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from ctllm_ray.base.rows import table
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
+from ctllm_ray.benchmark_files import table
 from ctllm_ray.evaluate import harness
-from ctllm_ray.evaluate.answered import Answered
-from ctllm_ray.evaluate.asking import Asking
-from ctllm_ray.evaluate.crowd import Crowd, Runner, own_loop
-from ctllm_ray.evaluate.subject import EngineSubject
+from ctllm_ray.evaluate.models.answer_cache import Answered
+from ctllm_ray.evaluate.models.batching import Asking
+from ctllm_ray.evaluate.models.concurrency import Crowd, Runner, own_loop
+from ctllm_ray.evaluate.models.model_under_test import EngineSubject
 from ctllm_ray.evaluate.tasks.cmmlu import cmmlu
 from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.model import folder as hugging_face
@@ -76,7 +78,9 @@ def timed(work: Callable[[], list[tuple[float, bool]]]) -> tuple[float, list[flo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--items", required=True)
     parser.add_argument("--subjects", type=int, default=3)
     parser.add_argument("--limit", type=int, default=20)
@@ -89,7 +93,10 @@ def main() -> None:
         tokenizer = write_model(given.items, folder)
         asked = requests(given.items, given.subjects, given.limit)
         lengths = [len(tokenizer.encode([request.args[0]])[0]) for request in asked[::4]]
-        print(f"{len(asked) // 4} items, prompts of {statistics.fmean(lengths):.0f} tokens, {given.threads} threads")
+        print(
+            f"{len(asked) // 4} items, prompts of {statistics.fmean(lengths):.0f} tokens, {given.threads} "
+            f"threads"
+        )
         hf = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=1)
         serve = Serve(threads=given.threads)
         engine = TorchEngine.open(str(folder), serve)
@@ -108,13 +115,19 @@ def main() -> None:
         part = asked[: len(asked) // given.subjects]  # one subject, enough to tell batch sizes apart
         speeds = {size: theirs(size, part)[0] for size in BATCH_SIZES}
         best = min(speeds, key=lambda size: speeds[size])
-        print(", ".join(f"hf batch {size}: {seconds:.2f} s" for size, seconds in speeds.items()), f"best: {best}")
+        print(
+            ", ".join(f"hf batch {size}: {seconds:.2f} s" for size, seconds in speeds.items()),
+            f"best: {best}",
+        )
         ratios = []
         for round_ in range(given.rounds):
             (our_s, mine), (their_s, wanted) = ours(), theirs(best, asked)
             worst = max(abs(a - b) for a, b in zip(mine, wanted, strict=True))
             ratios.append(their_s / our_s)
-            print(f"round {round_}: ours {our_s:.2f} s, hf {their_s:.2f} s, {ratios[-1]:.2f}x, {worst:.1e} nats apart")
+            print(
+                f"round {round_}: ours {our_s:.2f} s, hf {their_s:.2f} s, {ratios[-1]:.2f}x, {worst:.1e} "
+                f"nats apart"
+            )
             assert worst < 1e-3
         print(f"median {statistics.median(ratios):.2f}x of lm-eval's hf at its best batch size")
         engine.close()

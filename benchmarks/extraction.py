@@ -1,14 +1,16 @@
-"""Main text from HTML: precision, recall and F1 on labelled Chinese pages, and MB/s beside the bare library call.
+"""Main text from HTML: precision, recall and F1 on labelled Chinese pages, and MB/s beside the bare library
+call.
 
     python -m benchmarks.extraction [--data ../shared/data] [--every 3]
 
-Two sets. `real`: the pages of html_zh that have a gold text. That gold was made by a program which took dated lists of
-related links for body, so `real*` scores the same pages without those gold lines. `rendered`: web_zh_raw's texts in
-six site templates, where the gold is exact. Precision and recall are over 4-grams of letters, averaged over pages.
+Two sets. `real`: the pages of html_zh that have a gold text. That gold was made by a program which took dated
+lists of related links for body, so `real*` scores the same pages without those gold lines. `rendered`:
+web_zh_raw's texts in six site templates, where the gold is exact. Precision and recall are over 4-grams of
+letters, averaged over pages.
 
-Speed is, per batch of pages, the fastest of several runs of each contestant in turn, so that other work on the machine
-hits all alike: resiliparse's own main-content extraction in a bare loop, then ours, then our stage, which decodes bytes
-and finds out their charset too.
+Speed is, per batch of pages, the fastest of several runs of each contestant in turn, so that other work on
+the machine hits all alike: resiliparse's own main-content extraction in a bare loop, then ours, then our
+stage, which decodes bytes and finds out their charset too.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from resiliparse.extract.html2text import extract_plain_text
 
 from ctllm_ray.corpus.stages.extract import extract as stage
 from ctllm_ray.shards import schema
-from ctllm_ray.text import html, html_blocks
+from ctllm_ray.text.html import blocks, main_content
 
 GRAM = 4
 ROUNDS = 5
@@ -51,13 +53,21 @@ class Labelled:
 
 def real(data: Path) -> list[Labelled]:
     """The real pages that have a gold text."""
-    rows = pq.read_table(data / "html_zh" / "pages.parquet", columns=["raw", "actual_charset", "gold_text"]).to_pylist()
-    return [Labelled(r["raw"].decode(r["actual_charset"], "replace"), r["gold_text"]) for r in rows if r["gold_text"]]
+    rows = pq.read_table(
+        data / "html_zh" / "pages.parquet", columns=["raw", "actual_charset", "gold_text"]
+    ).to_pylist()
+    return [
+        Labelled(r["raw"].decode(r["actual_charset"], "replace"), r["gold_text"])
+        for r in rows
+        if r["gold_text"]
+    ]
 
 
 def rendered(data: Path, every: int = 1) -> list[Labelled]:
     """Each `every`-th of the texts that web_zh_raw shows in a site's template."""
-    truth = pq.read_table(data / "web_zh_raw" / "truth.parquet", columns=["doc_id", "rendered_template", "gold_text"])
+    truth = pq.read_table(
+        data / "web_zh_raw" / "truth.parquet", columns=["doc_id", "rendered_template", "gold_text"]
+    )
     gold = {r["doc_id"]: r["gold_text"] for r in truth.filter(truth["rendered_template"]).to_pylist()}
     pages = []
     for part in sorted((data / "web_zh_raw").glob("part-*.jsonl.zst")):
@@ -95,16 +105,18 @@ def bare_resiliparse(page: str) -> str:
 
 def without_rules(page: str) -> str:
     """The stretches alone: what the Chinese rules start from."""
-    return "\n".join(html_blocks.body(extract_plain_text(page, skip_elements=html.SKIPPED, **html.REDUCED))[0])
+    return "\n".join(
+        blocks.body(extract_plain_text(page, skip_elements=main_content.SKIPPED, **main_content.REDUCED))[0]
+    )
 
 
 EXTRACTORS: dict[str, Callable[[str], str]] = {
     "resiliparse, bare": bare_resiliparse,
-    "resiliparse + our rules": lambda page: html.extract(page, engine="resiliparse").text,
+    "resiliparse + our rules": lambda page: main_content.extract(page, engine="resiliparse").text,
     "trafilatura, bare": lambda page: trafilatura.extract(page, include_comments=False, fast=True) or "",
-    "trafilatura + our rules": lambda page: html.extract(page, engine="trafilatura").text,
+    "trafilatura + our rules": lambda page: main_content.extract(page, engine="trafilatura").text,
     "stretches, no rules": without_rules,
-    "stretches (default)": lambda page: html.extract(page).text,
+    "stretches (default)": lambda page: main_content.extract(page).text,
 }
 
 
@@ -112,7 +124,9 @@ def raw_table(pages: list[bytes]) -> pa.Table:
     """Pages as the stage receives them."""
     n = len(pages)
     given = {"id": [str(i) for i in range(n)], "raw": pages, "content_type": ["text/html"] * n}
-    columns = [pa.array(given[f.name], f.type) if f.name in given else pa.nulls(n, f.type) for f in schema.RAW]
+    columns = [
+        pa.array(given[f.name], f.type) if f.name in given else pa.nulls(n, f.type) for f in schema.RAW
+    ]
     return schema.working(pa.table(columns, schema=schema.RAW), "bench")
 
 
@@ -146,7 +160,7 @@ def _contestants(batch: list[tuple[bytes, str]]) -> list[Callable[[], object]]:
     known = [(raw, "utf-8" if raw == text.encode() else "gb18030") for raw, text in batch]
     return [
         lambda: [bare_resiliparse(text) for text in texts],
-        lambda: [html.extract(text) for text in texts],
+        lambda: [main_content.extract(text) for text in texts],
         lambda: [bare_resiliparse(raw.decode(name, "replace")) for raw, name in known],
         lambda: stage(table),
     ]
@@ -154,16 +168,22 @@ def _contestants(batch: list[tuple[bytes, str]]) -> list[Callable[[], object]]:
 
 def real_bytes(data: Path, every: int) -> list[tuple[bytes, str]]:
     """Real HTML pages as bytes and as text, each `every`-th, with or without gold."""
-    rows = pq.read_table(data / "html_zh" / "pages.parquet", columns=["raw", "actual_charset", "content_type"])
+    rows = pq.read_table(
+        data / "html_zh" / "pages.parquet", columns=["raw", "actual_charset", "content_type"]
+    )
     pages = [r for r in rows.to_pylist() if r["content_type"] == "text/html"][::every]
     return [(r["raw"], r["raw"].decode(r["actual_charset"], "replace")) for r in pages]
 
 
 def main() -> None:
     """Prints both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[1] / ".." / "shared" / "data")
-    parser.add_argument("--every", type=int, default=3, help="of the rendered and of the timed pages take each n-th")
+    parser.add_argument(
+        "--every", type=int, default=3, help="of the rendered and of the timed pages take each n-th"
+    )
     options = parser.parse_args()
     if not (options.data / "html_zh" / "pages.parquet").exists():
         print(f"no labelled pages at {options.data}: nothing to measure (give --data)")
@@ -178,7 +198,10 @@ def main() -> None:
     print(f"{'':26}" + "".join(f"{f'{name} ({len(pages)})':^25}" for name, pages in sets.items()))
     print(f"{'':26}" + "   P       R       F1    " * len(sets))
     for name, extractor in EXTRACTORS.items():
-        cells = [f"{p:.4f}  {r:.4f}  {f:.4f}   " for p, r, f in (scores(pages, extractor) for pages in sets.values())]
+        cells = [
+            f"{p:.4f}  {r:.4f}  {f:.4f}   "
+            for p, r, f in (scores(pages, extractor) for pages in sets.values())
+        ]
         print(f"{name:26}" + "".join(cells), flush=True)
     timed = {
         "real pages": real_bytes(options.data, options.every),
@@ -186,7 +209,10 @@ def main() -> None:
     }
     for name, pages in timed.items():
         bare, ours, bare_bytes, staged = speeds(pages)
-        print(f"{name}: bare resiliparse {bare:.1f} MB/s, extract {ours:.1f} ({ours / bare:.2f} of it); ", end="")
+        print(
+            f"{name}: bare resiliparse {bare:.1f} MB/s, extract {ours:.1f} ({ours / bare:.2f} of it); ",
+            end="",
+        )
         print(f"from bytes: bare {bare_bytes:.1f} MB/s, stage {staged:.1f} ({staged / bare_bytes:.2f} of it)")
 
 

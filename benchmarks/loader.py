@@ -3,9 +3,10 @@
     python benchmarks/loader.py                       # synthetic lengths, 100 M tokens
     python benchmarks/loader.py --text ../shared/data/text --millions 50   # lengths of real documents
 
-Prints for each way of packing: time to open and pack, share of padding, share of documents that are cut, rows and
-tokens a second of one thread (first on a cold index, then warm), the cost of `targets`, and the share of a step: of a
-10M-parameter model on a CPU at sequence 512, and of CT-LLM 2B on one GPU at 34,000 tokens/s and sequence 4096.
+Prints for each way of packing: time to open and pack, share of padding, share of documents that are cut, rows
+and tokens a second of one thread (first on a cold index, then warm), the cost of `targets`, and the share of
+a step: of a 10M-parameter model on a CPU at sequence 512, and of CT-LLM 2B on one GPU at 34,000 tokens/s and
+sequence 4096.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ import zstandard
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.shards import manifest, tokens
 from ctllm_ray.shards.manifest import Manifest, Shard
-from ctllm_ray.train.batches import Batches
-from ctllm_ray.train.corpora import open_corpora
+from ctllm_ray.train.data.batches import Batches
+from ctllm_ray.train.data.corpora import open_corpora
 
 CHARS_PER_TOKEN = 1.5  # Chinese text under a vocabulary of 125,696 pieces, about
-STEPS = {512: ("9M on 2 cores", 2_000.0), 4096: ("2B on a GPU", 34_000.0)}  # width: (what, tokens/s of the step)
+STEPS = {
+    512: ("9M on 2 cores", 2_000.0),
+    4096: ("2B on a GPU", 34_000.0),
+}  # width: (what, tokens/s of the step)
 SPLIT_TOKENS = 10_000_000
 BATCH_TOKENS = 65_536
 
@@ -86,8 +90,10 @@ def recipe_of(root: str, groups: dict[str, int], packing: str, width: int) -> re
             "data": {"inputs": [{"use": "jsonl", "path": "none/*.jsonl"}], "max_error_share": 0},
             "train": {
                 "objective": {"use": "pretrain"}, "tokens": total, "batch_tokens": BATCH_TOKENS,
-                "run": f"{packing}-{width}", "sequence_tokens": width, "packing": packing, "document_attention": True,
-                "mixture": [{"shares": {name: count / total for name, count in groups.items()}}], "max_epochs": 100,
+                "run": f"{packing}-{width}", "sequence_tokens": width, "packing": packing,
+                "document_attention": True,
+                "mixture": [{"shares": {name: count / total for name, count in groups.items()}}],
+                "max_epochs": 100,
                 "block_sequences": 8192, "precision": "fp32",
                 "schedule": {"use": "cosine", "peak_rate": 1e-3, "warmup_tokens": 0},
             },
@@ -102,7 +108,9 @@ def cut_share(batches: Batches) -> float:
     for rows in batches._rows.values():
         for unit in rows._units:
             opened = batches._units[unit]
-            pieces = np.concatenate([opened.packing.pieces(row).documents for row in range(opened.packing.fills.rows)])
+            pieces = np.concatenate(
+                [opened.packing.pieces(row).documents for row in range(opened.packing.fills.rows)]
+            )
             counts = np.bincount(pieces)
             cut, documents = cut + int((counts > 1).sum()), documents + len(counts)
     return cut / documents
@@ -116,7 +124,9 @@ def timed(batches: Batches, numbers: range) -> float:
     return time.perf_counter() - start
 
 
-def measure(root: str, groups: dict[str, int], packing: str, width: int, count: int) -> dict[str, float | str]:
+def measure(
+    root: str, groups: dict[str, int], packing: str, width: int, count: int
+) -> dict[str, float | str]:
     """The figures of one packing and width."""
     recipe = recipe_of(root, groups, packing, width)
     start = time.perf_counter()
@@ -132,15 +142,20 @@ def measure(root: str, groups: dict[str, int], packing: str, width: int, count: 
     padding = sum(a.padding for a in account) / sum(a.padding + a.targets for a in account)
     return {
         "packing": packing, "width": width, "open_s": round(opened_s, 2), "padding": f"{padding:.3%}",
-        "cut documents": f"{cut_share(batches):.1%}", "rows/s cold": round(count * batches.sequences / cold_s),
-        "rows/s": round(count * batches.sequences / warm_s), "Mtokens/s": round(count * BATCH_TOKENS / warm_s / 1e6, 1),
-        "targets us": round(1e6 * targets_s / count), "targets a row": round(targets / count / batches.sequences, 1),
+        "cut documents": f"{cut_share(batches):.1%}",
+        "rows/s cold": round(count * batches.sequences / cold_s),
+        "rows/s": round(count * batches.sequences / warm_s),
+        "Mtokens/s": round(count * BATCH_TOKENS / warm_s / 1e6, 1),
+        "targets us": round(1e6 * targets_s / count),
+        "targets a row": round(targets / count / batches.sequences, 1),
         f"share of a step, {what}": f"{warm_s / (count * BATCH_TOKENS) * speed:.3%}",
     }  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--text", type=Path, help="a folder of .jsonl.zst files with `text`")
     parser.add_argument("--millions", type=int, default=100, help="of tokens, at most")
     parser.add_argument("--batches", type=int, default=200, help="that are timed, of 65,536 tokens")

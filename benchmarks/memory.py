@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py '../shared/data/web_zh_raw/part-*.jsonl.zst' --text raw_content --megabytes 200 2000
 
-Writes one jsonl.zst per size (the input files over and over), runs `ctllm prepare` on it with two workers and watches
-the resident memory (less what is shared with the object store) of every process that the run starts.
+Writes one jsonl.zst per size (the input files over and over), runs `ctllm prepare` on it with two workers and
+watches the resident memory (less what is shared with the object store) of every process that the run starts.
 """
 
 from __future__ import annotations
@@ -47,7 +47,13 @@ def peaks(command: list[str]) -> dict[str, int]:
                 memory, name = process.memory_info(), " ".join(process.cmdline())
             except psutil.Error:
                 continue
-            kind = "worker" if "ray::MapBatches" in name else "driver" if process.pid == started.pid else "Ray itself"
+            kind = (
+                "worker"
+                if "ray::MapBatches" in name
+                else "driver"
+                if process.pid == started.pid
+                else "Ray itself"
+            )
             found[kind] = max(found.get(kind, 0), memory.rss - memory.shared)
         time.sleep(0.2)
     if started.returncode:
@@ -81,10 +87,14 @@ def main() -> None:
             wall = time.perf_counter() - started
         highest.append(max(found.values()))
         parts = ", ".join(f"{kind} {size / 1e6:.0f} MB" for kind, size in sorted(found.items()))
-        print(f"{megabytes:6d} MB in one jsonl.zst: {parts}; {wall:.0f} s, start and stop of Ray included", flush=True)
+        print(
+            f"{megabytes:6d} MB in one jsonl.zst: {parts}; {wall:.0f} s, start and stop of Ray included",
+            flush=True,
+        )
     if len(highest) > 1:
         print(
-            f"peak of any process, {options.megabytes[-1]} / {options.megabytes[0]} MB: {highest[-1] / highest[0]:.2f}"
+            f"peak of any process, {options.megabytes[-1]} / {options.megabytes[0]} MB: "
+            f"{highest[-1] / highest[0]:.2f}"
         )
 
 

@@ -4,14 +4,15 @@
     PYTHONPATH=. python benchmarks/near_dedup.py ../shared/data/web_zh_raw --documents 100000 1000000
     PYTHONPATH=. python benchmarks/near_dedup.py ../shared/data/web_zh_raw --crowd template
 
-Pages are made of sentences of a real crawl, 700 characters on average; of a hundred, ten are copies of another one with
-up to a tenth of their sentences changed, and three of these are equal. A crowd is the worst that can come: all pages
-are `copies` of one with every fortieth character changed, or eight sentences each inside one `template` of thirty.
+Pages are made of sentences of a real crawl, 700 characters on average; of a hundred, ten are copies of
+another one with up to a tenth of their sentences changed, and three of these are equal. A crowd is the worst
+that can come: all pages are `copies` of one with every fortieth character changed, or eight sentences each
+inside one `template` of thirty.
 
-Every corpus is worked by one process, a unit after the other, with the bounds of zh_web.yaml, so MB/s are per core:
-UTF-8 bytes of all pages over the seconds of all units. Reading the input and cleaning it is left out; writing the kept
-and rejected pages is in. Clustering is everything between pairs and removal. Peak memory is that of the process:
-anonymous pages, and with mapped files.
+Every corpus is worked by one process, a unit after the other, with the bounds of zh_web.yaml, so MB/s are per
+core: UTF-8 bytes of all pages over the seconds of all units. Reading the input and cleaning it is left out;
+writing the kept and rejected pages is in. Clustering is everything between pairs and removal. Peak memory is
+that of the process: anonymous pages, and with mapped files.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ import zstandard
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import pipeline, section
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus.engine import section
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards import manifest
 
 FILE_PAGES = 50_000
@@ -61,7 +63,8 @@ def sentences(folder: Path) -> list[str]:
 
 
 def pages(pool: Sequence[str], count: int) -> Iterator[str]:
-    """Pages of sentences drawn from the pool, copies among them; the first pages of a longer corpus are the same."""
+    """Pages of sentences drawn from the pool, copies among them; the first pages of a longer corpus are the
+    same."""
     draw, before = random.Random(5), [[""]]
     for _ in range(count):
         kind = draw.random()
@@ -99,7 +102,10 @@ CORPORA = {"pages": pages, "copies": copies, "template": template}
 def write(made: Iterator[str], count: int, folder: Path) -> None:
     """The pages as jsonl files."""
     for start in range(0, count, FILE_PAGES):
-        lines = [json.dumps({"text": next(made)}, ensure_ascii=False) for _ in range(min(FILE_PAGES, count - start))]
+        lines = [
+            json.dumps({"text": next(made)}, ensure_ascii=False)
+            for _ in range(min(FILE_PAGES, count - start))
+        ]
         (folder / f"{start // FILE_PAGES:04d}.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
 
@@ -107,8 +113,19 @@ def recipe_of(folder: Path) -> Recipe:
     """The near pass of zh_web over the pages, with nothing before it."""
     zh_web = yaml.safe_load(Path("jobs/recipes/zh_web.yaml").read_text(encoding="utf-8"))
     near = [part for part in zh_web["passes"] if part["use"] == "near"]
-    data = {"inputs": [{"use": "jsonl", "path": f"{folder}/pages/*.jsonl"}], "max_error_share": 0, "split_mb": 256}
-    plain = {"name": "near", "version": "1", "seed": 1, "root": str(folder / "out"), "data": data, "stages": []}
+    data = {
+        "inputs": [{"use": "jsonl", "path": f"{folder}/pages/*.jsonl"}],
+        "max_error_share": 0,
+        "split_mb": 256,
+    }
+    plain = {
+        "name": "near",
+        "version": "1",
+        "seed": 1,
+        "root": str(folder / "out"),
+        "data": data,
+        "stages": [],
+    }
     return recipes.from_plain(plain | {"passes": near})
 
 
@@ -129,7 +146,9 @@ def work(folder: Path, peaks: multiprocessing.Queue) -> None:
 def _watch(found: list[float]) -> None:
     """Keeps the greatest size of the anonymous pages of this process in MB."""
     while True:
-        line = next(ln for ln in Path("/proc/self/status").read_text().splitlines() if ln.startswith("RssAnon"))
+        line = next(
+            ln for ln in Path("/proc/self/status").read_text().splitlines() if ln.startswith("RssAnon")
+        )
         found[0] = max(found[0], int(line.split()[1]) / 1e3)
         time.sleep(0.05)
 
@@ -147,15 +166,21 @@ def measured(made: Iterator[str], count: int, folder: Path) -> dict[str, float]:
     worker.join()
     near = Path(recipe_of(folder).folder("near"))
     seconds = {
-        run.parent.name: json.loads(run.read_text().splitlines()[-1])["worker_s"] for run in near.rglob("RUNS.jsonl")
+        run.parent.name: json.loads(run.read_text().splitlines()[-1])["worker_s"]
+        for run in near.rglob("RUNS.jsonl")
     }
-    text = sum(shard.text_bytes for shard in manifest.read(recipe_of(folder).folder("clean")).of_kind("kept")) / 1e6
+    text = (
+        sum(shard.text_bytes for shard in manifest.read(recipe_of(folder).folder("clean")).of_kind("kept"))
+        / 1e6
+    )
     kept = manifest.read(str(near)).counts["kept"]
     return {"text": text, "kept": kept, "anonymous": anonymous, "whole": whole, **seconds}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--documents", type=int, nargs="+", default=[20_000, 100_000])
     parser.add_argument("--crowd", choices=["copies", "template"], default="pages")

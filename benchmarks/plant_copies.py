@@ -1,12 +1,14 @@
-"""Makes a crawl with known copies of real texts that another one does not hold, for `dedup_accuracy.py planted`.
+"""Makes a crawl with known copies of real texts that another one does not hold, for `dedup_accuracy.py
+planted`.
 
     PYTHONPATH=. python benchmarks/plant_copies.py ../shared/data/text --not-in ../shared/data/web_zh_raw --to planted
     PYTHONPATH=. python benchmarks/dedup_accuracy.py planted planted
 
-Bounds that were chosen on one crawl say little about themselves there; here is another. Up to `--of-a-kind` texts of
-each kind, long ones cut to whole lines of 600 to 3,500 characters; every third Chinese one of 120 to 8,000 characters
-gets one or two copies by one of the operations below. Written as web_zh_raw is: pages, a truth table, and the pairs
-that nobody planted with a Jaccard similarity of 0.5 and more (5-character shingles without white space).
+Bounds that were chosen on one crawl say little about themselves there; here is another. Up to `--of-a-kind`
+texts of each kind, long ones cut to whole lines of 600 to 3,500 characters; every third Chinese one of 120 to
+8,000 characters gets one or two copies by one of the operations below. Written as web_zh_raw is: pages, a
+truth table, and the pairs that nobody planted with a Jaccard similarity of 0.5 and more (5-character shingles
+without white space).
 """
 
 from __future__ import annotations
@@ -28,11 +30,18 @@ import zstandard
 
 from benchmarks.dedup_accuracy import HAN, SENTENCE
 from benchmarks.dedup_methods import Near
-from ctllm_ray.text.similarity import jaccard
+from ctllm_ray.text.dedup.text_similarity import jaccard
 
 Page = dict[str, Any]
-ADVERTS = ("更多精彩内容请关注微信公众号", "点击下方链接领取优惠券", "扫码下载客户端，新用户立减", "本文来自网友投稿")
-LISTED = Near(False, 5, 42, 3, 10**9, 40, 0.35, 0.5, 0.5)  # what nobody planted: any pair that meets, from 0.5 on
+ADVERTS = (
+    "更多精彩内容请关注微信公众号",
+    "点击下方链接领取优惠券",
+    "扫码下载客户端，新用户立减",
+    "本文来自网友投稿",
+)
+LISTED = Near(
+    False, 5, 42, 3, 10**9, 40, 0.35, 0.5, 0.5
+)  # what nobody planted: any pair that meets, from 0.5 on
 
 
 def _sentences(text: str) -> list[str]:
@@ -136,12 +145,21 @@ def planted(pages: list[Page], rng: random.Random) -> Iterator[Page]:
     """Copies of a third of those pages that are fit for it."""
     characters = "".join(HAN.findall("".join(page["raw_content"] for page in rng.sample(pages, 500))))
     operations = Operations(rng, characters).by_name
-    fit = [page for page in pages if 120 <= len(page["raw_content"]) <= 8000 and not page["dup_of"] and _chinese(page)]
+    fit = [
+        page
+        for page in pages
+        if 120 <= len(page["raw_content"]) <= 8000 and not page["dup_of"] and _chinese(page)
+    ]
     for page in rng.sample(fit, len(fit) // 3):
         for _ in range(rng.choice((1, 1, 1, 2))):
             operation = rng.choice(list(operations))
             text = operations[operation](page["raw_content"])
-            yield page | {"raw_content": text, "kind": "near_dup_of", "dup_of": page["doc_id"], "dup_op": operation}
+            yield page | {
+                "raw_content": text,
+                "kind": "near_dup_of",
+                "dup_of": page["doc_id"],
+                "dup_op": operation,
+            }
 
 
 def _chinese(page: Page) -> bool:
@@ -167,13 +185,19 @@ def _natural(pages: list[Page]) -> pa.Table:
     left, right = LISTED(texts)
     ids = pa.array([page["doc_id"] for page in lone])
     alike = jaccard(texts, left, right, shingle_chars=5)
-    return pa.table({"doc_a": ids.take(pa.array(left)), "doc_b": ids.take(pa.array(right)), "jaccard5": alike})
+    return pa.table(
+        {"doc_a": ids.take(pa.array(left)), "doc_b": ids.take(pa.array(right)), "jaccard5": alike}
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("texts", type=Path, help="folder of .jsonl.zst files: id, text, lang, kind")
-    parser.add_argument("--not-in", type=Path, required=True, help="a crawl: texts that it holds are left out")
+    parser.add_argument(
+        "--not-in", type=Path, required=True, help="a crawl: texts that it holds are left out"
+    )
     parser.add_argument("--to", type=Path, required=True, help="the folder to make")
     parser.add_argument("--of-a-kind", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=5)
@@ -191,7 +215,10 @@ def main() -> None:
     pq.write_table(_natural(pages), given.to / "natural_near_dups.parquet")
     pages += copies
     rng.shuffle(pages)
-    lines = [json.dumps({"doc_id": page["doc_id"], "raw_content": page.pop("raw_content")}) + "\n" for page in pages]
+    lines = [
+        json.dumps({"doc_id": page["doc_id"], "raw_content": page.pop("raw_content")}) + "\n"
+        for page in pages
+    ]
     (given.to / "part-000.jsonl.zst").write_bytes(zstandard.compress("".join(lines).encode()))
     pq.write_table(pa.Table.from_pylist(pages), given.to / "truth.parquet")
     print(f"{len(pages)} pages, {len(copies)} planted copies, in {given.to}")

@@ -1,10 +1,11 @@
-"""What recipes keep and drop of pages whose truth is known: funnels, precision and recall by kind, keep rate by genre.
+"""What recipes keep and drop of pages whose truth is known: funnels, precision and recall by kind, keep rate
+by genre.
 
     python benchmarks/quality.py --data ../shared/data --root /tmp/quality map_cc zh_web map_cc_as_released
 
-Reads `web_zh_raw` (jsonl.zst with a truth table) and prints Markdown. A planted defect counts as handled when its page
-is dropped, or kept with the defect repaired: for mojibake that the stage says `repaired`, for a repeated line that the
-line stands once. A run under the same root is not worked twice.
+Reads `web_zh_raw` (jsonl.zst with a truth table) and prints Markdown. A planted defect counts as handled when
+its page is dropped, or kept with the defect repaired: for mojibake that the stage says `repaired`, for a
+repeated line that the line stands once. A run under the same root is not worked twice.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import zstandard
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.corpus.progress import Progress
+from ctllm_ray.corpus.engine.progress import Progress
 from ctllm_ray.shards import reader
 from ctllm_ray.shards.manifest import Manifest
 
-#: Kinds of text that a Chinese corpus must not lose, by the truth table's subkind; the rest of the clean pages below.
+#: Kinds of text that a Chinese corpus must not lose, by the truth table's subkind; the rest of the clean
+#: pages below.
 GENRES = {
     "classical": ["classical"],
     "poetry": ["poetry"],
@@ -54,7 +56,12 @@ def addresses(folder: Path) -> pd.DataFrame:
 
 
 def decisions(name: str, data: Path, root: str) -> tuple[Manifest, pd.DataFrame]:
-    inputs = {"use": "jsonl", "path": f"{data}/web_zh_raw/part-*.jsonl.zst", "text": "raw_content", "html": "html"}
+    inputs = {
+        "use": "jsonl",
+        "path": f"{data}/web_zh_raw/part-*.jsonl.zst",
+        "text": "raw_content",
+        "html": "html",
+    }
     recipe = recipes.load(
         f"jobs/recipes/{name}.yaml", [f"root={root}", f"data.inputs={orjson.dumps([inputs]).decode()}"]
     )
@@ -62,7 +69,9 @@ def decisions(name: str, data: Path, root: str) -> tuple[Manifest, pd.DataFrame]
     tables = [
         table
         for kind in ("kept", "rejected")
-        for _, table in reader.tables(recipe.folder(pipeline.CLEAN), finished, kind, ["id", "labels", "reject", "text"])
+        for _, table in reader.tables(
+            recipe.folder(pipeline.CLEAN), finished, kind, ["id", "labels", "reject", "text"]
+        )
     ]
     return finished, pa.concat_tables(tables).flatten().to_pandas()
 
@@ -70,7 +79,9 @@ def decisions(name: str, data: Path, root: str) -> tuple[Manifest, pd.DataFrame]
 def handled(pages: pd.DataFrame) -> pd.Series:
     """Dropped, or kept without the planted defect."""
     repaired = (
-        pages.get("labels.mojibake", pd.Series(index=pages.index, dtype=object)).fillna("").str.endswith(":repaired")
+        pages.get("labels.mojibake", pd.Series(index=pages.index, dtype=object))
+        .fillna("")
+        .str.endswith(":repaired")
     )
     once = (pages.noise_type == "repeat_line") & ~pages.text.fillna("").map(lambda t: len(t.split("\n")) > 2)
     return ~pages.kept | (pages.noise_type.fillna("").str.startswith("mojibake") & repaired) | once
@@ -95,14 +106,19 @@ def main() -> None:
         print(f"| in | {finished.counts['in']:,} | |")
         for rule, count in finished.rejects().items():
             print(f"| {rule} | -{count:,} | {count / finished.counts['in']:.2%} |")
-        print(f"| **kept** | **{finished.counts['kept']:,}** | {finished.counts['kept'] / finished.counts['in']:.2%} |")
+        print(
+            f"| **kept** | **{finished.counts['kept']:,}** | "
+            f"{finished.counts['kept'] / finished.counts['in']:.2%} |"
+        )
     header = "| " + " | ".join(["", "n", *by_recipe]) + " |\n|---|---:|" + "---:|" * len(by_recipe)
     print(f"\n### Keep rate by genre, clean pages of more than {MIN_CHARS} characters\n\n{header}")
     for genre, kinds in GENRES.items():
         cells = []
         for pages in by_recipe.values():
             chosen = pages[
-                pages.kind.isin(["clean", "traditional"]) & pages.subkind.isin(kinds) & (pages.n_chars > MIN_CHARS)
+                pages.kind.isin(["clean", "traditional"])
+                & pages.subkind.isin(kinds)
+                & (pages.n_chars > MIN_CHARS)
             ]
             cells.append(f"{chosen.kept.mean():.1%}")
         print(f"| {genre} | {len(chosen):,} | " + " | ".join(cells) + " |")
@@ -112,7 +128,15 @@ def main() -> None:
         cells = [f"{handled(p[p.kind == f'noise:{noise}']).mean():.1%}" for p in by_recipe.values()]
         print(f"| {noise} | {count} | " + " | ".join(cells) + " |")
     print(f"\n### Other kinds: share dropped\n\n{header}")
-    for kind in ["english", "code", "noise:spam", "noise:low_quality", "noise:offensive", "noise:toxic", "html"]:
+    for kind in [
+        "english",
+        "code",
+        "noise:spam",
+        "noise:low_quality",
+        "noise:offensive",
+        "noise:toxic",
+        "html",
+    ]:
         cells = [f"{1 - p[p.kind == kind].kept.mean():.1%}" for p in by_recipe.values()]
         print(f"| {kind} | {(truth.kind == kind).sum():,} | " + " | ".join(cells) + " |")
     print("\n### A page as noise (planted) or not (clean and Traditional, over 100 characters)\n")

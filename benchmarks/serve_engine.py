@@ -1,15 +1,16 @@
-"""Tokens per second on a CPU: our engine with 1 and 16 clients, transformers one at a time and in static batches.
+"""Tokens per second on a CPU: our engine with 1 and 16 clients, transformers one at a time and in static
+batches.
 
     python benchmarks/serve_engine.py --rounds 3
     python benchmarks/serve_engine.py --only prefix
 
-The 25M size with random weights in fp32, greedy, prompts of 16 to 112 tokens, 64 new tokens each; clients ask again as
-soon as they are answered. All contenders run in one process, in turn, for a number of rounds; ratios are taken within a
-round. `static 16` is `transformers.generate` over 16 left-padded prompts, the best case of a batch: all begin and end
-together.
+The 25M size with random weights in fp32, greedy, prompts of 16 to 112 tokens, 64 new tokens each; clients ask
+again as soon as they are answered. All contenders run in one process, in turn, for a number of rounds; ratios
+are taken within a round. `static 16` is `transformers.generate` over 16 left-padded prompts, the best case of
+a batch: all begin and end together.
 
-`prefix` asks 32 prompts of 1,000 shared tokens and 8 of their own for 16 tokens, then 32 that are equally long and
-share nothing (their first token differs).
+`prefix` asks 32 prompts of 1,000 shared tokens and 8 of their own for 16 tokens, then 32 that are equally
+long and share nothing (their first token differs).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from transformers import LlamaForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.decoder import Decoder
 from ctllm_ray.inference.engine import Sampling
 from ctllm_ray.inference.torch_engine import TorchEngine
@@ -123,7 +124,9 @@ def throughput(rounds: int, requests: int) -> None:
     base = speeds["transformers, one at a time"]
     for name, found in speeds.items():
         ratios = [mine / its for mine, its in zip(found, base, strict=True)]
-        print(f"{name:30s}{statistics.median(found):9,.0f} tokens/s {statistics.median(ratios):8.2f} x", end="")
+        print(
+            f"{name:30s}{statistics.median(found):9,.0f} tokens/s {statistics.median(ratios):8.2f} x", end=""
+        )
         print(f" ({min(ratios):.2f}-{max(ratios):.2f})")
     ttft.sort()
     print(f"TTFT with 16 clients: p50 {ttft[len(ttft) // 2]:.3f} s, p99 {ttft[int(len(ttft) * 0.99)]:.3f} s")
@@ -137,7 +140,10 @@ def prefix(rounds: int) -> None:
     for number in range(rounds):
         draw = np.random.default_rng(number)
         shared = draw.integers(3, CONFIG.vocab_size, SHARED_TOKENS).tolist()
-        reused = [[*shared, *draw.integers(3, CONFIG.vocab_size, OWN_TOKENS).tolist()] for _ in range(PREFIX_REQUESTS)]
+        reused = [
+            [*shared, *draw.integers(3, CONFIG.vocab_size, OWN_TOKENS).tolist()]
+            for _ in range(PREFIX_REQUESTS)
+        ]
         alone = [[100 * number + n, *ids[1:]] for n, ids in enumerate(reused)]
         without, _ = asyncio.run(clients(engine, alone, PREFIX_REQUESTS, PREFIX_NEW_TOKENS))
         with_, _ = asyncio.run(clients(engine, reused, PREFIX_REQUESTS, PREFIX_NEW_TOKENS))
@@ -149,7 +155,9 @@ def prefix(rounds: int) -> None:
 
 def main() -> None:
     """Runs both parts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)

@@ -1,12 +1,13 @@
-"""What HTTP and Ray Serve cost: 16 clients of the engine called directly, of the API in one process, and on Ray Serve.
+"""What HTTP and Ray Serve cost: 16 clients of the engine called directly, of the API in one process, and on
+Ray Serve.
 
     python benchmarks/serve_http.py --rounds 3
     python benchmarks/serve_http.py --rounds 3 --peers     # `transformers serve` too, plain and batching
 
-The 25M size with random weights in fp32 and a vocabulary of the tokenizer's size, greedy, prompts of 16 to 112 ids, 64
-new tokens each, streamed; clients ask again as soon as they are answered. All are up at the same time and take turns
-(an engine without requests costs nothing); ratios are taken within a round. The clients run in this process.
-transformers is given the same prompts as text, and half as many of them.
+The 25M size with random weights in fp32 and a vocabulary of the tokenizer's size, greedy, prompts of 16 to
+112 ids, 64 new tokens each, streamed; clients ask again as soon as they are answered. All are up at the same
+time and take turns (an engine without requests costs nothing); ratios are taken within a round. The clients
+run in this process. transformers is given the same prompts as text, and half as many of them.
 """
 
 from __future__ import annotations
@@ -36,20 +37,21 @@ import uvicorn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ctllm_ray.base import recipe as recipes
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Sampling
 from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import SIZES
 from ctllm_ray.ray_session import session
+from ctllm_ray.serving.api import model_card
+from ctllm_ray.serving.api.app import create
+from ctllm_ray.serving.api.app_state import Served
+from ctllm_ray.serving.api.keys import Keys
+from ctllm_ray.serving.api.rate_limits import Counters
+from ctllm_ray.serving.ray import application
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from ctllm_ray.tokenizer.train import train
-from serve import build, card
-from serve.app import create
-from serve.keys import Keys
-from serve.limits import Counters
-from serve.served import Served
 
 CLIENTS, NEW_TOKENS = 16, 64
 Ask = Callable[[Sequence[int]], AsyncIterator[int]]  # numbers of tokens as they come
@@ -89,7 +91,8 @@ def transformers_over_http(url: str, folder: str, tokenizer: SentencePiece) -> A
 
 
 def _streamed(url: str, body: Callable[[Sequence[int]], dict[str, Any]]) -> Ask:
-    """A client that costs next to nothing, since it shares the cores: a socket, and no event is parsed but the last."""
+    """A client that costs next to nothing, since it shares the cores: a socket, and no event is parsed but
+    the last."""
     host, _, port = url.removeprefix("http://").rpartition(":")
 
     async def ask(ids: Sequence[int]) -> AsyncIterator[int]:
@@ -166,10 +169,14 @@ async def measure(ways: dict[str, Ask], vocabulary: int, rounds: int, requests: 
     firsts: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(-1, rounds):
         draw = random.Random(number)
-        asked = [[draw.randrange(300, vocabulary) for _ in range(draw.randint(16, 112))] for _ in range(requests)]
+        asked = [
+            [draw.randrange(300, vocabulary) for _ in range(draw.randint(16, 112))] for _ in range(requests)
+        ]
         for name in ways if number % 2 else reversed(ways):
             share = 2 if name.startswith("transformers") else 1
-            speed, times = await clients(ways[name], asked[: len(asked) // share] if number >= 0 else asked[:CLIENTS])
+            speed, times = await clients(
+                ways[name], asked[: len(asked) // share] if number >= 0 else asked[:CLIENTS]
+            )
             if number >= 0:  # the first round warms up
                 speeds[name].append(speed)
                 firsts[name] += times
@@ -186,7 +193,9 @@ async def measure(ways: dict[str, Ask], vocabulary: int, rounds: int, requests: 
 
 def main() -> None:
     """Rounds of all ways."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--peers", action="store_true", help="transformers serve too")
@@ -198,12 +207,19 @@ def main() -> None:
         serve = Serve(model=str(root / "model"), name="m", port=0)
         engine = TorchEngine.open(serve.model, serve)
         open_.callback(engine.close)
-        told = card.read(serve.model, "m", tokenizer, engine.context_tokens)
+        told = model_card.read(serve.model, "m", tokenizer, engine.context_tokens)
         served = Served(engine, tokenizer, told, Keys(str(root / "none.json")), Counters(), serve)
-        plain = {"name": "b", "version": "1", "seed": 0, "root": str(root), "stages": [], "serve": serve.model_dump()}
+        plain = {
+            "name": "b",
+            "version": "1",
+            "seed": 0,
+            "root": str(root),
+            "stages": [],
+            "serve": serve.model_dump(),
+        }
         plain["data"] = {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0}
         open_.enter_context(session(2, 128))
-        on_ray = open_.enter_context(build.serving(recipes.from_plain(plain)))
+        on_ray = open_.enter_context(application.serving(recipes.from_plain(plain)))
         here = in_this_process(served, open_)
         options = {"": [], ", batching": ["--continuous-batching"]} if given.peers else {}
         peers = {

@@ -1,11 +1,12 @@
-"""Minutes under load: 64 clients, a replica of the engine killed again and again; errors, and memory over time.
+"""Minutes under load: 64 clients, a replica of the engine killed again and again; errors, and memory over
+time.
 
     python benchmarks/serve_soak.py --minutes 5
 
-A small model with random weights on Ray Serve, two replicas. Half of the clients stream, half do not, and one in ten of
-the streams is left by its client. Every answer that is not left must be whole and equal to the one of a quiet server
-(greedy), however many replicas die meanwhile. Memory is the resident set of all processes that serve, in MB; replicas
-that were just born are counted like the others.
+A small model with random weights on Ray Serve, two replicas. Half of the clients stream, half do not, and one
+in ten of the streams is left by its client. Every answer that is not left must be whole and equal to the one
+of a quiet server (greedy), however many replicas die meanwhile. Memory is the resident set of all processes
+that serve, in MB; replicas that were just born are counted like the others.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
 from ctllm_ray.ray_session import session
+from ctllm_ray.serving.ray import application
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from ctllm_ray.tokenizer.train import train
-from serve import build
 
 CLIENTS, PROMPTS = 64, 200
 SHAPE = ModelConfig(2, 64, 4, 4, 16, 128, 1024, 256, tied=True, init_std=0.2)
@@ -94,7 +95,9 @@ class Load:
                 return f"status {answer.status_code}"
             return self._judged(prompt, answer.json()["choices"][0]["text"])
         text, ended = "", False
-        async with client.stream("POST", f"{self.url}/v1/completions", json=asked | {"stream": True}) as events:
+        async with client.stream(
+            "POST", f"{self.url}/v1/completions", json=asked | {"stream": True}
+        ) as events:
             if events.status_code != 200:
                 return f"status {events.status_code}"
             async for line in events.aiter_lines():
@@ -140,18 +143,28 @@ async def soak(url: str, prompts: list[str], minutes: float, kill_s: float) -> N
     load = Load(url, prompts)
     async with httpx.AsyncClient(timeout=300) as client:
         for prompt in prompts:
-            asked = {"model": "soak", "prompt": prompt, "max_tokens": 48, "temperature": 0, "ignore_eos": True}
+            asked = {
+                "model": "soak",
+                "prompt": prompt,
+                "max_tokens": 48,
+                "temperature": 0,
+                "ignore_eos": True,
+            }
             answer = (await client.post(f"{url}/v1/completions", json=asked)).raise_for_status()
             load.expected[prompt] = answer.json()["choices"][0]["text"]
     until = time.monotonic() + minutes * 60
-    await asyncio.gather(watch(load, until, kill_s), *(load.client(number, until) for number in range(CLIENTS)))
+    await asyncio.gather(
+        watch(load, until, kill_s), *(load.client(number, until) for number in range(CLIENTS))
+    )
     answered = sum(load.seen.values())
     print(f"{answered:,} requests, {answered / minutes / 60:.1f}/s: {dict(load.seen)}")
 
 
 def main() -> None:
     """Serves and soaks."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--kill-s", type=float, default=60, help="seconds between kills")
     given = parser.parse_args()
@@ -162,7 +175,7 @@ def main() -> None:
         settings = {"model": str(folder), "name": "soak", "port": 0, "threads": 1, "replicas": [2, 2]}
         plain = {"name": "b", "version": "1", "seed": 0, "root": place, "stages": [], "serve": settings}
         plain["data"] = {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0}
-        with session(2, 128), build.serving(recipes.from_plain(plain)) as url:
+        with session(2, 128), application.serving(recipes.from_plain(plain)) as url:
             asyncio.run(soak(url, prompts, given.minutes, given.kill_s))
 
 

@@ -2,13 +2,13 @@
 
     python benchmarks/sft.py --rounds 5 --steps 12
 
-The model, the sequences of 512 and the batches of 8 are those of train_cpu.py, and so is the way of timing: each
-contender in a process of its own, in turn, ratios within a round. `pretrain` learns every token of texts that are
-packed end to end and kept apart, `attending` the same without a mask; `sft` learns the answers of conversations that
-are packed whole, by best fit. `filled` is the share of positions that are no padding, `answers` the share of these that
-is learnt. On a machine that others use, `by CPU` is the ratio to go by: tokens per second of the process's own CPU
-time. Conversations have one to three turns, with questions of 10 to 120 tokens and answers of 20 to 300
-(lognormal), as Chinese Alpaca and ShareGPT files have them.
+The model, the sequences of 512 and the batches of 8 are those of train_cpu.py, and so is the way of timing:
+each contender in a process of its own, in turn, ratios within a round. `pretrain` learns every token of texts
+that are packed end to end and kept apart, `attending` the same without a mask; `sft` learns the answers of
+conversations that are packed whole, by best fit. `filled` is the share of positions that are no padding,
+`answers` the share of these that is learnt. On a machine that others use, `by CPU` is the ratio to go by:
+tokens per second of the process's own CPU time. Conversations have one to three turns, with questions of 10
+to 120 tokens and answers of 20 to 300 (lognormal), as Chinese Alpaca and ShareGPT files have them.
 """
 
 from __future__ import annotations
@@ -46,10 +46,14 @@ def write_conversations(folder: Path, tokens: int) -> None:
         ids = 64 + np.minimum(draw.zipf(1.2, ends[-1]), VOCABULARY - 65)
         if len(ids) <= SEQUENCE + 1:
             documents.append(ids)
-            answers.append(ends[1:].astype(np.int32))  # question, answer, question, ...: the answers lie between
+            answers.append(
+                ends[1:].astype(np.int32)
+            )  # question, answer, question, ...: the answers lie between
     sizes = np.array([len(ids) for ids in documents], np.int32)
     names = [str(number) for number in range(len(documents))]
-    table = shards.with_answers(shards.table(names, documents, sizes, sizes, {}, kind), answers, "conversations")
+    table = shards.with_answers(
+        shards.table(names, documents, sizes, sizes, {}, kind), answers, "conversations"
+    )
     with shards.TokenShardWriter(str(folder), shards.TRAIN, "web", 0, kind, (), "conversations") as writer:
         writer.write(table)
     counts = {"in": len(documents), "kept": len(documents), "tokens": int(sizes.sum())}
@@ -68,9 +72,9 @@ def contend(name: str, root: Path, steps: int, threads: int) -> dict[str, float]
 
     from ctllm_ray.base import recipe as recipes
     from ctllm_ray.train import session
-    from ctllm_ray.train.batches import Batches
-    from ctllm_ray.train.corpora import open_corpora
-    from ctllm_ray.train.torch_stepper import TorchStepper
+    from ctllm_ray.train.data.batches import Batches
+    from ctllm_ray.train.data.corpora import open_corpora
+    from ctllm_ray.train.steppers.torch import TorchStepper
 
     torch.set_num_threads(threads)
     ends: list[tuple[float, float]] = []  # by the clock, and of CPU
@@ -83,7 +87,11 @@ def contend(name: str, root: Path, steps: int, threads: int) -> dict[str, float]
 
     plain = recipe(root, steps, f"{name}-{os.getpid()}", apart=name != "attending").model_dump()
     if name == "sft":
-        plain["train"] |= {"objective": {"use": "sft"}, "packing": "best_fit", "corpora": [str(root / "talks")]}
+        plain["train"] |= {
+            "objective": {"use": "sft"},
+            "packing": "best_fit",
+            "corpora": [str(root / "talks")],
+        }
     of = recipes.from_plain(plain)
     batches = Batches(of, open_corpora(of))
     session.train(of, Timed)
@@ -124,7 +132,10 @@ def apart(name: str, root: str, steps: int, threads: int) -> dict[str, float]:
 
 def table(found: dict[str, list[dict[str, float]]]) -> str:
     """Medians over rounds, and ratios to pretraining in the same round."""
-    lines = ["contender   tokens/s (least-most)      x pretrain (least-most)   by CPU (least-most)   filled   answers"]
+    lines = [
+        "contender   tokens/s (least-most)      x pretrain (least-most)   by CPU (least-most)   filled   "
+        "answers"
+    ]
     for name, rounds in found.items():
         speeds = [r["tokens_per_s"] for r in rounds]
         ratios = {
@@ -141,11 +152,15 @@ def table(found: dict[str, list[dict[str, float]]]) -> str:
 
 def main() -> None:
     """Rounds of all contenders."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", help="run this one in this process and print its figures (used by the script itself)")
+    parser.add_argument(
+        "--only", help="run this one in this process and print its figures (used by the script itself)"
+    )
     parser.add_argument("--root", type=Path)
     given = parser.parse_args()
     if given.only:

@@ -1,16 +1,16 @@
 """MB/s of MinHash signatures, 128 permutations over 5-character shingles: ours, rensa, datasketch, datatrove.
 
-One process on one core, CPU time, and the programs take turns slice by slice, so the ratios hold on a busy machine
-too. MB are 10**6 bytes of UTF-8 of the text as it comes. Ours starts from an Arrow column of folded texts; the others
-get the same texts, once as strings (their user has to cut shingles in Python, which costs most of it) and once with
-all shingles cut before the clock starts. datatrove is its first stage as FineWeb-2 sets it up for Chinese
-(`get_shingles` and `get_signature` of `MinhashDedupSignature`, words by jieba), with 16 x 8 hashes in place of 14 x
-8.
+One process on one core, CPU time, and the programs take turns slice by slice, so the ratios hold on a busy
+machine too. MB are 10**6 bytes of UTF-8 of the text as it comes. Ours starts from an Arrow column of folded
+texts; the others get the same texts, once as strings (their user has to cut shingles in Python, which costs
+most of it) and once with all shingles cut before the clock starts. datatrove is its first stage as FineWeb-2
+sets it up for Chinese (`get_shingles` and `get_signature` of `MinhashDedupSignature`, words by jieba), with
+16 x 8 hashes in place of 14 x 8.
 
     RAYON_NUM_THREADS=1 PYTHONPATH=. python benchmarks/signatures.py '../shared/data/web_zh_raw/*.zst'
 
-datasketch and rensa are development dependencies; datatrove (`pip install datatrove spacy jieba`) is skipped where it
-is absent.
+datasketch and rensa are development dependencies; datatrove (`pip install datatrove spacy jieba`) is skipped
+where it is absent.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ import numpy as np
 import pyarrow as pa
 import zstandard
 
-from ctllm_ray.text.bands import band_keys
-from ctllm_ray.text.digests import digests
-from ctllm_ray.text.fold import fold
-from ctllm_ray.text.minhash import signatures
+from ctllm_ray.text.dedup.bands import band_keys
+from ctllm_ray.text.dedup.digests import digests
+from ctllm_ray.text.dedup.fold import fold
+from ctllm_ray.text.dedup.minhash import signatures
 
 PERMUTATIONS, SHINGLE, SLICES = 128, 5, 5
 LEAST_S = 0.3  # CPU time that a program spends on a slice at least
@@ -45,7 +45,8 @@ def _cut(text: str) -> list[str]:
 
 
 class Slice:
-    """Texts in every form that a program wants; the lists of shingles are made when a program is first tried."""
+    """Texts in every form that a program wants; the lists of shingles are made when a program is first
+    tried."""
 
     def __init__(self, texts: list[str]) -> None:
         self.texts, self.raw = texts, pa.array(texts)

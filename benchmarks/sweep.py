@@ -2,11 +2,12 @@
 
     python benchmarks/sweep.py --trials 4 --tokens 40960
 
-The same trials (a Llama of 1.8 million parameters, sequences of 256, batches of 2,048 tokens, validated at the end)
-through `mixture.sweep.run`, under one Ray, in three ways: one after another with one thread, one after another with
-both cores as threads, and two at a time with one thread each. Clocks run over the whole of `run`: the start of Tune's
-workers and their imports are inside, Ray's own start is not. The first ratio is what running side by side gives; the
-second is fairer, since trials one after another would not leave a core idle by choice.
+The same trials (a Llama of 1.8 million parameters, sequences of 256, batches of 2,048 tokens, validated at
+the end) through `mixture.launch.run`, under one Ray, in three ways: one after another with one thread, one
+after another with both cores as threads, and two at a time with one thread each. Clocks run over the whole of
+`run`: the start of Tune's workers and their imports are inside, Ray's own start is not. The first ratio is
+what running side by side gives; the second is fairer, since trials one after another would not leave a core
+idle by choice.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ def write_tokens(folder: Path, tokens: int) -> None:
     draw, kind, written = np.random.default_rng(0), shards.id_type(VOCABULARY), []
     for part, count in ((shards.TRAIN, tokens // 200), (shards.HELD_OUT, 40)):
         for group, first in (("a", 8), ("b", 40)):
-            ids = [np.concatenate([[1], draw.integers(first, 128, draw.integers(100, 300)), [2]]) for _ in range(count)]
+            ids = [
+                np.concatenate([[1], draw.integers(first, 128, draw.integers(100, 300)), [2]])
+                for _ in range(count)
+            ]
             sizes = np.array([len(one) for one in ids], np.int32)
             names = [f"{group}/{part}/{number}" for number in range(count)]
             with shards.TokenShardWriter(str(folder), part, group, 0, kind, ()) as writer:
@@ -61,7 +65,8 @@ def recipe(root: Path, tokens: Path, trials: int, each: int, concurrent: int, th
         "data": {"inputs": [{"use": "jsonl", "path": "nowhere/*.jsonl"}], "max_error_share": 0},
         "model": {"use": "tiny"},
         "train": {
-            "objective": {"use": "pretrain"}, "tokens": each, "batch_tokens": BATCH, "sequence_tokens": SEQUENCE,
+            "objective": {"use": "pretrain"}, "tokens": each, "batch_tokens": BATCH,
+            "sequence_tokens": SEQUENCE,
             "packing": "best_fit", "document_attention": True, "precision": "fp32", "block_sequences": 64,
             "schedule": schedule, "mixture": [{"shares": {"a": 1.0}}], "corpora": [str(tokens)],
             "validation": {"every_tokens": each}, "max_epochs": 100,
@@ -81,23 +86,27 @@ def recipe(root: Path, tokens: Path, trials: int, each: int, concurrent: int, th
 
 def measured(folder: Path, tokens: Path, trials: int, each: int) -> dict[str, float]:
     """Seconds of each way."""
-    from ctllm_ray.mixture import plan, sweep
+    from ctllm_ray.mixture import launch, plan
 
     found = {}
     for number, (way, (concurrent, threads)) in enumerate(WAYS.items()):
         planned = plan.plan(recipe(folder / str(number), tokens, trials, each, concurrent, threads))
         began = time.perf_counter()
-        ended = sweep.run(planned)
+        ended = launch.run(planned)
         found[way] = time.perf_counter() - began
         assert [trial.status for trial in ended] == ["finished"] * trials
         in_trials = sum(trial.seconds for trial in ended)
-        print(f"{way:32} {found[way]:7.1f} s, of these in trials {in_trials:.1f} s", file=sys.stderr, flush=True)
+        print(
+            f"{way:32} {found[way]:7.1f} s, of these in trials {in_trials:.1f} s", file=sys.stderr, flush=True
+        )
     return found
 
 
 def main() -> None:
     """Prints seconds and ratios as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=40_960, help="of each trial")
     given = parser.parse_args()
@@ -108,7 +117,10 @@ def main() -> None:
         found = measured(Path(folder), Path(folder, "tokens"), given.trials, given.tokens)
     one, threaded, two = found.values()
     load = os.getloadavg()[1]
-    ratios = {"two at a time / one after another": one / two, "... with both cores as threads": threaded / two}
+    ratios = {
+        "two at a time / one after another": one / two,
+        "... with both cores as threads": threaded / two,
+    }
     print(json.dumps({"seconds": found, "ratios": ratios, "load average over 5 minutes": load}, indent=1))
 
 

@@ -2,12 +2,12 @@
 
     python benchmarks/token_shards.py '../shared/data/web_zh_raw/part-*.jsonl.zst' --text raw_content
 
-Ours is the whole tokens section: read compressed clean shards and check their hashes, encode, count, split off the held
-out documents, write and hash the token shards, on Ray workers that are up (`--workers`). The bar is 0.9 x workers x one
-bare loop, `for text in texts: processor.encode(text)`, in one process with the texts in memory. Bare loops in as many
-processes at once are timed too: what the machine itself gives. The files of the pattern are joined, and ours reads
-`--copies` of them for each worker, so that a split is of a real run's size; the bare loops take one copy. MB/s count
-UTF-8; the best of `--rounds` counts.
+Ours is the whole tokens section: read compressed clean shards and check their hashes, encode, count, split
+off the held out documents, write and hash the token shards, on Ray workers that are up (`--workers`). The bar
+is 0.9 x workers x one bare loop, `for text in texts: processor.encode(text)`, in one process with the texts
+in memory. Bare loops in as many processes at once are timed too: what the machine itself gives. The files of
+the pattern are joined, and ours reads `--copies` of them for each worker, so that a split is of a real run's
+size; the bare loops take one copy. MB/s count UTF-8; the best of `--rounds` counts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ import sentencepiece
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import launch, pipeline, tokens
+from ctllm_ray.corpus import pipeline, tokens
+from ctllm_ray.corpus.engine import launch
 from ctllm_ray.shards import manifest, reader
 from ctllm_ray.tokenizer import tokenizer as tokenizers
 from ctllm_ray.tokenizer import train

@@ -1,10 +1,12 @@
-"""The tokenizer on real documents: equal ids, speed beside what it is made of, characters per token by domain.
+"""The tokenizer on real documents: equal ids, speed beside what it is made of, characters per token by
+domain.
 
     python benchmarks/tokenizer.py --data ../shared/data --vocab-size 32000 --sample-mb 20
 
-Reads `text/*.jsonl.zst` (fields text, kind), trains on a seeded sample, and works on the documents that are not in it.
-Prints Markdown. Speeds are megabytes of UTF-8 per second of CPU time on one core, the best of `--rounds` rounds in
-which the ways take turns; `tokenizers` runs without threads. The ids of tokenizer.json are compared on every document.
+Reads `text/*.jsonl.zst` (fields text, kind), trains on a seeded sample, and works on the documents that are
+not in it. Prints Markdown. Speeds are megabytes of UTF-8 per second of CPU time on one core, the best of
+`--rounds` rounds in which the ways take turns; `tokenizers` runs without threads. The ids of tokenizer.json
+are compared on every document.
 """
 
 from __future__ import annotations
@@ -83,7 +85,9 @@ def main() -> None:
     model = train(sample, options.vocab_size)
     wall, cpu = time.monotonic() - wall, time.process_time() - cpu
     print(
-        f"Trained {options.vocab_size:,} pieces on {options.sample_mb:g} MB: {wall:.0f} s, {cpu:.0f} s of CPU, ", end=""
+        f"Trained {options.vocab_size:,} pieces on {options.sample_mb:g} MB: {wall:.0f} s, {cpu:.0f} s of "
+        f"CPU, ",
+        end="",
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     print(f"{peak / 1e9:.2f} GB of memory\n")
@@ -95,7 +99,10 @@ def main() -> None:
     others = [ids for i in range(0, len(texts), BATCH) for ids in fast.encode(texts[i : i + BATCH])]
     wrong = sum(not np.array_equal(a, b) for a, b in zip(contents, others, strict=True))
     size = sum(len(text.encode()) for text in texts)
-    print(f"tokenizer.json against SentencePiece: {wrong} of {len(texts):,} documents ({size / 1e6:.0f} MB) differ\n")
+    print(
+        f"tokenizer.json against SentencePiece: {wrong} of {len(texts):,} documents ({size / 1e6:.0f} MB) "
+        f"differ\n"
+    )
 
     ways = {
         "ours (SentencePiece, numpy)": ours.encode,
@@ -109,7 +116,9 @@ def main() -> None:
         print(f"| {name} | {speed:.1f} | {speed / found['bare SentencePiece, lists']:.2f} |")
     print("\n| kind | documents | characters/token | bytes/token | byte tokens |\n|---|---:|---:|---:|---:|")
     for kind, row in report.by_group(ours, texts, contents, [kind for kind, _ in rows]).items():
-        ratios = f"{row['chars_per_token']:.3f} | {row['bytes_per_token']:.3f} | {row['byte_token_share']:.2%}"
+        ratios = (
+            f"{row['chars_per_token']:.3f} | {row['bytes_per_token']:.3f} | {row['byte_token_share']:.2%}"
+        )
         print(f"| {kind} | {row['documents']:,} | {ratios} |")
 
 

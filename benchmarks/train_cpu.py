@@ -1,15 +1,17 @@
-"""Tokens per second on a CPU: our loop, a bare PyTorch loop, Hugging Face Trainer, DeepSpeed; same model, same tokens.
+"""Tokens per second on a CPU: our loop, a bare PyTorch loop, Hugging Face Trainer, DeepSpeed; same model,
+same tokens.
 
     python benchmarks/train_cpu.py --rounds 5 --steps 12
 
-A Llama of 9.0 million parameters (6 x 256, 16,384 pieces), sequences of 512, batches of 8, AdamW (the fused one for
-all), clipping, fp32. Each contender runs in a process of its own, in turn, for a number of rounds, so that a machine
-that slows down slows all of them; ratios are taken within a round. Clocks run from the end of the second step to the
-end of the last one: loading, building and saving are outside. What the bare loop does is the least that training can
-be: tensors that lie ready in memory, forward, loss, backward, clip, update, no record of anything.
+A Llama of 9.0 million parameters (6 x 256, 16,384 pieces), sequences of 512, batches of 8, AdamW (the fused
+one for all), clipping, fp32. Each contender runs in a process of its own, in turn, for a number of rounds, so
+that a machine that slows down slows all of them; ratios are taken within a round. Clocks run from the end of
+the second step to the end of the last one: loading, building and saving are outside. What the bare loop does
+is the least that training can be: tensors that lie ready in memory, forward, loss, backward, clip, update, no
+record of anything.
 
-`ours` is `session.train` whole: token shards, order, packing, records, agreement. `documents` keeps documents apart
-(the others attend across them). `share of loader` is what the training thread waited for data.
+`ours` is `session.train` whole: token shards, order, packing, records, agreement. `documents` keeps documents
+apart (the others attend across them). `share of loader` is what the training thread waited for data.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ def write_tokens(folder: Path, tokens: int) -> None:
         writer.write(shards.table(names, documents, sizes, sizes, {}, kind))
     counts = {"in": len(documents), "kept": len(documents), "tokens": int(sizes.sum())}
     facts = {"tokenizer": "0" * 64, "vocab_size": str(VOCABULARY), "bos": "1", "eos": "2", "pad": "3"}
-    manifest.write(str(folder), Manifest("tokens", "b", "1", "0" * 64, {}, [], counts, list(writer.shards), facts))
+    manifest.write(
+        str(folder), Manifest("tokens", "b", "1", "0" * 64, {}, [], counts, list(writer.shards), facts)
+    )
 
 
 def write_model(folder: Path) -> None:
@@ -75,7 +79,8 @@ def recipe(root: Path, steps: int, run: str, **changed: Any) -> Any:
         "model": {"path": str(root / "model")},
         "train": {
             "run": run, "objective": {"use": "pretrain"}, "tokens": BATCH * steps, "batch_tokens": BATCH,
-            "sequence_tokens": SEQUENCE, "packing": "concatenate", "document_attention": changed.get("apart", False),
+            "sequence_tokens": SEQUENCE, "packing": "concatenate",
+            "document_attention": changed.get("apart", False),
             "precision": "fp32", "mixture": [{"shares": {"web": 1.0}}], "max_epochs": 1000,
             "schedule": {"use": "wsd", "peak_rate": RATE, "warmup_tokens": 0},  # without a decay: constant
         },
@@ -87,11 +92,11 @@ def recipe(root: Path, steps: int, run: str, **changed: Any) -> Any:
 def ours(root: Path, steps: int, apart: bool, deepspeed: bool) -> dict[str, float]:
     """Our loop, with the plain stepper or DeepSpeed's (ZeRO 1, one worker)."""
     from ctllm_ray.train import records, session
-    from ctllm_ray.train.torch_stepper import TorchStepper
+    from ctllm_ray.train.steppers.torch import TorchStepper
 
     kind: Any = TorchStepper
     if deepspeed:
-        from ctllm_ray.train.deepspeed import DeepSpeedStepper as kind  # type: ignore[no-redef]
+        from ctllm_ray.train.steppers.deepspeed import DeepSpeedStepper as kind  # type: ignore[no-redef]
     ends: list[float] = []
 
     class Timed(kind):
@@ -114,8 +119,8 @@ def speed(ends: list[float]) -> float:
 
 def batches(root: Path, steps: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """The same inputs and labels as our run takes, made before the clock starts."""
-    from ctllm_ray.train.batches import Batches
-    from ctllm_ray.train.corpora import open_corpora
+    from ctllm_ray.train.data.batches import Batches
+    from ctllm_ray.train.data.corpora import open_corpora
 
     of = recipe(root, steps, "batches")
     found = Batches(of, open_corpora(of))
@@ -127,7 +132,9 @@ def bare(root: Path, steps: int) -> dict[str, float]:
     import torch
     from transformers import LlamaForCausalLM
 
-    ready = [(torch.from_numpy(ids), torch.from_numpy(labels).flatten()) for ids, labels in batches(root, steps)]
+    ready = [
+        (torch.from_numpy(ids), torch.from_numpy(labels).flatten()) for ids, labels in batches(root, steps)
+    ]
     model = LlamaForCausalLM.from_pretrained(root / "model", dtype=torch.float32).train()
     adam = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     ends: list[float] = []
@@ -147,8 +154,13 @@ def trainer(root: Path, steps: int) -> dict[str, float]:
     import torch
     from transformers import LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-    # The model shifts labels by itself, so it gets its inputs as labels: one target a row fewer than the others have.
-    rows = [{"input_ids": ids, "labels": ids} for batch, _ in batches(root, steps) for ids in torch.from_numpy(batch)]
+    # The model shifts labels by itself, so it gets its inputs as labels: one target a row fewer than the
+    # others have.
+    rows = [
+        {"input_ids": ids, "labels": ids}
+        for batch, _ in batches(root, steps)
+        for ids in torch.from_numpy(batch)
+    ]
     ends: list[float] = []
 
     class Clock(TrainerCallback):
@@ -210,12 +222,16 @@ def table(found: dict[str, list[dict[str, float]]]) -> str:
 
 def main() -> None:
     """Rounds of all contenders."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--contenders", nargs="+", default=CONTENDERS, choices=CONTENDERS)
-    parser.add_argument("--only", help="run this one in this process and print its figures (used by the script itself)")
+    parser.add_argument(
+        "--only", help="run this one in this process and print its figures (used by the script itself)"
+    )
     parser.add_argument("--root", type=Path)
     given = parser.parse_args()
     if given.only:

@@ -1,17 +1,18 @@
-"""Training speed on one GPU, switch by switch: tokens/s, MFU and peak memory of CT-LLM 2B at sequences of 4096.
+"""Training speed on one GPU, switch by switch: tokens/s, MFU and peak memory of CT-LLM 2B at sequences of
+4096.
 
     python benchmarks/train_gpu.py                                   # all configurations, one after another
     python benchmarks/train_gpu.py --only base no-compile --seconds 20
     python benchmarks/train_gpu.py --size tiny --device cpu          # a dry run anywhere
 
-It needs torch and transformers, and the repository it lies in; Liger, flash-attn and DeepSpeed are used where they are
-installed and told missing where not. It runs what training runs (ctllm_ray.model, the chunked loss), with an optimizer
-of its own over bf16 weights with fp32 copies, so that neither Ray nor a recipe is needed.
+It needs torch and transformers, and the repository it lies in; Liger, flash-attn and DeepSpeed are used where
+they are installed and told missing where not. It runs what training runs (ctllm_ray.model, the chunked loss),
+with an optimizer of its own over bf16 weights with fp32 copies, so that neither Ray nor a recipe is needed.
 
-Each configuration is the base with one thing changed, in one process. A step is `--accumulate` micro-batches, clipping
-and the update, all of it timed. MFU is in PaLM's convention: 6 x matmul parameters + 12 LHQT FLOPs a token (14.48 G for
-CT-LLM at 4096), attention counted whole although it is causal, recomputation not counted. One JSON line comes after
-each configuration, so a run that is cut off loses nothing, and a table at the end.
+Each configuration is the base with one thing changed, in one process. A step is `--accumulate` micro-batches,
+clipping and the update, all of it timed. MFU is in PaLM's convention: 6 x matmul parameters + 12 LHQT FLOPs a
+token (14.48 G for CT-LLM at 4096), attention counted whole although it is causal, recomputation not counted.
+One JSON line comes after each configuration, so a run that is cut off loses nothing, and a table at the end.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import SIZES, ModelConfig, flops_per_token, parameters
-from ctllm_ray.train import head_loss
-from ctllm_ray.train.peak import device_peak
+from ctllm_ray.train.losses import head_loss
+from ctllm_ray.train.plan.mfu import device_peak
 
 DOCUMENT_TOKENS = 600  # mean length where documents are kept apart: about that of a Chinese web page
 WARMUP_STEPS = 2
@@ -84,7 +85,7 @@ CONFIGURATIONS = (
 
 @dataclass
 class Rows:
-    """A batch as train/batch.py has it, which needs no import here."""
+    """A batch as train/data/batch.py has it, which needs no import here."""
 
     input_ids: np.ndarray
     labels: np.ndarray
@@ -100,7 +101,9 @@ def rows(switches: Switches, config: ModelConfig, tokens: int, seed: int) -> Row
     ids = rng.integers(4, config.vocab_size, shape)
     documents, positions = np.zeros(shape, np.int32), np.tile(np.arange(tokens), (shape[0], 1))
     if switches.documents:
-        documents = np.cumsum(rng.random(shape) < 1 / min(DOCUMENT_TOKENS, tokens // 4), axis=1, dtype=np.int32)
+        documents = np.cumsum(
+            rng.random(shape) < 1 / min(DOCUMENT_TOKENS, tokens // 4), axis=1, dtype=np.int32
+        )
         for number, row in enumerate(documents):
             starts = np.flatnonzero(np.diff(row, prepend=-1))
             positions[number] -= np.repeat(starts, np.diff(starts, append=tokens))
@@ -134,7 +137,8 @@ def model_of(switches: Switches, config: ModelConfig, device: torch.device) -> A
 
 
 class TorchEngine:
-    """Gradients are summed in fp32; AdamW works on the fp32 weights, which are copied back where the model has bf16."""
+    """Gradients are summed in fp32; AdamW works on the fp32 weights, which are copied back where the model
+    has bf16."""
 
     def __init__(self, switches: Switches, config: ModelConfig, device: torch.device) -> None:
         self.model = model_of(switches, config, device)
@@ -176,10 +180,18 @@ def _adder(master: torch.Tensor) -> Callable[[torch.Tensor], None]:
 
 
 class DeepSpeedEngine:
-    """ZeRO 1 with the settings of ctllm_ray/train/deepspeed.py; on one GPU it shows DeepSpeed's own cost."""
+    """ZeRO 1 with the settings of ctllm_ray/train/steppers/deepspeed.py; on one GPU it shows DeepSpeed's own
+    cost."""
 
-    def __init__(self, switches: Switches, config: ModelConfig, device: torch.device, accumulate: int) -> None:
-        for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+    def __init__(
+        self, switches: Switches, config: ModelConfig, device: torch.device, accumulate: int
+    ) -> None:
+        for name, value in {
+            "RANK": "0",
+            "LOCAL_RANK": "0",
+            "WORLD_SIZE": "1",
+            "MASTER_ADDR": "127.0.0.1",
+        }.items():
             os.environ.setdefault(name, value)
         os.environ.setdefault("MASTER_PORT", str(20_000 + os.getpid() % 20_000))
         if device.type == "cpu":
@@ -188,7 +200,9 @@ class DeepSpeedEngine:
 
         deepspeed.init_distributed(verbose=False)
         self.model = model_of(replace(switches, weights="autocast"), config, device)
-        adam = torch.optim.AdamW(self.model.parameters(), lr=1e-5, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+        adam = torch.optim.AdamW(
+            self.model.parameters(), lr=1e-5, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+        )
         settings: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": switches.micro_sequences,
             "gradient_accumulation_steps": accumulate,
@@ -202,7 +216,8 @@ class DeepSpeedEngine:
         self._accumulate = accumulate
 
     def micro(self, switches: Switches, batch: dict[str, torch.Tensor], targets: int) -> None:
-        """Forward and backward; the engine divides by the number of micro-batches, which is taken back here."""
+        """Forward and backward; the engine divides by the number of micro-batches, which is taken back
+        here."""
         self._engine.backward(nats(switches, self._engine.module, batch) / targets * self._accumulate)
         self._engine.step()
 
@@ -251,7 +266,9 @@ def _endless(switches: Switches, config: ModelConfig, tokens: int) -> Iterator[R
         yield from made
 
 
-def _step(engine: Any, switches: Switches, batches: Iterator[Rows], targets: int, options: argparse.Namespace) -> None:
+def _step(
+    engine: Any, switches: Switches, batches: Iterator[Rows], targets: int, options: argparse.Namespace
+) -> None:
     for _ in range(options.accumulate):
         engine.micro(switches, llama.tensors(next(batches), torch.device(options.device)), targets)
     engine.update()
@@ -297,13 +314,17 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Runs the configurations."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", default="ct_llm_2b", choices=list(SIZES))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tokens", type=int, default=0, help="of a sequence; 0: the size's context")
     parser.add_argument("--accumulate", type=int, default=4, help="micro-batches of a step")
     parser.add_argument("--seconds", type=float, default=12.0, help="timed, of each configuration")
-    parser.add_argument("--only", nargs="*", default=[], help="configurations by name; - may stand for blanks")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="configurations by name; - may stand for blanks"
+    )
     parser.add_argument("--out", default="", help="a file that gets the JSON lines too")
     options = parser.parse_args()
     config = SIZES[options.size]
@@ -312,7 +333,8 @@ def main() -> None:
     name = torch.cuda.get_device_name() if options.device.startswith("cuda") else "CPU"
     print(
         f"{options.size}: {parameters(config):,} parameters, {options.tokens} tokens a sequence, "
-        f"{flops_per_token(config, options.tokens) / 1e9:.2f} GFLOP a token (PaLM: 6 x matmul parameters + 12 LHQT)\n"
+        f"{flops_per_token(config, options.tokens) / 1e9:.2f} GFLOP a token (PaLM: 6 x matmul parameters + "
+        f"12 LHQT)\n"
         f"{name}, peak {options.peak / 1e12:.3g} TFLOP/s, torch {torch.__version__}, "
         f"{options.accumulate} micro-batches a step",
         flush=True,

@@ -1,7 +1,8 @@
 """`ctllm`: one verb per job, a recipe first, then `key=value` overrides.
 
-Errors that a user can cause end in one message (what, where, remedy) and an exit code of their own; so do Ctrl-C and
-SIGTERM, after which the same command goes on. Anything else is a fault of this program and keeps its traceback.
+Errors that a user can cause end in one message (what, where, remedy) and an exit code of their own; so do
+Ctrl-C and SIGTERM, after which the same command goes on. Anything else is a fault of this program and keeps
+its traceback.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def run(arguments: list[str] | None = None) -> int:
         code = int(stop.code or 0)
         code = TERMINATED if code == signal.SIGTERM else code  # what Ray makes of the signal while it starts
     if code in (INTERRUPTED, TERMINATED):
-        sys.stderr.write("\nctllm: stopped before the end\n  remedy: run the same command again: it goes on\n")
+        sys.stderr.write(
+            "\nctllm: stopped before the end\n  remedy: run the same command again: it goes on\n"
+        )
     return code
 
 
@@ -78,7 +81,10 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without Chinese must not end a command
     code = run(arguments)
-    if code in (INTERRUPTED, TERMINATED):  # what libraries do at exit may wait for a thread that starts Ray: 30 s seen
+    if code in (
+        INTERRUPTED,
+        TERMINATED,
+    ):  # what libraries do at exit may wait for a thread that starts Ray: 30 s seen
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -1,8 +1,9 @@
 """Which files of a folder go with a submitted job: source that git tracks, and never a secret or an output.
 
-What a job sees is unpacked on every node of the cluster, where other people work too. So the list begins with what
-somebody chose to keep in git, as it stands now, and not with everything that no ignore file names: `.env`, keys and
-`.aws/` are untracked in most folders, and ignored in few. Outside git the endings of source files decide.
+What a job sees is unpacked on every node of the cluster, where other people work too. So the list begins with
+what somebody chose to keep in git, as it stands now, and not with everything that no ignore file names:
+`.env`, keys and `.aws/` are untracked in most folders, and ignored in few. Outside git the endings of source
+files decide.
 """
 
 from __future__ import annotations
@@ -59,7 +60,11 @@ class JobFiles:
 
     def summarize(self) -> Iterator[str]:
         """Lines for people: how much goes, from where, and what stays."""
-        origin = f"commit {self.commit[:12]}{', with changes' if self.dirty else ''}" if self.commit else "of no commit"
+        origin = (
+            f"commit {self.commit[:12]}{', with changes' if self.dirty else ''}"
+            if self.commit
+            else "of no commit"
+        )
         yield f"{len(self.names):,} files, {self.size_bytes / 1e6:,.1f} MB go with the job ({origin})"
         if self.secrets:
             yield f"not sent, since their names say secret: {_shorten(self.secrets)}"
@@ -70,9 +75,11 @@ class JobFiles:
 
 
 def collect(folder: Path, recipe: str) -> JobFiles:
-    """The files of a folder that go with a job; `recipe` is the relative path of its recipe, which goes in any case.
+    """The files of a folder that go with a job; `recipe` is the relative path of its recipe, which goes in
+    any case.
 
-    Raises `RecipeError` where the recipe's name says that it is a secret, `InputError` for a link to what is not sent.
+    Raises `RecipeError` where the recipe's name says that it is a secret, `InputError` for a link to what is
+    not sent.
     """
     if is_secret(recipe):
         remedy = "give it another name: files whose names speak of keys, tokens or credentials are never sent"
@@ -82,7 +89,9 @@ def collect(folder: Path, recipe: str) -> JobFiles:
         folder, set(_git(folder, "ls-files", "-z", "--recurse-submodules") if checkout else _sources(folder))
     )
     there = {name for name in listed if os.path.lexists(folder / name)}
-    found = {name for name in there if (folder / name).is_file()}  # follows links; false for one that goes in circles
+    found = {
+        name for name in there if (folder / name).is_file()
+    }  # follows links; false for one that goes in circles
     secrets = {name for name in found if is_secret(name)}
     names = tuple(sorted(found - secrets | {recipe}))
     _check_links(folder, names)
@@ -124,7 +133,8 @@ def _keep_wanted(folder: Path, names: set[str]) -> set[str]:
 
 
 def _sources(folder: Path) -> Iterator[str]:
-    """Source files of a folder that is not in git: by their endings, without hidden, built and output folders."""
+    """Source files of a folder that is not in git: by their endings, without hidden, built and output
+    folders."""
     for place, folders, files in os.walk(folder):
         folders[:] = [
             name
@@ -139,7 +149,8 @@ def _sources(folder: Path) -> Iterator[str]:
 
 
 def _check_links(folder: Path, names: Sequence[str]) -> None:
-    """Raises `InputError` for a link to a file that does not go itself: its content would go by the back door."""
+    """Raises `InputError` for a link to a file that does not go itself: its content would go by the back
+    door."""
     inside, sent = folder.resolve(), set(names)
     for name in names:
         target = (folder / name).resolve()
@@ -147,7 +158,9 @@ def _check_links(folder: Path, names: Sequence[str]) -> None:
             continue
         if not target.is_relative_to(inside) or target.relative_to(inside).as_posix() not in sent:
             remedy = f"put the file itself there, or name the link in {IGNORE}"
-            raise InputError(f"a link to {target}, which is not sent", where=str(folder / name), remedy=remedy)
+            raise InputError(
+                f"a link to {target}, which is not sent", where=str(folder / name), remedy=remedy
+            )
 
 
 def _check_names(folder: Path, names: Iterable[str]) -> None:
@@ -157,7 +170,9 @@ def _check_names(folder: Path, names: Iterable[str]) -> None:
             name.encode()
         except UnicodeEncodeError:
             remedy = f"rename it, or name it in {IGNORE}"
-            raise InputError("a file's name is not UTF-8", where=repr(str(folder / name)), remedy=remedy) from None
+            raise InputError(
+                "a file's name is not UTF-8", where=repr(str(folder / name)), remedy=remedy
+            ) from None
 
 
 def _digest(folder: Path, names: Iterable[str]) -> tuple[int, str]:
@@ -179,7 +194,9 @@ def _git(folder: Path, *arguments: str, may_fail: bool = False) -> list[str]:
     except OSError as error:
         ended, reason = None, str(error)
     if ended is None or (ended.returncode and not may_fail):
-        remedy = "install git, or let it read this repository (git config --global --add safe.directory FOLDER)"
+        remedy = (
+            "install git, or let it read this repository (git config --global --add safe.directory FOLDER)"
+        )
         raise InputError(f"a repository that git does not read: {reason}", where=str(folder), remedy=remedy)
     text = os.fsdecode(ended.stdout) if not ended.returncode else ""
     return [part for part in text.split("\0" if "-z" in arguments else "\n") if part]

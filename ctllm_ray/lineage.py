@@ -1,9 +1,9 @@
 """Where a model comes from, down to the files that were read: what `ctllm lineage` prints.
 
-Nothing is kept for this alone. An export has lineage.json, a checkpoint its state, a run RUN.json and DATA.json, a
-section its manifest and its plan; each names what it was made from by folder and by hash. The chain is followed through
-them, and each link is compared with what stands in its place now: what is gone or has changed since is said, and the
-rest is told from what the maker wrote down.
+Nothing is kept for this alone. An export has lineage.json, a checkpoint its state, a run RUN.json and
+DATA.json, a section its manifest and its plan; each names what it was made from by folder and by hash. The
+chain is followed through them, and each link is compared with what stands in its place now: what is gone or
+has changed since is said, and the rest is told from what the maker wrote down.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import CtllmError, InputError, NotFound
 from ctllm_ray.base.exports import LINEAGE
 from ctllm_ray.base.recipe import CLEAN, ROOT
-from ctllm_ray.corpus.section import PLAN
+from ctllm_ray.corpus.engine.section import PLAN
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import MANIFEST, Manifest
-from ctllm_ray.train.generations import DATA
-from ctllm_ray.train.lineage import PARENT_MODEL, PARENT_SHA256, RUN
+from ctllm_ray.train.checkpoint.lineage import PARENT_MODEL, PARENT_SHA256, RUN
+from ctllm_ray.train.data.data_log import DATA
 
-CHECKPOINT = "CHECKPOINT.json"  # as train/checkpoint.py has it, which brings torch
+CHECKPOINT = "CHECKPOINT.json"  # as train/checkpoint/checkpoint.py has it, which brings torch
 CONFIG = "config.json"
 FILES = 20  # of an input that are shown one by one
 HASHED_BYTES = 1 << 30  # of a local file: a second; what is larger or remote is told by its time or ETag
@@ -44,17 +44,20 @@ class Link:
 
 
 def trace(target: str) -> Link:
-    """The chain from a model: a folder (export, checkpoint, run, section) or a server's URL. Raises `NotFound`."""
+    """The chain from a model: a folder (export, checkpoint, run, section) or a server's URL. Raises
+    `NotFound`."""
     if target.startswith(("http://", "https://")):
-        return _served(target)
+        return _trace_served(target)
     folder = storage.absolute(target).rstrip("/")
     names = storage.list_names(folder)
-    for name, follow in ((LINEAGE, _export), (CHECKPOINT, _checkpoint), (RUN, _begun), (MANIFEST, _section)):
+    for name, follow in ((LINEAGE, _export), (CHECKPOINT, _checkpoint), (RUN, _trace_begun), (MANIFEST, _section)):
         if name in names:
             return follow(folder)
     if CONFIG in names:
         return _foreign(folder)
-    return _export(exports.newest(folder, "name an export, a checkpoint, a run, a section, or a server's URL"))
+    return _export(
+        exports.newest(folder, "name an export, a checkpoint, a run, a section, or a server's URL")
+    )
 
 
 def lines(link: Link) -> Iterator[str]:
@@ -72,13 +75,16 @@ def _lines(link: Link, first: str, rest: str, told: set[str]) -> Iterator[str]:
     yield from (f"{rest}{bar}{fact}" for fact in link.facts)
     for index, inner in enumerate(link.made_from):
         last = index + 1 == len(link.made_from)
-        yield from _lines(inner, f"{rest}{'└─' if last else '├─'} ", f"{rest}{'   ' if last else '│  '}", told)
+        yield from _lines(
+            inner, f"{rest}{'└─' if last else '├─'} ", f"{rest}{'   ' if last else '│  '}", told
+        )
 
 
-# --- models ----------------------------------------------------------------------------------------------------------
+# --- models
+# ----------------------------------------------------------------------------------------------------------
 
 
-def _served(url: str) -> Link:
+def _trace_served(url: str) -> Link:
     """The model that a server names, with the lineage that it tells."""
     asked = request.Request(f"{url.rstrip('/').removesuffix('/v1')}/v1/models")
     if key := os.environ.get("OPENAI_API_KEY"):
@@ -103,22 +109,28 @@ def _model(where: str, paper: Mapping[str, Any]) -> Link:
     weights = {name: file for name, file in paper["files"].items() if name.endswith(".safetensors")}
     facts = [
         f"step {paper['checkpoint']['step']:,}, {paper['tokens']:,} tokens, {paper['precision']}",
-        *(f"{name}: sha256 {_short(file['sha256'])}, {file['bytes']:,} bytes" for name, file in weights.items()),
+        *(
+            f"{name}: sha256 {_short(file['sha256'])}, {file['bytes']:,} bytes"
+            for name, file in weights.items()
+        ),
     ]
     checkpoint = paper["checkpoint"]["folder"]
     if not storage.exists(checkpoint):
         facts.append(f"its checkpoint is no longer there: {checkpoint}")
     run = checkpoint.rpartition("/checkpoints/")[0]
-    return Link("model", where, facts, [_run(run, paper["recipe"], paper["code"], paper["data"])])
+    return Link("model", where, facts, [_trace_run(run, paper["recipe"], paper["code"], paper["data"])])
 
 
 def _foreign(folder: str) -> Link:
     weights = [name for name in storage.list_names(folder) if name.endswith(".safetensors")]
-    facts = [f"{name}: sha256 {_short(storage.size_and_sha256(storage.join(folder, name))[1])}" for name in weights]
+    facts = [
+        f"{name}: sha256 {_short(storage.size_and_sha256(storage.join(folder, name))[1])}" for name in weights
+    ]
     return Link("model", folder, [*facts, f"it has no {LINEAGE}: where it comes from is not known"])
 
 
-# --- runs ------------------------------------------------------------------------------------------------------------
+# --- runs
+# ------------------------------------------------------------------------------------------------------------
 
 
 def _checkpoint(folder: str) -> Link:
@@ -126,13 +138,13 @@ def _checkpoint(folder: str) -> Link:
     state = storage.read_json(storage.join(folder, CHECKPOINT))["state"]
     run = folder.rpartition("/checkpoints/")[0]
     facts = [f"step {state['step']:,}, {state['tokens']:,} tokens, {state['world']} workers"]
-    return Link("checkpoint", folder, facts, [_run(run, state["recipe"], state["lineage"], _data(run))])
+    return Link("checkpoint", folder, facts, [_trace_run(run, state["recipe"], state["lineage"], _data(run))])
 
 
-def _begun(folder: str) -> Link:
+def _trace_begun(folder: str) -> Link:
     """A run, by what it wrote down when it began."""
     begun = storage.read_json(storage.join(folder, RUN))
-    return _run(folder, begun["recipe"], begun["lineage"], _data(folder))
+    return _trace_run(folder, begun["recipe"], begun["lineage"], _data(folder))
 
 
 def _data(run: str) -> dict[str, Any]:
@@ -140,10 +152,12 @@ def _data(run: str) -> dict[str, Any]:
     return storage.read_json(path) if storage.exists(path) else {}
 
 
-def _run(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str], data: Mapping[str, Any]) -> Link:
+def _trace_run(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str], data: Mapping[str, Any]) -> Link:
     """A training run: its recipe and code, the model that it began with, and its token shards."""
     facts = [f"{recipe['train']['objective']['use']}: {_recipe(recipe)}", _code(code)]
-    corpora = [corpus for generation in data.get("generations", []) for corpus in generation.get("corpora", [])]
+    corpora = [
+        corpus for generation in data.get("generations", []) for corpus in generation.get("corpora", [])
+    ]
     if not corpora:
         facts.append(f"which token shards it read is not known: its {DATA} is gone")
     return Link("run", folder, facts, [*_parents(folder, recipe, code), *map(_tokens, corpora)])
@@ -152,16 +166,20 @@ def _run(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str], data: 
 def _parents(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str]) -> list[Link]:
     """What a run began with: the checkpoint that it branched from, or the model that it went on from."""
     if code.get("parent"):
-        return [_followed("checkpoint", code["parent"], "the checkpoint that it branched from is no longer there")]
+        return [
+            _follow("checkpoint", code["parent"], "the checkpoint that it branched from is no longer there")
+        ]
     named = recipe["model"]["path"]
     if not named:
         return []
     parent = code.get(PARENT_MODEL, "")
     if not parent:
         return [Link("model", named, ["which folder that was when the run began was not written down"])]
-    link = _followed("model", parent, f"the model that it began with ({named}) is no longer there")
+    link = _follow("model", parent, f"the model that it began with ({named}) is no longer there")
     if PARENT_SHA256 in code and code[PARENT_SHA256] != _paper(parent):
-        link = Link(link.what, link.where, ["changed since the run began with it", *link.facts], link.made_from)
+        link = Link(
+            link.what, link.where, ["changed since the run began with it", *link.facts], link.made_from
+        )
     return [link]
 
 
@@ -171,14 +189,15 @@ def _paper(folder: str) -> str:
     return storage.size_and_sha256(storage.join(folder, names[0]))[1] if names else ""
 
 
-def _followed(what: str, folder: str, gone: str) -> Link:
+def _follow(what: str, folder: str, gone: str) -> Link:
     try:
         return trace(folder)
     except NotFound:
         return Link(what, folder, [gone])
 
 
-# --- sections --------------------------------------------------------------------------------------------------------
+# --- sections
+# --------------------------------------------------------------------------------------------------------
 
 
 def _tokens(corpus: Mapping[str, Any]) -> Link:
@@ -187,11 +206,15 @@ def _tokens(corpus: Mapping[str, Any]) -> Link:
     found = _manifest(folder)
     there = {shard.path: shard.sha256 for shard in found.shards} if found else {}
     changed = [shard["path"] for shard in shards if there.get(shard["path"]) != shard["sha256"]]
-    facts = [f"{len(shards)} shards, {sum(shard['tokens'] for shard in shards):,} tokens, {_together(shards)}"]
+    facts = [
+        f"{len(shards)} shards, {sum(shard['tokens'] for shard in shards):,} tokens, {_together(shards)}"
+    ]
     if found and changed:
         facts.append(f"{len(changed)} of them changed or were removed since, first {changed[0]}")
     if not found:
-        return Link("tokens", folder, [*facts, "the section is no longer there: what it was made from is not known"])
+        return Link(
+            "tokens", folder, [*facts, "the section is no longer there: what it was made from is not known"]
+        )
     return Link("tokens", folder, facts + _section_facts(found)[1:], _origins(folder, found))
 
 
@@ -215,21 +238,27 @@ def _origins(folder: str, found: Manifest) -> list[Link]:
     beside = folder.rpartition("/")[0]
     if found.section == "tokens":
         return [_tokenizer(found, beside), *_documents(found, beside)]
-    return _taken(folder, found) or _documents(found, beside)
+    return _trace_tokenizer(folder, found) or _documents(found, beside)
 
 
 def _documents(made: Manifest, beside: str) -> list[Link]:
     """The section of documents, beside the one that was made from it."""
-    read = {key.removesuffix("_shards"): digest for key, digest in made.provenance.items() if key.endswith("_shards")}
-    return [_kept(section, f"{beside}/{section}", digest) for section, digest in read.items()]
+    read = {
+        key.removesuffix("_shards"): digest
+        for key, digest in made.provenance.items()
+        if key.endswith("_shards")
+    }
+    return [_trace_documents(section, f"{beside}/{section}", digest) for section, digest in read.items()]
 
 
-def _kept(section: str, folder: str, digest: str) -> Link:
+def _trace_documents(section: str, folder: str, digest: str) -> Link:
     """A section of documents, compared with what the one that was made from it wrote down."""
     found = _manifest(folder)
     if found and found.digest("kept") == digest:
         return _section(folder)
-    return Link(section, folder, [f"the shards that were read {'changed since' if found else 'are no longer there'}"])
+    return Link(
+        section, folder, [f"the shards that were read {'changed since' if found else 'are no longer there'}"]
+    )
 
 
 def _tokenizer(tokens: Manifest, beside: str) -> Link:
@@ -239,20 +268,24 @@ def _tokenizer(tokens: Manifest, beside: str) -> Link:
     found = _manifest(folder)
     if not found:
         return Link(
-            "tokenizer", folder, [*facts, "the section is no longer there; a copy stands beside the token shards"]
+            "tokenizer",
+            folder,
+            [*facts, "the section is no longer there; a copy stands beside the token shards"],
         )
     if found.provenance["tokenizer"] != sha256:
         return Link("tokenizer", folder, [*facts, "another one stands there now"])
-    return Link("tokenizer", folder, facts + _section_facts(found)[1:], _taken(folder, found))
+    return Link("tokenizer", folder, facts + _section_facts(found)[1:], _trace_tokenizer(folder, found))
 
 
-def _taken(folder: str, found: Manifest) -> list[Link]:
+def _trace_tokenizer(folder: str, found: Manifest) -> list[Link]:
     """The tokenizer that a section took instead of training one."""
     path = (found.recipe.get("tokenizer") or {}).get("path", "")
     if not path:
         return []
     root = folder.rsplit("/", 3)[0]
-    return [_followed_tokenizer(f"{root}/{path.removeprefix(ROOT).strip('/')}" if path.startswith(ROOT) else path)]
+    return [
+        _followed_tokenizer(f"{root}/{path.removeprefix(ROOT).strip('/')}" if path.startswith(ROOT) else path)
+    ]
 
 
 def _followed_tokenizer(path: str) -> Link:
@@ -271,7 +304,10 @@ def _sources(folder: str, found: Manifest) -> list[Link]:
     for part in found.recipe["data"]["inputs"]:
         files = [read.get((part["name"], i["name"]), i) for i in found.inputs if i["input"] == part["name"]]
         size = sum(file.get("size", file.get("bytes", 0)) for file in files)
-        facts = [f"{len(files):,} {'file' if len(files) == 1 else 'files'}, {size:,} bytes", *map(_file, files[:FILES])]
+        facts = [
+            f"{len(files):,} {'file' if len(files) == 1 else 'files'}, {size:,} bytes",
+            *map(_file, files[:FILES]),
+        ]
         facts += [f"... and {len(files) - FILES:,} more files"] if len(files) > FILES else []
         links.append(Link(f"source {part['name']} ({part['use']})", part["path"], facts))
     return links
@@ -292,7 +328,9 @@ def _file(file: Mapping[str, Any]) -> str:
     if storage.is_remote(uri) or size > HASHED_BYTES:
         return f"{uri}: {then}{'' if now.version == version else '; written again since'}"
     digest = _short(storage.size_and_sha256(uri)[1])
-    return f"{uri}: sha256 {digest}, {size:,} bytes{'' if now.version == version else '; written again since'}"
+    return (
+        f"{uri}: sha256 {digest}, {size:,} bytes{'' if now.version == version else '; written again since'}"
+    )
 
 
 def _manifest(folder: str) -> Manifest | None:
@@ -302,7 +340,8 @@ def _manifest(folder: str) -> Manifest | None:
         return None
 
 
-# --- words -----------------------------------------------------------------------------------------------------------
+# --- words
+# -----------------------------------------------------------------------------------------------------------
 
 
 def _recipe(recipe: Mapping[str, Any]) -> str:

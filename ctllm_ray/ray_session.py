@@ -1,4 +1,5 @@
-"""A Ray to run on, for every room that has work for it: the one place that connects to a cluster or starts one."""
+"""A Ray to run on, for every room that has work for it: the one place that connects to a cluster or starts
+one."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ from ctllm_ray.base.errors import NoCluster
 
 CONNECT_S = 10  # seconds until a cluster's port must answer
 STARTS = 2  # of a local Ray: what a slow first one has read from disk, the second one finds in memory
-START_S = 120  # for each of its processes: Ray's own limits, 15 to 30 s, are too short on a machine at load 10
+START_S = (
+    120  # for each of its processes: Ray's own limits, 15 to 30 s, are too short on a machine at load 10
+)
 END_S = 5  # for what a failed start left behind to go once it is killed
 POLL_S = 0.1  # between looks for a signal while Ray starts
 #: What Ray's processes read from their environment: how long each waits for another.
@@ -35,10 +38,11 @@ LIMITS = {
 
 @contextmanager
 def session(cpus: int, object_store_mb: int) -> Iterator[None]:
-    """A Ray to run on: the cluster named by RAY_ADDRESS (a submitted job has it), one that is up, or a local one.
+    """A Ray to run on: the cluster named by RAY_ADDRESS (a submitted job has it), one that is up, or a local
+    one.
 
-    A local one has so many CPUs, counted not bound, and so large an object store. Raises `NoCluster` where it cannot
-    be reached or does not start.
+    A local one has so many CPUs, counted not bound, and so large an object store. Raises `NoCluster` where it
+    cannot be reached or does not start.
     """
     if ray.is_initialized():
         yield
@@ -79,7 +83,9 @@ def _connect(address: str) -> _Beside:
         thread.wait()
     except Exception as error:
         remedy = "check RAY_ADDRESS, or unset it: then this machine alone does the work"
-        raise NoCluster(f"Ray cannot be reached: {error}", where=f"RAY_ADDRESS={address}", remedy=remedy) from error
+        raise NoCluster(
+            f"Ray cannot be reached: {error}", where=f"RAY_ADDRESS={address}", remedy=remedy
+        ) from error
     return thread
 
 
@@ -101,7 +107,9 @@ def _start(options: Mapping[str, Any]) -> _Beside:
 def _try_to_start(options: Mapping[str, Any]) -> _Beside:
     for left in reversed(range(STARTS)):
         before = _children()
-        thread = _Beside(lambda: ray.init("local", logging_level=logging.ERROR, log_to_driver=False, **options))
+        thread = _Beside(
+            lambda: ray.init("local", logging_level=logging.ERROR, log_to_driver=False, **options)
+        )
         try:
             thread.wait()
             return thread
@@ -110,7 +118,9 @@ def _try_to_start(options: Mapping[str, Any]) -> _Beside:
             _kill(_children() - before)
             if not left:
                 raise _explain_failed_start(error) from error
-        except BaseException:  # a signal: the thread that starts Ray may hang for long, and Ray's own end waits for it
+        except (
+            BaseException
+        ):  # a signal: the thread that starts Ray may hang for long, and Ray's own end waits for it
             atexit.unregister(ray.shutdown)
             while started := _children() - before:  # until the thread has nothing left to start
                 _kill(started)
@@ -163,8 +173,8 @@ class _Beside(threading.Thread):
 def _patient(look: Callable[..., Any], **options: int) -> Callable[..., Any]:
     """A look of Ray's for a part of itself that is tried again until `START_S` are over.
 
-    For its node Ray waits 30 s by a number in its code; for a port it waits in C++ and lets no other thread run
-    meanwhile, so a signal would not be answered. `options` make one look short.
+    For its node Ray waits 30 s by a number in its code; for a port it waits in C++ and lets no other thread
+    run meanwhile, so a signal would not be answered. `options` make one look short.
     """
 
     def look_again(*given: Any, **_: Any) -> Any:
@@ -185,7 +195,8 @@ def _children() -> set[psutil.Process]:
 
 
 def _kill(processes: set[psutil.Process]) -> None:
-    """Ends processes by force: one that was forked and has not started yet would answer SIGTERM as this one does."""
+    """Ends processes by force: one that was forked and has not started yet would answer SIGTERM as this one
+    does."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -193,14 +204,15 @@ def _kill(processes: set[psutil.Process]) -> None:
 
 
 def check_nodes(selector: Mapping[str, str]) -> None:
-    """Raises `NoCluster` where no node takes work under a label selector and none will come: Ray would wait."""
+    """Raises `NoCluster` where no node takes work under a label selector and none will come: Ray would
+    wait."""
     config = ray._private.state.state.get_cluster_config()
     if not selector or (config and config.node_group_configs):  # an autoscaler may bring one
         return
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     if nodes and not any(_matches(node["Labels"], selector) for node in nodes):
         remedy = (
-            "set resources.cpu_nodes={} to let work without a GPU run on GPU nodes, or add a node without this label"
+            "set resources.cpu_nodes={} to let CPU work run on GPU nodes, or add a node without this label"
         )
         raise NoCluster(
             "no node takes work that asks for no GPU", where=f"resources.cpu_nodes={selector}", remedy=remedy
@@ -211,7 +223,9 @@ def _matches(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
     """As Ray has it: `a`, `!a`, `in(a,b)`, `!in(a,b)`; a label that is not there is none of them."""
     for key, value in selector.items():
         listed = value.removeprefix("!")
-        values = listed.removeprefix("in(").removesuffix(")").split(",") if listed.startswith("in(") else [listed]
+        values = (
+            listed.removeprefix("in(").removesuffix(")").split(",") if listed.startswith("in(") else [listed]
+        )
         if (labels.get(key) in [each.strip() for each in values]) == value.startswith("!"):
             return False
     return True

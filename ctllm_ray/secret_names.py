@@ -1,7 +1,7 @@
 """Files whose names say that they hold keys, tokens or passwords, and so are never sent to a cluster.
 
-Names are all that this goes by. It errs on the side of a file too many: what it keeps is told, and a file can be given
-another name. Code is spared the words (`tokens.py` is no token), not the endings and places of keys.
+Names are all that this goes by. It errs on the side of a file too many: what it keeps is told, and a file can
+be given another name. Code is spared the words (`tokens.py` is no token), not the endings and places of keys.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import re
 
 FOLDERS = frozenset(
     {
-        ".aws", ".azure", ".config", ".docker", ".gcloud", ".git", ".gnupg", ".kaggle", ".huggingface", ".kube", ".oci",
+        ".aws", ".azure", ".config", ".docker", ".gcloud", ".git", ".gnupg", ".kaggle", ".huggingface",
+        ".kube", ".oci",
         ".pip", ".ssh", ".vault",
     }
 )  # fmt: skip
@@ -18,26 +19,43 @@ FOLDERS = frozenset(
 HOLDERS = frozenset({"credentials", "keys", "passwords", "secret", "secrets"})
 NAMES = frozenset(
     {
-        "_netrc", ".boto", ".dockercfg", ".dockerconfigjson", ".envrc", ".git-credentials", ".htpasswd", ".my.cnf",
-        ".netrc", ".npmrc", ".pgpass", ".pypirc", ".s3cfg", "cookies.txt", "env.sh", "kaggle.json", "pip.conf",
+        "_netrc", ".boto", ".dockercfg", ".dockerconfigjson", ".envrc", ".git-credentials", ".htpasswd",
+        ".my.cnf",
+        ".netrc", ".npmrc", ".pgpass", ".pypirc", ".s3cfg", "cookies.txt", "env.sh", "kaggle.json",
+        "pip.conf",
     }
 )  # fmt: skip
 ENDINGS = frozenset(
     {
-        "asc", "der", "gpg", "jks", "kdbx", "key", "keystore", "kubeconfig", "p12", "pem", "pfx", "ppk", "tfstate",
+        "asc", "der", "gpg", "jks", "kdbx", "key", "keystore", "kubeconfig", "p12", "pem", "pfx", "ppk",
+        "tfstate",
         "tfvars",
     }
 )  # fmt: skip
-CODE = frozenset({"c", "cc", "cpp", "css", "cu", "go", "h", "html", "java", "js", "md", "py", "pyi", "pyx", "rs", "ts"})
+CODE = frozenset(
+    {"c", "cc", "cpp", "css", "cu", "go", "h", "html", "java", "js", "md", "py", "pyi", "pyx", "rs", "ts"}
+)
 #: Words of a name, apart from others by a mark or a capital letter.
 WORDS = frozenset(
     {
-        "apikey", "apikeys", "auth", "cookie", "cookies", "key", "keys", "kubeconfig", "oauth", "passphrase", "passwd",
+        "apikey", "apikeys", "auth", "cookie", "cookies", "key", "keys", "kubeconfig", "oauth", "passphrase",
+        "passwd",
         "pat", "rootkey", "secring", "token", "tokens", "vault",
     }
 )  # fmt: skip
 #: What tells a secret anywhere in a name.
-PARTS = ("credential", "password", "privatekey", "secret", "serviceaccount", "口令", "令牌", "密码", "密钥", "凭证")
+PARTS = (
+    "credential",
+    "password",
+    "privatekey",
+    "secret",
+    "serviceaccount",
+    "口令",
+    "令牌",
+    "密码",
+    "密钥",
+    "凭证",
+)
 _COPY = re.compile(r"(\.(bak|backup|old|orig|save|sw[op]|tmp|\d+)|~)+$")
 _TOKENIZER = re.compile(r"(special|added)_tokens")  # files of tokenizers, by which nobody is let in
 

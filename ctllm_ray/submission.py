@@ -1,10 +1,11 @@
-"""A verb as a job on a cluster: sent, followed to its end, its exit code brought back. What `ctllm submit` does.
+"""A verb as a job on a cluster: sent, followed to its end, its exit code brought back. What `ctllm submit`
+does.
 
-Of the folder that the command stands in what git tracks is the code of the job (job_files.py; 100 MiB at most when
-packed), and its recipe; data goes by path. The job lives on the cluster and not in this terminal: Ctrl-C
-stops following it. The same command again follows a job that is still under way, and otherwise sends a new one, which
-goes on where the one before it was, as every verb does. A connection that is lost is made again, and no line of the log
-is told twice.
+Of the folder that the command stands in what git tracks is the code of the job (job_files.py; 100 MiB at most
+when packed), and its recipe; data goes by path. The job lives on the cluster and not in this terminal: Ctrl-C
+stops following it. The same command again follows a job that is still under way, and otherwise sends a new
+one, which goes on where the one before it was, as every verb does. A connection that is lost is made again,
+and no line of the log is told twice.
 """
 
 from __future__ import annotations
@@ -36,9 +37,14 @@ from ctllm_ray.ray_session import check_port
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
+#: What may run as a job; jobs/ has a file for each, for `ray job submit`.
+VERBS = ("evaluate", "export", "prepare", "serve", "sweep", "tokenizer", "train")
 IDENTITY = "ctllm"  # in a job's metadata: the hash of what it does
 SENT = "ctllm_sent"  # there too: the hash of the files that went with it
-LOST = (OSError, RuntimeError)  # what a connection that breaks looks like; requests' and aiohttp's errors are OSErrors
+LOST = (
+    OSError,
+    RuntimeError,
+)  # what a connection that breaks looks like; requests' and aiohttp's errors are OSErrors
 POLL_S = 2.0
 ATTEMPTS = 150  # to reach a cluster again: five minutes
 AGAIN = "run the same command again: it goes on"
@@ -47,24 +53,34 @@ Tell = Callable[[str], None]
 
 
 def submit(
-    verb: str, path: str, arguments: Sequence[str], recipe: Recipe, address: str, shared_root: bool, tell: Tell
+    verb: str,
+    path: str,
+    arguments: Sequence[str],
+    recipe: Recipe,
+    address: str,
+    shared_root: bool,
+    tell: Tell,
 ) -> int:
-    """The exit code of the job that runs a verb with a recipe on the cluster whose dashboard is at an address.
+    """The exit code of the job that runs a verb with a recipe on the cluster whose dashboard is at an
+    address.
 
-    Raises `NoCluster` where nobody takes jobs there, `RecipeError` where the job could not see its recipe or keep its
-    output, `InputError` where this folder is too large to send, `WorkerLost` where the job ended without an exit code.
+    Raises `NoCluster` where nobody takes jobs there, `RecipeError` where the job could not see its recipe or
+    keep its output, `InputError` where this folder is too large to send, `WorkerLost` where the job ended
+    without an exit code.
     """
     below = below_here(path)
-    entrypoint = shlex.join(["python", "-m", f"jobs.{verb}", below, *map(carried, arguments)])
+    entrypoint = shlex.join(["python", "-m", "ctllm_ray", verb, below, *map(carried, arguments)])
     check_root(recipe.root)
     files = job_files.collect(Path.cwd(), below)
     jobs, nodes = _connect(address)
     check_nodes(recipe.root, nodes, shared_root)
     identity = hashlib.sha256(f"{entrypoint}\n{recipe.model_dump_json()}".encode()).hexdigest()
-    with _explained(address):
+    with _explain_cluster_errors(address):
         job, sent = _under_way(jobs, identity)
     if job:
-        other = "" if sent == files.sha256 else " (it runs the files as they were when it was sent: these differ)"
+        other = (
+            "" if sent == files.sha256 else " (it runs the files as they were when it was sent: these differ)"
+        )
         tell(f"{job} is under way: following it{other}\n")
     else:
         for line in files.summarize():
@@ -76,14 +92,16 @@ def submit(
 
 
 def list_files(path: str, tell: Tell) -> None:
-    """Lists what would go with a job of a recipe, and what would not; nothing is sent. Raises `RecipeError`."""
+    """Lists what would go with a job of a recipe, and what would not; nothing is sent. Raises
+    `RecipeError`."""
     files = job_files.collect(Path.cwd(), below_here(path))
     for line in (*files.names, *files.summarize()):
         tell(f"{line}\n")
 
 
 def below_here(path: str) -> str:
-    """The path of a recipe from this folder, which is all that a job sees. Raises `RecipeError` where it is outside."""
+    """The path of a recipe from this folder, which is all that a job sees. Raises `RecipeError` where it is
+    outside."""
     found = Path(path).resolve()
     if not found.is_relative_to(Path.cwd()):
         remedy = "put it below the folder that this command stands in: that folder is what is sent"
@@ -92,7 +110,8 @@ def below_here(path: str) -> str:
 
 
 def carried(argument: str) -> str:
-    """An argument as a job can take it: what stands in a local file (`key=@FILE`) goes along as the value itself.
+    """An argument as a job can take it: what stands in a local file (`key=@FILE`) goes along as the value
+    itself.
 
     The file would be there only where git does not ignore it, and a sweep writes its mixture below `root`.
     """
@@ -100,7 +119,9 @@ def carried(argument: str) -> str:
     if not text.startswith("@") or storage.is_remote(text[1:]):
         return argument
     value = yaml.safe_load(storage.read_bytes(text[1:]))
-    return f"{key}={yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf).strip()}"
+    return (
+        f"{key}={yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf).strip()}"
+    )
 
 
 def check_root(root: str) -> None:
@@ -121,7 +142,7 @@ def check_nodes(root: str, nodes: int, shared: bool) -> None:
 def follow(jobs: JobSubmissionClient, job: str, address: str, tell: Tell) -> int:
     """The exit code of a job, its log told as it comes. Raises `WorkerLost` where it ended without one."""
     try:
-        ended = asyncio.run(_followed(jobs, job, address, tell))
+        ended = asyncio.run(_follow_job(jobs, job, address, tell))
     except (KeyboardInterrupt, SystemExit):
         tell(f"\n{job} goes on without this terminal; `ray job stop --address {address} {job}` ends it\n")
         raise
@@ -133,7 +154,7 @@ def follow(jobs: JobSubmissionClient, job: str, address: str, tell: Tell) -> int
     return code if code >= 0 else 128 - code  # a signal, as a shell says it
 
 
-async def _followed(jobs: JobSubmissionClient, job: str, address: str, tell: Tell) -> JobDetails:
+async def _follow_job(jobs: JobSubmissionClient, job: str, address: str, tell: Tell) -> JobDetails:
     """The job as it ended."""
     told, failures = 0, 0
     while True:
@@ -148,7 +169,9 @@ async def _followed(jobs: JobSubmissionClient, job: str, address: str, tell: Tel
         except LOST as error:
             failures += 1
             if failures > ATTEMPTS:
-                raise NoCluster(f"the cluster no longer answers: {error}", where=address, remedy=AGAIN) from error
+                raise NoCluster(
+                    f"the cluster no longer answers: {error}", where=address, remedy=AGAIN
+                ) from error
         await asyncio.sleep(POLL_S)
 
 
@@ -158,9 +181,13 @@ def _connect(address: str) -> tuple[JobSubmissionClient, int]:
     from ray.util.state import list_nodes
 
     if not re.match(r"https?://", address):
-        raise NoCluster("not the address of a dashboard", where=address, remedy="it looks like http://HEAD:8265")
-    os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray would take another one from there, over what it is given
-    with _explained(address):
+        raise NoCluster(
+            "not the address of a dashboard", where=address, remedy="it looks like http://HEAD:8265"
+        )
+    os.environ["RAY_API_SERVER_ADDRESS"] = (
+        address  # Ray would take another one from there, over what it is given
+    )
+    with _explain_cluster_errors(address):
         check_port(address.partition("://")[2].rstrip("/"))
         # What the filter leaves out is missing to Ray, and a node that has gone stays listed.
         alive = list_nodes(address, filters=[("state", "=", "ALIVE")], raise_on_missing_output=False)
@@ -176,14 +203,16 @@ def _under_way(jobs: JobSubmissionClient, identity: str) -> tuple[str, str]:
     return "", ""
 
 
-def _send(jobs: JobSubmissionClient, job: str, entrypoint: str, identity: str, files: JobFiles, address: str) -> str:
+def _send(
+    jobs: JobSubmissionClient, job: str, entrypoint: str, identity: str, files: JobFiles, address: str
+) -> str:
     """The id of the new job."""
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "job.zip")
         files.write_zip(archive)
         environment = {provenance.SOURCE: json.dumps(files.source(), sort_keys=True)}
         try:
-            with _explained(address):
+            with _explain_cluster_errors(address):
                 return jobs.submit_job(
                     submission_id=job,
                     entrypoint=entrypoint,
@@ -199,7 +228,7 @@ def _send(jobs: JobSubmissionClient, job: str, entrypoint: str, identity: str, f
 
 
 @contextmanager
-def _explained(address: str) -> Iterator[None]:
+def _explain_cluster_errors(address: str) -> Iterator[None]:
     """Turns what Ray's clients raise into `NoCluster`."""
     from ray.exceptions import AuthenticationError
     from ray.util.state.exception import RayStateApiException

@@ -1,4 +1,5 @@
-"""`ctllm evaluate` as a job on a cluster: `ctllm submit evaluate RECIPE [KEY=VALUE ...] --address ...` sends it."""
+"""`ctllm evaluate` as a job on a cluster: `ctllm submit evaluate RECIPE [KEY=VALUE ...] --address ...` sends
+it."""
 
 import sys
 

@@ -1,4 +1,5 @@
-"""`ctllm export` as a job on a cluster: `ctllm submit export RECIPE [KEY=VALUE ...] --address ...` sends it."""
+"""`ctllm export` as a job on a cluster: `ctllm submit export RECIPE [KEY=VALUE ...] --address ...` sends
+it."""
 
 import sys
 

@@ -1,4 +1,5 @@
-"""`ctllm prepare` as a job on a cluster: `ctllm submit prepare RECIPE [KEY=VALUE ...] --address ...` sends it."""
+"""`ctllm prepare` as a job on a cluster: `ctllm submit prepare RECIPE [KEY=VALUE ...] --address ...` sends
+it."""
 
 import sys
 

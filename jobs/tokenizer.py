@@ -1,4 +1,5 @@
-"""`ctllm tokenizer` as a job on a cluster: `ctllm submit tokenizer RECIPE [KEY=VALUE ...] --address ...` sends it."""
+"""`ctllm tokenizer` as a job on a cluster: `ctllm submit tokenizer RECIPE [KEY=VALUE ...] --address ...`
+sends it."""
 
 import sys
 

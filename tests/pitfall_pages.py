@@ -22,7 +22,9 @@ def shipped(name: str) -> Recipe:
 
 def through(name: str, *pages: str | dict[str, Any]) -> list[dict[str, Any]]:
     """What becomes of pages, texts or rows of the RAW schema, after the stages of a shipped recipe."""
-    rows = [{"id": f"x#{i}"} | ({"text": page} if isinstance(page, str) else page) for i, page in enumerate(pages)]
+    rows = [
+        {"id": f"x#{i}"} | ({"text": page} if isinstance(page, str) else page) for i, page in enumerate(pages)
+    ]
     table = schema.working(pa.Table.from_pylist(rows, schema=schema.RAW), "x")
     return clean.run_stages(shipped(name).stages, table).to_pylist()
 

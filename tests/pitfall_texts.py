@@ -1,4 +1,5 @@
-"""Pages for the tests of pitfalls: short ones of each genre that filters made for English lose, written for them.
+"""Pages for the tests of pitfalls: short ones of each genre that filters made for English lose, written for
+them.
 
 Classical prose, verse and statutes quote or follow texts in the public domain.
 """
@@ -24,9 +25,7 @@ LYRICS = (
     "我走过那条老街\n路灯还亮着\n你说过的话\n我都还记得\n\n风吹过来的时候\n树叶都落了\n你没有回头\n我也没有哭\n\n"
     "如果有一天\n你又回到这里\n请你轻轻地\n叫我的名字\n\n我走过那条老街\n路灯还亮着\n你说过的话\n我都还记得"
 )
-REGULATED_VERSE = (
-    "春望\n国破山河在，城春草木深。\n感时花溅泪，恨别鸟惊心。\n烽火连三月，家书抵万金。\n白头搔更短，浑欲不胜簪。"
-)
+REGULATED_VERSE = "春望\n国破山河在，城春草木深。\n感时花溅泪，恨别鸟惊心。\n烽火连三月，家书抵万金。\n白头搔更短，浑欲不胜簪。"  # noqa: E501
 QUATRAIN = "白日依山尽，黄河入海流。\n欲穷千里目，更上一层楼。"
 LYRIC = (
     "明月几时有？把酒问青天。\n不知天上宫阙，今夕是何年。\n我欲乘风归去，又恐琼楼玉宇，高处不胜寒。\n起舞弄清影，何似在人间？\n"
@@ -39,9 +38,11 @@ CLASSICAL = (
 )
 STATUTE = (
     "第一条 为了保护公民、法人和其他组织的合法权益，制定本办法。\n"
-    "第二条 人民法院审理行政案件，适用本办法。当事人不服人民法院第一审判决的，有权向上一级人民法院提起上诉。\n"
+    "第二条 人民法院审理行政案件，适用本办法。当事人不服人民法院第一审判决的，有权向上一级人民法院提起上诉。"
+    "\n"
     "第三条 人民法院应当公开审理案件。人民法院认为必要时，可以向有关机关调取证据。\n"
-    "第四条 违法所得不足一万元的，处违法所得百分之五十以上百分之一百以下的罚款；情节严重的，处违法所得百分之一百以上"
+    "第四条 违法所得不足一万元的，处违法所得百分之五十以上百分之一百以下的罚款；情节严重的，"
+    "处违法所得百分之一百以上"
     "百分之二百以下的罚款。\n"
     "第五条 逾期不缴纳罚款的，每日按罚款数额的百分之三加处罚款，人民法院可以强制执行。\n"
     "第六条 本办法自公布之日起施行。"
@@ -80,21 +81,26 @@ JAPANESE = (
     "学校帰りの子供たちが集まって絵本をめくり、退職した先生たちは座ってお茶を飲みながら昔の話をしていた。"
 )
 ENGLISH = (
-    "The old bookshop in our town opened its doors again yesterday evening. The owner had mended the lamp and put "
+    "The old bookshop in our town opened its doors again yesterday evening. The owner had mended the lamp "
+    "and put "
     "three old tables by the window. Children came in after school to leaf through comics, and two retired "
     "teachers sat down."
 )
 TIMETABLE = "\n".join(
     f"2026年{month}月{day}日 {hour}时{minute}分 上海虹桥 {hour + 5}时{minute}分 北京南"
-    for month, day, hour, minute in [(1, 3, 7, 10), (1, 4, 8, 25), (2, 5, 9, 40), (2, 6, 10, 55), (3, 7, 11, 15)]
+    for month, day, hour, minute in [
+        (1, 3, 7, 10),
+        (1, 4, 8, 25),
+        (2, 5, 9, 40),
+        (2, 6, 10, 55),
+        (3, 7, 11, 15),
+    ]
 )
 GAMBLING_SPAM = (
     "澳门娱乐城线上开户，首存送彩金888元！百家乐、老虎机、时时彩、六合彩应有尽有，真人荷官在线发牌。"
     "加客服微信领红包，提款秒到账，稳赚不赔。百家乐投注平台，北京赛车开奖直播，注册即送彩金。"
 )
-MENU = (
-    "首页\n新闻中心\n公司简介\n产品展示\n成功案例\n客户服务\n人才招聘\n下载专区\n会员登录\n网站地图\n行业动态\n技术支持"
-)
+MENU = "首页\n新闻中心\n公司简介\n产品展示\n成功案例\n客户服务\n人才招聘\n下载专区\n会员登录\n网站地图\n行业动态\n技术支持"  # noqa: E501
 PARAGRAPH = (
     "本店所有商品均由厂家直接发货，假一赔十，七天无理由退换，欢迎新老顾客放心选购，"
     "如有任何疑问请与在线客服联系，我们将竭诚为您服务到底。"

@@ -1,4 +1,5 @@
-"""A Ray cluster of one node for jobs and `serve deploy`, apart from whatever runs here: own ports, folder and token."""
+"""A Ray cluster of one node for jobs and `serve deploy`, apart from whatever runs here: own ports, folder and
+token."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ class Cluster:
             text=True,
         )
 
-    def run(self, *command: str, cwd: Path = REPOSITORY, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, cwd: Path = REPOSITORY, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         process = self.start(*command, cwd=cwd, **environment)
         out, err = process.communicate(timeout=COMMAND_S)
         return subprocess.CompletedProcess(command, process.returncode, out, err)
@@ -75,13 +78,16 @@ class Cluster:
 
 @contextmanager
 def started() -> Iterator[Cluster]:
-    """A cluster from when it takes jobs to the end of the block; the test is skipped where Ray has no job server."""
+    """A cluster from when it takes jobs to the end of the block; the test is skipped where Ray has no job
+    server."""
     pytest.importorskip("aiohttp_cors", reason="the dashboard that takes jobs comes with ray[default]")
     home = Path(tempfile.mkdtemp(prefix="ray"))  # its sockets must have short names
     (home / "token").write_text("0123456789abcdef" * 4)
     (home / "token").chmod(0o600)
     address, gcs = f"http://127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-    environment = {key: value for key, value in os.environ.items() if key not in {"RAY_ADDRESS", "RAY_AUTH_TOKEN"}}
+    environment = {
+        key: value for key, value in os.environ.items() if key not in {"RAY_ADDRESS", "RAY_AUTH_TOKEN"}
+    }
     environment |= {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
@@ -90,7 +96,14 @@ def started() -> Iterator[Cluster]:
         "RAY_DASHBOARD_ADDRESS": address,  # of `serve`
         "RAY_DISABLE_IMPORT_WARNING": "1",
     }
-    command = [tool("ray"), "start", "--head", "--block", "--num-cpus=2", f"--object-store-memory={100 << 20}"]
+    command = [
+        tool("ray"),
+        "start",
+        "--head",
+        "--block",
+        "--num-cpus=2",
+        f"--object-store-memory={100 << 20}",
+    ]
     command += [f"--port={gcs.rpartition(':')[2]}", f"--dashboard-port={address.rpartition(':')[2]}"]
     command += [f"--temp-dir={home}", f"--ray-client-server-port={free_port()}"]
     command += [f"--dashboard-agent-listen-port={free_port()}"]
@@ -106,10 +119,16 @@ def started() -> Iterator[Cluster]:
 
 
 def _node(command: list[str], cluster: Cluster, log: Path) -> subprocess.Popen[bytes]:
-    """The head, once it takes jobs. `ray start` gives its processes 30 s, which a busy machine may take longer than."""
+    """The head, once it takes jobs. `ray start` gives its processes 30 s, which a busy machine may take
+    longer than."""
     for _ in range(ATTEMPTS):
         with log.open("ab") as stream:
-            options = {"env": cluster.environment, "cwd": REPOSITORY, "stdout": stream, "stderr": subprocess.STDOUT}
+            options = {
+                "env": cluster.environment,
+                "cwd": REPOSITORY,
+                "stdout": stream,
+                "stderr": subprocess.STDOUT,
+            }
             node = subprocess.Popen(command, start_new_session=True, **options)  # type: ignore[call-overload]
         deadline = time.monotonic() + START_S
         while node.poll() is None and time.monotonic() < deadline:

@@ -1,4 +1,5 @@
-"""The command line as a user meets it: a mistake ends in one message and an exit code of its own, in no traceback."""
+"""The command line as a user meets it: a mistake ends in one message and an exit code of its own, in no
+traceback."""
 
 from __future__ import annotations
 
@@ -126,7 +127,9 @@ def test_help_names_the_arguments_with_an_example(
         (["replay", "recipe.yaml", "--set"], "--set"),
     ],
 )
-def test_a_wrong_command_line_is_explained(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_line_is_explained(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(arguments) == 2
     error = capsys.readouterr().err
     assert unboxed(says) in unboxed(error)
@@ -151,7 +154,10 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
         ("data.inputs.jsonl.use=jsonp", "did you mean 'jsonl'"),
         ("data.max_error_share=2", "less than or equal to 1"),
         ("stages.measure.use=mesure", "did you mean 'measure'"),
-        ("stages.measure.rules.document.char_count.use=document.char_cont", "did you mean 'document.char_count'"),
+        (
+            "stages.measure.rules.document.char_count.use=document.char_cont",
+            "did you mean 'document.char_count'",
+        ),
         ("stages.measure.rules.document.char_count.max=10", "no value can be"),
         ("stages.measure.rules.document.char_count.min=.nan", "finite"),
         ("stages.measure.rules.document.char_count.in=[zh]", "bounds a label"),
@@ -160,7 +166,9 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
         ("seed.x=1", "plain value"),
     ],
 )
-def test_a_wrong_recipe_is_explained(begun: str, override: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_recipe_is_explained(
+    begun: str, override: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["prepare", begun, override]) == 2
     assert_one_message(capsys.readouterr().err, says)
 
@@ -245,7 +253,7 @@ def test_no_permission_is_explained(open_folder: Path, kind: str, code: int) -> 
 
 def run_as_nobody(arguments: list[str], written: Path) -> int:
     """The exit code of a command line run by a user who owns nothing: to root every file is open."""
-    from ctllm_ray.corpus import progress, screen  # noqa: F401  # this Python itself may be closed to others
+    from ctllm_ray.corpus import terminal  # noqa: F401  # this Python itself may be closed to others
 
     recipe.load(arguments[1])
     child = os.fork()
@@ -260,7 +268,9 @@ def run_as_nobody(arguments: list[str], written: Path) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_another_recipe_under_the_same_version_is_refused(finished: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_recipe_under_the_same_version_is_refused(
+    finished: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     override = "stages.measure.rules.document.char_count.min=61"
     assert run(["prepare", finished, override]) == 6
     assert_one_message(capsys.readouterr().err, "stages.measure.rules.document.char_count.min: 60", "version")
@@ -344,7 +354,9 @@ def test_a_page_that_is_not_there_is_explained(finished: str, capsys: pytest.Cap
     assert_one_message(capsys.readouterr().err, "'crawl/9.jsonl#0'", "an id looks like")
 
 
-def test_why_shows_the_verdict_each_rule_and_the_text(finished: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_why_shows_the_verdict_each_rule_and_the_text(
+    finished: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     for key in ("crawl/0.jsonl#0", "http://host.example/0/0"):
         assert run(["why", finished, key]) == 0
         shown = capsys.readouterr().out
@@ -376,14 +388,18 @@ def test_a_wrong_replay_setting_is_explained(
     assert "pydantic" not in error
 
 
-def test_replay_says_what_would_change_or_that_nothing_would(finished: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replay_says_what_would_change_or_that_nothing_would(
+    finished: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["replay", finished]) == 0
     assert "no page would be decided otherwise" in capsys.readouterr().out
     assert run(["replay", finished, "--set", "document.char_count.min=none"]) == 0
     assert "document.char_count -> kept" in capsys.readouterr().out
 
 
-def test_replay_of_a_recipe_without_rules_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replay_of_a_recipe_without_rules_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a.jsonl").write_text(lines(2), encoding="utf-8")
     path = write_recipe(tmp_path, f"{tmp_path}/a.jsonl", stages=[{"use": "normalize"}])
     pipeline.prepare(recipe.load(path), run_here)
@@ -391,7 +407,9 @@ def test_replay_of_a_recipe_without_rules_is_explained(tmp_path: Path, capsys: p
     assert_one_message(capsys.readouterr().err, "no rules")
 
 
-def test_the_report_goes_where_it_is_told(finished: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_goes_where_it_is_told(
+    finished: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["report", finished]) == 0
     assert Path(capsys.readouterr().out.strip()).read_text(encoding="utf-8").startswith("<!")
     assert run(["report", finished, "--to", str(tmp_path / "new" / "page.html")]) == 0
@@ -436,7 +454,9 @@ def test_a_terminal_without_chinese_ends_no_command(finished: str) -> None:
 
 def test_a_reader_that_leaves_early_ends_no_command_in_a_traceback(finished: str) -> None:
     command = " ".join([*COMMAND, "why", finished, "crawl/0.jsonl#0"])
-    ended = subprocess.run(["bash", "-c", f"{command} | head -1"], capture_output=True, text=True, timeout=WAIT_S)
+    ended = subprocess.run(
+        ["bash", "-c", f"{command} | head -1"], capture_output=True, text=True, timeout=WAIT_S
+    )
     assert "id" in ended.stdout
     assert "Traceback" not in ended.stderr
 
@@ -459,7 +479,9 @@ def test_prepare_prints_plain_lines_to_a_log_and_the_funnel_to_stdout(begun: str
 @pytest.mark.cluster
 def test_prepare_shows_one_live_line_on_a_terminal(begun: str) -> None:
     main, terminal = pty.openpty()
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | {"COLUMNS": "60"}
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | {
+        "COLUMNS": "60"
+    }
     process = subprocess.Popen(
         [*COMMAND, "prepare", begun], stdout=subprocess.DEVNULL, stderr=terminal, env=environment
     )
@@ -483,14 +505,20 @@ def _read(descriptor: int) -> bytes:
 
 @pytest.mark.cluster
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_says_so_and_the_next_one_goes_on(tmp_path: Path, sent: signal.Signals, code: int) -> None:
+def test_a_stopped_run_says_so_and_the_next_one_goes_on(
+    tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
     (tmp_path / "crawl").mkdir()
     for part in range(12):
-        (tmp_path / "crawl" / f"{part:02d}.jsonl").write_text((lines(300, part) + "\n") * 12, encoding="utf-8")
+        (tmp_path / "crawl" / f"{part:02d}.jsonl").write_text(
+            (lines(300, part) + "\n") * 12, encoding="utf-8"
+        )
     path = write_recipe(tmp_path, f"{tmp_path}/crawl/*.jsonl")
     loaded = recipe.load(path)
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    process = subprocess.Popen([*COMMAND, "prepare", path], env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*COMMAND, "prepare", path], env=environment, stderr=subprocess.PIPE, text=True
+    )
     markers = Path(loaded.folder("clean"), "splits")
     deadline = time.monotonic() + WAIT_S
     while not list(markers.glob("*.json")):

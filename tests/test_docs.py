@@ -15,16 +15,33 @@ import pytest
 import yaml
 
 from ctllm_ray import cli
-from ctllm_ray.base import errors, evaluation, recipe, resolve, serving, sweeping, training
+from ctllm_ray.base import (
+    errors,
+    recipe,
+    recipe_evaluation,
+    recipe_serving,
+    recipe_sweep,
+    recipe_training,
+    resolve,
+)
 from ctllm_ray.model import config
-from ctllm_ray.text import line_rules
+from ctllm_ray.text.lines import line_rules
 from ctllm_ray.tokenizer import specials
-from ctllm_ray.train import progress, records, state
+from ctllm_ray.train import records
+from ctllm_ray.train.checkpoint import run_state
+from ctllm_ray.train.report import progress
 from tests.conftest import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 REFERENCE = (DOCS / "reference.md").read_text(encoding="utf-8")
-PACKAGES = (resolve.SOURCES, resolve.STAGES, resolve.PASSES, resolve.MEASURES, resolve.OBJECTIVES, resolve.TASKS)
+PACKAGES = (
+    resolve.SOURCES,
+    resolve.STAGES,
+    resolve.PASSES,
+    resolve.MEASURES,
+    resolve.OBJECTIVES,
+    resolve.TASKS,
+)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]*)(#[^)]*)?\)")
 
 
@@ -64,11 +81,13 @@ PARTS = {"data", "resources", "tokenizer", "tokens", "model", "train", "sweep", 
 
 def test_the_reference_knows_every_key_of_a_recipe() -> None:
     parts = {
-        "": recipe.Recipe, "data.": recipe.Data, "resources.": recipe.Resources, "tokenizer.": training.Tokenizer,
-        "tokens.": training.Tokens, "model.": training.Model, "train.": training.Train,
-        "resources.train.": training.TrainResources, "serve.": serving.Serve, "sweep.": sweeping.Sweep,
-        "resources.sweep.": sweeping.SweepResources, "evaluate.": evaluation.Evaluate,
-        "evaluate.bits.": evaluation.Bits, "evaluate.judge.": evaluation.Judge,
+        "": recipe.Recipe, "data.": recipe.Data, "resources.": recipe.Resources,
+        "tokenizer.": recipe_training.Tokenizer,
+        "tokens.": recipe_training.Tokens, "model.": recipe_training.Model, "train.": recipe_training.Train,
+        "resources.train.": recipe_training.TrainResources, "serve.": recipe_serving.Serve,
+        "sweep.": recipe_sweep.Sweep,
+        "resources.sweep.": recipe_sweep.SweepResources, "evaluate.": recipe_evaluation.Evaluate,
+        "evaluate.bits.": recipe_evaluation.Bits, "evaluate.judge.": recipe_evaluation.Judge,
     }  # fmt: skip
     for prefix, part in parts.items():
         for key in part.model_fields.keys() - (set() if prefix.startswith("evaluate") else PARTS):
@@ -101,14 +120,20 @@ def test_the_reference_has_the_model_sizes_as_they_are() -> None:
 
 
 def test_the_reference_knows_what_a_run_writes() -> None:
-    sources = [file.read_text(encoding="utf-8") for file in (REPOSITORY / "ctllm_ray/train").glob("*.py")]
-    kinds = {kind for text in sources for kind in re.findall(r'\bevent\(\s*"([a-z_]+)"', text)} | set(progress._SPOKEN)
+    sources = [file.read_text(encoding="utf-8") for file in (REPOSITORY / "ctllm_ray/train").rglob("*.py")]
+    kinds = {kind for text in sources for kind in re.findall(r'\bevent\(\s*"([a-z_]+)"', text)} | set(
+        progress._SPOKEN
+    )
     assert len(kinds) > 9
     named = {*kinds, *specials.SPECIALS[:11]}
-    for part in (records.StepRecord, state.RunState):
+    for part in (records.StepRecord, run_state.RunState):
         named |= {field.name for field in dataclasses.fields(part)}
-    for file, function in (("export", "_lineage"), ("validate", "_of_group")):
-        body = (REPOSITORY / f"ctllm_ray/train/{file}.py").read_text(encoding="utf-8").partition(f"def {function}(")[2]
+    for file, function in (("checkpoint/export", "_lineage"), ("validation/validate", "_of_group")):
+        body = (
+            (REPOSITORY / f"ctllm_ray/train/{file}.py")
+            .read_text(encoding="utf-8")
+            .partition(f"def {function}(")[2]
+        )
         keys = re.findall(r'^        "(\w+)":', body.partition("\ndef ")[0], re.MULTILINE)
         assert len(keys) > 5
         named |= {*keys}
@@ -116,7 +141,9 @@ def test_the_reference_knows_what_a_run_writes() -> None:
         assert f"`{name}`" in REFERENCE, name
 
 
-@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md", *(f"docs/{f.name}" for f in DOCS.glob("*.md"))])
+@pytest.mark.parametrize(
+    "page", ["README.md", "README.zh-CN.md", *(f"docs/{f.name}" for f in DOCS.glob("*.md"))]
+)
 def test_links_lead_somewhere(page: str) -> None:
     file = REPOSITORY / page
     for target, anchor in LINK.findall(file.read_text(encoding="utf-8")):
@@ -134,7 +161,9 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_the_examples_of_the_design_page_run(tmp_path: Path) -> None:
-    shutil.copytree(REPOSITORY / "ctllm_ray", tmp_path / "ctllm_ray", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        REPOSITORY / "ctllm_ray", tmp_path / "ctllm_ray", ignore=shutil.ignore_patterns("__pycache__")
+    )
     text = (DOCS / "design.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n# (append|write) to (\S+)\n(.*?)```", text, re.DOTALL)
     assert len(blocks) == 3
@@ -159,4 +188,9 @@ def test_the_examples_of_the_design_page_run(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"in": 3, "kept": 0, "reject:document.question_share": 1, "reject:year": 2}
+    assert json.loads(done.stdout) == {
+        "in": 3,
+        "kept": 0,
+        "reject:document.question_share": 1,
+        "reject:year": 2,
+    }

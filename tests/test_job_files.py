@@ -18,7 +18,7 @@ SOURCE = (
     "recipe.yaml",
     "mine.py",
     "env.py",
-    "serve/keys.py",
+    "serving/api/keys.py",
     "text/tokens.py",
     "tokenizer/special_tokens_map.json",
     "tokenizer/tokenizer.json",
@@ -138,7 +138,9 @@ def test_a_file_that_changes_its_name_changes_the_hash(checkout: Path) -> None:
 def test_tracked_files_that_rayignore_names_stay(checkout: Path) -> None:
     (checkout / ".rayignore").write_text("text/\n")
     git(checkout, "add", ".rayignore")
-    assert set(job_files.collect(checkout, "recipe.yaml").names) == {*SOURCE, ".rayignore"} - {"text/tokens.py"}
+    assert set(job_files.collect(checkout, "recipe.yaml").names) == {*SOURCE, ".rayignore"} - {
+        "text/tokens.py"
+    }
 
 
 def test_rayignore_counts_in_submodules_and_outside_git(
@@ -182,11 +184,18 @@ def test_a_folder_that_the_repository_around_it_ignores_is_a_plain_folder(checko
     (checkout / ".gitignore").write_text("scratch/\nloose.yaml\n")
     assert job_files.collect(checkout / "scratch", "recipe.yaml").names == ("mine.py", "recipe.yaml")
     write(checkout, ["loose.yaml"])
-    assert job_files.collect(checkout, "loose.yaml").dirty  # the recipe is not in the commit, though nothing changed
+    assert job_files.collect(
+        checkout, "loose.yaml"
+    ).dirty  # the recipe is not in the commit, though nothing changed
 
 
 def test_links_to_folders_and_to_nothing_are_told(checkout: Path) -> None:
-    for name, target in (("folder", "text"), ("broken", "not there"), ("circle", "circle"), ("good.py", "mine.py")):
+    for name, target in (
+        ("folder", "text"),
+        ("broken", "not there"),
+        ("circle", "circle"),
+        ("good.py", "mine.py"),
+    ):
         (checkout / name).symlink_to(target)
         git(checkout, "add", name)
     files = job_files.collect(checkout, "recipe.yaml")
@@ -219,7 +228,9 @@ def test_a_link_out_of_the_folder_or_to_a_secret_is_refused(
             job_files.collect(checkout, "recipe.yaml")
 
 
-def test_the_archive_holds_the_files_and_is_the_same_for_the_same_files(checkout: Path, tmp_path: Path) -> None:
+def test_the_archive_holds_the_files_and_is_the_same_for_the_same_files(
+    checkout: Path, tmp_path: Path
+) -> None:
     files = job_files.collect(checkout, "recipe.yaml")
     first, second = tmp_path / "first.zip", tmp_path / "second.zip"
     files.write_zip(first)
@@ -227,7 +238,9 @@ def test_the_archive_holds_the_files_and_is_the_same_for_the_same_files(checkout
     files.write_zip(second)
     assert first.read_bytes() == second.read_bytes()
     with zipfile.ZipFile(first) as archive:
-        assert {name: archive.read(name).decode() for name in archive.namelist()} == {name: name for name in SOURCE}
+        assert {name: archive.read(name).decode() for name in archive.namelist()} == {
+            name: name for name in SOURCE
+        }
 
 
 def test_a_dry_run_lists_what_would_go_and_asks_no_cluster(

@@ -1,4 +1,5 @@
-"""Jobs on a real cluster with a token, from a clone with an environment in it: `ray job submit` and `ctllm submit`."""
+"""Jobs on a real cluster with a token, from a clone with an environment in it: `ray job submit` and `ctllm
+submit`."""
 
 from __future__ import annotations
 
@@ -62,7 +63,16 @@ def long(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_job_from_a_fresh_clone_runs_on_the_cluster_and_writes_the_bytes_of_a_local_run(
     clone: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
-    job = ["--working-dir", ".", "--", "python", "-m", "jobs.prepare", "jobs/recipes/tiny.yaml", f"root={tmp_path}/job"]
+    job = [
+        "--working-dir",
+        ".",
+        "--",
+        "python",
+        "-m",
+        "jobs.prepare",
+        "jobs/recipes/tiny.yaml",
+        f"root={tmp_path}/job",
+    ]
     ended = cluster.run("ray", "job", "submit", "--submission-id", "first", *job, cwd=clone)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "2/2 splits" in ended.stdout
@@ -71,10 +81,14 @@ def test_a_job_from_a_fresh_clone_runs_on_the_cluster_and_writes_the_bytes_of_a_
     assert "driver_info=DriverInfo(" in listed  # it worked on this cluster: it started no Ray of its own
     local = recipe.load(str(clone / "jobs/recipes/tiny.yaml"), [f"root={tmp_path}/local"])
     pipeline.prepare(local, run_here)
-    assert digests(recipe.load(str(clone / "jobs/recipes/tiny.yaml"), [f"root={tmp_path}/job"])) == digests(local)
+    assert digests(recipe.load(str(clone / "jobs/recipes/tiny.yaml"), [f"root={tmp_path}/job"])) == digests(
+        local
+    )
 
 
-def test_submit_tells_the_log_and_ends_with_the_jobs_exit_code(clone: Path, cluster: Cluster, tmp_path: Path) -> None:
+def test_submit_tells_the_log_and_ends_with_the_jobs_exit_code(
+    clone: Path, cluster: Cluster, tmp_path: Path
+) -> None:
     (clone / "narrow.yaml").write_bytes((clone / "jobs/recipes/tiny.yaml").read_bytes())
     (clone / ".env").write_text("SECRET=no node may see this")
     asked = ["ctllm", "submit", "prepare", "narrow.yaml", f"root={tmp_path}", "--address", cluster.address]
@@ -145,7 +159,9 @@ def test_a_cluster_wants_its_token(clone: Path, cluster: Cluster, tmp_path: Path
         assert "Traceback" not in ended.stderr
 
 
-def test_a_local_root_is_refused_where_there_are_several_nodes(clone: Path, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_local_root_is_refused_where_there_are_several_nodes(
+    clone: Path, cluster: Cluster, tmp_path: Path
+) -> None:
     asked = ("ctllm", "submit", "export", "jobs/recipes/tiny.yaml", f"root={tmp_path}")
     with cluster.another_node():
         refused = cluster.run(*asked, cwd=clone)
@@ -160,7 +176,9 @@ def test_a_folder_that_is_too_large_is_not_sent(clone: Path, cluster: Cluster, t
         stream.write(os.urandom(UPLOAD_LIMIT_BYTES + 1))
     subprocess.run(["git", "add", "weights.bin"], cwd=clone, check=True)
     try:
-        ended = cluster.run("ctllm", "submit", "prepare", "jobs/recipes/tiny.yaml", f"root={tmp_path}", cwd=clone)
+        ended = cluster.run(
+            "ctllm", "submit", "prepare", "jobs/recipes/tiny.yaml", f"root={tmp_path}", cwd=clone
+        )
     finally:
         subprocess.run(["git", "rm", "-q", "-f", "weights.bin"], cwd=clone, check=True)
     assert ended.returncode == 3, ended.stdout + ended.stderr

@@ -23,7 +23,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.cli import run as ctllm
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.lineage import Link
-from ctllm_ray.train.export import export
+from ctllm_ray.train.checkpoint.export import export
 from tests.corpus.conftest import page, run_here
 from tests.train.tiny_runs import BATCH_TOKENS, SEQUENCE_TOKENS, run
 
@@ -41,11 +41,13 @@ class Made:
 def recipe(root: Path, name: str, model: dict[str, Any], **parts: Any) -> Recipe:
     plain = {
         "name": name, "version": "1", "seed": 5, "root": str(root / "out"),
-        "data": {"inputs": [{"use": "jsonl", "path": f"{root}/crawl/*.jsonl"}], "max_error_share": 0}, "stages": [],
+        "data": {"inputs": [{"use": "jsonl", "path": f"{root}/crawl/*.jsonl"}], "max_error_share": 0},
+        "stages": [],
         "model": model,
         "train": {
             "objective": {"use": "pretrain"}, "tokens": 2 * BATCH_TOKENS, "batch_tokens": BATCH_TOKENS,
-            "sequence_tokens": SEQUENCE_TOKENS, "packing": "best_fit", "document_attention": True, "precision": "fp32",
+            "sequence_tokens": SEQUENCE_TOKENS, "packing": "best_fit", "document_attention": True,
+            "precision": "fp32",
             "schedule": {"use": "wsd", "peak_rate": 0.003, "warmup_tokens": 64},
             "mixture": [{"shares": {"crawl": 1.0}}],
         } | parts.pop("train", {}),
@@ -92,11 +94,18 @@ def told(target: str) -> str:
     return "\n".join(lineage.lines(lineage.trace(target)))
 
 
-def test_a_model_is_followed_through_its_parent_to_the_files_with_hashes_recipes_and_commits(first: Made) -> None:
+def test_a_model_is_followed_through_its_parent_to_the_files_with_hashes_recipes_and_commits(
+    first: Made,
+) -> None:
     chain = list(links(lineage.trace(first.child_export)))
     base = [link.what for link in links(lineage.trace(first.base_export))]
     assert base == ["model", "run", "tokens", "tokenizer", "clean", "source crawl (jsonl)"]
-    own = ["tokens", "tokenizer", *base[3:], *base[4:]]  # its tokenizer is the base's, which has a chain of its own
+    own = [
+        "tokens",
+        "tokenizer",
+        *base[3:],
+        *base[4:],
+    ]  # its tokenizer is the base's, which has a chain of its own
     assert [link.what for link in chain] == ["model", "run", *base, *own]
     assert [chain[0].where, chain[2].where] == [first.child_export, first.base_export]
     text = told(first.child_export)
@@ -161,7 +170,9 @@ def test_what_is_gone_is_said_and_what_is_left_is_told(made: Made) -> None:
     shutil.rmtree(made.child.folder("tokens"))
     text = told(made.child_export)
     assert "what it was made from is not known" in text
-    tokens = json.loads(Path(made.child_export, "lineage.json").read_text())["data"]["generations"][0]["corpora"][0]
+    tokens = json.loads(Path(made.child_export, "lineage.json").read_text())["data"]["generations"][0][
+        "corpora"
+    ][0]
     assert f"{sum(shard['tokens'] for shard in tokens['shards']):,} tokens" in text
 
 
@@ -248,7 +259,9 @@ def test_a_served_model_is_followed_by_what_its_server_tells(
     assert "the server tells no lineage" in told(url)
 
 
-def test_nothing_to_follow_is_explained(tmp_path: Path, server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_to_follow_is_explained(
+    tmp_path: Path, server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(NotFound, match="no exported model here"):
         lineage.trace(str(tmp_path))
     server.told = []

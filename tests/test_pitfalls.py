@@ -1,6 +1,7 @@
 """The pitfalls of Chinese web text: what goes wrong in filters made for English does not go wrong here.
 
-Pages go through the stages of the shipped recipes. Each pitfall by its number, with the tests that look closer:
+Pages go through the stages of the shipped recipes. Each pitfall by its number, with the tests that look
+closer:
 
  1 word thresholds on unsegmented text: here; text/test_released.py
  2 segmenters in the hot path: here
@@ -11,25 +12,18 @@ Pages go through the stages of the shipped recipes. Each pitfall by its number, 
  7 width in the output: here; text/test_normalize.py, text/test_similar_lines.py (folded in keys only)
  8 NFKC: here; text/test_normalize.py
  9 Traditional kept as it is: here; text/test_normalize.py
-10 one Traditional character: here; text/test_measures_script.py
-11 Han beyond 9FA5, Japanese: here; text/test_measures_script.py
-12 language of classical, regional and mixed pages: here; text/test_language.py
-13 length: here; text/test_fuse.py, text/test_measures_document.py (windows)
-14 templates of statutes: here; text/test_measures_repetition.py
-15 covered positions: here; text/test_fuse.py, text/test_measures_repetition.py
-16 MinHash shingles: with the issue of deduplication
-17 digits in keys: text/test_similar_lines.py for lines; masked keys with the issue of deduplication
-18 mojibake of valid Han: here; text/test_mojibake.py
-19 ftfy: here
-20 spun pages need signals of hosts: with the issue of host verdicts; injected lines: here, corpus/test_stage_lines.py
-21 sensitive words as topics: here; text/test_lexicon.py
-22 navigation: here; text/test_html.py, text/test_line_rules.py
-23 encodings that lie: here; text/test_charset.py
-24 personal data: with the issue of personal data
-25 sentence ends: here; text/test_measures_document.py
-26 which copy deduplication keeps: with the issue of deduplication
-27 errors counted: here; corpus/test_section.py, corpus/test_sources_*.py
-28 bytes and characters: here
+10 one Traditional character: here; text/test_measures_script.py 11 Han beyond 9FA5, Japanese: here;
+text/test_measures_script.py 12 language of classical, regional and mixed pages: here; text/test_language.py
+13 length: here; text/test_fuse.py, text/test_measures_document.py (windows) 14 templates of statutes: here;
+text/test_measures_repetition.py 15 covered positions: here; text/test_fuse.py,
+text/test_measures_repetition.py 16 MinHash shingles: with the issue of deduplication 17 digits in keys:
+text/test_similar_lines.py for lines; masked keys with the issue of deduplication 18 mojibake of valid Han:
+here; text/test_mojibake.py 19 ftfy: here 20 spun pages need signals of hosts: with the issue of host
+verdicts; injected lines: here, corpus/test_stage_lines.py 21 sensitive words as topics: here;
+text/test_lexicon.py 22 navigation: here; text/test_html.py, text/test_line_rules.py 23 encodings that lie:
+here; text/test_charset.py 24 personal data: with the issue of personal data 25 sentence ends: here;
+text/test_measures_document.py 26 which copy deduplication keeps: with the issue of deduplication 27 errors
+counted: here; corpus/test_section.py, corpus/test_sources_*.py 28 bytes and characters: here
 """
 
 from __future__ import annotations
@@ -44,7 +38,7 @@ import pytest
 from ctllm_ray.base import recipe
 from ctllm_ray.base.errors import ErrorShareExceeded
 from ctllm_ray.corpus import clean, pipeline
-from ctllm_ray.sample import stock
+from ctllm_ray.sample.writers import stock
 from ctllm_ray.text.measures import words
 from tests import pitfall_texts as texts
 from tests.conftest import REPOSITORY
@@ -69,7 +63,8 @@ def test_02_no_shipped_recipe_of_ours_loads_a_segmenter() -> None:
     assert not {use for use in uses if use.startswith(("words.", "released."))}
     code = (
         "import sys; from tests.pitfall_pages import rejects; from tests.pitfall_texts import PROSE;"
-        "rejects('zh_web', PROSE); sys.exit(bool({'jieba', 'rjieba', 'ftfy'} & set(sys.modules)))"  # ftfy: pitfall 19
+        # ftfy: pitfall 19
+        "rejects('zh_web', PROSE); sys.exit(bool({'jieba', 'rjieba', 'ftfy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
 
@@ -166,7 +161,9 @@ def test_12_classical_regional_and_code_mixed_pages_are_chinese(page: str) -> No
 
 
 def test_13_a_document_of_more_than_10000_characters_is_kept_whole() -> None:
-    book = "\n".join(text.body for text in stock.clean() if text.kind in {"essay", "fiction", "history", "travel"})
+    book = "\n".join(
+        text.body for text in stock.clean() if text.kind in {"essay", "fiction", "history", "travel"}
+    )
     assert len(book) > 10_000
     (row,) = through("zh_web", book)
     assert (row["reject"], row["text"]) == (None, book)
@@ -245,7 +242,9 @@ def test_22_navigation_at_head_and_tail_goes_and_the_article_stays() -> None:
 
 def test_22_a_page_of_nothing_but_navigation_is_rejected() -> None:
     assert rejects("zh_web", texts.MENU, "首页 > 新闻 > 正文\n上一篇：没有了")[1] == "lines.nothing_left"
-    assert rejects("zh_web", "\n".join(f"{a}{b}" for a in "春夏秋冬" for b in ["装", "鞋", "帽", "裤", "包"]))[0]
+    assert rejects(
+        "zh_web", "\n".join(f"{a}{b}" for a in "春夏秋冬" for b in ["装", "鞋", "帽", "裤", "包"])
+    )[0]
 
 
 def page_in(text: str, charset: str, label: str) -> dict[str, object]:
@@ -270,14 +269,19 @@ def test_23_a_big5_label_does_not_lose_characters_of_hong_kong() -> None:
     assert (row["reject"], row["text"]) == (None, text)
 
 
-@pytest.mark.parametrize(("charset", "label"), [("utf-8", "gbk"), ("gb18030", "utf-8"), ("utf-8", "iso-8859-1")])
+@pytest.mark.parametrize(
+    ("charset", "label"), [("utf-8", "gbk"), ("gb18030", "utf-8"), ("utf-8", "iso-8859-1")]
+)
 def test_23_a_header_that_lies_is_not_believed(charset: str, label: str) -> None:
     (row,) = through("zh_web", page_in(texts.PROSE, charset, label))
     assert (row["reject"], row["text"]) == (None, texts.PROSE)
 
 
 def test_23_utf8_cut_within_a_character_loses_that_character_only() -> None:
-    cut = {"raw": texts.PROSE.encode()[:-4], "content_type": "text/plain; charset=utf-8"}  # 。 and a byte of 方
+    cut = {
+        "raw": texts.PROSE.encode()[:-4],
+        "content_type": "text/plain; charset=utf-8",
+    }  # 。 and a byte of 方
     (row,) = through("zh_web", cut)
     assert row["reject"] is None
     assert row["text"] == texts.PROSE[:-2]
@@ -294,7 +298,11 @@ def test_25_dots_of_numbers_and_versions_end_no_sentence_and_stay_in_the_text() 
 def crawl(tmp_path: Path) -> Path:
     """A file of 40 good lines, of which three were broken."""
     lines = [json.dumps({"text": f"{texts.PROSE}第{i}页。"}, ensure_ascii=False).encode() for i in range(40)]
-    lines[3], lines[17], lines[30] = b'{"text": "cut', b'{"url": "http://a.example/"}', b'{"text": "\xff\xfe"}'
+    lines[3], lines[17], lines[30] = (
+        b'{"text": "cut',
+        b'{"url": "http://a.example/"}',
+        b'{"text": "\xff\xfe"}',
+    )
     path = tmp_path / "crawl.jsonl"
     path.write_bytes(b"\n".join(lines) + b"\n")
     return path

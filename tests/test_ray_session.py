@@ -1,4 +1,5 @@
-"""Ray starts on a busy machine, or says truly why not; signals are answered while it starts; nothing is left behind."""
+"""Ray starts on a busy machine, or says truly why not; signals are answered while it starts; nothing is left
+behind."""
 
 from __future__ import annotations
 
@@ -73,7 +74,9 @@ def test_an_address_that_was_given_is_named_where_nobody_answers(monkeypatch: py
     assert refused.value.where == "RAY_ADDRESS=127.0.0.1:1"
 
 
-def test_rays_processes_are_given_time_for_each_other(no_address: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rays_processes_are_given_time_for_each_other(
+    no_address: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: dict[str, str] = {}
 
     def init(*given: Any, **named: Any) -> None:

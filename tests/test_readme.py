@@ -1,4 +1,5 @@
-"""Every command of the README works from a folder like the repository's root, and prints what the README says."""
+"""Every command of the README works from a folder like the repository's root, and prints what the README
+says."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ import zstandard
 from ctllm_ray import sample
 from ctllm_ray.base import recipe
 from ctllm_ray.corpus import pipeline
-from serve import demo
+from ctllm_ray.serving import demo
 from tests.conftest import REPOSITORY
 from tests.corpus.conftest import run_here
 
@@ -38,16 +39,23 @@ def commands(page: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all that the commands name: recipes, environment, a crawl, and what `make demo` leaves in out/."""
+    """A folder with all that the commands name: recipes, environment, a crawl, and what `make demo` leaves in
+    out/."""
     folder = tmp_path_factory.mktemp("readme")
     for name in ("jobs", "serve", "Makefile", "pyproject.toml", "constraints.txt"):
         (folder / name).symlink_to(REPOSITORY / name)
     (folder / ".venv").symlink_to(sys.prefix)
     packed = Path(sample.path("pages.jsonl.zst")).read_bytes()
-    pages = [json.loads(line) for line in zstandard.ZstdDecompressor().decompress(packed).splitlines()[:PAGES]]
-    lines = [json.dumps({"url": page["url"], "raw_content": page["text"]}, ensure_ascii=False) for page in pages]
+    pages = [
+        json.loads(line) for line in zstandard.ZstdDecompressor().decompress(packed).splitlines()[:PAGES]
+    ]
+    lines = [
+        json.dumps({"url": page["url"], "raw_content": page["text"]}, ensure_ascii=False) for page in pages
+    ]
     (folder / "crawl").mkdir()
-    (folder / "crawl/part-0.jsonl.zst").write_bytes(zstandard.ZstdCompressor().compress("\n".join(lines).encode()))
+    (folder / "crawl/part-0.jsonl.zst").write_bytes(
+        zstandard.ZstdCompressor().compress("\n".join(lines).encode())
+    )
     demo = recipe.load(str(REPOSITORY / "jobs/recipes/tiny.yaml"), [f"root={folder}/out"])
     pipeline.prepare(demo, run_here)
     return folder
@@ -66,14 +74,17 @@ def shell(command: str, folder: Path) -> str:
 
 
 def here(command: str) -> str:
-    """The command as a test runs it: make says what it would do, a submitted job runs here, small and without a bucket.
+    """The command as a test runs it: make says what it would do, a submitted job runs here, small and without
+    a bucket.
 
     The job that trains finds the run finished that `ctllm train` made.
     """
     if command.startswith("make "):
         return command.replace("make ", "make -n ", 1)
     if command.startswith("ctllm submit "):
-        command = command.replace("ctllm submit ", "python -m jobs.", 1).replace("--address http://HEAD:8265 ", "")
+        command = command.replace("ctllm submit ", "python -m jobs.", 1).replace(
+            "--address http://HEAD:8265 ", ""
+        )
         command = command.replace("s3://bucket/run", "out").replace("s3://bucket/", "")
         return command.replace("ct_llm_2b.yaml", "tiny.yaml").replace("workers=[32, 64]", "workers=1")
     if command.startswith("ctllm train jobs/recipes/tiny_") or "train.run=chosen" in command:
@@ -112,7 +123,8 @@ class Server:
 @pytest.mark.cluster
 @pytest.mark.timeout(2700)  # some twenty commands, half of which start Ray
 def test_every_command_works_and_prints_what_the_readme_shows(place: Path) -> None:
-    """The demo's model is trained once; the job that prepares finds the section finished that `ctllm prepare` made."""
+    """The demo's model is trained once; the job that prepares finds the section finished that `ctllm prepare`
+    made."""
     printed, server = "", Server(place)
     for language, content in blocks(README):
         if language == "bash":
@@ -121,14 +133,18 @@ def test_every_command_works_and_prints_what_the_readme_shows(place: Path) -> No
             assert "春天" in run([sys.executable, "-c", content], place)
         elif language == "text":
             for line in content.splitlines():
-                assert line.strip("… ") in printed, f"the README shows what is not printed: {line!r}\n{printed}"
+                assert line.strip("… ") in printed, (
+                    f"the README shows what is not printed: {line!r}\n{printed}"
+                )
     server.stop()
     for section in ("clean", "train"):
         assert "<html" in (place / "out/tiny/1" / section / "report.html").read_text(encoding="utf-8")
 
 
 def test_shards_open_as_the_operations_page_says(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clean, tokens = [text for language, text in blocks(REPOSITORY / "docs/operations.md") if language == "python"]
+    clean, tokens = [
+        text for language, text in blocks(REPOSITORY / "docs/operations.md") if language == "python"
+    ]
     monkeypatch.chdir(place)
     found: dict[str, Any] = {}
     exec(clean, found)

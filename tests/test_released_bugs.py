@@ -1,6 +1,8 @@
-"""The ten bugs of CT-LLM's released filter, by their number in docs/reference.md, and that our recipes have none.
+"""The ten bugs of CT-LLM's released filter, by their number in docs/reference.md, and that our recipes have
+none.
 
-That `map_cc_as_released` does have them is tested in text/test_released.py and corpus/test_released_agreement.py.
+That `map_cc_as_released` does have them is tested in text/test_released.py and
+corpus/test_released_agreement.py.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import pytest
 from ctllm_ray.base import recipe
 from ctllm_ray.base.errors import CtllmError
 from ctllm_ray.corpus import clean, pipeline
-from ctllm_ray.sample import stock
+from ctllm_ray.sample.writers import stock
 from ctllm_ray.text.measures.url import blocklist
 from tests import pitfall_texts as texts
 from tests.conftest import REPOSITORY
@@ -20,7 +22,9 @@ from tests.corpus.conftest import run_here
 from tests.pitfall_pages import rejects, shipped, through
 
 REPETITION = ("repetition.", "line.duplicate_")
-BOOK = "\n".join(text.body for text in stock.clean() if text.kind in {"essay", "fiction", "history", "travel"})
+BOOK = "\n".join(
+    text.body for text in stock.clean() if text.kind in {"essay", "fiction", "history", "travel"}
+)
 
 
 def test_bug_1_a_page_that_repeats_itself_is_rejected_for_repetition() -> None:
@@ -37,7 +41,9 @@ def test_bug_2_copies_of_a_paragraph_raise_the_share_that_is_measured() -> None:
     assert shares == sorted(shares)
     assert shares[0] < 0.1
     assert shares[-1] > 0.9
-    released = through("map_cc_as_released", *(texts.PROSE + texts.PARAGRAPH * copies for copies in (2, 5, 20)))
+    released = through(
+        "map_cc_as_released", *(texts.PROSE + texts.PARAGRAPH * copies for copies in (2, 5, 20))
+    )
     shrinking = [row["score.released.distinct_ngram_char_share.n10"] for row in released]
     assert shrinking == sorted(shrinking, reverse=True)
 
@@ -57,9 +63,7 @@ def test_bug_3_in_zh_web_it_is_no_accident_of_the_distinct_character_rule() -> N
 
 @pytest.mark.parametrize("name", ["map_cc", "zh_web"])
 def test_bug_4_other_languages_are_rejected_and_both_chinese_scripts_are_kept(name: str) -> None:
-    lively = (
-        'On Friday, 14 June, J. Quixley (Vermont) wrote: "Why pay $95 for a zigzag box?" We kept 37 of them; X & Y.'
-    )
+    lively = 'On Friday, 14 June, J. Quixley (Vermont) wrote: "Why pay $95 for a zigzag box?" We kept 37 of them; X & Y.'  # noqa: E501
     english, clever, japanese, simplified, traditional = rejects(
         name, texts.ENGLISH, lively, texts.JAPANESE, texts.PROSE, texts.TRADITIONAL
     )
@@ -79,10 +83,15 @@ def test_bug_5_gambling_spam_is_rejected_for_what_it_is() -> None:
 
 @pytest.mark.parametrize("name", ["map_cc", "zh_web", "map_cc_as_released"])
 def test_bug_6_a_record_without_url_is_worth_as_much_as_one_with(name: str) -> None:
-    assert rejects(name, {"text": texts.PROSE}, {"text": texts.PROSE, "url": "http://a.example/"}) == [None, None]
+    assert rejects(name, {"text": texts.PROSE}, {"text": texts.PROSE, "url": "http://a.example/"}) == [
+        None,
+        None,
+    ]
 
 
-def test_bug_7_only_the_categories_that_a_recipe_names_are_forbidden_and_white_lists_win(tmp_path: Path) -> None:
+def test_bug_7_only_the_categories_that_a_recipe_names_are_forbidden_and_white_lists_win(
+    tmp_path: Path,
+) -> None:
     for category, listed in {"gambling": "bet.example\nboth.example\n", "press": "news.example\n"}.items():
         (tmp_path / category).mkdir()
         (tmp_path / category / "domains").write_text(listed)

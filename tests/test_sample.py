@@ -15,8 +15,8 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from ctllm_ray import sample
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.sample import copies, damage, exam, rubbish, stock
 from ctllm_ray.sample.build import build
+from ctllm_ray.sample.writers import copies, damage, exam, rubbish, stock
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,9 @@ def sites() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def truth() -> list[dict]:
-    return [json.loads(line) for line in Path(sample.path("truth.jsonl")).read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line) for line in Path(sample.path("truth.jsonl")).read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def test_building_again_gives_the_same_bytes_and_the_content_that_ships(tmp_path: Path) -> None:
@@ -47,7 +49,9 @@ def test_building_again_gives_the_same_bytes_and_the_content_that_ships(tmp_path
         once, shipped = (tmp_path / "once" / name).read_bytes(), Path(sample.path(name)).read_bytes()
         assert once == (tmp_path / "again" / name).read_bytes()
         # Compressors may differ in their bytes between releases; what they hold may not.
-        assert unpacked(once, name) == unpacked(shipped, name), f"run python -m ctllm_ray.sample.build: {name} is old"
+        assert unpacked(once, name) == unpacked(shipped, name), (
+            f"run python -m ctllm_ray.sample.build: {name} is old"
+        )
 
 
 def unpacked(content: bytes, name: str) -> bytes:
@@ -94,14 +98,18 @@ def test_every_url_is_under_a_reserved_name(truth: list[dict]) -> None:
     assert all(urlsplit(row["url"]).hostname.endswith(".example") for row in truth)
 
 
-def test_every_copy_names_an_original_that_is_a_clean_text_record(records: dict[str, dict], truth: list[dict]) -> None:
+def test_every_copy_names_an_original_that_is_a_clean_text_record(
+    records: dict[str, dict], truth: list[dict]
+) -> None:
     clean = {row["url"] for row in truth if row["kind"] == "clean"}
     originals = [row["copy_of"] for row in truth if row["kind"] == "copy"]
     assert set(originals) <= clean & set(records)
     assert all(row["copy_of"] is None for row in truth if row["kind"] != "copy")
 
 
-def test_a_copy_differs_from_its_original_unless_it_is_exact(records: dict[str, dict], truth: list[dict]) -> None:
+def test_a_copy_differs_from_its_original_unless_it_is_exact(
+    records: dict[str, dict], truth: list[dict]
+) -> None:
     for row in truth:
         if row["kind"] == "copy" and row["url"] in records:
             same = records[row["url"]]["text"] == records[row["copy_of"]]["text"]
@@ -141,7 +149,9 @@ def test_html_pages_hold_their_text_in_the_encoding_that_truth_names(
             assert first[:6].strip() in page
 
 
-def test_html_pages_come_in_four_encodings_some_wrongly_declared(sites: dict[str, bytes], truth: list[dict]) -> None:
+def test_html_pages_come_in_four_encodings_some_wrongly_declared(
+    sites: dict[str, bytes], truth: list[dict]
+) -> None:
     charsets = Counter(row["charset"] for row in truth if row["file"] == "pages.warc.gz")
     assert set(charsets) >= {"utf-8", "utf-8-sig", "gb18030", "big5", "big5hkscs"}
     undeclared = [url for url, page in sites.items() if b"charset" not in page]
@@ -161,7 +171,9 @@ def test_the_exam_has_one_right_choice_of_four_and_its_sums_are_right() -> None:
     for question in questions:
         choices = [question[letter] for letter in exam.LETTERS]
         assert len(set(choices)) == 4
-        one, sign, two, *_ = question["question"].split(" ") if "等于" in question["question"] else ("0", "加", "0")
+        one, sign, two, *_ = (
+            question["question"].split(" ") if "等于" in question["question"] else ("0", "加", "0")
+        )
         if question["subject"] == "elementary_mathematics":
             assert question[question["answer"]] == str(int(one) + (int(two) if sign == "加" else -int(two)))
     letters = Counter(question["answer"] for question in questions)

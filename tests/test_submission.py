@@ -1,4 +1,5 @@
-"""`ctllm submit`: what is refused before anything is sent, and how a job is followed (a scripted job server)."""
+"""`ctllm submit`: what is refused before anything is sent, and how a job is followed (a scripted job
+server)."""
 
 from __future__ import annotations
 
@@ -138,14 +139,22 @@ def test_a_root_that_goes_with_the_job_or_that_one_node_sees_is_refused() -> Non
         (["trane", RECIPE, "--address", "http://127.0.0.1:1"], 2, "no job is called 'trane'"),
         (["train", RECIPE], 2, "RAY_API_SERVER_ADDRESS"),
         (["train", "none.yaml", "--address", "http://127.0.0.1:1"], 2, "no such recipe"),
-        (["train", RECIPE, "root=/data", "sed=1", "--address", "http://127.0.0.1:1"], 2, "did you mean 'seed'"),
+        (
+            ["train", RECIPE, "root=/data", "sed=1", "--address", "http://127.0.0.1:1"],
+            2,
+            "did you mean 'seed'",
+        ),
         (["train", RECIPE, "--address", "http://127.0.0.1:1"], 2, "goes with the job"),
         (["train", RECIPE, "root=/data", "--address", "http://127.0.0.1:1"], 9, "Connection refused"),
         (["train", RECIPE, "root=/data", "--address", "127.0.0.1:6379"], 9, "http://HEAD:8265"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_sent(
-    arguments: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    code: int,
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "environ", os.environ.copy())  # the address that was asked stays there
     os.environ.pop("RAY_API_SERVER_ADDRESS", None)

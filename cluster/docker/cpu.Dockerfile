@@ -32,4 +32,4 @@ RUN [ -n "${PIP_INDEX_URL}" ] || unset PIP_INDEX_URL; \
  && chown -R ray:ray /home/ray
 
 USER 1000
-ENV DS_ACCELERATOR=cpu RAY_AUTH_MODE=token
+ENV PYTHONPATH=/home/ray/ctllm DS_ACCELERATOR=cpu RAY_AUTH_MODE=token

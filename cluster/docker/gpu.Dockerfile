@@ -36,4 +36,4 @@ RUN [ -n "${PIP_INDEX_URL}" ] || unset PIP_INDEX_URL; \
  && chown -R ray:ray /home/ray
 
 USER 1000
-ENV RAY_AUTH_MODE=token NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV PYTHONPATH=/home/ray/ctllm RAY_AUTH_MODE=token NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility

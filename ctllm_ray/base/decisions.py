@@ -20,9 +20,16 @@ def changes(old: Any, new: Any, path: str = "") -> list[str]:
         return [c for k in keys for c in changes(old.get(k), new.get(k), f"{path}.{k}" if path else str(k))]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return [
-            c for i, pair in enumerate(zip(old, new, strict=True)) for c in changes(*pair, f"{path}.{_label(pair, i)}")
+            c
+            for i, pair in enumerate(zip(old, new, strict=True))
+            for c in changes(*pair, f"{path}.{_label(pair, i)}")
         ]
-    if isinstance(old, list) and isinstance(new, list) and (named := (_by_name(old), _by_name(new))) and all(named):
+    if (
+        isinstance(old, list)
+        and isinstance(new, list)
+        and (named := (_by_name(old), _by_name(new)))
+        and all(named)
+    ):
         return changes(*named, path)
     return [] if old == new else [f"{path}: {short(old)} -> {short(new)}"]
 

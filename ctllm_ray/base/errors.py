@@ -1,7 +1,8 @@
 """One tree of errors, each with what happened, where, and the remedy.
 
-They are raised anywhere and caught at one border only (the command line turns them into one message and an exit
-code), so they must survive the pickling that Ray does between a worker and the driver: hence `__reduce__`.
+They are raised anywhere and caught at one border only (the command line turns them into one message and an
+exit code), so they must survive the pickling that Ray does between a worker and the driver: hence
+`__reduce__`.
 """
 
 from __future__ import annotations

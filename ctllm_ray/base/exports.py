@@ -1,6 +1,7 @@
 """Exported models in their folder: `<export>/<step>/`, each finished once its lineage is written.
 
-Training writes them (train/export.py); recipes that go on from one, and serving, look for the newest.
+Training writes them (train/checkpoint/export.py); recipes that go on from one, and serving, look for the
+newest.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ BASE_OBJECTIVES = ("pretrain",)  # all others teach a model to answer in turns
 
 
 def is_base(lineage: Mapping[str, Any]) -> bool:
-    """True for an export that only pretraining made, as its lineage says; an empty one is of a foreign model."""
+    """True for an export that only pretraining made, as its lineage says; an empty one is of a foreign
+    model."""
     train = lineage.get("recipe", {}).get("train", {})
     return train.get("objective", {}).get("use") in BASE_OBJECTIVES
 
 
 def newest(folder: str, remedy: str = "run `ctllm export` of that recipe first") -> str:
     """The finished export with the most steps below a folder. Raises `NotFound` where there is none."""
-    found = [path.removesuffix(f"/{LINEAGE}") for path in storage.list_tree(folder) if path.endswith(f"/{LINEAGE}")]
+    found = [
+        path.removesuffix(f"/{LINEAGE}") for path in storage.list_tree(folder) if path.endswith(f"/{LINEAGE}")
+    ]
     steps = [int(name) for name in found if name.isdecimal()]
     if not steps:
         raise NotFound("no exported model here", where=folder, remedy=remedy)

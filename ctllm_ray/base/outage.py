@@ -1,8 +1,8 @@
 """A store that does not answer for a while: what counts as that, and how long it is waited for.
 
-An object store that restarts, or a switch that does, is away for seconds to minutes. s3fs itself tries for some 12 s.
-What is waited for here is a store that refuses connections, times out, or says itself that it is too busy; a wrong
-path, missing rights and a full disk are errors at once.
+An object store that restarts, or a switch that does, is away for seconds to minutes. s3fs itself tries for
+some 12 s. What is waited for here is a store that refuses connections, times out, or says itself that it is
+too busy; a wrong path, missing rights and a full disk are errors at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from ctllm_ray.base.errors import StorageError
 PATIENCE_S = 300.0  # from the first failure on
 FIRST_S, LONGEST_S = 1.0, 30.0  # the first pause; each one is twice the one before, up to the longest
 
-#: Errors of botocore, aiohttp, fsspec and others that mean a connection and not its use, by the names of their classes.
+#: Errors of botocore, aiohttp, fsspec and others that mean a connection and not its use, by the names of
+#: their classes.
 _NAMES = {
     "HTTPClientError", "ConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "IncompleteReadError",
     "ClientConnectionError", "ClientPayloadError", "ServerTimeoutError", "FSTimeoutError", "TimeoutError",
@@ -28,11 +29,13 @@ _NAMES = {
 }  # fmt: skip
 #: What the same is on a socket, and what s3fs makes of the answers 500 and 503.
 _NUMBERS = {
-    errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT, errno.EHOSTUNREACH,
+    errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT,
+    errno.EHOSTUNREACH,
     errno.ENETUNREACH, errno.EBUSY, errno.EREMOTEIO,
 }  # fmt: skip
 
-#: What says that a connection will not come about however long it is waited for: a wrong certificate, no TLS at all.
+#: What says that a connection will not come about however long it is waited for: a wrong certificate, no TLS
+#: at all.
 _NEVER = ("certificate", "WRONG_VERSION_NUMBER")
 
 T = TypeVar("T")
@@ -41,7 +44,8 @@ _bound: ContextVar[float | None] = ContextVar("patience", default=None)
 
 @contextmanager
 def patience(seconds: float) -> Iterator[None]:
-    """Waits no longer than this within the block: for whoever has a client that waits, and knows what to do without."""
+    """Waits no longer than this within the block: for whoever has a client that waits, and knows what to do
+    without."""
     token = _bound.set(seconds)
     try:
         yield
@@ -60,8 +64,8 @@ def is_outage(error: BaseException) -> bool:
 def wait_out(uri: str, work: Callable[[], T]) -> T:
     """What work gives, tried again while the store of a URI does not answer.
 
-    It says so on stderr, once, and once when the store is back. Raises `StorageError` after `PATIENCE_S` (or what
-    `patience` says), and any other error of the work as it is.
+    It says so on stderr, once, and once when the store is back. Raises `StorageError` after `PATIENCE_S` (or
+    what `patience` says), and any other error of the work as it is.
     """
     bound = _bound.get()
     most_s = PATIENCE_S if bound is None else bound
@@ -86,8 +90,12 @@ def wait_out(uri: str, work: Callable[[], T]) -> T:
 
 
 def _give_up_error(uri: str, reason: str, waited_s: float) -> StorageError:
-    remedy = "when it is back, or its endpoint (AWS_ENDPOINT_URL) is right, run the same command again: it goes on"
-    return StorageError(f"the store has not answered for {waited_s:.0f} s: {reason}", where=uri, remedy=remedy)
+    remedy = (
+        "when it is back, or its endpoint (AWS_ENDPOINT_URL) is right, run the same command again: it goes on"
+    )
+    return StorageError(
+        f"the store has not answered for {waited_s:.0f} s: {reason}", where=uri, remedy=remedy
+    )
 
 
 def _tell(line: str) -> None:

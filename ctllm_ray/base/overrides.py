@@ -11,14 +11,17 @@ from ctllm_ray.base.errors import RecipeError
 
 
 class Yaml(yaml.SafeLoader):
-    """YAML in which a key that occurs twice is an error: else the first of two lists of rules would be lost unseen."""
+    """YAML in which a key that occurs twice is an error: else the first of two lists of rules would be lost
+    unseen."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping, its keys all different."""
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} occurs twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} occurs twice", node.start_mark
+                )
         return super().construct_mapping(node, deep)
 
 
@@ -33,10 +36,10 @@ def overridden(plain: dict[str, Any], override: str) -> dict[str, Any]:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         remedy = "correct the file" if file else "quote the whole override"
         raise RecipeError(f"the value of {key!r} is not YAML: {error}", where=file, remedy=remedy) from None
-    return _placed(plain, key, value, key)
+    return _place_value(plain, key, value, key)
 
 
-def _placed(node: Any, path: str, value: Any, whole: str) -> Any:
+def _place_value(node: Any, path: str, value: Any, whole: str) -> Any:
     """`node` with `value` at a dotted path; items of a list are addressed by name, `use` or index."""
     if not path:
         return value
@@ -44,14 +47,20 @@ def _placed(node: Any, path: str, value: Any, whole: str) -> Any:
         for index, item in enumerate(node):
             for label in (item.get("name"), item.get("use")) if isinstance(item, dict) else ():
                 if label and (path == label or path.startswith(label + ".")):
-                    return [*node[:index], _placed(item, path[len(label) + 1 :], value, whole), *node[index + 1 :]]
+                    return [
+                        *node[:index],
+                        _place_value(item, path[len(label) + 1 :], value, whole),
+                        *node[index + 1 :],
+                    ]
         head, _, rest = path.partition(".")
         if not head.isdecimal() or int(head) >= len(node):
             names = [str(i.get("name") or i.get("use")) if isinstance(i, dict) else str(i) for i in node]
-            raise RecipeError(f"nothing called {head!r} in the list", where=whole, remedy=resolve.nearest(head, names))
-        return [*node[: int(head)], _placed(node[int(head)], rest, value, whole), *node[int(head) + 1 :]]
+            raise RecipeError(
+                f"nothing called {head!r} in the list", where=whole, remedy=resolve.nearest(head, names)
+            )
+        return [*node[: int(head)], _place_value(node[int(head)], rest, value, whole), *node[int(head) + 1 :]]
     head, _, rest = path.partition(".")
     if node is not None and not isinstance(node, dict):
         raise RecipeError(f"{head!r} is set below a plain value", where=whole, remedy="check the dotted path")
     base = node or {}
-    return base | {head: _placed(base.get(head), rest, value, whole)}
+    return base | {head: _place_value(base.get(head), rest, value, whole)}

@@ -1,4 +1,5 @@
-"""Which code made something: the versions that decide its bytes, the commit, and whether files differ from it.
+"""Which code made something: the versions that decide its bytes, the commit, and whether files differ from
+it.
 
 A job on a cluster runs from a copy without git, so whoever sends it says there what was sent (`SOURCE`).
 """

@@ -1,7 +1,8 @@
 """One YAML file drives everything: frozen, unknown keys refused with the nearest valid name.
 
-Decisions (data, stages, bounds, seed) have no defaults and are part of the fingerprint; `root`, `serve` and `resources`
-(where, how wide) are outside it, so the same recipe gives the same bytes on a laptop and on a cluster.
+Decisions (data, stages, bounds, seed) have no defaults and are part of the fingerprint; `root`, `serve` and
+`resources` (where, how wide) are outside it, so the same recipe gives the same bytes on a laptop and on a
+cluster.
 """
 
 from __future__ import annotations
@@ -16,14 +17,25 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ctllm_ray.base import exports, resolve, storage
 from ctllm_ray.base.decisions import short
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.base.evaluation import Benchmark, Evaluate
 from ctllm_ray.base.overrides import Yaml, overridden
-from ctllm_ray.base.rules import Rule
-from ctllm_ray.base.serving import Serve
-from ctllm_ray.base.sweeping import Sweep, SweepResources
-from ctllm_ray.base.training import NAME, Frozen, Model, Objective, Share, Tokenizer, Tokens, Train, TrainResources
+from ctllm_ray.base.recipe_evaluation import Benchmark, Evaluate
+from ctllm_ray.base.recipe_rules import Rule
+from ctllm_ray.base.recipe_serving import Serve
+from ctllm_ray.base.recipe_sweep import Sweep, SweepResources
+from ctllm_ray.base.recipe_training import (
+    NAME,
+    Frozen,
+    Model,
+    Objective,
+    Share,
+    Tokenizer,
+    Tokens,
+    Train,
+    TrainResources,
+)
 
-#: A section of work: `clean`, a pass (`near`) or a phase of one (`near/keys`), `tokenizer`, `tokens`, `train`.
+#: A section of work: `clean`, a pass (`near`) or a phase of one (`near/keys`), `tokenizer`, `tokens`,
+#: `train`.
 Section = str
 CLEAN: Final = "clean"
 ROOT = "root:"  # before a path that stands below the recipe's root, wherever that is
@@ -38,17 +50,20 @@ _DECIDES: dict[str, tuple[str, ...]] = {
 
 
 class Input(BaseModel):
-    """Files of one kind: `use` names the source, other keys are its options (field names, charset column, ...)."""
+    """Files of one kind: `use` names the source, other keys are its options (field names, charset column,
+    ...)."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     use: str
     path: str
-    name: str = ""  # the `source` of its documents and the first part of their ids; by default the folder's name
+    name: str = (
+        ""  # the `source` of its documents and the first part of their ids; by default the folder's name
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _named(cls, given: Any) -> Any:
+    def _name_by_path(cls, given: Any) -> Any:
         if not isinstance(given, dict) or given.get("name") or not isinstance(given.get("path"), str):
             return given
         fixed = given["path"].split("*")[0].rpartition("/")[0]
@@ -64,7 +79,8 @@ class Stage(BaseModel):
 
 
 class Pass(BaseModel):
-    """A step over all documents that are left: `use` names the pass and its section, other keys are its options."""
+    """A step over all documents that are left: `use` names the pass and its section, other keys are its
+    options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -76,7 +92,9 @@ class Data(Frozen):
 
     inputs: tuple[Input, ...]
     max_error_share: Share  # the section fails when more of its records than this are error.*
-    rejected_text_share: Share = 1.0  # of rejected pages this share keeps its text, chosen by a hash of the id
+    rejected_text_share: Share = (
+        1.0  # of rejected pages this share keeps its text, chosen by a hash of the id
+    )
     split_mb: Annotated[float, Field(gt=0)] = 64  # size of a split, the unit of retry and of resume
     max_record_mb: Annotated[float, Field(gt=0, le=1024)] = 16  # a longer record is error.record_too_large
     error_raw_kb: Annotated[float, Field(ge=0)] = 4  # of a bad record this much is kept
@@ -88,7 +106,8 @@ class Resources(Frozen):
     workers: Annotated[int, Field(ge=0)] = 0  # splits at the same time; 0 means all CPUs
     object_store_mb: Annotated[int, Field(ge=80)] = 256  # of a Ray that this run starts itself
     max_retries: Annotated[int, Field(ge=0)] = 20  # times a split is tried again after its worker died
-    #: Ray label selector of work that asks for no GPU: the cluster's files label GPU nodes, so that it starts none.
+    #: Ray label selector of work that asks for no GPU: the cluster's files label GPU nodes, so that it starts
+    #: none.
     cpu_nodes: Mapping[str, str] = {"ctllm-nodes": "!gpu"}
     train: TrainResources = TrainResources()
     sweep: SweepResources = SweepResources()
@@ -118,7 +137,8 @@ class Recipe(Frozen):
     resources: Resources = Resources()
 
     def folder(self, section: str) -> str:
-        """Where a section of this recipe lives: a URI or an absolute path. A named run has folders of its own."""
+        """Where a section of this recipe lives: a URI or an absolute path. A named run has folders of its
+        own."""
         if section in ("train", "export", "sweep", "evaluate") and self.train and self.train.run:
             section = f"{section}-{self.train.run}"
         if section.startswith("evaluate") and self.evaluate and self.evaluate.run:
@@ -127,7 +147,8 @@ class Recipe(Frozen):
 
     @property
     def corpus_sections(self) -> tuple[str, ...]:
-        """The sections that write documents, in order: `clean` and the passes. Each reads what the one before kept."""
+        """The sections that write documents, in order: `clean` and the passes. Each reads what the one before
+        kept."""
         return (CLEAN, *(part.use for part in self.passes))
 
     @property
@@ -135,9 +156,10 @@ class Recipe(Frozen):
         """The section whose kept documents are the corpus: the last pass, or `clean`."""
         return self.corpus_sections[-1]
 
-    def located(self, path: str) -> str:
-        """A path of the recipe as others take it: `root:` stands for its root; of `root:NAME/VERSION/export[-RUN]` the
-        newest export is meant. Raises `NotFound` where there is none yet.
+    def locate(self, path: str) -> str:
+        """A path of the recipe as others take it: `root:` stands for its root; of
+        `root:NAME/VERSION/export[-RUN]` the newest export is meant. Raises `NotFound` where there is none
+        yet.
         """
         if not path.startswith(ROOT):
             return path
@@ -147,30 +169,38 @@ class Recipe(Frozen):
         return exports.newest(folder) if is_export else folder
 
     def training(self) -> tuple[Model, Train]:
-        """The parts that training needs, the model's path located. Raises `RecipeError` where it trains no model."""
+        """The parts that training needs, the model's path located. Raises `RecipeError` where it trains no
+        model."""
         if self.model is None or self.train is None:
             raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
-        return self.model.model_copy(update={"path": self.located(self.model.path)}), self.train
+        return self.model.model_copy(update={"path": self.locate(self.model.path)}), self.train
 
     def token_folders(self) -> tuple[str, ...]:
         """The token sections that training reads: those that `train.corpora` names, else the recipe's own."""
         named = self.train.corpora if self.train else ()
-        return tuple(self.located(folder) for folder in named) or (self.folder("tokens"),)
+        return tuple(self.locate(folder) for folder in named) or (self.folder("tokens"),)
 
     def decisions(self, section: Section = CLEAN) -> dict[str, Any]:
-        """What a section's output depends on, as plain values: not where it is, how wide it runs, when it gives up.
+        """What a section's output depends on, as plain values: not where it is, how wide it runs, when it
+        gives up.
 
-        A section depends on all that the sections before it do, a pass and its phases on the passes before. Data may
-        join a run: `train.corpora` is left out here and held by the run itself.
+        A section depends on all that the sections before it do, a pass and its phases on the passes before.
+        Data may join a run: `train.corpora` is left out here and held by the run itself.
         """
         uses, use = [part.use for part in self.passes], section.partition("/")[0]
         kinds = list(_DECIDES)
         kind = "passes" if use in uses else use
         keys = {key for name in kinds[: kinds.index(kind) + 1] for key in _DECIDES[name]}
-        dumped = self.model_dump(mode="json", include=keys, exclude={"data": {"max_error_share"}, "train": {"corpora"}})
+        dumped = self.model_dump(
+            mode="json", include=keys, exclude={"data": {"max_error_share"}, "train": {"corpora"}}
+        )
         if kind == "passes":
             dumped["passes"] = dumped["passes"][: uses.index(use) + 1]
-        return {key: value for key, value in dumped.items() if value is not None and (key, value) != ("passes", [])}
+        return {
+            key: value
+            for key, value in dumped.items()
+            if value is not None and (key, value) != ("passes", [])
+        }
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -182,7 +212,9 @@ def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"not readable as YAML: {error}", where=path, remedy="correct the file") from None
     if not isinstance(plain, dict):
-        raise RecipeError("a recipe is a mapping of keys", where=path, remedy="start from jobs/recipes/tiny.yaml")
+        raise RecipeError(
+            "a recipe is a mapping of keys", where=path, remedy="start from jobs/recipes/tiny.yaml"
+        )
     for override in overrides:
         plain = overridden(plain, override)
     return from_plain(plain, path)
@@ -193,14 +225,16 @@ def from_plain(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(plain)
     except ValidationError as error:
-        raise _explained(error, where) from None
-    inputs = [_checked(i, resolve.SOURCES, f"{where}: data.inputs") for i in recipe.data.inputs]
-    stages = [_checked(s, resolve.STAGES, f"{where}: stages") for s in recipe.stages]
-    passes = [_checked(p, resolve.PASSES, f"{where}: passes") for p in recipe.passes]
+        raise _explain_invalid(error, where) from None
+    inputs = [_check_part(i, resolve.SOURCES, f"{where}: data.inputs") for i in recipe.data.inputs]
+    stages = [_check_part(s, resolve.STAGES, f"{where}: stages") for s in recipe.stages]
+    passes = [_check_part(p, resolve.PASSES, f"{where}: passes") for p in recipe.passes]
     names = [i["name"] for i in inputs]
     for name in names:
         if names.count(name) > 1:
-            raise RecipeError(f"two inputs are named {name!r}", where=where, remedy="give each input a `name:`")
+            raise RecipeError(
+                f"two inputs are named {name!r}", where=where, remedy="give each input a `name:`"
+            )
     for use in recipe.corpus_sections:
         if recipe.corpus_sections.count(use) > 1:
             remedy = "a pass has one section of its own: name it once"
@@ -214,16 +248,17 @@ def from_plain(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
     checked = recipe.model_dump() | {"data": recipe.data.model_dump() | {"inputs": inputs}}
     checked |= {"stages": stages, "passes": passes}
     if recipe.train:
-        objective = _checked(recipe.train.objective, resolve.OBJECTIVES, f"{where}: train.objective")
+        objective = _check_part(recipe.train.objective, resolve.OBJECTIVES, f"{where}: train.objective")
         checked["train"] = recipe.train.model_dump() | {"objective": objective}
     if recipe.evaluate:
-        tasks = [_checked(task, resolve.TASKS, f"{where}: evaluate.tasks") for task in recipe.evaluate.tasks]
+        tasks = [_check_part(task, resolve.TASKS, f"{where}: evaluate.tasks") for task in recipe.evaluate.tasks]
         checked["evaluate"] = recipe.evaluate.model_dump() | {"tasks": tasks}
     return Recipe.model_validate(checked)
 
 
 def _check_scores(stages: Sequence[Mapping[str, Any]], where: str) -> None:
-    """Raises where a column of the output would hold two things: replay and `why` read what the run decided by."""
+    """Raises where a column of the output would hold two things: replay and `why` read what the run decided
+    by."""
     meanings: dict[str, tuple[int, dict[str, Any]]] = {}
     sorting = [index for index, stage in enumerate(stages) if stage.get("genres")]
     if len(sorting) > 1:
@@ -239,19 +274,24 @@ def _check_scores(stages: Sequence[Mapping[str, Any]], where: str) -> None:
                 raise RecipeError(f"{rule.score!r} is measured in two ways", where=where, remedy=remedy)
 
 
-def _checked(part: Input | Stage | Pass | Objective | Benchmark, package: str, where: str) -> dict[str, Any]:
+def _check_part(part: Input | Stage | Pass | Objective | Benchmark, package: str, where: str) -> dict[str, Any]:
     """A source, stage or the like with its options checked against the function it names, and filled in."""
     function = resolve.resolve(package, part.use)
     extra = resolve.check_options(function, dict(part.model_extra or {}), f"{where}.{part.use}")
     return part.model_dump(exclude=set(part.model_extra or {})) | extra
 
 
-_UNION_TAGS = ("constrained-", "tuple[")  # of pydantic, where a value may be of several kinds: no keys of a recipe
+_UNION_TAGS = (
+    "constrained-",
+    "tuple[",
+)  # of pydantic, where a value may be of several kinds: no keys of a recipe
 
 
-def _explained(error: ValidationError, where: str) -> RecipeError:
+def _explain_invalid(error: ValidationError, where: str) -> RecipeError:
     unknown = {"extra_forbidden", "invalid_key"}
-    first = min(error.errors(), key=lambda e: e["type"] not in unknown)  # a misspelt key is also a missing one
+    first = min(
+        error.errors(), key=lambda e: e["type"] not in unknown
+    )  # a misspelt key is also a missing one
     place = ".".join(str(part) for part in first["loc"] if not str(part).startswith(_UNION_TAGS))
     if first["type"] == "extra_forbidden":
         remedy = resolve.nearest(str(first["loc"][-1]), _part(first["loc"][:-1]).model_fields)
@@ -275,5 +315,7 @@ def _part(path: Sequence[str | int]) -> type[BaseModel]:
     for step in path:
         if isinstance(step, str):
             kind = model.model_fields[step].annotation
-            model = next((k for k in (*get_args(kind), kind) if isinstance(k, type) and issubclass(k, BaseModel)), kind)
+            model = next(
+                (k for k in (*get_args(kind), kind) if isinstance(k, type) and issubclass(k, BaseModel)), kind
+            )
     return model

@@ -1,8 +1,8 @@
 """A name is a path: `repetition.covered_share` is `measures/repetition.py`, function `covered_share`.
 
-The one mechanism by which a recipe reaches code. A name without a dot is a module and the function of the same name
-in it. A function's keyword-only parameters are the options that a recipe may set, so its signature is the schema;
-there is no registry to keep.
+The one mechanism by which a recipe reaches code. A name without a dot is a module and the function of the
+same name in it. A function's keyword-only parameters are the options that a recipe may set, so its signature
+is the schema; there is no registry to keep.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 @cache
 def declared(package: str, stage: str, constant: str) -> tuple[str, ...]:
-    """The names in a constant (`SCORES`, `LABELS`) of a module: columns that it adds; read from the source."""
+    """The names in a constant (`SCORES`, `LABELS`) of a module: columns that it adds; read from the
+    source."""
     folder = Path(importlib.import_module(package).__path__[0])
     for node in ast.parse((folder / f"{stage}.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == [constant]:
@@ -82,11 +83,14 @@ def options(function: Callable[..., Any]) -> type[BaseModel]:
         for p in parameters
         if p.kind is p.KEYWORD_ONLY
     }
-    return create_model(f"{function.__name__} options", __config__=ConfigDict(extra="forbid", frozen=True), **fields)
+    return create_model(
+        f"{function.__name__} options", __config__=ConfigDict(extra="forbid", frozen=True), **fields
+    )
 
 
 def check_options(function: Callable[..., Any], given: dict[str, Any], where: str) -> dict[str, Any]:
-    """The given options with defaults filled in, as plain values. Raises `RecipeError` for an unknown or bad one."""
+    """The given options with defaults filled in, as plain values. Raises `RecipeError` for an unknown or bad
+    one."""
     model = options(function)
     for key in given:
         if key not in model.model_fields:

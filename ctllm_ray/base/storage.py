@@ -1,9 +1,10 @@
-"""Files by URI: the only place that knows local paths from s3://, gs://, oss:// and whatever else fsspec opens.
+"""Files by URI: the only place that knows local paths from s3://, gs://, oss:// and whatever else fsspec
+opens.
 
 Local paths go without a scheme. Credentials and endpoints come from the environment (`AWS_ENDPOINT_URL`,
-`AWS_ACCESS_KEY_ID`, ...), never from a recipe. Every write is all or nothing: it goes to a temporary local file and
-appears under its name in one step, so a reader never meets half a file and a killed writer leaves none. A store that
-does not answer is waited for (outage.py).
+`AWS_ACCESS_KEY_ID`, ...), never from a recipe. Every write is all or nothing: it goes to a temporary local
+file and appears under its name in one step, so a reader never meets half a file and a killed writer leaves
+none. A store that does not answer is waited for (outage.py).
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from ctllm_ray.base.uris import is_remote
 #: How the name of a file that is still being written begins.
 TEMPORARY = ".writing-"
 
-#: What a remote file fetches at a time: s3fs would take 50 MiB, fifty times what a Parquet column chunk's page needs.
+#: What a remote file fetches at a time: s3fs would take 50 MiB, fifty times what a Parquet column chunk's
+#: page needs.
 READ_AHEAD_BYTES = 8 << 20
 
 T = TypeVar("T")
@@ -40,7 +42,8 @@ _GLOB = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True)
 class File:
-    """An input file. `name` is its path below the pattern's fixed part: the part of an id that does not move."""
+    """An input file. `name` is its path below the pattern's fixed part: the part of an id that does not
+    move."""
 
     uri: str
     name: str
@@ -65,7 +68,8 @@ def filesystem(uri: str) -> tuple[Any, str]:
 
 
 def list_files(pattern: str) -> list[File]:
-    """The files that match a path or glob, by name. Raises `InputError` where nothing matches or a folder is named."""
+    """The files that match a path or glob, by name. Raises `InputError` where nothing matches or a folder is
+    named."""
     fs, path = filesystem(pattern)
 
     def look() -> tuple[dict[str, dict], str]:
@@ -126,7 +130,8 @@ def open_input(uri: str) -> IO[bytes]:
 
 @contextmanager
 def reading(uri: str) -> Iterator[IO[bytes]]:
-    """A seekable binary stream that also turns a failure of each later read (a lost connection) into `InputError`."""
+    """A seekable binary stream that also turns a failure of each later read (a lost connection) into
+    `InputError`."""
     with open_input(uri) as stream:
         yield cast(IO[bytes], _Explained(stream, uri))
 
@@ -147,7 +152,8 @@ def fetch(uri: str, path: str) -> None:
 
 
 class _Explained(io.RawIOBase):
-    """A stream whose reads fail with an `InputError`, so that a lost connection is never taken for a damaged file."""
+    """A stream whose reads fail with an `InputError`, so that a lost connection is never taken for a damaged
+    file."""
 
     def __init__(self, stream: IO[bytes], uri: str) -> None:
         self._stream, self._uri = stream, uri
@@ -249,7 +255,9 @@ def read_json(uri: str) -> Any:
     try:
         return json.loads(read_bytes(uri))
     except ValueError as error:
-        raise StorageError(f"not valid JSON: {error}", where=uri, remedy="restore the file or delete it") from None
+        raise StorageError(
+            f"not valid JSON: {error}", where=uri, remedy="restore the file or delete it"
+        ) from None
 
 
 def write_bytes(uri: str, content: bytes) -> None:
@@ -265,7 +273,8 @@ def write_json(uri: str, value: Any) -> None:
 
 @contextmanager
 def writing(uri: str) -> Iterator[str]:
-    """A local path to write to; when the block ends well the file appears under `uri`, else nothing is left."""
+    """A local path to write to; when the block ends well the file appears under `uri`, else nothing is
+    left."""
     remote = is_remote(uri)
     target = uri.removeprefix("file://")
     with explain_errors(uri, "written"):
@@ -305,6 +314,7 @@ def _publish(temporary: str, target: str) -> None:
 
 
 def _call_store(uri: str, verb: str, work: Callable[[], T]) -> T:
-    """What work on a store gives: waited for where it is a store that does not answer, its errors explained."""
+    """What work on a store gives: waited for where it is a store that does not answer, its errors
+    explained."""
     with explain_errors(uri, verb):
         return wait_out(uri, work) if is_remote(uri) else work()

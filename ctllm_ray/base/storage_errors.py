@@ -13,7 +13,8 @@ from ctllm_ray.base.uris import is_remote
 
 #: Packages below fsspec, whose errors have no common base.
 _DRIVERS = {
-    "adlfs", "aiobotocore", "aiohttp", "botocore", "gcsfs", "httpcore", "httpx", "huggingface_hub", "ossfs", "requests",
+    "adlfs", "aiobotocore", "aiohttp", "botocore", "gcsfs", "httpcore", "httpx", "huggingface_hub", "ossfs",
+    "requests",
     "s3fs", "urllib3",
 }  # fmt: skip
 
@@ -31,11 +32,13 @@ _REMEDIES = {
 def remedy_of_reading(error: Exception, otherwise: str) -> str:
     """What to do about a finished file that cannot be read; `otherwise`: where it is the file that is wrong.
 
-    Where memory, or the number of mapped files, ran out, the file is whole: what is finished must not be deleted.
+    Where memory, or the number of mapped files, ran out, the file is whole: what is finished must not be
+    deleted.
     """
     if getattr(error, "errno", None) == errno.ENOMEM:
         return (
-            "free memory, or let processes map more files (sysctl -w vm.max_map_count=1048576), and run the same "
+            "free memory, or let processes map more files (sysctl -w vm.max_map_count=1048576), and run the "
+            "same "
             "command again: the file is whole, and what is finished is kept"
         )
     return otherwise
@@ -43,24 +46,27 @@ def remedy_of_reading(error: Exception, otherwise: str) -> str:
 
 @contextmanager
 def explain_errors(uri: str, verb: str) -> Iterator[None]:
-    """Turns the many exceptions of file systems and object stores into one error that names the file and a remedy."""
+    """Turns the many exceptions of file systems and object stores into one error that names the file and a
+    remedy."""
     try:
         yield
     except CtllmError:
         raise
     except (OSError, ValueError, ImportError) as error:
-        raise _translated(error, uri, verb) from error
+        raise _translate(error, uri, verb) from error
     except Exception as error:  # botocore, aiohttp, gcsfs: no common base below Exception
         if type(error).__module__.partition(".")[0] not in _DRIVERS:
             raise
-        raise _translated(error, uri, verb) from error
+        raise _translate(error, uri, verb) from error
 
 
-def _translated(error: Exception, uri: str, verb: str) -> CtllmError:
+def _translate(error: Exception, uri: str, verb: str) -> CtllmError:
     kind = StorageError if verb in {"written", "deleted"} else InputError
     number = getattr(error, "errno", None) or 0
     if isinstance(error, ImportError):
-        return kind(f"no driver for this kind of storage: {error}", where=uri, remedy="pip install the named package")
+        return kind(
+            f"no driver for this kind of storage: {error}", where=uri, remedy="pip install the named package"
+        )
     if isinstance(error, ValueError) and "rotocol" not in str(error):
         raise error
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -15,10 +15,11 @@ import xxhash
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import ErrorShareExceeded, InputError
 from ctllm_ray.base.recipe import Recipe, Stage
-from ctllm_ray.base.rules import Rule
-from ctllm_ray.corpus import forms, splits
-from ctllm_ray.corpus.section import Work
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.base.recipe_rules import Rule
+from ctllm_ray.corpus.engine import splits
+from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import input_forms
 from ctllm_ray.shards import schema
 from ctllm_ray.shards.tokens import Form
 from ctllm_ray.shards.writer import ShardWriter
@@ -30,19 +31,21 @@ def list_splits(recipe: Recipe) -> list[Split]:
     """Stretches of the recipe's input files. Raises `InputError` where there are none."""
     if not recipe.data.inputs:
         raise InputError(
-            "the recipe has no inputs", where="data.inputs", remedy="set 'data.inputs=[{use: ..., path: ...}]'"
+            "the recipe has no inputs",
+            where="data.inputs",
+            remedy="set 'data.inputs=[{use: ..., path: ...}]'",
         )
     return splits.list_splits(recipe.data)
 
 
 def sources(recipe: Recipe) -> dict[str, str]:
     """Nothing beside the recipe and its files; how stages read turns, where there are any."""
-    return forms.READ_AS if recipe.stages and forms.has_turns(recipe) else {}
+    return input_forms.READ_AS if recipe.stages and input_forms.has_turns(recipe) else {}
 
 
 def work(recipe: Recipe, folder: str, split: Split) -> Work:
     """Reads a stretch of raw input and writes its kept and rejected shards."""
-    document, form = document_schema(recipe.stages), forms.inputs(recipe)[split.input]
+    document, form = document_schema(recipe.stages), input_forms.inputs(recipe)[split.input]
     counts: Counter[str] = Counter({"in": 0, "kept": 0})
     text_bytes = 0
     with (
@@ -77,10 +80,10 @@ def finish(recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
 def run_stages(stages: tuple[Stage, ...], table: pa.Table, form: Form = "texts") -> pa.Table:
     """A WORKING table after all stages: the same rows in the same order.
 
-    Of conversations stages see what is said, and change nothing (corpus/forms.py).
+    Of conversations stages see what is said, and change nothing (corpus/readers/input_forms.py).
     """
     given = table["text"]
-    table = forms.readable(table, form)
+    table = input_forms.readable(table, form)
     for stage in stages:
         function: Callable[..., pa.Table] = resolve.resolve(resolve.STAGES, stage.use)
         rows = table.num_rows
@@ -93,7 +96,8 @@ def run_stages(stages: tuple[Stage, ...], table: pa.Table, form: Form = "texts")
 
 
 def warm(recipe: Recipe) -> None:
-    """Runs the stages over one tiny page: compiles kernels into the disk cache before many workers want them."""
+    """Runs the stages over one tiny page: compiles kernels into the disk cache before many workers want
+    them."""
     row = {"id": "warm#0", "text": "天地玄黄，宇宙洪荒。", "url": "http://warm.example/", "reject": None}
     table = pa.Table.from_pylist([row], schema=schema.RAW)
     run_stages(recipe.stages, schema.working(table, "warm"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctllm_ray.base.rules import Rule
+from ctllm_ray.base.recipe_rules import Rule
 
 #: By score or label name: float32 scores (NaN: none), labels as objects (None: none).
 Columns = Mapping[str, np.ndarray]
@@ -18,7 +18,8 @@ Columns = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Decision:
-    """For each document the index of the rule that rejects it (-1: kept), its value and the bound it broke."""
+    """For each document the index of the rule that rejects it (-1: kept), its value and the bound it
+    broke."""
 
     rule: np.ndarray
     value: np.ndarray

@@ -1,8 +1,8 @@
 """The documents of a corpus, in whichever section they ended: `clean` and every pass write some.
 
-What a section kept is what the next one reads. So every document that was ever read stands in one place only: among the
-rejected ones of the section that dropped it, or among the kept ones of the last section. `why`, `report` and `replay`
-ask for all of them; the tokenizer and the tokens section for the kept ones.
+What a section kept is what the next one reads. So every document that was ever read stands in one place only:
+among the rejected ones of the section that dropped it, or among the kept ones of the last section. `why`,
+`report` and `replay` ask for all of them; the tokenizer and the tokens section for the kept ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.recipe import CLEAN, Recipe
 from ctllm_ray.corpus.clean import document_schema
-from ctllm_ray.corpus.section import PLAN
+from ctllm_ray.corpus.engine.section import PLAN
 from ctllm_ray.shards import manifest, reader, schema
 from ctllm_ray.shards.manifest import Manifest, Shard, check_counts
 
@@ -41,7 +41,8 @@ def schema_of(recipe: Recipe, section: str) -> pa.Schema:
 
 
 def made_from(recipe: Recipe, section: str) -> dict[str, str]:
-    """What to keep in the manifest of whatever reads the kept documents of a section: the hash of all its shards."""
+    """What to keep in the manifest of whatever reads the kept documents of a section: the hash of all its
+    shards."""
     return {f"{section}_shards": manifest.read(recipe.folder(section)).digest("kept")}
 
 
@@ -52,7 +53,9 @@ def kept_shards(recipe: Recipe, section: str) -> list[tuple[Shard, str]]:
     """
     folder = recipe.folder(section)
     shards = manifest.read(folder).of_kind("kept")
-    inputs = {split["index"]: split["input"] for split in storage.read_json(storage.join(folder, PLAN))["splits"]}
+    inputs = {
+        split["index"]: split["input"] for split in storage.read_json(storage.join(folder, PLAN))["splits"]
+    }
     return [(shard, inputs[int(shard.path.rpartition("/")[2].partition("-")[0])]) for shard in shards]
 
 
@@ -72,7 +75,10 @@ def whole(found: Sequence[Part]) -> Manifest:
     first, last = found[0].finished, found[-1].finished
     counts = {"in": first.counts["in"], "kept": last.counts["kept"], **rejects}
     check_counts(counts, found[-1].folder)
-    shards = [*last.of_kind("kept"), *(shard for part in found for shard in part.finished.of_kind("rejected"))]
+    shards = [
+        *last.of_kind("kept"),
+        *(shard for part in found for shard in part.finished.of_kind("rejected")),
+    ]
     return replace(last, inputs=first.inputs, counts=counts, shards=shards)
 
 

@@ -1,7 +1,7 @@
 """Lines taken out of documents: the text that is left, and every line that went, with the rule that took it.
 
-The stage `lines` and the pass `boilerplate` decide which; here stands what cutting is, so that the ledger of both holds
-the same: `cuts` and the text together have every line of the page.
+The stage `lines` and the pass `boilerplate` decide which; here stands what cutting is, so that the ledger of
+both holds the same: `cuts` and the text together have every line of the page.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from ctllm_ray.shards import schema
 
 
 class Cut(NamedTuple):
-    """A document after cutting: its text, what was cut from it as `schema.CUT` rows, and the share of characters."""
+    """A document after cutting: its text, what was cut from it as `schema.CUT` rows, and the share of
+    characters."""
 
     text: str
     cuts: list[dict[str, str]]
@@ -28,7 +29,7 @@ def without(text: str, taken: Mapping[int, str]) -> Cut:
     lines = text.split("\n")
     cuts = [{"rule": taken[i], "text": lines[i]} for i in sorted(taken)]
     share = sum(len(lines[i].strip()) for i in taken) / sum(len(line.strip()) for line in lines)
-    return Cut("\n".join(_closed(lines, taken)), cuts, share)
+    return Cut("\n".join(_close_gaps(lines, taken)), cuts, share)
 
 
 def put(table: pa.Table, done: Mapping[int, Cut]) -> pa.Table:
@@ -38,7 +39,8 @@ def put(table: pa.Table, done: Mapping[int, Cut]) -> pa.Table:
 
 
 def added(table: pa.Table, texts: Mapping[int, str], cuts: Mapping[int, list[dict[str, str]]]) -> pa.Table:
-    """The table with new texts of some rows, and with cuts (`schema.CUT` rows) of the same rows behind earlier ones."""
+    """The table with new texts of some rows, and with cuts (`schema.CUT` rows) of the same rows behind
+    earlier ones."""
     if not texts:
         return table
     before = table["cuts"].combine_chunks()
@@ -54,7 +56,7 @@ def replaced(column: pa.Array, new: Mapping[int, Any]) -> pa.Array:
     return pa.concat_arrays([column, pa.array(list(new.values()), column.type)]).take(pa.array(places))
 
 
-def _closed(lines: list[str], taken: Mapping[int, str]) -> list[str]:
+def _close_gaps(lines: list[str], taken: Mapping[int, str]) -> list[str]:
     """The lines that are left, with the gaps closed: no blank line beside another where a line was cut."""
     kept: list[str] = []
     gap = False

@@ -1,7 +1,8 @@
 """Sections in order, each resumable: what `ctllm prepare` and `ctllm tokenizer` run.
 
-Clean shards, then the passes over all of them, then the tokenizer where the recipe names one, then token shards where
-it asks for them. Each section reads the manifest of the one before and writes its own; a finished one is only read.
+Clean shards, then the passes over all of them, then the tokenizer where the recipe names one, then token
+shards where it asks for them. Each section reads the manifest of the one before and writes its own; a
+finished one is only read.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import Final
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import CLEAN, Recipe, from_plain
-from ctllm_ray.corpus import forms, phase, resumable, tokens
 from ctllm_ray.corpus import tokenizer as tokenizers
-from ctllm_ray.corpus.progress import Progress
-from ctllm_ray.corpus.resumable import Runner
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus import tokens
+from ctllm_ray.corpus.engine import phase, resumable
+from ctllm_ray.corpus.engine.progress import Progress
+from ctllm_ray.corpus.engine.resumable import Runner
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import input_forms
 from ctllm_ray.shards.manifest import MANIFEST, Manifest
 
 __all__ = ["CLEAN", "TOKENIZER", "TOKENS", "clean", "corpus", "prepare", "recipe_of", "tokenizer"]
@@ -26,8 +29,11 @@ TOKENIZER: Final = "tokenizer"
 TOKENS: Final = "tokens"
 
 
-def prepare(recipe: Recipe, run: Runner | None = None, progress: Progress | None = None) -> dict[str, Manifest]:
-    """The manifests by name of all sections that the recipe has, after doing what is left. Raises `CtllmError`."""
+def prepare(
+    recipe: Recipe, run: Runner | None = None, progress: Progress | None = None
+) -> dict[str, Manifest]:
+    """The manifests by name of all sections that the recipe has, after doing what is left. Raises
+    `CtllmError`."""
     tokens.check(recipe)
     tokenizers.check(recipe)
     with _runner(run) as run:
@@ -39,13 +45,16 @@ def prepare(recipe: Recipe, run: Runner | None = None, progress: Progress | None
     return finished
 
 
-def corpus(recipe: Recipe, run: Runner | None = None, progress: Progress | None = None) -> dict[str, Manifest]:
-    """The manifests by name of the clean section and of the passes, after doing what is left. Raises `CtllmError`."""
+def corpus(
+    recipe: Recipe, run: Runner | None = None, progress: Progress | None = None
+) -> dict[str, Manifest]:
+    """The manifests by name of the clean section and of the passes, after doing what is left. Raises
+    `CtllmError`."""
     check(recipe)
     with _runner(run) as run:
         finished = {CLEAN: clean(recipe, run, progress)}
         for part in recipe.passes:
-            finished[part.use] = _passed(part.use, recipe, run, progress or Progress.silent())
+            finished[part.use] = _run_pass(part.use, recipe, run, progress or Progress.silent())
     return finished
 
 
@@ -57,14 +66,17 @@ def clean(recipe: Recipe, run: Runner | None = None, progress: Progress | None =
 
 @contextmanager
 def _runner(given: Runner | None) -> Iterator[Runner]:
-    """The runner given, else that of production: one Ray for many sections, from the first that has something to do."""
+    """The runner given, else that of production: one Ray for many sections, from the first that has something
+    to do."""
     if given:
         yield given
         return
     with ExitStack() as until_all_are_done:
 
         def on_ray(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterable[Done]:
-            from ctllm_ray.corpus import launch  # Ray takes seconds to import, and a finished section needs none
+            from ctllm_ray.corpus.engine import (
+                launch,
+            )  # Ray takes seconds to import, and a finished section needs none
 
             until_all_are_done.enter_context(launch.ray_for(recipe))
             return launch.run(recipe, folder, splits)
@@ -72,7 +84,7 @@ def _runner(given: Runner | None) -> Iterator[Runner]:
         yield on_ray
 
 
-def _passed(use: str, recipe: Recipe, run: Runner, progress: Progress) -> Manifest:
+def _run_pass(use: str, recipe: Recipe, run: Runner, progress: Progress) -> Manifest:
     """The manifest of a pass, after doing what is left of its phases."""
     folder, made = recipe.folder(use), phase.of(use, recipe)
     if not storage.exists(storage.join(folder, MANIFEST)):
@@ -91,16 +103,21 @@ def tokenizer(recipe: Recipe, run: Runner | None = None, progress: Progress | No
 
 
 def _tokenizer(recipe: Recipe, progress: Progress | None) -> Manifest:
-    return tokenizers.prepare(recipe, lambda line: (progress or Progress.silent()).note(f"{TOKENIZER}: {line}"))
+    return tokenizers.prepare(
+        recipe, lambda line: (progress or Progress.silent()).note(f"{TOKENIZER}: {line}")
+    )
 
 
 def check(recipe: Recipe) -> None:
-    """Raises `RecipeError` where a stage or pass cannot do with the inputs, or with what the parts before it give."""
-    forms.check(recipe)
+    """Raises `RecipeError` where a stage or pass cannot do with the inputs, or with what the parts before it
+    give."""
+    input_forms.check(recipe)
     for part in recipe.passes:
         phase.of(part.use, recipe).check(recipe)
 
 
 def recipe_of(finished: Manifest) -> Recipe:
     """The recipe that a finished section was made with, as the manifest holds it."""
-    return from_plain(finished.recipe | {"data": finished.recipe["data"] | {"max_error_share": 1.0}}, "manifest")
+    return from_plain(
+        finished.recipe | {"data": finished.recipe["data"] | {"max_error_share": 1.0}}, "manifest"
+    )

@@ -1,8 +1,9 @@
 """A seeded sample of clean documents of a given size: those whose ids hash lowest.
 
-Which documents are drawn depends on the seed, the ids and the size only, never on how many workers wrote the shards or
-in which order they are read here. Nothing but the sample is held in memory: a document that hashes lower pushes out
-the highest. Of a large corpus only as many shards are read, in a seeded order, as hold PLENTY times what is wanted.
+Which documents are drawn depends on the seed, the ids and the size only, never on how many workers wrote the
+shards or in which order they are read here. Nothing but the sample is held in memory: a document that hashes
+lower pushes out the highest. Of a large corpus only as many shards are read, in a seeded order, as hold
+PLENTY times what is wanted.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from ctllm_ray.shards.manifest import Shard
 UNSEEN_SHARE = 0.05
 PLENTY = 4  # times the wanted bytes that the shards which are read hold
 LEAST_SHARDS = 8  # that are read where there are so many: a shard is often one site or one book
-#: Of one document no more is taken than this part of the sample, or this many times its fair part: a few books must
-#: not be a whole source.
+#: Of one document no more is taken than this part of the sample, or this many times its fair part: a few
+#: books must not be a whole source.
 DOCUMENT_SHARE = 0.01
 FAIR_PARTS = 4
 
@@ -50,9 +51,10 @@ class Sample:
 
 
 def draw(folder: str, shards: Sequence[Shard], seed: int, size_bytes: int, unseen_bytes: int) -> Sample:
-    """A sample of at most `size_bytes`, and other documents of at most `unseen_bytes` that are never in any sample."""
+    """A sample of at most `size_bytes`, and other documents of at most `unseen_bytes` that are never in any
+    sample."""
     wanted = max(PLENTY * size_bytes, PLENTY * unseen_bytes / UNSEEN_SHARE)
-    chosen = _chosen(shards, seed, wanted)
+    chosen = _choose_shards(shards, seed, wanted)
     most_share = min(1.0, max(DOCUMENT_SHARE, FAIR_PARTS / max(1, sum(shard.rows for shard in chosen))))
     taken, unseen = (_Lowest(size, int(size * most_share)) for size in (size_bytes, unseen_bytes))
     for shard in chosen:
@@ -64,7 +66,9 @@ def draw(folder: str, shards: Sequence[Shard], seed: int, size_bytes: int, unsee
                     unseen.add(unit, document)
     documents = taken.documents()
     size = sum(len(document.text.encode()) for document in documents)
-    return Sample(documents, unseen.documents(), size, sum(document.is_cut for document in documents), len(chosen))
+    return Sample(
+        documents, unseen.documents(), size, sum(document.is_cut for document in documents), len(chosen)
+    )
 
 
 def unit(seed: int, name: str) -> float:
@@ -72,7 +76,7 @@ def unit(seed: int, name: str) -> float:
     return xxhash.xxh3_64_intdigest(f"sample:{seed}:{name}".encode()) / 2**64
 
 
-def _chosen(shards: Sequence[Shard], seed: int, wanted_bytes: float) -> list[Shard]:
+def _choose_shards(shards: Sequence[Shard], seed: int, wanted_bytes: float) -> list[Shard]:
     chosen: list[Shard] = []
     for shard in sorted(shards, key=lambda shard: unit(seed, shard.path)):
         if len(chosen) >= LEAST_SHARDS and sum(s.text_bytes for s in chosen) >= wanted_bytes:
@@ -81,7 +85,9 @@ def _chosen(shards: Sequence[Shard], seed: int, wanted_bytes: float) -> list[Sha
     return chosen
 
 
-def _candidates(table: pa.Table, seed: int, taken: _Lowest, unseen: _Lowest) -> Iterator[tuple[float, Document]]:
+def _candidates(
+    table: pa.Table, seed: int, taken: _Lowest, unseen: _Lowest
+) -> Iterator[tuple[float, Document]]:
     """The documents of a table that may be drawn; only their texts become Python strings."""
     labels = table["labels"].combine_chunks()
     names = [field.name for field in labels.type]
@@ -104,7 +110,7 @@ class _Lowest:
 
     def add(self, at: float, document: Document) -> None:
         """Takes a document that hashes below the bound, and gives up those that are now too many."""
-        cut = _cut(document, self._most_bytes)
+        cut = _truncate(document, self._most_bytes)
         heapq.heappush(self._heap, (-at, document.id, cut))
         self._bytes += len(cut.text.encode())
         while self._bytes > self._size_bytes:
@@ -116,10 +122,10 @@ class _Lowest:
         """In the order of their hashes."""
         found = [document for _, _, document in sorted(self._heap, key=lambda entry: (-entry[0], entry[1]))]
         room = self._size_bytes - self._bytes
-        return [*found, _cut(self._next, room)] if self._next and room else found
+        return [*found, _truncate(self._next, room)] if self._next and room else found
 
 
-def _cut(document: Document, most_bytes: int) -> Document:
+def _truncate(document: Document, most_bytes: int) -> Document:
     """The document with at most so many bytes of text; a character that the cut halves is left out."""
     whole = document.text.encode()
     if len(whole) <= most_bytes:

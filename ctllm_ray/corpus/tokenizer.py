@@ -1,8 +1,9 @@
 """The tokenizer section: one trained on a sample of the kept documents, or an existing one taken over.
 
-The sample has the recipe's shares of sources, or those of the shards. The result is measured on documents that are in
-no sample, and on the same documents its two forms (tokenizer.model and tokenizer.json) must give equal ids. It runs in
-the driver: training is one process, and a section that was killed begins again (minutes; the files are few).
+The sample has the recipe's shares of sources, or those of the shards. The result is measured on documents
+that are in no sample, and on the same documents its two forms (tokenizer.model and tokenizer.json) must give
+equal ids. It runs in the driver: training is one process, and a section that was killed begins again
+(minutes; the files are few).
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from ctllm_ray.base import provenance, storage
 from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe_training import Tokenizer as Part
 from ctllm_ray.base.resolve import nearest
-from ctllm_ray.base.training import Tokenizer as Part
-from ctllm_ray.corpus import documents, resumable, sampling
+from ctllm_ray.corpus import documents, sampling
+from ctllm_ray.corpus.engine import resumable
 from ctllm_ray.corpus.sampling import Sample
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import MANIFEST, Manifest, Shard
-from ctllm_ray.text import characters
+from ctllm_ray.text.kernels import characters
 from ctllm_ray.tokenizer import report as measures
 from ctllm_ray.tokenizer import tokenizer as tokenizers
 from ctllm_ray.tokenizer.tokenizer import HuggingFace, Tokenizer
@@ -44,7 +46,7 @@ def check(recipe: Recipe) -> None:
         and recipe.tokenizer.path
         and not storage.exists(storage.join(recipe.folder(SECTION), MANIFEST))
     ):
-        tokenizers.load(recipe.located(recipe.tokenizer.path))
+        tokenizers.load(recipe.locate(recipe.tokenizer.path))
 
 
 def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> Manifest:
@@ -64,7 +66,7 @@ def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> M
         return finished
     log("drawing the sample")
     samples = _draw(recipe, part, _by_source(recipe))
-    tokenizer = _made(part.model_copy(update={"path": recipe.located(part.path)}), samples, log)
+    tokenizer = _make_tokenizer(part.model_copy(update={"path": recipe.locate(part.path)}), samples, log)
     report = _report(tokenizer, part, samples)
     tokenizer.save(folder)
     storage.write_json(storage.join(folder, REPORT), report)
@@ -98,7 +100,8 @@ def _by_source(recipe: Recipe) -> dict[str, list[Shard]]:
 
 
 def _draw(recipe: Recipe, part: Part, sources: Mapping[str, Sequence[Shard]]) -> dict[str, Sample]:
-    """A sample of each source. Raises `RecipeError` where one is too small for the share that it was given."""
+    """A sample of each source. Raises `RecipeError` where one is too small for the share that it was
+    given."""
     for name in part.shares:
         if name not in sources:
             raise RecipeError(f"no source {name!r}", where="tokenizer.shares", remedy=nearest(name, sources))
@@ -119,17 +122,21 @@ def _as_they_are(sources: Mapping[str, Sequence[Shard]]) -> dict[str, float]:
 
 def _too_small(name: str, there: int, wanted: int, share: float) -> RecipeError:
     return RecipeError(
-        f"the source {name!r} has {there / 1e6:.3g} MB to give, its share of the sample is {wanted / 1e6:.3g} MB",
+        f"the source {name!r} has {there / 1e6:.3g} MB to give, its share of the sample is "
+        f"{wanted / 1e6:.3g} MB",
         where=f"tokenizer.shares.{name}",
         remedy=f"lower its share, or set sample_mb to at most {there / share / 1e6:.3g}",
     )
 
 
-def _made(part: Part, samples: Mapping[str, Sample], log: Callable[[str], None]) -> Tokenizer:
+def _make_tokenizer(part: Part, samples: Mapping[str, Sample], log: Callable[[str], None]) -> Tokenizer:
     if part.path:
         return tokenizers.load(part.path)
     texts = _texts(samples)
-    log(f"training {part.vocab_size:,} pieces on {sum(sample.bytes for sample in samples.values()) / 1e6:.1f} MB")
+    log(
+        f"training {part.vocab_size:,} pieces on "
+        f"{sum(sample.bytes for sample in samples.values()) / 1e6:.1f} MB"
+    )
     return tokenizers.SentencePiece(train(texts, part.vocab_size))
 
 
@@ -139,7 +146,8 @@ def _texts(samples: Mapping[str, Sample]) -> list[str]:
 
 
 def _report(tokenizer: Tokenizer, part: Part, samples: Mapping[str, Sample]) -> dict[str, Any]:
-    """report.json: what it was trained on, and what it makes of unseen documents. Raises where its forms differ."""
+    """report.json: what it was trained on, and what it makes of unseen documents. Raises where its forms
+    differ."""
     unseen = [(name, document) for name in sorted(samples) for document in samples[name].unseen]
     texts = [document.text for _, document in unseen]
     contents = tokenizer.encode(texts)
@@ -153,15 +161,17 @@ def _report(tokenizer: Tokenizer, part: Part, samples: Mapping[str, Sample]) -> 
         "sha256": tokenizer.sha256,
         "vocab_size": tokenizer.vocab_size,
         "vocabulary": measures.vocabulary(tokenizer),
-        "sample": {} if part.path else {name: _drawn(sample) for name, sample in samples.items()},
-        "groups": {way: measures.by_group(tokenizer, texts, contents, names) for way, names in groups.items()},
+        "sample": {} if part.path else {name: _describe_sample(sample) for name, sample in samples.items()},
+        "groups": {
+            way: measures.by_group(tokenizer, texts, contents, names) for way, names in groups.items()
+        },
         "characters": measures.by_character(tokenizer, contents),
         "compared_documents": len(texts),  # all with equal ids from tokenizer.model and tokenizer.json
         "notes": _notes(part, samples),
     }
 
 
-def _drawn(sample: Sample) -> dict[str, int]:
+def _describe_sample(sample: Sample) -> dict[str, int]:
     return {
         "documents": len(sample.documents),
         "bytes": sample.bytes,
@@ -176,13 +186,17 @@ def _notes(part: Part, samples: Mapping[str, Sample]) -> list[str]:
     empty = [name for name, sample in samples.items() if not sample.unseen]
     notes = []
     if not part.path and drawn < FULL_SHARE * part.sample_mb * 1e6:
-        notes.append(f"sample_mb asks for {part.sample_mb:g} MB, the corpus gave all it has: {drawn / 1e6:.3g} MB")
+        notes.append(
+            f"sample_mb asks for {part.sample_mb:g} MB, the corpus gave all it has: {drawn / 1e6:.3g} MB"
+        )
     if empty:
         notes.append(f"too small to set documents aside, hence not measured: {', '.join(empty)}")
     return notes
 
 
-def _check_forms(tokenizer: Tokenizer, texts: Sequence[str], contents: Sequence[np.ndarray], path: str) -> None:
+def _check_forms(
+    tokenizer: Tokenizer, texts: Sequence[str], contents: Sequence[np.ndarray], path: str
+) -> None:
     """Raises where tokenizer.json, which others will use, gives other ids than the tokenizer itself."""
     other = HuggingFace(tokenizer.files()).encode(texts)
     wrong = sum(not np.array_equal(a, b) for a, b in zip(contents, other, strict=True))
@@ -197,8 +211,8 @@ def _check_forms(tokenizer: Tokenizer, texts: Sequence[str], contents: Sequence[
 def script(text: str) -> str:
     """The script of a document: by its letters, and for Han by the characters that only one side writes.
 
-    Under a twelfth of Han letters is another script; kana make Japanese from a twentieth of kana and Han on. A document
-    with fewer Han than other letters is Chinese and Latin (code and its comments, mostly).
+    Under a twelfth of Han letters is another script; kana make Japanese from a twentieth of kana and Han on.
+    A document with fewer Han than other letters is Chinese and Latin (code and its comments, mostly).
     """
     points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     entries = characters.table()[points[points < 0x10000]]
@@ -214,7 +228,9 @@ def script(text: str) -> str:
         return "Chinese and Latin"
     if not han:
         return "no letters"
-    traditional, simplified = ((entries & flag > 0).sum() for flag in (characters.TRADITIONAL, characters.SIMPLIFIED))
+    traditional, simplified = (
+        (entries & flag > 0).sum() for flag in (characters.TRADITIONAL, characters.SIMPLIFIED)
+    )
     if traditional == simplified:
         return "Han of both scripts"
     return "Traditional" if traditional > simplified else "Simplified"
@@ -223,8 +239,12 @@ def script(text: str) -> str:
 def _manifest(
     recipe: Recipe, tokenizer: Tokenizer, samples: Mapping[str, Sample], made_from: dict[str, str]
 ) -> Manifest:
-    files = {f"file:{name}": hashlib.sha256(content).hexdigest() for name, content in tokenizer.files().items()}
-    documents = 0 if recipe.tokenizer and recipe.tokenizer.path else sum(len(s.documents) for s in samples.values())
+    files = {
+        f"file:{name}": hashlib.sha256(content).hexdigest() for name, content in tokenizer.files().items()
+    }
+    documents = (
+        0 if recipe.tokenizer and recipe.tokenizer.path else sum(len(s.documents) for s in samples.values())
+    )
     return Manifest(
         section=SECTION,
         name=recipe.name,

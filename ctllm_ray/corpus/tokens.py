@@ -1,10 +1,11 @@
-"""The tokens section: kept documents into token shards, by group, with some documents held out for validation.
+"""The tokens section: kept documents into token shards, by group, with some documents held out for
+validation.
 
-One split is one kept shard. Which documents are held out is a seeded hash of the id alone, so the same document is held
-out of every version of the corpus that has it. Inputs that are conversations or preference pairs, as their sources say,
-are rendered by the chat template (corpus/render.py); a pair stays together, on one side of the hold-out. Memory: one
-record batch of text (about 4 MB) and the ids of the open token shards, which all together are no more than those of
-one clean shard.
+One split is one kept shard. Which documents are held out is a seeded hash of the id alone, so the same
+document is held out of every version of the corpus that has it. Inputs that are conversations or preference
+pairs, as their sources say, are rendered by the chat template (corpus/encoding/encode_conversations.py); a
+pair stays together, on one side of the hold-out. Memory: one record batch of text (about 4 MB) and the ids of
+the open token shards, which all together are no more than those of one clean shard.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ import xxhash
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError
 from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe_training import Tokens
 from ctllm_ray.base.resolve import nearest
-from ctllm_ray.base.training import Tokens
-from ctllm_ray.corpus import documents, forms, splits
-from ctllm_ray.corpus.render import Rendered, render
-from ctllm_ray.corpus.section import Work
-from ctllm_ray.corpus.splits import Split
-from ctllm_ray.corpus.tokenize import tokenize
+from ctllm_ray.corpus import documents
+from ctllm_ray.corpus.encoding.encode_conversations import Rendered, render
+from ctllm_ray.corpus.encoding.encode_documents import tokenize
+from ctllm_ray.corpus.engine import splits
+from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import input_forms
 from ctllm_ray.shards import manifest, reader
 from ctllm_ray.shards.manifest import MANIFEST, Shard
 from ctllm_ray.shards.schema import utf8_bytes
@@ -41,12 +44,15 @@ UNLABELLED = "unlabelled"  # the group of documents whose label is null
 
 
 def check(recipe: Recipe) -> None:
-    """Raises `RecipeError` where token shards are asked for that the other parts of the recipe cannot give."""
+    """Raises `RecipeError` where token shards are asked for that the other parts of the recipe cannot
+    give."""
     if not recipe.tokens:
         return
     if not recipe.tokenizer:
         raise RecipeError(
-            "`tokens` without `tokenizer`", where="tokens", remedy="add `tokenizer: {vocab_size, sample_mb}` or a path"
+            "`tokens` without `tokenizer`",
+            where="tokens",
+            remedy="add `tokenizer: {vocab_size, sample_mb}` or a path",
         )
     columns = documents.schema_of(recipe, recipe.corpus)
     labels = ["source", *(field.name for field in columns.field("labels").type)]
@@ -56,20 +62,25 @@ def check(recipe: Recipe) -> None:
     scores = [field.name for field in columns.field("scores").type]
     for name in recipe.tokens.scores:
         if name not in scores:
-            raise RecipeError(f"documents have no score {name!r}", where="tokens.scores", remedy=nearest(name, scores))
+            raise RecipeError(
+                f"documents have no score {name!r}", where="tokens.scores", remedy=nearest(name, scores)
+            )
     _check_forms(recipe, recipe.tokens)
 
 
 def _check_forms(recipe: Recipe, part: Tokens) -> None:
-    """Raises `RecipeError` where conversations have no part that says how, or meet texts in a group or long rows."""
-    held = forms.inputs(recipe)
+    """Raises `RecipeError` where conversations have no part that says how, or meet texts in a group or long
+    rows."""
+    held = input_forms.inputs(recipe)
     talking = sorted(name for name, form in held.items() if form != "texts")
     if talking and part.conversations is None:
         remedy = "add `conversations: {max_tokens: ..., too_long: cut or reject}`"
         raise RecipeError(f"the input {talking[0]!r} holds {held[talking[0]]}", where="tokens", remedy=remedy)
     if talking and recipe.tokenizer and recipe.tokenizer.vocab_size:
         remedy = "name the one of the model that is to be taught: `tokenizer: {path: ...}`"
-        raise RecipeError("a tokenizer is trained on texts, not on conversations", where="tokenizer", remedy=remedy)
+        raise RecipeError(
+            "a tokenizer is trained on texts, not on conversations", where="tokenizer", remedy=remedy
+        )
     if part.group_by != "source" and len(set(held.values())) > 1:
         remedy = "set tokens.group_by=source: a shard holds one of them"
         raise RecipeError(
@@ -89,17 +100,26 @@ def list_splits(recipe: Recipe) -> list[Split]:
     folder, corpus = recipe.folder(recipe.corpus), recipe.corpus
     kept = manifest.read(folder).of_kind("kept")
     if not kept:
-        reason, remedy = f"the section {corpus!r} kept no document", "look at its funnel: `ctllm prepare` prints it"
+        reason, remedy = (
+            f"the section {corpus!r} kept no document",
+            "look at its funnel: `ctllm prepare` prints it",
+        )
         raise InputError(reason, where=folder, remedy=remedy)
-    tokenizer = {"tokenizer": _loaded(recipe).sha256}
-    return [splits.of_shard(i, "tokens", folder, shard, tokenizer, input=corpus) for i, shard in enumerate(kept)]
+    tokenizer = {"tokenizer": _load_tokenizer(recipe).sha256}
+    return [
+        splits.of_shard(i, "tokens", folder, shard, tokenizer, input=corpus) for i, shard in enumerate(kept)
+    ]
 
 
 def sources(recipe: Recipe) -> dict[str, str]:
-    """The hash of the documents' shards, and the tokenizer: its hash, its size, and the ids that frame documents."""
-    tokenizer = _loaded(recipe)
+    """The hash of the documents' shards, and the tokenizer: its hash, its size, and the ids that frame
+    documents."""
+    tokenizer = _load_tokenizer(recipe)
     before, behind = tokenizer.document_ids
-    ours = (before, behind) == ((tokenizer.bos_id,), (tokenizer.eos_id,))  # as sections have it that do not say
+    ours = (before, behind) == (
+        (tokenizer.bos_id,),
+        (tokenizer.eos_id,),
+    )  # as sections have it that do not say
     return {
         **documents.made_from(recipe, recipe.corpus),
         "tokenizer": tokenizer.sha256,
@@ -111,7 +131,7 @@ def sources(recipe: Recipe) -> dict[str, str]:
     }
 
 
-def _loaded(recipe: Recipe) -> Tokenizer:
+def _load_tokenizer(recipe: Recipe) -> Tokenizer:
     return tokenizers.load(recipe.folder("tokenizer"))
 
 
@@ -120,20 +140,21 @@ def warm(recipe: Recipe) -> None:
 
 
 def work(recipe: Recipe, folder: str, split: Split) -> Work:
-    """Reads a shard of documents and writes the token shards of its groups. Raises `StorageError` where it changed."""
+    """Reads a shard of documents and writes the token shards of its groups. Raises `StorageError` where it
+    changed."""
     part = recipe.tokens
     assert part is not None, "a tokens section without a tokens part"
     tokenizer = _same_tokenizer(recipe.folder("tokenizer"), split.options["tokenizer"])
     kind = id_type(tokenizer.vocab_size)
     columns = ["id", "text", "source", *([] if part.group_by == "source" else ["labels"]), "scores"]
-    held = forms.inputs(recipe)
+    held = input_forms.inputs(recipe)
     writers: dict[tuple[str, str], TokenShardWriter] = {}
     counts: Counter[str] = Counter({"in": 0, "kept": 0, "held_out": 0})
     text_bytes = 0
     with ExitStack() as stack:
         for table in reader.same_tables(split.file.uri, split.file.size, split.file.version, columns):
             form = held[table["source"][0].as_py()]
-            made = _made(table, form, tokenizer, part)
+            made = _encode_table(table, form, tokenizer, part)
             text_bytes += utf8_bytes(table["text"])
             counts.update({"in": table.num_rows} | made.counts)
             for place, rows in _places(table, part, recipe.seed):
@@ -143,11 +164,13 @@ def work(recipe: Recipe, folder: str, split: Split) -> Work:
                 chosen = rows[made.documents]
                 writers[place].write(made.table.filter(pa.array(chosen)))
                 counts["held_out"] += len(set(made.documents[chosen].tolist())) if place[0] == HELD_OUT else 0
-    shards = sorted((shard for writer in writers.values() for shard in writer.shards), key=lambda shard: shard.path)
+    shards = sorted(
+        (shard for writer in writers.values() for shard in writer.shards), key=lambda shard: shard.path
+    )
     return Work(dict(counts) | _counts(shards), text_bytes, shards)
 
 
-def _made(documents: pa.Table, form: Form, tokenizer: Tokenizer, part: Tokens) -> Rendered:
+def _encode_table(documents: pa.Table, form: Form, tokenizer: Tokenizer, part: Tokens) -> Rendered:
     """The token rows of a table of documents of one form."""
     if form == "texts":
         every = np.arange(documents.num_rows)
@@ -158,7 +181,8 @@ def _made(documents: pa.Table, form: Form, tokenizer: Tokenizer, part: Tokens) -
 
 @lru_cache(maxsize=1)
 def _same_tokenizer(folder: str, sha256: str) -> Tokenizer:
-    """The tokenizer of a folder, loaded once in each worker. Raises `StorageError` where it is not the one meant."""
+    """The tokenizer of a folder, loaded once in each worker. Raises `StorageError` where it is not the one
+    meant."""
     loaded = tokenizers.load(folder)
     if loaded.sha256 != sha256:
         raise StorageError(
@@ -188,7 +212,8 @@ def _groups(documents: pa.Table, group_by: str) -> pa.Array:
 
 
 def held_out(ids: list[str], share: float, seed: int) -> np.ndarray:
-    """A boolean array, True for documents set aside: the same for the same id and seed, whatever else there is.
+    """A boolean array, True for documents set aside: the same for the same id and seed, whatever else there
+    is.
 
     The hash is of a word and the id, so that this draw is independent of other draws by the id.
     """

@@ -1,10 +1,11 @@
 """lm-eval over our engines: its tasks, its prompts, its filters and metrics, hence its numbers.
 
-One class stands between: what lm-eval asks in text goes to a subject in ids. A text gets BOS in front, as documents
-have in training; lm-eval's `hf` backend does so too with our tokenizers, and the two agree to the last token. Where
-`hf` cuts a prompt that is too long from the left, here the item is left out and counted.
+One class stands between: what lm-eval asks in text goes to a subject in ids. A text gets BOS in front, as
+documents have in training; lm-eval's `hf` backend does so too with our tokenizers, and the two agree to the
+last token. Where `hf` cuts a prompt that is too long from the left, here the item is left out and counted.
 
-lm-eval is an extra of this package: it brings pandas, datasets and scikit-learn, and takes four seconds to import.
+lm-eval is an extra of this package: it brings pandas, datasets and scikit-learn, and takes four seconds to
+import.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 from tqdm import tqdm
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.rows import ID
-from ctllm_ray.evaluate.asking import Asking, Scored
-from ctllm_ray.evaluate.items import SCORED, TOO_LONG, Item
-from ctllm_ray.evaluate.subject import Continuation
+from ctllm_ray.benchmark_files import ID
+from ctllm_ray.evaluate.models.batching import Asking, Scored
+from ctllm_ray.evaluate.models.model_under_test import Continuation
+from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG, Item
 from ctllm_ray.evaluate.task import Task
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
@@ -66,9 +67,10 @@ class EngineLM(TemplateLM):
         return [*front, *self._tokens.encode([string])[0].tolist()]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Each continuation's log-probability in nats and whether it is greedy; next to none where it is too long."""
+        """Each continuation's log-probability in nats and whether it is greedy; next to none where it is too
+        long."""
         pairs = [self._pair(*request.args) for request in requests]
-        return [self._noted(*each) for each in zip(requests, self._asking.scores(pairs), strict=True)]
+        return [self._note_too_long(*each) for each in zip(requests, self._asking.scores(pairs), strict=True)]
 
     def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         if context:
@@ -116,7 +118,7 @@ class EngineLM(TemplateLM):
                 self.too_long.add((request.task_name, request.doc_id))
         return [text or "" for text in texts]
 
-    def _noted(self, request: Instance, score: Scored | None) -> tuple[float, bool]:
+    def _note_too_long(self, request: Instance, score: Scored | None) -> tuple[float, bool]:
         if score is None:
             self.too_long.add((request.task_name, request.doc_id))
         return _plain(score)
@@ -166,12 +168,15 @@ def evaluate(benchmarks: Mapping[str, Sequence[Task]], lm: EngineLM) -> list[Ite
 def check_lengths(benchmarks: Mapping[str, Sequence[Task]], lm: EngineLM) -> None:
     """Raises `InputError` where no item of a benchmark fits the context. Nothing is asked.
 
-    Prompts take long to build, so the shortest row of each task is looked at first: where that fits, all is well.
+    Prompts take long to build, so the shortest row of each task is looked at first: where that fits, all is
+    well.
     """
     for name, tasks in benchmarks.items():
         asked = [task for task in tasks if task.items]
         shortest = (replace(task, items=[min(task.items, key=lambda row: len(str(row)))]) for task in asked)
-        if not any(_fits(lm, name, task) for task in shortest) and not any(_fits(lm, name, task) for task in asked):
+        if not any(_fits(lm, name, task) for task in shortest) and not any(
+            _fits(lm, name, task) for task in asked
+        ):
             raise lm.refuse_too_long(f"evaluate.tasks.{name}")
 
 

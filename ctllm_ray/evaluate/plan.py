@@ -10,11 +10,13 @@ from typing import Any
 from ctllm_ray import sample
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import InputError, RecipeError
-from ctllm_ray.base.evaluation import Benchmark, Evaluate
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.rows import Row
-from ctllm_ray.evaluate import bits, client, judge, marks, seen
-from ctllm_ray.evaluate.judge_prompt import PROMPT_SHA256
+from ctllm_ray.base.recipe_evaluation import Benchmark, Evaluate
+from ctllm_ray.benchmark_files import Row
+from ctllm_ray.evaluate.judging import judge, marks
+from ctllm_ray.evaluate.judging.judge_prompt import PROMPT_SHA256
+from ctllm_ray.evaluate.models import openai_client
+from ctllm_ray.evaluate.scoring import bits_per_byte, contamination
 from ctllm_ray.evaluate.task import Task, installed
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
@@ -28,10 +30,10 @@ class Plan:
 
     part: Evaluate
     tasks: Mapping[str, Sequence[Task]]
-    documents: bits.Groups
+    documents: bits_per_byte.Groups
     judged: Sequence[Row]
     files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 by name
-    seen: seen.Seen = seen.NOTHING  # of the items by the corpus
+    seen: contamination.Seen = contamination.NOTHING  # of the items by the corpus
 
     @property
     def items(self) -> int:
@@ -40,7 +42,8 @@ class Plan:
         return asked + sum(map(len, self.documents.values())) + len(self.judged)
 
     def notes(self) -> list[dict[str, Any]]:
-        """What is to be known of the items of each benchmark, as plain values: a kind of note once for each."""
+        """What is to be known of the items of each benchmark, as plain values: a kind of note once for
+        each."""
         found: dict[tuple[str, str], dict[str, Any]] = {}
         told = ((name, note) for name, tasks in self.tasks.items() for task in tasks for note in task.notes)
         for name, note in told:
@@ -51,12 +54,13 @@ class Plan:
 
 def names(part: Evaluate) -> list[str]:
     """What the recipe offers, by the names that results have."""
-    more = [bits.NAME] * bool(part.bits) + [judge.NAME] * bool(part.judge)
+    more = [bits_per_byte.NAME] * bool(part.bits) + [judge.NAME] * bool(part.judge)
     return [*(task.name for task in part.tasks), *more]
 
 
 def narrowed(part: Evaluate, wanted: Sequence[str], limit: int) -> Evaluate:
-    """The part with the named benchmarks alone (none named: all), of each part `limit` items at most (0: as it says).
+    """The part with the named benchmarks alone (none named: all), of each part `limit` items at most (0: as
+    it says).
 
     Raises `InputError` for a name that the recipe does not have.
     """
@@ -67,14 +71,14 @@ def narrowed(part: Evaluate, wanted: Sequence[str], limit: int) -> Evaluate:
     judged = part.judge if not wanted or judge.NAME in wanted else None
     return part.model_copy(
         update={
-            "tasks": tuple(_limited(task, limit) for task in kept),
-            "bits": part.bits if not wanted or bits.NAME in wanted else None,
+            "tasks": tuple(_limit_items(task, limit) for task in kept),
+            "bits": part.bits if not wanted or bits_per_byte.NAME in wanted else None,
             "judge": judged.model_copy(update={"limit": limit}) if judged and limit else judged,
         }
     )
 
 
-def _limited(task: Benchmark, limit: int) -> Benchmark:
+def _limit_items(task: Benchmark, limit: int) -> Benchmark:
     return Benchmark.model_validate(task.model_dump() | {"limit": limit}) if limit else task
 
 
@@ -85,12 +89,14 @@ def located(recipe: Recipe) -> Evaluate:
         raise RecipeError("this recipe evaluates nothing", remedy="add a part `evaluate` with tasks")
 
     def path(given: str) -> str:
-        return storage.absolute(sample.located(recipe.located(given))) if given else ""
+        return storage.absolute(sample.located(recipe.locate(given))) if given else ""
 
     tasks = []
     for task in part.tasks:
         options = task.model_dump()
-        tasks.append(Benchmark.model_validate(options | {key: path(options[key]) for key in PATHS if key in options}))
+        tasks.append(
+            Benchmark.model_validate(options | {key: path(options[key]) for key in PATHS if key in options})
+        )
     corpora = tuple(map(path, part.bits.corpora if part.bits else ())) or recipe.token_folders()
     return part.model_copy(
         update={
@@ -112,13 +118,13 @@ def plan(part: Evaluate, tokenizer: Tokenizer, decontaminated: str = "") -> Plan
     tasks = {task.name: _tasks(task) for task in part.tasks}
     judged, judge_files = judge.items(part.judge) if part.judge else ([], {})
     if part.judge:
-        client.key_of(part.judge.key_env)  # or tell now that there is none
+        openai_client.key_of(part.judge.key_env)  # or tell now that there is none
     files = dict(judge_files) | {
         uri: sha for each in tasks.values() for task in each for uri, sha in task.files.items()
     }
     named = {uri.rpartition("/")[2]: sha256 for uri, sha256 in sorted(files.items())}
-    documents = bits.documents(part.bits, tokenizer) if part.bits else {}
-    return Plan(part, tasks, documents, judged, named, seen.of(decontaminated, named))
+    documents = bits_per_byte.documents(part.bits, tokenizer) if part.bits else {}
+    return Plan(part, tasks, documents, judged, named, contamination.of(decontaminated, named))
 
 
 def _tasks(benchmark: Benchmark) -> Sequence[Task]:
@@ -144,7 +150,8 @@ def decisions(plan: Plan, model: Mapping[str, Any], form: str) -> dict[str, Any]
     """
     part = plan.part
     tasks = [
-        {key: value for key, value in task.model_dump(mode="json").items() if key not in PATHS} for task in part.tasks
+        {key: value for key, value in task.model_dump(mode="json").items() if key not in PATHS}
+        for task in part.tasks
     ]
     told: dict[str, Any] = {
         "model": dict(model),
@@ -159,7 +166,10 @@ def decisions(plan: Plan, model: Mapping[str, Any], form: str) -> dict[str, Any]
     if part.tasks:
         told["lm_eval"] = metadata.version("lm_eval")
     if part.bits:
-        told["bits"] = {"max_tokens": part.bits.max_tokens, "documents": bits.identity(plan.documents)}
+        told["bits"] = {
+            "max_tokens": part.bits.max_tokens,
+            "documents": bits_per_byte.identity(plan.documents),
+        }
     if part.judge:
         kept = part.judge.model_dump(include={"model", "answer_tokens", "verdict_tokens", "limit"})
         told["judge"] = kept | {"prompt_sha256": PROMPT_SHA256, "marks": marks.GRAMMAR, "form": form}

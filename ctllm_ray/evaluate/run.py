@@ -1,7 +1,8 @@
 """`ctllm evaluate`: a recipe's benchmarks asked of a model in this process or behind an API.
 
-In process, the engine is the one that serves (inference/torch_engine.py) with the recipe's part `serve`: slots,
-precision, threads. Its queue is kept filled, twice as many requests as slots. No Ray: one process has the model.
+In process, the engine is the one that serves (inference/torch_engine.py) with the recipe's part `serve`:
+slots, precision, threads. Its queue is kept filled, twice as many requests as slots. No Ray: one process has
+the model.
 """
 
 from __future__ import annotations
@@ -13,34 +14,39 @@ from typing import Any
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.evaluate import api, model_identity, seen
-from ctllm_ray.evaluate.chat_form import choose_form
-from ctllm_ray.evaluate.client import Client, key_of
-from ctllm_ray.evaluate.crowd import Runner, Tell, own_loop
+from ctllm_ray.evaluate.evaluation import Work
+from ctllm_ray.evaluate.formats.chat_form import choose_form
+from ctllm_ray.evaluate.models import model_identity, openai_model
+from ctllm_ray.evaluate.models.concurrency import Runner, Tell, own_loop
+from ctllm_ray.evaluate.models.model_under_test import EngineSubject, Subject
+from ctllm_ray.evaluate.models.openai_client import Client, key_of
+from ctllm_ray.evaluate.models.probes import Probes
 from ctllm_ray.evaluate.plan import located, plan
-from ctllm_ray.evaluate.probes import Probes
-from ctllm_ray.evaluate.subject import EngineSubject, Subject
-from ctllm_ray.evaluate.work import Work
+from ctllm_ray.evaluate.scoring import contamination
 from ctllm_ray.model.folder import GENERATION
 from ctllm_ray.tokenizer import specials
 from ctllm_ray.tokenizer import tokenizer as tokenizers
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
-from ctllm_ray.train import export
+from ctllm_ray.train.checkpoint import export
 
 
 def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") -> dict[str, Any]:
-    """The results, which stand in the recipe's folder `evaluate`. With `url`, of the model that is served there.
+    """The results, which stand in the recipe's folder `evaluate`. With `url`, of the model that is served
+    there.
 
-    Raises `RecipeError` where the recipe evaluates nothing, `VersionConflict` where its folder has another evaluation.
+    Raises `RecipeError` where the recipe evaluates nothing, `VersionConflict` where its folder has another
+    evaluation.
     """
     part = located(recipe)
     folder = part.model or export.newest(recipe)
     tokenizer = tokenizers.load(folder)
-    planned = plan(part, tokenizer, seen.folder_of(recipe))
+    planned = plan(part, tokenizer, contamination.folder_of(recipe))
     with own_loop() as loop:
         runner = Runner(loop)
         behind = (
-            _served(url, key_env, runner, tokenizer, part.at_once) if url else _in_process(recipe, folder, tokenizer)
+            _open_served(url, key_env, runner, tokenizer, part.at_once)
+            if url
+            else _in_process(recipe, folder, tokenizer)
         )
         with behind as (subject, model, at_once):
             probes = Probes(subject, tokenizer) if url else None
@@ -50,11 +56,15 @@ def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") ->
 
 
 @contextmanager
-def _in_process(recipe: Recipe, folder: str, tokenizer: Tokenizer) -> Iterator[tuple[Subject, dict[str, Any], int]]:
+def _in_process(
+    recipe: Recipe, folder: str, tokenizer: Tokenizer
+) -> Iterator[tuple[Subject, dict[str, Any], int]]:
     from ctllm_ray.inference.torch_engine import TorchEngine  # brings torch
 
     at_once = recipe.serve.slots + min(recipe.serve.slots, recipe.serve.max_waiting)
-    model = model_identity.identify_model(folder, tokenizer) | model_identity.describe_engine(recipe.serve, "torch")
+    model = model_identity.identify_model(folder, tokenizer) | model_identity.describe_engine(
+        recipe.serve, "torch"
+    )
     engine = TorchEngine.open(folder, recipe.serve)
     try:
         yield EngineSubject(engine, tokenizer, stop_ids(folder, tokenizer)), model, at_once
@@ -63,25 +73,30 @@ def _in_process(recipe: Recipe, folder: str, tokenizer: Tokenizer) -> Iterator[t
 
 
 @contextmanager
-def _served(
+def _open_served(
     url: str, key_env: str, runner: Runner, tokenizer: Tokenizer, at_once: int
 ) -> Iterator[tuple[Subject, dict[str, Any], int]]:
     client = Client(url, key_of(key_env))
     runner.run(client.__aenter__())
     try:
-        found = runner.run(api.served(client))
-        runner.run(api.check_tokenizer(client, found.id, tokenizer))
+        found = runner.run(openai_model.served(client))
+        runner.run(openai_model.check_tokenizer(client, found.id, tokenizer))
         if not found.context_tokens:
             remedy = "serve it with `ctllm serve` or vLLM, which tell"
             raise InputError("the API does not tell the model's context", where=url, remedy=remedy)
-        subject = api.ApiSubject(client, found.id, found.context_tokens, tokenizer)
-        yield subject, {"weights": _weights(found, url), "tokenizer": tokenizer.sha256, "engine": "api"}, at_once
+        subject = openai_model.ApiSubject(client, found.id, found.context_tokens, tokenizer)
+        yield (
+            subject,
+            {"weights": _weights(found, url), "tokenizer": tokenizer.sha256, "engine": "api"},
+            at_once,
+        )
     finally:
         runner.finish(client.__aexit__(None, None, None))
 
 
-def _weights(served: api.Served, url: str) -> dict[str, str]:
-    """What tells a served model from others, the surest that its API says; probes look whether it stays so."""
+def _weights(served: openai_model.Served, url: str) -> dict[str, str]:
+    """What tells a served model from others, the surest that its API says; probes look whether it stays
+    so."""
     if served.sha256:
         return {"model_sha256": served.sha256}
     return model_identity.weights_of_lineage(served.lineage) or {"id": served.id, "url": url}

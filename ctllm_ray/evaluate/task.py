@@ -1,8 +1,9 @@
 """A task: what lm-eval is to ask, of which items, after which examples.
 
-A function of evaluate/tasks makes tasks out of files in their native form (base/rows.py). Prompts are lm-eval's own
-where it has the benchmark (`published` reads them from the installed package), so that a score here means what it means
-elsewhere. lm-eval gets the rows themselves, so it never looks for a data set anywhere.
+A function of evaluate/tasks makes tasks out of files in their native form (benchmark_files.py). Prompts are
+lm-eval's own where it has the benchmark (`published` reads them from the installed package), so that a score
+here means what it means elsewhere. lm-eval gets the rows themselves, so it never looks for a data set
+anywhere.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import xxhash
 import yaml
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.rows import ID, Row
-from ctllm_ray.evaluate.items import BAD, NO_LABEL, SHOWN
+from ctllm_ray.benchmark_files import ID, Row
+from ctllm_ray.evaluate.scoring.item_results import BAD, NO_LABEL, SHOWN
 
 #: Of lm-eval's configuration: where it would find the data, and how it is listed.
 _ELSEWHERE = (
@@ -92,7 +93,11 @@ def finish(tasks: Sequence[Task], where: str) -> list[Task]:
 def leave_out_shown(task: Task) -> Task:
     """The task without items that stand among its examples, which hold their answers."""
     shown = set(map(_content, task.shots))
-    seen = [LeftOut(item[ID], SHOWN, "it is one of the examples") for item in task.items if _content(item) in shown]
+    seen = [
+        LeftOut(item[ID], SHOWN, "it is one of the examples")
+        for item in task.items
+        if _content(item) in shown
+    ]
     kept = [item for item in task.items if _content(item) not in shown]
     return replace(task, items=kept, left_out=[*task.left_out, *seen])
 
@@ -120,7 +125,8 @@ def _content(row: Row) -> bytes:
 
 
 def chosen(rows: Sequence[Row], limit: int) -> list[Row]:
-    """At most so many rows (0: all), in their order; those whose ids hash lowest, whatever else is in the file."""
+    """At most so many rows (0: all), in their order; those whose ids hash lowest, whatever else is in the
+    file."""
     if not limit or len(rows) <= limit:
         return list(rows)
     kept = {row[ID] for row in sorted(rows, key=_hash)[:limit]}
@@ -148,12 +154,13 @@ def by(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
 
 
 def published(name: str) -> dict[str, Any]:
-    """lm-eval's own configuration of a task, such as `cmmlu/cmmlu_anatomy`, without where its data would come from.
+    """lm-eval's own configuration of a task, such as `cmmlu/cmmlu_anatomy`, without where its data would come
+    from.
 
     Raises `InputError` where lm-eval has no such task.
     """
     folder = resources.files(installed()) / "tasks"
-    return {key: value for key, value in _included(folder, f"{name}.yaml").items() if key not in _ELSEWHERE}
+    return {key: value for key, value in _read_include(folder, f"{name}.yaml").items() if key not in _ELSEWHERE}
 
 
 def is_published(name: str) -> bool:
@@ -161,12 +168,14 @@ def is_published(name: str) -> bool:
     return (resources.files(installed()) / "tasks" / f"{name}.yaml").is_file()
 
 
-def _included(folder: Any, name: str) -> dict[str, Any]:
+def _read_include(folder: Any, name: str) -> dict[str, Any]:
     file = folder / name
     if not file.is_file():
-        raise InputError(f"lm-eval has no task {name.removesuffix('.yaml')!r}", remedy="name a part that it has")
+        raise InputError(
+            f"lm-eval has no task {name.removesuffix('.yaml')!r}", remedy="name a part that it has"
+        )
     plain = yaml.safe_load(file.read_text("utf-8"))
-    above = _included(folder, f"{name.rpartition('/')[0]}/{plain['include']}") if "include" in plain else {}
+    above = _read_include(folder, f"{name.rpartition('/')[0]}/{plain['include']}") if "include" in plain else {}
     return above | plain
 
 

@@ -1,13 +1,15 @@
 """Attention of one step over slots of the cache: each token sees its own sequence up to itself.
 
-Shapes: N tokens of a step, S slots, C positions of a slot, H heads, K heads of keys and values, G = H / K, D head
-width; in a call of SDPA: B sequences, T tokens of each.
+Shapes: N tokens of a step, S slots, C positions of a slot, H heads, K heads of keys and values, G = H / K, D
+head width; in a call of SDPA: B sequences, T tokens of each.
 
 Two ways to the same result. Both read the cache where it lies:
 
-* `Sdpa`, on a CPU or in fp32: sequences with one token in neighbouring slots are one call with a mask, a piece of a
-  prompt is a call by itself. Heads that share keys are rows of one query, so keys are never repeated.
-* `Flash`, on a GPU in bf16: the whole step is one call of the variable-length flash kernel, a slot is its page.
+* `Sdpa`, on a CPU or in fp32: sequences with one token in neighbouring slots are one call with a mask, a
+  piece of a prompt is a call by itself. Heads that share keys are rows of one query, so keys are never
+  repeated.
+* `Flash`, on a GPU in bf16: the whole step is one call of the variable-length flash kernel, a slot is its
+  page.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ PAGE_TOKENS = 256
 
 @dataclass(frozen=True)
 class Piece:
-    """Tokens of one sequence that a step computes: `ids` stand at `start` and after. The last `rows` give logits."""
+    """Tokens of one sequence that a step computes: `ids` stand at `start` and after. The last `rows` give
+    logits."""
 
     slot: int
     start: int
@@ -41,7 +44,8 @@ class Piece:
 
 @dataclass(frozen=True)
 class Run:
-    """Tokens [first, last) of a step that one call attends for, and the slots and positions that they look at."""
+    """Tokens [first, last) of a step that one call attends for, and the slots and positions that they look
+    at."""
 
     first: int
     last: int
@@ -78,7 +82,7 @@ class Sdpa:
         self, query_NHD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, runs: Sequence[Run]
     ) -> torch.Tensor:
         """Attended values [N, H x D]; keys and values are [S, K, C, D]."""
-        found = [_run(query_NHD[run.first : run.last], keys, values, run) for run in runs]
+        found = [_attend_run(query_NHD[run.first : run.last], keys, values, run) for run in runs]
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def _mask(self, together: Sequence[Piece], positions: int) -> torch.Tensor | None:
@@ -95,21 +99,30 @@ def _neighbours(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     """Pieces of one token in neighbouring slots together, each other piece by itself."""
     together: list[Piece] = []
     for piece in pieces:
-        if together and not (len(piece.ids) == len(together[-1].ids) == 1 and piece.slot == together[-1].slot + 1):
+        if together and not (
+            len(piece.ids) == len(together[-1].ids) == 1 and piece.slot == together[-1].slot + 1
+        ):
             yield together
             together = []
         together.append(piece)
     yield together
 
 
-def _run(query_NHD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, run: Run) -> torch.Tensor:
+def _attend_run(query_NHD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, run: Run) -> torch.Tensor:
     """Attended values [N, H x D] of one run."""
     sequences, kv_heads = run.slots.stop - run.slots.start, keys.shape[1]
     key, value = (x[run.slots, :, : run.positions] for x in (keys, values))
     # [N, H, D] to [B, K, T x G, D]: the tokens of each sequence, and for each the heads of a group
-    query = query_NHD.unflatten(0, (sequences, -1)).unflatten(2, (kv_heads, -1)).permute(0, 2, 1, 3, 4).flatten(2, 3)
+    query = (
+        query_NHD.unflatten(0, (sequences, -1))
+        .unflatten(2, (kv_heads, -1))
+        .permute(0, 2, 1, 3, 4)
+        .flatten(2, 3)
+    )
     out = scaled_dot_product_attention(query, key, value, attn_mask=run.mask, is_causal=run.causal)
-    return out.unflatten(2, (len(query_NHD) // sequences, -1)).permute(0, 2, 1, 3, 4).reshape(len(query_NHD), -1)
+    return (
+        out.unflatten(2, (len(query_NHD) // sequences, -1)).permute(0, 2, 1, 3, 4).reshape(len(query_NHD), -1)
+    )
 
 
 class Flash:
@@ -146,6 +159,6 @@ class Flash:
         """Attended values [N, H x D]; keys and values are [S, K, C, D]."""
         from torch.nn.attention.varlen import varlen_attn
 
-        return cast(torch.Tensor, varlen_attn(query_NHD, keys.transpose(1, 2), values.transpose(1, 2), **plan)).flatten(
-            1
-        )
+        return cast(
+            torch.Tensor, varlen_attn(query_NHD, keys.transpose(1, 2), values.transpose(1, 2), **plan)
+        ).flatten(1)

@@ -1,16 +1,18 @@
-"""Llama's forward pass over one step of many sequences: tokens of all of them together, keys and values in slots.
+"""Llama's forward pass over one step of many sequences: tokens of all of them together, keys and values in
+slots.
 
-Shapes: N tokens of a step, R rows whose logits are wanted, S slots, C positions of a slot, W width, H heads, K heads of
-keys and values, D head width, V vocabulary.
+Shapes: N tokens of a step, R rows whose logits are wanted, S slots, C positions of a slot, W width, H heads,
+K heads of keys and values, D head width, V vocabulary.
 
-transformers computes a rectangle of sequences at a time. Here a step is ragged: one token of each sequence that is
-being answered and pieces of prompts, laid end to end, so that the linear layers (nearly all of the work, and bound by
-reading weights while tokens are few) see all of it at once. Only attention looks at sequences by themselves.
+transformers computes a rectangle of sequences at a time. Here a step is ragged: one token of each sequence
+that is being answered and pieces of prompts, laid end to end, so that the linear layers (nearly all of the
+work, and bound by reading weights while tokens are few) see all of it at once. Only attention looks at
+sequences by themselves.
 
-A layer's cache is [S, 2K, C, D], keys and then values: a step writes it with one operation, attention reads views,
-nothing is gathered. The positions of a head lie side by side because attention is bound by reading them: with the heads
-of a token side by side, 16 sequences of 1,000 tokens took a CPU 2.4 times as long. Logits are made of the rows that
-need them, and the last layer computes no others after its attention.
+A layer's cache is [S, 2K, C, D], keys and then values: a step writes it with one operation, attention reads
+views, nothing is gathered. The positions of a head lie side by side because attention is bound by reading
+them: with the heads of a token side by side, 16 sequences of 1,000 tokens took a CPU 2.4 times as long.
+Logits are made of the rows that need them, and the last layer computes no others after its attention.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ class Decoder:
         if self._device.type == "cuda" and dtype != torch.float32:
             self._attention = Flash(group, self._device, context_tokens)
         capacity = self._attention.capacity(context_tokens)
-        # Zeros: what was never written is masked, but 0 x NaN would be NaN. Memory is taken when it is written to.
+        # Zeros: what was never written is masked, but 0 x NaN would be NaN. Memory is taken when it is
+        # written to.
         shape = (self.config.layers, slots, 2 * self.config.kv_heads, capacity, self.config.head_width)
         self._cache = torch.zeros(shape, device=self._device, dtype=dtype)
 
@@ -62,13 +65,14 @@ class Decoder:
 
     @torch.inference_mode()
     def forward(self, pieces: Sequence[Piece]) -> torch.Tensor:
-        """Hidden states [R, W] of the wanted rows, piece by piece; pieces come in the order of their slots."""
+        """Hidden states [R, W] of the wanted rows, piece by piece; pieces come in the order of their
+        slots."""
         step, weights = self._step(pieces), self._weights
         epsilon, width = self.config.norm_epsilon, (self.config.width,)
         x = embedding(step.ids_N, weights.embedding)
         for block, cache in zip(weights.blocks, self._cache, strict=True):
             normed = rms_norm(x, width, block.attention_norm, epsilon)
-            attended = self._attended(_times(normed, block.qkv, block.qkv_bias), cache, step)
+            attended = self._attend(_times(normed, block.qkv, block.qkv_bias), cache, step)
             if block is weights.blocks[-1]:
                 x, attended = x[step.wanted_R], attended[step.wanted_R]
             _add(x, attended, block.out, block.out_bias)
@@ -82,7 +86,7 @@ class Decoder:
         """Logits [R, V] in fp32."""
         return (hidden_RW @ self._weights.head).float()
 
-    def _attended(self, qkv: torch.Tensor, cache_SKCD: torch.Tensor, step: _Step) -> torch.Tensor:
+    def _attend(self, qkv: torch.Tensor, cache_SKCD: torch.Tensor, step: _Step) -> torch.Tensor:
         """Attended values [N, H x D]; keys and values of the step are in the cache after it."""
         heads, kv_heads = self.config.heads, self.config.kv_heads
         qkv_NHD = qkv.unflatten(1, (heads + 2 * kv_heads, -1))
@@ -98,7 +102,9 @@ class Decoder:
         slots = np.repeat([piece.slot for piece in pieces], sizes)
         wanted = [np.arange(end - p.rows, end) for p, end in zip(pieces, np.cumsum(sizes), strict=True)]
         # one way to the device for all of them
-        whole = torch.from_numpy(np.concatenate([ids, slots, positions, *wanted])).to(self._device, non_blocking=True)
+        whole = torch.from_numpy(np.concatenate([ids, slots, positions, *wanted])).to(
+            self._device, non_blocking=True
+        )
         ids_N, slots_N, positions_N, wanted_R = whole.split([len(ids)] * 3 + [len(whole) - 3 * len(ids)])
         turns = self._weights.turns_CD[positions_N].unsqueeze(1)
         return _Step(ids_N, turns, slots_N, positions_N, wanted_R, self._attention.plan(pieces))

@@ -1,7 +1,8 @@
 """What serves a model: token ids in, token ids out; an engine knows neither text nor HTTP.
 
-One contract for every engine, held by one test: the torch engine (torch_engine.py), vLLM on a GPU cluster, a replica
-somewhere behind Ray Serve, and the scripted one of the tests. Evaluation and the API see nothing else.
+One contract for every engine, held by one test: the torch engine (torch_engine.py), vLLM on a GPU cluster, a
+replica somewhere behind Ray Serve, and the scripted one of the tests. Evaluation and the API see nothing
+else.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Finish = Literal["", "stop", "length"]  # empty: goes on; an id of `stop_ids` came; `max_tokens` or the context is full
+Finish = Literal[
+    "", "stop", "length"
+]  # empty: goes on; an id of `stop_ids` came; `max_tokens` or the context is full
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,18 @@ class Sampling:
     top_p: float = 1.0  # the least set of most likely ids with this probability together
     top_k: int = 0  # 0: all ids
     min_p: float = 0.0  # ids with at least this share of the most likely one's probability
-    repetition_penalty: float = 1.0  # divides positive logits of ids in prompt and answer (Keskar et al. 2019)
+    repetition_penalty: float = (
+        1.0  # divides positive logits of ids in prompt and answer (Keskar et al. 2019)
+    )
     presence_penalty: float = 0.0  # subtracted from logits of ids in the answer (OpenAI)
     frequency_penalty: float = 0.0  # the same for each time that an id is in the answer
     seed: int | None = None  # the same seed, prompt and engine: the same draws, whoever else is served
     stop_ids: frozenset[int] = frozenset()  # one of them ends the answer; it is given too
     top_logprobs: int = 0  # most likely ids told with each token
     grammar: str = ""  # a JSON schema as JSON that the answer must follow
-    answered: int = 0  # so many ids at the prompt's end are the answer's beginning: it goes on from another engine
+    answered: int = (
+        0  # so many ids at the prompt's end are the answer's beginning: it goes on from another engine
+    )
 
 
 @dataclass(frozen=True)
@@ -67,8 +74,8 @@ class Load:
 
 
 class Engine(Protocol):
-    """Raises `InputError` for ids out of the vocabulary or a prompt over the context, `Overloaded` where the queue is
-    full, `EngineFailed` where the engine died or is stuck."""
+    """Raises `InputError` for ids out of the vocabulary or a prompt over the context, `Overloaded` where the
+    queue is full, `EngineFailed` where the engine died or is stuck."""
 
     context_tokens: int  # prompt and answer together
     vocab_size: int
@@ -82,8 +89,8 @@ class Engine(Protocol):
     ) -> list[Token]:
         """The ids from `start` (at least 1) on, each given all those before it; with `top` most likely ids.
 
-        `others` might stand in the place of the last id: its token tells them too, after the most likely ones. So the
-        choices of a question that are one token each take one request.
+        `others` might stand in the place of the last id: its token tells them too, after the most likely
+        ones. So the choices of a question that are one token each take one request.
         """
         ...
 

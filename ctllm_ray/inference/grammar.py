@@ -1,7 +1,7 @@
 """JSON schemas as masks over ids, by llguidance: a mask costs it 0.05 ms for most states of most schemas.
 
-An id is allowed when its bytes may come next, whatever the tokenizer would have made of the whole text. A schema is
-compiled once (milliseconds, seconds for the worst) and copied for each answer.
+An id is allowed when its bytes may come next, whatever the tokenizer would have made of the whole text. A
+schema is compiled once (milliseconds, seconds for the worst) and copied for each answer.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class _Pieces:
 
 
 class Grammars:
-    """Makes matchers of schemas for one tokenizer; `vocab_size` is the model's, which may have rows to spare."""
+    """Makes matchers of schemas for one tokenizer; `vocab_size` is the model's, which may have rows to
+    spare."""
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int) -> None:
         wrapped = llguidance.TokenizerWrapper(_Pieces(tokenizer, vocab_size))
@@ -46,12 +47,14 @@ class Grammars:
         self._compiled = lru_cache(_KEPT)(self._compile)
 
     def matcher(self, schema: str, stop_ids: Sequence[int] = ()) -> Matcher:
-        """A matcher at the beginning of an answer. Raises `InputError` for what is no schema or not supported."""
+        """A matcher at the beginning of an answer. Raises `InputError` for what is no schema or not
+        supported."""
         return Matcher(self._compiled(schema).deep_copy(), self._vocab_size, stop_ids)
 
     def _compile(self, schema: str) -> llguidance.LLMatcher:
         try:
-            # Without white space between parts: a small model would write spaces until its tokens are used up.
+            # Without white space between parts: a small model would write spaces until its tokens are used
+            # up.
             grammar = llguidance.LLMatcher.grammar_from_json_schema(
                 json.loads(schema), defaults={"whitespace_flexible": False}
             )
@@ -94,7 +97,8 @@ class Matcher:
         return _plain(self._matcher.get_error()) if self._matcher.is_error() else ""
 
     def allowed(self) -> np.ndarray:
-        """True for each id that may come next, bool [V]; where the text is complete, the request's stop ids too."""
+        """True for each id that may come next, bool [V]; where the text is complete, the request's stop ids
+        too."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         allowed = np.unpackbits(bits, bitorder="little", count=self._vocab_size).astype(bool)
         if self._matcher.is_accepting():

@@ -1,8 +1,9 @@
 """What an engine's thread computes for its callers, and how results come back to them.
 
-The thread and the callers' event loops meet at two points only: a list of waiting requests under a lock, and one
-`call_soon_threadsafe` per step and loop that brings all new tokens (one for each token would wake the loop 16 times).
-A caller that reads slowly finds all tokens since it last looked; no more than an answer's length can pile up.
+The thread and the callers' event loops meet at two points only: a list of waiting requests under a lock, and
+one `call_soon_threadsafe` per step and loop that brings all new tokens (one for each token would wake the
+loop 16 times). A caller that reads slowly finds all tokens since it last looked; no more than an answer's
+length can pile up.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Inbox:
         self._ready.set()
 
     async def take(self) -> tuple[tuple[Token, ...], Finish]:
-        """All that came since the last time, at least one token unless it is the end. Raises what `put` was given."""
+        """All that came since the last time, at least one token unless it is the end. Raises what `put` was
+        given."""
         await self._ready.wait()
         self._ready.clear()
         if self._error is not None:
@@ -62,10 +64,10 @@ def deliver(letters: Sequence[Letter]) -> None:
         by_loop[letter.inbox.loop].append(letter)
     for loop, some in by_loop.items():
         with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
-            loop.call_soon_threadsafe(_put, some)
+            loop.call_soon_threadsafe(_deliver_all, some)
 
 
-def _put(letters: Sequence[Letter]) -> None:
+def _deliver_all(letters: Sequence[Letter]) -> None:
     for letter in letters:
         letter.inbox.put(letter.tokens, letter.finish, letter.error)
 
@@ -142,7 +144,9 @@ class Score(Request):
 
     patient = True
 
-    def __init__(self, ids: Sequence[int], inbox: Inbox, start: int, top: int, others: Sequence[int] = ()) -> None:
+    def __init__(
+        self, ids: Sequence[int], inbox: Inbox, start: int, top: int, others: Sequence[int] = ()
+    ) -> None:
         super().__init__(ids, inbox)
         self._top, self._others = top, tuple(others)
         self._start = start

@@ -2,10 +2,11 @@
 
 Shapes: R rows, V vocabulary.
 
-A draw is one random number and the first id at which the summed weights pass it. Each request has its own generator on
-the host, so that its numbers depend on its seed alone; what other rows do can move a draw only by the rounding of
-logits. top_k, top_p and min_p are each a least weight that an id must have. So ids of equal weight stay or go
-together, however ties would be sorted: where the k-th and the next are equal, top_k keeps both.
+A draw is one random number and the first id at which the summed weights pass it. Each request has its own
+generator on the host, so that its numbers depend on its seed alone; what other rows do can move a draw only
+by the rounding of logits. top_k, top_p and min_p are each a least weight that an id must have. So ids of
+equal weight stay or go together, however ties would be sorted: where the k-th and the next are equal, top_k
+keeps both.
 
 On a CPU numpy sorts for top_k and top_p: 0.6 ms for a row of 32,000 weights, where torch needs 2.5.
 """
@@ -22,7 +23,8 @@ import torch
 
 from ctllm_ray.inference.engine import Sampling, Token
 
-#: Temperatures below this draw as this: weights are exp(0) for the most likely and 0 in fp32 for all that differ.
+#: Temperatures below this draw as this: weights are exp(0) for the most likely and 0 in fp32 for all that
+#: differ.
 LEAST_TEMPERATURE = 1e-6
 
 
@@ -49,12 +51,15 @@ class Matcher(Protocol):
 
 
 class Chooser:
-    """What one answer's choices depend on beside the logits: its sampling, its random numbers, what has come so far."""
+    """What one answer's choices depend on beside the logits: its sampling, its random numbers, what has come
+    so far."""
 
     def __init__(self, sampling: Sampling, ids: Sequence[int], matcher: Matcher | None = None) -> None:
         self.sampling, self.matcher = sampling, matcher
         self.penalized = (
-            sampling.repetition_penalty != 1 or sampling.presence_penalty != 0 or sampling.frequency_penalty != 0
+            sampling.repetition_penalty != 1
+            or sampling.presence_penalty != 0
+            or sampling.frequency_penalty != 0
         )
         seed = sampling.seed
         self._random = random.Random(None if seed is None else seed % 2**64)  # it takes -7 for 7
@@ -95,7 +100,7 @@ def choose(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> list[Token]:
     total_R = logits_RV.logsumexp(1)
     most = max(chooser.sampling.top_logprobs for chooser in choosers)
     top = logits_RV.topk(min(most, logits_RV.shape[1]), dim=1) if most else None
-    ids_R = _chosen(_adjusted(logits_RV, choosers), choosers)
+    ids_R = _choose_ids(_adjust_logits(logits_RV, choosers), choosers)
     told = [ids_R[:, None], logits_RV.gather(1, ids_R[:, None]) - total_R[:, None]]
     if top is not None:
         told += [top.indices, top.values - total_R[:, None]]
@@ -107,7 +112,8 @@ def choose(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> list[Token]:
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be told of a row: the log-probability of an id, the most likely ids, and those of `others`."""
+    """What is to be told of a row: the log-probability of an id, the most likely ids, and those of
+    `others`."""
 
     id: int
     top: int = 0
@@ -124,11 +130,14 @@ def score(logits_RV: torch.Tensor, wishes: Sequence[Wish]) -> list[Token]:
     likely = logits_RV.topk(min(max(wish.top for wish in wishes), logits_RV.shape[1]), dim=1)
     told = [logits_RV.gather(1, ids_RO) - total_R1, likely.indices, likely.values - total_R1]
     plain = torch.cat([part.double() for part in told], dim=1).tolist()
-    return [_scored(wish, row[: 1 + widest], row[1 + widest :]) for wish, row in zip(wishes, plain, strict=True)]
+    return [
+        _make_token(wish, row[: 1 + widest], row[1 + widest :]) for wish, row in zip(wishes, plain, strict=True)
+    ]
 
 
-def _scored(wish: Wish, logprobs: Sequence[float], likely: Sequence[float]) -> Token:
-    """A token from log-probabilities of its id and the others, then most likely ids and their log-probabilities."""
+def _make_token(wish: Wish, logprobs: Sequence[float], likely: Sequence[float]) -> Token:
+    """A token from log-probabilities of its id and the others, then most likely ids and their
+    log-probabilities."""
     most = len(likely) // 2
     top = zip(map(int, likely[: wish.top]), likely[most : most + wish.top], strict=True)
     return Token(wish.id, logprobs[0], (*top, *zip(wish.others, logprobs[1:], strict=False)))
@@ -141,7 +150,7 @@ def _token(row: Sequence[float], top: int) -> Token:
     return Token(int(row[0]), row[1], tuple(likely))
 
 
-def _adjusted(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
+def _adjust_logits(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
     """Logits after penalties and grammars; the given ones stay as they are."""
     if not any(chooser.penalized or chooser.matcher for chooser in choosers):
         return logits_RV
@@ -155,20 +164,20 @@ def _adjusted(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Ten
     return logits_RV
 
 
-def _chosen(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
+def _choose_ids(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
     """The chosen ids, int64 [R]."""
     drawn = [row for row, chooser in enumerate(choosers) if chooser.sampling.temperature > 0]
     if not drawn:
         return logits_RV.argmax(1)
     if len(drawn) == len(choosers):
-        return _drawn(logits_RV, choosers)
+        return _draw_ids(logits_RV, choosers)
     ids_R = logits_RV.argmax(1)
     rows = torch.tensor(drawn, device=logits_RV.device)
-    ids_R[rows] = _drawn(logits_RV[rows], [choosers[row] for row in drawn])
+    ids_R[rows] = _draw_ids(logits_RV[rows], [choosers[row] for row in drawn])
     return ids_R
 
 
-def _drawn(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
+def _draw_ids(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
     """Ids drawn by temperature and filters, int64 [R]."""
     samplings = [chooser.sampling for chooser in choosers]
     told = [
@@ -176,7 +185,9 @@ def _drawn(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor
         for s, chooser in zip(samplings, choosers, strict=True)
     ]
     temperature, min_p, number = torch.tensor(told, device=logits_RV.device)[:, :, None].unbind(1)
-    weights_RV = ((logits_RV - logits_RV.amax(1, keepdim=True)) / temperature).exp_()  # the most likely id has 1
+    weights_RV = (
+        (logits_RV - logits_RV.amax(1, keepdim=True)) / temperature
+    ).exp_()  # the most likely id has 1
     least_R1 = min_p
     if any(s.top_k or s.top_p < 1 for s in samplings):
         least_R1 = torch.maximum(min_p, _least_weight(weights_RV, samplings))

@@ -1,9 +1,10 @@
-"""Which tokens lie in which slot of the cache, and which slot a new sequence gets: prefixes are computed once.
+"""Which tokens lie in which slot of the cache, and which slot a new sequence gets: prefixes are computed
+once.
 
-A slot keeps its tokens after its request has ended, until another one takes it; the one left first goes first. A new
-sequence is laid against all slots, held or free, by one comparison of arrays. What it shares with the best of them is
-copied, which costs a small part of computing it. Where a running request is just computing more of what it shares, it
-waits for that instead of computing the same once more.
+A slot keeps its tokens after its request has ended, until another one takes it; the one left first goes
+first. A new sequence is laid against all slots, held or free, by one comparison of arrays. What it shares
+with the best of them is copied, which costs a small part of computing it. Where a running request is just
+computing more of what it shares, it waits for that instead of computing the same once more.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ WORTH_WAITING_TOKENS = 16
 
 @dataclass(frozen=True)
 class Place:
-    """A slot for a sequence, and the slot whose first `tokens` it shares (the same one: they are there already)."""
+    """A slot for a sequence, and the slot whose first `tokens` it shares (the same one: they are there
+    already)."""
 
     slot: int
     source: int
@@ -33,7 +35,9 @@ class Slots:
         self.ids_SC = np.full((count, capacity), -1, np.int32)
         self.filled_S = np.zeros(count, np.int64)
         self._promised_S = np.zeros(count, np.int64)  # a prompt that is being computed, up to its end
-        self._left_S = np.zeros(count, np.int64)  # when a request left the slot, on a clock of its own; 0: never used
+        self._left_S = np.zeros(
+            count, np.int64
+        )  # when a request left the slot, on a clock of its own; 0: never used
         self._free_S = np.ones(count, bool)
         self._clock = 0
 
@@ -53,21 +57,25 @@ class Slots:
         return int(self.filled_S[~self._free_S].sum())
 
     def find(self, ids: Sequence[int], reusable: int) -> Place | None:
-        """A place for a sequence that may take up to `reusable` tokens over; None: none is free, or it pays to wait."""
+        """A place for a sequence that may take up to `reusable` tokens over; None: none is free, or it pays
+        to wait."""
         if not self._free_S.any():
             return None
-        shared_S = np.minimum(self._shared(ids), reusable)
+        shared_S = np.minimum(self._shared_prefixes(ids), reusable)
         ready_S = np.minimum(shared_S, self.filled_S)
         coming = int(np.minimum(shared_S, self._promised_S).max())
         source = int(ready_S.argmax())
         tokens = int(ready_S[source])
         if coming >= tokens + WORTH_WAITING_TOKENS:
             return None
-        # A donor whose tokens are all shared (a conversation that goes on) loses nothing when it is taken itself.
+        # A donor whose tokens are all shared (a conversation that goes on) loses nothing when it is taken
+        # itself.
         if tokens and self._free_S[source] and tokens == self.filled_S[source]:
             return Place(source, source, tokens)
         target = self._oldest(spared=source if tokens else -1)
-        return Place(target, target if ready_S[target] == tokens else source, tokens)  # it may hold them itself
+        return Place(
+            target, target if ready_S[target] == tokens else source, tokens
+        )  # it may hold them itself
 
     def take(self, place: Place, ids: Sequence[int]) -> None:
         """The sequence has the slot from now on; what it shares counts as filled."""
@@ -91,7 +99,7 @@ class Slots:
         self._promised_S[slot] = self.filled_S[slot]
         self._free_S[slot] = True
 
-    def _shared(self, ids: Sequence[int]) -> np.ndarray:
+    def _shared_prefixes(self, ids: Sequence[int]) -> np.ndarray:
         """How many first tokens of each slot are those of the sequence, int64 [S]."""
         given = np.asarray(ids, np.int32)
         other_SN = self.ids_SC[:, : len(given)] != given

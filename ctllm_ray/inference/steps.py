@@ -1,8 +1,10 @@
-"""What an engine computes next: requests that wait, requests that have a slot, and one step after another for them.
+"""What an engine computes next: requests that wait, requests that have a slot, and one step after another for
+them.
 
-A step is one token of each request that is being answered and at most `prefill_tokens` of prompts. `begin` and `end`
-are quick and need the engine's lock; `compute` is where the time goes and needs none, for slots are given out in
-`begin` only. What was cancelled between them leaves its slot at once and its results are dropped.
+A step is one token of each request that is being answered and at most `prefill_tokens` of prompts. `begin`
+and `end` are quick and need the engine's lock; `compute` is where the time goes and needs none, for slots are
+given out in `begin` only. What was cancelled between them leaves its slot at once and its results are
+dropped.
 """
 
 from __future__ import annotations
@@ -78,7 +80,8 @@ class Steps:
         request.slot = -1
 
     def _admit(self) -> list[Place]:
-        """Gives slots to waiting requests, first come first served but for the patient and who waits for a prefix."""
+        """Gives slots to waiting requests, first come first served but for the patient and who waits for a
+        prefix."""
         places = []
         for request in _impatient_first(self.waiting):
             place = self.slots.find(request.ids, request.wanted)
@@ -102,30 +105,43 @@ class Steps:
                 left -= len(planned[-1][1].ids)
         return sorted(planned, key=lambda each: each[1].slot)
 
-    def _tokens(self, planned: Sequence[tuple[Request, Piece]], hidden_RW: torch.Tensor) -> list[Sequence[Token]]:
+    def _tokens(
+        self, planned: Sequence[tuple[Request, Piece]], hidden_RW: torch.Tensor
+    ) -> list[Sequence[Token]]:
         rows = hidden_RW.split([piece.rows for _, piece in planned])
         found: list[Sequence[Token]] = [() for _ in planned]
         answers = {
-            n: request for n, (request, piece) in enumerate(planned) if isinstance(request, Answer) and piece.rows
+            n: request
+            for n, (request, piece) in enumerate(planned)
+            if isinstance(request, Answer) and piece.rows
         }
         if answers:
             mine = hidden_RW if len(answers) == len(hidden_RW) else torch.cat([rows[n] for n in answers])
-            chosen = sampler.choose(self._decoder.logits(mine), [request.chooser for request in answers.values()])
+            chosen = sampler.choose(
+                self._decoder.logits(mine), [request.chooser for request in answers.values()]
+            )
             for n, token in zip(answers, chosen, strict=True):
                 found[n] = (token,)
-        for n, tokens in self._scored(planned, rows).items():
+        for n, tokens in self._collect_scores(planned, rows).items():
             found[n] = tokens
         return found
 
-    def _scored(
+    def _collect_scores(
         self, planned: Sequence[tuple[Request, Piece]], rows: Sequence[torch.Tensor]
     ) -> dict[int, Sequence[Token]]:
         """The tokens of requests that score, by their places in the plan: rows of all of them together."""
-        wishes = {n: request.wishes(piece) for n, (request, piece) in enumerate(planned) if isinstance(request, Score)}
+        wishes = {
+            n: request.wishes(piece)
+            for n, (request, piece) in enumerate(planned)
+            if isinstance(request, Score)
+        }
         wishes = {n: wished for n, wished in wishes.items() if wished}
         if not wishes:
             return {}
-        hidden_RW, flat = torch.cat([rows[n] for n in wishes]), [wish for wished in wishes.values() for wish in wished]
+        hidden_RW, flat = (
+            torch.cat([rows[n] for n in wishes]),
+            [wish for wished in wishes.values() for wish in wished],
+        )
         tokens: list[Token] = []
         for start in range(0, len(flat), _SCORED_ROWS):
             part = slice(start, start + _SCORED_ROWS)

@@ -1,12 +1,14 @@
-"""Ids back to text while they come: whole characters only, and nothing that might turn out to be a stop string.
+"""Ids back to text while they come: whole characters only, and nothing that might turn out to be a stop
+string.
 
-A character of Chinese is one piece or up to four byte pieces, and an emoji often comes in parts. Each piece stands for
-bytes, so text is made by an incremental UTF-8 decoder: work for each id, never for all of the answer again. What is no
-UTF-8 becomes U+FFFD, as in `Tokenizer.decode`: in the midst as soon as it is certain, at the end for what stayed open.
+A character of Chinese is one piece or up to four byte pieces, and an emoji often comes in parts. Each piece
+stands for bytes, so text is made by an incremental UTF-8 decoder: work for each id, never for all of the
+answer again. What is no UTF-8 becomes U+FFFD, as in `Tokenizer.decode`: in the midst as soon as it is
+certain, at the end for what stayed open.
 
-`Tokenizer.decode` of the whole answer gives the same text but for two things: tokenizers that put a space before each
-text drop it where they begin to decode, and an answer is not the beginning; and SentencePiece has a U+FFFD for each
-byte of a broken character where UTF-8's own rule has one for all.
+`Tokenizer.decode` of the whole answer gives the same text but for two things: tokenizers that put a space
+before each text drop it where they begin to decode, and an answer is not the beginning; and SentencePiece has
+a U+FFFD for each byte of a broken character where UTF-8's own rule has one for all.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import codecs
 from collections.abc import Sequence
 from functools import lru_cache
 
-from ctllm_ray.base.surfaces import surfaces
+from ctllm_ray.token_bytes import surfaces
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 

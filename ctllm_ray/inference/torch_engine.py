@@ -1,10 +1,12 @@
-"""Continuous batching on plain torch: one thread computes step after step, callers await tokens in their event loops.
+"""Continuous batching on plain torch: one thread computes step after step, callers await tokens in their
+event loops.
 
-Requests come and go between steps (steps.py). One lock guards what both sides touch, and is held for microseconds. A
-second thread looks whether steps still end, for a step that never does cannot tell about itself.
+Requests come and go between steps (steps.py). One lock guards what both sides touch, and is held for
+microseconds. A second thread looks whether steps still end, for a step that never does cannot tell about
+itself.
 
-On a CPU a step of a small model is bound by reading weights and by the number of torch operations, not by arithmetic:
-16 requests in one step take little longer than one (benchmarks/serve_engine.py).
+On a CPU a step of a small model is bound by reading weights and by the number of torch operations, not by
+arithmetic: 16 requests in one step take little longer than one (benchmarks/serve_engine.py).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Protocol
 import torch
 
 from ctllm_ray.base.errors import EngineFailed, InputError, Overloaded
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference import sampling as sampler
 from ctllm_ray.inference.decoder import Decoder
 from ctllm_ray.inference.engine import Load, Output, Sampling, Token
@@ -50,13 +52,16 @@ class TorchEngine:
         self._failure = ""  # why it works no more
         self._since = time.monotonic()  # when the last step ended, or work came to an idle engine
         self._closed = threading.Event()
-        self._threads = [threading.Thread(target=target, daemon=True) for target in (self._compute, self._watch)]
+        self._threads = [
+            threading.Thread(target=target, daemon=True) for target in (self._compute, self._watch)
+        ]
         for thread in self._threads:
             thread.start()
 
     @classmethod
     def open(cls, folder: str, serve: Serve, grammars: Grammars | None = None) -> TorchEngine:
-        """An engine for the model in a folder. Raises `InputError` where that does not load or there is no GPU."""
+        """An engine for the model in a folder. Raises `InputError` where that does not load or there is no
+        GPU."""
         config = of_folder(folder)
         device = _device(serve)
         if device.type == "cpu":  # Ray would leave a replica as many threads as it has CPUs by Ray's count
@@ -136,8 +141,12 @@ class TorchEngine:
     def _check(self, ids: Sequence[int], most: int) -> None:
         """Raises `InputError` for a prompt that cannot be computed."""
         if not 0 < len(ids) <= most:
-            what = f"a prompt of {len(ids)} tokens: the context has {self.context_tokens}, the answer's included"
-            raise InputError(what, where="prompt", remedy="give at least one token, and fewer than the context")
+            what = (
+                f"a prompt of {len(ids)} tokens: the context has {self.context_tokens}, the answer's included"
+            )
+            raise InputError(
+                what, where="prompt", remedy="give at least one token, and fewer than the context"
+            )
         self._check_known(ids)
 
     def _check_known(self, ids: Sequence[int]) -> None:
@@ -183,13 +192,13 @@ class TorchEngine:
             return
         self._failure = why
         requests = [*self._steps.running, *self._steps.waiting]
-        deliver([Letter(request.inbox, error=_failed(why)) for request in requests])
+        deliver([Letter(request.inbox, error=_explain_failure(why)) for request in requests])
         for request in requests:
             self._steps.cancel(request)
 
     def _raise_failure(self) -> None:
         if self._failure:
-            raise _failed(self._failure)
+            raise _explain_failure(self._failure)
 
     def _watch(self) -> None:
         """In a thread: a step that never ends cannot tell about itself."""
@@ -223,7 +232,7 @@ class TorchEngine:
         deliver(letters)
 
 
-def _failed(why: str) -> EngineFailed:
+def _explain_failure(why: str) -> EngineFailed:
     return EngineFailed(f"the engine does not work: {why}", remedy="start the replica again")
 
 
@@ -231,5 +240,7 @@ def _device(serve: Serve) -> torch.device:
     if not serve.gpus:
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise InputError("there is no GPU here", where="serve.gpus", remedy="set serve.gpus=0, or go where one is")
+        raise InputError(
+            "there is no GPU here", where="serve.gpus", remedy="set serve.gpus=0, or go where one is"
+        )
     return torch.device("cuda")

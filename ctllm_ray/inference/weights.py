@@ -1,12 +1,14 @@
-"""The weights of a Llama model as the decoder multiplies with them: matrices that share an input joined into one.
+"""The weights of a Llama model as the decoder multiplies with them: matrices that share an input joined into
+one.
 
 Shapes: C positions, D head width, W width, V vocabulary.
 
-A small model on a CPU spends a good part of a step in the number of operations and not in their work, so q, k and v are
-one matrix here, and so are gate and up. Rows of q and k that RoPE turns together stand side by side (transformers has
-them half a head apart), so that it is one multiplication of complex numbers. Both are put in the same order, which
-leaves their products as they were. On a CPU matrices lie in memory as [in, out]: with few tokens MKL reads them in that
-order 1.3 (16 tokens) to 2.5 times (one) as fast as in the order of a checkpoint.
+A small model on a CPU spends a good part of a step in the number of operations and not in their work, so q, k
+and v are one matrix here, and so are gate and up. Rows of q and k that RoPE turns together stand side by side
+(transformers has them half a head apart), so that it is one multiplication of complex numbers. Both are put
+in the same order, which leaves their products as they were. On a CPU matrices lie in memory as [in, out]:
+with few tokens MKL reads them in that order 1.3 (16 tokens) to 2.5 times (one) as fast as in the order of a
+checkpoint.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from transformers import LlamaForCausalLM
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.model.config import ModelConfig
 
-#: Kinds of RoPE whose frequencies change with the length that a text has reached: keys in the cache would be wrong.
+#: Kinds of RoPE whose frequencies change with the length that a text has reached: keys in the cache would be
+#: wrong.
 _MOVING_ROPE = ("dynamic", "longrope")
 
 
@@ -64,20 +67,25 @@ def take(
         kind = config.rope_scaling["rope_type"]
         raise InputError(f"this engine has no RoPE of the kind {kind!r}", remedy="serve this model by vLLM")
     turns_CD = _turns(model, positions).to(device)
-    embedding = _placed(model.model.embed_tokens.weight, device, dtype)
-    head = _placed(model.lm_head.weight.T, device, dtype)
+    embedding = _place_weights(model.model.embed_tokens.weight, device, dtype)
+    head = _place_weights(model.lm_head.weight.T, device, dtype)
     blocks = []
     for number, layer in enumerate(model.model.layers):
         blocks.append(_block(layer, config, device, dtype))
         model.model.layers[number] = torch.nn.Identity()
-    norm = _placed(model.model.norm.weight, device, dtype)
-    held = [embedding, head, norm, *(each for block in blocks for each in vars(block).values() if each is not None)]
+    norm = _place_weights(model.model.norm.weight, device, dtype)
+    held = [
+        embedding,
+        head,
+        norm,
+        *(each for block in blocks for each in vars(block).values() if each is not None),
+    ]
     if not all(bool(torch.isfinite(each).all()) for each in held):
         raise InputError("the model's weights are not all finite numbers", remedy="restore its folder")
     return Weights(config, embedding, blocks, norm, head, turns_CD)
 
 
-def _placed(weights: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def _place_weights(weights: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     placed = weights.detach().to(device, dtype)
     return placed.contiguous() if device.type == "cpu" else placed
 
@@ -91,9 +99,11 @@ def _block(layer: Any, config: ModelConfig, device: torch.device, dtype: torch.d
         if parts[0] is None:
             return None
         width = config.head_width
-        parts = [_paired(rows, width) if of in turned else rows for rows, of in zip(parts, linears, strict=True)]
+        parts = [
+            _pair_rows(rows, width) if of in turned else rows for rows, of in zip(parts, linears, strict=True)
+        ]
         found = torch.cat(parts)
-        return _placed(found.T if found.dim() == 2 else found, device, dtype)
+        return _place_weights(found.T if found.dim() == 2 else found, device, dtype)
 
     linears = {
         "qkv": [*turned, attention.v_proj],
@@ -102,14 +112,14 @@ def _block(layer: Any, config: ModelConfig, device: torch.device, dtype: torch.d
         "down": [ffn.down_proj],
     }
     return Block(
-        attention_norm=_placed(layer.input_layernorm.weight, device, dtype),
-        ffn_norm=_placed(layer.post_attention_layernorm.weight, device, dtype),
+        attention_norm=_place_weights(layer.input_layernorm.weight, device, dtype),
+        ffn_norm=_place_weights(layer.post_attention_layernorm.weight, device, dtype),
         **{name: joined(some, "weight") for name, some in linears.items()},
         **{f"{name}_bias": joined(some, "bias") for name, some in linears.items()},
     )
 
 
-def _paired(rows: torch.Tensor, head_width: int) -> torch.Tensor:
+def _pair_rows(rows: torch.Tensor, head_width: int) -> torch.Tensor:
     """Rows of q or k with the two that are turned together side by side."""
     return rows.unflatten(0, (-1, 2, head_width // 2)).transpose(1, 2).flatten(0, 2)
 

@@ -1,12 +1,12 @@
 """Which mixture to train with, why, and which others are as good; or that there is nothing to choose by.
 
-A law chooses where it orders mixtures that it has not seen, what it sees is not noise, and its gain over the token
-shares is above zero at the least; the best measured mixture is taken where its lead is above zero at the least (both in
-evidence.py). Else there is nothing to choose by, and the token shares stay. A chosen mixture lies between tried ones
-(hull.py): laws are not trusted beyond.
+A law chooses where it orders mixtures that it has not seen, what it sees is not noise, and its gain over the
+token shares is above zero at the least; the best measured mixture is taken where its lead is above zero at
+the least (both in evidence.py). Else there is nothing to choose by, and the token shares stay. A chosen
+mixture lies between tried ones (hull.py): laws are not trusted beyond.
 
-The runner-up region are the mixtures that the law cannot tell from the chosen one: in more than 5 % of the bootstrap's
-draws they are as good.
+The runner-up region are the mixtures that the law cannot tell from the chosen one: in more than 5 % of the
+bootstrap's draws they are as good.
 """
 
 from __future__ import annotations
@@ -24,18 +24,21 @@ from ctllm_ray.mixture.quality import Fit, weighted
 from ctllm_ray.mixture.replicates import UNKNOWN, Noise, Tried, gather_runs, pool_noise
 from ctllm_ray.mixture.results import Trial
 
-#: A law is good enough to choose by from this rank correlation on, if its interval lies above zero: about the point at
-#: which the better of two mixtures is picked three times of four (Kendall's tau is then near 0.5).
+#: A law is good enough to choose by from this rank correlation on, if its interval lies above zero: about the
+#: point at which the better of two mixtures is picked three times of four (Kendall's tau is then near 0.5).
 LEAST_RANK_CORRELATION = 0.7
 SOUGHT = 512  # candidates among which each deal of the permutation test seeks its best
 
 #: Why there is nothing to choose by; the words are in report_words.py.
-Reason = Literal["", "none_finished", "no_baseline", "no_replicates", "too_few", "no_order", "noise", "no_gain"]
+Reason = Literal[
+    "", "none_finished", "no_baseline", "no_replicates", "too_few", "no_order", "noise", "no_gain"
+]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The mixture to train with. Gains are bits per byte below the token shares; NaN where they are not known."""
+    """The mixture to train with. Gains are bits per byte below the token shares; NaN where they are not
+    known."""
 
     by: Literal["law", "best_trial", "token_shares"]
     shares: dict[str, float]
@@ -76,9 +79,13 @@ def choose(plan: Plan, trials: Sequence[Trial]) -> Choice:
     if not tried:
         return _nothing(plan, "none_finished", f"no trial finished ({diverged} diverged)")
     if tried[0].number != 0:
-        return _nothing(plan, "no_baseline", f"the token shares diverged, with which the {told} would be compared")
+        return _nothing(
+            plan, "no_baseline", f"the token shares diverged, with which the {told} would be compared"
+        )
     sample = _sample(plan, tried)
-    fits = tuple(quality.fits(sample.shares_MG, sample.bits, weights, plan.sweep.seed, sample.noise.of_means(tried)))
+    fits = tuple(
+        quality.fits(sample.shares_MG, sample.bits, weights, plan.sweep.seed, sample.noise.of_means(tried))
+    )
     if not sample.noise.freedom:
         why = "no mixture ran twice, so nobody knows what is noise; set sweep.replicates=2 or more and run it again"
         return _nothing(plan, "no_replicates", why, sample, fits)
@@ -106,7 +113,12 @@ def _sample(plan: Plan, tried: list[Tried]) -> Sample:
 
 
 def _nothing(
-    plan: Plan, reason: Reason, why: str, sample: Sample | None = None, fits: tuple[Fit, ...] = (), p: float = math.nan
+    plan: Plan,
+    reason: Reason,
+    why: str,
+    sample: Sample | None = None,
+    fits: tuple[Fit, ...] = (),
+    p: float = math.nan,
 ) -> Choice:
     """The token shares, since nothing speaks for another mixture."""
     measured = sample.tried[0].mean if sample else math.nan
@@ -130,7 +142,8 @@ def _by_law(plan: Plan, sample: Sample, fits: tuple[Fit, ...], told: str) -> Cho
         return _nothing(plan, "too_few", f"{told} are too few to fit a law to and test it", sample, fits)
     weights, best = plan.sweep.weights, fits[0]
     order = (
-        f"of {told}, each predicted by the {best.law} law from the others, the order is right to a rank correlation of "
+        f"of {told}, each predicted by the {best.law} law from the others, the order is right to a rank "
+        f"correlation of "
         f"{best.rank_correlation:.2f} (90 % interval {best.interval[0]:.2f} to {best.interval[1]:.2f})"
     )
     if not is_good(best):
@@ -143,15 +156,17 @@ def _by_law(plan: Plan, sample: Sample, fits: tuple[Fit, ...], told: str) -> Cho
         most = f"{evidence.EACH:.1%} is the most"
         why = f"{order}, but results dealt out to mixtures at random look as good in {p:.1%} of the deals ({most})"
         return _nothing(plan, "noise", why, sample, fits, p)
-    return _bounded(plan, sample, fits, candidates, order, p)
+    return _choose_by_law(plan, sample, fits, candidates, order, p)
 
 
-def _bounded(
+def _choose_by_law(
     plan: Plan, sample: Sample, fits: tuple[Fit, ...], candidates_CG: np.ndarray, order: str, p: float
 ) -> Choice:
     """The mixture with the least bits by the better law, where it gains for certain."""
     weights, best = plan.sweep.weights, fits[0]
-    chosen = hull.find_least(plan.region, lambda shares: best.predict(weights, shares), sample.shares_MG, candidates_CG)
+    chosen = hull.find_least(
+        plan.region, lambda shares: best.predict(weights, shares), sample.shares_MG, candidates_CG
+    )
     asked = np.vstack([sample.shares_MG[:1], candidates_CG, chosen])
     draws = quality.redrawn(best, sample.shares_MG, sample.bits, plan.sweep.seed, sample.noise_nats)
     too_high, too_low = evidence.bound_gain(best, draws, weights, asked)
@@ -159,9 +174,7 @@ def _bounded(
     gain = float(before - after)
     low, high = gain - too_high, gain + too_low
     if low <= 0:
-        why = (
-            f"{order}, but the gain of the best mixture, {gain:.4f} bits per byte, may be none ({low:.4f} at the least)"
-        )
+        why = f"{order}, but the gain of the best mixture, {gain:.4f} bits, may be none ({low:.4f} at the least)"
         return _nothing(plan, "no_gain", why, sample, fits, p)
     near = _as_good(best.law, draws, weights, candidates_CG, chosen[None])
     inside = np.vstack([candidates_CG[near], chosen])
@@ -178,7 +191,8 @@ def _bounded(
         gain_interval=(low, high),
         p=p,
         runner_up={
-            name: (float(of.min()), float(of.max())) for name, of in zip(plan.region.groups, inside.T, strict=True)
+            name: (float(of.min()), float(of.max()))
+            for name, of in zip(plan.region.groups, inside.T, strict=True)
         },
         runner_up_share=float(near.mean()),
         at_edge=_at_edge(plan, sample.shares_MG, chosen),
@@ -225,7 +239,10 @@ def _as_good(
 
 
 def _at_edge(plan: Plan, tried_MG: np.ndarray, chosen_G: np.ndarray) -> tuple[str, ...]:
-    """Groups whose share is the least or the most that was tried, within a sequence: beyond it may be better."""
+    """Groups whose share is the least or the most that was tried, within a sequence: beyond it may be
+    better."""
     low, high, one = tried_MG.min(0), tried_MG.max(0), 0.5 / plan.region.block
     edges = zip(plan.region.groups, chosen_G, low, high, strict=True)
-    return tuple(name for name, share, least, most in edges if least < most and not least + one < share < most - one)
+    return tuple(
+        name for name, share, least, most in edges if least < most and not least + one < share < most - one
+    )

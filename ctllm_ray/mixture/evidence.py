@@ -1,16 +1,20 @@
-"""Is there a gain, and how much of one at least? What a sweep must show before it says that a mixture is better.
+"""Is there a gain, and how much of one at least? What a sweep must show before it says that a mixture is
+better.
 
-The best of many looks better than it is (the winner's curse), so nothing here looks at the chosen mixture alone.
+The best of many looks better than it is (the winner's curse), so nothing here looks at the chosen mixture
+alone.
 
-- `permutation_p`: could it all be noise? Were the truth flat, runs could stand under any mixture. Values of runs are
-  dealt out to the mixtures at random and everything is done again: laws fitted, the best mixture sought, its gain over
-  the token shares divided by the noise of the replicates. p is the share of deals that look as good (Fisher 1935; with
-  the given one counted, Phipson and Smyth 2010): a flat truth passes at most as often as the level says, whatever the
-  laws do.
-- `bound_gain`: what a law says for certain. In each draw of a bootstrap the law errs on the gain of each candidate; the
-  greatest error of all candidates is what choosing among them can take advantage of (Scheffé 1953, by simulation). The
-  bound is the predicted gain less a quantile of that, widened by Student's t for the mixtures that fitting left over.
-- `bound_measured`: tried mixtures against the token shares without any law (Dunnett 1955: many against one control).
+- `permutation_p`: could it all be noise? Were the truth flat, runs could stand under any mixture. Values of
+  runs are dealt out to the mixtures at random and everything is done again: laws fitted, the best mixture
+  sought, its gain over the token shares divided by the noise of the replicates. p is the share of deals that
+  look as good (Fisher 1935; with the given one counted, Phipson and Smyth 2010): a flat truth passes at most
+  as often as the level says, whatever the laws do.
+- `bound_gain`: what a law says for certain. In each draw of a bootstrap the law errs on the gain of each
+  candidate; the greatest error of all candidates is what choosing among them can take advantage of (Scheffé
+  1953, by simulation). The bound is the predicted gain less a quantile of that, widened by Student's t for
+  the mixtures that fitting left over.
+- `bound_measured`: tried mixtures against the token shares without any law (Dunnett 1955: many against one
+  control).
 
 A choice may rest on the law or on what was measured: two ways of being wrong, so each has half of `LEVEL`.
 """
@@ -35,14 +39,22 @@ _NO_NOISE = 1e-12  # relative to a value: replicates that agree to the last digi
 
 
 def permutation_p(
-    tried: Sequence[Tried], shares_MG: np.ndarray, weights: Mapping[str, float], candidates_CG: np.ndarray, seed: int
+    tried: Sequence[Tried],
+    shares_MG: np.ndarray,
+    weights: Mapping[str, float],
+    candidates_CG: np.ndarray,
+    seed: int,
 ) -> float:
     """How often mixtures that do not matter look as good. The first of `tried` has the token shares."""
     index_N = np.repeat(np.arange(len(tried)), [len(each.runs) for each in tried])
     runs = [run for each in tried for run in each.runs]
     random = np.random.default_rng(seed)
     order_PN = np.array([np.arange(len(runs)), *(random.permutation(len(runs)) for _ in range(PERMUTATIONS))])
-    bits = {name: np.array([run.bits[name] for run in runs])[order_PN] for name, weight in weights.items() if weight}
+    bits = {
+        name: np.array([run.bits[name] for run in runs])[order_PN]
+        for name, weight in weights.items()
+        if weight
+    }
     average_NM = (index_N[:, None] == np.arange(len(tried))) / np.bincount(index_N)
     means = {name: values @ average_NM for name, values in bits.items()}
     values_PN = np.sum([weights[name] * values for name, values in bits.items()], axis=0)
@@ -55,7 +67,9 @@ def permutation_p(
 
 def _noise(values_PN: np.ndarray, means_PN: np.ndarray, mixtures: int) -> np.ndarray:
     freedom = values_PN.shape[1] - mixtures
-    return np.maximum(np.sqrt(((values_PN - means_PN) ** 2).sum(1) / freedom), _NO_NOISE * np.abs(values_PN).mean())
+    return np.maximum(
+        np.sqrt(((values_PN - means_PN) ** 2).sum(1) / freedom), _NO_NOISE * np.abs(values_PN).mean()
+    )
 
 
 def _best_gains(
@@ -74,7 +88,8 @@ def _best_gains(
 def bound_gain(
     fit: Fit, draws: Sequence[Mapping[str, np.ndarray]], weights: Mapping[str, float], asked_CG: np.ndarray
 ) -> tuple[float, float]:
-    """How far a predicted gain may be too high and too low: bits per byte, for all mixtures of `asked_CG` at once.
+    """How far a predicted gain may be too high and too low: bits per byte, for all mixtures of `asked_CG` at
+    once.
 
     Its first row has the token shares, from which gains count.
     """

@@ -1,7 +1,8 @@
 """What a sweep costs, told before it starts: trials, tokens, FLOPs, hours, storage.
 
-Hours come from the trials of this sweep that ended, where there are any; until then from FLOPs and the share of the
-device's peak that training is taken to reach, as `ctllm plan` does, to which a small model on a big card does not come.
+Hours come from the trials of this sweep that ended, where there are any; until then from FLOPs and the share
+of the device's peak that training is taken to reach, as `ctllm plan` does, to which a small model on a big
+card does not come.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from ctllm_ray.base import page
+from ctllm_ray.html_report import html_page
 from ctllm_ray.mixture.plan import Plan
 from ctllm_ray.mixture.results import Trial
 from ctllm_ray.model import config as shapes
-from ctllm_ray.train import supply
-from ctllm_ray.train.plan import CARDS
+from ctllm_ray.train.plan import data_and_storage
+from ctllm_ray.train.plan.plan import CARDS
 
 MFU = 0.4  # assumed
 LOG_BYTES = 50_000  # that a trial leaves on storage, and as much for each thousand steps; its checkpoint goes
@@ -49,7 +50,11 @@ def forecast(plan: Plan, ended: Sequence[Trial]) -> Forecast:
     assert trial.train is not None
     assert trial.model is not None
     train = trial.train
-    config = shapes.for_recipe(trial.model, supply.vocab_size(trial, supply.token_counts(trial)), train.sequence_tokens)
+    config = shapes.for_recipe(
+        trial.model,
+        data_and_storage.vocab_size(trial, data_and_storage.token_counts(trial)),
+        train.sequence_tokens,
+    )
     steps = -(-train.tokens // train.batch_tokens)
     tokens = steps * train.batch_tokens
     each_flops = shapes.flops_per_token(config, train.sequence_tokens) * tokens
@@ -89,15 +94,24 @@ def show(plan: Plan, found: Forecast) -> None:
 
 def _facts(plan: Plan, found: Forecast) -> Table:
     device = "GPU-hours" if plan.recipe.resources.sweep.gpus else "core-hours"
-    speed = "by the trials that ended" if found.measured else f"at {MFU:.0%} MFU (assumed), starting up not counted"
+    speed = (
+        "by the trials that ended"
+        if found.measured
+        else f"at {MFU:.0%} MFU (assumed), starting up not counted"
+    )
     rows = (
-        ("trials", f"{found.trials} mixtures x {found.replicates} runs, {found.left} left, {found.at_once} at a time"),
+        (
+            "trials",
+            f"{found.trials} mixtures x {found.replicates} runs, {found.left} left, {found.at_once} at a "
+            f"time",
+        ),
         ("each", f"{found.parameters:,} parameters, {found.trial_tokens:,} tokens"),
         ("in all", f"{found.tokens:,} tokens, {found.flops:.3g} FLOPs"),
-        ("time", f"{page.duration(3600 * found.hours)}, {found.device_hours:.3g} {device}: {speed}"),
+        ("time", f"{html_page.duration(3600 * found.hours)}, {found.device_hours:.3g} {device}: {speed}"),
         (
             "storage",
-            f"{page.size(found.peak_bytes)} while it runs, {page.size(found.left_bytes)} of records in the end",
+            f"{html_page.size(found.peak_bytes)} while it runs, {html_page.size(found.left_bytes)} of "
+            f"records in the end",
         ),
         ("to be small", " + ".join(f"{weight:g} {name}" for name, weight in plan.sweep.weights.items())),
     )

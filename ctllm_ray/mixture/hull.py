@@ -1,8 +1,8 @@
 """Mixtures between those that were tried: a law is asked about no others.
 
-A law says nothing of what lies outside the trials, however well it fits them. So the mixtures to choose from are convex
-combinations of tried ones, which also keeps them within the bounds. They are whole sequences of a block, so a mixture
-may stand outside by the rounding of one sequence.
+A law says nothing of what lies outside the trials, however well it fits them. So the mixtures to choose from
+are convex combinations of tried ones, which also keeps them within the bounds. They are whole sequences of a
+block, so a mixture may stand outside by the rounding of one sequence.
 """
 
 from __future__ import annotations
@@ -28,12 +28,16 @@ def draw_candidates(region: Region, tried_MG: np.ndarray, seed: int) -> np.ndarr
 
 
 def find_least(
-    region: Region, predict: Callable[[np.ndarray], np.ndarray], tried_MG: np.ndarray, candidates_CG: np.ndarray
+    region: Region,
+    predict: Callable[[np.ndarray], np.ndarray],
+    tried_MG: np.ndarray,
+    candidates_CG: np.ndarray,
 ) -> np.ndarray:
     """Shares [groups] of the least of a function of shares [N, groups] in the hull.
 
-    From the best candidate it steps towards tried mixtures, by smaller and smaller steps, while that helps (the vertex
-    direction method, Wynn 1970): what it varies are weights of tried mixtures, so it never leaves their hull.
+    From the best candidate it steps towards tried mixtures, by smaller and smaller steps, while that helps
+    (the vertex direction method, Wynn 1970): what it varies are weights of tried mixtures, so it never leaves
+    their hull.
     """
     best = candidates_CG[int(np.argmin(predict(candidates_CG)))]
     weights, step = _weights(best, tried_MG), 0.5

@@ -1,9 +1,10 @@
-"""What a sweep is going to do: its mixtures, and the recipe of each trial, from the recipe and the token shards alone.
+"""What a sweep is going to do: its mixtures, and the recipe of each trial, from the recipe and the token
+shards alone.
 
-A trial is an ordinary training run under a recipe of its own: the sweep's model, tokens, batch and schedule, one
-mixture, a seed, and all else as `train` has it; `<sweep>/trials/<number>[-<replicate>]/train` is its folder. Bounds
-hold for the run that the mixture is chosen for: a share that would take a small group through more epochs of
-`train.tokens` than it may see is not tried, though a trial, being short, would never notice.
+A trial is an ordinary training run under a recipe of its own: the sweep's model, tokens, batch and schedule,
+one mixture, a seed, and all else as `train` has it; `<sweep>/trials/<number>[-<replicate>]/train` is its
+folder. Bounds hold for the run that the mixture is chosen for: a share that would take a small group through
+more epochs of `train.tokens` than it may see is not tried, though a trial, being short, would never notice.
 """
 
 from __future__ import annotations
@@ -21,21 +22,22 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe_sweep import Sweep
+from ctllm_ray.base.recipe_training import Train
 from ctllm_ray.base.resolve import nearest
-from ctllm_ray.base.sweeping import Sweep
-from ctllm_ray.base.training import Train
 from ctllm_ray.mixture import simplex
 from ctllm_ray.mixture.simplex import Region
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN
-from ctllm_ray.train import corpora
+from ctllm_ray.train.data import corpora
 
 TRIALS = "trials"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep. `mixtures` are the trials' shares by group, in order; `caps` the most of each that its epochs allow."""
+    """A sweep. `mixtures` are the trials' shares by group, in order; `caps` the most of each that its epochs
+    allow."""
 
     recipe: Recipe
     sweep: Sweep
@@ -54,7 +56,9 @@ class Plan:
     @property
     def runs(self) -> list[tuple[int, int]]:
         """All trainings, as (mixture, replicate): each mixture once, then each again."""
-        return [(number, again) for again in range(self.sweep.replicates) for number in range(self.sweep.trials)]
+        return [
+            (number, again) for again in range(self.sweep.replicates) for number in range(self.sweep.trials)
+        ]
 
     def trial(self, number: int, replicate: int = 0) -> Recipe:
         """The recipe of a trial: a training on one mixture."""
@@ -77,13 +81,16 @@ class Plan:
 
 
 def plan(recipe: Recipe) -> Plan:
-    """The sweep of a recipe. Raises `CtllmError` of several kinds where it cannot be: each says what to change."""
+    """The sweep of a recipe. Raises `CtllmError` of several kinds where it cannot be: each says what to
+    change."""
     _, train = recipe.training()
     sweep = recipe.sweep
     if sweep is None:
         raise RecipeError("this recipe sweeps no mixtures", remedy="add the part `sweep`")
     if train.validation is None:
-        raise RecipeError("a sweep compares trials on held-out documents", remedy="add the part `train.validation`")
+        raise RecipeError(
+            "a sweep compares trials on held-out documents", remedy="add the part `train.validation`"
+        )
     own = corpora.read_sections(recipe.token_folders())
     held_out = corpora.validation_sections(recipe, own)
     targets = _targets(own)
@@ -114,14 +121,17 @@ def _check_names(where: str, named: Mapping[str, object], known: Sequence[str]) 
 
 
 def _cap(train: Train, sweep: Sweep, name: str, targets: int) -> float:
-    """The most of a group that its epochs allow, as a share of the run; a row less, for the last block's rounding."""
+    """The most of a group that its epochs allow, as a share of the run; a row less, for the last block's
+    rounding."""
     batches = math.ceil(max(train.tokens, sweep.tokens) / train.batch_tokens)
     rows = batches * train.batch_tokens // train.sequence_tokens
     epochs = train.epoch_caps.get(name, train.max_epochs)
     return min(1.0, max(0.0, epochs * targets / train.sequence_tokens - 1) / rows)
 
 
-def _mixtures(sweep: Sweep, region: Region, token_shares: Mapping[str, float]) -> tuple[dict[str, float], ...]:
+def _mixtures(
+    sweep: Sweep, region: Region, token_shares: Mapping[str, float]
+) -> tuple[dict[str, float], ...]:
     """The token shares first, as far as the bounds allow them, then the design without them."""
     first = simplex.nearest(region, token_shares)
     middle = simplex.middle(region, token_shares, sweep.temperature)
@@ -142,9 +152,12 @@ def _mixtures(sweep: Sweep, region: Region, token_shares: Mapping[str, float]) -
 
 
 def _data(sections: Mapping[str, Manifest]) -> str:
-    """SHA-256 over the groups and hashes of all training and held-out shards, wherever they lie; hexadecimal."""
+    """SHA-256 over the groups and hashes of all training and held-out shards, wherever they lie;
+    hexadecimal."""
     shards = {
-        kind: sorted([shard.group, shard.sha256] for section in sections.values() for shard in section.of_kind(kind))
+        kind: sorted(
+            [shard.group, shard.sha256] for section in sections.values() for shard in section.of_kind(kind)
+        )
         for kind in (TRAIN, HELD_OUT)
     }
     return fingerprint(shards)
@@ -158,9 +171,9 @@ def run_name(number: int, replicate: int) -> str:
 def _run_seed(recipe: Recipe, number: int, replicate: int) -> int:
     """The seed of a run's weights and order.
 
-    Each has its own. Under one seed for all, what the order and the weights happen to favour moves with the mixture,
-    and a law fits that as well as the truth: the order of mixtures is then right to the last place, and another under
-    the next seed.
+    Each has its own. Under one seed for all, what the order and the weights happen to favour moves with the
+    mixture, and a law fits that as well as the truth: the order of mixtures is then right to the last place,
+    and another under the next seed.
     """
     assert recipe.train is not None
     base = recipe.seed if recipe.train.seed is None else recipe.train.seed
@@ -174,7 +187,7 @@ def _trial(recipe: Recipe, sweep: Sweep, number: int, replicate: int, shares: Ma
     plain = recipe.model_dump(mode="json")
     train, part, width = plain["train"], plain["sweep"], recipe.resources.sweep
     folders = [storage.absolute(folder) for folder in recipe.token_folders()]
-    validated = [storage.absolute(recipe.located(folder)) for folder in train["validation"]["corpora"]]
+    validated = [storage.absolute(recipe.locate(folder)) for folder in train["validation"]["corpora"]]
     train |= {key: part[key] for key in ("tokens", "batch_tokens", "schedule")} | {
         "run": "",
         "seed": _run_seed(recipe, number, replicate),
@@ -198,8 +211,8 @@ def _trial(recipe: Recipe, sweep: Sweep, number: int, replicate: int, shares: Ma
         "name": TRIALS,
         "version": run_name(number, replicate),
         "root": storage.absolute(recipe.folder("sweep")),
-        "model": _located(recipe, part["model"]),
-        "tokenizer": plain["tokenizer"] and _located(recipe, plain["tokenizer"]),
+        "model": _locate_path(recipe, part["model"]),
+        "tokenizer": plain["tokenizer"] and _locate_path(recipe, plain["tokenizer"]),
         "train": train,
         "sweep": None,
         "resources": plain["resources"] | {"train": resources},
@@ -207,6 +220,6 @@ def _trial(recipe: Recipe, sweep: Sweep, number: int, replicate: int, shares: Ma
     return recipes.from_plain(plain | changed, "sweep")
 
 
-def _located(recipe: Recipe, part: dict[str, Any]) -> dict[str, Any]:
+def _locate_path(recipe: Recipe, part: dict[str, Any]) -> dict[str, Any]:
     """A part of a recipe with its path in full, where it has one."""
-    return part | {"path": part["path"] and storage.absolute(recipe.located(part["path"]))}
+    return part | {"path": part["path"] and storage.absolute(recipe.locate(part["path"]))}

@@ -1,14 +1,16 @@
-"""How far a law can be trusted: what it says of mixtures it was not fitted to, and how it moves with the noise.
+"""How far a law can be trusted: what it says of mixtures it was not fitted to, and how it moves with the
+noise.
 
-Each mixture is predicted by a law fitted to the others, and the order of these predictions is held against the order
-that was measured (Spearman's rank correlation): choosing needs the order, not the values. Its interval is a bootstrap
-over mixtures, whose measured values are drawn anew with the noise of their replicates: a handful of mixtures in the
-right order may be luck, and without that noise the interval would not say so. Of two laws the one whose predictions err
-less is the better one: with a dozen mixtures both may order them perfectly, and in simulations it chose a little better
-than the rank correlation did. How sure a prediction is, a bootstrap over residuals says: the mixtures stay, since they
-were designed, and the residuals of whole mixtures are drawn anew for all held-out groups together, since one mixture's
-errors go together. Residuals are widened by sqrt(n / (n - p)) for the p parameters that were fitted to them, and to the
-noise of the replicates where they are smaller than that.
+Each mixture is predicted by a law fitted to the others, and the order of these predictions is held against
+the order that was measured (Spearman's rank correlation): choosing needs the order, not the values. Its
+interval is a bootstrap over mixtures, whose measured values are drawn anew with the noise of their
+replicates: a handful of mixtures in the right order may be luck, and without that noise the interval would
+not say so. Of two laws the one whose predictions err less is the better one: with a dozen mixtures both may
+order them perfectly, and in simulations it chose a little better than the rank correlation did. How sure a
+prediction is, a bootstrap over residuals says: the mixtures stay, since they were designed, and the residuals
+of whole mixtures are drawn anew for all held-out groups together, since one mixture's errors go together.
+Residuals are widened by sqrt(n / (n - p)) for the p parameters that were fitted to them, and to the noise of
+the replicates where they are smaller than that.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ Bits = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Fit:
-    """A law fitted to all trials. Values [N] are weighted bits per byte; `left_out` by the fits without each trial."""
+    """A law fitted to all trials. Values [N] are weighted bits per byte; `left_out` by the fits without each
+    trial."""
 
     law: str
     parameters: dict[str, np.ndarray]  # by held-out group
@@ -49,12 +52,13 @@ class Fit:
 def fits(
     shares_NG: np.ndarray, bits: Bits, weights: Mapping[str, float], seed: int, noise_bits: float = 0.0
 ) -> list[Fit]:
-    """Each law that has enough mixtures to leave one out, the better one first: the one that errs less on these.
+    """Each law that has enough mixtures to leave one out, the better one first: the one that errs less on
+    these.
 
     `noise_bits`: standard deviation of a measured value, weighted bits per byte.
     """
     return sorted(
-        (_fit(name, shares_NG, bits, weights, seed, noise_bits) for name in fitting(shares_NG)),
+        (_fit_law(name, shares_NG, bits, weights, seed, noise_bits) for name in fitting(shares_NG)),
         key=lambda fit: fit.error_bits,
     )
 
@@ -65,7 +69,7 @@ def fitting(shares_NG: np.ndarray) -> list[str]:
     return [name for name, law in LAWS.items() if trials > max(2, law.count(groups))]
 
 
-def _fit(
+def _fit_law(
     name: str, shares_NG: np.ndarray, bits: Bits, weights: Mapping[str, float], seed: int, noise_bits: float
 ) -> Fit:
     law = LAWS[name]
@@ -83,7 +87,9 @@ def _fit(
     )
 
 
-def left_out_predictions(law: str, shares_NG: np.ndarray, bits: Bits, weights: Mapping[str, float]) -> np.ndarray:
+def left_out_predictions(
+    law: str, shares_NG: np.ndarray, bits: Bits, weights: Mapping[str, float]
+) -> np.ndarray:
     """Weighted bits per byte [N] of each trial, by a law fitted to the others."""
     trials = len(shares_NG)
     others = ~np.eye(trials, dtype=bool)
@@ -114,31 +120,35 @@ def redrawn(
 ) -> list[dict[str, np.ndarray]]:
     """Parameters by held-out group, of the law fitted anew to each of `DRAWS` draws of the residuals.
 
-    `noise_nats`: the standard deviation of log `bits` by replicates; residuals are drawn as wide as that at least.
+    `noise_nats`: the standard deviation of log `bits` by replicates; residuals are drawn as wide as that at
+    least.
     """
     law, trials = LAWS[fit.law], len(shares_NG)
     wider = np.sqrt(trials / (trials - law.count(shares_NG.shape[1])))
     fitted = {domain: law.predict(parameters, shares_NG) for domain, parameters in fit.parameters.items()}
     residuals = {domain: np.log(bits[domain] / values) for domain, values in fitted.items()}
     residuals = {
-        domain: _widened((values - values.mean()) * wider, noise_nats[domain]) for domain, values in residuals.items()
+        domain: _widen_residuals((values - values.mean()) * wider, noise_nats[domain])
+        for domain, values in residuals.items()
     }
     drawn_DN = np.random.default_rng(seed).integers(trials, size=(DRAWS, trials))
     everyone = np.ones((DRAWS, trials), bool)
     laws = {
-        domain: law.fit(shares_NG, fitted[domain] * np.exp(residuals[domain][drawn_DN]), everyone) for domain in fitted
+        domain: law.fit(shares_NG, fitted[domain] * np.exp(residuals[domain][drawn_DN]), everyone)
+        for domain in fitted
     }
     return [{domain: parameters[draw] for domain, parameters in laws.items()} for draw in range(DRAWS)]
 
 
-def _widened(residuals_N: np.ndarray, least: float) -> np.ndarray:
+def _widen_residuals(residuals_N: np.ndarray, least: float) -> np.ndarray:
     """The residuals with a standard deviation of `least` or more."""
     deviation = float(residuals_N.std())
     return residuals_N * (least / deviation) if 0 < deviation < least else residuals_N
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's rank correlation, -1 to 1; ties share the mean of their ranks; 0 where one has no order at all."""
+    """Spearman's rank correlation, -1 to 1; ties share the mean of their ranks; 0 where one has no order at
+    all."""
     return float(_spearman_rows(a[None], b[None])[0])
 
 
@@ -153,7 +163,8 @@ def _spearman_rows(a_DN: np.ndarray, b_DN: np.ndarray) -> np.ndarray:
 def spearman_interval(
     said: np.ndarray, measured: np.ndarray, seed: int, noise_bits: float = 0.0
 ) -> tuple[float, float]:
-    """The 90 % interval of the rank correlation, by a bootstrap over pairs whose measured values are drawn anew."""
+    """The 90 % interval of the rank correlation, by a bootstrap over pairs whose measured values are drawn
+    anew."""
     random = np.random.default_rng(seed)
     drawn = random.integers(len(said), size=(ORDER_DRAWS, len(said)))
     again = measured + random.normal(0, noise_bits, drawn.shape)

@@ -1,9 +1,10 @@
 """The runs of each mixture together, and the noise that they show: what a training gives under another seed.
 
-Every interval and every choice of a sweep rests on this noise. It is the spread of runs of one mixture, pooled over
-mixtures, as in an analysis of variance: s^2 = sum over mixtures and runs of (y_mk - mean_m)^2 / sum of (R_m - 1)
-(Fisher 1925, "Statistical Methods for Research Workers"). Where no mixture ran twice there is none, and nothing can be
-chosen. A mixture of which a run diverged is no candidate: its other runs are left out too.
+Every interval and every choice of a sweep rests on this noise. It is the spread of runs of one mixture,
+pooled over mixtures, as in an analysis of variance: s^2 = sum over mixtures and runs of (y_mk - mean_m)^2 /
+sum of (R_m - 1) (Fisher 1925, "Statistical Methods for Research Workers"). Where no mixture ran twice there
+is none, and nothing can be chosen. A mixture of which a run diverged is no candidate: its other runs are left
+out too.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Tried:
 
 @dataclass(frozen=True)
 class Noise:
-    """Of one run: its standard deviation by pooled replicates (NaN: not known), and the degrees of freedom of that."""
+    """Of one run: its standard deviation by pooled replicates (NaN: not known), and the degrees of freedom of
+    that."""
 
     deviation: float
     freedom: int

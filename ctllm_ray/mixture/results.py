@@ -1,9 +1,9 @@
 """What a sweep has found so far: a file for each trial that ended, and what they all depend on.
 
-`trials/<number>/RESULT.json` is written when a trial ends, in one step: from then on it is never trained again, and
-what was killed before it is. `SWEEP.json` is written first and holds what the trials depend on: a later start under
-another recipe, or over other shards, stops and names what changed. `results.jsonl` is all trials in one file, for
-people and programs, written anew each time.
+`trials/<number>/RESULT.json` is written when a trial ends, in one step: from then on it is never trained
+again, and what was killed before it is. `SWEEP.json` is written first and holds what the trials depend on: a
+later start under another recipe, or over other shards, stops and names what changed. `results.jsonl` is all
+trials in one file, for people and programs, written anew each time.
 """
 
 from __future__ import annotations
@@ -69,10 +69,13 @@ def write(folder: str, trial: Trial) -> None:
 
 
 def read(folder: str, trials: int) -> list[Trial]:
-    """The runs that ended, of the mixtures below this number, in order. Raises `StorageError` for a damaged file."""
+    """The runs that ended, of the mixtures below this number, in order. Raises `StorageError` for a damaged
+    file."""
     matches = map(_RUN.fullmatch, _run_folders(folder))
     runs = sorted((int(match[1]), int(match[2] or 0)) for match in matches if match)
-    return [read_one(folder, *run) for run in runs if run[0] < trials and storage.exists(_place(folder, *run))]
+    return [
+        read_one(folder, *run) for run in runs if run[0] < trials and storage.exists(_place(folder, *run))
+    ]
 
 
 def read_one(folder: str, number: int, replicate: int = 0) -> Trial:
@@ -88,7 +91,9 @@ def read_one(folder: str, number: int, replicate: int = 0) -> Trial:
 def _run_folders(folder: str) -> list[str]:
     fs, path = storage.filesystem(storage.join(folder, TRIALS))
     fs.invalidate_cache()
-    return [name.rstrip("/").rpartition("/")[2] for name in fs.ls(path, detail=False)] if fs.exists(path) else []
+    return (
+        [name.rstrip("/").rpartition("/")[2] for name in fs.ls(path, detail=False)] if fs.exists(path) else []
+    )
 
 
 def _place(folder: str, number: int, replicate: int) -> str:

@@ -1,14 +1,16 @@
-"""Mixtures to try: points of the simplex within bounds, spread evenly around the token shares, always the same ones.
+"""Mixtures to try: points of the simplex within bounds, spread evenly around the token shares, always the
+same ones.
 
-A mixture is whole sequences of a block (`train.block_sequences`): that is what training deals out, so a law is fitted
-to what was trained and not to what was asked for. Its distribution is a Dirichlet around a middle, cut off at the
-bounds: the groups are drawn one after another from the Beta distribution that a Dirichlet has for the rest of the
-stick, each within the bounds that leave the others theirs. So every draw obeys the bounds and none is thrown away; the
-price is that, where bounds cut deep, later groups (by name) take more of what is pushed about than earlier ones.
+A mixture is whole sequences of a block (`train.block_sequences`): that is what training deals out, so a law
+is fitted to what was trained and not to what was asked for. Its distribution is a Dirichlet around a middle,
+cut off at the bounds: the groups are drawn one after another from the Beta distribution that a Dirichlet has
+for the rest of the stick, each within the bounds that leave the others theirs. So every draw obeys the bounds
+and none is thrown away; the price is that, where bounds cut deep, later groups (by name) take more of what is
+pushed about than earlier ones.
 
-The draws are no random numbers but an additive recurrence with a seeded start (Roberts 2018, "The unreasonable
-effectiveness of quasirandom sequences"): a dozen points cover the space without clumps, and the first n are the same
-however many follow, so a sweep may be made longer later.
+The draws are no random numbers but an additive recurrence with a seeded start (Roberts 2018, "The
+unreasonable effectiveness of quasirandom sequences"): a dozen points cover the space without clumps, and the
+first n are the same however many follow, so a sweep may be made longer later.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from ctllm_ray.base.errors import RecipeError
 
 #: Below this a fraction of a sequence is rounding of the bounds themselves.
 _ROUNDING = 1e-9
-#: Of a Beta distribution less than this between the bounds: their place in it says nothing, and the draw is even.
+#: Of a Beta distribution less than this between the bounds: their place in it says nothing, and the draw is
+#: even.
 _LEAST_MASS = 1e-9
 #: Draws in a row that are mixtures already had, until it is taken that there are no others.
 _MOST_REPEATS = 1000
@@ -32,7 +35,8 @@ _MOST_REPEATS = 1000
 
 @dataclass(frozen=True)
 class Region:
-    """The mixtures between `least` and `most` sequences of each group in a block of so many; groups by name."""
+    """The mixtures between `least` and `most` sequences of each group in a block of so many; groups by
+    name."""
 
     groups: tuple[str, ...]
     least: tuple[int, ...]
@@ -45,7 +49,8 @@ class Region:
 
 
 def region(bounds: Mapping[str, tuple[float, float]], caps: Mapping[str, float], block: int) -> Region:
-    """The mixtures that bounds, and caps (the most of a group that its epochs allow), leave. Raises `RecipeError`."""
+    """The mixtures that bounds, and caps (the most of a group that its epochs allow), leave. Raises
+    `RecipeError`."""
     groups = tuple(sorted(bounds))
     least = tuple(math.ceil(bounds[name][0] * block - _ROUNDING) for name in groups)
     most = tuple(math.floor(min(bounds[name][1], caps[name]) * block + _ROUNDING) for name in groups)
@@ -70,7 +75,9 @@ def region(bounds: Mapping[str, tuple[float, float]], caps: Mapping[str, float],
 _REMEDY = "widen the bounds, lower train.tokens, raise train.max_epochs or train.epoch_caps, or add data"
 
 
-def _no_mixture(groups: tuple[str, ...], bounds: Mapping[str, tuple[float, float]], caps: Mapping[str, float]) -> str:
+def _no_mixture(
+    groups: tuple[str, ...], bounds: Mapping[str, tuple[float, float]], caps: Mapping[str, float]
+) -> str:
     low, high = (sum(bounds[name][side] for name in groups) for side in (0, 1))
     capped = sorted(name for name in groups if caps[name] < bounds[name][1])
     most = sum(min(bounds[name][1], caps[name]) for name in groups)
@@ -79,7 +86,8 @@ def _no_mixture(groups: tuple[str, ...], bounds: Mapping[str, tuple[float, float
 
 
 def nearest(region: Region, shares: Mapping[str, float]) -> np.ndarray:
-    """Counts [groups] of the mixture in the region next to shares (all positive): in proportion to them but for bounds.
+    """Counts [groups] of the mixture in the region next to shares (all positive): in proportion to them but
+    for bounds.
 
     That is the least relative entropy to the shares. It is found by bisection of the factor of proportion.
     """
@@ -111,14 +119,15 @@ def middle(region: Region, shares: Mapping[str, float], temperature: float) -> n
 
 
 def mixtures(region: Region, middle: np.ndarray, concentration: float, seed: int) -> Iterator[np.ndarray]:
-    """Counts [groups] of one mixture after another, no two alike, until the region seems to have no others."""
+    """Counts [groups] of one mixture after another, no two alike, until the region seems to have no
+    others."""
     seen: set[tuple[int, ...]] = set()
     repeats, number = 0, 0
     start = np.random.default_rng(seed).random(len(region.groups) - 1)
     steps = _steps(len(start))
     while repeats < _MOST_REPEATS:
         number += 1
-        counts = whole(region, _drawn(region, middle * concentration, (start + number * steps) % 1.0))
+        counts = whole(region, _draw_shares(region, middle * concentration, (start + number * steps) % 1.0))
         repeats = repeats + 1 if tuple(counts) in seen else 0
         if not repeats:
             seen.add(tuple(counts))
@@ -133,7 +142,7 @@ def _steps(dimensions: int) -> np.ndarray:
     return root ** -np.arange(1.0, dimensions + 1)
 
 
-def _drawn(region: Region, parameters: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _draw_shares(region: Region, parameters: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Shares [groups] at a place [groups - 1] of the unit cube."""
     least, most = np.array(region.least) / region.block, np.array(region.most) / region.block
     shares, left = np.zeros(len(parameters)), 1.0

@@ -1,7 +1,8 @@
 """One trial in this process: an ordinary training run, and what is kept of it. No Ray here.
 
-A run that was killed goes on from its checkpoint. The checkpoint goes once the result is on storage: a sweep compares
-mixtures and keeps no models, and a hundred proxies of 100 million parameters would be 120 GB. Curves and events stay.
+A run that was killed goes on from its checkpoint. The checkpoint goes once the result is on storage: a sweep
+compares mixtures and keeps no models, and a hundred proxies of 100 million parameters would be 120 GB. Curves
+and events stay.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from ctllm_ray.base.errors import Diverged
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.mixture import results
 from ctllm_ray.mixture.results import Trial
-from ctllm_ray.train import checkpoint, records, saver, session
-from ctllm_ray.train.torch_stepper import TorchStepper
+from ctllm_ray.train import records, session
+from ctllm_ray.train.checkpoint import checkpoint, saver
+from ctllm_ray.train.steppers.torch import TorchStepper
 
 
 def run(recipe: Recipe) -> Trial:
@@ -26,14 +28,14 @@ def run(recipe: Recipe) -> Trial:
         session.train(recipe, TorchStepper)
     except Diverged as error:
         reason = error.what
-    trial = _ended(recipe, reason, time.monotonic() - began)
+    trial = _end_trial(recipe, reason, time.monotonic() - began)
     results.write(recipe.root, trial)
     for step in checkpoint.steps(folder):
         saver.remove(folder, step)
     return trial
 
 
-def _ended(recipe: Recipe, reason: str, seconds: float) -> Trial:
+def _end_trial(recipe: Recipe, reason: str, seconds: float) -> Trial:
     assert recipe.train is not None
     folder = recipe.folder("train")
     steps = records.read(folder)

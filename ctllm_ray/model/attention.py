@@ -2,18 +2,21 @@
 
 Shapes: B sequences, T positions, H heads, D head width, P pieces of documents.
 
-transformers finds documents by looking for positions that do not rise; that look costs a host synchronisation in each
-forward pass, and under torch.compile it always ends in a T x T mask. So `attend` is registered as an attention of our
-own, which gets the pieces from the caller:
+transformers finds documents by looking for positions that do not rise; that look costs a host synchronisation
+in each forward pass, and under torch.compile it always ends in a T x T mask. So `attend` is registered as an
+attention of our own, which gets the pieces from the caller:
 
 * no pieces, on a GPU: causal SDPA, a flash kernel;
-* pieces, in bf16 or fp16 on a GPU: the variable-length flash kernel that PyTorch ships (`torch.nn.attention.varlen`,
-  no flash-attn package): each piece costs its length squared and nothing is masked;
-* on a CPU: causal SDPA of one piece after the other, each row being one where none are given. Against one call with a
-  mask that is 1.1 to 2 times as fast at 512 positions and 1.7 to 7 times at 2,048; against one causal call, 1.2 times;
+* pieces, in bf16 or fp16 on a GPU: the variable-length flash kernel that PyTorch ships
+  (`torch.nn.attention.varlen`, no flash-attn package): each piece costs its length squared and nothing is
+  masked;
+* on a CPU: causal SDPA of one piece after the other, each row being one where none are given. Against one
+  call with a mask that is 1.1 to 2 times as fast at 512 positions and 1.7 to 7 times at 2,048; against one
+  causal call, 1.2 times;
 * pieces elsewhere: SDPA with a B x 1 x T x T mask, made once for all layers.
 
-It is for training and scoring: whole rows, no cache and no padding mask. Exported models use transformers' own.
+It is for training and scoring: whole rows, no cache and no padding mask. Exported models use transformers'
+own.
 """
 
 from __future__ import annotations
@@ -56,7 +59,8 @@ def attend(
     return out_BHTD.transpose(1, 2).contiguous(), None
 
 
-@torch.compiler.disable  # lengths differ from batch to batch: a compiled loop over them would compile anew each time
+# lengths differ from batch to batch: a compiled loop over them would compile anew each time
+@torch.compiler.disable
 def _piece_by_piece(
     query_BHTD: torch.Tensor,
     key_BHTD: torch.Tensor,
@@ -73,7 +77,9 @@ def _piece_by_piece(
         for x in (query_BHTD, key_BHTD, value_BHTD)
     )
     pieces = [
-        scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, scale=scaling, enable_gqa=grouped)[0]
+        scaled_dot_product_attention(
+            q[None], k[None], v[None], is_causal=True, scale=scaling, enable_gqa=grouped
+        )[0]
         for q, k, v in zip(*split, strict=True)
     ]
     return torch.cat(pieces, dim=1).transpose(0, 1).reshape(batch, tokens, heads, width)
@@ -82,7 +88,8 @@ def _piece_by_piece(
 def _varlen(
     query_BHTD: torch.Tensor, key_BHTD: torch.Tensor, value_BHTD: torch.Tensor, ends: torch.Tensor
 ) -> torch.Tensor:
-    """Attended values [B, T, H, D] of causal attention within pieces, by the flash kernel, scaled by 1 / sqrt(D)."""
+    """Attended values [B, T, H, D] of causal attention within pieces, by the flash kernel, scaled by 1 /
+    sqrt(D)."""
     from torch.nn.attention.varlen import varlen_attn
 
     batch, heads, tokens, width = query_BHTD.shape
@@ -90,13 +97,15 @@ def _varlen(
         x.transpose(1, 2).reshape(batch * tokens, -1, width) for x in (query_BHTD, key_BHTD, value_BHTD)
     )
     grouped: dict[str, Any] = {"enable_gqa": True} if heads != key_BHTD.shape[1] else {}
-    # No piece is longer than a row. A bound and not the length itself: a number that varies would compile anew.
+    # No piece is longer than a row. A bound and not the length itself: a number that varies would compile
+    # anew.
     out = varlen_attn(query, key, value, ends, ends, tokens, tokens, window_size=(-1, 0), **grouped)
     return cast(torch.Tensor, out).view(batch, tokens, heads, width)
 
 
 def piece_ends(documents_BT: torch.Tensor) -> torch.Tensor:
-    """Where pieces end in the rows laid end to end, from 0: int32 [P + 1]. On a GPU this waits for the device."""
+    """Where pieces end in the rows laid end to end, from 0: int32 [P + 1]. On a GPU this waits for the
+    device."""
     new_BT = torch.ones_like(documents_BT, dtype=torch.bool)
     new_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
     starts = new_BT.flatten().nonzero().flatten()
@@ -110,7 +119,8 @@ def piece_mask(documents_BT: torch.Tensor) -> torch.Tensor:
 
 
 def has_pieces(documents_BT: torch.Tensor) -> bool:
-    """True where some row holds several pieces, so that plain causal attention would look across documents."""
+    """True where some row holds several pieces, so that plain causal attention would look across
+    documents."""
     return bool((documents_BT > 0).any())
 
 

@@ -1,10 +1,12 @@
-"""Shapes of Llama models, and what follows from a shape by arithmetic: parameters, FLOPs, bytes of the KV cache.
+"""Shapes of Llama models, and what follows from a shape by arithmetic: parameters, FLOPs, bytes of the KV
+cache.
 
-No torch here: `ctllm plan` and recipes use it. Every formula is held against the built model by tests/model. Two FLOP
-conventions are in use and differ by 11 % for CT-LLM, so a number without its convention says little:
+No torch here: `ctllm plan` and recipes use it. Every formula is held against the built model by tests/model.
+Two FLOP conventions are in use and differ by 11 % for CT-LLM, so a number without its convention says little:
 
-* `flops_per_token`, PaLM's (Chowdhery et al. 2022, appendix B): 6 for each matmul parameter, 12 LHQT for attention as
-  if it were not causal. It is what published MFU figures use, and what `mfu` means everywhere in this project.
+* `flops_per_token`, PaLM's (Chowdhery et al. 2022, appendix B): 6 for each matmul parameter, 12 LHQT for
+  attention as if it were not causal. It is what published MFU figures use, and what `mfu` means everywhere in
+  this project.
 * `causal_flops_per_token`: the same with half the attention, which is the work that a causal kernel does.
 
 Neither counts what activation checkpointing computes twice: that is what makes it MFU and not HFU.
@@ -20,7 +22,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError
 
 if TYPE_CHECKING:
-    from ctllm_ray.base.training import Model  # pydantic: the GPU benchmark runs without it
+    from ctllm_ray.base.recipe_training import Model  # pydantic: the GPU benchmark runs without it
 
 CONFIG = "config.json"
 
@@ -49,7 +51,9 @@ class ModelConfig:
     init_std: float = 0.02
     attention_bias: bool = False
     mlp_bias: bool = False
-    rope_scaling: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of stretched models: rope_type, factor
+    rope_scaling: Mapping[str, Any] = field(
+        default_factory=dict, hash=False
+    )  # of stretched models: rope_type, factor
 
 
 def _square(layers: int, width: int, heads: int, ffn_width: int, context_tokens: int) -> ModelConfig:
@@ -58,10 +62,10 @@ def _square(layers: int, width: int, heads: int, ffn_width: int, context_tokens:
     return ModelConfig(layers, width, heads, heads, head_width, ffn_width, 32_000, context_tokens, tied=True)
 
 
-#: Sizes by name. The small ones are tied, as half of their parameters would be embeddings otherwise; their names are
-#: what they count at 32,000 pieces (24.7, 109.5 and 350.5 million). `ct_llm_2b` is the shape of CT-LLM (Du et al. 2024;
-#: head count, widths and context from the released training script, untied because the published files have
-#: 4.27 GB); RoPE's base is Megatron's default.
+#: Sizes by name. The small ones are tied, as half of their parameters would be embeddings otherwise; their
+#: names are what they count at 32,000 pieces (24.7, 109.5 and 350.5 million). `ct_llm_2b` is the shape of
+#: CT-LLM (Du et al. 2024; head count, widths and context from the released training script, untied because
+#: the published files have 4.27 GB); RoPE's base is Megatron's default.
 SIZES: Mapping[str, ModelConfig] = {
     "tiny": _square(4, 192, 6, 512, 512),  # 1.77 million beside the embeddings: minutes on a laptop
     "25m": _square(7, 384, 6, 1024, 1024),
@@ -102,7 +106,8 @@ def parameters(config: ModelConfig) -> int:
 
 
 def flops_per_token(config: ModelConfig, sequence_tokens: int) -> float:
-    """FLOPs of training on one token, forward and backward, in PaLM's convention: CT-LLM at 4096 has 14.48e9."""
+    """FLOPs of training on one token, forward and backward, in PaLM's convention: CT-LLM at 4096 has
+    14.48e9."""
     return 6 * matmul_parameters(config) + _attention_flops(config, sequence_tokens)
 
 
@@ -124,15 +129,16 @@ def kv_bytes_per_token(config: ModelConfig, value_bytes: int = 2) -> int:
 def for_recipe(model: Model, vocab_size: int, sequence_tokens: int) -> ModelConfig:
     """The shape that a recipe trains, with as many rows as the tokenizer has pieces.
 
-    Raises `RecipeError` for an unknown size or a sequence longer than the context, `InputError` where a model folder
-    has another vocabulary and the recipe does not say how to bring it over.
+    Raises `RecipeError` for an unknown size or a sequence longer than the context, `InputError` where a model
+    folder has another vocabulary and the recipe does not say how to bring it over.
     """
-    found = of_folder(model.path) if model.path else _named(model.use)
+    found = of_folder(model.path) if model.path else _size_named(model.use)
     if model.context_tokens:
         found = replace(found, context_tokens=model.context_tokens)
     if sequence_tokens > found.context_tokens:
         raise RecipeError(
-            f"sequences of {sequence_tokens} tokens are longer than the model's context of {found.context_tokens}",
+            f"sequences of {sequence_tokens} tokens are longer than the model's context of "
+            f"{found.context_tokens}",
             where="train.sequence_tokens",
             remedy=f"set model.context_tokens={sequence_tokens}, or shorten the sequences",
         )
@@ -142,7 +148,7 @@ def for_recipe(model: Model, vocab_size: int, sequence_tokens: int) -> ModelConf
     return replace(found, vocab_size=vocab_size)
 
 
-def _named(name: str) -> ModelConfig:
+def _size_named(name: str) -> ModelConfig:
     if name not in SIZES:
         raise RecipeError(f"no size {name!r}", where="model.use", remedy=f"sizes: {', '.join(SIZES)}")
     return SIZES[name]
@@ -160,10 +166,13 @@ def _check_vocabulary(rows: int, pieces: int, folder: str) -> None:
 
 
 def of_folder(folder: str) -> ModelConfig:
-    """The shape of the model in a Hugging Face folder. Raises `InputError` where there is none, or no plain Llama."""
+    """The shape of the model in a Hugging Face folder. Raises `InputError` where there is none, or no plain
+    Llama."""
     path = storage.join(folder, CONFIG)
     if not storage.exists(path):
-        raise InputError("no model here: no config.json", where=folder, remedy="name a Hugging Face Llama folder")
+        raise InputError(
+            "no model here: no config.json", where=folder, remedy="name a Hugging Face Llama folder"
+        )
     return from_hugging_face(storage.read_json(path), path)
 
 
@@ -171,7 +180,8 @@ def from_hugging_face(plain: Mapping[str, Any], where: str = CONFIG) -> ModelCon
     """The shape that a config.json tells, with transformers' defaults for what it leaves out."""
     if plain.get("model_type") != "llama" or plain.get("hidden_act", "silu") != "silu":
         raise InputError(
-            f"not a Llama model: model_type {plain.get('model_type')!r}, hidden_act {plain.get('hidden_act')!r}",
+            f"not a Llama model: model_type {plain.get('model_type')!r}, hidden_act "
+            f"{plain.get('hidden_act')!r}",
             where=where,
             remedy="name a folder of the Llama architecture",
         )
@@ -193,15 +203,17 @@ def from_hugging_face(plain: Mapping[str, Any], where: str = CONFIG) -> ModelCon
             init_std=plain.get("initializer_range", 0.02),
             attention_bias=plain.get("attention_bias", False),
             mlp_bias=plain.get("mlp_bias", False),
-            rope_scaling={} if scaling.get("rope_type", scaling.get("type")) in (None, "default") else scaling,
+            rope_scaling={}
+            if scaling.get("rope_type", scaling.get("type")) in (None, "default")
+            else scaling,
         )
     except KeyError as error:
         raise InputError(f"{error} is missing", where=where, remedy="restore the model folder") from None
 
 
 def to_hugging_face(config: ModelConfig, dtype: str = "float32") -> dict[str, Any]:
-    """The config.json of this shape. RoPE stands in it in the form of transformers 5 and in the one before it,
-    which vLLM and llama.cpp of that time read; so does the number type."""
+    """The config.json of this shape. RoPE stands in it in the form of transformers 5 and in the one before
+    it, which vLLM and llama.cpp of that time read; so does the number type."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -215,7 +227,9 @@ def to_hugging_face(config: ModelConfig, dtype: str = "float32") -> dict[str, An
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.context_tokens,
         "rms_norm_eps": config.norm_epsilon,
-        "rope_parameters": {"rope_type": "default"} | dict(config.rope_scaling) | {"rope_theta": config.rope_theta},
+        "rope_parameters": {"rope_type": "default"}
+        | dict(config.rope_scaling)
+        | {"rope_theta": config.rope_theta},
         "rope_theta": config.rope_theta,
         "rope_scaling": dict(config.rope_scaling) or None,
         "tie_word_embeddings": config.tied,

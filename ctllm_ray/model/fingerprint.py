@@ -13,7 +13,9 @@ from ctllm_ray.base import storage
 from ctllm_ray.model.config import CONFIG
 
 #: Weights, their indexes, and adapters, which transformers puts on a model without being asked.
-_WEIGHTS = re.compile(r"(?!training_args|optimizer|scheduler|rng_state).*\.(safetensors|bin|pt|pth)(\.index\.json)?")
+_WEIGHTS = re.compile(
+    r"(?!training_args|optimizer|scheduler|rng_state).*\.(safetensors|bin|pt|pth)(\.index\.json)?"
+)
 _BESIDE = {
     CONFIG,
     "generation_config.json",
@@ -36,7 +38,8 @@ def hash_weights(folder: str) -> dict[str, str]:
 
 
 def hash_model(folder: str) -> str:
-    """One SHA-256 (hexadecimal) over weights, configuration, tokenizer and chat template: what answers depend on."""
+    """One SHA-256 (hexadecimal) over weights, configuration, tokenizer and chat template: what answers depend
+    on."""
     names = [name for name in storage.list_names(folder) if _WEIGHTS.fullmatch(name) or name in _BESIDE]
     lines = [f"{name}:{sha256}\n" for name, sha256 in _hash(folder, names).items()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

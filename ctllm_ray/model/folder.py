@@ -1,8 +1,9 @@
 """A model as a Hugging Face folder, written tensor by tensor: what transformers, vLLM and llama.cpp open.
 
-Weights go out in shards that are filled and dropped one after another, so a model larger than memory is written within
-the size of one shard. Every file appears whole under its name, and config.json after the weights: until then no
-program takes the folder for a model. Works on object stores, where folders cannot be renamed.
+Weights go out in shards that are filled and dropped one after another, so a model larger than memory is
+written within the size of one shard. Every file appears whole under its name, and config.json after the
+weights: until then no program takes the folder for a model. Works on object stores, where folders cannot be
+renamed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from ctllm_ray.model.config import CONFIG, ModelConfig, to_hugging_face
 GENERATION = "generation_config.json"
 INDEX = "model.safetensors.index.json"
 
-#: Weights of one file. transformers' own default is 50 GB; smaller ones load in parallel and fit a laptop's memory.
+#: Weights of one file. transformers' own default is 50 GB; smaller ones load in parallel and fit a laptop's
+#: memory.
 SHARD_BYTES = 2 << 30
 
 
@@ -44,13 +46,18 @@ def write(
 ) -> None:
     """Writes weights and configuration; `tensor` gives the weights of a parameter by its name.
 
-    `token_ids` are `bos_token_id`, `eos_token_id` and `pad_token_id`. Raises `InputError` for weights of another shape.
+    `token_ids` are `bos_token_id`, `eos_token_id` and `pad_token_id`. Raises `InputError` for weights of
+    another shape.
     """
-    shapes = {name: parameter.shape for name, parameter in llama.empty(config, device="meta").named_parameters()}
+    shapes = {
+        name: parameter.shape for name, parameter in llama.empty(config, device="meta").named_parameters()
+    }
     shards = list(_shards(shapes, dtype.itemsize, shard_bytes))
     names = _file_names(len(shards))
     for file, parameters in zip(names, shards, strict=True):
-        held = {name: _checked(tensor(name), shapes[name], name).to(dtype).contiguous() for name in parameters}
+        held = {
+            name: _check_shape(tensor(name), shapes[name], name).to(dtype).contiguous() for name in parameters
+        }
         with storage.writing(storage.join(folder, file)) as local:
             save_file(held, local, metadata={"format": "pt"})
     if len(names) > 1:
@@ -60,7 +67,7 @@ def write(
     storage.write_json(storage.join(folder, CONFIG), described)
 
 
-def _checked(weights: torch.Tensor, shape: torch.Size, name: str) -> torch.Tensor:
+def _check_shape(weights: torch.Tensor, shape: torch.Size, name: str) -> torch.Tensor:
     if weights.shape == shape:
         return weights
     raise InputError(

@@ -1,11 +1,13 @@
-"""Llama models through transformers' implementation: built from a shape and a seed, loaded from a folder, run on rows.
+"""Llama models through transformers' implementation: built from a shape and a seed, loaded from a folder, run
+on rows.
 
 Shapes: B sequences, T positions, D width.
 
-Initial weights are a function of (seed, parameter name) and nothing else: not of the device, the order in which layers
-are made, or the version of transformers. Normal with standard deviation `init_std`; the two projections that write to
-the residual stream divide it by the root of twice the layers, as GPT-2 did and as Megatron does by default, on which
-CT-LLM was trained. Models are fp32 on the CPU: what a stepper does with them is its affair.
+Initial weights are a function of (seed, parameter name) and nothing else: not of the device, the order in
+which layers are made, or the version of transformers. Normal with standard deviation `init_std`; the two
+projections that write to the residual stream divide it by the root of twice the layers, as GPT-2 did and as
+Megatron does by default, on which CT-LLM was trained. Models are fp32 on the CPU: what a stepper does with
+them is its affair.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ _RESIDUAL = ("o_proj.weight", "down_proj.weight")
 
 
 class Rows(Protocol):
-    """A batch as numpy arrays [B, T]; train/batch.py has it."""
+    """A batch as numpy arrays [B, T]; train/data/batch.py has it."""
 
     @property
     def input_ids(self) -> np.ndarray: ...
@@ -73,15 +75,17 @@ def empty(config: ModelConfig, *, attention: str = "sdpa", device: str = "cpu") 
     if device != "meta":
         model.to_empty(device=device)
         model.tie_weights()  # to_empty gives tied matrices a memory each
-        model.model.rotary_emb = ExactRotary(plain).to(device)  # its frequencies are no parameters: they came out empty
+        model.model.rotary_emb = ExactRotary(plain).to(
+            device
+        )  # its frequencies are no parameters: they came out empty
     return set_attention(model, attention)
 
 
 class ExactRotary(LlamaRotaryEmbedding):
     """RoPE whose frequencies stay fp32 when the model is cast to bf16.
 
-    A cast takes buffers too, and rounds the frequencies by up to 0.4 %: at position 4096 that turns a query by many
-    radians. The model would learn with these, and be exported with others.
+    A cast takes buffers too, and rounds the frequencies by up to 0.4 %: at position 4096 that turns a query
+    by many radians. The model would learn with these, and be exported with others.
     """
 
     def _apply(self, fn: Callable, recurse: bool = True) -> ExactRotary:
@@ -106,12 +110,15 @@ def initial(name: str, shape: torch.Size, config: ModelConfig, seed: int) -> tor
 
 
 def load(folder: str, *, attention: str = "sdpa") -> LlamaForCausalLM:
-    """The model of a Hugging Face Llama folder, local or remote, in fp32 on the CPU, whatever its files are in."""
+    """The model of a Hugging Face Llama folder, local or remote, in fp32 on the CPU, whatever its files are
+    in."""
     of_folder(folder)  # says what is wrong with it before any weight is read
     with tempfile.TemporaryDirectory() as copy:
-        local = _fetched(folder, copy) if storage.is_remote(folder) else folder.removeprefix("file://")
+        local = _fetch_folder(folder, copy) if storage.is_remote(folder) else folder.removeprefix("file://")
         try:
-            loaded: Any = LlamaForCausalLM.from_pretrained(local, dtype=torch.float32, output_loading_info=True)
+            loaded: Any = LlamaForCausalLM.from_pretrained(
+                local, dtype=torch.float32, output_loading_info=True
+            )
         except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
             what = f"the model does not load: {' '.join(str(error).split())}"
             raise InputError(what, where=folder, remedy="restore the folder from where it came") from error
@@ -123,7 +130,7 @@ def load(folder: str, *, attention: str = "sdpa") -> LlamaForCausalLM:
     return set_attention(model, attention)
 
 
-def _fetched(folder: str, copy: str) -> str:
+def _fetch_folder(folder: str, copy: str) -> str:
     for name in storage.list_names(folder):
         with storage.reading(storage.join(folder, name)) as stream, (Path(copy) / name).open("wb") as out:
             while block := stream.read(storage.READ_AHEAD_BYTES):
@@ -164,16 +171,21 @@ def tensors(rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
 def forward_hidden(model: LlamaForCausalLM, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Hidden states [B, T, D] after the last norm; `model.lm_head` makes logits of them.
 
-    The batch has `input_ids` and may have `positions` and, where documents are kept apart, `documents`; `piece_ends`
-    beside them saves a GPU the look for their ends.
+    The batch has `input_ids` and may have `positions` and, where documents are kept apart, `documents`;
+    `piece_ends` beside them saves a GPU the look for their ends.
     """
     ids_BT = batch["input_ids"]
     positions_BT = batch.get("positions")
     kind = model.config._attn_implementation
     pieces = _pieces(model, batch, kind)
     if "cu_seq_lens_q" in pieces:  # flash_attention_2 takes the rows as one
-        ids_BT, positions_BT = ids_BT.reshape(1, -1), positions_BT.reshape(1, -1) if positions_BT is not None else None
-    hidden = model.model(input_ids=ids_BT, position_ids=positions_BT, use_cache=False, **pieces).last_hidden_state
+        ids_BT, positions_BT = (
+            ids_BT.reshape(1, -1),
+            positions_BT.reshape(1, -1) if positions_BT is not None else None,
+        )
+    hidden = model.model(
+        input_ids=ids_BT, position_ids=positions_BT, use_cache=False, **pieces
+    ).last_hidden_state
     return hidden.view(*batch["input_ids"].shape, -1)
 
 
@@ -185,7 +197,11 @@ def _pieces(model: LlamaForCausalLM, batch: Mapping[str, torch.Tensor], kind: st
     ours_on_cpu = kind == documents_attention.NAME and documents_BT.device.type == "cpu"
     if kind == "eager" or not (ours_on_cpu or (documents_BT.is_cuda and _half(model))):
         mask = documents_attention.piece_mask(documents_BT)
-        return {"attention_mask": mask if kind != "eager" else torch.where(mask, 0.0, torch.finfo(torch.float32).min)}
+        return {
+            "attention_mask": mask
+            if kind != "eager"
+            else torch.where(mask, 0.0, torch.finfo(torch.float32).min)
+        }
     ends = documents_attention.piece_ends(documents_BT) if ends is None else ends
     if kind == documents_attention.NAME:
         return {"piece_ends": ends}
@@ -199,7 +215,8 @@ def _half(model: LlamaForCausalLM) -> bool:
 
 
 def compile_blocks(model: LlamaForCausalLM) -> None:
-    """Compiles each block by itself: one compilation serves all layers, and the first step waits for one block only."""
+    """Compiles each block by itself: one compilation serves all layers, and the first step waits for one
+    block only."""
     for block in model.model.layers:
         block.compile()
 

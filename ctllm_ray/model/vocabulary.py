@@ -2,20 +2,22 @@
 
 Pieces that both tokenizers have keep their rows. For the others there are three ways:
 
-* `mean_of_pieces`: the old tokenizer splits the text of the new piece, its row is the mean of theirs ("zip-tie"). Cheap
-  and hard to beat where the old tokenizer knows the script.
-* `multivariate_normal`: drawn with the mean and the covariance of the old rows (Hewitt 2021); about as good as learnt
-  mappings in Mundra et al. 2024 (arXiv 2407.05841), and the one way that asks nothing of the pieces' text.
-* `wechsel`: the mean of the 10 nearest old pieces, weighted by a softmax of similarity at temperature 0.1 (Minixhofer
-  et al. 2022). WECHSEL takes similarity from fastText vectors aligned across languages. None can be had here without a
-  download, so the space is built from spelling alone: each piece is the sum of its character n-grams (1 to 3
-  long), weighted by rarity among the old pieces and hashed to 512 dimensions. In Chinese, where a character
-  carries meaning, that finds kin (机器学习: 机器, 学习); across scripts it finds nothing, and the row is then drawn
-  from the normal distribution of the old rows, as WECHSEL does for words without a vector.
+* `mean_of_pieces`: the old tokenizer splits the text of the new piece, its row is the mean of theirs
+  ("zip-tie"). Cheap and hard to beat where the old tokenizer knows the script.
+* `multivariate_normal`: drawn with the mean and the covariance of the old rows (Hewitt 2021); about as good
+  as learnt mappings in Mundra et al. 2024 (arXiv 2407.05841), and the one way that asks nothing of the
+  pieces' text.
+* `wechsel`: the mean of the 10 nearest old pieces, weighted by a softmax of similarity at temperature 0.1
+  (Minixhofer et al. 2022). WECHSEL takes similarity from fastText vectors aligned across languages. None can
+  be had here without a download, so the space is built from spelling alone: each piece is the sum of its
+  character n-grams (1 to 3 long), weighted by rarity among the old pieces and hashed to 512 dimensions. In
+  Chinese, where a character carries meaning, that finds kin (机器学习: 机器, 学习); across scripts it finds nothing,
+  and the row is then drawn from the normal distribution of the old rows, as WECHSEL does for words without a
+  vector.
 
-The first and the third give convex combinations of old rows, so no new piece can out-score all old ones at first.
-Both matrices get the same combinations. Costs: seconds; `wechsel` compares all pairs, about 16 TFLOP for two
-vocabularies of 125,696.
+The first and the third give convex combinations of old rows, so no new piece can out-score all old ones at
+first. Both matrices get the same combinations. Costs: seconds; `wechsel` compares all pairs, about 16 TFLOP
+for two vocabularies of 125,696.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.surfaces import surfaces
+from ctllm_ray.token_bytes import surfaces
 
 Method = Literal["mean_of_pieces", "multivariate_normal", "wechsel"]
 
@@ -66,8 +68,9 @@ def extend(
 ) -> LlamaForCausalLM:
     """The model with a row for each piece of `new` instead of `old`, changed in place.
 
-    `encode` is the old tokenizer's, without BOS and EOS. `same` names pieces that are one though spelt otherwise, by
-    new id the old one: BOS, EOS. Raises `InputError` where the model has fewer rows than the old tokenizer has pieces.
+    `encode` is the old tokenizer's, without BOS and EOS. `same` names pieces that are one though spelt
+    otherwise, by new id the old one: BOS, EOS. Raises `InputError` where the model has fewer rows than the
+    old tokenizer has pieces.
     """
     matrix = model.model.embed_tokens.weight
     if matrix.shape[0] < len(old):
@@ -101,19 +104,22 @@ def combinations(
     shared: Mapping[int, int],
     method: Method,
 ) -> Combinations:
-    """Which old rows each new row is made of: one for a shared piece, several by `mean_of_pieces` and `wechsel`."""
+    """Which old rows each new row is made of: one for a shared piece, several by `mean_of_pieces` and
+    `wechsel`."""
     pairs = [(number, there, 1.0) for number, there in shared.items()]
     others = [number for number in range(len(new)) if number not in shared]
     if method == "mean_of_pieces":
-        pairs += _split(surfaces(new), others, encode)
+        pairs += _split_pieces(surfaces(new), others, encode)
     if method == "wechsel":
         pairs += _nearest(surfaces(old), surfaces(new), others)
     pairs.sort()
     columns = list(zip(*pairs, strict=True)) or [(), (), ()]
-    return Combinations(np.array(columns[0], int), np.array(columns[1], int), np.array(columns[2], np.float32))
+    return Combinations(
+        np.array(columns[0], int), np.array(columns[1], int), np.array(columns[2], np.float32)
+    )
 
 
-def _split(
+def _split_pieces(
     new: Sequence[bytes], others: Iterable[int], encode: Callable[[str], Sequence[int]]
 ) -> list[tuple[int, int, float]]:
     """Equal weights of the old pieces that each new piece splits into."""
@@ -124,8 +130,11 @@ def _split(
     return found
 
 
-def _nearest(old: Sequence[bytes], new: Sequence[bytes], others: Sequence[int]) -> list[tuple[int, int, float]]:
-    """Softmax weights of the nearest old pieces by spelling; none for a piece that shares no n-gram with any."""
+def _nearest(
+    old: Sequence[bytes], new: Sequence[bytes], others: Sequence[int]
+) -> list[tuple[int, int, float]]:
+    """Softmax weights of the nearest old pieces by spelling; none for a piece that shares no n-gram with
+    any."""
     rarity = _rarity(old)
     there = torch.from_numpy(_vectors(old, rarity))
     found: list[tuple[int, int, float]] = []
@@ -150,13 +159,15 @@ def _ngrams(piece: bytes) -> list[str]:
 
 
 def _rarity(pieces: Sequence[bytes]) -> dict[str, float]:
-    """Weight of each n-gram of the old pieces: the logarithm of how many pieces there are for one that has it."""
+    """Weight of each n-gram of the old pieces: the logarithm of how many pieces there are for one that has
+    it."""
     counts = Counter(ngram for piece in pieces for ngram in set(_ngrams(piece)))
     return {ngram: math.log(1 + len(pieces) / count) for ngram, count in counts.items()}
 
 
 def _vectors(pieces: Sequence[bytes], rarity: Mapping[str, float]) -> np.ndarray:
-    """Unit vectors, float32 [pieces, DIMENSIONS]; zero for a piece without an n-gram that some old piece has."""
+    """Unit vectors, float32 [pieces, DIMENSIONS]; zero for a piece without an n-gram that some old piece
+    has."""
     rows, columns, values = [], [], []
     for row, piece in enumerate(pieces):
         for ngram, times in Counter(_ngrams(piece)).items():
@@ -179,10 +190,13 @@ def _places(ngram: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rows(matrix_OD: torch.Tensor, found: Combinations, count: int, seed: int) -> torch.Tensor:
-    """New rows [count, D]: the combinations, and draws from the normal distribution of the old rows for the rest."""
+    """New rows [count, D]: the combinations, and draws from the normal distribution of the old rows for the
+    rest."""
     rows_ND = torch.zeros(count, matrix_OD.shape[1], dtype=matrix_OD.dtype)
     new = torch.from_numpy(found.new)
-    for start in range(0, len(new), 1 << 16):  # in parts: a vocabulary's pieces split into a few times as many
+    for start in range(
+        0, len(new), 1 << 16
+    ):  # in parts: a vocabulary's pieces split into a few times as many
         part = slice(start, start + (1 << 16))
         taken = matrix_OD[torch.from_numpy(found.old[part])] * torch.from_numpy(found.weight[part])[:, None]
         rows_ND.index_add_(0, new[part], taken)
@@ -194,7 +208,8 @@ def _rows(matrix_OD: torch.Tensor, found: Combinations, count: int, seed: int) -
 
 
 def normal(matrix_OD: torch.Tensor, count: int, seed: int) -> torch.Tensor:
-    """Draws [count, D] with the mean and the covariance of the rows of a matrix, the same for the same seed."""
+    """Draws [count, D] with the mean and the covariance of the rows of a matrix, the same for the same
+    seed."""
     rows_OD = matrix_OD.double()
     mean_D = rows_OD.mean(0)
     centred_OD = rows_OD - mean_D

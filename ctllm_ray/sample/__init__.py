@@ -1,6 +1,8 @@
-"""A few hundred pages and conversations written for this project: a demo and the tests need no network and no data.
+"""A few hundred pages and conversations written for this project: a demo and the tests need no network and no
+data.
 
-`path` finds the built files in the installed package; `README.md` says what is in them and `build.py` makes them.
+`path` finds the built files in the installed package; `README.md` says what is in them and `build.py` makes
+them.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from ctllm_ray.base.errors import InputError
 
 FOLDER = Path(__file__).parent
 
-#: The built files: text records, HTML records, one row of truth for every page of both; conversations in three forms;
-#: preference pairs; an exam.
+#: The built files: text records, HTML records, one row of truth for every page of both; conversations in
+#: three forms; preference pairs; an exam.
 NAMES = (
     "pages.jsonl.zst",
     "pages.warc.gz",
@@ -26,9 +28,12 @@ NAMES = (
 
 
 def path(name: str) -> str:
-    """The absolute local path of a built file. Raises `InputError`, with the names that exist, for any other name."""
+    """The absolute local path of a built file. Raises `InputError`, with the names that exist, for any other
+    name."""
     if name not in NAMES:
-        raise InputError("no such file in the embedded sample", where=name, remedy=f"names: {', '.join(NAMES)}")
+        raise InputError(
+            "no such file in the embedded sample", where=name, remedy=f"names: {', '.join(NAMES)}"
+        )
     return str(FOLDER / name)
 
 

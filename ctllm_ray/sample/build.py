@@ -1,8 +1,10 @@
-"""Builds the sample from the texts: `python -m ctllm_ray.sample.build [FOLDER]`, deterministic, about two seconds.
+"""Builds the sample from the texts: `python -m ctllm_ray.sample.build [FOLDER]`, deterministic, about two
+seconds.
 
-Every clean text is used once: as a text record, as an HTML page, or as the carrier of a defect. Some text records are
-copied, each by one edit; some stand a second time as HTML. Every random choice is seeded by the key of the text it is
-about, so the same texts make the same bytes anywhere (given the pinned OpenCC and zstandard).
+Every clean text is used once: as a text record, as an HTML page, or as the carrier of a defect. Some text
+records are copied, each by one edit; some stand a second time as HTML. Every random choice is seeded by the
+key of the text it is about, so the same texts make the same bytes anywhere (given the pinned OpenCC and
+zstandard).
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from typing import Any
 
 import zstandard
 
-from ctllm_ray.sample import FOLDER, copies, damage, exam, rubbish, stock, talks, web
-from ctllm_ray.sample.page import Page, clean_page, copied_page, damaged_page, unwanted_page
-from ctllm_ray.sample.stock import Text
-from ctllm_ray.sample.talks import Talk
+from ctllm_ray.sample import FOLDER
+from ctllm_ray.sample.writers import copies, damage, exam, rubbish, stock, talks, web
+from ctllm_ray.sample.writers.page import Page, clean_page, copied_page, damaged_page, unwanted_page
+from ctllm_ray.sample.writers.stock import Text
+from ctllm_ray.sample.writers.talks import Talk
 
 #: Pages of each kind of rubbish, and copies by each edit.
 RUBBISH_PAGES, COPIES = 3, 7
@@ -39,17 +42,20 @@ def build(folder: Path) -> None:
     records, sites = layout()
     lines = [_line(_record(f"sample-{i:04d}", page)) for i, page in enumerate(records)]
     truth = [page.truth("pages.jsonl.zst", "utf-8") for page in records]
-    truth += [page.truth("pages.warc.gz", e.codec) for page, e in zip(sites, web.encodings(sites), strict=True)]
+    truth += [
+        page.truth("pages.warc.gz", e.codec) for page, e in zip(sites, web.encodings(sites), strict=True)
+    ]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "pages.jsonl.zst").write_bytes(_packed(lines))
+    (folder / "pages.jsonl.zst").write_bytes(_compress(lines))
     (folder / "pages.warc.gz").write_bytes(web.archive(sites))
     (folder / "truth.jsonl").write_text("".join(map(_line, truth)), encoding="utf-8")
     for name, rows in (_talks() | {"exam.jsonl.zst": list(exam.rows())}).items():
-        (folder / name).write_bytes(_packed([_line(row) for row in rows]))
+        (folder / name).write_bytes(_compress([_line(row) for row in rows]))
 
 
 def _talks() -> dict[str, list[dict[str, Any]]]:
-    """The files of conversations, each in another of the forms that sources read, and the pairs of all of them."""
+    """The files of conversations, each in another of the forms that sources read, and the pairs of all of
+    them."""
     chinese, english, drawn = talks.written("chinese"), talks.written("english"), talks.drawn_chinese()
     english += talks.drawn_english()
     return {
@@ -59,7 +65,9 @@ def _talks() -> dict[str, list[dict[str, Any]]]:
             {"instruction": talk.turns[0][1], "input": "", "output": talk.turns[1][1]}
             for talk in _shuffled_talks(drawn)
         ],
-        "pairs.jsonl.zst": [_pair(talk) for talk in _shuffled_talks([*chinese, *english, *drawn]) if talk.worse],
+        "pairs.jsonl.zst": [
+            _pair(talk) for talk in _shuffled_talks([*chinese, *english, *drawn]) if talk.worse
+        ],
     }
 
 
@@ -77,7 +85,7 @@ def _shuffled_talks(found: list[Talk]) -> list[Talk]:
     return sorted(found, key=lambda talk: random.Random(str(talk.turns)).random())
 
 
-def _packed(lines: list[str]) -> bytes:
+def _compress(lines: list[str]) -> bytes:
     return zstandard.ZstdCompressor(level=19).compress("".join(lines).encode())
 
 
@@ -90,29 +98,31 @@ def layout() -> tuple[list[Page], list[Page]]:
     recorded = [t for t in published if t.number % WEB_EVERY != 1]
     spam = [unwanted_page(i, t.title, t.body, t.kind) for i, t in enumerate(stock.unwanted())]
     records = [clean_page(t) for t in recorded]
-    records += [*_copies(recorded), *_damaged(carriers), *spam[WEB_SPAM:], *_rubbish()]
-    return sorted(records, key=_mixed), sorted([*sites, *spam[:WEB_SPAM], *_republished(recorded)], key=_mixed)
+    records += [*_copies(recorded), *_damage_texts(carriers), *spam[WEB_SPAM:], *_rubbish()]
+    return sorted(records, key=_mix_key), sorted(
+        [*sites, *spam[:WEB_SPAM], *_republish(recorded)], key=_mix_key
+    )
 
 
 def _copies(texts: list[Text]) -> Iterator[Page]:
     """Copies of the longer text records, the edits in turn."""
     longer = [t for t in texts if len(t.body) >= COPIED_MIN_CHARS and t.kind not in _SPARED]
-    chosen = sorted(longer, key=_shuffled)[: COPIES * len(copies.EDITS)]
+    chosen = sorted(longer, key=_shuffle_key)[: COPIES * len(copies.EDITS)]
     for i, text in enumerate(chosen):
         name, edit = list(copies.EDITS.items())[i % len(copies.EDITS)]
         yield copied_page(clean_page(text), text, name, edit(text.body, random.Random(f"{name} {text.key}")))
 
 
-def _republished(texts: list[Text]) -> Iterator[Page]:
+def _republish(texts: list[Text]) -> Iterator[Page]:
     """Text records that also stand as HTML on another host."""
-    for text in sorted(texts, key=_shuffled)[-WEB_COPIES:]:
+    for text in sorted(texts, key=_shuffle_key)[-WEB_COPIES:]:
         yield copied_page(clean_page(text), text, "as_html", text.body)
 
 
-def _damaged(texts: list[Text]) -> Iterator[Page]:
+def _damage_texts(texts: list[Text]) -> Iterator[Page]:
     """Every carrier with one defect, in turn; Big5 mojibake goes to Traditional texts and only there."""
     others = cycle(name for name in damage.DEFECTS if name != "mojibake_big5_as_gbk")
-    for text in sorted(texts, key=_shuffled):
+    for text in sorted(texts, key=_shuffle_key):
         name = "mojibake_big5_as_gbk" if text.kind == "traditional" else next(others)
         yield damaged_page(text, name, damage.DEFECTS[name](text.body, random.Random(text.key)))
 
@@ -124,11 +134,11 @@ def _rubbish() -> Iterator[Page]:
             yield unwanted_page(100 + 10 * j + i, title, text, name)
 
 
-def _shuffled(text: Text) -> float:
+def _shuffle_key(text: Text) -> float:
     return random.Random(text.key).random()
 
 
-def _mixed(page: Page) -> float:
+def _mix_key(page: Page) -> float:
     return random.Random(page.url).random()
 
 

@@ -1,7 +1,9 @@
-"""MANIFEST.json: the completion marker of a section, its counts and where it came from, in one file written last.
+"""MANIFEST.json: the completion marker of a section, its counts and where it came from, in one file written
+last.
 
-A section without a manifest is not finished; readers open only the shards that a manifest lists. It holds no time and
-no host name, so that two runs of one recipe over one input have the same bytes: how long it took stands in RUNS.jsonl.
+A section without a manifest is not finished; readers open only the shards that a manifest lists. It holds no
+time and no host name, so that two runs of one recipe over one input have the same bytes: how long it took
+stands in RUNS.jsonl.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ class Manifest:
         return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
     def of_kind(self, kind: str) -> list[Shard]:
-        """The `kept` or the `rejected` shards of a clean section, `train` or `held_out` of tokens; in order."""
+        """The `kept` or the `rejected` shards of a clean section, `train` or `held_out` of tokens; in
+        order."""
         return [s for s in self.shards if s.path.startswith(f"{kind}/")]
 
     def paths(self, kind: str) -> list[str]:
@@ -59,7 +62,8 @@ class Manifest:
         return [s.path for s in self.of_kind(kind)]
 
     def digest(self, kind: str) -> str:
-        """SHA-256 over the hashes of the shards of a kind, hexadecimal: the same only where all of them are."""
+        """SHA-256 over the hashes of the shards of a kind, hexadecimal: the same only where all of them
+        are."""
         return hashlib.sha256("".join(s.sha256 for s in self.of_kind(kind)).encode()).hexdigest()
 
 
@@ -68,7 +72,9 @@ def check_counts(counts: Mapping[str, int], where: str) -> None:
     out = counts["kept"] + sum(n for key, n in counts.items() if key.startswith("reject:"))
     if counts["in"] != out:
         raise CtllmError(
-            f"{counts['in']} documents went in and {out} came out", where=where, remedy="this is a bug: report it"
+            f"{counts['in']} documents went in and {out} came out",
+            where=where,
+            remedy="this is a bug: report it",
         )
 
 
@@ -83,10 +89,14 @@ def read(folder: str) -> Manifest:
     path = storage.join(folder, MANIFEST)
     if not storage.exists(path):
         raise NotFound(
-            "this section has not finished", where=folder, remedy="run `ctllm prepare` with the same recipe and root"
+            "this section has not finished",
+            where=folder,
+            remedy="run `ctllm prepare` with the same recipe and root",
         )
     plain = storage.read_json(path)
     try:
         return Manifest(**plain | {"shards": [Shard(**s) for s in plain["shards"]]})
     except (KeyError, TypeError) as error:
-        raise StorageError(f"not a manifest of this program: {error}", where=path, remedy="restore the file") from None
+        raise StorageError(
+            f"not a manifest of this program: {error}", where=path, remedy="restore the file"
+        ) from None

@@ -1,10 +1,12 @@
-"""Mixture: which group a sample comes from, and which of the group's samples it is, as a pure function of its number.
+"""Mixture: which group a sample comes from, and which of the group's samples it is, as a pure function of its
+number.
 
-The run is cut into segments within which the shares stand still: a new one begins with each phase, where a group
-reaches its cap of epochs, and where rows join. A segment is cut into blocks of `block_sequences` samples with whole
-counts for each group (largest remainder), the same in every block, so shares are exact to one sample a block from the
-first block on; within a block the groups are shuffled by the seed. The last block of a segment may be shorter and has
-counts of its own. A group's samples are numbered in the order of time, so nothing is lost or given twice at a border.
+The run is cut into segments within which the shares stand still: a new one begins with each phase, where a
+group reaches its cap of epochs, and where rows join. A segment is cut into blocks of `block_sequences`
+samples with whole counts for each group (largest remainder), the same in every block, so shares are exact to
+one sample a block from the first block on; within a block the groups are shuffled by the seed. The last block
+of a segment may be shorter and has counts of its own. A group's samples are numbered in the order of time, so
+nothing is lost or given twice at a border.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ import numpy as np
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.shards.order import key, permuted
 
-#: Below this a fraction of a sample is rounding of the shares themselves: 0.29 x 100 is 29, not a little less.
+#: Below this a fraction of a sample is rounding of the shares themselves: 0.29 x 100 is 29, not a little
+#: less.
 _ROUNDING = 1e-9
 
 
@@ -34,7 +37,8 @@ class Span:
 
 @dataclass(frozen=True)
 class Segment:
-    """Samples [first, last) were planned with these shares; from `until` on another plan holds (until <= last)."""
+    """Samples [first, last) were planned with these shares; from `until` on another plan holds (until <=
+    last)."""
 
     first: int
     last: int
@@ -61,10 +65,11 @@ def plan(
     caps: Mapping[str, int],
     block_sequences: int,
 ) -> list[Segment]:
-    """The segments of samples [first, last), where `begun` samples of each group are gone and `caps` are their most.
+    """The segments of samples [first, last), where `begun` samples of each group are gone and `caps` are
+    their most.
 
-    A group that reaches its cap is dropped and its share goes to the others in proportion. Raises `RecipeError` where
-    no group is left, or where a share is too small for one sample in a block.
+    A group that reaches its cap is dropped and its share goes to the others in proportion. Raises
+    `RecipeError` where no group is left, or where a share is too small for one sample in a block.
     """
     segments: list[Segment] = []
     used = {name: begun.get(name, 0) for span in spans for name in span.shares}
@@ -97,7 +102,8 @@ def _check(shares: Mapping[str, float], block_sequences: int, span: Span) -> Non
     for name, count in apportioned(shares, block_sequences).items():
         if count == 0:
             raise RecipeError(
-                f"group {name!r} has a share of {shares[name]:g}: less than one of {block_sequences} sequences",
+                f"group {name!r} has a share of {shares[name]:g}: less than one of {block_sequences} "
+                f"sequences",
                 where="train.mixture", remedy=f"set train.block_sequences to at least {int(1 / shares[name]) + 1}",
             )  # fmt: skip
 
@@ -132,7 +138,8 @@ def before(segments: Sequence[Segment], sample: int, block_sequences: int, seed:
 
 
 def _block(seed: int, segment: Segment, number: int, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """The group of each sample of a block, as its place in the segment's shares, and its number among the group's."""
+    """The group of each sample of a block, as its place in the segment's shares, and its number among the
+    group's."""
     length = min(block, segment.last - segment.first - number * block)
     counts = list(apportioned(segment.shares, length).values())
     groups = np.repeat(np.arange(len(counts)), counts)
@@ -154,7 +161,8 @@ class Mixture:
         self._drawn = lru_cache(maxsize=8)(self._draw)
 
     def samples(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """For samples [first, last): each one's group, as its place in `groups`, and its number within the group."""
+        """For samples [first, last): each one's group, as its place in `groups`, and its number within the
+        group."""
         groups, numbers = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         while first < last:
             index = bisect_right(self._firsts, first) - 1

@@ -1,13 +1,16 @@
-"""Seeded orders that are computed, not stored: which row comes at place i, for any i, in well under a microsecond.
+"""Seeded orders that are computed, not stored: which row comes at place i, for any i, in well under a
+microsecond.
 
-A permutation of [0, n) is a Feistel network over a grid of about sqrt(n) x sqrt(n) cells: each round adds a hash of
-one coordinate to the other, modulo its side, which is a bijection whatever the hash is. The grid has at most 2 sqrt(n)
-cells more than n; a place that falls into one of them is sent through again (cycle walking: Black and Rogaway 2002),
-which keeps the bijection. No table, no state: a run resumes anywhere, and any worker can compute any place.
+A permutation of [0, n) is a Feistel network over a grid of about sqrt(n) x sqrt(n) cells: each round adds a
+hash of one coordinate to the other, modulo its side, which is a bijection whatever the hash is. The grid has
+at most 2 sqrt(n) cells more than n; a place that falls into one of them is sent through again (cycle walking:
+Black and Rogaway 2002), which keeps the bijection. No table, no state: a run resumes anywhere, and any worker
+can compute any place.
 
-A `Stream` goes through the rows of one source epoch by epoch, and rows may join in the middle: what was consumed
-stays as it was, the rest of the epoch becomes a new order of the rows not seen yet and the new ones, and every later
-epoch is an order of them all. So each row is seen exactly once in each epoch, whenever it came.
+A `Stream` goes through the rows of one source epoch by epoch, and rows may join in the middle: what was
+consumed stays as it was, the rest of the epoch becomes a new order of the rows not seen yet and the new ones,
+and every later epoch is an order of them all. So each row is seen exactly once in each epoch, whenever it
+came.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ import numba
 import numpy as np
 import xxhash
 
-#: Pairs of rounds. Four rounds with a good hash are pseudorandom (Luby and Rackoff 1988) while few places are looked
-#: at; small orders are looked at wholly, and need more: with six pairs all orders of 3 to 5 rows are equally frequent.
+#: Pairs of rounds. Four rounds with a good hash are pseudorandom (Luby and Rackoff 1988) while few places are
+#: looked at; small orders are looked at wholly, and need more: with six pairs all orders of 3 to 5 rows are
+#: equally frequent.
 PAIRS = 6
 
 
@@ -39,7 +43,8 @@ def mixed(value: np.uint64) -> np.uint64:
 
 @numba.njit(cache=True, nogil=True)
 def _place_all(places: np.ndarray, rows: int, seed: np.uint64, out: np.ndarray) -> None:
-    """out[i] = where place[i] of [0, rows) is sent; all arithmetic in uint64, high halves scaled to the side."""
+    """out[i] = where place[i] of [0, rows) is sent; all arithmetic in uint64, high halves scaled to the
+    side."""
     high, golden, one = np.uint64(32), np.uint64(0x9E3779B97F4A7C15), np.uint64(1)
     count = np.uint64(rows)
     across = np.uint64(np.ceil(np.sqrt(float(max(rows, 1)))))
@@ -69,7 +74,8 @@ def permuted(places: np.ndarray, rows: int, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Joined:
-    """From `start` on, a place in a source's stream, the source has `rows` rows, those from before included."""
+    """From `start` on, a place in a source's stream, the source has `rows` rows, those from before
+    included."""
 
     start: int
     rows: int
@@ -87,7 +93,8 @@ class _Stretch:
 
 
 class Stream:
-    """The endless order of a source's rows. Place i of it is a pure function of the seed and of what joined when."""
+    """The endless order of a source's rows. Place i of it is a pure function of the seed and of what joined
+    when."""
 
     def __init__(self, seed: int, name: str, joined: Sequence[Joined]) -> None:
         self._parts = (seed, name)
@@ -140,7 +147,8 @@ class Stream:
         return out
 
     def _rest(self, index: int, places: np.ndarray) -> np.ndarray:
-        """Rows of an epoch's rest: those the older order had still to give, and the new ones, in an order of both."""
+        """Rows of an epoch's rest: those the older order had still to give, and the new ones, in an order of
+        both."""
         stretch = self._stretches[index]
         drawn = permuted(places, stretch.rest, key(*self._parts, index, "rest"))
         older = stretch.rest - (stretch.rows - stretch.rows_before)

@@ -1,20 +1,22 @@
 """Packing: documents of many lengths become rows of one width, and every target stands in exactly one row.
 
-The unit of packing is a list of documents given by their numbers of targets (ids less one: BOS is never a target). A
-row is made of pieces; a piece is a stretch of one document's targets, so no label ever crosses from one document into
-another. Two ways:
+The unit of packing is a list of documents given by their numbers of targets (ids less one: BOS is never a
+target). A row is made of pieces; a piece is a stretch of one document's targets, so no label ever crosses
+from one document into another. Two ways:
 
-- `concatenate`: documents one after another in a seeded order, cut every `width` targets. Only the last row is padded;
-  a document goes on in the next row wherever the cut falls, so most documents longer than a fraction of the width are
-  cut, and what stands after a cut has lost its beginning.
-- `best_fit`: whole rows are cut off documents that are longer than a row; what is left of them and all other documents
-  go, longest first, into the fullest row that still holds them (best-fit decreasing; Ding et al. 2024, "Fewer
-  Truncations Improve Language Modeling", who cut as little). No document that fits into a row is cut; rows are padded.
+- `concatenate`: documents one after another in a seeded order, cut every `width` targets. Only the last row
+  is padded; a document goes on in the next row wherever the cut falls, so most documents longer than a
+  fraction of the width are cut, and what stands after a cut has lost its beginning.
+- `best_fit`: whole rows are cut off documents that are longer than a row; what is left of them and all other
+  documents go, longest first, into the fullest row that still holds them (best-fit decreasing; Ding et al.
+  2024, "Fewer Truncations Improve Language Modeling", who cut as little). No document that fits into a row is
+  cut; rows are padded.
 
-Preference pairs are packed as `best_fit` packs documents, but the two sides of a pair stand side by side in one row.
+Preference pairs are packed as `best_fit` packs documents, but the two sides of a pair stand side by side in
+one row.
 
-Either is a function of the lengths and a seed, takes about 0.1 microseconds a document and log(width) steps, and is
-held as a few int32 arrays: about 1 % of the size of the ids.
+Either is a function of the lengths and a seed, takes about 0.1 microseconds a document and log(width) steps,
+and is held as a few int32 arrays: about 1 % of the size of the ids.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from ctllm_ray.shards.order import permuted
 
 @dataclass(frozen=True)
 class Pieces:
-    """The pieces of one row, in order: targets `ids[begins[k] : begins[k] + counts[k]]` of document `documents[k]`."""
+    """The pieces of one row, in order: targets `ids[begins[k] : begins[k] + counts[k]]` of document
+    `documents[k]`."""
 
     documents: np.ndarray  # int [pieces], numbers within the unit
     begins: np.ndarray  # int [pieces], of the first target: at least 1
@@ -79,7 +82,8 @@ def concatenated_fills(targets: int, width: int) -> Fills:
 
 
 class Concatenated:
-    """Documents one after another in a seeded order: `targets` int [documents], rows of `width`, a 64-bit seed."""
+    """Documents one after another in a seeded order: `targets` int [documents], rows of `width`, a 64-bit
+    seed."""
 
     def __init__(self, targets: np.ndarray, width: int, seed: int) -> None:
         self._width = width
@@ -123,7 +127,8 @@ class BestFit:
 
 
 class Paired:
-    """Documents 2k and 2k + 1 stay side by side in one row: `targets` int [documents], rows of `width`, a 64-bit seed.
+    """Documents 2k and 2k + 1 stay side by side in one row: `targets` int [documents], rows of `width`, a
+    64-bit seed.
 
     Raises `InputError` for a pair that is longer than a row.
     """
@@ -152,7 +157,8 @@ PACKERS: dict[str, Packer] = {"concatenate": Concatenated, "best_fit": BestFit}
 
 @numba.njit(cache=True, nogil=True)
 def _best_fit(targets: np.ndarray, order: np.ndarray, width: int) -> tuple:
-    """Pieces row by row (document, begin, count), where each row starts, and its fill; the fullest rows come first."""
+    """Pieces row by row (document, begin, count), where each row starts, and its fill; the fullest rows come
+    first."""
     whole = 0
     for document in range(len(targets)):
         whole += targets[document] // width
@@ -187,7 +193,8 @@ def _best_fit(targets: np.ndarray, order: np.ndarray, width: int) -> tuple:
 
 @numba.njit(cache=True, nogil=True)
 def _longest_first(targets: np.ndarray, order: np.ndarray, width: int) -> np.ndarray:
-    """Documents with a rest (targets modulo width), longest rest first, in seeded order among equals: counting sort."""
+    """Documents with a rest (targets modulo width), longest rest first, in seeded order among equals:
+    counting sort."""
     places = np.zeros(width + 1, np.int64)
     for document in range(len(targets)):
         places[targets[document] % width] += 1
@@ -207,8 +214,8 @@ def _longest_first(targets: np.ndarray, order: np.ndarray, width: int) -> np.nda
 def _into_bins(targets: np.ndarray, items: np.ndarray, width: int) -> tuple:
     """The bin of each document (-1: none) and the room left in each bin.
 
-    Bins with equal room form a stack. A binary tree over rooms 0..width tells which stacks have a bin, so the smallest
-    room that is large enough is found by one way up and one way down the tree.
+    Bins with equal room form a stack. A binary tree over rooms 0..width tells which stacks have a bin, so the
+    smallest room that is large enough is found by one way up and one way down the tree.
     """
     leaves = 1
     while leaves < width + 1:

@@ -1,7 +1,7 @@
 """Tables out of the shards that a manifest lists; nothing else in the folder is ever opened.
 
-Local shards are memory-mapped and remote ones fetched whole; only the wanted columns of a batch are decompressed, so
-scanning the scores of a corpus costs a small part of reading it.
+Local shards are memory-mapped and remote ones fetched whole; only the wanted columns of a batch are
+decompressed, so scanning the scores of a corpus costs a small part of reading it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ def tables(
 
 
 def shard_tables(uri: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The record batches of one Arrow IPC file as tables. Raises `StorageError` for a file that is not one."""
+    """The record batches of one Arrow IPC file as tables. Raises `StorageError` for a file that is not
+    one."""
     with _open(uri) as source:
         yield from _tables(source, uri, columns)
 
 
 def same_tables(uri: str, size: int, sha256: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """As `shard_tables`, of a shard that is still what its manifest says, byte for byte. Raises `StorageError`."""
+    """As `shard_tables`, of a shard that is still what its manifest says, byte for byte. Raises
+    `StorageError`."""
     with _open(uri) as source:
         content = source.read_buffer()
         if content.size != size or hashlib.sha256(content).hexdigest() != sha256:
@@ -70,4 +72,6 @@ def _open(uri: str) -> Any:
     except (InputError, OSError) as error:
         reason = error.what if isinstance(error, InputError) else os.strerror(error.errno or 0)
         remedy = remedy_of_reading(error, _AGAIN)
-        raise StorageError(f"a shard of the manifest cannot be read: {reason}", where=uri, remedy=remedy) from error
+        raise StorageError(
+            f"a shard of the manifest cannot be read: {reason}", where=uri, remedy=remedy
+        ) from error

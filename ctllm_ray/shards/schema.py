@@ -1,8 +1,9 @@
-"""The Arrow schemas that tables carry: RAW leaves a source, WORKING passes between stages, DOCUMENT is on disk.
+"""The Arrow schemas that tables carry: RAW leaves a source, WORKING passes between stages, DOCUMENT is on
+disk.
 
-Scores and labels are flat columns (`score.<name>`, `label.<name>`) while stages add them one by one, and two structs
-in the shards, where a reader wants them out of the way. Every table is cast before it leaves its maker: a column of
-nulls would otherwise take type `null` and change the schema from batch to batch.
+Scores and labels are flat columns (`score.<name>`, `label.<name>`) while stages add them one by one, and two
+structs in the shards, where a reader wants them out of the way. Every table is cast before it leaves its
+maker: a column of nulls would otherwise take type `null` and change the schema from batch to batch.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ RAW = pa.schema(
         ("title", pa.string()),
         ("date", pa.string()),
         ("raw", pa.binary()),
-        ("content_type", pa.string()),  # of `raw`, as the HTTP header or the recipe says: text/html; charset=gbk
+        (
+            "content_type",
+            pa.string(),
+        ),  # of `raw`, as the HTTP header or the recipe says: text/html; charset=gbk
         ("reject", pa.string()),
     ]
 )
@@ -67,7 +71,8 @@ def working(table: pa.Table, source: str) -> pa.Table:
     n = table.num_rows
     extra = {"source": pa.array([source] * n, pa.string())}
     columns = [
-        extra.get(f.name, table[f.name] if f.name in table.column_names else pa.nulls(n, f.type)) for f in WORKING
+        extra.get(f.name, table[f.name] if f.name in table.column_names else pa.nulls(n, f.type))
+        for f in WORKING
     ]
     return pa.table(columns, schema=WORKING)
 
@@ -104,7 +109,8 @@ def unpack(table: pa.Table) -> pa.Table:
 
 
 def field(table: pa.Table, column: str, name: str) -> pa.Array:
-    """A field of the labels or scores of a DOCUMENT table; all null where these shards have none of that name."""
+    """A field of the labels or scores of a DOCUMENT table; all null where these shards have none of that
+    name."""
     struct = table[column].combine_chunks()
     if struct.type.get_field_index(name) < 0:
         return pa.nulls(table.num_rows, pa.string() if column == "labels" else pa.float32())

@@ -1,13 +1,13 @@
 """Uncompressed Arrow IPC files between the phases of a pass: keys in partitions, and rows to be looked up.
 
-Two ways to read one kind of file. A *partition* is a record batch: whoever shuffles writes one file with as many
-batches as there are partitions, empty ones too, and the reader of partition p takes batch p out of every file. *Rows*
-are found by their number, over all files of a phase: the files are mapped into memory, so that a row costs the page
-faults of its bytes and no more, and no more than one file is resident. Nothing is compressed, since keys are noise and
-single rows must be found.
+Two ways to read one kind of file. A *partition* is a record batch: whoever shuffles writes one file with as
+many batches as there are partitions, empty ones too, and the reader of partition p takes batch p out of every
+file. *Rows* are found by their number, over all files of a phase: the files are mapped into memory, so that a
+row costs the page faults of its bytes and no more, and no more than one file is resident. Nothing is
+compressed, since keys are noise and single rows must be found.
 
-On remote storage a partition is read by its range of bytes; a file of rows is fetched once, into a folder of the
-unit's own that goes with it.
+On remote storage a partition is read by its range of bytes; a file of rows is fetched once, into a folder of
+the unit's own that goes with it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _AGAIN = "delete the folder of this pass and run `ctllm prepare` again"
 
 
 class TableWriter:
-    """Writes record batches to one file below a section's folder, in order; `shard` describes it once it is closed."""
+    """Writes record batches to one file below a section's folder, in order; `shard` describes it once it is
+    closed."""
 
     def __init__(self, folder: str, path: str, schema: pa.Schema) -> None:
         self._uri, self._path, self.schema = storage.join(folder, path), path, schema
@@ -66,13 +67,16 @@ class TableWriter:
 
     def write(self, table: pa.Table) -> None:
         """Appends a table as one record batch, an empty one too."""
-        batch = pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=self.schema)
+        batch = pa.RecordBatch.from_arrays(
+            [column.combine_chunks() for column in table.columns], schema=self.schema
+        )
         self._writer.write_batch(batch)
         self._rows += table.num_rows
 
 
 def write_partitions(folder: str, path: str, table: pa.Table, stops: Sequence[int]) -> Shard:
-    """The file of one unit of a shuffle: the rows up to each stop, one after the other, as a record batch each."""
+    """The file of one unit of a shuffle: the rows up to each stop, one after the other, as a record batch
+    each."""
     with TableWriter(folder, path, table.schema) as writer:
         for start, stop in pairwise([0, *stops]):
             writer.write(table.slice(start, stop - start))
@@ -80,13 +84,16 @@ def write_partitions(folder: str, path: str, table: pa.Table, stops: Sequence[in
 
 
 def key_ranges(parts: int) -> np.ndarray:
-    """uint64: where each partition but the first begins, when all 64-bit keys are cut into ranges of one width."""
+    """uint64: where each partition but the first begins, when all 64-bit keys are cut into ranges of one
+    width."""
     return np.array([(part << 64) // parts for part in range(1, parts)], np.uint64)
 
 
 def read_partition(folder: str, shards: Sequence[Shard], number: int, schema: pa.Schema) -> pa.Table:
     """The rows of one partition out of the files of a phase, file after file. Raises `StorageError`."""
-    return pa.Table.from_batches([_batch(storage.join(folder, shard.path), number) for shard in shards], schema)
+    return pa.Table.from_batches(
+        [_batch(storage.join(folder, shard.path), number) for shard in shards], schema
+    )
 
 
 def read_keys(folder: str, shards: Sequence[Shard], schema: pa.Schema, low: int, high: int) -> pa.Table:
@@ -113,13 +120,13 @@ def _batch(uri: str, number: int) -> pa.RecordBatch:
 def _reader(uri: str) -> Iterator[pa.RecordBatchFileReader]:
     """A file to read batches of, of a remote one by their ranges of bytes."""
     if not storage.is_remote(uri):
-        yield _opened(uri)[0]
+        yield _open_mapped(uri)[0]
         return
     with storage.reading_ranges(uri) as stream:
         yield pa.ipc.open_file(pa.PythonFile(stream, "r"))
 
 
-def _opened(path: str) -> tuple[pa.RecordBatchFileReader, pa.Buffer]:
+def _open_mapped(path: str) -> tuple[pa.RecordBatchFileReader, pa.Buffer]:
     """A local file and its memory, which needs no file handle. Raises `StorageError`."""
     try:
         with pa.memory_map(path.removeprefix("file://")) as file:
@@ -128,11 +135,14 @@ def _opened(path: str) -> tuple[pa.RecordBatchFileReader, pa.Buffer]:
     except (pa.ArrowInvalid, OSError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         remedy = remedy_of_reading(error, _AGAIN)
-        raise StorageError(f"a file of this pass cannot be read: {reason}", where=path, remedy=remedy) from error
+        raise StorageError(
+            f"a file of this pass cannot be read: {reason}", where=path, remedy=remedy
+        ) from error
 
 
 class Rows:
-    """The rows of the files of a phase by their number: the first file begins at 0, each other one where one ends."""
+    """The rows of the files of a phase by their number: the first file begins at 0, each other one where one
+    ends."""
 
     def __init__(self, files: Sequence[tuple[str, Shard]]) -> None:
         self._uris = [storage.join(folder, shard.path) for folder, shard in files]
@@ -189,7 +199,7 @@ class _File:
     """One mapped file."""
 
     def __init__(self, path: str) -> None:
-        reader, self._mapped = _opened(path)
+        reader, self._mapped = _open_mapped(path)
         self._batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         self._ends = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._empty = pa.RecordBatch.from_pylist([], schema=reader.schema)
@@ -207,4 +217,6 @@ class _File:
 
 def _let_go(mapped: pa.Buffer) -> None:
     """The pages of a mapped file leave this process; the system still has them at hand."""
-    _LIBC.madvise(ctypes.c_void_p(mapped.address), ctypes.c_size_t(mapped.size), ctypes.c_int(mmap.MADV_DONTNEED))
+    _LIBC.madvise(
+        ctypes.c_void_p(mapped.address), ctypes.c_size_t(mapped.size), ctypes.c_int(mmap.MADV_DONTNEED)
+    )

@@ -1,15 +1,16 @@
 """Token shards: documents as framed token ids, laid out so that training reads them straight from the file.
 
-Arrow IPC without compression and with one record batch, so that the ids of a local shard are one flat memory-mapped
-array and reading a stretch of a document copies nothing. `ids` holds [BOS] + content + [EOS] of each document. A
-document of m ids has m - 1 targets, `ids[1:]`, as BOS is only ever an input. Two bytes per token where the vocabulary
-has no more than 65,536 pieces, else four: a fifth to a half of the text's own size.
+Arrow IPC without compression and with one record batch, so that the ids of a local shard are one flat
+memory-mapped array and reading a stretch of a document copies nothing. `ids` holds [BOS] + content + [EOS] of
+each document. A document of m ids has m - 1 targets, `ids[1:]`, as BOS is only ever an input. Two bytes per
+token where the vocabulary has no more than 65,536 pieces, else four: a fifth to a half of the text's own
+size.
 
-A shard holds texts, conversations or preference pairs, and says which. Conversations, rendered by the chat template,
-have one more column: `answers`, the stretches of ids that an assistant says, as [start, stop, start, stop, ...], eight
-bytes an answer. Of a pair the chosen conversation stands right before the rejected one, both under one `doc_id`: no
-table, and so no shard, holds half of one. `text_bytes` and `text_chars` of conversations are those of the answers, so
-that bits per byte are bits of what is trained over bytes of it.
+A shard holds texts, conversations or preference pairs, and says which. Conversations, rendered by the chat
+template, have one more column: `answers`, the stretches of ids that an assistant says, as [start, stop,
+start, stop, ...], eight bytes an answer. Of a pair the chosen conversation stands right before the rejected
+one, both under one `doc_id`: no table, and so no shard, holds half of one. `text_bytes` and `text_chars` of
+conversations are those of the answers, so that bits per byte are bits of what is trained over bytes of it.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def table(
     scores: Mapping[str, np.ndarray | pa.Array],
     type_of_ids: pa.DataType,
 ) -> pa.Table:
-    """A TOKENS table from framed ids, an array for each document. Raises `ArrowInvalid` for an id that does not fit."""
+    """A TOKENS table from framed ids, an array for each document. Raises `ArrowInvalid` for an id that does
+    not fit."""
     form = schema(type_of_ids, tuple(scores))
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in ids], dtype=np.int64)]).astype(np.int64)
     values = np.concatenate(ids) if len(ids) else np.empty(0, np.int64)
@@ -74,13 +76,16 @@ def table(
         pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values).cast(type_of_ids)),
         pa.array(text_bytes).cast(pa.int32()),
         pa.array(text_chars).cast(pa.int32()),
-        pa.StructArray.from_arrays(inner, fields=fields) if inner else pa.array([{}] * len(ids), pa.struct([])),
+        pa.StructArray.from_arrays(inner, fields=fields)
+        if inner
+        else pa.array([{}] * len(ids), pa.struct([])),
     ]
     return pa.table(columns, schema=form)
 
 
 def with_answers(table: pa.Table, answers: Sequence[np.ndarray], form: Form) -> pa.Table:
-    """A TOKENS table of conversations or pairs: for each document [start, stop, ...] of what an assistant says."""
+    """A TOKENS table of conversations or pairs: for each document [start, stop, ...] of what an assistant
+    says."""
     offsets = np.cumsum([0, *(len(spans) for spans in answers)], dtype=np.int64)
     flat = np.concatenate(answers) if len(answers) else np.empty(0, np.int32)
     column = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat, pa.int32()))
@@ -104,7 +109,8 @@ def folder_name(group: str) -> str:
 
 
 class TokenShardWriter:
-    """Writes TOKENS tables to `<folder>/<kind>/<group>/<split>-<number>.arrow`; `shards` lists what was closed."""
+    """Writes TOKENS tables to `<folder>/<kind>/<group>/<split>-<number>.arrow`; `shards` lists what was
+    closed."""
 
     def __init__(
         self,
@@ -142,7 +148,8 @@ class TokenShardWriter:
             self.close()
 
     def close(self) -> None:
-        """Closes the open shard, if there is one: it appears under its name. Writing again begins the next."""
+        """Closes the open shard, if there is one: it appears under its name. Writing again begins the
+        next."""
         if not self._rest:
             return
         path = shard_path(self._kind, self._group, self._split, len(self.shards))
@@ -166,7 +173,9 @@ class TokenShardWriter:
         values = self._ids.getvalue()
         kind = self._schema.field("ids").type.value_type
         flat = pa.Array.from_buffers(kind, values.size // (kind.bit_width // 8), [None, values])
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(self._lengths), dtype=np.int64)])
+        offsets = np.concatenate(
+            [np.zeros(1, np.int64), np.cumsum(np.concatenate(self._lengths), dtype=np.int64)]
+        )
         rest = pa.concat_tables(self._rest).combine_chunks()
         columns = {name: rest[name].combine_chunks() for name in rest.column_names}
         columns["ids"] = pa.LargeListArray.from_arrays(pa.array(offsets), flat)
@@ -187,15 +196,22 @@ class TokenShard:
 
     @classmethod
     def open(cls, uri: str) -> TokenShard:
-        """The shard under a URI: memory-mapped where it is local, else fetched whole. Raises `StorageError`."""
+        """The shard under a URI: memory-mapped where it is local, else fetched whole. Raises
+        `StorageError`."""
         try:
-            source = pa.BufferReader(storage.read_bytes(uri)) if storage.is_remote(uri) else pa.memory_map(_local(uri))
+            source = (
+                pa.BufferReader(storage.read_bytes(uri))
+                if storage.is_remote(uri)
+                else pa.memory_map(_local(uri))
+            )
             reader = pa.ipc.open_file(source)
             _check(reader, uri)
             batch = reader.get_batch(0)
             batch.validate()
         except InputError as error:
-            raise StorageError(f"a token shard cannot be read: {error.what}", where=uri, remedy=_REMEDY) from error
+            raise StorageError(
+                f"a token shard cannot be read: {error.what}", where=uri, remedy=_REMEDY
+            ) from error
         except pa.ArrowInvalid as error:
             raise StorageError(f"not a readable token shard: {error}", where=uri, remedy=_REMEDY) from None
         except OSError as error:
@@ -216,9 +232,11 @@ class TokenShard:
         return self._batch["doc_id"][number].as_py()
 
     def answers(self) -> tuple[np.ndarray, np.ndarray]:
-        """What is answered: spans int32 [2 x answers] of ids within their document, and offsets int64 [documents + 1].
+        """What is answered: spans int32 [2 x answers] of ids within their document, and offsets int64
+        [documents + 1].
 
-        Document i has spans[offsets[i]:offsets[i + 1]] = [start, stop, ...]. All of a text counts, but for its BOS.
+        Document i has spans[offsets[i]:offsets[i + 1]] = [start, stop, ...]. All of a text counts, but for
+        its BOS.
         """
         if self.form == "texts":
             ends = np.diff(self.offsets)
@@ -228,7 +246,8 @@ class TokenShard:
         return lists.values.to_numpy(), lists.offsets.to_numpy()
 
     def score(self, name: str) -> np.ndarray:
-        """A score of every document, float32, NaN where it was not measured. Raises `InputError` for another name."""
+        """A score of every document, float32, NaN where it was not measured. Raises `InputError` for another
+        name."""
         scores = self._batch["scores"]
         names = [field.name for field in scores.type]
         if name not in names:
@@ -246,5 +265,9 @@ def _check(reader: pa.RecordBatchFileReader, uri: str) -> None:
     names = set(reader.schema.names)
     missing = {"doc_id", "ids", "text_bytes", "text_chars", "scores"} - names
     if missing or reader.num_record_batches != 1:
-        reason = f"no column {', '.join(sorted(missing))}" if missing else f"{reader.num_record_batches} record batches"
+        reason = (
+            f"no column {', '.join(sorted(missing))}"
+            if missing
+            else f"{reader.num_record_batches} record batches"
+        )
         raise StorageError(f"an Arrow file, but not a token shard: {reason}", where=uri, remedy=_REMEDY)

@@ -1,7 +1,7 @@
 """Arrow IPC shards of one split, written so that the same rows always give the same bytes.
 
-A shard is closed once its text reaches a size that does not depend on who writes it, appears under its name in one
-step, and carries its SHA-256 into the manifest.
+A shard is closed once its text reaches a size that does not depend on who writes it, appears under its name
+in one step, and carries its SHA-256 into the manifest.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class ShardWriter:
             return
         with self._open:
             self._writer.close()
-            with open(self._local, "rb") as written:  # not `storage`: a file that went meanwhile is an error of writing
+            with open(
+                self._local, "rb"
+            ) as written:  # not `storage`: a file that went meanwhile is an error of writing
                 size, digest = storage.hashed(written)
         self._open = None
         self.shards.append(Shard(self._path, self._rows, size, self._text_bytes, digest))

@@ -1,13 +1,15 @@
 """Blocklists of domains and URLs by category, in the form of the Toulouse (UT1) and squidGuard lists.
 
-A list is a folder with one folder per category that holds `domains` and `urls`, plain or as .gz or .zst. A domain
-matches itself and everything below it (a.b.example.com is in example.com); a url matches by path prefix, and only up
-to a boundary of the path, so that /ad does not match /adventure. Allow lists are honoured first, whatever the
-categories say: UT1's own `liste_blanche` is one of its category folders and must never be read as forbidden.
+A list is a folder with one folder per category that holds `domains` and `urls`, plain or as .gz or .zst. A
+domain matches itself and everything below it (a.b.example.com is in example.com); a url matches by path
+prefix, and only up to a boundary of the path, so that /ad does not match /adventure. Allow lists are honoured
+first, whatever the categories say: UT1's own `liste_blanche` is one of its category folders and must never be
+read as forbidden.
 
-All entries live in one sorted array of 64-bit hashes beside one byte of category: 320,000 entries take 3 MB and
-0.4 s to build, once per process. A lookup hashes every suffix of the host and every prefix of the path, and finds them
-all by one binary search: about 10 us a url. Two of 320,000 entries share a hash with probability 3e-9.
+All entries live in one sorted array of 64-bit hashes beside one byte of category: 320,000 entries take 3 MB
+and 0.4 s to build, once per process. A lookup hashes every suffix of the host and every prefix of the path,
+and finds them all by one binary search: about 10 us a url. Two of 320,000 entries share a hash with
+probability 3e-9.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from ctllm_ray.base.resolve import nearest
 
 #: No rank: the entry allows. Ranks above it are the categories in the order of the recipe.
 ALLOWED = 0
-#: Path prefixes and host suffixes that are looked up at most: a url of 10,000 slashes must not cost 10,000 hashes.
+#: Path prefixes and host suffixes that are looked up at most: a url of 10,000 slashes must not cost 10,000
+#: hashes.
 MOST_PARTS = 32
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/+|/+", re.IGNORECASE)
@@ -43,7 +46,8 @@ _AS_NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
 
 
 def host(url: str) -> str:
-    """The host of a url: lower case, punycode, without scheme, user, port, `www.` and final dot; "" if it has none."""
+    """The host of a url: lower case, punycode, without scheme, user, port, `www.` and final dot; "" if it has
+    none."""
     return _parts(url)[0]
 
 
@@ -73,7 +77,7 @@ def _host_of(authority: str) -> str:
     if not name.isascii():
         name = _punycode(name)
     if _AS_NUMBER.fullmatch(name):
-        return _dotted(name)
+        return _dotted_quad(name)
     return name.removeprefix("www.")
 
 
@@ -85,7 +89,7 @@ def _punycode(name: str) -> str:
         return name
 
 
-def _dotted(number: str) -> str:
+def _dotted_quad(number: str) -> str:
     """The IPv4 address that a browser opens for http://3232235777/ or http://0xC0A80101/."""
     try:
         return str(ipaddress.IPv4Address(int(number, 16 if number.startswith("0x") else 10)))
@@ -141,7 +145,8 @@ class Blocklist:
     ranks: np.ndarray
 
     def category(self, url: str) -> str:
-        """The first category of the recipe that holds the url; "" for none, for an allowed one, and for no url."""
+        """The first category of the recipe that holds the url; "" for none, for an allowed one, and for no
+        url."""
         if not url or not len(self.hashes):
             return ""
         sought = np.array(keys(url), np.uint64)
@@ -152,7 +157,9 @@ class Blocklist:
 
 
 @cache
-def load(folder: str, categories: tuple[str, ...], allow: tuple[str, ...], allow_urls: tuple[str, ...]) -> Blocklist:
+def load(
+    folder: str, categories: tuple[str, ...], allow: tuple[str, ...], allow_urls: tuple[str, ...]
+) -> Blocklist:
     """The list of some categories of a folder. Raises `RecipeError` for a category that the folder lacks."""
     known = _categories(folder)
     for name in (*categories, *allow):
@@ -161,7 +168,7 @@ def load(folder: str, categories: tuple[str, ...], allow: tuple[str, ...], allow
     if len(categories) > np.iinfo(np.uint8).max - 1:
         raise RecipeError(f"{len(categories)} categories; a blocklist takes 254 at most", where=folder)
     groups = [
-        _hashed(url.encode() for url in allow_urls),
+        _hash_entries(url.encode() for url in allow_urls),
         *(_of(folder, name) for name in allow),
         *(_of(folder, name) for name in categories),
     ]
@@ -176,17 +183,23 @@ def load(folder: str, categories: tuple[str, ...], allow: tuple[str, ...], allow
 def _categories(folder: str) -> list[str]:
     fs, path = storage.filesystem(folder)
     if not storage.exists(folder):
-        raise InputError("no such folder of blocklists", where=folder, remedy="name the folder that holds categories")
+        raise InputError(
+            "no such folder of blocklists", where=folder, remedy="name the folder that holds categories"
+        )
     return sorted(i["name"].rpartition("/")[2] for i in fs.ls(path, detail=True) if i["type"] == "directory")
 
 
 def _of(folder: str, category: str) -> np.ndarray:
     there = storage.list_names(storage.join(folder, category))
-    found = [n for n in there if n in {f"{kind}{end}" for kind in ("domains", "urls") for end in ("", ".gz", ".zst")}]
+    found = [
+        n
+        for n in there
+        if n in {f"{kind}{end}" for kind in ("domains", "urls") for end in ("", ".gz", ".zst")}
+    ]
     if not found:
         remedy = "a category holds `domains` or `urls`, plain, .gz or .zst"
         raise InputError(f"category {category!r} has no list", where=folder, remedy=remedy)
-    return np.concatenate([_hashed(_lines(storage.join(folder, category, name))) for name in found])
+    return np.concatenate([_hash_entries(_lines(storage.join(folder, category, name))) for name in found])
 
 
 def _lines(uri: str) -> list[bytes]:
@@ -197,11 +210,13 @@ def _lines(uri: str) -> list[bytes]:
         elif uri.endswith(".gz"):
             data = gzip.decompress(data)
     except (zstandard.ZstdError, OSError, EOFError) as error:
-        raise InputError(f"cannot be decompressed: {error}", where=uri, remedy="fetch the list again") from None
+        raise InputError(
+            f"cannot be decompressed: {error}", where=uri, remedy="fetch the list again"
+        ) from None
     return data.splitlines()
 
 
-def _hashed(entries: Iterable[bytes]) -> np.ndarray:
+def _hash_entries(entries: Iterable[bytes]) -> np.ndarray:
     """The hash of every entry that is not empty and not a comment."""
     lines = (line.strip() for line in entries)
     return np.array(

@@ -1,14 +1,16 @@
-"""Which pages hold items of evaluation sets: an index of folded n-grams, and the stretches where pages hit it.
+"""Which pages hold items of evaluation sets: an index of folded n-grams, and the stretches where pages hit
+it.
 
-An item (a question with its options, an answer, a passage) is all n-grams of its folded text, so a Traditional or
-re-punctuated copy is found, and where the options were shuffled, the rest of the item still is. A page is hit where it
-holds one of them; the *overlap* is the share of the item's n-grams that the page holds anywhere. What follows from a
-hit (cut the stretch, drop the page, from which overlap on) is for the recipe.
+An item (a question with its options, an answer, a passage) is all n-grams of its folded text, so a
+Traditional or re-punctuated copy is found, and where the options were shuffled, the rest of the item still
+is. A page is hit where it holds one of them; the *overlap* is the share of the item's n-grams that the page
+holds anywhere. What follows from a hit (cut the stretch, drop the page, from which overlap on) is for the
+recipe.
 
-N-grams that more than `max_items` items share (下列关于…的说法正确的是) tell no item from another and count for none.
-An item shorter than an n-gram, or made of such n-grams only, cannot be found: `Index.grams` is 0 for it, and whoever
-builds the index is to report how many these are. 64 bits stand for an n-gram: with 10**7 of them, 10**12 characters of
-pages meet half a false hit.
+N-grams that more than `max_items` items share (下列关于…的说法正确的是) tell no item from another and count
+for none. An item shorter than an n-gram, or made of such n-grams only, cannot be found: `Index.grams` is 0
+for it, and whoever builds the index is to report how many these are. 64 bits stand for an n-gram: with
+10**7 of them, 10**12 characters of pages meet half a false hit.
 
 Cost: about 70 MB/s of UTF-8 on one core against 4 million n-grams. An index holds 16 bytes an
 n-gram, and a filter of two to four bytes an n-gram that spares nearly all look-ups.
@@ -22,20 +24,21 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from ctllm_ray.text.codepoints import buffers, decode
-from ctllm_ray.text.compiled import compiled
-from ctllm_ray.text.fold import fold, fold_points, table
-from ctllm_ray.text.minhash import shingle_hashes
-from ctllm_ray.text.runs import starts_of
+from ctllm_ray.text.dedup.fold import fold, fold_points, table
+from ctllm_ray.text.dedup.minhash import shingle_hashes
+from ctllm_ray.text.kernels.codepoints import buffers, decode
+from ctllm_ray.text.kernels.compiled import compiled
+from ctllm_ray.text.kernels.runs import starts_of
 
 FILTER_FACTOR = 16  # bits of the filter for an n-gram, at least: one look-up in 16 is for nothing
 
 
 class Index(NamedTuple):
-    """Items `items[starts[k]:starts[k + 1]]` have the n-gram `hashes[k]` (uint64, rising); each has `grams` of them.
+    """Items `items[starts[k]:starts[k + 1]]` have the n-gram `hashes[k]` (uint64, rising); each has `grams`
+    of them.
 
-    `filter` has a bit set for the `bits` upper bits of each hash, and `first[b]` is the place of the first hash whose
-    `bits` - 4 upper bits are b or more.
+    `filter` has a bit set for the `bits` upper bits of each hash, and `first[b]` is the place of the first
+    hash whose `bits` - 4 upper bits are b or more.
     """
 
     ngram_chars: int
@@ -49,7 +52,8 @@ class Index(NamedTuple):
 
 
 class Hits(NamedTuple):
-    """One row per stretch: page, item, code points `start` to `end` of the page, the item's overlap with the page."""
+    """One row per stretch: page, item, code points `start` to `end` of the page, the item's overlap with the
+    page."""
 
     rows: np.ndarray
     items: np.ndarray
@@ -73,7 +77,8 @@ def index(items: pa.Array, *, ngram_chars: int, max_items: int) -> Index:
 
 
 def hits(texts: pa.Array, index: Index) -> Hits:
-    """The stretches of raw texts (a string array without nulls) that items of the index stand in, by page and item."""
+    """The stretches of raw texts (a string array without nulls) that items of the index stand in, by page and
+    item."""
     look_up = (index.hashes, index.bits, index.filter, index.first)
     found = _matches(*buffers(texts), *table(), *look_up, index.ngram_chars)
     match, gram = _by_item(index, found[1])
@@ -83,7 +88,9 @@ def hits(texts: pa.Array, index: Index) -> Hits:
     # A stretch ends where the next n-gram is not the next of the page.
     first = starts_of(row, item, place - np.arange(len(place)))
     last = np.append(first[1:], len(row)) - 1 if len(row) else first
-    return Hits(row[first], item[first], start[first], end[last], _overlap(row, item, hashed, index.grams)[first])
+    return Hits(
+        row[first], item[first], start[first], end[last], _overlap(row, item, hashed, index.grams)[first]
+    )
 
 
 def _distinct(hashes: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +102,8 @@ def _distinct(hashes: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _by_item(index: Index, grams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each match and each item that has its n-gram: the match, and the place of the item in `index.items`."""
+    """For each match and each item that has its n-gram: the match, and the place of the item in
+    `index.items`."""
     counts = index.starts[grams + 1] - index.starts[grams]
     match = np.repeat(np.arange(len(grams)), counts)
     within = np.arange(len(match)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -103,7 +111,8 @@ def _by_item(index: Index, grams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _overlap(rows: np.ndarray, items: np.ndarray, grams: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """float32 for each match: the different n-grams of its item that are in its page, over all of the item."""
+    """float32 for each match: the different n-grams of its item that are in its page, over all of the
+    item."""
     pair = rows * len(of) + items
     pairs, _ = _distinct(pair, grams)
     which, counts = np.unique(pairs, return_counts=True)
@@ -127,7 +136,8 @@ def _grams(data, offsets, size):
 
 @compiled
 def _matches(data, offsets, one, sequences, wanted, bits, filtered, first, size):
-    """For each n-gram of a page that is wanted: row, place in `wanted`, place in the folded page, start, end."""
+    """For each n-gram of a page that is wanted: row, place in `wanted`, place in the folded page, start,
+    end."""
     found = np.empty((5, 1024), np.int64)
     n = 0
     for row in range(len(offsets) - 1):

@@ -1,10 +1,12 @@
-"""The text cleaning of CT-LLM's released filter: full-width punctuation to ASCII, then three kinds of links cut out.
+"""The text cleaning of CT-LLM's released filter: full-width punctuation to ASCII, then three kinds of links
+cut out.
 
-Here to compare with, defects included (docs/reference.md, "as released"): Chinese punctuation is lost for good, version
-numbers and IP addresses vanish, and a domain glued to a Han character stays. `stages/normalize.py` is what our own
-recipes use. The behaviour is that of Chinese-Tiny-LLM `filter/filter.py` at 392f0e3 (facts: `unify_format`,
-`url_filter`); the patterns are written anew so that no text takes more than linear time: each starts only where a run
-of link characters starts, and never goes back into it. Cost: about 15 MB/s of UTF-8 on one core.
+Here to compare with, defects included (docs/reference.md, "as released"): Chinese punctuation is lost for
+good, version numbers and IP addresses vanish, and a domain glued to a Han character stays.
+`stages/normalize.py` is what our own recipes use. The behaviour is that of Chinese-Tiny-LLM
+`filter/filter.py` at 392f0e3 (facts: `unify_format`, `url_filter`); the patterns are written anew so that no
+text takes more than linear time: each starts only where a run of link characters starts, and never goes back
+into it. Cost: about 15 MB/s of UTF-8 on one core.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ _LABEL = "a-zA-Z0-9-"  # characters of one part of a dotted name
 _PREFIXED = re.compile(rf"(?:https?://|www\.)[^\s,，{_HAN}]*+")
 # Four or more dotted parts. Whether one matches does not depend on where in its first part it begins.
 _DOTTED = re.compile(rf"(?<![{_LABEL}])(?:[{_LABEL}]++\.){{3}}[{_LABEL}.]++")
-# A name that ends in a dot and 2-6 lowercase letters. It begins at the first word boundary of the run that has no Han
-# before it; where that one fails, no later one of the run can match, hence the atomic group. Group 1 is what stays.
+# A name that ends in a dot and 2-6 lowercase letters. It begins at the first word boundary of the run that
+# has no Han before it; where that one fails, no later one of the run can match, hence the atomic group. Group
+# 1 is what stays.
 _BARE = re.compile(rf"(?<![{_LABEL}.])(?>([{_LABEL}.]*?)(?<![{_HAN}])\b)[{_LABEL}.]+\.[a-z]{{2,6}}\b")
 
 
@@ -38,7 +41,8 @@ def ascii_punctuation(text: str) -> str:
 
 
 def without_links(text: str) -> str:
-    """The text without http(s):// and www. links, names of four dotted parts, and bare domains, in that order."""
+    """The text without http(s):// and www. links, names of four dotted parts, and bare domains, in that
+    order."""
     text = _PREFIXED.sub("", text)
     text = _DOTTED.sub("", text)
     return _BARE.sub(r"\1", text)

@@ -1,16 +1,18 @@
 """Word lists by category, matched in one pass over folded text: 博*彩, 博 彩 and 賭博 are found like plain words.
 
-Spam hides its words, so an exact match sees little of it. A character is folded as it is read: width, case and
-look-alikes through NFKC and a short table, Traditional to Simplified through OpenCC's character table, built once per
-process. Up to two symbols between two characters of a term are skipped, but never a line break, a comma or the end of
-a sentence. Matching is that of `automaton`, for all categories in one pass.
+Spam hides its words, so an exact match sees little of it. A character is folded as it is read: width, case
+and look-alikes through NFKC and a short table, Traditional to Simplified through OpenCC's character table,
+built once per process. Up to two symbols between two characters of a term are skipped, but never a line
+break, a comma or the end of a sentence. Matching is that of `automaton`, for all categories in one pass.
 
-Where terms overlap the longest wins, whatever its category; a list line that starts with ! is an innocent phrase which
-wins over the terms in it and counts for nothing. Chinese has no word boundaries to ask for, so a term may be found
-inside two neighbouring words: lists should hold terms that are improbable that way (three characters and more, mostly).
-Latin letters must stand alone (av is not in java), and symbols between two of them are not skipped.
+Where terms overlap the longest wins, whatever its category; a list line that starts with ! is an innocent
+phrase which wins over the terms in it and counts for nothing. Chinese has no word boundaries to ask for, so a
+term may be found inside two neighbouring words: lists should hold terms that are improbable that way (three
+characters and more, mostly). Latin letters must stand alone (av is not in java), and symbols between two of
+them are not skipped.
 
-A pass costs about 11 ns a character (200 MB/s of UTF-8, one core) plus 3 us a document, for all categories together.
+A pass costs about 11 ns a character (200 MB/s of UTF-8, one core) plus 3 us a document, for all categories
+together.
 """
 
 from __future__ import annotations
@@ -28,14 +30,27 @@ from opencc import OpenCC
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.resolve import nearest
-from ctllm_ray.text.automaton import DIGIT, DISGUISED, DOT, GAP, LIMIT, MOST_LETTERS, OTHER, STOP, count, machine, scan
-from ctllm_ray.text.codepoints import buffers
+from ctllm_ray.text.kernels.automaton import (
+    DIGIT,
+    DISGUISED,
+    DOT,
+    GAP,
+    LIMIT,
+    MOST_LETTERS,
+    OTHER,
+    STOP,
+    count,
+    machine,
+    scan,
+)
+from ctllm_ray.text.kernels.codepoints import buffers
 
 BUILT_IN = str(Path(__file__).parent / "lexicons")
 
 _LINE_ENDS = "\n\r\v\f\u0085\u2028\u2029"
 _STOPS = _LINE_ENDS + "。｡！？!?…；;，,、：:《》〈〉“”‘’「」『』﹁﹂"
-#: Look-alikes that neither NFKC nor OpenCC folds: rare variants of Han, Cyrillic and Greek letters like Latin ones.
+#: Look-alikes that neither NFKC nor OpenCC folds: rare variants of Han, Cyrillic and Greek letters like Latin
+#: ones.
 _LOOK_ALIKES = dict(
     zip("薇葳溦嶶伩愽囸帀асеорхукіνοα", "微微微微信博日币aceopxykivoa", strict=True)
 )  # fmt: skip
@@ -52,7 +67,8 @@ class Span(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """By text and category (as in `Lexicon.categories`): letters covered, hits, distinct terms, disguised hits."""
+    """By text and category (as in `Lexicon.categories`): letters covered, hits, distinct terms, disguised
+    hits."""
 
     letters: np.ndarray
     hits: np.ndarray
@@ -95,13 +111,16 @@ class Lexicon:
     def index(self, category: str) -> int:
         """The place of a category in a tally. Raises `RecipeError` with the categories that exist."""
         if category not in self.categories:
-            raise RecipeError(f"unknown lexicon category {category!r}", remedy=nearest(category, self.categories))
+            raise RecipeError(
+                f"unknown lexicon category {category!r}", remedy=nearest(category, self.categories)
+            )
         return self.categories.index(category)
 
 
 @cache
 def load(folder: str = BUILT_IN) -> Lexicon:
-    """The lists of a folder: each `<category>.txt` holds one term a line; # starts a comment, ! an innocent phrase."""
+    """The lists of a folder: each `<category>.txt` holds one term a line; # starts a comment, ! an innocent
+    phrase."""
     names = [name for name in storage.list_names(folder) if name.endswith(".txt")]
     if not names:
         raise InputError("no word list", where=folder, remedy="a lexicon is a folder of <category>.txt files")
@@ -116,7 +135,8 @@ _last: list[tuple[pa.Array, str, Tally]] = []
 
 
 def tally(texts: pa.Array, folder: str) -> Tally:
-    """The tally of a column of texts; kept for the last one, so that all measures of a batch cost one pass."""
+    """The tally of a column of texts; kept for the last one, so that all measures of a batch cost one
+    pass."""
     if not (_last and _last[0][0] is texts and _last[0][1] == folder):
         _last[:] = [(texts, folder, load(folder).tally(texts))]
     return _last[0][2]
@@ -125,13 +145,19 @@ def tally(texts: pa.Array, folder: str) -> Tally:
 def build(lists: dict[str, list[str]]) -> Lexicon:
     """The automaton of some lists by category. A term that several categories hold belongs to the first."""
     fold, classes = _folding()
-    letters: dict[int, int] = {ord(c): DIGIT + i for i, c in enumerate("0123456789abcdefghijklmnopqrstuvwxyz")}
+    letters: dict[int, int] = {
+        ord(c): DIGIT + i for i, c in enumerate("0123456789abcdefghijklmnopqrstuvwxyz")
+    }
     owners: dict[str, int] = {}
     for category, terms in enumerate(lists.values()):
         for line in filter(None, terms):
-            term = "".join(chr(fold[ord(c)]) for c in line.lstrip("!") if ord(c) < LIMIT and not classes[ord(c)])
+            term = "".join(
+                chr(fold[ord(c)]) for c in line.lstrip("!") if ord(c) < LIMIT and not classes[ord(c)]
+            )
             if not 2 <= len(term) <= MOST_LETTERS:
-                raise InputError(f"a term has 2 to {MOST_LETTERS} letters, not {line!r}", remedy="mend the word list")
+                raise InputError(
+                    f"a term has 2 to {MOST_LETTERS} letters, not {line!r}", remedy="mend the word list"
+                )
             owners.setdefault(term, -1 if line.startswith("!") else category)
             for c in term:
                 letters.setdefault(ord(c), len(letters) + DIGIT)
@@ -142,7 +168,8 @@ def build(lists: dict[str, list[str]]) -> Lexicon:
 
 @cache
 def _folding() -> tuple[np.ndarray, np.ndarray]:
-    """For every code point: what it folds to (uint32), and its class where it is no letter (uint16, else 0)."""
+    """For every code point: what it folds to (uint32), and its class where it is no letter (uint16, else
+    0)."""
     fold = np.arange(LIMIT, dtype=np.uint32)
     classes = np.zeros(LIMIT, np.uint16)
     for point in range(LIMIT):

@@ -1,10 +1,11 @@
-"""How a conversation becomes tokens: one Jinja template for everyone else, and the same rule in token ids for us.
+"""How a conversation becomes tokens: one Jinja template for everyone else, and the same rule in token ids for
+us.
 
     <s> <|system|> text <|end|> <|user|> text <|end|> <|assistant|> text <|end|> ...
 
-The template is what transformers, vLLM and llama.cpp read. They render a string and then look for specials in it, so a
-user who types `<|end|>` ends the turn. `render` does not go by way of a string: each text is encoded by itself, and
-what spells a special stays text. For texts that spell none the two give the same ids.
+The template is what transformers, vLLM and llama.cpp read. They render a string and then look for specials in
+it, so a user who types `<|end|>` ends the turn. `render` does not go by way of a string: each text is encoded
+by itself, and what spells a special stays text. For texts that spell none the two give the same ids.
 
 There is no newline and no trimming: a text is trained on as it was written.
 """

@@ -1,9 +1,11 @@
-"""A conversation as the ids that the model was taught: by our own rule, or by the template of a foreign model.
+"""A conversation as the ids that the model was taught: by our own rule, or by the template of a foreign
+model.
 
-Our rule (tokenizer/chat_template.py) never makes a string of it, so what spells a special stays text. A foreign
-template is a Jinja program over strings, run in transformers' sandbox; specials are found in what it renders. So it is
-rendered twice, once with a mark in the place of each content: where both have the same specials, the string is encoded
-as transformers would; where a content spells a special, the marked one is, with each content encoded by itself.
+Our rule (tokenizer/chat_template.py) never makes a string of it, so what spells a special stays text. A
+foreign template is a Jinja program over strings, run in transformers' sandbox; specials are found in what it
+renders. So it is rendered twice, once with a mark in the place of each content: where both have the same
+specials, the string is encoded as transformers would; where a content spells a special, the marked one is,
+with each content encoded by itself.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ Turn = Mapping[str, str]  # `role` and `content`
 
 
 def read_template(folder: str) -> str:
-    """A model's chat template: its own file, else in the tokenizer's configuration, of several the one called default.
+    """A model's chat template: its own file, else in the tokenizer's configuration, of several the one called
+    default.
 
     Empty where it has none.
     """
@@ -44,7 +47,8 @@ class ConversationEncoder:
         self._tokenizer, self._template = tokenizer, template
 
     def encode_prompt(self, turns: Sequence[Turn]) -> list[int]:
-        """The ids up to where the assistant is to speak. Raises `InputError` for turns that the model cannot have."""
+        """The ids up to where the assistant is to speak. Raises `InputError` for turns that the model cannot
+        have."""
         if self._is_ours:
             return chat_template.prompt(self._tokenizer, turns).tolist()
         if not self._template:
@@ -66,7 +70,9 @@ class ConversationEncoder:
         contents = {mark: turn["content"] for mark, turn in zip(marks, turns, strict=True)}
         parts = re.split(f"({'|'.join(marks)})", marked)
         return [
-            id_ for part in parts for id_ in (self._text(contents[part]) if part in contents else self._encode(part))
+            id_
+            for part in parts
+            for id_ in (self._text(contents[part]) if part in contents else self._encode(part))
         ]
 
     def _render(self, turns: Sequence[Turn]) -> str:
@@ -89,7 +95,9 @@ class ConversationEncoder:
         """The ids of a text whose specials are specials."""
         known = self._tokenizer.specials
         return [
-            id_ for part in self._specials.split(text) for id_ in ([known[part]] if part in known else self._text(part))
+            id_
+            for part in self._specials.split(text)
+            for id_ in ([known[part]] if part in known else self._text(part))
         ]
 
     def _text(self, text: str) -> list[int]:

@@ -1,8 +1,9 @@
-"""What a tokenizer makes of documents that it was not trained on: characters per token, by group and by character.
+"""What a tokenizer makes of documents that it was not trained on: characters per token, by group and by
+character.
 
-A group is whatever the caller names (source, genre, script). By character, each piece counts for the kind of the first
-character in it that is no space, so one table tells what Han, Latin letters and indentation cost in tokens. Cost: one
-encoding of the documents, and one decoding of each piece.
+A group is whatever the caller names (source, genre, script). By character, each piece counts for the kind of
+the first character in it that is no space, so one table tells what Han, Latin letters and indentation cost in
+tokens. Cost: one encoding of the documents, and one decoding of each piece.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from rich.table import Table
 
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
-#: Kinds of piece. A byte is a part of a character that has no piece of its own; whole characters of one byte, such as
-#: the newline, are what they are.
+#: Kinds of piece. A byte is a part of a character that has no piece of its own; whole characters of one byte,
+#: such as the newline, are what they are.
 KINDS = ("Han", "kana", "hangul", "Latin", "digit", "space", "mark", "letter", "other", "byte", "special")
 BYTE = KINDS.index("byte")
 _TITLES = {"source": "by source", "genre": "by genre", "script": "by script of the document"}
@@ -102,7 +103,12 @@ def _kind(text: str) -> str:
     if not first:
         return "space" if text else "other"
     name = unicodedata.name(first, "")
-    for script, start in (("Han", "CJK UNIFIED"), ("Han", "CJK COMPAT"), ("Latin", "LATIN"), ("hangul", "HANGUL")):
+    for script, start in (
+        ("Han", "CJK UNIFIED"),
+        ("Han", "CJK COMPAT"),
+        ("Latin", "LATIN"),
+        ("hangul", "HANGUL"),
+    ):
         if name.startswith(start):
             return script
     if "HIRAGANA" in name or "KATAKANA" in name:

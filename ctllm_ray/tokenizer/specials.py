@@ -1,13 +1,18 @@
 """The 64 pieces that no text can spell: framing, padding, chat roles, control tokens, and a reserve.
 
-They take the first ids of every tokenizer that is trained here, so that a later stage (chat, conditional pretraining,
-tools) finds its token in a model that was pretrained before anyone thought of it. SentencePiece holds them as control
-symbols: a document that contains the letters `<|user|>` is encoded as those letters.
+They take the first ids of every tokenizer that is trained here, so that a later stage (chat, conditional
+pretraining, tools) finds its token in a model that was pretrained before anyone thought of it. SentencePiece
+holds them as control symbols: a document that contains the letters `<|user|>` is encoded as those letters.
 """
 
 from __future__ import annotations
 
-UNK, BOS, EOS, PAD = "<unk>", "<s>", "</s>", "<pad>"  # ids 0 to 3; unk is never made: unknown characters are bytes
+UNK, BOS, EOS, PAD = (
+    "<unk>",
+    "<s>",
+    "</s>",
+    "<pad>",
+)  # ids 0 to 3; unk is never made: unknown characters are bytes
 SYSTEM, USER, ASSISTANT, END = "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"  # turns of a conversation
 GOOD, BAD = "<|good|>", "<|bad|>"  # in the place of BOS in conditional pretraining
 

@@ -1,13 +1,13 @@
 """Text to ids and back, with one face for a SentencePiece model and a Hugging Face tokenizer.
 
-`encode` gives the ids of the content alone; `add_specials` puts around them what the tokenizer itself puts there, so
-that they are those of transformers' `tokenizer(text)`: Llama 2 begins with BOS, Qwen with nothing, GLM with two
-specials, and to name a BOS is not to put one (Yi). A text that spells a special (`</s>` stands in many a web page)
-stays text: specials come from ids only.
+`encode` gives the ids of the content alone; `add_specials` puts around them what the tokenizer itself puts
+there, so that they are those of transformers' `tokenizer(text)`: Llama 2 begins with BOS, Qwen with nothing,
+GLM with two specials, and to name a BOS is not to put one (Yi). A text that spells a special (`</s>` stands
+in many a web page) stays text: specials come from ids only.
 
-SentencePiece returns numpy arrays, a third faster than lists (28 MB/s against 22 on one core, 8k pieces). What UTF-8
-cannot hold is defined: a lone surrogate becomes U+FFFD. U+2581, which SentencePiece itself uses for the space, is
-decoded as a space; all other text of a tokenizer trained here comes back as it was.
+SentencePiece returns numpy arrays, a third faster than lists (28 MB/s against 22 on one core, 8k pieces).
+What UTF-8 cannot hold is defined: a lone surrogate becomes U+FFFD. U+2581, which SentencePiece itself uses
+for the space, is decoded as a space; all other text of a tokenizer trained here comes back as it was.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from ctllm_ray.tokenizer import convert
 
 
 class Tokenizer(ABC):
-    """`specials` are all pieces that no text can spell, by name; `bos_id`, `eos_id` and `pad_id` are three of them.
+    """`specials` are all pieces that no text can spell, by name; `bos_id`, `eos_id` and `pad_id` are three of
+    them.
 
-    Where a foreign tokenizer has no BOS or no padding, EOS takes the place. `prefix_ids` and `suffix_ids` are what the
-    tokenizer itself puts before and behind a text: none, where it names a BOS and does not put it.
+    Where a foreign tokenizer has no BOS or no padding, EOS takes the place. `prefix_ids` and `suffix_ids` are
+    what the tokenizer itself puts before and behind a text: none, where it names a BOS and does not put it.
     """
 
     specials: dict[str, int]
@@ -68,7 +69,7 @@ class Tokenizer(ABC):
         try:
             return self._encode(list(texts))
         except (TypeError, UnicodeEncodeError):  # a lone surrogate; anything else fails again
-            return self._encode([_mended(text) for text in texts])
+            return self._encode([_mend_surrogates(text) for text in texts])
 
     def add_specials(self, ids: Sequence[int]) -> list[int]:
         """The ids of a text between those that the tokenizer itself puts around it."""
@@ -78,8 +79,8 @@ class Tokenizer(ABC):
     def document_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """What stands before and behind a document to train on: never nothing, and EOS at the end.
 
-        Where the tokenizer puts nothing before a text, EOS stands there, as it does between the documents of one long
-        stream: the first id of a text needs something to be predicted from.
+        Where the tokenizer puts nothing before a text, EOS stands there, as it does between the documents of
+        one long stream: the first id of a text needs something to be predicted from.
         """
         ends = self.suffix_ids[-1:] == (self.eos_id,)
         return self.prefix_ids or (self.eos_id,), self.suffix_ids if ends else (*self.suffix_ids, self.eos_id)
@@ -99,7 +100,9 @@ class Tokenizer(ABC):
         """The id of a special. Raises `InputError` that lists those there are."""
         if name not in self.specials:
             there = ", ".join([*self.specials][:20])
-            raise InputError(f"the tokenizer has no special {name!r}", where=there, remedy="name one of these")
+            raise InputError(
+                f"the tokenizer has no special {name!r}", where=there, remedy="name one of these"
+            )
         return self.specials[name]
 
     def save(self, folder: str) -> None:
@@ -124,7 +127,7 @@ class SentencePiece(Tokenizer):
         size = self._processor.vocab_size()
         fixed = [i for i in range(size) if self._processor.is_control(i) or self._processor.is_unknown(i)]
         self.specials = {self._processor.id_to_piece(i): i for i in fixed}
-        self.eos_id = _known(self._processor.eos_id(), "the model has no EOS")
+        self.eos_id = _require_id(self._processor.eos_id(), "the model has no EOS")
         self.bos_id, self.pad_id = (
             i if i >= 0 else self.eos_id for i in (self._processor.bos_id(), self._processor.pad_id())
         )
@@ -175,15 +178,17 @@ class HuggingFace(Tokenizer):
         self.sha256 = hashlib.sha256(content).hexdigest()
         added = self._fast.get_added_tokens_decoder()
         self.specials = {token.content: i for i, token in added.items() if token.special}
-        self.token_names = named = _named(files)
-        self.eos_id = _known(self._id(named.get("eos_token")), "its configuration names no eos_token")
+        self.token_names = named = _special_names(files)
+        self.eos_id = _require_id(self._id(named.get("eos_token")), "its configuration names no eos_token")
         self.bos_id, self.pad_id = (
-            i if i >= 0 else self.eos_id for i in map(self._id, (named.get("bos_token"), named.get("pad_token")))
+            i if i >= 0 else self.eos_id
+            for i in map(self._id, (named.get("bos_token"), named.get("pad_token")))
         )
         self.prefix_ids, self.suffix_ids = self._added_ids()
 
     def _added_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What the post-processor puts before and behind a text, seen on the first one that has ids at all."""
+        """What the post-processor puts before and behind a text, seen on the first one that has ids at
+        all."""
         bare: list[int] = []
         for probe in ("a", *self.pieces):  # a vocabulary of Chinese characters alone may have no "a"
             bare = self._fast.encode(probe, add_special_tokens=False).ids
@@ -236,18 +241,20 @@ _FILES = (
 
 
 def load(path: str) -> Tokenizer:
-    """The tokenizer in a SentencePiece file, a folder that `save` wrote, or a Hugging Face folder, local or remote.
+    """The tokenizer in a SentencePiece file, a folder that `save` wrote, or a Hugging Face folder, local or
+    remote.
 
-    A foreign folder counts by its tokenizer.json, which is what serves the model, then by its tokenizer.model; one that
-    has neither is converted by transformers. Raises `InputError` where there is none of these.
+    A foreign folder counts by its tokenizer.json, which is what serves the model, then by its
+    tokenizer.model; one that has neither is converted by transformers. Raises `InputError` where there is
+    none of these.
     """
     try:
-        return _loaded(path)
+        return _load_folder(path)
     except InputError as error:
         raise InputError(error.what, where=error.where or path, remedy=error.remedy) from None
 
 
-def _loaded(path: str) -> Tokenizer:
+def _load_folder(path: str) -> Tokenizer:
     if path.endswith(".model"):
         return SentencePiece(storage.read_bytes(path))
     names = set(storage.list_names(path))
@@ -255,10 +262,13 @@ def _loaded(path: str) -> Tokenizer:
     model = files.get(convert.MODEL, b"")
     if model and (convert.TOKENIZER not in files or _same(files, model)):
         config = _plain(files, convert.CONFIG)
-        # A model alone says nothing of it and has its BOS; beside a configuration transformers goes by what that says.
-        return SentencePiece(model, config.get("add_bos_token", not config), config.get("add_eos_token", False))
+        # A model alone says nothing of it and has its BOS; beside a configuration transformers goes by what
+        # that says.
+        return SentencePiece(
+            model, config.get("add_bos_token", not config), config.get("add_eos_token", False)
+        )
     if convert.TOKENIZER not in files:
-        files |= _converted(path, files)
+        files |= _convert_slow(path, files)
     return HuggingFace(files)
 
 
@@ -267,7 +277,7 @@ def _same(files: dict[str, bytes], model: bytes) -> bool:
     return _plain(files, convert.CONFIG).get(convert.SAME_AS) == hashlib.sha256(model).hexdigest()
 
 
-def _converted(path: str, files: dict[str, bytes]) -> dict[str, bytes]:
+def _convert_slow(path: str, files: dict[str, bytes]) -> dict[str, bytes]:
     """tokenizer.json of a folder that has a slow tokenizer only."""
     if not files.keys() - {convert.CONFIG, convert.MAP, convert.TEMPLATE}:
         raise InputError(
@@ -303,25 +313,32 @@ def _plain(files: dict[str, bytes], name: str) -> dict[str, Any]:
     return plain
 
 
-def _named(files: dict[str, bytes]) -> dict[str, str]:
+def _special_names(files: dict[str, bytes]) -> dict[str, str]:
     """The names of bos_token and so on, as transformers reads them.
 
-    special_tokens_map.json is the older file: it counts where the configuration does not list added tokens itself.
+    special_tokens_map.json is the older file: it counts where the configuration does not list added tokens
+    itself.
     """
     config = _plain(files, convert.CONFIG)
     plain = config if "added_tokens_decoder" in config else config | _plain(files, convert.MAP)
     values = {key: value.get("content") if isinstance(value, dict) else value for key, value in plain.items()}
-    return {key: value for key, value in values.items() if key.endswith("_token") and value and isinstance(value, str)}
+    return {
+        key: value
+        for key, value in values.items()
+        if key.endswith("_token") and value and isinstance(value, str)
+    }
 
 
-def _known(i: int, otherwise: str) -> int:
+def _require_id(i: int, otherwise: str) -> int:
     if i < 0:
         raise InputError(
-            f"documents cannot be told apart: {otherwise}", where="tokenizer", remedy="name a tokenizer that has one"
+            f"documents cannot be told apart: {otherwise}",
+            where="tokenizer",
+            remedy="name a tokenizer that has one",
         )
     return i
 
 
-def _mended(text: str) -> str:
+def _mend_surrogates(text: str) -> str:
     """The text with pairs of surrogates joined and lone ones replaced by U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

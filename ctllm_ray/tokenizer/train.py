@@ -1,11 +1,13 @@
 """A SentencePiece BPE model with the properties of CT-LLM's tokenizer, out of a sample of texts.
 
-No normalisation, no dummy prefix, runs of spaces kept, each digit a piece of its own, characters that are too rare for
-a piece as UTF-8 bytes. A newline is always its byte: it ends a training sentence, so no piece spans lines, and
-llama.cpp finds it where it looks for it. The same texts give the same bytes: one thread, no sampling, no shuffling.
+No normalisation, no dummy prefix, runs of spaces kept, each digit a piece of its own, characters that are too
+rare for a piece as UTF-8 bytes. A newline is always its byte: it ends a training sentence, so no piece spans
+lines, and llama.cpp finds it where it looks for it. The same texts give the same bytes: one thread, no
+sampling, no shuffling.
 
-Cost, SentencePiece 0.2.3, one core of a shared machine: 32,000 pieces on 20 MB in 7 s of CPU and 0.54 GB, 64,000 on
-60 MB in 20 s and 1.6 GB: memory grows with the sample, time with both. Texts are read twice, once to count characters.
+Cost, SentencePiece 0.2.3, one core of a shared machine: 32,000 pieces on 20 MB in 7 s of CPU and 0.54 GB,
+64,000 on 60 MB in 20 s and 1.6 GB: memory grows with the sample, time with both. Texts are read twice, once
+to count characters.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from ctllm_ray.tokenizer import specials
 
 #: Share of the sample's characters that get pieces; the rest are bytes (Baichuan 2 report, 2.1: 0.9999).
 CHARACTER_COVERAGE = 0.9999
-#: But characters take no more than this share of the pieces: a small vocabulary needs words more than rare characters.
+#: But characters take no more than this share of the pieces: a small vocabulary needs words more than rare
+#: characters.
 CHARACTER_SHARE = 0.5
 LEAST_COVERAGE = 0.98  # the trainer takes no less
 PIECE_CHARS = 16  # longest piece (MAP-NEO's tokenizer)
@@ -31,7 +34,8 @@ MEMORY_PER_BYTE = 32  # of memory for each of the sample while training; 27 meas
 BYTES = 256  # pieces that stand for one byte
 SMALLEST = 2 * (specials.COUNT + BYTES)  # pieces: half of them learnt
 
-#: U+2585 is how the trainer marks a rare character (it leaves sentences out that hold one); NUL ends a string in it.
+#: U+2585 is how the trainer marks a rare character (it leaves sentences out that hold one); NUL ends a string
+#: in it.
 _CUT_AT = re.compile("[\n\x00\u2585]")
 
 
@@ -77,7 +81,7 @@ def train(texts: Sequence[str], vocab_size: int) -> bytes:
             control_symbols=list(specials.SPECIALS[4:]),
         )
     except RuntimeError as error:
-        raise _explained(error, vocab_size) from None
+        raise _explain_training_error(error, vocab_size) from None
     return model.getvalue()
 
 
@@ -103,13 +107,16 @@ def _parts(line: str) -> Iterator[str]:
 
 
 def _coverage(texts: Sequence[str], vocab_size: int) -> float:
-    """Share of the characters that get pieces: CHARACTER_COVERAGE, or what CHARACTER_SHARE of the pieces covers."""
+    """Share of the characters that get pieces: CHARACTER_COVERAGE, or what CHARACTER_SHARE of the pieces
+    covers."""
     counts = np.zeros(0x110000, np.int64)
     for text in texts:
         points, found = np.unique(np.frombuffer(text.encode("utf-32-le"), np.uint32), return_counts=True)
         counts[points] += found
     if not counts.any():
-        raise InputError("the sample has no text", where="tokenizer", remedy="look at the clean section's funnel")
+        raise InputError(
+            "the sample has no text", where="tokenizer", remedy="look at the clean section's funnel"
+        )
     covered = np.cumsum(np.sort(counts)[::-1]) / counts.sum()
     room = int((vocab_size - specials.COUNT - BYTES) * CHARACTER_SHARE)
     return float(min(CHARACTER_COVERAGE, max(LEAST_COVERAGE, covered[room - 1])))
@@ -127,11 +134,13 @@ def _check_memory(texts: Sequence[str]) -> None:
         )
 
 
-def _explained(error: RuntimeError, vocab_size: int) -> Exception:
+def _explain_training_error(error: RuntimeError, vocab_size: int) -> Exception:
     where = "tokenizer.vocab_size"
     if found := re.search(r"set it to a value <= (\d+)", str(error)):
         reason = f"the sample is too small for {vocab_size} pieces: it gives {found[1]} at most"
-        return RecipeError(reason, where=where, remedy=f"set at most {found[1]}, or raise tokenizer.sample_mb")
+        return RecipeError(
+            reason, where=where, remedy=f"set at most {found[1]}, or raise tokenizer.sample_mb"
+        )
     if found := re.search(r"required_chars\. \d+ vs (\d+)", str(error)):
         reason = f"{vocab_size} pieces have no room for the sample's common characters"
         return RecipeError(reason, where=where, remedy=f"set more than {found[1]}")

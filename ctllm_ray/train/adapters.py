@@ -1,13 +1,16 @@
-"""LoRA: a frozen model, and beside some of its matrices two small ones that are trained (Hu et al. 2021), through peft.
+"""LoRA: a frozen model, and beside some of its matrices two small ones that are trained (Hu et al. 2021),
+through peft.
 
-peft makes the layers; the model stays the Llama that everything else knows. Steppers train what asks for gradients, so
-a checkpoint holds the adapters and their moments only: 12 bytes for each of their parameters and none for the model's,
-which is a folder that the run names and whose hash it remembers. A run that comes back finds that model, or stops.
-An export is the merged model, W + alpha / rank x up @ down, and serving need not know that there ever were adapters.
+peft makes the layers; the model stays the Llama that everything else knows. Steppers train what asks for
+gradients, so a checkpoint holds the adapters and their moments only: 12 bytes for each of their parameters
+and none for the model's, which is a folder that the run names and whose hash it remembers. A run that comes
+back finds that model, or stops. An export is the merged model, W + alpha / rank x up @ down, and serving need
+not know that there ever were adapters.
 
-Initial adapters are a function of (seed, name), as all weights are (model/llama.py): `down` is uniform as in peft, `up`
-zero, so that an adapted model begins as the model it adapts. Dropout draws from the seed of each batch, in each worker
-alike: a resumed run equals one that never stopped, but with dropout the number of workers changes the drawing.
+Initial adapters are a function of (seed, name), as all weights are (model/llama.py): `down` is uniform as in
+peft, `up` zero, so that an adapted model begins as the model it adapts. Dropout draws from the seed of each
+batch, in each worker alike: a resumed run equals one that never stopped, but with dropout the number of
+workers changes the drawing.
 """
 
 from __future__ import annotations
@@ -23,12 +26,12 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import VersionConflict
 from ctllm_ray.base.exports import LINEAGE, is_base
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.training import Lora
+from ctllm_ray.base.recipe_training import Lora
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import for_recipe
-from ctllm_ray.train import inherit, objective
-from ctllm_ray.train.checkpoint import Checkpoint
-from ctllm_ray.train.corpora import Vocabulary
+from ctllm_ray.train import initial_model, objective
+from ctllm_ray.train.checkpoint.checkpoint import Checkpoint
+from ctllm_ray.train.data.corpora import Vocabulary
 
 _ADAPTER = "default"  # peft's name for the only one
 MODEL = "model"  # of the run's lineage: the hash of the model that it began with
@@ -39,7 +42,9 @@ def adapt(model: torch.nn.Module, lora: Lora, seed: int) -> None:
     from peft import LoraConfig, inject_adapter_in_model  # takes seconds to import
 
     alpha: Any = lora.alpha  # annotated as an int there, and divided by the rank
-    given = LoraConfig(r=lora.rank, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets))
+    given = LoraConfig(
+        r=lora.rank, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets)
+    )
     inject_adapter_in_model(given, model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -79,7 +84,8 @@ def _initial(name: str, shape: torch.Size, seed: int) -> torch.Tensor:
 def merged(
     model: llama.LlamaForCausalLM, lora: Lora, adapter: Callable[[str], torch.Tensor]
 ) -> Callable[[str], torch.Tensor]:
-    """The fp32 weights of an adapted model by their names without adapters; `adapter` gives those of the adapters."""
+    """The fp32 weights of an adapted model by their names without adapters; `adapter` gives those of the
+    adapters."""
     held = {name: parameter.detach() for name, parameter in model.named_parameters()}
 
     def weights(name: str) -> torch.Tensor:
@@ -101,9 +107,9 @@ def weights_of(recipe: Recipe, vocabulary: Vocabulary, saved: Checkpoint) -> Cal
     if train.lora is None:
         return lambda name: saved.tensor(f"model.{name}")
     seed = recipe.seed if train.seed is None else train.seed
-    check_same(saved.state.lineage, inherit.identity(model, vocabulary, seed), saved.folder)
+    check_same(saved.state.lineage, initial_model.identity(model, vocabulary, seed), saved.folder)
     config = for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
-    begun = inherit.first(model, config, vocabulary, seed, attention="sdpa")
+    begun = initial_model.first(model, config, vocabulary, seed, attention="sdpa")
     return merged(begun, train.lora, lambda name: saved.tensor(f"model.{name}"))
 
 
@@ -112,7 +118,8 @@ def check_same(lineage: Mapping[str, str], found: str, where: str) -> None:
     then = lineage.get(MODEL, found)
     if then != found:
         raise VersionConflict(
-            f"the model that this run began with has changed: its hash was {then[:12]}..., now it is {found[:12]}...",
+            f"the model that this run began with has changed: its hash was {then[:12]}..., now it is "
+            f"{found[:12]}...",
             where=where,
             remedy="restore the folder of model.path (an export that was written again?), or begin a run of another "
             "name: train.run=<name>",

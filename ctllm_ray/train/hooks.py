@@ -1,4 +1,5 @@
-"""What surrounds a run: who says that it should stop, and who is told of its checkpoints. Ray has its own (launch.py).
+"""What surrounds a run: who says that it should stop, and who is told of its checkpoints. Ray has its own
+(launch.py).
 
 The loop calls these on all workers, at the same points and in the same order.
 """
@@ -18,11 +19,13 @@ from ctllm_ray.base.recipe import Recipe
 class Hooks(Protocol):
     """How a run and its surroundings meet."""
 
-    #: Who runs it. A start under the same owner takes a run over at once: worker groups that are started again.
+    #: Who runs it. A start under the same owner takes a run over at once: worker groups that are started
+    #: again.
     owner: str
 
     def should_stop(self) -> bool:
-        """True once the run should save and end: the machine is about to go. Asked often; any worker may say so."""
+        """True once the run should save and end: the machine is about to go. Asked often; any worker may say
+        so."""
 
     def saved(self, step: int, metrics: Mapping[str, float]) -> None:
         """After the checkpoint of a step is complete."""
@@ -42,7 +45,7 @@ class Alone:
 
     def __enter__(self) -> Alone:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._terminated)  # type: ignore[assignment]
+            self._before = signal.signal(signal.SIGTERM, self._stop_at_signal)  # type: ignore[assignment]
         return self
 
     def __exit__(
@@ -51,7 +54,7 @@ class Alone:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
-    def _terminated(self, number: int, frame: FrameType | None) -> None:
+    def _stop_at_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop = True
 
     def should_stop(self) -> bool:
@@ -63,7 +66,9 @@ class Alone:
 
     def validate(self, step: int) -> None:
         """Training waits meanwhile."""
-        from ctllm_ray.train.checkpoint import folder_of
-        from ctllm_ray.train.validate import validate_checkpoint
+        from ctllm_ray.train.checkpoint.checkpoint import folder_of
+        from ctllm_ray.train.validation.validate import validate_checkpoint
 
-        validate_checkpoint(self._recipe.model_dump(mode="json"), folder_of(self._recipe.folder("train"), step))
+        validate_checkpoint(
+            self._recipe.model_dump(mode="json"), folder_of(self._recipe.folder("train"), step)
+        )

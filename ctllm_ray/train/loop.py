@@ -1,12 +1,13 @@
-"""The loop of all training: batch, gradients, judgement, update; beside it records, checkpoints and agreement.
+"""The loop of all training: batch, gradients, judgement, update; beside it records, checkpoints and
+agreement.
 
-Batch n is the same whoever asks for it, the rate is a function of tokens, and nothing random happens in a step that is
-not seeded by the batch's number. So the cursor in the run state is all that a resumed run needs, and it goes on as if
-it had never stopped, to the bit on a CPU.
+Batch n is the same whoever asks for it, the rate is a function of tokens, and nothing random happens in a
+step that is not seeded by the batch's number. So the cursor in the run state is all that a resumed run needs,
+and it goes on as if it had never stopped, to the bit on a CPU.
 
-The GPU is never waited for in a step: losses are fetched about once a second, together. Policies that may refuse an
-update (skip, rewind) have to look at each loss first and do wait. A rewind loads the newest checkpoint and steps over
-the batch when the run comes to it again.
+The GPU is never waited for in a step: losses are fetched about once a second, together. Policies that may
+refuse an update (skip, rewind) have to look at each loss first and do wait. A rewind loads the newest
+checkpoint and steps over the batch when the run comes to it again.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from typing import Any, Protocol
 
 import torch
 
-from ctllm_ray.base.training import Train, TrainResources
-from ctllm_ray.train.agreement import most
-from ctllm_ray.train.batch import Batch
-from ctllm_ray.train.batches import Piece
+from ctllm_ray.base.recipe_training import Train, TrainResources
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.checkpoint.saver import Saved, Saver
+from ctllm_ray.train.data.batch import Batch
+from ctllm_ray.train.data.batches import Piece
+from ctllm_ray.train.devices.collectives import most
 from ctllm_ray.train.hooks import Hooks
-from ctllm_ray.train.losses import Losses
+from ctllm_ray.train.losses.loss_spikes import Detector, in_a_row
+from ctllm_ray.train.losses.pending_losses import Losses
 from ctllm_ray.train.records import Recorder, StepRecord
-from ctllm_ray.train.saver import Saved, Saver
 from ctllm_ray.train.schedule import rate
-from ctllm_ray.train.spikes import Detector, in_a_row
-from ctllm_ray.train.state import RunState
 from ctllm_ray.train.stepper import Stepper
 
 BEAT_S = 1.0  # between agreements of the workers, about
@@ -39,7 +40,7 @@ NAMED_DOCUMENTS = 100  # of a batch that made trouble, in an event: `ctllm batch
 
 
 class Source(Protocol):
-    """Where batches come from: train/batches.py has it."""
+    """Where batches come from: train/data/batches.py has it."""
 
     count: int
     sequences: int
@@ -104,10 +105,12 @@ class Loop:
         while self.state.batch < self.parts.batches.count and not self._stopped:
             self._through(self._numbers())
         self._end()
-        return self._described()
+        return self._describe_state()
 
     def _learn(self, state: RunState) -> None:
-        self._detector = Detector(self._train.spikes, state.recent_losses, in_a_row(state.passed_over, state.batch))
+        self._detector = Detector(
+            self._train.spikes, state.recent_losses, in_a_row(state.passed_over, state.batch)
+        )
 
     def _numbers(self) -> list[int]:
         """The batches that are still to be trained."""
@@ -166,7 +169,12 @@ class Loop:
     def _refuse(self, number: int, loss: float) -> bool:
         """Passes a batch over without an update. False where the run went back for it."""
         self._flush()
-        facts = {"batch": number, "loss": loss, "bound": self._detector.bound, "documents": self._documents(number)}
+        facts = {
+            "batch": number,
+            "loss": loss,
+            "bound": self._detector.bound,
+            "documents": self._documents(number),
+        }
         self._detector.passed_over()
         passed_over = tuple(sorted({*self.state.passed_over, number}))
         if self._train.spikes.policy == "skip":
@@ -267,7 +275,7 @@ class Loop:
         self._flush()
         began = time.perf_counter()
         self.parts.records.roll(self.state.step + 1)
-        state = self._described()
+        state = self._describe_state()
         self.parts.saver.save(state, self._stepper.tensors())
         self._stalls[state.step] = time.perf_counter() - began
         self._awaited[state.step] = (to_validate, {"tokens": float(state.tokens)} | self._losses.last)
@@ -275,7 +283,7 @@ class Loop:
             self._validated.add(state.step)
         self._saved, self._saved_at = self.state, time.monotonic()
 
-    def _described(self) -> RunState:
+    def _describe_state(self) -> RunState:
         """The state with what stands beside it: the window of losses, and who trains."""
         return replace(
             self.state,
@@ -289,7 +297,9 @@ class Loop:
         """The last checkpoint, complete on all workers, and told of."""
         self._flush()
         finished = not self._stopped
-        to_validate = finished and self._train.validation is not None and self.state.step not in self._validated
+        to_validate = (
+            finished and self._train.validation is not None and self.state.step not in self._validated
+        )
         if self.state != self._saved:
             self._save(to_validate=to_validate)
         elif to_validate:
@@ -298,7 +308,9 @@ class Loop:
         self._newly_complete()
         most([0], self._world)
         self._tell(self.state.step)
-        self.parts.records.event("finished" if finished else "stopped", step=self.state.step, tokens=self.state.tokens)
+        self.parts.records.event(
+            "finished" if finished else "stopped", step=self.state.step, tokens=self.state.tokens
+        )
 
 
 def passes(every: int, before: int, tokens: int) -> bool:

@@ -1,14 +1,14 @@
 """What a run writes down about itself: one line for each step and each event, on storage, safe from crashes.
 
 Only rank 0 records. Step lines go to `metrics/<first step:08d>-<serial:05d>.jsonl`, events to
-`events/<serial:05d>.jsonl`, validation to `validation/<step:08d>.json`. An object store cannot append, so a chunk is
-written anew, all or nothing, at most every 5 s by a background thread, and closed at each checkpoint: what a killed run
-loses is trained again. A later chunk (higher serial) replaces everything recorded from its first step on, so after a
-resume or a rewind `read` gives each step once, as it went into the model. Events are never replaced: they are the run's
-history.
+`events/<serial:05d>.jsonl`, validation to `validation/<step:08d>.json`. An object store cannot append, so a
+chunk is written anew, all or nothing, at most every 5 s by a background thread, and closed at each
+checkpoint: what a killed run loses is trained again. A later chunk (higher serial) replaces everything
+recorded from its first step on, so after a resume or a rewind `read` gives each step once, as it went into
+the model. Events are never replaced: they are the run's history.
 
-It costs the training thread 20 microseconds a step, and 10 more for each tracker. Values that are not finite are null
-in JSON and NaN when read.
+It costs the training thread 20 microseconds a step, and 10 more for each tracker. Values that are not finite
+are null in JSON and NaN when read.
 """
 
 from __future__ import annotations
@@ -48,14 +48,17 @@ class StepRecord:
     seconds: float  # from the update before it
     wait_s: float  # of these: for data
     tokens_per_s: float  # positions
-    mfu: float = math.nan  # share of the devices' peak; train/peak.py states the convention
+    mfu: float = math.nan  # share of the devices' peak; train/plan/mfu.py states the convention
     time: float = 0.0  # Unix seconds at which it was recorded
-    metrics: Mapping[str, float] = field(default_factory=dict)  # what the objective told beside its loss, divided alike
+    metrics: Mapping[str, float] = field(
+        default_factory=dict
+    )  # what the objective told beside its loss, divided alike
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a run: started, resumed, resized, checkpoint, spike, skipped, rewound, finished..."""
+    """Something that happened to a run: started, resumed, resized, checkpoint, spike, skipped, rewound,
+    finished..."""
 
     kind: str
     time: float  # Unix seconds
@@ -108,7 +111,8 @@ class Quiet:
 
 
 class Records:
-    """Writes the records of a run whose next update is `next_step`. A failed write is raised by the call after it."""
+    """Writes the records of a run whose next update is `next_step`. A failed write is raised by the call
+    after it."""
 
     def __init__(
         self,
@@ -158,7 +162,8 @@ class Records:
         self._tell_validation()
 
     def roll(self, next_step: int) -> None:
-        """Closes the chunk and waits until all is on storage. Tells trackers of validation that other processes did."""
+        """Closes the chunk and waits until all is on storage. Tells trackers of validation that other
+        processes did."""
         self._write(self._chunk, self._lines)
         self._wait()
         self._tell_validation()
@@ -275,7 +280,9 @@ def read_events(folder: str) -> list[Event]:
 def read_validation(folder: str) -> list[dict[str, Any]]:
     """The validations of a run by step: {"step", "tokens", "groups": {group: bits}}."""
     names = storage.list_names(storage.join(folder, VALIDATION))
-    return [storage.read_json(storage.join(folder, VALIDATION, name)) for name in names if name.endswith(".json")]
+    return [
+        storage.read_json(storage.join(folder, VALIDATION, name)) for name in names if name.endswith(".json")
+    ]
 
 
 def read_validation_last(folder: str) -> dict[str, Any]:
@@ -300,14 +307,16 @@ _FIELDS = {known.name for known in fields(StepRecord)}
 
 
 def _steps(uri: str) -> list[StepRecord]:
-    rows: Iterator[dict[str, Any]] = ({k: _known(v) for k, v in line.items() if k in _FIELDS} for line in _lines(uri))
+    rows: Iterator[dict[str, Any]] = (
+        {k: _nan_for_null(v) for k, v in line.items() if k in _FIELDS} for line in _lines(uri)
+    )
     return [StepRecord(**row) for row in rows]
 
 
-def _known(value: Any) -> Any:
+def _nan_for_null(value: Any) -> Any:
     """What JSON could not hold is NaN again."""
     if isinstance(value, dict):
-        return {name: _known(inner) for name, inner in value.items()}
+        return {name: _nan_for_null(inner) for name, inner in value.items()}
     return math.nan if value is None else value
 
 

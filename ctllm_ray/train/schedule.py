@@ -1,9 +1,9 @@
 """The learning rate as a pure function of tokens: linear warm-up, then cosine, or stable and decay (WSD).
 
-Tokens rather than steps, so that a changed batch size or a resumed run meets the same rate at the same data. `tokens`
-always counts the batch whose update the rate is for: the first update has a rate above zero, and the last one, at
-`total_tokens`, has exactly `min_share` of the peak. With w = warmup_tokens, d = decay_tokens, m = min_share and s the
-start of the decay (total - d for WSD, w for cosine), p = (tokens - s) / d from 0 to 1:
+Tokens rather than steps, so that a changed batch size or a resumed run meets the same rate at the same data.
+`tokens` always counts the batch whose update the rate is for: the first update has a rate above zero, and the
+last one, at `total_tokens`, has exactly `min_share` of the peak. With w = warmup_tokens, d = decay_tokens, m
+= min_share and s the start of the decay (total - d for WSD, w for cosine), p = (tokens - s) / d from 0 to 1:
 
     warm-up      tokens / w                        up to w
     cosine       m + (1 - m) (1 + cos(pi p)) / 2   d = total - w      Loshchilov & Hutter 2017, with the floor of GPT-3
@@ -12,8 +12,9 @@ start of the decay (total - d for WSD, w for cosine), p = (tokens - s) / d from 
     linear       1 - (1 - m) p                     WSD
     sqrt         1 - (1 - m) sqrt(p)               WSD, "1-sqrt" of Hägele et al. 2024
 
-A branch (`train.branch_from`) goes on counting from its parent's tokens, and `train.tokens` of the branch counts the
-parent's part too: a WSD branch from a checkpoint at 80 M tokens with `tokens: 90 M`, `decay_tokens: 10 M` only decays.
+A branch (`train.branch_from`) goes on counting from its parent's tokens, and `train.tokens` of the branch
+counts the parent's part too: a WSD branch from a checkpoint at 80 M tokens with `tokens: 90 M`,
+`decay_tokens: 10 M` only decays.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.base.training import Schedule
+from ctllm_ray.base.recipe_training import Schedule
 
 Phase = Literal["warmup", "stable", "decay"]
 
@@ -37,7 +38,8 @@ _SHAPES: dict[str, Callable[[float, float], float]] = {
 
 
 def rate(schedule: Schedule, tokens: int, total_tokens: int) -> float:
-    """The learning rate of the update that brings the run to `tokens`; beyond the total it stays at the least."""
+    """The learning rate of the update that brings the run to `tokens`; beyond the total it stays at the
+    least."""
     phase = phase_at(schedule, tokens, total_tokens)
     if phase == "warmup":
         return schedule.peak_rate * tokens / schedule.warmup_tokens
@@ -57,14 +59,18 @@ def phase_at(schedule: Schedule, tokens: int, total_tokens: int) -> Phase:
 
 
 def decay_start(schedule: Schedule, total_tokens: int) -> int:
-    """Tokens at which the rate begins to fall: after the warm-up for cosine, `decay_tokens` before the end for WSD."""
+    """Tokens at which the rate begins to fall: after the warm-up for cosine, `decay_tokens` before the end
+    for WSD."""
     if schedule.use == "cosine":
         return min(schedule.warmup_tokens, total_tokens)
     return max(schedule.warmup_tokens, total_tokens - schedule.decay_tokens)
 
 
-def check_branch(schedule: Schedule, total_tokens: int, parent: Schedule, parent_total: int, tokens: int) -> None:
-    """Raises `RecipeError` unless a branch at `tokens` goes on from its parent's stable phase into its own."""
+def check_branch(
+    schedule: Schedule, total_tokens: int, parent: Schedule, parent_total: int, tokens: int
+) -> None:
+    """Raises `RecipeError` unless a branch at `tokens` goes on from its parent's stable phase into its
+    own."""
     if tokens >= total_tokens:
         raise RecipeError(
             f"the branch ends at {total_tokens:,} tokens and its parent's checkpoint has {tokens:,}",

@@ -1,8 +1,10 @@
-"""What every worker runs, under Ray or alone: from a recipe to a trained model, going on where the run stands.
+"""What every worker runs, under Ray or alone: from a recipe to a trained model, going on where the run
+stands.
 
-Lease, newest checkpoint, data, model, stepper, loop. All workers come to the same by themselves; the little that one
-must decide for all (the token of this start) rank 0 tells. For several workers torch.distributed is up before. Rank 0
-holds the run's lease and writes its records. No Ray here: tests run it in their own process.
+Lease, newest checkpoint, data, model, stepper, loop. All workers come to the same by themselves; the little
+that one must decide for all (the token of this start) rank 0 tells. For several workers torch.distributed is
+up before. Rank 0 holds the run's lease and writes its records. No Ray here: tests run it in their own
+process.
 """
 
 from __future__ import annotations
@@ -18,30 +20,36 @@ import torch
 
 from ctllm_ray.base.errors import NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.training import Model, Train, TrainResources
+from ctllm_ray.base.recipe_training import Model, Train, TrainResources
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig, flops_per_token, for_recipe
 from ctllm_ray.tokenizer import tokenizer
-from ctllm_ray.train import adapters, head_loss, inherit, lineage, objective, records, reference, resume, trackers
-from ctllm_ray.train.agreement import from_first
-from ctllm_ray.train.allocator import keep_freed_memory
-from ctllm_ray.train.batches import Batches
-from ctllm_ray.train.corpora import Corpora, open_corpora
+from ctllm_ray.train import adapters, initial_model, objective, records, trackers
+from ctllm_ray.train.checkpoint import lineage, resume
+from ctllm_ray.train.checkpoint.resume import Start
+from ctllm_ray.train.checkpoint.run_lock import Lease
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.checkpoint.saver import Saver
+from ctllm_ray.train.data import reference_log_probs
+from ctllm_ray.train.data.batches import Batches
+from ctllm_ray.train.data.corpora import Corpora, open_corpora
+from ctllm_ray.train.data.packed_shards import Control
+from ctllm_ray.train.devices.allocator import keep_freed_memory
+from ctllm_ray.train.devices.collectives import from_first
 from ctllm_ray.train.hooks import Alone, Hooks
-from ctllm_ray.train.lease import Lease
 from ctllm_ray.train.loop import Loop, Parts, passes
+from ctllm_ray.train.losses import head_loss
 from ctllm_ray.train.objective import Objective
 from ctllm_ray.train.objectives.pretrain import Pretraining
-from ctllm_ray.train.peak import device_peak, mfu
-from ctllm_ray.train.resume import Start
-from ctllm_ray.train.saver import Saver
-from ctllm_ray.train.state import RunState
+from ctllm_ray.train.plan.mfu import device_peak, mfu
 from ctllm_ray.train.stepper import Stepper, StepperOf
-from ctllm_ray.train.unit import Control
 
 
-def train(recipe: Recipe, stepper_of: StepperOf, rank: int = 0, world: int = 1, hooks: Hooks | None = None) -> RunState:
-    """The state of the run when it ended or was told to stop. Raises `CtllmError` of many kinds, each with a remedy."""
+def train(
+    recipe: Recipe, stepper_of: StepperOf, rank: int = 0, world: int = 1, hooks: Hooks | None = None
+) -> RunState:
+    """The state of the run when it ended or was told to stop. Raises `CtllmError` of many kinds, each with a
+    remedy."""
     model, train = recipe.training()
     with ExitStack() as at_the_end:
         around = at_the_end.enter_context(Alone(recipe)) if hooks is None else hooks
@@ -77,7 +85,7 @@ class _Session:
         start = resume.start(self.recipe, self.train, self.seed, self.rank, self.world)
         corpora = self._corpora(start)
         learnt = _objective(self.train, self.resources)
-        references = reference.opened(self.recipe) if learnt.per == "pair" else None
+        references = reference_log_probs.opened(self.recipe) if learnt.per == "pair" else None
         batches = Batches(self.recipe, corpora, _control(learnt, corpora), references)
         batches.share(self.rank, self.world)  # a batch that does not divide is told before anything is built
         state = self._facts(start, corpora)
@@ -85,14 +93,19 @@ class _Session:
             return state
         config = for_recipe(self.model, corpora.vocabulary.vocab_size, self.train.sequence_tokens)
         stepper = self.stepper_of(
-            self._built(config, start, corpora), learnt.loss, self.train, self.resources, self.rank, self.world
+            self._build_model(config, start, corpora),
+            learnt.loss,
+            self.train,
+            self.resources,
+            self.rank,
+            self.world,
         )
         if start.saved is not None:
             resume.load(stepper, start.saved)
         recorder, saver = self._recorder(start, corpora), self._saver()
         parts = Parts(
             self.train, self.resources, stepper, batches, saver, recorder, self.hooks,
-            restore=lambda: self._restored(stepper), still_ours=still_ours, mfu=self._mfu(config), seed=self.seed,
+            restore=lambda: self._restore(stepper), still_ours=still_ours, mfu=self._mfu(config), seed=self.seed,
             is_new=start.saved is None or start.origin is not None, sums=learnt.sums,
         )  # fmt: skip
         return Loop(parts, state).run()
@@ -108,10 +121,13 @@ class _Session:
     def _corpora(self, start: Start) -> Corpora:
         data = "" if start.origin is not None else start.state.data
         batch = start.state.batch
-        return open_corpora(self.recipe, batch=batch, data=data, origin=start.origin, rank=self.rank, world=self.world)
+        return open_corpora(
+            self.recipe, batch=batch, data=data, origin=start.origin, rank=self.rank, world=self.world
+        )
 
     def _facts(self, start: Start, corpora: Corpora) -> RunState:
-        """The state with the facts of this start, which every checkpoint carries; a first start writes RUN.json too."""
+        """The state with the facts of this start, which every checkpoint carries; a first start writes
+        RUN.json too."""
         parentage = {name: fact for name, fact in start.state.lineage.items() if name.startswith("parent")}
         if start.saved is None:
             parentage |= lineage.of_parent(self.model.path)
@@ -122,10 +138,11 @@ class _Session:
         return replace(start.state, seed=self.seed, data=corpora.fingerprint, recipe=decisions, lineage=facts)
 
     def _begun_with(self, start: Start, corpora: Corpora) -> dict[str, str]:
-        """The hash of the model that the run begins with, where it needs that model again whenever it comes back."""
+        """The hash of the model that the run begins with, where it needs that model again whenever it comes
+        back."""
         if self.train.lora is None and objective.of(self.train).per != "pair":
             return {}
-        found = inherit.identity(self.model, corpora.vocabulary, self.seed)
+        found = initial_model.identity(self.model, corpora.vocabulary, self.seed)
         adapters.check_same(start.state.lineage, found, self.folder)
         return {adapters.MODEL: found}
 
@@ -141,11 +158,13 @@ class _Session:
             self.hooks.validate(state.step)
         return done
 
-    def _built(self, config: ModelConfig, start: Start, corpora: Corpora) -> torch.nn.Module:
+    def _build_model(self, config: ModelConfig, start: Start, corpora: Corpora) -> torch.nn.Module:
         """The model as a new run begins with it; empty where a checkpoint is going to fill it."""
         attention = self.resources.attention
-        if start.saved is None or self.train.lora:  # a checkpoint of adapters has none of what they stand beside
-            model = inherit.first(self.model, config, corpora.vocabulary, self.seed, attention)
+        if (
+            start.saved is None or self.train.lora
+        ):  # a checkpoint of adapters has none of what they stand beside
+            model = initial_model.first(self.model, config, corpora.vocabulary, self.seed, attention)
         else:
             model = llama.empty(config, attention=attention)
         if self.train.lora:
@@ -165,7 +184,9 @@ class _Session:
         self.at_the_end.callback(recorder.close)
         _tell_start(recorder, start, self.world)
         _tell_joined(recorder, start, corpora)
-        if (start.saved is None or start.origin is not None) and adapters.leaves_specials_untaught(self.recipe):
+        if (start.saved is None or start.origin is not None) and adapters.leaves_specials_untaught(
+            self.recipe
+        ):
             recorder.event("specials_untaught", step=start.state.step, **adapters.UNTAUGHT)
         return recorder
 
@@ -176,7 +197,7 @@ class _Session:
         self.at_the_end.callback(saver.close)
         return saver
 
-    def _restored(self, stepper: Stepper) -> RunState:
+    def _restore(self, stepper: Stepper) -> RunState:
         """The state of the newest checkpoint, which is now in the stepper."""
         found = resume.newest(self.folder, self.rank, self.world)
         if found is None:

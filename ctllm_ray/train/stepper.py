@@ -1,8 +1,9 @@
-"""The stepper: what turns batches into an updated model. The loop knows nothing of optimizers, devices or ranks.
+"""The stepper: what turns batches into an updated model. The loop knows nothing of optimizers, devices or
+ranks.
 
 Two of them: `TorchStepper` (here: plain PyTorch, data-parallel by one all-reduce) and `DeepSpeedStepper`
-(train/deepspeed.py: ZeRO 0 to 3). State leaves and enters as whole fp32 tensors by parameter name, so a checkpoint
-fits any number of workers, any ZeRO stage and either stepper.
+(train/steppers/deepspeed.py: ZeRO 0 to 3). State leaves and enters as whole fp32 tensors by parameter name,
+so a checkpoint fits any number of workers, any ZeRO stage and either stepper.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Protocol
 
 import torch
 
-from ctllm_ray.base.training import Train, TrainResources
-from ctllm_ray.train.batch import Batch
+from ctllm_ray.base.recipe_training import Train, TrainResources
+from ctllm_ray.train.data.batch import Batch
 
 #: Sums over a batch, fp32 [1 + n]: of the loss, then what is told beside it (train/objective.py).
 Loss = Callable[[torch.nn.Module, Mapping[str, torch.Tensor]], torch.Tensor]
@@ -28,26 +29,30 @@ class Stepper(Protocol):
     module: torch.nn.Module  # for validation in place; whole only where parameters are not partitioned
 
     def backward(self, micro_batches: Iterable[Batch], divisor: int) -> torch.Tensor:
-        """The objective's sums over the global batch, divided: the loss first [1 + n]; equal on all ranks, on which
-        gradients wait. `divisor` is that of the whole global batch over all ranks: its targets, or its pairs.
+        """The objective's sums over the global batch, divided: the loss first [1 + n]; equal on all ranks, on
+        which gradients wait. `divisor` is that of the whole global batch over all ranks: its targets, or its
+        pairs.
         """
 
     def apply(self, rate: float) -> torch.Tensor:
-        """Global gradient norm before clipping (0-d tensor), after one clipped update at this learning rate."""
+        """Global gradient norm before clipping (0-d tensor), after one clipped update at this learning
+        rate."""
 
     def discard(self) -> None:
         """Throws the waiting gradients away: the model and the optimizer stay as they were."""
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """This rank's part of the state as whole fp32 CPU tensors, copies: each name comes from exactly one rank.
+        """This rank's part of the state as whole fp32 CPU tensors, copies: each name comes from exactly one
+        rank.
 
         Names: `model.<parameter>`, `exp_avg.<parameter>`, `exp_avg_sq.<parameter>`.
         """
 
     def load(self, tensor: Callable[[str], torch.Tensor], updates: int) -> None:
-        """Takes the whole state from named fp32 CPU tensors; `updates` were made so far (Adam's bias correction)."""
+        """Takes the whole state from named fp32 CPU tensors; `updates` were made so far (Adam's bias
+        correction)."""
 
 
-#: Builds a worker's stepper from the model (fp32, on the CPU, the same on every rank), the loss, the parts of the
-#: recipe, and the rank and number of workers. What it needs of torch.distributed has been set up before.
+#: Builds a worker's stepper from the model (fp32, on the CPU, the same on every rank), the loss, the parts of
+#: the recipe, and the rank and number of workers. What it needs of torch.distributed has been set up before.
 StepperOf = Callable[[torch.nn.Module, Loss, Train, TrainResources, int, int], Stepper]

@@ -1,13 +1,14 @@
-"""Where curves are shown besides the run's own records: TensorBoard always; MLflow, W&B and SwanLab where a recipe
-names them (`resources.train.trackers`).
+"""Where curves are shown besides the run's own records: TensorBoard always; MLflow, W&B and SwanLab where a
+recipe names them (`resources.train.trackers`).
 
-Each is a thin adapter: a few calls of the service's own client, configured by that client's own environment variables
-(`MLFLOW_TRACKING_URI`, `WANDB_API_KEY`, `SWANLAB_API_KEY`, ...), never by a recipe. A run has one identity in them,
-made from its folder, so that a resumed run goes on with the same curves. What is not finite is not sent.
+Each is a thin adapter: a few calls of the service's own client, configured by that client's own environment
+variables (`MLFLOW_TRACKING_URI`, `WANDB_API_KEY`, `SWANLAB_API_KEY`, ...), never by a recipe. A run has one
+identity in them, made from its folder, so that a resumed run goes on with the same curves. What is not finite
+is not sent.
 
-Each is made and called in a thread of its own: an HTTP request takes as long as it takes, and training waits for none.
-One that fails is told nothing more and says why in `failure`, which becomes an event of the run; a service that is
-slower than training misses values, never the run's own records.
+Each is made and called in a thread of its own: an HTTP request takes as long as it takes, and training waits
+for none. One that fails is told nothing more and says why in `failure`, which becomes an event of the run; a
+service that is slower than training misses values, never the run's own records.
 """
 
 from __future__ import annotations
@@ -48,14 +49,16 @@ class Tracker(Protocol):
 def open_trackers(
     names: Sequence[str], folder: str, project: str, run: str, settings: Mapping[str, Any], next_step: int
 ) -> list[Behind]:
-    """TensorBoard and the named ones, for the run in `folder`. Raises `RecipeError` where one is not installed."""
+    """TensorBoard and the named ones, for the run in `folder`. Raises `RecipeError` where one is not
+    installed."""
     facts = _Run(folder, project, run, settings)
     board = Behind("tensorboard", lambda: TensorBoard(storage.join(folder, "tensorboard"), next_step))
     return [board, *(Behind(name, partial(_SERVICES[name], facts)) for name in names)]
 
 
 class Behind:
-    """A tracker in a thread of its own: MLflow, for one, knows its open run by the thread. Made before this returns."""
+    """A tracker in a thread of its own: MLflow, for one, knows its open run by the thread. Made before this
+    returns."""
 
     def __init__(self, name: str, make: Callable[[], Tracker]) -> None:
         self.name, self.failure = name, ""
@@ -83,9 +86,9 @@ class Behind:
 
     def _hand(self, call: Callable[..., None], *arguments: Any) -> None:
         self._left += 1
-        self._thread.submit(self._told, call, arguments)
+        self._thread.submit(self._call, call, arguments)
 
-    def _told(self, call: Callable[..., None], arguments: tuple) -> None:
+    def _call(self, call: Callable[..., None], arguments: tuple) -> None:
         try:
             if not self.failure:
                 call(*arguments)
@@ -100,7 +103,9 @@ class _Run:
 
     def __init__(self, folder: str, project: str, name: str, settings: Mapping[str, Any]) -> None:
         self.project, self.name, self.settings = project, name or project, dict(settings)
-        self.identity = hashlib.sha256(folder.encode()).hexdigest()[:21]  # SwanLab wanted exactly 21 characters once
+        self.identity = hashlib.sha256(folder.encode()).hexdigest()[
+            :21
+        ]  # SwanLab wanted exactly 21 characters once
 
 
 def _client(module: str, package: str) -> Any:
@@ -119,14 +124,17 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
 
 
 class TensorBoard:
-    """Event files beside the run. A remote run has them in a local folder first: an object store cannot append."""
+    """Event files beside the run. A remote run has them in a local folder first: an object store cannot
+    append."""
 
     def __init__(self, folder: str, next_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder = folder
         self._remote = storage.is_remote(folder)
-        self._local = tempfile.mkdtemp(prefix="ctllm-tensorboard-") if self._remote else folder.removeprefix("file://")
+        self._local = (
+            tempfile.mkdtemp(prefix="ctllm-tensorboard-") if self._remote else folder.removeprefix("file://")
+        )
         # steps from next_step on that an earlier run wrote no longer count
         self._writer = SummaryWriter(self._local, purge_step=next_step, flush_secs=10)
 
@@ -162,7 +170,9 @@ class Mlflow:
         self._mlflow.set_experiment(run.project)
         tag = "ctllm.run"
         found = self._mlflow.search_runs(
-            experiment_names=[run.project], filter_string=f"tags.`{tag}` = '{run.identity}'", output_format="list"
+            experiment_names=[run.project],
+            filter_string=f"tags.`{tag}` = '{run.identity}'",
+            output_format="list",
         )
         if found:
             self._mlflow.start_run(run_id=found[0].info.run_id)
@@ -220,7 +230,11 @@ class Swanlab:
     def __init__(self, run: _Run) -> None:
         self._swanlab = _client("swanlab", "SwanLab")
         self._swanlab.init(
-            project=run.project, experiment_name=run.name, id=run.identity, resume="allow", config=run.settings
+            project=run.project,
+            experiment_name=run.name,
+            id=run.identity,
+            resume="allow",
+            config=run.settings,
         )
 
     def values(self, step: int, values: Mapping[str, float]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pkgutil
 import re
 from functools import partial
 from typing import Annotated
@@ -13,28 +12,33 @@ from ctllm_ray.verbs.arguments import RecipePath, load
 
 
 def submit(
-    verb: Annotated[str, typer.Argument(metavar="VERB", help="What to run, for example train: a file of jobs/")],
+    verb: Annotated[str, typer.Argument(metavar="VERB", help="What to run, for example train")],
     recipe: RecipePath,
     address: Annotated[
         str,
-        typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard, for example http://HEAD:8265"),
+        typer.Option(
+            envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard, for example http://HEAD:8265"
+        ),
     ],
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]... [-- OPTION]...", help="Overrides, then options of the verb after --"),
+        typer.Argument(
+            metavar="[KEY=VALUE]... [-- OPTION]...", help="Overrides, then options of the verb after --"
+        ),
     ] = None,
-    shared_root: Annotated[bool, typer.Option("--shared-root", help="All nodes mount the folder `root`")] = False,
+    shared_root: Annotated[
+        bool, typer.Option("--shared-root", help="All nodes mount the folder `root`")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the files that would be sent, and send nothing")
     ] = False,
 ) -> None:
-    """A verb on a cluster, its code what git tracks here: its log, then its exit code. Ctrl-C leaves it running."""
-    import jobs
+    """A verb on a cluster, its code what git tracks here: its log, then its exit code. Ctrl-C leaves it
+    running."""
     from ctllm_ray import submission
 
-    names = sorted(module.name for module in pkgutil.iter_modules(jobs.__path__))
-    if verb not in names:
-        raise typer.BadParameter(f"no job is called {verb!r}; there are {', '.join(names)}")
+    if verb not in submission.VERBS:
+        raise typer.BadParameter(f"no job is called {verb!r}; there are {', '.join(submission.VERBS)}")
     given = arguments or []
     loaded = load(recipe, [argument for argument in given if re.match(r"[\w.]+=", argument)])
     tell = partial(typer.echo, nl=False)

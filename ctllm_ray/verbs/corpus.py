@@ -12,22 +12,22 @@ from ctllm_ray.verbs.arguments import Overrides, RecipePath, load
 
 def prepare(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Clean shards, then what the recipe has of passes, tokenizer and token shards. After a crash: again."""
-    from ctllm_ray.corpus import pipeline, screen
-    from ctllm_ray.corpus.progress import Progress
+    from ctllm_ray.corpus import pipeline, terminal
+    from ctllm_ray.corpus.engine.progress import Progress
 
     loaded = load(recipe, overrides)
     for section, finished in pipeline.prepare(loaded, progress=Progress.to_stderr()).items():
-        screen.section(section, finished, loaded.folder(section))
+        terminal.section(section, finished, loaded.folder(section))
 
 
 def tokenizer(recipe: RecipePath, overrides: Overrides = None) -> None:
     """The tokenizer alone, and its report: characters per token by source, script and kind of character."""
-    from ctllm_ray.corpus import pipeline, screen
-    from ctllm_ray.corpus.progress import Progress
+    from ctllm_ray.corpus import pipeline, terminal
+    from ctllm_ray.corpus.engine.progress import Progress
 
     loaded = load(recipe, overrides)
     finished = pipeline.tokenizer(loaded, progress=Progress.to_stderr())
-    screen.section(pipeline.TOKENIZER, finished, loaded.folder(pipeline.TOKENIZER))
+    terminal.section(pipeline.TOKENIZER, finished, loaded.folder(pipeline.TOKENIZER))
 
 
 def why(
@@ -41,7 +41,8 @@ def why(
     ],
 ) -> None:
     """Every measure of a page, each rule's bound, which one dropped it, its copies, and the text."""
-    from ctllm_ray.corpus import ledger, pipeline, screen
+    from ctllm_ray.corpus import pipeline, terminal
+    from ctllm_ray.corpus.explain import why
     from ctllm_ray.shards import manifest
 
     if re.match(r"[\w.]+=", arguments[-1]):
@@ -49,7 +50,7 @@ def why(
     loaded = load(recipe, arguments[:-1])
     folder = loaded.folder(loaded.corpus)
     finished = manifest.read(folder)
-    screen.pages(ledger.why(folder, finished, pipeline.recipe_of(finished), arguments[-1]))
+    terminal.pages(why.why(folder, finished, pipeline.recipe_of(finished), arguments[-1]))
 
 
 def replay(
@@ -65,11 +66,11 @@ def replay(
     ] = None,
 ) -> None:
     """What other bounds would keep and drop, from stored scores, in seconds."""
-    from ctllm_ray.corpus import pipeline, screen
-    from ctllm_ray.corpus import replay as again
+    from ctllm_ray.corpus import pipeline, terminal
+    from ctllm_ray.corpus.explain import replay as again
     from ctllm_ray.shards import manifest
 
     loaded = load(recipe, overrides)
     folder = loaded.folder(loaded.corpus)
     finished = manifest.read(folder)
-    screen.replayed(again.replay(folder, finished, pipeline.recipe_of(finished), sets or []))
+    terminal.replayed(again.replay(folder, finished, pipeline.recipe_of(finished), sets or []))

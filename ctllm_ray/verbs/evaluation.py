@@ -12,14 +12,17 @@ from ctllm_ray.verbs.arguments import Overrides, RecipePath, load
 def evaluate(
     recipe: RecipePath,
     overrides: Overrides = None,
-    url: Annotated[str, typer.Option(help="Of a served model, such as http://127.0.0.1:8000/v1; else in process")] = "",
+    url: Annotated[
+        str, typer.Option(help="Of a served model, such as http://127.0.0.1:8000/v1; else in process")
+    ] = "",
     key_env: Annotated[str, typer.Option(help="The environment variable that holds its key")] = "",
 ) -> None:
-    """Scores the newest export (or evaluate.model=PATH) on the recipe's tasks, with intervals. After a crash: again."""
-    from ctllm_ray.evaluate import run, screen
+    """Scores the newest export (or evaluate.model=PATH) on the recipe's tasks, with intervals. After a crash:
+    again."""
+    from ctllm_ray.evaluate import run, terminal
 
     loaded = load(recipe, overrides)
-    for line in screen.table(run.evaluate(loaded, screen.Progress(), url=url, key_env=key_env)):
+    for line in terminal.table(run.evaluate(loaded, terminal.Progress(), url=url, key_env=key_env)):
         typer.echo(line)
     typer.echo(f"{loaded.folder('evaluate')}/report.html")
 
@@ -30,18 +33,21 @@ def compare(
     resamples: Annotated[int, typer.Option(help="Of the bootstrap and the permutation test")] = 10_000,
 ) -> None:
     """B against A, item by item: differences with intervals and paired tests."""
-    from ctllm_ray.evaluate import comparing, screen
+    from ctllm_ray.evaluate import terminal
+    from ctllm_ray.evaluate.scoring import compare
 
-    for line in screen.compared(comparing.compare(first, second, resamples)):
+    for line in terminal.compared(compare.compare(first, second, resamples)):
         typer.echo(line)
 
 
 def items(
-    tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="lm-eval's names of tasks or groups, or files")],
+    tasks: Annotated[
+        list[str], typer.Argument(metavar="TASK...", help="lm-eval's names of tasks or groups, or files")
+    ],
     to: Annotated[str, typer.Option(help="The file to write, such as eval/mmlu.jsonl")],
 ) -> None:
     """Writes the items of lm-eval's tasks as JSON lines, for the pass `decontaminate`."""
-    from ctllm_ray.evaluate import native_items
+    from ctllm_ray.evaluate.formats import native_items
 
     for name, count in native_items.write(tasks, to).items():
         typer.echo(f"{name}  {count:,} items")

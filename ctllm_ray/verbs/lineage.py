@@ -11,11 +11,13 @@ def lineage(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="PATH_OR_URL", help="An export, checkpoint, run or section, or a server: http://127.0.0.1:8000"
+            metavar="PATH_OR_URL",
+            help="An export, checkpoint, run or section, or a server: http://127.0.0.1:8000",
         ),
     ],
 ) -> None:
-    """Where a model comes from: runs, parents, token shards, tokenizer, clean shards, source files; what is missing."""
+    """Where a model comes from: runs, parents, token shards, tokenizer, clean shards, source files; what is
+    missing."""
     from ctllm_ray import lineage as chain
 
     for line in chain.lines(chain.trace(model)):

@@ -22,18 +22,21 @@ def report(
     overrides: Overrides = None,
     of: Annotated[Section, typer.Option(help="The documents, or the training run")] = Section.clean,
     to: Annotated[
-        str, typer.Option(metavar="FILE", help="Where the page goes; by default report.html in the section's folder")
+        str,
+        typer.Option(
+            metavar="FILE", help="Where the page goes; by default report.html in the section's folder"
+        ),
     ] = "",
 ) -> None:
     """One self-contained HTML page: funnel, histograms and dropped pages, or the curves of a training run."""
     loaded = load(recipe, overrides)
     target = to or f"{loaded.folder(of.value)}/report.html"
     if of is Section.train:
-        from ctllm_ray.train import report as training
+        from ctllm_ray.train.report import render as training
 
         training.write(loaded, target)
     else:
-        from ctllm_ray.corpus import report as corpus
+        from ctllm_ray.corpus.report import render as corpus
 
         corpus.write(loaded.folder(loaded.corpus), target)
     typer.echo(target)

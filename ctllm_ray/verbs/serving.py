@@ -11,9 +11,9 @@ from ctllm_ray.verbs.arguments import Overrides, RecipePath, load
 
 def serve(recipe: RecipePath, overrides: Overrides = None) -> None:
     """The exported model behind an OpenAI-compatible API and a web page, on Ray Serve, until Ctrl-C."""
-    from serve import build
+    from ctllm_ray.serving.ray import application
 
-    build.run(load(recipe, overrides), typer.echo)
+    application.run(load(recipe, overrides), typer.echo)
 
 
 def demo(
@@ -23,8 +23,9 @@ def demo(
     recipe: Annotated[str, typer.Option(help="Another recipe")] = "jobs/recipes/tiny.yaml",
     once: Annotated[bool, typer.Option("--once", help="End after one answer instead of serving on")] = False,
 ) -> None:
-    """The whole ladder on this machine, in minutes: crawl, shards, training, SFT, DPO, sweep, scores, served model."""
-    from serve import demo as ladder
+    """The whole ladder on this machine, in minutes: crawl, shards, training, SFT, DPO, sweep, scores, served
+    model."""
+    from ctllm_ray.serving import demo as ladder
 
     ladder.run(recipe, load(recipe, overrides), typer.echo, stay=not once)
 
@@ -42,7 +43,7 @@ def create(
     tokens_per_day: Annotated[int, typer.Option(help="Prompts and answers, UTC days; 0: no limit")] = 0,
 ) -> None:
     """Prints a new key, once."""
-    from serve import keys as files
+    from ctllm_ray.serving.api import keys as files
 
     typer.echo(files.create(_keys(recipe, overrides), name, requests_per_minute, tokens_per_day))
 
@@ -55,7 +56,7 @@ def rotate(
     grace_s: Annotated[float, typer.Option(help="Seconds that the old key still counts")] = 0,
 ) -> None:
     """Prints a new key in place of one, once."""
-    from serve import keys as files
+    from ctllm_ray.serving.api import keys as files
 
     typer.echo(files.rotate(_keys(recipe, overrides), name, grace_s))
 
@@ -63,7 +64,7 @@ def rotate(
 @keys.command()
 def revoke(recipe: RecipePath, name: KeyName, overrides: Overrides = None) -> None:
     """Ends a key: whoever shows it is refused, running servers included."""
-    from serve import keys as files
+    from ctllm_ray.serving.api import keys as files
 
     files.revoke(_keys(recipe, overrides), name)
     typer.echo(f"revoked: {name}")
@@ -72,15 +73,17 @@ def revoke(recipe: RecipePath, name: KeyName, overrides: Overrides = None) -> No
 @keys.command(name="list")
 def list_keys(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Names and limits; the keys themselves are stored nowhere."""
-    from serve import keys as files
+    from ctllm_ray.serving.api import keys as files
 
     for key in files.read(_keys(recipe, overrides)):
-        limits = f"{key.requests_per_minute or 'any'} requests/minute, {key.tokens_per_day or 'any'} tokens/day"
+        limits = (
+            f"{key.requests_per_minute or 'any'} requests/minute, {key.tokens_per_day or 'any'} tokens/day"
+        )
         typer.echo(f"{key.name}: {'revoked' if key.revoked else limits}")
 
 
 def _keys(recipe: str, overrides: list[str] | None) -> str:
-    from serve import keys as files
+    from ctllm_ray.serving.api import keys as files
 
     loaded = load(recipe, overrides)
     return files.file_of(loaded.root, loaded.name)

@@ -14,19 +14,22 @@ def plan(
     overrides: Overrides = None,
     gpu: Annotated[str, typer.Option(help="The card: h100, h200, a100, ..., or cpu")] = "",
     gpus: Annotated[int, typer.Option(help="How many; by default the workers of the recipe")] = 0,
-    mfu: Annotated[float, typer.Option(help="Share of the cards' peak that training is taken to reach")] = 0.4,
+    mfu: Annotated[
+        float, typer.Option(help="Share of the cards' peak that training is taken to reach")
+    ] = 0.4,
 ) -> None:
-    """What a run takes, before it starts: parameters, FLOPs, memory by ZeRO stage, hours, storage, steps, epochs."""
-    from ctllm_ray.train import plan as plans
-    from ctllm_ray.train import plan_screen
+    """What a run takes, before it starts: parameters, FLOPs, memory by ZeRO stage, hours, storage, steps,
+    epochs."""
+    from ctllm_ray.train.plan import plan as plans
+    from ctllm_ray.train.plan import terminal
 
-    plan_screen.show(plans.plan(load(recipe, overrides), gpu=gpu, gpus=gpus, mfu=mfu))
+    terminal.show(plans.plan(load(recipe, overrides), gpu=gpu, gpus=gpus, mfu=mfu))
 
 
 def train(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Trains on the token shards with Ray Train. Run again after a crash: it goes on."""
-    from ctllm_ray.train import launch
-    from ctllm_ray.train.progress import Following
+    from ctllm_ray.train.ray import launch
+    from ctllm_ray.train.report.progress import Following
 
     loaded = load(recipe, overrides)
     tokens = loaded.train.tokens if loaded.train else 0
@@ -42,16 +45,17 @@ def sweep(
 ) -> None:
     """Small trainings over many mixtures on Ray Tune, a law fitted to them, and the mixture it chooses."""
     from ctllm_ray.mixture import forecast as forecasts
-    from ctllm_ray.mixture import outcome, plan, results
+    from ctllm_ray.mixture import plan, results
+    from ctllm_ray.mixture.report import outcome
 
     planned = plan.plan(load(recipe, overrides))
     ended = results.read(planned.folder, planned.sweep.trials)
     forecasts.show(planned, forecasts.forecast(planned, ended))
     if forecast:
         return
-    from ctllm_ray.mixture import sweep as sweeps
+    from ctllm_ray.mixture import launch
 
-    chosen = outcome.write(planned, sweeps.run(planned, lambda line: typer.echo(line, err=True)))
+    chosen = outcome.write(planned, launch.run(planned, lambda line: typer.echo(line, err=True)))
     typer.echo(f"{chosen.why}\n{outcome.words(chosen.shares)}: {planned.folder}/{outcome.MIXTURE}")
 
 
@@ -62,7 +66,7 @@ def export(
     fp32: Annotated[bool, typer.Option("--fp32", help="Weights in fp32 instead of bf16")] = False,
 ) -> None:
     """A checkpoint as a Hugging Face folder, with its lineage."""
-    from ctllm_ray.train import export as exports
+    from ctllm_ray.train.checkpoint import export as exports
 
     typer.echo(exports.export(load(recipe, overrides), step or None, "fp32" if fp32 else "bf16"))
 
@@ -76,7 +80,7 @@ def batch(
     world: Annotated[int, typer.Option(help="... of so many; by default all rows")] = 1,
 ) -> None:
     """The documents of a training step, computed again; their ids go to `ctllm why`."""
-    from ctllm_ray.train import inspect_batch
+    from ctllm_ray.train.data import inspect_batch
 
     if (step > 0) == (number >= 0):
         raise typer.BadParameter("give --step N (from 1) or --batch N (from 0)")

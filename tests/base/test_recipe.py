@@ -1,4 +1,5 @@
-"""Recipes: wrong names are refused with the nearest valid one, overrides reach every place, fingerprints decisions."""
+"""Recipes: wrong names are refused with the nearest valid one, overrides reach every place, fingerprints
+decisions."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import yaml
 from ctllm_ray.base import errors, recipe
 from ctllm_ray.base.decisions import changes, fingerprint
 from ctllm_ray.base.errors import InputError, RecipeError
-from ctllm_ray.base.rules import Rule
+from ctllm_ray.base.recipe_rules import Rule
 
 PLAIN = {
     "name": "small",
@@ -45,20 +46,32 @@ def test_a_recipe_is_filled_in_and_frozen(tmp_path: Path) -> None:
         ({"data": PLAIN["data"] | {"max_error_shar": 0}}, "did you mean 'max_error_share'"),
         ({"stages": [{"use": "mesure"}]}, "did you mean 'measure'"),
         ({"stages": [{"use": "measure", "rule": []}]}, "did you mean 'rules'"),
-        ({"stages": [{"use": "measure", "rules": [{"use": "document.char_cout", "min": 1}]}]}, "document.char_count"),
+        (
+            {"stages": [{"use": "measure", "rules": [{"use": "document.char_cout", "min": 1}]}]},
+            "document.char_count",
+        ),
         (
             {"stages": [{"use": "measure", "rules": [{"use": "repetition.covered_share", "m": 5}]}]},
             "unknown option 'm'",
         ),
-        ({"stages": [{"use": "measure", "rules": [{"use": "repetition.covered_share", "n": 11}]}]}, "option 'n'"),
-        ({"stages": [{"use": "measure", "rules": [{"use": "document.char_count", "min": 9, "max": 3}]}]}, "at least 9"),
+        (
+            {"stages": [{"use": "measure", "rules": [{"use": "repetition.covered_share", "n": 11}]}]},
+            "option 'n'",
+        ),
+        (
+            {"stages": [{"use": "measure", "rules": [{"use": "document.char_count", "min": 9, "max": 3}]}]},
+            "at least 9",
+        ),
         ({"data": {"inputs": [{"use": "json", "path": "x"}], "max_error_share": 0}}, "did you mean 'jsonl'"),
         ({"data": {"inputs": []}}, "'data.max_error_share' is missing"),
         ({"data": PLAIN["data"] | {"max_error_share": 1.5}}, "less than or equal to 1"),
         ({"seed": "abc"}, "seed"),
         ({"name": "a/b"}, "name"),
         (
-            {"data": PLAIN["data"] | {"inputs": [{"use": "jsonl", "path": "a/x"}, {"use": "jsonl", "path": "a/y"}]}},
+            {
+                "data": PLAIN["data"]
+                | {"inputs": [{"use": "jsonl", "path": "a/x"}, {"use": "jsonl", "path": "a/y"}]}
+            },
             "two inputs",
         ),
     ],
@@ -151,7 +164,8 @@ def test_bounds_are_inclusive_or_exclusive_as_named_and_nan_passes() -> None:
 
 
 def test_a_bound_equals_the_same_share_in_float32() -> None:
-    """3/10 in float32 is above 0.3 in float64: bounds are compared in float32, so the page with exactly 0.3 passes."""
+    """3/10 in float32 is above 0.3 in float64: bounds are compared in float32, so the page with exactly 0.3
+    passes."""
     score = np.array([3 / 10], np.float32)
     assert not Rule(use="document.digit_share", max=0.3).violated(score)[0][0]
 

@@ -26,23 +26,23 @@ def exported(root: Path, *names: str) -> None:
 
 def test_a_path_below_the_root_follows_it_and_others_stay(tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "other"):
-        assert rooted(root).located("root:base/1/tokenizer") == f"{root}/base/1/tokenizer"
-        assert rooted(root).located("elsewhere/folder") == "elsewhere/folder"
-        assert rooted(root).located("") == ""
+        assert rooted(root).locate("root:base/1/tokenizer") == f"{root}/base/1/tokenizer"
+        assert rooted(root).locate("elsewhere/folder") == "elsewhere/folder"
+        assert rooted(root).locate("") == ""
 
 
 def test_of_a_folder_of_exports_the_newest_finished_one_is_meant(tmp_path: Path) -> None:
     exported(tmp_path, "export/8", "export/64", "export/9", "export-long/7")
     (tmp_path / "base" / "1" / "export" / "128").mkdir()  # begun, no lineage yet
-    assert rooted(tmp_path).located("root:base/1/export") == f"{tmp_path}/base/1/export/64"
-    assert rooted(tmp_path).located("root:base/1/export/") == f"{tmp_path}/base/1/export/64"
-    assert rooted(tmp_path).located("root:base/1/export-long") == f"{tmp_path}/base/1/export-long/7"
-    assert rooted(tmp_path).located("root:base/1/export/8") == f"{tmp_path}/base/1/export/8"
+    assert rooted(tmp_path).locate("root:base/1/export") == f"{tmp_path}/base/1/export/64"
+    assert rooted(tmp_path).locate("root:base/1/export/") == f"{tmp_path}/base/1/export/64"
+    assert rooted(tmp_path).locate("root:base/1/export-long") == f"{tmp_path}/base/1/export-long/7"
+    assert rooted(tmp_path).locate("root:base/1/export/8") == f"{tmp_path}/base/1/export/8"
 
 
 def test_where_nothing_is_exported_yet_the_error_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="ctllm export"):
-        rooted(tmp_path).located("root:base/1/export")
+        rooted(tmp_path).locate("root:base/1/export")
 
 
 def test_where_the_root_is_decides_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The six cells of sft_ratios.yaml, as its head writes them: one recipe, whose Chinese part stays the same."""
+"""The six cells of sft_ratios.yaml, as its head writes them: one recipe, whose Chinese part stays the
+same."""
 
 from __future__ import annotations
 

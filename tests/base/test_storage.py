@@ -54,7 +54,9 @@ def unprivileged() -> Iterator[Path]:
         ("[ab].jsonl", ["a.jsonl", "b.jsonl"]),
     ],
 )
-def test_a_pattern_gives_files_in_order_named_below_its_fixed_part(folder: Path, pattern: str, names: list) -> None:
+def test_a_pattern_gives_files_in_order_named_below_its_fixed_part(
+    folder: Path, pattern: str, names: list
+) -> None:
     found = storage.list_files(f"{folder}/{pattern}")
     assert [file.name for file in found] == names
     assert all(storage.read_bytes(file.uri).decode().endswith(file.name) for file in found)
@@ -202,7 +204,11 @@ def test_a_full_disk_is_explained_when_arrow_writes(small_disk: Path) -> None:
 
 
 def _write_arrow(uri: str, table: pa.Table) -> None:
-    with storage.writing(uri) as local, pa.OSFile(local, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+    with (
+        storage.writing(uri) as local,
+        pa.OSFile(local, "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
         writer.write_table(table)
 
 

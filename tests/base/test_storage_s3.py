@@ -23,7 +23,8 @@ START_S = 60
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """The URL of an S3 server with an empty bucket named `bucket`; the environment names it while the tests run."""
+    """The URL of an S3 server with an empty bucket named `bucket`; the environment names it while the tests
+    run."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -120,8 +121,8 @@ def test_an_object_larger_than_the_read_ahead_streams_whole() -> None:
 
 @pytest.mark.usefixtures("endpoint")
 def test_a_compressed_file_is_read_from_s3_as_from_a_disk(tmp_path: Path) -> None:
+    from ctllm_ray.corpus.engine.splits import Limits, Split
     from ctllm_ray.corpus.sources.jsonl import jsonl
-    from ctllm_ray.corpus.splits import Limits, Split
 
     content = zstandard.compress(b"".join(b'{"text": "%d"}\n' % number for number in range(20_000)))
     (tmp_path / "a.jsonl.zst").write_bytes(content)
@@ -160,7 +161,9 @@ def test_a_missing_object_and_a_missing_bucket_are_explained() -> None:
     assert storage.list_names("s3://nobucket/a") == []
 
 
-def test_a_server_that_does_not_answer_is_an_error_of_the_store_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_an_error_of_the_store_that_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")

@@ -28,9 +28,13 @@ def node_types(file: Path) -> dict[str, Any]:
     return AutoscalingConfig(configs=config, skip_content_hash=True).get_node_type_configs()
 
 
-def started(kinds: dict[str, Any], bundle: dict[str, float], selector: dict[str, str], most: int = 24) -> Counter[str]:
+def started(
+    kinds: dict[str, Any], bundle: dict[str, float], selector: dict[str, str], most: int = 24
+) -> Counter[str]:
     """How many nodes of each kind Ray starts for 5,000 tasks that ask for a bundle under a label selector."""
-    terms = [[(key, NOT_IN, [value.removeprefix("!")]) for key, value in selector.items()]] if selector else None
+    terms = (
+        [[(key, NOT_IN, [value.removeprefix("!")]) for key, value in selector.items()]] if selector else None
+    )
     request = ResourceRequestUtil.make(bundle, label_selectors=terms)
     asked = SchedulingRequest(
         disable_launch_config_check=True,
@@ -51,17 +55,23 @@ def selector() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("file", LAUNCHER, ids=lambda file: file.stem)
-def test_five_thousand_cpu_tasks_start_every_cpu_node_and_no_gpu_node(file: Path, selector: dict[str, str]) -> None:
+def test_five_thousand_cpu_tasks_start_every_cpu_node_and_no_gpu_node(
+    file: Path, selector: dict[str, str]
+) -> None:
     found = started(node_types(file), {"CPU": 1}, selector)
     assert found["cpu"] == 16
     assert found["gpu"] == 0
-    assert started(node_types(file), {"CPU": 1}, {})["gpu"] > 0  # as it was, and as `resources.cpu_nodes={}` has it
+    assert (
+        started(node_types(file), {"CPU": 1}, {})["gpu"] > 0
+    )  # as it was, and as `resources.cpu_nodes={}` has it
 
 
 @pytest.mark.parametrize("file", LAUNCHER, ids=lambda file: file.stem)
 def test_work_with_gpus_starts_gpu_nodes(file: Path) -> None:
     recipe = recipes.load(str(REPOSITORY / "jobs/recipes/zh_web.yaml"))
-    assert started(node_types(file), {"CPU": 1, "GPU": 1}, recipe.resources.label_selector(gpus=1))["gpu"] == 8
+    assert (
+        started(node_types(file), {"CPU": 1, "GPU": 1}, recipe.resources.label_selector(gpus=1))["gpu"] == 8
+    )
 
 
 @pytest.mark.parametrize("name", ["raycluster", "rayjob-train"])
@@ -81,4 +91,7 @@ def test_kuberay_starts_no_gpu_node_for_cpu_tasks_either(name: str, selector: di
 @pytest.mark.parametrize("file", LAUNCHER, ids=lambda file: file.stem)
 def test_the_autoscaler_of_the_launcher_is_the_one_that_knows_labels(file: Path) -> None:
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    assert "RAY_enable_autoscaler_v2=1 RAY_AUTH_MODE=token ray start --head" in config["head_start_ray_commands"][-1]
+    assert (
+        "RAY_enable_autoscaler_v2=1 RAY_AUTH_MODE=token ray start --head"
+        in config["head_start_ray_commands"][-1]
+    )

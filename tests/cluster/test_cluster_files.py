@@ -1,4 +1,5 @@
-"""cluster/: each file is what its reader takes, a wrong field is refused, and it says what recipes and code say."""
+"""cluster/: each file is what its reader takes, a wrong field is refused, and it says what recipes and code
+say."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.recipe import Recipe
-from serve import proxy
+from ctllm_ray.serving.ray import proxy
 from tests.conftest import REPOSITORY
 
 CLUSTER = REPOSITORY / "cluster"
@@ -133,7 +134,9 @@ def test_every_pod_is_one_of_ours_that_ray_can_run_in(file: Path) -> None:
         assert not container["securityContext"]["allowPrivilegeEscalation"]
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
-        assert "/dev/shm" not in mounts  # KubeRay mounts one of the pod's memory; a smaller one sends the store to disk
+        assert (
+            "/dev/shm" not in mounts
+        )  # KubeRay mounts one of the pod's memory; a smaller one sends the store to disk
         assert {"secretRef": {"name": "ctllm-storage"}} in container["envFrom"]
 
 
@@ -158,7 +161,10 @@ def test_the_job_trains_the_recipe_on_as_many_gpus_as_it_takes(trained: Recipe) 
     python, flag, module, path, *overrides = shlex.split(resource["spec"]["entrypoint"])
     assert (python, flag, module) == ("python", "-m", "jobs.train")
     assert (REPOSITORY / path.removeprefix(f"{IMAGE_FOLDER}/")).is_file()
-    assert recipes.load(str(REPOSITORY / path.removeprefix(f"{IMAGE_FOLDER}/")), overrides).root == "s3://bucket/run"
+    assert (
+        recipes.load(str(REPOSITORY / path.removeprefix(f"{IMAGE_FOLDER}/")), overrides).root
+        == "s3://bucket/run"
+    )
 
 
 def test_clusters_that_stay_grow_to_what_the_recipe_takes_at_most(trained: Recipe) -> None:
@@ -193,7 +199,9 @@ def prepared(file: Path) -> dict[str, Any]:
 def test_ray_up_takes_the_file(file: Path) -> None:
     config = prepared(file)
     validate_config(config)
-    assert config["max_workers"] <= sum(kind["max_workers"] for kind in config["available_node_types"].values())
+    assert config["max_workers"] <= sum(
+        kind["max_workers"] for kind in config["available_node_types"].values()
+    )
     for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
         assert "RAY_AUTH_MODE=token ray start" in commands[-1]
     assert config["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
@@ -201,7 +209,9 @@ def test_ray_up_takes_the_file(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", LAUNCHER, ids=lambda file: file.stem)
-@pytest.mark.parametrize("place", [("max_worker",), ("auth", "user"), ("docker", "shm"), ("provider", "type")])
+@pytest.mark.parametrize(
+    "place", [("max_worker",), ("auth", "user"), ("docker", "shm"), ("provider", "type")]
+)
 def test_ray_up_refuses_a_wrong_field(file: Path, place: Place) -> None:
     config = prepared(file)
     inner = config
@@ -223,19 +233,25 @@ def test_the_provider_of_alibaba_cloud_is_where_the_file_names_it() -> None:
 @pytest.mark.parametrize("name", ["aws", "gcp"])
 def test_workers_of_the_clouds_are_spot_machines_and_the_head_is_not(name: str) -> None:
     kinds = read(CLUSTER / f"launcher/{name}.yaml")["available_node_types"]
-    spot = {kind: re.search("spot|preemptible", str(kinds[kind]["node_config"])) is not None for kind in kinds}
+    spot = {
+        kind: re.search("spot|preemptible", str(kinds[kind]["node_config"])) is not None for kind in kinds
+    }
     assert spot == {"head": False, "cpu": True, "gpu": True}
 
 
 def instructions(file: Path) -> list[tuple[str, str]]:
     """(instruction, its text) of a Dockerfile, continued lines joined, comments left out."""
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
+    lines = [
+        line for line in file.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")
+    ]
     joined = "\n".join(lines).replace("\\\n", " ")
     return [(line.split()[0], line.partition(" ")[2].strip()) for line in joined.splitlines() if line.strip()]
 
 
 @pytest.mark.parametrize("file", DOCKER, ids=lambda file: file.stem)
-def test_an_image_copies_what_there_is_installs_from_the_lock_file_and_runs_as_nobody_special(file: Path) -> None:
+def test_an_image_copies_what_there_is_installs_from_the_lock_file_and_runs_as_nobody_special(
+    file: Path,
+) -> None:
     found = instructions(file)
     assert {name for name, _ in found} <= {"ARG", "FROM", "RUN", "USER", "WORKDIR", "COPY", "ENV"}
     sent = set((REPOSITORY / ".dockerignore").read_text(encoding="utf-8").split("\n!")[1:])
@@ -245,7 +261,9 @@ def test_an_image_copies_what_there_is_installs_from_the_lock_file_and_runs_as_n
                 assert (REPOSITORY / source).exists(), source
                 assert source in {line.split("\n")[0] for line in sent}, source
         if name == "RUN" and "pip install" in text:
-            assert "-c constraints.txt" in text or ('-c "${LOCK}"' in text and ("ARG", "LOCK=constraints.txt") in found)
+            assert "-c constraints.txt" in text or (
+                '-c "${LOCK}"' in text and ("ARG", "LOCK=constraints.txt") in found
+            )
     assert [text for name, text in found if name == "WORKDIR"] == [IMAGE_FOLDER]
     users = [text for name, text in found if name == "USER"]
     assert users[-1:] == ["1000"]
@@ -273,7 +291,9 @@ def test_the_extras_that_the_images_install_are_those_of_the_package() -> None:
 
 @pytest.mark.parametrize("lock", ["constraints.txt", "constraints-vllm.txt"])
 def test_each_lock_file_keeps_to_what_the_package_asks_for(lock: str) -> None:
-    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", (REPOSITORY / lock).read_text(encoding="utf-8"), re.MULTILINE))
+    pinned = dict(
+        re.findall(r"^([\w.-]+)==(\S+)$", (REPOSITORY / lock).read_text(encoding="utf-8"), re.MULTILINE)
+    )
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for asked in map(Requirement, project["dependencies"]):
         assert asked.specifier.contains(pinned[asked.name.lower()]), asked

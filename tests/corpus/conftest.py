@@ -13,9 +13,9 @@ import pytest
 
 from ctllm_ray.base import recipe
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import section
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus.engine import section
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
 
 WORDS = list("春天到了花开得很好我们去山里走了一天，水也清风也轻。他说：“明年再来。”孩子们笑着跑过桥！")
 
@@ -59,7 +59,8 @@ def crawl(tmp_path: Path) -> Path:
     for part in range(6):
         lines = [
             json.dumps(
-                {"text": page(part * 100 + i), "url": f"http://host{i % 3}.example/{part}/{i}"}, ensure_ascii=False
+                {"text": page(part * 100 + i), "url": f"http://host{i % 3}.example/{part}/{i}"},
+                ensure_ascii=False,
             )
             for i in range(40)
         ]

@@ -11,9 +11,10 @@ from typing import Any
 
 from ctllm_ray.base import recipe
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import documents, pipeline, section
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus import documents, pipeline
+from ctllm_ray.corpus.engine import section
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards import manifest, reader
 
 EXACT: dict[str, Any] = {"use": "exact", "of": "folded"}
@@ -57,7 +58,10 @@ def over(crawl: Path, root: Path, passes: Sequence[dict[str, Any]], **overrides:
         "version": "1",
         "seed": 1,
         "root": str(root),
-        "data": {"inputs": [{"use": "jsonl", "path": f"{crawl}/*.jsonl", "date": "date"}], "max_error_share": 0.1},
+        "data": {
+            "inputs": [{"use": "jsonl", "path": f"{crawl}/*.jsonl", "date": "date"}],
+            "max_error_share": 0.1,
+        },
         "stages": [],
         "passes": list(passes),
         "resources": {"workers": 2, "object_store_mb": 100},
@@ -68,7 +72,9 @@ def over(crawl: Path, root: Path, passes: Sequence[dict[str, Any]], **overrides:
 def rows(of: Recipe, kind: str, section: str = "") -> list[dict[str, Any]]:
     """The kept or rejected documents of a section, by default of the last."""
     folder = of.folder(section or of.corpus)
-    return [row for _, table in reader.tables(folder, manifest.read(folder), kind) for row in table.to_pylist()]
+    return [
+        row for _, table in reader.tables(folder, manifest.read(folder), kind) for row in table.to_pylist()
+    ]
 
 
 def texts(of: Recipe) -> list[str]:
@@ -87,12 +93,17 @@ def conserved(of: Recipe) -> None:
     folder = of.folder(of.corpus)
     found = documents.parts(folder, manifest.read(folder))
     for part in found:
-        assert part.finished.counts["in"] == part.finished.counts["kept"] + sum(part.finished.rejects().values())
+        assert part.finished.counts["in"] == part.finished.counts["kept"] + sum(
+            part.finished.rejects().values()
+        )
     for before, after in pairwise(found):
         assert before.finished.counts["kept"] == after.finished.counts["in"]
     counts = documents.whole(found).counts
     ids = [
-        i for kind in ("kept", "rejected") for t in documents.tables(found, kind, ["id"]) for i in t["id"].to_pylist()
+        i
+        for kind in ("kept", "rejected")
+        for t in documents.tables(found, kind, ["id"])
+        for i in t["id"].to_pylist()
     ]
     assert len(ids) == len(set(ids)) == counts["in"]
 

@@ -1,7 +1,8 @@
-"""Hostile input through the stages of zh_web: a record is kept, rejected by a rule, or counted as its kind of error.
+"""Hostile input through the stages of zh_web: a record is kept, rejected by a rule, or counted as its kind of
+error.
 
-Every file here is damaged in a way of its own beside sound records; the law `in == kept + rejects` holds to the
-document, no id occurs twice, and a disk that fills up costs nothing but the time until it is mended.
+Every file here is damaged in a way of its own beside sound records; the law `in == kept + rejects` holds to
+the document, no id occurs twice, and a disk that fills up costs nothing but the time until it is mended.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def zh_web(folder: Path, *inputs: dict[str, str], **data: object) -> Recipe:
     plain = yaml.safe_load((REPOSITORY / "jobs" / "recipes" / "zh_web.yaml").read_text(encoding="utf-8"))
     located = [given | {"path": f"{folder}/{given['path']}"} for given in inputs]
     plain["data"] = {"inputs": located, "max_error_share": 1.0, "max_record_mb": 0.25} | data
-    return recipe.from_plain(plain | {"root": str(folder / "out"), "resources": {"workers": 2, "object_store_mb": 100}})
+    return recipe.from_plain(
+        plain | {"root": str(folder / "out"), "resources": {"workers": 2, "object_store_mb": 100}}
+    )
 
 
 def rows(made: Recipe) -> list[dict]:
@@ -84,11 +87,26 @@ def sound(count: int) -> bytes:
 
 def test_every_kind_of_broken_line_is_counted_and_its_neighbours_are_read(tmp_path: Path) -> None:
     broken = {
-        "invalid_json": [b'{"text": "half', b"not json", b"{}}", b'{"text": NaN}', b'{"text": "\x00"}', b"\x00" * 10],
+        "invalid_json": [
+            b'{"text": "half',
+            b"not json",
+            b"{}}",
+            b'{"text": NaN}',
+            b'{"text": "\x00"}',
+            b"\x00" * 10,
+        ],
         "invalid_utf8": [b'{"text": "\xd6\xd0"}', b"\xff\xfe"],
         "invalid_unicode": [b'{"text": "\\ud83d"}'],
         "missing_field": [b"{}", b'{"text": null}', b'{"body": "x"}'],
-        "wrong_type": [b'{"text": 1}', b'{"text": ["x"]}', b'{"text": {"a": 1}}', b"[]", b"null", b"3", b'"text"'],
+        "wrong_type": [
+            b'{"text": 1}',
+            b'{"text": ["x"]}',
+            b'{"text": {"a": 1}}',
+            b"[]",
+            b"null",
+            b"3",
+            b'"text"',
+        ],
         "record_too_large": [b'{"text": "' + b"x" * (1 << 18) + b'"}'],
     }
     mixed = line(0)
@@ -103,7 +121,9 @@ def test_every_kind_of_broken_line_is_counted_and_its_neighbours_are_read(tmp_pa
     found = rows(made)
     count = sum(map(len, broken.values()))
     assert len(found) == 4 * (2 * count + 1)
-    assert {kind: len(ids) for kind, ids in errors(found).items()} == {k: 4 * len(v) for k, v in broken.items()}
+    assert {kind: len(ids) for kind, ids in errors(found).items()} == {
+        k: 4 * len(v) for k, v in broken.items()
+    }
     for row in found:
         if row["reject"] == "error.wrong_type":
             assert row["raw"] in broken["wrong_type"]
@@ -127,7 +147,9 @@ def test_nul_bytes_and_controls_in_a_text_lose_no_record(tmp_path: Path) -> None
     (tmp_path / "c.txt").write_bytes(PROSE.encode() + b"\x00" * 10 + PROSE.encode("gb18030"))
     (tmp_path / "d.txt").write_bytes(bytes(range(256)) * 20)
     made = zh_web(
-        tmp_path, {"use": "jsonl", "path": "a.jsonl", "name": "a"}, {"use": "text", "path": "*.txt", "name": "t"}
+        tmp_path,
+        {"use": "jsonl", "path": "a.jsonl", "name": "a"},
+        {"use": "text", "path": "*.txt", "name": "t"},
     )
     pipeline.clean(made, run_here)
     found = rows(made)
@@ -158,7 +180,9 @@ def test_damaged_files_keep_what_was_whole_and_add_one_error_each(tmp_path: Path
     pipeline.clean(made, run_here)
     kinds = errors(rows(made))
     assert sorted(kinds.pop("truncated")) == sorted(f"in/{name}" for name in files)
-    assert {name for names in kinds.values() for name in names} <= {"in/flipped.jsonl.gz"}  # lines before its checksum
+    assert {name for names in kinds.values() for name in names} <= {
+        "in/flipped.jsonl.gz"
+    }  # lines before its checksum
 
 
 def _flipped(packed: bytes) -> bytes:

@@ -1,4 +1,5 @@
-"""Boilerplate goes from the pages of its host and nothing else does; every line stays in the text or in the ledger."""
+"""Boilerplate goes from the pages of its host and nothing else does; every line stays in the text or in the
+ledger."""
 
 from __future__ import annotations
 
@@ -12,14 +13,23 @@ import pytest
 
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import ledger, pipeline, section, survey
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus.engine import section
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.explain import why
+from ctllm_ray.corpus.report import collect
 from ctllm_ray.shards import manifest
 from tests.corpus.conftest import run_here
 from tests.corpus.dedup_recipes import NEAR, conserved, hashes, over, rows, write_crawl
 
-PASS: dict[str, Any] = {"use": "boilerplate", "min_chars": 2, "min_pages": 4, "min_share": 0.5, "own_line_cost": 2}
+PASS: dict[str, Any] = {
+    "use": "boilerplate",
+    "min_chars": 2,
+    "min_pages": 4,
+    "min_share": 0.5,
+    "own_line_cost": 2,
+}
 MENU = ["首页 | 新闻 | 论坛", "您的位置：首页 > 正文"]
 FOOT = ["责任编辑：admin", "", "版权所有 大河网"]
 Pages = list[dict[str, Any]]
@@ -33,7 +43,10 @@ def body(seed: object, lines: int = 4) -> list[str]:
 
 def site(host: str, pages: int, head: Sequence[str] = MENU, foot: Sequence[str] = FOOT) -> Pages:
     """Pages of one host between one head and one foot."""
-    return [{"url": f"http://{host}/{n}", "text": "\n".join([*head, *body((host, n)), *foot])} for n in range(pages)]
+    return [
+        {"url": f"http://{host}/{n}", "text": "\n".join([*head, *body((host, n)), *foot])}
+        for n in range(pages)
+    ]
 
 
 def cleaned(tmp_path: Path, pages: Pages, **options: Any) -> Recipe:
@@ -64,7 +77,9 @@ def texts_by_url(recipe: Recipe) -> dict[str, str]:
 
 
 def test_menus_and_footers_of_a_host_are_cut_and_nothing_else(tmp_path: Path) -> None:
-    recipe = cleaned(tmp_path, [*site("WWW.A.example:8080", 6), *site("b.example", 6, ["b站首页"], ["b站页脚"])])
+    recipe = cleaned(
+        tmp_path, [*site("WWW.A.example:8080", 6), *site("b.example", 6, ["b站首页"], ["b站页脚"])]
+    )
     for url, text in texts_by_url(recipe).items():
         host, _, number = url.removeprefix("http://").partition("/")
         assert text.split("\n") == body((host, int(number)))
@@ -73,7 +88,9 @@ def test_menus_and_footers_of_a_host_are_cut_and_nothing_else(tmp_path: Path) ->
     assert all(row["scores"]["boilerplate.cut_share"] > 0.05 for row in rows(recipe, "kept"))
 
 
-def test_the_script_the_width_and_the_marks_of_a_line_do_not_matter_and_digits_do_by_choice(tmp_path: Path) -> None:
+def test_the_script_the_width_and_the_marks_of_a_line_do_not_matter_and_digits_do_by_choice(
+    tmp_path: Path,
+) -> None:
     heads = ["首页｜论坛 第1版", "首頁|論壇 第2版", "首页·论坛（第3版）", "首页 论坛 第４版"]
     pages = [page for n, head in enumerate(heads) for page in site("a.example", 4, [head], [])[n : n + 1]]
     assert all("版" in text for text in texts_by_url(cleaned(tmp_path / "keep", pages)).values())
@@ -104,7 +121,9 @@ STATUTE = "（四）法律、法规规定的其他情形。"
 
 
 @pytest.mark.parametrize(("cost", "left"), [(2, 1), (None, 0)])
-def test_what_repeats_inside_pages_stays_where_position_matters(tmp_path: Path, cost: int | None, left: int) -> None:
+def test_what_repeats_inside_pages_stays_where_position_matters(
+    tmp_path: Path, cost: int | None, left: int
+) -> None:
     pages = [
         {"url": f"http://law.example/{n}", "text": "\n".join([*MENU, *body(n), STATUTE, *body(-n - 1)])}
         for n in range(8)
@@ -138,7 +157,10 @@ def test_a_page_of_which_nothing_is_left_is_rejected_with_its_lines_in_the_ledge
     gone = {row["url"].rpartition("/")[2]: row for row in rows(recipe, "rejected")}
     assert set(gone) == {"menu", "line", "short"}
     assert {row["reject"] for row in gone.values()} == {"boilerplate.nothing_left"}
-    assert [(gone[name]["reject_value"], gone[name]["reject_bound"]) for name in ("menu", "short")] == [(0, 2), (1, 2)]
+    assert [(gone[name]["reject_value"], gone[name]["reject_bound"]) for name in ("menu", "short")] == [
+        (0, 2),
+        (1, 2),
+    ]
     assert gone["line"]["text"] == ""
     assert [cut["text"] for cut in gone["line"]["cuts"]] == ["版权所有 大河网"]
 
@@ -188,7 +210,10 @@ def test_partitions_order_and_units_worked_twice_change_no_byte(tmp_path: Path) 
                 yield section.run_split(recipe, folder, split)
 
         crawl = write_crawl(tmp_path / root / "crawl", [pages[n::3] for n in range(3)])
-        data = {"inputs": [{"use": "jsonl", "path": f"{crawl}/*.jsonl", "url": "url"}], "max_error_share": 0.1}
+        data = {
+            "inputs": [{"use": "jsonl", "path": f"{crawl}/*.jsonl", "url": "url"}],
+            "max_error_share": 0.1,
+        }
         passes = [PASS | {"partition_rows": partition_rows, "min_hosts": 4}]
         recipe = over(crawl, tmp_path / root / "out", passes, data=data)
         made = pipeline.prepare(recipe, run)
@@ -243,13 +268,19 @@ def test_why_and_report_know_the_pass(tmp_path: Path) -> None:
     recipe = cleaned(tmp_path, pages)
     folder = recipe.folder("boilerplate")
     finished = manifest.read(folder)
-    (page,) = ledger.why(folder, finished, recipe, "http://a.example/menu")
+    (page,) = why.why(folder, finished, recipe, "http://a.example/menu")
     assert page.row["reject"] == "boilerplate.nothing_left"
-    steps = [step.rule for group in survey.gather(folder).groups for step in group.steps]
+    steps = [step.rule for group in collect.gather(folder).groups for step in group.steps]
     assert steps == ["boilerplate.nothing_left"]
 
 
 def test_bounds_that_say_nothing_are_refused(tmp_path: Path) -> None:
-    for wrong in ({"min_pages": 1}, {"min_share": 2}, {"own_line_cost": 0}, {"min_hosts": 1}, {"digits": "drop"}):
+    for wrong in (
+        {"min_pages": 1},
+        {"min_share": 2},
+        {"own_line_cost": 0},
+        {"min_hosts": 1},
+        {"digits": "drop"},
+    ):
         with pytest.raises(RecipeError):
             over(tmp_path, tmp_path, [PASS | wrong])

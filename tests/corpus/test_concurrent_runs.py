@@ -12,8 +12,8 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards.manifest import MANIFEST, Manifest
 from tests.corpus.conftest import run_here
 from tests.corpus.test_section import digests
@@ -72,7 +72,9 @@ def test_two_runs_at_the_same_time_end_with_the_same_bytes(make: Make) -> None:
     calm, twice = make("calm"), make("twice")
     pipeline.clean(calm, run_here)
     found: list[Manifest] = []
-    threads = [threading.Thread(target=lambda: found.append(pipeline.clean(twice, run_here))) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda: found.append(pipeline.clean(twice, run_here))) for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

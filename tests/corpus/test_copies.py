@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import documents, pipeline, report
-from ctllm_ray.corpus.dedup import copies
-from ctllm_ray.corpus.facts import Copies, Largest
+from ctllm_ray.corpus import documents, pipeline
+from ctllm_ray.corpus.report import duplicate_clusters, render
+from ctllm_ray.corpus.report.facts import Copies, Largest
 from ctllm_ray.shards import manifest
-from ctllm_ray.text.differences import LEAD_CHARS
+from ctllm_ray.text.dedup.differences import LEAD_CHARS
 from tests.corpus.conftest import run_here
 from tests.corpus.dedup_recipes import EXACT, NEAR, over, rows, write_crawl
 from tests.corpus.test_near import body, edited
@@ -42,7 +42,7 @@ def made(root: Path, crawl: Path, *passes: dict[str, Any], **overrides: object) 
 
 def found_in(recipe: Recipe) -> tuple[Copies, ...]:
     folder = recipe.folder(recipe.corpus)
-    return copies.gather(documents.parts(folder, manifest.read(folder)))
+    return duplicate_clusters.gather(documents.parts(folder, manifest.read(folder)))
 
 
 @pytest.fixture
@@ -59,14 +59,25 @@ def host(row: dict[str, Any]) -> str:
 def test_sizes_and_hosts_are_what_counting_by_hand_gives_and_add_up_to_the_drops(both: Recipe) -> None:
     assert [told.use for told in found_in(both)] == ["exact", "near"]
     for told in found_in(both):
-        lost, kept = rows(both, "rejected", told.use), {row["id"]: row for row in rows(both, "kept", told.use)}
+        lost, kept = (
+            rows(both, "rejected", told.use),
+            {row["id"]: row for row in rows(both, "kept", told.use)},
+        )
         clusters = Counter(row["labels"][f"{told.use}.survivor"] for row in lost)
-        assert told.dropped == len(lost) == manifest.read(both.folder(told.use)).counts[f"reject:{told.use}.duplicate"]
+        assert (
+            told.dropped
+            == len(lost)
+            == manifest.read(both.folder(told.use)).counts[f"reject:{told.use}.duplicate"]
+        )
         assert told.dropped == told.same_host + told.other_host > told.same_host > 0
         assert (told.clusters, told.most_pages) == (len(clusters), max(clusters.values()) + 1)
         for size in told.sizes:
             inside = [n for n in clusters.values() if size.least <= n + 1 <= size.most]
-            assert (size.clusters, size.dropped, size.pages) == (len(inside), sum(inside), sum(inside) + len(inside))
+            assert (size.clusters, size.dropped, size.pages) == (
+                len(inside),
+                sum(inside),
+                sum(inside) + len(inside),
+            )
         hosts = Counter((host(kept[row["labels"][f"{told.use}.survivor"]]), host(row)) for row in lost)
         between = {pair: n for pair, n in hosts.items() if pair[0] != pair[1]}
         shown = {(pair.survivor, pair.loser): pair.pages for pair in told.pairs}
@@ -78,10 +89,10 @@ def test_sizes_and_hosts_are_what_counting_by_hand_gives_and_add_up_to_the_drops
 
 
 def test_size_classes_double() -> None:
-    count = copies._Count()
-    went = copies.NOT_HERE.repeat(1 + 3 + 4 + 15)
+    count = duplicate_clusters._Count()
+    went = duplicate_clusters.NOT_HERE.repeat(1 + 3 + 4 + 15)
     went["cluster"], went["row"] = [1] + [2] * 3 + [3] * 4 + [4] * 15, range(len(went))
-    count.add(went, copies.NOT_HERE[:0])
+    count.add(went, duplicate_clusters.NOT_HERE[:0])
     told = [(size.least, size.most, size.clusters, size.dropped) for size in count.sizes()]
     assert told == [(2, 2, 1, 1), (3, 4, 1, 3), (5, 8, 1, 4), (9, 16, 1, 15)]
     assert (count.earlier, count.same_host, count.other_host) == (23, 0, 0)
@@ -89,7 +100,7 @@ def test_size_classes_double() -> None:
 
 def test_counting_in_parts_tells_the_same(both: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = found_in(both)
-    monkeypatch.setattr(copies, "PART_PAGES", 5)
+    monkeypatch.setattr(duplicate_clusters, "PART_PAGES", 5)
     assert found_in(both) == whole
 
 
@@ -99,7 +110,7 @@ def test_the_largest_clusters_stand_first_and_the_copy_is_the_least_alike(both: 
     order = [row["id"] for row in rows(both, "kept", "near")]
     clusters = Counter(row["labels"]["near.survivor"] for row in lost)
     first = sorted(clusters, key=lambda name: (-clusters[name], order.index(name)))
-    assert [each.stays.id for each in near.largest] == first[: copies.TOP]
+    assert [each.stays.id for each in near.largest] == first[: duplicate_clusters.TOP]
     for each in near.largest:
         alike = {row["id"]: row["scores"]["near.similarity"] for row in lost}
         members = [row["id"] for row in lost if row["labels"]["near.survivor"] == each.stays.id]
@@ -110,12 +121,16 @@ def test_the_largest_clusters_stand_first_and_the_copy_is_the_least_alike(both: 
 def texts(each: Largest) -> tuple[str, str]:
     assert each.stays.excerpt
     assert each.goes.excerpt
-    stays, goes = ("".join(text for text, _ in side.pieces) for side in (each.stays.excerpt, each.goes.excerpt))
+    stays, goes = (
+        "".join(text for text, _ in side.pieces) for side in (each.stays.excerpt, each.goes.excerpt)
+    )
     return stays, goes
 
 
 def test_of_equal_documents_one_is_shown_whose_text_is_another(tmp_path: Path) -> None:
-    crawl = write_crawl(tmp_path / "crawl", [["天地玄黄，宇宙洪荒。", "天地玄黄，宇宙洪荒。", "天地玄黃，宇宙洪荒。"]])
+    crawl = write_crawl(
+        tmp_path / "crawl", [["天地玄黄，宇宙洪荒。", "天地玄黄，宇宙洪荒。", "天地玄黃，宇宙洪荒。"]]
+    )
     [exact] = found_in(made(tmp_path / "out", crawl, EXACT))
     [each] = exact.largest
     assert texts(each) == ("天地玄黄，宇宙洪荒。", "天地玄黃，宇宙洪荒。")
@@ -139,13 +154,15 @@ def test_texts_are_those_that_the_pass_read_whatever_became_of_them(tmp_path: Pa
     for section in ("clean", "exact"):  # as operations.md allows
         shutil.rmtree(Path(recipe.folder(section)) / "kept")
     gone = found_in(recipe)
-    assert [replace(told, largest=()) for told in gone] == [replace(told, largest=()) for told in (exact, near)]
+    assert [replace(told, largest=()) for told in gone] == [
+        replace(told, largest=()) for told in (exact, near)
+    ]
     [lost] = gone[0].largest
     assert (lost.stays.excerpt, lost.goes.excerpt, lost.stays.host) == (None, None, "crawl")
     [half] = gone[1].largest
     assert half.stays.excerpt
     assert half.goes.excerpt is None
-    page = report.render(report.gather(recipe.folder("near")))
+    page = render.render(render.gather(recipe.folder("near")))
     assert page.count("(no shard holds its text any more)") == 3
 
 
@@ -157,7 +174,7 @@ def test_pages_that_went_for_an_earlier_version_are_counted_apart(tmp_path: Path
     assert 0 < near.earlier == len(earlier) < len(lost) == near.dropped == near.earlier + near.same_host
     assert (near.largest[0].stays.host, near.largest[0].goes.host) == (None, "crawl2")
     assert near.largest[0].stays.id.startswith("copies/")
-    assert "(in an earlier version)" in report.render(report.gather(last.folder("near")))
+    assert "(in an earlier version)" in render.render(render.gather(last.folder("near")))
 
 
 def test_hostile_pages_stay_text_and_differences_are_marked(tmp_path: Path) -> None:
@@ -167,7 +184,7 @@ def test_hostile_pages_stay_text_and_differences_are_marked(tmp_path: Path) -> N
         {"text": shared, "url": f"http://{HOSTILE}"},
     ]
     recipe = made(tmp_path / "out", write_crawl(tmp_path / "crawl", [records]), NEAR)
-    html = report.render(report.gather(recipe.folder("near")))
+    html = render.render(render.gather(recipe.folder("near")))
     parsed = Tags(html)
     assert parsed.tags["img"] == 0
     assert parsed.tags["script"] == 2
@@ -176,10 +193,12 @@ def test_hostile_pages_stay_text_and_differences_are_marked(tmp_path: Path) -> N
     assert 'id="copies"' in html
 
 
-def test_a_pass_that_found_nothing_says_so_and_a_corpus_without_passes_has_no_such_part(tmp_path: Path) -> None:
+def test_a_pass_that_found_nothing_says_so_and_a_corpus_without_passes_has_no_such_part(
+    tmp_path: Path,
+) -> None:
     crawl = write_crawl(tmp_path / "crawl", [["一页。", "另一页。"]])
     recipe = made(tmp_path / "out", crawl, EXACT)
     [exact] = found_in(recipe)
     assert (exact.dropped, exact.sizes, exact.largest, exact.most_pages) == (0, (), (), 0)
-    assert "This pass found no copies." in report.render(report.gather(recipe.folder("exact")))
-    assert 'id="copies"' not in report.render(report.gather(recipe.folder("clean")))
+    assert "This pass found no copies." in render.render(render.gather(recipe.folder("exact")))
+    assert 'id="copies"' not in render.render(render.gather(recipe.folder("clean")))

@@ -13,7 +13,8 @@ from ray.cluster_utils import Cluster
 from ctllm_ray import ray_session
 from ctllm_ray.base.errors import NoCluster
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import launch, pipeline
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus.engine import launch
 from tests.corpus.conftest import run_here
 from tests.corpus.test_section import digests
 
@@ -40,7 +41,9 @@ def test_cpu_work_waits_for_a_cpu_node_while_a_gpu_node_is_idle(
         pipeline.clean(make())
     assert "resources.cpu_nodes={}" in refused.value.remedy
 
-    monkeypatch.setattr(launch, "check_nodes", lambda selector: None)  # as where an autoscaler may bring a node
+    monkeypatch.setattr(
+        launch, "check_nodes", lambda selector: None
+    )  # as where an autoscaler may bring a node
     working = threading.Thread(target=pipeline.clean, args=(make(),))
     working.start()
     time.sleep(LOOK_S)
@@ -72,5 +75,7 @@ def test_cpu_work_waits_for_a_cpu_node_while_a_gpu_node_is_idle(
         ({"kind": "gpu"}, {}, True),
     ],
 )
-def test_labels_match_as_ray_matches_them(labels: dict[str, str], selector: dict[str, str], matches: bool) -> None:
+def test_labels_match_as_ray_matches_them(
+    labels: dict[str, str], selector: dict[str, str], matches: bool
+) -> None:
     assert ray_session._matches(labels, selector) == matches

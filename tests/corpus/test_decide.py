@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctllm_ray.base.rules import Rule
+from ctllm_ray.base.recipe_rules import Rule
 from ctllm_ray.corpus.decide import decide
 
 RULES = [

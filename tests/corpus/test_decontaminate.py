@@ -16,19 +16,30 @@ import pytest
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.rows import table
-from ctllm_ray.corpus import ledger, pipeline, report, screen, survey
-from ctllm_ray.corpus.decontamination import seen
-from ctllm_ray.corpus.decontamination.marking import Stretch, merged, told, without
-from ctllm_ray.corpus.decontamination.sets import text_of
-from ctllm_ray.corpus.facts import Benchmark
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.benchmark_files import table
+from ctllm_ray.corpus import pipeline, terminal
+from ctllm_ray.corpus.decontamination import seen_items
+from ctllm_ray.corpus.decontamination.evaluation_sets import text_of
+from ctllm_ray.corpus.decontamination.item_removal import Stretch, merged, told, without
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.explain import why
+from ctllm_ray.corpus.report import collect, render
+from ctllm_ray.corpus.report.facts import Benchmark
 from ctllm_ray.shards import manifest
-from ctllm_ray.text.fold import folded
+from ctllm_ray.text.dedup.fold import folded
 from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture
 from tests.corpus.conftest import run_here
-from tests.corpus.dedup_recipes import EXACT, conserved, hashes, over, rows, shaken_to_the_end, texts, write_crawl
+from tests.corpus.dedup_recipes import (
+    EXACT,
+    conserved,
+    hashes,
+    over,
+    rows,
+    shaken_to_the_end,
+    texts,
+    write_crawl,
+)
 
 CELL = {
     "question": "下列关于细胞膜结构的说法，正确的是哪一项？", "A": "由磷脂双分子层和蛋白质组成",
@@ -44,7 +55,10 @@ CIRCLE = {
 SHORT = {"question": "几？", "A": "一", "B": "二", "C": "", "D": ""}
 FIELDS = ["question", "A", "B", "C", "D"]
 ASKED = text_of(CELL, FIELDS)
-BEFORE, BEHIND = "今天的生物课讲了细胞的构造，孩子们听得很认真。", "作业本发下去以后，大家安静地写了半个小时。"
+BEFORE, BEHIND = (
+    "今天的生物课讲了细胞的构造，孩子们听得很认真。",
+    "作业本发下去以后，大家安静地写了半个小时。",
+)
 CLEAN = "小镇的清晨很安静，卖豆浆的老人推着车走过石桥，桥下的水慢慢地流。"
 
 
@@ -61,7 +75,11 @@ def decontaminated(crawl: Path, root: Path, sets: Sequence[dict[str, Any]], **op
 @pytest.fixture
 def exam(tmp_path: Path) -> dict[str, Any]:
     """A set of three items, the last of which is too short to be found."""
-    return {"name": "exam", "path": write_set(tmp_path / "exam.jsonl", [CELL, CIRCLE, SHORT]), "fields": FIELDS}
+    return {
+        "name": "exam",
+        "path": write_set(tmp_path / "exam.jsonl", [CELL, CIRCLE, SHORT]),
+        "fields": FIELDS,
+    }
 
 
 def made(tmp_path: Path, exam: dict[str, Any], pages: Sequence[Any], **options: Any) -> Recipe:
@@ -75,7 +93,9 @@ def made(tmp_path: Path, exam: dict[str, Any], pages: Sequence[Any], **options: 
 @pytest.mark.parametrize("name", ["mgsm_zh.tsv", "c3-d-test.json"])
 def test_items_of_files_of_lists_are_found(tmp_path: Path, name: str) -> None:
     asked = "小明有十二个苹果，分给三个同学，每个同学得到几个？"
-    content = f"{asked}\t4\n" if name.endswith(".tsv") else json.dumps([[[asked], [{"question": "几个？"}], "1"]])
+    content = (
+        f"{asked}\t4\n" if name.endswith(".tsv") else json.dumps([[[asked], [{"question": "几个？"}], "1"]])
+    )
     (tmp_path / name).write_text(content, encoding="utf-8")
     sets = {"name": "lists", "path": str(tmp_path / name), "fields": "all"}
     recipe = made(tmp_path / "run", sets, [f"{BEFORE}\n{asked}\n{BEHIND}", CLEAN])
@@ -96,7 +116,9 @@ def test_items_of_files_of_lists_are_found(tmp_path: Path, name: str) -> None:
     ],
     ids=["plain", "Traditional", "re-punctuated", "full width"],
 )
-def test_a_copy_is_cut_and_the_rest_of_the_page_stays(copy: str, tmp_path: Path, exam: dict[str, Any]) -> None:
+def test_a_copy_is_cut_and_the_rest_of_the_page_stays(
+    copy: str, tmp_path: Path, exam: dict[str, Any]
+) -> None:
     recipe = made(tmp_path, exam, [f"{BEFORE}\n{copy}\n{BEHIND}", CLEAN])
     cut, clean = rows(recipe, "kept")
     assert folded(cut["text"]) == folded(BEFORE + BEHIND)
@@ -111,7 +133,9 @@ def test_a_copy_is_cut_and_the_rest_of_the_page_stays(copy: str, tmp_path: Path,
     conserved(recipe)
 
 
-def test_pages_that_hold_items_are_dropped_where_the_recipe_says_so(tmp_path: Path, exam: dict[str, Any]) -> None:
+def test_pages_that_hold_items_are_dropped_where_the_recipe_says_so(
+    tmp_path: Path, exam: dict[str, Any]
+) -> None:
     recipe = made(tmp_path, exam, [f"{BEFORE}{ASKED}", CLEAN, CIRCLE["question"]], action="drop")
     assert texts(recipe) == [CLEAN]
     first, second = rows(recipe, "rejected")
@@ -132,7 +156,7 @@ def test_the_overlap_is_the_share_of_the_items_ngrams_and_decides_by_its_bound(
         recipe = made(tmp_path / str(bound), exam, [f"{BEFORE}{half}"], min_overlap=bound)
         (page,) = rows(recipe, "kept")
         assert folded(page["text"]) == left
-        overlap = seen.read(recipe.folder("decontaminate"))["overlap"].to_pylist()
+        overlap = seen_items.read(recipe.folder("decontaminate"))["overlap"].to_pylist()
         assert overlap == pytest.approx([share, 0, 0])
 
 
@@ -143,7 +167,9 @@ def test_what_many_items_have_in_common_is_no_evidence(tmp_path: Path) -> None:
     pages = [f"{BEFORE}{stem}", f"{BEFORE}{items[3]['question']}"]
     recipe = made(tmp_path, common, pages, max_items=2, min_overlap=0.6)
     assert texts(recipe)[0] == pages[0]
-    assert texts(recipe)[1] == f"{BEFORE}{stem[:12]}"  # as little is it cut, but for n-grams that run into what is not
+    assert (
+        texts(recipe)[1] == f"{BEFORE}{stem[:12]}"
+    )  # as little is it cut, but for n-grams that run into what is not
 
 
 def test_a_page_that_is_left_with_nothing_goes(tmp_path: Path, exam: dict[str, Any]) -> None:
@@ -170,13 +196,24 @@ def test_stretches_that_touch_are_one_cut_and_lines_are_not_fused() -> None:
 
 
 def test_an_items_text_is_the_strings_of_its_fields_with_letters_before_options() -> None:
-    row = {"_id": "f#0", "id": "x1", "context": ["一", "二"], "n": 3, "asked": [{"q": "三", "of": ["四"]}], "A": "五"}
+    row = {
+        "_id": "f#0",
+        "id": "x1",
+        "context": ["一", "二"],
+        "n": 3,
+        "asked": [{"q": "三", "of": ["四"]}],
+        "A": "五",
+    }
     assert text_of(row, ["asked", "context", "A"]) == "三\n四\n一\n二\nA. 五"
     assert text_of(row, "all") == "x1\n一\n二\n三\n四\nA. 五"
 
 
 def test_sets_share_a_page_and_counts_add_up(tmp_path: Path, exam: dict[str, Any]) -> None:
-    sums = {"name": "sums", "path": write_set(tmp_path / "sums.jsonl", [{"q": CIRCLE["question"]}]), "fields": ["q"]}
+    sums = {
+        "name": "sums",
+        "path": write_set(tmp_path / "sums.jsonl", [{"q": CIRCLE["question"]}]),
+        "fields": ["q"],
+    }
     pages = [f"{BEFORE}{ASKED}{BEHIND}{CIRCLE['question']}", CIRCLE["question"], CLEAN]
     recipe = decontaminated(write_crawl(tmp_path / "crawl", [pages]), tmp_path / "out", [exam, sums])
     finished = pipeline.prepare(recipe, run_here)["decontaminate"]
@@ -184,37 +221,47 @@ def test_sets_share_a_page_and_counts_add_up(tmp_path: Path, exam: dict[str, Any
         "in": 3, "kept": 2, "reject:decontaminate.sums": 1,
         "cut:exam": 1, "cut:sums": 1, "dropped:exam": 1, "dropped:sums": 1,
     }  # fmt: skip
-    assert survey.gather(recipe.folder("decontaminate")).benchmarks == (
+    assert collect.gather(recipe.folder("decontaminate")).benchmarks == (
         Benchmark("exam", 3, cannot_be_found=1, found=2, touched=0, cut_pages=1, dropped_pages=1),
         Benchmark("sums", 1, cannot_be_found=0, found=1, touched=0, cut_pages=1, dropped_pages=1),
     )
-    pages_seen = seen.read(recipe.folder("decontaminate")).to_pylist()
-    assert [row["page"] for row in pages_seen] == ["crawl/0.jsonl#0", "crawl/0.jsonl#0", None, "crawl/0.jsonl#0"]
+    pages_seen = seen_items.read(recipe.folder("decontaminate")).to_pylist()
+    assert [row["page"] for row in pages_seen] == [
+        "crawl/0.jsonl#0",
+        "crawl/0.jsonl#0",
+        None,
+        "crawl/0.jsonl#0",
+    ]
     conserved(recipe)
 
 
 def test_why_and_the_report_tell_items_overlaps_and_places(
     tmp_path: Path, exam: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = made(tmp_path, exam, [f"{BEFORE}{ASKED}", f"{CLEAN}{CIRCLE['question'][:12]}", CIRCLE["question"]])
+    recipe = made(
+        tmp_path, exam, [f"{BEFORE}{ASKED}", f"{CLEAN}{CIRCLE['question'][:12]}", CIRCLE["question"]]
+    )
     folder = recipe.folder("decontaminate")
-    screen.pages(ledger.why(folder, manifest.read(folder), recipe, "crawl/0.jsonl#0"))
+    terminal.pages(why.why(folder, manifest.read(folder), recipe, "crawl/0.jsonl#0"))
     told = " ".join(capsys.readouterr().out.split())
     assert f"holds exam exam.jsonl#0 1.000 {len(BEFORE)}-{len(BEFORE + ASKED)}" in told
     assert f"cut by decontaminate.exam: {CELL['question']}" in told
-    facts = survey.gather(folder)
+    facts = collect.gather(folder)
     assert [step.rule for group in facts.groups for step in group.steps] == ["decontaminate.exam"]
     assert [breakdown.name for breakdown in facts.breakdowns if "hits" in breakdown.name] == []
-    page = report.render(facts)
+    page = render.render(facts)
     assert "评测集：语料里见过哪些题" in page
     assert "Evaluation sets" in page
     plain = over(tmp_path / "crawl", tmp_path / "plain", [])
     pipeline.prepare(plain, run_here)
-    assert "评测集" not in report.render(survey.gather(plain.folder("clean")))
+    assert "评测集" not in render.render(collect.gather(plain.folder("clean")))
 
 
-def test_planted_items_of_real_sets_are_found_and_real_pages_are_left_alone(tmp_path: Path, shared_data: Path) -> None:
-    """Eighty questions of CMMLU and C3, every fourth Traditional and re-punctuated, in pages of a real crawl."""
+def test_planted_items_of_real_sets_are_found_and_real_pages_are_left_alone(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    """Eighty questions of CMMLU and C3, every fourth Traditional and re-punctuated, in pages of a real
+    crawl."""
     draw, to_traditional = random.Random(1), opencc.OpenCC("s2t").convert
     sets = [
         {"name": "cmmlu", "path": f"{shared_data}/eval/cmmlu.jsonl.zst", "fields": FIELDS},
@@ -232,7 +279,11 @@ def test_planted_items_of_real_sets_are_found_and_real_pages_are_left_alone(tmp_
         copy = to_traditional(text).replace("，", " ; ").replace("\n", " ") if number % 4 == 0 else text
         pages[number] = f"{pages[number][:150]}\n{copy}\n{pages[number][150:]}"
     recipe = decontaminated(
-        write_crawl(tmp_path / "crawl", [pages[:100], pages[100:]]), tmp_path / "out", sets, ngram_chars=10, max_items=8
+        write_crawl(tmp_path / "crawl", [pages[:100], pages[100:]]),
+        tmp_path / "out",
+        sets,
+        ngram_chars=10,
+        max_items=8,
     )
     finished = pipeline.prepare(recipe, run_here)["decontaminate"]
     kept = rows(recipe, "kept")
@@ -248,7 +299,10 @@ def test_planted_items_of_real_sets_are_found_and_real_pages_are_left_alone(tmp_
     assert finished.counts["in"] == len(pages)
 
 
-CRAWL = [[f"{CLEAN}{part}{i}" + (f"{ASKED}{BEHIND}" if i % 5 == part else "") for i in range(12)] for part in range(4)]
+CRAWL = [
+    [f"{CLEAN}{part}{i}" + (f"{ASKED}{BEHIND}" if i % 5 == part else "") for i in range(12)]
+    for part in range(4)
+]
 
 
 def test_units_worked_twice_and_in_any_order_write_the_same(tmp_path: Path, exam: dict[str, Any]) -> None:
@@ -260,7 +314,7 @@ def test_units_worked_twice_and_in_any_order_write_the_same(tmp_path: Path, exam
     assert len(worked) == len(set(worked)) == 4 + 1 + 1 + 4 + 4  # clean, items, index, hits, marking
     assert hashes(shaken, "decontaminate") == hashes(calm, "decontaminate")
     folders = [Path(recipe.folder("decontaminate")) for recipe in (calm, shaken)]
-    assert len({(folder / seen.FILE).read_bytes() for folder in folders}) == 1
+    assert len({(folder / seen_items.FILE).read_bytes() for folder in folders}) == 1
     assert {path.name for path in folders[0].rglob("*.arrow")} == {
         path.name for path in (folders[0] / "kept").iterdir()
     }
@@ -276,7 +330,7 @@ def test_in_a_bucket_the_same_bytes_are_written(tmp_path: Path, exam: dict[str, 
     there = calm.model_copy(update={"root": f"s3://bucket/{tmp_path.name}"})
     pipeline.prepare(there, run_here)
     folders = [recipe.folder("decontaminate") for recipe in (calm, there)]
-    tables = [storage.read_bytes(storage.join(folder, seen.FILE)) for folder in folders]
+    tables = [storage.read_bytes(storage.join(folder, seen_items.FILE)) for folder in folders]
     assert tables[0] == tables[1]
     assert manifest.read(folders[0]).shards == manifest.read(folders[1]).shards
 
@@ -325,7 +379,9 @@ def test_a_set_that_cannot_be_used_is_an_error_that_names_it(
     assert error.value.remedy
 
 
-def test_a_missing_file_and_names_that_do_not_tell_sets_apart_are_errors(tmp_path: Path, exam: dict[str, Any]) -> None:
+def test_a_missing_file_and_names_that_do_not_tell_sets_apart_are_errors(
+    tmp_path: Path, exam: dict[str, Any]
+) -> None:
     with pytest.raises(InputError, match=r"(?s)no file matches.*nowhere\.jsonl"):
         made(tmp_path / "a", exam | {"path": str(tmp_path / "nowhere.jsonl")}, [CLEAN])
     crawl = write_crawl(tmp_path / "crawl", [[CLEAN]])
@@ -352,4 +408,4 @@ def test_no_pages_and_a_pass_before_are_fine(tmp_path: Path, exam: dict[str, Any
     (crawl / "1.jsonl").write_text("", encoding="utf-8")
     empty = decontaminated(crawl, tmp_path / "empty", [exam])
     assert pipeline.prepare(empty, run_here)["decontaminate"].counts == {"in": 0, "kept": 0}
-    assert seen.read(empty.folder("decontaminate"))["overlap"].to_pylist() == [0, 0, 0]
+    assert seen_items.read(empty.folder("decontaminate"))["overlap"].to_pylist() == [0, 0, 0]

@@ -20,8 +20,9 @@ import yaml
 
 from ctllm_ray.base.errors import InputError, WorkerLost
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.training import Tokenizer, Tokens
-from ctllm_ray.corpus import launch, pipeline, splits
+from ctllm_ray.base.recipe_training import Tokenizer, Tokens
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus.engine import launch, splits
 from ctllm_ray.ray_session import session
 from ctllm_ray.shards import manifest
 from ctllm_ray.tokenizer import train
@@ -46,16 +47,23 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pages = [page(i) for i in range(500)]
     draw = random.Random(5)
     for part in range(16):
-        lines = [json.dumps({"text": draw.choice(pages) + draw.choice(pages)}, ensure_ascii=False) for _ in range(4000)]
+        lines = [
+            json.dumps({"text": draw.choice(pages) + draw.choice(pages)}, ensure_ascii=False)
+            for _ in range(4000)
+        ]
         (folder / f"{part:02d}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return folder
 
 
 def over(make: Make, folder: Path, root: str) -> Recipe:
-    return make(root, data={"inputs": [{"use": "jsonl", "path": f"{folder}/*.jsonl"}], "max_error_share": 0.1})
+    return make(
+        root, data={"inputs": [{"use": "jsonl", "path": f"{folder}/*.jsonl"}], "max_error_share": 0.1}
+    )
 
 
-def test_a_section_is_one_fused_operator(make: Make, cluster: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_section_is_one_fused_operator(
+    make: Make, cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = make()
     launch.dataset(recipe, recipe.folder("clean"), splits.list_splits(recipe.data)).explain()
     plan = capsys.readouterr().out.partition("Physical Plan (Optimized)")[2]
@@ -87,7 +95,9 @@ def kill_workers(stop: threading.Event, killed: list[int], wanted: int) -> None:
     draw = random.Random(7)
     while not stop.is_set() and len(killed) < wanted:
         time.sleep(draw.uniform(0.05, 0.4))
-        busy = [p for p in psutil.Process().children(recursive=True) if _name(p).startswith("ray::MapBatches")]
+        busy = [
+            p for p in psutil.Process().children(recursive=True) if _name(p).startswith("ray::MapBatches")
+        ]
         if busy:
             victim = draw.choice(busy)
             victim.send_signal(signal.SIGKILL)
@@ -162,7 +172,10 @@ def with_tokens(recipe: Recipe, folder: Path) -> Recipe:
     if not model.exists():
         model.write_bytes(train.train([page(i) for i in range(300)], 640))
     whole = recipe.model_copy(
-        update={"tokenizer": Tokenizer(path=str(model)), "tokens": Tokens(group_by="genre", held_out_share=0.1)}
+        update={
+            "tokenizer": Tokenizer(path=str(model)),
+            "tokens": Tokens(group_by="genre", held_out_share=0.1),
+        }
     )
     pipeline.tokenizer(whole, run_here)
     return whole
@@ -171,7 +184,10 @@ def with_tokens(recipe: Recipe, folder: Path) -> Recipe:
 def files(recipe: Recipe) -> dict[str, str]:
     """SHA-256 of every token shard."""
     folder = Path(recipe.folder("tokens"))
-    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.rglob("*.arrow")}
+    return {
+        str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest()
+        for f in folder.rglob("*.arrow")
+    }
 
 
 @pytest.mark.slow

@@ -18,14 +18,24 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.corpus.dedup.meeting import Distinct, Meeting, packed, unpacked
+from ctllm_ray.corpus.dedup.candidate_pairs import Distinct, Meeting, packed, unpacked
 from ctllm_ray.shards import manifest
-from ctllm_ray.text import survivors
-from ctllm_ray.text.bands import Pairs, meeting
-from ctllm_ray.text.fold import fold
-from ctllm_ray.text.similarity import jaccard
+from ctllm_ray.text.dedup import survivors
+from ctllm_ray.text.dedup.bands import Pairs, meeting
+from ctllm_ray.text.dedup.fold import fold
+from ctllm_ray.text.dedup.text_similarity import jaccard
 from tests.corpus.conftest import run_here
-from tests.corpus.dedup_recipes import EXACT, NEAR, conserved, hashes, over, rows, shaken_to_the_end, texts, write_crawl
+from tests.corpus.dedup_recipes import (
+    EXACT,
+    NEAR,
+    conserved,
+    hashes,
+    over,
+    rows,
+    shaken_to_the_end,
+    texts,
+    write_crawl,
+)
 
 
 def body(seed: int, chars: int = 300) -> str:
@@ -86,7 +96,9 @@ def test_partitions_and_rounds_of_stars_change_no_byte(copies: Path, tmp_path: P
     assert hashes(whole, "near") == hashes(cut, "near") == hashes(starred, "near")
 
 
-def test_a_chain_leaves_by_neighbours_what_has_no_survivor_beside_it_and_by_components_one(tmp_path: Path) -> None:
+def test_a_chain_leaves_by_neighbours_what_has_no_survivor_beside_it_and_by_components_one(
+    tmp_path: Path,
+) -> None:
     """Each page shares three quarters with the one before, so its ends share nothing."""
     stream = body(1, 1300)
     chain = [stream[start : start + 400] for start in range(0, 901, 100)]
@@ -125,7 +137,9 @@ def test_what_is_found_on_disk_is_what_the_kernels_find_in_memory(tmp_path: Path
         }
     )
     ranks = survivors.ranks(table, tuple(p for p in survivors.ORDER if p[0] in table.column_names))
-    stays = survivors.of_neighbours(*best_first(ZH_WEB, column, ranks), ranks, partial(ZH_WEB.are_copies, column))
+    stays = survivors.of_neighbours(
+        *best_first(ZH_WEB, column, ranks), ranks, partial(ZH_WEB.are_copies, column)
+    )
     expected = {row["id"]: before[stay]["id"] for row, stay in zip(before, stays, strict=True)}
     found = {row["id"]: row["id"] for row in rows(recipe, "kept")}
     found |= {row["id"]: row["labels"]["near.survivor"] for row in rows(recipe, "rejected")}
@@ -134,7 +148,15 @@ def test_what_is_found_on_disk_is_what_the_kernels_find_in_memory(tmp_path: Path
 
 
 def test_signatures_alone_may_decide_and_whoever_shares_a_band_goes(tmp_path: Path) -> None:
-    bounds = {"of": "raw", "shingle_chars": 13, "bands": 9, "rows": 13, "min_chars": 13, "reach": 1, "min_agreement": 0}
+    bounds = {
+        "of": "raw",
+        "shingle_chars": 13,
+        "bands": 9,
+        "rows": 13,
+        "min_chars": 13,
+        "reach": 1,
+        "min_agreement": 0,
+    }
     crawl = write_crawl(tmp_path / "crawl", [[body(1), edited(body(1), 1, 5), body(2), body(1)]])
     recipe = finished(crawl, tmp_path / "out", **bounds, verify=None, survivors="components")
     assert len(texts(recipe)) == 2
@@ -153,7 +175,9 @@ def test_all_documents_identical_leave_one(tmp_path: Path) -> None:
 def test_of_a_crowd_of_near_copies_one_stays_wherever_the_best_stands(tmp_path: Path, best: int) -> None:
     """Far more than `reach` under every key; the longest is the best."""
     pages = [edited(body(1), 3, i) + "尾" * (10 if i == best else i * 7 % 9) for i in range(200)]
-    recipe = finished(write_crawl(tmp_path / "crawl", [pages[:90], pages[90:]]), tmp_path / "out", partition_rows=900)
+    recipe = finished(
+        write_crawl(tmp_path / "crawl", [pages[:90], pages[90:]]), tmp_path / "out", partition_rows=900
+    )
     assert texts(recipe) == [pages[best]]
 
 
@@ -192,10 +216,16 @@ def test_passes_follow_each_other(copies: Path, tmp_path: Path) -> None:
     conserved(recipe)
     assert list(made) == ["clean", "exact", "near"]
     assert made["near"].counts["kept"] == 17 + 1  # of the short ones exact left one
-    assert rows(recipe, "kept")[0]["scores"].keys() == {"exact.cluster_size", "near.similarity", "near.cluster_size"}
+    assert rows(recipe, "kept")[0]["scores"].keys() == {
+        "exact.cluster_size",
+        "near.similarity",
+        "near.cluster_size",
+    }
 
 
-def test_bands_that_the_signature_is_too_short_for_are_refused_before_any_work(copies: Path, tmp_path: Path) -> None:
+def test_bands_that_the_signature_is_too_short_for_are_refused_before_any_work(
+    copies: Path, tmp_path: Path
+) -> None:
     recipe = over(copies, tmp_path / "out", [NEAR | {"permutations": 64}])
     with pytest.raises(RecipeError, match="32 bands of 4 rows need 128 permutations"):
         pipeline.prepare(recipe, run_here)
@@ -214,15 +244,17 @@ def test_one_giant_cluster_costs_its_distinct_pairs(tmp_path: Path) -> None:
     assert met.left.max() == reach - 1
 
 
-def test_pairs_worked_a_few_keys_at_a_time_are_those_of_all_keys_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_worked_a_few_keys_at_a_time_are_those_of_all_keys_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     draw = np.random.default_rng(3)
     keys, numbers = np.sort(draw.integers(0, 60, 900).astype(np.uint64)), np.arange(900)
     phase = Meeting("near/bands", None, 5)  # type: ignore[arg-type]
     left, right = meeting(keys, reach=5)
     expected = np.unique(packed(Pairs(left, right), 0, 900))
     for at_once in (1, 7, 10_000):
-        monkeypatch.setattr("ctllm_ray.corpus.dedup.meeting.KEYS_AT_ONCE", at_once)
-        monkeypatch.setattr("ctllm_ray.corpus.dedup.meeting.WAITING", at_once)
+        monkeypatch.setattr("ctllm_ray.corpus.dedup.candidate_pairs.KEYS_AT_ONCE", at_once)
+        monkeypatch.setattr("ctllm_ray.corpus.dedup.candidate_pairs.WAITING", at_once)
         assert np.array_equal(phase._met(keys, numbers, 0, 900), expected)
 
 
@@ -241,7 +273,9 @@ def test_of_the_sample_every_planted_copy_goes_and_nothing_else(tmp_path: Path) 
     recipe = recipes.load("jobs/recipes/tiny.yaml", [f"root={tmp_path}"])
     pipeline.corpus(recipe, run_here)
     conserved(recipe)
-    truth = {row["url"]: row for row in map(json.loads, Path(sample.path("truth.jsonl")).read_text().splitlines())}
+    truth = {
+        row["url"]: row for row in map(json.loads, Path(sample.path("truth.jsonl")).read_text().splitlines())
+    }
     url = {row["id"]: row["url"] for row in rows(recipe, "kept", "clean")}
     family = {page: row["copy_of"] or page for page, row in truth.items()}
     kept = [family[row["url"]] for row in rows(recipe, "kept")]

@@ -18,7 +18,7 @@ from ctllm_ray.base.errors import InputError, NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.shards import manifest
-from ctllm_ray.text import survivors
+from ctllm_ray.text.dedup import survivors
 from tests.corpus.conftest import run_here
 from tests.corpus.dedup_recipes import NEAR, conserved, hashes, over, rows, write_crawl
 from tests.corpus.test_near import body, edited
@@ -70,10 +70,14 @@ def test_one_by_one_equals_all_at_once_with_the_earlier_crawl_first(tmp_path: Pa
         for row in rows(r, "kept", "clean")
     ]
     ids, crawl, texts = (pa.array(column) for column in zip(*every, strict=True))
-    table = pa.table({"crawl": crawl, "complete": survivors.complete(texts), "chars": pc.utf8_length(texts), "id": ids})
+    table = pa.table(
+        {"crawl": crawl, "complete": survivors.complete(texts), "chars": pc.utf8_length(texts), "id": ids}
+    )
     order = tuple(p for p in survivors.ORDER if p[0] in table.column_names)
     ranks = survivors.ranks(table, (("crawl", "ascending"), *order))
-    stays = survivors.of_neighbours(*best_first(ZH_WEB, texts, ranks), ranks, partial(ZH_WEB.are_copies, texts))
+    stays = survivors.of_neighbours(
+        *best_first(ZH_WEB, texts, ranks), ranks, partial(ZH_WEB.are_copies, texts)
+    )
     expected = {one: ids[int(stay)].as_py() for one, stay in zip(ids.to_pylist(), stays, strict=True)}
     assert fates(made) == expected
     across = [one for one, stay in expected.items() if one.partition(":")[0] != stay.partition(":")[0]]
@@ -86,13 +90,17 @@ def test_partitions_and_stars_of_either_crawl_change_nothing(tmp_path: Path, bod
     calm = one_by_one(tmp_path, bodies=bodies)
     cut = []
     for crawl, (partition_rows, local_pairs) in enumerate([(300, 10), (5000, 1000), (700, 15)]):
-        cut.append(snapshot(tmp_path, crawl, "cut", bodies, partition_rows=partition_rows, local_pairs=local_pairs))
+        cut.append(
+            snapshot(tmp_path, crawl, "cut", bodies, partition_rows=partition_rows, local_pairs=local_pairs)
+        )
         pipeline.prepare(cut[-1], run_here)
     for one, other in zip(calm, cut, strict=True):
         assert hashes(one, "near") == hashes(other, "near")
 
 
-def test_a_dropped_index_is_an_error_that_says_how_to_make_it_again_and_it_comes_out_the_same(tmp_path: Path) -> None:
+def test_a_dropped_index_is_an_error_that_says_how_to_make_it_again_and_it_comes_out_the_same(
+    tmp_path: Path,
+) -> None:
     first, second = snapshot(tmp_path, 0), snapshot(tmp_path, 1)
     before = pipeline.prepare(first, run_here)["near"]
     folder = Path(first.folder("near"))

@@ -11,10 +11,22 @@ import pytest
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import NotFound, RecipeError, StorageError, VersionConflict
-from ctllm_ray.corpus import documents, funnel, ledger, phase, pipeline, replay, survey
+from ctllm_ray.corpus import documents, pipeline
+from ctllm_ray.corpus.engine import phase
+from ctllm_ray.corpus.explain import replay, why
+from ctllm_ray.corpus.report import collect, funnel
 from ctllm_ray.shards import manifest, reader
 from tests.corpus.conftest import page, run_here
-from tests.corpus.dedup_recipes import EXACT, conserved, hashes, over, rows, shaken_to_the_end, texts, write_crawl
+from tests.corpus.dedup_recipes import (
+    EXACT,
+    conserved,
+    hashes,
+    over,
+    rows,
+    shaken_to_the_end,
+    texts,
+    write_crawl,
+)
 
 CRAWL = [[page(part * 7 + i % 9) + "。" * (i % 3) for i in range(30)] for part in range(4)]
 
@@ -31,7 +43,11 @@ def test_equal_documents_leave_one_and_counts_conserve(copies: Path, tmp_path: P
     assert list(made) == ["clean", "exact"]
     distinct = {text for part in CRAWL for text in part}
     assert sorted(texts(recipe)) == sorted(distinct)
-    assert made["exact"].counts == {"in": 120, "kept": len(distinct), "reject:exact.duplicate": 120 - len(distinct)}
+    assert made["exact"].counts == {
+        "in": 120,
+        "kept": len(distinct),
+        "reject:exact.duplicate": 120 - len(distinct),
+    }
     conserved(recipe)
 
 
@@ -57,7 +73,10 @@ def test_the_survivor_follows_the_order_and_is_named_with_the_size_of_its_cluste
     assert kept["天地，玄黄。"]["scores"] == {"exact.cluster_size": 4}
     assert kept["另一页。"]["scores"] == {"exact.cluster_size": 1}
     for row in rows(recipe, "rejected"):
-        assert (row["reject"], row["labels"]["exact.survivor"]) == ("exact.duplicate", kept["天地，玄黄。"]["id"])
+        assert (row["reject"], row["labels"]["exact.survivor"]) == (
+            "exact.duplicate",
+            kept["天地，玄黄。"]["id"],
+        )
 
 
 def test_how_many_partitions_there_are_changes_no_byte(copies: Path, tmp_path: Path) -> None:
@@ -69,9 +88,14 @@ def test_how_many_partitions_there_are_changes_no_byte(copies: Path, tmp_path: P
     assert found[0] == found[1] == found[2]
 
 
-def test_every_phase_is_a_unit_of_resume_and_a_unit_worked_twice_writes_the_same(copies: Path, tmp_path: Path) -> None:
-    """The driver dies before every single unit, of every phase; each unit but those that died is worked once."""
-    calm, shaken = (over(copies, tmp_path / root, [EXACT | {"partition_rows": 30}]) for root in ("calm", "shaken"))
+def test_every_phase_is_a_unit_of_resume_and_a_unit_worked_twice_writes_the_same(
+    copies: Path, tmp_path: Path
+) -> None:
+    """The driver dies before every single unit, of every phase; each unit but those that died is worked
+    once."""
+    calm, shaken = (
+        over(copies, tmp_path / root, [EXACT | {"partition_rows": 30}]) for root in ("calm", "shaken")
+    )
     pipeline.prepare(calm, run_here)
     worked = shaken_to_the_end(shaken, slice(1))
     assert len(worked) == len(set(worked)) == 4 + 4 + 4 + 4  # clean, keys, fates, removal
@@ -81,16 +105,26 @@ def test_every_phase_is_a_unit_of_resume_and_a_unit_worked_twice_writes_the_same
     )
 
 
-def test_what_phases_wrote_for_each_other_goes_and_what_they_counted_stays(copies: Path, tmp_path: Path) -> None:
+def test_what_phases_wrote_for_each_other_goes_and_what_they_counted_stays(
+    copies: Path, tmp_path: Path
+) -> None:
     recipe = over(copies, tmp_path / "out", [EXACT])
     pipeline.prepare(recipe, run_here)
-    left = {path for path in storage.list_tree(recipe.folder("exact")) if path.partition("/")[0] in {"keys", "fates"}}
-    assert left == {f"{name}/{file}" for name in ("keys", "fates") for file in ("MANIFEST.json", "RUNS.jsonl")}
+    left = {
+        path
+        for path in storage.list_tree(recipe.folder("exact"))
+        if path.partition("/")[0] in {"keys", "fates"}
+    }
+    assert left == {
+        f"{name}/{file}" for name in ("keys", "fates") for file in ("MANIFEST.json", "RUNS.jsonl")
+    }
     finished = pipeline.prepare(recipe, lambda *_: pytest.fail("nothing is left to do"))
     assert finished["exact"].counts["in"] == 120
 
 
-def test_an_option_of_a_pass_is_a_conflict_for_that_pass_and_not_for_those_before(copies: Path, tmp_path: Path) -> None:
+def test_an_option_of_a_pass_is_a_conflict_for_that_pass_and_not_for_those_before(
+    copies: Path, tmp_path: Path
+) -> None:
     pipeline.prepare(over(copies, tmp_path / "out", [EXACT]), run_here)
     changed = over(copies, tmp_path / "out", [EXACT | {"of": "raw"}])
     pipeline.clean(changed, run_here)
@@ -141,16 +175,16 @@ def test_why_shows_the_cluster_from_both_sides(copies: Path, tmp_path: Path) -> 
     finished = pipeline.prepare(recipe, run_here)["exact"]
     folder = recipe.folder("exact")
     lost = rows(recipe, "rejected")[0]
-    (gone,) = ledger.why(folder, finished, recipe, lost["id"])
+    (gone,) = why.why(folder, finished, recipe, lost["id"])
     assert gone.shard.startswith("exact/rejected/")
     (cluster,) = gone.clusters
-    (stays,) = ledger.why(folder, finished, recipe, cluster.survivor)
+    (stays,) = why.why(folder, finished, recipe, cluster.survivor)
     assert stays.clusters == (cluster,)
     assert stays.shard.startswith("exact/kept/")
     assert cluster.size == len(cluster.members) + 1
     assert lost["id"] in {member.id for member in cluster.members}
     with pytest.raises(NotFound):
-        ledger.why(folder, finished, recipe, "copies/9.jsonl#0")
+        why.why(folder, finished, recipe, "copies/9.jsonl#0")
 
 
 def test_report_and_replay_see_all_documents(copies: Path, tmp_path: Path) -> None:
@@ -158,9 +192,12 @@ def test_report_and_replay_see_all_documents(copies: Path, tmp_path: Path) -> No
     recipe = over(copies, tmp_path / "out", [EXACT], stages=[{"use": "measure", "rules": rules}])
     made = pipeline.prepare(recipe, run_here)
     folder = recipe.folder("exact")
-    report = survey.gather(folder)
+    report = collect.gather(folder)
     assert report.manifest.counts["in"] == 120
-    assert [step.rule for group in report.groups for step in group.steps] == ["document.char_count", "exact.duplicate"]
+    assert [step.rule for group in report.groups for step in group.steps] == [
+        "document.char_count",
+        "exact.duplicate",
+    ]
     assert report.groups[-1].left == made["exact"].counts["kept"]
     assert all(breakdown.name != "exact.survivor" for breakdown in report.breakdowns)
     result = replay.replay(folder, made["exact"], recipe, [])
@@ -187,13 +224,15 @@ def test_unpacked_documents_pack_to_what_they_were(copies: Path, tmp_path: Path)
         assert packed.equals(table.slice(3, 9))
 
 
-def test_what_a_section_kept_is_not_needed_once_the_pass_behind_it_is_finished(copies: Path, tmp_path: Path) -> None:
+def test_what_a_section_kept_is_not_needed_once_the_pass_behind_it_is_finished(
+    copies: Path, tmp_path: Path
+) -> None:
     recipe = over(copies, tmp_path / "out", [EXACT])
     finished = pipeline.prepare(recipe, run_here)["exact"]
     lost, (stays, *_) = rows(recipe, "rejected")[0], rows(recipe, "kept")
     shutil.rmtree(Path(recipe.folder("clean")) / "kept")
     assert pipeline.prepare(recipe, run_here)["exact"] == finished
     folder = recipe.folder("exact")
-    assert survey.gather(folder).manifest.counts["in"] == 120
+    assert collect.gather(folder).manifest.counts["in"] == 120
     for page_id in (lost["id"], stays["id"]):
-        assert ledger.why(folder, finished, recipe, page_id)
+        assert why.why(folder, finished, recipe, page_id)

@@ -30,8 +30,20 @@ from tests.corpus.dedup_recipes import EXACT, NEAR, hashes, over, texts, write_c
 from tests.corpus.test_launch import kill_workers
 from tests.corpus.test_near import body, edited
 
-BOILERPLATE = {"use": "boilerplate", "min_pages": 8, "min_share": 0.1, "own_line_cost": 3, "partition_rows": 400}
-DECONTAMINATE = {"use": "decontaminate", "ngram_chars": 8, "max_items": 4, "min_overlap": 0.5, "action": "cut"}
+BOILERPLATE = {
+    "use": "boilerplate",
+    "min_pages": 8,
+    "min_share": 0.1,
+    "own_line_cost": 3,
+    "partition_rows": 400,
+}
+DECONTAMINATE = {
+    "use": "decontaminate",
+    "ngram_chars": 8,
+    "max_items": 4,
+    "min_overlap": 0.5,
+    "action": "cut",
+}
 
 
 def passes(crawl: Path) -> list[dict[str, Any]]:
@@ -43,7 +55,8 @@ def passes(crawl: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four files of 120 pages, copies of sixty, with a line above them all; a question out of each of the first ten."""
+    """Four files of 120 pages, copies of sixty, with a line above them all; a question out of each of the
+    first ten."""
     draw = random.Random(2)
 
     def page(seed: int) -> str:
@@ -74,7 +87,9 @@ def same(calm: Recipe, other: Recipe) -> None:
 
 
 @pytest.mark.cluster
-def test_ray_writes_what_a_plain_loop_writes_through_killed_workers(crawl: Path, calm: Recipe, tmp_path: Path) -> None:
+def test_ray_writes_what_a_plain_loop_writes_through_killed_workers(
+    crawl: Path, calm: Recipe, tmp_path: Path
+) -> None:
     recipe = over(crawl, tmp_path, passes(crawl))
     stop, killed = threading.Event(), []
     storm = threading.Thread(target=kill_workers, args=(stop, killed, 6))
@@ -97,7 +112,9 @@ def an_agent(process: psutil.Process) -> bool:
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.timeout(900)
-def test_a_driver_killed_in_every_phase_goes_on_and_changes_no_byte(crawl: Path, calm: Recipe, tmp_path: Path) -> None:
+def test_a_driver_killed_in_every_phase_goes_on_and_changes_no_byte(
+    crawl: Path, calm: Recipe, tmp_path: Path
+) -> None:
     recipe = over(crawl, tmp_path / "out", passes(crawl))
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
@@ -106,7 +123,9 @@ def test_a_driver_killed_in_every_phase_goes_on_and_changes_no_byte(crawl: Path,
     phases = ("exact/keys", "near/keys", "near/bands", "near/edges", "near/small-00", "near")
     for phase in (*phases, "boilerplate/counts", "boilerplate/bounds", "decontaminate/hits"):
         markers = Path(recipe.folder(phase)) / "splits"
-        driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        driver = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 240
         while not list(markers.glob("*.json")):
             assert driver.poll() is None, phase
@@ -133,7 +152,9 @@ def test_in_a_bucket_the_same_bytes_are_written_and_nothing_is_left_behind(
     for section in ("near", "boilerplate", "decontaminate"):
         folder = recipe.folder(section)
         found = {name: storage.read_bytes(storage.join(folder, name)) for name in storage.list_tree(folder)}
-        written = {name: hashlib.sha256(data).hexdigest() for name, data in found.items() if name.endswith(".arrow")}
+        written = {
+            name: hashlib.sha256(data).hexdigest() for name, data in found.items() if name.endswith(".arrow")
+        }
         assert written == hashes(calm, section)
     assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,5 @@
-"""Progress: documents, MB/s, time left and drops, in plain lines for a log and in one live line for a person."""
+"""Progress: documents, MB/s, time left and drops, in plain lines for a log and in one live line for a
+person."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus.progress import LINE_S, Progress
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Limits, Split
+from ctllm_ray.corpus.engine.progress import LINE_S, Progress
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Limits, Split
 
 
 class Clock:
@@ -36,7 +37,9 @@ def splits(*sizes: int, same_file: bool = False) -> list[Split]:
     ]
 
 
-def done(index: int, documents: int = 100, kept: int = 75, text_bytes: int = 50_000_000, wall_s: float = 1e6) -> Done:
+def done(
+    index: int, documents: int = 100, kept: int = 75, text_bytes: int = 50_000_000, wall_s: float = 1e6
+) -> Done:
     return Done(index, "", "", {"in": documents, "kept": kept}, text_bytes, [], wall_s)
 
 
@@ -58,7 +61,9 @@ def test_a_section_that_makes_tokens_says_how_many() -> None:
     progress = Progress(None, clock)
     progress.start([replace(split, section="tokens") for split in splits(10, 10)], [])
     clock.now += 5
-    progress.advance(Done(0, "", "", {"in": 9, "kept": 9, "tokens": 1000, "held_out_tokens": 23}, 10_000_000, [], 5.0))
+    progress.advance(
+        Done(0, "", "", {"in": 9, "kept": 9, "tokens": 1000, "held_out_tokens": 23}, 10_000_000, [], 5.0)
+    )
     assert progress.line() == "tokens: 1/2 splits  9 documents  2.0 MB/s  1,023 tokens  left 0:05"
 
 
@@ -110,7 +115,9 @@ def test_a_log_gets_a_line_at_the_start_every_few_seconds_and_at_the_end() -> No
     assert "\r" not in stream.getvalue()
 
 
-def test_a_terminal_gets_one_line_that_never_wraps_and_stays_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_one_line_that_never_wraps_and_stays_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     stream = Terminal()
     progress = Progress(stream, Clock())

@@ -1,7 +1,7 @@
 """`map_cc_as_released` against what CT-LLM's released functions returned for every record of the raw crawl.
 
-The recipe's own stages run here, extraction excepted: measures, options, bounds, their order and the float32 of stored
-scores are all part of what must agree.
+The recipe's own stages run here, extraction excepted: measures, options, bounds, their order and the float32
+of stored scores are all part of what must agree.
 """
 
 from __future__ import annotations
@@ -43,16 +43,21 @@ MEASURE_OF = {
     "Unique words fraction": "released.distinct_char_share",
     "Entropy of unigram distribution": "released.unigram_entropy_nats",
 }
-#: The repetition rules in their order: the released label, the score, the bound that the program has and ignores.
+#: The repetition rules in their order: the released label, the score, the bound that the program has and
+#: ignores.
 REPETITION = [
     ("characters in the top word 2gram", "released.top_ngram_share.n2", 0.20),
     ("characters in the top word 3gram", "released.top_ngram_share.n3", 0.18),
     ("characters in the top word 4gram", "released.top_ngram_share.n4", 0.16),
-] + [(f"characters in duplicate word {n}grams", f"released.distinct_ngram_char_share.n{n}", 0.60) for n in range(5, 11)]
+] + [
+    (f"characters in duplicate word {n}grams", f"released.distinct_ngram_char_share.n{n}", 0.60)
+    for n in range(5, 11)
+]
 
 
 class Outcome(NamedTuple):
-    """What became of one text: its form in the end, the deciding rule ("" where kept), its value, and all scores."""
+    """What became of one text: its form in the end, the deciding rule ("" where kept), its value, and all
+    scores."""
 
     text: str
     rule: str
@@ -65,7 +70,9 @@ class Outcome(NamedTuple):
         if not self.text:
             return "total character count", 0.0
         scored = [(label, self.scores[name], np.float32(bound)) for label, name, bound in REPETITION]
-        broken = [(label, score) for label, score, bound in scored if score > bound]  # in float32, as rules compare
+        broken = [
+            (label, score) for label, score, bound in scored if score > bound
+        ]  # in float32, as rules compare
         return broken[0] if broken else ("", 0.0)
 
 
@@ -89,7 +96,9 @@ def outcomes(texts: list[str]) -> Iterator[Outcome]:
             table = resolve(STAGES, stage.use)(table, **(stage.model_extra or {}))
         for row in table.to_pylist():
             scores = {name.removeprefix("score."): row[name] for name in row if name.startswith("score.")}
-            yield Outcome(row["text"], row["reject"] or "", row["reject_value"] if row["reject"] else 0.0, scores)
+            yield Outcome(
+                row["text"], row["reject"] or "", row["reject_value"] if row["reject"] else 0.0, scores
+            )
 
 
 def released(text: str) -> Outcome:
@@ -118,14 +127,17 @@ def disagreements(ours: Outcome, row: dict[str, Any]) -> list[str]:
     """The columns of the reference in which our outcome differs."""
     if not row["unify_ok"]:
         share = json.loads(row["unify_flag"])["bracket ratio"]
-        return [] if (ours.rule, ours.value) == ("released.bracket_share", pytest.approx(share)) else ["unify"]
+        return (
+            [] if (ours.rule, ours.value) == ("released.bracket_share", pytest.approx(share)) else ["unify"]
+        )
     rule, value = ours.repetition
     agrees = {
         "clean_sha1": hashlib.sha1(ours.text.encode()).hexdigest() == row["clean_sha1"],
         "clean_chars": len(ours.text) == row["clean_chars"],
         "rules_ok": (not ours.rule) == row["rules_ok"],
         "rule": ours.rule == MEASURE_OF.get(row["rule"], ""),
-        "rule_value": ours.value == pytest.approx(row["rule_value"] or 0.0),  # 1e-6 of the value; float32 has 6e-8
+        "rule_value": ours.value
+        == pytest.approx(row["rule_value"] or 0.0),  # 1e-6 of the value; float32 has 6e-8
         "dup_rule": rule == (row["dup_rule"] or ""),
         "dup_value": value == pytest.approx(row["dup_value"] or 0.0),
     }
@@ -148,7 +160,9 @@ def test_a_sample_with_every_kind_of_decision_agrees_with_the_released_program(s
         seen[kind] += 1
         if index % 60 == 0 or seen[kind] <= 20:
             chosen[name] = text
-    assert {rule for _, rule, _ in seen} == {None, *MEASURE_OF} - {"Punctuation ratio"}  # which fires on no record
+    assert {rule for _, rule, _ in seen} == {None, *MEASURE_OF} - {
+        "Punctuation ratio"
+    }  # which fires on no record
     assert all_disagreements(chosen, expected) == {}
 
 
@@ -159,7 +173,8 @@ def test_every_record_agrees_with_the_released_program(shared_data):
     assert all_disagreements(chosen, reference(shared_data)) == {}
 
 
-# What the released program decides, on texts of our own; the numbers are those of the bugs in docs/reference.md.
+# What the released program decides, on texts of our own; the numbers are those of the bugs in
+# docs/reference.md.
 
 PROSE = (
     "昨天傍晚，镇上的老书店终于重新开门。店主把门口的灯修好，又在窗边摆了三张旧木桌。"
@@ -192,9 +207,7 @@ def test_bug_4_english_passes_every_rule_that_is_not_a_language_model():
 
 
 def test_bug_5_gambling_spam_passes_every_rule():
-    text = (
-        "澳门娱乐城线上开户，首存送彩金888元！百家乐、老虎机、时时彩应有尽有。加客服微信领红包，提款秒到账，稳赚不赔。"
-    )
+    text = "澳门娱乐城线上开户，首存送彩金888元！百家乐、老虎机、时时彩应有尽有。加客服微信领红包，提款秒到账，稳赚不赔。"  # noqa: E501
     assert released(text * 2).rule == ""
 
 

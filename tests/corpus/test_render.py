@@ -1,4 +1,5 @@
-"""Conversations in ids: token by token what the template says, cut or rejected where too long, and all counted."""
+"""Conversations in ids: token by token what the template says, cut or rejected where too long, and all
+counted."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.base.training import Conversations
-from ctllm_ray.corpus.render import Rendered, render
+from ctllm_ray.base.recipe_training import Conversations
+from ctllm_ray.corpus.encoding.encode_conversations import Rendered, render
 from ctllm_ray.shards.tokens import Form
 from ctllm_ray.tokenizer import chat_template
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
@@ -25,11 +26,21 @@ def says(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
 
 
-TWO_TURNS = [{"role": "system", "content": "简"}, user("一<|end|>二"), says("山里"), user("又</s>"), says("桥。\n水")]
+TWO_TURNS = [
+    {"role": "system", "content": "简"},
+    user("一<|end|>二"),
+    says("山里"),
+    user("又</s>"),
+    says("桥。\n水"),
+]
 
 
 def pair(chosen: str, rejected: str, prompt: str = "春天") -> dict[str, Any]:
-    return {"prompt": [user("水"), says("山"), user(prompt)], "chosen": [says(chosen)], "rejected": [says(rejected)]}
+    return {
+        "prompt": [user("水"), says("山"), user(prompt)],
+        "chosen": [says(chosen)],
+        "rejected": [says(rejected)],
+    }
 
 
 def rendered(
@@ -127,12 +138,17 @@ def test_a_cut_keeps_the_beginning_up_to_the_last_answer_that_is_left(trained: S
 
 
 @pytest.mark.parametrize("room", range(20, 60))
-def test_both_sides_of_a_pair_fit_together_and_the_longer_is_cut_first(trained: SentencePiece, room: int) -> None:  # noqa: F811
+def test_both_sides_of_a_pair_fit_together_and_the_longer_is_cut_first(
+    trained: SentencePiece,  # noqa: F811
+    room: int,
+) -> None:
     given = pair("走过桥，水也清。" * 3, "雨")
     whole = [len(row["ids"]) for row in rendered(trained, [given], "pairs").table.to_pylist()]
     found = rendered(trained, [given], "pairs", max_tokens=room)
     lengths = [len(row["ids"]) for row in found.table.to_pylist()]
-    assert found.counts["kept"] + sum(n for kind, n in found.counts.items() if kind.startswith("reject:")) == 1
+    assert (
+        found.counts["kept"] + sum(n for kind, n in found.counts.items() if kind.startswith("reject:")) == 1
+    )
     assert sum(lengths) <= room
     if sum(whole) <= room:
         assert lengths == whole

@@ -1,4 +1,5 @@
-"""The report page: its numbers are the manifest's, hostile text stays text, and a real browser can show it."""
+"""The report page: its numbers are the manifest's, hostile text stays text, and a real browser can show
+it."""
 
 from __future__ import annotations
 
@@ -19,14 +20,16 @@ import pyarrow as pa
 import pytest
 
 from ctllm_ray.base.errors import NotFound
-from ctllm_ray.corpus import charts, report
-from ctllm_ray.corpus.funnel import funnel
-from ctllm_ray.corpus.survey import EXAMPLES
-from ctllm_ray.corpus.tallies import Smallest, Tally
+from ctllm_ray.corpus.report import histograms, render
+from ctllm_ray.corpus.report.collect import EXAMPLES
+from ctllm_ray.corpus.report.counters import Smallest, Tally
+from ctllm_ray.corpus.report.funnel import funnel
 from ctllm_ray.shards import manifest, schema
 from ctllm_ray.shards.manifest import Manifest, Shard
 
-HOSTILE = "</script></style><img src=http://evil.test/x onerror=alert(1)>'\"<b>粗\x00\u202e體\x1b[31m{{7*7}}&lt;"
+HOSTILE = (
+    "</script></style><img src=http://evil.test/x onerror=alert(1)>'\"<b>粗\x00\u202e體\x1b[31m{{7*7}}&lt;"
+)
 CHARS, DIGITS, SCRIPT = "document.char_count", "document.digit_share", "script.traditional_share"
 RULES = [
     {"use": CHARS, "score": CHARS, "name": CHARS, "min": 50, "max": 1000},
@@ -113,7 +116,13 @@ def section(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest, l
         "wall_s": 10.0,
         "worker_s": 19.0,
     }
-    run |= {"splits_done": 4, "splits_reused": 0, "documents": 600, "text_bytes": 30_000_000, "later_field": 1}
+    run |= {
+        "splits_done": 4,
+        "splits_reused": 0,
+        "documents": 600,
+        "text_bytes": 30_000_000,
+        "later_field": 1,
+    }
     (folder / "RUNS.jsonl").write_text(json.dumps(run) + '\n{"started": "cut sho')
     return folder, made, documents
 
@@ -121,7 +130,7 @@ def section(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest, l
 @pytest.fixture(scope="module")
 def page(section: tuple[Path, Manifest, list[dict[str, Any]]]) -> Path:
     target = section[0] / "report.html"
-    report.write(str(section[0]), str(target))
+    render.write(str(section[0]), str(target))
     return target
 
 
@@ -152,7 +161,11 @@ def test_every_count_of_the_manifest_stands_on_the_page(section: Any, page: Path
 def test_the_funnel_subtracts_from_all_documents_to_the_kept_ones(section: Any) -> None:
     groups = funnel(section[1])
     assert [g.family for g in groups] == ["error", "lines", "document", "language"]
-    assert section[1].counts["in"] - sum(g.dropped for g in groups) == groups[-1].left == section[1].counts["kept"]
+    assert (
+        section[1].counts["in"] - sum(g.dropped for g in groups)
+        == groups[-1].left
+        == section[1].counts["kept"]
+    )
     assert [s.rule for s in groups[2].steps] == [CHARS, DIGITS]
 
 
@@ -169,11 +182,13 @@ def test_failed_and_alone_are_what_counting_by_hand_gives(section: Any) -> None:
     short = [not 50 <= d["scores"][CHARS] <= 1000 for d in live]
     digits = [d["scores"][DIGITS] > 0.3 and d["labels"]["genre"] != "table" for d in live]
     foreign = [d["labels"]["language.label"] != "zh" for d in documents if d["labels"]]
-    facts = {f.rule.name: f for f in report.gather(str(folder)).rules}
+    facts = {f.rule.name: f for f in render.gather(str(folder)).rules}
     assert facts[CHARS].failed == sum(short)
     assert facts[DIGITS].failed == sum(digits)
     assert facts["language.label"].failed == sum(foreign)
-    both = [(s, d, x["labels"]["language.label"] != "zh") for s, d, x in zip(short, digits, live, strict=True)]
+    both = [
+        (s, d, x["labels"]["language.label"] != "zh") for s, d, x in zip(short, digits, live, strict=True)
+    ]
     assert facts[DIGITS].alone == sum(d and not s and not f for s, d, f in both)
     assert facts[CHARS].dropped == made.counts[f"reject:{CHARS}"]
     assert facts["language.label"].alone == facts["language.label"].dropped  # it acts last
@@ -181,7 +196,7 @@ def test_failed_and_alone_are_what_counting_by_hand_gives(section: Any) -> None:
 
 
 def test_a_histogram_holds_every_measured_document_once(section: Any) -> None:
-    for fact in report.gather(str(section[0])).rules:
+    for fact in render.gather(str(section[0])).rules:
         if fact.histogram:
             assert fact.histogram.documents == fact.measured
             assert sum(fact.histogram.charged) == fact.dropped
@@ -189,21 +204,25 @@ def test_a_histogram_holds_every_measured_document_once(section: Any) -> None:
 
 def test_no_bar_of_whole_numbers_mixes_what_passes_with_what_fails() -> None:
     values = np.arange(1, 2001, dtype=np.float32)
-    chart = charts.histogram(values, np.where(values < 50, 1, 0), {"min": 50})
+    chart = histograms.histogram(values, np.where(values < 50, 1, 0), {"min": 50})
     assert 49.5 in chart.edges
     assert not any(kept and charged for kept, charged in zip(chart.kept, chart.charged, strict=True))
 
 
-@pytest.mark.parametrize("values", [[0.0], [3.0] * 9, [0.0, 1.0], [-5.0, 1e30], [1e-9, 1.0], [7, 7, 9, 2**40]])
+@pytest.mark.parametrize(
+    "values", [[0.0], [3.0] * 9, [0.0, 1.0], [-5.0, 1e30], [1e-9, 1.0], [7, 7, 9, 2**40]]
+)
 def test_any_values_make_a_histogram(values: list[float]) -> None:
-    chart = charts.histogram(np.array(values, np.float32), np.zeros(len(values), int), {"min": 0.5, "max": 1e6})
+    chart = histograms.histogram(
+        np.array(values, np.float32), np.zeros(len(values), int), {"min": 0.5, "max": 1e6}
+    )
     assert chart.documents == len(values)
-    assert "<svg" in charts.histogram_svg(chart, "x")
-    assert "nan" not in charts.histogram_svg(chart, "x")
+    assert "<svg" in histograms.histogram_svg(chart, "x")
+    assert "nan" not in histograms.histogram_svg(chart, "x")
 
 
 def test_breakdowns_count_every_document(section: Any) -> None:
-    found = {b.name: b for b in report.gather(str(section[0])).breakdowns}
+    found = {b.name: b for b in render.gather(str(section[0])).breakdowns}
     assert set(found) == {"host", "source", "genre", "language.label", "script"}
     for breakdown in found.values():
         assert sum(s.documents for s in breakdown.slices) == 600
@@ -214,7 +233,7 @@ def test_breakdowns_count_every_document(section: Any) -> None:
 
 def test_examples_do_not_depend_on_how_documents_lie_in_shards(section: Any, tmp_path: Path) -> None:
     make_section(tmp_path, section[2][::-1])
-    first, second = report.gather(str(section[0])).examples, report.gather(str(tmp_path)).examples
+    first, second = render.gather(str(section[0])).examples, render.gather(str(tmp_path)).examples
     assert first == second
     assert {name: len(found) for name, found in first.items()} == {
         name: min(EXAMPLES, count) for name, count in section[1].rejects().items()
@@ -242,7 +261,9 @@ def test_hostile_text_stays_text(page: Path) -> None:
     parsed = Tags(html)
     assert parsed.tags["img"] == 0
     assert parsed.tags["script"] == 2
-    assert not [a for a in parsed.attributes if a[1].startswith("on") or (a[2] or "").startswith("javascript:")]
+    assert not [
+        a for a in parsed.attributes if a[1].startswith("on") or (a[2] or "").startswith("javascript:")
+    ]
     assert "alert(1)" in " ".join(parsed.words)
     assert "49" not in re.findall(r"\{\{7\*7\}\}|>49<", html)
     assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", html)
@@ -277,28 +298,36 @@ def test_a_section_without_runs_scores_or_rejects_has_a_report(tmp_path: Path) -
     shard = Shard("kept/0.arrow", 1, 1, 3, "")
     made = Manifest("clean", "bare", "v1", "0", {"stages": []}, [], {"in": 1, "kept": 1}, [shard], {})
     manifest.write(str(tmp_path), made)
-    assert "100 %" in report.render(report.gather(str(tmp_path)))
+    assert "100 %" in render.render(render.gather(str(tmp_path)))
 
 
 def test_an_empty_section_has_a_report(tmp_path: Path) -> None:
     made = Manifest("clean", "bare", "v1", "0", RECIPE, [], {"in": 0, "kept": 0}, [], {})
     manifest.write(str(tmp_path), made)
-    assert "0 %" in report.render(report.gather(str(tmp_path)))
+    assert "0 %" in render.render(render.gather(str(tmp_path)))
 
 
 def test_an_unfinished_section_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="not finished"):
-        report.write(str(tmp_path), str(tmp_path / "report.html"))
+        render.write(str(tmp_path), str(tmp_path / "report.html"))
 
 
 def browse(page: Path, folder: Path, *options: str, query: str = "") -> subprocess.CompletedProcess[str]:
     """Opens the page in headless Chromium, away from any network."""
     if CHROMIUM is None:
         pytest.skip("no chromium here: apt-get install chromium")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}", "--enable-logging=stderr"]
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={folder}",
+        "--enable-logging=stderr",
+    ]
     flags += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=4000", *options]
     address = page.as_uri() + query
-    return subprocess.run([CHROMIUM, *flags, address], capture_output=True, text=True, timeout=120, check=True)
+    return subprocess.run(
+        [CHROMIUM, *flags, address], capture_output=True, text=True, timeout=120, check=True
+    )
 
 
 def test_a_browser_runs_only_our_script_and_complains_of_nothing(page: Path, tmp_path: Path) -> None:
@@ -339,5 +368,7 @@ def test_a_phone_does_not_scroll_sideways(page: Path, tmp_path: Path) -> None:
         "d.querySelectorAll('details').forEach(e=>e.open=true);"
         "document.title=`width ${d.scrollWidth} of ${d.clientWidth}`}</script>"
     )
-    done = browse(frame, tmp_path / "profile", "--hide-scrollbars", "--allow-file-access-from-files", "--dump-dom")
+    done = browse(
+        frame, tmp_path / "profile", "--hide-scrollbars", "--allow-file-access-from-files", "--dump-dom"
+    )
     assert "<title>width 360 of 360</title>" in done.stdout

@@ -1,4 +1,5 @@
-"""An S3 that is away in the middle of a section: the section waits and goes on, or ends as an error of the store."""
+"""An S3 that is away in the middle of a section: the section waits and goes on, or ends as an error of the
+store."""
 
 from __future__ import annotations
 
@@ -15,8 +16,9 @@ import s3fs
 from ctllm_ray.base import outage, storage
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import pipeline, section
-from ctllm_ray.corpus.section import Done
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus.engine import section
+from ctllm_ray.corpus.engine.section import Done
 from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture
 from tests.corpus.conftest import run_here
 from tests.corpus.test_s3_run import local_digests, remote_digests
@@ -26,7 +28,8 @@ AWAY_S = 4.0
 
 
 class Door:
-    """A port that passes connections on to another one, until it is shut: then they are cut, and new ones refused."""
+    """A port that passes connections on to another one, until it is shut: then they are cut, and new ones
+    refused."""
 
     def __init__(self, port: int) -> None:
         self._to, self._open = port, list[socket.socket]()
@@ -70,7 +73,9 @@ class Door:
 def door(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:  # noqa: F811
     found = Door(int(endpoint.rpartition(":")[2]))
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{found.port}")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # botocore's own attempts, and those of s3fs: 12 s in all by default
+    monkeypatch.setenv(
+        "AWS_MAX_ATTEMPTS", "1"
+    )  # botocore's own attempts, and those of s3fs: 12 s in all by default
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
     s3fs.S3FileSystem.clear_instance_cache()
     yield found
@@ -102,7 +107,11 @@ def shut_after(door: Door, splits: int, again_s: float) -> Callable[..., Iterato
 
 
 def test_a_section_waits_for_a_store_that_is_away_and_writes_the_same_bytes(
-    make: Make, remote: Recipe, door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    make: Make,
+    remote: Recipe,
+    door: Door,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(outage, "PATIENCE_S", 60.0)
     local = make()

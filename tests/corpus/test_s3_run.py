@@ -1,4 +1,5 @@
-"""A whole section on a real S3 server process: the same bytes as on a disk, resumed, and through the command."""
+"""A whole section on a real S3 server process: the same bytes as on a disk, resumed, and through the
+command."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from ctllm_ray.base import recipe, storage
 from ctllm_ray.base.errors import InputError, StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.cli import run
-from ctllm_ray.corpus import ledger, pipeline, replay
+from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus.explain import replay, why
 from ctllm_ray.shards import manifest
 from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture
 from tests.corpus.conftest import run_here
@@ -51,7 +53,8 @@ def remote_digests(made: Recipe) -> dict[str, object]:
 
 
 def less_paths(finished: manifest.Manifest) -> manifest.Manifest:
-    """The manifest without versions of programs and without the place of its inputs, which the fingerprint covers."""
+    """The manifest without versions of programs and without the place of its inputs, which the fingerprint
+    covers."""
     inputs = [part | {"path": ""} for part in finished.recipe["data"]["inputs"]]
     plain = finished.recipe | {"data": finished.recipe["data"] | {"inputs": inputs}}
     return replace(finished, provenance={}, fingerprint="", recipe=plain)
@@ -67,7 +70,9 @@ def test_a_run_on_s3_writes_the_bytes_of_a_local_one(make: Make, remote: Recipe)
     finished = pipeline.clean(remote, run_here)
     assert remote_digests(remote) == local_digests(local)
     folder = remote.folder("clean")
-    assert all(shard.bytes == len(storage.read_bytes(storage.join(folder, shard.path))) for shard in finished.shards)
+    assert all(
+        shard.bytes == len(storage.read_bytes(storage.join(folder, shard.path))) for shard in finished.shards
+    )
     stored = yaml.safe_load(storage.read_bytes(remote.folder("recipe.yaml")))
     assert recipe.from_plain(stored) == remote
 
@@ -145,9 +150,11 @@ def test_an_object_that_changed_stops_a_begun_section(remote: Recipe) -> None:
         pipeline.clean(remote, run_here)
 
 
-def test_why_replay_and_report_read_from_s3(remote: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_why_replay_and_report_read_from_s3(
+    remote: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     finished = pipeline.clean(remote, run_here)
-    (found,) = ledger.why(remote.folder("clean"), finished, remote, "crawl/0.jsonl#0")
+    (found,) = why.why(remote.folder("clean"), finished, remote, "crawl/0.jsonl#0")
     assert found.row["url"] == "http://host0.example/0/0"
     result = replay.replay(remote.folder("clean"), finished, remote, [])
     assert result.before == result.after
@@ -159,13 +166,17 @@ def test_why_replay_and_report_read_from_s3(remote: Recipe, tmp_path: Path, caps
 
 def test_a_missing_bucket_is_one_message(make: Make, remote: Recipe) -> None:
     with pytest.raises(InputError, match="there is no folder or bucket"):
-        pipeline.clean(make(data={"inputs": [{"use": "jsonl", "path": "s3://none/*"}], "max_error_share": 0.1}))
+        pipeline.clean(
+            make(data={"inputs": [{"use": "jsonl", "path": "s3://none/*"}], "max_error_share": 0.1})
+        )
     with pytest.raises(StorageError, match="bucket does not exist"):
         pipeline.clean(remote.model_copy(update={"root": "s3://none/run"}), run_here)
 
 
 @pytest.mark.cluster
-def test_the_command_with_ray_on_s3_writes_the_bytes_of_a_local_run(make: Make, remote: Recipe, tmp_path: Path) -> None:
+def test_the_command_with_ray_on_s3_writes_the_bytes_of_a_local_run(
+    make: Make, remote: Recipe, tmp_path: Path
+) -> None:
     local = make()
     pipeline.clean(local, run_here)
     path = tmp_path / "recipe.yaml"

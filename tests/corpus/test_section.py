@@ -15,7 +15,8 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import ErrorShareExceeded, InputError, NotFound, RecipeError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus import clean, ledger, pipeline, replay
+from ctllm_ray.corpus import clean, pipeline
+from ctllm_ray.corpus.explain import replay, why
 from ctllm_ray.shards import manifest, reader
 from tests.corpus.conftest import run_here
 
@@ -69,7 +70,9 @@ def test_a_genre_spares_its_pages(make: Make) -> None:
     talk = [r for r in rows if r["labels"]["genre"] == "talk"]
     assert any(r["scores"]["repetition.covered_share.n2"] > 0.05 for r in talk)
     assert all(
-        r["scores"]["repetition.covered_share.n2"] <= np.float32(0.05) for r in rows if r["labels"]["genre"] == "prose"
+        r["scores"]["repetition.covered_share.n2"] <= np.float32(0.05)
+        for r in rows
+        if r["labels"]["genre"] == "prose"
     )
 
 
@@ -161,7 +164,8 @@ def test_no_input_is_said_before_anything_is_written(make: Make, tmp_path: Path)
         pipeline.clean(make(data={"inputs": [], "max_error_share": 0.1}), run_here)
     with pytest.raises(InputError, match="there is no folder"):
         pipeline.clean(
-            make(data={"inputs": [{"use": "jsonl", "path": f"{tmp_path}/none/*"}], "max_error_share": 0.1}), run_here
+            make(data={"inputs": [{"use": "jsonl", "path": f"{tmp_path}/none/*"}], "max_error_share": 0.1}),
+            run_here,
         )
     assert not (tmp_path / "out").exists()
 
@@ -177,13 +181,13 @@ def test_why_finds_a_page_by_id_and_by_url_and_tells_what_dropped_it(make: Make)
         if r["reject"] == "document.char_count"
     )
     for key in (row["id"], row["url"]):
-        (found,) = ledger.why(folder, finished, recipe, key)
+        (found,) = why.why(folder, finished, recipe, key)
         assert found.row["text"] == row["text"]
         outcomes = {j.rule.name: j.outcome for j in found.judgements}
         assert outcomes["document.char_count"] == "DROPPED IT"
         assert outcomes["document.sentence_count"] in {"talk: holds", "talk: fails"}
     with pytest.raises(NotFound):
-        ledger.why(folder, finished, recipe, "crawl/0.jsonl#999999")
+        why.why(folder, finished, recipe, "crawl/0.jsonl#999999")
 
 
 def test_the_order_of_genres_is_a_decision_since_the_first_that_holds_counts(make: Make) -> None:
@@ -199,7 +203,10 @@ def test_the_order_of_genres_is_a_decision_since_the_first_that_holds_counts(mak
     one, other = of(["talk", "long"]), of(["long", "talk"])
     assert fingerprint(one.decisions()) != fingerprint(other.decisions())
     finished = pipeline.clean(one, run_here)
-    assert [name for name, _ in clean.genre_conditions(pipeline.recipe_of(finished).stages)] == ["talk", "long"]
+    assert [name for name, _ in clean.genre_conditions(pipeline.recipe_of(finished).stages)] == [
+        "talk",
+        "long",
+    ]
 
 
 def test_a_replay_without_changes_takes_the_decisions_of_the_run(make: Make) -> None:
@@ -225,7 +232,8 @@ def test_a_replay_equals_a_run_with_those_bounds(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["document.char_cont.min=3", "document.char_count.mim=3", "document.char_count.min=x", "nonsense"]
+    "wrong",
+    ["document.char_cont.min=3", "document.char_count.mim=3", "document.char_count.min=x", "nonsense"],
 )
 def test_a_wrong_replay_setting_is_refused_with_the_nearest_name(make: Make, wrong: str) -> None:
     with pytest.raises(RecipeError):
@@ -238,4 +246,6 @@ def test_a_killed_writer_leaves_nothing_that_a_reader_sees(make: Make) -> None:
     (folder / "kept").mkdir(parents=True)
     (folder / "kept" / f"{storage.TEMPORARY}abc").write_bytes(b"half a shard")
     finished = pipeline.clean(recipe, run_here)
-    assert sorted(f.name for f in (folder / "kept").iterdir()) == [Path(p).name for p in finished.paths("kept")]
+    assert sorted(f.name for f in (folder / "kept").iterdir()) == [
+        Path(p).name for p in finished.paths("kept")
+    ]

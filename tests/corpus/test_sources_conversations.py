@@ -1,4 +1,5 @@
-"""Conversations and pairs: four forms become one, what cannot be learnt from is refused by name, nothing is lost."""
+"""Conversations and pairs: four forms become one, what cannot be learnt from is refused by name, nothing is
+lost."""
 
 from __future__ import annotations
 
@@ -25,7 +26,12 @@ def from_(who: str, value: str) -> dict[str, str]:
     return {"from": who, "value": value}
 
 
-S, Q, A, NO = said("system", "简短"), said("user", "问？"), said("assistant", "答。\n"), said("assistant", "不")
+S, Q, A, NO = (
+    said("system", "简短"),
+    said("user", "问？"),
+    said("assistant", "答。\n"),
+    said("assistant", "不"),
+)
 HUMAN, GPT = from_("human", "问？"), from_("gpt", "答。\n")
 HISTORY = [["问？", "答。\n"]]
 PAIR = {"prompt": [Q], "chosen": [A], "rejected": [NO]}
@@ -46,11 +52,19 @@ FORMS: list[tuple[str, dict[str, Any], Any]] = [
     ("messages", {"messages": [said("system", " "), Q, A], "tools": []}, [Q, A]),
     ("messages", {"messages": [said("user", [{"type": "text", "text": t} for t in "问？"]), A]}, [Q, A]),
     ("sharegpt", {"conversations": [HUMAN, GPT]}, [Q, A]),
-    ("sharegpt", {"conversations": [from_("USER", "问？"), from_("chatgpt", "答。\n")], "system": "简短"}, [S, Q, A]),
+    (
+        "sharegpt",
+        {"conversations": [from_("USER", "问？"), from_("chatgpt", "答。\n")], "system": "简短"},
+        [S, Q, A],
+    ),
     ("sharegpt", {"conversations": [from_("system", "简短"), HUMAN, GPT], "tools": "[]"}, [S, Q, A]),
     ("alpaca", {"instruction": "问？", "input": "", "output": "答。\n"}, [Q, A]),
     ("alpaca", {"instruction": "问", "input": "？", "output": "答。\n"}, [said("user", "问\n？"), A]),
-    ("alpaca", {"instruction": "问？", "output": "答。\n", "history": HISTORY, "system": "简短"}, [S, Q, A, Q, A]),
+    (
+        "alpaca",
+        {"instruction": "问？", "output": "答。\n", "history": HISTORY, "system": "简短"},
+        [S, Q, A, Q, A],
+    ),
     ("preference", {"prompt": "问？", "chosen": "答。\n", "rejected": "不"}, PAIR),
     ("preference", {"prompt": [S, Q], "chosen": A, "rejected": [NO]}, PAIR | {"prompt": [S, Q]}),
     (
@@ -62,11 +76,31 @@ FORMS: list[tuple[str, dict[str, Any], Any]] = [
     ("preference", {"prompt": "问", "input": "？", "chosen": "答。\n", "rejected": "不"}, asked("问\n？")),
     ("preference", {"prompt": "问？", "input": "", "chosen": "答。\n", "rejected": "不"}, PAIR),
     ("preference", {"prompt": "问？", "chosen": [Q, A], "rejected": [Q, NO]}, PAIR),
-    ("preference", {"prompt": [S, Q], "chosen": [S, Q, A], "rejected": [S, Q, NO]}, PAIR | {"prompt": [S, Q]}),
-    ("preference", {"prompt": [Q, {**A, "weight": 0}, Q], "chosen": A, "rejected": NO}, PAIR | {"prompt": [Q, A, Q]}),
-    ("messages", {"messages": [Q, {**A, "weight": 0}, Q, {**NO, "weight": 1}]}, [Q, {**A, "weight": 0}, Q, NO]),
-    ("messages", {"messages": [Q, {**A, "loss": False}, Q, {**NO, "loss": True}]}, [Q, {**A, "weight": 0}, Q, NO]),
-    ("sharegpt", {"conversations": [HUMAN, {**GPT, "train": False}, HUMAN, GPT]}, [Q, {**A, "weight": 0}, Q, A]),
+    (
+        "preference",
+        {"prompt": [S, Q], "chosen": [S, Q, A], "rejected": [S, Q, NO]},
+        PAIR | {"prompt": [S, Q]},
+    ),
+    (
+        "preference",
+        {"prompt": [Q, {**A, "weight": 0}, Q], "chosen": A, "rejected": NO},
+        PAIR | {"prompt": [Q, A, Q]},
+    ),
+    (
+        "messages",
+        {"messages": [Q, {**A, "weight": 0}, Q, {**NO, "weight": 1}]},
+        [Q, {**A, "weight": 0}, Q, NO],
+    ),
+    (
+        "messages",
+        {"messages": [Q, {**A, "loss": False}, Q, {**NO, "loss": True}]},
+        [Q, {**A, "weight": 0}, Q, NO],
+    ),
+    (
+        "sharegpt",
+        {"conversations": [HUMAN, {**GPT, "train": False}, HUMAN, GPT]},
+        [Q, {**A, "weight": 0}, Q, A],
+    ),
     ("messages", {"messages": [{**Q, "weight": 0}, A], "label": True}, [Q, A]),
     ("messages", {"messages": [Q, {**A, "reasoning_content": ""}], "images": [], "label": "医疗"}, [Q, A]),
     ("messages", {"messages": [Q, A], "system": "简短"}, [S, Q, A]),
@@ -76,7 +110,11 @@ FORMS: list[tuple[str, dict[str, Any], Any]] = [
     ("messages", {"messages": [Q, A], "images": [None], "tools": "null", "history": [], "loss": 2.3}, [Q, A]),
     ("messages", {"messages": [Q, {**A, "reasoning": "off"}], "reasoning": True, "weight": 1}, [Q, A]),
     ("messages", {"messages": [Q, {**A, "loss_scale": 0}, Q, A]}, [Q, {**A, "weight": 0}, Q, A]),
-    ("sharegpt", {"conversations": [HUMAN, {**GPT, "training": False}, HUMAN, GPT]}, [Q, {**A, "weight": 0}, Q, A]),
+    (
+        "sharegpt",
+        {"conversations": [HUMAN, {**GPT, "training": False}, HUMAN, GPT]},
+        [Q, {**A, "weight": 0}, Q, A],
+    ),
     ("preference", {"chosen": [Q, A], "rejected": [Q, NO], "system": "简短"}, PAIR | {"prompt": [S, Q]}),
     (
         "preference",
@@ -180,7 +218,9 @@ def written(path: Path, lines: list[Any]) -> Path:
 
 
 @pytest.mark.parametrize(("use", "line", "meant"), FORMS)
-def test_every_form_becomes_the_same_conversation(tmp_path: Path, use: str, line: dict[str, Any], meant: Any) -> None:
+def test_every_form_becomes_the_same_conversation(
+    tmp_path: Path, use: str, line: dict[str, Any], meant: Any
+) -> None:
     [found] = rows(use, written(tmp_path / "in.jsonl", [line]))
     assert (found["reject"], found["raw"]) == (None, None)
     assert json.loads(found["text"]) == meant
@@ -200,7 +240,9 @@ def test_what_cannot_be_learnt_from_is_refused_by_name(
 
 def test_options_name_the_fields(tmp_path: Path) -> None:
     line = {"question": "问？", "std_answer": "答。\n"}
-    [found] = rows("alpaca", written(tmp_path / "a.jsonl", [line]), instruction="question", output="std_answer")
+    [found] = rows(
+        "alpaca", written(tmp_path / "a.jsonl", [line]), instruction="question", output="std_answer"
+    )
     assert json.loads(found["text"]) == [Q, A]
     line = {"instruction": "问？", "cot": "答。\n"}
     [found] = rows("alpaca", written(tmp_path / "c.jsonl", [line]), output="cot")
@@ -212,7 +254,9 @@ def test_options_name_the_fields(tmp_path: Path) -> None:
     assert json.loads(found["text"])["chosen"] == [A]
 
 
-def test_lines_that_are_no_objects_are_the_errors_of_json_lines_and_positions_are_offsets(tmp_path: Path) -> None:
+def test_lines_that_are_no_objects_are_the_errors_of_json_lines_and_positions_are_offsets(
+    tmp_path: Path,
+) -> None:
     good = json.dumps({"messages": [Q, A]}).encode()
     path = tmp_path / "in.jsonl"
     path.write_bytes(b"\n".join([good, b"{broken", b"[1]", b"", b'{"messages": "\xff"}', good]))
@@ -254,13 +298,16 @@ REAL = {
     "preference/hh_rlhf_harmless_test": (
         "preference", 1599, {"conversation.empty_answer": 4, "conversation.role_order": 6},
     ),
-    "preference/kto_en": ("preference", 217, {"error.missing_field": 217}),  # one answer and a thumb: no pairs
+    # one answer and a thumb: no pairs
+    "preference/kto_en": ("preference", 217, {"error.missing_field": 217}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_files_lose_only_what_is_told(shared_data: Path, name: str) -> None:
     use, count, refused = REAL[name]
-    found = [row for table in tables(use, shared_data / f"{name}.jsonl.zst") for row in table["reject"].to_pylist()]
+    found = [
+        row for table in tables(use, shared_data / f"{name}.jsonl.zst") for row in table["reject"].to_pylist()
+    ]
     assert len(found) == count
     assert Counter(kind for kind in found if kind) == refused

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ctllm_ray.corpus.splits import Limits
+from ctllm_ray.corpus.engine.splits import Limits
 
 from .source_rows import errors, positions, rows
 
@@ -35,7 +35,11 @@ def test_the_recipe_may_state_the_charset_of_html_files(tmp_path: Path) -> None:
 def test_empty_large_and_cut_files(tmp_path: Path, use: str) -> None:
     assert rows(use, write(tmp_path / "empty", b"")) == []
     (large,) = rows(use, write(tmp_path / "large", b"x" * 101), Limits(100, 8))
-    assert (large["reject"], large["raw"], large["content_type"]) == ("error.record_too_large", b"x" * 8, None)
+    assert (large["reject"], large["raw"], large["content_type"]) == (
+        "error.record_too_large",
+        b"x" * 8,
+        None,
+    )
     assert errors(rows(use, write(tmp_path / "fits", b"x" * 100), Limits(100, 8))) == []
     (cut,) = rows(use, write(tmp_path / "cut.gz", gzip.compress(bytes(range(200)))[:100]))
     assert (cut["reject"], cut["raw"][:4]) == ("error.truncated", bytes(range(4)))

@@ -15,8 +15,8 @@ import pytest
 import zstandard
 
 from ctllm_ray.base.storage import list_files
+from ctllm_ray.corpus.engine.splits import Limits
 from ctllm_ray.corpus.sources.jsonl import spans
-from ctllm_ray.corpus.splits import Limits
 
 from .source_rows import errors, positions, rows, tables
 
@@ -46,7 +46,9 @@ def sample(count: int, seed: int = 0) -> bytes:
 
 
 def test_a_line_becomes_a_row_with_the_named_fields_and_its_byte_offset(tmp_path: Path) -> None:
-    first = '{"raw_content": "你好", "url": "http://a.cn", "timestamp": "2021-04-04", "title": "题"}\n'.encode()
+    first = (
+        '{"raw_content": "你好", "url": "http://a.cn", "timestamp": "2021-04-04", "title": "题"}\n'.encode()
+    )
     path = write(tmp_path / "a.jsonl", first + b'{"raw_content": ""}')
     found = rows("jsonl", path, text="raw_content", date="timestamp")
     assert found[0] == {
@@ -65,9 +67,15 @@ def test_url_title_and_date_of_other_types_are_strings_or_null(tmp_path: Path) -
 
 
 def test_html_field_goes_to_raw_and_text_serves_where_it_is_null(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", '{"html": "<p>好", "text": "x"}\n{"html": null, "text": "y"}\n{}'.encode())
+    path = write(
+        tmp_path / "a.jsonl", '{"html": "<p>好", "text": "x"}\n{"html": null, "text": "y"}\n{}'.encode()
+    )
     first, second, third = rows("jsonl", path, html="html")
-    assert (first["text"], first["raw"], first["content_type"]) == (None, "<p>好".encode(), "text/html; charset=utf-8")
+    assert (first["text"], first["raw"], first["content_type"]) == (
+        None,
+        "<p>好".encode(),
+        "text/html; charset=utf-8",
+    )
     assert (second["text"], second["raw"]) == ("y", None)
     assert third["reject"] == "error.missing_field"
 
@@ -158,7 +166,9 @@ def test_zstd_skippable_frames_and_padding_behind_gzip_members_are_no_damage(tmp
 
 
 @pytest.mark.parametrize("suffix", PACKERS)
-def test_a_cut_file_keeps_every_record_before_the_cut_and_has_one_truncated(tmp_path: Path, suffix: str) -> None:
+def test_a_cut_file_keeps_every_record_before_the_cut_and_has_one_truncated(
+    tmp_path: Path, suffix: str
+) -> None:
     dice = random.Random(3)
     content = sample(150, seed=3)
     packed = PACKERS[suffix](content)
@@ -175,7 +185,9 @@ def test_a_cut_file_keeps_every_record_before_the_cut_and_has_one_truncated(tmp_
 
 def test_a_cut_zstd_file_keeps_all_that_its_frame_had_completed(tmp_path: Path) -> None:
     packer = zstandard.ZstdCompressor().compressobj()
-    flushed = packer.compress(b'{"text": "a"}\n{"text": "b"}\n') + packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    flushed = packer.compress(b'{"text": "a"}\n{"text": "b"}\n') + packer.flush(
+        zstandard.COMPRESSOBJ_FLUSH_BLOCK
+    )
     path = write(tmp_path / "a.jsonl.zst", flushed + packer.flush()[:-1])
     assert [(row["text"], row["reject"]) for row in rows("jsonl", path)] == [
         ("a", None), ("b", None), (None, "error.truncated"),
@@ -193,7 +205,9 @@ def test_a_flipped_bit_in_a_compressed_file_ends_it_with_one_truncated(tmp_path:
 
 def test_something_else_under_a_compressed_name_is_one_error(tmp_path: Path) -> None:
     for suffix in PACKERS:
-        assert errors(rows("jsonl", write(tmp_path / f"a.jsonl{suffix}", b'{"text": "a"}\n'))) == ["error.truncated"]
+        assert errors(rows("jsonl", write(tmp_path / f"a.jsonl{suffix}", b'{"text": "a"}\n'))) == [
+            "error.truncated"
+        ]
 
 
 def test_compressed_data_under_a_plain_name_is_one_error_that_names_the_suffix(tmp_path: Path) -> None:
@@ -252,4 +266,7 @@ def test_the_real_crawl_shards_have_the_records_that_their_list_states(shared_da
         found = rows("jsonl", path, text="raw_content", html="html", date="timestamp")
         assert len(found) == records
         assert errors(found) == []
-        assert rows("jsonl", path, split_bytes=1 << 19, text="raw_content", html="html", date="timestamp") == found
+        assert (
+            rows("jsonl", path, split_bytes=1 << 19, text="raw_content", html="html", date="timestamp")
+            == found
+        )

@@ -1,6 +1,7 @@
 """A store that fails while a file is read stops the run; it is never taken for a damaged file.
 
-Were it, a retry would see other records than the first try, and pages would be lost because a network was slow.
+Were it, a retry would see other records than the first try, and pages would be lost because a network was
+slow.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def test_a_connection_that_stays_lost_is_an_error_of_the_store_and_no_damaged_fi
     path = {"parquet": "/f/a.parquet", "html": "/f/a.html"}.get(use, "/f/a.gz")
     with store.open(path, "wb") as out:
         if use == "parquet":
-            pq.write_table(pa.table({"text": ["some text"] * 200_000}), out, use_dictionary=False, compression="none")
+            pq.write_table(
+                pa.table({"text": ["some text"] * 200_000}), out, use_dictionary=False, compression="none"
+            )
         elif use == "html":
             out.write(b"<p>" * 1_000_000)
         else:

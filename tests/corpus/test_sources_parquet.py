@@ -12,8 +12,8 @@ import pytest
 
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.storage import list_files
+from ctllm_ray.corpus.engine.splits import Limits
 from ctllm_ray.corpus.sources.parquet import spans
-from ctllm_ray.corpus.splits import Limits
 
 from .source_rows import errors, positions, rows, tables
 
@@ -25,7 +25,8 @@ def write(path: Path, columns: dict[str, Any], **options: Any) -> Path:
 
 def test_columns_become_fields_and_numbers_and_times_become_strings(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {
-        "body": ["你好", ""], "url": ["http://a.cn", None], "title": [1, 2], "date": [datetime(2020, 1, 2), None],
+        "body": ["你好", ""], "url": ["http://a.cn", None], "title": [1, 2],
+        "date": [datetime(2020, 1, 2), None],
     })  # fmt: skip
     first, second = rows("parquet", path, text="body")
     assert first == {
@@ -35,14 +36,20 @@ def test_columns_become_fields_and_numbers_and_times_become_strings(tmp_path: Pa
     assert (second["id"], second["text"], second["date"]) == ("in/a.parquet#1", "", None)
 
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())])
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())]
+)
 def test_text_may_be_of_any_string_type(tmp_path: Path, kind: pa.DataType) -> None:
     path = write(tmp_path / "a.parquet", {"text": pa.array(["中", "b", "中"]).cast(pa.string()).cast(kind)})
     assert [row["text"] for row in rows("parquet", path)] == ["中", "b", "中"]
 
 
 def test_html_is_raw_with_its_declared_charset_and_text_serves_where_it_is_null(tmp_path: Path) -> None:
-    columns = {"html": [b"<p>", b"<b>", None, None], "cs": ["gbk", None, None, None], "text": ["x", "x", "y", None]}
+    columns = {
+        "html": [b"<p>", b"<b>", None, None],
+        "cs": ["gbk", None, None, None],
+        "text": ["x", "x", "y", None],
+    }
     found = rows("parquet", write(tmp_path / "a.parquet", columns), html="html", charset="cs")
     assert [(row["raw"], row["text"], row["content_type"], row["reject"]) for row in found] == [
         (b"<p>", None, "text/html; charset=gbk", None),
@@ -73,7 +80,9 @@ def test_bad_rows_are_errors_between_good_ones(tmp_path: Path) -> None:
 
 
 def test_strings_that_are_not_utf8_are_found_although_parquet_calls_them_strings(tmp_path: Path) -> None:
-    broken = pa.StringArray.from_buffers(2, pa.array([0, 1, 3], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff\xfe"))
+    broken = pa.StringArray.from_buffers(
+        2, pa.array([0, 1, 3], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff\xfe")
+    )
     found = rows("parquet", write(tmp_path / "a.parquet", {"text": broken, "url": broken}))
     assert [(row["text"], row["url"]) for row in found] == [("a", "a"), (None, None)]
     assert errors(found) == ["error.invalid_utf8"]
@@ -128,7 +137,9 @@ def test_another_kind_of_file_is_an_input_error_and_one_without_its_end_one_trun
 
 def test_a_damaged_row_group_is_one_error_and_the_others_are_read(tmp_path: Path) -> None:
     texts = [f"{number:05d} {number * 7919}" for number in range(3000)]
-    path = write(tmp_path / "a.parquet", {"text": texts}, row_group_size=1000, compression="zstd", use_dictionary=False)
+    path = write(
+        tmp_path / "a.parquet", {"text": texts}, row_group_size=1000, compression="zstd", use_dictionary=False
+    )
     column = pq.ParquetFile(path).metadata.row_group(1).column(0)
     content = bytearray(path.read_bytes())
     start = column.data_page_offset + 40

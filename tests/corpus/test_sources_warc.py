@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from ctllm_ray.corpus.splits import Limits
+from ctllm_ray.corpus.engine.splits import Limits
 
 from .source_rows import errors, positions, rows
 
@@ -94,19 +94,25 @@ ENCODINGS = {
 
 @pytest.mark.parametrize("header", ENCODINGS)
 def test_content_and_transfer_encodings_are_undone(tmp_path: Path, header: str) -> None:
-    assert [row["raw"] for row in read(tmp_path, record(response(ENCODINGS[header], more=header)) + GOOD)] == [
+    assert [
+        row["raw"] for row in read(tmp_path, record(response(ENCODINGS[header], more=header)) + GOOD)
+    ] == [
         PAGE,
         PAGE,
     ]
 
 
 @pytest.mark.parametrize("header", ENCODINGS)
-def test_an_encoding_that_a_header_claims_in_vain_leaves_the_bytes_as_they_are(tmp_path: Path, header: str) -> None:
+def test_an_encoding_that_a_header_claims_in_vain_leaves_the_bytes_as_they_are(
+    tmp_path: Path, header: str
+) -> None:
     assert [row["raw"] for row in read(tmp_path, record(response(PAGE, more=header)) + GOOD)] == [PAGE, PAGE]
 
 
 @pytest.mark.parametrize("block", [b"", b"no header at all", b"Content-Type: text/html\r\n\r\n<p>"])
-def test_a_response_that_is_not_http_is_one_error_with_its_url_between_good_ones(tmp_path: Path, block: bytes) -> None:
+def test_a_response_that_is_not_http_is_one_error_with_its_url_between_good_ones(
+    tmp_path: Path, block: bytes
+) -> None:
     before, bad, after = read(tmp_path, GOOD + record(block) + GOOD)
     assert (before["raw"], after["raw"]) == (PAGE, PAGE)
     assert (bad["reject"], bad["raw"], bad["url"]) == ("error.invalid_http", block, "http://a.cn/页")

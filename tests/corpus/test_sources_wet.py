@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ctllm_ray.corpus.splits import Limits
+from ctllm_ray.corpus.engine.splits import Limits
 
 from .source_rows import LIMITS, errors, rows
 from .test_sources_warc import INFO, record, write
@@ -17,13 +17,19 @@ def conversion(text: bytes) -> bytes:
 def test_a_conversion_is_its_text_with_url_and_date(tmp_path: Path) -> None:
     path = write(tmp_path / "a.warc.wet", INFO + conversion("你好\n世界".encode()) + conversion(b""))
     first, second = rows("wet", path)
-    assert (first["text"], first["url"], first["date"]) == ("你好\n世界", "http://a.cn/页", "2020-01-01T00:00:00Z")
+    assert (first["text"], first["url"], first["date"]) == (
+        "你好\n世界",
+        "http://a.cn/页",
+        "2020-01-01T00:00:00Z",
+    )
     assert first["id"] == f"in/a.warc.wet#{len(INFO)}"
     assert second["text"] == ""
 
 
 def test_text_that_is_not_utf8_is_an_error_between_good_ones(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.wet", conversion(b"a") + conversion("中".encode("gbk") + b" \xff") + conversion(b"b"))
+    path = write(
+        tmp_path / "a.wet", conversion(b"a") + conversion("中".encode("gbk") + b" \xff") + conversion(b"b")
+    )
     found = rows("wet", path, LIMITS)
     assert [row["text"] for row in found] == ["a", None, "b"]
     assert errors(found) == ["error.invalid_utf8"]

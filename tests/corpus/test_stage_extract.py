@@ -35,7 +35,9 @@ def test_a_title_that_the_source_gave_stays() -> None:
 
 
 def test_plain_text_is_taken_as_it_is() -> None:
-    assert row({"raw": f"登录\n{PROSE}\n".encode(), "content_type": "text/plain"})["text"] == f"登录\n{PROSE}\n"
+    assert (
+        row({"raw": f"登录\n{PROSE}\n".encode(), "content_type": "text/plain"})["text"] == f"登录\n{PROSE}\n"
+    )
 
 
 def test_without_a_content_type_tags_decide() -> None:

@@ -21,12 +21,16 @@ SHARE = f"score.{SCORES[0]}"
 def table(*texts: str | None) -> pa.Table:
     n = len(texts)
     columns = {"id": [f"x#{i}" for i in range(n)], "text": list(texts)}
-    raw = pa.table({f.name: pa.array(columns.get(f.name, [None] * n), f.type) for f in schema.RAW}, schema=schema.RAW)
+    raw = pa.table(
+        {f.name: pa.array(columns.get(f.name, [None] * n), f.type) for f in schema.RAW}, schema=schema.RAW
+    )
     return schema.working(raw, "x")
 
 
 def test_injected_lines_go_and_the_page_stays() -> None:
-    done = lines(table("正文第一段。\n\n老虎机 百家乐 开户 官网\n\n正文第二段。\n上一篇：没有了\n\n相关推荐\n"))
+    done = lines(
+        table("正文第一段。\n\n老虎机 百家乐 开户 官网\n\n正文第二段。\n上一篇：没有了\n\n相关推荐\n")
+    )
     assert done["text"].to_pylist() == ["正文第一段。\n\n正文第二段。"]
     assert done["cuts"].to_pylist() == [
         [
@@ -96,13 +100,17 @@ def real(shared_data: Path) -> dict[str, list[str]]:
     with zstandard.open(shared_data / "web_zh_raw" / "part-000.jsonl.zst", "rt", encoding="utf-8") as stream:
         for record in map(orjson.loads, stream):
             row = by_id[record["doc_id"]]
-            name = row["noise_type"] or (row["dup_op"] if row["dup_op"] == "boiler_head_tail" else row["subkind"])
+            name = row["noise_type"] or (
+                row["dup_op"] if row["dup_op"] == "boiler_head_tail" else row["subkind"]
+            )
             if "raw_content" in record and (row["dup_op"] in (None, "boiler_head_tail")):
                 texts.setdefault(name, []).append(record["raw_content"])
     return texts
 
 
-@pytest.mark.parametrize("genre", ["poetry", "classical", "law", "law_hant", "wiki", "essay", "dialogue", "abstract"])
+@pytest.mark.parametrize(
+    "genre", ["poetry", "classical", "law", "law_hant", "wiki", "essay", "dialogue", "abstract"]
+)
 def test_genres_without_furniture_lose_no_line(real: dict[str, list[str]], genre: str) -> None:
     done = lines(normalize(table(*real[genre])))
     assert done.num_rows > 40

@@ -11,13 +11,15 @@ import zstandard
 
 from ctllm_ray.corpus.stages.normalize import SCORES, normalize
 from ctllm_ray.shards import schema
-from ctllm_ray.text import normalize as text
+from ctllm_ray.text.encoding import normalize as text
 
 
 def table(texts: list[str | None], rejects: list[str | None] | None = None) -> pa.Table:
     n = len(texts)
     columns = {"id": [f"x#{i}" for i in range(n)], "text": texts, "reject": rejects or [None] * n}
-    raw = pa.table({f.name: pa.array(columns.get(f.name, [None] * n), f.type) for f in schema.RAW}, schema=schema.RAW)
+    raw = pa.table(
+        {f.name: pa.array(columns.get(f.name, [None] * n), f.type) for f in schema.RAW}, schema=schema.RAW
+    )
     return schema.working(raw, "x")
 
 

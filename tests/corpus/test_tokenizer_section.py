@@ -1,4 +1,5 @@
-"""The tokenizer section: a bounded, seeded sample with the recipe's shares; resumable; nothing lost on bad input."""
+"""The tokenizer section: a bounded, seeded sample with the recipe's shares; resumable; nothing lost on bad
+input."""
 
 from __future__ import annotations
 
@@ -78,7 +79,8 @@ def test_the_section_is_a_tokenizer_folder_with_a_report_and_a_manifest(clean: C
     recipe = clean()
     finished = tokenizer.prepare(recipe)
     assert {*written(recipe)} == {
-        "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+        "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+        "chat_template.jinja",
         "report.json", MANIFEST,
     }  # fmt: skip
     made = load(recipe.folder("tokenizer"))
@@ -98,7 +100,9 @@ def test_a_second_run_only_reads_the_manifest(clean: Callable[..., Recipe]) -> N
     assert said == []
 
 
-def test_a_run_that_was_killed_before_its_manifest_ends_with_the_same_bytes(clean: Callable[..., Recipe]) -> None:
+def test_a_run_that_was_killed_before_its_manifest_ends_with_the_same_bytes(
+    clean: Callable[..., Recipe],
+) -> None:
     recipe = clean()
     tokenizer.prepare(recipe)
     before = written(recipe)
@@ -109,7 +113,9 @@ def test_a_run_that_was_killed_before_its_manifest_ends_with_the_same_bytes(clea
     assert written(recipe) == before
 
 
-def test_other_decisions_under_the_same_version_stop_and_name_what_changed(clean: Callable[..., Recipe]) -> None:
+def test_other_decisions_under_the_same_version_stop_and_name_what_changed(
+    clean: Callable[..., Recipe],
+) -> None:
     tokenizer.prepare(clean())
     with pytest.raises(VersionConflict, match=r"tokenizer\.vocab_size: 700 -> 720"):
         tokenizer.prepare(clean(vocab_size=720, sample_mb=0.1))
@@ -165,7 +171,9 @@ def test_no_document_of_a_sample_is_among_the_unseen(clean: Callable[..., Recipe
     recipe = clean()
     everything = draw(recipe, 10**9)
     assert everything.unseen
-    assert not {document.id for document in everything.documents} & {document.id for document in everything.unseen}
+    assert not {document.id for document in everything.documents} & {
+        document.id for document in everything.unseen
+    }
 
 
 def test_of_many_shards_only_as_many_are_read_as_hold_plenty(
@@ -196,7 +204,8 @@ def test_a_source_of_a_single_document_gives_as_much_of_it_as_is_asked(tmp_path:
     inputs = [{"use": "jsonl", "path": f"{tmp_path}/book.jsonl", "name": "book"}]
     recipe = recipes.from_plain(
         {
-            "name": "book", "version": "1", "seed": 0, "root": str(tmp_path / "out"), "stages": [{"use": "normalize"}],
+            "name": "book", "version": "1", "seed": 0, "root": str(tmp_path / "out"),
+            "stages": [{"use": "normalize"}],
             "data": {"inputs": inputs, "max_error_share": 0},
         }
     )  # fmt: skip
@@ -250,7 +259,9 @@ def test_a_vocabulary_too_large_for_the_sample_leaves_nothing_behind(clean: Call
     assert not Path(recipe.folder("tokenizer")).exists()
 
 
-def test_an_existing_tokenizer_is_taken_over_and_measured(clean: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_an_existing_tokenizer_is_taken_over_and_measured(
+    clean: Callable[..., Recipe], tmp_path: Path
+) -> None:
     first = clean()
     tokenizer.prepare(first)
     copy = tmp_path / "own"
@@ -265,7 +276,9 @@ def test_an_existing_tokenizer_is_taken_over_and_measured(clean: Callable[..., R
     assert report(recipe)["groups"] == report(first)["groups"]
 
 
-def test_a_tokenizer_that_is_not_there_is_an_error_that_names_it(clean: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_a_tokenizer_that_is_not_there_is_an_error_that_names_it(
+    clean: Callable[..., Recipe], tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="no tokenizer here"):
         tokenizer.prepare(clean(path=str(tmp_path / "nowhere")))
 

@@ -1,4 +1,5 @@
-"""Texts, conversations and pairs through both sections: counts in equal counts out, and a pair is never torn."""
+"""Texts, conversations and pairs through both sections: counts in equal counts out, and a pair is never
+torn."""
 
 from __future__ import annotations
 
@@ -94,7 +95,12 @@ def test_texts_and_conversations_stand_in_one_corpus(tmp_path: Path, model: Path
     of = recipe(tmp_path / "out", model, [*INPUTS, {"use": "jsonl", "path": str(texts), "name": "prose"}])
     made(of)
     forms = {shard.group: held.form for shard, held in opened(of)}
-    assert forms == {"talks": "conversations", "instructions": "conversations", "pairs": "pairs", "prose": "texts"}
+    assert forms == {
+        "talks": "conversations",
+        "instructions": "conversations",
+        "pairs": "pairs",
+        "prose": "texts",
+    }
 
 
 def test_the_same_bytes_again(tmp_path: Path, model: Path) -> None:  # noqa: F811

@@ -1,4 +1,5 @@
-"""The tokens section conserves documents and tokens, writes the same bytes each time, and names what changed."""
+"""The tokens section conserves documents and tokens, writes the same bytes each time, and names what
+changed."""
 
 from __future__ import annotations
 
@@ -17,12 +18,14 @@ import pytest
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.training import Tokens
-from ctllm_ray.corpus import pipeline, resumable, screen, tokenize, tokens
-from ctllm_ray.corpus.progress import Progress
-from ctllm_ray.corpus.resumable import Runner
-from ctllm_ray.corpus.section import Done
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.base.recipe_training import Tokens
+from ctllm_ray.corpus import pipeline, terminal, tokens
+from ctllm_ray.corpus.encoding import encode_documents
+from ctllm_ray.corpus.engine import resumable
+from ctllm_ray.corpus.engine.progress import Progress
+from ctllm_ray.corpus.engine.resumable import Runner
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards import manifest, reader
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.shards.tokens import TokenShard
@@ -86,7 +89,9 @@ def kept(recipe: Recipe) -> dict[str, dict]:
 def shards(recipe: Recipe) -> dict[str, str]:
     """SHA-256 of every file below the section's folder but those that say how and when it was made."""
     folder = Path(recipe.folder("tokens"))
-    files = [f for part in ("train", "held_out", "tokenizer") for f in (folder / part).rglob("*") if f.is_file()]
+    files = [
+        f for part in ("train", "held_out", "tokenizer") for f in (folder / part).rglob("*") if f.is_file()
+    ]
     files = [f for f in files if f.name != "report.json"]
     return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
@@ -103,10 +108,17 @@ def test_every_kept_document_is_in_one_shard_as_its_framed_ids(made: Make) -> No
             assert (ids[0], ids[-1]) == (tokenizer.bos_id, tokenizer.eos_id)
             assert ids[1:-1].tolist() == tokenizer.encode([document["text"]])[0].tolist()
             assert tokenizer.decode(ids) == document["text"]
-            assert (held.text_bytes[i], held.text_chars[i]) == (len(document["text"].encode()), len(document["text"]))
+            assert (held.text_bytes[i], held.text_chars[i]) == (
+                len(document["text"].encode()),
+                len(document["text"]),
+            )
             assert held.score("document.char_count")[i] == document["scores"]["document.char_count"]
             assert shard.group == document["source"]
-        assert (shard.rows, shard.tokens, shard.text_bytes) == (len(held), len(held.values), held.text_bytes.sum())
+        assert (shard.rows, shard.tokens, shard.text_bytes) == (
+            len(held),
+            len(held.values),
+            held.text_bytes.sum(),
+        )
     assert sorted(seen) == sorted(documents)
     assert finished.counts["in"] == finished.counts["kept"] == len(documents)
 
@@ -120,7 +132,9 @@ def test_the_manifest_counts_documents_and_tokens_by_group(made: Make) -> None:
         sums: dict[str, int] = {}
         for shard, held in opened(recipe, kind):
             sums[shard.group] = sums.get(shard.group, 0) + len(held.values)
-        assert {name.partition(":")[2]: n for name, n in counts.items() if name.startswith(f"{prefix}:")} == sums
+        assert {
+            name.partition(":")[2]: n for name, n in counts.items() if name.startswith(f"{prefix}:")
+        } == sums
         assert counts[prefix] == sum(sums.values())
     assert counts["held_out"] == sum(shard.rows for shard, _ in opened(recipe, "held_out"))
     assert counts["kept"] - counts["held_out"] == sum(shard.rows for shard, _ in opened(recipe, "train"))
@@ -177,7 +191,9 @@ def test_documents_are_grouped_by_a_label_and_those_without_it_stand_together(ma
     genres = {name: row["labels"]["genre"] for name, row in kept(recipe).items()}
     for shard, held in opened(recipe):
         assert {genres[held.doc_id(i)] for i in range(len(held))} == {shard.group}
-    labels = pa.array([{"genre": "talk"}, {"genre": None}, {"genre": ""}], pa.struct([("genre", pa.string())]))
+    labels = pa.array(
+        [{"genre": "talk"}, {"genre": None}, {"genre": ""}], pa.struct([("genre", pa.string())])
+    )
     table = pa.table({"id": ["x", "y", "z"], "labels": labels})
     places = dict(tokens._places(table, Tokens(group_by="genre", held_out_share=0), 1))
     assert {group: rows.tolist() for (_, group), rows in places.items()} == {
@@ -221,7 +237,9 @@ def test_another_version_of_the_corpus_holds_the_same_documents_out(made: Make) 
         ({"scores": ["char_count"]}, "document.char_count"),
     ],
 )
-def test_an_unknown_label_or_score_is_refused_before_anything_is_read(made: Make, part: dict, named: str) -> None:
+def test_an_unknown_label_or_score_is_refused_before_anything_is_read(
+    made: Make, part: dict, named: str
+) -> None:
     recipe = made(**part)
     with pytest.raises(RecipeError) as caught:
         tokenized(recipe)
@@ -328,9 +346,13 @@ class Numbers:
 def test_a_large_vocabulary_takes_four_bytes_and_an_empty_text_is_its_frame() -> None:
     scores = pa.StructArray.from_arrays([pa.array([0.5, None, 1], pa.float32())], ["q"])
     documents = pa.table({"id": ["x", "y", "z"], "text": ["春天", "", "a"], "scores": scores})
-    table = tokenize.tokenize(documents, Numbers(), ["q"])  # type: ignore[arg-type]
+    table = encode_documents.tokenize(documents, Numbers(), ["q"])  # type: ignore[arg-type]
     assert table.schema.field("ids").type == pa.large_list(pa.uint32())
-    assert table["ids"].to_pylist() == [[69_998, 0x6625, 0x5929, 69_999], [69_998, 69_999], [69_998, 97, 69_999]]
+    assert table["ids"].to_pylist() == [
+        [69_998, 0x6625, 0x5929, 69_999],
+        [69_998, 69_999],
+        [69_998, 97, 69_999],
+    ]
     assert table["text_bytes"].to_pylist() == [6, 0, 1]
     assert table["text_chars"].to_pylist() == [2, 0, 1]
     assert table["scores"].to_pylist() == [{"q": 0.5}, {"q": None}, {"q": 1.0}]
@@ -343,15 +365,19 @@ def test_prepare_says_which_section_it_is_in(made: Make) -> None:
     assert list(dict.fromkeys(sections)) == ["clean", "tokenizer", "tokens"]
 
 
-def test_the_screen_shows_documents_and_tokens_of_each_group(made: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_screen_shows_documents_and_tokens_of_each_group(
+    made: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = made()
     finished = tokenized(recipe)
-    screen.tokens(finished, recipe.folder("tokens"))
+    terminal.tokens(finished, recipe.folder("tokens"))
     shown = capsys.readouterr().out
     rows = {line.split()[1]: line.split()[3::2] for line in shown.splitlines() if line[:3] in ("│ a", "│ b")}
     for group in ("a", "b"):
         documents, tokens_, _, _, aside = rows[group]
-        sizes = [(s.rows, s.tokens) for s in finished.shards if s.group == group and s.path.startswith("train/")]
+        sizes = [
+            (s.rows, s.tokens) for s in finished.shards if s.group == group and s.path.startswith("train/")
+        ]
         assert documents == f"{sum(n for n, _ in sizes):,}"
         assert tokens_ == f"{finished.counts[f'tokens:{group}']:,}"
         assert aside == f"{finished.counts[f'held_out_tokens:{group}']:,}"
@@ -369,11 +395,16 @@ def test_the_tokenizer_alone_makes_no_token_shards(made: Make) -> None:
 def test_a_recipe_that_only_cleans_makes_nothing_else(make: Make) -> None:
     recipe = make()
     assert list(pipeline.prepare(recipe, run_here)) == ["clean"]
-    assert sorted(path.name for path in Path(recipe.folder("clean")).parent.iterdir()) == ["clean", "recipe.yaml"]
+    assert sorted(path.name for path in Path(recipe.folder("clean")).parent.iterdir()) == [
+        "clean",
+        "recipe.yaml",
+    ]
 
 
 @pytest.mark.parametrize("left_bytes", [0, 150_000])
-def test_a_full_disk_is_one_message_and_the_next_run_goes_on(made: Make, small_disk: Path, left_bytes: int) -> None:
+def test_a_full_disk_is_one_message_and_the_next_run_goes_on(
+    made: Make, small_disk: Path, left_bytes: int
+) -> None:
     calm = made("calm")
     tokenized(calm)
     full = calm.model_copy(update={"root": str(small_disk / "out")})

@@ -13,19 +13,25 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.corpus.dedup.index import TEXTS
+from ctllm_ray.corpus.dedup.snapshot_index import TEXTS
 from ctllm_ray.shards import manifest
 from tests.corpus.conftest import run_here
 from tests.corpus.dedup_recipes import NEAR, rows
 
 WORDS = ["细胞", "地幔", "词牌", "县城", "河流", "铁矿", "蜂巢", "齿轮", "稻田", "竹简", "盐湖", "钟乳石"]
 ITEMS = [
-    {"question": f"第{n}题：下列关于{what}的说法，正确的是哪一项？", "A": f"{what}由三部分组成", "B": f"{what}没有颜色"}
+    {
+        "question": f"第{n}题：下列关于{what}的说法，正确的是哪一项？",
+        "A": f"{what}由三部分组成",
+        "B": f"{what}没有颜色",
+    }
     for n, what in enumerate(
         ["细胞", "地幔", "词牌", "县城", "河流", "铁矿", "蜂巢", "齿轮", "稻田", "竹简", "盐湖", "钟乳石"]
     )
 ]
-CODE = "好的：\n```python\ndef f(x):\n    if x:\n        return 1\n\treturn  2\n```\n见 https://a.example/x?y=1"
+CODE = (
+    "好的：\n```python\ndef f(x):\n    if x:\n        return 1\n\treturn  2\n```\n见 https://a.example/x?y=1"
+)
 
 
 def turns(*contents: str) -> dict[str, Any]:
@@ -58,7 +64,8 @@ def sets(tmp_path: Path) -> list[dict[str, Any]]:
 
 def decontaminate(sets: list[dict[str, Any]], action: str) -> dict[str, Any]:
     return {
-        "use": "decontaminate", "sets": sets, "ngram_chars": 8, "max_items": 4, "min_overlap": 0.5, "action": action,
+        "use": "decontaminate", "sets": sets, "ngram_chars": 8, "max_items": 4, "min_overlap": 0.5,
+        "action": action,
     }  # fmt: skip
 
 
@@ -99,14 +106,18 @@ def test_measures_see_what_is_said_and_turns_stay_as_they_are(tmp_path: Path) ->
 @pytest.mark.parametrize("use", ["normalize", "lines", "mojibake", "extract", "ct_llm_released"])
 def test_a_stage_that_would_change_the_json_is_refused_by_name(tmp_path: Path, use: str) -> None:
     of = recipe(tmp_path, [turns("问", "答")], stages=[{"use": use}])
-    with pytest.raises(RecipeError, match=f"'{use}' is for texts: of conversations it would see JSON") as refused:
+    with pytest.raises(
+        RecipeError, match=f"'{use}' is for texts: of conversations it would see JSON"
+    ) as refused:
         pipeline.prepare(of, run_here)
     assert "talks" in refused.value.where
     assert not Path(of.folder("clean")).exists()
 
 
 def test_a_pass_over_lines_of_pages_is_refused_by_name(tmp_path: Path) -> None:
-    of = recipe(tmp_path, [turns("问", "答")], passes=[{"use": "boilerplate", "min_pages": 3, "min_share": 0.5}])
+    of = recipe(
+        tmp_path, [turns("问", "答")], passes=[{"use": "boilerplate", "min_pages": 3, "min_share": 0.5}]
+    )
     with pytest.raises(RecipeError, match="'boilerplate' is for texts"):
         pipeline.prepare(of, run_here)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama
@@ -51,7 +51,9 @@ def lines(path: Path, rows: list[dict]) -> str:
     return str(path)
 
 
-def exam_rows(questions: int = 6, subjects: tuple[str, ...] = ("anatomy", "arts"), shots: int = 5) -> list[dict]:
+def exam_rows(
+    questions: int = 6, subjects: tuple[str, ...] = ("anatomy", "arts"), shots: int = 5
+) -> list[dict]:
     """Rows as CMMLU's in one file: the right answer of question n is the n-th letter, over and over."""
     return [
         {
@@ -65,9 +67,12 @@ def exam_rows(questions: int = 6, subjects: tuple[str, ...] = ("anatomy", "arts"
 
 
 def seeing(tmp_path: Path, exam: str) -> dict[str, Any]:
-    """The parts `data` and `passes` of a recipe whose corpus holds the first three of the questions of `exam`."""
+    """The parts `data` and `passes` of a recipe whose corpus holds the first three of the questions of
+    `exam`."""
     asked = [row for row in exam_rows() if row["split"] == "test"]
-    pages = [f"复习题。{row['question']}A.{row['A']}B.{row['B']}C.{row['C']}D.{row['D']}" for row in asked[:3]]
+    pages = [
+        f"复习题。{row['question']}A.{row['A']}B.{row['B']}C.{row['C']}D.{row['D']}" for row in asked[:3]
+    ]
     crawl = write_crawl(tmp_path / "crawl", [[*pages, "没有题目的一页，说的是别的事情。"]])
     sets = [
         {"name": "whole", "path": exam, "fields": ["question", "A", "B", "C", "D"]},

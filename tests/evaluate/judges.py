@@ -1,4 +1,5 @@
-"""A scripted judge: an OpenAI-compatible server that answers, refuses, talks nonsense, is slow, or breaks off.
+"""A scripted judge: an OpenAI-compatible server that answers, refuses, talks nonsense, is slow, or breaks
+off.
 
 with judging("评分：[[7]]", 429, Slow(0.2), BROKEN, CutOff("评分：[[1")) as judge:     in turn, and again
 """
@@ -66,7 +67,11 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
         elif isinstance(play, int):
-            self._send(play, {"error": {"message": f"status {play}", "code": "x"}}, {"Retry-After": judge.retry_after})
+            self._send(
+                play,
+                {"error": {"message": f"status {play}", "code": "x"}},
+                {"Retry-After": judge.retry_after},
+            )
         elif play == NO_JSON:
             self._send(200, "<html>", {})
         else:

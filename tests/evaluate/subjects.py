@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from ctllm_ray.base.errors import Overloaded
-from ctllm_ray.evaluate.answered import Answered, key
-from ctllm_ray.evaluate.asking import Asking
-from ctllm_ray.evaluate.crowd import Crowd, Runner, Tell, own_loop
-from ctllm_ray.evaluate.subject import Continuation, Subject
+from ctllm_ray.evaluate.models.answer_cache import Answered, key
+from ctllm_ray.evaluate.models.batching import Asking
+from ctllm_ray.evaluate.models.concurrency import Crowd, Runner, Tell, own_loop
+from ctllm_ray.evaluate.models.model_under_test import Continuation, Subject
 from ctllm_ray.inference.engine import Token
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 
 class Oracle:
-    """Knows the right answer to each question: `answers` by question. The question that was asked last counts."""
+    """Knows the right answer to each question: `answers` by question. The question that was asked last
+    counts."""
 
     context_tokens = 100_000
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ctllm_ray.base.errors import EngineFailed
-from ctllm_ray.evaluate.answered import Answered, key
-from ctllm_ray.evaluate.crowd import Crowd, Runner, own_loop
-from ctllm_ray.evaluate.subject import Continuation, cut
+from ctllm_ray.evaluate.models.answer_cache import Answered, key
+from ctllm_ray.evaluate.models.concurrency import Crowd, Runner, own_loop
+from ctllm_ray.evaluate.models.model_under_test import Continuation, cut
 from tests.evaluate.subjects import BUSY, Guessing, Noting, asking
 
 EXAM = [([1, *[2] * 30, question], [letter]) for question in (9, 5, 7) for letter in (50, 51, 52, 53)]
@@ -33,7 +33,9 @@ def test_scores_are_the_same_asked_together_or_one_by_one(tmp_path: Path) -> Non
     for at, pair in enumerate(EXAM):
         with asking(Guessing(), tmp_path / str(at)) as asked:
             one_by_one += asked.scores([pair])
-    assert [score and score.logprob for score in together] == [score and score.logprob for score in one_by_one]
+    assert [score and score.logprob for score in together] == [
+        score and score.logprob for score in one_by_one
+    ]
 
 
 def test_prompts_that_begin_alike_are_asked_one_after_another(tmp_path: Path) -> None:
@@ -98,7 +100,10 @@ def test_what_does_not_fit_is_answered_with_nothing(tmp_path: Path) -> None:
     subject = Guessing()
     subject.context_tokens = 10
     with asking(subject, tmp_path) as asked:
-        assert [score is None for score in asked.scores([([1] * 7, [2, 3]), ([1] * 8, [2, 3])])] == [False, True]
+        assert [score is None for score in asked.scores([([1] * 7, [2, 3]), ([1] * 8, [2, 3])])] == [
+            False,
+            True,
+        ]
         wanted = Continuation((), 3)
         assert [text is None for text in asked.texts([([1] * 6, wanted), ([1] * 7, wanted)])] == [False, True]
 

@@ -11,8 +11,8 @@ import pytest
 import transformers
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.evaluate import screen
-from ctllm_ray.evaluate.chat_form import choose_form
+from ctllm_ray.evaluate import terminal
+from ctllm_ray.evaluate.formats.chat_form import choose_form
 from ctllm_ray.tokenizer import chat_template
 from ctllm_ray.tokenizer import tokenizer as tokenizers
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
@@ -84,7 +84,10 @@ def test_a_template_of_its_own_renders_as_transformers_does(where: str, folder: 
     form = choose_form(copy, tokenizers.load(copy))
     theirs = transformers.AutoTokenizer.from_pretrained(copy)
     wanted = theirs.apply_chat_template(
-        [{"role": "user", "content": QUERY}], chat_template=OTHERS, add_generation_prompt=True, return_dict=False
+        [{"role": "user", "content": QUERY}],
+        chat_template=OTHERS,
+        add_generation_prompt=True,
+        return_dict=False,
     )
     assert form.name == "chat"
     assert form.write_prompt(QUERY) == wanted
@@ -131,6 +134,6 @@ def test_results_of_a_judged_benchmark_say_in_which_form_the_model_was_asked(
         results, _ = evaluated(recipe)
     assert results["decisions"]["judge"]["form"] == form
     said = {"chat": "asked through its chat template", "completion": "asked as a base model"}[form]
-    assert said in next(screen.table(results))
+    assert said in next(terminal.table(results))
     page = (Path(recipe.folder("evaluate")) / "report.html").read_text("utf-8")
     assert said in page

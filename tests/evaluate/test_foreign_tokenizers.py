@@ -17,7 +17,10 @@ from tests.tokenizer.kinds import KINDS, TEXTS
 @pytest.mark.parametrize("kind", ["llama2", "qwen", "yi", "glm", "ends_with_eos"])
 def test_a_text_begins_with_what_the_tokenizer_itself_puts_and_goes_on(kind: str, tmp_path: Path) -> None:
     folder = KINDS[kind](tmp_path / kind, [*(document(seed) for seed in range(50)), *TEXTS * 5])
-    model, theirs = EngineLM(cast(Any, None), tokenizers.load(str(folder))), AutoTokenizer.from_pretrained(folder)
+    model, theirs = (
+        EngineLM(cast(Any, None), tokenizers.load(str(folder))),
+        AutoTokenizer.from_pretrained(folder),
+    )
     for text in (text for text in TEXTS if text == text.lstrip()):
         wanted = theirs(text).input_ids
         ends = theirs(text, add_special_tokens=False).input_ids

@@ -11,9 +11,11 @@ import pytest
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import EngineFailed, InputError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.evaluate import client as clients
-from ctllm_ray.evaluate import items, judge, judge_prompt, run, screen
-from ctllm_ray.evaluate.items import SCORED, TOO_LONG, UNPARSABLE
+from ctllm_ray.evaluate import run, terminal
+from ctllm_ray.evaluate.judging import judge, judge_prompt
+from ctllm_ray.evaluate.models import openai_client as clients
+from ctllm_ray.evaluate.scoring import item_results
+from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG, UNPARSABLE
 from tests.evaluate.conftest import lines
 from tests.evaluate.judges import BROKEN, NO_JSON, CutOff, Slow, judging
 
@@ -35,14 +37,21 @@ def judged(folder: Path, tmp_path: Path, url: str, rows: list[dict] | None = Non
         lines(path, rows or cases())
     part = {"items": str(path), "url": url, "model": "judge-1", "answer_tokens": 6, "at_once": 1} | settings
     data = {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0}
-    plain = {"name": "tiny", "version": "1", "seed": 1, "root": str(tmp_path / "out"), "data": data, "stages": []}
+    plain = {
+        "name": "tiny",
+        "version": "1",
+        "seed": 1,
+        "root": str(tmp_path / "out"),
+        "data": data,
+        "stages": [],
+    }
     serve = {"slots": 4, "threads": 1}
     return recipes.from_plain(plain | {"serve": serve, "evaluate": {"model": str(folder), "judge": part}})
 
 
-def evaluated(recipe: Recipe) -> tuple[dict[str, Any], list[items.Item]]:
+def evaluated(recipe: Recipe) -> tuple[dict[str, Any], list[item_results.Item]]:
     results = run.evaluate(recipe, lambda kind, done, total: None)
-    return results, items.read(recipe.folder("evaluate"))
+    return results, item_results.read(recipe.folder("evaluate"))
 
 
 def test_every_item_is_answered_and_marked_by_class(folder: Path, tmp_path: Path) -> None:
@@ -63,7 +72,9 @@ def test_the_prompt_is_pinned_and_its_hash_stands_beside_the_scores(folder: Path
     system, asked = there.asked[0]["messages"]
     query = next(row["query"] for row in cases() if row["query"] in asked["content"])
     answer = next(
-        item.answer for item in found if item.doc_hash and query in asked["content"] and item.answer in asked["content"]
+        item.answer
+        for item in found
+        if item.doc_hash and query in asked["content"] and item.answer in asked["content"]
     )
     assert asked["content"] == judge_prompt.PROMPT.format(question=query, answer=answer)
     sha256 = hashlib.sha256(f"{system['content']}\n{judge_prompt.PROMPT}".encode()).hexdigest()
@@ -91,8 +102,10 @@ def test_an_item_without_a_mark_is_told_never_scored_and_asked_for_again_by_the_
         port = int(there.url.rsplit(":", 1)[1].split("/")[0])
     whole = results["scores"][0]
     assert (whole["items"], whole["scored"], whole["unparsable"], whole["value"]) == (8, 4, 4, 7.0)
-    assert [(item.score, item.said) for item in found if item.status == UNPARSABLE] == [(None, "说不好。")] * 4
-    assert "4 not judged: run it again" in next(screen.table(results))
+    assert [(item.score, item.said) for item in found if item.status == UNPARSABLE] == [
+        (None, "说不好。")
+    ] * 4
+    assert "4 not judged: run it again" in next(terminal.table(results))
     with judging("[[5]]", port=port) as again:
         results, found = evaluated(judged(folder, tmp_path, again.url))
     assert len(again.asked) == 4
@@ -109,7 +122,9 @@ def test_a_verdict_that_was_cut_off_has_no_mark(folder: Path, tmp_path: Path) ->
     assert results["scores"][0]["value"] == 10.0
 
 
-def test_a_judge_that_insists_on_less_than_the_scale_gives_the_least_mark(folder: Path, tmp_path: Path) -> None:
+def test_a_judge_that_insists_on_less_than_the_scale_gives_the_least_mark(
+    folder: Path, tmp_path: Path
+) -> None:
     with judging("评分：[[0]]") as there:
         results, found = evaluated(judged(folder, tmp_path, there.url, cases(1), asks=2))
     assert (found[0].score, len(there.asked)) == (1.0, 2)
@@ -170,7 +185,9 @@ def test_a_refusal_that_will_not_pass_is_an_error_at_once(folder: Path, tmp_path
     assert len(there.asked) == 1
 
 
-def test_the_key_comes_from_the_environment(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_comes_from_the_environment(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with judging(MARK) as there:
         recipe = judged(folder, tmp_path, there.url, cases(1), key_env="THE_JUDGES_KEY")
         with pytest.raises(InputError, match="THE_JUDGES_KEY is not set"):
@@ -190,7 +207,13 @@ def test_an_item_that_is_too_long_is_counted_and_not_judged(folder: Path, tmp_pa
     assert (results["scores"][0]["too_long"], len(there.asked)) == (1, 2)
 
 
-def test_a_class_that_chc_bench_does_not_have_is_an_error_that_names_the_row(folder: Path, tmp_path: Path) -> None:
+def test_a_class_that_chc_bench_does_not_have_is_an_error_that_names_the_row(
+    folder: Path, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="unknown class 'poetry'") as error:
-        evaluated(judged(folder, tmp_path, "http://127.0.0.1:9/v1", [*cases(1), {"category": "poetry", "query": "？"}]))
+        evaluated(
+            judged(
+                folder, tmp_path, "http://127.0.0.1:9/v1", [*cases(1), {"category": "poetry", "query": "？"}]
+            )
+        )
     assert "chc.jsonl#1" in str(error.value)

@@ -1,4 +1,5 @@
-"""A stored result is given again only for the same weights, tokenizer, settings, precision, engine and device."""
+"""A stored result is given again only for the same weights, tokenizer, settings, precision, engine and
+device."""
 
 from __future__ import annotations
 
@@ -14,9 +15,10 @@ import torch
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import VersionConflict
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.serving import Serve
-from ctllm_ray.evaluate import model_identity, run
-from ctllm_ray.evaluate.model_identity import describe_engine, identify_model
+from ctllm_ray.base.recipe_serving import Serve
+from ctllm_ray.evaluate import run
+from ctllm_ray.evaluate.models import model_identity
+from ctllm_ray.evaluate.models.model_identity import describe_engine, identify_model
 from ctllm_ray.model import fingerprint
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.evaluate.test_run import plain, quiet, recipe
@@ -60,7 +62,9 @@ def test_another_context_is_another_evaluation(folder: Path, tmp_path: Path) -> 
         run.evaluate(shorter, quiet)
 
 
-def test_an_evaluation_of_an_earlier_version_is_refused_with_what_differs(folder: Path, tmp_path: Path) -> None:
+def test_an_evaluation_of_an_earlier_version_is_refused_with_what_differs(
+    folder: Path, tmp_path: Path
+) -> None:
     asked = recipe(folder, tmp_path)
     begun = Path(asked.folder("evaluate")) / "begun.json"
     run.evaluate(asked, quiet)
@@ -85,7 +89,9 @@ def test_what_computes_is_told(given: dict[str, Any], engine: str, told: tuple[s
     assert tuple(describe_engine(Serve.model_validate(given), engine).values()) == told
 
 
-def test_weights_of_every_format_tell_models_apart(folder: Path, tmp_path: Path, tokenizer: SentencePiece) -> None:
+def test_weights_of_every_format_tell_models_apart(
+    folder: Path, tmp_path: Path, tokenizer: SentencePiece
+) -> None:
     copy = tmp_path / "bin"
     shutil.copytree(folder, copy)
     (copy / "model.safetensors").unlink()
@@ -135,7 +141,10 @@ def test_a_replaced_file_beside_an_old_lineage_is_noticed(
 def test_weights_that_were_put_beside_an_export_are_noticed(exported: Path, tokenizer: SentencePiece) -> None:
     before = identify_model(str(exported), tokenizer)
     (exported / "adapter_model.bin").write_bytes(b"adapter")
-    assert identify_model(str(exported), tokenizer)["weights"].keys() == {*before["weights"], "adapter_model.bin"}
+    assert identify_model(str(exported), tokenizer)["weights"].keys() == {
+        *before["weights"],
+        "adapter_model.bin",
+    }
 
 
 def test_the_time_of_a_file_is_read_in_the_form_of_each_storage(monkeypatch: pytest.MonkeyPatch) -> None:

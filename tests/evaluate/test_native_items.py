@@ -11,7 +11,7 @@ import yaml
 from ctllm_ray import cli
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.corpus.decontamination import seen
+from ctllm_ray.corpus.decontamination import seen_items
 from tests.corpus.conftest import run_here
 from tests.corpus.dedup_recipes import write_crawl
 from tests.evaluate.conftest import lines
@@ -60,7 +60,10 @@ def test_items_of_a_task_of_lm_eval_are_found_in_the_corpus(
         | {"passes": [{"use": "decontaminate", "sets": sets} | bounds]}
     )
     pipeline.prepare(recipe, run_here)
-    assert [row["overlap"] for row in seen.read(recipe.folder("decontaminate")).to_pylist()] == [1.0, 0.0]
+    assert [row["overlap"] for row in seen_items.read(recipe.folder("decontaminate")).to_pylist()] == [
+        1.0,
+        0.0,
+    ]
 
 
 def test_a_task_that_there_is_not_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

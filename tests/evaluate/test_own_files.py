@@ -1,4 +1,5 @@
-"""Files as people have them: other spellings of answers, rows that are not right, exams of one's own, other forms."""
+"""Files as people have them: other spellings of answers, rows that are not right, exams of one's own, other
+forms."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.evaluate import harness, items, run, screen
-from ctllm_ray.evaluate.items import BAD, NO_LABEL, SCORED, SHOWN, TOO_LONG
+from ctllm_ray.evaluate import harness, run, terminal
+from ctllm_ray.evaluate.scoring import item_results
+from ctllm_ray.evaluate.scoring.item_results import BAD, NO_LABEL, SCORED, SHOWN, TOO_LONG
 from ctllm_ray.evaluate.tasks.c3 import c3
 from ctllm_ray.evaluate.tasks.ceval import ceval
 from ctllm_ray.evaluate.tasks.cmmlu import cmmlu
@@ -36,7 +38,9 @@ def test_a_letter_counts_in_each_spelling(answer: str, tmp_path: Path) -> None:
     assert (task.items[-1]["Answer"], task.left_out) == ("B", [])
 
 
-@pytest.mark.parametrize(("field", "value", "why"), [("D", None, "no field 'D'"), ("answer", "E", "the answer is 'E'")])
+@pytest.mark.parametrize(
+    ("field", "value", "why"), [("D", None, "no field 'D'"), ("answer", "E", "the answer is 'E'")]
+)
 def test_a_row_that_is_not_right_is_counted_and_the_others_are_scored(
     field: str, value: Any, why: str, tmp_path: Path, tokenizer: SentencePiece
 ) -> None:
@@ -46,7 +50,7 @@ def test_a_row_that_is_not_right_is_counted_and_the_others_are_scored(
     assert (found[-1].item, found[-1].said) == ("a.jsonl#10", why)
 
 
-def evaluated(tasks: Any, subject: Any, tokenizer: SentencePiece, tmp_path: Path) -> list[items.Item]:
+def evaluated(tasks: Any, subject: Any, tokenizer: SentencePiece, tmp_path: Path) -> list[item_results.Item]:
     with asking(subject, tmp_path) as asked:
         return harness.evaluate(tasks, harness.EngineLM(asked, tokenizer))
 
@@ -75,10 +79,14 @@ def test_items_that_stand_twice_are_told_and_counted(tmp_path: Path) -> None:
 def test_an_item_among_its_examples_is_told(tmp_path: Path) -> None:
     rows = asked_rows()
     [task] = cmmlu(path=lines(tmp_path / "a.jsonl", [*rows, rows[0] | {"split": "test"}]))
-    assert [(note.kind, note.count, note.example) for note in task.notes] == [("among_examples", 1, "a.jsonl#11")]
+    assert [(note.kind, note.count, note.example) for note in task.notes] == [
+        ("among_examples", 1, "a.jsonl#11")
+    ]
 
 
-def test_sums_that_are_their_own_examples_are_left_out(sums: str, tmp_path: Path, tokenizer: SentencePiece) -> None:
+def test_sums_that_are_their_own_examples_are_left_out(
+    sums: str, tmp_path: Path, tokenizer: SentencePiece
+) -> None:
     tasks = {"sums": gsm8k(path=sums, examples=sums, shots=3)}
     found = evaluated(tasks, Guessing(), tokenizer, tmp_path)
     assert [item.status for item in found] == [SCORED] * 5 + [SHOWN] * 3
@@ -92,13 +100,19 @@ CLUES = [
 ]  # fmt: skip
 
 
-def test_an_item_without_a_label_is_counted_and_the_others_are_scored(tmp_path: Path, tokenizer: SentencePiece) -> None:
-    found = evaluated({"clue": fewclue(path=lines(tmp_path / "f.jsonl", CLUES))}, Guessing(), tokenizer, tmp_path)
+def test_an_item_without_a_label_is_counted_and_the_others_are_scored(
+    tmp_path: Path, tokenizer: SentencePiece
+) -> None:
+    found = evaluated(
+        {"clue": fewclue(path=lines(tmp_path / "f.jsonl", CLUES))}, Guessing(), tokenizer, tmp_path
+    )
     assert [item.status for item in found] == [SCORED] * 3 + [NO_LABEL]
     assert "label is '-'" in found[-1].said
 
 
-def test_the_labelled_test_of_fewclue_is_read_and_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_the_labelled_test_of_fewclue_is_read_and_a_split_that_is_not_there_is_refused(
+    tmp_path: Path,
+) -> None:
     path = lines(tmp_path / "f.jsonl", CLUES)
     [task] = fewclue(path=path, split="test_public", shots=2)
     assert [item["_id"] for item in task.items] == ["f.jsonl#8", "f.jsonl#9", "f.jsonl#10"]
@@ -162,7 +176,9 @@ def test_the_answer_of_an_item_is_what_was_scored(tmp_path: Path, tokenizer: Sen
     assert raw != [item.answer for item in found]  # lengths matter here
 
 
-def test_sums_are_scored_as_numbers_and_lm_evals_metric_stands_beside(tmp_path: Path, tokenizer: SentencePiece) -> None:
+def test_sums_are_scored_as_numbers_and_lm_evals_metric_stands_beside(
+    tmp_path: Path, tokenizer: SentencePiece
+) -> None:
     said = {"甲？": " 460.0", "乙？": " 4.60", "丙？": " 460", "丁？": " 四百六十"}
     path = lines(tmp_path / "m.jsonl", [{"question": question, "answer": "460"} for question in said])
     found = evaluated({"mgsm": mgsm(path=path)}, Oracle(tokenizer, said), tokenizer, tmp_path)
@@ -187,8 +203,10 @@ def test_a_benchmark_of_which_nothing_fits_the_context_is_an_error_before_anythi
     tasks[-1]["path"] = lines(
         tmp_path / "some.jsonl", [*asked_rows()[:-1], asked_rows()[-1] | {"question": "长" * 600}]
     )
-    run.evaluate(recipe(folder, tmp_path, tasks=tasks), quiet)  # the folder was not begun by the one that was refused
-    statuses = [item.status for item in items.read(recipe(folder, tmp_path).folder("evaluate"))]
+    run.evaluate(
+        recipe(folder, tmp_path, tasks=tasks), quiet
+    )  # the folder was not begun by the one that was refused
+    statuses = [item.status for item in item_results.read(recipe(folder, tmp_path).folder("evaluate"))]
     assert (statuses.count(SCORED), statuses.count(TOO_LONG)) == (12 + 4 + 5, 1)
 
 
@@ -206,7 +224,7 @@ def test_results_tell_what_is_odd_about_the_items(odd: dict[str, Any]) -> None:
     whole = odd["scores"][0]
     assert (whole["items"], whole["scored"], whole["bad"]) == (8, 7, 1)
     assert {note["kind"]: note["count"] for note in odd["notes"]} == {"own_subject": 1, "copies": 1}
-    told = "\n".join(screen.table(odd))
+    told = "\n".join(terminal.table(odd))
     assert "1 whose rows are not right" in told
     assert "copies of earlier ones" in told
     page = (Path(odd["folder"]) / "report.html").read_text("utf-8")

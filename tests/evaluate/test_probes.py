@@ -13,10 +13,11 @@ import torch
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, VersionConflict
-from ctllm_ray.evaluate import api, probes, run
-from ctllm_ray.evaluate.crowd import Runner, own_loop
-from ctllm_ray.evaluate.probes import Answers, Probes
-from ctllm_ray.evaluate.subject import Continuation
+from ctllm_ray.evaluate import run
+from ctllm_ray.evaluate.models import openai_model, probes
+from ctllm_ray.evaluate.models.concurrency import Runner, own_loop
+from ctllm_ray.evaluate.models.model_under_test import Continuation
+from ctllm_ray.evaluate.models.probes import Answers, Probes
 from ctllm_ray.inference.engine import Token
 from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.model import folder as hugging_face
@@ -129,18 +130,22 @@ def forget_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tell_hash(monkeypatch: pytest.MonkeyPatch, sha256: str) -> None:
-    real = api.Client.get
+    real = openai_model.Client.get
 
-    async def get(self: api.Client, path: str) -> dict[str, Any]:
+    async def get(self: openai_model.Client, path: str) -> dict[str, Any]:
         told = await real(self, path)
         return told | {"data": [each | {"model_sha256": sha256} for each in told["data"]]}
 
-    monkeypatch.setattr(api.Client, "get", get)
+    monkeypatch.setattr(openai_model.Client, "get", get)
 
 
 @pytest.mark.usefixtures("at_one_address")
 def test_the_hash_that_the_server_tells_decides_which_model_it_is(
-    folder: Path, tmp_path: Path, engine: TorchEngine, tokenizer: SentencePiece, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    tmp_path: Path,
+    engine: TorchEngine,
+    tokenizer: SentencePiece,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = recipe(folder, tmp_path)
     with api_of(engine, tokenizer, tmp_path) as url:

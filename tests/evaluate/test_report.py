@@ -1,4 +1,5 @@
-"""The report's page: every score with its interval, what was not scored, and text of strangers that stays text."""
+"""The report's page: every score with its interval, what was not scored, and text of strangers that stays
+text."""
 
 from __future__ import annotations
 
@@ -8,9 +9,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from ctllm_ray.evaluate import report, scores
-from ctllm_ray.evaluate.items import LOST, SCORED, TOO_LONG, UNPARSABLE, Item
-from ctllm_ray.evaluate.report_words import WORDS
+from ctllm_ray.evaluate.report import render
+from ctllm_ray.evaluate.report.words import WORDS
+from ctllm_ray.evaluate.scoring import scores
+from ctllm_ray.evaluate.scoring.item_results import LOST, SCORED, TOO_LONG, UNPARSABLE, Item
 
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>\u202e"
 DECIDED = {
@@ -33,14 +35,23 @@ def items() -> list[Item]:
         Item("cmmlu", "arts", "f#99", TOO_LONG, None),
         Item("chc_bench", "math", "c#0", SCORED, 7.0, answer=HOSTILE, said=HOSTILE),
         Item("chc_bench", "math", "c#1", UNPARSABLE, None, said="？"),
-        Item("bits_per_byte", "web", "d#0", SCORED, 1.25, nats=2.5 * math.log(2), text_bytes=2, answer="1 pieces"),
+        Item(
+            "bits_per_byte",
+            "web",
+            "d#0",
+            SCORED,
+            1.25,
+            nats=2.5 * math.log(2),
+            text_bytes=2,
+            answer="1 pieces",
+        ),
     ]
 
 
 @pytest.fixture
 def page() -> str:
     told = [score.plain() for score in scores.of(items(), seed=0, resamples=20)]
-    return report.render({"scores": told, "decisions": DECIDED, "fingerprint": "34" * 32}, items())
+    return render.render({"scores": told, "decisions": DECIDED, "fingerprint": "34" * 32}, items())
 
 
 class Tags(HTMLParser):
@@ -89,15 +100,15 @@ def test_what_the_scores_depend_on_is_told(page: str) -> None:
 def test_nothing_scored_is_a_dash() -> None:
     some = [Item("cmmlu", "arts", "f#0", TOO_LONG, None)]
     told = [score.plain() for score in scores.of(some, seed=0, resamples=20)]
-    found = report.render({"scores": told, "decisions": DECIDED, "fingerprint": ""}, some)
+    found = render.render({"scores": told, "decisions": DECIDED, "fingerprint": ""}, some)
     assert "–" in found
-    assert report.value(told[0]) == report.interval(told[0]) == "–"
+    assert render.value(told[0]) == render.interval(told[0]) == "–"
 
 
 def test_every_phrase_is_used_and_stands_in_both_languages() -> None:
     from pathlib import Path
 
-    template = Path(report.__file__).with_name("report_page.html").read_text("utf-8")
+    template = Path(render.__file__).with_name("report_page.html").read_text("utf-8")
     for name, (chinese, english) in WORDS.items():
         assert chinese
         assert english

@@ -16,14 +16,15 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import EngineFailed, InputError, NotFound, RecipeError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.rows import ID, table
+from ctllm_ray.benchmark_files import ID, table
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.evaluate import comparing, items, plan, run, screen, seen
+from ctllm_ray.evaluate import plan, run, terminal
+from ctllm_ray.evaluate.scoring import compare, contamination, item_results
 from ctllm_ray.inference.torch_engine import TorchEngine
+from ctllm_ray.serving.api.model_card import Card
 from ctllm_ray.shards import manifest, tokens
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve.card import Card
 from tests.corpus.conftest import run_here
 from tests.evaluate.conftest import exam_rows, lines, seeing
 from tests.serve.apps import running, served
@@ -48,7 +49,14 @@ def plain(folder: Path, tmp_path: Path, root: str = "out", **evaluate: Any) -> d
     ]
     data = {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0}
     part = {"model": str(folder), "tasks": tasks, "resamples": 50} | evaluate
-    start = {"name": "tiny", "version": "1", "seed": 1, "root": str(tmp_path / root), "data": data, "stages": []}
+    start = {
+        "name": "tiny",
+        "version": "1",
+        "seed": 1,
+        "root": str(tmp_path / root),
+        "data": data,
+        "stages": [],
+    }
     return start | {"serve": {"slots": 4, "threads": 1}, "evaluate": part}
 
 
@@ -64,7 +72,7 @@ def test_results_stand_in_a_folder_of_the_recipe_and_are_not_made_twice(
         ("cmmlu", "", 12), ("cmmlu", "anatomy", 6), ("cmmlu", "arts", 6), ("sums", "", 4),
     ]  # fmt: skip
     assert results["decisions"]["files"].keys() == {"exam.jsonl", "sums.jsonl"}
-    assert len(items.read(asked.folder("evaluate"))) == 16
+    assert len(item_results.read(asked.folder("evaluate"))) == 16
     monkeypatch.setattr(TorchEngine, "logprobs", None)
     assert run.evaluate(asked, quiet) == results
 
@@ -88,26 +96,30 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
     assert run.evaluate(recipe(folder, tmp_path), quiet) == whole
     assert len(set(map(tuple, asked))) == 12
     assert len(asked) - len(first) <= 8
-    told = [item.score for item in items.read(recipe(folder, tmp_path).folder("evaluate"))]
-    assert told == [item.score for item in items.read(recipe(folder, tmp_path, "whole").folder("evaluate"))]
+    told = [item.score for item in item_results.read(recipe(folder, tmp_path).folder("evaluate"))]
+    assert told == [
+        item.score for item in item_results.read(recipe(folder, tmp_path, "whole").folder("evaluate"))
+    ]
 
 
 def test_items_that_the_corpus_had_seen_are_marked_and_the_score_is_told_without_them(
     folder: Path, tmp_path: Path
 ) -> None:
     asked_of = recipes.from_plain(plain(folder, tmp_path) | seeing(tmp_path, str(tmp_path / "exam.jsonl")))
-    assert seen.of(seen.folder_of(asked_of), {}) == seen.NOTHING  # the pass has not been made
+    assert (
+        contamination.of(contamination.folder_of(asked_of), {}) == contamination.NOTHING
+    )  # the pass has not been made
     pipeline.prepare(asked_of, run_here)
     results = run.evaluate(asked_of, quiet)
     exam, sums = (s for s in results["scores"] if not s["part"])
-    found = [item for item in items.read(asked_of.folder("evaluate")) if item.benchmark == "cmmlu"]
+    found = [item for item in item_results.read(asked_of.folder("evaluate")) if item.benchmark == "cmmlu"]
     held = [item for item in found if item.seen_overlap == 1]
     assert {item.item for item in held} == {f"exam.jsonl#{n}" for n in (5, 6, 7)}
     assert (exam["seen"], sums["seen"], sums["unseen_value"]) == (3, None, None)
     others = [item.score or 0 for item in found if item not in held]
     assert exam["unseen_value"] == pytest.approx(sum(others) / len(others))
     assert len(others) == 9
-    assert "3 seen by the corpus" in next(screen.table(results))
+    assert "3 seen by the corpus" in next(terminal.table(results))
     assert "语料见过 3 题" in (Path(asked_of.folder("evaluate")) / "report.html").read_text()
     assert set(results["decisions"]["seen"]) == {"sha256", "min_overlap"}
 
@@ -124,11 +136,14 @@ def test_another_evaluation_in_the_folder_is_named_by_what_differs(folder: Path,
         run.evaluate(recipe(folder, tmp_path), quiet)
 
 
-def test_bits_per_byte_are_those_of_validation(folder: Path, tmp_path: Path, tokenizer: SentencePiece) -> None:
+def test_bits_per_byte_are_those_of_validation(
+    folder: Path, tmp_path: Path, tokenizer: SentencePiece
+) -> None:
     import torch
 
     from ctllm_ray.model import llama
-    from ctllm_ray.train import corpora, validate
+    from ctllm_ray.train.data import corpora
+    from ctllm_ray.train.validation import validate
 
     section = tmp_path / "tokens"
     texts = {"text": ["春天到了花开得很好我们去山里" * n for n in (1, 2, 3)], "web": ["水也清风也轻。"]}
@@ -141,7 +156,7 @@ def test_bits_per_byte_are_those_of_validation(folder: Path, tmp_path: Path, tok
         wanted = validate.bits(llama.load(str(folder)), documents, sequence_tokens=128)
     told = {score["part"]: score["value"] for score in results["scores"] if score["part"]}
     assert told == pytest.approx({group: bits["bits_per_byte"] for group, bits in wanted.items()}, rel=1e-5)
-    assert {item.item for item in items.read(asked.folder("evaluate"))} == {
+    assert {item.item for item in item_results.read(asked.folder("evaluate"))} == {
         doc.doc_id for docs in documents.values() for doc in docs
     }
 
@@ -153,11 +168,15 @@ def write_held_out(section: Path, tokenizer: SentencePiece, texts: dict[str, lis
     for group, of_group in texts.items():
         ids = [np.array([1, *found, 2], np.int64) for found in tokenizer.encode(of_group)]
         names = [f"{group}/{n}" for n in range(len(ids))]
-        sizes = [np.array(list(map(len, each)), np.int32) for each in ([t.encode() for t in of_group], of_group)]
+        sizes = [
+            np.array(list(map(len, each)), np.int32) for each in ([t.encode() for t in of_group], of_group)
+        ]
         with tokens.TokenShardWriter(str(section), tokens.HELD_OUT, group, 0, kind, ()) as writer:
             writer.write(tokens.table(names, ids, *sizes, {}, kind))
         shards += writer.shards
-    manifest.write(str(section), Manifest("tokens", "test", "1", "0" * 64, {}, [], {"in": 4, "kept": 4}, shards, facts))
+    manifest.write(
+        str(section), Manifest("tokens", "test", "1", "0" * 64, {}, [], {"in": 4, "kept": 4}, shards, facts)
+    )
 
 
 @contextmanager
@@ -175,16 +194,24 @@ def test_the_served_model_has_the_scores_of_the_one_in_process(
     with api(engine, tokenizer, tmp_path) as url:
         theirs = run.evaluate(there, quiet, url=url)
     assert theirs["scores"] == mine["scores"]
-    ours, others = (items.read(each.folder("evaluate")) for each in (here, there))
+    ours, others = (item_results.read(each.folder("evaluate")) for each in (here, there))
     for one, two in zip(ours, others, strict=True):
-        assert (one.item, one.score, one.answer, one.prompt_hash) == (two.item, two.score, two.answer, two.prompt_hash)
+        assert (one.item, one.score, one.answer, one.prompt_hash) == (
+            two.item,
+            two.score,
+            two.answer,
+            two.prompt_hash,
+        )
         assert one.logprobs == pytest.approx(two.logprobs, abs=1e-4)
     assert all(
-        found.difference.p == 1 for found in comparing.compare(here.folder("evaluate"), there.folder("evaluate"), 50)
+        found.difference.p == 1
+        for found in compare.compare(here.folder("evaluate"), there.folder("evaluate"), 50)
     )
 
 
-def test_a_server_with_another_tokenizer_is_refused(folder: Path, tmp_path: Path, engine: TorchEngine) -> None:
+def test_a_server_with_another_tokenizer_is_refused(
+    folder: Path, tmp_path: Path, engine: TorchEngine
+) -> None:
     from ctllm_ray.tokenizer.train import train
     from tests.tokenizer.conftest import document
 
@@ -194,9 +221,13 @@ def test_a_server_with_another_tokenizer_is_refused(folder: Path, tmp_path: Path
 
 
 def test_a_key_is_read_from_the_environment(
-    folder: Path, tmp_path: Path, engine: TorchEngine, tokenizer: SentencePiece, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    tmp_path: Path,
+    engine: TorchEngine,
+    tokenizer: SentencePiece,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from serve import keys
+    from ctllm_ray.serving.api import keys
 
     key = keys.create(str(tmp_path / "keys.json"), "team")
     monkeypatch.setenv("MODEL_KEY", key)
@@ -283,7 +314,7 @@ def test_ids_lead_back_to_the_row_of_the_file(folder: Path, tmp_path: Path) -> N
     asked = recipe(folder, tmp_path)
     run.evaluate(asked, quiet)
     read = {row[ID]: row for row in table(str(tmp_path / "exam.jsonl")).rows}
-    found = [item for item in items.read(asked.folder("evaluate")) if item.benchmark == "cmmlu"]
+    found = [item for item in item_results.read(asked.folder("evaluate")) if item.benchmark == "cmmlu"]
     assert all("ABCD"[int(item.target)] == read[item.item]["answer"] for item in found)
 
 
@@ -294,8 +325,19 @@ def test_on_real_items_the_served_model_has_the_scores_of_the_one_in_process(
     tasks = [
         {"use": "cmmlu", "path": str(data / "cmmlu.jsonl.zst"), "shots": 1, "limit": 1},
         {"use": "c3", "path": str(data / "c3_dialogue_dev_test.jsonl.zst"), "limit": 12},
-        {"use": "fewclue", "path": str(data / "fewclue_train_dev.jsonl.zst"), "parts": ["tnews", "chid"], "limit": 4},
-        {"use": "gsm8k", "path": str(data / "gsm8k_train.jsonl.zst"), "shots": 0, "limit": 3, "answer_tokens": 16},
+        {
+            "use": "fewclue",
+            "path": str(data / "fewclue_train_dev.jsonl.zst"),
+            "parts": ["tnews", "chid"],
+            "limit": 4,
+        },
+        {
+            "use": "gsm8k",
+            "path": str(data / "gsm8k_train.jsonl.zst"),
+            "shots": 0,
+            "limit": 3,
+            "answer_tokens": 16,
+        },
         {"use": "mgsm", "path": str(data / "mgsm_zh.jsonl.zst"), "limit": 3, "answer_tokens": 16},
     ]
     here, there = (recipe(folder, tmp_path, run=name, tasks=tasks) for name in ("here", "there"))
@@ -304,7 +346,7 @@ def test_on_real_items_the_served_model_has_the_scores_of_the_one_in_process(
         theirs = run.evaluate(there, quiet, url=url)
     assert theirs["scores"] == mine["scores"]
     assert sum(score["items"] for score in mine["scores"] if not score["part"]) == 43 + 12 + 8 + 3 + 3
-    ours, others = (items.read(each.folder("evaluate")) for each in (here, there))
+    ours, others = (item_results.read(each.folder("evaluate")) for each in (here, there))
     assert [(item.item, item.status, item.answer) for item in ours] == [
         (item.item, item.status, item.answer) for item in others
     ]

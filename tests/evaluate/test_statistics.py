@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from ctllm_ray.evaluate import statistics
-from ctllm_ray.evaluate.items import SCORED, TOO_LONG, UNPARSABLE, Item
-from ctllm_ray.evaluate.scores import compare, of
+from ctllm_ray.evaluate.scoring import statistics
+from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG, UNPARSABLE, Item
+from ctllm_ray.evaluate.scoring.scores import compare, of
 
 
 def test_the_interval_of_a_share_is_wilsons() -> None:
@@ -91,7 +91,13 @@ def item(at: int, score: float | None, status: str = SCORED, part: str = "p", **
 
 
 def test_what_is_not_scored_is_counted_and_changes_no_score() -> None:
-    items = [item(0, 1.0), item(1, 0.0), item(2, None, TOO_LONG), item(3, None, UNPARSABLE), item(4, 1.0, part="q")]
+    items = [
+        item(0, 1.0),
+        item(1, 0.0),
+        item(2, None, TOO_LONG),
+        item(3, None, UNPARSABLE),
+        item(4, 1.0, part="q"),
+    ]
     whole, p, q = of(items, seed=0, resamples=10)
     assert (whole.items, whole.scored, whole.too_long, whole.unparsable) == (5, 3, 1, 1)
     assert whole.value == pytest.approx(2 / 3)
@@ -116,9 +122,16 @@ def test_two_evaluations_are_compared_over_the_items_that_both_scored() -> None:
     [found] = compare(first, second, seed=0, resamples=100)
     assert (found.first, found.second, found.difference.value) == (0.0, 1.0, 1.0)
     assert found.difference.p == pytest.approx(2 / 1024)
-    assert (found.difference.items, found.only_first, found.only_second, found.other_prompts) == (10, 2, 2, 10)
+    assert (found.difference.items, found.only_first, found.only_second, found.other_prompts) == (
+        10,
+        2,
+        2,
+        10,
+    )
 
 
 def test_an_item_whose_text_changed_is_another_item() -> None:
-    [found] = compare([item(0, 1.0), item(1, 1.0)], [item(0, 1.0), Item("exam", "p", "f#1", SCORED, 0.0)], 0, 10)
+    [found] = compare(
+        [item(0, 1.0), item(1, 1.0)], [item(0, 1.0), Item("exam", "p", "f#1", SCORED, 0.0)], 0, 10
+    )
     assert (found.difference.items, found.only_first, found.only_second) == (1, 1, 1)

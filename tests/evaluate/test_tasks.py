@@ -1,4 +1,5 @@
-"""Tasks out of local files in their native forms, prompts as lm-eval publishes them, and files that are not right."""
+"""Tasks out of local files in their native forms, prompts as lm-eval publishes them, and files that are not
+right."""
 
 from __future__ import annotations
 
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ctllm_ray.base import resolve, rows
+from ctllm_ray import benchmark_files
+from ctllm_ray.base import resolve
 from ctllm_ray.base.errors import InputError, RecipeError
-from ctllm_ray.base.rows import ID
+from ctllm_ray.benchmark_files import ID
 from ctllm_ray.evaluate.tasks.c3 import c3
 from ctllm_ray.evaluate.tasks.ceval import ceval
 from ctllm_ray.evaluate.tasks.cmmlu import cmmlu
@@ -51,9 +53,15 @@ def test_the_published_folder_of_csv_files_is_read_too(use: str, tmp_path: Path)
     split, suffix = ("test", "") if use == "cmmlu" else ("val", "_{}")
     names = {"question": "Question", "answer": "Answer"} if use == "cmmlu" else {}
     for part, n in (("dev", 5), (split, 3)):
-        file = tmp_path / part / f"law{suffix.format(part)}.csv" if use == "ceval" else tmp_path / part / "arts.csv"
+        file = (
+            tmp_path / part / f"law{suffix.format(part)}.csv"
+            if use == "ceval"
+            else tmp_path / part / "arts.csv"
+        )
         file.parent.mkdir()
-        rows = [{k: v for k, v in r.items() if k not in ("subject", "split")} for r in exam_rows(n, ("x",), 0)]
+        rows = [
+            {k: v for k, v in r.items() if k not in ("subject", "split")} for r in exam_rows(n, ("x",), 0)
+        ]
         with file.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, [names.get(key, key) for key in rows[0]])
             writer.writeheader()
@@ -123,9 +131,9 @@ def test_compressed_files_are_read(tmp_path: Path, sums: str) -> None:
     content = Path(sums).read_bytes()
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(content))
     (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(content))
-    plain = rows.table(sums).rows
+    plain = benchmark_files.table(sums).rows
     for name in ("a.jsonl.gz", "a.jsonl.zst"):
-        found = rows.table(str(tmp_path / name))
+        found = benchmark_files.table(str(tmp_path / name))
         assert [{**row, ID: ""} for row in found.rows] == [{**row, ID: ""} for row in plain]
 
 
@@ -154,7 +162,9 @@ def test_a_missing_file_is_an_error_that_names_it(use: str, tmp_path: Path) -> N
         ("\udcff", "not readable"),
     ],
 )
-def test_a_file_that_is_not_right_is_an_error_that_names_file_and_row(content: str, said: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_right_is_an_error_that_names_file_and_row(
+    content: str, said: str, tmp_path: Path
+) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError, match=said) as error:

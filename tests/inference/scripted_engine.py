@@ -22,7 +22,8 @@ from ctllm_ray.inference.engine import Finish, Load, Output, Sampling, Token
 
 
 class ScriptedEngine:
-    """An `Engine` without a model. The log-probability of an id is -(1 + id % 7) / 4, whatever came before."""
+    """An `Engine` without a model. The log-probability of an id is -(1 + id % 7) / 4, whatever came
+    before."""
 
     def __init__(
         self,

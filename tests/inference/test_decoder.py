@@ -16,11 +16,16 @@ from tests.inference.tiny_engines import PLAIN, SHAPE, decoder, expected_logprob
 
 SHAPES = pytest.mark.parametrize("shape", [SHAPE, PLAIN], ids=["grouped", "plain"])
 
-#: Sequences in slots 0, 1 and 3: a whole prompt, a prompt in pieces that ends, one that goes on; then one token each.
+#: Sequences in slots 0, 1 and 3: a whole prompt, a prompt in pieces that ends, one that goes on; then one
+#: token each.
 FIRST, SECOND, THIRD = prompts(3, 30, 40)
 STEPS = [
     [Piece(0, 0, FIRST[:-2], 1), Piece(1, 0, SECOND[:7], 0), Piece(3, 0, THIRD[:1], 0)],
-    [Piece(0, len(FIRST) - 2, FIRST[-2:-1], 1), Piece(1, 7, SECOND[7:], len(SECOND) - 7), Piece(3, 1, THIRD[1:20], 2)],
+    [
+        Piece(0, len(FIRST) - 2, FIRST[-2:-1], 1),
+        Piece(1, 7, SECOND[7:], len(SECOND) - 7),
+        Piece(3, 1, THIRD[1:20], 2),
+    ],
     [Piece(0, len(FIRST) - 1, FIRST[-1:], 1), Piece(3, 20, THIRD[20:21], 1)],
 ]
 
@@ -62,7 +67,9 @@ def paged(
 
 
 @SHAPES
-def test_the_flash_kernel_is_asked_for_the_same_attention(shape: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_flash_kernel_is_asked_for_the_same_attention(
+    shape: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", paged)
     with_flash = decoder(shape)
     attention = Flash(shape.heads // shape.kv_heads, torch.device("cpu"), shape.context_tokens)

@@ -1,4 +1,5 @@
-"""What every engine keeps to: the scripted one of other tests, the one that computes, and our side of vLLM."""
+"""What every engine keeps to: the scripted one of other tests, the one that computes, and our side of
+vLLM."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import pytest
 
 from ctllm_ray.base.errors import InputError, Overloaded
 from ctllm_ray.inference.engine import Engine, Sampling
-from serve.vllm import VllmEngine
+from ctllm_ray.serving.ray.vllm import VllmEngine
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.inference.tiny_engines import GREEDY, collect, engine, finish_of, ids_of, together, tokens_of
 from tests.serve.vllm_stand_in import StandIn
@@ -45,7 +46,9 @@ def test_a_stop_id_ends_the_answer_and_is_given(any_engine: Engine) -> None:
     [outputs] = together(collect(any_engine, [5, 6, 7]))
     stop = ids_of(outputs)[1]
     until = ids_of(outputs).index(stop) + 1
-    [outputs] = together(collect(any_engine, [5, 6, 7], Sampling(12, temperature=0, stop_ids=frozenset({stop, 127}))))
+    [outputs] = together(
+        collect(any_engine, [5, 6, 7], Sampling(12, temperature=0, stop_ids=frozenset({stop, 127})))
+    )
     assert len(ids_of(outputs)) == until
     assert ids_of(outputs)[-1] == stop
     assert finish_of(outputs) == "stop"
@@ -62,7 +65,9 @@ def test_as_many_likely_ids_are_told_as_were_asked_for_and_fall(any_engine: Engi
 
 def test_log_probabilities_are_told_for_each_id_from_the_start_on(any_engine: Engine) -> None:
     found, late, none = together(
-        any_engine.logprobs([5, 6, 7, 8]), any_engine.logprobs([5, 6, 7, 8], 3, 2), any_engine.logprobs([5], 1)
+        any_engine.logprobs([5, 6, 7, 8]),
+        any_engine.logprobs([5, 6, 7, 8], 3, 2),
+        any_engine.logprobs([5], 1),
     )
     assert [token.id for token in found] == [6, 7, 8]
     assert [token.id for token in late] == [8]
@@ -71,7 +76,9 @@ def test_log_probabilities_are_told_for_each_id_from_the_start_on(any_engine: En
     assert none == []
 
 
-def test_others_in_the_place_of_the_last_id_are_told_as_if_each_had_been_asked_for(any_engine: Engine) -> None:
+def test_others_in_the_place_of_the_last_id_are_told_as_if_each_had_been_asked_for(
+    any_engine: Engine,
+) -> None:
     one, *each = together(
         any_engine.logprobs([5, 6, 7, 8], 2, 1, [9, 10, 8]),
         *(any_engine.logprobs([5, 6, 7, last], 2, 1) for last in (8, 9, 10, 8)),

@@ -42,7 +42,9 @@ def grammars(tokenizer: SentencePiece) -> Grammars:
     return Grammars(tokenizer, ROWS)
 
 
-def answer(grammars: Grammars, tokenizer: SentencePiece, schema: object, seed: int, stop_ids: list[int]) -> str:
+def answer(
+    grammars: Grammars, tokenizer: SentencePiece, schema: object, seed: int, stop_ids: list[int]
+) -> str:
     """What a model that knows nothing says under a schema."""
     matcher = grammars.matcher(json.dumps(schema), stop_ids)
     chooser = Chooser(Sampling(400, seed=seed), [0], matcher)
@@ -76,7 +78,9 @@ def test_a_stop_id_is_allowed_where_the_text_is_complete_and_nowhere_else(
     assert not matcher.allowed()[tokenizer.encode(["a"])[0].tolist()[-1]]
 
 
-def test_rows_without_a_piece_and_specials_are_never_allowed(grammars: Grammars, tokenizer: SentencePiece) -> None:
+def test_rows_without_a_piece_and_specials_are_never_allowed(
+    grammars: Grammars, tokenizer: SentencePiece
+) -> None:
     matcher, draw = grammars.matcher('{"type": "string"}', []), random.Random(0)
     for _ in range(30):
         allowed = np.flatnonzero(matcher.allowed())
@@ -87,7 +91,9 @@ def test_rows_without_a_piece_and_specials_are_never_allowed(grammars: Grammars,
         matcher.accept(draw.choice(allowed.tolist()))
 
 
-@pytest.mark.parametrize("schema", ["{", "[]", '{"type": "nonsense"}', '"x"', '{"type": "object", "required": 5}'])
+@pytest.mark.parametrize(
+    "schema", ["{", "[]", '{"type": "nonsense"}', '"x"', '{"type": "object", "required": 5}']
+)
 def test_what_is_no_schema_is_an_input_error(grammars: Grammars, schema: str) -> None:
     with pytest.raises(InputError, match="JSON schema"):
         grammars.matcher(schema)

@@ -20,7 +20,9 @@ def logits(*rows: list[float]) -> torch.Tensor:
     return torch.tensor([[math.log(p) if p else -math.inf for p in row] for row in rows])
 
 
-def drawn(row: list[float], count: int = 4000, ids: list[int] | None = None, **settings: float) -> Counter[int]:
+def drawn(
+    row: list[float], count: int = 4000, ids: list[int] | None = None, **settings: float
+) -> Counter[int]:
     """How often each id came in so many rows of one step, with seeds 0, 1, 2 ..."""
     choosers = [Chooser(Sampling(1, seed=seed, **settings), ids or [0]) for seed in range(count)]  # type: ignore[arg-type]
     return Counter(token.id for token in choose(logits(row).expand(count, -1), choosers))
@@ -55,7 +57,9 @@ def chi_square(found: Counter[int], exact: dict[int, float]) -> float:
         ({"top_k": 3, "min_p": 0.7}, {0: 3 / 7, 2: 4 / 7}),
     ],
 )
-def test_draws_have_the_probabilities_that_sampling_says(settings: dict[str, float], exact: dict[int, float]) -> None:
+def test_draws_have_the_probabilities_that_sampling_says(
+    settings: dict[str, float], exact: dict[int, float]
+) -> None:
     # chi-square with up to 3 degrees of freedom is above 16.27 once in 1,000 times; the seeds are fixed
     assert chi_square(drawn(ROW, **settings), exact) < 16.27
 
@@ -96,7 +100,9 @@ def test_rows_of_one_step_are_chosen_each_by_its_own_sampling() -> None:
     assert [token.id for token in found] == [2, 2, 0]
     assert [len(token.top) for token in found] == [0, 2, 0]
     assert [id_ for id_, _ in found[1].top] == [2, 0]
-    assert [token.logprob for token in found] == pytest.approx([math.log(p) for p in (0.4, 0.4, 0.3)], abs=1e-6)
+    assert [token.logprob for token in found] == pytest.approx(
+        [math.log(p) for p in (0.4, 0.4, 0.3)], abs=1e-6
+    )
 
 
 def test_penalties_change_the_choice_and_not_the_log_probability_told() -> None:

@@ -1,4 +1,5 @@
-"""Text that comes id by id is the text that comes at once, with no character cut and no stop string let through."""
+"""Text that comes id by id is the text that comes at once, with no character cut and no stop string let
+through."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     fast.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     fast.train_from_iterator(
-        documents, trainers.BpeTrainer(vocab_size=900, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet)
+        documents,
+        trainers.BpeTrainer(vocab_size=900, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet),
     )
     files = {"tokenizer.json": fast.to_str().encode(), "tokenizer_config.json": b'{"eos_token": "</s>"}'}
     return HuggingFace(files)
@@ -46,7 +48,8 @@ def streamed(tokenizer: Tokenizer, ids: list[int], seed: int = 0, stop: tuple[st
 
 
 def once(text: str | list[str]) -> str:
-    """Text with one U+FFFD where SentencePiece has one for each byte and UTF-8's rule one for each broken sequence."""
+    """Text with one U+FFFD where SentencePiece has one for each byte and UTF-8's rule one for each broken
+    sequence."""
     return re.sub("\ufffd+", "\ufffd", "".join(text))
 
 

@@ -1,4 +1,5 @@
-"""The torch engine says what transformers says, whoever else is served, and gives up nothing when things go wrong."""
+"""The torch engine says what transformers says, whoever else is served, and gives up nothing when things go
+wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from ctllm_ray.base.errors import EngineFailed, InputError
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Sampling
 from ctllm_ray.inference.requests import Answer, Inbox, Score
 from ctllm_ray.inference.sampling import Chooser
@@ -92,8 +93,12 @@ def test_the_same_seed_gives_the_same_answer_whoever_else_is_served() -> None:
     seeded = Sampling(max_tokens=20, seed=7, temperature=0.9, top_p=0.95)
     with engine() as opened:
         [alone] = together(collect(opened, mine, seeded))
-        [crowded, *_] = together(collect(opened, mine, seeded), *(collect(opened, ids, Sampling(30)) for ids in others))
-        [other] = together(collect(opened, mine, Sampling(max_tokens=20, seed=8, temperature=0.9, top_p=0.95)))
+        [crowded, *_] = together(
+            collect(opened, mine, seeded), *(collect(opened, ids, Sampling(30)) for ids in others)
+        )
+        [other] = together(
+            collect(opened, mine, Sampling(max_tokens=20, seed=8, temperature=0.9, top_p=0.95))
+        )
     assert ids_of(alone) == ids_of(crowded) != ids_of(other)
 
 
@@ -142,13 +147,17 @@ def test_a_request_cancelled_in_the_midst_of_its_prompt_harms_no_other() -> None
         found = together(*(cancelled(ids) if n % 2 else collect(opened, ids) for n, ids in enumerate(given)))
         load = together(opened.load())[0]
     assert (load.running, load.waiting) == (0, 0)
-    assert [ids_of(found[n]) for n in range(0, 8, 2)] == [expected(given[n], GREEDY.max_tokens) for n in range(0, 8, 2)]
+    assert [ids_of(found[n]) for n in range(0, 8, 2)] == [
+        expected(given[n], GREEDY.max_tokens) for n in range(0, 8, 2)
+    ]
 
 
 def test_a_crowd_that_comes_and_goes_gets_exact_answers_only() -> None:
     draw = random.Random(0)
     roots = prompts(3, 20, 60)
-    given = [root[: draw.randrange(2, 60)] + ids for root in roots for ids in prompts(4, 1, 15, seed=len(root))]
+    given = [
+        root[: draw.randrange(2, 60)] + ids for root in roots for ids in prompts(4, 1, 15, seed=len(root))
+    ]
     exact = [(expected(ids, GREEDY.max_tokens), expected_logprobs(ids)) for ids in given]
 
     async def client(number: int) -> None:

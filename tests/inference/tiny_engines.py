@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import LlamaForCausalLM
 
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.decoder import Decoder
 from ctllm_ray.inference.engine import Engine, Finish, Output, Sampling, Token
 from ctllm_ray.inference.torch_engine import TorchEngine
@@ -20,7 +20,8 @@ from ctllm_ray.inference.weights import take
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
 
-#: Heads that share keys, matrices of their own for input and output; wide weights make answers that do not loop.
+#: Heads that share keys, matrices of their own for input and output; wide weights make answers that do not
+#: loop.
 SHAPE = ModelConfig(3, 64, 4, 2, 16, 96, 128, 96, init_std=0.2)
 PLAIN = replace(SHAPE, kv_heads=4, tied=True)
 GREEDY = Sampling(max_tokens=12, temperature=0.0)
@@ -59,7 +60,12 @@ def expected(ids: Sequence[int], tokens: int, shape: ModelConfig = SHAPE) -> lis
     given = torch.tensor([list(ids)])
     all_ids = torch.ones_like(given)  # else it takes id 0 for padding
     found = model(shape).generate(
-        given, attention_mask=all_ids, max_new_tokens=tokens, do_sample=False, pad_token_id=0, eos_token_id=None
+        given,
+        attention_mask=all_ids,
+        max_new_tokens=tokens,
+        do_sample=False,
+        pad_token_id=0,
+        eos_token_id=None,
     )
     return found[0, len(ids) :].tolist()
 

@@ -76,7 +76,8 @@ def plain(root: Path, sweep: Mapping[str, Any] | None = None, **train: Any) -> d
 def trial(number: int, shares: Mapping[str, float], bits: Mapping[str, float], **changed: Any) -> Trial:
     """A trial that ended, with what a law does not look at made up."""
     facts: dict[str, Any] = {
-        "number": number, "shares": dict(shares), "status": "finished", "bits": dict(bits), "steps": 4, "tokens": 256,
+        "number": number, "shares": dict(shares), "status": "finished", "bits": dict(bits), "steps": 4,
+        "tokens": 256,
         "loss": 4.5, "tokens_per_s": 1000.0, "seconds": 2.0,
     }  # fmt: skip
     return Trial(**(facts | changed))

@@ -1,4 +1,5 @@
-"""Which mixture is chosen: the law's where it can be trusted, what was measured where that is sure, else none."""
+"""Which mixture is chosen: the law's where it can be trusted, what was measured where that is sure, else
+none."""
 
 from __future__ import annotations
 
@@ -13,9 +14,10 @@ import yaml
 from scipy.optimize import nnls
 
 from ctllm_ray.base import recipe as recipes
-from ctllm_ray.mixture import choose, hull, outcome, plan
+from ctllm_ray.mixture import choose, hull, plan
 from ctllm_ray.mixture.plan import Plan
 from ctllm_ray.mixture.quality import Fit
+from ctllm_ray.mixture.report import outcome
 from ctllm_ray.mixture.results import Trial
 from ctllm_ray.mixture.simplex import Region
 from tests.mixture import small_sweeps as small
@@ -55,9 +57,13 @@ def peaked_bits(shares: Mapping[str, float]) -> dict[str, float]:
 
 
 def measured(
-    of: Plan, noise: float, seed: int = 0, truth: Callable[[Mapping[str, float]], dict[str, float]] = true_bits
+    of: Plan,
+    noise: float,
+    seed: int = 0,
+    truth: Callable[[Mapping[str, float]], dict[str, float]] = true_bits,
 ) -> list[Trial]:
-    """All runs: a seed moves all held-out groups together by `noise` of their bits, and each by a third of that."""
+    """All runs: a seed moves all held-out groups together by `noise` of their bits, and each by a third of
+    that."""
     draw = np.random.default_rng(seed)
     trials = []
     for number, replicate in of.runs:
@@ -116,7 +122,9 @@ def test_a_law_that_falls_without_end_is_not_followed_beyond_what_was_tried(tmp_
 
 
 def test_the_runner_up_region_grows_with_the_noise(tmp_path: Path) -> None:
-    of = planned(tmp_path, trials=30, weights={"books": 0.4, "law": 0.24, "web": 0.36})  # the best lies well inside
+    of = planned(
+        tmp_path, trials=30, weights={"books": 0.4, "law": 0.24, "web": 0.36}
+    )  # the best lies well inside
     quiet, loud = (choose.choose(of, measured(of, noise, 0, peaked_bits)) for noise in (0.001, 0.01))
     assert (quiet.by, loud.by) == ("law", "law")
     assert quiet.runner_up_share < loud.runner_up_share
@@ -124,14 +132,20 @@ def test_the_runner_up_region_grows_with_the_noise(tmp_path: Path) -> None:
 
 def test_a_flat_truth_claims_a_gain_in_at_most_one_of_twenty_sweeps(tmp_path: Path) -> None:
     of = planned(tmp_path, trials=12)
-    claims = [choose.choose(of, measured(of, 0.01, seed, flat_bits)).by != "token_shares" for seed in range(120)]
+    claims = [
+        choose.choose(of, measured(of, 0.01, seed, flat_bits)).by != "token_shares" for seed in range(120)
+    ]
     assert sum(claims) <= 6
 
 
 @pytest.mark.parametrize(("trials", "replicates"), [(5, 2), (4, 3)])
-def test_a_flat_truth_claims_as_seldom_with_few_mixtures(tmp_path: Path, trials: int, replicates: int) -> None:
+def test_a_flat_truth_claims_as_seldom_with_few_mixtures(
+    tmp_path: Path, trials: int, replicates: int
+) -> None:
     of = planned(tmp_path, trials=trials, replicates=replicates)
-    claims = [choose.choose(of, measured(of, 0.01, seed, flat_bits)).by != "token_shares" for seed in range(100)]
+    claims = [
+        choose.choose(of, measured(of, 0.01, seed, flat_bits)).by != "token_shares" for seed in range(100)
+    ]
     assert sum(claims) <= 5
 
 
@@ -158,7 +172,10 @@ def test_a_perfect_order_of_few_mixtures_is_nothing_to_choose_by_where_another_s
     for order in ((0, 1, 2, 3, 4), (3, 1, 4, 0, 2)):
         values = {(number, 0): 3 - 0.01 * of.mixtures[number]["books"] for number in range(5)}
         values |= {(number, 1): values[number, 0] + 0.02 * (order[number] - 2) for number in range(5)}
-        trials = [small.trial(n, of.mixtures[n], dict.fromkeys(SLOPES, values[n, r]), replicate=r) for n, r in of.runs]
+        trials = [
+            small.trial(n, of.mixtures[n], dict.fromkeys(SLOPES, values[n, r]), replicate=r)
+            for n, r in of.runs
+        ]
         chosen = choose.choose(of, trials)
         assert (chosen.by, chosen.shares) == ("token_shares", of.mixtures[0])
         assert chosen.why.startswith("Nothing to choose by: ")
@@ -175,7 +192,8 @@ def test_a_measured_lead_far_beyond_the_noise_is_taken_where_no_law_can_be_fitte
     of = planned(tmp_path, trials=3)
     lead = {0: 3.0, 1: 3.3, 2: 2.5}
     trials = [
-        small.trial(n, of.mixtures[n], dict.fromkeys(SLOPES, lead[n] + 0.002 * r), replicate=r) for n, r in of.runs
+        small.trial(n, of.mixtures[n], dict.fromkeys(SLOPES, lead[n] + 0.002 * r), replicate=r)
+        for n, r in of.runs
     ]
     chosen = choose.choose(of, trials)
     assert (chosen.by, chosen.shares, chosen.number) == ("best_trial", of.mixtures[2], 2)

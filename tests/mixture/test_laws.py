@@ -1,4 +1,5 @@
-"""The laws find the parameters that synthetic points were made with, and predict what lies between the points."""
+"""The laws find the parameters that synthetic points were made with, and predict what lies between the
+points."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def test_the_regression_finds_its_parameters_in_points_without_noise() -> None:
 
 def test_the_regression_finds_its_parameters_in_noisy_points_within_their_standard_errors() -> None:
     shares, noise = points(40), 0.004
-    errors = [fitted(regression, shares, noisy(np.exp(shares @ TRUE_B), noise, seed)) - TRUE_B for seed in range(50)]
+    errors = [
+        fitted(regression, shares, noisy(np.exp(shares @ TRUE_B), noise, seed)) - TRUE_B for seed in range(50)
+    ]
     standard = noise * np.sqrt(np.diag(np.linalg.inv(shares.T @ shares)))
     assert np.std(errors, axis=0) == pytest.approx(standard, rel=0.35)  # of 50 draws: +-10 % at one sigma
     assert np.abs(np.mean(errors, axis=0)).max() < 3 * standard.max() / np.sqrt(50)
@@ -58,7 +61,8 @@ def test_the_exponential_law_finds_its_parameters_in_points_without_noise(groups
 def test_the_exponential_law_finds_its_parameters_in_noisy_points() -> None:
     shares = points(60)
     found = [
-        exponential.named(fitted(exponential, shares, noisy(data_mixing_law(shares), 0.002, seed))) for seed in range(8)
+        exponential.named(fitted(exponential, shares, noisy(data_mixing_law(shares), 0.002, seed)))
+        for seed in range(8)
     ]
     c, k = np.median([one[0] for one in found]), np.median([one[1] for one in found])
     t = np.median([one[2] for one in found], axis=0)
@@ -71,18 +75,24 @@ def test_one_odd_trial_does_not_bend_the_exponential_law() -> None:
     shares, between = points(30), points(50, seed=9)
     losses = data_mixing_law(shares)
     losses[4] *= 1.3
-    error = np.abs(exponential.predict(fitted(exponential, shares, losses), between) / data_mixing_law(between) - 1)
+    error = np.abs(
+        exponential.predict(fitted(exponential, shares, losses), between) / data_mixing_law(between) - 1
+    )
     assert error.max() < 0.01
 
 
 @pytest.mark.parametrize("law", [regression, exponential])
 def test_a_law_fitted_to_losses_that_are_all_alike_predicts_that_loss(law: ModuleType) -> None:
     shares = points(8)
-    assert law.predict(fitted(law, shares, np.full(8, 2.5)), points(5, seed=1)) == pytest.approx(2.5, abs=1e-3)
+    assert law.predict(fitted(law, shares, np.full(8, 2.5)), points(5, seed=1)) == pytest.approx(
+        2.5, abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("law", [regression, exponential])
-def test_fits_made_together_equal_those_made_alone_and_trials_that_are_not_kept_have_no_part(law: ModuleType) -> None:
+def test_fits_made_together_equal_those_made_alone_and_trials_that_are_not_kept_have_no_part(
+    law: ModuleType,
+) -> None:
     shares = points(12)
     losses = np.array([noisy(data_mixing_law(shares), 0.002, seed) for seed in range(4)])
     kept = np.ones(losses.shape, bool)

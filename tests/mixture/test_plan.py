@@ -1,4 +1,5 @@
-"""What a sweep is going to do: each trial's recipe is its own, and what cannot be is told before anything starts."""
+"""What a sweep is going to do: each trial's recipe is its own, and what cannot be is told before anything
+starts."""
 
 from __future__ import annotations
 
@@ -94,10 +95,25 @@ def test_a_share_that_the_epochs_of_the_whole_run_do_not_allow_is_not_tried(tmp_
 @pytest.mark.parametrize(
     ("sweep", "train", "error", "says"),
     [
-        ({"bounds": {"books": [0, 1], "wbe": [0, 1]}}, {}, RecipeError, "no group 'wbe'(.|\n)*did you mean 'web'"),
-        ({"weights": {"books": 0.5, "laws": 0.5}}, {}, RecipeError, "no group 'laws'(.|\n)*did you mean 'law'"),
+        (
+            {"bounds": {"books": [0, 1], "wbe": [0, 1]}},
+            {},
+            RecipeError,
+            "no group 'wbe'(.|\n)*did you mean 'web'",
+        ),
+        (
+            {"weights": {"books": 0.5, "laws": 0.5}},
+            {},
+            RecipeError,
+            "no group 'laws'(.|\n)*did you mean 'law'",
+        ),
         ({"weights": {"books": 0.5, "law": 0.6}}, {}, RecipeError, "the weights sum to 1.1, not 1"),
-        ({"bounds": {"books": [0.6, 0.4], "web": [0, 1]}}, {}, RecipeError, "the least, 0.6, is more than the most"),
+        (
+            {"bounds": {"books": [0.6, 0.4], "web": [0, 1]}},
+            {},
+            RecipeError,
+            "the least, 0.6, is more than the most",
+        ),
         ({"bounds": {"web": [0, 1]}}, {}, RecipeError, "fewer than two groups"),
         ({"bounds": {"books": [0, 0.3], "web": [0, 0.3]}}, {}, RecipeError, "leave no mixture(.|\n)*remedy"),
         ({}, {"tokens": 1 << 14}, RecipeError, "leave no mixture.*but for the epochs of books, law, web"),
@@ -148,12 +164,21 @@ def test_the_forecast_counts_what_is_left_and_takes_the_speed_of_trials_that_end
     given["resources"]["sweep"] = {"concurrent": 2}
     planned = plan.plan(small.recipes.from_plain(given))
     before = forecast.forecast(planned, [])
-    assert (before.trials, before.replicates, before.left, before.at_once, before.measured) == (5, 2, 10, 2, False)
+    assert (before.trials, before.replicates, before.left, before.at_once, before.measured) == (
+        5,
+        2,
+        10,
+        2,
+        False,
+    )
     assert (before.trial_tokens, before.tokens) == (256, 10 * 256)  # whole batches
     config = shapes.for_recipe(planned.sweep.model, small.VOCABULARY, small.SEQUENCE_TOKENS)
     assert before.parameters == shapes.parameters(config)
     assert before.flops == 10 * 256 * shapes.flops_per_token(config, small.SEQUENCE_TOKENS)
-    known = [small.trial(0, planned.mixtures[0], {}, seconds=10.0), small.trial(1, planned.mixtures[1], {}, seconds=20)]
+    known = [
+        small.trial(0, planned.mixtures[0], {}, seconds=10.0),
+        small.trial(1, planned.mixtures[1], {}, seconds=20),
+    ]
     after = forecast.forecast(planned, known)
     assert (after.left, after.measured) == (8, True)
     assert after.hours * 3600 == pytest.approx(4 * 15)  # eight runs, two at a time

@@ -1,4 +1,5 @@
-"""How far a law is trusted: hand-worked rank correlations, predictions without the trial, honest intervals."""
+"""How far a law is trusted: hand-worked rank correlations, predictions without the trial, honest
+intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +18,10 @@ from ctllm_ray.mixture.simplex import Region
 def points(count: int, groups: int = 3, seed: int = 0) -> np.ndarray:
     region = Region(tuple("abcdefgh"[:groups]), (0,) * groups, (1000,) * groups, 1000)
     return (
-        np.array(list(islice(simplex.mixtures(region, np.full(groups, 1 / groups), float(groups), seed), count))) / 1000
+        np.array(
+            list(islice(simplex.mixtures(region, np.full(groups, 1 / groups), float(groups), seed), count))
+        )
+        / 1000
     )
 
 
@@ -32,7 +36,11 @@ def losses(shares: np.ndarray, slopes: list[float], noise: float = 0.0, seed: in
         ([1, 2, 3, 4], [4, 3, 2, 1], -1.0),
         ([1, 2, 3, 4], [2, 1, 4, 3], 0.6),  # 1 - 6 * (1 + 1 + 1 + 1) / (4 * 15)
         ([1, 2, 3, 4, 5], [5, 1, 2, 3, 4], 0.0),  # 1 - 6 * (16 + 4) / (5 * 24)
-        ([1, 2, 2, 4], [1, 2, 3, 4], 3 / np.sqrt(10)),  # ranks 1, 2.5, 2.5, 4: covariance 4.5, variances 4.5 and 5
+        (
+            [1, 2, 2, 4],
+            [1, 2, 3, 4],
+            3 / np.sqrt(10),
+        ),  # ranks 1, 2.5, 2.5, 4: covariance 4.5, variances 4.5 and 5
         ([1, 1, 1], [1, 2, 3], 0.0),  # no order at all
     ],
 )
@@ -77,7 +85,9 @@ def test_a_left_out_trial_has_no_part_in_its_own_prediction() -> None:
     assert said == pytest.approx(bits["web"])
     odd = {"web": bits["web"].copy()}
     odd["web"][3] *= 2
-    assert quality.left_out_predictions("regression", shares, odd, {"web": 1.0})[3] == pytest.approx(bits["web"][3])
+    assert quality.left_out_predictions("regression", shares, odd, {"web": 1.0})[3] == pytest.approx(
+        bits["web"][3]
+    )
 
 
 def test_the_law_that_made_the_points_is_the_better_one() -> None:
@@ -111,8 +121,11 @@ def test_the_interval_of_a_prediction_holds_the_truth_about_nine_times_of_ten() 
         parameters = {"web": regression.fit(shares, bits["web"][None], np.ones((1, 16), bool))[0]}
         fit = Fit("regression", parameters, np.empty(0), math.nan, (math.nan, math.nan), math.nan)
         said = [
-            regression.predict(drawn["web"], at)[0] for drawn in quality.redrawn(fit, shares, bits, seed, {"web": 0.0})
+            regression.predict(drawn["web"], at)[0]
+            for drawn in quality.redrawn(fit, shares, bits, seed, {"web": 0.0})
         ]
         low, high = np.percentile(said, quality.INTERVAL)
         inside += low <= truth <= high
-    assert 80 <= inside <= 98  # of 100 draws at 0.9: 3 at one sigma; a bootstrap of few points runs a little narrow
+    assert (
+        80 <= inside <= 98
+    )  # of 100 draws at 0.9: 3 at one sigma; a bootstrap of few points runs a little narrow

@@ -1,4 +1,5 @@
-"""The page about a sweep: what is on it, in both languages, that it asks for nothing, and that text stays text."""
+"""The page about a sweep: what is on it, in both languages, that it asks for nothing, and that text stays
+text."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctllm_ray.mixture import choose, plan, report
+from ctllm_ray.mixture import choose, plan
 from ctllm_ray.mixture.plan import Plan
-from ctllm_ray.mixture.report_words import WORDS
+from ctllm_ray.mixture.report import render
+from ctllm_ray.mixture.report.words import WORDS
 from ctllm_ray.mixture.results import Trial
 from tests.mixture import small_sweeps as small
 
@@ -39,13 +41,15 @@ def swept(tmp_path: Path) -> tuple[Plan, list[Trial]]:
 
 
 def rendered(of: Plan, trials: list[Trial]) -> str:
-    return report.render(of, trials, choose.choose(of, trials))
+    return render.render(of, trials, choose.choose(of, trials))
 
 
 def shown(page: str, language: str) -> str:
     """The text that a reader of one language sees."""
     other = "zh" if language == "en" else "en"
-    body = re.sub(rf'<span class="{other}" lang="[^"]*">.*?</span>', "", page.partition("<body>")[2], flags=re.DOTALL)
+    body = re.sub(
+        rf'<span class="{other}" lang="[^"]*">.*?</span>', "", page.partition("<body>")[2], flags=re.DOTALL
+    )
     return re.sub(r"<[^>]*>", " ", re.sub(r"<(script|style).*?</\1>", "", body, flags=re.DOTALL))
 
 
@@ -65,14 +69,18 @@ def test_the_page_leads_with_the_verdict_and_has_every_run(swept: tuple[Plan, li
     assert of.data in page
 
 
-@pytest.mark.parametrize(("count", "level", "says"), [(2, 0.0, "too few"), (12, 1.0, "No law orders mixtures")])
+@pytest.mark.parametrize(
+    ("count", "level", "says"), [(2, 0.0, "too few"), (12, 1.0, "No law orders mixtures")]
+)
 def test_where_there_is_nothing_to_choose_by_the_page_says_so_first(
     tmp_path: Path, count: int, level: float, says: str
 ) -> None:
     of = plan.plan(small.recipe(tmp_path, {"trials": count}, block_sequences=64))
     draw = np.random.default_rng(3)
     trials = [
-        small.trial(n, of.mixtures[n], dict.fromkeys(of.domains, 3 + level * draw.normal(0, 0.1)), replicate=r)
+        small.trial(
+            n, of.mixtures[n], dict.fromkeys(of.domains, 3 + level * draw.normal(0, 0.1)), replicate=r
+        )
         for n, r in of.runs
     ]
     page = rendered(of, trials)
@@ -98,19 +106,30 @@ def test_text_of_others_stays_text_and_nothing_is_fetched(swept: tuple[Plan, lis
 
 def test_every_word_is_used_and_in_both_languages() -> None:
     source = "".join(
-        Path(report.__file__).with_name(name).read_text(encoding="utf-8") for name in ("report.py", "report_page.html")
+        Path(render.__file__).with_name(name).read_text(encoding="utf-8")
+        for name in ("render.py", "report_page.html")
     )
-    dynamic = {"regression", "exponential"} | {k for k in WORDS if k.startswith(("nav_", "verdict_", "reason_"))}
+    dynamic = {"regression", "exponential"} | {
+        k for k in WORDS if k.startswith(("nav_", "verdict_", "reason_"))
+    }
     assert [key for key in WORDS if f'"{key}"' not in source and key not in dynamic] == []
     assert all(chinese and english for chinese, english in WORDS.values())
 
 
-def test_a_browser_shows_the_page_and_complains_of_nothing(swept: tuple[Plan, list[Trial]], tmp_path: Path) -> None:
+def test_a_browser_shows_the_page_and_complains_of_nothing(
+    swept: tuple[Plan, list[Trial]], tmp_path: Path
+) -> None:
     if CHROMIUM is None:
         pytest.skip("no chromium here: apt-get install chromium")
     page = tmp_path / "page.html"
     page.write_text(rendered(*swept), encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/p", "--enable-logging=stderr"]
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path}/p",
+        "--enable-logging=stderr",
+    ]
     flags += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=4000", "--dump-dom"]
     command = [CHROMIUM, *flags, page.as_uri() + "?lang=en"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)

@@ -26,7 +26,10 @@ def test_every_mixture_sums_to_one_and_obeys_bounds_and_caps(seed: int, block: i
     random = np.random.default_rng(seed)
     groups = [f"g{index}" for index in range(random.integers(2, 9))]
     least = random.dirichlet(np.ones(len(groups))) * 0.5
-    bounds = {name: (low, min(1.0, low + 0.3 + random.random() / 2)) for name, low in zip(groups, least, strict=True)}
+    bounds = {
+        name: (low, min(1.0, low + 0.3 + random.random() / 2))
+        for name, low in zip(groups, least, strict=True)
+    }
     caps = {name: low + 0.3 for name, (low, _) in bounds.items()}
     region = simplex.region(bounds, caps, block)
     middle = random.dirichlet(np.ones(len(groups)))
@@ -53,7 +56,9 @@ def test_within_wide_bounds_the_mixtures_have_mean_and_spread_of_the_dirichlet()
     region = simplex.region(WIDE, NO_CAPS, 10_000)
     middle = np.array([0.5, 0.3, 0.2])
     found = np.array(list(islice(simplex.mixtures(region, middle, 8.0, 3), 4000))) / region.block
-    assert found.mean(axis=0) == pytest.approx(middle, abs=2e-3)  # 4000 random draws would be off by 2.6e-3 (1 sigma)
+    assert found.mean(axis=0) == pytest.approx(
+        middle, abs=2e-3
+    )  # 4000 random draws would be off by 2.6e-3 (1 sigma)
     assert found.std(axis=0) == pytest.approx(np.sqrt(middle * (1 - middle) / 9), abs=2e-3)
 
 
@@ -90,7 +95,9 @@ def test_the_temperature_moves_the_middle_from_token_shares_to_all_alike() -> No
     shares = {"a": 0.64, "b": 0.32, "c": 0.04}
     assert simplex.middle(region, shares, 1.0) == pytest.approx([0.64, 0.32, 0.04])
     assert simplex.middle(region, shares, 0.0) == pytest.approx([1 / 3] * 3)
-    assert simplex.middle(region, {"a": 0.64, "b": 0.32, "c": 0.04}, 0.5)[2] == pytest.approx(0.2 / (1 + 0.32**0.5))
+    assert simplex.middle(region, {"a": 0.64, "b": 0.32, "c": 0.04}, 0.5)[2] == pytest.approx(
+        0.2 / (1 + 0.32**0.5)
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +106,11 @@ def test_the_temperature_moves_the_middle_from_token_shares_to_all_alike() -> No
         (WIDE, {"a": 0.2, "b": 0.2, "c": 0.2}, r"the most to 0.6 \(3 but for the epochs of a, b, c\)"),
         ({"a": (0, 0.2), "b": (0, 0.2), "c": (0, 0.5)}, NO_CAPS, r"the most to 0.9\n"),
         ({"a": (0.5, 1), "b": (0.4, 1), "c": (0.2, 1)}, NO_CAPS, "the least shares sum to 1.1"),
-        ({"a": (0.3, 1), "b": (0, 1)}, {"a": 0.1, "b": 1.0}, "'a' is too small for its bounds.*10.00%.*30.00%"),
+        (
+            {"a": (0.3, 1), "b": (0, 1)},
+            {"a": 0.1, "b": 1.0},
+            "'a' is too small for its bounds.*10.00%.*30.00%",
+        ),
         ({"a": (0.01, 0.012), "b": (0, 1)}, {"a": 1.0, "b": 1.0}, "no share of 'a' is whole in 10 sequences"),
     ],
 )

@@ -16,7 +16,8 @@ import yaml
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.mixture import outcome, plan, results, sweep
+from ctllm_ray.mixture import launch, plan, results
+from ctllm_ray.mixture.report import outcome
 from tests.mixture import small_sweeps as small
 
 pytestmark = pytest.mark.cluster
@@ -38,16 +39,18 @@ def test_a_sweep_ends_with_a_result_for_each_trial_a_mixture_and_a_page(
 ) -> None:
     planned = plan.plan(recipes.load(str(write(tmp_path))))
     told: list[str] = []
-    trials = sweep.run(planned, told.append)
+    trials = launch.run(planned, told.append)
     assert [(trial.number, trial.replicate) for trial in trials] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert [trial.shares for trial in trials] == [planned.mixtures[n] for n in (0, 0, 1, 1)]
     assert trials[0].bits != trials[1].bits
     assert len(told) == 4
     lines = [json.loads(line) for line in Path(planned.folder, results.RESULTS).read_text().splitlines()]
-    assert [line["objective"] for line in lines] == [trial.objective(planned.sweep.weights) for trial in trials]
+    assert [line["objective"] for line in lines] == [
+        trial.objective(planned.sweep.weights) for trial in trials
+    ]
     outcome.write(planned, trials)
     assert "sha256 " + planned.data in Path(planned.folder, outcome.REPORT).read_text(encoding="utf-8")
-    assert sweep.run(planned, told.append) == trials  # nothing is left: no Ray, no trial
+    assert launch.run(planned, told.append) == trials  # nothing is left: no Ray, no trial
     assert len(told) == 4
 
 
@@ -56,7 +59,7 @@ def test_an_error_that_a_person_has_to_mend_ends_the_sweep_with_its_type(tmp_pat
     shard = next(Path(tmp_path, "t/1/tokens/train/books").iterdir())
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match="changed since it was written"):
-        sweep.run(planned)
+        launch.run(planned)
     assert results.read(planned.folder, 2) == []
 
 
@@ -78,7 +81,9 @@ def test_a_killed_sweep_goes_on_without_losing_a_finished_trial(tmp_path: Path) 
     stamps = {run: Path(results._place(planned.folder, *run)).stat().st_mtime_ns for run in runs}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == 0, done.stderr
-    assert [(trial.number, trial.replicate) for trial in results.read(planned.folder, 3)] == sorted(planned.runs)
+    assert [(trial.number, trial.replicate) for trial in results.read(planned.folder, 3)] == sorted(
+        planned.runs
+    )
     for run, stamp in stamps.items():
         assert Path(results._place(planned.folder, *run)).stat().st_mtime_ns == stamp
     assert f"{planned.folder}/{outcome.MIXTURE}" in done.stdout

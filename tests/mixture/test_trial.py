@@ -10,8 +10,9 @@ import torch
 
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.mixture import plan, results, trial
-from ctllm_ray.train import checkpoint, records, session
-from ctllm_ray.train.torch_stepper import TorchStepper
+from ctllm_ray.train import records, session
+from ctllm_ray.train.checkpoint import checkpoint
+from ctllm_ray.train.steppers.torch import TorchStepper
 from tests.mixture import small_sweeps as small
 
 
@@ -59,7 +60,9 @@ class Dying(TorchStepper):
 
 
 def test_a_diverged_trial_is_kept_and_marked(tmp_path: Path) -> None:
-    planned = plan.plan(small.recipe(tmp_path, {"schedule": {"use": "cosine", "peak_rate": 1e30, "warmup_tokens": 0}}))
+    planned = plan.plan(
+        small.recipe(tmp_path, {"schedule": {"use": "cosine", "peak_rate": 1e30, "warmup_tokens": 0}})
+    )
     found = trial.run(planned.trial(0))
     assert found.status == "diverged"
     assert "not a finite number" in found.reason

@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ctllm_ray.base.errors import InputError, RecipeError
-from ctllm_ray.base.training import Model
+from ctllm_ray.base.recipe_training import Model
 from ctllm_ray.model import config as shapes
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import SIZES, ModelConfig
@@ -25,7 +25,13 @@ def built(config: ModelConfig) -> torch.nn.Module:
 
 def test_ct_llm_has_2133985280_parameters() -> None:
     config = SIZES["ct_llm_2b"]
-    assert (config.layers, config.width, config.heads, config.head_width, config.ffn_width) == (32, 2048, 16, 128, 5504)
+    assert (config.layers, config.width, config.heads, config.head_width, config.ffn_width) == (
+        32,
+        2048,
+        16,
+        128,
+        5504,
+    )
     assert (config.vocab_size, config.context_tokens, config.tied) == (125_696, 4096, False)
     assert (config.norm_epsilon, config.rope_theta) == (1e-5, 10_000.0)
     assert shapes.parameters(config) == 2_133_985_280
@@ -40,7 +46,9 @@ def test_the_parameter_formula_counts_the_built_model(name: str) -> None:
     assert shapes.matmul_parameters(SIZES[name]) == linear
 
 
-@pytest.mark.parametrize("change", [{}, {"tied": False}, {"attention_bias": True}, {"mlp_bias": True}, {"kv_heads": 4}])
+@pytest.mark.parametrize(
+    "change", [{}, {"tied": False}, {"attention_bias": True}, {"mlp_bias": True}, {"kv_heads": 4}]
+)
 def test_the_parameter_formula_holds_for_any_shape(change: dict) -> None:
     config = replace(SMALL, **change)
     assert shapes.parameters(config) == sum(p.numel() for p in built(config).parameters())
@@ -60,7 +68,9 @@ def test_flops_of_ct_llm_are_14_48_billion_a_token_and_12_87_with_causal_attenti
 
 def test_the_flop_formula_is_what_a_counter_sees_forward_and_backward() -> None:
     config, tokens = replace(SMALL, tied=False), 48
-    model = llama.build(config, seed=0, attention="eager")  # which computes the whole square, as the convention counts
+    model = llama.build(
+        config, seed=0, attention="eager"
+    )  # which computes the whole square, as the convention counts
     ids = torch.arange(tokens)[None] % config.vocab_size
     with FlopCounterMode(display=False) as counter:
         model.lm_head(llama.forward_hidden(model, {"input_ids": ids})).sum().backward()
@@ -73,7 +83,10 @@ def test_a_token_of_ct_llm_holds_256_kib_of_kv_cache() -> None:
 
 def test_a_shape_survives_its_config_json() -> None:
     stretched = {"rope_type": "linear", "factor": 2.0}
-    for config in [*SIZES.values(), replace(SMALL, rope_scaling=stretched, rope_theta=5e5, attention_bias=True)]:
+    for config in [
+        *SIZES.values(),
+        replace(SMALL, rope_scaling=stretched, rope_theta=5e5, attention_bias=True),
+    ]:
         assert shapes.from_hugging_face(json.loads(json.dumps(shapes.to_hugging_face(config)))) == config
 
 

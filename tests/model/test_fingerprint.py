@@ -34,7 +34,9 @@ def test_weights_of_every_format_tell_one_model_from_another(tmp_path: Path, nam
     assert hash_model(folder) != before[1]
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "generation_config.json", "chat_template.jinja"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer.json", "generation_config.json", "chat_template.jinja"]
+)
 def test_what_else_answers_depend_on_tells_models_apart_but_is_no_weights(tmp_path: Path, name: str) -> None:
     folder = folder_with(tmp_path, model__safetensors="weights")
     (tmp_path / name).write_text("one")
@@ -44,7 +46,9 @@ def test_what_else_answers_depend_on_tells_models_apart_but_is_no_weights(tmp_pa
     assert hash_weights(folder) == weights
 
 
-@pytest.mark.parametrize("name", ["README.md", "training_args.bin", "optimizer.pt", "rng_state_0.pth", "scheduler.pt"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "training_args.bin", "optimizer.pt", "rng_state_0.pth", "scheduler.pt"]
+)
 def test_what_training_leaves_beside_the_weights_tells_nothing(tmp_path: Path, name: str) -> None:
     folder = folder_with(tmp_path, model__safetensors="weights", config__json="{}")
     before = hash_weights(folder), hash_model(folder)

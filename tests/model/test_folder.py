@@ -21,12 +21,16 @@ def written(config: ModelConfig, path: Path, dtype: torch.dtype, shard_bytes: in
     model = llama.build(config, seed=3)
     held = dict(model.named_parameters())
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
-    folder.write(str(path), config, lambda n: held[n].detach(), dtype=dtype, token_ids=ids, shard_bytes=shard_bytes)
+    folder.write(
+        str(path), config, lambda n: held[n].detach(), dtype=dtype, token_ids=ids, shard_bytes=shard_bytes
+    )
     return model
 
 
 @pytest.mark.parametrize("shard_bytes", [1, 50_000, 1 << 30])
-@pytest.mark.parametrize("change", [{}, {"tied": True}, {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}])
+@pytest.mark.parametrize(
+    "change", [{}, {"tied": True}, {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}]
+)
 def test_transformers_opens_it_with_equal_logits(tmp_path: Path, shard_bytes: int, change: dict) -> None:
     config = replace(SMALL, **change)
     model = written(config, tmp_path, torch.float32, shard_bytes)

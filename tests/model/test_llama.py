@@ -89,7 +89,9 @@ def test_gradients_do_not_cross_documents() -> None:
     batch = llama.tensors(rows(), torch.device("cpu"))
     vectors = model.model.embed_tokens(batch["input_ids"]).detach().requires_grad_()
     mask = attention.piece_mask(batch["documents"])
-    out = model.model(inputs_embeds=vectors, position_ids=batch["positions"], attention_mask=mask, use_cache=False)
+    out = model.model(
+        inputs_embeds=vectors, position_ids=batch["positions"], attention_mask=mask, use_cache=False
+    )
     out.last_hidden_state[0, 12].sum().backward()
     assert vectors.grad is not None
     reached = vectors.grad[0].abs().sum(-1).nonzero().flatten().tolist()
@@ -128,7 +130,9 @@ def test_a_cast_to_bf16_leaves_the_frequencies_of_rope_exact(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_folder_of_transformers_loads_in_fp32_with_the_same_logits(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_a_folder_of_transformers_loads_in_fp32_with_the_same_logits(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
     model = llama.build(SMALL, seed=3).to(dtype)
     model.save_pretrained(tmp_path)
     loaded = llama.load(str(tmp_path))
@@ -145,13 +149,17 @@ def test_a_damaged_model_folder_is_an_input_error(tmp_path: Path) -> None:
         llama.load(str(tmp_path))
 
 
-def test_a_folder_that_lacks_a_weight_is_an_input_error_and_not_filled_with_random_numbers(tmp_path: Path) -> None:
+def test_a_folder_that_lacks_a_weight_is_an_input_error_and_not_filled_with_random_numbers(
+    tmp_path: Path,
+) -> None:
     hugging_face.save(llama.build(SMALL, 1), SMALL, str(tmp_path))
     file = tmp_path / "model.safetensors"
     weights = load_file(file)
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, file, metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"1 weights are missing, such as model\.layers\.1\.mlp\.up_proj\.weight"):
+    with pytest.raises(
+        InputError, match=r"1 weights are missing, such as model\.layers\.1\.mlp\.up_proj\.weight"
+    ):
         llama.load(str(tmp_path))
 
 
@@ -191,7 +199,9 @@ def varlen_by_hand(*given: Any, window_size: tuple[int, int], enable_gqa: bool =
     out = torch.empty_like(query)
     for start, end in pairwise(bounds):
         piece = [x[start:end].transpose(0, 1) for x in (query, key, value)]
-        attended = torch.nn.functional.scaled_dot_product_attention(*piece, is_causal=True, enable_gqa=enable_gqa)
+        attended = torch.nn.functional.scaled_dot_product_attention(
+            *piece, is_causal=True, enable_gqa=enable_gqa
+        )
         out[start:end] = attended.transpose(0, 1)
     return out
 
@@ -203,7 +213,9 @@ def test_pieces_by_the_flash_kernel_one_after_the_other_and_under_a_mask_are_the
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_by_hand)
     documents = torch.from_numpy(rows().documents)
     (batch, tokens), draw = documents.shape, torch.Generator().manual_seed(1)
-    query, key, value = (torch.randn(batch, heads, tokens, 8, generator=draw) for heads in (4, key_heads, key_heads))
+    query, key, value = (
+        torch.randn(batch, heads, tokens, 8, generator=draw) for heads in (4, key_heads, key_heads)
+    )
     ends, mask = attention.piece_ends(documents), attention.piece_mask(documents)
     by_mask, _ = attention.attend(torch.nn.Identity(), query, key, value, mask)
     in_turn, _ = attention.attend(torch.nn.Identity(), query, key, value, None, piece_ends=ends)

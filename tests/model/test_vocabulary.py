@@ -9,13 +9,34 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.surfaces import surfaces
 from ctllm_ray.model import llama, vocabulary
 from ctllm_ray.model.config import ModelConfig
+from ctllm_ray.token_bytes import surfaces
 
 TEXT = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。" * 6
-OLD = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), *sorted(set(TEXT)), "▁the", "学", "习", "机器"]
-NEW = ["<pad>", "<s>", "</s>", *sorted(set(TEXT), reverse=True), "春眠", "处处", "机器学习", "花落", "<0xE4>", "ひ"]
+OLD = [
+    "<unk>",
+    "<s>",
+    "</s>",
+    *(f"<0x{b:02X}>" for b in range(256)),
+    *sorted(set(TEXT)),
+    "▁the",
+    "学",
+    "习",
+    "机器",
+]
+NEW = [
+    "<pad>",
+    "<s>",
+    "</s>",
+    *sorted(set(TEXT), reverse=True),
+    "春眠",
+    "处处",
+    "机器学习",
+    "花落",
+    "<0xE4>",
+    "ひ",
+]
 METHODS = ["mean_of_pieces", "multivariate_normal", "wechsel"]
 
 
@@ -33,10 +54,14 @@ def config(tied: bool = False) -> ModelConfig:
     return ModelConfig(2, 32, 2, 2, 16, 64, len(OLD), 64, tied=tied)
 
 
-def extended(method: str, tied: bool = False, seed: int = 1) -> tuple[llama.LlamaForCausalLM, llama.LlamaForCausalLM]:
+def extended(
+    method: str, tied: bool = False, seed: int = 1
+) -> tuple[llama.LlamaForCausalLM, llama.LlamaForCausalLM]:
     """The model before, and one on the new vocabulary."""
     model = llama.build(config(tied), seed=5)
-    return llama.build(config(tied), seed=5), vocabulary.extend(model, OLD, NEW, encode, method=method, seed=seed)
+    return llama.build(config(tied), seed=5), vocabulary.extend(
+        model, OLD, NEW, encode, method=method, seed=seed
+    )
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -106,7 +131,8 @@ def test_normal_rows_have_the_mean_and_the_covariance_of_the_old_ones() -> None:
     mixing = torch.randn(8, 8, generator=generator)
     old = torch.randn(500, 8, generator=generator) @ mixing + torch.arange(8.0)
     drawn = vocabulary.normal(old, 200_000, seed=3)
-    # standard error of a mean over 200,000 draws is 0.2 % of a deviation, of a covariance about 0.3 % of the variance
+    # standard error of a mean over 200,000 draws is 0.2 % of a deviation, of a covariance about 0.3 % of the
+    # variance
     assert torch.allclose(drawn.mean(0), old.mean(0), atol=0.02 * float(old.std()))
     assert torch.allclose(drawn.T.cov(), old.T.cov(), atol=0.02 * float(old.var()))
     assert torch.equal(drawn, vocabulary.normal(old, 200_000, seed=3))
@@ -161,7 +187,9 @@ def test_a_trained_model_loses_nothing_to_a_permuted_vocabulary_and_little_to_me
     before = nats_per_char(model, encode(TEXT)).item()
     vocabulary.extend(model, OLD, NEW, encode, method="mean_of_pieces", seed=1)
     by_character = [NEW.index(character) for character in TEXT]
-    assert nats_per_char(model, by_character).item() == pytest.approx(before, abs=0.2)  # new pieces take a little
+    assert nats_per_char(model, by_character).item() == pytest.approx(
+        before, abs=0.2
+    )  # new pieces take a little
     pieces, rest = [], TEXT
     while rest:
         step = 2 if rest[:2] in NEW else 1

@@ -15,14 +15,14 @@ from typing import Any
 import httpx
 import uvicorn
 
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Engine
+from ctllm_ray.serving.api.app import create
+from ctllm_ray.serving.api.app_state import Served
+from ctllm_ray.serving.api.keys import Keys
+from ctllm_ray.serving.api.model_card import Card
+from ctllm_ray.serving.api.rate_limits import Counters
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
-from serve.app import create
-from serve.card import Card
-from serve.keys import Keys
-from serve.limits import Counters
-from serve.served import Served
 
 MODEL = "tiny-1"
 

@@ -1,7 +1,8 @@
 """Headless Chromium for tests: real keys, real clicks, pictures, and what the page asked of whom.
 
-Over a pipe with Chromium's own protocol (https://chromedevtools.github.io/devtools-protocol/): no driver, no package,
-no port. One browser serves a whole module; each tab has a storage of its own, so nothing is remembered between tests.
+Over a pipe with Chromium's own protocol (https://chromedevtools.github.io/devtools-protocol/): no driver, no
+package, no port. One browser serves a whole module; each tab has a storage of its own, so nothing is
+remembered between tests.
 """
 
 from __future__ import annotations
@@ -30,9 +31,21 @@ class Browser:
         assert CHROMIUM is not None
         theirs_in, self._out = _pipe()
         self._in, theirs_out = _pipe()
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--remote-debugging-pipe"]
-        flags += ["--disable-features=IsolateSandboxedIframes"]  # their requests are told with those of the tab
-        flags += ["--hide-scrollbars", "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+        flags = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={profile}",
+            "--remote-debugging-pipe",
+        ]
+        flags += [
+            "--disable-features=IsolateSandboxedIframes"
+        ]  # their requests are told with those of the tab
+        flags += [
+            "--hide-scrollbars",
+            "--no-first-run",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        ]
         command = ["bash", "-c", f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}', CHROMIUM, *flags]
         self._process = subprocess.Popen(
             command, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -93,7 +106,11 @@ class Tab:
 
     def size(self, width: int, height: int) -> None:
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 500,
         )
 
     def scheme(self, name: str) -> None:
@@ -106,7 +123,9 @@ class Tab:
 
     def run(self, script: str) -> Any:
         """The plain value of an expression, awaited where it is a promise."""
-        done = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True)
+        done = self.call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
+        )
         assert "exceptionDetails" not in done, done["exceptionDetails"]
         return done["result"].get("value")
 
@@ -140,14 +159,22 @@ class Tab:
 
     def write(self, selector: str, text: str) -> None:
         """Text typed in place of what was in a field."""
-        self.run(f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.focus(); e.select(); }})()")
+        self.run(
+            f"(() => "
+            f"{{ const e = document.querySelector({json.dumps(selector)}); e.focus(); e.select(); }})()"
+        )
         self.call("Input.insertText", text=text)
 
     def press(self, key: str, modifiers: int = 0, code: int = 0) -> None:
         """A key; `code` in place of its own, as an input method sends it."""
         own, text = KEYS[key]
         fields = {"key": key, "code": key, "windowsVirtualKeyCode": code or own, "modifiers": modifiers}
-        self.call("Input.dispatchKeyEvent", type="keyDown", **fields, **({"text": text} if text and not code else {}))
+        self.call(
+            "Input.dispatchKeyEvent",
+            type="keyDown",
+            **fields,
+            **({"text": text} if text and not code else {}),
+        )
         self.call("Input.dispatchKeyEvent", type="keyUp", **fields)
 
     def wheel(self, x: int, y: int, down: int) -> None:
@@ -164,7 +191,9 @@ class Tab:
     def complaints(self) -> list[str]:
         """Errors of scripts and of the content security policy, without statuses of answers."""
         thrown = [e["exceptionDetails"]["text"] for e in self.events("Runtime.exceptionThrown")]
-        logged = [e["entry"]["text"] for e in self.events("Log.entryAdded") if e["entry"]["source"] != "network"]
+        logged = [
+            e["entry"]["text"] for e in self.events("Log.entryAdded") if e["entry"]["source"] != "network"
+        ]
         printed = [str(e["args"]) for e in self.events("Runtime.consoleAPICalled")]
         return thrown + logged + printed
 

@@ -31,7 +31,9 @@ def start(tokenizer: SentencePiece, tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as open_:
 
         def started(engine: Engine | None = None, **changes: Any) -> Client:
-            what = served(engine or ScriptedEngine(), changes.pop("tokenizer", tokenizer), tmp_path, **changes)
+            what = served(
+                engine or ScriptedEngine(), changes.pop("tokenizer", tokenizer), tmp_path, **changes
+            )
             url = open_.enter_context(running(what))
             return Client(open_.enter_context(httpx.Client(base_url=url, timeout=60)), what)
 

@@ -4,7 +4,8 @@
     Play(status=429, retry_s=2)                  a refusal
     Play("半", ends="broken")                    the connection goes away midway
 
-Plays are used one after the other, the last for all that come later. `stage.asked` has the requests for answers.
+Plays are used one after the other, the last for all that come later. `stage.asked` has the requests for
+answers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
-from serve.app import PAGE, PAGE_HEADERS
+from ctllm_ray.serving.api.app import PAGE, PAGE_HEADERS
 
 KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript"}
 
@@ -81,14 +82,21 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/ready":
             self._json({}, 200 if self.stage.ready else 503)
         elif path.startswith("/reports/"):
-            self._send(200, self.stage.reports[path[9:]].encode(), {"Content-Type": "text/html; charset=utf-8"})
+            self._send(
+                200, self.stage.reports[path[9:]].encode(), {"Content-Type": "text/html; charset=utf-8"}
+            )
         elif self._allowed():
             self._known(path)
 
     def _known(self, path: str) -> None:
         stage = self.stage
         tokens = stage.lineage.get("tokens", 0)
-        about = {"chat": stage.chat, "context_tokens": 512, "lineage": stage.lineage, "trained_tokens": tokens}
+        about = {
+            "chat": stage.chat,
+            "context_tokens": 512,
+            "lineage": stage.lineage,
+            "trained_tokens": tokens,
+        }
         model = {"id": stage.id, "object": "model", "created": 0, "owned_by": "ctllm-ray"} | about
         if path == "/v1/models":
             self._json({"object": "list", "data": [model]})
@@ -169,7 +177,9 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     def _json(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
+        self._send(
+            status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})}
+        )
 
     def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
         self._head(status, headers | {"Content-Length": str(len(content))})

@@ -1,4 +1,5 @@
-"""Replicas follow the load: they come, they go, all of them by choice, and nobody who asks notices more than a wait."""
+"""Replicas follow the load: they come, they go, all of them by choice, and nobody who asks notices more than
+a wait."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve import build
+from ctllm_ray.serving.ray import application
 from tests.serve.test_ray_serve import Running, engines, recipe, root, streamed  # noqa: F401  # `root` is a fixture
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -31,12 +32,15 @@ def until(condition: Callable[[], bool]) -> None:
 def watched(url: str) -> bool:
     """True where the server says that it is well, as a load balancer and Prometheus ask it."""
     answers = [httpx.get(f"{url}/{path}", timeout=30) for path in ("health", "ready", "metrics")]
-    return [answer.status_code for answer in answers] == [200] * 3 and "ctllm_engine_up 1.0" in answers[2].text
+    return [answer.status_code for answer in answers] == [200] * 3 and "ctllm_engine_up 1.0" in answers[
+        2
+    ].text
 
 
 @contextmanager
 def asking(server: Running, clients: int) -> Iterator[list[str]]:
-    """So many clients that ask again and again, whole or streamed; gives what they were told, errors included."""
+    """So many clients that ask again and again, whole or streamed; gives what they were told, errors
+    included."""
     done, told = threading.Event(), []
 
     def ask(stream: bool) -> None:
@@ -57,7 +61,7 @@ def asking(server: Running, clients: int) -> Iterator[list[str]]:
 
 def test_replicas_come_with_load_go_without_and_come_back_from_zero(root: Path) -> None:  # noqa: F811
     served = recipe(root, replicas=[0, 2], target_requests=2, idle_s=2)
-    with build.serving_session(2, 128), build.serving(served) as url:
+    with application.serving_session(2, 128), application.serving(served) as url:
         server = Running(url, served)
         undisturbed = server.text(**ASKED)
         until(lambda: watched(url) and len(engines()) == 0)  # and watching it keeps nothing awake

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from ctllm_ray.base.errors import EngineFailed, StorageError
-from serve import parameters, problems, schemas, wire
+from ctllm_ray.serving.api import errors, json_schemas, parameters, requests
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL
 from tests.serve.conftest import Start
@@ -63,7 +63,11 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
         (CHATS, {"messages": [{"role": "user"}]}, "messages"),
         (CHATS, {"messages": [{"role": "robot", "content": "一"}]}, "messages"),
         (CHATS, {"messages": [{"role": "user", "content": None}]}, "messages"),
-        (CHATS, {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}, "messages"),
+        (
+            CHATS,
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]},
+            "messages",
+        ),
         (CHATS, {"messages": ASK, "tools": [{"type": "function"}]}, "tools"),
         (CHATS, {"messages": ASK, "max_tokens": 0}, "max_tokens"),
         (CHATS, {"messages": ASK, "max_tokens": 64}, "max_tokens"),
@@ -98,11 +102,13 @@ BINDING = {
 
 
 @pytest.mark.parametrize(("path", "prompt"), [(TEXTS, {"prompt": "一"}), (CHATS, {"messages": ASK})])
-def test_a_parameter_that_binds_and_is_not_obeyed_is_a_400_that_names_it(start: Start, path: str, prompt: dict) -> None:
+def test_a_parameter_that_binds_and_is_not_obeyed_is_a_400_that_names_it(
+    start: Start, path: str, prompt: dict
+) -> None:
     engine = ScriptedEngine()
     client = start(engine)
     for name, value in BINDING.items():
-        if path == TEXTS and name in wire.CompletionRequest.fields():
+        if path == TEXTS and name in requests.CompletionRequest.fields():
             continue
         error = problem(client.http.post(path, json={"model": MODEL, **prompt, name: value}), 400)
         assert error["param"] == name
@@ -131,7 +137,10 @@ def test_a_misspelt_parameter_is_told_its_right_name(start: Start) -> None:
         ({"messages": [ASK[0] | {"tool_calls": [{"id": "1"}]}]}, "`tool_calls`"),
         ({"messages": [ASK[0], {"role": "assistant", "content": "二", "prefix": True}]}, "`prefix`"),
         ({"messages": ASK, "response_format": {"type": "json_object", "schema": {}}}, "`schema`"),
-        ({"messages": ASK, "response_format": {"type": "text", "json_schema": {"schema": {}}}}, "`json_schema`"),
+        (
+            {"messages": ASK, "response_format": {"type": "text", "json_schema": {"schema": {}}}},
+            "`json_schema`",
+        ),
         ({"messages": ASK, "stream_options": {"continuous_usage_stats": True}}, "`continuous_usage_stats`"),
     ],
 )
@@ -142,7 +151,14 @@ def test_a_field_within_a_field_that_is_not_obeyed_is_named(start: Start, fields
 
 
 def test_an_answer_of_another_client_can_be_sent_back_as_it_came(start: Start) -> None:
-    came = {"role": "assistant", "content": "二", "refusal": None, "annotations": [], "audio": None, "tool_calls": None}
+    came = {
+        "role": "assistant",
+        "content": "二",
+        "refusal": None,
+        "annotations": [],
+        "audio": None,
+        "tool_calls": None,
+    }
     messages = [ASK[0] | {"name": "a"}, came, {"role": "user", "content": [{"type": "text", "text": "三"}]}]
     assert start().http.post(CHATS, json={"model": MODEL, "messages": messages}).status_code == 200
 
@@ -164,7 +180,9 @@ LOOPS = [
 
 
 @pytest.mark.parametrize("schema", LOOPS)
-def test_a_schema_whose_ref_leads_back_to_itself_is_refused_in_one_sentence(start: Start, schema: dict) -> None:
+def test_a_schema_whose_ref_leads_back_to_itself_is_refused_in_one_sentence(
+    start: Start, schema: dict
+) -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     answer = start().http.post(CHATS, json={"model": MODEL, "messages": ASK, "response_format": wanted})
     error = problem(answer, 400)
@@ -174,9 +192,9 @@ def test_a_schema_whose_ref_leads_back_to_itself_is_refused_in_one_sentence(star
 
 
 def test_a_schema_of_trees_and_refs_to_nowhere_are_no_loops() -> None:
-    assert [schemas.find_loop(schema) for schema in (TREE, {"$ref": "#/no/where"}, {"$ref": "x.json#/a"}, {})] == [
-        ""
-    ] * 4
+    assert [
+        json_schemas.find_loop(schema) for schema in (TREE, {"$ref": "#/no/where"}, {"$ref": "x.json#/a"}, {})
+    ] == [""] * 4
 
 
 @pytest.mark.parametrize(
@@ -215,7 +233,9 @@ def test_a_nested_schema_is_refused(start: Start) -> None:
     for _ in range(100):
         schema = {"properties": {"a": schema}}
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    error = problem(start().http.post(CHATS, json={"model": MODEL, "messages": ASK, "response_format": wanted}), 400)
+    error = problem(
+        start().http.post(CHATS, json={"model": MODEL, "messages": ASK, "response_format": wanted}), 400
+    )
     assert "deep" in error["message"]
 
 
@@ -240,10 +260,13 @@ def test_a_prompt_over_the_context_is_refused_before_any_compute(start: Start) -
     engine = ScriptedEngine(context_tokens=64)
     client = start(engine)
     for body in ({"prompt": [70] * 64}, {"prompt": "山" * 2000}, {"prompt": [70] * 60, "max_tokens": 5}):
-        assert problem(client.http.post(TEXTS, json={"model": MODEL, **body}), 400)["code"] == problems.CONTEXT_EXCEEDED
+        assert (
+            problem(client.http.post(TEXTS, json={"model": MODEL, **body}), 400)["code"]
+            == errors.CONTEXT_EXCEEDED
+        )
     messages = [{"role": "user", "content": "山" * 30_000}]
     error = problem(client.http.post(CHATS, json={"model": MODEL, "messages": messages}), 400)
-    assert (error["code"], error["param"]) == (problems.CONTEXT_EXCEEDED, "messages")
+    assert (error["code"], error["param"]) == (errors.CONTEXT_EXCEEDED, "messages")
     assert engine.seen == []
 
 
@@ -263,7 +286,9 @@ def test_a_body_over_the_limit_is_refused_by_its_declared_length(start: Start) -
 def test_a_body_over_the_limit_is_refused_while_it_comes(start: Start) -> None:
     client = start()
     with socket.create_connection(("127.0.0.1", client.http.base_url.port or 0), timeout=30) as line:
-        line.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        line.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         for _ in range(17):  # of 16 KiB: one more than the limit of 256 KiB has room for
             line.sendall(b"4000\r\n" + b" " * 0x4000 + b"\r\n")
         assert line.recv(12) == b"HTTP/1.1 413"
@@ -283,8 +308,8 @@ def test_an_engine_that_died_is_a_503_and_says_nothing_of_paths(start: Start) ->
         error = problem(client.http.post(TEXTS, json={"model": MODEL, "prompt": "一", **body}), 503)
         assert error["type"] == "server_error"
     inner = StorageError("cannot be read", where="/secret/path", remedy="look at /secret/path")
-    assert "secret" not in problems.problem_of(inner).error.message
-    assert problems.status_of(EngineFailed("x")) == 503
+    assert "secret" not in errors.problem_of(inner).error.message
+    assert errors.status_of(EngineFailed("x")) == 503
 
 
 def test_ids_that_there_are_not_cannot_be_decoded(start: Start) -> None:
@@ -292,4 +317,9 @@ def test_ids_that_there_are_not_cannot_be_decoded(start: Start) -> None:
 
 
 def test_depth_counts_lists_and_objects() -> None:
-    assert [schemas.depth(value) for value in (1, [1], {"a": [1]}, [[], {"a": {"b": 1}}])] == [0, 1, 2, 3]
+    assert [json_schemas.depth(value) for value in (1, [1], {"a": [1]}, [[], {"a": {"b": 1}}])] == [
+        0,
+        1,
+        2,
+        3,
+    ]

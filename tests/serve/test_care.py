@@ -10,10 +10,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ctllm_ray.base import outage
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
+from ctllm_ray.serving.api import model_card
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from ctllm_ray.train.lineage import PARENT_MODEL, PARENT_SHA256
-from serve import card
+from ctllm_ray.train.checkpoint.lineage import PARENT_MODEL, PARENT_SHA256
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, Client
 from tests.serve.conftest import Start
@@ -23,7 +23,9 @@ def measured(client: Client) -> dict[tuple[str, str], float]:
     """Values by name and first label's value."""
     families = text_string_to_metric_families(client.http.get("/metrics").text)
     return {
-        (sample.name, next(iter(sample.labels.values()), "")): sample.value for f in families for sample in f.samples
+        (sample.name, next(iter(sample.labels.values()), "")): sample.value
+        for f in families
+        for sample in f.samples
     }
 
 
@@ -33,17 +35,26 @@ def test_models_tell_the_one_there_is_with_its_lineage(start: Start) -> None:
     assert listed["object"] == "list"
     [model] = listed["data"]
     assert client.http.get(f"/v1/models/{MODEL}").json() == model
-    assert (model["id"], model["object"], model["context_tokens"], model["chat"]) == (MODEL, "model", 64, False)
+    assert (model["id"], model["object"], model["context_tokens"], model["chat"]) == (
+        MODEL,
+        "model",
+        64,
+        False,
+    )
     assert model["lineage"] == {"step": 64}
     assert model["model_sha256"] == ""
-    known = start(card=card.Card(MODEL, 64, sha256="ab" * 32)).http
+    known = start(card=model_card.Card(MODEL, 64, sha256="ab" * 32)).http
     assert known.get("/v1/models").json()["data"][0]["model_sha256"] == "ab" * 32
 
 
 @pytest.mark.parametrize("text", ["", "山里🎏\n\n  走", "<|end|></s>"])
-def test_tokenize_and_detokenize_are_each_others_reverse(start: Start, tokenizer: SentencePiece, text: str) -> None:
+def test_tokenize_and_detokenize_are_each_others_reverse(
+    start: Start, tokenizer: SentencePiece, text: str
+) -> None:
     client = start()
-    found = client.http.post("/tokenize", json={"model": MODEL, "prompt": text, "add_special_tokens": False}).json()
+    found = client.http.post(
+        "/tokenize", json={"model": MODEL, "prompt": text, "add_special_tokens": False}
+    ).json()
     assert found["tokens"] == tokenizer.encode([text])[0].tolist()
     assert (found["count"], len(found["token_strs"])) == (len(found["tokens"]), len(found["tokens"]))
     assert client.http.post("/detokenize", json={"tokens": found["tokens"]}).json() == {"prompt": text}
@@ -114,7 +125,9 @@ def test_a_store_that_does_not_answer_is_told_at_once_and_not_waited_for(
     monkeypatch.setattr(outage, "FIRST_S", 0.01)
     monkeypatch.setattr(outage, "PATIENCE_S", 0.1)
     client = start(reports={"clean": "s3://bucket/report.html"})
-    monkeypatch.setattr("ctllm_ray.base.storage.exists", lambda uri: outage.wait_out(uri, lambda: exists(uri)))
+    monkeypatch.setattr(
+        "ctllm_ray.base.storage.exists", lambda uri: outage.wait_out(uri, lambda: exists(uri))
+    )
     for path in ("/reports", "/reports/clean"):
         found = client.http.get(path)
         assert (found.status_code, found.json()["error"]["code"]) == (503, "storage_failed")
@@ -130,17 +143,19 @@ def test_the_page_may_ask_this_server_only(start: Start) -> None:
     assert "unsafe" not in policy
 
 
-def test_a_card_reads_lineage_template_and_what_ends_an_answer(tmp_path: Path, tokenizer: SentencePiece) -> None:
+def test_a_card_reads_lineage_template_and_what_ends_an_answer(
+    tmp_path: Path, tokenizer: SentencePiece
+) -> None:
     tokenizer.save(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    foreign = card.read(str(tmp_path), MODEL, tokenizer, 64)
+    foreign = model_card.read(str(tmp_path), MODEL, tokenizer, 64)
     assert (foreign.chat, foreign.lineage, foreign.stop_ids) == (True, {}, frozenset())
     assert foreign.created > 0
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 7]}')
     for objective, chat in (("pretrain", False), ("sft", True)):
         lineage = {"recipe": {"train": {"objective": {"use": objective}}}}
         (tmp_path / "lineage.json").write_text(json.dumps(lineage))
-        found = card.read(str(tmp_path), MODEL, tokenizer, 64)
+        found = model_card.read(str(tmp_path), MODEL, tokenizer, 64)
         assert (found.chat, found.lineage, found.stop_ids) == (chat, lineage, {2, 7})
 
 
@@ -152,8 +167,11 @@ def test_a_card_counts_the_tokens_of_all_phases_or_says_that_it_does_not_know(
     tokenizer.save(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
     base.write_text(json.dumps({"tokens": 1_000_000}))
-    code = {PARENT_MODEL: str(tmp_path / "base"), PARENT_SHA256: hashlib.sha256(base.read_bytes()).hexdigest()}
+    code = {
+        PARENT_MODEL: str(tmp_path / "base"),
+        PARENT_SHA256: hashlib.sha256(base.read_bytes()).hexdigest(),
+    }
     aligned.write_text(json.dumps({"tokens": 65_536, "code": code}))
-    assert card.read(str(tmp_path), MODEL, tokenizer, 64).trained_tokens == 1_065_536
+    assert model_card.read(str(tmp_path), MODEL, tokenizer, 64).trained_tokens == 1_065_536
     base.write_text(json.dumps({"tokens": 5}))
-    assert card.read(str(tmp_path), MODEL, tokenizer, 64).trained_tokens == 0
+    assert model_card.read(str(tmp_path), MODEL, tokenizer, 64).trained_tokens == 0

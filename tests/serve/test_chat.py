@@ -8,10 +8,10 @@ import pytest
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
+from ctllm_ray.serving.api.model_card import Card
 from ctllm_ray.tokenizer import chat_template
 from ctllm_ray.tokenizer.conversations import ConversationEncoder
 from ctllm_ray.tokenizer.tokenizer import HuggingFace, SentencePiece
-from serve.card import Card
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL
 from tests.serve.conftest import Start
@@ -63,7 +63,9 @@ def test_without_max_tokens_an_answer_may_fill_the_context(start: Start) -> None
     assert (first.max_tokens, second.max_tokens) == (64 - len(ids), 5)
 
 
-def test_a_stream_says_the_role_first_then_text_then_the_reason(start: Start, tokenizer: SentencePiece) -> None:
+def test_a_stream_says_the_role_first_then_text_then_the_reason(
+    start: Start, tokenizer: SentencePiece
+) -> None:
     said = tokenizer.encode(["走🎏桥"])[0].tolist()
     events = start(ScriptedEngine([said])).stream(
         PATH, messages=[{"role": "user", "content": "一"}], n=2, stream_options={"include_usage": True}
@@ -83,7 +85,9 @@ def test_logprobs_name_each_token_and_its_bytes(start: Start, tokenizer: Sentenc
     assert bytes(byte for token in content for byte in token["bytes"]).decode().strip() == "🎏"
     assert all(len(token["top_logprobs"]) == 2 for token in content)
     plain = start(ScriptedEngine([said])).chat("一", logprobs=True)
-    assert [token["top_logprobs"] for token in plain["choices"][0]["logprobs"]["content"]] == [[]] * len(content)
+    assert [token["top_logprobs"] for token in plain["choices"][0]["logprobs"]["content"]] == [[]] * len(
+        content
+    )
 
 
 def test_a_response_format_becomes_a_grammar(start: Start) -> None:
@@ -127,7 +131,9 @@ def test_a_foreign_template_gives_the_ids_that_transformers_gives(foreign: Huggi
         tokenizer_object=tokenizers.Tokenizer.from_str(foreign.files()["tokenizer.json"].decode())
     )
     turns = said("\n山里", "好 ", "def x")
-    right = fast.apply_chat_template(turns, chat_template=CHATML, add_generation_prompt=True, return_dict=False)
+    right = fast.apply_chat_template(
+        turns, chat_template=CHATML, add_generation_prompt=True, return_dict=False
+    )
     assert ConversationEncoder(foreign, CHATML).encode_prompt(turns) == list(right)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import openai
 import pytest
 
+from ctllm_ray.serving.api import keys
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve import keys
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL
 from tests.serve.conftest import Start
@@ -35,7 +35,9 @@ def test_the_openai_client_completes_chats_and_streams(start: Start, said: list[
     assert chat.choices[0].logprobs.content[0].top_logprobs[0].logprob == -0.25
     assert chat.usage.completion_tokens == len(said)
     parts = list(
-        client.chat.completions.create(model=MODEL, messages=ASK, stream=True, stream_options={"include_usage": True})
+        client.chat.completions.create(
+            model=MODEL, messages=ASK, stream=True, stream_options={"include_usage": True}
+        )
     )
     assert "".join(part.choices[0].delta.content or "" for part in parts if part.choices) == "春天🎏到了"
     assert parts[-1].usage.completion_tokens == len(said)

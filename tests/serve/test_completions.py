@@ -85,7 +85,14 @@ def test_prompts_of_one_seeded_request_have_seeds_of_their_own(start: Start) -> 
 
 def test_sampling_arrives_as_it_was_asked_for(start: Start, tokenizer: SentencePiece) -> None:
     engine = ScriptedEngine()
-    asked = {"temperature": 0.5, "top_p": 0.9, "top_k": 40, "min_p": 0.1, "repetition_penalty": 1.1, "seed": 3}
+    asked = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 40,
+        "min_p": 0.1,
+        "repetition_penalty": 1.1,
+        "seed": 3,
+    }
     asked |= {"presence_penalty": 0.2, "frequency_penalty": -0.3, "max_tokens": 7}
     client = start(engine)
     client.complete("一", **asked)
@@ -98,7 +105,9 @@ def test_sampling_arrives_as_it_was_asked_for(start: Start, tokenizer: SentenceP
     assert third.stop_ids == frozenset()
 
 
-def test_a_stop_string_ends_the_answer_before_it_and_frees_the_slot(start: Start, tokenizer: SentencePiece) -> None:
+def test_a_stop_string_ends_the_answer_before_it_and_frees_the_slot(
+    start: Start, tokenizer: SentencePiece
+) -> None:
     engine = ScriptedEngine([ids_of(tokenizer, "春天到了。花开得很好。我们去山里")])
     found = start(engine).complete("一", max_tokens=40, stop=["花开", "山里"])
     [choice] = found["choices"]
@@ -144,7 +153,9 @@ def test_a_stream_ends_with_counts_where_they_are_asked_for(start: Start) -> Non
     assert not any(event["usage"] for event in client.stream(PATH, prompt="山里", max_tokens=3))
 
 
-def test_echo_with_logprobs_tells_all_tokens_of_prompt_and_answer(start: Start, tokenizer: SentencePiece) -> None:
+def test_echo_with_logprobs_tells_all_tokens_of_prompt_and_answer(
+    start: Start, tokenizer: SentencePiece
+) -> None:
     ids = [tokenizer.bos_id, *ids_of(tokenizer, "山里🎏走")]
     found = start(ScriptedEngine()).complete(ids, max_tokens=1, echo=True, logprobs=1)
     [choice] = found["choices"]
@@ -171,7 +182,9 @@ def test_echo_without_an_answer_asks_the_engine_for_none(start: Start) -> None:
     assert engine.seen == []
 
 
-def test_logprobs_of_a_stream_add_up_to_those_of_the_whole_answer(start: Start, tokenizer: SentencePiece) -> None:
+def test_logprobs_of_a_stream_add_up_to_those_of_the_whole_answer(
+    start: Start, tokenizer: SentencePiece
+) -> None:
     client = start(ScriptedEngine([ids_of(tokenizer, "花🎏开")]))
     asked = {"prompt": "一", "max_tokens": 30, "logprobs": 2, "echo": True}
     whole = client.complete(**asked)["choices"][0]["logprobs"]

@@ -1,4 +1,5 @@
-"""serve/configs: each builds the application that it says, and deploys on a cluster as far as one without GPUs can."""
+"""serve/configs: each builds the application that it says, and deploys on a cluster as far as one without
+GPUs can."""
 
 from __future__ import annotations
 
@@ -19,8 +20,9 @@ from ctllm_ray.base.exports import LINEAGE
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama
+from ctllm_ray.serving.api import keys
+from ctllm_ray.serving.ray import application
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve import build, keys
 from tests.conftest import REPOSITORY
 from tests.ray_cluster import COMMAND_S, Cluster, free_port, started
 from tests.serve.test_ray_serve import SHAPE
@@ -50,7 +52,8 @@ def arguments(config: dict[str, Any], root: Path, *more: str) -> dict[str, Any]:
 
 @pytest.fixture
 def root(tmp_path: Path, tokenizer: SentencePiece, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A root in which both recipes of the configurations have exported a model of random weights, and a key."""
+    """A root in which both recipes of the configurations have exported a model of random weights, and a
+    key."""
     monkeypatch.chdir(REPOSITORY)
     for name in {read(file)["applications"][0]["args"]["recipe"] for file in CONFIGS}:
         of = recipes.load(name, [f"root={tmp_path}"])
@@ -74,14 +77,16 @@ def test_a_configuration_builds_the_application_that_its_recipe_and_overrides_sa
     of = recipes.load(given["recipe"], given["overrides"])
     key(of)
     with vllm_installed(monkeypatch):
-        built = build_app(build.deployed(given), name="ctllm", default_runtime_env={})
+        built = build_app(application.deployed(given), name="ctllm", default_runtime_env={})
     found = {deployment.name: deployment for deployment in built.deployments}
     assert {"api", "engine", "limits"} <= found.keys()
     assert built.ingress_deployment_name == "api"
     engine = found["engine"]
     assert engine.ray_actor_options["num_cpus"] == of.serve.cpus
     bundles = engine._replica_config.placement_group_bundles or [{}]  # vLLM's workers are actors of their own
-    assert engine.ray_actor_options.get("num_gpus", 0) + sum(b.get("GPU", 0) for b in bundles) == of.serve.gpus
+    assert (
+        engine.ray_actor_options.get("num_gpus", 0) + sum(b.get("GPU", 0) for b in bundles) == of.serve.gpus
+    )
     off_gpu_nodes = of.resources.label_selector()
     assert off_gpu_nodes
     for name, deployment in found.items():
@@ -90,7 +95,9 @@ def test_a_configuration_builds_the_application_that_its_recipe_and_overrides_sa
     assert engine.ray_actor_options.get("label_selector", {}) == ({} if of.serve.gpus else off_gpu_nodes)
     scaling = engine._deployment_config.autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas) == of.serve.replicas
-    assert scaling.target_ongoing_requests == of.serve.target_requests <= of.serve.slots  # scales before it queues
+    assert (
+        scaling.target_ongoing_requests == of.serve.target_requests <= of.serve.slots
+    )  # scales before it queues
     assert engine.max_ongoing_requests == of.serve.slots + of.serve.max_waiting
     assert found["api"].num_replicas == of.serve.ingresses
 
@@ -129,7 +136,9 @@ def test_serve_deploy_takes_the_configuration_and_it_answers(
         assert model["lineage"] == {"step": 7}
         body = {"model": model["id"], "prompt": "今天", "max_tokens": 5}
         assert httpx.post(f"{url}/completions", json=body, timeout=60).status_code == 401
-        answer = httpx.post(f"{url}/completions", json=body, headers=headers, timeout=60).raise_for_status().json()
+        answer = (
+            httpx.post(f"{url}/completions", json=body, headers=headers, timeout=60).raise_for_status().json()
+        )
         assert answer["usage"]["completion_tokens"] == 5
     finally:
         cluster.run("serve", "shutdown", "--yes")

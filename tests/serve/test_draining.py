@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serve.draining import Draining, Ended, ShuttingDown
+from ctllm_ray.serving.api.draining import Draining, Ended, ShuttingDown
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, Client, until
 from tests.serve.conftest import Start
@@ -71,7 +71,9 @@ def test_what_does_not_end_in_time_is_told_that_it_is_cut(start: Start) -> None:
     engine = ScriptedEngine(context_tokens=100_000, delay_s=0.01)
     client = of(start, engine)
     with ThreadPoolExecutor(3) as pool:
-        stream, whole, short = (pool.submit(ask, client, *each) for each in ((True, 9000), (False, 9000), (True, 20)))
+        stream, whole, short = (
+            pool.submit(ask, client, *each) for each in ((True, 9000), (False, 9000), (True, 20))
+        )
         until(lambda: len(engine.seen) == 4)
         began = time.monotonic()
         ended = drain(client, 1.0).result()

@@ -34,7 +34,13 @@ class Server:
         came = threading.Event()
 
         def read() -> None:
-            body = {"model": "tiny-1", "prompt": "春", "max_tokens": max_tokens, "ignore_eos": True, "stream": True}
+            body = {
+                "model": "tiny-1",
+                "prompt": "春",
+                "max_tokens": max_tokens,
+                "ignore_eos": True,
+                "stream": True,
+            }
             text = ""
             try:
                 with httpx.stream("POST", f"{self.url}/v1/completions", json=body, timeout=120) as answer:
@@ -65,12 +71,19 @@ def serving(root: Path, **settings: object) -> Iterator[Server]:  # noqa: F811
     file.write_text(yaml.safe_dump(recipe(root, **settings).model_dump(mode="json", exclude_defaults=True)))
     command = [sys.executable, "-m", "ctllm_ray", "serve", str(file)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=REPOSITORY, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=REPOSITORY,
+        start_new_session=True,
     )
     assert process.stdout is not None
     first = process.stdout.readline()
     try:
-        assert first.startswith("http"), first + (process.communicate(timeout=60)[0] if process.poll() else "")
+        assert first.startswith("http"), first + (
+            process.communicate(timeout=60)[0] if process.poll() else ""
+        )
         process.stdout.readline()
         yield Server(process, first.split(" ", 1)[0])
     finally:

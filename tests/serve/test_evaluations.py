@@ -15,15 +15,15 @@ import pytest
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import EngineFailed
-from ctllm_ray.base.evaluation import Evaluate
+from ctllm_ray.base.recipe_evaluation import Evaluate
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.evaluate import items, seen
-from ctllm_ray.evaluate.chat_form import ChatForm
-from ctllm_ray.evaluate.subject import EngineSubject
+from ctllm_ray.evaluate.formats.chat_form import ChatForm
+from ctllm_ray.evaluate.models.model_under_test import EngineSubject
+from ctllm_ray.evaluate.scoring import contamination, item_results
 from ctllm_ray.inference.engine import Engine, Token
+from ctllm_ray.serving.api import keys
+from ctllm_ray.serving.evaluations.service import MOST_WAITING, Evaluations, Examined
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve import keys
-from serve.evaluations import MOST_WAITING, Evaluations, Examined
 from tests.corpus.conftest import run_here
 from tests.evaluate.conftest import exam_rows, lines, seeing
 from tests.inference import tiny_engines
@@ -101,7 +101,7 @@ def test_an_evaluation_is_queued_runs_and_keeps_its_scores(evaluating: Evaluatin
     assert (done["status"], done["answered"], done["total"]) == ("done", 12, 12)
     assert [(s["part"], s["items"]) for s in done["scores"]] == [("", 12), ("anatomy", 6), ("arts", 6)]
     assert done["created"] <= done["started"] <= done["finished"]
-    assert len(items.read(str(tmp_path / "evaluations" / asked["id"]))) == 12
+    assert len(item_results.read(str(tmp_path / "evaluations" / asked["id"]))) == 12
     assert [e["id"] for e in client.http.get("/v1/evaluations").json()["data"]] == [asked["id"]]
 
 
@@ -109,7 +109,7 @@ def test_items_that_the_corpus_held_are_marked(evaluating: Evaluating, tmp_path:
     started = {"name": "tiny", "version": "1", "seed": 1, "root": str(tmp_path / "out"), "stages": []}
     recipe = recipes.from_plain(started | seeing(tmp_path, str(tmp_path / "exam.jsonl")))
     pipeline.prepare(recipe, run_here)
-    client = evaluating(ScriptedEngine(context_tokens=2000), decontaminated=seen.folder_of(recipe))
+    client = evaluating(ScriptedEngine(context_tokens=2000), decontaminated=contamination.folder_of(recipe))
     done = until(client, submit(client)["id"], "done", "failed")
     assert [(s["part"], s["seen"]) for s in done["scores"]] == [("", 3), ("anatomy", 3), ("arts", 0)]
 
@@ -130,7 +130,7 @@ def test_scores_are_those_of_an_evaluation_in_process(
         with asking(subject, tmp_path / "here") as here:
             tasks = {"cmmlu": cmmlu(path=str(tmp_path / "exam.jsonl"), shots=1)}
             wanted = harness.evaluate(tasks, harness.EngineLM(here, tokenizer))
-    found = {item.item: item for item in items.read(str(tmp_path / "evaluations" / asked["id"]))}
+    found = {item.item: item for item in item_results.read(str(tmp_path / "evaluations" / asked["id"]))}
     assert len(found) == len(wanted) == 12
     for item in wanted:
         assert found[item.item].score == item.score
@@ -246,8 +246,13 @@ def test_evaluations_want_a_key_like_everything_else(evaluating: Evaluating, tmp
     end = time.monotonic() + 30
     while client.http.get("/v1/evaluations").status_code != 401 and time.monotonic() < end:
         time.sleep(0.1)
-    known = httpx.Client(base_url=client.http.base_url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
-    assert [client.http.post("/v1/evaluations", json={}).status_code, known.get("/v1/evaluations").status_code] == [
+    known = httpx.Client(
+        base_url=client.http.base_url, headers={"Authorization": f"Bearer {key}"}, timeout=60
+    )
+    assert [
+        client.http.post("/v1/evaluations", json={}).status_code,
+        known.get("/v1/evaluations").status_code,
+    ] == [
         401,
         200,
     ]

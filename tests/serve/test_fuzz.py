@@ -1,4 +1,5 @@
-"""What a fuzzer makes of the API's own OpenAPI document: whatever it sends, the server answers without a fault."""
+"""What a fuzzer makes of the API's own OpenAPI document: whatever it sends, the server answers without a
+fault."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
-from ctllm_ray.base.evaluation import Evaluate
-from ctllm_ray.evaluate.subject import EngineSubject
+from ctllm_ray.base.recipe_evaluation import Evaluate
+from ctllm_ray.evaluate.models.model_under_test import EngineSubject
+from ctllm_ray.serving.evaluations.service import Evaluations, Examined
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve.evaluations import Evaluations, Examined
 from tests.evaluate.conftest import exam_rows, lines
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, running, served
@@ -27,7 +28,9 @@ def test_no_request_makes_a_server_error(tokenizer: SentencePiece, tmp_path: Pat
     limits = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck])
     engine = ScriptedEngine()
     exam = lines(tmp_path / "exam.jsonl", exam_rows(2))
-    part = Evaluate.model_validate({"tasks": [{"use": "cmmlu", "path": exam, "subjects": [], "shots": 0, "limit": 0}]})
+    part = Evaluate.model_validate(
+        {"tasks": [{"use": "cmmlu", "path": exam, "subjects": [], "shots": 0, "limit": 0}]}
+    )
     subject = EngineSubject(engine, tokenizer, frozenset())
     there = Examined(part, str(tmp_path / "evaluations"), subject, tokenizer, {}, at_once=2)
     with running(served(engine, tokenizer, tmp_path, evaluations=Evaluations(lambda: there))) as url:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError, StorageError
-from serve import keys
-from serve.keys import Keys
+from ctllm_ray.serving.api import keys
+from ctllm_ray.serving.api.keys import Keys
 from tests.serve.apps import MODEL, Client, until
 from tests.serve.conftest import Start
 
@@ -65,7 +65,9 @@ def test_with_keys_only_they_open(start: Start, uri: str) -> None:
     assert client.http.get("/v1/models", headers={"Authorization": b"Bearer \xff\xfe"}).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/reports", "/reports/clean", "/nothing", "/v1/../x"])
+@pytest.mark.parametrize(
+    "path", ["/v1/models", "/metrics", "/reports", "/reports/clean", "/nothing", "/v1/../x"]
+)
 def test_a_stranger_sees_nothing_but_page_and_health(start: Start, uri: str, path: str) -> None:
     keys.create(uri, "a")
     client = start()
@@ -109,7 +111,9 @@ def test_after_a_rotation_the_old_key_counts_for_the_grace(uri: str) -> None:
 
 async def burst(known: Keys, secret: str, count: int) -> list[str]:
     """What each of so many requests at once is told: its key's name, or the code of its refusal."""
-    answers = await asyncio.gather(*(known.holder(secret, "localhost") for _ in range(count)), return_exceptions=True)
+    answers = await asyncio.gather(
+        *(known.holder(secret, "localhost") for _ in range(count)), return_exceptions=True
+    )
     return [answer.code if isinstance(answer, keys.Refused) else answer.name for answer in answers]
 
 
@@ -122,7 +126,9 @@ def test_of_a_burst_after_a_quiet_time_none_is_served_by_a_revoked_key(uri: str,
     assert asyncio.run(burst(known, secret, 50)) == ["key_revoked"] * 50
 
 
-def test_of_a_burst_after_a_quiet_time_none_is_refused_that_has_a_new_key(uri: str, monkeypatch: Patch) -> None:
+def test_of_a_burst_after_a_quiet_time_none_is_refused_that_has_a_new_key(
+    uri: str, monkeypatch: Patch
+) -> None:
     monkeypatch.setattr(keys, "LOOK_S", 0.05)
     keys.create(uri, "a")
     known = Keys(uri)
@@ -131,7 +137,9 @@ def test_of_a_burst_after_a_quiet_time_none_is_refused_that_has_a_new_key(uri: s
     assert asyncio.run(burst(known, secret, 100)) == ["b"] * 100
 
 
-def test_a_look_that_began_too_early_is_not_enough_for_who_comes_while_it_lasts(uri: str, monkeypatch: Patch) -> None:
+def test_a_look_that_began_too_early_is_not_enough_for_who_comes_while_it_lasts(
+    uri: str, monkeypatch: Patch
+) -> None:
     monkeypatch.setattr(keys, "LOOK_S", 0.05)
     secret, read = keys.create(uri, "a"), keys.read
 
@@ -174,7 +182,9 @@ def test_a_storage_that_does_not_answer_leaves_the_keys_known_last(uri: str, mon
     assert asyncio.run(burst(known, secret, 9)) == ["a"] * 9
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil", ""]
+)
 def test_without_keys_other_names_of_this_machine_are_refused(start: Start, host: str) -> None:
     client = start()
     assert client.http.get("/v1/models", headers={"Host": host}).status_code == 403
@@ -208,7 +218,9 @@ def test_a_ticket_opens_reports_and_nothing_else(start: Start, uri: str, tmp_pat
     listed = client.http.get("/reports", headers={"Authorization": f"Bearer {secret}"})
     assert listed.json() == {"clean": True, "train": False}
     assert "httponly" in listed.headers["set-cookie"].lower()
-    assert client.http.get("/reports/clean").text == "<p>漏斗"  # the client keeps the cookie, as a browser does
+    assert (
+        client.http.get("/reports/clean").text == "<p>漏斗"
+    )  # the client keeps the cookie, as a browser does
     assert status(client) == 401
     assert status(client, path="/reports/clean") == 200
     keys.rotate(uri, "a")
@@ -223,7 +235,7 @@ def test_a_made_up_ticket_opens_nothing(start: Start, uri: str, ticket: str) -> 
 
 
 def test_no_prompt_is_in_a_log_unless_asked_for(start: Start, caplog: pytest.LogCaptureFixture) -> None:
-    from ctllm_ray.base.serving import Serve
+    from ctllm_ray.base.recipe_serving import Serve
 
     caplog.set_level("DEBUG")
     start().complete("悄悄话", max_tokens=1)

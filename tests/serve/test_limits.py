@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from ctllm_ray.base.errors import Overloaded
-from serve import keys, limits
-from serve.keys import ANYONE, Key
-from serve.limits import Counters
+from ctllm_ray.serving.api import keys, rate_limits
+from ctllm_ray.serving.api.keys import ANYONE, Key
+from ctllm_ray.serving.api.rate_limits import Counters
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, Client, until
 from tests.serve.conftest import Start
@@ -107,7 +107,7 @@ def test_what_nobody_settles_lapses_and_still_counts_when_it_ends() -> None:
     clock = Clock()
     counters, key = Counters(clock=clock), Key(name="a", tokens_per_day=300)
     assert reserved(counters, key, "x", 300) == 0
-    clock.now += limits.RESERVED_S - 1
+    clock.now += rate_limits.RESERVED_S - 1
     assert reserved(counters, key, "y", 300) > 0
     clock.now += 1
     assert reserved(counters, key, "y", 300) == 0
@@ -137,7 +137,7 @@ def test_counts_outlive_a_restart(tmp_path: Path) -> None:
 
 
 def test_counts_are_written_while_the_server_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "SAVE_S", 0.0)
+    monkeypatch.setattr(rate_limits, "SAVE_S", 0.0)
     uri = tmp_path / "usage.json"
     key = Key(name="a", tokens_per_day=10)
 
@@ -155,7 +155,10 @@ def test_counts_are_written_while_the_server_runs(tmp_path: Path, monkeypatch: p
 
 def test_the_api_counts_requests_and_tokens_of_a_key(start: Start, tmp_path: Path) -> None:
     uri = str(tmp_path / "keys.json")
-    slow, spent = keys.create(uri, "slow", requests_per_minute=2), keys.create(uri, "spent", tokens_per_day=10)
+    slow, spent = (
+        keys.create(uri, "slow", requests_per_minute=2),
+        keys.create(uri, "spent", tokens_per_day=10),
+    )
     client = start(ScriptedEngine())
     body = {"model": MODEL, "prompt": [70, 71, 72, 73], "max_tokens": 6}
 
@@ -185,7 +188,9 @@ def crowd(client: Client, secret: str, count: int, **fields: object) -> list[htt
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_requests_side_by_side_never_take_more_than_the_day_has(start: Start, tmp_path: Path, stream: bool) -> None:
+def test_requests_side_by_side_never_take_more_than_the_day_has(
+    start: Start, tmp_path: Path, stream: bool
+) -> None:
     secret = keys.create(str(tmp_path / "keys.json"), "a", tokens_per_day=300)
     client = start(ScriptedEngine(context_tokens=256, delay_s=0.001))
     answers = crowd(client, secret, 30, stream=stream)
@@ -195,7 +200,9 @@ def test_requests_side_by_side_never_take_more_than_the_day_has(start: Start, tm
     assert [answer.status_code for answer in crowd(client, secret, 1, max_tokens=40)] == [200]  # 60 were left
 
 
-def test_what_fails_is_refused_or_loses_its_client_gives_back_what_it_did_not_use(start: Start, tmp_path: Path) -> None:
+def test_what_fails_is_refused_or_loses_its_client_gives_back_what_it_did_not_use(
+    start: Start, tmp_path: Path
+) -> None:
     secret = keys.create(str(tmp_path / "keys.json"), "a", tokens_per_day=320)
     engine = ScriptedEngine(context_tokens=256, delay_s=0.01, full=True)
     client = start(engine)
@@ -205,6 +212,8 @@ def test_what_fails_is_refused_or_loses_its_client_gives_back_what_it_did_not_us
     assert crowd(client, secret, 1)[0].status_code == 503  # took 30
     engine.fails_after = None
     body = {"model": MODEL, "prompt": [70] * 20, "max_tokens": 200, "stream": True}
-    with client.http.stream("POST", "/v1/completions", json=body, headers={"Authorization": f"Bearer {secret}"}) as one:
+    with client.http.stream(
+        "POST", "/v1/completions", json=body, headers={"Authorization": f"Bearer {secret}"}
+    ) as one:
         next(one.iter_lines())
     until(lambda: crowd(client, secret, 1, max_tokens=190)[0].status_code == 200)

@@ -26,7 +26,12 @@ PAIRS = [
 def harness(client: Client, folder: Path, **options: object) -> LocalCompletionsAPI:
     base = str(client.http.base_url).rstrip("/") + "/v1/completions"
     return LocalCompletionsAPI(
-        model=MODEL, base_url=base, tokenizer=str(folder), tokenizer_backend="huggingface", max_length=128, **options
+        model=MODEL,
+        base_url=base,
+        tokenizer=str(folder),
+        tokenizer_backend="huggingface",
+        max_length=128,
+        **options,
     )
 
 
@@ -38,7 +43,9 @@ def folder(tokenizer: SentencePiece, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 4}, {"batch_size": 2, "num_concurrent": 2}])
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 1}, {"batch_size": 4}, {"batch_size": 2, "num_concurrent": 2}]
+)
 def test_likelihoods_are_those_of_the_model(
     start: Start, tokenizer: SentencePiece, folder: Path, options: dict
 ) -> None:
@@ -48,13 +55,22 @@ def test_likelihoods_are_those_of_the_model(
         asked = [Instance("loglikelihood", {}, pair, at) for at, pair in enumerate(PAIRS)]
         found = lm.loglikelihood(asked, disable_tqdm=True)
     for (context, continuation), (logprob, greedy) in zip(PAIRS, found, strict=True):
-        before, all_of_it = (tokenizer.encode([text])[0].tolist() for text in (context, context + continuation))
-        all_of_it = [*before, *all_of_it[len(before) :]]  # as lm-eval cuts, also where a token stands across the cut
-        before, all_of_it = (before, all_of_it) if before else ([tokenizer.bos_id], [tokenizer.bos_id, *all_of_it])
+        before, all_of_it = (
+            tokenizer.encode([text])[0].tolist() for text in (context, context + continuation)
+        )
+        all_of_it = [
+            *before,
+            *all_of_it[len(before) :],
+        ]  # as lm-eval cuts, also where a token stands across the cut
+        before, all_of_it = (
+            (before, all_of_it) if before else ([tokenizer.bos_id], [tokenizer.bos_id, *all_of_it])
+        )
         said = tiny_engines.expected_logprobs(all_of_it, shape)
         wanted = [said[at - 1, all_of_it[at]].item() for at in range(len(before), len(all_of_it))]
         assert logprob == pytest.approx(sum(wanted), abs=1e-3)
-        assert greedy == all(said[at - 1].argmax() == all_of_it[at] for at in range(len(before), len(all_of_it)))
+        assert greedy == all(
+            said[at - 1].argmax() == all_of_it[at] for at in range(len(before), len(all_of_it))
+        )
 
 
 def test_generation_is_that_of_the_model(start: Start, tokenizer: SentencePiece, folder: Path) -> None:
@@ -70,7 +86,9 @@ def test_generation_is_that_of_the_model(start: Start, tokenizer: SentencePiece,
         said = tiny_engines.expected(tokenizer.encode([context])[0].tolist(), 12, shape)
         ends = {tokenizer.eos_id, tokenizer.specials["<|end|>"]}
         until = next((at for at, id_ in enumerate(said) if id_ in ends), len(said))
-        plain = [id_ for id_ in said[:until] if id_ not in tokenizer.specials.values()]  # SentencePiece writes unk as ⁇
+        plain = [
+            id_ for id_ in said[:until] if id_ not in tokenizer.specials.values()
+        ]  # SentencePiece writes unk as ⁇
         wanted = tokenizer.decode(plain).split("\n\n")[0]
         assert text.replace("\ufffd", "") == wanted.replace(
             "\ufffd", ""

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
+from ctllm_ray.serving.api.app import create
+from ctllm_ray.serving.api.token_names import Pieces
+from ctllm_ray.serving.api.tokenize import SLICE_IDS, format_tokens
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve.app import create
-from serve.pieces import Pieces
-from serve.tokens import SLICE_IDS, format_tokens
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, served
 
@@ -58,7 +58,9 @@ async def measure_lag(app: Any, path: str, body: dict[str, Any]) -> tuple[httpx.
 def test_a_megabyte_holds_no_other_request_up(
     tokenizer: SentencePiece, tmp_path: Path, path: str, body: dict[str, Any]
 ) -> None:
-    app = create(served(ScriptedEngine(context_tokens=4096), tokenizer, tmp_path, serve=Serve(max_body_kb=4096)))
+    app = create(
+        served(ScriptedEngine(context_tokens=4096), tokenizer, tmp_path, serve=Serve(max_body_kb=4096))
+    )
     answer, worst = asyncio.run(measure_lag(app, path, body))
     assert answer.status_code == (200 if path == "/tokenize" else 400)
     assert worst < WAIT_S

@@ -1,4 +1,5 @@
-"""The web page in a real browser: what it asks, what it shows, and that nobody's text becomes more than text."""
+"""The web page in a real browser: what it asks, what it shows, and that nobody's text becomes more than
+text."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serve import keys
+from ctllm_ray.serving.api import keys
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import until
 from tests.serve.browser import CHROMIUM, SHIFT, Browser, Tab
@@ -56,7 +57,10 @@ def visit(browser: Browser) -> Iterator[Visit]:
 
     yield visited
     for tab, url in tabs:
-        complaints, addresses = tab.complaints(), [e["request"]["url"] for e in tab.events("Network.requestWillBeSent")]
+        complaints, addresses = (
+            tab.complaints(),
+            [e["request"]["url"] for e in tab.events("Network.requestWillBeSent")],
+        )
         tab.close()
         assert complaints == []
         assert [a for a in addresses if not a.startswith((url, "data:"))] == []
@@ -122,7 +126,10 @@ def test_settings_are_sent_and_a_seed_only_where_there_is_one(visit: Visit) -> N
         tab.click("#to-settings")
         tab.write("#max_tokens", "33")
         tab.write("#seed", "7")
-        tab.run("for (const [id, v] of [['temperature', 0], ['top_p', 0.5]]) document.getElementById(id).value = v")
+        tab.run(
+            "for (const [id, v] of [['temperature', 0], ['top_p', 0.5]]) document.getElementById(id).value = "
+            "v"
+        )
         tab.click("#settings .go")
         ask(tab)
         answered(tab)
@@ -336,7 +343,15 @@ def test_the_card_tells_where_the_model_comes_from(visit: Visit) -> None:
         tab.click("a[href='#card']")
         tab.shows("#facts", "zh_web 1 · tiny")
         facts = tab.text("#facts")
-        for part in ("ee60a55d" * 8, "a1ddaf68" * 8, "56adfb04" * 8, "512", "2,097,152", "2 个，3.35M 词元", "33.4 MB"):
+        for part in (
+            "ee60a55d" * 8,
+            "a1ddaf68" * 8,
+            "56adfb04" * 8,
+            "512",
+            "2,097,152",
+            "2 个，3.35M 词元",
+            "33.4 MB",
+        ):
             assert part in facts
         assert "books 60.0 %" in facts
         assert tab.run("document.querySelector('a[aria-current]').hash") == "#card"
@@ -395,7 +410,8 @@ def test_nothing_but_the_caret_moves_while_an_answer_is_written(visit: Visit) ->
         tab.shows(".made", "字" * 600)
         tab.run("document.styleSheets[0].insertRule('.made::after { content: none !important }')")
         tab.run(
-            "new PerformanceObserver((all) => { for (const one of all.getEntries()) window.moved += one.value; })"
+            "new PerformanceObserver((all) => { for (const one of all.getEntries()) window.moved += "
+            "one.value; })"
             ".observe({type: 'layout-shift'}); window.moved = 0"
         )
         play.go_on.set()
@@ -479,7 +495,9 @@ def test_the_page_and_the_real_api_understand_each_other(visit: Visit, start: St
     assert "长度上限" in tab.text(".counts")
 
 
-def test_a_key_opens_the_reports_of_the_real_api_in_their_frame(visit: Visit, start: Start, tmp_path: Path) -> None:
+def test_a_key_opens_the_reports_of_the_real_api_in_their_frame(
+    visit: Visit, start: Start, tmp_path: Path
+) -> None:
     secret = keys.create(str(tmp_path / "keys.json"), "team-a")
     (tmp_path / "train.html").write_text(REPORT)
     client = start(reports={"train": str(tmp_path / "train.html")})

@@ -1,10 +1,11 @@
-"""The results tab in a real browser: evaluations begun, watched, cancelled, and text of strangers that stays text."""
+"""The results tab in a real browser: evaluations begun, watched, cancelled, and text of strangers that stays
+text."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from serve.evaluations import State
+from ctllm_ray.serving.evaluations.service import State
 from tests.serve.browser import Tab
 from tests.serve.stage import Stage, playing
 from tests.serve.test_page import HOSTILE, Visit, browser, visit
@@ -17,7 +18,8 @@ def score(benchmark: str, part: str = "", **changes: Any) -> dict[str, Any]:
     """A score as results.json has it."""
     plain = {
         "benchmark": benchmark, "part": part, "kind": "share", "value": 0.415, "stderr": 0.01, "low": 0.39,
-        "high": 0.44, "items": 1000, "scored": 1000, "too_long": 0, "unparsable": 0, "chance": 0.25, "parts_mean": None,
+        "high": 0.44, "items": 1000, "scored": 1000, "too_long": 0, "unparsable": 0, "chance": 0.25,
+        "parts_mean": None,
     }  # fmt: skip
     return plain | changes
 
@@ -34,7 +36,15 @@ DONE = evaluation(
         score("cmmlu", "anatomy", items=20, scored=20, low=0.2, high=0.61),
         score("cmmlu", "arts", items=20, scored=20, value=None, low=None, high=None, chance=None),
         score(
-            "chc_bench", kind="mark", value=6.25, low=5.5, high=7.0, chance=None, items=214, scored=210, unparsable=4
+            "chc_bench",
+            kind="mark",
+            value=6.25,
+            low=5.5,
+            high=7.0,
+            chance=None,
+            items=214,
+            scored=210,
+            unparsable=4,
         ),
         score("bits_per_byte", kind="bits", value=1.2345, low=1.2, high=1.3, chance=None),
     ],
@@ -62,7 +72,15 @@ def test_results_are_shown_with_their_intervals_and_what_was_not_scored(visit: V
         tab = results(visit, stage)
         tab.shows("#evaluated", "完成")
         text = tab.text("#evaluated")
-        for part in ("41.5 %", "39.0 % – 44.0 %", "990 / 1,000", "10 题超出上下文", "6.25", "4 份评语无分数", "1.2345"):
+        for part in (
+            "41.5 %",
+            "39.0 % – 44.0 %",
+            "990 / 1,000",
+            "10 题超出上下文",
+            "6.25",
+            "4 份评语无分数",
+            "1.2345",
+        ):
             assert part in text
         assert "2 个分项，平均 40.7 %" in text
         assert tab.run("document.querySelector('.scale .value').style.left") == "41.5%"

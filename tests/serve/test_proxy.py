@@ -20,10 +20,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ctllm_ray.serving.api.app import create
+from ctllm_ray.serving.ray import proxy
+from ctllm_ray.serving.ray.proxy import Border
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve import proxy
-from serve.app import create
-from serve.proxy import Border
 from tests.conftest import REPOSITORY
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, served, until
@@ -43,7 +43,9 @@ def losing(times: int, app: ASGIApp, begun: bytes = b"", kind: str = "text/event
         while (await receive()).get("more_body"):
             pass
         if begun:
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind.encode())]})
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind.encode())]}
+            )
             await send({"type": "http.response.body", "body": begun, "more_body": True})
 
     return inner
@@ -53,7 +55,11 @@ def saying(status: int, text: bytes) -> ASGIApp:
     """A proxy that says something itself, as Ray's does: plain text."""
 
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
-        head = {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]}
+        head = {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(b"content-type", b"text/plain")],
+        }
         await send(head)
         await send({"type": "http.response.body", "body": text})
 
@@ -68,7 +74,9 @@ def app(tokenizer: SentencePiece, tmp_path: Path) -> ASGIApp:
     return create(served(ScriptedEngine(), tokenizer, tmp_path))
 
 
-def ask(app: ASGIApp, method: str = "POST", path: str = "/v1/completions", body: dict | None = None) -> httpx.Response:
+def ask(
+    app: ASGIApp, method: str = "POST", path: str = "/v1/completions", body: dict | None = None
+) -> httpx.Response:
     async def once() -> httpx.Response:
         transport = httpx.ASGITransport(Border(app))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -118,7 +126,9 @@ def test_an_answer_of_the_api_passes_as_it_is(app: ASGIApp) -> None:
 @contextmanager
 def listening(protocol: type, app: ASGIApp) -> Iterator[int]:
     """The port of a server with this protocol."""
-    config = uvicorn.Config(app, http=protocol, log_level="warning", timeout_graceful_shutdown=1, lifespan="off")
+    config = uvicorn.Config(
+        app, http=protocol, log_level="warning", timeout_graceful_shutdown=1, lifespan="off"
+    )
     taken, server = socket.create_server(("127.0.0.1", 0)), uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]})
     thread.start()

@@ -16,7 +16,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.evaluate import run
 from ctllm_ray.evaluate.plan import located
 from ctllm_ray.model.fingerprint import hash_model
-from serve import build
+from ctllm_ray.serving.ray import application
 from tests.evaluate.conftest import exam_rows, lines
 from tests.serve.test_ray_serve import recipe, root
 
@@ -35,7 +35,10 @@ def evaluating(plain: dict, name: str, tasks: list[dict]) -> Recipe:
 
 def ended(url: str, id_: str) -> dict:
     end = time.monotonic() + 120
-    while (state := httpx.get(f"{url}/v1/evaluations/{id_}", timeout=60).json())["status"] in ("queued", "running"):
+    while (state := httpx.get(f"{url}/v1/evaluations/{id_}", timeout=60).json())["status"] in (
+        "queued",
+        "running",
+    ):
         assert time.monotonic() < end, state
         time.sleep(0.2)
     return state
@@ -54,8 +57,8 @@ def test_the_deployment_evaluates_through_the_engines_deployment(root: Path) -> 
         "evaluations": str(root / "evaluations"),
         "decontaminated": "",
     }
-    engines = build._engines(served, served.serve.model, facts)
-    deployment = build._evaluations(facts, engines, build._actor_options(served))
+    engines = application._engines(served, served.serve.model, facts)
+    deployment = application._evaluations(facts, engines, application._actor_options(served))
     handle = ray_serve.run(deployment, name="local", _local_testing_mode=True)  # in this process, without Ray
     assert handle.offered.remote().result() == ["cmmlu"]
     state = handle.submit.remote([], 0).result()
@@ -74,18 +77,22 @@ def test_an_evaluation_beside_the_model_has_the_scores_of_one_in_process_and_is_
     tasks = [{"use": "cmmlu", "path": lines(root / "exam.jsonl", exam_rows()), "shots": 0}]
     plain = recipe(root).model_dump(mode="json")
     served = evaluating(plain, "beside", tasks)
-    with build.serving_session(2, 128):
-        with build.serving(served) as url:
+    with application.serving_session(2, 128):
+        with application.serving(served) as url:
             asked = httpx.post(f"{url}/v1/evaluations", json={}, timeout=60).raise_for_status().json()
             with ThreadPoolExecutor(2) as pool:
                 body = {"model": "tiny-1", "prompt": "今天", "max_tokens": 20, "temperature": 0}
-                answers = [pool.submit(httpx.post, f"{url}/v1/completions", json=body, timeout=60) for _ in range(4)]
+                answers = [
+                    pool.submit(httpx.post, f"{url}/v1/completions", json=body, timeout=60) for _ in range(4)
+                ]
                 assert [answer.result().status_code for answer in answers] == [200] * 4
             done = ended(url, asked["id"])
             through_the_api = run.evaluate(served, quiet, url=f"{url}/v1")
         assert done["status"] == "done", done
-        with build.serving(served) as url:  # a restart
+        with application.serving(served) as url:  # a restart
             kept = httpx.get(f"{url}/v1/evaluations", timeout=60).raise_for_status().json()["data"]
     in_process = run.evaluate(evaluating(plain, "here", tasks), quiet)
     assert done["scores"] == in_process["scores"] == through_the_api["scores"]
-    assert [(state["id"], state["status"], state["scores"]) for state in kept] == [(done["id"], "done", done["scores"])]
+    assert [(state["id"], state["status"], state["scores"]) for state in kept] == [
+        (done["id"], "done", done["scores"])
+    ]

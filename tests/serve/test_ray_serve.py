@@ -1,4 +1,5 @@
-"""The API on Ray Serve: the same answers as the engine's own, and what happens when a replica is killed or replaced."""
+"""The API on Ray Serve: the same answers as the engine's own, and what happens when a replica is killed or
+replaced."""
 
 from __future__ import annotations
 
@@ -27,9 +28,11 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
+from ctllm_ray.serving.api import keys
+from ctllm_ray.serving.ray import application
+from ctllm_ray.serving.ray.routing import of_prefix
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve import build, keys
-from serve.routing import of_prefix
+from serve import build
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.cluster
@@ -80,7 +83,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, tokenizer: SentencePiece) -> 
 @pytest.fixture(scope="module")
 def running(root: Path) -> Iterator[Running]:
     served = recipe(root, replicas=[2, 2])
-    with build.serving_session(2, 128), build.serving(served) as url:
+    with application.serving_session(2, 128), application.serving(served) as url:
         yield Running(url, served)
 
 
@@ -137,10 +140,18 @@ def test_an_error_of_an_engine_keeps_its_kind(running: Running) -> None:
 
 
 def test_a_grammar_is_followed_on_the_other_side_too(running: Running) -> None:
-    schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+    schema = {
+        "type": "object",
+        "properties": {"a": {"enum": [1, 2]}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
     asked = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
     answer = running.post(
-        "/v1/chat/completions", messages=[{"role": "user", "content": "数"}], max_tokens=60, response_format=asked
+        "/v1/chat/completions",
+        messages=[{"role": "user", "content": "数"}],
+        max_tokens=60,
+        response_format=asked,
     )
     assert json.loads(answer.raise_for_status().json()["choices"][0]["message"]["content"])["a"] in (1, 2)
 
@@ -167,7 +178,9 @@ def test_a_killed_replica_of_the_api_costs_no_request_and_holds_nobody_up(runnin
         while not done.is_set():
             answer = running.post(**asked)
             said = answer.json()
-            ended.append((time.monotonic(), said["choices"][0]["text"] if answer.status_code == 200 else answer.text))
+            ended.append(
+                (time.monotonic(), said["choices"][0]["text"] if answer.status_code == 200 else answer.text)
+            )
 
     with ThreadPoolExecutor(8) as pool:
         for _ in range(8):
@@ -179,7 +192,9 @@ def test_a_killed_replica_of_the_api_costs_no_request_and_holds_nobody_up(runnin
         done.set()
     times = sorted(at for at, _ in ended)
     assert {text for _, text in ended} == {undisturbed}
-    assert max(later - first for first, later in itertools.pairwise(times)) < 4  # 1 on an idle machine, 38 before
+    assert (
+        max(later - first for first, later in itertools.pairwise(times)) < 4
+    )  # 1 on an idle machine, 38 before
 
 
 @pytest.mark.slow
@@ -196,14 +211,16 @@ def test_a_new_version_is_rolled_out_under_load_without_a_failure(running: Runni
             pool.submit(ask)
         before = {process.pid for process in engines()}
         changed = recipe(root, replicas=[2, 2], slots=6)
-        ray_serve.run(build.application(changed), name=build.NAME)
+        ray_serve.run(application.application(changed), name=application.NAME)
         done.set()
     assert len(answers) > 10
     assert set(answers) == {200}
     assert not before & {process.pid for process in engines()}
 
 
-def test_a_key_that_is_made_locks_a_running_server_and_its_limits_hold_over_replicas(running: Running) -> None:
+def test_a_key_that_is_made_locks_a_running_server_and_its_limits_hold_over_replicas(
+    running: Running,
+) -> None:
     file = keys.file_of(running.recipe.root, running.recipe.name)
     assert running.post(prompt="好", max_tokens=2).status_code == 200
     key = keys.create(file, "team", requests_per_minute=2)
@@ -229,21 +246,23 @@ def test_a_replica_that_goes_moves_only_its_own_prompts() -> None:
 
 def test_other_machines_are_not_served_without_a_key(root: Path) -> None:
     with pytest.raises(RecipeError, match="there is no key"):
-        build.application(recipe(root, host="0.0.0.0").model_copy(update={"name": "locked"}))
+        application.application(recipe(root, host="0.0.0.0").model_copy(update={"name": "locked"}))
 
 
-@pytest.mark.parametrize("file", sorted((REPOSITORY / "serve/configs").glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", sorted((REPOSITORY / "serve/configs").glob("*.yaml")), ids=lambda file: file.stem
+)
 def test_the_configurations_are_what_ray_serve_takes_and_name_recipes_and_keys_that_there_are(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = yaml.safe_load(file.read_text(encoding="utf-8"))
-    application = ServeDeploySchema.model_validate(plain).applications[0]
-    assert application.import_path == f"{build.__name__}:{build.deployed.__name__}"
+    served_application = ServeDeploySchema.model_validate(plain).applications[0]
+    assert served_application.import_path == f"{build.__name__}:{build.deployed.__name__}"
     monkeypatch.chdir(REPOSITORY)
-    served = recipes.load(application.args["recipe"], application.args["overrides"]).serve
+    served = recipes.load(served_application.args["recipe"], served_application.args["overrides"]).serve
     assert served.host == plain["http_options"]["host"]
 
 
 def test_a_port_in_use_is_told_before_ray_starts(root: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(InputError, match="cannot be used"):
-        build.free_port("127.0.0.1", taken.getsockname()[1])
+        application.free_port("127.0.0.1", taken.getsockname()[1])

@@ -17,8 +17,9 @@ from ctllm_ray.inference.engine import Load, Sampling
 from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama
 from ctllm_ray.model.fingerprint import hash_model
-from serve import build, problems, refusal
-from serve.refusal import ModelReplaced, RefusingEngine, open_checked
+from ctllm_ray.serving.api import errors
+from ctllm_ray.serving.ray import application, model_replaced
+from ctllm_ray.serving.ray.model_replaced import ModelReplaced, RefusingEngine, open_checked
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.conftest import Start
 from tests.serve.test_ray_serve import SHAPE, Running, engines, recipe, root  # noqa: F401  # `root` is a fixture
@@ -57,13 +58,13 @@ def test_a_client_is_told_in_openais_shape_and_hears_of_no_path(start: Start) ->
         assert "secret" not in answer.text
     assert "1 replicas refuse" in client.http.get("/health").json()["warning"]
     assert "ctllm_refusing 1.0" in client.http.get("/metrics").text
-    assert problems.status_of(ModelReplaced("x")) == 503
+    assert errors.status_of(ModelReplaced("x")) == 503
 
 
 def test_a_replica_that_refuses_is_left_out_while_there_is_another() -> None:
-    refusal.avoid("a")
-    assert refusal.find_serving(["a", "b"]) == [1]
-    assert refusal.find_serving(["a"]) == [0]
+    model_replaced.avoid("a")
+    assert model_replaced.find_serving(["a", "b"]) == [1]
+    assert model_replaced.find_serving(["a"]) == [0]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -84,7 +85,7 @@ def copied(root: Path) -> Path:  # noqa: F811
 @pytest.fixture(scope="module")
 def running(copied: Path) -> Iterator[Running]:
     served = recipe(copied, replicas=[2, 2])
-    with build.serving_session(2, 128), build.serving(served) as url:
+    with application.serving_session(2, 128), application.serving(served) as url:
         yield Running(url, served)
 
 

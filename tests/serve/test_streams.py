@@ -1,4 +1,5 @@
-"""Clients that go away, read slowly or meet an engine that dies: slots come free, memory stays, no half answer."""
+"""Clients that go away, read slowly or meet an engine that dies: slots come free, memory stays, no half
+answer."""
 
 from __future__ import annotations
 
@@ -12,9 +13,9 @@ import httpx
 import pytest
 
 from ctllm_ray.base.errors import EngineFailed
+from ctllm_ray.serving.api import auth, disconnect
+from ctllm_ray.serving.api.generation import merged
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from serve import gate, gone
-from serve.answer import merged
 from tests.inference import tiny_engines
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, Client, until
@@ -28,7 +29,9 @@ def running(engine: ScriptedEngine) -> int:
     return load.running + load.waiting
 
 
-@pytest.mark.parametrize("fields", [{"stream": True}, {}, {"n": 3}, {"n": 3, "stream": True}, {"prompt": ["一"] * 9}])
+@pytest.mark.parametrize(
+    "fields", [{"stream": True}, {}, {"n": 3}, {"n": 3, "stream": True}, {"prompt": ["一"] * 9}]
+)
 def test_a_client_that_goes_away_frees_its_slots(start: Start, fields: dict) -> None:
     engine = ScriptedEngine(context_tokens=4096, delay_s=0.01, slots=4)
     client = start(engine)
@@ -44,7 +47,9 @@ def test_a_client_that_goes_away_frees_the_slot_of_a_model(start: Start, tokeniz
     shape = replace(tiny_engines.SHAPE, vocab_size=tokenizer.vocab_size, context_tokens=4096)
     with tiny_engines.engine(shape) as engine:
         client = start(engine)
-        body = json.dumps({"model": MODEL, "prompt": [70], "max_tokens": 4000, "ignore_eos": True, "stream": True})
+        body = json.dumps(
+            {"model": MODEL, "prompt": [70], "max_tokens": 4000, "ignore_eos": True, "stream": True}
+        )
         with vanishing(client, body.encode()):
             until(lambda: asyncio.run(engine.load()).used_tokens > 10)
         until(lambda: asyncio.run(engine.load()).running == 0)
@@ -72,8 +77,10 @@ def test_a_client_that_reads_nothing_holds_up_its_own_answer_only(start: Start) 
     until(lambda: running(engine) == 0)
 
 
-def test_a_client_that_takes_nothing_for_long_is_given_up(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gone, "SEND_S", 0.2)
+def test_a_client_that_takes_nothing_for_long_is_given_up(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disconnect, "SEND_S", 0.2)
     engine = ScriptedEngine(context_tokens=500_000)
     body = {"model": MODEL, "prompt": [70, 71], "max_tokens": 400_000, "stream": True}
     with vanishing(start(engine), json.dumps(body).encode()):
@@ -83,7 +90,7 @@ def test_a_client_that_takes_nothing_for_long_is_given_up(start: Start, monkeypa
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "BODY_S", 0.1)
+    monkeypatch.setattr(auth, "BODY_S", 0.1)
     with vanishing(start(), b'{"model"', declared=500) as line:
         assert line.recv(12) == b"HTTP/1.1 408"
 
@@ -110,7 +117,9 @@ def test_sixteen_streams_at_once_each_get_their_own(start: Start) -> None:
 
     async def all_of_them() -> list[str]:
         async with httpx.AsyncClient(base_url=client.http.base_url) as http:
-            bodies = [{"model": MODEL, "prompt": [70 + i], "max_tokens": 20, "stream": True} for i in range(16)]
+            bodies = [
+                {"model": MODEL, "prompt": [70 + i], "max_tokens": 20, "stream": True} for i in range(16)
+            ]
             answers = await asyncio.gather(*(http.post(PATH, json=body) for body in bodies))
         return [answer.text for answer in answers]
 

@@ -12,11 +12,11 @@ import pytest
 from ray.serve._private.build_app import build_app
 
 from ctllm_ray.base.errors import CtllmError, EngineFailed, InputError
-from ctllm_ray.base.serving import Serve
+from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Sampling, Token
 from ctllm_ray.model.fingerprint import hash_model
-from serve import build, refusal, vllm
-from serve.vllm import VllmEngine
+from ctllm_ray.serving.ray import application, model_replaced, vllm
+from ctllm_ray.serving.ray.vllm import VllmEngine
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.inference.tiny_engines import collect, engine, prompts, together, tokens_of
 from tests.serve.vllm_installed import vllm_installed
@@ -37,7 +37,9 @@ def over(*items: Any) -> VllmEngine:
 
 def agree(some: Sequence[Token], others: Sequence[Token]) -> None:
     """The same ids, and log-probabilities within what the company in a batch changes."""
-    assert [(t.id, [id_ for id_, _ in t.top]) for t in some] == [(t.id, [id_ for id_, _ in t.top]) for t in others]
+    assert [(t.id, [id_ for id_, _ in t.top]) for t in some] == [
+        (t.id, [id_ for id_, _ in t.top]) for t in others
+    ]
     values = [[t.logprob for t in tokens] for tokens in (some, others)]
     assert values[0] == pytest.approx(values[1], abs=1e-4)
 
@@ -59,7 +61,13 @@ def test_every_choice_of_a_sampling_is_told_and_none_left_to_the_folder() -> Non
     sampling = Sampling(5, 0.7, 0.9, 40, 0.05, 1.1, 0.2, 0.3, 17, frozenset({2, 1}), 4, '{"type":"object"}')
     together(collect(VllmEngine(stand_in.completions, 4, 64, 128), [5, 6], sampling))
     [asked] = stand_in.asked
-    assert (asked.max_tokens, asked.temperature, asked.top_p, asked.top_k, asked.min_p) == (5, 0.7, 0.9, 40, 0.05)
+    assert (asked.max_tokens, asked.temperature, asked.top_p, asked.top_k, asked.min_p) == (
+        5,
+        0.7,
+        0.9,
+        40,
+        0.05,
+    )
     assert (asked.repetition_penalty, asked.presence_penalty, asked.frequency_penalty) == (1.1, 0.2, 0.3)
     assert (asked.seed, asked.stop_token_ids, asked.logprobs) == (17, [1, 2], 4)
     assert asked.structured_outputs == {"json": '{"type":"object"}'}
@@ -130,9 +138,13 @@ def test_a_replica_of_another_model_starts_no_vllm_and_answers_nobody(
         assert not made.started
         assert (await made.load()).refusing == 1
         await made.check_health()
-        monkeypatch.setattr(refusal, "AGAIN_S", -1.0)
-        for asked in (made.check_health(), made.logprobs([5], 1, 0, []), anext(made.generate([5], Sampling(1)))):
-            with pytest.raises(refusal.ModelReplaced, match=str(tmp_path)):
+        monkeypatch.setattr(model_replaced, "AGAIN_S", -1.0)
+        for asked in (
+            made.check_health(),
+            made.logprobs([5], 1, 0, []),
+            anext(made.generate([5], Sampling(1))),
+        ):
+            with pytest.raises(model_replaced.ModelReplaced, match=str(tmp_path)):
                 await asked
 
     asyncio.run(ask())
@@ -154,8 +166,10 @@ def test_replicas_have_the_methods_of_ours_and_speak_to_the_server_that_they_are
     assert asyncio.run(ask()) == ([5, 6, 7], 2)
 
 
-def test_ray_serve_llm_builds_the_deployment_with_the_options_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = build.engine_options(SERVE)
+def test_ray_serve_llm_builds_the_deployment_with_the_options_of_our_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = application.engine_options(SERVE)
     with vllm_installed(monkeypatch):
         bound = vllm.deployment(SERVE, "/models/m", "0" * 64, 4096, 128, options)
         made = build_app(bound, name="a", default_runtime_env={})
@@ -171,4 +185,4 @@ def test_ray_serve_llm_builds_the_deployment_with_the_options_of_our_own(monkeyp
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
 def test_without_vllm_the_deployment_says_what_to_install() -> None:
     with pytest.raises(InputError, match=r"ctllm-ray\[vllm\]"):
-        vllm.deployment(SERVE, "/models/m", "0" * 64, 4096, 128, build.engine_options(SERVE))
+        vllm.deployment(SERVE, "/models/m", "0" * 64, 4096, 128, application.engine_options(SERVE))

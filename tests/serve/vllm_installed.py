@@ -1,6 +1,7 @@
 """As much of vLLM as Ray Serve LLM asks for to build a deployment where vLLM cannot be installed.
 
-Ray Serve LLM's own builder runs then, with its own checks of our arguments, up to the point where a replica starts.
+Ray Serve LLM's own builder runs then, with its own checks of our arguments, up to the point where a replica
+starts.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def vllm_installed(patch: pytest.MonkeyPatch) -> Iterator[None]:
         module.__dict__["FrontendArgs"] = make_dataclass("FrontendArgs", [])
         patch.setitem(sys.modules, name, module)
     patch.setitem(sys.modules, SHAPES, MagicMock())
-    patch.setattr(ray, "get_runtime_context", MagicMock(return_value=MagicMock(runtime_env={})))  # else Ray starts
+    patch.setattr(
+        ray, "get_runtime_context", MagicMock(return_value=MagicMock(runtime_env={}))
+    )  # else Ray starts
     try:
         yield
     finally:

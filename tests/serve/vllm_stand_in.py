@@ -1,6 +1,8 @@
-"""What stands for vLLM 0.29 where it cannot be installed: the same requests, the same answers, over an engine of ours.
+"""What stands for vLLM 0.29 where it cannot be installed: the same requests, the same answers, over an engine
+of ours.
 
-Fields and shapes are those of vLLM's `CompletionRequest` and of the chunks of its stream; an unknown field is refused.
+Fields and shapes are those of vLLM's `CompletionRequest` and of the chunks of its stream; an unknown field is
+refused.
 """
 
 from __future__ import annotations
@@ -81,19 +83,28 @@ class StandIn:
     async def _streamed(self, asked: CompletionRequest) -> AsyncGenerator[str]:
         async for output in self._engine.generate(asked.prompt, _sampling(asked)):
             logprobs = _logprobs(output.tokens, asked.logprobs or 0).model_dump()
-            choice = {"index": 0, "text": "", "token_ids": [token.id for token in output.tokens], "logprobs": logprobs}
+            choice = {
+                "index": 0,
+                "text": "",
+                "token_ids": [token.id for token in output.tokens],
+                "logprobs": logprobs,
+            }
             yield f"data: {json.dumps({'choices': [choice | {'finish_reason': output.finish or None}]})}\n\n"
 
     async def _whole(self, asked: CompletionRequest) -> Whole:
         top = asked.logprobs or 0
-        scored = await self._engine.logprobs([*asked.prompt, 0], len(asked.prompt), top, asked.logprob_token_ids or [])
+        scored = await self._engine.logprobs(
+            [*asked.prompt, 0], len(asked.prompt), top, asked.logprob_token_ids or []
+        )
         [place] = scored
         chosen = Token(0, place.logprob, place.top)
         choice: dict[str, Any] = {"index": 0, "text": "", "token_ids": [0], "finish_reason": "length"}
         logprobs = _logprobs([chosen], top + len(asked.logprob_token_ids or []))
         if asked.prompt_logprobs is not None:
             before = await self._engine.logprobs(asked.prompt, 1, asked.prompt_logprobs)
-            told = [{id_: {"logprob": value, "rank": 1} for id_, value in _all(token).items()} for token in before]
+            told = [
+                {id_: {"logprob": value, "rank": 1} for id_, value in _all(token).items()} for token in before
+            ]
             choice["prompt_logprobs"] = [None, *told]
         return Whole(choices=[choice | {"logprobs": logprobs.model_dump()}])
 
@@ -121,7 +132,9 @@ def _all(token: Token) -> dict[int, float]:
 
 
 def _logprobs(tokens: Sequence[Token], top: int) -> ChoiceLogprobs:
-    named = [{f"token_id:{id_}": value for id_, value in list(_all(token).items())[: top + 1]} for token in tokens]
+    named = [
+        {f"token_id:{id_}": value for id_, value in list(_all(token).items())[: top + 1]} for token in tokens
+    ]
     return ChoiceLogprobs(
         tokens=[f"token_id:{token.id}" for token in tokens],
         token_logprobs=[token.logprob for token in tokens],

@@ -1,4 +1,5 @@
-"""Shares are exact in every block, and every sample of a group is given once, in order, whatever begins or ends."""
+"""Shares are exact in every block, and every sample of a group is given once, in order, whatever begins or
+ends."""
 
 from __future__ import annotations
 
@@ -46,12 +47,15 @@ def test_the_groups_of_a_block_are_shuffled_by_the_seed() -> None:
 
 
 def test_blocks_of_phases_with_the_same_shares_are_shuffled_each_in_its_own_way() -> None:
-    mixed = mixture([Span(0, SHARES), Span(100, {"web": 0.5, "books": 0.25, "code": 0.25}), Span(200, SHARES)], 300)
+    mixed = mixture(
+        [Span(0, SHARES), Span(100, {"web": 0.5, "books": 0.25, "code": 0.25}), Span(200, SHARES)], 300
+    )
     assert groups_of(mixed, 0, 100) != groups_of(mixed, 200, 300)
 
 
 def check_numbers(mixed: Mixture, last: int) -> None:
-    """Every group's samples are numbered 0, 1, 2, ... in the order of time within each block, and all are there."""
+    """Every group's samples are numbered 0, 1, 2, ... in the order of time within each block, and all are
+    there."""
     groups, numbers = mixed.samples(0, last)
     for index, name in enumerate(mixed.groups):
         of_group = numbers[groups == index]
@@ -85,7 +89,10 @@ def test_a_group_ends_at_its_cap_and_the_others_take_its_share_in_proportion() -
     counts = Counter(groups_of(mixed, 0, 1000))
     assert counts["code"] == 50
     after = mixed.segments[1].first
-    assert Counter(groups_of(mixed, after, after + 600)) == {"web": 378, "books": 222}  # 63 and 37 of 100: 0.5 / 0.8
+    assert Counter(groups_of(mixed, after, after + 600)) == {
+        "web": 378,
+        "books": 222,
+    }  # 63 and 37 of 100: 0.5 / 0.8
     assert max(i for i, name in enumerate(groups_of(mixed, 0, 1000)) if name == "code") < 260
     check_numbers(mixed, 1000)
 

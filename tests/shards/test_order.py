@@ -37,7 +37,8 @@ def test_places_beyond_two_to_the_thirty_two_are_rows_too() -> None:
 
 
 def test_the_orders_of_two_seeds_agree_as_often_as_chance_has_it() -> None:
-    """Fixed points of one order against another: 1 expected over any n, at most 8 with probability 1 - 1e-6."""
+    """Fixed points of one order against another: 1 expected over any n, at most 8 with probability 1 -
+    1e-6."""
     orders = [whole(10_007, key(seed, "web", epoch)) for seed in (1, 2) for epoch in (0, 1)]
     for i in range(4):
         for j in range(i):
@@ -58,7 +59,8 @@ def test_all_orders_of_a_few_rows_are_equally_frequent(rows: int) -> None:
 
 @pytest.mark.parametrize("rows", [1000, 1023, 4097])
 def test_place_and_row_are_independent(rows: int) -> None:
-    """A 16 x 16 table of place against row over 60 seeds: chi-square within 5 standard deviations of its mean."""
+    """A 16 x 16 table of place against row over 60 seeds: chi-square within 5 standard deviations of its
+    mean."""
     table = np.zeros((16, 16))
     for seed in range(60):
         order = whole(rows, key("table", seed))
@@ -129,5 +131,8 @@ def test_epochs_are_counted_when_their_first_row_is_consumed() -> None:
 
 
 def test_streams_of_two_groups_and_of_two_seeds_differ() -> None:
-    rows = [Stream(seed, name, [Joined(0, 500)]).rows(np.arange(500)) for seed, name in ((1, "a"), (1, "b"), (2, "a"))]
+    rows = [
+        Stream(seed, name, [Joined(0, 500)]).rows(np.arange(500))
+        for seed, name in ((1, "a"), (1, "b"), (2, "a"))
+    ]
     assert all((rows[i] == rows[j]).sum() <= 8 for i in range(3) for j in range(i))

@@ -96,7 +96,8 @@ def test_best_fit_cuts_only_documents_longer_than_a_row() -> None:
 
 
 def test_best_fit_finds_the_tightest_row() -> None:
-    """7 and 6 open two rows of 10; 4 fits the one with 4 left, 3 then the one with 3: full, and one target too many."""
+    """7 and 6 open two rows of 10; 4 fits the one with 4 left, 3 then the one with 3: full, and one target
+    too many."""
     packing = BestFit(np.array([6, 3, 7, 4, 1]), 10, 3)
     rows = [sorted(packing.pieces(row).documents.tolist()) for row in range(3)]
     assert sorted(rows[:2]) == [[0, 3], [1, 2]]

@@ -63,7 +63,9 @@ def test_open_files_hold_no_handle(tmp_path: Path) -> None:
         assert [table["number"][0].as_py() for table in kept] == list(range(0, 200, 10))
 
 
-def test_a_file_for_which_memory_ran_out_is_not_to_be_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_for_which_memory_ran_out_is_not_to_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: str) -> None:
         raise OSError(errno.ENOMEM, "Memory mapping file failed: Cannot allocate memory")
 
@@ -76,7 +78,9 @@ def test_a_file_for_which_memory_ran_out_is_not_to_be_deleted(tmp_path: Path, mo
     assert "kept" in caught.value.remedy
 
 
-def test_of_many_files_only_so_many_are_mapped_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_files_only_so_many_are_mapped_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = written(tmp_path, 20, 10)
     monkeypatch.setattr(tables, "MOST_MAPPED", 3)
     with Rows(files) as rows:

@@ -1,4 +1,5 @@
-"""Token shards: what goes in comes out, one flat array, the same bytes for the same rows, and damage is named."""
+"""Token shards: what goes in comes out, one flat array, the same bytes for the same rows, and damage is
+named."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def rows(documents: Sequence[np.ndarray], first: int = 0, kind: pa.DataType | No
     )
 
 
-def write(folder: Path, *tables: pa.Table, kind: pa.DataType | None = None, group: str = "web") -> list[Shard]:
+def write(
+    folder: Path, *tables: pa.Table, kind: pa.DataType | None = None, group: str = "web"
+) -> list[Shard]:
     with TokenShardWriter(str(folder), tokens.TRAIN, group, 7, kind or pa.uint16(), ["score"]) as writer:
         for table in tables:
             writer.write(table)
@@ -55,13 +58,20 @@ def test_what_goes_in_comes_out_as_one_flat_array(tmp_path: Path, kind: pa.DataT
     assert opened.text_bytes.tolist() == [0, 1, 2, 3]
     assert opened.text_chars.tolist() == [0, 2, 4, 6]
     assert opened.score("score").tolist() == [0, 0.5, 1, 1.5]
-    assert (shard.path, shard.tokens, shard.group, shard.text_bytes) == ("train/web/00007-000.arrow", 68, "web", 6)
+    assert (shard.path, shard.tokens, shard.group, shard.text_bytes) == (
+        "train/web/00007-000.arrow",
+        68,
+        "web",
+        6,
+    )
 
 
 def test_a_shard_says_its_own_size_and_hash_and_is_the_same_however_its_rows_came(tmp_path: Path) -> None:
     documents = framed(3, 0, 50, 7)
     (one,) = write(tmp_path / "one", rows(documents))
-    (two,) = write(tmp_path / "two", rows(documents[:1]), rows(documents[1:3], 1), rows([]), rows(documents[3:], 3))
+    (two,) = write(
+        tmp_path / "two", rows(documents[:1]), rows(documents[1:3], 1), rows([]), rows(documents[3:], 3)
+    )
     content = (tmp_path / "one" / one.path).read_bytes()
     assert one == two
     assert (one.bytes, one.sha256) == (len(content), hashlib.sha256(content).hexdigest())
@@ -117,7 +127,9 @@ def test_two_bytes_are_taken_where_the_vocabulary_allows() -> None:
 
 
 def test_a_score_that_was_not_measured_is_not_a_number_and_an_unknown_one_is_named(tmp_path: Path) -> None:
-    scored = tokens.table(["a", "b"], framed(1, 1), [1, 1], [1, 1], {"score": pa.array([None, 2.0])}, pa.uint16())
+    scored = tokens.table(
+        ["a", "b"], framed(1, 1), [1, 1], [1, 1], {"score": pa.array([None, 2.0])}, pa.uint16()
+    )
     (shard,) = write(tmp_path, scored)
     opened = TokenShard.open(str(tmp_path / shard.path))
     assert np.isnan(opened.score("score")[0])

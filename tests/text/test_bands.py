@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ctllm_ray.text import bands as module
-from ctllm_ray.text.bands import Pairs, band_keys, distinct, few, meeting, meeting_share
+from ctllm_ray.text.dedup import bands as module
+from ctllm_ray.text.dedup.bands import Pairs, band_keys, distinct, few, meeting, meeting_share
 
 
 def _set(pairs: Pairs) -> set[tuple[int, int]]:
@@ -52,7 +52,9 @@ def test_documents_meet_as_often_as_the_formula_says() -> None:
     right = np.where(rng.random(left.shape) < 0.7, left, left + np.uint32(1))
     met = (band_keys(left, bands=8, rows=4) == band_keys(right, bands=8, rows=4)).any(axis=1).mean()
     assert met == pytest.approx(meeting_share(0.7, bands=8, rows=4), abs=0.01)  # three standard errors
-    assert meeting_share(0.8, bands=9, rows=13) == pytest.approx(0.399, abs=0.001)  # CT-LLM's, by its authors' formula
+    assert meeting_share(0.8, bands=9, rows=13) == pytest.approx(
+        0.399, abs=0.001
+    )  # CT-LLM's, by its authors' formula
 
 
 def test_distinct_pairs_stand_once_and_sorted() -> None:
@@ -64,6 +66,13 @@ def test_of_a_crowd_the_most_alike_and_the_best_are_left() -> None:
     pairs = Pairs(np.array([0, 1, 2, 3, 0, 3]), np.array([4, 4, 4, 4, 5, 5]))
     alike = np.array([0.5, 0.9, 0.6, 0.9, 0.4, 0.5], np.float32)
     ranks = np.array([7, 5, 3, 4, 7, 4])
-    assert few(pairs, alike, ranks, reach=1).tolist() == [False, False, True, True, False, True]  # of ties the better
+    assert few(pairs, alike, ranks, reach=1).tolist() == [
+        False,
+        False,
+        True,
+        True,
+        False,
+        True,
+    ]  # of ties the better
     assert few(pairs, alike, ranks, reach=2).tolist() == [False, True, True, True, True, True]
     assert few(Pairs(pairs.left[:0], pairs.right[:0]), alike[:0], ranks[:0], reach=2).tolist() == []

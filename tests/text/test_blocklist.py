@@ -23,7 +23,9 @@ def folder(tmp_path: Path) -> str:
     (tmp_path / "gambling" / "domains").write_text(
         "# comment\n\nexample.com\nwww.BET.example.org\n10.1.2.3\n例子.中国\n"
     )
-    (tmp_path / "gambling" / "urls").write_text("mixed.net/ad\nmixed.net/Casino/play/\nmixed.net/show.php?id=7\n")
+    (tmp_path / "gambling" / "urls").write_text(
+        "mixed.net/ad\nmixed.net/Casino/play/\nmixed.net/show.php?id=7\n"
+    )
     (tmp_path / "adult" / "domains.gz").write_bytes(gzip.compress(b"adult.example.com\nblog.cn\n"))
     (tmp_path / "phishing" / "urls.zst").write_bytes(zstandard.compress("p.net/登录\n".encode()))
     (tmp_path / "liste_blanche" / "domains").write_text("good.example.com\n")
@@ -127,13 +129,18 @@ def test_a_path_of_ten_thousand_slashes_is_looked_up_at_32_prefixes(folder: str)
     assert category(folder, "http://" + "a." * 10_000 + "net/") == ""
 
 
-def test_of_300_planted_bad_urls_all_but_two_whitelisted_ones_are_found_and_no_other_url_is(shared_data: Path) -> None:
+def test_of_300_planted_bad_urls_all_but_two_whitelisted_ones_are_found_and_no_other_url_is(
+    shared_data: Path,
+) -> None:
     truth = pq.read_table(
         shared_data / "web_zh_raw" / "truth.parquet", columns=["doc_id", "bad_url_category"]
     ).to_pylist()
     bad = {row["doc_id"]: row["bad_url_category"] for row in truth}
     lists = load(
-        str(shared_data / "url_blacklists" / "ut1"), tuple(sorted({*bad.values()} - {None})), ("liste_blanche",), ()
+        str(shared_data / "url_blacklists" / "ut1"),
+        tuple(sorted({*bad.values()} - {None})),
+        ("liste_blanche",),
+        (),
     )
     missed, false = [], []
     for file in sorted((shared_data / "web_zh_raw").glob("part-*.zst")):

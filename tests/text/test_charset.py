@@ -8,11 +8,16 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ctllm_ray.text.charset import _sample, decode
+from ctllm_ray.text.encoding.charset import _sample, decode
 
 SIMPLIFIED = "今天天气很好，我们去公园散步。路上遇见一位老师，他说图书馆下个月就要开门了。"
 TRADITIONAL = "今天天氣很好，我們去公園散步。路上遇見一位老師，他說圖書館下個月就要開門了。"
-ENCODED = [(SIMPLIFIED, "gb18030"), (TRADITIONAL, "gb18030"), (TRADITIONAL, "big5hkscs"), (SIMPLIFIED, "utf-8")]
+ENCODED = [
+    (SIMPLIFIED, "gb18030"),
+    (TRADITIONAL, "gb18030"),
+    (TRADITIONAL, "big5hkscs"),
+    (SIMPLIFIED, "utf-8"),
+]
 
 
 @pytest.mark.parametrize(("text", "charset"), ENCODED)
@@ -52,7 +57,10 @@ def test_a_byte_order_mark_wins_and_is_not_text() -> None:
 def test_the_rung_that_was_believed_is_named() -> None:
     body = SIMPLIFIED.encode("gbk")
     assert decode(body, "text/html; charset=GBK").evidence == "http"
-    assert decode(b'<meta http-equiv=Content-Type content="text/html; charset=gb2312">' + body, None).evidence == "meta"
+    assert (
+        decode(b'<meta http-equiv=Content-Type content="text/html; charset=gb2312">' + body, None).evidence
+        == "meta"
+    )
     assert decode(b'<?xml version="1.0" encoding="gbk"?>' + body, None).evidence == "meta"
     assert decode(b"<meta charset=utf-8>" + body, "text/html").evidence == "score"
     assert decode(b"plain ascii", None).evidence == "ascii"

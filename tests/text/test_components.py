@@ -1,4 +1,5 @@
-"""Components: union-find and rounds of stars give the same roots, however the pairs are ordered and partitioned."""
+"""Components: union-find and rounds of stars give the same roots, however the pairs are ordered and
+partitioned."""
 
 from __future__ import annotations
 
@@ -7,7 +8,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ctllm_ray.text.components import Components, Edges, components, downward, large_star, mirrored, small_star
+from ctllm_ray.text.dedup.components import (
+    Components,
+    Edges,
+    components,
+    downward,
+    large_star,
+    mirrored,
+    small_star,
+)
 
 PARTITIONS = 5
 

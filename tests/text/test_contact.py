@@ -87,11 +87,22 @@ def test_a_number_with_a_cue_counts_once() -> None:
         ("", 0),
     ],
 )
-def test_links_are_urls_and_bare_domains_but_no_mail_files_members_or_versions(text: str, expected: int) -> None:
+def test_links_are_urls_and_bare_domains_but_no_mail_files_members_or_versions(
+    text: str, expected: int
+) -> None:
     assert url_density(text) == pytest.approx(1000 * expected / max(len(text), 1))
 
 
 def test_a_hostile_text_is_scanned_in_linear_time() -> None:
-    for piece in ("微信号", "QQ1 2 3 4 ", "138-", "a.com.", "://", "x" * 10 + " ", "电话（（（（", "1381234567 "):
+    for piece in (
+        "微信号",
+        "QQ1 2 3 4 ",
+        "138-",
+        "a.com.",
+        "://",
+        "x" * 10 + " ",
+        "电话（（（（",
+        "1381234567 ",
+    ):
         assert id_density(piece * 20_000) >= 0
         assert url_density(piece * 20_000) >= 0

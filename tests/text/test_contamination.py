@@ -6,9 +6,9 @@ import opencc
 import pyarrow as pa
 
 from ctllm_ray.text import contamination as module
-from ctllm_ray.text.codepoints import buffers
 from ctllm_ray.text.contamination import hits, index
-from ctllm_ray.text.fold import folded, table
+from ctllm_ray.text.dedup.fold import folded, table
+from ctllm_ray.text.kernels.codepoints import buffers
 
 FIRST = "下列关于细胞膜结构的说法，哪一项是正确的？A. 由磷脂和蛋白质组成 B. 只含有蛋白质"
 SECOND = "已知圆的半径是 3.5 厘米，那么它的面积大约是多少平方厘米？"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from ctllm_ray.text.differences import LEAD_CHARS, WINDOW_CHARS, Excerpt, side_by_side
+from ctllm_ray.text.dedup.differences import LEAD_CHARS, WINDOW_CHARS, Excerpt, side_by_side
 
 
 def shown(excerpt: Excerpt) -> str:
@@ -65,7 +65,9 @@ def test_an_excerpt_is_a_stretch_of_its_text_and_both_share_what_is_not_marked()
     draw = random.Random(7)
     for _ in range(200):
         base = "".join(draw.choices("天地玄黄ab 1，", k=draw.randrange(900)))
-        texts = ["".join(c if draw.random() > 0.03 else draw.choice(["", "改", c * 2]) for c in base) for _ in "ab"]
+        texts = [
+            "".join(c if draw.random() > 0.03 else draw.choice(["", "改", c * 2]) for c in base) for _ in "ab"
+        ]
         pair = side_by_side(*texts)
         for text, excerpt in zip(texts, pair, strict=True):
             end = len(text) - excerpt.after_chars

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from ctllm_ray.text.digests import digests, first_rows, folded_digests
-from ctllm_ray.text.fold import fold
+from ctllm_ray.text.dedup.digests import digests, first_rows, folded_digests
+from ctllm_ray.text.dedup.fold import fold
 
 TEXTS = ["天下大势", "", "分久必合", "天下大势", "a" * 5000, ""]
 

@@ -1,4 +1,5 @@
-"""Slips between two texts: the fewest edits against a table of all prefixes, and what counts as a slip, by example."""
+"""Slips between two texts: the fewest edits against a table of all prefixes, and what counts as a slip, by
+example."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.text import edits as module
-from ctllm_ray.text.codepoints import buffers
-from ctllm_ray.text.edits import slipped
+from ctllm_ray.text.dedup import edits as module
+from ctllm_ray.text.dedup.edits import slipped
+from ctllm_ray.text.kernels.codepoints import buffers
 
 TEXT = "".join(chr(0x4E10 + 7 * i) for i in range(200))  # no character twice, and no numeral
 
@@ -81,7 +82,8 @@ def test_a_stretch_is_a_slip_up_to_its_bound(length: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("2019", "2020"), ("sin", "cos"), ("三", "四"), ("", "7"), ("五", "5"), ("二", ""), ("壹", "贰")]
+    ("one", "other"),
+    [("2019", "2020"), ("sin", "cos"), ("三", "四"), ("", "7"), ("五", "5"), ("二", ""), ("壹", "贰")],
 )
 def test_another_number_or_latin_word_is_no_slip(one: str, other: str) -> None:
     assert not _is_slipped(TEXT[:80] + one + TEXT[80:], TEXT[:80] + other + TEXT[80:])

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 import zstandard
 
-from ctllm_ray.text import fold as module
-from ctllm_ray.text.codepoints import buffers
-from ctllm_ray.text.fold import TABLE_END, fold, folded, table
+from ctllm_ray.text.dedup import fold as module
+from ctllm_ray.text.dedup.fold import TABLE_END, fold, folded, table
+from ctllm_ray.text.kernels.codepoints import buffers
 
 TEXT = "头发发展了，台湾的后面有12.50元（含税）的 Hello 世界！"
 
@@ -52,7 +52,12 @@ def test_script_width_case_punctuation_and_space_do_not_count() -> None:
 
 
 def test_other_words_and_other_numbers_count() -> None:
-    for other in [TEXT.replace("后", "前"), TEXT.replace("12", "13"), TEXT + "吗", TEXT.replace("Hello", "Hallo")]:
+    for other in [
+        TEXT.replace("后", "前"),
+        TEXT.replace("12", "13"),
+        TEXT + "吗",
+        TEXT.replace("Hello", "Hallo"),
+    ]:
         assert folded(other) != folded(TEXT)
 
 

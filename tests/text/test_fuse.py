@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from ctllm_ray.base.resolve import MEASURES, names, resolve
-from ctllm_ray.text import characters, codepoints, fuse, views
+from ctllm_ray.text.kernels import characters, codepoints, fuse, views
 
 SAMPLES = [
     "",
@@ -36,7 +36,9 @@ def kernel_lines() -> tuple[fuse.Line, ...]:
         if not fuse.is_kernel(name):
             continue
         wants_n = (
-            "n" in resolve(MEASURES, name).__kwdefaults__ or {} if resolve(MEASURES, name).__kwdefaults__ else False
+            "n" in resolve(MEASURES, name).__kwdefaults__ or {}
+            if resolve(MEASURES, name).__kwdefaults__
+            else False
         )
         wants_n = wants_n or "n" in resolve(MEASURES, name).__annotations__
         found += [(name, (("n", n),)) for n in range(2, 11)] if wants_n else [(name, ())]
@@ -115,7 +117,11 @@ def test_real_documents_agree_with_the_definition_of_coverage(shared_data: Path)
     import orjson
     import zstandard
 
-    raw = zstandard.ZstdDecompressor().stream_reader((shared_data / "web_zh_raw/part-003.jsonl.zst").open("rb")).read()
+    raw = (
+        zstandard.ZstdDecompressor()
+        .stream_reader((shared_data / "web_zh_raw/part-003.jsonl.zst").open("rb"))
+        .read()
+    )
     records = [orjson.loads(line).get("raw_content") for line in raw.splitlines()[:400]]
     texts = [t for t in records if t and len(t) > 200][:60]
     lines: tuple[fuse.Line, ...] = tuple(("repetition.covered_share", (("n", n),)) for n in (2, 5, 10))

@@ -1,4 +1,5 @@
-"""Main text from HTML: hand-made pages for each kind of furniture, hostile pages, and floors on the labelled ones."""
+"""Main text from HTML: hand-made pages for each kind of furniture, hostile pages, and floors on the labelled
+ones."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from statistics import mean
 
 import pytest
 
-from ctllm_ray.text import feed, furniture, html
+from ctllm_ray.text.html import feeds, main_content
+from ctllm_ray.text.lines import furniture
 
 PROSE = [
     "春天的时候，村口的老槐树下总坐着几位老人，他们说起从前的事情，声音不高，却很清楚。",
@@ -20,11 +22,13 @@ BODY = "".join(f"<p>{line}</p>" for line in PROSE)
 
 
 def page(before: str = "", after: str = "", body: str = BODY) -> str:
-    return f"<html><head><title>老槐树_乡土网</title></head><body>{before}<div>{body}</div>{after}</body></html>"
+    return (
+        f"<html><head><title>老槐树_乡土网</title></head><body>{before}<div>{body}</div>{after}</body></html>"
+    )
 
 
 def lines(source: str) -> list[str]:
-    return html.extract(source).text.split("\n")
+    return main_content.extract(source).text.split("\n")
 
 
 FURNITURE = [
@@ -86,7 +90,9 @@ def test_a_sentence_of_prose_that_mentions_furniture_stays(sentence: str) -> Non
     assert lines(page(body=f"<p>{sentence}</p>{BODY}<p>{sentence}</p>")) == [sentence, *PROSE, sentence]
 
 
-@pytest.mark.parametrize("line", ["微信", "更多", "相关新闻", "记者：您好", "时间：9月26日上午9:00", "2015年7月4日"])
+@pytest.mark.parametrize(
+    "line", ["微信", "更多", "相关新闻", "记者：您好", "时间：9月26日上午9:00", "2015年7月4日"]
+)
 def test_a_short_line_inside_the_body_stays(line: str) -> None:
     assert lines(page(body=f"<p>{PROSE[0]}</p><p>{line}</p><p>{PROSE[1]}</p>")) == [PROSE[0], line, PROSE[1]]
 
@@ -116,17 +122,19 @@ def test_the_editors_credit_at_the_end_of_a_paragraph_goes() -> None:
 
 
 def test_the_headline_is_the_title_and_not_a_line_of_the_text() -> None:
-    found = html.extract(page(before="<h1>老槐树</h1><div>来源：乡土网　阅读：12</div>"))
+    found = main_content.extract(page(before="<h1>老槐树</h1><div>来源：乡土网　阅读：12</div>"))
     assert (found.title, found.text.split("\n")) == ("老槐树", PROSE)
 
 
 def test_without_a_headline_the_title_is_that_of_the_page_without_the_site() -> None:
-    assert html.extract(page().replace("老槐树_乡土网", "老槐树的故事 - 乡土网")).title == "老槐树的故事"
+    assert (
+        main_content.extract(page().replace("老槐树_乡土网", "老槐树的故事 - 乡土网")).title == "老槐树的故事"
+    )
 
 
 def test_a_page_that_is_only_its_headline_keeps_it() -> None:
     source = f"<title>{PROSE[0]}</title><body><p>{PROSE[0]}</p></body>"
-    assert html.extract(source).text == PROSE[0]
+    assert main_content.extract(source).text == PROSE[0]
 
 
 def test_a_poem_without_punctuation_and_its_author_stay() -> None:
@@ -159,7 +167,7 @@ def test_hidden_elements_are_left_out() -> None:
     "source", ["", " ", "<", "<html>", "<!-- ", "\0", "<p></p>", "&#xD800;&#0;", '<a href="', "<p"]
 )
 def test_an_empty_or_broken_page_gives_no_error(source: str) -> None:
-    html.extract(source)
+    main_content.extract(source)
 
 
 def test_nul_bytes_do_not_end_the_text() -> None:
@@ -185,7 +193,7 @@ for tag in ("div", "b", "ul><li", "blockquote", "a href=x", "font", "x"):
 
 def test_every_engine_reads_the_same_simple_page() -> None:
     for engine in ("stretches", "resiliparse", "trafilatura"):
-        assert html.extract(page(), engine=engine).text.split("\n")[-2:] == PROSE[-2:]
+        assert main_content.extract(page(), engine=engine).text.split("\n")[-2:] == PROSE[-2:]
 
 
 def test_trimming_keeps_the_order_and_adds_nothing() -> None:
@@ -199,40 +207,38 @@ RSS = f"""<?xml version="1.0" encoding="gb2312"?><rss version="2.0"><channel><ti
 
 
 def test_a_feed_gives_the_titles_and_texts_of_its_items() -> None:
-    assert feed.is_feed(RSS)
-    assert feed.extract(RSS).title == "乡土"
-    assert feed.extract(RSS).text.split("\n") == ["老槐树", PROSE[0], PROSE[1], "雨", PROSE[2]]
+    assert feeds.is_feed(RSS)
+    assert feeds.extract(RSS).title == "乡土"
+    assert feeds.extract(RSS).text.split("\n") == ["老槐树", PROSE[0], PROSE[1], "雨", PROSE[2]]
 
 
 def test_a_broken_feed_gives_its_text() -> None:
     broken = RSS.removesuffix("</channel></rss>").replace("<![CDATA[", "").replace("]]>", "")
-    assert all(line in feed.extract(broken).text for line in PROSE)
+    assert all(line in feeds.extract(broken).text for line in PROSE)
 
 
 def test_an_entity_bomb_is_refused() -> None:
     entities = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 12))
-    bomb = (
-        f'<!DOCTYPE rss [<!ENTITY e0 "春">{entities}]><rss><channel><item><title>&e11;</title></item></channel></rss>'
-    )
-    assert len(feed.extract(bomb).text) < 10_000
+    bomb = f'<!DOCTYPE rss [<!ENTITY e0 "春">{entities}]><rss><channel><item><title>&e11;</title></item></channel></rss>'  # noqa: E501
+    assert len(feeds.extract(bomb).text) < 10_000
 
 
 def test_floors_on_the_real_labelled_pages(shared_data: Path) -> None:
     from benchmarks.extraction import _RELATED_LINK, Labelled, real, scores
 
     pages = real(shared_data)
-    precision, recall, f1 = scores(pages, lambda source: html.extract(source).text)
+    precision, recall, f1 = scores(pages, lambda source: main_content.extract(source).text)
     assert (precision > 0.96, recall > 0.87, f1 > 0.91) == (True, True, True)
     # without the dated link lists that the labelling program took for body
     pages = [Labelled(p.html, _RELATED_LINK.sub("", p.gold)) for p in pages]
-    precision, recall, f1 = scores(pages, lambda source: html.extract(source).text)
+    precision, recall, f1 = scores(pages, lambda source: main_content.extract(source).text)
     assert (precision > 0.96, recall > 0.97, f1 > 0.965) == (True, True, True)
 
 
 def test_floors_on_the_rendered_pages(shared_data: Path) -> None:
     from benchmarks.extraction import rendered, score
 
-    results = [score(p.gold, html.extract(p.html).text) for p in rendered(shared_data, every=4)]
+    results = [score(p.gold, main_content.extract(p.html).text) for p in rendered(shared_data, every=4)]
     assert mean(r[0] for r in results) > 0.999
     assert mean(r[1] for r in results) > 0.99
     assert mean(r[2] for r in results) > 0.99

@@ -21,7 +21,8 @@ LUNYU = "子曰學而時習之不亦說乎有朋自遠方來不亦樂乎人不�
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [(ZH, "zh"), (HANT, "zh-Hant"), (JA, "ja"), (EN, "en"), (KO, "ko"), (LUNYU, "zh-Hant")]
+    ("text", "expected"),
+    [(ZH, "zh"), (HANT, "zh-Hant"), (JA, "ja"), (EN, "en"), (KO, "ko"), (LUNYU, "zh-Hant")],
 )
 def test_each_language_and_both_scripts_are_told_apart(text: str, expected: str) -> None:
     assert label(text) == expected
@@ -50,7 +51,9 @@ def test_a_title_of_han_characters_alone_is_never_japanese() -> None:
         assert label(title) != "ja"
 
 
-@pytest.mark.parametrize("bad", ["\x00", "\x05\x08", "\x85", "\ufffe", "\ufdd0", "\U0001ffff", "\ud800", "\x7f"])
+@pytest.mark.parametrize(
+    "bad", ["\x00", "\x05\x08", "\x85", "\ufffe", "\ufdd0", "\U0001ffff", "\ud800", "\x7f"]
+)
 def test_characters_that_the_model_refuses_do_not_change_the_answer(bad: str) -> None:
     assert label(bad + ZH[:20] + bad + ZH[20:]) == "zh"
 
@@ -87,7 +90,9 @@ def test_a_model_that_is_not_there_is_an_error_with_a_remedy(tmp_path: Path) -> 
         label(ZH, model=str(tmp_path / "text.bin"))
 
 
-def test_a_fasttext_model_without_fasttext_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fasttext_model_without_fasttext_names_the_extra_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "fasttext", None)
     with pytest.raises(RecipeError, match=r"ctllm-ray\[fasttext\]"):
         label(ZH, model="lid.176.bin")
@@ -95,11 +100,22 @@ def test_a_fasttext_model_without_fasttext_names_the_extra_to_install(monkeypatc
 
 def test_any_fasttext_model_gives_label_and_score_under_the_same_names(tmp_path: Path) -> None:
     fasttext = pytest.importorskip("fasttext")
-    names = {"__label__zho_Hans": ZH, "__label__zho_Hant": HANT, "__label__eng_Latn": EN, "__label__jpn_Jpan": JA}
-    lines = [f"{name} {' '.join(text[i : i + 12])}\n" for name, text in names.items() for i in range(len(text) - 12)]
+    names = {
+        "__label__zho_Hans": ZH,
+        "__label__zho_Hant": HANT,
+        "__label__eng_Latn": EN,
+        "__label__jpn_Jpan": JA,
+    }
+    lines = [
+        f"{name} {' '.join(text[i : i + 12])}\n"
+        for name, text in names.items()
+        for i in range(len(text) - 12)
+    ]
     (tmp_path / "train.txt").write_text("".join(lines), encoding="utf-8")
     # Ten threads: in 0.9.3 each one fills a tenth of the first weights, and fewer leave NaN in the rest.
-    model = fasttext.train_supervised(str(tmp_path / "train.txt"), epoch=50, lr=0.5, dim=10, thread=10, verbose=0)
+    model = fasttext.train_supervised(
+        str(tmp_path / "train.txt"), epoch=50, lr=0.5, dim=10, thread=10, verbose=0
+    )
     path = str(tmp_path / "tiny.bin")
     model.save_model(path)
     assert [label(" ".join(text), model=path) for text in (ZH, HANT, EN, JA)] == ["zh", "zh-Hant", "en", "ja"]

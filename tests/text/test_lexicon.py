@@ -14,7 +14,9 @@ from ctllm_ray.text import lexicon
 from ctllm_ray.text.lexicon import BUILT_IN, build, load
 from ctllm_ray.text.measures import lexicon as measures
 
-SMALL = build({"gambling": ["博彩网", "赌博", "赌博网站", "bet365", "!好赌博士"], "contact": ["加微信", "av", "QQ群"]})
+SMALL = build(
+    {"gambling": ["博彩网", "赌博", "赌博网站", "bet365", "!好赌博士"], "contact": ["加微信", "av", "QQ群"]}
+)
 
 
 def density(text: str, **options: Any) -> float:
@@ -40,7 +42,16 @@ def test_plain_writing_in_either_script_is_found_and_is_no_evasion(text: str) ->
 
 @pytest.mark.parametrize(
     "text",
-    ["博*彩网", "博 彩 网", "博·彩★网", "博.彩.网", "博\u200b彩\u00ad网", "博🎲彩🎲网", "博\x05彩网", "博【彩】网"],
+    [
+        "博*彩网",
+        "博 彩 网",
+        "博·彩★网",
+        "博.彩.网",
+        "博\u200b彩\u00ad网",
+        "博🎲彩🎲网",
+        "博\x05彩网",
+        "博【彩】网",
+    ],
 )
 def test_up_to_two_symbols_between_letters_are_skipped_and_counted_as_evasion(text: str) -> None:
     assert found(text) == [("博彩网", True)]
@@ -143,7 +154,9 @@ def test_the_kept_tally_is_of_the_column_that_is_asked_for() -> None:
 
 
 def test_own_lists_take_the_place_of_the_built_in_ones(tmp_path: Path) -> None:
-    (tmp_path / "drinks.txt").write_text("\ufeff# what people drink\n珍珠奶茶\n!珍珠奶茶色\n", encoding="utf-8")
+    (tmp_path / "drinks.txt").write_text(
+        "\ufeff# what people drink\n珍珠奶茶\n!珍珠奶茶色\n", encoding="utf-8"
+    )
     assert density("一杯珍珠奶茶。", category="drinks", path=str(tmp_path)) == pytest.approx(1000 * 4 / 7)
     assert distinct_hits("珍珠奶茶色的裙子", category="drinks", path=str(tmp_path)) == 0
     with pytest.raises(RecipeError, match="unknown lexicon category 'gambling'"):

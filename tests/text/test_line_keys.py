@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.text import line_keys as module
-from ctllm_ray.text.codepoints import buffers
-from ctllm_ray.text.fold import table
-from ctllm_ray.text.line_keys import at_edges, line_keys
+from ctllm_ray.text.dedup.fold import table
+from ctllm_ray.text.kernels.codepoints import buffers
+from ctllm_ray.text.lines import line_keys as module
+from ctllm_ray.text.lines.line_keys import at_edges, line_keys
 
 TEXTS = ["首页\n\n 首頁 \n——\n正文，第12条。", "", "\n\n", "Ａ１\na1\nﷺ末\n第34条", "正文第12条"]
 
@@ -33,7 +33,10 @@ def test_keys_are_equal_where_the_folded_lines_are() -> None:
 
 
 def test_a_slice_of_a_column_has_the_keys_that_its_rows_have() -> None:
-    whole, part = line_keys(pa.array(TEXTS), digits="keep"), line_keys(pa.array(TEXTS).slice(3), digits="keep")
+    whole, part = (
+        line_keys(pa.array(TEXTS), digits="keep"),
+        line_keys(pa.array(TEXTS).slice(3), digits="keep"),
+    )
     assert part.keys.tolist() == whole.keys[whole.rows >= 3].tolist()
     assert part.rows.tolist() == [0, 0, 0, 0, 1]
 

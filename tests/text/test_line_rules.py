@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.text import line_rules
+from ctllm_ray.text.lines import line_rules
 
 CUT = {
     "controls": [
@@ -41,7 +41,11 @@ CUT = {
         "（编辑：王辉）",
     ],
     "copyright_line": [
-        *("京ICP备12345678号-1", "Copyright © 2008-2020 All Rights Reserved.", "某某网版权所有 未经授权禁止转载"),
+        *(
+            "京ICP备12345678号-1",
+            "Copyright © 2008-2020 All Rights Reserved.",
+            "某某网版权所有 未经授权禁止转载",
+        ),
         *(
             "免责声明：本站内容仅供参考。",
             "版权声明：本文来源于网络，如有侵权请联系删除。",
@@ -65,8 +69,17 @@ CUT = {
         ">>> 免费注册会员，下载完整版文档 <<<",
         "联系电话：400-123-4567 微信同号",
     ],
-    "injected_spam": ["澳门新葡京娱乐城 注册送彩金 www.xx123.com", "老虎机 百家乐 开户 官网", "博*彩 微信：abc12345"],
-    "bare_link": ["https://example.com/a.html", "![](https://a.cn/b.png)", "<http://a.com>", "www.a.com www.b.com"],
+    "injected_spam": [
+        "澳门新葡京娱乐城 注册送彩金 www.xx123.com",
+        "老虎机 百家乐 开户 官网",
+        "博*彩 微信：abc12345",
+    ],
+    "bare_link": [
+        "https://example.com/a.html",
+        "![](https://a.cn/b.png)",
+        "<http://a.com>",
+        "www.a.com www.b.com",
+    ],
     "link_bar": ["首页 | 新闻 | 图片 | 评论 | 娱乐 | 财经 | 军事 | 体育"],
 }
 KEPT = [
@@ -98,7 +111,12 @@ KEPT = [
         "时间：2020年5月1日",
         "责任编辑认为，这一稿可以发表。",
     ),
-    *("上一篇文章说到，他回来了。", "首页 → 设置 → 账号", "当前位置：第3格，再走两步。", "当前位置的坐标是多少？"),
+    *(
+        "上一篇文章说到，他回来了。",
+        "首页 → 设置 → 账号",
+        "当前位置：第3格，再走两步。",
+        "当前位置的坐标是多少？",
+    ),
     *(
         "版权所有者可以授权他人使用。",
         "// Copyright 2016 Google Inc.",
@@ -179,7 +197,10 @@ def test_rules_that_ct_llm_describes_are_there_and_are_not_the_default() -> None
 
 def test_bad_word_cuts_lines_with_a_word_of_the_list() -> None:
     rules = line_rules.select(["bad_word"], ["坏词", "Bad"])
-    assert line_rules.cuts(pa.array(["好行\n有坏词的行\nBAD line"]), rules)[0] == {1: "bad_word", 2: "bad_word"}
+    assert line_rules.cuts(pa.array(["好行\n有坏词的行\nBAD line"]), rules)[0] == {
+        1: "bad_word",
+        2: "bad_word",
+    }
 
 
 def test_an_unknown_rule_is_refused_with_the_nearest_name() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.text.links import remove, without_links
+from ctllm_ray.text.html.links import remove, without_links
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,8 @@ def test_only_rows_with_links_change() -> None:
     assert remove(pa.array(["甲", "乙 www.a.com", "丙.md"])).to_pylist() == ["甲", "乙 ", "丙.md"]
 
 
-@pytest.mark.parametrize("text", ["a." * 20000, "http://" * 5000, "(" * 20000, "aaaa" * 20000, "www." * 10000])
+@pytest.mark.parametrize(
+    "text", ["a." * 20000, "http://" * 5000, "(" * 20000, "aaaa" * 20000, "www." * 10000]
+)
 def test_hostile_text_is_read_in_linear_time(text: str) -> None:
     without_links(text)

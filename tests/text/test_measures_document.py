@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ctllm_ray.base.resolve import MEASURES, names
-from ctllm_ray.text import fuse
+from ctllm_ray.text.kernels import fuse
 from tests.text.interpreted import measured
 
 KERNELS = [name for name in names(MEASURES) if fuse.is_kernel(name)]
@@ -23,7 +23,9 @@ def test_every_measure_of_an_empty_text_is_zero_or_says_that_there_is_no_evidenc
 
 
 @pytest.mark.parametrize("name", [n for n in KERNELS if n.endswith("_share")])
-@pytest.mark.parametrize("text", ["。", "\n \n", "的", "了了了了", "<p>", "a,b.c", "1", "\ue000", PROSE, PROSE * 3])
+@pytest.mark.parametrize(
+    "text", ["。", "\n \n", "的", "了了了了", "<p>", "a,b.c", "1", "\ue000", PROSE, PROSE * 3]
+)
 def test_every_share_lies_between_0_and_1(name: str, text: str) -> None:
     options = {"n": 3} if name.startswith("repetition.") else {}
     value = measured(name, text, **options)
@@ -37,7 +39,8 @@ def test_every_share_lies_between_0_and_1(name: str, text: str) -> None:
         ("char_count", "天 地\n", 4),
         ("char_count", "𠀀😀a", 3),
         ("visible_count", "天\t地 　玄\n\u200b黄\u00a0", 4),
-        # Digits over letters, digits and Han: marks and spaces take no part, so that they cannot hide a table.
+        # Digits over letters, digits and Han: marks and spaces take no part, so that they cannot hide a
+        # table.
         ("digit_share", "共12个，", 2 / 4),
         ("digit_share", "１２ab", 2 / 4),  # full width
         ("digit_share", "①②③", 0),  # numerals in circles are symbols
@@ -109,7 +112,9 @@ def test_a_measure_gives_the_value_worked_by_hand(name: str, text: str, value: f
         ("...", 0),
     ],
 )
-def test_sentences_end_in_end_marks_and_not_in_the_dots_of_numbers_versions_and_initials(text: str, count: int) -> None:
+def test_sentences_end_in_end_marks_and_not_in_the_dots_of_numbers_versions_and_initials(
+    text: str, count: int
+) -> None:
     assert measured("document.sentence_count", text) == count
 
 
@@ -150,4 +155,6 @@ def test_variety_falls_and_entropy_rises_with_length_and_their_windowed_forms_do
 def test_the_last_window_ends_with_the_text_so_that_no_character_is_left_out() -> None:
     page = "".join(chr(0x4E00 + i) for i in range(256))
     # windows: the page (256 different), then its last 56 with 200 times 好
-    assert measured("document.windowed_distinct_share", page + "好" * 200) == pytest.approx((1 + 57 / 256) / 2)
+    assert measured("document.windowed_distinct_share", page + "好" * 200) == pytest.approx(
+        (1 + 57 / 256) / 2
+    )

@@ -73,7 +73,18 @@ def test_a_complete_line_is_ended(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["“走吧。”他说", "“走吧”", "新闻（图）", "首页", "天气很好，", "v1.2.3", "他说：", "www.example.com", "—"]
+    "line",
+    [
+        "“走吧。”他说",
+        "“走吧”",
+        "新闻（图）",
+        "首页",
+        "天气很好，",
+        "v1.2.3",
+        "他说：",
+        "www.example.com",
+        "—",
+    ],
 )
 def test_a_heading_a_label_and_a_broken_line_are_not(line: str) -> None:
     assert measured("line.ended_share", line) == 0
@@ -117,7 +128,9 @@ def test_prose_verse_and_dialogue_with_marks_are_not(text: str) -> None:
 
 def test_labels_are_counted_in_han_characters() -> None:
     assert measured("line.label_share", "首页\n他把信放在了桌子上，走了。") == pytest.approx(2 / 13)
-    assert measured("line.label_share", "Home | News | 首页 | 他把信放在了桌子上，走了。") == pytest.approx(2 / 13)
+    assert measured("line.label_share", "Home | News | 首页 | 他把信放在了桌子上，走了。") == pytest.approx(
+        2 / 13
+    )
     assert measured("line.label_share", "Home | News") == 0
 
 

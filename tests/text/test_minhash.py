@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 from datasketch import LeanMinHash, MinHash, MinHashLSH
 
-from ctllm_ray.text import minhash as module
-from ctllm_ray.text.bands import band_keys, meeting
-from ctllm_ray.text.codepoints import buffers
-from ctllm_ray.text.minhash import EMPTY, affine, shingle_hash, signatures
-from ctllm_ray.text.similarity import agreement, jaccard
+from ctllm_ray.text.dedup import minhash as module
+from ctllm_ray.text.dedup.bands import band_keys, meeting
+from ctllm_ray.text.dedup.minhash import EMPTY, affine, shingle_hash, signatures
+from ctllm_ray.text.dedup.text_similarity import agreement, jaccard
+from ctllm_ray.text.kernels.codepoints import buffers
 
 HAN = "".join(chr(0x4E00 + i) for i in range(600))
 
@@ -36,11 +36,23 @@ def _theirs(text: str, size: int, permutations: int, seed: int) -> MinHash:
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     rng = random.Random(1)
-    return ["", "天", "天下大", "天下大势分", "𠀀𠀁天下大势", "a b-c" * 9, *(_text(rng, n) for n in (13, 14, 90, 700))]
+    return [
+        "",
+        "天",
+        "天下大",
+        "天下大势分",
+        "𠀀𠀁天下大势",
+        "a b-c" * 9,
+        *(_text(rng, n) for n in (13, 14, 90, 700)),
+    ]
 
 
-@pytest.mark.parametrize(("size", "permutations", "seed"), [(5, 128, 1), (13, 117, 1), (1, 16, 42), (24, 256, 7)])
-def test_signatures_are_those_of_datasketch(texts: list[str], size: int, permutations: int, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "permutations", "seed"), [(5, 128, 1), (13, 117, 1), (1, 16, 42), (24, 256, 7)]
+)
+def test_signatures_are_those_of_datasketch(
+    texts: list[str], size: int, permutations: int, seed: int
+) -> None:
     ours = signatures(pa.array(texts), shingle_chars=size, permutations=permutations, seed=seed)
     for text, values, count in zip(texts, *ours, strict=True):
         assert (values == _theirs(text, size, permutations, seed).hashvalues).all()
@@ -99,6 +111,8 @@ def test_texts_shorter_than_a_shingle_agree_where_they_are_equal_and_nowhere_els
 
 
 def test_signatures_of_a_slice_are_the_slice_of_signatures(texts: list[str]) -> None:
-    whole, part = (signatures(a, shingle_chars=5).values for a in (pa.array(texts), pa.array(texts).slice(3, 4)))
+    whole, part = (
+        signatures(a, shingle_chars=5).values for a in (pa.array(texts), pa.array(texts).slice(3, 4))
+    )
     assert (whole[3:7] == part).all()
     assert signatures(pa.array([], pa.string()), shingle_chars=5).values.shape == (0, 128)

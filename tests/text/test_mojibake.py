@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from ctllm_ray.text.mojibake import repair, repair_suspicious, suspicious
+from ctllm_ray.text.encoding.mojibake import repair, repair_suspicious, suspicious
 
-SIMPLIFIED = "今天天气很好，我们去公园散步。\n路上遇见一位老师，他说图书馆下个月就要开门了。\n\n学而时习之，不亦说乎？"
-TRADITIONAL = "今天天氣很好，我們去公園散步。\n路上遇見一位老師，他說圖書館下個月就要開門了。\n\n學而時習之，不亦說乎？"
+SIMPLIFIED = (
+    "今天天气很好，我们去公园散步。\n路上遇见一位老师，他说图书馆下个月就要开门了。\n\n学而时习之，不亦说乎？"
+)
+TRADITIONAL = (
+    "今天天氣很好，我們去公園散步。\n路上遇見一位老師，他說圖書館下個月就要開門了。\n\n學而時習之，不亦說乎？"
+)
 MIXED = "用 Python 3.11 打开 config.yaml，然后运行 `make test`：\n- 第一步\n- 第二步 (optional)\n"
 
 
@@ -70,7 +74,9 @@ def test_a_real_euro_sign_is_the_end_of_one_character_and_the_start_of_the_next(
 
 
 def test_a_lost_byte_costs_its_character_and_is_never_guessed() -> None:
-    found = repair("今天天气很好。\n我们去公园散步。\n路上遇见一位老师吗".encode().decode("gb18030", "replace"))
+    found = repair(
+        "今天天气很好。\n我们去公园散步。\n路上遇见一位老师吗".encode().decode("gb18030", "replace")
+    )
     assert found.text == "今天天气很好�\n我们去公园散步�\n路上遇见一位老师�"
     assert found.suspect_chars == len("今天天气很好�我们去公园散步�路上遇见一位老师�")
 
@@ -147,7 +153,9 @@ def records(shared_data: Path) -> list[dict]:
     found: list[dict] = []
     for file in sorted((shared_data / "text").glob("*.jsonl.zst")):
         with file.open("rb") as stream:
-            lines = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(stream), encoding="utf-8").readlines()
+            lines = io.TextIOWrapper(
+                zstandard.ZstdDecompressor().stream_reader(stream), encoding="utf-8"
+            ).readlines()
         found += map(json.loads, random.Random(5).sample(lines, min(40, len(lines))))
     return found
 
@@ -159,7 +167,10 @@ def chinese(record: dict) -> bool:
 @pytest.mark.parametrize(
     ("damage", "exact_share"),
     [
-        (lambda t: t.encode().decode("gb18030", "replace"), 0.0),  # it loses bytes at the end of most sentences
+        (
+            lambda t: t.encode().decode("gb18030", "replace"),
+            0.0,
+        ),  # it loses bytes at the end of most sentences
         (lambda t: t.encode().decode("latin-1"), 0.99),
         (lambda t: cp1252(t.encode()), 0.99),
         (lambda t: t.encode("gb18030").decode("latin-1"), 0.99),
@@ -167,7 +178,9 @@ def chinese(record: dict) -> bool:
         (lambda t: t.encode("gb18030").decode("latin-1").encode().decode("gb18030", "replace"), 0.95),
     ],
 )
-def test_real_texts_of_every_genre_come_back_exact_or_marked(records: list[dict], damage, exact_share: float) -> None:  # type: ignore[no-untyped-def]
+def test_real_texts_of_every_genre_come_back_exact_or_marked(
+    records: list[dict], damage, exact_share: float
+) -> None:  # type: ignore[no-untyped-def]
     texts = [record["text"][:1500] for record in records[::6] if chinese(record)]
     exact = unmarked = 0
     for text in texts:

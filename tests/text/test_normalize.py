@@ -9,7 +9,7 @@ import unicodedata
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.text.normalize import may_compose, normalize
+from ctllm_ray.text.encoding.normalize import may_compose, normalize
 
 
 def one(text: str, **options: str) -> str:
@@ -106,7 +106,13 @@ def test_twice_is_once_on_fuzzed_strings() -> None:
         *["http://a.cn/x", "www.b.com", "c.net", "😀", "👩", "🏽", "\U0001f3f4", "\U000e0067", "\U000e007f"],
     ]
     texts = pa.array(["".join(rng.choices(alphabet, k=rng.randrange(40))) for _ in range(4000)])
-    for options in ({}, {"links": "remove"}, {"width": "fold"}, {"form": "keep"}, {"links": "remove", "width": "fold"}):
+    for options in (
+        {},
+        {"links": "remove"},
+        {"width": "fold"},
+        {"form": "keep"},
+        {"links": "remove", "width": "fold"},
+    ):
         once = normalize(texts, **options).texts  # type: ignore[arg-type]
         assert normalize(once, **options).texts.equals(once), options  # type: ignore[arg-type]
 

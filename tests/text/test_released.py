@@ -1,4 +1,5 @@
-"""The released formulas, hand-worked; each bug of the released filter (ct_llm.md A1.5) beside our own measure."""
+"""The released formulas, hand-worked; each bug of the released filter (ct_llm.md A1.5) beside our own
+measure."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.text import characters, codepoints, fuse
 from ctllm_ray.text.ct_llm_released import ascii_punctuation, clean, without_links
+from ctllm_ray.text.kernels import characters, codepoints, fuse
 from ctllm_ray.text.measures import lexicon, released, words
 
 PARAGRAPH = (
@@ -65,7 +66,8 @@ def test_the_released_link_patterns_eat_versions_and_addresses_and_spare_a_domai
 
 @pytest.mark.parametrize("unit", ["a", "a-", "a..", "-", "http://", "【", "a.b.c"])
 def test_no_run_of_link_characters_takes_more_than_linear_time(unit):
-    # The released patterns need 23 minutes for the first of these: without the guards this test would not come back.
+    # The released patterns need 23 minutes for the first of these: without the guards this test would not
+    # come back.
     text = unit * (1_000_000 // len(unit))
     assert len(clean("中" + text)) <= len(text) + 1
     assert released.bracket_share(text) == 0
@@ -78,7 +80,11 @@ def test_no_run_of_link_characters_takes_more_than_linear_time(unit):
     ("function", "text", "value"),
     [
         (released.bracket_share, "【一二】三四【五", 2 / 8),
-        (released.bracket_share, "【一\n二】【【三】", 2 / 9),  # not across lines; an inner opening one is content
+        (
+            released.bracket_share,
+            "【一\n二】【【三】",
+            2 / 9,
+        ),  # not across lines; an inner opening one is content
         (released.sentence_count, '甲.乙!?丙;"丁"  ', 4),
         (released.sentence_count, "圆周率是3.14", 2),
         (released.char_count, "ＡＢ…\n", 6),  # NFKC: AB, three full stops, newline
@@ -107,7 +113,9 @@ def test_ngram_characters_count_once_each_however_often_they_repeat():
     assert released.distinct_ngram_char_share("abcdef", n=5) == 0
 
 
-@pytest.mark.parametrize("name", [n for n in vars(released) if n.endswith(("_share", "_count", "_nats", "_length"))])
+@pytest.mark.parametrize(
+    "name", [n for n in vars(released) if n.endswith(("_share", "_count", "_nats", "_length"))]
+)
 def test_every_released_measure_is_zero_of_the_empty_text(name):
     if not name.startswith("_"):
         options = {"n": 5} if "ngram" in name else {}
@@ -176,5 +184,7 @@ def test_bug_9_three_full_stops_never_end_a_line_after_cleaning():
 
 def test_bug_9_an_ellipsis_is_never_punctuation_as_such():
     assert released.punctuation_share("……") == 1  # as six ASCII full stops, which NFKC makes of it
-    assert released.punctuation_share("他说「走」、《书》") == 0  # and the marks of Chinese do not count at all
+    assert (
+        released.punctuation_share("他说「走」、《书》") == 0
+    )  # and the marks of Chinese do not count at all
     assert ours("他说「走」、《书》", "document.punctuation_share") == pytest.approx(5 / 9)

@@ -7,7 +7,7 @@ import random
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.text.similar_lines import candidates, key, similar
+from ctllm_ray.text.lines.similar_lines import candidates, key, similar
 
 LONG = "在消息面的影响下，白银价格亦是飞流直线三千尺。"
 

@@ -7,9 +7,9 @@ import random
 import numpy as np
 import pyarrow as pa
 
-from ctllm_ray.text import similarity as module
-from ctllm_ray.text.codepoints import buffers
-from ctllm_ray.text.similarity import jaccard, own, verdicts
+from ctllm_ray.text.dedup import text_similarity as module
+from ctllm_ray.text.dedup.text_similarity import jaccard, own, verdicts
+from ctllm_ray.text.kernels.codepoints import buffers
 
 BOUNDS = {
     "sure_jaccard": 0.8,
@@ -29,11 +29,19 @@ def _sets(text: str, size: int) -> set[str]:
 
 def test_jaccard_equals_that_of_python_sets() -> None:
     rng = random.Random(1)
-    texts = ["", "", "天", "天地玄", *("".join(rng.choices("天地玄黄宇宙", k=rng.randrange(60))) for _ in range(40))]
+    texts = [
+        "",
+        "",
+        "天",
+        "天地玄",
+        *("".join(rng.choices("天地玄黄宇宙", k=rng.randrange(60))) for _ in range(40)),
+    ]
     left, right = (np.array([rng.randrange(len(texts)) for _ in range(300)]) for _ in range(2))
     for size in (1, 3, 7):
         sets = [_sets(text, size) for text in texts]
-        want = [len(sets[a] & sets[b]) / max(len(sets[a] | sets[b]), 1) for a, b in zip(left, right, strict=True)]
+        want = [
+            len(sets[a] & sets[b]) / max(len(sets[a] | sets[b]), 1) for a, b in zip(left, right, strict=True)
+        ]
         arguments = (*buffers(pa.array(texts)), left, right, size)
         assert np.allclose(jaccard(pa.array(texts), left, right, shingle_chars=size), want, atol=1e-6)
         assert (module._jaccard.py_func(*arguments) == module._jaccard(*arguments)).all()  # type: ignore[attr-defined]
@@ -58,7 +66,9 @@ def test_own_equals_what_python_strings_say() -> None:
         for a, b, share, run in zip(left, right, *found, strict=True):
             want = min(_alone(texts[a], texts[b], size), _alone(texts[b], texts[a], size), key=lambda w: w[0])
             assert abs(share - want[0]) < 1e-6
-            assert run == want[1] or _alone(texts[a], texts[b], size)[0] == _alone(texts[b], texts[a], size)[0]
+            assert (
+                run == want[1] or _alone(texts[a], texts[b], size)[0] == _alone(texts[b], texts[a], size)[0]
+            )
         interpreted = module._own.py_func(*buffers(pa.array(texts)), left, right, size)  # type: ignore[attr-defined]
         assert all((x == y).all() for x, y in zip(interpreted, found, strict=True))
 
@@ -81,7 +91,10 @@ def test_duplicates_are_very_alike_or_alike_with_nothing_of_their_own_or_with_sl
         (body, body[:40]),  # a part
         (body + other[:15], body + other[15:30]),  # alike to 0.6, but each ends in its own way
         (body + other[:15], body + other[:15] + other[15:]),  # the first is a part of the second
-        (body, "".join(other[i] if i % 10 == 5 else c for i, c in enumerate(body))),  # each tenth character is another
+        (
+            body,
+            "".join(other[i] if i % 10 == 5 else c for i, c in enumerate(body)),
+        ),  # each tenth character is another
         (body, "".join("囗" if i % 10 == 5 else c for i, c in enumerate(body))),  # and cannot be read
         (body, other),
         (long + other[:10], long + other[20:]),  # little of its own in share, but a sentence of it

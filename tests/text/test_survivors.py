@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ctllm_ray.text.survivors import complete, of_components, of_neighbours, ranks
+from ctllm_ray.text.dedup.survivors import complete, of_components, of_neighbours, ranks
 
 COLUMNS = ["complete", "original_script", "score", "chars", "date", "id"]
 SCHEMA = pa.schema(
@@ -31,9 +31,18 @@ def _table(rows: list[tuple]) -> pa.Table:
 
 @pytest.mark.parametrize(
     ("column", "better", "worse"),
-    [(0, True, False), (1, True, False), (2, 0.5, 0.4), (3, 100, 99), (4, "2020-01-01", "2020-01-02"), (5, "m", "n")],
+    [
+        (0, True, False),
+        (1, True, False),
+        (2, 0.5, 0.4),
+        (3, 100, 99),
+        (4, "2020-01-01", "2020-01-02"),
+        (5, "m", "n"),
+    ],
 )
-def test_each_column_decides_where_those_before_it_are_equal(column: int, better: object, worse: object) -> None:
+def test_each_column_decides_where_those_before_it_are_equal(
+    column: int, better: object, worse: object
+) -> None:
     good, bad = list(BASE), list(BASE)
     good[column], bad[column] = better, worse
     for later in range(column + 1, 6):  # the loser is better in all that comes after
@@ -50,7 +59,10 @@ def test_a_missing_value_loses_to_any() -> None:
 
 def test_each_component_has_one_survivor_whatever_the_order_of_rows() -> None:
     rng = random.Random(1)
-    rows = [(rng.random() < 0.5, True, rng.choice([0.1, 0.2]), rng.randrange(3), None, f"{i:03}") for i in range(200)]
+    rows = [
+        (rng.random() < 0.5, True, rng.choice([0.1, 0.2]), rng.randrange(3), None, f"{i:03}")
+        for i in range(200)
+    ]
     of = np.array([rng.randrange(40) for _ in rows])
     stays = of_components(of, ranks(_table(rows)))
     assert (of[stays] == of).all()
@@ -64,7 +76,12 @@ def test_a_page_leaves_only_for_a_page_that_stays_and_that_it_is_like() -> None:
     chain = np.array([0, 1, 2]), np.array([1, 2, 3])
     assert of_neighbours(*chain, np.array([0, 1, 2, 3]), NONE).tolist() == [0, 0, 2, 2]
     assert of_neighbours(*chain, np.array([3, 0, 1, 2]), NONE).tolist() == [1, 1, 1, 3]
-    assert of_neighbours(*chain, np.array([1, 2, 0, 3]), NONE).tolist() == [0, 2, 2, 2]  # 1 is like both: the better
+    assert of_neighbours(*chain, np.array([1, 2, 0, 3]), NONE).tolist() == [
+        0,
+        2,
+        2,
+        2,
+    ]  # 1 is like both: the better
 
 
 def test_a_page_whose_neighbours_left_is_compared_with_those_for_which_they_left() -> None:
@@ -113,7 +130,9 @@ def test_survivors_among_neighbours_keep_the_law_on_random_pairs() -> None:
     assert (of_neighbours(right, left, places, NONE) == stays).all()
 
 
-def test_survivors_are_those_of_going_through_the_rows_in_their_order_and_asking_where_neighbours_left() -> None:
+def test_survivors_are_those_of_going_through_the_rows_in_their_order_and_asking_where_neighbours_left() -> (
+    None
+):
     rng = np.random.default_rng(2)
     for _ in range(40):
         left, right, places = rng.integers(0, 60, 90), rng.integers(0, 60, 90), rng.permutation(60)

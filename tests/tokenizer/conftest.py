@@ -21,7 +21,9 @@ def document(seed: int) -> str:
     draw = random.Random(seed)
     prose = "".join(draw.choices(PROSE if draw.random() < 0.7 else HANT, k=draw.randrange(20, 200)))
     code = "\n".join(" " * 4 * draw.randrange(5) + " ".join(draw.choices(WORDS, k=5)) for _ in range(5))
-    number = f"{draw.randrange(10**8)}年{draw.randrange(100)}月，".replace("0", "０" if draw.random() < 0.2 else "0")
+    number = f"{draw.randrange(10**8)}年{draw.randrange(100)}月，".replace(
+        "0", "０" if draw.random() < 0.2 else "0"
+    )
     return f"{prose}。\n{number}{'-' * draw.randrange(20)}\n\n{code}\n\t哈{'哈' * draw.randrange(9)}！"
 
 

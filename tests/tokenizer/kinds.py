@@ -25,34 +25,41 @@ def _write(folder: Path, fast: tokenizers.Tokenizer | None, config: dict[str, An
     return folder
 
 
-QWEN_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+QWEN_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"  # noqa: E501
 
 
 def _byte_level(texts: Sequence[str], specials: Sequence[str], words: str = "") -> tokenizers.Tokenizer:
-    """As GPT-2, Qwen, Llama 3 and GLM-4 have it; `words`: another pattern than GPT-2's for where texts are cut."""
+    """As GPT-2, Qwen, Llama 3 and GLM-4 have it; `words`: another pattern than GPT-2's for where texts are
+    cut."""
     fast = tokenizers.Tokenizer(models.BPE())
     split = [pre_tokenizers.Split(tokenizers.Regex(words), "isolated")] if words else []
     last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not words)
     fast.pre_tokenizer, fast.decoder = pre_tokenizers.Sequence([*split, last]), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    fast.train_from_iterator(texts, BpeTrainer(vocab_size=VOCAB, initial_alphabet=alphabet, show_progress=False))
+    fast.train_from_iterator(
+        texts, BpeTrainer(vocab_size=VOCAB, initial_alphabet=alphabet, show_progress=False)
+    )
     fast.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in specials])
     return fast
 
 
-def _spaced(texts: Sequence[str], specials: Sequence[str], *, dummy_prefix: bool = True) -> tokenizers.Tokenizer:
+def _spaced(
+    texts: Sequence[str], specials: Sequence[str], *, dummy_prefix: bool = True
+) -> tokenizers.Tokenizer:
     """As Llama 2, Mistral and Yi have it: a SentencePiece BPE with bytes, converted."""
     fast = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     steps = [normalizers.Prepend("▁")] if dummy_prefix else []
     fast.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
     strip = [decoders.Strip(" ", 1, 0)] if dummy_prefix else []
-    fast.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
+    fast.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    )
     first = [*specials, *(f"<0x{byte:02X}>" for byte in range(256))]
     fast.train_from_iterator(texts, BpeTrainer(vocab_size=VOCAB, special_tokens=first, show_progress=False))
     plain = json.loads(fast.to_str())
-    plain["added_tokens"] = [token for token in plain["added_tokens"] if not token["content"].startswith("<0x")]
+    plain["added_tokens"] = [
+        token for token in plain["added_tokens"] if not token["content"].startswith("<0x")
+    ]
     return tokenizers.Tokenizer.from_str(json.dumps(plain))
 
 
@@ -71,7 +78,13 @@ def _before(fast: tokenizers.Tokenizer, *names: str, byte_level: bool = False) -
 
 def llama2(folder: Path, texts: Sequence[str]) -> Path:
     fast = _before(_spaced(texts, ("<unk>", "<s>", "</s>")), "<s>")
-    named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True, "legacy": False}
+    named = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "add_bos_token": True,
+        "legacy": False,
+    }
     return _write(folder, fast, {"tokenizer_class": "LlamaTokenizer", **named})
 
 
@@ -86,7 +99,12 @@ def qwen(folder: Path, texts: Sequence[str]) -> Path:
     fast = _byte_level(texts, ("<|endoftext|>", "<|im_start|>", "<|im_end|>"), QWEN_WORDS)
     fast.normalizer = normalizers.NFC()
     fast.post_processor = processors.ByteLevel(trim_offsets=False)
-    named = {"bos_token": None, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "add_bos_token": False}
+    named = {
+        "bos_token": None,
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "add_bos_token": False,
+    }
     return _write(folder, fast, {"tokenizer_class": "Qwen2Tokenizer", **named})
 
 
@@ -94,12 +112,20 @@ def yi(folder: Path, texts: Sequence[str]) -> Path:
     """Names a BOS and puts none."""
     fast = _spaced(texts, ("<unk>", "<|startoftext|>", "<|endoftext|>"), dummy_prefix=False)
     named = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<unk>"}
-    return _write(folder, fast, {"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": False, **named})
+    return _write(
+        folder, fast, {"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": False, **named}
+    )
 
 
 def mistral(folder: Path, texts: Sequence[str]) -> Path:
     fast = _before(_spaced(texts, ("<unk>", "<s>", "</s>", "[INST]", "[/INST]")), "<s>")
-    named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True, "legacy": False}
+    named = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "add_bos_token": True,
+        "legacy": False,
+    }
     return _write(folder, fast, {"tokenizer_class": "LlamaTokenizerFast", **named})
 
 
@@ -114,7 +140,9 @@ def glm(folder: Path, texts: Sequence[str]) -> Path:
 def byte_level_without_post_processor(folder: Path, texts: Sequence[str]) -> Path:
     """Names a BOS; nothing puts it."""
     fast = _byte_level(texts, ("<s>", "</s>"))
-    return _write(folder, fast, {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"})
+    return _write(
+        folder, fast, {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+    )
 
 
 def gpt2(folder: Path, texts: Sequence[str]) -> Path:
@@ -129,8 +157,12 @@ def ends_with_eos(folder: Path, texts: Sequence[str]) -> Path:
     """Puts one special behind a text."""
     fast = _byte_level(texts, ("<s>", "</s>"))
     eos = [("</s>", fast.token_to_id("</s>"))]
-    fast.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=eos)
-    return _write(folder, fast, {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"})
+    fast.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=eos
+    )
+    return _write(
+        folder, fast, {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+    )
 
 
 def characters(folder: Path, texts: Sequence[str]) -> Path:
@@ -161,7 +193,9 @@ def _sentencepiece(folder: Path, texts: Sequence[str], config: dict[str, Any]) -
     )
     _write(folder, None, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", **config})
     (folder / "tokenizer.model").write_bytes(sink.getvalue())
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]})
+    )
     return folder
 
 

@@ -27,7 +27,9 @@ def test_the_template_of_our_own_folder_is_read_from_it(copy: Path) -> None:
 def test_a_template_that_was_put_there_counts_although_the_tokenizer_is_ours(copy: Path) -> None:
     (copy / chat_template.FILE).write_text(OTHER, encoding="utf-8")
     tokenizer = load(str(copy))
-    ids = ConversationEncoder(tokenizer, read_template(str(copy))).encode_prompt([{"role": "user", "content": "春天"}])
+    ids = ConversationEncoder(tokenizer, read_template(str(copy))).encode_prompt(
+        [{"role": "user", "content": "春天"}]
+    )
     assert tokenizer.decode(ids) == "[user]春天"
 
 

@@ -1,4 +1,5 @@
-"""Text to ids as the tokenizer itself does it, against transformers, over tokenizers as well-known models ship them."""
+"""Text to ids as the tokenizer itself does it, against transformers, over tokenizers as well-known models
+ship them."""
 
 from __future__ import annotations
 
@@ -9,11 +10,12 @@ import pytest
 import transformers
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.corpus.tokenize import framed
+from ctllm_ray.corpus.encoding.encode_documents import framed
 from ctllm_ray.tokenizer.tokenizer import SentencePiece, Tokenizer, load
 from tests.tokenizer.kinds import KINDS, TEXTS
 
-#: What stands before and behind a document to train on, by kind: pieces, as far as they are no BOS and EOS of ours.
+#: What stands before and behind a document to train on, by kind: pieces, as far as they are no BOS and EOS of
+#: ours.
 PUT_BEFORE = {
     "llama2": ["<s>"],
     "llama3": ["<|begin_of_text|>"],
@@ -32,7 +34,9 @@ PUT_BEFORE = {
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest, documents: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kind(
+    request: pytest.FixtureRequest, documents: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     texts = [*documents[:200], *TEXTS * 5]
     return KINDS[request.param](tmp_path_factory.mktemp("kinds") / request.param, texts)
 
@@ -49,7 +53,8 @@ def test_a_text_has_the_ids_that_transformers_gives_it(kind: Path) -> None:
 
 
 def test_a_text_that_begins_with_blanks_has_the_ids_of_the_file_itself(kind: Path) -> None:
-    """transformers 5 rebuilds tokenizers of the class Llama, and then leaves a ▁ away that the file puts there."""
+    """transformers 5 rebuilds tokenizers of the class Llama, and then leaves a ▁ away that the file puts
+    there."""
     if not (kind / "tokenizer.json").exists():
         pytest.skip("there is no tokenizer.json to go by")
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(kind / "tokenizer.json"))
@@ -63,7 +68,9 @@ def test_what_is_put_before_a_text_is_what_its_kind_puts(kind: Path) -> None:
     assert tokenizer.suffix_ids == ((tokenizer.eos_id,) if kind.name == "ends_with_eos" else ())
 
 
-def test_a_document_begins_with_what_the_tokenizer_puts_and_never_with_a_bos_that_it_does_not(kind: Path) -> None:
+def test_a_document_begins_with_what_the_tokenizer_puts_and_never_with_a_bos_that_it_does_not(
+    kind: Path,
+) -> None:
     tokenizer = load(str(kind))
     content = tokenizer.encode([TEXTS[0]])[0]
     (document,) = framed([content], *tokenizer.document_ids)
@@ -98,7 +105,9 @@ def test_a_chat_template_knows_only_the_names_that_the_tokenizer_gives(kind: Pat
     assert named.get("eos_token") == theirs.eos_token
 
 
-def test_the_older_file_of_names_does_not_count_where_the_configuration_lists_added_tokens(tmp_path: Path) -> None:
+def test_the_older_file_of_names_does_not_count_where_the_configuration_lists_added_tokens(
+    tmp_path: Path,
+) -> None:
     folder = KINDS["characters"](tmp_path / "listed", TEXTS)
     added = {"0": {"content": "<s>", "special": True}, "1": {"content": "</s>", "special": True}}
     config = {
@@ -106,7 +115,9 @@ def test_the_older_file_of_names_does_not_count_where_the_configuration_lists_ad
         "eos_token": {"__type": "AddedToken", "content": "</s>"},
         "added_tokens_decoder": added,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"} | config))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"} | config)
+    )
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     assert (theirs.bos_token, theirs.eos_token) == (None, "</s>")
     assert load(str(folder)).token_names == {"eos_token": "</s>"}

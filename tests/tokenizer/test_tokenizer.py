@@ -55,7 +55,9 @@ def test_specials_are_no_part_of_the_text_of_ids(trained: SentencePiece) -> None
     assert trained.decode([1, *content, 2, 3, trained.special_id("<|end|>")]) == "春天"
 
 
-def test_a_lone_surrogate_becomes_the_replacement_character_and_a_pair_its_character(trained: SentencePiece) -> None:
+def test_a_lone_surrogate_becomes_the_replacement_character_and_a_pair_its_character(
+    trained: SentencePiece,
+) -> None:
     found = trained.encode(["好\ud800吗", "\ud83d\ude00", "好"])
     assert [trained.decode(ids) for ids in found] == ["好\ufffd吗", "😀", "好"]
 
@@ -85,7 +87,9 @@ def test_a_saved_folder_loads_as_the_same_tokenizer(trained: SentencePiece, fold
 
 def test_saving_twice_gives_the_same_bytes(trained: SentencePiece, folder: Path, tmp_path: Path) -> None:
     load(str(folder)).save(str(tmp_path))
-    assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == {f.name: f.read_bytes() for f in folder.iterdir()}
+    assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == {
+        f.name: f.read_bytes() for f in folder.iterdir()
+    }
 
 
 @pytest.mark.parametrize("kind", ["trained", "byte_level"])
@@ -97,7 +101,9 @@ def test_a_tokenizer_travels_to_a_worker(kind: str, request: pytest.FixtureReque
     assert np.array_equal(again.encode(["春天"])[0], tokenizer.encode(["春天"])[0])
 
 
-def test_a_folder_whose_fast_tokenizer_was_changed_counts_by_the_changed_one(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_whose_fast_tokenizer_was_changed_counts_by_the_changed_one(
+    folder: Path, tmp_path: Path
+) -> None:
     from transformers import AutoTokenizer
 
     changed = AutoTokenizer.from_pretrained(folder)
@@ -117,10 +123,14 @@ def test_a_byte_level_folder_gives_whole_texts_and_ends_documents_with_its_eos(b
     assert tokenizer.pad_id == tokenizer.special_id("<|endoftext|>")
 
 
-def test_a_foreign_folder_is_saved_as_it_was_found(byte_level: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_foreign_folder_is_saved_as_it_was_found(
+    byte_level: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     target = tmp_path_factory.mktemp("copy")
     load(str(byte_level)).save(str(target))
-    assert {f.name: f.read_bytes() for f in target.iterdir()} == {f.name: f.read_bytes() for f in byte_level.iterdir()}
+    assert {f.name: f.read_bytes() for f in target.iterdir()} == {
+        f.name: f.read_bytes() for f in byte_level.iterdir()
+    }
 
 
 def test_a_slow_tokenizer_is_converted_by_transformers(

@@ -35,7 +35,12 @@ def foreign(documents: list[str], **options: object) -> SentencePiece:
     model = io.BytesIO()
     lines = [line for document in documents[:400] for line in document.split("\n")]
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=model, vocab_size=1000, minloglevel=2, num_threads=1, **options
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        vocab_size=1000,
+        minloglevel=2,
+        num_threads=1,
+        **options,
     )
     return SentencePiece(model.getvalue())
 
@@ -65,11 +70,16 @@ def test_ids_are_equal_where_pieces_overlap_in_many_ways(trained: SentencePiece)
     model.ParseFromString(trained.files()[convert.MODEL])
     learnt = model.SentencePiece.Type.NORMAL
     del model.pieces[320:]
-    for i, piece in enumerate(["ab", "ba", "aba", "bab", "ababa", "baba", "abab", "aa", "aaa", "aaaaa", "a", "b"]):
+    for i, piece in enumerate(
+        ["ab", "ba", "aba", "bab", "ababa", "baba", "abab", "aa", "aaa", "aaaaa", "a", "b"]
+    ):
         model.pieces.add(piece=piece, score=-i, type=learnt)
     tokenizer = SentencePiece(model.SerializeToString())
     draw = random.Random(1)
-    assert differing(tokenizer, ["".join(draw.choices("ab", k=draw.randrange(2, 40))) for _ in range(5000)]) == []
+    assert (
+        differing(tokenizer, ["".join(draw.choices("ab", k=draw.randrange(2, 40))) for _ in range(5000)])
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +125,9 @@ def test_transformers_begins_a_text_with_bos_as_pretraining_does(
     assert sorted(found) == ["attention_mask", "input_ids"]
 
 
-def test_transformers_knows_the_specials(trained: SentencePiece, transformer: PreTrainedTokenizerBase) -> None:
+def test_transformers_knows_the_specials(
+    trained: SentencePiece, transformer: PreTrainedTokenizerBase
+) -> None:
     assert (transformer.bos_token_id, transformer.eos_token_id, transformer.pad_token_id) == (1, 2, 3)
     assert len(transformer) == trained.vocab_size
     assert transformer.convert_tokens_to_ids("<|end|>") == trained.special_id("<|end|>")
@@ -133,7 +145,8 @@ def test_ids_are_equal_on_ten_thousand_real_documents(shared_data: Path) -> None
 
 
 def real_documents(shared_data: Path, each: int) -> list[str]:
-    """At most so many documents of each file, evenly through it; all but each fiftieth cut at 2,000 characters."""
+    """At most so many documents of each file, evenly through it; all but each fiftieth cut at 2,000
+    characters."""
     import orjson
     import zstandard
 

@@ -1,4 +1,5 @@
-"""Whole runs of a tiny model over preference pairs made by hand, from a model folder: what the tests of DPO share."""
+"""Whole runs of a tiny model over preference pairs made by hand, from a model folder: what the tests of DPO
+share."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ SEQUENCE_TOKENS, BATCH_TOKENS = 48, 192
 
 
 def write_pairs(folder: Path, seed: int = 0, pairs: int = 40, splits: int = 2) -> None:
-    """A token section of pairs, in two groups and so many shards of each. The chosen answers hold low ids only."""
+    """A token section of pairs, in two groups and so many shards of each. The chosen answers hold low ids
+    only."""
     draw = np.random.default_rng(seed)
     kind, shards = tokens.id_type(VOCABULARY), list[Shard]()
     for part, count, parts in ((tokens.TRAIN, pairs, splits), (tokens.HELD_OUT, 6, 1)):
@@ -60,7 +62,8 @@ def write_model(folder: Path, seed: int = 3) -> None:
 
 
 def recipe(root: Path, batches: int = 6, resources: Mapping[str, Any] | None = None, **train: Any) -> Recipe:
-    """A DPO run of so many batches over `<root>/p/1/tokens` from `<root>/model`, which are written if not there."""
+    """A DPO run of so many batches over `<root>/p/1/tokens` from `<root>/model`, which are written if not
+    there."""
     if not (root / "p" / "1" / "tokens").exists():
         write_pairs(root / "p" / "1" / "tokens")
     if not (root / "model").exists():
@@ -70,7 +73,8 @@ def recipe(root: Path, batches: int = 6, resources: Mapping[str, Any] | None = N
         "data": {"inputs": [{"use": "jsonl", "path": "nowhere/*.jsonl"}], "max_error_share": 0},
         "model": {"path": str(root / "model")},
         "train": {
-            "objective": {"use": "dpo", "beta": 0.3}, "tokens": BATCH_TOKENS * batches, "batch_tokens": BATCH_TOKENS,
+            "objective": {"use": "dpo", "beta": 0.3}, "tokens": BATCH_TOKENS * batches,
+            "batch_tokens": BATCH_TOKENS,
             "sequence_tokens": SEQUENCE_TOKENS, "packing": "best_fit", "document_attention": True,
             "precision": "fp32", "block_sequences": 8, "max_epochs": 100,
             "schedule": {"use": "cosine", "peak_rate": 0.001, "warmup_tokens": 0},

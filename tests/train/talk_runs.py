@@ -34,8 +34,11 @@ def talks(seed: int, count: int) -> list[Talk]:
     return [talk(draw) for _ in range(count)]
 
 
-def write_talks(folder: Path, groups: Mapping[str, Sequence[Talk]], form: tokens.Form = "conversations") -> None:
-    """A token section with these groups; of each four documents are held out. Their ids are `<group>/<number>`."""
+def write_talks(
+    folder: Path, groups: Mapping[str, Sequence[Talk]], form: tokens.Form = "conversations"
+) -> None:
+    """A token section with these groups; of each four documents are held out. Their ids are
+    `<group>/<number>`."""
     kind, shards = tokens.id_type(VOCABULARY), list[Shard]()
     for group, found in groups.items():
         for part, some in ((tokens.TRAIN, found[:-4]), (tokens.HELD_OUT, found[-4:])):

@@ -1,4 +1,5 @@
-"""LoRA: what is frozen stays as it was, what is saved is the adapters, what is exported is the model they make."""
+"""LoRA: what is frozen stays as it was, what is saved is the adapters, what is exported is the model they
+make."""
 
 from __future__ import annotations
 
@@ -12,16 +13,18 @@ from transformers import AutoModelForCausalLM
 
 from ctllm_ray.base.errors import RecipeError, StorageError, VersionConflict
 from ctllm_ray.base.recipe import Recipe, from_plain
-from ctllm_ray.base.training import Lora
+from ctllm_ray.base.recipe_training import Lora
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig, for_recipe
 from ctllm_ray.tokenizer import train as tokenizers
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from ctllm_ray.train import adapters, progress, records, reference, session
-from ctllm_ray.train.corpora import look
-from ctllm_ray.train.export import export
-from ctllm_ray.train.saver import Saver
-from ctllm_ray.train.state import RunState
+from ctllm_ray.train import adapters, records, session
+from ctllm_ray.train.checkpoint.export import export
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.checkpoint.saver import Saver
+from ctllm_ray.train.data import reference_log_probs
+from ctllm_ray.train.data.corpora import look
+from ctllm_ray.train.report import progress
 from tests.train import pair_runs, talk_runs, test_export
 from tests.train.tiny_runs import Around, assert_same_model, last, run
 
@@ -44,7 +47,7 @@ def adapted(seed: int = 3, **options: Any) -> llama.LlamaForCausalLM:
 def ready(root: Path, **options: Any) -> Recipe:
     """A DPO run under LoRA whose reference is computed."""
     of = pair_runs.recipe(root, **({"lora": LORA} | options))
-    reference.complete(of, reference.here)
+    reference_log_probs.complete(of, reference_log_probs.here)
     return of
 
 
@@ -79,7 +82,9 @@ def test_adapters_are_a_function_of_the_seed_and_their_name() -> None:
     one, same, other = (trained_state(adapted(seed)) for seed in (3, 3, 4))
     downs = [name for name in one if "lora_A" in name]
     assert len(downs) == 7 * CONFIG.layers
-    assert all(torch.equal(one[name], same[name]) and not torch.equal(one[name], other[name]) for name in downs)
+    assert all(
+        torch.equal(one[name], same[name]) and not torch.equal(one[name], other[name]) for name in downs
+    )
     assert len({one[name][0, 0].item() for name in downs}) == len(downs)
 
 
@@ -115,7 +120,9 @@ def test_a_checkpoint_holds_the_adapters_alone_and_the_frozen_weights_never_move
     begun = llama.load(of.training()[0].path)
     frozen = {name: p for name, p in module.named_parameters() if not p.requires_grad}
     assert len(frozen) == len(dict(begun.named_parameters()))
-    assert all(torch.equal(p, begun.get_parameter(name.replace(".base_layer", ""))) for name, p in frozen.items())
+    assert all(
+        torch.equal(p, begun.get_parameter(name.replace(".base_layer", ""))) for name, p in frozen.items()
+    )
 
 
 @pytest.mark.parametrize("stops", [[1], [4], [2, 3]])
@@ -168,7 +175,9 @@ def test_fine_tuning_with_adapters_resumes_and_changes_nothing_else(tmp_path: Pa
     assert_same_model(whole, cut)
     names = last(whole).names
     assert all(".lora_" in name for name in names)
-    assert all(last(whole).tensor(name).any() for name in names if name.startswith("model.") and "lora_B" in name)
+    assert all(
+        last(whole).tensor(name).any() for name in names if name.startswith("model.") and "lora_B" in name
+    )
 
 
 def test_a_model_that_changed_under_its_adapters_stops_the_run_and_the_export(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.train.batch import IGNORED
-from ctllm_ray.train.batches import Batches
-from ctllm_ray.train.corpora import open_corpora
+from ctllm_ray.train.data.batch import IGNORED
+from ctllm_ray.train.data.batches import Batches
+from ctllm_ray.train.data.corpora import open_corpora
 from tests.train.talk_runs import SEQUENCE_TOKENS, Talk, recipe, talk, talks, write_talks
 
 ONE_GROUP: dict[str, Any] = {"mixture": [{"shares": {"zh": 1}}]}
@@ -53,7 +53,10 @@ def test_labels_are_the_next_ids_of_answers_and_nothing_else(tmp_path: Path, pac
             columns[piece.row] += piece.count
             there = slice(piece.start, piece.start + piece.count)
             assert batch.input_ids[piece.row, here].tolist() == ids[there.start - 1 : there.stop - 1].tolist()
-            assert batch.labels[piece.row, here].tolist() == np.where(answered[there], ids[there], IGNORED).tolist()
+            assert (
+                batch.labels[piece.row, here].tolist()
+                == np.where(answered[there], ids[there], IGNORED).tolist()
+            )
         for row, end in enumerate(columns):
             assert (batch.labels[row, end:] == IGNORED).all()
         assert batches.targets(number) == batches.divisor(number) == batch.target_tokens
@@ -105,8 +108,12 @@ def test_a_pair_that_is_longer_than_a_row_names_its_shard_and_the_remedy(tmp_pat
     assert "max_tokens" in caught.value.remedy
 
 
-@pytest.mark.parametrize(("form", "objective"), [("pairs", "sft"), ("pairs", "pretrain"), ("conversations", "dpo")])
-def test_shards_that_an_objective_does_not_read_are_refused(tmp_path: Path, form: Any, objective: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "objective"), [("pairs", "sft"), ("pairs", "pretrain"), ("conversations", "dpo")]
+)
+def test_shards_that_an_objective_does_not_read_are_refused(
+    tmp_path: Path, form: Any, objective: str
+) -> None:
     write_talks(section(tmp_path), {"zh": sides(8)}, form)
     options = {"beta": 0.1} if objective == "dpo" else {}
     with pytest.raises(InputError, match=f"'zh' holds {form}"):
@@ -114,7 +121,9 @@ def test_shards_that_an_objective_does_not_read_are_refused(tmp_path: Path, form
 
 
 @pytest.mark.parametrize("wrong", [{"packing": "concatenate"}, {"document_attention": False}])
-def test_pairs_are_not_read_from_rows_that_would_tear_or_mix_them(tmp_path: Path, wrong: dict[str, Any]) -> None:
+def test_pairs_are_not_read_from_rows_that_would_tear_or_mix_them(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
     write_talks(section(tmp_path), {"zh": sides(8)}, "pairs")
     with pytest.raises(RecipeError, match="whole pairs"):
         opened(recipe(tmp_path, **PAIRS | wrong))

@@ -1,4 +1,5 @@
-"""What a person can get wrong about a training run is told at once, by name, and loses nothing that was there."""
+"""What a person can get wrong about a training run is told at once, by name, and loses nothing that was
+there."""
 
 from __future__ import annotations
 
@@ -18,13 +19,15 @@ from ctllm_ray.model import folder, llama
 from ctllm_ray.model.config import ModelConfig
 from ctllm_ray.tokenizer.tokenizer import SentencePiece, load
 from ctllm_ray.tokenizer.train import train as trained
-from ctllm_ray.train import checkpoint, launch, session
-from ctllm_ray.train.corpora import open_corpora
-from ctllm_ray.train.export import export
-from ctllm_ray.train.generations import DATA
-from ctllm_ray.train.inspect_batch import inspect
-from ctllm_ray.train.plan import plan
-from ctllm_ray.train.run_facts import gather
+from ctllm_ray.train import session
+from ctllm_ray.train.checkpoint import checkpoint
+from ctllm_ray.train.checkpoint.export import export
+from ctllm_ray.train.data.corpora import open_corpora
+from ctllm_ray.train.data.data_log import DATA
+from ctllm_ray.train.data.inspect_batch import inspect
+from ctllm_ray.train.plan.plan import plan
+from ctllm_ray.train.ray import launch
+from ctllm_ray.train.report.run_facts import gather
 from tests.train.test_inherit import TEXTS
 from tests.train.tiny_runs import BATCH_TOKENS, FACTS, VOCABULARY, Around, last, recipe, run, write_tokens
 
@@ -44,11 +47,14 @@ def held_out(of: Recipe) -> Path:
     return next((tokens_of(of) / "held_out").rglob("*.arrow"))
 
 
-# --- shards -----------------------------------------------------------------------------------------------------------
+# --- shards
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("damage", ["one byte", "missing"])
-def test_a_held_out_shard_that_is_not_what_it_was_is_named_before_the_first_step(tmp_path: Path, damage: str) -> None:
+def test_a_held_out_shard_that_is_not_what_it_was_is_named_before_the_first_step(
+    tmp_path: Path, damage: str
+) -> None:
     of = recipe(tmp_path, **VALIDATED)
     shard = held_out(of)
     content = bytearray(shard.read_bytes())
@@ -125,7 +131,8 @@ def test_a_root_that_cannot_be_written_is_told_before_ray_starts(tmp_path: Path)
     assert not ray.is_initialized()
 
 
-# --- vocabulary -------------------------------------------------------------------------------------------------------
+# --- vocabulary
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +154,9 @@ def test_a_tokenizer_that_did_not_make_the_shards_beside_it_is_refused(
         open_corpora(recipe(tmp_path))
 
 
-def test_a_folder_with_settings_of_a_tokenizer_and_no_pieces_has_none(tmp_path: Path, tokenizer: SentencePiece) -> None:
+def test_a_folder_with_settings_of_a_tokenizer_and_no_pieces_has_none(
+    tmp_path: Path, tokenizer: SentencePiece
+) -> None:
     tokenizer.save(str(tmp_path))
     for name in ("tokenizer.json", "tokenizer.model"):
         (tmp_path / name).unlink()
@@ -166,7 +175,8 @@ def test_a_model_folder_whose_settings_contradict_each_other_is_an_error_of_one_
     assert caught.value.where == str(tmp_path)
 
 
-# --- checkpoints ------------------------------------------------------------------------------------------------------
+# --- checkpoints
+# ------------------------------------------------------------------------------------------------------
 
 
 def without_batch(plain: dict[str, Any]) -> None:
@@ -204,7 +214,8 @@ def test_a_state_that_says_less_than_it_must_is_passed_over(
     assert [known.folder for known in found.passed_over] == [newest.folder]
 
 
-# --- recipes ----------------------------------------------------------------------------------------------------------
+# --- recipes
+# ----------------------------------------------------------------------------------------------------------
 
 MIXTURE = [{"shares": {"web": 0.5, "books": 0.4}}]
 SCHEDULE = {"use": "wsd", "peak_rate": 0.003, "warmup_tokens": BATCH_TOKENS}
@@ -228,7 +239,9 @@ SCHEDULE = {"use": "wsd", "peak_rate": 0.003, "warmup_tokens": BATCH_TOKENS}
         ({"run": "a/b"}, "train.run"),
     ],
 )
-def test_a_training_part_that_cannot_be_used_is_told_in_a_few_words(tmp_path: Path, train: dict, says: str) -> None:
+def test_a_training_part_that_cannot_be_used_is_told_in_a_few_words(
+    tmp_path: Path, train: dict, says: str
+) -> None:
     with pytest.raises(RecipeError) as caught:
         recipe(tmp_path, **train)
     assert says in str(caught.value)
@@ -243,13 +256,17 @@ def test_a_training_part_that_cannot_be_used_is_told_in_a_few_words(tmp_path: Pa
         ({"stepper": "tourch"}, "'torch' or 'deepspeed'"),
     ],
 )
-def test_resources_that_cannot_be_used_are_told_by_their_place(tmp_path: Path, resources: dict, says: str) -> None:
+def test_resources_that_cannot_be_used_are_told_by_their_place(
+    tmp_path: Path, resources: dict, says: str
+) -> None:
     with pytest.raises(RecipeError) as caught:
         recipe(tmp_path, resources=resources)
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize(("workers", "says"), [(3, "divides it: 1, 2, 4"), ((3, 3), "over 3"), ((3, 2), "least")])
+@pytest.mark.parametrize(
+    ("workers", "says"), [(3, "divides it: 1, 2, 4"), ((3, 3), "over 3"), ((3, 2), "least")]
+)
 def test_workers_that_cannot_share_a_batch_are_refused_before_ray_starts(
     tmp_path: Path, workers: int | tuple[int, int], says: str
 ) -> None:
@@ -268,7 +285,8 @@ def test_sequences_longer_than_the_context_are_refused_before_ray_starts(tmp_pat
     assert not ray.is_initialized()
 
 
-# --- looking at a run -------------------------------------------------------------------------------------------------
+# --- looking at a run
+# -------------------------------------------------------------------------------------------------
 
 
 def test_a_recipe_that_trains_nothing_has_neither_batches_nor_a_report(tmp_path: Path) -> None:

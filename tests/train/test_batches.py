@@ -1,4 +1,5 @@
-"""Laws of the order of data: every target once an epoch, the same batches for everyone, exact shares, all counted."""
+"""Laws of the order of data: every target once an epoch, the same batches for everyone, exact shares, all
+counted."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ import pytest
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError
-from ctllm_ray.train.batch import IGNORED
-from ctllm_ray.train.batches import Batches
-from ctllm_ray.train.corpora import open_corpora
-from ctllm_ray.train.unit import Control
+from ctllm_ray.train.data.batch import IGNORED
+from ctllm_ray.train.data.batches import Batches
+from ctllm_ray.train.data.corpora import open_corpora
+from ctllm_ray.train.data.packed_shards import Control
 from tests.train.token_sections import BOS, PAD, document_ids, recipe_over, write_section
 
 DRAW = np.random.default_rng(3)
@@ -26,7 +27,9 @@ GROUPS = {"web": WEB, "books": BOOKS}
 PACKINGS = ["concatenate", "best_fit"]
 
 
-def batches_over(root: Path, train: Mapping[str, Any], control: Control | None = None, **given: Any) -> Batches:
+def batches_over(
+    root: Path, train: Mapping[str, Any], control: Control | None = None, **given: Any
+) -> Batches:
     recipe = recipe_over(root, train)
     return Batches(recipe, open_corpora(recipe, **given), control)
 
@@ -45,7 +48,9 @@ def seen(batches: Batches, first: int, last: int) -> Counter[tuple[str, int]]:
     found: Counter[tuple[str, int]] = Counter()
     for number in range(first, last):
         for piece in batches.pieces(number, 0, batches.sequences):
-            found.update((piece.doc_id, position) for position in range(piece.start, piece.start + piece.count))
+            found.update(
+                (piece.doc_id, position) for position in range(piece.start, piece.start + piece.count)
+            )
     return found
 
 
@@ -86,7 +91,9 @@ def test_a_batch_holds_the_ids_of_its_pieces_and_padding(root: Path, packing: st
         for piece in batches.pieces(number, 0, batches.sequences):
             row = expected[piece.row]
             group, split, document = piece.doc_id.split("/")
-            ids = document_ids(group, int(split), int(document), GROUPS[group][int(split)][int(document)]).tolist()
+            ids = document_ids(
+                group, int(split), int(document), GROUPS[group][int(split)][int(document)]
+            ).tolist()
             row[0] += ids[piece.start - 1 : piece.start - 1 + piece.count]
             row[1] += ids[piece.start : piece.start + piece.count]
             row[3] += [row[3][-1] + 1 if row[3] else 0] * piece.count
@@ -95,7 +102,9 @@ def test_a_batch_holds_the_ids_of_its_pieces_and_padding(root: Path, packing: st
             padding = 16 - len(ids)
             assert batch.input_ids[at].tolist() == ids + [PAD] * padding
             assert batch.labels[at].tolist() == labels + [IGNORED] * padding
-            assert batch.positions[at].tolist() == (positions + list(range(padding)) if apart else list(range(16)))
+            assert batch.positions[at].tolist() == (
+                positions + list(range(padding)) if apart else list(range(16))
+            )
             assert batch.documents[at].tolist() == (pieces + [-1] * padding if apart else [0] * 16)
         assert batch.target_tokens == batches.targets(number)
         assert BOS not in batch.labels
@@ -192,7 +201,9 @@ def test_shards_that_join_leave_the_past_and_are_trained_once_in_the_running_epo
     assert [after.digest(number) for number in range(50)] == digests
     rows = rows_of(after, "web")
     assert rows > rows_of(before, "web")
-    expected = Counter(every_target({"web": WEB})) + Counter(every_target(new))  # two sections have like-named ones
+    expected = Counter(every_target({"web": WEB})) + Counter(
+        every_target(new)
+    )  # two sections have like-named ones
     assert seen(after, 0, rows) == expected
     assert seen(after, rows, 2 * rows) == expected
 
@@ -222,7 +233,9 @@ def test_a_batch_beyond_the_run_is_not_found(root: Path) -> None:
 
 
 def test_a_group_too_small_for_its_share_is_an_error_with_figures_and_remedy(root: Path) -> None:
-    with pytest.raises(RecipeError, match=r"'books' is too small for its share: its 360 tokens \(23 rows\)") as caught:
+    with pytest.raises(
+        RecipeError, match=r"'books' is too small for its share: its 360 tokens \(23 rows\)"
+    ) as caught:
         batches_over(root, {"max_epochs": 2})
     assert "epoch_caps.books=2" in caught.value.remedy
     assert "0.96" in caught.value.remedy

@@ -11,11 +11,11 @@ import pytest
 
 from ctllm_ray.base.errors import NotFound, RecipeError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.train.batches import Batches
-from ctllm_ray.train.branches import origin
-from ctllm_ray.train.corpora import Corpora, open_corpora
-from ctllm_ray.train.generations import Branch, Origin
-from ctllm_ray.train.state import RunState
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.data.batches import Batches
+from ctllm_ray.train.data.branches import origin
+from ctllm_ray.train.data.corpora import Corpora, open_corpora
+from ctllm_ray.train.data.data_log import Branch, Origin
 from tests.train.token_sections import recipe_over, write_section
 
 WEB = [np.random.default_rng(3).integers(1, 60, 40).tolist() for _ in range(3)]
@@ -25,7 +25,12 @@ TOGETHER = {"mixture": [{"shares": {"web": 0.5, "books": 0.5}}], "block_sequence
 
 def recipe(root: Path, **train: Any) -> Recipe:
     """One row in a batch; the stable run takes from `web` alone."""
-    stable = {"mixture": [{"shares": {"web": 1.0}}], "batch_tokens": 16, "tokens": 16 * 1000, "max_epochs": 50}
+    stable = {
+        "mixture": [{"shares": {"web": 1.0}}],
+        "batch_tokens": 16,
+        "tokens": 16 * 1000,
+        "max_epochs": 50,
+    }
     return recipe_over(root, stable | train)
 
 
@@ -40,7 +45,12 @@ def origin_of(child: Recipe, parent: Recipe, batch: int) -> Origin:
 
 
 def documents(batches: Batches, group: str, first: int, last: int) -> Counter[tuple[str, int]]:
-    pieces = [piece for number in range(first, last) for piece in batches.pieces(number, 0, 1) if piece.group == group]
+    pieces = [
+        piece
+        for number in range(first, last)
+        for piece in batches.pieces(number, 0, 1)
+        if piece.group == group
+    ]
     return Counter((p.doc_id, position) for p in pieces for position in range(p.start, p.start + p.count))
 
 

@@ -1,4 +1,5 @@
-"""A checkpoint is complete or it is none; a damaged one is passed over by name; saving never touches a whole one."""
+"""A checkpoint is complete or it is none; a damaged one is passed over by name; saving never touches a whole
+one."""
 
 from __future__ import annotations
 
@@ -20,11 +21,11 @@ from safetensors.torch import load as load_safetensors
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import NotFound, StorageError, VersionConflict
-from ctllm_ray.train import checkpoint, lease, saver
-from ctllm_ray.train.checkpoint import CHECKPOINT, PassedOver, newest, open_at
-from ctllm_ray.train.lease import RUNNING, Lease
-from ctllm_ray.train.saver import Saver, to_drop
-from ctllm_ray.train.state import RunState
+from ctllm_ray.train.checkpoint import checkpoint, run_lock, saver
+from ctllm_ray.train.checkpoint.checkpoint import CHECKPOINT, PassedOver, newest, open_at
+from ctllm_ray.train.checkpoint.run_lock import RUNNING, Lease
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.checkpoint.saver import Saver, to_drop
 from tests.base.test_storage_s3 import endpoint  # noqa: F401
 
 
@@ -38,7 +39,9 @@ def save(
 ) -> str:
     """A checkpoint of one worker, complete; its folder."""
     one = Saver(folder, 0, 1, token, 100, 0)
-    one.save(RunState(step=step, batch=step, tokens=step * 10, **state), iter((tensors or some(step)).items()))  # type: ignore[arg-type]
+    one.save(
+        RunState(step=step, batch=step, tokens=step * 10, **state), iter((tensors or some(step)).items())
+    )  # type: ignore[arg-type]
     one.wait()
     one.close()
     return checkpoint.folder_of(folder, step)
@@ -55,7 +58,12 @@ def run_folder(tmp_path: Path) -> str:
 
 def test_what_was_saved_comes_back_to_the_bit_with_its_state(run_folder: str) -> None:
     tensors = some(1) | {"model.empty": torch.empty(0, 4), "model.scalar": torch.tensor(2.5)}
-    state = {"passed_over": (3, 8), "recent_losses": (2.5, 2.25), "data": "f", "recipe": {"a": [1, {"b": None}]}}
+    state = {
+        "passed_over": (3, 8),
+        "recent_losses": (2.5, 2.25),
+        "data": "f",
+        "recipe": {"a": [1, {"b": None}]},
+    }
     save(run_folder, 7, tensors, **state)
     found = newest(run_folder)
     assert found.state == RunState(step=7, batch=7, tokens=70, **state)  # type: ignore[arg-type]
@@ -150,7 +158,9 @@ def test_files_of_several_workers_make_one_checkpoint_whoever_is_first(run_folde
     assert names == {CHECKPOINT, *found.files}  # announcements are gone
 
 
-def test_a_worker_that_died_before_it_wrote_leaves_no_checkpoint_and_close_does_not_hang(run_folder: str) -> None:
+def test_a_worker_that_died_before_it_wrote_leaves_no_checkpoint_and_close_does_not_hang(
+    run_folder: str,
+) -> None:
     one = Saver(run_folder, 0, 2, "t", 2, 0)
     one.save(RunState(step=4, world=2), iter(some(0).items()))
     one.close()
@@ -179,7 +189,9 @@ def test_saving_a_step_again_replaces_it_in_one_step(run_folder: str) -> None:
     assert len(list(Path(found.folder).iterdir())) == 2
 
 
-def test_one_save_is_in_flight_and_the_next_one_waits_for_it(run_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_save_is_in_flight_and_the_next_one_waits_for_it(
+    run_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     go = threading.Event()
     real = checkpoint.write_state_file
 
@@ -301,7 +313,9 @@ one.wait()
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True
+    )
     if done.returncode:
         pytest.skip("no right to mount a file system")
     yield place
@@ -313,7 +327,9 @@ def test_a_full_disk_is_told_plainly_and_leaves_the_checkpoint_before_it(small_d
     save(folder, 1)
     one = Saver(folder, 0, 1, "t", 2, 0)
     one.save(RunState(step=2), iter({"model.large": torch.zeros(100_000)}.items()))
-    with pytest.raises(StorageError, match=r"checkpoint of step 2 could not be written: .*No space left") as caught:
+    with pytest.raises(
+        StorageError, match=r"checkpoint of step 2 could not be written: .*No space left"
+    ) as caught:
         one.wait()
     one.close()
     assert "the checkpoint before this one" in caught.value.remedy
@@ -341,14 +357,15 @@ def test_an_object_store_does_as_well(root: str, endpoint: str) -> None:  # noqa
     assert newest(root).step == 2
 
 
-# --- the lease -------------------------------------------------------------------------------------------------------
+# --- the lease
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "BEAT_S", 0.05)
-    monkeypatch.setattr(lease, "STALE_S", 0.5)
-    monkeypatch.setattr(lease, "LOOK_S", 0.05)
+    monkeypatch.setattr(run_lock, "BEAT_S", 0.05)
+    monkeypatch.setattr(run_lock, "STALE_S", 0.5)
+    monkeypatch.setattr(run_lock, "LOOK_S", 0.05)
 
 
 def note(run_folder: str) -> dict:
@@ -357,7 +374,9 @@ def note(run_folder: str) -> dict:
 
 def test_a_second_run_under_a_name_is_refused_while_the_first_is_alive(run_folder: str, quick: None) -> None:
     first = Lease(run_folder, "a")
-    with pytest.raises(VersionConflict, match=f"another run is training under this name: process {os.getpid()}"):
+    with pytest.raises(
+        VersionConflict, match=f"another run is training under this name: process {os.getpid()}"
+    ):
         Lease(run_folder, "b")
     first.check()
     first.release()
@@ -377,8 +396,8 @@ def test_the_same_owner_takes_over_at_once_and_the_one_before_notices(run_folder
 
 
 def test_a_process_that_is_gone_holds_nothing(run_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "STALE_S", 1e9)  # it would wait for ever for the other to go stale
-    code = f"import os; from ctllm_ray.train.lease import Lease; Lease({run_folder!r}, 'a'); os._exit(9)"
+    monkeypatch.setattr(run_lock, "STALE_S", 1e9)  # it would wait for ever for the other to go stale
+    code = f"import os; from ctllm_ray.train.checkpoint.run_lock import Lease; Lease({run_folder!r}, 'a'); os._exit(9)"
     subprocess.run([sys.executable, "-c", code], check=False)
     assert note(run_folder)["owner"] == "a"
     Lease(run_folder, "b").release()
@@ -392,7 +411,7 @@ def test_a_machine_that_is_gone_frees_the_name_after_a_while(run_folder: str, qu
 
 def test_a_pid_that_is_used_again_is_another_process(run_folder: str) -> None:
     process = psutil.Process(os.getppid())
-    held = {"owner": "a", "token": "x", "host": lease.socket.gethostname(), "pid": process.pid, "beat": 7}
+    held = {"owner": "a", "token": "x", "host": run_lock.socket.gethostname(), "pid": process.pid, "beat": 7}
     storage.write_json(storage.join(run_folder, RUNNING), held | {"started": process.create_time() - 100})
     Lease(run_folder, "b").release()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.base.training import TrainResources
-from ctllm_ray.train.choice import stepper_of
-from ctllm_ray.train.deepspeed import DeepSpeedStepper
-from ctllm_ray.train.torch_stepper import TorchStepper
+from ctllm_ray.base.recipe_training import TrainResources
+from ctllm_ray.train.select_stepper import stepper_of
+from ctllm_ray.train.steppers.deepspeed import DeepSpeedStepper
+from ctllm_ray.train.steppers.torch import TorchStepper
 
 
 def test_one_worker_on_a_cpu_has_nothing_to_share_out_so_plain_pytorch_trains() -> None:

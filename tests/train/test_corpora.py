@@ -9,8 +9,8 @@ import pytest
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, NotFound, StorageError, VersionConflict
 from ctllm_ray.shards import tokens
-from ctllm_ray.train import corpora
-from ctllm_ray.train.corpora import open_corpora
+from ctllm_ray.train.data import corpora
+from ctllm_ray.train.data.corpora import open_corpora
 from tests.train.token_sections import FACTS, recipe_over, write_section
 
 GROUPS = {"web": [[9, 20, 3], [40]], "books": [[100]]}
@@ -27,7 +27,9 @@ def data_of(root: Path) -> dict:
     return storage.read_json(str(root / "test" / "1" / "train" / "DATA.json"))
 
 
-def test_the_first_start_writes_down_all_shards_and_later_ones_change_nothing(tmp_path: Path, own: Path) -> None:
+def test_the_first_start_writes_down_all_shards_and_later_ones_change_nothing(
+    tmp_path: Path, own: Path
+) -> None:
     recipe = recipe_over(tmp_path, {})
     first = open_corpora(recipe)
     written = data_of(tmp_path)
@@ -62,17 +64,23 @@ def test_a_corpus_that_is_appended_joins_at_the_batch_where_the_run_stands(tmp_p
     assert open_corpora(recipe, batch=20, data=second.fingerprint) == second
 
 
-def test_a_corpus_that_joins_after_a_run_went_back_counts_from_the_newest_generation(tmp_path: Path, own: Path) -> None:
+def test_a_corpus_that_joins_after_a_run_went_back_counts_from_the_newest_generation(
+    tmp_path: Path, own: Path
+) -> None:
     folders = [own, tmp_path / "b", tmp_path / "c"]
     for folder in folders[1:]:
         write_section(folder, {"web": [[len(folder.name) + ord(folder.name)]]})
     for count, batch in ((1, 0), (2, 20), (3, 15)):
-        found = open_corpora(recipe_over(tmp_path, {"corpora": [str(f) for f in folders[:count]]}), batch=batch)
+        found = open_corpora(
+            recipe_over(tmp_path, {"corpora": [str(f) for f in folders[:count]]}), batch=batch
+        )
     assert [g.from_batch for g in found.generations] == [0, 20, 20]
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_corpus_that_is_taken_away_or_moved_in_the_list_is_refused(tmp_path: Path, own: Path, count: int) -> None:
+def test_a_corpus_that_is_taken_away_or_moved_in_the_list_is_refused(
+    tmp_path: Path, own: Path, count: int
+) -> None:
     more = tmp_path / "more"
     write_section(more, {"web": [[5, 6]]})
     open_corpora(recipe_over(tmp_path, {"corpora": [str(own), str(more)]}))

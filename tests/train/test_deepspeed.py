@@ -17,14 +17,14 @@ import torch
 import torch.distributed as dist
 
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.base.training import Objective, Phase, Schedule, Train, TrainResources
+from ctllm_ray.base.recipe_training import Objective, Phase, Schedule, Train, TrainResources
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
-from ctllm_ray.train import deepspeed
-from ctllm_ray.train.batch import IGNORED, Batch
-from ctllm_ray.train.deepspeed import DeepSpeedStepper
+from ctllm_ray.train.data.batch import IGNORED, Batch
 from ctllm_ray.train.objectives.pretrain import pretrain
-from ctllm_ray.train.torch_stepper import TorchStepper
+from ctllm_ray.train.steppers import deepspeed
+from ctllm_ray.train.steppers.deepspeed import DeepSpeedStepper
+from ctllm_ray.train.steppers.torch import TorchStepper
 
 #: ZeRO 3 keeps parameters below 100,000 elements whole: the embeddings are above, the rest below.
 CONFIG = ModelConfig(2, 256, 4, 4, 64, 256, 512, 64)
@@ -32,8 +32,9 @@ SEQUENCES, TOKENS, PIECES = 8, 32, 512
 BEFORE, DISCARDED, AFTER = (0, 1), 2, (3, 4)  # numbers of batches; the state is saved after the discarded one
 RATE = 1e-3
 STEPPERS = ("torch", "zero-0", "zero-1", "zero-2", "zero-3")
-#: fp32 sums in another order. PyTorch's norm of one long vector on a CPU is off by 1e-5 (a million elements) to 1e-3
-#: (16 million). A gradient of 1e-8 may change its sign, and Adam's whole step with it: one weight in 10,000 is let off.
+#: fp32 sums in another order. PyTorch's norm of one long vector on a CPU is off by 1e-5 (a million elements)
+#: to 1e-3 (16 million). A gradient of 1e-8 may change its sign, and Adam's whole step with it: one weight in
+#: 10,000 is let off.
 NEAR = {"loss": 5e-6, "norm": 2e-4, "weight": 1e-5}
 
 
@@ -52,7 +53,8 @@ def train_part(precision: Any = "fp32") -> Train:
 
 
 def micro_batches(number: int, rank: int, world: int) -> tuple[list[Batch], int]:
-    """A rank's rows of a global batch, two at a time, and the targets of all rows; rows are padded unevenly."""
+    """A rank's rows of a global batch, two at a time, and the targets of all rows; rows are padded
+    unevenly."""
     random = np.random.default_rng(number)
     ids = random.integers(0, PIECES, (SEQUENCES, TOKENS))
     labels = random.integers(0, PIECES, (SEQUENCES, TOKENS))
@@ -62,7 +64,9 @@ def micro_batches(number: int, rank: int, world: int) -> tuple[list[Batch], int]
     documents = np.zeros(ids.shape, np.int32)
     first, last = rank * SEQUENCES // world, (rank + 1) * SEQUENCES // world
     rows = [slice(row, row + 2) for row in range(first, last, 2)]
-    return [Batch(ids[r], labels[r], positions[r], documents[r]) for r in rows], int((labels != IGNORED).sum())
+    return [Batch(ids[r], labels[r], positions[r], documents[r]) for r in rows], int(
+        (labels != IGNORED).sum()
+    )
 
 
 def stepper(name: str, rank: int, world: int, precision: str = "fp32", **resources: Any) -> Any:
@@ -89,7 +93,8 @@ def gathered(trained: Any) -> tuple[dict[str, torch.Tensor], int]:
 
 
 def one_life(name: str, rank: int, precision: str = "fp32", **resources: Any) -> dict[str, Any]:
-    """Trains, discards, saves, trains on; then the same from what was saved, anew and in the running engine."""
+    """Trains, discards, saves, trains on; then the same from what was saved, anew and in the running
+    engine."""
     trained = stepper(name, rank, 2, precision, **resources)
     losses = steps(trained, BEFORE)
     before, _ = gathered(trained)
@@ -114,7 +119,12 @@ def one_rank(rank: int, folder: str) -> None:
     lives = {name: one_life(name, rank) for name in STEPPERS}
     lives |= {f"bf16 {name}": one_life(name, rank, "bf16") for name in STEPPERS[2:]}
     lives["checkpointed"] = one_life("zero-3", rank, activation_checkpointing=True)
-    for saved_by, loaded_by in (("zero-1", "zero-3"), ("zero-3", "zero-2"), ("torch", "zero-1"), ("zero-2", "torch")):
+    for saved_by, loaded_by in (
+        ("zero-1", "zero-3"),
+        ("zero-3", "zero-2"),
+        ("torch", "zero-1"),
+        ("zero-2", "torch"),
+    ):
         taken = stepper(loaded_by, rank, 2)
         taken.load(lives[saved_by]["saved"].__getitem__, len(BEFORE))
         lives[f"{saved_by} to {loaded_by}"] = {"losses": steps(taken, AFTER), "end": gathered(taken)[0]}
@@ -146,7 +156,9 @@ def one_worker(folder: str) -> None:
 def run(jobs: list[tuple[Any, tuple[Any, ...]]]) -> None:
     """Runs functions beside each other, each in a process of its own."""
     context = multiprocessing.get_context("forkserver")  # what is slow to import is imported once
-    context.set_forkserver_preload(["ctllm_ray.train.session", "transformers.models.llama.modeling_llama", "deepspeed"])
+    context.set_forkserver_preload(
+        ["ctllm_ray.train.session", "transformers.models.llama.modeling_llama", "deepspeed"]
+    )
     processes = [context.Process(target=job, args=arguments) for job, arguments in jobs]
     for process in processes:
         process.start()
@@ -190,7 +202,9 @@ def assert_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", STEPPERS[1:])
-def test_every_zero_stage_gives_the_losses_and_weights_of_the_plain_stepper(lives: dict[str, Any], name: str) -> None:
+def test_every_zero_stage_gives_the_losses_and_weights_of_the_plain_stepper(
+    lives: dict[str, Any], name: str
+) -> None:
     assert_near(lives[name], lives["torch"])
 
 
@@ -214,7 +228,9 @@ def test_each_tensor_of_the_state_comes_from_exactly_one_rank(lives: dict[str, A
     assert lives[name]["count"] == len(expected)
 
 
-@pytest.mark.parametrize("pair", ["zero-1 to zero-3", "zero-3 to zero-2", "torch to zero-1", "zero-2 to torch"])
+@pytest.mark.parametrize(
+    "pair", ["zero-1 to zero-3", "zero-3 to zero-2", "torch to zero-1", "zero-2 to torch"]
+)
 def test_what_one_stepper_saved_another_goes_on_with(lives: dict[str, Any], pair: str) -> None:
     whole = lives[pair.partition(" to ")[0]]
     assert_near(lives[pair], {"losses": whole["losses"][-len(AFTER) :], "end": whole["end"]})
@@ -230,7 +246,9 @@ def test_one_worker_goes_on_with_what_two_saved(lives: dict[str, Any], alone: di
 def test_a_gradient_that_is_no_number_changes_nothing_and_is_told(alone: dict[str, Any], name: str) -> None:
     found = alone[f"not a number {name}"]
     assert found["norm"] == float("inf")
-    assert all(torch.equal(tensor, found["before"][tensor_name]) for tensor_name, tensor in found["after"].items())
+    assert all(
+        torch.equal(tensor, found["before"][tensor_name]) for tensor_name, tensor in found["after"].items()
+    )
 
 
 def test_deepspeed_starts_on_a_cpu_without_a_compiler(alone: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""The loss of preference pairs on packed rows is TRL's on padded ones, and what is told beside it is what TRL logs."""
+"""The loss of preference pairs on packed rows is TRL's on padded ones, and what is told beside it is what TRL
+logs."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ import torch
 
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
-from ctllm_ray.train import head_loss, preference
-from ctllm_ray.train.batch import IGNORED, Batch
+from ctllm_ray.train.data.batch import IGNORED, Batch
+from ctllm_ray.train.losses import head_loss, preference_loss
 from ctllm_ray.train.objectives.dpo import SUMS, dpo
 
 CONFIG = ModelConfig(2, 32, 4, 2, 8, 64, 128, 64)
@@ -36,11 +37,17 @@ def batch(rows: Sequence[Sequence[Pair]], references: Sequence[Sequence[float]])
     known = np.full((len(rows), max(map(len, references))), np.nan, np.float32)
     for row, (of_row, values) in enumerate(zip(rows, references, strict=True)):
         at = 0
-        pieces = [(pair["prompt_ids"], pair[side]) for pair in of_row for side in ("chosen_ids", "rejected_ids")]
+        pieces = [
+            (pair["prompt_ids"], pair[side]) for pair in of_row for side in ("chosen_ids", "rejected_ids")
+        ]
         for number, (prompt, answer) in enumerate(pieces):
             whole = np.array([*prompt, *answer])
             here = slice(at, at + len(whole) - 1)
-            ids[row, here], documents[row, here], positions[row, here] = whole[:-1], number, np.arange(len(whole) - 1)
+            ids[row, here], documents[row, here], positions[row, here] = (
+                whole[:-1],
+                number,
+                np.arange(len(whole) - 1),
+            )
             labels[row, at + len(prompt) - 1 : at + len(whole) - 1] = answer
             at += len(whole) - 1
         known[row, : len(values)] = values
@@ -56,14 +63,17 @@ def gradients(model: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Ten
     return dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
 
 
-def assert_same_gradients(model: torch.nn.Module, loss: torch.Tensor, expected: dict[str, torch.Tensor]) -> None:
+def assert_same_gradients(
+    model: torch.nn.Module, loss: torch.Tensor, expected: dict[str, torch.Tensor]
+) -> None:
     for name, gradient in gradients(model, loss).items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-7)
 
 
 @pytest.fixture(scope="module")
 def trl(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """TRL's trainer with a model and another one as its reference; its batches are made by its own collator."""
+    """TRL's trainer with a model and another one as its reference; its batches are made by its own
+    collator."""
     from datasets import Dataset
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
@@ -88,7 +98,8 @@ def trl(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def theirs(trl: Any, of: Sequence[Pair], loss_type: str = "sigmoid") -> tuple[torch.Tensor, list[float]]:
-    """TRL's loss of pairs that are one batch, and what its reference gives them: chosen, rejected, chosen, ..."""
+    """TRL's loss of pairs that are one batch, and what its reference gives them: chosen, rejected, chosen,
+    ..."""
     inputs = trl.data_collator(list(of))
     chosen, rejected = trl.compute_ref_log_probs(trl.ref_model, inputs)
     trl.loss_types = [loss_type]
@@ -107,7 +118,8 @@ def test_loss_and_gradients_equal_those_of_trl_on_the_same_pairs(trl: Any) -> No
 
 
 def test_label_smoothing_is_that_of_trl(trl: Any) -> None:
-    """TRL has it with `aot`, which sorts the margins of a batch: of one pair alone it is conservative DPO's loss."""
+    """TRL has it with `aot`, which sorts the margins of a batch: of one pair alone it is conservative DPO's
+    loss."""
     trl.label_smoothing = 0.2
     model = llama.build(CONFIG, 1)
     for pair in pairs(3, seed=1):
@@ -139,15 +151,19 @@ def test_what_is_told_beside_the_loss_is_what_trl_logs(trl: Any) -> None:
 
 def test_the_loss_of_a_pair_by_hand() -> None:
     margins = torch.tensor([0.0, 2.0])
-    assert preference.losses(margins, 0.5, 0.0).tolist() == pytest.approx([math.log(2), math.log(1 + math.exp(-1))])
+    assert preference_loss.losses(margins, 0.5, 0.0).tolist() == pytest.approx(
+        [math.log(2), math.log(1 + math.exp(-1))]
+    )
     smoothed = 0.9 * math.log(1 + math.exp(-1)) + 0.1 * math.log(1 + math.exp(1))
-    assert preference.losses(margins, 0.5, 0.1).tolist() == pytest.approx([math.log(2), smoothed])
+    assert preference_loss.losses(margins, 0.5, 0.1).tolist() == pytest.approx([math.log(2), smoothed])
 
 
 def test_rows_of_fewer_pairs_and_padding_count_nothing() -> None:
     model, given = llama.build(CONFIG, 1), pairs(3)
     references = [-20.0, -21.0, -22.0, -23.0, -24.0, -25.0]
-    apart = [dpo().loss(model, tensors([[pair]], [references[2 * k : 2 * k + 2]])) for k, pair in enumerate(given)]
+    apart = [
+        dpo().loss(model, tensors([[pair]], [references[2 * k : 2 * k + 2]])) for k, pair in enumerate(given)
+    ]
     together = dpo().loss(model, tensors([given[:2], given[2:]], [references[:4], references[4:]]))
     torch.testing.assert_close(together, sum(apart), rtol=1e-5, atol=1e-6)
     assert all(gradient.isfinite().all() for gradient in gradients(model, together[0]).values())
@@ -170,7 +186,9 @@ def test_log_probabilities_and_gradients_are_those_of_all_logits_whatever_the_ch
     near = {"rtol": 1e-5, "atol": 1e-5} if precision == torch.float32 else {"rtol": 0.03, "atol": 0.1}
     torch.testing.assert_close(ours, plain, **near)
     found = torch.autograd.grad((ours * weights).sum(), (hidden, weight))
-    for mine, other in zip(found, torch.autograd.grad((plain * weights).sum(), (hidden, weight)), strict=True):
+    for mine, other in zip(
+        found, torch.autograd.grad((plain * weights).sum(), (hidden, weight)), strict=True
+    ):
         assert mine.dtype == precision
         torch.testing.assert_close(mine, other, **near)
 

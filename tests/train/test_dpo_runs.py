@@ -1,4 +1,5 @@
-"""Whole runs of DPO: killed, resumed and resized they are one run; it learns the preference that the pairs hold."""
+"""Whole runs of DPO: killed, resumed and resized they are one run; it learns the preference that the pairs
+hold."""
 
 from __future__ import annotations
 
@@ -15,12 +16,14 @@ import torch
 
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.train import records, reference, report
+from ctllm_ray.train import records
+from ctllm_ray.train.data import reference_log_probs
 from ctllm_ray.train.objectives.dpo import SUMS
-from ctllm_ray.train.report_words import WORDS
-from ctllm_ray.train.run_facts import gather
-from ctllm_ray.train.validate import validate_checkpoint
-from ctllm_ray.train.validate_pairs import told
+from ctllm_ray.train.report import render
+from ctllm_ray.train.report.run_facts import gather
+from ctllm_ray.train.report.words import WORDS
+from ctllm_ray.train.validation.validate import validate_checkpoint
+from ctllm_ray.train.validation.validate_pairs import told
 from tests.train import pair_runs, tiny_runs
 from tests.train.test_elastic import start
 from tests.train.tiny_runs import assert_same_model, last, run
@@ -37,7 +40,7 @@ def one_thread() -> None:
 def ready(root: Path, *given: Any, **options: Any) -> Recipe:
     """A run whose reference is computed."""
     of = pair_runs.recipe(root, *given, **options)
-    reference.complete(of, reference.here)
+    reference_log_probs.complete(of, reference_log_probs.here)
     return of
 
 
@@ -105,7 +108,7 @@ def test_the_preference_of_the_pairs_is_learnt_and_told(tmp_path: Path, lora: di
 def test_the_report_draws_what_is_told_and_has_words_for_it(tmp_path: Path) -> None:
     of = ready(tmp_path, 4)
     run(of)
-    page = report.render(gather(of))
+    page = render.render(gather(of))
     for name in SUMS:
         assert all(word in page for word in WORDS[name])
 
@@ -126,7 +129,10 @@ def test_a_group_that_the_mixture_leaves_out_is_not_judged(tmp_path: Path) -> No
     of = ready(tmp_path, 2, mixture=[{"shares": {"helpful": 1.0}}], validation={"every_tokens": 10**6})
     run(of)
     found = validate_checkpoint(of.model_dump(mode="json"), last(of).folder)
-    assert {group: "accuracy" in facts for group, facts in found.items()} == {"helpful": True, "harmless": False}
+    assert {group: "accuracy" in facts for group, facts in found.items()} == {
+        "helpful": True,
+        "harmless": False,
+    }
 
 
 def test_accuracy_is_of_margins_and_preferred_shares_of_probabilities() -> None:
@@ -155,7 +161,10 @@ def test_workers_and_zero_stages_come_and_go_and_the_losses_are_those_of_one(
     tmp_path: Path, lora: dict[str, Any] | None, stage: int
 ) -> None:
     batches = 60  # several workers stop within 50 batches of being told to
-    options: dict[str, Any] = {"lora": lora, "schedule": {"use": "cosine", "peak_rate": 2e-4, "warmup_tokens": 0}}
+    options: dict[str, Any] = {
+        "lora": lora,
+        "schedule": {"use": "cosine", "peak_rate": 2e-4, "warmup_tokens": 0},
+    }
     _, whole_losses, whole_rows = run(ready(tmp_path / "whole", batches, **options))
     parts = [
         (2, 3, {"stepper": "deepspeed", "zero_stage": stage}),
@@ -182,10 +191,12 @@ def test_texts_are_no_pairs(tmp_path: Path) -> None:
     tiny_runs.write_tokens(tmp_path / "p" / "1" / "tokens")
     of = pair_runs.recipe(tmp_path, mixture=[{"shares": {"web": 1.0}}])
     with pytest.raises(InputError, match="the objective reads preference pairs"):
-        reference.complete(of, reference.here)
+        reference_log_probs.complete(of, reference_log_probs.here)
 
 
-@pytest.mark.parametrize("wrong", [{"beta": 0.0}, {"beta": -1.0}, {"label_smoothing": 0.5}, {"label_smoothing": -0.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"beta": 0.0}, {"beta": -1.0}, {"label_smoothing": 0.5}, {"label_smoothing": -0.1}]
+)
 def test_options_that_no_loss_has_are_refused(tmp_path: Path, wrong: dict[str, float]) -> None:
     of = pair_runs.recipe(tmp_path, objective={"use": "dpo"} | wrong)
     with pytest.raises(RecipeError):

@@ -1,4 +1,5 @@
-"""The number of workers, the stepper and the ZeRO stage change in the middle of a run: data and loss do not notice."""
+"""The number of workers, the stepper and the ZeRO stage change in the middle of a run: data and loss do not
+notice."""
 
 from __future__ import annotations
 
@@ -14,14 +15,14 @@ import torch.distributed as dist
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.train import choice, records, session
-from ctllm_ray.train.state import RunState
+from ctllm_ray.train import records, select_stepper, session
+from ctllm_ray.train.checkpoint.run_state import RunState
 from tests.train.tiny_runs import Around, recipe, run
 
 BATCHES = 48
 NEAR = 1e-3  # nats per token
-#: At six times this rate the random documents are chaotic: one weight changed by 1e-7 moved the loss by 7e-3 after 47
-#: updates of the very same program.
+#: At six times this rate the random documents are chaotic: one weight changed by 1e-7 moved the loss by 7e-3
+#: after 47 updates of the very same program.
 SCHEDULE = {"use": "wsd", "peak_rate": 0.0005, "warmup_tokens": 64}
 
 
@@ -30,7 +31,7 @@ class Diary(Around):
 
     def __init__(self, of: Recipe, batches: int) -> None:
         super().__init__(batches)
-        self._made, _ = choice.stepper_of(of.resources.train)
+        self._made, _ = select_stepper.stepper_of(of.resources.train)
 
     def stepper_of(self, *given: Any) -> Any:
         stepper: Any = self._made(*given)
@@ -64,7 +65,9 @@ def start(of: Recipe, world: int, batches: int, folder: Path) -> tuple[RunState,
     """A start with so many workers, each a process: the state it ends in, losses, rows of whole batches."""
     folder.mkdir()
     context = multiprocessing.get_context("forkserver")  # what is slow to import is imported once
-    context.set_forkserver_preload(["ctllm_ray.train.session", "transformers.models.llama.modeling_llama", "deepspeed"])
+    context.set_forkserver_preload(
+        ["ctllm_ray.train.session", "transformers.models.llama.modeling_llama", "deepspeed"]
+    )
     given = [(of.model_dump_json(), rank, world, batches, str(folder)) for rank in range(world)]
     processes = [context.Process(target=worker, args=arguments) for arguments in given]
     for process in processes:

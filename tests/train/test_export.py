@@ -20,12 +20,15 @@ from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.tokenizer import train as tokenizers
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from ctllm_ray.train.export import LINEAGE, export
-from ctllm_ray.train.saver import Saver
-from ctllm_ray.train.state import RunState
+from ctllm_ray.train.checkpoint.export import LINEAGE, export
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.checkpoint.saver import Saver
 
 FOLDER = Path(sample.__file__).parent / "texts"
-TEXTS = [(FOLDER / "english.txt").read_text(encoding="utf-8"), "天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。\n" * 50]
+TEXTS = [
+    (FOLDER / "english.txt").read_text(encoding="utf-8"),
+    "天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。\n" * 50,
+]
 PIECES = 700
 MIXTURE = [{"shares": {"web": 1.0}}]
 PLAIN: dict[str, Any] = {
@@ -98,7 +101,9 @@ def test_bf16_is_what_it_writes_unless_told_otherwise(tmp_path: Path, tokenizer:
     assert loaded.dtype == torch.bfloat16
 
 
-def test_the_newest_checkpoint_is_taken_or_the_one_that_is_named(tmp_path: Path, tokenizer: SentencePiece) -> None:
+def test_the_newest_checkpoint_is_taken_or_the_one_that_is_named(
+    tmp_path: Path, tokenizer: SentencePiece
+) -> None:
     chosen = recipe(tmp_path, tokenizer)
     trained(chosen, tokenizer, 7, 9)
     assert export(chosen).endswith("export/9")
@@ -155,7 +160,9 @@ def test_a_damaged_checkpoint_is_not_exported(tmp_path: Path, tokenizer: Sentenc
     assert not Path(chosen.folder("export")).exists()
 
 
-def test_a_recipe_of_another_model_than_the_checkpoints_is_an_error(tmp_path: Path, tokenizer: SentencePiece) -> None:
+def test_a_recipe_of_another_model_than_the_checkpoints_is_an_error(
+    tmp_path: Path, tokenizer: SentencePiece
+) -> None:
     chosen = recipe(tmp_path, tokenizer)
     trained(chosen, tokenizer, 7)
     with pytest.raises(InputError, match=r"(?s)embed_tokens.*\[700, 192\].*\[700, 384\]"):

@@ -9,13 +9,13 @@ import torch
 
 from ctllm_ray import sample
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.training import Model
+from ctllm_ray.base.recipe_training import Model
 from ctllm_ray.model import folder, llama
 from ctllm_ray.model.config import ModelConfig
 from ctllm_ray.tokenizer import train as tokenizers
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from ctllm_ray.train.corpora import Vocabulary
-from ctllm_ray.train.inherit import inherit
+from ctllm_ray.train.data.corpora import Vocabulary
+from ctllm_ray.train.initial_model import inherit
 
 TEXTS = [(Path(sample.__file__).parent / "texts" / "english.txt").read_text(encoding="utf-8")]
 OTHERS = ["天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。\n" * 50, *TEXTS]
@@ -57,7 +57,9 @@ def test_the_same_tokenizer_leaves_the_model_as_it_is(tmp_path: Path, theirs: Pa
     assert found.config.max_position_embeddings == 128
 
 
-def test_another_tokenizer_of_the_same_size_is_an_error_that_names_a_piece(tmp_path: Path, theirs: Path) -> None:
+def test_another_tokenizer_of_the_same_size_is_an_error_that_names_a_piece(
+    tmp_path: Path, theirs: Path
+) -> None:
     other = tokenizer(OTHERS, 700, tmp_path)
     with pytest.raises(InputError, match=r"(?s)is not the run's: id \d+ is.*mean_of_pieces"):
         inherit(Model(path=str(theirs)), ours(other, tmp_path), 1, "sdpa")

@@ -17,9 +17,9 @@ from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.tokenizer import chat_template
 from ctllm_ray.tokenizer import train as trainer
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from ctllm_ray.train import inspect_batch
-from ctllm_ray.train.batches import Batches
-from ctllm_ray.train.corpora import look, open_corpora
+from ctllm_ray.train.data import inspect_batch
+from ctllm_ray.train.data.batches import Batches
+from ctllm_ray.train.data.corpora import look, open_corpora
 from ctllm_ray.train.records import Records, StepRecord
 from tests.train.token_sections import recipe_over
 

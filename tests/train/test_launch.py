@@ -1,4 +1,5 @@
-"""Training on Ray: a worker killed in mid-step, errors with their types, a driver that is stopped, resizing."""
+"""Training on Ray: a worker killed in mid-step, errors with their types, a driver that is stopped,
+resizing."""
 
 from __future__ import annotations
 
@@ -22,8 +23,10 @@ from ray.train.v2.api.config import ScalingConfig
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.ray_session import environment, session
-from ctllm_ray.train import checkpoint, launch, records, trainer
-from ctllm_ray.train.worker import Board
+from ctllm_ray.train import records
+from ctllm_ray.train.checkpoint import checkpoint
+from ctllm_ray.train.ray import launch, trainer
+from ctllm_ray.train.ray.worker import Board
 from tests.train.tiny_runs import BATCH_TOKENS, assert_same_model, recipe
 
 CPUS = 2
@@ -40,7 +43,8 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture
 def no_ray() -> Iterator[None]:
-    """A process without Ray, before and after: for tests that start one of their own, after those that share one."""
+    """A process without Ray, before and after: for tests that start one of their own, after those that share
+    one."""
     ray.shutdown()
     yield
     ray.shutdown()
@@ -116,9 +120,12 @@ def test_an_error_that_a_person_must_mend_reaches_the_driver_with_its_type_and_i
 def test_a_driver_that_is_stopped_and_run_again_goes_on(tmp_path: Path, how: signal.Signals) -> None:
     of = recipe(tmp_path, 400, resources=WORKERS | {"keep_every_tokens": 20 * BATCH_TOKENS})
     code = (
-        "import sys; from pathlib import Path; from tests.train.tiny_runs import recipe; from ctllm_ray import cli\n"
-        "from ctllm_ray.train import launch; import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
-        f"launch.run(recipe(Path({str(tmp_path)!r}), 400, resources={dict(of.resources.train.model_dump())!r}))"
+        "import sys; from pathlib import Path; from tests.train.tiny_runs import recipe; from ctllm_ray "
+        "import cli\n"
+        "from ctllm_ray.train import launch; import signal; signal.signal(signal.SIGTERM, lambda *_: "
+        "sys.exit(143))\n"
+        f"launch.run(recipe(Path({str(tmp_path)!r}), 400, "
+        f"resources={dict(of.resources.train.model_dump())!r}))"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     first = subprocess.Popen([sys.executable, "-c", code], env=environment)
@@ -140,7 +147,10 @@ def test_validation_runs_beside_training_where_a_cpu_is_spare(tmp_path: Path, no
     with session(2, 100):
         assert launch.run(of).step == 8
     folder = Path(of.folder("train"))
-    assert [file.name for file in sorted((folder / records.VALIDATION).iterdir())] == ["00000004.json", "00000008.json"]
+    assert [file.name for file in sorted((folder / records.VALIDATION).iterdir())] == [
+        "00000004.json",
+        "00000008.json",
+    ]
     assert (folder / launch.SNAPSHOT).exists()  # Ray was told of them
     assert checkpoint.steps(str(folder)) == [4, 8]
 
@@ -155,8 +165,16 @@ def until(is_so: Callable[[], Any], training: threading.Thread) -> None:
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.timeout(1800)
-def test_a_group_grows_into_a_new_machine_and_saves_when_it_is_taken_away(tmp_path: Path, no_ray: None) -> None:
-    resources = {"workers": [1, 3], "threads": 1, "resize_s": 2, "keep_every_tokens": 50 * BATCH_TOKENS, "keep": 4}
+def test_a_group_grows_into_a_new_machine_and_saves_when_it_is_taken_away(
+    tmp_path: Path, no_ray: None
+) -> None:
+    resources = {
+        "workers": [1, 3],
+        "threads": 1,
+        "resize_s": 2,
+        "keep_every_tokens": 50 * BATCH_TOKENS,
+        "keep": 4,
+    }
     of = recipe(tmp_path, STEPS, resources=resources, max_epochs=1e6)
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     ray.init(address=nodes.address, log_to_driver=False)
@@ -177,18 +195,24 @@ def test_a_group_grows_into_a_new_machine_and_saves_when_it_is_taken_away(tmp_pa
     nodes.shutdown()
     assert ended[0].step == STEPS
     grown = [(event.facts["workers_before"], event.facts["workers"]) for event in events(of, "resized")]
-    assert grown == [(1, 2), (2, 1)]  # three workers have room, and do not divide the four sequences of a batch
+    assert grown == [
+        (1, 2),
+        (2, 1),
+    ]  # three workers have room, and do not divide the four sequences of a batch
     (saved,) = events(of, "stopped")
     assert [event.step for event in events(of, "resumed")][-1] == saved.step  # nothing was trained again
     assert any("taken away" in line for line in told)
     assert [(step, batch) for step, batch, _ in losses(of)] == [(n + 1, n) for n in range(STEPS)]
 
 
-# --- without Ray ------------------------------------------------------------------------------------------------------
+# --- without Ray
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workers", [3, (3, 3), (5, 7)])
-def test_workers_that_do_not_divide_a_batch_are_refused_with_those_that_do(tmp_path: Path, workers: Any) -> None:
+def test_workers_that_do_not_divide_a_batch_are_refused_with_those_that_do(
+    tmp_path: Path, workers: Any
+) -> None:
     of = recipe(tmp_path, resources={"workers": workers})
     assert of.train
     with pytest.raises(RecipeError, match="4 sequences") as caught:
@@ -236,7 +260,9 @@ def test_the_first_error_on_the_board_counts_and_a_note_is_told_once() -> None:
     assert board.notes() == []
 
 
-def test_what_a_person_has_set_in_the_environment_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_person_has_set_in_the_environment_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     resources = recipe(tmp_path, resources={"threads": 3}).resources.train
     monkeypatch.setenv("NCCL_DEBUG", "INFO")
     assert launch._worker_environment(resources)["OMP_NUM_THREADS"] == "3"

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from ctllm_ray.base.errors import Diverged, StorageError
-from ctllm_ray.train import checkpoint, loop, records, session
+from ctllm_ray.train import loop, records, session
+from ctllm_ray.train.checkpoint import checkpoint
 from ctllm_ray.train.loop import passes
 from tests.train.test_resume import spoiling
 from tests.train.tiny_runs import Around, Watched, assert_same_model, last, recipe, run
@@ -64,7 +65,13 @@ def test_checkpoints_are_told_of_in_order_and_validation_follows_its_checkpoint(
 
 
 def test_marks_are_where_a_multiple_is_reached_or_passed() -> None:
-    assert [passes(100, before, before + 64) for before in (0, 36, 64, 128, 136)] == [False, True, True, False, True]
+    assert [passes(100, before, before + 64) for before in (0, 36, 64, 128, 136)] == [
+        False,
+        True,
+        True,
+        False,
+        True,
+    ]
     assert passes(10, 0, 64)
 
 
@@ -133,7 +140,8 @@ def test_a_full_disk_stops_the_run_with_the_checkpoint_before_it(
     assert run(of)[0].step == 8
 
 
-# --- spikes and divergence -------------------------------------------------------------------------------------------
+# --- spikes and divergence
+# -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -161,7 +169,9 @@ def test_a_batch_that_is_skipped_leaves_the_model_as_it_was(tmp_path: Path, rows
     assert (skipped.step, skipped.facts["batch"]) == (12, 12)
     folder = of.folder("train")
     assert [r.batch for r in records.read(folder)] == [*range(12), *range(13, 18)]
-    before = checkpoint.open_at(checkpoint.folder_of(folder, 12))  # after batch 11: the next update is of batch 13
+    before = checkpoint.open_at(
+        checkpoint.folder_of(folder, 12)
+    )  # after batch 11: the next update is of batch 13
     assert before.state.batch == 12
 
 
@@ -170,7 +180,9 @@ def test_a_rewind_goes_back_to_the_checkpoint_and_equals_a_run_that_never_met_th
 ) -> None:
     skipping = recipe(tmp_path / "skip", 18, spikes=SPIKES)
     run(skipping, kind=spoiling(rows, 12))
-    of = recipe(tmp_path / "rewind", 18, resources={"keep_every_tokens": 5 * 64}, spikes=SPIKES | {"policy": "rewind"})
+    of = recipe(
+        tmp_path / "rewind", 18, resources={"keep_every_tokens": 5 * 64}, spikes=SPIKES | {"policy": "rewind"}
+    )
     state, losses, _ = run(of, kind=spoiling(rows, 12))
     (rewound,) = events(of, "rewound")
     assert (rewound.step, rewound.facts["to_step"], rewound.facts["batch"]) == (12, 10, 12)
@@ -237,7 +249,8 @@ def test_a_gradient_that_is_no_number_is_told_or_passed_over(tmp_path: Path) -> 
     assert run(recipe(tmp_path / "b", spikes=SPIKES), kind=BadGradient)[0].passed_over == (2,)
 
 
-# --- several workers -------------------------------------------------------------------------------------------------
+# --- several workers
+# -------------------------------------------------------------------------------------------------
 
 WORKER = """
 import json, os, sys
@@ -275,7 +288,8 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[dict]]]:
-    """What gloo workers tell of four starts: one run by 2, 1 and 2 workers, and one by 2 that saves all the time.
+    """What gloo workers tell of four starts: one run by 2, 1 and 2 workers, and one by 2 that saves all the
+    time.
 
     Two processes for all of them, as most of the time goes to their imports.
     """
@@ -285,7 +299,13 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[di
     for name in ("cut", "often"):
         recipe(root / name)  # writes its tokens
     described = [
-        {"root": str(root / name), "world": world, "batches": batches, "options": options, "port": free_port()}
+        {
+            "root": str(root / name),
+            "world": world,
+            "batches": batches,
+            "options": options,
+            "port": free_port(),
+        }
         for name, world, batches, options in wanted
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}

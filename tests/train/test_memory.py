@@ -7,14 +7,18 @@ import torch
 
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import SIZES, ModelConfig, parameters
-from ctllm_ray.train import deepspeed, head_loss, memory
-from ctllm_ray.train.memory import Load, Precision, most_sequences, needed
+from ctllm_ray.train.losses import head_loss
+from ctllm_ray.train.plan import memory
+from ctllm_ray.train.plan.memory import Load, Precision, most_sequences, needed
+from ctllm_ray.train.steppers import deepspeed
 
 CT_LLM = SIZES["ct_llm_2b"]
 LOAD = Load("bf16", 4096, 1, checkpointed=False, offloaded=False)
 
 
-def kept_bytes(config: ModelConfig, tokens: int, precision: Precision, stage: int, checkpointed: int = 0) -> int:
+def kept_bytes(
+    config: ModelConfig, tokens: int, precision: Precision, stage: int, checkpointed: int = 0
+) -> int:
     """Bytes that autograd keeps of a forward pass, parameters and their casts left out."""
     model = llama.build(config, seed=1).train()
     if precision == "bf16" and stage:
@@ -42,7 +46,9 @@ def test_activations_of_a_block_are_within_5_percent_of_what_autograd_keeps(
 ) -> None:
     shapes = [ModelConfig(layers, 256, 4, kv_heads, 64, 688, 512, 512) for layers in (2, 4)]
     two, four = ([kept_bytes(shape, tokens, precision, stage) for tokens in (128, 256)] for shape in shapes)
-    measured = ((four[1] - four[0]) - (two[1] - two[0])) / 2 / 128  # of one block and position: casts of weights cancel
+    measured = (
+        ((four[1] - four[0]) - (two[1] - two[0])) / 2 / 128
+    )  # of one block and position: casts of weights cancel
     assert memory.block_activation_bytes(shapes[0], precision, stage) == pytest.approx(measured, rel=0.05)
 
 

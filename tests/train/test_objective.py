@@ -1,4 +1,5 @@
-"""The pretraining loss equals plain cross-entropy, in value and in gradients, without ever holding all logits."""
+"""The pretraining loss equals plain cross-entropy, in value and in gradients, without ever holding all
+logits."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ import torch.nn.functional as F
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
-from ctllm_ray.train import head_loss
-from ctllm_ray.train.batch import IGNORED
+from ctllm_ray.train.data.batch import IGNORED
+from ctllm_ray.train.losses import head_loss
 from ctllm_ray.train.objectives.pretrain import pretrain
 
 BATCH, TOKENS, WIDTH, PIECES = 3, 70, 24, 517
@@ -62,7 +63,9 @@ def test_without_gradients_the_sum_is_the_same_and_nothing_is_kept(
     assert not ours.requires_grad
 
 
-def test_a_frozen_output_matrix_gets_no_gradient(parts: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+def test_a_frozen_output_matrix_gets_no_gradient(
+    parts: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
     hidden, weight, labels = parts
     loss = head_loss.nats(hidden, weight.detach(), labels)
     (mine,) = gradients(loss, hidden)
@@ -84,7 +87,9 @@ def test_under_autocast_products_are_bf16_and_the_sum_and_the_matrix_gradient_st
         torch.testing.assert_close(a, b, rtol=0.05, atol=0.02)
 
 
-def test_padding_alone_has_no_loss_and_no_gradient(parts: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+def test_padding_alone_has_no_loss_and_no_gradient(
+    parts: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
     hidden, weight, labels = parts
     loss = head_loss.nats(hidden, weight, torch.full_like(labels, IGNORED))
     assert float(loss.detach()) == 0
@@ -114,7 +119,10 @@ def test_the_largest_tensor_of_the_loss_is_a_chunk_of_logits(monkeypatch: pytest
             nonlocal largest
             out = function(*given, **(named or {}))
             largest = max(
-                [largest, *(t.numel() for t in (out if isinstance(out, tuple) else [out]) if torch.is_tensor(t))]
+                [
+                    largest,
+                    *(t.numel() for t in (out if isinstance(out, tuple) else [out]) if torch.is_tensor(t)),
+                ]
             )
             return out
 
@@ -140,7 +148,9 @@ def test_the_fused_loss_says_what_it_needs() -> None:
 
 
 def test_naming_an_objective_in_a_recipe_does_not_import_torch() -> None:
-    code = "import sys\nfrom ctllm_ray.base import resolve\nresolve.resolve(resolve.OBJECTIVES, 'pretrain')()\n"
+    code = (
+        "import sys\nfrom ctllm_ray.base import resolve\nresolve.resolve(resolve.OBJECTIVES, 'pretrain')()\n"
+    )
     done = subprocess.run(
         [sys.executable, "-c", f"{code}print('torch' in sys.modules)"], capture_output=True, text=True
     )

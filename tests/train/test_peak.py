@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ctllm_ray.train.peak import device_peak, mfu, peak_of
+from ctllm_ray.train.plan.mfu import device_peak, mfu, peak_of
 
 
 @pytest.mark.parametrize(

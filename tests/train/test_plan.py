@@ -14,8 +14,8 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Manifest, Shard
-from ctllm_ray.train import peak, plan_screen
-from ctllm_ray.train.plan import CARDS, plan
+from ctllm_ray.train.plan import mfu, terminal
+from ctllm_ray.train.plan.plan import CARDS, plan
 
 RECIPE = str(Path(__file__).resolve().parents[2] / "jobs" / "recipes" / "ct_llm_2b.yaml")
 
@@ -67,7 +67,9 @@ def test_too_little_memory_is_told_with_the_least_change_that_fits() -> None:
 
 def test_a_batch_that_does_not_divide_is_told_with_what_does() -> None:
     assert plan(ct_llm(), gpus=64).problems == ()
-    assert "512 sequences does not divide by 7 workers; take 1, 2, 4, 8" in plan(ct_llm(), gpus=7).problems[-1]
+    assert (
+        "512 sequences does not divide by 7 workers; take 1, 2, 4, 8" in plan(ct_llm(), gpus=7).problems[-1]
+    )
 
 
 def token_section(root: Path, **groups: int) -> None:
@@ -113,21 +115,29 @@ def test_an_unknown_card_and_a_recipe_that_trains_nothing_are_errors() -> None:
 
 def test_peaks_are_those_that_training_measures_by() -> None:
     names = {"h100": "H100", "h200": "H200", "h800": "H800", "h20": "H20", "b200": "B200", "a100": "A100",
-             "a100-40": "A100", "a800": "A800", "l40s": "L40S", "4090": "RTX 4090", "3090": "RTX 3090"}  # fmt: skip
+             "a100-40": "A100", "a800": "A800", "l40s": "L40S", "4090": "RTX 4090",
+             "3090": "RTX 3090"}  # fmt: skip
     assert set(names) == set(CARDS) - {"cpu"}
     for card, name in names.items():
-        assert CARDS[card].peak_flops == dict(peak.PEAK_FLOPS)[name]
+        assert CARDS[card].peak_flops == dict(mfu.PEAK_FLOPS)[name]
 
 
 def screen(found: Any) -> str:
     console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(plan_screen.table(found))
+    console.print(terminal.table(found))
     return console.export_text()
 
 
 def test_the_screen_shows_every_part() -> None:
     text = screen(plan(ct_llm(), gpu="h200", gpus=7))
-    for part in ("2,133,985,280", "14.48 G a token (PaLM", "598,279 of 512", "1 (recipe)", "problem: a batch", "zh"):
+    for part in (
+        "2,133,985,280",
+        "14.48 G a token (PaLM",
+        "598,279 of 512",
+        "1 (recipe)",
+        "problem: a batch",
+        "zh",
+    ):
         assert part in text
 
 

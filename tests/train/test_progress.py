@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from ctllm_ray.base.errors import StorageError
-from ctllm_ray.train import progress, records
-from ctllm_ray.train.progress import LINE_S, Following
+from ctllm_ray.train import records
 from ctllm_ray.train.records import Records, StepRecord
+from ctllm_ray.train.report import progress
+from ctllm_ray.train.report.progress import LINE_S, Following
 
 
 class Clock:

@@ -1,4 +1,5 @@
-"""Records: what is read back is what went into the model, whatever was killed, resumed or rewound in between."""
+"""Records: what is read back is what went into the model, whatever was killed, resumed or rewound in
+between."""
 
 from __future__ import annotations
 
@@ -59,7 +60,9 @@ def test_each_field_comes_back(tmp_path: Path) -> None:
     told = Records(str(tmp_path), 1, clock=Clock())
     told.step(update(1))
     told.close()
-    assert records.read(str(tmp_path)) == [StepRecord(1, 0, 64, 60, 3.0, 1.0, 1e-3, 0.5, 0.001, 128.0, 0.4, 1_000.0)]
+    assert records.read(str(tmp_path)) == [
+        StepRecord(1, 0, 64, 60, 3.0, 1.0, 1e-3, 0.5, 0.001, 128.0, 0.4, 1_000.0)
+    ]
 
 
 def test_a_folder_without_records_has_none(tmp_path: Path) -> None:
@@ -101,7 +104,11 @@ def test_after_a_resume_the_steps_trained_again_replace_those_of_the_killed_run(
     killed.roll(8)  # written, but no checkpoint was completed
     resumed = Records(str(tmp_path), 4)
     resumed._wait()
-    assert losses(tmp_path) == [(1, 1.0), (2, 1.0), (3, 1.0)]  # before the first new step: where the model stands
+    assert losses(tmp_path) == [
+        (1, 1.0),
+        (2, 1.0),
+        (3, 1.0),
+    ]  # before the first new step: where the model stands
     assert records.read_last(str(tmp_path)).step == 3  # type: ignore[union-attr]
     resumed.step(update(4, loss=3.0))
     resumed.close()
@@ -280,7 +287,9 @@ def test_mlflow_gets_values_at_our_steps_and_the_run_is_found_again_by_its_tag(
     assert "end_run" in again
 
 
-def test_wandb_resumes_one_run_and_counts_by_our_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_wandb_resumes_one_run_and_counts_by_our_steps(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     service = opened("wandb", monkeypatch, tmp_path)
     init = next(args[0] for name, args in service.calls if name == "init")
     assert init["resume"] == "allow"

@@ -1,4 +1,5 @@
-"""The reference's log-probabilities: what a forward pass gives, computed once, and never those of something else."""
+"""The reference's log-probabilities: what a forward pass gives, computed once, and never those of something
+else."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from ctllm_ray.model import llama
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.tokens import TokenShard
-from ctllm_ray.train import reference
+from ctllm_ray.train.data import reference_log_probs
 from tests.train import pair_runs
 
 
@@ -27,8 +28,8 @@ def of(tmp_path: Path) -> Recipe:
 
 
 def test_a_value_is_the_sum_of_an_answers_log_probabilities_under_the_model(of: Recipe) -> None:
-    reference.complete(of, reference.here)
-    references, model = reference.opened(of), llama.load(of.training()[0].path)
+    reference_log_probs.complete(of, reference_log_probs.here)
+    references, model = reference_log_probs.opened(of), llama.load(of.training()[0].path)
     for shard in manifest.read(of.folder("tokens")).shards:
         opened, found = TokenShard.open(f"{of.folder('tokens')}/{shard.path}"), references(shard)
         assert len(found) == len(opened)
@@ -46,91 +47,93 @@ def test_what_is_finished_is_not_computed_again(of: Recipe) -> None:
 
     def cut_off(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> list[Shard]:
         asked.extend(shard.path for _, shard in shards)
-        done = [reference.work(recipe, *shards[0])]
+        done = [reference_log_probs.work(recipe, *shards[0])]
         raise KeyboardInterrupt(str(done))
 
     with pytest.raises(KeyboardInterrupt):
-        reference.complete(of, cut_off)
+        reference_log_probs.complete(of, cut_off)
     with pytest.raises(NotFound):
-        reference.opened(of)
+        reference_log_probs.opened(of)
     first = len(asked)
     with pytest.raises(KeyboardInterrupt):
-        reference.complete(of, cut_off)
+        reference_log_probs.complete(of, cut_off)
     assert len(asked) - first == first - 1
-    whole = reference.complete(of, reference.here)
+    whole = reference_log_probs.complete(of, reference_log_probs.here)
     assert {part.path.removesuffix(".arrow") for part in whole.shards} == {
         shard.sha256 for shard in manifest.read(of.folder("tokens")).shards
     }
 
 
 def test_other_runs_of_the_recipe_reuse_it(of: Recipe, tmp_path: Path) -> None:
-    reference.complete(of, reference.here)
-    other = pair_runs.recipe(tmp_path, run="other", objective={"use": "dpo", "beta": 1.0}, lora={"rank": 2, "alpha": 4})
-    reference.complete(other, lambda recipe, shards: pytest.fail("computed again"))
-    assert len(reference.opened(other)(manifest.read(of.folder("tokens")).shards[0])) > 0
+    reference_log_probs.complete(of, reference_log_probs.here)
+    other = pair_runs.recipe(
+        tmp_path, run="other", objective={"use": "dpo", "beta": 1.0}, lora={"rank": 2, "alpha": 4}
+    )
+    reference_log_probs.complete(other, lambda recipe, shards: pytest.fail("computed again"))
+    assert len(reference_log_probs.opened(other)(manifest.read(of.folder("tokens")).shards[0])) > 0
 
 
 def test_a_stale_cache_is_an_error_that_names_what_changed(of: Recipe, tmp_path: Path) -> None:
-    reference.complete(of, reference.here)
+    reference_log_probs.complete(of, reference_log_probs.here)
     pair_runs.touch_model(tmp_path / "model")
     with pytest.raises(VersionConflict, match="stale: the model changed") as found:
-        reference.opened(of)
+        reference_log_probs.opened(of)
     assert "the data" not in found.value.what
     shutil.rmtree(of.folder("tokens"))
     pair_runs.write_pairs(Path(of.folder("tokens")), seed=8)
     with pytest.raises(VersionConflict, match=r"the model changed .* and the data changed"):
-        reference.complete(of, reference.here)
+        reference_log_probs.complete(of, reference_log_probs.here)
     pair_runs.write_model(tmp_path / "model")
     with pytest.raises(VersionConflict, match="stale: the data changed"):
-        reference.opened(of)
+        reference_log_probs.opened(of)
 
 
 def test_weights_of_another_format_that_were_exchanged_make_it_stale(of: Recipe, tmp_path: Path) -> None:
     model, weights = llama.load(str(tmp_path / "model")), tmp_path / "model" / "pytorch_model.bin"
     (tmp_path / "model" / "model.safetensors").unlink()
     torch.save(model.state_dict(), weights)
-    reference.complete(of, reference.here)
-    reference.opened(of)
+    reference_log_probs.complete(of, reference_log_probs.here)
+    reference_log_probs.opened(of)
     torch.save({name: 2 * tensor for name, tensor in model.state_dict().items()}, weights)
     with pytest.raises(VersionConflict, match="stale: the model changed"):
-        reference.opened(of)
+        reference_log_probs.opened(of)
 
 
 def test_a_run_of_another_precision_does_not_take_it(of: Recipe, tmp_path: Path) -> None:
-    reference.complete(of, reference.here)
+    reference_log_probs.complete(of, reference_log_probs.here)
     with pytest.raises(VersionConflict, match=r"stale: the precision changed \(fp32 -> bf16\)") as found:
-        reference.opened(pair_runs.recipe(tmp_path, run="other", precision="bf16"))
+        reference_log_probs.opened(pair_runs.recipe(tmp_path, run="other", precision="bf16"))
     assert "delete this folder" in found.value.remedy
 
 
 def test_a_cache_that_does_not_say_its_precision_is_not_taken(of: Recipe) -> None:
-    reference.complete(of, reference.here)
+    reference_log_probs.complete(of, reference_log_probs.here)
     path = Path(of.folder("reference"), "MANIFEST.json")
     said = json.loads(path.read_text())
     del said["provenance"]["precision"]
     path.write_text(json.dumps(said))
     with pytest.raises(VersionConflict, match=r"the precision changed \(not said -> fp32\)"):
-        reference.opened(of)
+        reference_log_probs.opened(of)
 
 
 def test_a_begun_cache_of_another_model_is_stale_too(of: Recipe, tmp_path: Path) -> None:
     with pytest.raises(StorageError):
-        reference.complete(of, lambda recipe, shards: [])
+        reference_log_probs.complete(of, lambda recipe, shards: [])
     pair_runs.touch_model(tmp_path / "model")
     with pytest.raises(VersionConflict, match="the model changed"):
-        reference.complete(of, reference.here)
+        reference_log_probs.complete(of, reference_log_probs.here)
 
 
 def test_a_part_that_was_changed_on_disk_is_not_read(of: Recipe) -> None:
-    found = reference.complete(of, reference.here)
+    found = reference_log_probs.complete(of, reference_log_probs.here)
     part = Path(of.folder("reference"), found.shards[0].path)
     part.write_bytes(part.read_bytes()[:-9] + b"\0" * 9)
     shard = next(s for s in manifest.read(of.folder("tokens")).shards if s.sha256 == part.stem)
     with pytest.raises(StorageError, match="changed since it was written"):
-        reference.opened(of)(shard)
+        reference_log_probs.opened(of)(shard)
 
 
 def test_the_manifest_carries_hashes_and_precision(of: Recipe) -> None:
-    reference.complete(of, reference.here)
+    reference_log_probs.complete(of, reference_log_probs.here)
     provenance = json.loads(Path(of.folder("reference"), "MANIFEST.json").read_text())["provenance"]
     assert (len(provenance["model"]), len(provenance["data"]), provenance["precision"]) == (64, 64, "fp32")

@@ -13,7 +13,9 @@ from ctllm_ray.base.errors import StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.ray_session import session
 from ctllm_ray.shards import manifest
-from ctllm_ray.train import launch, records, reference, reference_launch
+from ctllm_ray.train import records
+from ctllm_ray.train.data import reference_log_probs
+from ctllm_ray.train.ray import launch, reference_launch
 from tests.train import pair_runs
 from tests.train.test_launch import WORKERS, when_saved, workers
 from tests.train.tiny_runs import assert_same_model
@@ -29,7 +31,7 @@ def cluster() -> Iterator[None]:
 
 def files(of: Recipe) -> dict[str, bytes]:
     """The cache as it lies on disk."""
-    folder = Path(of.folder(reference.SECTION))
+    folder = Path(of.folder(reference_log_probs.SECTION))
     return {path.name: path.read_bytes() for path in folder.glob("*.arrow")}
 
 
@@ -39,8 +41,8 @@ def losses(of: Recipe) -> list[float]:
 
 def test_tasks_write_what_one_process_writes(tmp_path: Path) -> None:
     alone, on_ray = pair_runs.recipe(tmp_path / "alone"), pair_runs.recipe(tmp_path / "ray")
-    expected = reference.complete(alone, reference.here)
-    found = reference.complete(on_ray, reference_launch.run)
+    expected = reference_log_probs.complete(alone, reference_log_probs.here)
+    found = reference_log_probs.complete(on_ray, reference_launch.run)
     assert files(on_ray) == files(alone)
     assert replace(found, inputs=[]) == replace(expected, inputs=[])
     assert len(files(on_ray)) == 6
@@ -51,7 +53,7 @@ def test_an_error_that_a_person_must_mend_keeps_its_type(tmp_path: Path) -> None
     shard = manifest.read(of.folder("tokens")).shards[0]
     Path(of.folder("tokens"), shard.path).unlink()
     with pytest.raises(StorageError, match=r"cannot be read|No such file"):
-        reference.complete(of, reference_launch.run)
+        reference_log_probs.complete(of, reference_launch.run)
 
 
 @pytest.mark.slow
@@ -62,7 +64,7 @@ def test_dpo_scores_then_trains_and_a_killed_worker_changes_nothing(tmp_path: Pa
     often = WORKERS | {"keep_every_tokens": 5 * pair_runs.BATCH_TOKENS}
     cut = pair_runs.recipe(tmp_path / "cut", batches, resources=often)
     launch.run(whole)
-    shutil.copytree(whole.folder(reference.SECTION), cut.folder(reference.SECTION))
+    shutil.copytree(whole.folder(reference_log_probs.SECTION), cut.folder(reference_log_probs.SECTION))
     when_saved(cut, lambda: workers()[0].kill())
     launch.run(cut)
     assert [event.kind for event in records.read_events(cut.folder("train"))].count("resumed") == 1

@@ -17,11 +17,11 @@ from ctllm_ray.base.recipe import Recipe, from_plain
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN, TokenShardWriter, table
-from ctllm_ray.train import curves, report
-from ctllm_ray.train.corpora import open_corpora
-from ctllm_ray.train.curves import Axis
+from ctllm_ray.train.data.corpora import open_corpora
 from ctllm_ray.train.records import Records, StepRecord
-from ctllm_ray.train.run_facts import gather
+from ctllm_ray.train.report import curves, render
+from ctllm_ray.train.report.curves import Axis
+from ctllm_ray.train.report.run_facts import gather
 from ctllm_ray.train.schedule import rate
 
 BATCH, SEQUENCE = 256, 64
@@ -40,11 +40,13 @@ class Clock:
 def recipe(root: Path, steps: int = 600) -> Recipe:
     first, second = {"网页": 0.75, "百科": 0.25}, {"网页": 0.25, "百科": 0.75}
     train = {
-        "objective": {"use": "pretrain"}, "tokens": steps * BATCH, "batch_tokens": BATCH, "sequence_tokens": SEQUENCE,
+        "objective": {"use": "pretrain"}, "tokens": steps * BATCH, "batch_tokens": BATCH,
+        "sequence_tokens": SEQUENCE,
         "packing": "concatenate", "document_attention": True, "max_epochs": 100, "block_sequences": 64,
         "mixture": [{"shares": first, "until_tokens": steps * BATCH * 3 // 4}, {"shares": second}],
         "schedule": {
-            "use": "wsd", "peak_rate": 2e-3, "warmup_tokens": steps * BATCH // 20, "decay_tokens": steps * BATCH // 5,
+            "use": "wsd", "peak_rate": 2e-3, "warmup_tokens": steps * BATCH // 20,
+            "decay_tokens": steps * BATCH // 5,
         },
         "precision": "fp32", "validation": {"every_tokens": 40 * BATCH},
     }  # fmt: skip
@@ -74,7 +76,8 @@ def tokens_of(chosen: Recipe) -> None:
 
 
 def fake_run(chosen: Recipe, steps: int = 600) -> None:
-    """A run of several hundred steps with a spike, a rewind, a killed worker and a changed number of workers."""
+    """A run of several hundred steps with a spike, a rewind, a killed worker and a changed number of
+    workers."""
     random, clock = np.random.default_rng(0), Clock()
     folder, given = chosen.folder("train"), chosen.train
     assert given is not None
@@ -83,7 +86,9 @@ def fake_run(chosen: Recipe, steps: int = 600) -> None:
     world, step = 2, 0
     while step < steps:
         step += 1
-        loss = 2.6 + 6.6 * (1 + step / 9) ** -0.62 - 0.25 * max(0, step / steps - 0.8) + random.normal(0, 0.05)
+        loss = (
+            2.6 + 6.6 * (1 + step / 9) ** -0.62 - 0.25 * max(0, step / steps - 0.8) + random.normal(0, 0.05)
+        )
         if step == 300 and world == 2:
             names = [f"网页/{TRAIN}/{i}" for i in range(40)]
             facts = {"batch": 299, "loss": loss + 3.1, "bound": loss + 0.4, "documents": names}
@@ -98,8 +103,10 @@ def fake_run(chosen: Recipe, steps: int = 600) -> None:
         clock.now += seconds
         told.step(
             StepRecord(
-                step, step - 1, step * BATCH, BATCH - 4, loss, 0.4 + 2 * math.exp(-step / 40) + 0.1 * random.random(),
-                rate(given.schedule, step * BATCH, given.tokens), seconds, 0.002 * random.random(), BATCH / seconds,
+                step, step - 1, step * BATCH, BATCH - 4, loss,
+                0.4 + 2 * math.exp(-step / 40) + 0.1 * random.random(),
+                rate(given.schedule, step * BATCH, given.tokens), seconds, 0.002 * random.random(),
+                BATCH / seconds,
                 0.31 / seconds / 5,
             )
         )  # fmt: skip
@@ -108,7 +115,9 @@ def fake_run(chosen: Recipe, steps: int = 600) -> None:
             told.roll(step + 1)
         if step % 40 == 0:
             bits = {"网页": 1.1 + loss / 4, "百科": 0.9 + loss / 4.4}
-            groups = {g: {"bits_per_byte": b, "bits_per_char": 3 * b, "documents": 9} for g, b in bits.items()}
+            groups = {
+                g: {"bits_per_byte": b, "bits_per_char": 3 * b, "documents": 9} for g, b in bits.items()
+            }
             told.validation(step, step * BATCH, groups)
     told.event("finished", step=steps)
     told.close()
@@ -134,7 +143,9 @@ class Links(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.scripts += tag == "script"
         self.ids |= {value or "" for name, value in attrs if name == "id"}
-        self.addresses += [value or "" for name, value in attrs if name in {"src", "href", "action", "data", "poster"}]
+        self.addresses += [
+            value or "" for name, value in attrs if name in {"src", "href", "action", "data", "poster"}
+        ]
 
 
 def read(html: str) -> Links:
@@ -144,7 +155,7 @@ def read(html: str) -> Links:
 
 
 def test_the_page_asks_nothing_of_any_server_and_its_links_lead_somewhere(made: Recipe) -> None:
-    html = report.render(gather(made))
+    html = render.render(gather(made))
     found = read(html)
     inside = {address.removeprefix("#") for address in found.addresses if address.startswith("#")}
     assert set(found.addresses) - {f"#{name}" for name in inside} == {"data:,"}
@@ -154,16 +165,18 @@ def test_the_page_asks_nothing_of_any_server_and_its_links_lead_somewhere(made: 
 
 
 def test_every_phrase_of_the_page_is_there_in_both_languages(made: Recipe) -> None:
-    html = report.render(gather(made))
+    html = render.render(gather(made))
     assert html.count('class="zh"') == html.count('class="en"') > 50
 
 
 def test_the_page_states_loss_events_shares_and_lineage(made: Recipe, tmp_path: Path) -> None:
     target = tmp_path / "report.html"
-    report.write(made, str(target))
+    render.write(made, str(target))
     html = target.read_text()
     assert "网页/train/39" in html  # a document of the spike's batch
-    assert html.count('class="mark') == 2  # resumption and resizing lie together; the rewind came from further on
+    assert (
+        html.count('class="mark') == 2
+    )  # resumption and resizing lie together; the rewind came from further on
     assert "loss spikes 1×" in html
     assert "resized 1×" in html
     for group in ("网页", "百科"):
@@ -187,7 +200,7 @@ def test_a_run_without_its_shards_still_has_a_page(tmp_path: Path) -> None:
     fake_run(chosen, steps=80)
     facts = gather(chosen)
     assert facts.phases == []
-    assert facts.unaccounted in report.render(facts)
+    assert facts.unaccounted in render.render(facts)
 
 
 def test_a_run_of_one_step_without_loss_has_a_page(tmp_path: Path) -> None:
@@ -195,7 +208,7 @@ def test_a_run_of_one_step_without_loss_has_a_page(tmp_path: Path) -> None:
     told = Records(chosen.folder("train"), 1)
     told.step(StepRecord(1, 0, BATCH, 0, math.nan, math.nan, 1e-5, 0.0, 0.0, 0.0))
     told.close()
-    assert "–" in report.render(gather(chosen))
+    assert "–" in render.render(gather(chosen))
 
 
 def test_a_run_that_has_not_begun_is_an_error(tmp_path: Path) -> None:
@@ -210,7 +223,7 @@ def test_hostile_names_of_documents_and_groups_stay_text(tmp_path: Path) -> None
     told.event(HOSTILE, step=80, **{HOSTILE: HOSTILE, "documents": [HOSTILE]})
     told.validation(81, 81 * BATCH, {HOSTILE: {"bits_per_byte": 1.0, "bits_per_char": 3.0}})
     told.close()
-    html = report.render(gather(chosen))
+    html = render.render(gather(chosen))
     assert read(html).scripts == 3  # the data, the language switch and our own
     assert "<img" not in html
     assert re.search(r"<script>alert", html) is None
@@ -260,9 +273,11 @@ def test_what_an_objective_tells_beside_its_loss_is_drawn_under_its_name(tmp_pat
     told = Records(chosen.folder("train"), 1)
     for step in range(1, 5):
         facts = {"reward <margin>": math.nan if step == 2 else step / 8}
-        told.step(StepRecord(step, step - 1, step * BATCH, BATCH, 2.0, 1.0, 1e-3, 0.1, 0.0, 1e3, metrics=facts))
+        told.step(
+            StepRecord(step, step - 1, step * BATCH, BATCH, 2.0, 1.0, 1e-3, 0.1, 0.0, 1e3, metrics=facts)
+        )
     told.close()
-    page = report.render(gather(chosen))
+    page = render.render(gather(chosen))
     assert 'id="plot-reward &lt;margin&gt;"' in page
     assert "reward <margin>" not in page
     assert "0.5000" in page  # the last value, for the cross-hair

@@ -14,9 +14,10 @@ import torch
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError, VersionConflict
-from ctllm_ray.train import checkpoint, lease, records, resume, session
-from ctllm_ray.train.lease import RUNNING
-from ctllm_ray.train.lineage import RUN
+from ctllm_ray.train import records, session
+from ctllm_ray.train.checkpoint import checkpoint, resume, run_lock
+from ctllm_ray.train.checkpoint.lineage import RUN
+from ctllm_ray.train.checkpoint.run_lock import RUNNING
 from tests.train import tiny_runs
 from tests.train.tiny_runs import Watched, assert_same_model, last, recipe, run, write_tokens
 
@@ -42,7 +43,8 @@ def test_resume_at_step_k_equals_never_stopping(tmp_path: Path, stops: list[int]
 
 
 class Spoilt(Watched):
-    """Two batches of the run have a loss that is far too large: told by the sum of their bytes, whenever they come."""
+    """Two batches of the run have a loss that is far too large: told by the sum of their bytes, whenever they
+    come."""
 
     spoilt: frozenset[bytes] = frozenset()
 
@@ -56,7 +58,9 @@ def spoiling(rows: list[bytes], *numbers: int) -> type[Spoilt]:
 
 @pytest.mark.parametrize("policy", ["skip", "rewind"])
 @pytest.mark.parametrize("stop", [11, 12, 13, 16])
-def test_resume_equals_never_stopping_where_batches_are_passed_over(tmp_path: Path, policy: str, stop: int) -> None:
+def test_resume_equals_never_stopping_where_batches_are_passed_over(
+    tmp_path: Path, policy: str, stop: int
+) -> None:
     spikes = {"policy": policy, "window_steps": 16, "deviations": 20}
     plain = recipe(tmp_path / "plain", 18)
     rows = run(plain)[2]
@@ -150,7 +154,9 @@ def test_resources_and_validation_may_change(tmp_path: Path) -> None:
     whole, cut = recipe(tmp_path / "whole"), recipe(tmp_path / "cut")
     run(whole)
     run(cut, 3)
-    run(recipe(tmp_path / "cut", resources={"checkpoint_s": 5, "keep": 3}, validation={"every_tokens": 10**6}))
+    run(
+        recipe(tmp_path / "cut", resources={"checkpoint_s": 5, "keep": 3}, validation={"every_tokens": 10**6})
+    )
     assert_same_model(whole, cut)
 
 
@@ -162,7 +168,9 @@ def test_another_vocabulary_is_an_error(tmp_path: Path) -> None:
     plain = storage.read_json(str(path))
     plain["provenance"]["vocab_size"] = "200"
     storage.write_json(str(path), plain)
-    with pytest.raises(VersionConflict, match=r"embed_tokens.*\[128, 192\] in the checkpoint and \[200, 192\]"):
+    with pytest.raises(
+        VersionConflict, match=r"embed_tokens.*\[128, 192\] in the checkpoint and \[200, 192\]"
+    ):
         run(of)
 
 
@@ -181,7 +189,9 @@ def test_a_shard_that_changed_since_is_named(tmp_path: Path) -> None:
 def test_a_batch_that_does_not_divide_is_told_before_anything_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resume, "from_first", lambda value, world: value)  # the other two workers are not there
+    monkeypatch.setattr(
+        resume, "from_first", lambda value, world: value
+    )  # the other two workers are not there
     with pytest.raises(RecipeError, match="4 sequences does not divide over 3 workers"):
         session.train(recipe(tmp_path), pytest.fail, rank=0, world=3, hooks=tiny_runs.Around())  # type: ignore[arg-type]
 
@@ -194,7 +204,11 @@ def test_a_corpus_may_join_a_begun_run(tmp_path: Path) -> None:
     assert state.step == 8
     data = storage.read_json(f"{recipe(tmp_path).folder('train')}/DATA.json")
     assert [generation["from_batch"] for generation in data["generations"]] == [0, 3]
-    events = [event for event in records.read_events(recipe(tmp_path).folder("train")) if event.kind == "data_joined"]
+    events = [
+        event
+        for event in records.read_events(recipe(tmp_path).folder("train"))
+        if event.kind == "data_joined"
+    ]
     assert [(event.step, event.facts["corpora"]) for event in events] == [(3, [str(tmp_path / "more")])]
     assert state.data != ""
 
@@ -212,14 +226,19 @@ def test_a_run_with_nothing_left_is_known_without_a_worker(tmp_path: Path) -> No
         resume.ended(changed, changed.train)  # type: ignore[arg-type]
 
 
-# --- branches --------------------------------------------------------------------------------------------------------
+# --- branches
+# --------------------------------------------------------------------------------------------------------
 
 STABLE = {"use": "wsd", "peak_rate": 0.003, "warmup_tokens": 64}
 DECAY = STABLE | {"decay_tokens": 4 * 64, "decay": "linear", "min_share": 0.0}
 
 
-def test_a_branch_goes_on_with_tokens_and_optimizer_and_equals_a_run_with_that_schedule(tmp_path: Path) -> None:
-    one_group = {"mixture": [{"shares": {"web": 1.0}}]}  # the order of groups within a block begins anew at a branch
+def test_a_branch_goes_on_with_tokens_and_optimizer_and_equals_a_run_with_that_schedule(
+    tmp_path: Path,
+) -> None:
+    one_group = {
+        "mixture": [{"shares": {"web": 1.0}}]
+    }  # the order of groups within a block begins anew at a branch
     whole = recipe(tmp_path / "whole", 10, schedule=DECAY, **one_group)  # stable to batch 6, then decays
     run(whole)
     parent = recipe(tmp_path / "tree", 50, schedule=STABLE, **one_group)
@@ -250,7 +269,9 @@ def test_a_branch_may_rewind_before_its_first_checkpoint(tmp_path: Path) -> None
     of = {"schedule": STABLE, "branch_from": last(parent).folder}
     rows = run(recipe(tmp_path, 30, run="plain", **of))[2]
     spikes = {"window_steps": 16, "deviations": 20}
-    skip, rewind = (recipe(tmp_path, 30, run=p, spikes=spikes | {"policy": p}, **of) for p in ("skip", "rewind"))
+    skip, rewind = (
+        recipe(tmp_path, 30, run=p, spikes=spikes | {"policy": p}, **of) for p in ("skip", "rewind")
+    )
     for one in (skip, rewind):
         assert run(one, kind=spoiling(rows, 12))[0].passed_over == (24,)
     assert_same_model(skip, rewind)
@@ -264,10 +285,13 @@ def test_a_branch_that_decays_before_its_parent_is_an_error(tmp_path: Path) -> N
         run(recipe(tmp_path, 6, run="a", schedule=STABLE, branch_from=folder))
 
 
-# --- what is written down --------------------------------------------------------------------------------------------
+# --- what is written down
+# --------------------------------------------------------------------------------------------
 
 
-def test_a_run_writes_down_what_it_began_with_and_every_checkpoint_where_it_comes_from(tmp_path: Path) -> None:
+def test_a_run_writes_down_what_it_began_with_and_every_checkpoint_where_it_comes_from(
+    tmp_path: Path,
+) -> None:
     of = recipe(tmp_path)
     run(of, 2)
     begun = storage.read_json(f"{of.folder('train')}/{RUN}")
@@ -291,7 +315,7 @@ def test_another_tokenizer_under_the_same_name_is_refused(tmp_path: Path) -> Non
 def test_a_second_run_under_one_name_is_refused_while_the_first_lives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "BEAT_S", 0.05)
+    monkeypatch.setattr(run_lock, "BEAT_S", 0.05)
     of = recipe(tmp_path)
     refused = []
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.base.training import Schedule
+from ctllm_ray.base.recipe_training import Schedule
 from ctllm_ray.train.schedule import check_branch, decay_start, phase_at, rate
 
 
@@ -21,7 +21,10 @@ def schedule(**changes: object) -> Schedule:
     [
         (10, 0.001),  # a tenth of the warm-up
         (100, 0.01),  # its end
-        (300, 0.00890165042944955),  # a quarter of the way: 0.25 + 0.75 (1 + cos 45°) / 2 = 0.890165 of the peak
+        (
+            300,
+            0.00890165042944955,
+        ),  # a quarter of the way: 0.25 + 0.75 (1 + cos 45°) / 2 = 0.890165 of the peak
         (500, 0.00625),  # half: 0.25 + 0.75 / 2
         (900, 0.0025),  # the end: a quarter of the peak
         (950, 0.0025),  # beyond it

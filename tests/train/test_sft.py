@@ -1,4 +1,5 @@
-"""Supervised fine-tuning: the loss of packed rows is that of each conversation alone, by answers, however it is cut."""
+"""Supervised fine-tuning: the loss of packed rows is that of each conversation alone, by answers, however it
+is cut."""
 
 from __future__ import annotations
 
@@ -10,15 +11,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ctllm_ray.base.training import TrainResources
+from ctllm_ray.base.recipe_training import TrainResources
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
-from ctllm_ray.train import corpora, head_loss, records, validate
-from ctllm_ray.train.batch import Batch
-from ctllm_ray.train.batches import Batches
-from ctllm_ray.train.corpora import open_corpora
+from ctllm_ray.train import records
+from ctllm_ray.train.data import corpora
+from ctllm_ray.train.data.batch import Batch
+from ctllm_ray.train.data.batches import Batches
+from ctllm_ray.train.data.corpora import open_corpora
+from ctllm_ray.train.losses import head_loss
 from ctllm_ray.train.objectives.sft import sft
-from ctllm_ray.train.torch_stepper import TorchStepper
+from ctllm_ray.train.steppers.torch import TorchStepper
+from ctllm_ray.train.validation import validate
 from tests.train.talk_runs import Talk, recipe, talks, write_talks
 from tests.train.test_torch_stepper import train_part
 from tests.train.tiny_runs import VOCABULARY, assert_same_model, run
@@ -32,7 +36,8 @@ def one_thread() -> None:
 
 
 def alone(model: torch.nn.Module, found: list[Talk]) -> tuple[float, int]:
-    """Summed nats and the number of the answers' tokens, one conversation at a time, by transformers' own model."""
+    """Summed nats and the number of the answers' tokens, one conversation at a time, by transformers' own
+    model."""
     nats, count = 0.0, 0
     for ids, answered in found:
         given = torch.from_numpy(ids[None])
@@ -57,14 +62,17 @@ def test_the_loss_of_packed_rows_is_the_loss_of_each_conversation_alone(tmp_path
     model = llama.build(SHAPE, 3)
     with torch.no_grad():
         ours = sum(
-            float(sft().loss(model, llama.tensors(row, torch.device("cpu")))[0]) for row in packed(tmp_path, found)
+            float(sft().loss(model, llama.tensors(row, torch.device("cpu")))[0])
+            for row in packed(tmp_path, found)
         )
         theirs, _ = alone(model, found[:-4])
     assert ours == pytest.approx(theirs, rel=1e-5)
 
 
 @pytest.mark.parametrize("sizes", [[1] * 8, [3, 5], [8]])
-def test_the_mean_is_over_all_answer_tokens_however_the_batch_is_cut(tmp_path: Path, sizes: list[int]) -> None:
+def test_the_mean_is_over_all_answer_tokens_however_the_batch_is_cut(
+    tmp_path: Path, sizes: list[int]
+) -> None:
     found = talks(9, 60)
     rows = packed(tmp_path, found)[:8]
     whole = [
@@ -72,7 +80,9 @@ def test_the_mean_is_over_all_answer_tokens_however_the_batch_is_cut(tmp_path: P
         for name in ("input_ids", "labels", "positions", "documents")
     ]
     ends = np.cumsum(sizes)
-    cut = [Batch(*(array[end - size : end] for array in whole)) for size, end in zip(sizes, ends, strict=True)]
+    cut = [
+        Batch(*(array[end - size : end] for array in whole)) for size, end in zip(sizes, ends, strict=True)
+    ]
     model = llama.build(SHAPE, 3)
     targets = sum(row.target_tokens for row in rows)
     stepper = TorchStepper(model, sft().loss, train_part(), TrainResources(), 0, 1)
@@ -81,7 +91,9 @@ def test_the_mean_is_over_all_answer_tokens_however_the_batch_is_cut(tmp_path: P
     expected = llama.build(SHAPE, 3)
     all_at_once = llama.tensors(Batch(*whole), torch.device("cpu"))
     hidden = llama.forward_hidden(expected, all_at_once)
-    mean = F.cross_entropy(expected.lm_head(hidden).flatten(0, 1), all_at_once["labels"].flatten(), ignore_index=-100)
+    mean = F.cross_entropy(
+        expected.lm_head(hidden).flatten(0, 1), all_at_once["labels"].flatten(), ignore_index=-100
+    )
     mean.backward()
     norms = [parameter.grad.norm() for parameter in expected.parameters() if parameter.grad is not None]
     assert loss == pytest.approx(float(mean.detach()), rel=1e-5)
@@ -102,7 +114,9 @@ def test_what_the_workers_add_up_to_is_the_mean_over_the_answers_of_the_global_b
         found = {piece.doc_id for piece in batches.pieces(number, 0, batches.sequences)}
         theirs = [alone(model, [by_name(name)]) for name in found]
     told = sum(float(one) / batches.divisor(number) for one in sums)
-    assert told == pytest.approx(sum(nats for nats, _ in theirs) / sum(count for _, count in theirs), rel=1e-5)
+    assert told == pytest.approx(
+        sum(nats for nats, _ in theirs) / sum(count for _, count in theirs), rel=1e-5
+    )
 
 
 def by_name(doc_id: str) -> Talk:
@@ -146,7 +160,9 @@ def test_held_out_conversations_are_judged_by_their_answers(tmp_path: Path) -> N
     assert told["tokens"] == count
     assert told["documents"] == 4
     assert told["nats_per_token"] == pytest.approx(nats / count, rel=1e-5)
-    assert told["bits_per_byte"] == pytest.approx(nats / math.log(2) / count, rel=1e-5)  # here a byte for each id
+    assert told["bits_per_byte"] == pytest.approx(
+        nats / math.log(2) / count, rel=1e-5
+    )  # here a byte for each id
 
 
 def test_resuming_at_any_step_equals_never_stopping(tmp_path: Path) -> None:

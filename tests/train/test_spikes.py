@@ -1,4 +1,5 @@
-"""The spike detector: planted spikes are found, falling and noisy curves are left alone, resuming changes nothing."""
+"""The spike detector: planted spikes are found, falling and noisy curves are left alone, resuming changes
+nothing."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 from ctllm_ray.base.errors import Diverged
-from ctllm_ray.base.training import Spikes
-from ctllm_ray.train.spikes import LEAST_DEVIATION, MOST_IN_A_ROW, Detector, in_a_row
+from ctllm_ray.base.recipe_training import Spikes
+from ctllm_ray.train.losses.loss_spikes import LEAST_DEVIATION, MOST_IN_A_ROW, Detector, in_a_row
 
 NAN = float("nan")
 
@@ -34,7 +35,8 @@ def falling(seed: int, steps: int, noise: float) -> list[float]:
 
 def test_the_bound_is_the_median_plus_deviations_of_the_noise_between_neighbours() -> None:
     detector = Detector(Spikes(deviations=2, window_steps=8), [3, 5, 4, 4, 100, 3, 5, 3])
-    # sorted 3 3 3 4 4 5 5 100: median 4; differences 2 1 0 96 97 2 2, their median 2; 4 + 2 x 1.4826 x 2 / sqrt(2)
+    # sorted 3 3 3 4 4 5 5 100: median 4; differences 2 1 0 96 97 2 2, their median 2; 4 + 2 x 1.4826 x 2 /
+    # sqrt(2)
     assert detector.bound == pytest.approx(8.1934, abs=1e-4)
     assert detector.is_spike(8.1935)
     assert not detector.is_spike(8.1933)

@@ -1,4 +1,5 @@
-"""The plain stepper does what the textbook does: true mean over targets, clipped AdamW, whatever the micro-batches."""
+"""The plain stepper does what the textbook does: true mean over targets, clipped AdamW, whatever the
+micro-batches."""
 
 from __future__ import annotations
 
@@ -9,13 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctllm_ray.base.training import Train, TrainResources
+from ctllm_ray.base.recipe_training import Train, TrainResources
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
-from ctllm_ray.train import torch_stepper
-from ctllm_ray.train.batch import IGNORED, Batch
+from ctllm_ray.train.data.batch import IGNORED, Batch
 from ctllm_ray.train.objectives.pretrain import pretrain
-from ctllm_ray.train.torch_stepper import TorchStepper
+from ctllm_ray.train.steppers.torch import TorchStepper
 
 SHAPE = ModelConfig(2, 32, 4, 4, 8, 64, 97, 32, tied=True)
 ROWS, TOKENS = 6, 16
@@ -126,7 +126,7 @@ def test_state_that_is_loaded_goes_on_to_the_bit() -> None:
 
 
 def test_the_workers_shares_of_the_state_are_whole_and_disjoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_stepper.dist, "all_reduce", None)
+    monkeypatch.setattr(torch.dist, "all_reduce", None)
     model = llama.build(SHAPE, 1)
     shares = []
     for rank in range(3):
@@ -183,7 +183,7 @@ def test_activation_checkpointing_changes_nothing() -> None:
 
 def test_small_buckets_do_as_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = stepper()
-    monkeypatch.setattr(torch_stepper, "BUCKET_ELEMENTS", 1000)
+    monkeypatch.setattr(torch, "BUCKET_ELEMENTS", 1000)
     ours = stepper()
     batch = rows()
     for one in (ours, whole):

@@ -1,4 +1,5 @@
-"""Bits per byte: by hand for a uniform model, document by document for a real one, on documents that stay the same."""
+"""Bits per byte: by hand for a uniform model, document by document for a real one, on documents that stay the
+same."""
 
 from __future__ import annotations
 
@@ -19,10 +20,10 @@ from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.tokens import HELD_OUT, TokenShardWriter, table
 from ctllm_ray.train import records
-from ctllm_ray.train.batch import IGNORED
-from ctllm_ray.train.saver import Saver
-from ctllm_ray.train.state import RunState
-from ctllm_ray.train.validate import Document, bits, documents, rows, validate_checkpoint
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.checkpoint.saver import Saver
+from ctllm_ray.train.data.batch import IGNORED
+from ctllm_ray.train.validation.validate import Document, bits, documents, rows, validate_checkpoint
 
 VOCABULARY = 61
 CONFIG = dataclasses.replace(SIZES["tiny"], layers=2, vocab_size=VOCABULARY)
@@ -53,7 +54,10 @@ def test_a_uniform_model_needs_log2_of_the_vocabulary_for_each_target() -> None:
     with torch.no_grad():
         uniform.lm_head.weight.zero_()
     found = bits(uniform, {"web": TEXTS}, sequence_tokens=32)["web"]
-    targets, text_bytes = sum(LENGTHS) + len(LENGTHS), 3 * sum(LENGTHS)  # the end of each document is a target
+    targets, text_bytes = (
+        sum(LENGTHS) + len(LENGTHS),
+        3 * sum(LENGTHS),
+    )  # the end of each document is a target
     assert found["tokens"] == targets
     assert found["bits_per_byte"] == pytest.approx(math.log2(VOCABULARY) * targets / text_bytes, rel=1e-6)
     assert found["bits_per_char"] == pytest.approx(3 * found["bits_per_byte"], rel=1e-12)
@@ -121,7 +125,11 @@ def test_the_documents_do_not_depend_on_how_they_are_sharded(tmp_path: Path) -> 
     first, second = ({k: v for k, v in named.items() if (k in half) is want} for want in (True, False))
     two = [shard(tmp_path / "two", 1, second), shard(tmp_path / "two", 0, first)]
     assert chosen_from(one, 10_000) == chosen_from(two, 10_000)
-    assert chosen_from(one, 120) == chosen_from(two, 120) == chosen_from(one, 10_000)[: len(chosen_from(one, 120))]
+    assert (
+        chosen_from(one, 120)
+        == chosen_from(two, 120)
+        == chosen_from(one, 10_000)[: len(chosen_from(one, 120))]
+    )
 
 
 def test_a_group_is_cut_at_its_most_tokens_and_has_at_least_one_document(tmp_path: Path) -> None:
@@ -151,10 +159,14 @@ def test_a_checkpoint_is_validated_from_its_folder_alone(tmp_path: Path) -> None
     uri = shard(tokens, 0, {str(i): document for i, document in enumerate(TEXTS)})
     written = Shard(str(Path(uri).relative_to(tokens)), len(TEXTS), 0, 0, "", 0, "web")
     facts = {"tokenizer": "ab", "vocab_size": str(VOCABULARY), "bos": "1", "eos": "2", "pad": "3"}
-    manifest.write(str(tokens), Manifest("tokens", "tiny", "1", "", {}, [], {"in": 10, "kept": 10}, [written], facts))
+    manifest.write(
+        str(tokens), Manifest("tokens", "tiny", "1", "", {}, [], {"in": 10, "kept": 10}, [written], facts)
+    )
     trained = llama.build(for_recipe(chosen.model, VOCABULARY, 32), 5)  # type: ignore[arg-type]
     saver = Saver(chosen.folder("train"), 0, 1, "a", 2, 0)
-    saver.save(RunState(step=7, tokens=448), iter((f"model.{n}", p.detach()) for n, p in trained.named_parameters()))
+    saver.save(
+        RunState(step=7, tokens=448), iter((f"model.{n}", p.detach()) for n, p in trained.named_parameters())
+    )
     saver.close()
     folder = saver.finished()[0].folder
     found = validate_checkpoint(chosen.model_dump(mode="json"), folder)

@@ -14,10 +14,10 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.shards import manifest, tokens
 from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.train import session
-from ctllm_ray.train.batch import Batch
-from ctllm_ray.train.checkpoint import Checkpoint, newest
-from ctllm_ray.train.state import RunState
-from ctllm_ray.train.torch_stepper import TorchStepper
+from ctllm_ray.train.checkpoint.checkpoint import Checkpoint, newest
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.data.batch import Batch
+from ctllm_ray.train.steppers.torch import TorchStepper
 
 VOCABULARY = 128
 FACTS = {"tokenizer": "a" * 64, "vocab_size": str(VOCABULARY), "bos": "1", "eos": "2", "pad": "3"}
@@ -31,7 +31,10 @@ def write_tokens(folder: Path, seed: int = 0, facts: Mapping[str, str] = FACTS, 
     shards: list[Shard] = []
     for part, count in ((tokens.TRAIN, documents), (tokens.HELD_OUT, 4)):
         for group in ("books", "web"):
-            ids = [np.concatenate([[1], draw.integers(8, VOCABULARY, draw.integers(3, 40)), [2]]) for _ in range(count)]
+            ids = [
+                np.concatenate([[1], draw.integers(8, VOCABULARY, draw.integers(3, 40)), [2]])
+                for _ in range(count)
+            ]
             sizes = np.array([len(i) for i in ids], np.int32)
             names = [f"{group}/{part}/{number}" for number in range(count)]
             with tokens.TokenShardWriter(str(folder), part, group, 0, kind, ()) as writer:
@@ -69,7 +72,8 @@ def recipe(root: Path, batches: int = 8, resources: Mapping[str, Any] | None = N
 class Watched(TorchStepper):
     """The plain stepper with a diary: the losses and rows of the batches it was given.
 
-    `tamper` sees each batch (its rows' bytes) and the loss before the loop does, and may hand on another loss.
+    `tamper` sees each batch (its rows' bytes) and the loss before the loop does, and may hand on another
+    loss.
     """
 
     tamper: Callable[[bytes, torch.Tensor], torch.Tensor] = staticmethod(lambda rows, loss: loss)
@@ -113,8 +117,11 @@ class Around:
         self.validations.append(step)
 
 
-def run(of: Recipe, batches: int = 10**9, kind: type[Watched] = Watched) -> tuple[RunState, list[float], list[bytes]]:
-    """A start in this process, stopped after so many batches: its state, the losses and the rows it trained on."""
+def run(
+    of: Recipe, batches: int = 10**9, kind: type[Watched] = Watched
+) -> tuple[RunState, list[float], list[bytes]]:
+    """A start in this process, stopped after so many batches: its state, the losses and the rows it trained
+    on."""
     around = Around(batches, kind)
     state = session.train(of, around.stepper_of, hooks=around)
     found = around.steppers

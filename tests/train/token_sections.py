@@ -37,7 +37,9 @@ def write_section(
             sizes = np.array(targets, np.int32)
             kind_of_ids = tokens.id_type(int(facts["vocab_size"]))
             table = tokens.table(names, ids, sizes, sizes, columns, kind_of_ids)
-            with tokens.TokenShardWriter(str(folder), kind, group, split, kind_of_ids, tuple(columns)) as writer:
+            with tokens.TokenShardWriter(
+                str(folder), kind, group, split, kind_of_ids, tuple(columns)
+            ) as writer:
                 writer.write(table)
             shards += writer.shards
     documents = sum(shard.rows for shard in shards)

@@ -1,1 +1,2 @@
-"""The phases of the pass boilerplate: what is counted of lines, which of them pass the bounds, their removal."""
+"""The phases of the pass boilerplate: what is counted of lines, which of them pass the bounds, their
+removal."""

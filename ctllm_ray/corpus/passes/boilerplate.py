@@ -1,11 +1,14 @@
-"""The pass that cuts lines which many pages of a host repeat, and lines which many hosts repeat; the page stays.
+"""The pass that cuts lines which many pages of a host repeat, and lines which many hosts repeat; the page
+stays.
 
-Three phases: `counts` counts the lines and the pages of every host, `bounds` finds the lines that repeat often enough,
-the last one cuts them where they stand at the edges of a page (`text/line_keys.py` has the rule and why). Each cut is
-in `cuts`, so text and ledger together hold every line of the page. A paragraph that repeats is lines that repeat.
+Three phases: `counts` counts the lines and the pages of every host, `bounds` finds the lines that repeat
+often enough, the last one cuts them where they stand at the edges of a page (`text/lines/line_keys.py` has
+the rule and why). Each cut is in `cuts`, so text and ledger together hold every line of the page. A paragraph
+that repeats is lines that repeat.
 
-It belongs behind `near`: of an article that one site shows under ten addresses every line repeats, and what is left
-when its copies are gone is what a template repeats. docs/calibration.md says how the bounds of zh_web were chosen.
+It belongs behind `near`: of an article that one site shows under ten addresses every line repeats, and what
+is left when its copies are gone is what a template repeats. docs/calibration.md says how the bounds of zh_web
+were chosen.
 """
 
 from __future__ import annotations
@@ -14,12 +17,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ctllm_ray.base.training import Share
-from ctllm_ray.corpus.boilerplate.bounding import BOUNDS, Bounding
-from ctllm_ray.corpus.boilerplate.counting import COUNTS, Counting, Reading
-from ctllm_ray.corpus.boilerplate.removing import Removing
-from ctllm_ray.corpus.phase import Pass
-from ctllm_ray.text.fold import Digits
+from ctllm_ray.base.recipe_training import Share
+from ctllm_ray.corpus.boilerplate.line_bounds import BOUNDS, Bounding
+from ctllm_ray.corpus.boilerplate.line_counts import COUNTS, Counting, Reading
+from ctllm_ray.corpus.boilerplate.line_removal import Removing
+from ctllm_ray.corpus.engine.phase import Pass
+from ctllm_ray.text.dedup.fold import Digits
 
 SCORES = ("boilerplate.cut_share",)
 
@@ -38,7 +41,8 @@ def boilerplate(
     keep_first: bool = False,
     partition_rows: Count = 4_000_000,
 ) -> Pass:
-    """The pass: counts, bounds, removal. A worker holds about 140 bytes for each of `partition_rows` lines."""
+    """The pass: counts, bounds, removal. A worker holds about 140 bytes for each of `partition_rows`
+    lines."""
     reading = Reading(digits, min_chars)
     counting = Counting(f"boilerplate/{COUNTS}", reading, partition_rows)
     bounding = Bounding(f"boilerplate/{BOUNDS}", counting, min_pages, min_hosts)

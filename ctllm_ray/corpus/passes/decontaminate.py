@@ -1,8 +1,10 @@
-"""The pass that takes evaluation items out of the corpus: what a model trained on it is to be asked, it must not read.
+"""The pass that takes evaluation items out of the corpus: what a model trained on it is to be asked, it must
+not read.
 
-Items of named sets become an index of folded n-grams (`text/contamination.py`), so a Traditional, re-punctuated or
-embedded copy is found. An item counts in a page that holds at least `min_overlap` of its n-grams; then its stretches
-are cut, or the page goes. What was seen of every item stays in `seen.parquet`, for the report and for evaluation.
+Items of named sets become an index of folded n-grams (`text/contamination.py`), so a Traditional,
+re-punctuated or embedded copy is found. An item counts in a page that holds at least `min_overlap` of its
+n-grams; then its stretches are cut, or the page goes. What was seen of every item stays in `seen.parquet`,
+for the report and for evaluation.
 
 Four phases: the items, file by file; their index, once; where pages hold them; what becomes of these pages.
 """
@@ -13,12 +15,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ctllm_ray.base.training import Count, Share
-from ctllm_ray.corpus.decontamination.finding import FOUND, Finding
-from ctllm_ray.corpus.decontamination.indexing import INDEX, Indexing
-from ctllm_ray.corpus.decontamination.marking import Action, Marking
-from ctllm_ray.corpus.decontamination.sets import ITEMS, EvaluationSet, Items
-from ctllm_ray.corpus.phase import Pass
+from ctllm_ray.base.recipe_training import Count, Share
+from ctllm_ray.corpus.decontamination.evaluation_sets import ITEMS, EvaluationSet, Items
+from ctllm_ray.corpus.decontamination.item_index import INDEX, Indexing
+from ctllm_ray.corpus.decontamination.item_removal import Action, Marking
+from ctllm_ray.corpus.decontamination.item_search import FOUND, Finding
+from ctllm_ray.corpus.engine.phase import Pass
 
 FORMS = ("texts", "conversations", "pairs")
 SCORES = ("decontaminate.overlap", "decontaminate.items")
@@ -34,7 +36,8 @@ def decontaminate(
     action: Action,
     min_left_chars: Annotated[int, Field(ge=0)] = 1,
 ) -> Pass:
-    """The pass. A worker maps the index, about 33 bytes an n-gram of the items, which those of a machine share."""
+    """The pass. A worker maps the index, about 33 bytes an n-gram of the items, which those of a machine
+    share."""
     named = tuple(EvaluationSet.model_validate(part) for part in sets)
     return Pass(
         Items(f"decontaminate/{ITEMS}", named),

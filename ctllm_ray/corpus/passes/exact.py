@@ -1,8 +1,9 @@
-"""The pass that keeps one of equal documents: equal byte for byte, or equal once folded (`text/fold.py`).
+"""The pass that keeps one of equal documents: equal byte for byte, or equal once folded
+(`text/dedup/fold.py`).
 
-Documents with one 128-bit digest are one document; no Bloom filter, no document lost to chance. The survivor follows
-the order of `corpus/dedup/pages.py`; a loser is `exact.duplicate`, its label names the survivor's id, and both carry
-the size of their cluster. A text that folds to nothing is compared as it is.
+Documents with one 128-bit digest are one document; no Bloom filter, no document lost to chance. The survivor
+follows the order of `corpus/dedup/ranking.py`; a loser is `exact.duplicate`, its label names the survivor's
+id, and both carry the size of their cluster. A text that folds to nothing is compared as it is.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ctllm_ray.corpus.dedup.equal import Fates, Keys
-from ctllm_ray.corpus.dedup.fates import Removal
-from ctllm_ray.corpus.phase import Pass
+from ctllm_ray.corpus.dedup.decisions import Removal
+from ctllm_ray.corpus.dedup.exact import Fates, Keys
+from ctllm_ray.corpus.engine.phase import Pass
 
 FORMS = ("texts", "conversations", "pairs")
 SCORES = ("exact.cluster_size",)
@@ -26,6 +27,7 @@ def exact(
     prefer: tuple[str, ...] = (),
     partition_rows: Annotated[int, Field(gt=0)] = 4_000_000,
 ) -> Pass:
-    """The pass: keys, fates, removal. A worker holds about 100 bytes for each of `partition_rows` documents."""
+    """The pass: keys, fates, removal. A worker holds about 100 bytes for each of `partition_rows`
+    documents."""
     keys = Keys("exact/keys", of, tuple(prefer), partition_rows)
     return Pass(keys, Fates("exact/fates", keys), Removal("exact"))

@@ -1,12 +1,14 @@
-"""The pass that keeps one of near copies: MinHash and bands find pairs, a comparison decides, an order chooses.
+"""The pass that keeps one of near copies: MinHash and bands find pairs, a comparison decides, an order
+chooses.
 
-Five phases and the removal: keys of every document, documents that meet, pairs that are copies, which of them stay.
-Where pairs are more than `local_pairs`, rounds of stars bring the pairs of a component together first. What the kernels
-do and cost stands in text/: `minhash`, `bands`, `similarity`, `survivors`; the phases are in corpus/dedup/. Losers are
-`near.duplicate`; the ledger holds their similarity to the survivor that the label names.
+Five phases and the removal: keys of every document, documents that meet, pairs that are copies, which of them
+stay. Where pairs are more than `local_pairs`, rounds of stars bring the pairs of a component together first.
+What the kernels do and cost stands in text/: `minhash`, `bands`, `similarity`, `survivors`; the phases are in
+corpus/dedup/. Losers are `near.duplicate`; the ledger holds their similarity to the survivor that the label
+names.
 
-The bounds of jobs/recipes/zh_web.yaml were chosen on labelled pages (docs/calibration.md); those of map_cc.yaml are
-CT-LLM's.
+The bounds of jobs/recipes/zh_web.yaml were chosen on labelled pages (docs/calibration.md); those of
+map_cc.yaml are CT-LLM's.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ from pydantic import Field
 
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.training import Share
-from ctllm_ray.corpus.dedup.choosing import Choosing, Survivors
-from ctllm_ray.corpus.dedup.comparing import PAIRS, Comparing
-from ctllm_ray.corpus.dedup.fates import FATES, Removal
-from ctllm_ray.corpus.dedup.index import KEYS
-from ctllm_ray.corpus.dedup.likeness import Likeness, Verify
-from ctllm_ray.corpus.dedup.meeting import BANDS, Meeting
-from ctllm_ray.corpus.dedup.sketches import Sketch, Sketches
-from ctllm_ray.corpus.dedup.stars import EDGES, GROUPS, Groups, Scatter, rounds
-from ctllm_ray.corpus.phase import Pass
+from ctllm_ray.base.recipe_training import Share
+from ctllm_ray.corpus.dedup.candidate_pairs import BANDS, Meeting
+from ctllm_ray.corpus.dedup.connected_components import EDGES, GROUPS, Groups, Scatter, rounds
+from ctllm_ray.corpus.dedup.decisions import FATES, Removal
+from ctllm_ray.corpus.dedup.select_survivors import Choosing, Survivors
+from ctllm_ray.corpus.dedup.signatures import Sketch, Sketches
+from ctllm_ray.corpus.dedup.similarity import Likeness, Verify
+from ctllm_ray.corpus.dedup.snapshot_index import KEYS
+from ctllm_ray.corpus.dedup.verify_pairs import PAIRS, Comparing
+from ctllm_ray.corpus.engine.phase import Pass
 
 FORMS = ("texts", "conversations", "pairs")
 SCORES = ("near.similarity", "near.cluster_size")
@@ -54,13 +56,16 @@ def near(
     keep_index: bool = False,
     against: tuple[str, ...] = (),
 ) -> Pass:
-    """The pass. A worker holds some 60 bytes for each of `partition_rows` keys, 300 for each of `local_pairs` pairs.
+    """The pass. A worker holds some 60 bytes for each of `partition_rows` keys, 300 for each of `local_pairs`
+    pairs.
 
     And 210 for each document that shares a key with another one; where all are one crowd, 300 a key.
     """
     verified = Verify.model_validate(verify) if verify else None
     sketch = Sketch(of, shingle_chars, permutations, bands, rows, min_chars)
-    sketches = Sketches(f"near/{KEYS}", sketch, tuple(prefer), verified is not None, partition_rows, tuple(against))
+    sketches = Sketches(
+        f"near/{KEYS}", sketch, tuple(prefer), verified is not None, partition_rows, tuple(against)
+    )
     found = _Near(sketches, Likeness(shingle_chars, min_agreement, verified), reach, survivors, local_pairs)
     found.lasting = (f"near/{KEYS}", f"near/{FATES}") if keep_index else ()
     return found
@@ -69,7 +74,9 @@ def near(
 class _Near(Pass):
     """Its phases; the rounds of stars are as many as the pairs need."""
 
-    def __init__(self, sketches: Sketches, likeness: Likeness, reach: int, survivors: Survivors, local: int) -> None:
+    def __init__(
+        self, sketches: Sketches, likeness: Likeness, reach: int, survivors: Survivors, local: int
+    ) -> None:
         meeting = Meeting(f"near/{BANDS}", sketches, reach)
         self._settling = bool(sketches.against) and survivors == "components"
         comparing = Comparing(f"near/{PAIRS}", sketches, likeness, reach, limits=survivors == "neighbours")
@@ -81,10 +88,13 @@ class _Near(Pass):
         super().__init__(*self._first, self._scatter, *self._stars, self._groups, *self._last)
 
     def check(self, recipe: Recipe) -> None:
-        """Raises `RecipeError` for one page of a component where older pages are settled: a new one may join two."""
+        """Raises `RecipeError` for one page of a component where older pages are settled: a new one may join
+        two."""
         if self._settling:
             remedy = "set survivors: neighbours, or leave `against` out"
-            raise RecipeError("components cannot be had crawl by crawl", where="passes.near.survivors", remedy=remedy)
+            raise RecipeError(
+                "components cannot be had crawl by crawl", where="passes.near.survivors", remedy=remedy
+            )
         super().check(recipe)
 
     def order(self, recipe: Recipe) -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""Instructions as Alpaca has them: JSON lines with `instruction`, `input`, `output`, and perhaps `history`, `system`.
+"""Instructions as Alpaca has them: JSON lines with `instruction`, `input`, `output`, and perhaps `history`,
+`system`.
 
-What is rejected and why: corpus/conversations.py.
+What is rejected and why: corpus/readers/conversations.py.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus import conversations, extras, lines
-from ctllm_ray.corpus.conversations import Turn, said, text
-from ctllm_ray.corpus.raw import tables
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import conversation_fields, conversations, lines
+from ctllm_ray.corpus.readers.conversations import Turn, said, text
+from ctllm_ray.corpus.readers.records import tables
 
 FORMS = ("conversations",)
 
@@ -28,7 +29,7 @@ class _Fields(NamedTuple):
 
     def turns(self, fields: dict[str, Any]) -> list[Turn]:
         """The turns of a line. Raises `Unfit`."""
-        extras.check_record(fields, *self)
+        conversation_fields.check_record(fields, *self)
         answer = text(conversations.needed(fields, self.output), self.output)
         instruction = text(conversations.needed(fields, self.instruction), self.instruction)
         question = conversations.question(instruction, text(fields.get(self.input), self.input))

@@ -1,4 +1,5 @@
-"""HTML files, one page each, as bytes: the charset ladder decodes them. Compressed ones (.gz .zst .bz2 .xz) too.
+"""HTML files, one page each, as bytes: the charset ladder decodes them. Compressed ones (.gz .zst .bz2 .xz)
+too.
 
 A page has no url; its id ends with the file's name and position 0. An empty file is no record.
 """
@@ -9,11 +10,12 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from ctllm_ray.corpus.raw import tables
-from ctllm_ray.corpus.splits import Split
-from ctllm_ray.corpus.whole import whole
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers.records import tables
+from ctllm_ray.corpus.readers.whole_file import whole
 
 
 def html(split: Split, *, content_type: str = "text/html") -> Iterator[pa.Table]:
-    """A RAW table of one page; `content_type` may name a charset that all files are in: text/html; charset=gb18030."""
+    """A RAW table of one page; `content_type` may name a charset that all files are in: text/html;
+    charset=gb18030."""
     yield from tables(split, whole(split, content_type))

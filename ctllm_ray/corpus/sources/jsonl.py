@@ -1,10 +1,12 @@
 r"""JSON lines: one JSON object a line, plain or .gz .zst .bz2 .xz.
 
-The text is a string field, or HTML in another field that the extract stage takes further. Fields for url, title and
-date may be missing, null or of another type; numbers become strings. Beside the errors of corpus/json_lines.py, where
-positions are told of too, there are error.missing_field (no text) and error.wrong_type (text is not a string).
+The text is a string field, or HTML in another field that the extract stage takes further. Fields for url,
+title and date may be missing, null or of another type; numbers become strings. Beside the errors of
+corpus/readers/json_lines.py, where positions are told of too, there are error.missing_field (no text) and
+error.wrong_type (text is not a string).
 
-Measured: jsonl.zst to tables at 130 MB/s of UTF-8 (1.9 KB a record, web_zh_raw), one core of a shared two-core machine.
+Measured: jsonl.zst to tables at 130 MB/s of UTF-8 (1.9 KB a record, web_zh_raw), one core of a shared
+two-core machine.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus import json_lines, lines
-from ctllm_ray.corpus.json_lines import type_of
-from ctllm_ray.corpus.raw import Record, bad, tables
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import json_lines, lines
+from ctllm_ray.corpus.readers.json_lines import type_of
+from ctllm_ray.corpus.readers.records import Record, bad, tables
 
 
 def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
@@ -45,7 +47,9 @@ def jsonl(
     date: str = "date",
 ) -> Iterator[pa.Table]:
     """RAW tables of the objects that begin in a split; the options name the fields."""
-    yield from tables(split, json_lines.records(split, partial(_record, _Fields(text, url, html, title, date))))
+    yield from tables(
+        split, json_lines.records(split, partial(_record, _Fields(text, url, html, title, date)))
+    )
 
 
 def _record(names: _Fields, position: int, line: bytes, fields: dict[str, Any]) -> Record:
@@ -57,7 +61,9 @@ def _record(names: _Fields, position: int, line: bytes, fields: dict[str, Any]) 
         return bad(position, "missing_field", f"no field {names.text!r}, only: {present}", line, url)
     if type(content) is not str:
         name = names.text if html is None else names.html
-        return bad(position, "wrong_type", f"field {name!r} is not a string but {type_of(content)}", line, url)
+        return bad(
+            position, "wrong_type", f"field {name!r} is not a string but {type_of(content)}", line, url
+        )
     title, date = _string(fields.get(names.title)), _string(fields.get(names.date))
     if html is None:
         return Record(position, content, url, title, date)

@@ -1,7 +1,8 @@
-"""Conversations as OpenAI's API and its fine-tuning files have them: JSON lines with {"messages": [{role, content}]}.
+"""Conversations as OpenAI's API and its fine-tuning files have them: JSON lines with {"messages": [{role,
+content}]}.
 
-`developer` is taken for `system`; parts of text are joined; a field `system` beside the turns comes first. What is
-rejected and why: corpus/conversations.py.
+`developer` is taken for `system`; parts of text are joined; a field `system` beside the turns comes first.
+What is rejected and why: corpus/readers/conversations.py.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus import conversations, extras, lines
-from ctllm_ray.corpus.conversations import Turn
-from ctllm_ray.corpus.raw import tables
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import conversation_fields, conversations, lines
+from ctllm_ray.corpus.readers.conversations import Turn
+from ctllm_ray.corpus.readers.records import tables
 
 FORMS = ("conversations",)
 
@@ -27,12 +28,13 @@ def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
 
 
 def messages(split: Split, *, messages: str = "messages") -> Iterator[pa.Table]:
-    """RAW tables of the conversations that begin in a split; the option names the field that holds the turns."""
+    """RAW tables of the conversations that begin in a split; the option names the field that holds the
+    turns."""
     yield from tables(split, conversations.records(split, partial(_turns, messages)))
 
 
 def _turns(name: str, fields: dict[str, Any]) -> list[Turn]:
-    extras.check_record(fields, name)
-    extras.refuse(fields, "history")
+    conversation_fields.check_record(fields, name)
+    conversation_fields.refuse(fields, "history")
     found = conversations.turns(conversations.needed(fields, name), name)
     return conversations.checked(conversations.with_system(fields.get("system"), found))

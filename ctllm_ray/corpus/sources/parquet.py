@@ -1,13 +1,14 @@
 """Parquet files: a row is a record, its text in a string column or its HTML in a column of bytes or strings.
 
-Whole columns are handed from Parquet to the RAW table without a Python object per row. A split is a run of adjacent row
-groups; the position in an id is the row's number in the file. Rows are read in slices that hold about
-`limits.batch_bytes`, so a row group of any size needs no more memory than a slice of it (and its dictionary).
+Whole columns are handed from Parquet to the RAW table without a Python object per row. A split is a run of
+adjacent row groups; the position in an id is the row's number in the file. Rows are read in slices that hold
+about `limits.batch_bytes`, so a row group of any size needs no more memory than a slice of it (and its
+dictionary).
 
-The columns for url, title and date may be absent under their default names; any other absent column is an `InputError`.
-Numbers and timestamps become strings there. Errors: missing_field (null text), invalid_utf8 (Parquet does not check
-it), record_too_large, truncated (the rest of a damaged row group, or a file whose end, which holds the index, is cut
-off: one record each).
+The columns for url, title and date may be absent under their default names; any other absent column is an
+`InputError`. Numbers and timestamps become strings there. Errors: missing_field (null text), invalid_utf8
+(Parquet does not check it), record_too_large, truncated (the rest of a damaged row group, or a file whose
+end, which holds the index, is cut off: one record each).
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.resolve import nearest
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus.raw import BATCH_RECORDS, bad, tables
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers.records import BATCH_RECORDS, bad, tables
 from ctllm_ray.shards import schema
 
 #: Bytes of a column chunk that are read at a time.
@@ -49,7 +50,7 @@ def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
     if file.size == 0:
         return [(0, None)]
     try:
-        with _opened(file) as parquet:
+        with _open_parquet(file) as parquet:
             sizes = [parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups)]
     except _Broken:
         return [(0, None)]
@@ -72,12 +73,13 @@ def parquet(
     date: str = "date",
     charset: str | None = None,
 ) -> Iterator[pa.Table]:
-    """RAW tables of the rows of a split; the options name columns, `charset` one of charsets that `html` declares."""
+    """RAW tables of the rows of a split; the options name columns, `charset` one of charsets that `html`
+    declares."""
     if split.file.size == 0:
         return
     names = {"text": text, "url": url, "title": title, "date": date, "raw": html, "charset": charset}
     try:
-        with _opened(split.file) as parquet:
+        with _open_parquet(split.file) as parquet:
             columns = _present(names, parquet.schema_arrow, split.file)
             stop = parquet.num_row_groups if split.stop is None else split.stop
             row = sum(parquet.metadata.row_group(i).num_rows for i in range(split.start))
@@ -89,12 +91,15 @@ def parquet(
 
 
 @contextmanager
-def _opened(file: File) -> Iterator[pq.ParquetFile]:
-    """The file's reader. Raises `InputError` where it is not Parquet, `_Broken` where its index is missing."""
+def _open_parquet(file: File) -> Iterator[pq.ParquetFile]:
+    """The file's reader. Raises `InputError` where it is not Parquet, `_Broken` where its index is
+    missing."""
     with storage.reading(file.uri) as stream:
         magic = stream.read(4)
         if magic != b"PAR1":
-            raise InputError("not a Parquet file", where=file.uri, remedy="name another source, or other files")
+            raise InputError(
+                "not a Parquet file", where=file.uri, remedy="name another source, or other files"
+            )
         stream.seek(0)
         try:
             parquet = pq.ParquetFile(stream, buffer_size=BUFFER_BYTES, pre_buffer=False)
@@ -104,7 +109,8 @@ def _opened(file: File) -> Iterator[pq.ParquetFile]:
 
 
 def _present(names: dict[str, str | None], columns: pa.Schema, file: File) -> dict[str, str]:
-    """The column of each RAW field that has one. Raises `InputError` for an absent one or one of an unfit type."""
+    """The column of each RAW field that has one. Raises `InputError` for an absent one or one of an unfit
+    type."""
     present = {}
     for field, name in names.items():
         if name is None:
@@ -116,7 +122,9 @@ def _present(names: dict[str, str | None], columns: pa.Schema, file: File) -> di
         kind = columns.field(name).type
         if pa.types.is_nested(kind) or (field in {"text", "raw", "charset"} and not _is_bytes(kind)):
             remedy = "name a column of strings or bytes"
-            raise InputError(f"column {name!r} of type {kind} cannot be the {field}", where=file.uri, remedy=remedy)
+            raise InputError(
+                f"column {name!r} of type {kind} cannot be the {field}", where=file.uri, remedy=remedy
+            )
         present[field] = name
     return present
 
@@ -139,15 +147,19 @@ def _row_group(
     rows = max(1, min(BATCH_RECORDS, fit))
     try:
         for batch in parquet.iter_batches(rows, row_groups=[group], columns=list(columns.values())):
-            yield from _closed(_table(split, batch, row, columns), split.limits.batch_bytes)
+            yield from _slice_table(_table(split, batch, row, columns), split.limits.batch_bytes)
             row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
-        yield from tables(split, [bad(row, "truncated", f"the rest of row group {group} is damaged: {error}")])
+        yield from tables(
+            split, [bad(row, "truncated", f"the rest of row group {group} is damaged: {error}")]
+        )
 
 
-def _closed(table: pa.Table, batch_bytes: int) -> Iterator[pa.Table]:
+def _slice_table(table: pa.Table, batch_bytes: int) -> Iterator[pa.Table]:
     """The table in slices of about `batch_bytes` (rows may be far longer than their row group's average)."""
-    sizes = sum(pc.fill_null(pc.binary_length(table[name]), 0).to_numpy().astype(np.int64) for name in ("text", "raw"))
+    sizes = sum(
+        pc.fill_null(pc.binary_length(table[name]), 0).to_numpy().astype(np.int64) for name in ("text", "raw")
+    )
     cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // batch_bytes)) + 1
     for start, stop in pairwise([0, *cuts.tolist(), table.num_rows]):
         yield table.slice(start, stop - start)
@@ -171,13 +183,14 @@ def _table(split: Split, batch: pa.RecordBatch, row: int, columns: dict[str, str
         values["raw"] = raw
         values["content_type"] = pc.if_else(raw.is_valid(), _content_type(given), None)
     if values["reject"].null_count < n:
-        values |= _marked(values, content, split.limits.error_raw_bytes)
+        values |= _mark_rejects(values, content, split.limits.error_raw_bytes)
     arrays = [values[field.name] if field.name in values else pa.nulls(n, field.type) for field in schema.RAW]
     return pa.table(arrays, schema=schema.RAW)
 
 
-def _marked(values: dict[str, pa.Array], content: pa.Array, error_raw_bytes: int) -> dict[str, pa.Array]:
-    """Text, raw, content type and title of rows of which some are rejected: no text, first bytes, and the reason."""
+def _mark_rejects(values: dict[str, pa.Array], content: pa.Array, error_raw_bytes: int) -> dict[str, pa.Array]:
+    """Text, raw, content type and title of rows of which some are rejected: no text, first bytes, and the
+    reason."""
     n = len(content)
     fine = values["reject"].is_null()
     reasons = pa.array([_REASONS.get(reject) for reject in values["reject"].to_pylist()], pa.string())
@@ -204,10 +217,10 @@ def _strings(column: pa.Array) -> pa.Array:
     try:
         return column.cast(pa.string())  # checks that it is UTF-8
     except pa.ArrowInvalid:
-        return pa.array([_decoded(value) for value in column.to_pylist()], pa.string())
+        return pa.array([_decode(value) for value in column.to_pylist()], pa.string())
 
 
-def _decoded(value: bytes | None) -> str | None:
+def _decode(value: bytes | None) -> str | None:
     try:
         return None if value is None else value.decode()
     except UnicodeDecodeError:

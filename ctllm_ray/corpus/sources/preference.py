@@ -1,11 +1,10 @@
 r"""Preference pairs: JSON lines with `chosen` and `rejected`, two answers to one prompt.
 
-The answers are strings, turns, or lists of turns, which may begin with the prompt or its end. The prompt is a string
-(and the `input` behind it, as in alpaca files), a list of turns or a transcript, after `history` and `system` where
-these are there.
-Without a prompt the answers are whole conversations, as lists of turns or as HH-RLHF's transcripts
-(`\n\nHuman: ...\n\nAssistant: ...`): what both begin with, up to a question, is the prompt then. What is rejected and
-why: corpus/conversations.py.
+The answers are strings, turns, or lists of turns, which may begin with the prompt or its end. The prompt is a
+string (and the `input` behind it, as in alpaca files), a list of turns or a transcript, after `history` and
+`system` where these are there. Without a prompt the answers are whole conversations, as lists of turns or as
+HH-RLHF's transcripts (`\n\nHuman: ...\n\nAssistant: ...`): what both begin with, up to a question, is the
+prompt then. What is rejected and why: corpus/readers/conversations.py.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus import conversations, extras, lines
-from ctllm_ray.corpus.conversations import Turn, Unfit, said, text
-from ctllm_ray.corpus.raw import tables
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import conversation_fields, conversations, lines
+from ctllm_ray.corpus.readers.conversations import Turn, Unfit, said, text
+from ctllm_ray.corpus.readers.records import tables
 
 FORMS = ("pairs",)
 INPUT = "input"  # what an instruction is about, as alpaca files have it
@@ -41,32 +40,36 @@ class _Fields(NamedTuple):
     def pair(self, fields: dict[str, Any]) -> dict[str, list[Turn]]:
         """The pair of a line. Raises `Unfit`."""
         sides = [conversations.needed(fields, name) for name in (self.chosen, self.rejected)]
-        extras.check_record(fields, *self)
+        conversation_fields.check_record(fields, *self)
         if fields.get(self.prompt) is None:
-            extras.refuse(fields, self.history, INPUT)
+            conversation_fields.refuse(fields, self.history, INPUT)
             system = fields.get(self.system)
             chosen, rejected = (
                 conversations.with_system(system, self._whole(side, name))
                 for side, name in zip(sides, (self.chosen, self.rejected), strict=True)
             )
-            shared = _shared(chosen, rejected)
+            shared = _count_shared(chosen, rejected)
             return conversations.pair(chosen[:shared], chosen[shared:], rejected[shared:])
         prompt = self._prompt(fields)
-        answers = [self._answer(side, name) for side, name in zip(sides, (self.chosen, self.rejected), strict=True)]
-        repeated = _repeated(prompt, answers)
+        answers = [
+            self._answer(side, name) for side, name in zip(sides, (self.chosen, self.rejected), strict=True)
+        ]
+        repeated = _count_repeated(prompt, answers)
         return conversations.pair(prompt, *(answer[repeated:] for answer in answers))
 
     def _prompt(self, fields: dict[str, Any]) -> list[Turn]:
         before = conversations.history(fields.get(self.history))
-        return conversations.with_system(fields.get(self.system), [*before, *self._asked(fields)])
+        return conversations.with_system(fields.get(self.system), [*before, *self._read_prompt(fields)])
 
-    def _asked(self, fields: dict[str, Any]) -> list[Turn]:
+    def _read_prompt(self, fields: dict[str, Any]) -> list[Turn]:
         """The prompt without what stands beside it."""
         value, more = fields[self.prompt], text(fields.get(INPUT), INPUT)
         if type(value) is str and not _SPEAKER.match(value):
             return [said("user", conversations.question(value, more))]
         if more.strip():
-            raise Unfit("error.wrong_type", f"{INPUT!r} beside a prompt that has turns: where does it belong?")
+            raise Unfit(
+                "error.wrong_type", f"{INPUT!r} beside a prompt that has turns: where does it belong?"
+            )
         asked = self._whole(value, self.prompt)
         is_cue = asked[-1:] == [said("assistant", "")]  # with which a transcript asks for the answer
         return asked[:-1] if is_cue else asked
@@ -88,18 +91,20 @@ class _Fields(NamedTuple):
 def _transcript(value: str) -> list[Turn]:
     before, *parts = _SPEAKER.split(value)
     if before.strip() or not parts:
-        raise Unfit("error.missing_field", "no prompt, and the answers are no transcripts that begin with 'Human:'")
+        raise Unfit(
+            "error.missing_field", "no prompt, and the answers are no transcripts that begin with 'Human:'"
+        )
     roles = {"Human": "user", "Assistant": "assistant"}
     return [said(roles[who], content.strip()) for who, content in zip(parts[::2], parts[1::2], strict=True)]
 
 
-def _repeated(prompt: list[Turn], answers: list[list[Turn]]) -> int:
+def _count_repeated(prompt: list[Turn], answers: list[list[Turn]]) -> int:
     """How many turns of the prompt's end, or all of them, both answers begin with."""
     lengths = range(len(prompt), 0, -1)
     return next((n for n in lengths if all(answer[:n] == prompt[-n:] for answer in answers)), 0)
 
 
-def _shared(chosen: list[Turn], rejected: list[Turn]) -> int:
+def _count_shared(chosen: list[Turn], rejected: list[Turn]) -> int:
     """How many turns both sides begin with, up to a question. Raises `Unfit` where there is none."""
     same = [a == b for a, b in zip(chosen, rejected, strict=False)]
     most = same.index(False) if False in same else len(same)
@@ -125,6 +130,7 @@ def preference(
     role: str = "role",
     content: str = "content",
 ) -> Iterator[pa.Table]:
-    """RAW tables of the pairs that begin in a split; the options name the fields, the last two those of a turn."""
+    """RAW tables of the pairs that begin in a split; the options name the fields, the last two those of a
+    turn."""
     names = _Fields(prompt, chosen, rejected, history, system, role, content)
     yield from tables(split, conversations.records(split, names.pair))

@@ -1,7 +1,8 @@
-"""Conversations as ShareGPT has them: JSON lines with {"conversations": [{"from": "human", "value": ...}, ...]}.
+"""Conversations as ShareGPT has them: JSON lines with {"conversations": [{"from": "human", "value": ...},
+...]}.
 
-Who speaks may be called by any name in `conversations.ROLES` (human, gpt, user, chatgpt, ...); a field `system` beside
-the turns comes first. What is rejected and why: corpus/conversations.py.
+Who speaks may be called by any name in `conversations.ROLES` (human, gpt, user, chatgpt, ...); a field
+`system` beside the turns comes first. What is rejected and why: corpus/readers/conversations.py.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus import extras, lines
-from ctllm_ray.corpus.conversations import Turn, checked, needed, records, turns, with_system
-from ctllm_ray.corpus.raw import tables
-from ctllm_ray.corpus.splits import Split
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import conversation_fields, lines
+from ctllm_ray.corpus.readers.conversations import Turn, checked, needed, records, turns, with_system
+from ctllm_ray.corpus.readers.records import tables
 
 FORMS = ("conversations",)
 
@@ -28,8 +29,8 @@ class _Fields(NamedTuple):
 
     def turns(self, fields: dict[str, Any]) -> list[Turn]:
         """The turns of a line. Raises `Unfit`."""
-        extras.check_record(fields, *self)
-        extras.refuse(fields, "history")
+        conversation_fields.check_record(fields, *self)
+        conversation_fields.refuse(fields, "history")
         value = needed(fields, self.conversations)
         found = turns(value, self.conversations, self.role, self.content)
         return checked(with_system(fields.get(self.system), found))

@@ -1,8 +1,9 @@
 r"""Plain text files, as bytes: the charset ladder decodes them. Compressed ones (.gz .zst .bz2 .xz) too.
 
-A document is the whole file, or a line, or a paragraph (lines up to a blank one); blank lines are no documents. Cutting
-at \n is right for UTF-8, GB18030 and Big5, in which that byte never is a part of another character, but not for UTF-16.
-The charset of a short line is a guess: convert files of lines to UTF-8 where you can.
+A document is the whole file, or a line, or a paragraph (lines up to a blank one); blank lines are no
+documents. Cutting at \n is right for UTF-8, GB18030 and Big5, in which that byte never is a part of another
+character, but not for UTF-16. The charset of a short line is a guess: convert files of lines to UTF-8 where
+you can.
 
 The position in an id is the byte offset in the unpacked file. Errors: record_too_large, truncated.
 """
@@ -14,10 +15,10 @@ from typing import Literal
 
 import pyarrow as pa
 
-from ctllm_ray.corpus import lines
-from ctllm_ray.corpus.raw import Record, bad, tables
-from ctllm_ray.corpus.splits import Split
-from ctllm_ray.corpus.whole import whole
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import lines
+from ctllm_ray.corpus.readers.records import Record, bad, tables
+from ctllm_ray.corpus.readers.whole_file import whole
 
 CONTENT_TYPE = "text/plain"
 

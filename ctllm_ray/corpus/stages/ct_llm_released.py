@@ -1,7 +1,7 @@
 """The stage that cleans text the way CT-LLM's released filter does; only `map_cc_as_released` uses it.
 
-The released program measures its bracket rule before this and everything else after it. A record without url passes
-like any other (the released program loses it).
+The released program measures its bracket rule before this and everything else after it. A record without url
+passes like any other (the released program loses it).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The stage that turns raw pages into text: charset, then HTML, feed or plain text by what the page is.
 
-It works on rows whose `text` is null and whose `raw` is set; rows that came with text pass untouched. After success
-`raw` is null: only records that could not be read keep their bytes. A page without main text gets the text "", which
-the recipe's length rule then rejects with a reason that `why` can show.
+It works on rows whose `text` is null and whose `raw` is set; rows that came with text pass untouched. After
+success `raw` is null: only records that could not be read keep their bytes. A page without main text gets the
+text "", which the recipe's length rule then rejects with a reason that `why` can show.
 """
 
 from __future__ import annotations
@@ -15,14 +15,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctllm_ray.shards import schema
-from ctllm_ray.text import charset, feed, html
-from ctllm_ray.text.html import Engine, Page
+from ctllm_ray.text.encoding import charset
+from ctllm_ray.text.html import feeds, main_content
+from ctllm_ray.text.html.main_content import Engine, Page
 
 LABELS = ("charset",)
 SCORES = ("charset.confidence",)
 
-_NOT_TEXT = re.compile(r"\s*(?:image|audio|video|font)/|\s*application/(?:pdf|zip|gzip|msword|x-shockwave|vnd\.)", re.I)
-_MAGIC = (b"%PDF-", b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"PK\x03\x04", b"\x1f\x8b\x08", b"Rar!", b"\xd0\xcf\x11\xe0")
+_NOT_TEXT = re.compile(
+    r"\s*(?:image|audio|video|font)/|\s*application/(?:pdf|zip|gzip|msword|x-shockwave|vnd\.)", re.I
+)
+_MAGIC = (
+    b"%PDF-",
+    b"\x89PNG",
+    b"GIF8",
+    b"\xff\xd8\xff",
+    b"PK\x03\x04",
+    b"\x1f\x8b\x08",
+    b"Rar!",
+    b"\xd0\xcf\x11\xe0",
+)
 _TAG = re.compile(r"<(?:!doctype|html|head|body|div|p|br|table|span|a|h[1-6]|title|meta|ul|article)\b", re.I)
 _SNIFFED_CHARS = 4096
 _NO_PAGE = Page("", "")
@@ -57,10 +69,12 @@ def extract(
         int(row): _outcome(page["raw"], page["content_type"], page["url"], engine, max_page_bytes)
         for row, page in zip(rows, pages, strict=True)
     }
-    return _with_charset(_filled(table, outcomes, error_raw_bytes) if outcomes else table, outcomes)
+    return _with_charset(_fill_columns(table, outcomes, error_raw_bytes) if outcomes else table, outcomes)
 
 
-def _outcome(raw: bytes, content_type: str | None, url: str | None, engine: Engine, max_page_bytes: int) -> _Outcome:
+def _outcome(
+    raw: bytes, content_type: str | None, url: str | None, engine: Engine, max_page_bytes: int
+) -> _Outcome:
     if len(raw) > max_page_bytes:
         return _Outcome(_NO_PAGE, error="error.page_too_large")
     if raw.startswith(_MAGIC) or _NOT_TEXT.match(content_type or ""):
@@ -70,7 +84,9 @@ def _outcome(raw: bytes, content_type: str | None, url: str | None, engine: Engi
         page = _page(decoded.text, content_type or "", engine)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # a page must never stop a run, whatever a library raises: a Rust panic is no Exception
+    except (
+        BaseException
+    ):  # a page must never stop a run, whatever a library raises: a Rust panic is no Exception
         return _Outcome(_NO_PAGE, decoded.charset, decoded.confidence, "error.extraction")
     return _Outcome(page, decoded.charset, decoded.confidence)
 
@@ -78,14 +94,14 @@ def _outcome(raw: bytes, content_type: str | None, url: str | None, engine: Engi
 def _page(text: str, content_type: str, engine: Engine) -> Page:
     if "text/plain" in content_type.lower():
         return Page("", text)
-    if feed.is_feed(text):
-        return feed.extract(text)
+    if feeds.is_feed(text):
+        return feeds.extract(text)
     if "html" in content_type.lower() or _TAG.search(text[:_SNIFFED_CHARS]):
-        return html.extract(text, engine=engine)
-    return feed.extract(text) if "xml" in content_type.lower() else Page("", text)
+        return main_content.extract(text, engine=engine)
+    return feeds.extract(text) if "xml" in content_type.lower() else Page("", text)
 
 
-def _filled(table: pa.Table, outcomes: dict[int, _Outcome], error_raw_bytes: int) -> pa.Table:
+def _fill_columns(table: pa.Table, outcomes: dict[int, _Outcome], error_raw_bytes: int) -> pa.Table:
     """The table with the columns that an extracted row has set: text, title, raw and reject."""
     columns = {name: table[name].to_pylist() for name in ("text", "title", "reject")}
     read, failed = np.zeros((2, table.num_rows), bool)
@@ -98,7 +114,9 @@ def _filled(table: pa.Table, outcomes: dict[int, _Outcome], error_raw_bytes: int
     for name, values in columns.items():
         table = schema.put(table, name, pa.array(values, table.schema.field(name).type))
     raw = table["raw"].combine_chunks()
-    raw = pc.if_else(pa.array(read), pa.scalar(None, pa.binary()), raw)  # first: it is the step that frees memory
+    raw = pc.if_else(
+        pa.array(read), pa.scalar(None, pa.binary()), raw
+    )  # first: it is the step that frees memory
     if failed.any():
         raw = pc.if_else(pa.array(failed), pc.binary_slice(raw, 0, error_raw_bytes), raw)
     return schema.put(table, "raw", raw)
@@ -107,4 +125,6 @@ def _filled(table: pa.Table, outcomes: dict[int, _Outcome], error_raw_bytes: int
 def _with_charset(table: pa.Table, outcomes: dict[int, _Outcome]) -> pa.Table:
     found = [outcomes.get(row, _Outcome(_NO_PAGE)) for row in range(table.num_rows)]
     table = schema.put(table, "label.charset", pa.array([o.charset for o in found], pa.string()))
-    return schema.put(table, "score.charset.confidence", pa.array([o.confidence for o in found], pa.float32()))
+    return schema.put(
+        table, "score.charset.confidence", pa.array([o.confidence for o in found], pa.float32())
+    )

@@ -1,11 +1,12 @@
 """The stage that cuts single lines out of documents: page furniture, adverts, links, and lines said twice.
 
-Nothing goes silently: each cut line stands in `cuts` with the rule that took it, and `lines.cut_share` lets a recipe
-reject what was furniture for the most part. A document that loses every line is rejected as `lines.nothing_left`. Blank
-lines go only where a cut would leave two of them side by side or one at an end; every other line keeps its characters.
+Nothing goes silently: each cut line stands in `cuts` with the rule that took it, and `lines.cut_share` lets a
+recipe reject what was furniture for the most part. A document that loses every line is rejected as
+`lines.nothing_left`. Blank lines go only where a cut would leave two of them side by side or one at an end;
+every other line keeps its characters.
 
-Cost: two kernels over the batch, one for the cues of rules, one for hashes of lines; only documents that either finds
-are split into lines.
+Cost: two kernels over the batch, one for the cues of rules, one for hashes of lines; only documents that
+either finds are split into lines.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.corpus.line_cuts import Cut, put, replaced, without
 from ctllm_ray.shards import schema
-from ctllm_ray.text import line_rules, similar_lines
-from ctllm_ray.text.line_rules import Rules
+from ctllm_ray.text.lines import line_rules, similar_lines
+from ctllm_ray.text.lines.line_rules import Rules
 
 #: Share of a document's characters (line ends not counted) that were cut.
 SCORES = ("lines.cut_share",)
@@ -45,7 +46,7 @@ def lines(
     row_of = np.flatnonzero(live)
     done = {
         int(row_of[row]): document
-        for row, document in _cut(texts.filter(pa.array(live)), rules, similar, similar_min_han)
+        for row, document in _cut_texts(texts.filter(pa.array(live)), rules, similar, similar_min_han)
     }
     share = np.where(live, 0, np.nan).astype(np.float32)
     share[list(done)] = [document.share for document in done.values()]
@@ -55,10 +56,10 @@ def lines(
     return schema.reject(put(table, done), empty, NOTHING_LEFT, share, 1.0)
 
 
-def _cut(texts: pa.Array, rules: Rules, similar: Similar, min_han: int) -> Iterator[tuple[int, Cut]]:
+def _cut_texts(texts: pa.Array, rules: Rules, similar: Similar, min_han: int) -> Iterator[tuple[int, Cut]]:
     """The texts that lose lines, by row."""
     taken = line_rules.cuts(texts, rules)
-    left = {row: _left(texts[row].as_py(), by_rule) for row, by_rule in taken.items()}
+    left = {row: _blank_out(texts[row].as_py(), by_rule) for row, by_rule in taken.items()}
     if similar != "keep":  # looked for in what the rules left: furniture may stand between copies
         found = similar_lines.candidates(replaced(texts, left), reach=similar, min_han=min_han)
         for row in np.flatnonzero(found).tolist():
@@ -70,7 +71,7 @@ def _cut(texts: pa.Array, rules: Rules, similar: Similar, min_han: int) -> Itera
         yield row, without(texts[row].as_py(), {i: f"lines.{rule}" for i, rule in taken[row].items()})
 
 
-def _left(text: str, taken: dict[int, str]) -> str:
+def _blank_out(text: str, taken: dict[int, str]) -> str:
     """The text with empty lines in place of those taken."""
     return "\n".join("" if i in taken else line for i, line in enumerate(text.split("\n")))
 

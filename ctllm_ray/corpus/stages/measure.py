@@ -1,8 +1,8 @@
 """Measures every document, tells its genre, and marks those that break a rule.
 
-Code-point measures run in one fused kernel over the text column, measures of `texts` over the column in one call, and
-measures of a `text` or `url` string row by row.
-All rules are measured for every live document, whatever an earlier rule said: that is what replay and the report need.
+Code-point measures run in one fused kernel over the text column, measures of `texts` over the column in one
+call, and measures of a `text` or `url` string row by row. All rules are measured for every live document,
+whatever an earlier rule said: that is what replay and the report need.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from ctllm_ray.base.recipe_rules import Rule
 from ctllm_ray.base.resolve import MEASURES, check_options, names, resolve
-from ctllm_ray.base.rules import Rule
 from ctllm_ray.corpus import decide
 from ctllm_ray.shards import schema
-from ctllm_ray.text import fuse
+from ctllm_ray.text.kernels import fuse
 
 FORMS = ("texts", "conversations", "pairs")
 
@@ -37,7 +37,8 @@ class Genre(BaseModel):
 
 
 def _in_order(given: Any) -> Any:
-    """A list of genres out of the mapping that a recipe has: their order decides, so it is part of the fingerprint."""
+    """A list of genres out of the mapping that a recipe has: their order decides, so it is part of the
+    fingerprint."""
     if not isinstance(given, dict):
         return given
     return [{"name": name, "conditions": conditions} for name, conditions in given.items()]
@@ -49,22 +50,22 @@ Genres = Annotated[tuple[Genre, ...], BeforeValidator(_in_order)]
 def measure(table: pa.Table, *, rules: list[Rule], genres: Genres = ()) -> pa.Table:
     """The table with a score or label per measure, the genre, and `reject` where a rule is broken.
 
-    `genres` maps a genre to conditions written as rules; the first whose conditions all hold is the document's. A stage
-    without genres goes by those that an earlier one told.
+    `genres` maps a genre to conditions written as rules; the first whose conditions all hold is the
+    document's. A stage without genres goes by those that an earlier one told.
     """
     plan = plan_of(json.dumps([rules, genres]))
     rows = schema.live(table)
     part = table.filter(pa.array(rows))
-    columns = _measured(part, plan)
+    columns = _measure_part(part, plan)
     told = "label.genre" in table.column_names and not plan.genres
     found = _earlier(part, "genre") if told else decide.genre(plan.genres, columns, part.num_rows)
     decision = decide.decide(plan.rules, columns, found)
     for name, values in columns.items():
         kind = "label" if values.dtype == object else "score"
-        table = schema.put(table, f"{kind}.{name}", _spread(values, rows))
+        table = schema.put(table, f"{kind}.{name}", _spread_rows(values, rows))
     if not told:
-        table = schema.put(table, "label.genre", _spread(found.astype(object), rows))
-    return _marked(table, plan, decision, rows)
+        table = schema.put(table, "label.genre", _spread_rows(found.astype(object), rows))
+    return _mark_rejects(table, plan, decision, rows)
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def plan_of(text: str) -> Plan:
     return replace(plan, labels=frozenset(labels), earlier=tuple(earlier))
 
 
-def _measured(part: pa.Table, plan: Plan) -> dict[str, np.ndarray]:
+def _measure_part(part: pa.Table, plan: Plan) -> dict[str, np.ndarray]:
     """Every score (float32) and label (object) of the plan for the rows of a table."""
     texts = part["text"].combine_chunks()
     values = fuse.measure(texts, tuple(plan.kernel.values()))
@@ -137,7 +138,11 @@ def _by_row(
 
 
 def _column(items: list, label: bool) -> np.ndarray:
-    return np.array(items, object) if label else np.array([np.nan if i is None else i for i in items], np.float32)
+    return (
+        np.array(items, object)
+        if label
+        else np.array([np.nan if i is None else i for i in items], np.float32)
+    )
 
 
 def _earlier(part: pa.Table, name: str) -> np.ndarray:
@@ -148,18 +153,26 @@ def _earlier(part: pa.Table, name: str) -> np.ndarray:
     return part[f"score.{name}"].to_numpy().astype(np.float32)
 
 
-def _spread(values: np.ndarray, rows: np.ndarray) -> pa.Array:
+def _spread_rows(values: np.ndarray, rows: np.ndarray) -> pa.Array:
     """The values of the live rows as a column of the whole table, null elsewhere."""
     index = np.cumsum(rows) - 1
     kind = pa.string() if values.dtype == object else pa.float32()
     return pc.take(pa.array(values, kind), pa.array(index, pa.int32(), mask=~rows))
 
 
-def _marked(table: pa.Table, plan: Plan, decision: decide.Decision, rows: np.ndarray) -> pa.Table:
+def _mark_rejects(table: pa.Table, plan: Plan, decision: decide.Decision, rows: np.ndarray) -> pa.Table:
     """The table with `reject`, its value and its bound filled for the live rows that a rule dropped."""
     reasons = np.array([rule.name for rule in plan.rules] + [None], object)[decision.rule]
-    for column, values in [("reject", reasons), ("reject_value", decision.value), ("reject_bound", decision.bound)]:
-        spread = _spread(values, rows)
-        spread = spread if column == "reject" else pc.if_else(pc.is_nan(spread), pa.scalar(None, pa.float32()), spread)
+    for column, values in [
+        ("reject", reasons),
+        ("reject_value", decision.value),
+        ("reject_bound", decision.bound),
+    ]:
+        spread = _spread_rows(values, rows)
+        spread = (
+            spread
+            if column == "reject"
+            else pc.if_else(pc.is_nan(spread), pa.scalar(None, pa.float32()), spread)
+        )
         table = schema.put(table, column, pc.if_else(pa.array(rows), spread, table[column].combine_chunks()))
     return table

@@ -1,7 +1,8 @@
-"""The stage that undoes mojibake: see `text/mojibake.py` for what is recognised and when it is repaired.
+"""The stage that undoes mojibake: see `text/encoding/mojibake.py` for what is recognised and when it is
+repaired.
 
-Run it after extraction and before `normalize`: removing controls, no-break spaces or soft hyphens first would take
-away bytes that the repair needs. It rejects nothing; a recipe bounds `mojibake.suspect_share`.
+Run it after extraction and before `normalize`: removing controls, no-break spaces or soft hyphens first would
+take away bytes that the repair needs. It rejects nothing; a recipe bounds `mojibake.suspect_share`.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctllm_ray.shards import schema
-from ctllm_ray.text.codepoints import buffers
-from ctllm_ray.text.mojibake import Repair, repair_suspicious
-from ctllm_ray.text.mojibake_scan import suspicious_rows
+from ctllm_ray.text.encoding.mojibake import Repair, repair_suspicious
+from ctllm_ray.text.encoding.mojibake_scan import suspicious_rows
+from ctllm_ray.text.kernels.codepoints import buffers
 
-#: Null, or what was found and what became of it: `utf8_as_gbk:repaired` (nothing of it is left), `:partial` (repaired,
-#: but characters were lost), `:marked` (the text is as it was).
+#: Null, or what was found and what became of it: `utf8_as_gbk:repaired` (nothing of it is left), `:partial`
+#: (repaired, but characters were lost), `:marked` (the text is as it was).
 LABELS = ("mojibake",)
-#: Share of characters that are damaged still, 0 for clean text. A lost character counts its whole line where the line
-#: was mojibake, itself elsewhere.
+#: Share of characters that are damaged still, 0 for clean text. A lost character counts its whole line where
+#: the line was mojibake, itself elsewhere.
 SCORES = ("mojibake.suspect_share",)
 
 

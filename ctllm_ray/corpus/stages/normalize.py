@@ -1,7 +1,8 @@
-"""The stage that brings texts into one agreed form: see `text/normalize.py` for what is changed and why.
+"""The stage that brings texts into one agreed form: see `text/encoding/normalize.py` for what is changed and
+why.
 
-Run it after mojibake repair and before line rules and measures. It rejects nothing; `normalize.control_share` lets a
-recipe reject pages that were full of control characters instead of trusting their repair.
+Run it after mojibake repair and before line rules and measures. It rejects nothing; `normalize.control_share`
+lets a recipe reject pages that were full of control characters instead of trusting their repair.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctllm_ray.shards import schema
-from ctllm_ray.text import normalize as text
-from ctllm_ray.text.script_conversion import Script
+from ctllm_ray.text.encoding import normalize as text
+from ctllm_ray.text.encoding.script_conversion import Script
 
 #: Share of code points that were controls or invisible marks, and were removed.
 SCORES = ("normalize.control_share",)

@@ -1,7 +1,7 @@
 """C3: questions about dialogues and texts with two to four answers in words (Sun et al. 2020).
 
-lm-eval does not have it. The prompt is the context, `问题：` and the question, `答案：`; answers differ in length, so
-the score is by character.
+lm-eval does not have it. The prompt is the context, `问题：` and the question, `答案：`; answers differ in length,
+so the score is by character.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.rows import ID, Row, field_of
-from ctllm_ray.evaluate import choices
-from ctllm_ray.evaluate.published_files import read_table
+from ctllm_ray.benchmark_files import ID, Row, field_of
+from ctllm_ray.evaluate.formats import choices
+from ctllm_ray.evaluate.formats.published_files import read_table
 from ctllm_ray.evaluate.task import Task, chosen, examples, finish, sort_out
 
 NO_SPLIT = "none"  # of a file whose name says no split: it is asked
@@ -36,8 +36,8 @@ def c3(
         there = sorted({str(row.get("split") or row.get("_split")) for row in found.rows})
         remedy = f"set split to one that is there: {', '.join(there)}"
         raise InputError(f"no rows of the split {split!r}", where=path, remedy=remedy)
-    items, left_out = sort_out(chosen(list(_questions(asked)), limit), _built)
-    dev, _ = sort_out(_questions(_of_split(found.rows, "dev")), _built)
+    items, left_out = sort_out(chosen(list(_questions(asked)), limit), _build_row)
+    dev, _ = sort_out(_questions(_of_split(found.rows, "dev")), _build_row)
     task = choices.task("c3", items, examples(dev, shots, path), found.files, measure="acc_norm")
     return finish([replace(task, left_out=left_out)], path)
 
@@ -60,6 +60,6 @@ def _questions(rows: Sequence[Row]) -> Iterator[Row]:
             yield {**asked, "context": field_of(row, "context"), ID: f"{row[ID]}.{number}"}
 
 
-def _built(row: Row) -> Row:
+def _build_row(row: Row) -> Row:
     text = "\n".join(row["context"]) + f"\n问题：{field_of(row, 'question')}\n答案："
     return choices.row(row[ID], text, field_of(row, "choice"), field_of(row, "answer"))

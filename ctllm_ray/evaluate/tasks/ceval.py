@@ -1,4 +1,5 @@
-"""C-Eval: 52 subjects, four choices (Huang et al. 2023), as lm-eval asks it: on `val`, since `test` has no answers."""
+"""C-Eval: 52 subjects, four choices (Huang et al. 2023), as lm-eval asks it: on `val`, since `test` has no
+answers."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ctllm_ray.evaluate.exam import Prompts, exam, question
+from ctllm_ray.evaluate.formats.four_choice import Prompts, exam, question
 from ctllm_ray.evaluate.task import Task
 
 _NAMES = {"question": "question", "answer": "answer"}  # in lm-eval's template
@@ -24,7 +25,8 @@ def ceval(
     shots: Annotated[int, Field(ge=0)] = 5,
     limit: Annotated[int, Field(ge=0)] = 0,
 ) -> list[Task]:
-    """A task for each subject (empty: all that the files have), from the published folder or one file of all."""
+    """A task for each subject (empty: all that the files have), from the published folder or one file of
+    all."""
     return exam(
         path,
         split="val",

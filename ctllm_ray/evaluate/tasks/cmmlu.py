@@ -6,11 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ctllm_ray.evaluate.exam import Prompts, exam, question
+from ctllm_ray.evaluate.formats.four_choice import Prompts, exam, question
 from ctllm_ray.evaluate.task import Task
 
 _NAMES = {"question": "Question", "answer": "Answer"}  # in lm-eval's template
-_PROMPTS = Prompts("cmmlu/cmmlu_{}", "cmmlu/cmmlu_anatomy", "以下是关于{}的单项选择题，请直接给出正确答案的选项。\n\n")
+_PROMPTS = Prompts(
+    "cmmlu/cmmlu_{}", "cmmlu/cmmlu_anatomy", "以下是关于{}的单项选择题，请直接给出正确答案的选项。\n\n"
+)
 
 
 def cmmlu(
@@ -20,7 +22,8 @@ def cmmlu(
     shots: Annotated[int, Field(ge=0)] = 5,
     limit: Annotated[int, Field(ge=0)] = 0,
 ) -> list[Task]:
-    """A task for each subject (empty: all that the files have), from the published folder or one file of all."""
+    """A task for each subject (empty: all that the files have), from the published folder or one file of
+    all."""
     return exam(
         path,
         split="test",

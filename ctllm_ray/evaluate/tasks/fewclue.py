@@ -1,8 +1,9 @@
-"""FewCLUE: nine small tasks of Chinese understanding (Xu et al. 2021), asked as text with a word to come next.
+"""FewCLUE: nine small tasks of Chinese understanding (Xu et al. 2021), asked as text with a word to come
+next.
 
-lm-eval does not have it. Each part is a prompt and the words that stand for its labels; the parts with label sets of
-their own (iflytek, csldcp) take the words from the file. Where a sentence has a gap (chid), the rest of the sentence
-follows the candidate, so that its fit to both sides counts.
+lm-eval does not have it. Each part is a prompt and the words that stand for its labels; the parts with label
+sets of their own (iflytek, csldcp) take the words from the file. Where a sentence has a gap (chid), the rest
+of the sentence follows the candidate, so that its fit to both sides counts.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Annotated
 from pydantic import Field
 
 from ctllm_ray.base.errors import InputError, RecipeError
-from ctllm_ray.base.rows import ID, Row, Table, field_of, table
-from ctllm_ray.evaluate import choices
+from ctllm_ray.benchmark_files import ID, Row, Table, field_of, table
+from ctllm_ray.evaluate.formats import choices
 from ctllm_ray.evaluate.task import NoLabel, Task, by, chosen, examples, finish, sort_out
 
 _GAP = "#idiom#"
@@ -40,9 +41,11 @@ def fewclue(
     shots: Annotated[int, Field(ge=0)] = 0,
     limit: Annotated[int, Field(ge=0)] = 0,
 ) -> list[Task]:
-    """A task for each part (empty: all that have rows of the split): items of `split`, examples of the train split.
+    """A task for each part (empty: all that have rows of the split): items of `split`, examples of the train
+    split.
 
-    A split is named by how it begins: `dev` is dev_0 to dev_few_all, `test_public` the public test with its labels.
+    A split is named by how it begins: `dev` is dev_0 to dev_few_all, `test_public` the public test with its
+    labels.
     """
     if unknown := [part for part in parts if part not in _PARTS]:
         raise RecipeError(f"FewCLUE has no part {unknown[0]!r}", remedy=f"parts: {', '.join(_PARTS)}")
@@ -52,10 +55,12 @@ def fewclue(
         raise InputError(f"no rows of {missing[0]!r}", where=path, remedy=f"parts there: {', '.join(there)}")
     asked = {part: _of_split(there.get(part, []), split) for part in parts or _PARTS}
     if empty := [part for part in parts or asked if not asked[part] and (parts or not any(asked.values()))]:
-        splits = sorted({_split(row) for row in found.rows})
+        splits = sorted({_split_of(row) for row in found.rows})
         remedy = f"set split to one that is there: {', '.join(splits)}"
         raise InputError(f"no rows of the split {split!r} in {', '.join(empty)}", where=path, remedy=remedy)
-    return finish([_task(part, there[part], asked[part], shots, limit, found) for part in asked if asked[part]], path)
+    return finish(
+        [_task(part, there[part], asked[part], shots, limit, found) for part in asked if asked[part]], path
+    )
 
 
 def _task(part: str, rows: Sequence[Row], asked: Sequence[Row], shots: int, limit: int, found: Table) -> Task:
@@ -73,18 +78,18 @@ def _task(part: str, rows: Sequence[Row], asked: Sequence[Row], shots: int, limi
 
 
 def _of_split(rows: Sequence[Row], split: str) -> list[Row]:
-    return [row for row in rows if _split(row).startswith(split)]
+    return [row for row in rows if _split_of(row).startswith(split)]
 
 
-def _split(row: Row) -> str:
-    return str(field_of(row, "_split", "split"))
+def _split_of(row: Row) -> str:
+    return str(field_of(row, "_split_of", "split"))
 
 
 def _is_labelled(row: Row) -> bool:
     return any(row.get(name) not in (None, *_NO_LABEL) for name in ("label_des", "label"))
 
 
-def _labelled(row: Row, text: str, words: dict[str, str], label: str) -> Row:
+def _label_row(row: Row, text: str, words: dict[str, str], label: str) -> Row:
     """A row whose answer is the word for its label. Raises `NoLabel` where its annotators agreed on none."""
     if label in _NO_LABEL:
         raise NoLabel(f"the label is {label!r}", where=row[ID])
@@ -99,33 +104,33 @@ def _label(row: Row, name: str = "label") -> str:
 
 
 def _tnews(row: Row, _: Sequence[str]) -> Row:
-    return _labelled(row, f"新闻标题：{field_of(row, 'sentence')}\n类别：", _NEWS, _label(row, "label_desc"))
+    return _label_row(row, f"新闻标题：{field_of(row, 'sentence')}\n类别：", _NEWS, _label(row, "label_desc"))
 
 
 def _eprstmt(row: Row, _: Sequence[str]) -> Row:
-    return _labelled(row, f"评论：{field_of(row, 'sentence')}\n情感：", _MOOD, _label(row))
+    return _label_row(row, f"评论：{field_of(row, 'sentence')}\n情感：", _MOOD, _label(row))
 
 
 def _bustm(row: Row, _: Sequence[str]) -> Row:
     text = f"句子一：{field_of(row, 'sentence1')}\n句子二：{field_of(row, 'sentence2')}\n两句话的意思："
-    return _labelled(row, text, _SAME, _label(row))
+    return _label_row(row, text, _SAME, _label(row))
 
 
 def _ocnli(row: Row, _: Sequence[str]) -> Row:
     text = f"前提：{field_of(row, 'sentence1')}\n假设：{field_of(row, 'sentence2')}\n关系："
-    return _labelled(row, text, _FOLLOWS, _label(row))
+    return _label_row(row, text, _FOLLOWS, _label(row))
 
 
 def _csl(row: Row, _: Sequence[str]) -> Row:
     keywords = "、".join(field_of(row, "keyword"))
     text = f"摘要：{field_of(row, 'abst')}\n关键词：{keywords}\n这些都是摘要的关键词吗？答案："
-    return _labelled(row, text, {k: _YES[k] for k in ("0", "1")}, _label(row))
+    return _label_row(row, text, {k: _YES[k] for k in ("0", "1")}, _label(row))
 
 
 def _cluewsc(row: Row, _: Sequence[str]) -> Row:
     spans = field_of(row, "target")
     text = f"{field_of(row, 'text')}\n其中“{spans['span2_text']}”指的是“{spans['span1_text']}”吗？答案："
-    return _labelled(row, text, {k: _YES[k] for k in ("false", "true")}, _label(row).lower())
+    return _label_row(row, text, {k: _YES[k] for k in ("false", "true")}, _label(row).lower())
 
 
 def _chid(row: Row, _: Sequence[str]) -> Row:

@@ -1,7 +1,8 @@
-"""GSM8K: sums of primary school in English words, with their solutions (Cobbe et al. 2021), as lm-eval asks them.
+"""GSM8K: sums of primary school in English words, with their solutions (Cobbe et al. 2021), as lm-eval asks
+them.
 
-lm-eval draws other examples for each item; here they are the first of the file, the same for all, which costs a
-fraction of the time (a prefix that all share) and makes two evaluations comparable item by item.
+lm-eval draws other examples for each item; here they are the first of the file, the same for all, which costs
+a fraction of the time (a prefix that all share) and makes two evaluations comparable item by item.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ctllm_ray.base.rows import ID, Row, field_of
-from ctllm_ray.evaluate.sums import number, sums
+from ctllm_ray.benchmark_files import ID, Row, field_of
+from ctllm_ray.evaluate.formats.math_word_problems import number, sums
 from ctllm_ray.evaluate.task import Task
 
 

@@ -1,4 +1,5 @@
-"""MGSM in Chinese: 250 sums of GSM8K's test, translated (Shi et al. 2022), as lm-eval asks them, step by step."""
+"""MGSM in Chinese: 250 sums of GSM8K's test, translated (Shi et al. 2022), as lm-eval asks them, step by
+step."""
 
 from __future__ import annotations
 
@@ -7,9 +8,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ctllm_ray.base.rows import ID, Row, field_of
-from ctllm_ray.evaluate.published_files import read_table
-from ctllm_ray.evaluate.sums import number, sums
+from ctllm_ray.benchmark_files import ID, Row, field_of
+from ctllm_ray.evaluate.formats.math_word_problems import number, sums
+from ctllm_ray.evaluate.formats.published_files import read_table
 from ctllm_ray.evaluate.task import Task
 
 
@@ -21,7 +22,8 @@ def mgsm(
     limit: Annotated[int, Field(ge=0)] = 0,
     answer_tokens: Annotated[int, Field(gt=0)] = 256,
 ) -> list[Task]:
-    """One task. Its examples show the answer alone: the published ones with steps are in no file of this form."""
+    """One task. Its examples show the answer alone: the published ones with steps are in no file of this
+    form."""
     return sums(
         "mgsm",
         path,

@@ -1,13 +1,16 @@
-"""The data mixing law: L(r) = c + k exp(sum_j t_j r_j) (Ye et al. 2024, "Data Mixing Laws", equation for one domain).
+"""The data mixing law: L(r) = c + k exp(sum_j t_j r_j) (Ye et al. 2024, "Data Mixing Laws", equation for one
+domain).
 
-Shares sum to one, so k could be any number and the t_j would make up for it: fitted is c + exp(sum_j s_j r_j), and `k`
-and `t` are read off by the rule that the t_j sum to zero. c is what is left where no share helps any more; with trials
-that lie close together it is hardly known (linear and exponential look alike there), which the bootstrap shows.
+Shares sum to one, so k could be any number and the t_j would make up for it: fitted is c + exp(sum_j s_j
+r_j), and `k` and `t` are read off by the rule that the t_j sum to zero. c is what is left where no share
+helps any more; with trials that lie close together it is hardly known (linear and exponential look alike
+there), which the bootstrap shows.
 
-Fit: for fixed c the rest is linear in log(L - c), so a line of values of c gives starts that need no luck; the best of
-them are refined by Levenberg and Marquardt's method under Huber's loss on log L, so that one odd trial does not bend
-the law. All problems of a bootstrap are refined together, as arrays: 200 fits of 24 trials take a tenth of a second.
-c keeps between zero and the least loss as a logistic function of what is varied.
+Fit: for fixed c the rest is linear in log(L - c), so a line of values of c gives starts that need no luck;
+the best of them are refined by Levenberg and Marquardt's method under Huber's loss on log L, so that one odd
+trial does not bend the law. All problems of a bootstrap are refined together, as arrays: 200 fits of 24
+trials take a tenth of a second. c keeps between zero and the least loss as a logistic function of what is
+varied.
 """
 
 from __future__ import annotations
@@ -27,10 +30,11 @@ def count(groups: int) -> int:
 
 
 def fit(shares_NG: np.ndarray, losses_DN: np.ndarray, kept_DN: np.ndarray) -> np.ndarray:
-    """[c, s_1, ..., s_G] [D, 1 + G] for each row of losses, by the trials that are kept; c is below all of these."""
+    """[c, s_1, ..., s_G] [D, 1 + G] for each row of losses, by the trials that are kept; c is below all of
+    these."""
     lowest_D = np.where(kept_DN, losses_DN, np.inf).min(axis=1)
     starts = _starts(shares_NG, losses_DN, kept_DN, lowest_D)
-    refined = [_refined(start, shares_NG, np.log(losses_DN), kept_DN, lowest_D) for start in starts]
+    refined = [_refine(start, shares_NG, np.log(losses_DN), kept_DN, lowest_D) for start in starts]
     costs = np.array([cost for _, cost in refined])
     found = np.array([parameters for parameters, _ in refined])
     return found[costs.argmin(axis=0), np.arange(len(losses_DN))]
@@ -50,7 +54,8 @@ def named(parameters: np.ndarray) -> tuple[float, float, np.ndarray]:
 def _starts(
     shares_NG: np.ndarray, losses_DN: np.ndarray, kept_DN: np.ndarray, lowest_D: np.ndarray
 ) -> list[np.ndarray]:
-    """The best few [D, 1 + G] of the laws with c from just below the losses down to zero, by least squares."""
+    """The best few [D, 1 + G] of the laws with c from just below the losses down to zero, by least
+    squares."""
     spread_D = np.maximum(np.where(kept_DN, losses_DN, 0.0).max(axis=1) - lowest_D, 1e-6 * lowest_D)
     first_D = np.minimum(0.02 * spread_D, 0.5 * lowest_D)
     weighted_DNG = shares_NG * kept_DN[:, :, None]
@@ -66,7 +71,7 @@ def _starts(
     return [np.array(found)[order, np.arange(len(lowest_D))] for order in order_SD]
 
 
-def _refined(
+def _refine(
     start: np.ndarray, shares_NG: np.ndarray, logs_DN: np.ndarray, kept_DN: np.ndarray, lowest_D: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The parameters [D, 1 + G] that starts lead to, and their costs [D]."""

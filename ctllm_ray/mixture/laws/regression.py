@@ -1,7 +1,8 @@
 """The law that is linear in the log of the loss: L(r) = exp(sum_j b_j r_j), over shares r that sum to one.
 
-Least squares on log L: one parameter for each group, no intercept since the shares already sum to one. It is the first
-law to try with few trials; by its form no group ever has an interior best share, so what it chooses stands at bounds.
+Least squares on log L: one parameter for each group, no intercept since the shares already sum to one. It is
+the first law to try with few trials; by its form no group ever has an interior best share, so what it chooses
+stands at bounds.
 """
 
 from __future__ import annotations

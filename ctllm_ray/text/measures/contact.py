@@ -1,11 +1,13 @@
 """How densely a document tells its reader where to write, call or click: the mark of advertisement.
 
-A contact id is a number or name that a cue announces (QQ, 微信 and its disguises, 电话, 加群 ...), or a number that is
-a telephone by its form alone: a mobile, a landline with its area code set off, a 400 or 800 number. Full-width digits,
-separators and masks (138****1234, xxxxxxx) count. Cues are found by the automaton of `lexicon`, so 薇★信 is one. Dates,
-prices, versions, article numbers, ISBN and IP addresses have neither the cue nor the form.
+A contact id is a number or name that a cue announces (QQ, 微信 and its disguises, 电话, 加群 ...), or a number that
+is a telephone by its form alone: a mobile, a landline with its area code set off, a 400 or 800 number.
+Full-width digits, separators and masks (138****1234, xxxxxxx) count. Cues are found by the automaton of
+`lexicon`, so 薇★信 is one. Dates, prices, versions, article numbers, ISBN and IP addresses have neither the cue
+nor the form.
 
-Two passes of C code: about 100 MB/s of Chinese UTF-8 on one core. This is no PII finder: it counts, it does not cut.
+Two passes of C code: about 100 MB/s of Chinese UTF-8 on one core. This is no PII finder: it counts, it does
+not cut.
 """
 
 from __future__ import annotations
@@ -31,11 +33,14 @@ _AFTER = {
     "qq": re.compile(_JOIN + _NO_DATE + r"((?:\d[-—－· ]{0,1}){5,12}(?![\d.年月日元万亿个人名块次点级版]))"),
     "wechat": re.compile(
         r"(?:[号號]\s?[:：]?\s?|\s?[:：]\s?)([A-Za-z][-\w]{5,19})(?<![^\x21-\x7e])"
-        "|" + _JOIN + r"((?:[A-Za-z](?=[A-Za-z_-]*[\d_])[-A-Za-z\d_]{5,19}|[\d*xX]{6,12})(?![\d年月元万亿个人]))"
+        "|"
+        + _JOIN
+        + r"((?:[A-Za-z](?=[A-Za-z_-]*[\d_])[-A-Za-z\d_]{5,19}|[\d*xX]{6,12})(?![\d年月元万亿个人]))"
     ),
 }
 
-# A digit is sought first and what stands before it is asked afterwards: the search then skips text at C speed.
+# A digit is sought first and what stands before it is asked afterwards: the search then skips text at C
+# speed.
 _MASK = r"[\d*＊xX]"
 _NOT_IN_WORD = r"(?<![\dA-Za-z._/=#%-].)"
 _WORD_ENDS = r"(?![\dA-Za-z_])"
@@ -49,8 +54,8 @@ _PHONE = re.compile(
 
 #: URLs with a scheme, and the hosts of mail addresses, which are no links.
 _LINKED = re.compile(r"://[^\s，。；、）】》\"'<>]+|@[A-Za-z0-9.-]+")
-#: Bare domains: lower case, by their last label. Endings that programs use as names of members (console.info, rect.top)
-#: or files (main.cc) count only after www. or before a path.
+#: Bare domains: lower case, by their last label. Endings that programs use as names of members (console.info,
+#: rect.top) or files (main.cc) count only after www. or before a path.
 _BARE = re.compile(
     r"[.．](?<=[A-Za-z0-9][.．])"
     r"(?:(?:com|cn|net|org|edu|gov|hk|tw|vip|xyz|tk|wang)(?![A-Za-z0-9_(-]|[.．][A-Za-z0-9])"
@@ -64,7 +69,8 @@ def id_density(text: str) -> float:
 
 
 def url_density(text: str) -> float:
-    """URLs and bare domains per 1000 characters; mail addresses, file names, versions and IP addresses are none."""
+    """URLs and bare domains per 1000 characters; mail addresses, file names, versions and IP addresses are
+    none."""
     if "." not in text and "．" not in text:
         return 0.0
     linked = _LINKED.findall(text)

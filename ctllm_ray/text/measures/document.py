@@ -1,7 +1,7 @@
 """Measures of the whole document: length, classes of characters, variety, sentences.
 
-Shares are of all code points unless said otherwise; an empty document gives 0. The rules and their thresholds come
-from CT-LLM (arXiv 2404.04167, after Gopher, CCNet and RefinedWeb) and stand in the recipes.
+Shares are of all code points unless said otherwise; an empty document gives 0. The rules and their thresholds
+come from CT-LLM (arXiv 2404.04167, after Gopher, CCNet and RefinedWeb) and stand in the recipes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
-from ctllm_ray.text.characters import (
+from ctllm_ray.text.kernels.characters import (
     CLASS_MASK,
     CLAUSE_END,
     CONTROL,
@@ -108,7 +108,8 @@ def windowed_entropy_nats(windows):
 
 
 def sentence_count(kinds):
-    """Stretches of text up to an end mark or the end of the text. The dots of 3.14, v1.2.3 and U.S. end none."""
+    """Stretches of text up to an end mark or the end of the text. The dots of 3.14, v1.2.3 and U.S. end
+    none."""
     found = 0
     content = False
     for i in range(len(kinds)):
@@ -129,7 +130,8 @@ def mean_clause_chars(clauses):
 
 
 def clause_mark_share(kinds):
-    """Marks that end a clause or sentence, newlines excepted, over characters that are not space or newline."""
+    """Marks that end a clause or sentence, newlines excepted, over characters that are not space or
+    newline."""
     marks = 0
     visible = 0
     for i in range(len(kinds)):
@@ -216,7 +218,15 @@ def _markup_end(points, i, stop):
         k = i + 2
         while k < stop and _is_in_name(points[k]):
             k += 1
-        if k < stop and points[k] not in (0x3E, 0x2F, 0x20, 0x09, 0x0A, 0x0D, 0x5B):  # a<b且c>d is mathematics
+        if k < stop and points[k] not in (
+            0x3E,
+            0x2F,
+            0x20,
+            0x09,
+            0x0A,
+            0x0D,
+            0x5B,
+        ):  # a<b且c>d is mathematics
             return i
         while k < min(stop, i + TAG_CHARS):
             if points[k] == 0x3E:

@@ -1,15 +1,16 @@
 """Which language a document is in, and how much of it, by CLD2 or by any fastText model.
 
-CLD2 (github.com/CLD2Owners/cld2, Apache-2.0; pycld2 ships its tables) is the default because it comes with the package,
-tells Simplified from Traditional, and calls a few characters `un` instead of guessing. It reads a fixed sample: three
-windows, from the head, the middle and the tail, so that its price does not grow with the document (25 us a document;
-on whole texts it runs at 19 MB/s). A fastText model (lid.176, OpenLID, GlotLID) is named by its path.
+CLD2 (github.com/CLD2Owners/cld2, Apache-2.0; pycld2 ships its tables) is the default because it comes with
+the package, tells Simplified from Traditional, and calls a few characters `un` instead of guessing. It reads
+a fixed sample: three windows, from the head, the middle and the tail, so that its price does not grow with
+the document (25 us a document; on whole texts it runs at 19 MB/s). A fastText model (lid.176, OpenLID,
+GlotLID) is named by its path.
 
-CT-LLM's filter keeps what any language scores 0.4 in, whatever the language (docs/reference.md). Here `label` says
-which, and `score` is the share of the language that one expects. Measured on documents of 50 characters and more:
-classical prose and law are all `zh` or `zh-Hant`, poetry 99.7 % (shorter poems 96.5 %, the rest `un`). Pages of code
-score low, so a bound of 0.2 suits: it loses 0.7 % of Chinese documents (7 % of technical articles) and drops all
-English, 99.6 % of code and 90 % of keyboard mash.
+CT-LLM's filter keeps what any language scores 0.4 in, whatever the language (docs/reference.md). Here `label`
+says which, and `score` is the share of the language that one expects. Measured on documents of 50 characters
+and more: classical prose and law are all `zh` or `zh-Hant`, poetry 99.7 % (shorter poems 96.5 %, the rest
+`un`). Pages of code score low, so a bound of 0.2 suits: it loses 0.7 % of Chinese documents (7 % of technical
+articles) and drops all English, 99.6 % of code and 90 % of keyboard mash.
 """
 
 from __future__ import annotations
@@ -32,8 +33,18 @@ _INVALID = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ud800-
 _KANA = re.compile("[\u3040-\u30ff\uff66-\uff9f]")
 
 #: ISO 639-3 and fastText's scripts to the labels used here; other labels stay as the model spells them.
-_LABELS = {"zho": "zh", "cmn": "zh", "eng": "en", "jpn": "ja", "kor": "ko", "fra": "fr", "deu": "de", "rus": "ru"}
-#: Labels that count as the expected language: what Chinese text is called, classical and regional written forms too.
+_LABELS = {
+    "zho": "zh",
+    "cmn": "zh",
+    "eng": "en",
+    "jpn": "ja",
+    "kor": "ko",
+    "fra": "fr",
+    "deu": "de",
+    "rus": "ru",
+}
+#: Labels that count as the expected language: what Chinese text is called, classical and regional written
+#: forms too.
 _FAMILIES = {"zh": {"zh", "zh-Hant", "lzh", "yue", "wuu", "hak", "nan", "gan"}}
 
 
@@ -46,7 +57,8 @@ def label(text: str, *, model: str = CLD2, sample_chars: int = 600) -> str:
 
 
 def score(text: str, *, model: str = CLD2, expect: str = "zh", sample_chars: int = 600) -> float:
-    """How much the text is in the expected language, 0 to 1: share of bytes (CLD2), or probability (fastText).
+    """How much the text is in the expected language, 0 to 1: share of bytes (CLD2), or probability
+    (fastText).
 
     For `expect` zh the Simplified, Traditional, classical and regional labels count together.
     """
@@ -56,13 +68,15 @@ def score(text: str, *, model: str = CLD2, expect: str = "zh", sample_chars: int
 
 @lru_cache(maxsize=2)
 def _shares(text: str, model: str, sample_chars: int) -> tuple[tuple[str, float], ...]:
-    """Labels with their shares, largest first, at least one; kept for the last texts: label and score cost one."""
+    """Labels with their shares, largest first, at least one; kept for the last texts: label and score cost
+    one."""
     part = _sample(text, sample_chars)
     return _by_cld2(part) if model == CLD2 else _by_fasttext(part, model)
 
 
 def _sample(text: str, chars: int) -> str:
-    """The head, middle and tail of a text, a third of `chars` each; the whole text where it is no longer (or 0)."""
+    """The head, middle and tail of a text, a third of `chars` each; the whole text where it is no longer (or
+    0)."""
     if chars <= 0 or len(text) <= chars:
         return text
     width = max(chars // 3, 1)
@@ -79,7 +93,9 @@ def _by_cld2(text: str) -> tuple[tuple[str, float], ...]:
     ):  # it refuses controls and noncharacters: rare enough to look for them only then
         _, _, languages = pycld2.detect(_INVALID.sub(" ", text).encode(), isPlainText=True)
     found = tuple((code, percent / 100) for _, code, percent, _ in languages if code != UNKNOWN)
-    if not found or (found[0][0] == "ja" and not _KANA.search(text)):  # it takes short Chinese titles for Japanese
+    if not found or (
+        found[0][0] == "ja" and not _KANA.search(text)
+    ):  # it takes short Chinese titles for Japanese
         return ((UNKNOWN, 0.0), *found)
     return found
 
@@ -108,8 +124,12 @@ def _load(path: str) -> Any:
             "a fastText model is named but fasttext is not installed", where=path, remedy=remedy
         ) from None
     if not Path(path).is_file():
-        raise InputError("no such language model", where=path, remedy='name a fastText .bin or .ftz file, or "cld2"')
+        raise InputError(
+            "no such language model", where=path, remedy='name a fastText .bin or .ftz file, or "cld2"'
+        )
     try:
         return fasttext.load_model(path)
     except ValueError as error:
-        raise InputError(f"not a fastText model: {error}", where=path, remedy="fetch the model again") from None
+        raise InputError(
+            f"not a fastText model: {error}", where=path, remedy="fetch the model again"
+        ) from None

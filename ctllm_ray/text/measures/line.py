@@ -1,7 +1,7 @@
 """Measures of lines, blank ones left out and the spaces around a line ignored.
 
-Verse, lyrics and dialogue have short lines and code has no end marks: these measures say what is, recipes decide for
-which genre it matters (pitfalls 3 and 6).
+Verse, lyrics and dialogue have short lines and code has no end marks: these measures say what is, recipes
+decide for which genre it matters (pitfalls 3 and 6).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba.extending import register_jitable
 
-from ctllm_ray.text.characters import (
+from ctllm_ray.text.kernels.characters import (
     CLASS_MASK,
     CLAUSE_END,
     DIGIT,
@@ -57,7 +57,8 @@ def short_share(lines):
 
 
 def ended_share(ended):
-    """Lines that end in an end mark (。！？…； and so on, closing quotes and brackets after it allowed) over lines."""
+    """Lines that end in an end mark (。！？…； and so on, closing quotes and brackets after it allowed) over
+    lines."""
     return _ratio(ended.sum(), len(ended))
 
 
@@ -92,7 +93,8 @@ def ellipsis_share(points, lines):
 
 @register_jitable
 def _ends_with(points, start, stop, word):
-    """True where points[start:stop] ends in the word (code points; Latin letters of the text are lower-cased)."""
+    """True where points[start:stop] ends in the word (code points; Latin letters of the text are
+    lower-cased)."""
     if stop - start < len(word):
         return False
     for k in range(len(word)):
@@ -113,7 +115,8 @@ _AFTER_MORE = tuple(ord(c) for c in " 　.…。>＞»›→↓▼])】）")
 
 
 def readmore_share(points, lines):
-    """Lines that end in 展开, 更多 or "read more", arrows and dots after it allowed, over lines (CT-LLM rule 8)."""
+    """Lines that end in 展开, 更多 or "read more", arrows and dots after it allowed, over lines (CT-LLM rule
+    8)."""
     found = 0
     for i in range(len(lines)):
         start, stop = lines[i, 0], lines[i, 1]
@@ -130,7 +133,8 @@ def readmore_share(points, lines):
 
 
 def numeric_share(kinds, lines):
-    """Lines in which digits outnumber all letters and Han characters, over lines: tables, scores, phone lists."""
+    """Lines in which digits outnumber all letters and Han characters, over lines: tables, scores, phone
+    lists."""
     found = 0
     for i in range(len(lines)):
         digits = 0
@@ -157,7 +161,16 @@ def article_share(points, kinds, lines):
         ):
             k += 1
         if start < k < lines[i, 1]:
-            found += points[k] in (0x6761, 0x689D, 0x7AE0, 0x8282, 0x7BC0, 0x7F16, 0x7DE8, 0x6B3E)  # 条條章节節编編款
+            found += points[k] in (
+                0x6761,
+                0x689D,
+                0x7AE0,
+                0x8282,
+                0x7BC0,
+                0x7F16,
+                0x7DE8,
+                0x6B3E,
+            )  # 条條章节節编編款
     return _ratio(found, len(lines))
 
 
@@ -204,7 +217,8 @@ def duplicate_paragraph_share(points, kinds, lines, line_hashes):
 
 
 def regular_share(kinds):
-    """Share of the most frequent clause length among clauses of Han characters, 3 to 8 long: high for verse."""
+    """Share of the most frequent clause length among clauses of Han characters, 3 to 8 long: high for
+    verse."""
     counts = np.zeros(9, np.int64)
     total = 0
     run = 0
@@ -228,8 +242,9 @@ LABEL_CHARS = 12  # longer stretches without a mark are headings or sentences, n
 def label_share(points, kinds):
     """Han characters in labels over Han characters: menus, tag clouds and lists of links are made of labels.
 
-    A label is a stretch of at most 12 visible characters without a clause mark, between newlines, bars, or spaces that
-    stand between two Han characters; a space beside Latin letters or digits, as many writers set it, ends none.
+    A label is a stretch of at most 12 visible characters without a clause mark, between newlines, bars, or
+    spaces that stand between two Han characters; a space beside Latin letters or digits, as many writers set
+    it, ends none.
     """
     labelled = 0
     total = 0
@@ -265,7 +280,8 @@ RESIDUE_MARKS = 3  # on a line: prose that speaks of <div> names one or two
 
 @register_jitable
 def _is_residue(points, start, end):
-    """True for an entity, a tag with an attribute and a <p>: <strong> and <br/> alone are a way to write headings."""
+    """True for an entity, a tag with an attribute and a <p>: <strong> and <br/> alone are a way to write
+    headings."""
     if points[start] == 0x26:
         return True
     for k in range(start, end):
@@ -276,7 +292,8 @@ def _is_residue(points, start, end):
 
 
 def residue_share(points, kinds, lines):
-    """Han characters on lines with three or more entities, <p> or tags with attributes, over Han characters in lines.
+    """Han characters on lines with three or more entities, <p> or tags with attributes, over Han characters
+    in lines.
 
     Text between tags that nobody took out; code on lines of its own has no Han characters to count.
     """

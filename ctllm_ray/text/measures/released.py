@@ -1,10 +1,12 @@
-"""CT-LLM's document rules with the formulas of its released code, to compare with; our own measures stand beside them.
+"""CT-LLM's document rules with the formulas of its released code, to compare with; our own measures stand
+beside them.
 
 Every function is one rule of Chinese-Tiny-LLM `filter/filter.py` at 392f0e3 as it really computes, so that
-`map_cc_as_released` agrees with that program record for record; where the formula misses what the rule was meant for,
-the docstring says so and names what to use instead. All but `bracket_share` are meant for text that the stage
-`ct_llm_released` has cleaned; most read its NFKC form, which neighbouring calls on the same text share. Cost: 5 MB/s
-of UTF-8 on one core for the twelve rules, 1.5 for the nine n-gram measures, which count in Python.
+`map_cc_as_released` agrees with that program record for record; where the formula misses what the rule was
+meant for, the docstring says so and names what to use instead. All but `bracket_share` are meant for text
+that the stage `ct_llm_released` has cleaned; most read its NFKC form, which neighbouring calls on the same
+text share. Cost: 5 MB/s of UTF-8 on one core for the twelve rules, 1.5 for the nine n-gram measures, which
+count in Python.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from pydantic import Field
 
 from ctllm_ray.text.segmentation import mean_length_chars, segment
 
-_BRACKETED = re.compile(r"【([^】\n]*+)(】?)")  # an unclosed one runs to the end of its line and does not count
+_BRACKETED = re.compile(
+    r"【([^】\n]*+)(】?)"
+)  # an unclosed one runs to the end of its line and does not count
 _SENTENCE_END = re.compile(r'[.!…?;"]+')
 _NOT_WORD_OR_SPACE = re.compile(r"[^\w\s]+")
 _HASHTAGS = re.compile(r"#+")
@@ -76,9 +80,9 @@ def char_count(text: str) -> float:
 def mean_word_length(text: str) -> float:
     """Mean characters per word of the NFKC text from which all punctuation was taken out; 0 without words.
 
-    Words of neighbouring clauses touch before they are segmented; `words.mean_length` keeps them apart. jieba 0.42.1,
-    which the released code calls, makes each run of underscores a word where rjieba makes `snake_case` one: so it is
-    split here too (12 decisions of 43,876 web pages hang on it, none with it).
+    Words of neighbouring clauses touch before they are segmented; `words.mean_length` keeps them apart. jieba
+    0.42.1, which the released code calls, makes each run of underscores a word where rjieba makes
+    `snake_case` one: so it is split here too (12 decisions of 43,876 web pages hang on it, none with it).
     """
     words = segment(_without_punctuation(text))
     return mean_length_chars([part for word in words for part in _UNDERSCORES.split(word) if part])
@@ -106,13 +110,15 @@ def readmore_line_share(text: str) -> float:
 
 
 def bullet_line_share(text: str) -> float:
-    """Share of NFKC lines whose first character is one of 15 bullet glyphs (en dash among them, hyphen and * not)."""
+    """Share of NFKC lines whose first character is one of 15 bullet glyphs (en dash among them, hyphen and *
+    not)."""
     lines = _nfkc(text).splitlines()
     return _share(sum(line.startswith(_BULLETS) for line in lines), len(lines))
 
 
 def punctuation_share(text: str) -> float:
-    """Share of ASCII punctuation among NFKC characters; 、《》「」 do not count, nor does … (NFKC makes it three)."""
+    """Share of ASCII punctuation among NFKC characters; 、《》「」 do not count, nor does … (NFKC makes it
+    three)."""
     counts = _char_counts(text)
     return _share(sum(counts[c] for c in _PUNCTUATION), len(_nfkc(text)))
 
@@ -131,8 +137,8 @@ def unigram_entropy_nats(text: str) -> float:
 def top_ngram_share(text: str, *, n: Annotated[int, Field(ge=1)]) -> float:
     """Characters in the repeats of the most frequent n-gram over all characters; overlaps count every time.
 
-    The released program computes this for n = 2, 3, 4 and ignores it (docs/reference.md, bug 1). The first occurrence
-    is not counted. 0 for texts shorter than n.
+    The released program computes this for n = 2, 3, 4 and ignores it (docs/reference.md, bug 1). The first
+    occurrence is not counted. 0 for texts shorter than n.
     """
     return _share((max(_ngrams(text, n).values(), default=1) - 1) * n, len(text))
 
@@ -140,8 +146,8 @@ def top_ngram_share(text: str, *, n: Annotated[int, Field(ge=1)]) -> float:
 def distinct_ngram_char_share(text: str, *, n: Annotated[int, Field(ge=1)]) -> float:
     """DISTINCT characters of repeated n-grams over all characters: shrinks as a repeated text grows.
 
-    The released program computes this for n = 5 to 10 and ignores it (bugs 1 and 2). `repetition.covered_share` counts
-    positions, as was meant.
+    The released program computes this for n = 5 to 10 and ignores it (bugs 1 and 2).
+    `repetition.covered_share` counts positions, as was meant.
     """
     repeated = [ngram for ngram, count in _ngrams(text, n).items() if count > 1]
     return _share(len(set().union(*repeated)), len(text))

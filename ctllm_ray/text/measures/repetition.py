@@ -1,8 +1,8 @@
 """Measures of repeated character n-grams, n = 2..10, each position counted once.
 
-Gopher (arXiv 2112.11446, table A1) counts words; Chinese has none without a segmenter, so n counts characters, as in
-CT-LLM. The released CT-LLM code counts distinct characters instead of positions, which falls as a text grows and can
-hardly trip (reference.md); positions do not.
+Gopher (arXiv 2112.11446, table A1) counts words; Chinese has none without a segmenter, so n counts
+characters, as in CT-LLM. The released CT-LLM code counts distinct characters instead of positions, which
+falls as a text grows and can hardly trip (reference.md); positions do not.
 """
 
 from __future__ import annotations

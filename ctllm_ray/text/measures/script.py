@@ -1,14 +1,14 @@
 """Measures of script: how much is Han, which Han, and what the characters say of the language's age and kind.
 
-No word segmentation: single characters carry the evidence. 的 and 了 mark modern text, 之 and 也 classical text, and a
-character that only one of the two scripts writes marks that script.
+No word segmentation: single characters carry the evidence. 的 and 了 mark modern text, 之 and 也 classical text,
+and a character that only one of the two scripts writes marks that script.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ctllm_ray.text.characters import (
+from ctllm_ray.text.kernels.characters import (
     CLASS_MASK,
     CLASSICAL,
     FUNCTION,
@@ -34,18 +34,22 @@ _SIMPLIFIED, _TRADITIONAL = _bit(SIMPLIFIED), _bit(TRADITIONAL)
 
 
 def han_share(class_counts):
-    """Han characters, all extensions, 〇 and 々 included, over characters that are neither space nor control."""
+    """Han characters, all extensions, 〇 and 々 included, over characters that are neither space nor
+    control."""
     return _ratio(class_counts[HAN] + class_counts[RARE_HAN], visible_count(class_counts))
 
 
 def han_letter_share(class_counts):
     """Han characters over letters of any script: 1 for Chinese however many digits and marks it has."""
     han = class_counts[HAN] + class_counts[RARE_HAN]
-    return _ratio(han, han + class_counts[KANA] + class_counts[HANGUL] + class_counts[LATIN] + class_counts[LETTER])
+    return _ratio(
+        han, han + class_counts[KANA] + class_counts[HANGUL] + class_counts[LATIN] + class_counts[LETTER]
+    )
 
 
 def rare_han_share(class_counts):
-    """Han characters outside level 1 of GB 2312 and Big5 over Han characters: garbled text is full of them."""
+    """Han characters outside level 1 of GB 2312 and Big5 over Han characters: garbled text is full of
+    them."""
     return _ratio(class_counts[RARE_HAN], class_counts[HAN] + class_counts[RARE_HAN])
 
 
@@ -60,7 +64,8 @@ def hangul_share(class_counts):
 
 
 def traditional_share(flag_counts):
-    """Traditional-only over one-sided characters: 0 Simplified, 1 Traditional, NaN without evidence (pitfall 10)."""
+    """Traditional-only over one-sided characters: 0 Simplified, 1 Traditional, NaN without evidence (pitfall
+    10)."""
     total = flag_counts[_SIMPLIFIED] + flag_counts[_TRADITIONAL]
     return flag_counts[_TRADITIONAL] / total if total > 0 else np.nan
 
@@ -91,7 +96,8 @@ def classical_share(flag_counts, class_counts):
 
 
 def modern_share(flag_counts, class_counts):
-    """Marks of the modern vernacular (的 了 们 這 ...) over Han characters: near 0 in classical text and verse."""
+    """Marks of the modern vernacular (的 了 们 這 ...) over Han characters: near 0 in classical text and
+    verse."""
     return _ratio(flag_counts[_MODERN], class_counts[HAN] + class_counts[RARE_HAN])
 
 

@@ -1,8 +1,8 @@
 """What the address of a document says about it.
 
-CT-LLM's filter compares the page's url with the `urls` files of every UT1 folder, the white list included, and drops
-records without a url (docs/reference.md). Here domains are read as well as urls, the
-recipe names the categories, white lists win, and a document without url is in no category.
+CT-LLM's filter compares the page's url with the `urls` files of every UT1 folder, the white list included,
+and drops records without a url (docs/reference.md). Here domains are read as well as urls, the recipe names
+the categories, white lists win, and a document without url is in no category.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ def blocklist(
     allow: Sequence[str] = ("liste_blanche",),
     allow_urls: Sequence[str] = (),
 ) -> str:
-    """The category of a blocklist that the url is in, "" for none: the first of `categories` where several hold it.
+    """The category of a blocklist that the url is in, "" for none: the first of `categories` where several
+    hold it.
 
     `folder` holds one folder per category. Whatever a category of `allow` holds, and every domain or url of
     `allow_urls`, is in no category. Raises `RecipeError` for a category that the folder lacks.

@@ -1,9 +1,10 @@
-"""DPO: the model learns to prefer chosen answers more than the model it began with does (Rafailov et al. 2023).
+"""DPO: the model learns to prefer chosen answers more than the model it began with does (Rafailov et al.
+2023).
 
-What that model, the reference, gives each answer is computed once and read from a cache (train/reference.py): no second
-model stands in memory, and no step waits for one. The loss is a sum over pairs, divided by the pairs of the global
-batch. `beta` says how dear it is to go away from the reference; with `label_smoothing` that share of the pairs is taken
-to be labelled the wrong way round.
+What that model, the reference, gives each answer is computed once and read from a cache
+(train/data/reference_log_probs.py): no second model stands in memory, and no step waits for one. The loss is
+a sum over pairs, divided by the pairs of the global batch. `beta` says how dear it is to go away from the
+reference; with `label_smoothing` that share of the pairs is taken to be labelled the wrong way round.
 
 This file is imported when a recipe is read, so torch comes in only where the loss is computed.
 """
@@ -39,19 +40,20 @@ class PreferenceOptimisation:
     sums: tuple[str, ...] = SUMS
 
     def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Sums over the pairs, fp32 [1 + len(SUMS)]. `references` [B, P] are of each piece, NaN where is none."""
+        """Sums over the pairs, fp32 [1 + len(SUMS)]. `references` [B, P] are of each piece, NaN where is
+        none."""
         import torch
 
-        from ctllm_ray.train import preference
+        from ctllm_ray.train.losses import preference_loss
 
         references_BP = tensors["references"]
-        logs_BP, tokens_BP = preference.of_pieces(model, tensors, references_BP.shape[1])
+        logs_BP, tokens_BP = preference_loss.of_pieces(model, tensors, references_BP.shape[1])
         is_pair = references_BP[:, 0::2].isfinite()  # [B, P / 2], as what follows
         gains_BP = logs_BP - references_BP.nan_to_num()
         margins = gains_BP[:, 0::2] - gains_BP[:, 1::2]
         told = torch.stack(
             [
-                preference.losses(margins, self.beta, self.label_smoothing),
+                preference_loss.losses(margins, self.beta, self.label_smoothing),
                 self.beta * margins,
                 (margins > 0).float(),
                 *(part_BP[:, side::2] for part_BP in (logs_BP, gains_BP, tokens_BP) for side in (0, 1)),

@@ -1,8 +1,8 @@
 """Pretraining: the next token. Optionally conditional on quality (Korbak et al. 2023), as a control token.
 
-With `control_score`, the BOS that a document begins with is handed to the model as `<|good|>` or `<|bad|>` according
-to that score column; a share of documents keeps BOS, so that the model also works without a control token. It costs
-nothing: no position is added and BOS is never a target.
+With `control_score`, the BOS that a document begins with is handed to the model as `<|good|>` or `<|bad|>`
+according to that score column; a share of documents keeps BOS, so that the model also works without a control
+token. It costs nothing: no position is added and BOS is never a target.
 
 This file is imported when a recipe is read, so torch comes in only where the loss is computed.
 """
@@ -34,17 +34,21 @@ class Pretraining:
     def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Sum over the target tokens of their surprise in nats, fp32 [1]."""
         from ctllm_ray.model.llama import forward_hidden
-        from ctllm_ray.train import head_loss
+        from ctllm_ray.train.losses import head_loss
 
         hidden_BTD = forward_hidden(model, tensors)
         nats = head_loss.fused_nats if self.fused else head_loss.nats
         return nats(hidden_BTD, model.lm_head.weight, tensors["labels"]).reshape(1)
 
 
-def pretrain(*, control_score: str = "", control_max: float = 0.0, control_drop_share: float = 0.0) -> Pretraining:
+def pretrain(
+    *, control_score: str = "", control_max: float = 0.0, control_drop_share: float = 0.0
+) -> Pretraining:
     """Next-token prediction on packed documents. Raises `RecipeError` for control options without a score."""
     if not 0 <= control_drop_share <= 1:
-        raise RecipeError(f"control_drop_share is {control_drop_share:g}", remedy="a share is between 0 and 1")
+        raise RecipeError(
+            f"control_drop_share is {control_drop_share:g}", remedy="a share is between 0 and 1"
+        )
     if not control_score and (control_max or control_drop_share):
         remedy = "name a column of tokens.scores as control_score, or leave the other two out"
         raise RecipeError("control_max and control_drop_share need a control_score", remedy=remedy)

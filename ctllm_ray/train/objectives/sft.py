@@ -1,11 +1,12 @@
 """Supervised fine-tuning: the next token of what an assistant says, its end included; the rest is only read.
 
-The batch already says what is an answer (train/unit.py), so this is the loss of pretraining over fewer labels. The
-sum is divided by the answer targets of the global batch: a long answer counts by its length, wherever it was packed
-(the mean of conversations' means would be another objective: short answers would weigh more in it).
+The batch already says what is an answer (train/data/packed_shards.py), so this is the loss of pretraining
+over fewer labels. The sum is divided by the answer targets of the global batch: a long answer counts by its
+length, wherever it was packed (the mean of conversations' means would be another objective: short answers
+would weigh more in it).
 
-On a CPU the output layer is computed for answers alone, which saves as much of it as the prompts are long; on a GPU
-picking positions would make the host wait, and all are computed.
+On a CPU the output layer is computed for answers alone, which saves as much of it as the prompts are long; on
+a GPU picking positions would make the host wait, and all are computed.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class FineTuning:
     def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Sum over the answers' tokens of their surprise in nats, fp32 [1]."""
         from ctllm_ray.model.llama import forward_hidden
-        from ctllm_ray.train import head_loss
-        from ctllm_ray.train.batch import IGNORED
+        from ctllm_ray.train.data.batch import IGNORED
+        from ctllm_ray.train.losses import head_loss
 
         hidden_BTD, labels_BT = forward_hidden(model, tensors), tensors["labels"]
         if self.fused:
@@ -44,5 +45,6 @@ class FineTuning:
 
 
 def sft() -> FineTuning:
-    """Next-token prediction of answers in packed conversations; a plain text in the mixture counts as one answer."""
+    """Next-token prediction of answers in packed conversations; a plain text in the mixture counts as one
+    answer."""
     return FineTuning()

@@ -1,0 +1,81 @@
+"""The part of a recipe about evaluation: which tasks, by whom judged, on which model. It changes no bytes of
+a model.
+
+What decides a score (tasks, their files, shots, limits, seed, judge) is held by the evaluation itself, with
+the hashes of the files and of the model: see evaluate/run.py.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ctllm_ray.base.recipe_training import NAME, Count, Frozen, Positive
+
+
+class Benchmark(BaseModel):
+    """A benchmark: `use` names its file in evaluate/tasks, other keys are its options (path, shots,
+    limit)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    use: str
+    name: Annotated[str, Field(pattern=NAME)] = ""  # in results and in the API; by default `use`
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_by_use(cls, given: object) -> object:
+        return (
+            given | {"name": given.get("name") or given.get("use", "")} if isinstance(given, dict) else given
+        )
+
+
+class Bits(Frozen):
+    """Bits per byte by group on held-out documents of token sections."""
+
+    corpora: tuple[str, ...] = ()  # folders of token sections; empty: the recipe's own
+    max_tokens: Count = 200_000  # by group, from the front of a fixed order
+
+
+class Judge(Frozen):
+    """CHC-Bench: answers to the items of a file, each marked 1 to 10 by another model with an
+    OpenAI-compatible API."""
+
+    items: str  # JSON lines or Parquet with the columns `category` (one of the eight classes) and `query`
+    url: str  # such as https://host/v1
+    model: str
+    key_env: str = ""  # the environment variable that holds the key; empty: none is sent
+    form: Literal["auto", "chat", "completion"] = (
+        "auto"  # auto: through its chat template where it was taught turns
+    )
+    answer_tokens: Count = 1024  # of the model's answer
+    verdict_tokens: Count = 1024  # of the judge's
+    at_once: Count = 4  # requests to the judge
+    timeout_s: Positive = 120  # of one request
+    attempts: Count = 8  # at one request, while the judge is busy, fails or is silent
+    asks: Count = 3  # for one mark: a verdict without one is asked for again, with a reminder
+    limit: Annotated[int, Field(ge=0)] = 0  # items of each class; 0: all
+
+
+class Evaluate(Frozen):
+    """`ctllm evaluate`. The engine in process is that of the part `serve`."""
+
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""  # tells evaluations of one recipe apart
+    model: str = ""  # a Hugging Face folder; empty: this recipe's newest export
+    tasks: tuple[Benchmark, ...] = ()
+    bits: Bits | None = None
+    judge: Judge | None = None
+    seed: int = 0  # of the order of examples and of the bootstrap
+    resamples: Count = 1000  # of the bootstrap
+    at_once: Count = (
+        16  # requests to an API, and the most that evaluations beside a served model have under way
+    )
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Evaluate:
+        names = [task.name for task in self.tasks]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two tasks are named {name!r}: give one of them a `name:`")
+        return self

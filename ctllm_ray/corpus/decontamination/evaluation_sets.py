@@ -1,0 +1,150 @@
+"""Evaluation sets as a recipe names them, and the phase that reads their items: one unit is one file.
+
+So a file that is missing, empty or of other fields is an error that names it, before any page is read. Files
+are known by size and modification time while the pass is begun, and by SHA-256 in the manifests of all its
+phases: a set that changed is refused by name, also where the pass is finished.
+
+An item's text is its strings, one a line. A field whose name is one capital letter is an option and stands
+behind its letter, as exams print it: `A. 肋胸膜`; otherwise no n-gram that runs from one option to the next
+would be in any page.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from ctllm_ray import benchmark_files, sample
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import InputError, RecipeError
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe_training import NAME, Frozen
+from ctllm_ray.base.storage import File
+from ctllm_ray.benchmark_files import ID, Row
+from ctllm_ray.corpus.engine.phase import Phase
+from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.splits import Limits, Split
+from ctllm_ray.shards.tables import TableWriter
+
+ITEMS = "items"
+SCHEMA = pa.schema([("set", pa.string()), ("item", pa.string()), ("text", pa.string())])
+
+
+class EvaluationSet(Frozen):
+    """Files of one benchmark, in a form that evaluation reads too (benchmark_files.py), and which of an item
+    is its text."""
+
+    name: Annotated[str, Field(pattern=NAME)]
+    path: str  # a file, a glob, or `sample:`
+    fields: Literal["all"] | tuple[str, ...]  # whose strings are the text; all: every string of an item
+
+
+@dataclass(frozen=True)
+class OverSets(Phase):
+    """A phase that depends on the evaluation sets."""
+
+    sets: tuple[EvaluationSet, ...]
+
+    def sources(self, recipe: Recipe) -> dict[str, str]:
+        """The hash of the documents, and SHA-256 of every file of the sets."""
+        found = [(part.name, file) for part in self.sets for file in files(recipe, part)]
+        hashes = {source(name, file): storage.size_and_sha256(file.uri)[1] for name, file in found}
+        return super().sources(recipe) | hashes
+
+
+@dataclass(frozen=True)
+class Items(OverSets):
+    """The items of all sets: where each stands, and its text."""
+
+    def check(self, recipe: Recipe) -> None:
+        """Raises `RecipeError` where no set is named, or two have one name."""
+        where, names = f"passes.{self.use}.sets", [part.name for part in self.sets]
+        if not names:
+            raise RecipeError(
+                "no evaluation set is named", where=where, remedy="name one, or leave the pass out"
+            )
+        for name, count in Counter(names).items():
+            if count > 1:
+                raise RecipeError(
+                    f"two sets are named {name!r}", where=where, remedy="give each a name of its own"
+                )
+
+    def list_splits(self, recipe: Recipe) -> list[Split]:
+        """One unit for each file."""
+        found = [(number, file) for number, part in enumerate(self.sets) for file in files(recipe, part)]
+        return [
+            Split(index, self.sets[number].name, "", {"set": number}, file, 0, None, Limits(0, 0), self.name)
+            for index, (number, file) in enumerate(found)
+        ]
+
+    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+        """Reads a file; writes its items. Raises `InputError` where it has none, or not the fields that are
+        named."""
+        part = self.sets[split.options["set"]]
+        found = benchmark_files.of_file(split.file.uri)
+        _check(found, part, split.file.uri)
+        texts = [text_of(row, part.fields) for row in found]
+        table = pa.table([[part.name] * len(found), [row[ID] for row in found], texts], schema=SCHEMA)
+        with TableWriter(folder, f"{ITEMS}/{split.index:05d}.arrow", SCHEMA) as writer:
+            writer.write(table)
+        text_bytes = sum(len(text.encode()) for text in texts)
+        return Work({"in": len(found), "kept": len(found)}, text_bytes, [writer.shard])
+
+
+def files(recipe: Recipe, part: EvaluationSet) -> list[File]:
+    """The files of a set by name. Raises `InputError` where there are none, or where two would give equal
+    ids."""
+    found = storage.list_files(sample.located(recipe.locate(part.path)))
+    for name, count in Counter(_base(file) for file in found).items():
+        if count > 1:
+            remedy = "items are known by file name and row: make a set of each folder"
+            raise InputError(
+                f"two files of the set {part.name!r} are named {name!r}", where=part.path, remedy=remedy
+            )
+    return found
+
+
+def source(name: str, file: File) -> str:
+    """The key in a manifest's provenance under which the hash of a set's file stands."""
+    return f"set:{name}/{_base(file)}"
+
+
+def _base(file: File) -> str:
+    return file.uri.rpartition("/")[2]
+
+
+def _check(found: Sequence[Row], part: EvaluationSet, uri: str) -> None:
+    """Raises `InputError` for a file without items, or without a field that the recipe names."""
+    where = f"{uri}, of the set {part.name!r}"
+    if not found:
+        raise InputError("this evaluation file has no items", where=where, remedy="name another file")
+    there = {key for row in found for key, value in row.items() if value is not None} - {ID}
+    for field in () if part.fields == "all" else part.fields:
+        if field not in there:
+            remedy = f"fields that items have: {', '.join(sorted(there))}"
+            raise InputError(f"no item has a field {field!r}", where=where, remedy=remedy)
+
+
+def text_of(row: Row, fields: Literal["all"] | Sequence[str]) -> str:
+    """The strings of an item, in the order of its fields, or of those that are named."""
+    wanted = [key for key in row if key != ID] if fields == "all" else fields
+    return "\n".join(_option(key, text) for key in wanted for text in _strings(row.get(key)))
+
+
+def _option(key: str, text: str) -> str:
+    return f"{key}. {text}" if len(key) == 1 and key.isascii() and key.isupper() else text
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in a value, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (text for inner in value.values() for text in _strings(inner))
+    elif isinstance(value, Sequence):
+        yield from (text for inner in value for text in _strings(inner))

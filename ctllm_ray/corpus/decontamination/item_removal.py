@@ -1,0 +1,196 @@
+"""What becomes of pages that hold items: their stretches are cut, or they go. The last phase of the pass.
+
+A page's label `decontaminate.hits` names every item that counts in it with its overlap and its stretches in
+the text as it was before the cut: `exam exam.jsonl.zst#12 0.981 340-398`, one item behind the other. A cut
+stretch stands in the ledger under the set whose item overlaps most; where it was inside a line a line break
+takes its place, so that what stood before it and behind it do not become one sentence. A page that is left
+with fewer than `min_left_chars` letters and digits goes whole. So does a conversation, whatever the action:
+without the stretch a turn would say something else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.corpus import line_cuts
+from ctllm_ray.corpus.decontamination import item_index, seen_items
+from ctllm_ray.corpus.decontamination.evaluation_sets import OverSets
+from ctllm_ray.corpus.decontamination.item_search import BEST, BESTS, FOUND, STRETCHES
+from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import input_forms
+from ctllm_ray.shards import schema
+from ctllm_ray.shards.tables import read_partition
+from ctllm_ray.text.dedup.fold import fold
+from ctllm_ray.text.kernels.codepoints import lengths
+
+Action = Literal["cut", "drop"]
+
+
+class Stretch(NamedTuple):
+    """A place of a page's text (code points), and the item that stands there."""
+
+    start: int
+    end: int
+    overlap: float
+    set: str
+    item: str
+
+
+@dataclass(frozen=True)
+class Marking(OverSets):
+    """The documents, without the items or without the pages that hold them; and the table of what was
+    seen."""
+
+    min_overlap: float
+    action: Action
+    min_left_chars: int
+
+    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+        """Reads a shard and its stretches. Counts `cut:<set>` and `dropped:<set>`: pages that hold items of
+        the set."""
+        found, fates = self._stretches(recipe, split), Counter[str]()
+        drops = self.action == "drop" or input_forms.inputs(recipe)[split.input] != "texts"
+
+        def mark(table: pa.Table, first: int) -> pa.Table:
+            return self._mark_table(table, first, found, fates, drops)
+
+        worked = self.judged(recipe, folder, split, mark)
+        return replace(worked, counts=worked.counts | fates)
+
+    def finish(self, recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
+        """Writes what was seen of each item: the phases' files go when the pass is finished."""
+        made = self.made(recipe, FOUND)
+        bests = read_partition(recipe.folder(f"{self.use}/{FOUND}"), made.of_kind(BEST), 0, BESTS)
+        seen_items.write(folder, self._names(recipe), bests)
+
+    def _names(self, recipe: Recipe) -> pa.Table:
+        return item_index.names(
+            recipe.folder(f"{self.use}/{item_index.INDEX}"), self.made(recipe, item_index.INDEX)
+        )
+
+    def _stretches(self, recipe: Recipe, split: Split) -> dict[int, list[Stretch]]:
+        """The stretches by the number of their page."""
+        made, place = self.made(recipe, FOUND), recipe.folder(f"{self.use}/{FOUND}")
+        table = read_partition(place, made.of_kind(FOUND)[split.index : split.index + 1], 0, STRETCHES)
+        named = self._names(recipe).take(table["item"])
+        plain = [
+            column.to_pylist()
+            for column in (table["start"], table["end"], table["overlap"], *named.columns[:2])
+        ]
+        stretches = zip(table["number"].to_pylist(), map(Stretch, *plain), strict=True)
+        return {
+            number: [stretch for _, stretch in each]
+            for number, each in groupby(stretches, lambda pair: pair[0])
+        }
+
+    def _mark_table(
+        self, table: pa.Table, first: int, found: dict[int, list[Stretch]], fates: Counter[str], drops: bool
+    ) -> pa.Table:
+        rows = [row for row in range(table.num_rows) if first + row in found]
+        if not rows:
+            return table
+        hits = [found[first + row] for row in rows]
+        texts = table["text"].combine_chunks().take(pa.array(rows)).to_pylist()
+        places = [merged(stretches) for stretches in hits]
+        rests = [without(text, each) for text, each in zip(texts, places, strict=True)]
+        gone = np.full(len(rows), drops) | (lengths(fold(pa.array(rests))) < self.min_left_chars)
+        for stretches, goes in zip(hits, gone.tolist(), strict=True):
+            fates.update(
+                f"{'dropped' if goes else 'cut'}:{name}" for name in {stretch.set for stretch in stretches}
+            )
+        stays = np.flatnonzero(~gone).tolist()
+        table = _with_cuts(table, {rows[i]: (texts[i], rests[i], places[i]) for i in stays})
+        return self._judge_pages(table, rows, [max(each, key=_most) for each in hits], hits, gone)
+
+    def _judge_pages(
+        self,
+        table: pa.Table,
+        rows: list[int],
+        tops: list[Stretch],
+        hits: list[list[Stretch]],
+        gone: np.ndarray,
+    ) -> pa.Table:
+        """The table with scores, labels and rejects for pages that hold items; `tops` are those that overlap
+        most."""
+        overlap = np.array([top.overlap for top in tops], np.float32)
+        counts = [len({(stretch.set, stretch.item) for stretch in each}) for each in hits]
+        table = _add_column(table, "score.decontaminate.overlap", rows, overlap.tolist(), pa.float32())
+        table = _add_column(table, "score.decontaminate.items", rows, counts, pa.float32())
+        table = _add_column(table, "label.decontaminate.set", rows, [top.set for top in tops], pa.string())
+        table = _add_column(table, "label.decontaminate.hits", rows, [told(each) for each in hits], pa.string())
+        value = np.full(table.num_rows, np.nan, np.float32)
+        value[rows] = overlap
+        for name in sorted({top.set for top in tops}):
+            goes = np.zeros(table.num_rows, bool)
+            goes[[row for row, top, out in zip(rows, tops, gone, strict=True) if out and top.set == name]] = (
+                True
+            )
+            table = schema.reject(table, goes, f"decontaminate.{name}", value, self.min_overlap)
+        return table
+
+
+def _most(stretch: Stretch) -> float:
+    return stretch.overlap
+
+
+def told(stretches: Sequence[Stretch]) -> str:
+    """The items in words: set, item, overlap and places of each, in their order."""
+    found = []
+    for (name, item), each in groupby(stretches, lambda stretch: (stretch.set, stretch.item)):
+        places = list(each)
+        found.append(
+            f"{name} {item} {places[0].overlap:.3f} {','.join(f'{s.start}-{s.end}' for s in places)}"
+        )
+    return "; ".join(found)
+
+
+def merged(stretches: Sequence[Stretch]) -> list[Stretch]:
+    """The places that any of them covers, in order, each with the item that overlaps most of those that share
+    it."""
+    found: list[Stretch] = []
+    for stretch in sorted(stretches):
+        if found and stretch.start <= found[-1].end:
+            top = max(found[-1], stretch, key=_most)
+            found[-1] = top._replace(start=found[-1].start, end=max(found[-1].end, stretch.end))
+        else:
+            found.append(stretch)
+    return found
+
+
+def without(text: str, places: Sequence[Stretch]) -> str:
+    """The text without these places (merged), a line break where one was inside a line."""
+    rest, at = "", 0
+    for place in places:
+        rest, at = _join_around(rest, text[at : place.start]), place.end
+    return _join_around(rest, text[at:])
+
+
+def _join_around(before: str, behind: str) -> str:
+    fused = before and behind and not before.endswith("\n") and not behind.startswith("\n")
+    return f"{before}\n{behind}" if fused else before + behind
+
+
+def _with_cuts(table: pa.Table, pages: dict[int, tuple[str, str, list[Stretch]]]) -> pa.Table:
+    """The table with what is left of pages in place of their texts, and what was cut in their ledgers."""
+    cuts = {
+        row: [
+            {"rule": f"decontaminate.{place.set}", "text": text[place.start : place.end]} for place in places
+        ]
+        for row, (text, _, places) in pages.items()
+    }
+    return line_cuts.added(table, {row: rest for row, (_, rest, _) in pages.items()}, cuts)
+
+
+def _add_column(table: pa.Table, name: str, rows: list[int], values: list[Any], kind: pa.DataType) -> pa.Table:
+    """The table with a column that has values in some rows and is null elsewhere."""
+    nulls = pa.nulls(table.num_rows, kind)
+    return schema.put(table, name, line_cuts.replaced(nulls, dict(zip(rows, values, strict=True))))

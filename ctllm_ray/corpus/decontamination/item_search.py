@@ -1,0 +1,103 @@
+"""Where pages hold items: the one phase that reads pages against the index. One unit is one shard.
+
+An item counts in a page that holds at least `min_overlap` of the item's n-grams; its stretches there go to
+the last phase. The best page of every item goes to the table of what was seen, counted or not: of an item
+that no page holds well enough, too, it is told by how much it was seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.corpus.decontamination import item_index
+from ctllm_ray.corpus.decontamination.evaluation_sets import OverSets
+from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.shards.manifest import Shard
+from ctllm_ray.shards.schema import utf8_bytes
+from ctllm_ray.shards.tables import TableWriter
+from ctllm_ray.text.contamination import Hits, hits
+from ctllm_ray.text.kernels.runs import starts_of
+
+FOUND, BEST = "hits", "best"
+#: A stretch of a page (by its number) that an item stands in: code points `start` to `end` of its text.
+STRETCHES = pa.schema(
+    [
+        ("number", pa.int64()),
+        ("item", pa.int32()),
+        ("start", pa.int32()),
+        ("end", pa.int32()),
+        ("overlap", pa.float32()),
+    ]
+)
+#: The page of the unit that holds most of an item; of equal ones the first.
+BESTS = pa.schema([("item", pa.int32()), ("overlap", pa.float32()), ("page", pa.string())])
+
+
+@dataclass(frozen=True)
+class Finding(OverSets):
+    """The stretches of every page that items stand in, and the best page of every item."""
+
+    min_overlap: float
+
+    PACKAGES: ClassVar[tuple[str, ...]] = ("numba", "opencc")
+    READS_WHAT_IS_SAID: ClassVar[bool] = True
+
+    def warm(self, recipe: Recipe) -> None:
+        """Compiles the kernels."""
+        item_index.warm()
+
+    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+        """Reads a shard; writes its stretches and the best pages."""
+        place = recipe.folder(f"{self.use}/{item_index.INDEX}")
+        index = item_index.opened(place, self.made(recipe, item_index.INDEX))
+        number, text_bytes, stretches, bests = self.first_number(recipe, split), 0, [], []
+        first = number
+        for table in self.readable(recipe, split):
+            texts = table["text"].combine_chunks()
+            text_bytes += utf8_bytes(texts)
+            found = hits(texts, index)
+            stretches.append(_find_stretches(found, number, np.float32(self.min_overlap)))
+            bests.append(
+                best(found.items, found.overlap, pc.take(table["id"].combine_chunks(), pa.array(found.rows)))
+            )
+            number += table.num_rows
+        counted = pa.concat_tables([STRETCHES.empty_table(), *stretches])
+        every = pa.concat_tables([BESTS.empty_table(), *bests]).combine_chunks()
+        every = best(every["item"].to_numpy(), every["overlap"].to_numpy(), every["page"].combine_chunks())
+        shards = [_write_table(folder, kind, split, table) for kind, table in ((FOUND, counted), (BEST, every))]
+        pages = len(pc.unique(counted["number"]))
+        return Work({"in": number - first, "kept": number - first, "pages_hit": pages}, text_bytes, shards)
+
+
+def _find_stretches(found: Hits, number: int, least: np.float32) -> pa.Table:
+    """The stretches of items that count; `number` is that of the first page."""
+    rows = found.overlap >= least
+    columns = [number + found.rows, found.items, found.start, found.end, found.overlap]
+    return pa.table(
+        [pa.array(c[rows], f.type) for c, f in zip(columns, STRETCHES, strict=True)], schema=STRETCHES
+    )
+
+
+def best(items: np.ndarray, overlap: np.ndarray, pages: pa.Array) -> pa.Table:
+    """For each item that is there, the row of the greatest overlap; of equal ones the first."""
+    order = np.lexsort((np.arange(len(items)), -overlap, items))
+    rows = order[starts_of(items[order])]
+    columns = [
+        pa.array(items[rows], pa.int32()),
+        pa.array(overlap[rows], pa.float32()),
+        pages.take(pa.array(rows)),
+    ]
+    return pa.table(columns, schema=BESTS)
+
+
+def _write_table(folder: str, kind: str, split: Split, table: pa.Table) -> Shard:
+    with TableWriter(folder, f"{kind}/{split.index:05d}.arrow", table.schema) as writer:
+        writer.write(table.combine_chunks())
+    return writer.shard

@@ -1,0 +1,149 @@
+"""Near copies, second phase: the pairs of documents that share a key. One unit is one range of keys.
+
+Of the documents under one key, each meets the best of them, in the order that decides who stays. Any others
+would leave for the best one, and the rest would have met nobody that stays.
+
+A pair is the better document and the other one. Pairs go on cut by the number of the other one, so that all
+that several bands found of one pair comes together, and all that one document may go for. Keys are worked a
+few at a time: where all documents are alike, pairs are `reach` times as many as keys, and the same in every
+band, and only the distinct ones are held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.corpus.dedup import ranking, signatures
+from ctllm_ray.corpus.dedup.signatures import Sketches
+from ctllm_ray.corpus.dedup.snapshot_index import KEYS, Index
+from ctllm_ray.corpus.engine.phase import Phase
+from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.shards.tables import read_partition, write_partitions
+from ctllm_ray.text.dedup.bands import Pairs, meeting
+from ctllm_ray.text.kernels.runs import places_in, starts_of
+
+BANDS = "bands"  # the phase
+MET = "met"  # the kind of its files
+KEYS_AT_ONCE = 500_000  # and what is left of the last one's documents
+WAITING = 4_000_000  # codes gathered before those that occur twice are thrown out: 32 MB
+SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64())])
+
+
+@dataclass(frozen=True)
+class Meeting(Phase):
+    """Each document with the best `reach` documents under each of its keys."""
+
+    sketches: Sketches
+    reach: int
+
+    def warm(self, recipe: Recipe) -> None:
+        """Compiles the kernel."""
+        meeting(np.zeros(2, np.uint64), reach=self.reach)
+
+    def list_splits(self, recipe: Recipe) -> list[Split]:
+        """One unit for each range of keys."""
+        return self.list_parts(recipe, KEYS, KEYS, self.sketches.parts(recipe))
+
+    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+        """Reads a range of keys; writes the pairs that meet in it, each once."""
+        shards, folder_of_keys = self.made(recipe, KEYS).of_kind(KEYS), recipe.folder(self.sketches.name)
+        table = read_partition(folder_of_keys, shards, split.index, signatures.SCHEMA)
+        index = self.sketches.index(recipe)
+        keys, numbers = self._with_older(
+            index, table["key"].to_numpy(), table["number"].to_numpy() + index.settled
+        )
+        keys, numbers = self._best_first(index, keys, numbers)
+        met = unpacked(self._find_pairs(keys, numbers, index.settled, index.total), index.settled, index.total)
+        stops = np.searchsorted(met.right, ranges(index, self.sketches.parts(recipe))[1:]).tolist()
+        shard = write_partitions(
+            folder, f"{MET}/{split.index:05d}.arrow", pa.table(list(met), schema=SCHEMA), stops
+        )
+        return Work({"in": table.num_rows, "kept": table.num_rows, "met": len(met.left)}, 0, [shard])
+
+    def _with_older(
+        self, index: Index, keys: np.ndarray, numbers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The keys and numbers, in no order, of settled documents too that have such a key."""
+        if not (index.settled and len(keys)):
+            return keys, numbers
+        older = index.older_keys(signatures.SCHEMA, np.unique(keys), self.reach)
+        return np.concatenate([older[0], keys]), np.concatenate([older[1], numbers])
+
+    def _best_first(
+        self, index: Index, keys: np.ndarray, numbers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Keys that several documents have, rising, the best document first; of settled ones those within
+        `reach`."""
+        keys, numbers = _keep_shared_keys(keys, numbers)
+        if not len(keys):
+            return keys, numbers
+        known, place = np.unique(numbers, return_inverse=True)
+        with index.rows() as rows:
+            ranks = ranking.ranks(rows, known, self.sketches.prefer, index.snapshot(known))
+        order = np.lexsort((ranks[place], keys))
+        keys, numbers = keys[order], numbers[order]
+        meets = (places_in(keys) < self.reach) | (numbers >= index.settled)
+        return keys[meets], numbers[meets]
+
+    def _find_pairs(self, keys: np.ndarray, numbers: np.ndarray, settled: int, total: int) -> np.ndarray:
+        """The pairs, packed, of documents with these keys (rising), the worse one not settled; each once,
+        sorted."""
+        distinct = Distinct()
+        ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) + 1
+        start = 0
+        while start < len(keys):
+            stop = int(ends[np.searchsorted(ends, min(start + KEYS_AT_ONCE, len(keys)))])
+            left, right = meeting(keys[start:stop], reach=self.reach)
+            pairs = Pairs(numbers[start:stop][left], numbers[start:stop][right])
+            distinct.add(packed(pairs.take(pairs.right >= settled), settled, total))
+            start = stop
+        return distinct.codes()
+
+
+def _keep_shared_keys(keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The keys that more than one document has."""
+    order = np.argsort(keys, kind="stable")
+    starts = starts_of(keys[order])
+    sizes = np.diff(starts, append=len(keys))
+    shared = order[np.repeat(sizes > 1, sizes)]
+    return keys[shared], numbers[shared]
+
+
+class Distinct:
+    """Gathers codes (uint64) of which many are the same, and holds each once."""
+
+    def __init__(self) -> None:
+        self._codes, self._waiting = np.empty(0, np.uint64), [np.empty(0, np.uint64)]
+
+    def add(self, codes: np.ndarray) -> None:
+        """Takes some more."""
+        self._waiting.append(codes)
+        if sum(map(len, self._waiting)) > WAITING:
+            self._codes, self._waiting = self.codes(), []
+
+    def codes(self) -> np.ndarray:
+        """All so far, each once, sorted."""
+        return np.unique(np.concatenate([self._codes, *self._waiting]))
+
+
+def ranges(index: Index, parts: int) -> np.ndarray:
+    """int64[parts + 1]: the documents that are not settled, by number, cut into ranges of one width."""
+    width = index.total - index.settled
+    return np.array([index.settled + width * part // parts for part in range(parts + 1)], np.int64)
+
+
+def packed(pairs: Pairs, base: int, total: int) -> np.ndarray:
+    """uint64[pairs]: two numbers below `total` as one, sorted as by right, then left; no right is below
+    `base`."""
+    return (pairs.right - base).astype(np.uint64) * np.uint64(total) + pairs.left.astype(np.uint64)
+
+
+def unpacked(codes: np.ndarray, base: int, total: int) -> Pairs:
+    """The pairs of `packed`."""
+    right, left = np.divmod(codes, np.uint64(max(total, 1)))
+    return Pairs(left.astype(np.int64), right.astype(np.int64) + base)

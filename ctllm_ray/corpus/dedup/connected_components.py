@@ -1,0 +1,165 @@
+"""Near copies that are too many pairs for one process: components by rounds of stars, as phases.
+
+`edges` scatters the pairs, `large-00`, `small-00`, `large-01` ... are the rounds of text/dedup/components.py,
+each a shuffle by file, and `groups` brings the pairs of a component into one partition. Each of these has as
+many units as it takes for a unit to hold `local_pairs` pairs; only a component that is itself larger makes
+one larger. A round that leaves every unit's pairs as they were is the last: a unit's counts carry a digest of
+what it wrote.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.corpus.dedup import verify_pairs
+from ctllm_ray.corpus.dedup.verify_pairs import PAIRS
+from ctllm_ray.corpus.engine import splits
+from ctllm_ray.corpus.engine.phase import Phase
+from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.shards.manifest import Shard
+from ctllm_ray.shards.tables import read_partition, write_partitions
+from ctllm_ray.text.dedup.components import Edges, components, downward, large_star, mirrored, small_star
+from ctllm_ray.text.dedup.minhash import POLYNOMIAL
+
+EDGES, GROUPS = "edges", "groups"  # phases, and kinds of files
+LARGE, SMALL = "large", "small"  # halves of a round
+ROUNDS = 64  # more than any number of documents takes: about log2 of the longest chain
+SCHEMA = pa.schema([("first", pa.int64()), ("second", pa.int64())])
+
+
+@dataclass(frozen=True)
+class Grouped(Phase):
+    """What the phases of this file share: how many partitions the pairs are cut into."""
+
+    local_pairs: int
+
+    def parts(self, recipe: Recipe) -> int:
+        """How many partitions of `local_pairs` the pairs of copies make."""
+        return math.ceil(self.made(recipe, PAIRS).counts.get("copies", 0) / self.local_pairs)
+
+    def edges(self, recipe: Recipe, phase: str, part: int) -> Edges:
+        """One partition of the edges that an earlier phase wrote."""
+        made, folder = self.made(recipe, phase), recipe.folder(f"{self.use}/{phase}")
+        table = read_partition(folder, made.of_kind(EDGES), part, SCHEMA)
+        return Edges(table["first"].to_numpy(), table["second"].to_numpy())
+
+    def pairs(self, recipe: Recipe, phase: str, kind: str, part: int) -> pa.Table:
+        """One partition of the pairs that an earlier phase wrote."""
+        made, folder = self.made(recipe, phase), recipe.folder(f"{self.use}/{phase}")
+        return read_partition(folder, made.of_kind(kind), part, verify_pairs.SCHEMA)
+
+    def scattered(
+        self, folder: str, kind: str, index: int, table: pa.Table, by: np.ndarray, parts: int
+    ) -> Shard:
+        """The file of a table whose rows are cut by the numbers `by`."""
+        places = spread(by, parts)
+        order = np.argsort(places, kind="stable")
+        stops = np.searchsorted(places[order], np.arange(parts), side="right").tolist()
+        return write_partitions(
+            folder, f"{kind}/{index:05d}.arrow", table.take(pa.array(order)).combine_chunks(), stops
+        )
+
+
+def spread(numbers: np.ndarray, parts: int) -> np.ndarray:
+    """int64: the partition of each number, in no order."""
+    mixed = numbers.astype(np.uint64) * np.uint64(POLYNOMIAL) >> np.uint64(32)
+    return (mixed * np.uint64(parts) >> np.uint64(32)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Scatter(Grouped):
+    """The pairs as edges in both directions, and with their similarity by the better document."""
+
+    def list_splits(self, recipe: Recipe) -> list[Split]:
+        """One unit for each file of pairs."""
+        folder = recipe.folder(f"{self.use}/{PAIRS}")
+        made = self.made(recipe, PAIRS).of_kind(PAIRS)
+        return [splits.of_shard(index, self.name, folder, shard) for index, shard in enumerate(made)]
+
+    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+        """Reads a file of pairs and scatters it twice."""
+        shard = self.made(recipe, PAIRS).of_kind(PAIRS)[split.index]
+        pairs = read_partition(recipe.folder(f"{self.use}/{PAIRS}"), [shard], 0, verify_pairs.SCHEMA)
+        parts = self.parts(recipe)
+        both = mirrored(Edges(pairs["left"].to_numpy(), pairs["right"].to_numpy()))
+        edges = self.scattered(
+            folder, EDGES, split.index, pa.table([*both], schema=SCHEMA), both.first, parts
+        )
+        by_left = self.scattered(folder, PAIRS, split.index, pairs, pairs["left"].to_numpy(), parts)
+        return Work({"in": pairs.num_rows, "kept": pairs.num_rows}, 0, [edges, by_left])
+
+
+@dataclass(frozen=True)
+class Star(Grouped):
+    """Half a round: a large star, or a small one."""
+
+    previous: str  # the phase whose edges it reads
+
+    @property
+    def large(self) -> bool:
+        """True for the first half of a round."""
+        return f"/{LARGE}-" in self.name
+
+    def warm(self, recipe: Recipe) -> None:
+        """Compiles the kernel."""
+        small_star(downward(large_star(mirrored(Edges(np.array([1]), np.array([2]))))))
+
+    def list_splits(self, recipe: Recipe) -> list[Split]:
+        """One unit for each partition of the edges."""
+        return self.list_parts(recipe, self.previous, EDGES, self.parts(recipe))
+
+    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+        """Reads a partition of edges; writes what the star makes of it, as the other half of a round reads
+        it."""
+        given = self.edges(recipe, self.previous, split.index)
+        found = large_star(given) if self.large else small_star(given)
+        out = downward(found) if self.large else mirrored(found)
+        shard = self.scattered(
+            folder, EDGES, split.index, pa.table([*out], schema=SCHEMA), out.first, self.parts(recipe)
+        )
+        digest = xxhash.xxh3_64_intdigest(np.concatenate(found).tobytes(), split.index)
+        return Work({"in": len(given.first), "kept": len(given.first), "digest": digest}, 0, [shard])
+
+    def settled(self, recipe: Recipe) -> bool:
+        """True where this is the second half of a round that left the edges as they were."""
+        kind, number = self.name.rpartition("/")[2].split("-")
+        if kind == LARGE or number == "00":
+            return False
+        before = self.made(recipe, f"{kind}-{int(number) - 1:02d}")
+        return before.counts["digest"] == self.made(recipe, f"{kind}-{number}").counts["digest"]
+
+
+def rounds(use: str, local_pairs: int) -> list[Star]:
+    """The halves of all rounds that there could be, in order."""
+    names = [f"{half}-{number:02d}" for number in range(ROUNDS) for half in (LARGE, SMALL)]
+    return [Star(f"{use}/{name}", local_pairs, before) for before, name in pairwise([EDGES, *names])]
+
+
+@dataclass(frozen=True)
+class Groups(Grouped):
+    """The pairs of copies again, those of one component in one partition."""
+
+    def stars(self, recipe: Recipe) -> str:
+        """The phase that wrote (member, root), in both directions."""
+        settled = next(star for star in rounds(self.use, self.local_pairs) if star.settled(recipe))
+        return settled.name.rpartition("/")[2]
+
+    def list_splits(self, recipe: Recipe) -> list[Split]:
+        """One unit for each partition of the pairs."""
+        return self.list_parts(recipe, EDGES, PAIRS, self.parts(recipe))
+
+    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+        """Reads the pairs of some documents and their roots; writes the pairs by root."""
+        pairs = self.pairs(recipe, EDGES, PAIRS, split.index)
+        found = components(*self.edges(recipe, self.stars(recipe), split.index))
+        roots = found.roots[np.searchsorted(found.members, pairs["left"].to_numpy())]
+        shard = self.scattered(folder, GROUPS, split.index, pairs, roots, self.parts(recipe))
+        return Work({"in": pairs.num_rows, "kept": pairs.num_rows}, 0, [shard])

@@ -1,0 +1,98 @@
+"""What becomes of documents that have copies, and the phase that carries it out.
+
+A fate is a row for each document of a cluster: the id of the one that stays in its place (null for itself),
+how alike the two are, how many documents the cluster has. The files of fates have a partition for each shard
+of the section before, so that the last phase reads, beside its shard, what concerns it and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.corpus.engine.phase import Phase, ends
+from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.shards import schema
+from ctllm_ray.shards.manifest import Shard
+from ctllm_ray.shards.tables import Rows, read_partition, write_partitions
+
+if TYPE_CHECKING:
+    from ctllm_ray.corpus.dedup.snapshot_index import Index
+
+FATES = "fates"  # the kind of file
+SCHEMA = pa.schema(
+    [
+        ("number", pa.int64()),
+        ("survivor", pa.string()),
+        ("similarity", pa.float32()),
+        ("cluster_size", pa.float32()),
+        ("stays", pa.int64()),  # the number of the survivor
+        ("stays_in", pa.string()),  # in the snapshot of this name, in this pass where it is empty
+    ]
+)
+
+
+class Fate(NamedTuple):
+    """Documents (numbers, rising), who stays for each, by number, and how alike the two are (NaN where not
+    known)."""
+
+    numbers: np.ndarray
+    stays: np.ndarray
+    similarity: np.ndarray
+
+
+def write(folder: str, unit: int, found: Fate, index: Index, rows: Rows, kept: list[Shard]) -> Shard:
+    """The file of fates of a unit; those of settled documents are in the sections that they are of."""
+    staying, place, sizes = np.unique(found.stays, return_inverse=True, return_counts=True)
+    goes = found.stays != found.numbers
+    stays_in, stays = index.located(found.stays)
+    columns = [
+        pa.array(found.numbers - index.settled),
+        pc.take(index.ids(rows, staying), pa.array(place, mask=~goes)),
+        pa.array(found.similarity, pa.float32(), mask=~goes | np.isnan(found.similarity)),
+        pa.array(sizes[place], pa.float32()),
+        stays,
+        stays_in,
+    ]
+    first = int(np.searchsorted(found.numbers, index.settled))
+    table = pa.table(columns, schema=SCHEMA).slice(first).combine_chunks()
+    stops = np.searchsorted(table["number"].to_numpy(), ends(kept)).tolist()
+    return write_partitions(folder, f"{FATES}/{unit:05d}.arrow", table, stops)
+
+
+@dataclass(frozen=True)
+class Removal(Phase):
+    """The last phase: documents whose fate is to go are rejected, and every cluster's size is written
+    down."""
+
+    phase: str = FATES  # that wrote the fates
+    bound: float = math.nan  # of the similarity, for the ledger
+
+    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+        """Reads a shard and the fates of its documents."""
+        made, place = self.made(recipe, self.phase), recipe.folder(f"{self.use}/{self.phase}")
+        fates = (
+            read_partition(place, made.of_kind(FATES), split.index, SCHEMA).sort_by("number").combine_chunks()
+        )
+        return self.judged(recipe, folder, split, lambda table, first: self._mark_copies(table, first, fates))
+
+    def _mark_copies(self, table: pa.Table, first: int, fates: pa.Table) -> pa.Table:
+        numbers = np.arange(first, first + table.num_rows)
+        known = fates["number"].to_numpy()
+        at = np.searchsorted(known, numbers)
+        at[at == len(known)] = 0
+        told = known[at] == numbers if len(known) else np.zeros(len(numbers), bool)
+        found = fates.take(pa.array(at, mask=~told))
+        table = schema.put(table, f"label.{self.use}.survivor", found["survivor"])
+        table = schema.put(table, f"score.{self.use}.similarity", found["similarity"])
+        table = schema.put(table, f"score.{self.use}.cluster_size", pc.fill_null(found["cluster_size"], 1.0))
+        similarity = found["similarity"].to_numpy().astype(np.float32)
+        goes = pc.is_valid(found["survivor"]).to_numpy()
+        return schema.reject(table, goes, f"{self.use}.duplicate", similarity, self.bound)

@@ -1,0 +1,107 @@
+"""Near copies, last step before the removal: which of them stay.
+
+One unit holds whole components: all pairs where they are few (`local_pairs`), else a partition of groups. A
+document goes for one that it is directly like (`neighbours`), or all but the best of a component go
+(`components`): text/dedup/survivors.py has the two. The similarity that is told is always that of a document
+and its survivor; where a chain brought them together and they were never compared, they are now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.corpus.dedup import decisions, ranking
+from ctllm_ray.corpus.dedup.connected_components import GROUPS, Grouped
+from ctllm_ray.corpus.dedup.decisions import Fate
+from ctllm_ray.corpus.dedup.signatures import Sketches
+from ctllm_ray.corpus.dedup.similarity import Likeness
+from ctllm_ray.corpus.dedup.verify_pairs import PAIRS
+from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.shards.tables import Rows
+from ctllm_ray.text.dedup import survivors
+from ctllm_ray.text.dedup.bands import Pairs
+from ctllm_ray.text.dedup.components import components
+
+Survivors = Literal["neighbours", "components"]
+
+
+@dataclass(frozen=True)
+class Choosing(Grouped):
+    """The survivor of every document that is in a pair."""
+
+    sketches: Sketches
+    likeness: Likeness
+    survivors: Survivors
+
+    def source(self, recipe: Recipe) -> str:
+        """The phase that it reads."""
+        return GROUPS if self.parts(recipe) > 1 else PAIRS
+
+    def warm(self, recipe: Recipe) -> None:
+        """Compiles the kernels."""
+        survivors.of_neighbours(np.array([0]), np.array([1]), np.arange(2), np.equal)
+        components(np.array([0]), np.array([1]))
+
+    def list_splits(self, recipe: Recipe) -> list[Split]:
+        """One unit for all pairs, or one for each partition of groups; none where nothing is a copy."""
+        source = self.source(recipe)
+        return self.list_parts(recipe, source, source, self.parts(recipe))
+
+    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+        """Reads the pairs of whole components; writes the fates of their documents."""
+        source = self.source(recipe)
+        table, index = self.pairs(recipe, source, source, split.index), self.sketches.index(recipe)
+        numbers, places = np.unique(
+            np.concatenate([table["left"].to_numpy(), table["right"].to_numpy()]), return_inverse=True
+        )
+        left, right = places[: table.num_rows], places[table.num_rows :]
+        with index.rows() as rows, index.texts() as texts:
+            ranks = ranking.ranks(rows, numbers, self.sketches.prefer, index.snapshot(numbers))
+            stays = self._stays(texts, numbers, left, right, ranks, index.settled)
+            alike = _look_up_similarity(left, right, table["similarity"].to_numpy(), stays)
+            unknown = np.flatnonzero(
+                np.isnan(alike) & (stays != np.arange(len(stays))) & (numbers >= index.settled)
+            )
+            alike[unknown] = self.likeness.similarity(texts, Pairs(numbers[stays[unknown]], numbers[unknown]))
+            here = (numbers >= index.settled) | (stays == np.arange(len(stays)))
+            found = Fate(numbers[here], numbers[stays[here]], alike[here])
+            shard = decisions.write(folder, split.index, found, index, rows, self.kept(recipe))
+        return Work({"in": len(table), "kept": len(table), "clusters": len(np.unique(stays))}, 0, [shard])
+
+    def _stays(
+        self,
+        texts: Rows,
+        numbers: np.ndarray,
+        left: np.ndarray,
+        right: np.ndarray,
+        ranks: np.ndarray,
+        settled: int,
+    ) -> np.ndarray:
+        """The place that stays for each place."""
+        if self.survivors == "components":
+            labels = np.arange(len(ranks))
+            found = components(left, right)
+            labels[found.members] = found.roots
+            return survivors.of_components(labels, ranks)
+        known = np.where(numbers < settled, np.arange(len(numbers)), -1)
+        links = numbers[right] < settled
+        known[right[links]] = left[links]
+
+        def alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+            return self.likeness.are_copies(texts, Pairs(numbers[one], numbers[other]))
+
+        return survivors.of_neighbours(left, right, ranks, alike, known)
+
+
+def _look_up_similarity(left: np.ndarray, right: np.ndarray, similarity: np.ndarray, stays: np.ndarray) -> np.ndarray:
+    """float32: the similarity of each place and the one that stays for it, NaN where they are no pair."""
+    alike = np.full(len(stays), np.nan, np.float32)
+    for one, other in ((left, right), (right, left)):
+        told = stays[one] == other
+        alike[one[told]] = similarity[told]
+    return alike

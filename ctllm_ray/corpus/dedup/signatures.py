@@ -1,0 +1,168 @@
+"""Near copies, first phase: the keys under which documents meet, and what is needed to compare those that do.
+
+One unit is one shard. To the shuffle go `bands` keys a document, 16 bytes each, cut by ranges of the key: a
+key is of one band (text/dedup/bands.py), so bands need no partitions of their own, and how many there are
+changes nothing. To the rows go what decides between copies, the signature (4 bytes a permutation) and, where
+texts are compared, the folded text. That is the cost in disk: about 1.1 kB a document and its folded text,
+until the pass is finished.
+
+A document with fewer than `min_chars` characters left of it has no keys: it meets nobody, passes, and is
+counted as `short` in the manifest of this phase.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.corpus.dedup import ranking
+from ctllm_ray.corpus.dedup.snapshot_index import KEYS, TEXTS, Index, Snapshot, opened
+from ctllm_ray.corpus.engine.phase import Phase, total_rows
+from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.shards.manifest import MANIFEST, Shard
+from ctllm_ray.shards.schema import utf8_bytes
+from ctllm_ray.shards.tables import Rows, TableWriter, key_ranges, write_partitions
+from ctllm_ray.text.dedup.bands import band_keys
+from ctllm_ray.text.dedup.fold import fold
+from ctllm_ray.text.dedup.minhash import signatures
+from ctllm_ray.text.kernels.codepoints import lengths
+
+SCHEMA = pa.schema([("key", pa.uint64()), ("number", pa.int64())])  # of one key, the best document first
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """How documents are read: what two of them must share to be compared at all."""
+
+    of: Literal["raw", "folded"]
+    shingle_chars: int
+    permutations: int
+    bands: int
+    rows: int
+    min_chars: int
+
+
+@dataclass(frozen=True)
+class Sketches(Phase):
+    """Keys in partitions, and rows by number."""
+
+    sketch: Sketch
+    prefer: tuple[str, ...]
+    with_text: bool
+    partition_rows: int
+    against: tuple[str, ...] = ()
+
+    PACKAGES: ClassVar[tuple[str, ...]] = ("numba", "opencc")
+    READS_WHAT_IS_SAID: ClassVar[bool] = True
+
+    def check(self, recipe: Recipe) -> None:
+        """Raises `RecipeError` for bands that the signature is too short for, and for scores that are not
+        there.
+
+        And `InputError` for an older index that does not fit, where there is work left that needs it.
+        """
+        needed = self.sketch.bands * self.sketch.rows
+        if needed > self.sketch.permutations:
+            reason = f"{self.sketch.bands} bands of {self.sketch.rows} rows need {needed} permutations"
+            raise RecipeError(
+                reason, where=f"passes.{self.use}.permutations", remedy=f"set it to {needed} or more"
+            )
+        ranking.check(recipe, self.use, self.before(recipe), self.prefer)
+        if not storage.exists(storage.join(recipe.folder(self.use), MANIFEST)):
+            self.older(recipe)
+
+    def warm(self, recipe: Recipe) -> None:
+        """Compiles the kernels."""
+        self._keys(signatures(self._prepare_texts(pa.array(["天地玄黄"])), **self._shingles).values)
+
+    def sources(self, recipe: Recipe) -> dict[str, str]:
+        """The documents that the pass reads, and the indexes of older ones."""
+        older = {f"against:{one.name}": one.digest for one in self.older(recipe)}
+        return super().sources(recipe) | older
+
+    def older(self, recipe: Recipe) -> list[Snapshot]:
+        """The indexes that the recipe names. Raises `InputError` for one that does not fit, or is not
+        there."""
+        [part] = [part for part in recipe.passes if part.use == self.use]
+        return [opened(recipe.locate(path), part.model_extra or {}) for path in self.against]
+
+    def index(self, recipe: Recipe) -> Index:
+        """All documents that are compared: settled ones, then those of this pass."""
+        return Index([*self.older(recipe), Snapshot(recipe.folder(self.use))])
+
+    def parts(self, recipe: Recipe) -> int:
+        """How many partitions keep to `partition_rows`, but for chance."""
+        return math.ceil(total_rows(self.kept(recipe)) * self.sketch.bands / self.partition_rows)
+
+    def schema(self) -> pa.Schema:
+        """The columns of what documents are compared by."""
+        signature = pa.field("signature", pa.binary(4 * self.sketch.permutations))
+        text = [pa.field("text_bytes", pa.int32()), pa.field("text", pa.string())] if self.with_text else []
+        return pa.schema([signature, *text])
+
+    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+        """Reads a shard; writes its keys, and in two files what decides and what is compared."""
+        keys, numbers = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+        text_bytes, number = 0, self.first_number(recipe, split)
+        first, file = number, f"{split.index:05d}.arrow"
+        deciding = TableWriter(folder, f"{ranking.ROWS}/{file}", pa.schema(ranking.columns(self.prefer)))
+        decides = [deciding.schema.empty_table()]
+        compared = TableWriter(folder, f"{TEXTS}/{file}", self.schema())
+        with deciding, compared:
+            for table in self.readable(recipe, split):
+                text_bytes += utf8_bytes(table["text"])
+                texts = self._prepare_texts(table["text"].combine_chunks())
+                values = signatures(texts, **self._shingles).values
+                long = np.flatnonzero(lengths(texts) >= self.sketch.min_chars)
+                keys.append(self._keys(values[long]).ravel())
+                numbers.append(np.repeat(number + long, self.sketch.bands))
+                decides.append(pa.table(ranking.of(table, self.prefer), schema=deciding.schema))
+                deciding.write(decides[-1])
+                compared.write(self._verification_rows(texts, values))
+                number += table.num_rows
+        table = pa.table([np.concatenate(keys), np.concatenate(numbers)], schema=SCHEMA)
+        ranks = ranking.ranks_of(pa.concat_tables(decides), np.zeros(number - first, np.int64))
+        best_first = np.lexsort((ranks[table["number"].to_numpy() - first], table["key"].to_numpy()))
+        shard = self._write_keys(folder, split.index, table.take(pa.array(best_first)), self.parts(recipe))
+        counts = {
+            "in": number - first,
+            "kept": number - first,
+            "short": number - first - len(table) // self.sketch.bands,
+        }
+        return Work(counts, text_bytes, [shard, deciding.shard, compared.shard])
+
+    def _prepare_texts(self, texts: pa.Array) -> pa.Array:
+        return texts if self.sketch.of == "raw" else fold(texts)
+
+    @property
+    def _shingles(self) -> dict[str, int]:
+        return {"shingle_chars": self.sketch.shingle_chars, "permutations": self.sketch.permutations}
+
+    def _keys(self, values: np.ndarray) -> np.ndarray:
+        return band_keys(values, bands=self.sketch.bands, rows=self.sketch.rows)
+
+    def _verification_rows(self, texts: pa.Array, values: np.ndarray) -> pa.Table:
+        kind = pa.binary(values.itemsize * values.shape[1])
+        signature = pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+        text = [pc.binary_length(texts), texts] if self.with_text else []
+        return pa.table([signature, *text], schema=self.schema())
+
+    def _write_keys(self, folder: str, index: int, table: pa.Table, parts: int) -> Shard:
+        stops = [*np.searchsorted(table["key"].to_numpy(), key_ranges(parts)).tolist(), len(table)]
+        return write_partitions(folder, f"{KEYS}/{index:05d}.arrow", table, stops)
+
+
+def signatures_of(texts: Rows, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
+    """uint32[documents, permutations] of documents (numbers, rising)."""
+    column = texts.take(np.asarray(numbers), ["signature"])["signature"].combine_chunks()
+    return np.frombuffer(column.buffers()[1], np.uint32).reshape(len(column), -1)

@@ -1,0 +1,117 @@
+"""How alike two documents are that met: by their signatures, and where the recipe says so by their texts.
+
+Signatures and folded texts are read out of the mapped files of the keys phase, for as many pairs at a time as
+fit `TEXT_BYTES`. The bounds and what they cost and catch: text/dedup/text_similarity.py and
+docs/calibration.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ctllm_ray.base.recipe_training import Share
+from ctllm_ray.corpus.dedup.signatures import signatures_of
+from ctllm_ray.shards.tables import Rows
+from ctllm_ray.text.dedup.bands import Pairs
+from ctllm_ray.text.dedup.text_similarity import Verdicts, agreement, jaccard, verdicts
+
+PAIRS = 200_000  # compared at a time by their signatures: at most 2 x 512 bytes each
+TEXT_BYTES = 16 << 20  # of texts compared at a time: hashes of their shingles take eight times as much
+
+
+class Verify(BaseModel):
+    """Bounds of the comparison of texts; Jaccard similarities are of the shingles that the sketch has too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_jaccard: Share
+    sure_jaccard: Annotated[float, Field(ge=0)]  # from here on nothing else is asked
+    own_shingle_chars: Annotated[int, Field(gt=0)]
+    max_own_share: Share  # of the characters of a document, that no shingle of the other one covers
+    max_own_run: Annotated[int, Field(ge=0)]  # and the longest stretch of them
+    slips_jaccard: Share
+    max_edit_share: Share  # edits against the characters of the longer document
+    max_edit_run: Annotated[int, Field(ge=0)]  # and the longest stretch of them
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What makes a pair of documents copies. Without `verify` signatures decide alone."""
+
+    shingle_chars: int
+    min_agreement: float
+    verify: Verify | None
+
+    @property
+    def bound(self) -> float:
+        """The least similarity with which a document may go."""
+        return min(self.verify.min_jaccard, self.verify.slips_jaccard) if self.verify else self.min_agreement
+
+    def agreement(self, texts: Rows, pairs: Pairs) -> np.ndarray:
+        """float32: how far the signatures of pairs agree."""
+        found = [_agreement(texts, part) for part in _slices(pairs, range(PAIRS, len(pairs.left), PAIRS))]
+        return np.concatenate([np.empty(0, np.float32), *found])
+
+    def verdicts(self, texts: Rows, pairs: Pairs, agreement: np.ndarray) -> Verdicts:
+        """How alike pairs are whose signatures agree, and whether they are copies."""
+        if not self.verify:
+            return Verdicts(agreement, np.ones(len(agreement), bool))
+        bounds = self.verify.model_dump() | {"shingle_chars": self.shingle_chars}
+        found = [Verdicts(np.empty(0, np.float32), np.empty(0, bool))]
+        for part in _slices(pairs, _text_stops(texts, pairs)):
+            numbers, left, right = _local(part)
+            found.append(
+                verdicts(texts.take(numbers, ["text"])["text"].combine_chunks(), left, right, **bounds)
+            )
+        return Verdicts(*map(np.concatenate, zip(*found, strict=True)))
+
+    def are_copies(self, texts: Rows, pairs: Pairs) -> np.ndarray:
+        """bool: which of any pairs are copies."""
+        agreement = self.agreement(texts, pairs)
+        enough = agreement >= self.min_agreement
+        enough[enough] = self.verdicts(texts, pairs.take(enough), agreement[enough]).duplicates
+        return enough
+
+    def similarity(self, texts: Rows, pairs: Pairs) -> np.ndarray:
+        """How alike any documents are (float32), by texts where texts are compared, else by signatures."""
+        if not self.verify:
+            return self.agreement(texts, pairs)
+        found = [np.empty(0, np.float32)]
+        for part in _slices(pairs, _text_stops(texts, pairs)):
+            numbers, left, right = _local(part)
+            folded = texts.take(numbers, ["text"])["text"].combine_chunks()
+            found.append(jaccard(folded, left, right, shingle_chars=self.shingle_chars))
+        return np.concatenate(found)
+
+
+def _agreement(texts: Rows, pairs: Pairs) -> np.ndarray:
+    numbers, left, right = _local(pairs)
+    return agreement(signatures_of(texts, numbers), left, right)
+
+
+def _local(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The documents of pairs (numbers, rising), and the pairs as places among them."""
+    numbers, places = np.unique(np.concatenate(pairs), return_inverse=True)
+    return numbers, places[: len(pairs.left)], places[len(pairs.left) :]
+
+
+def _slices(pairs: Pairs, stops: range | np.ndarray) -> Iterator[Pairs]:
+    """The pairs cut at those places; nothing of none."""
+    if len(pairs.left):
+        cut = zip(*(np.split(side, list(stops)) for side in pairs), strict=True)
+        yield from (Pairs(left, right) for left, right in cut)
+
+
+def _text_stops(texts: Rows, pairs: Pairs) -> np.ndarray:
+    """Where to cut pairs so that the texts of no part are much more than `TEXT_BYTES`."""
+    if not len(pairs.left):
+        return np.empty(0, np.int64)
+    numbers, left, right = _local(pairs)
+    sizes = texts.take(numbers, ["text_bytes"])["text_bytes"].to_numpy().astype(np.int64)
+    part = np.cumsum(sizes[left] + sizes[right]) // TEXT_BYTES
+    return np.flatnonzero(part[1:] != part[:-1]) + 1

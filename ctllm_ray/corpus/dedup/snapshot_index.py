@@ -1,0 +1,205 @@
+"""Documents of finished versions that take part as settled: the indexes that their passes kept, and this
+pass's own.
+
+With `keep_index` a pass leaves the keys, the rows and the fates of all documents that it saw. A later version
+names such passes under `against`. Their documents then have the first numbers, in the order of the list, so a
+new document meets the same ones as if all had been read at once, and what is settled stands before what is
+new in the order: one crawl after the other gives what all at once would give where an earlier crawl goes
+before everything else. That holds for survivors among neighbours; one page of a component cannot be had in
+parts, since a new page may join two old ones.
+
+Old keys are read once (16 bytes a key), and only those that a new document has are looked at further: the
+rest of the cost grows with what is new. An index is dropped by deleting it, and made again by deleting the
+pass's folder and running its recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.decisions import changes
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.corpus.dedup import decisions, ranking
+from ctllm_ray.corpus.engine.phase import ends, total_rows
+from ctllm_ray.shards import manifest
+from ctllm_ray.shards.manifest import Shard
+from ctllm_ray.shards.tables import Rows, read_keys, read_partition
+from ctllm_ray.text.kernels.runs import places_in
+
+KEYS = "keys"  # the phase that writes all that an index is, and a kind of its files
+TEXTS = "texts"  # the kind of file that has what documents are compared by, where pages.ROWS has what decides
+READ = (
+    "of",
+    "shingle_chars",
+    "permutations",
+    "bands",
+    "rows",
+    "min_chars",
+    "prefer",
+)  # options that an index is made by
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The index of one pass: `name` goes before the ids of its documents, empty for the pass that is under
+    way."""
+
+    folder: str
+    name: str = ""
+
+    @cached_property
+    def rows(self) -> list[Shard]:
+        """The files of rows."""
+        return manifest.read(storage.join(self.folder, KEYS)).of_kind(ranking.ROWS)
+
+    @cached_property
+    def texts(self) -> list[Shard]:
+        """The files of signatures and texts."""
+        return manifest.read(storage.join(self.folder, KEYS)).of_kind(TEXTS)
+
+    @cached_property
+    def fates(self) -> list[Shard]:
+        """The files that tell who stayed."""
+        place = storage.join(self.folder, decisions.FATES)
+        there = storage.exists(storage.join(place, manifest.MANIFEST))
+        return manifest.read(place).of_kind(decisions.FATES) if there else []
+
+    @property
+    def complete(self) -> bool:
+        """True where its files are there; an index of an earlier version of this package has no texts."""
+        places = [
+            (KEYS, ranking.ROWS, self.rows),
+            (KEYS, TEXTS, self.texts),
+            (decisions.FATES, decisions.FATES, self.fates),
+        ]
+        return len(self.rows) == len(self.texts) and all(
+            {shard.path.rpartition("/")[2] for shard in shards}
+            <= set(storage.list_names(storage.join(self.folder, phase, kind)))
+            for phase, kind, shards in places
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """What it is, as one hash."""
+        kept = manifest.read(storage.join(self.folder, KEYS))
+        gone = manifest.read(storage.join(self.folder, decisions.FATES)).digest(decisions.FATES)
+        return "".join(kept.digest(kind)[:16] for kind in (KEYS, ranking.ROWS, TEXTS)) + gone[:16]
+
+    def keys(self, schema: pa.Schema, low: int, high: int) -> pa.Table:
+        """The keys in a range, with the numbers that documents have in this snapshot."""
+        place = storage.join(self.folder, KEYS)
+        return read_keys(place, manifest.read(place).of_kind(KEYS), schema, low, high)
+
+    def lost(self, numbers: np.ndarray) -> pa.Table:
+        """The fates of those documents (numbers, rising) that went for another one."""
+        place, stops = storage.join(self.folder, decisions.FATES), ends(self.rows)
+        shards = manifest.read(place).of_kind(decisions.FATES)
+        found = [decisions.SCHEMA.empty_table()]
+        for part in np.unique(np.searchsorted(stops, numbers, side="right")).tolist():
+            table = read_partition(place, shards, part, decisions.SCHEMA)
+            asked = np.isin(table["number"].to_numpy(), numbers)
+            found.append(table.filter(pc.and_(pa.array(asked), pc.is_valid(table["survivor"]))))
+        return pa.concat_tables(found)
+
+
+class Index:
+    """The documents of several snapshots, numbered through; the last snapshot is the pass that is under
+    way."""
+
+    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+        self._snapshots = snapshots
+        sizes = [total_rows(snapshot.rows) for snapshot in snapshots]
+        self._starts = np.cumsum([0, *sizes])
+        self.settled, self.total = int(self._starts[-2]), int(self._starts[-1])
+
+    def rows(self) -> Rows:
+        """What decides between copies, of all documents."""
+        return Rows(
+            [(storage.join(one.folder, KEYS), shard) for one in self._snapshots for shard in one.rows]
+        )
+
+    def texts(self) -> Rows:
+        """What they are compared by, of all documents."""
+        return Rows(
+            [(storage.join(one.folder, KEYS), shard) for one in self._snapshots for shard in one.texts]
+        )
+
+    def snapshot(self, numbers: np.ndarray) -> np.ndarray:
+        """int64: which snapshot each document is of; an earlier one goes before a later one in the order."""
+        return np.searchsorted(self._starts, numbers, side="right") - 1
+
+    def ids(self, rows: Rows, numbers: np.ndarray) -> pa.Array:
+        """The ids of documents (numbers, rising), of settled ones with the name of their version before
+        it."""
+        found = rows.ids(numbers)
+        names = np.array([one.name and f"{one.name}:" for one in self._snapshots], object)[
+            self.snapshot(numbers)
+        ]
+        return pc.binary_join_element_wise(pa.array(names, pa.string()), found, "")
+
+    def stays(self, numbers: np.ndarray) -> np.ndarray:
+        """int64: who stayed for documents (numbers, rising) that are settled, -1 if it is in no index; else
+        they."""
+        which, stays = self.snapshot(numbers), numbers.copy()
+        starts = {one.name: start for one, start in zip(self._snapshots, self._starts.tolist(), strict=False)}
+        for place in np.unique(which[numbers < self.settled]).tolist():
+            here, start = self._snapshots[place].name, self._starts[place]
+            lost = self._snapshots[place].lost(numbers[which == place] - start)
+            among = np.searchsorted(numbers, lost["number"].to_numpy() + start)
+            of = [starts.get(name or here, -1) for name in lost["stays_in"].to_pylist()]
+            stays[among] = np.where(np.array(of) < 0, -1, lost["stays"].to_numpy() + of)
+        return stays
+
+    def located(self, numbers: np.ndarray) -> tuple[pa.Array, np.ndarray]:
+        """The names of the snapshots of documents, empty for this pass, and their numbers in them."""
+        which = self.snapshot(numbers)
+        names = np.array([one.name for one in self._snapshots], object)
+        return pa.array(names[which], pa.string()), numbers - self._starts[which]
+
+    def older_keys(self, schema: pa.Schema, wanted: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+        """Keys (uint64) and numbers under the wanted keys (rising): of each file of settled documents the
+        best."""
+        keys, numbers = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+        for place, snapshot in enumerate(self._snapshots[:-1]):
+            for batch in snapshot.keys(schema, int(wanted[0]), int(wanted[-1]) + 1).to_batches():
+                found = batch["key"].to_numpy()
+                at = np.minimum(np.searchsorted(wanted, found), len(wanted) - 1)
+                meets = np.flatnonzero(wanted[at] == found)
+                best = meets[places_in(found[meets]) < reach]
+                keys.append(found[best])
+                numbers.append(batch["number"].to_numpy()[best] + self._starts[place])
+        return np.concatenate(keys), np.concatenate(numbers)
+
+
+def opened(folder: str, options: dict[str, Any]) -> Snapshot:
+    """The index of a finished pass of these options. Raises `InputError` for one of others, or where there is
+    none."""
+    made = manifest.read(folder)
+    if made.section != "near":
+        remedy = "name the folder of a pass: <root>/<name>/<version>/near"
+        raise InputError(f"a section of {made.section!r}, not of near", where=folder, remedy=remedy)
+    [old] = [part for part in made.recipe["passes"] if part["use"] == "near"]
+    asked = [*READ, *(["verify"] if not (old["verify"] and options["verify"]) else [])]
+    differences = changes({key: old[key] for key in asked}, {key: options[key] for key in asked})
+    if differences:
+        raise InputError(
+            "this index was made otherwise:\n    " + "\n    ".join(differences),
+            where=folder,
+            remedy="give both versions the same options, or leave this one out of `against`",
+        )
+    index = Snapshot(folder, f"{made.name}/{made.version}")
+    if not old.get("keep_index") or not storage.exists(storage.join(folder, KEYS)) or not index.complete:
+        raise InputError(
+            "this version has kept no index, or an earlier ctllm_ray has",
+            where=folder,
+            remedy="set keep_index: true in its recipe, delete this folder, and run `ctllm prepare` with it again",
+        )
+    return index

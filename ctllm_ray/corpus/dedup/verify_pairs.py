@@ -1,0 +1,96 @@
+"""Near copies, third phase: of the pairs that met those that are copies. One unit is a range of documents.
+
+A pair comes from as many bands as it shares; here each is compared once. Distinct pairs are gathered file by
+file, so that memory is that of the distinct ones of `partition_rows / bands` documents, with at most `reach`
+a key. Signatures are compared of all of them; texts, which cost a hundred times as much, of the few that
+`bands.few` leaves of a crowd.
+
+A settled document that lost is one that nobody goes for, but what it is like may go for its survivor. So that
+the two come together, the pair of both, a *link*, is written too; it is the one kind of pair in which both
+are settled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.corpus.dedup import candidate_pairs, ranking
+from ctllm_ray.corpus.dedup.candidate_pairs import BANDS, MET, Distinct, packed, ranges, unpacked
+from ctllm_ray.corpus.dedup.signatures import Sketches
+from ctllm_ray.corpus.dedup.similarity import Likeness
+from ctllm_ray.corpus.dedup.snapshot_index import Index
+from ctllm_ray.corpus.engine.phase import Phase
+from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.shards.tables import Rows, read_partition, write_partitions
+from ctllm_ray.text.dedup.bands import Pairs, few
+
+PAIRS = "pairs"  # the phase, and the kind of its files
+SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64()), ("similarity", pa.float32())])
+
+
+@dataclass(frozen=True)
+class Comparing(Phase):
+    """The pairs of copies, with their similarity."""
+
+    sketches: Sketches
+    likeness: Likeness
+    reach: int
+    limits: bool  # whether of a crowd a few texts are compared
+
+    def list_splits(self, recipe: Recipe) -> list[Split]:
+        """One unit for each range of documents."""
+        return self.list_parts(recipe, BANDS, MET, self.sketches.parts(recipe))
+
+    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+        """Reads the pairs of a range; writes those that are copies."""
+        index = self.sketches.index(recipe)
+        met = self._read_pairs(recipe, index, split.index)
+        with index.rows() as rows, index.texts() as texts:
+            agreement = self.likeness.agreement(texts, met)
+            agrees = agreement >= self.likeness.min_agreement
+            agreeing, agreement = met.take(agrees), agreement[agrees]
+            chosen = self._select_for_text(index, rows, agreeing, agreement)
+            compared = agreeing.take(chosen)
+            found = self.likeness.verdicts(texts, compared, agreement[chosen])
+        copies, links = _split_indexed(index, compared.take(found.duplicates), found.similarity[found.duplicates])
+        table = pa.concat_tables([copies, links]).combine_chunks()
+        shard = write_partitions(folder, f"{PAIRS}/{split.index:05d}.arrow", table, [table.num_rows])
+        counts = {"in": len(met.left), "agreeing": len(agreeing.left), "compared": len(compared.left)}
+        return Work(counts | {"copies": copies.num_rows, "kept": counts["in"]}, 0, [shard])
+
+    def _select_for_text(self, index: Index, rows: Rows, pairs: Pairs, agreement: np.ndarray) -> np.ndarray:
+        """bool: the pairs whose texts are compared; all, where signatures decide, or where chains are
+        wanted."""
+        if not (self.likeness.verify and self.limits):
+            return np.ones(len(pairs.left), bool)
+        left, places = np.unique(pairs.left, return_inverse=True)
+        ranks = ranking.ranks(rows, left, self.sketches.prefer, index.snapshot(left))
+        return few(pairs, agreement, ranks[places], reach=self.reach)
+
+    def _read_pairs(self, recipe: Recipe, index: Index, part: int) -> Pairs:
+        """The pairs of a range of documents, each once, sorted by the worse one."""
+        base = int(ranges(index, self.sketches.parts(recipe))[part])
+        folder, shards = recipe.folder(f"{self.use}/{BANDS}"), self.made(recipe, BANDS).of_kind(MET)
+        distinct = Distinct()
+        for shard in shards:
+            table = read_partition(folder, [shard], part, candidate_pairs.SCHEMA)
+            distinct.add(
+                packed(Pairs(table["left"].to_numpy(), table["right"].to_numpy()), base, index.total)
+            )
+        return unpacked(distinct.codes(), base, index.total)
+
+
+def _split_indexed(index: Index, pairs: Pairs, similarity: np.ndarray) -> tuple[pa.Table, pa.Table]:
+    """The pairs of copies, but for those with a lost document whose survivor is in no index; and links."""
+    left, places = np.unique(pairs.left, return_inverse=True)
+    stays = index.stays(left)
+    known = stays[places] >= 0
+    lost = (stays >= 0) & (stays != left)
+    none = np.full(lost.sum(), np.nan, np.float32)
+    copies = [pairs.left[known], pairs.right[known], similarity[known]]
+    return pa.table(copies, schema=SCHEMA), pa.table([stays[lost], left[lost], none], schema=SCHEMA)

@@ -1,0 +1,137 @@
+"""Conversations and preference pairs into token ids by the chat template, one table at a time.
+
+A conversation is one row of TOKENS with the stretches that an assistant says; a pair is two rows, the chosen
+one first, of which only what comes after the prompt is an answer. There is no EOS behind: a conversation ends
+with `<|end|>`, as serving renders it. The sizes are those of the answers' text (shards/tokens.py says why).
+
+What is longer than `max_tokens` (of a pair both sides together) is rejected, or cut at its end: of a pair the
+longer side first. A cut goes on only while an answer is left, and of a pair two different ones; what follows
+the last answer that is left is cut as well, since nothing is learnt from it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from ctllm_ray.base.recipe_training import Conversations
+from ctllm_ray.corpus.readers.conversations import Turn
+from ctllm_ray.shards import tokens
+from ctllm_ray.shards.tokens import Form
+from ctllm_ray.tokenizer import chat_template
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
+
+TOO_LONG, NO_ANSWER, NO_DIFFERENCE = "too_long", "cut_without_answer", "cut_to_identical"
+
+
+@dataclass(frozen=True)
+class Said:
+    """A rendered conversation: ids, a mask of the same length that is True in its answers, and the answers'
+    text."""
+
+    ids: np.ndarray
+    answered: np.ndarray
+    text: str
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """`table` is TOKENS; row i of it comes from row `documents[i]`; `counts` has kept, cut, and
+    reject:<kind>."""
+
+    table: pa.Table
+    documents: np.ndarray
+    counts: Counter[str]
+
+
+def render(
+    documents: pa.Table, form: Form, tokenizer: Tokenizer, part: Conversations, scores: Sequence[str]
+) -> Rendered:
+    """The token rows of a table of clean conversations or pairs (`id`, `text`, `scores`), in the same
+    order."""
+    rows: list[int] = []
+    said: list[Said] = []
+    counts: Counter[str] = Counter()
+    for row, text in enumerate(documents["text"].to_pylist()):
+        sides = [_conversation(tokenizer, *given) for given in _sides(orjson.loads(text), form)]
+        fitting = _fitting(sides, part, tokenizer, counts)
+        counts["kept"] += bool(fitting)
+        said += fitting
+        rows += [row] * len(fitting)
+    chosen = documents.take(pa.array(rows, pa.int64()))
+    table = tokens.table(
+        chosen["id"].combine_chunks(),
+        [one.ids for one in said],
+        np.array([len(one.text.encode()) for one in said], np.int32),
+        np.array([len(one.text) for one in said], np.int32),
+        {name: chosen["scores"].combine_chunks().field(name) for name in scores},
+        tokens.id_type(tokenizer.vocab_size),
+    )
+    answers = [_spans(one.answered) for one in said]
+    return Rendered(tokens.with_answers(table, answers, form), np.array(rows, np.int64), counts)
+
+
+def _sides(found: Any, form: Form) -> list[tuple[list[Turn], int]]:
+    """(turns, how many of them are given) of the conversation, or of both sides of a pair."""
+    if form == "conversations":
+        return [(found, 0)]
+    prompt = found["prompt"]
+    return [([*prompt, *found[side]], len(prompt)) for side in ("chosen", "rejected")]
+
+
+def _conversation(tokenizer: Tokenizer, turns: list[Turn], prompt: int) -> Said:
+    ids, answered = chat_template.render(tokenizer, turns)
+    if prompt:
+        answered[: len(chat_template.render(tokenizer, turns[:prompt])[0])] = False
+    learnt = (turn for turn in turns[prompt:] if turn["role"] == "assistant" and turn.get("weight") != 0)
+    text = "".join(turn["content"] for turn in learnt)
+    return Said(ids, answered, text)
+
+
+def _fitting(
+    sides: list[Said], part: Conversations, tokenizer: Tokenizer, counts: Counter[str]
+) -> list[Said]:
+    """The sides as they fit; none where they are rejected, which is counted."""
+    lengths = [len(side.ids) for side in sides]
+    if sum(lengths) <= part.max_tokens:
+        return sides
+    if part.too_long == "reject":
+        counts[f"reject:{TOO_LONG}"] += 1
+        return []
+    most = [part.max_tokens - other for other in _others(lengths, part.max_tokens)]
+    cut = [_truncate(side, length, tokenizer) for side, length in zip(sides, most, strict=True)]
+    if not all(side.answered.any() for side in cut):
+        counts[f"reject:{NO_ANSWER}"] += 1
+        return []
+    if len(cut) > 1 and np.array_equal(cut[0].ids, cut[1].ids):
+        counts[f"reject:{NO_DIFFERENCE}"] += 1
+        return []
+    counts["cut"] += 1
+    return cut
+
+
+def _others(lengths: list[int], max_tokens: int) -> list[int]:
+    """What is kept free for the other side of a pair: all of it, up to a half."""
+    half = -(-max_tokens // 2)
+    return [min(length, half) for length in reversed(lengths)] if len(lengths) > 1 else [0]
+
+
+def _truncate(side: Said, most: int, tokenizer: Tokenizer) -> Said:
+    """The first `most` ids, up to the last of them that is an answer."""
+    if len(side.ids) <= most:
+        return side
+    last = np.flatnonzero(side.answered[:most])
+    stop = int(last[-1]) + 1 if len(last) else 0
+    ids, answered = side.ids[:stop], side.answered[:stop]
+    return Said(ids, answered, tokenizer.decode(ids[answered]))
+
+
+def _spans(answered: np.ndarray) -> np.ndarray:
+    """[start, stop, ...] of the stretches of True, int32."""
+    return np.flatnonzero(np.diff(answered, prepend=False, append=False)).astype(np.int32)

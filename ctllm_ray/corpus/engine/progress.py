@@ -1,0 +1,108 @@
+"""Progress of a section: documents, MB/s, time left, drops or tokens so far; a live line on a terminal, else
+a log."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
+
+LINE_S = 10  # seconds between plain lines, where nobody watches a terminal
+_CLEAR = "\r\x1b[K"  # to the start of the terminal's line, and empties it
+
+
+class Progress:
+    """Says how far a section is. Time left is reckoned from the input bytes of the splits worked in this run.
+
+    MB/s are UTF-8 bytes of text over the time since the start; `clock` gives seconds.
+    """
+
+    def __init__(self, stream: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._clock = stream, clock
+        self._live = bool(stream and stream.isatty())
+
+    @staticmethod
+    def silent() -> Progress:
+        """One that says nothing."""
+        return Progress(None)
+
+    @staticmethod
+    def to_stderr() -> Progress:
+        """One for a person or a log."""
+        return Progress(sys.stderr)
+
+    def note(self, text: str) -> None:
+        """A line of its own, for work that has no splits."""
+        if self._stream:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+
+    def start(self, splits: Sequence[Split], done: Sequence[Done]) -> None:
+        """Before the first split; `done` was finished by earlier runs."""
+        sharing = Counter(split.file.uri for split in splits)
+        self._weight = {split.index: split.file.size / sharing[split.file.uri] for split in splits}
+        self._left = sum(self._weight.values()) - sum(self._weight[d.index] for d in done)
+        self._worked = 0.0
+        self._splits, self._finished = len(splits), len(done)
+        self._section = splits[0].section if splits else ""
+        self._counts: Counter[str] = Counter()
+        self._text_bytes = 0
+        self._began = self._said = self._clock()
+        before = f", {len(done)} of them finished before" if done else ""
+        self._say(
+            f"{self._section}: {len(splits)} splits{before}; {self._left / 1e6:,.1f} MB of input to work"
+        )
+
+    def advance(self, item: Done) -> None:
+        """After each finished split. The clock starts where the first one did: starting Ray is no speed."""
+        if self._worked == 0:
+            self._began = max(self._began, self._clock() - item.wall_s)
+        self._finished += 1
+        self._counts.update(item.counts)
+        self._text_bytes += item.text_bytes
+        self._worked += self._weight[item.index]
+        if self._live or self._clock() - self._said >= LINE_S:
+            self._said = self._clock()
+            self._say(self.line())
+
+    def line(self) -> str:
+        """The state of the run in one line."""
+        elapsed = max(self._clock() - self._began, 1e-3)
+        eta = (self._left - self._worked) / (self._worked / elapsed) if self._worked else 0
+        return (
+            f"{self._section}: {self._finished}/{self._splits} splits  {self._counts['in']:,} documents  "
+            f"{self._text_bytes / elapsed / 1e6:.1f} MB/s  {self._result()}  left {_hours(eta)}"
+        )
+
+    def _result(self) -> str:
+        if "tokens" in self._counts:
+            return f"{self._counts['tokens'] + self._counts['held_out_tokens']:,} tokens"
+        documents = self._counts["in"]
+        dropped = documents - self._counts["kept"]
+        return f"dropped {dropped:,} ({dropped / max(1, documents):.1%})"
+
+    def stop(self) -> None:
+        """After the last split, or where the run ended before it: the last line stays."""
+        live, self._live = self._live, False
+        if live and self._stream:
+            self._stream.write(_CLEAR)
+        if self._counts["in"]:
+            self._say(self.line())
+
+    def _say(self, text: str) -> None:
+        if self._stream:
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be written over
+            self._stream.write(f"{_CLEAR}{text[:width]}" if self._live else f"{text}\n")
+            self._stream.flush()
+
+
+def _hours(seconds: float) -> str:
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

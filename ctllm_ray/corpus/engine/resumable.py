@@ -1,0 +1,203 @@
+"""One section from begun to finished, through crashes: the driver's side of it, the same for every section.
+
+A section's folder holds PLAN.json (the decisions and the splits, written first), one marker per finished
+split, the shards, and MANIFEST.json (written last). Finished: only the manifest is read. Begun: the splits
+without a marker are worked. Other decisions under the same version: stop and name what changed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+from ctllm_ray.base import provenance, storage
+from ctllm_ray.base.decisions import changes, fingerprint
+from ctllm_ray.base.errors import StorageError, VersionConflict
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe import Section as Name
+from ctllm_ray.corpus.engine import section
+from ctllm_ray.corpus.engine.progress import Progress
+from ctllm_ray.corpus.engine.section import PLAN, Done
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.shards import manifest
+from ctllm_ray.shards.manifest import MANIFEST, RUNS, Manifest
+
+#: Works splits and yields what each says of itself: Ray in production, a plain loop in tests and baselines.
+Runner = Callable[[Recipe, str, Sequence[Split]], Iterable[Done]]
+
+
+def complete(name: Name, recipe: Recipe, run: Runner, progress: Progress) -> Manifest:
+    """The manifest of a section, after doing what is left of it. Raises `CtllmError`."""
+    folder = recipe.folder(name)
+    if storage.exists(storage.join(folder, MANIFEST)):
+        finished = manifest.read(folder)
+        check_same(finished, recipe, section.of(name, recipe).sources(recipe))
+        return finished
+    splits = _plan_splits(name, recipe, folder)
+    try:
+        done = _work_splits(name, recipe, splits, run, progress)
+    except StorageError:
+        if not storage.exists(storage.join(folder, MANIFEST)):
+            raise
+        return manifest.read(
+            folder
+        )  # the same command was run twice at once: the other swept up what this one wrote
+    finished = _manifest(name, recipe, splits, done)
+    section.of(name, recipe).finish(recipe, folder, finished.counts)
+    manifest.write(folder, finished)
+    _sweep(folder, finished)
+    return finished
+
+
+def _work_splits(
+    name: Name, recipe: Recipe, splits: Sequence[Split], run: Runner, progress: Progress
+) -> list[Done]:
+    """What every split said of itself, in order, after working those that have no marker."""
+    folder = recipe.folder(name)
+    done = _markers(folder, splits)
+    left = [split for split in splits if split.index not in done]
+    reused = len(done)
+    progress.start(splits, list(done.values()))
+    started, clock = datetime.now(UTC), time.monotonic()
+    if left:
+        section.of(name, recipe).warm(recipe)
+        try:
+            for item in run(recipe, folder, left):
+                if len(done) == reused:  # the clock leaves out compiling and the start of Ray
+                    clock = time.monotonic() - item.wall_s
+                done[item.index] = item
+                progress.advance(item)
+        finally:
+            progress.stop()
+    _all_here(folder, splits)
+    _log_run(folder, started, time.monotonic() - clock, [done[s.index] for s in left], reused)
+    return [done[split.index] for split in splits]
+
+
+def check_same(finished: Manifest, recipe: Recipe, sources: dict[str, str]) -> None:
+    """Raises `VersionConflict` where a finished section is of other decisions, or was made from something
+    else."""
+    folder = recipe.folder(finished.section)
+    _same_decisions(finished.recipe, recipe.decisions(finished.section), folder)
+    then = {key: finished.provenance.get(key, "") for key in sources}
+    if then != sources:
+        raise VersionConflict(
+            "what this section was made from changed since:\n    " + "\n    ".join(changes(then, sources)),
+            where=folder,
+            remedy="restore it, or delete this section's folder and run the same command again",
+        )
+
+
+def _same_decisions(old: dict[str, Any], new: dict[str, Any], folder: str) -> None:
+    if fingerprint(old) != fingerprint(new):
+        raise VersionConflict(
+            "the recipe changed since this version was begun:\n    " + "\n    ".join(changes(old, new)),
+            where=folder,
+            remedy="give the recipe another `version`, or restore these fields",
+        )
+
+
+def _plan_splits(name: Name, recipe: Recipe, folder: str) -> list[Split]:
+    """The splits of the section, the same as when it was begun. Raises where decisions or input files
+    changed."""
+    path = storage.join(folder, PLAN)
+    begun = storage.read_json(path) if storage.exists(path) else None
+    if begun:
+        _same_decisions(begun["decisions"], recipe.decisions(name), folder)
+    splits = section.of(name, recipe).list_splits(recipe)
+    plain = [split.plain() for split in splits]
+    if begun and begun["splits"] != plain:
+        raise VersionConflict(
+            f"the input files changed since this version was begun: "
+            f"{_first_difference(begun['splits'], plain)}",
+            where=folder,
+            remedy="restore the files, or give the recipe another `version`",
+        )
+    if not begun:
+        storage.write_json(path, {"decisions": recipe.decisions(name), "splits": plain})
+        resolved = yaml.safe_dump(recipe.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
+        storage.write_bytes(storage.join(recipe.folder("recipe.yaml")), resolved.encode())
+    return splits
+
+
+def _first_difference(old: list[dict], new: list[dict]) -> str:
+    before, after = (
+        {(s["file"]["uri"], s["file"]["size"], s["file"]["version"]) for s in part} for part in (old, new)
+    )
+    return ", ".join(sorted({uri for uri, _, _ in before ^ after})[:3]) or "they are cut in another way"
+
+
+def _markers(folder: str, splits: Sequence[Split]) -> dict[int, Done]:
+    """What finished splits said, by index."""
+    names = storage.list_names(storage.join(folder, section.MARKERS))
+    numbers = {
+        int(name.removesuffix(".json"))
+        for name in names
+        if name.endswith(".json") and not name.startswith(".")
+    }
+    wanted = [split.index for split in splits if split.index in numbers]
+    return {i: Done.from_plain(storage.read_json(section.marker(folder, i))) for i in wanted}
+
+
+def _all_here(folder: str, splits: Sequence[Split]) -> None:
+    """Raises where the driver does not see what workers wrote: a root on a disk that the nodes do not
+    share."""
+    missing = len(splits) - len(_markers(folder, splits))
+    if missing:
+        raise StorageError(
+            f"{missing} of {len(splits)} splits were worked, but what was written is not here",
+            where=folder,
+            remedy="set root to a place that all nodes share: s3://, gs:// or a network file system",
+        )
+
+
+def _manifest(name: Name, recipe: Recipe, splits: Sequence[Split], done: Sequence[Done]) -> Manifest:
+    counts: Counter[str] = Counter({"in": 0, "kept": 0})
+    for item in done:
+        counts.update(item.counts)
+    files = {(split.input, split.file.name): split.file.size for split in splits}
+    return Manifest(
+        section=name,
+        name=recipe.name,
+        version=recipe.version,
+        fingerprint=fingerprint(recipe.decisions(name)),
+        recipe=recipe.decisions(name),
+        inputs=[{"input": part, "name": file, "bytes": size} for (part, file), size in files.items()],
+        counts=dict(sorted(counts.items())),
+        shards=[shard for item in done for shard in item.shards],
+        provenance=provenance.of_code(section.of(name, recipe).PACKAGES)
+        | section.of(name, recipe).sources(recipe),
+    )
+
+
+def _sweep(folder: str, finished: Manifest) -> None:
+    """Removes what killed writers left behind: a split that was worked again wrote to the same folders."""
+    written = {shard.path.rpartition("/")[0] for shard in finished.shards}
+    for part in (*sorted(written), section.MARKERS, section.ATTEMPTS):
+        for name in storage.list_names(storage.join(folder, part)):
+            if name.startswith(storage.TEMPORARY) or part == section.ATTEMPTS:
+                storage.remove(storage.join(folder, part, name))
+
+
+def _log_run(folder: str, started: datetime, wall_s: float, worked: Sequence[Done], reused: int) -> None:
+    """One line in RUNS.jsonl: what this run did and how fast; kept out of the manifest, which has no
+    times."""
+    path = storage.join(folder, RUNS)
+    line = {
+        "started": started.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wall_s": round(wall_s, 3),
+        "splits_done": len(worked),
+        "splits_reused": reused,
+        "documents": sum(d.counts["in"] for d in worked),
+        "text_bytes": sum(d.text_bytes for d in worked),
+        "worker_s": round(sum(d.wall_s for d in worked), 3),
+    }
+    before = storage.read_bytes(path) if storage.exists(path) else b""
+    storage.write_bytes(path, before + json.dumps(line).encode() + b"\n")

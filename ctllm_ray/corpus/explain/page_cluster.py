@@ -1,0 +1,62 @@
+"""The cluster of a page: the copy that stayed in its place and those that went, as the passes wrote them
+down.
+
+Nothing is indexed for this: the rejected shards of the pass are scanned for labels that name the survivor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import pyarrow.compute as pc
+
+from ctllm_ray.base import resolve, storage
+from ctllm_ray.corpus.documents import Part
+from ctllm_ray.shards import reader, schema
+
+MEMBERS = 20  # of a cluster that are told
+
+
+@dataclass(frozen=True)
+class Member:
+    """A page that went; `similarity` is that of it and the survivor, null where the pass knows only
+    equality."""
+
+    id: str
+    url: str | None
+    similarity: float | None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Pages of which one stayed: how many there are, and the first of those that went."""
+
+    use: str
+    survivor: str
+    size: int
+    members: tuple[Member, ...]
+
+
+def of_page(found: Sequence[Part], row: Mapping[str, Any]) -> Iterator[Cluster]:
+    """The clusters of more than one page that a page (a DOCUMENT row) is in, one for each pass at most."""
+    for part in found:
+        use = part.finished.section
+        size = row["scores"].get(f"{use}.cluster_size") or 1
+        if size > 1:
+            survivor = row["labels"].get(f"{use}.survivor") or row["id"]
+            yield Cluster(use, survivor, int(size), tuple(islice(_members(part, survivor), MEMBERS)))
+
+
+def _members(part: Part, survivor: str) -> Iterator[Member]:
+    """The pages that went for a survivor, in the order of the corpus."""
+    use = part.finished.section
+    known = f"{use}.similarity" in resolve.declared(resolve.PASSES, use, "SCORES")
+    for path in part.finished.paths("rejected"):
+        uri = storage.join(part.folder, path)
+        for table in reader.shard_tables(uri, ["id", "url", "labels", "scores"]):
+            named = schema.field(table, "labels", f"{use}.survivor")
+            for row in table.filter(pc.equal(named, survivor)).to_pylist():
+                yield Member(row["id"], row["url"], row["scores"][f"{use}.similarity"] if known else None)

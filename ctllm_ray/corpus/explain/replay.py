@@ -1,0 +1,124 @@
+"""What other bounds would do, from stored scores alone: no text is read and nothing is measured again.
+
+The law: a replay without changes takes the decisions of the run. A page that an earlier rule dropped before a
+later stage measured it has no later scores; such pages are counted, since their replay is a guess.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from pydantic import ValidationError
+
+from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe_rules import BOUNDS, Rule
+from ctllm_ray.base.resolve import nearest
+from ctllm_ray.corpus import decide, documents
+from ctllm_ray.corpus.clean import measure_rules
+from ctllm_ray.shards.manifest import Manifest
+
+EXAMPLES = 5  # ids shown of each kind of change
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Counts before and after by reject reason (`kept` among them), the moves between them, and ids of each
+    move."""
+
+    before: Counter[str]
+    after: Counter[str]
+    moves: Counter[tuple[str, str]]
+    examples: dict[tuple[str, str], list[str]]
+    unmeasured: int  # pages whose new decision rests on scores that were never taken
+
+
+def changed(rules: Sequence[Rule], sets: Sequence[str]) -> list[Rule]:
+    """The rules with `<rule>.<bound>=<number>` applied; `none` takes a bound away. Raises `RecipeError`."""
+    out = {rule.name: rule for rule in rules}
+    for text in sets:
+        path, equals, value = text.partition("=")
+        name, dot, bound = path.rpartition(".")
+        if not equals or not dot:
+            remedy = "write RULE.BOUND=NUMBER, for example document.char_count.min=50"
+            raise RecipeError(f"not a bound of a rule: {text!r}", where=f"--set {text}", remedy=remedy)
+        if name not in out:
+            raise RecipeError(f"no rule is named {name!r}", where=f"--set {text}", remedy=nearest(name, out))
+        if bound not in BOUNDS:
+            raise RecipeError(
+                f"{bound!r} is not a bound", where=f"--set {text}", remedy=nearest(bound, BOUNDS)
+            )
+        try:
+            number = None if value == "none" else float(value)
+            out[name] = Rule.model_validate(out[name].model_dump() | {bound: number})
+        except ValueError as error:
+            reason = f"not a number: {value!r}"
+            if isinstance(error, ValidationError):
+                reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise RecipeError(reason, where=f"--set {text}", remedy="give another number, or none") from None
+    return list(out.values())
+
+
+def replay(folder: str, finished: Manifest, recipe: Recipe, sets: Sequence[str]) -> Replay:
+    """What the corpus would have kept and dropped with other bounds. Raises `RecipeError` where it has no
+    rules.
+
+    What the sections before rejected is asked too; what a pass dropped stays dropped.
+    """
+    old = measure_rules(recipe.stages)
+    if not old:
+        raise RecipeError(
+            "the recipe has no rules to replay", where=folder, remedy="give it a stage `measure`"
+        )
+    rules = changed(old, sets)
+    result = Replay(Counter(), Counter(), Counter(), {}, 0)
+    unmeasured = 0
+    found = documents.parts(folder, finished)
+    for kind in ("kept", "rejected"):
+        for table in documents.tables(found, kind, ["id", "labels", "scores", "reject"]):
+            unmeasured += _replay_table(table, {r.name for r in old}, rules, result)
+    return Replay(result.before, result.after, result.moves, result.examples, unmeasured)
+
+
+def _replay_table(table: pa.Table, names: set[str], rules: Sequence[Rule], result: Replay) -> int:
+    """Adds a table's pages to the counts; returns how many were not measured by every rule."""
+    old = np.array([r or "kept" for r in table["reject"].to_pylist()], object)
+    open_again = np.isin(old, [*names, "kept"])  # error.* and what other stages dropped stays as it is
+    columns = _columns(table, rules)
+    genres = np.array([g or "prose" for g in table["labels"].combine_chunks().field("genre").to_pylist()])
+    decision = decide.decide(rules, columns, genres)
+    reasons = np.array([rule.name for rule in rules] + ["kept"], object)
+    new = np.where(open_again, reasons[decision.rule], old)
+    result.before.update(old.tolist())
+    result.after.update(new.tolist())
+    for i in np.flatnonzero(new != old):
+        move = (old[i], new[i])
+        result.moves[move] += 1
+        shown = result.examples.setdefault(move, [])
+        if len(shown) < EXAMPLES:
+            shown.append(table["id"][int(i)].as_py())
+    return int((_find_unmeasured(table, rules) & open_again & (new == "kept")).sum())
+
+
+def _columns(table: pa.Table, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
+    scores, labels = table["scores"].combine_chunks(), table["labels"].combine_chunks()
+    found = {}
+    for rule in rules:
+        if rule.is_label:
+            found[rule.score] = np.array(labels.field(rule.score).to_pylist(), object)
+        else:
+            found[rule.score] = scores.field(rule.score).to_numpy(zero_copy_only=False).astype(np.float32)
+    return found
+
+
+def _find_unmeasured(table: pa.Table, rules: Sequence[Rule]) -> np.ndarray:
+    scores = table["scores"].combine_chunks()
+    found = np.zeros(table.num_rows, bool)
+    for rule in rules:
+        if not rule.is_label:
+            found |= scores.field(rule.score).is_null().to_numpy(zero_copy_only=False)
+    return found

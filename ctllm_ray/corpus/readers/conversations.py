@@ -1,0 +1,189 @@
+"""What all sources of conversations share: turns in one form, checked, as the JSON text of a document.
+
+    [{"role": "user", "content": "..."}, {"role": "assistant", "content": "...", "weight": 0}, ...]
+    {"prompt": [...], "chosen": [...], "rejected": [...]}
+
+Conversations are documents: their JSON is the text of RAW, so splits, resume, rejects, `ctllm why` and the
+report know nothing new, and the tokens section renders them (corpus/encoding/encode_conversations.py).
+Contents are kept as they are, byte by byte.
+
+A conversation is an optional system turn, then user and assistant in turns, the assistant last. What is
+written wrongly is an error, which counts against `data.max_error_share`: error.missing_field,
+error.wrong_type, error.unknown_role. What is written well and cannot be learnt from is a reject:
+conversation.empty_answer, .empty_question, .role_order, .no_answer (nobody answers the last user), .tool_call
+(the chat template has no words for tools; without them the answers would be about nothing), .not_text
+(pictures), .reasoning (thoughts apart from the answer, for which the template has no place), .unwanted (a
+thumb down: KTO learns from it, other objectives would learn it), .weight (a weight other than 0 and 1),
+pair.identical (chosen and rejected), pair.no_common_prompt, .unread_field (a `history` or `input` beside
+whole turns). What fields beside the text mean: corpus/readers/conversation_fields.py. An empty system turn
+says nothing and is left out.
+
+`weight: 0` (OpenAI), `loss: false` (ms-swift) or `train: false` (axolotl) at an answer say that it is context
+and not to be learnt: the turn then has `weight: 0` here, and the tokens section counts it among no answers. A
+conversation without any answer to learn is the reject conversation.nothing_to_learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import orjson
+
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers import conversation_fields, json_lines
+from ctllm_ray.corpus.readers.conversation_fields import Unfit
+from ctllm_ray.corpus.readers.json_lines import type_of
+from ctllm_ray.corpus.readers.records import Record
+
+Turn = dict[
+    str, Any
+]  # role: system, user or assistant; content; weight 0 where an answer is not to be learnt
+
+#: What others call the three roles. Those of tools are known, so that they can be told from mistakes.
+ROLES = {
+    "system": "system", "developer": "system",
+    "user": "user", "human": "user", "prompter": "user",
+    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
+    "model": "assistant",
+    "function_call": "tool", "function": "tool", "tool": "tool", "tool_call": "tool", "tool_response": "tool",
+    "observation": "tool", "tool_calls": "tool", "tool_use": "tool", "tool_result": "tool", "ipython": "tool",
+}  # fmt: skip
+#: Types of parts of a content: OpenAI's Chat and Responses.
+TEXT_PARTS = ("text", "input_text", "output_text")
+
+
+def records(split: Split, read: Callable[[dict[str, Any]], Any]) -> Iterator[Record]:
+    """The records of the JSON lines of a split. `read` gives the turns, or the pair, of a line, or raises
+    `Unfit`."""
+    return json_lines.records(split, partial(_record, read))
+
+
+def _record(
+    read: Callable[[dict[str, Any]], Any], position: int, line: bytes, fields: dict[str, Any]
+) -> Record:
+    try:
+        return Record(position, orjson.dumps(read(fields)).decode())
+    except Unfit as unfit:
+        return Record(position, title=unfit.reason, raw=line, reject=unfit.kind)
+
+
+def checked(turns: Sequence[Turn]) -> list[Turn]:
+    """The turns of a whole conversation, without an empty system turn. Raises `Unfit`."""
+    found = _drop_empty_system(turns)
+    spoken = found[1:] if found and found[0]["role"] == "system" else found
+    for number, turn in enumerate(spoken):
+        wanted = ("user", "assistant")[number % 2]
+        if turn["role"] != wanted:
+            reason = f"turn {number + 1} is the {turn['role']}'s, not the {wanted}'s"
+            raise Unfit("conversation.role_order", reason)
+        if not turn["content"].strip():
+            kind = "empty_answer" if wanted == "assistant" else "empty_question"
+            raise Unfit(f"conversation.{kind}", f"turn {number + 1} is empty")
+    if len(spoken) % 2 or not spoken:
+        raise Unfit("conversation.no_answer", "it ends before the assistant answers")
+    if all(turn.get("weight") == 0 for turn in spoken[1::2]):
+        raise Unfit("conversation.nothing_to_learn", "every answer has weight 0")
+    return found
+
+
+def _drop_empty_system(turns: Sequence[Turn]) -> list[Turn]:
+    if turns and turns[0]["role"] == "system" and not turns[0]["content"].strip():
+        return list(turns[1:])
+    return list(turns)
+
+
+def pair(prompt: Sequence[Turn], chosen: Sequence[Turn], rejected: Sequence[Turn]) -> dict[str, list[Turn]]:
+    """A preference pair of which both sides are whole conversations. Raises `Unfit`."""
+    prompt = [
+        {name: turn[name] for name in ("role", "content")} for turn in prompt
+    ]  # nothing of it is learnt
+    if any("weight" in turn for turn in (*chosen, *rejected)):
+        raise Unfit(
+            "conversation.weight", "an answer of a pair has weight 0: what it is compared by would be gone"
+        )
+    sides = [checked([*prompt, *side])[-len(side) :] if side else [] for side in (chosen, rejected)]
+    if not all(sides):
+        raise Unfit("conversation.no_answer", "one side says nothing")
+    if sides[0] == sides[1]:
+        raise Unfit("pair.identical", "the chosen answer is the rejected one")
+    return {"prompt": _drop_empty_system(prompt), "chosen": sides[0], "rejected": sides[1]}
+
+
+def turns(value: Any, field: str, role: str = "role", content: str = "content") -> list[Turn]:
+    """The turns in a list of objects; `role` and `content` name their fields. Raises `Unfit`."""
+    if type(value) is not list:
+        raise Unfit("error.wrong_type", f"field {field!r} is not an array but {type_of(value)}")
+    return [_turn(item, field, role, content) for item in value]
+
+
+def _turn(item: Any, field: str, role: str, content: str) -> Turn:
+    if type(item) is not dict:
+        raise Unfit("error.wrong_type", f"a turn of {field!r} is not an object but {type_of(item)}")
+    if type(item.get(role)) is not str:
+        raise Unfit(
+            "error.missing_field", f"a turn of {field!r} has no {role!r}, only: {', '.join(list(item)[:20])}"
+        )
+    known = ROLES.get(item[role].strip().lower())
+    if known == "tool" or item.get("tool_calls") or item.get("function_call"):
+        raise Unfit("conversation.tool_call", "the chat template has no turns for tools")
+    if known is None:
+        raise Unfit("error.unknown_role", f"{item[role]!r} is none of {', '.join(ROLES)}")
+    conversation_fields.check_turn(item, field)
+    if content not in item:
+        raise Unfit(
+            "error.missing_field", f"a turn of {field!r} has no {content!r}, only: {', '.join([*item][:20])}"
+        )
+    turn = {"role": known, "content": text(item[content], content)}
+    return turn | {"weight": 0} if known == "assistant" and not conversation_fields.is_learnt(item) else turn
+
+
+def text(value: Any, field: str) -> str:
+    """A text, null being an empty one; parts of text, as OpenAI's API takes them, are joined. Raises
+    `Unfit`."""
+    if type(value) is list and all(type(part) is dict for part in value):
+        if any(part.get("type") not in TEXT_PARTS for part in value):
+            raise Unfit("conversation.not_text", f"{field!r} holds more than text")
+        return "".join(text(part.get("text"), field) for part in value)
+    if value is not None and type(value) is not str:
+        raise Unfit("error.wrong_type", f"field {field!r} is not a string but {type_of(value)}")
+    return value or ""
+
+
+def needed(fields: dict[str, Any], name: str) -> Any:
+    """A field's value. Raises `Unfit` where there is none."""
+    if fields.get(name) is None:
+        raise Unfit("error.missing_field", f"no field {name!r}, only: {', '.join(list(fields)[:20])}")
+    return fields[name]
+
+
+def with_system(value: Any, turns: Sequence[Turn]) -> list[Turn]:
+    """The turns behind a system prompt that stands beside them, unless they begin with the same. Raises
+    `Unfit`."""
+    first = said("system", text(value, "system"))
+    if not first["content"].strip() or list(turns[:1]) == [first]:
+        return list(turns)
+    return [first, *turns]
+
+
+def history(value: Any) -> list[Turn]:
+    """The turns of [[question, answer], ...], as alpaca files have them. Raises `Unfit`."""
+    found: list[Turn] = []
+    if value is not None and type(value) is not list:
+        raise Unfit("error.wrong_type", f"field 'history' is not an array but {type_of(value)}")
+    for exchange in value or []:
+        if type(exchange) is not list or len(exchange) != 2:
+            raise Unfit("error.wrong_type", "an exchange of 'history' is not [question, answer]")
+        found += [said("user", text(exchange[0], "history")), said("assistant", text(exchange[1], "history"))]
+    return found
+
+
+def question(instruction: str, more: str) -> str:
+    """The instruction and, where there is one, the input after a newline, as LLaMA-Factory reads them."""
+    return "\n".join(part for part in (instruction, more) if part.strip())
+
+
+def said(role: str, content: str) -> Turn:
+    """A turn."""
+    return {"role": role, "content": content}

@@ -1,0 +1,69 @@
+"""Records into RAW tables of bounded size.
+
+A source is a generator of `Record`s, most of whose fields are usually null; here they become Arrow tables of
+about `limits.batch_bytes`. A record that could not be read is one of `bad(...)`: `reject` says
+`error.<kind>`, `title` the reason in words, `raw` its first bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.shards import schema
+
+#: A table is closed at this many records too, as each costs about a kilobyte of Python objects before it is
+#: closed.
+BATCH_RECORDS = 16_384
+
+
+class Record(NamedTuple):
+    """One row of RAW, before its position has become an id."""
+
+    position: int
+    text: str | None = None
+    url: str | None = None
+    title: str | None = None
+    date: str | None = None
+    raw: bytes | None = None
+    content_type: str | None = None
+    reject: str | None = None
+
+
+def bad(position: int, kind: str, reason: str, raw: bytes = b"", url: str | None = None) -> Record:
+    """The record that stands for one that could not be read."""
+    return Record(position, url=url, title=reason, raw=raw, reject=f"error.{kind}")
+
+
+def tables(split: Split, records: Iterable[Record]) -> Iterator[pa.Table]:
+    """RAW tables of the records in order, each closed when its text and raw bytes reach `limits.batch_bytes`.
+
+    Never an empty one. The bytes of a text are taken as three per character unless it is ASCII.
+    """
+    held: list[Record] = []
+    size = 0
+    for record in records:
+        if record.reject and record.raw:
+            record = record._replace(raw=record.raw[: split.limits.error_raw_bytes])
+        held.append(record)
+        size += _bytes(record)
+        if size >= split.limits.batch_bytes or len(held) >= BATCH_RECORDS:
+            yield _table(split, held)
+            held, size = [], 0
+    if held:
+        yield _table(split, held)
+
+
+def _bytes(record: Record) -> int:
+    text = record.text or ""
+    return (len(text) if text.isascii() else 3 * len(text)) + len(record.raw or b"")
+
+
+def _table(split: Split, records: list[Record]) -> pa.Table:
+    positions, *columns = zip(*records, strict=True)
+    ids = [split.id(position) for position in positions]
+    arrays = [pa.array(values, field.type) for values, field in zip([ids, *columns], schema.RAW, strict=True)]
+    return pa.table(arrays, schema=schema.RAW)

@@ -1,0 +1,58 @@
+"""Counters and picks over a stream of any length in bounded memory, the same for the same stream.
+
+A corpus has millions of hosts, and a report shows thirty. A `Tally` that grows past its limit forgets its
+rarest half: a frequent key then loses at most the little that was forgotten before it was seen again (lossy
+counting, Manku and Motwani 2002), and `exact` says whether that ever happened.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
+
+KEYS = 400_000  # about 60 MB of host names and rules
+
+
+class Tally(Generic[Key]):
+    """Counts by key; `exact` is False once rare keys had to be forgotten."""
+
+    def __init__(self, keys: int = KEYS) -> None:
+        self.counts: Counter[Key] = Counter()
+        self.exact = True
+        self._keys = keys
+
+    def add(self, found: Iterable[tuple[Key, int]]) -> None:
+        """Adds counts, then forgets the rarest half where there are too many keys."""
+        for key, count in found:
+            self.counts[key] += count
+        if len(self.counts) > self._keys:
+            self.exact = False
+            self.counts = Counter(dict(self.counts.most_common(self._keys // 2)))
+
+
+class Smallest(Generic[Item]):
+    """For each name the items with the smallest ranks: with a hash as rank, a sample that any run draws
+    again."""
+
+    def __init__(self, items: int) -> None:
+        self._items = items
+        self._found: dict[str, list[tuple[tuple[int, ...], Item]]] = {}
+
+    def worst(self, name: str) -> tuple[int, ...]:
+        """The rank that a new item must be below; infinite (a tuple above all) while there is room."""
+        found = self._found.get(name, [])
+        return found[-1][0] if len(found) == self._items else (2,)
+
+    def add(self, name: str, offered: Iterable[tuple[tuple[int, ...], Item]]) -> None:
+        """Keeps the best of what it has and what is offered."""
+        both = [*self._found.get(name, []), *offered]
+        self._found[name] = heapq.nsmallest(self._items, both, key=lambda pair: pair[0])
+
+    def items(self) -> dict[str, tuple[Item, ...]]:
+        """The items of each name, smallest rank first."""
+        return {name: tuple(item for _, item in found) for name, found in self._found.items()}

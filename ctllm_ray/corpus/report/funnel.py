@@ -1,0 +1,90 @@
+"""The funnel of a corpus: its reject counts in the order in which stages, rules and passes act.
+
+A document is charged to the first rule that it fails, so the steps can be subtracted one after another and
+what is left after the last one is what was kept. It needs the manifest alone and costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from ctllm_ray.base.recipe_rules import Rule
+from ctllm_ray.shards.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Step:
+    """One reason to drop: `dropped` documents are charged to it, `left` remain after it."""
+
+    rule: str
+    dropped: int
+    left: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring steps of one family (the part of their names before the first dot)."""
+
+    family: str
+    steps: tuple[Step, ...]
+
+    @property
+    def dropped(self) -> int:
+        """Documents charged to the group."""
+        return sum(step.dropped for step in self.steps)
+
+    @property
+    def left(self) -> int:
+        """Documents that remain after its last step."""
+        return self.steps[-1].left
+
+
+def rules_of(recipe: Mapping[str, Any]) -> tuple[Rule, ...]:
+    """The rules of a resolved recipe's measure stages, in the order in which they act.
+
+    They were checked when the section ran; checking again would refuse a section whose measures were renamed
+    since.
+    """
+    stages = [stage for stage in recipe.get("stages", ()) if stage["use"] == "measure"]
+    return tuple(Rule.model_construct(**rule) for stage in stages for rule in stage.get("rules") or ())
+
+
+def funnel(manifest: Manifest) -> tuple[Group, ...]:
+    """The steps from all documents to the kept ones: read errors first, then stages and passes in their
+    order."""
+    left, steps = manifest.counts["in"], []
+    rejects = manifest.rejects()
+    for rule in _order(manifest.recipe, rejects):
+        left -= rejects.get(rule, 0)
+        steps.append(Step(rule, rejects.get(rule, 0), left))
+    families = groupby(steps, key=lambda step: step.rule.partition(".")[0])
+    return tuple(Group(family, tuple(found)) for family, found in families)
+
+
+def _order(recipe: Mapping[str, Any], rejects: Mapping[str, int]) -> Iterator[str]:
+    """Every rule that can drop and every reason that did, each once, in the order of acting."""
+    deciding = {rule.name for rule in rules_of(recipe) if rule.decides}
+    waiting = dict.fromkeys(name for name in rejects if name not in deciding)
+    yield from _take_family(waiting, "error")
+    for stage in recipe.get("stages", ()):
+        if stage["use"] == "measure":
+            for rule in rules_of({"stages": [stage]}):
+                if rule.name in deciding:
+                    deciding.discard(rule.name)
+                    yield rule.name
+        else:
+            yield from _take_family(waiting, stage["use"].partition(".")[0])
+    for part in recipe.get("passes", ()):
+        yield from _take_family(waiting, part["use"]) or [part["use"]]  # a pass that dropped nothing is a step too
+    yield from waiting
+
+
+def _take_family(waiting: dict[str, None], family: str) -> list[str]:
+    """Removes and returns the waiting reasons of a family."""
+    found = [name for name in waiting if name.partition(".")[0] == family]
+    for name in found:
+        del waiting[name]
+    return found

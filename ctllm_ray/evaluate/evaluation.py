@@ -1,0 +1,142 @@
+"""An evaluation from its first question to its results, whoever is evaluated and whoever waits.
+
+`<folder>/` holds `begun.json` (what the scores depend on), `probes.json` (how a served model answered fixed
+prompts), `answers/` and `verdicts/` (what was answered), `items.parquet`, `report.html`, and `results.json`,
+written last: a folder without it is not finished, and the same command goes on. Where another evaluation
+stands there, it stops and names what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.decisions import changes, fingerprint
+from ctllm_ray.base.errors import NotFound, VersionConflict
+from ctllm_ray.base.recipe_evaluation import Judge
+from ctllm_ray.evaluate.formats.chat_form import ChatForm
+from ctllm_ray.evaluate.judging import judge
+from ctllm_ray.evaluate.models.answer_cache import Answered
+from ctllm_ray.evaluate.models.batching import Asking
+from ctllm_ray.evaluate.models.concurrency import Crowd, Runner, Tell
+from ctllm_ray.evaluate.models.model_under_test import Subject
+from ctllm_ray.evaluate.models.openai_client import Client, key_of
+from ctllm_ray.evaluate.models.probes import Probes
+from ctllm_ray.evaluate.plan import Plan, decisions
+from ctllm_ray.evaluate.report import render
+from ctllm_ray.evaluate.scoring import bits_per_byte, contamination, item_results, scores
+from ctllm_ray.evaluate.scoring.item_results import Item
+
+BEGUN, RESULTS, REPORT = "begun.json", "results.json", "report.html"
+FORMAT = 1  # of results.json
+
+
+@dataclass(frozen=True)
+class Work:
+    """An evaluation that can be carried out. `model` identifies what is evaluated, as plain values."""
+
+    plan: Plan
+    folder: str
+    subject: Subject
+    form: ChatForm  # in which the model is asked by a judged benchmark; it has the tokenizer
+    model: Mapping[str, Any]
+    at_once: int
+    answers: str = ""  # a folder of answers that evaluations of this model share; empty: one of its own
+    probes: Probes | None = None  # of a model that may be replaced behind its address
+
+    def carry_out(self, runner: Runner, tell: Tell) -> dict[str, Any]:
+        """The results. Raises `VersionConflict` where others stand in the folder."""
+        model = {**self.model, "context_tokens": self.subject.context_tokens}
+        decided = decisions(self.plan, model, self.form.name)
+        if finished := self._read_finished(decided, runner):
+            return finished
+        answered = Answered(self.answers or storage.join(self.folder, "answers"))
+        asking = Asking(self.subject, Crowd(runner, answered, self.at_once, tell))
+        self._check_lengths(asking)  # before it is begun: the remedy is another evaluation
+        self._begin(decided, runner)
+        found = contamination.marked(self._items(asking, runner, tell), self.plan.seen)
+        assert len(found) == self.plan.items  # nothing is lost
+        part = self.plan.part
+        told = [score.plain() for score in scores.of(found, part.seed, part.resamples, self.plan.seen.bound)]
+        results = {
+            "format": FORMAT,
+            "decisions": decided,
+            "fingerprint": fingerprint(decided),
+            "scores": told,
+            "notes": self.plan.notes(),
+        }
+        item_results.write(self.folder, found)
+        storage.write_bytes(storage.join(self.folder, REPORT), render.render(results, found).encode())
+        storage.write_json(storage.join(self.folder, RESULTS), results)
+        return results
+
+    def _read_finished(self, decided: dict[str, Any], runner: Runner) -> dict[str, Any]:
+        """The results where they are there already and whole."""
+        path = storage.join(self.folder, BEGUN)
+        if not storage.exists(path):
+            return {}
+        if differing := changes(storage.read_json(path), decided):
+            raise VersionConflict(
+                "another evaluation stands here:\n    " + "\n    ".join(differing),
+                where=self.folder,
+                remedy="name this one: evaluate.run=NAME; or delete the folder",
+            )
+        if self.probes:
+            self.probes.check(self.folder, runner)
+        finished = storage.join(self.folder, RESULTS)
+        found = storage.read_json(finished) if storage.exists(finished) else {}
+        unjudged = sum(score["unparsable"] for score in found.get("scores", ()))
+        return {} if unjudged else found  # what has no mark is asked for again
+
+    def _begin(self, decided: dict[str, Any], runner: Runner) -> None:
+        """Notes what the results depend on."""
+        if storage.exists(storage.join(self.folder, BEGUN)):
+            return
+        if self.probes:
+            self.probes.write(self.folder, runner)
+        storage.write_json(storage.join(self.folder, BEGUN), decided)
+
+    def _check_lengths(self, asking: Asking) -> None:
+        """Raises `InputError` where a benchmark has no item that fits the context."""
+        if self.plan.tasks:
+            from ctllm_ray.evaluate import harness  # lm-eval: four seconds
+
+            harness.check_lengths(self.plan.tasks, harness.EngineLM(asking, self.form.tokenizer))
+        if self.plan.part.judge:
+            judge.check_lengths(self.plan.part.judge, self.plan.judged, asking, self.form)
+
+    def _items(self, asking: Asking, runner: Runner, tell: Tell) -> list[Item]:
+        found: list[Item] = []
+        if self.plan.tasks:
+            from ctllm_ray.evaluate import harness
+
+            found += harness.evaluate(self.plan.tasks, harness.EngineLM(asking, self.form.tokenizer))
+        if self.plan.documents:
+            found += bits_per_byte.evaluate(self.plan.documents, asking)
+        if self.plan.part.judge:
+            found += self._judge_answers(self.plan.part.judge, asking, runner, tell)
+        return found
+
+    def _judge_answers(self, wanted: Judge, asking: Asking, runner: Runner, tell: Tell) -> list[Item]:
+        client = Client(
+            wanted.url, key_of(wanted.key_env), timeout_s=wanted.timeout_s, attempts=wanted.attempts
+        )
+        verdicts = Answered(storage.join(self.folder, "verdicts"), every_s=0)
+        crowd = Crowd(runner, verdicts, wanted.at_once, tell)
+        runner.run(client.__aenter__())
+        try:
+            return judge.evaluate(wanted, self.plan.judged, asking, self.form, client, crowd)
+        finally:
+            runner.finish(client.__aexit__(None, None, None))
+
+
+def results(folder: str) -> dict[str, Any]:
+    """The results in a folder. Raises `NotFound` where no finished evaluation stands there."""
+    path = storage.join(folder, RESULTS)
+    if not storage.exists(path):
+        raise NotFound(
+            "no finished evaluation here", where=folder, remedy="run `ctllm evaluate`, or name its folder"
+        )
+    return storage.read_json(path)

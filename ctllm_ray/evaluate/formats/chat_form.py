@@ -1,0 +1,63 @@
+"""In which form a model is asked a question: through its own chat template, or as a text that a base model
+completes.
+
+A model with a chat template was taught to answer in turns. Ours carries one from pretraining on, so of an
+export of ours its lineage says whether it ever saw turns. Whoever knows better says so in the recipe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.base.exports import LINEAGE, is_base
+from ctllm_ray.tokenizer.conversations import ConversationEncoder, read_template
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
+
+Form = Literal["auto", "chat", "completion"]
+
+COMPLETION = "问题：{query}\n回答："
+NEXT_QUESTION = "\n问题："  # where a base model begins to ask itself
+
+
+@dataclass(frozen=True)
+class ChatForm:
+    """How one model is asked. `template`: its chat template; empty: it completes."""
+
+    tokenizer: Tokenizer
+    template: str
+
+    @property
+    def name(self) -> str:
+        """`chat` or `completion`, as results have it."""
+        return "chat" if self.template else "completion"
+
+    @property
+    def until(self) -> tuple[str, ...]:
+        """Texts that end an answer, besides the model's own end."""
+        return () if self.template else (NEXT_QUESTION,)
+
+    def write_prompt(self, query: str) -> list[int]:
+        """The ids of a question up to where the answer begins. Raises `InputError` where the template refuses
+        it."""
+        if not self.template:
+            text = self.tokenizer.encode([COMPLETION.format(query=query)])[0].tolist()
+            return [*self.tokenizer.prefix_ids, *text]
+        return ConversationEncoder(self.tokenizer, self.template).encode_prompt(
+            [{"role": "user", "content": query}]
+        )
+
+
+def choose_form(folder: str, tokenizer: Tokenizer, form: Form = "auto") -> ChatForm:
+    """The form for the model in a folder. Raises `InputError` where a template is wanted and there is
+    none."""
+    template = read_template(folder)
+    if form == "chat" and not template:
+        remedy = "put chat_template.jinja into the folder, or set evaluate.judge.form=completion"
+        raise InputError("this model has no chat template", where=folder, remedy=remedy)
+    path = storage.join(folder, LINEAGE)
+    lineage = storage.read_json(path) if storage.exists(path) else {}
+    taught = form == "chat" or (form == "auto" and not is_base(lineage))
+    return ChatForm(tokenizer, template if taught else "")

@@ -1,0 +1,44 @@
+"""Tasks that lm-eval does not have: a text, the choices that may follow it, and which one is right.
+
+The choices are told nowhere in the text. A model is asked how likely each is to come next, which needs no
+instruction to be understood: what a base model of any size can do. Where choices differ in length the score
+is `acc_norm`, the log-probability by character of the choice, else `acc`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.benchmark_files import ID, Row
+from ctllm_ray.evaluate.task import Task
+
+CONFIG = {
+    "output_type": "multiple_choice",
+    "doc_to_text": "text",
+    "doc_to_choice": "choices",
+    "doc_to_target": "target",
+    "target_delimiter": "",
+    "metric_list": [
+        {"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in ("acc", "acc_norm")
+    ],
+    "metadata": {"version": 1.0},
+}
+
+
+def row(id_: str, text: str, choices: Sequence[str], right: str) -> Row:
+    """An item or an example. Raises `InputError` where the right answer is none of the choices."""
+    if right not in choices:
+        raise InputError(
+            f"{right!r} is none of the choices {list(choices)}", where=id_, remedy="correct the row"
+        )
+    return {ID: id_, "text": text, "choices": list(choices), "target": list(choices).index(right)}
+
+
+def task(
+    name: str, items: Sequence[Row], shots: Sequence[Row], files: Mapping[str, str], *, measure: str
+) -> Task:
+    """The task of these items."""
+    chance = fmean(1 / len(item["choices"]) for item in items) if items else None
+    return Task(name, CONFIG, items, shots, measure, chance, files)

@@ -1,0 +1,138 @@
+"""Exams of four choices by subject, as CMMLU and C-Eval have them: the first examples of the dev split, then
+the item.
+
+Files in their native form are one CSV for each subject and split, `<folder>/dev/*.csv` and
+`<folder>/test/*.csv`; one file with all of it has the columns `subject` and `split` besides. All items of a
+subject share their examples, word for word, so an engine that keeps prefixes computes them once. A subject
+that lm-eval does not have, of an exam of one's own, is asked in the words of the others, with its own name in
+them.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.benchmark_files import ID, Row, Table, field_of, table
+from ctllm_ray.evaluate.task import (
+    Note,
+    Task,
+    by,
+    chosen,
+    examples,
+    finish,
+    is_published,
+    published,
+    sort_out,
+)
+
+LETTERS = ("A", "B", "C", "D")
+_ANSWER = re.compile(r"[(\[]?([ABCD])[)\].。、:,]?")
+ONE_FILE = (".jsonl", ".json", ".csv", ".parquet", ".zst", ".gz")  # else a folder of files
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Where lm-eval has the prompts of a subject, and what stands for it where it has none."""
+
+    name: str  # of the task of a subject
+    like: str  # a task whose prompts the others share
+    description: str  # of a subject of one's own
+
+
+def exam(
+    path: str,
+    *,
+    split: str,
+    subjects: Sequence[str],
+    shots: int,
+    limit: int,
+    prompts: Prompts,
+    row: Callable[[Row], Row],
+) -> list[Task]:
+    """A task for each subject; `row` gives a question the names that it has in lm-eval's prompts."""
+    dev, found = _tables(path, split)
+    questions, shown = by(found.rows, _subject), by(dev.rows, _subject)
+    for subject in subjects:
+        if subject not in questions:
+            remedy = f"subjects there: {', '.join(questions)}"
+            raise InputError(f"no questions about {subject!r}", where=path, remedy=remedy)
+    files = {**dev.files, **found.files}
+    tasks = []
+    for subject in subjects or questions:
+        items, left_out = sort_out(chosen(questions[subject], limit), row)
+        before = examples(sort_out(shown.get(subject, []), row)[0], shots, f"{path}: {subject}")
+        own = not is_published(prompts.name.format(subject))
+        tasks.append(
+            Task(
+                subject,
+                _config(prompts, subject),
+                items,
+                before,
+                chance=1 / len(LETTERS),
+                files=files,
+                left_out=left_out,
+                notes=[Note("own_subject", 1, subject)] if own else [],
+            )
+        )
+    return finish(tasks, path)
+
+
+def _config(prompts: Prompts, subject: str) -> Mapping[str, Any]:
+    """lm-eval's configuration of the subject, or that of another one with this one's name."""
+    name = prompts.name.format(subject)
+    if is_published(name):
+        return published(name)
+    return published(prompts.like) | {"description": prompts.description.format(subject)}
+
+
+def _tables(path: str, split: str) -> tuple[Table, Table]:
+    """The examples and the questions."""
+    if not path.endswith(ONE_FILE):
+        return _folder(path, "dev"), _folder(path, split)
+    whole = table(path)
+    dev, found = (_of_split(whole, name) for name in ("dev", split))
+    if not found.rows:
+        raise InputError(f"no rows of the split {split!r}", where=path, remedy="give a file that has them")
+    return dev, found
+
+
+def _of_split(whole: Table, name: str) -> Table:
+    return Table([row for row in whole.rows if field_of(row, "split", "_split") == name], whole.files)
+
+
+def _folder(path: str, split: str) -> Table:
+    """All subjects of a split: `law_dev.csv` or `law.csv` is about law."""
+    found = table(storage.join(path, split, "*.csv"))
+    return Table([row | {"subject": _stem(row[ID], split)} for row in found.rows], found.files)
+
+
+def _stem(id_: str, split: str) -> str:
+    """The subject that a file is named after."""
+    return id_.partition("#")[0].removesuffix(".csv").removesuffix(f"_{split}")
+
+
+def _subject(row: Row) -> str:
+    return str(field_of(row, "subject"))
+
+
+def question(row: Row, names: Mapping[str, str]) -> dict[str, Any]:
+    """A question with four choices and the letter of the right one, under `names` of `question` and
+    `answer`."""
+    answer = _letter(row, field_of(row, "answer", "Answer"))
+    choices = {letter: str(field_of(row, letter)) for letter in LETTERS}
+    text = str(field_of(row, "question", "Question"))
+    return {ID: row[ID], names["question"]: text, **choices, names["answer"]: answer}
+
+
+def _letter(row: Row, answer: Any) -> str:
+    """The letter that an answer is: also Ａ, a, A. or (A). Raises `InputError` where it is none."""
+    match = _ANSWER.fullmatch(unicodedata.normalize("NFKC", str(answer)).strip().upper())
+    if not match:
+        raise InputError(f"the answer is {str(answer)!r}", where=row[ID], remedy="it must be A, B, C or D")
+    return match[1]

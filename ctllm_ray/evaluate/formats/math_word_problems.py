@@ -1,0 +1,68 @@
+"""Sums in words, answered by writing: GSM8K and MGSM as lm-eval asks them, marked by the number that the
+answer says.
+
+lm-eval compares strings: to its `exact_match`, where punctuation does not count, 4.60 is 460, and 460.0 and
+四百六十 are not. Here numbers are compared (numbers.py); what lm-eval's metric says stands beside each score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.benchmark_files import ID, Row, Table, table
+from ctllm_ray.evaluate.formats.numbers import is_same_number
+from ctllm_ray.evaluate.task import Task, chosen, examples, finish, leave_out_shown, published, sort_out
+
+#: lm-eval's filter that takes the last number, whatever the answer's form.
+MEASURE = "exact_match,flexible-extract"
+
+
+def sums(
+    name: str,
+    path: str,
+    shown: str,
+    *,
+    config: str,
+    shots: int,
+    limit: int,
+    answer_tokens: int,
+    row: Callable[[Row], Row],
+    target: Callable[[Row], str],
+    read: Callable[[str], Table] = table,
+) -> list[Task]:
+    """One task; `target` is the number of a row that `row` made.
+
+    Examples are the first rows of the file `shown`, and rows of `path` that are the same are left out; where
+    none is named, they are the first of `path`, and are not asked.
+    """
+    found = read(path)
+    source = read(shown) if shown else Table(found.rows[:shots], found.files)
+    asked = found.rows if shown else found.rows[shots:]
+    if not asked:
+        raise InputError(
+            "no row is left to ask", where=path, remedy="take fewer shots, or name a file of examples"
+        )
+    taught = published(config)
+    given = {**taught, "generation_kwargs": {**taught["generation_kwargs"], "max_gen_toks": answer_tokens}}
+    items, left_out = sort_out(chosen(asked, limit), row)
+    before = examples(sort_out(source.rows, row)[0], shots, shown or path)
+    files = {**source.files, **found.files}
+
+    def grade(item: Row, answer: str) -> bool:
+        return is_same_number(answer, target(item))
+
+    task = Task(name, given, items, before, MEASURE, None, files, left_out, grade=grade)
+    return finish([leave_out_shown(task) if shown else task], path)
+
+
+def number(row: Row, text: str) -> str:
+    """The number that a target is. Raises `InputError` where it is none."""
+    plain = text.replace(",", "").strip()
+    try:
+        float(plain)
+    except ValueError:
+        raise InputError(
+            f"the answer {text[:40]!r} is no number", where=row[ID], remedy="correct the row"
+        ) from None
+    return plain

@@ -1,0 +1,51 @@
+"""The items of lm-eval's own tasks as a file: what the pass `decontaminate` and the tasks here read is files.
+
+lm-eval takes a task's data from where its configuration says, which for most is a hub; nothing else here asks
+one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.evaluate.task import installed
+
+SUFFIX = ".jsonl"
+
+
+def write(names: Sequence[str], uri: str) -> dict[str, int]:
+    """Writes a line of JSON for each item, with the fields that its task has. Items by task.
+
+    A task that two names lead to is written once. `names` are lm-eval's: tasks, groups, tags, files of YAML.
+    Items are those that it asks: the test split, else the validation split. Raises `InputError` where a name
+    is unknown or the data cannot be loaded.
+    """
+    if not uri.endswith(SUFFIX):
+        raise InputError(
+            "items are written as plain JSON lines", where=uri, remedy=f"name a file that ends in {SUFFIX}"
+        )
+    found: dict[str, list[str]] = {}
+    for task, documents in _documents(names):
+        if task not in found:
+            found[task] = [json.dumps(dict(row), ensure_ascii=False, default=str) + "\n" for row in documents]
+    storage.write_bytes(uri, "".join(line for lines in found.values() for line in lines).encode())
+    return {task: len(lines) for task, lines in found.items()}
+
+
+def _documents(names: Sequence[str]) -> Iterator[tuple[str, Sequence[dict[str, Any]]]]:
+    installed()
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager()
+    for name in names:
+        try:
+            found = manager.load([name])["tasks"]
+            yield from ((task.task_name, task.eval_docs) for task in found.values())
+        except Exception as error:  # lm-eval, datasets and hub clients raise of every kind
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+            remedy = "`lm-eval ls tasks` lists the names; most data comes from a hub, which must be reachable or cached"
+            raise InputError(f"lm-eval cannot load this task: {reason}", where=name, remedy=remedy) from error

@@ -1,0 +1,30 @@
+"""Benchmark files that are lists instead of objects, as some are published: C3's .json and MGSM's .tsv."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ctllm_ray import benchmark_files
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.benchmark_files import ID, Row, Table
+
+
+def read_table(uri: str, of_list: Callable[[Sequence[Any], str], Row]) -> Table:
+    """As `rows.table`; a row that is a list becomes what `of_list` makes of it and of its file's name.
+
+    Raises `InputError` that names the row.
+    """
+    found = benchmark_files.table(uri)
+    return Table([_name_values(row, of_list) for row in found.rows], found.files)
+
+
+def _name_values(row: Row, of_list: Callable[[Sequence[Any], str], Row]) -> Row:
+    values = benchmark_files.numbered(row)
+    if not values:
+        return row
+    try:
+        return of_list(values, row[ID].rpartition("#")[0]) | {ID: row[ID]}
+    except (ValueError, IndexError, TypeError) as error:
+        remedy = "give the file as it is published"
+        raise InputError(f"not readable: {error}", where=row[ID], remedy=remedy) from error

@@ -1,0 +1,168 @@
+"""CHC-Bench: a model's answers to hard Chinese questions, marked 1 to 10 by another model (Du et al. 2024).
+
+The published form: eight classes, one turn, the single-answer prompt of MT-bench (Zheng et al. 2023) in
+Chinese, marks from 1 to 10. The published items come without reference answers, and not with this package:
+the recipe names a file. The prompt is pinned: its SHA-256 stands beside every score. A class has 20 to 37
+items, so look at the intervals.
+
+A judge is any OpenAI-compatible API. What it said is kept by judge, prompt, question and answer, written
+before it counts, so that a run that was cut off asks nobody twice. A verdict without a mark (marks.py) is
+asked for again, with a reminder; what has none then is counted as not judged, and the next run of the command
+asks for it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctllm_ray.base.errors import EngineFailed, InputError
+from ctllm_ray.base.recipe_evaluation import Judge
+from ctllm_ray.benchmark_files import ID, Row, field_of, table
+from ctllm_ray.evaluate.formats.chat_form import ChatForm
+from ctllm_ray.evaluate.judging import marks
+from ctllm_ray.evaluate.judging.judge_prompt import PROMPT_SHA256, code_of, write_messages
+from ctllm_ray.evaluate.models.answer_cache import key
+from ctllm_ray.evaluate.models.batching import Asking
+from ctllm_ray.evaluate.models.concurrency import Crowd
+from ctllm_ray.evaluate.models.model_under_test import Continuation
+from ctllm_ray.evaluate.models.openai_client import Client
+from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG, UNPARSABLE, Item
+from ctllm_ray.evaluate.task import by, chosen
+
+NAME = "chc_bench"
+CLASSES = (
+    "coding", "hard_case", "math", "science", "read_compre", "social", "roleplaying", "writting",
+)  # fmt: skip # as published, spelling included
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the judge is asked about."""
+
+    row: Row
+    answer: str
+
+    @property
+    def shown(self) -> str:
+        """Other people's text in the prompt."""
+        return f"{self.row['query']}\n{self.answer}"
+
+
+def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
+    """The items, and SHA-256 of their files by URI. Raises `InputError` for a class that CHC-Bench does not
+    have."""
+    found = table(wanted.items)
+    rows = [
+        {ID: row[ID], "category": str(field_of(row, "category")), "query": str(field_of(row, "query"))}
+        for row in found.rows
+    ]
+    for row in rows:
+        if row["category"] not in CLASSES:
+            remedy = f"the classes are {', '.join(CLASSES)}"
+            raise InputError(f"unknown class {row['category']!r}", where=row[ID], remedy=remedy)
+    kept = [
+        row
+        for of_class in by(rows, lambda row: row["category"]).values()
+        for row in chosen(of_class, wanted.limit)
+    ]
+    return kept, dict(found.files)
+
+
+def evaluate(
+    wanted: Judge, rows: Sequence[Row], asking: Asking, form: ChatForm, client: Client, crowd: Crowd
+) -> list[Item]:
+    """Every item with its mark, or with the reason why it has none. `crowd` asks the judge."""
+    answers = asking.texts(write_prompts(wanted, rows, form))
+    cases = [Case(row, answer) for row, answer in zip(rows, answers, strict=True) if answer is not None]
+    keys = {case.row[ID]: _key(wanted, case) for case in cases}
+    for each in keys.values():
+        if each in crowd.answered and crowd.answered[each]["mark"] is None:
+            crowd.answered.forget(each)
+
+    async def ask(case: Case) -> dict[str, Any]:
+        return await _ask_for_mark(wanted, client, case)
+
+    crowd.ask("verdicts", cases, lambda case: keys[case.row[ID]], ask)
+    verdicts = {id_: crowd.answered[each] for id_, each in keys.items()}
+    return [_item(row, answer, verdicts.get(row[ID])) for row, answer in zip(rows, answers, strict=True)]
+
+
+def check_lengths(wanted: Judge, rows: Sequence[Row], asking: Asking, form: ChatForm) -> None:
+    """Raises `InputError` where no question fits the context, or there is none."""
+    if not rows:
+        remedy = "name a file that has some"
+        raise InputError("there are no items to ask", where="evaluate.judge.items", remedy=remedy)
+    if not any(
+        asking.fits(len(ids) + wanted.max_tokens) for ids, wanted in write_prompts(wanted, rows, form)
+    ):
+        raise asking.refuse_too_long("evaluate.judge")
+
+
+def write_prompts(wanted: Judge, rows: Sequence[Row], form: ChatForm) -> list[tuple[list[int], Continuation]]:
+    """What the model is asked."""
+    return [(form.write_prompt(row["query"]), Continuation(form.until, wanted.answer_tokens)) for row in rows]
+
+
+def _key(wanted: Judge, case: Case) -> str:
+    parts = (
+        wanted.model,
+        PROMPT_SHA256,
+        marks.GRAMMAR,
+        wanted.verdict_tokens,
+        case.row["query"],
+        case.answer,
+    )
+    return key("verdict", *parts)
+
+
+async def _ask_for_mark(wanted: Judge, client: Client, case: Case) -> dict[str, Any]:
+    """What the judge said at last, and its mark: asked again with a reminder until there is one,
+    `wanted.asks` times.
+
+    A judge that insists on a number below the scale means the worst mark; leaving such answers out would
+    flatter.
+    """
+    code, refused, number = code_of(case.row["query"], case.answer), "", None
+    for attempt in range(wanted.asks):
+        said, ended = await _ask(wanted, client, case, refused, seed=attempt)
+        number = marks.read_number(said, case.shown, code) if ended else None
+        if number is not None and marks.LEAST <= number <= marks.MOST:
+            return {"said": said, "mark": number}
+        refused = said or "（没有评价）"
+    return {"said": refused, "mark": marks.LEAST if number is not None and number < marks.LEAST else None}
+
+
+async def _ask(wanted: Judge, client: Client, case: Case, refused: str, seed: int) -> tuple[str, bool]:
+    """A verdict, and whether it came to its end."""
+    body = {
+        "model": wanted.model,
+        "messages": write_messages(case.row["query"], case.answer, refused),
+        "temperature": 0,
+        "max_tokens": wanted.verdict_tokens,
+    }
+    came = await client.post("/chat/completions", body | ({"seed": seed} if seed else {}))
+    try:
+        choice = came["choices"][0]
+        return str(choice["message"]["content"] or ""), choice.get("finish_reason") != "length"
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise EngineFailed(
+            "the judge's answer has no message", where=client.url, remedy="ask again"
+        ) from None
+
+
+def _item(row: Row, answer: str | None, verdict: dict[str, Any] | None) -> Item:
+    given = verdict["mark"] if verdict else None
+    status = TOO_LONG if answer is None else UNPARSABLE if given is None else SCORED
+    return Item(
+        benchmark=NAME,
+        part=row["category"],
+        item=row[ID],
+        status=status,
+        score=given,
+        answer=answer or "",
+        said=verdict["said"] if verdict else "",
+        doc_hash=key(row["category"], row["query"]),
+        prompt_hash=PROMPT_SHA256,
+    )

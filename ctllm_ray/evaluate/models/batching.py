@@ -1,0 +1,116 @@
+"""Questions to a subject, in the order in which they share most.
+
+Prompts that begin alike stand next to each other (they are sorted by their ids), so an engine that keeps
+prefixes finds the examples of a subject in its cache. Continuations of one prompt that differ in their last
+token alone, as the letters of an exam do, are one request. What does not fit the context is answered with
+nothing: who asks counts it, and no prompt is ever cut.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.evaluate.models.answer_cache import key
+from ctllm_ray.evaluate.models.concurrency import Crowd
+from ctllm_ray.evaluate.models.model_under_test import Continuation, Subject
+
+Ids = tuple[int, ...]
+Prompt = tuple[Ids, Continuation]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The log-probability of a continuation in nats, and whether each of its ids was the most likely one."""
+
+    logprob: float
+    greedy: bool
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """A request for the ids `last` that may stand after `ids`; `start`: the first of `ids` that counts."""
+
+    ids: Ids
+    start: int
+    last: Ids
+
+
+class Asking:
+    """What a subject says of ids."""
+
+    def __init__(self, subject: Subject, crowd: Crowd) -> None:
+        self.context_tokens = subject.context_tokens
+        self._subject, self._crowd = subject, crowd
+
+    def fits(self, tokens: int) -> bool:
+        """True where so many tokens leave the room for one more that an API insists on."""
+        return tokens < self.context_tokens
+
+    def refuse_too_long(self, benchmark: str) -> InputError:
+        """The error for a benchmark of which nothing fits the context."""
+        return InputError(
+            f"all items are too long for the context of {self.context_tokens:,} tokens, with what may be "
+            f"written",
+            where=benchmark,
+            remedy="take fewer shots or answer_tokens, or a model with a longer context (serve.context_tokens)",
+        )
+
+    def scores(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Scored | None]:
+        """Each continuation after its context, of at least one id each; None where they do not fit."""
+        last: dict[tuple[Ids, int], dict[int, None]] = {}
+        for context, continuation in pairs:
+            if continuation and self.fits(len(context) + len(continuation)):
+                last.setdefault(_group(context, continuation), {})[continuation[-1]] = None
+        requests = {group: _Scores(*group, tuple(sorted(ids))) for group, ids in last.items()}
+        self._crowd.ask(
+            "scores", sorted(requests.values(), key=lambda each: each.ids), _scores_key, self._scored
+        )
+        return [self._score(requests, context, continuation) for context, continuation in pairs]
+
+    def texts(self, prompts: Sequence[tuple[Sequence[int], Continuation]]) -> list[str | None]:
+        """What is written after each prompt; None where it and the most that may be written do not fit."""
+        given = [(tuple(ids), wanted) for ids, wanted in prompts]
+        fitting = {prompt for prompt in given if self.fits(len(prompt[0]) + prompt[1].max_tokens)}
+        self._crowd.ask("answers", sorted(fitting, key=lambda prompt: prompt[0]), _text_key, self._generate)
+        return [self._crowd.answered[_text_key(prompt)] if prompt in fitting else None for prompt in given]
+
+    def _score(
+        self, requests: dict[tuple[Ids, int], _Scores], context: Sequence[int], continuation: Sequence[int]
+    ) -> Scored | None:
+        if not self.fits(len(context) + len(continuation)):
+            return None
+        if not continuation:
+            return Scored(0.0, True)
+        request = requests[_group(context, continuation)]
+        (before, before_greedy), likeliest, told = self._crowd.answered[_scores_key(request)]
+        return Scored(before + told[str(continuation[-1])], before_greedy and likeliest == continuation[-1])
+
+    async def _scored(self, request: _Scores) -> Any:
+        """Log-probability of all ids but the last and whether they are greedy; the likeliest last; by last
+        id."""
+        first, *others = request.last
+        *before, last = await self._subject.logprobs([*request.ids, first], request.start, others)
+        told = {str(id_): logprob for id_, logprob in last.top[1:]} | {str(last.id): last.logprob}
+        greedy = all(token.top[0][0] == token.id for token in before)
+        return [math.fsum(token.logprob for token in before), greedy], last.top[0][0], told
+
+    async def _generate(self, prompt: Prompt) -> str:
+        return await self._subject.continued(*prompt)
+
+
+def _group(context: Sequence[int], continuation: Sequence[int]) -> tuple[Ids, int]:
+    """What continuations share that differ in the last id alone."""
+    return (*context, *continuation[:-1]), len(context)
+
+
+def _scores_key(request: _Scores) -> str:
+    return key("scores", array("q", request.ids).tobytes().hex(), request.start, request.last)
+
+
+def _text_key(prompt: Prompt) -> str:
+    return key("text", array("q", prompt[0]).tobytes().hex(), asdict(prompt[1]))

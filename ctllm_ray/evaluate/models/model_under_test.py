@@ -1,0 +1,80 @@
+"""Who is evaluated: a model that scores ids and continues them, in this process, behind Ray Serve or behind
+an API.
+
+It is given ids, never text, so that what is asked does not depend on who reads the text: a model scores the
+same in process and through the API. Requests that a subject cannot take now (`Overloaded`) are asked again by
+who asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from ctllm_ray.inference.engine import Engine, Sampling, Token
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What is to be written after a prompt: until one of these texts, the end of the answer, or so many
+    tokens."""
+
+    until: tuple[str, ...]
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+class Subject(Protocol):
+    """Raises `Overloaded` where it is to be asked again later, `EngineFailed` where it answers no more."""
+
+    context_tokens: int  # prompt and answer together
+
+    async def logprobs(self, ids: Sequence[int], start: int, others: Sequence[int]) -> list[Token]:
+        """As `Engine.logprobs`, with the most likely id of each place."""
+        ...
+
+    async def continued(self, ids: Sequence[int], wanted: Continuation) -> str:
+        """The text after a prompt, without the text that ended it."""
+        ...
+
+
+class EngineSubject:
+    """An engine, with the tokenizer of its model. `stop_ids` end an answer."""
+
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, stop_ids: frozenset[int]) -> None:
+        self.context_tokens = engine.context_tokens
+        self._engine, self._tokenizer, self._stop_ids = engine, tokenizer, stop_ids
+
+    async def logprobs(self, ids: Sequence[int], start: int, others: Sequence[int]) -> list[Token]:
+        """As `Subject.logprobs`."""
+        return await self._engine.logprobs(ids, start, 1, others)
+
+    async def continued(self, ids: Sequence[int], wanted: Continuation) -> str:
+        """As `Subject.continued`; the engine is stopped as soon as a text of `until` is there."""
+        sampling = Sampling(
+            wanted.max_tokens,
+            temperature=wanted.temperature,
+            top_p=wanted.top_p,
+            seed=wanted.seed,
+            stop_ids=self._stop_ids,
+        )
+        came: list[int] = []
+        async with aclosing(self._engine.generate(ids, sampling)) as outputs:
+            async for output in outputs:
+                came += [token.id for token in output.tokens]
+                text = self._tokenizer.decode([id_ for id_ in came if id_ not in self._stop_ids])
+                if any(stop in text for stop in wanted.until):
+                    break
+        return cut(text, wanted.until)
+
+
+def cut(text: str, until: Sequence[str]) -> str:
+    """The text before the first of these."""
+    for stop in until:
+        text = text.split(stop, 1)[0] if stop else text
+    return text

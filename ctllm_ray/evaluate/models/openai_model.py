@@ -1,0 +1,114 @@
+"""A model behind an OpenAI-compatible API as a subject: prompts as ids, log-probabilities by `echo`.
+
+Chat endpoints tell no log-probabilities of a prompt, so everything goes to `/completions`. The tokenizer must
+be the served one: where the server tells (`/tokenize`, of ours and of vLLM), that is checked before anything
+is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctllm_ray.base.errors import EngineFailed, InputError
+from ctllm_ray.evaluate.models.model_under_test import Continuation, cut
+from ctllm_ray.evaluate.models.openai_client import Client
+from ctllm_ray.inference.engine import Token
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
+
+PROBE = "今天天气很好，the weather is fine: 1 + 1 = 2。\n"
+MOST_STOPS = 4  # that OpenAI's API takes
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model as its API tells of it."""
+
+    id: str
+    context_tokens: int  # 0: not told
+    lineage: dict[str, Any]
+    sha256: str = ""  # of all that its answers depend on; empty: not told
+
+
+async def served(client: Client) -> Served:
+    """The first model that the API serves. Raises `InputError` where it serves none."""
+    models = (await client.get("/models")).get("data") or []
+    if not models:
+        raise InputError(
+            "the API serves no model", where=client.url, remedy="check the address: it ends in /v1"
+        )
+    first = models[0]
+    context = first.get("context_tokens") or first.get("max_model_len") or 0  # ours; vLLM's
+    return Served(
+        str(first["id"]), int(context), first.get("lineage") or {}, str(first.get("model_sha256") or "")
+    )
+
+
+async def check_tokenizer(client: Client, model: str, tokenizer: Tokenizer) -> None:
+    """Raises `InputError` where the server makes other ids of a text than this tokenizer."""
+    root = client.url.removesuffix("/v1")
+    try:
+        told = await client.post(
+            f"{root}/tokenize", {"model": model, "prompt": PROBE, "add_special_tokens": False}
+        )
+    except InputError:
+        return  # it has no such endpoint
+    if told.get("tokens") != tokenizer.encode([PROBE])[0].tolist():
+        remedy = "name the served model's folder: evaluate.model=PATH"
+        raise InputError("the server's tokenizer is another one", where=client.url, remedy=remedy)
+
+
+class ApiSubject:
+    """The served model. What `others` may stand last takes a request each: the API has no way to ask for
+    several."""
+
+    def __init__(self, client: Client, model: str, context_tokens: int, tokenizer: Tokenizer) -> None:
+        self.context_tokens = context_tokens
+        self._client, self._model, self._tokenizer = client, model, tokenizer
+
+    async def logprobs(self, ids: Sequence[int], start: int, others: Sequence[int]) -> list[Token]:
+        """As `Subject.logprobs`; where the most likely last id is none of those asked for, it is told as
+        -1."""
+        found = await self._score_ids(ids, start)
+        lasts = [found[-1], *[(await self._score_ids([*ids[:-1], other], start))[-1] for other in others]]
+        likeliest = next((last.top[0] for last in lasts if last.top[0][0] >= 0), lasts[0].top[0])
+        told = ((last.id, last.logprob) for last in lasts[1:])
+        return [*found[:-1], Token(lasts[0].id, lasts[0].logprob, (likeliest, *told))]
+
+    async def _score_ids(self, ids: Sequence[int], start: int) -> list[Token]:
+        body = {"model": self._model, "prompt": list(ids), "max_tokens": 1, "echo": True, "logprobs": 1}
+        said = (await self._client.post("/completions", body | {"temperature": 0}))["choices"][0].get(
+            "logprobs"
+        )
+        if not said or len(said["token_logprobs"]) < len(ids):
+            raise InputError(
+                "the API tells no log-probabilities of prompts",
+                where=self._client.url,
+                remedy="evaluate the folder in process, or serve it with `ctllm serve` or vLLM",
+            )
+        places = zip(ids, said["token_logprobs"], said["top_logprobs"], strict=False)
+        return [_token(*place) for place in list(places)[start:]]
+
+    async def continued(self, ids: Sequence[int], wanted: Continuation) -> str:
+        """As `Subject.continued`."""
+        body = {
+            "model": self._model,
+            "prompt": list(ids),
+            "max_tokens": wanted.max_tokens,
+            "temperature": wanted.temperature,
+            "top_p": wanted.top_p,
+            "seed": wanted.seed,
+        }
+        stops = {"stop": list(wanted.until)[:MOST_STOPS]} if wanted.until else {}
+        answer = await self._client.post("/completions", body | stops)
+        try:
+            return cut(str(answer["choices"][0]["text"]), wanted.until)
+        except (KeyError, IndexError, TypeError):
+            raise EngineFailed("the answer has no text", where=self._client.url, remedy="ask again") from None
+
+
+def _token(id_: int, logprob: float, top: dict[str, float] | None) -> Token:
+    """A place. Which id was likeliest is told by its text alone, so by its log-probability."""
+    likeliest = max((top or {}).values(), default=logprob)
+    return Token(id_, logprob, ((id_ if logprob >= likeliest else -1, likeliest),))

@@ -1,0 +1,22 @@
+"""`ctllm compare A B`: two finished evaluations, item by item."""
+
+from __future__ import annotations
+
+from ctllm_ray.base.errors import InputError
+from ctllm_ray.evaluate import evaluation
+from ctllm_ray.evaluate.scoring import item_results, scores
+from ctllm_ray.evaluate.scoring.scores import Comparison
+
+
+def compare(first: str, second: str, resamples: int) -> list[Comparison]:
+    """Each benchmark that both have. Raises `NotFound` where one is not finished, `InputError` where none is
+    shared."""
+    seed = evaluation.results(first)["decisions"]["seed"]
+    names = [score["benchmark"] for score in evaluation.results(second)["scores"]]
+    found = scores.compare(item_results.read(first), item_results.read(second), seed, resamples)
+    if not found:
+        remedy = "compare evaluations of the same tasks"
+        raise InputError(
+            "the two have no benchmark in common", where=f"{second}: {', '.join(names)}", remedy=remedy
+        )
+    return found

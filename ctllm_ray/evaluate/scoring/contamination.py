@@ -1,0 +1,78 @@
+"""Which items of an evaluation the pages of the recipe's corpus held, before the pass `decontaminate` took
+them out.
+
+An item is known by its file, whose SHA-256 must be the one that the pass read, and by its row; of several
+sets of one file the greatest overlap counts. Where the recipe has no such pass, or it is not finished, or it
+did not read the file, nothing is known of an item, and nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.evaluate.scoring.item_results import Item
+from ctllm_ray.shards import manifest
+
+USE = "decontaminate"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The greatest overlap of each item that the pass could look for, by its address; from `bound` on it
+    counted."""
+
+    overlap: Mapping[str, float]
+    bound: float
+    sha256: str  # of the table
+
+    def plain(self) -> dict[str, Any]:
+        """What tells one from another."""
+        return {"sha256": self.sha256, "min_overlap": self.bound}
+
+
+NOTHING = Seen({}, 1.0, "")
+
+
+def folder_of(recipe: Recipe) -> str:
+    """The folder of the recipe's pass as any process finds it; empty where it has none."""
+    return storage.absolute(recipe.folder(USE)) if USE in recipe.corpus_sections else ""
+
+
+def of(folder: str, files: Mapping[str, str]) -> Seen:
+    """What a finished pass says of the items in files (SHA-256 by name); `NOTHING` where it says nothing."""
+    if not folder or not storage.exists(storage.join(folder, manifest.MANIFEST)):
+        return NOTHING
+    from ctllm_ray.corpus.decontamination import seen_items  # brings numba
+
+    finished, rows = manifest.read(folder), seen_items.read(folder).to_pylist()
+    read = {
+        key.removeprefix("set:"): sha256
+        for key, sha256 in finished.provenance.items()
+        if key.startswith("set:")
+    }
+    overlap: dict[str, float] = {}
+    for row in rows:
+        name = row["item"].rpartition("#")[0]
+        if row["ngrams"] and name in files and read[f"{row['set']}/{name}"] == files[name]:
+            overlap[row["item"]] = max(row["overlap"], overlap.get(row["item"], 0.0))
+    if not overlap:
+        return NOTHING
+    [options] = [part for part in finished.recipe["passes"] if part["use"] == USE]
+    return Seen(
+        overlap, options["min_overlap"], storage.size_and_sha256(storage.join(folder, seen_items.FILE))[1]
+    )
+
+
+def marked(found: Sequence[Item], seen: Seen) -> list[Item]:
+    """The items with what is known of each."""
+    return [replace(item, seen_overlap=seen.overlap.get(_address(item.item))) for item in found]
+
+
+def _address(item: str) -> str:
+    """The row that an item is of: questions about one text (C3) have a number behind it."""
+    name, _, row = item.rpartition("#")
+    return f"{name}#{row.partition('.')[0]}"

@@ -1,0 +1,181 @@
+"""Scores out of items: for each benchmark and each of its parts, how good, how sure, and of how many
+items."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ctllm_ray.evaluate.judging import judge
+from ctllm_ray.evaluate.scoring import bits_per_byte, statistics
+from ctllm_ray.evaluate.scoring.item_results import LOST, SCORED, Item
+from ctllm_ray.evaluate.scoring.statistics import Difference, Estimate
+
+Kind = Literal["share", "mark", "bits"]  # right answers; 1 to 10; bits per byte, the fewer the better
+
+
+@dataclass(frozen=True)
+class Score:
+    """A benchmark's score, or that of a part of it. What is not scored is counted: items = scored + the
+    rest."""
+
+    benchmark: str
+    part: str  # empty: all of them, each item alike
+    kind: Kind
+    value: float
+    stderr: float
+    low: float
+    high: float
+    items: int
+    scored: int
+    too_long: int
+    unparsable: int
+    no_label: int
+    bad: int
+    shown: int
+    chance: float | None  # of guessing, over the scored items
+    parts_mean: float | None  # the mean over parts, as C-Eval and CMMLU publish it
+    seen: int | None  # scored items of which the corpus held as much as counts; None: not known of any
+    unseen_value: (
+        float | None
+    )  # the score on the others, and its interval; None: there are none that were seen
+    unseen_low: float | None
+    unseen_high: float | None
+    lm_eval: float | None  # what lm-eval's own metric makes of the scored items, where ours is another
+
+    def plain(self) -> dict[str, object]:
+        """For JSON: what is no number is null."""
+        return {key: None if value != value else value for key, value in asdict(self).items()}
+
+
+def of(items: Sequence[Item], seed: int, resamples: int, seen_from: float = 1.0) -> list[Score]:
+    """The scores of each benchmark, followed by those of its parts where there are several; in the order of
+    items.
+
+    From an overlap of `seen_from` on, an item counts as seen by the corpus.
+    """
+    found: list[Score] = []
+    for whole in _by(items, "benchmark").values():
+        parts = [_score(each, part, seed, resamples, seen_from) for part, each in _by(whole, "part").items()]
+        values = [part.value for part in parts if math.isfinite(part.value)]
+        mean = statistics.mean_of(values) if values and len(parts) > 1 else None
+        found.append(_score(whole, "", seed, resamples, seen_from, mean))
+        found += parts if len(parts) > 1 else []
+    return found
+
+
+def _by(items: Sequence[Item], name: str) -> dict[str, list[Item]]:
+    found: dict[str, list[Item]] = {}
+    for item in items:
+        found.setdefault(getattr(item, name), []).append(item)
+    return found
+
+
+def kind_of(benchmark: str) -> Kind:
+    """What a benchmark's scores are."""
+    kinds: Mapping[str, Kind] = {bits_per_byte.NAME: "bits", judge.NAME: "mark"}
+    return kinds.get(benchmark, "share")
+
+
+def _score(
+    items: Sequence[Item],
+    part: str,
+    seed: int,
+    resamples: int,
+    seen_from: float,
+    parts_mean: float | None = None,
+) -> Score:
+    scored = [item for item in items if item.status == SCORED]
+    chances = [item.chance for item in scored if item.chance is not None]
+    theirs = [item.lm_eval for item in scored if item.lm_eval is not None]
+    statuses = [item.status for item in items]
+    return Score(
+        benchmark=items[0].benchmark,
+        part=part,
+        kind=kind_of(items[0].benchmark),
+        **asdict(_estimate(scored, kind_of(items[0].benchmark), seed, resamples)),
+        items=len(items),
+        scored=len(scored),
+        **{reason: statuses.count(reason) for reason in LOST},
+        chance=statistics.mean_of(chances) if chances else None,
+        parts_mean=parts_mean,
+        lm_eval=statistics.mean_of(theirs) if theirs else None,
+        **_without_seen(scored, kind_of(items[0].benchmark), seed, resamples, seen_from),
+    )
+
+
+def _without_seen(
+    scored: Sequence[Item], kind: Kind, seed: int, resamples: int, seen_from: float
+) -> dict[str, Any]:
+    """How many items the corpus had seen, and the score on the others."""
+    others = [item for item in scored if not item.seen_overlap or item.seen_overlap < seen_from]
+    known = any(item.seen_overlap is not None for item in scored)
+    told: dict[str, Any] = {"seen": len(scored) - len(others) if known else None}
+    if len(others) == len(scored):
+        return told | dict.fromkeys(("unseen_value", "unseen_low", "unseen_high"))
+    found = _estimate(others, kind, seed, resamples)
+    return told | {"unseen_value": found.value, "unseen_low": found.low, "unseen_high": found.high}
+
+
+def _estimate(scored: Sequence[Item], kind: Kind, seed: int, resamples: int) -> Estimate:
+    values = [item.score or 0.0 for item in scored]
+    if kind == "share":
+        return statistics.share(values)
+    return statistics.ratio(*_weigh(scored), seed, resamples)
+
+
+def _weigh(scored: Sequence[Item]) -> tuple[list[float], list[float]]:
+    """What is summed and what it is divided by: bits and bytes of texts, else scores and ones."""
+    if scored and kind_of(scored[0].benchmark) == "bits":
+        return [(item.nats or 0.0) / math.log(2) for item in scored], [
+            float(item.text_bytes or 1) for item in scored
+        ]
+    return [item.score or 0.0 for item in scored], [1.0] * len(scored)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two evaluations differ on a benchmark. Only items that both scored count; the others are told."""
+
+    benchmark: str
+    kind: Kind
+    first: float
+    second: float
+    difference: Difference
+    only_first: int
+    only_second: int
+    other_prompts: int  # compared items whose prompts differ (other examples, another template)
+
+
+def compare(first: Sequence[Item], second: Sequence[Item], seed: int, resamples: int) -> list[Comparison]:
+    """Each benchmark that both have, item by item. An item counts as the same where its text is the same."""
+    others = _by(second, "benchmark")
+    return [
+        _compare_task(items, others[benchmark], seed, resamples)
+        for benchmark, items in _by(first, "benchmark").items()
+        if benchmark in others
+    ]
+
+
+def _compare_task(first: Sequence[Item], second: Sequence[Item], seed: int, resamples: int) -> Comparison:
+    a, b = ({_identity(item): item for item in items if item.status == SCORED} for items in (first, second))
+    both = [identity for identity in a if identity in b]
+    pairs = [(a[identity], b[identity]) for identity in both]
+    (above_a, below), (above_b, _) = (_weigh([pair[side] for pair in pairs]) for side in (0, 1))
+    total = sum(below) or math.nan
+    return Comparison(
+        benchmark=first[0].benchmark,
+        kind=kind_of(first[0].benchmark),
+        first=math.fsum(above_a) / total,
+        second=math.fsum(above_b) / total,
+        difference=statistics.paired(above_a, above_b, below, seed, resamples),
+        only_first=len(a) - len(both),
+        only_second=len(b) - len(both),
+        other_prompts=sum(one.prompt_hash != two.prompt_hash for one, two in pairs),
+    )
+
+
+def _identity(item: Item) -> tuple[str, str, str]:
+    return item.part, item.item, item.doc_hash

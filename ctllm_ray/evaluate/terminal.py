@@ -1,0 +1,88 @@
+"""Results for a terminal: a line for each benchmark, a line for each comparison, and how far an evaluation
+is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TextIO
+
+from ctllm_ray.evaluate.report import render
+from ctllm_ray.evaluate.report.words import WORDS
+from ctllm_ray.evaluate.scoring.scores import Comparison
+
+LINE_S, LIVE_S = 10.0, 0.2  # between two lines in a log, and between two looks of a live one
+_LOST = {
+    "too_long": "too long for the context",
+    "unparsable": "not judged: run it again",
+    "no_label": "without a label",
+    "bad": "whose rows are not right",
+    "shown": "left out, being examples",
+}
+_CLEAR = "\r\x1b[K"
+
+
+class Progress:
+    """Says how far an evaluation is: a live line on a terminal, else a line now and then."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
+        self._said = 0.0
+
+    def __call__(self, kind: str, done: int, total: int) -> None:
+        """`done` of `total` are answered."""
+        now = time.monotonic()
+        if now - self._said < (LIVE_S if self._live else LINE_S) and done < total:
+            return
+        self._said = now
+        line = f"{kind}: {done:,} of {total:,}"
+        self._stream.write(f"{_CLEAR}{line}" + ("\n" if done == total else "") if self._live else f"{line}\n")
+        self._stream.flush()
+
+
+def table(results: Mapping[str, Any]) -> Iterator[str]:
+    """Lines: each benchmark with its score, interval, chance and counts."""
+    whole = [score for score in results["scores"] if not score["part"]]
+    widest = max(len(score["benchmark"]) for score in whole)
+    for score in whole:
+        mean = f", mean of parts {render.mean(score)}" if score["parts_mean"] is not None else ""
+        chance = f", chance {100 * score['chance']:.1f} %" if score["chance"] else ""
+        lost = "".join(f", {score[reason]:,} {words}" for reason, words in _LOST.items() if score.get(reason))
+        theirs = f", lm-eval's exact_match {render.lm_eval(score)}" if render.lm_eval(score) else ""
+        form = f", {_form(results)}" if score["kind"] == "mark" else ""
+        yield (
+            f"{score['benchmark']:<{widest}}  {render.value(score):>8}  [{render.interval(score)}]  "
+            f"{score['scored']:,} of {score['items']:,} "
+            f"items{chance}{mean}{lost}{theirs}{form}{render.unseen(score)}"
+        )
+    for note in results.get("notes", ()):
+        words = WORDS[f"note_{note['kind']}"][1].format(n=f"{note['count']:,}")
+        yield f"{note['benchmark']:<{widest}}  {words} {note['example']}"
+
+
+def _form(results: Mapping[str, Any]) -> str:
+    """In which form a judged benchmark asked the model, in words."""
+    return WORDS[f"form_{results['decisions']['judge']['form']}"][1]
+
+
+def compared(found: Sequence[Comparison]) -> Iterator[str]:
+    """Lines: each benchmark's two scores, their difference, its interval, and how often chance makes as
+    much."""
+    widest = max(len(each.benchmark) for each in found)
+    for each in found:
+        one, two = (
+            render.value({"kind": each.kind, "value": number}) for number in (each.first, each.second)
+        )
+        gap = each.difference
+        scale, digits = (100, 1) if each.kind == "share" else (1, 4)
+        told = [f"{scale * number:+.{digits}f}" for number in (gap.value, gap.low, gap.high)]
+        counts = [f"{gap.items:,} items in both"]
+        counts += [f"{each.only_first:,} scored in the first only"] * bool(each.only_first)
+        counts += [f"{each.only_second:,} in the second only"] * bool(each.only_second)
+        counts += [f"{each.other_prompts:,} with other prompts"] * bool(each.other_prompts)
+        yield (
+            f"{each.benchmark:<{widest}}  {one:>8} -> {two:>8}  {told[0]} [{told[1]}, {told[2]}]  "
+            f"p = {gap.p:.3g} ({gap.test})  {', '.join(counts)}"
+        )

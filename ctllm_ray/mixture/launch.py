@@ -1,0 +1,163 @@
+"""A sweep on Ray Tune: the one file of this room that knows Ray. Trials run side by side as far as resources
+reach.
+
+Each trial is a training run inside a Tune worker process (trial.py), which then takes the next trial: torch
+and transformers are imported once for each place, not once for each trial, and no trial pays for a Ray Train
+worker group of its own. What ended is known from files of ours (results.py), so after a kill Tune is simply
+given the trials that are left; its own restore, which needs its pickles and the same code, is not used. A
+worker that dies is Ray's to try again, up to `resources.train.max_failures`; an error that a person has to
+mend ends the sweep with its type.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow.fs
+from ray import tune
+
+from ctllm_ray.base import recipe as recipes
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import CtllmError, StorageError, WorkerLost
+from ctllm_ray.base.recipe import Recipe, Resources
+from ctllm_ray.mixture import results
+from ctllm_ray.mixture.plan import Plan, run_name
+from ctllm_ray.mixture.results import Trial
+from ctllm_ray.ray_session import check_nodes, environment
+from ctllm_ray.ray_session import session as ray_session
+from ctllm_ray.train.checkpoint.run_lock import Lease
+
+TUNE = "tune"  # folder of Tune's own files; nothing of ours reads them
+FAILURE = "failure"
+
+#: What Tune reads from the driver's environment.
+SETTINGS = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep at once: what ended is on storage
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one draws tables of its own even where it is to be silent
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+def run(plan: Plan, tell: Callable[[str], None] = lambda text: None) -> list[Trial]:
+    """All trials of a sweep, trained where they have no result yet. `tell` is given lines for people.
+
+    Raises `VersionConflict` where the recipe or the data changed since it began, or where it runs already,
+    `WorkerLost` where a trial ended its worker again and again, and whatever `CtllmError` ends a trial.
+    """
+    lease = Lease(plan.folder, uuid.uuid4().hex)
+    try:
+        results.begin(plan)
+        ended = results.read(plan.folder, plan.sweep.trials)
+        done = {(trial.number, trial.replicate) for trial in ended}
+        left = [run for run in plan.runs if run not in done]
+        if left:
+            width = plan.recipe.resources.sweep
+            cpus = max(os.cpu_count() or 1, width.cpus * max(1, width.concurrent))
+            with ray_session(cpus, plan.recipe.resources.object_store_mb), environment(SETTINGS):
+                check_nodes(plan.recipe.resources.label_selector(width.gpus))
+                _train_trials(plan, left, _Told(plan, len(ended), tell))
+        ended = results.read(plan.folder, plan.sweep.trials)
+        results.write_all(plan, ended)
+        return ended
+    finally:
+        lease.release()
+
+
+def work(given: dict[str, Any]) -> dict[str, Any]:
+    """One trial on a worker, from plain values. An error that trying again does not mend comes back as a
+    value."""
+    from ctllm_ray.mixture import trial
+
+    recipe = recipes.from_plain(given["trial"], "sweep")
+    try:
+        ended = trial.run(recipe)
+        return {"number": ended.number, "replicate": ended.replicate}
+    except StorageError:
+        raise  # it may pass
+    except CtllmError as error:
+        return {FAILURE: pickle.dumps(error).hex()}
+
+
+def _train_trials(plan: Plan, left: Sequence[tuple[int, int]], told: _Told) -> None:
+    """Trains the trials that are left. Raises `WorkerLost` for those that Ray gave up on."""
+    width = plan.recipe.resources.sweep
+    fs, path = storage.filesystem(plan.folder)
+    remote = storage.is_remote(plan.folder)
+    tuner = tune.Tuner(
+        tune.with_resources(work, _trial_resources(plan.recipe.resources)),
+        param_space={"trial": tune.grid_search([_plain(plan.trial(*run)) for run in left])},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=width.concurrent or None,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name=TUNE,
+            storage_path=path,
+            storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)) if remote else None,
+            failure_config=tune.FailureConfig(max_failures=plan.recipe.resources.train.max_failures),
+            callbacks=[told],
+            verbose=0,
+        ),
+    )
+    grid = tuner.fit()
+    if grid.errors:
+        first = str(grid.errors[0]).strip().splitlines() or [""]
+        raise WorkerLost(
+            f"{len(grid.errors)} trials ended their worker again and again; the last words of one: "
+            f"{first[-1]}",
+            where=plan.folder,
+            remedy="trials that ended are kept: run the same command again; where memory ran out: "
+            "resources.train.micro_sequences=1, or fewer trials at once with resources.sweep.concurrent",
+        )
+
+
+def _trial_resources(resources: Resources) -> tune.PlacementGroupFactory:
+    """What Ray reserves for a trial, on nodes of its kind."""
+    width = resources.sweep
+    selector = resources.label_selector(width.gpus)
+    bundle: dict[str, float] = {"CPU": width.cpus} | ({"GPU": width.gpus} if width.gpus else {})
+    return tune.PlacementGroupFactory([bundle], bundle_label_selector=[selector] if selector else None)
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json")
+
+
+class _Told(tune.Callback):
+    """Tells of each trial that ended, and raises the error that ends the sweep."""
+
+    def __init__(self, plan: Plan, ended: int, tell: Callable[[str], None]) -> None:
+        self._plan, self._ended, self._tell = plan, ended, tell
+        self._failure: CtllmError | None = None
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        """After a trial's one report."""
+        if FAILURE in result:
+            self._failure = pickle.loads(bytes.fromhex(result[FAILURE]))
+            return
+        self._ended += 1
+        self._tell(
+            self._line(
+                results.read_one(self._plan.folder, *(int(result[key]) for key in ("number", "replicate")))
+            )
+        )
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        """Between two looks at the trials: what is raised in the other one, Tune turns into text."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _line(self, trial: Trial) -> str:
+        name = run_name(trial.number, trial.replicate)
+        whole = f"{self._ended} of {len(self._plan.runs)}"
+        shares = ", ".join(f"{group} {share:.3f}" for group, share in trial.shares.items())
+        if trial.status == "diverged":
+            return f"{whole}: trial {name} ({shares}) diverged: {trial.reason}"
+        bits = trial.objective(self._plan.sweep.weights)
+        return f"{whole}: trial {name} ({shares}) {bits:.4f} bits/byte in {trial.seconds:.1f} s"

@@ -1,0 +1,310 @@
+"""The API: OpenAI's endpoints over an engine, with a page, reports, health and metrics beside them.
+
+It knows neither Ray nor which engine it talks to. All errors leave here in OpenAI's shape; prompts and
+answers are in no log unless `serve.log_prompts` is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import CtllmError, EngineFailed
+from ctllm_ray.base.outage import patience
+from ctllm_ray.inference.engine import Load
+from ctllm_ray.serving.api import errors, format_response, parse_request, requests, responses
+from ctllm_ray.serving.api.app_state import Served
+from ctllm_ray.serving.api.auth import CLIENT_GONE, REPORTS, Gate, set_cookie
+from ctllm_ray.serving.api.disconnect import EventStream, Gone, unless_gone
+from ctllm_ray.serving.api.draining import Draining
+from ctllm_ray.serving.api.generation import Answer
+from ctllm_ray.serving.api.keys import ANYONE
+from ctllm_ray.serving.api.metrics import Metrics, Watch
+from ctllm_ray.serving.api.tokenize import format_tokens
+from ctllm_ray.serving.evaluations import routes
+
+PAGE = Path(__file__).parents[1] / "page"
+PAGE_KINDS = (".html", ".css", ".js", ".svg", ".png", ".ico")
+LOAD_S = 5.0  # for an engine to say how it is
+
+#: Of the page: nothing from elsewhere, no inline script, and nobody frames it.
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'self'; "
+    "img-src data:; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+#: Of a report: an origin of its own, so that what it shows of the web never reaches the page's key.
+REPORT_HEADERS = {
+    "Content-Security-Policy": "sandbox allow-scripts allow-popups; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": errors.ErrorAnswer} for status in (400, 401, 403, 404, 408, 413, 429, 500, 503)
+}
+_log = logging.getLogger("ctllm.serve")
+T = TypeVar("T")
+
+
+def create(served: Served) -> FastAPI:
+    """The app, to be run by uvicorn or inside a Ray Serve ingress."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await served.limits.close()
+        if served.evaluations is not None:
+            await served.evaluations.close()
+
+    app = FastAPI(
+        title="ctllm-ray",
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        responses=_ERRORS,
+        dependencies=[Depends(HTTPBearer(auto_error=False))],  # for the document; the gate checks
+    )
+    _add_completions(app, served, metrics)
+    _add_models(app, served)
+    _add_tokens(app, served)
+    routes.add(app, served)
+    _add_care(app, served, metrics)
+    _add_reports(app, served)
+    page = _add_page(app)
+    _add_errors(app)
+    paths = {getattr(route, "path", "") for route in app.routes}
+    public = {"/health", "/ready", "/openapi.json", *page}
+    app.add_middleware(Gate, served=served, metrics=metrics, public=public, paths=paths)
+    return app
+
+
+def _add_completions(app: FastAPI, served: Served, metrics: Metrics) -> None:
+    async def answered(
+        request: Request, asked: requests.Asked, plan: parse_request.Plan, shape: format_response.Shape
+    ) -> Response:
+        if served.serve.log_prompts:
+            _log.info("%s asks %s", request.state.key.name, asked.model_dump_json(exclude_none=True))
+        answer = Answer(served, plan, request.state.key, Watch(metrics, request.state.arrived))
+        if asked.stream:
+            streamed = _stream_response(shape, answer, asked.with_usage, served.draining)
+            return await unless_gone(request.receive, streamed, served.draining)
+        return _json(
+            await unless_gone(request.receive, format_response.whole(shape, answer), served.draining)
+        )
+
+    @app.post("/v1/completions", response_model=responses.Completion, responses=_streams("text_completion"))
+    async def completions(asked: requests.CompletionRequest, request: Request) -> Response:
+        """The continuation of a text, or of several."""
+        plan = await parse_request.completion(served, asked)
+        return await answered(
+            request, asked, plan, format_response.Completions(served.card.id, served.pieces, plan.top)
+        )
+
+    @app.post(
+        "/v1/chat/completions", response_model=responses.Chat, responses=_streams("chat.completion.chunk")
+    )
+    async def chat_completions(asked: requests.ChatRequest, request: Request) -> Response:
+        """The next turn of a conversation."""
+        plan = await parse_request.chat(served, asked)
+        return await answered(
+            request, asked, plan, format_response.Chats(served.card.id, served.pieces, plan.top)
+        )
+
+
+async def _stream_response(
+    shape: format_response.Shape, answer: Answer, with_usage: bool, draining: Draining
+) -> Response:
+    """The answer as a stream, when its first piece is there: until then an error still has a status of its
+    own."""
+    pieces = answer.pieces()
+    try:
+        first = await anext(pieces)
+    except BaseException:
+        await pieces.aclose()
+        raise
+    events = format_response.events(shape, answer, format_response.after(first, pieces), with_usage)
+    return EventStream(events, draining, format_response.format_error)
+
+
+def _add_models(app: FastAPI, served: Served) -> None:
+    card = served.card
+    model = responses.Model(
+        id=card.id,
+        created=card.created,
+        model_sha256=card.sha256,
+        context_tokens=card.context_tokens,
+        chat=card.chat,
+        trained_tokens=card.trained_tokens,
+        lineage=card.lineage,
+    )
+
+    @app.get("/v1/models", response_model=responses.Models)
+    async def models() -> Response:
+        """The one model that is served, with its lineage."""
+        return _json(responses.Models(data=[model]).model_dump_json().encode())
+
+    @app.get("/v1/models/{id:path}", response_model=responses.Model)
+    async def model_card(id: str) -> Response:
+        """Where the model comes from: recipe, data, step."""
+        parse_request.check_model(served, id)
+        return _json(model.model_dump_json().encode())
+
+
+def _add_tokens(app: FastAPI, served: Served) -> None:
+    @app.post("/tokenize", response_model=responses.Tokens)
+    async def tokenize(asked: requests.TokenizeRequest) -> Response:
+        """The ids of a text or a conversation, as a completion would have them."""
+        parse_request.check_model(served, asked.model)
+        if asked.messages is not None:
+            ids = await parse_request.conversation(served, asked.messages)
+        else:
+            ids = (await parse_request.encoded(served, [asked.prompt or ""], asked.add_special_tokens))[0]
+        return _json(await asyncio.to_thread(format_tokens, served.pieces, ids, served.card.context_tokens))
+
+    @app.post("/detokenize")
+    async def detokenize(asked: requests.DetokenizeRequest) -> responses.Decoded:
+        """The text of ids, without specials."""
+        parse_request.check_model(served, asked.model)
+        return responses.Decoded(prompt=await asyncio.to_thread(served.tokenizer.decode, asked.tokens))
+
+
+def _add_care(app: FastAPI, served: Served, metrics: Metrics) -> None:
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """200 while the engine works: it died or is stuck where not. `warning`: of replicas that refuse to
+        serve."""
+        load = await _load(served)
+        warning = (
+            f"{load.refusing} replicas refuse to serve: the model's folder was replaced after it was deployed"
+        )
+        return {"status": "ok"} | ({"warning": warning} if load.refusing else {})
+
+    @app.get("/ready")
+    async def ready() -> dict[str, str]:
+        """200 while a request would be taken: 503 too where the queue is full or the server shuts down."""
+        served.draining.check()
+        load = await _load(served)
+        if load.waiting >= served.serve.max_waiting > 0:
+            raise errors.Refused("the queue is full", status=503, code="overloaded")
+        return {"status": "ready", "model": served.card.id}
+
+    @app.get("/metrics", response_class=Response, responses=_other("text/plain"))
+    async def prometheus() -> Response:
+        """For Prometheus, which sends a key as other clients do (`authorization.credentials_file`)."""
+        try:
+            load = await _load(served)
+        except CtllmError:
+            load = None
+        return Response(metrics.page(load), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _load(served: Served) -> Load:
+    try:
+        async with asyncio.timeout(LOAD_S):
+            return await served.engine.load()
+    except TimeoutError:
+        raise EngineFailed(f"the engine did not say within {LOAD_S:g} s how it is") from None
+
+
+async def _of_store(work: Callable[[str], T], uri: str) -> T:
+    """What a store says of a URI; where it does not answer that is an error at once: the client can ask
+    again."""
+    with patience(0):
+        return await asyncio.to_thread(work, uri)
+
+
+def _add_reports(app: FastAPI, served: Served) -> None:
+    @app.get(REPORTS)
+    async def reports(request: Request, response: Response) -> dict[str, bool]:
+        """Which pages there are about the corpus and the training run."""
+        if request.state.key is not ANYONE:
+            set_cookie(response, served.keys.ticket(request.state.key), request.url.scheme)
+        known = {"clean": "", "train": ""} | served.reports
+        return {name: bool(uri) and await _of_store(storage.exists, uri) for name, uri in known.items()}
+
+    @app.get(REPORTS + "/{name}", response_class=Response, responses=_other("text/html"))
+    async def report(name: str) -> Response:
+        """A report as it was written, `clean` or `train`."""
+        uri = served.reports.get(name, "")
+        if not uri or not await _of_store(storage.exists, uri):
+            raise errors.Refused(
+                "there is no such report", status=404, code="not_found", remedy="`ctllm report` makes it"
+            )
+        return HTMLResponse(await _of_store(storage.read_bytes, uri), headers=REPORT_HEADERS)
+
+
+def _add_page(app: FastAPI) -> set[str]:
+    """Adds the page's files; their paths."""
+    files = [file for file in PAGE.glob("*") if file.suffix in PAGE_KINDS]
+    found = {f"/{file.name}": file for file in files} | ({"/": PAGE / "index.html"} if files else {})
+
+    def answering(file: Path) -> Any:
+        async def page() -> Response:
+            return FileResponse(file, headers=PAGE_HEADERS)
+
+        return page
+
+    for path, file in found.items():
+        app.get(path, include_in_schema=False)(answering(file))
+    return set(found)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(CtllmError)
+    async def failed(request: Request, error: CtllmError) -> Response:
+        return errors.answer_to(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        fields = {*requests.CompletionRequest.fields(), *requests.ChatRequest.fields()}
+        return errors.answer_to(errors.invalid(error.errors(), fields))
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        return errors.json_answer(error.status_code, _of_http(request, error), error.headers)
+
+    @app.exception_handler(Gone)
+    async def nobody(request: Request, error: Gone) -> Response:
+        return Response(status_code=CLIENT_GONE)
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        return errors.json_answer(500, errors.problem(500, "an error of the server", "internal_error"))
+
+
+def _of_http(request: Request, error: HTTPException) -> errors.ErrorAnswer:
+    """What Starlette refuses: mostly a path that there is not."""
+    if error.status_code != 404:
+        return errors.problem(error.status_code, str(error.detail))
+    said = f"unknown request URL: {request.method} {request.url.path[:200]}; /openapi.json has all that there are"
+    return errors.problem(404, said, "unknown_url")
+
+
+def _streams(object_: str) -> dict[int | str, dict[str, Any]]:
+    """For the document: the answer may be a stream."""
+    said = f"With `stream`: server-sent events, each a `{object_}`, then `[DONE]`."
+    return {200: {"content": {"text/event-stream": {"schema": {"type": "string", "description": said}}}}}
+
+
+def _other(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """For the document: an answer that is no JSON, while errors are."""
+    return {200: {"content": {media_type: {"schema": {"type": "string"}}}}}
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json")

@@ -1,0 +1,42 @@
+"""What an API serves, put together by who starts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ctllm_ray.base.recipe_serving import Serve
+from ctllm_ray.inference.engine import Engine
+from ctllm_ray.serving.api.draining import Draining
+from ctllm_ray.serving.api.keys import Keys
+from ctllm_ray.serving.api.model_card import Card
+from ctllm_ray.serving.api.rate_limits import Limits
+from ctllm_ray.serving.api.token_names import Pieces
+from ctllm_ray.serving.evaluations.service import Evaluating
+from ctllm_ray.tokenizer.conversations import ConversationEncoder
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Served:
+    """`reports` are the pages of the corpus and of the training run: `clean`, `train` -> URI."""
+
+    engine: Engine
+    tokenizer: Tokenizer
+    card: Card
+    keys: Keys
+    limits: Limits
+    serve: Serve
+    reports: dict[str, str] = field(default_factory=dict)
+    draining: Draining = field(default_factory=Draining)
+    evaluations: Evaluating | None = None  # None: the recipe has no tasks
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """Names of tokens."""
+        return Pieces(self.tokenizer)
+
+    @cached_property
+    def conversations(self) -> ConversationEncoder:
+        """How a conversation becomes ids."""
+        return ConversationEncoder(self.tokenizer, self.card.template)

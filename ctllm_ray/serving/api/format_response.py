@@ -1,0 +1,239 @@
+"""Pieces in OpenAI's two shapes, whole or as server-sent events.
+
+A stream begins when its first piece is there, so what an engine refuses still gets its own status. What goes
+wrong later ends the stream with an `error` event and without `[DONE]`: a client cannot take half an answer
+for a whole one.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from ctllm_ray.base.errors import CtllmError
+from ctllm_ray.inference.engine import Finish
+from ctllm_ray.serving.api import errors, responses
+from ctllm_ray.serving.api.generation import Answer, Piece
+from ctllm_ray.serving.api.token_names import Pieces
+
+DONE = b"data: [DONE]\n\n"
+
+
+class Shape(Protocol):
+    """How the pieces of an answer look in one of the two APIs."""
+
+    def opening(self, index: int) -> list[BaseModel]:
+        """What comes before a choice's first piece."""
+        ...
+
+    def part(self, piece: Piece) -> BaseModel:
+        """A piece in a stream."""
+        ...
+
+    def last(self, usage: responses.Usage) -> BaseModel:
+        """The counts at the end of a stream."""
+        ...
+
+    def whole(self, choices: Sequence[Piece], usage: responses.Usage) -> BaseModel:
+        """The answer in one."""
+        ...
+
+
+class Completions:
+    """The shape of /v1/completions; `top` as in `Plan`."""
+
+    def __init__(self, model: str, pieces: Pieces, top: int) -> None:
+        self._pieces, self._top = pieces, top
+        self._head = _head("cmpl", model)
+
+    def opening(self, index: int) -> list[BaseModel]:
+        """Nothing."""
+        return []
+
+    def part(self, piece: Piece) -> BaseModel:
+        return self._completion([piece], None)
+
+    def last(self, usage: responses.Usage) -> BaseModel:
+        return self._completion([], usage)
+
+    def whole(self, choices: Sequence[Piece], usage: responses.Usage) -> BaseModel:
+        return self._completion(choices, usage)
+
+    def _completion(self, pieces: Sequence[Piece], usage: responses.Usage | None) -> responses.Completion:
+        choices = [
+            responses.CompletionChoice(
+                index=piece.index,
+                text=piece.text,
+                logprobs=self._logprobs(piece) if self._top >= 0 else None,
+                finish_reason=_reason(piece.finish),
+            )
+            for piece in pieces
+        ]
+        return responses.Completion(**self._head, choices=choices, usage=usage)
+
+    def _logprobs(self, piece: Piece) -> responses.CompletionLogprobs:
+        name, first = self._pieces.name, [math.isnan(token.logprob) for token in piece.tokens]
+        tops = [
+            None
+            if is_first
+            else {name(id_): logprob for id_, logprob in reversed(token.top)}  # of one name the likelier
+            for is_first, token in zip(first, piece.tokens, strict=True)
+        ]
+        return responses.CompletionLogprobs(
+            tokens=[name(token.id) for token in piece.tokens],
+            token_logprobs=[
+                None if is_first else token.logprob
+                for is_first, token in zip(first, piece.tokens, strict=True)
+            ],
+            top_logprobs=tops if self._top > 0 else None,
+            text_offset=list(piece.offsets),
+        )
+
+
+class Chats:
+    """The shape of /v1/chat/completions; `top` as in `Plan`."""
+
+    def __init__(self, model: str, pieces: Pieces, top: int) -> None:
+        self._pieces, self._top = pieces, top
+        self._head = _head("chatcmpl", model)
+
+    def opening(self, index: int) -> list[BaseModel]:
+        """Who speaks."""
+        return [
+            self._chunk([responses.ChatPart(index=index, delta=responses.Said(role="assistant", content=""))])
+        ]
+
+    def part(self, piece: Piece) -> BaseModel:
+        said = responses.Said(content=piece.text) if piece.text or not piece.finish else responses.Said()
+        logprobs, reason = self._logprobs(piece), _reason(piece.finish)
+        return self._chunk(
+            [responses.ChatPart(index=piece.index, delta=said, logprobs=logprobs, finish_reason=reason)]
+        )
+
+    def last(self, usage: responses.Usage) -> BaseModel:
+        return self._chunk([], usage)
+
+    def whole(self, choices: Sequence[Piece], usage: responses.Usage) -> BaseModel:
+        found = [
+            responses.ChatChoice(
+                index=piece.index,
+                message=responses.Said(role="assistant", content=piece.text),
+                logprobs=self._logprobs(piece),
+                finish_reason=_reason(piece.finish) or "stop",
+            )
+            for piece in choices
+        ]
+        return responses.Chat(**self._head, choices=found, usage=usage)
+
+    def _chunk(
+        self, parts: list[responses.ChatPart], usage: responses.Usage | None = None
+    ) -> responses.ChatChunk:
+        return responses.ChatChunk(**self._head, choices=parts, usage=usage)
+
+    def _logprobs(self, piece: Piece) -> responses.ChatLogprobs | None:
+        if self._top < 0:
+            return None
+        content = [
+            responses.ChatLogprob(
+                **self._format_logprob(token.id, token.logprob),
+                top_logprobs=[responses.TopLogprob(**self._format_logprob(*t)) for t in token.top],
+            )
+            for token in piece.tokens
+        ]
+        return responses.ChatLogprobs(content=content)
+
+    def _format_logprob(self, id_: int, logprob: float) -> dict:
+        return {"token": self._pieces.name(id_), "logprob": logprob, "bytes": list(self._pieces.content(id_))}
+
+
+def _head(kind: str, model: str) -> dict[str, Any]:
+    """What all parts of an answer begin with."""
+    return {"id": f"{kind}-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
+
+
+def _reason(finish: Finish) -> responses.Reason | None:
+    return finish or None
+
+
+def usage_of(answer: Answer) -> responses.Usage:
+    """The counts so far; a prompt counts once, however many answers it gets."""
+    return responses.Usage(
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+        total_tokens=answer.prompt_tokens + answer.completion_tokens,
+        prompt_tokens_details=responses.CachedTokens(cached_tokens=answer.cached_tokens),
+    )
+
+
+async def whole(shape: Shape, answer: Answer) -> bytes:
+    """The answer in one, as JSON."""
+    parts: list[list[Piece]] = [[] for _ in range(answer.choices)]
+    async with aclosing(answer.pieces()) as pieces:
+        async for piece in pieces:
+            parts[piece.index].append(piece)
+    return _json(shape.whole([_join_pieces(pieces) for pieces in parts], usage_of(answer)))
+
+
+async def events(
+    shape: Shape, answer: Answer, pieces: AsyncGenerator[Piece], with_usage: bool
+) -> AsyncGenerator[bytes]:
+    """The answer as server-sent events."""
+    opened: set[int] = set()
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                for model in () if piece.index in opened else shape.opening(piece.index):
+                    yield _event(model)
+                opened.add(piece.index)
+                if piece.text or piece.finish or piece.tokens:  # else nothing is certain yet
+                    yield _event(shape.part(piece))
+        if with_usage:
+            yield _event(shape.last(usage_of(answer)))
+        yield DONE
+    except CtllmError as error:
+        yield format_error(error)
+    except Exception:
+        yield _event(errors.problem(500, "an error of the server", "internal_error"))
+        raise
+
+
+def format_error(error: CtllmError) -> bytes:
+    """The event that ends a stream which fails."""
+    return _event(errors.problem_of(error))
+
+
+def _join_pieces(pieces: Sequence[Piece]) -> Piece:
+    """The pieces of a choice as one."""
+    return Piece(
+        pieces[-1].index,
+        "".join(piece.text for piece in pieces),
+        tuple(token for piece in pieces for token in piece.tokens),
+        tuple(offset for piece in pieces for offset in piece.offsets),
+        pieces[-1].finish,
+    )
+
+
+def _event(model: BaseModel) -> bytes:
+    return b"data: " + _json(model) + b"\n\n"
+
+
+def _json(model: BaseModel) -> bytes:
+    """JSON on one line, also for clients that take U+0085, U+2028 and U+2029 for the end of one."""
+    plain = model.model_dump_json(by_alias=True).encode()
+    for character in ("\x85", "\u2028", "\u2029"):
+        plain = plain.replace(character.encode(), b"\\u%04x" % ord(character))
+    return plain
+
+
+async def after(first: Piece, pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
+    """The pieces with the one that was read before."""
+    async with aclosing(pieces):
+        yield first
+        async for piece in pieces:
+            yield piece

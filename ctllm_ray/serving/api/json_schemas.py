@@ -1,0 +1,67 @@
+"""JSON schemas of clients: how deep they are nested, and whether a `$ref` leads back to itself."""
+
+from __future__ import annotations
+
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+from urllib.parse import unquote
+
+
+def depth(value: Any) -> int:
+    """How deep lists and objects are nested in each other: 0 for a plain value."""
+    level, found = [value], 0
+    while level := [inner for outer in level for inner in _inside(outer)]:
+        found += 1
+    return found
+
+
+def find_loop(schema: dict[str, Any]) -> str:
+    """A `$ref` that leads back to itself with no part of a value between, so that nothing follows it; else
+    empty.
+
+    A `$ref` below `properties` or `items` may lead back: that is how trees are written.
+    """
+    graph = {ref: _refs(_resolve(schema, ref)) for ref in _all_refs(schema)}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1][0]
+    return ""
+
+
+def _all_refs(schema: Any) -> set[str]:
+    """The `$ref`s anywhere in a schema."""
+    level, found = [schema], set()
+    while level:
+        found |= {
+            each["$ref"] for each in level if isinstance(each, dict) and isinstance(each.get("$ref"), str)
+        }
+        level = [inner for outer in level for inner in _inside(outer)]
+    return found
+
+
+def _refs(schema: Any) -> set[str]:
+    """The `$ref`s that hold for the very value that the schema is about."""
+    if not isinstance(schema, dict):
+        return set()
+    own = {schema["$ref"]} if isinstance(schema.get("$ref"), str) else set()
+    parts = schema.get("allOf")
+    return own.union(*map(_refs, parts if isinstance(parts, list) else []))
+
+
+def _resolve(schema: Any, ref: str) -> Any:
+    """What a `$ref` of this document points to; None where that is elsewhere or nothing."""
+    if not ref.startswith("#"):
+        return None
+    place = schema
+    for part in ref.split("/")[1:]:
+        key = unquote(part).replace("~1", "/").replace("~0", "~")
+        if isinstance(place, list) and key.isdecimal() and int(key[:9]) < len(place):
+            place = place[int(key)]
+        else:
+            place = place.get(key) if isinstance(place, dict) else None
+    return place
+
+
+def _inside(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []

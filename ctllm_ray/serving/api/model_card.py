@@ -1,0 +1,88 @@
+"""What is told of the served model: its id, its context, whether it was taught to chat, and where it comes
+from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.exports import LINEAGE, is_base
+from ctllm_ray.tokenizer.conversations import read_template
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
+from ctllm_ray.train.checkpoint.lineage import PARENT_MODEL, PARENT_SHA256
+
+MOST_PHASES = 32  # that a lineage is followed through
+
+
+@dataclass(frozen=True)
+class Card:
+    """`lineage` is that of the export as it stands, empty for a foreign model; `template` its chat
+    template."""
+
+    id: str
+    context_tokens: int
+    created: int = 0  # Unix seconds
+    chat: bool = False
+    template: str = ""
+    sha256: str = ""  # of all that answers depend on; empty: not known
+    trained_tokens: int = 0  # of all phases; 0: not known
+    stop_ids: frozenset[int] = frozenset()  # that end an answer, besides the tokenizer's EOS
+    lineage: dict[str, Any] = field(default_factory=dict)
+
+
+def read(folder: str, id_: str, tokenizer: Tokenizer, context_tokens: int, sha256: str = "") -> Card:
+    """The card of a Hugging Face folder that has this hash.
+
+    A foreign model counts as taught to chat where it has a template.
+    """
+    from ctllm_ray.model.folder import GENERATION  # imports torch, 300 MB that who has a card need not hold
+
+    lineage = _json(folder, LINEAGE)
+    template = read_template(folder)
+    return Card(
+        id=id_,
+        context_tokens=context_tokens,
+        created=_written_at(folder),
+        chat=bool(template) and not is_base(lineage),
+        template=template,
+        sha256=sha256,
+        trained_tokens=_trained_tokens(lineage),
+        stop_ids=_stop_ids(_json(folder, GENERATION)),
+        lineage=lineage,
+    )
+
+
+def _trained_tokens(lineage: dict[str, Any]) -> int:
+    """Of a run and of those that made the model it began with; 0 where one of their lineages is gone or
+    another now."""
+    total = 0
+    for _ in range(MOST_PHASES):
+        total += int(lineage.get("tokens", 0))
+        code = lineage.get("code", {})
+        if PARENT_MODEL not in code:
+            return total
+        path = storage.join(code[PARENT_MODEL], LINEAGE)
+        if not storage.exists(path) or storage.size_and_sha256(path)[1] != code.get(PARENT_SHA256):
+            return 0
+        lineage = storage.read_json(path)
+    return 0
+
+
+def _json(folder: str, name: str) -> dict[str, Any]:
+    path = storage.join(folder, name)
+    return storage.read_json(path) if storage.exists(path) else {}
+
+
+def _stop_ids(generation: dict[str, Any]) -> frozenset[int]:
+    found = generation.get("eos_token_id")
+    return frozenset([found] if isinstance(found, int) else found or [])
+
+
+def _written_at(folder: str) -> int:
+    """When the model was written, as far as its storage tells."""
+    version = storage.list_files(storage.join(folder, "config.json"))[0].version
+    try:
+        return int(float(version))
+    except ValueError:  # an ETag
+        return 0

@@ -1,0 +1,135 @@
+"""Fields of OpenAI's and vLLM's requests that are not obeyed here, and what becomes of them.
+
+A field that would change the answer is refused by name, unless its value asks for what is done anyway
+(`NO_EFFECT`). One that only informs (`IGNORED`) is taken, whatever it holds. So is null, which counts as not
+given. A field that nobody has heard of is refused, too: it may carry a meaning.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+from itertools import islice
+from typing import Any
+
+MOST_TOLD = 8  # fields that bind and are not obeyed
+#: Of a completion or a chat: about bill, trace, cache and speed, or about what there is none of here anyway.
+IGNORED = frozenset(
+    {
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "prediction",  # a guess that may speed an answer up
+        "parallel_tool_calls",
+        "include_reasoning",
+        "spaces_between_special_tokens",
+    }
+)
+#: Of a completion or a chat: the values that ask for what is done anyway; () where each one binds.
+NO_EFFECT: dict[str, tuple[Any, ...]] = {
+    # tools, other kinds of answers
+    "tools": ([],),
+    "functions": ([],),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "suffix": ("",),
+    "audio": (),
+    "modalities": ([], ["text"]),
+    "web_search_options": (),
+    "moderation": (),
+    "reasoning_effort": ("none",),
+    "thinking_token_budget": (),
+    "verbosity": ("medium",),
+    # which tokens may come, and when an answer ends
+    "logit_bias": ({},),
+    "allowed_token_ids": (),
+    "bad_words": ([],),
+    "logits_processors": ([],),
+    "min_tokens": (0,),
+    "include_stop_str_in_output": (False,),
+    "repetition_detection": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "guided_decoding_backend": (),
+    "guided_whitespace_pattern": (),
+    "structured_outputs": (),
+    "structural_tag": (),
+    # several answers
+    "best_of": (1,),
+    "use_beam_search": (False,),
+    "length_penalty": (1,),
+    "early_stopping": (False,),
+    # how a prompt is made
+    "echo": (False,),
+    "add_special_tokens": (False,),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "chat_template": (),
+    "chat_template_kwargs": ({},),
+    "documents": ([],),
+    "mm_processor_kwargs": ({},),
+    "media_io_kwargs": ({},),
+    "truncate_prompt_tokens": (),
+    # what is told of an answer
+    "prompt_logprobs": (),  # `echo` with `logprobs` tells the same
+    "logprob_token_ids": ([],),
+    "skip_special_tokens": (True,),
+    "return_tokens_as_token_ids": (False,),
+    "return_token_ids": (False,),
+    "return_prompt_text": (False,),
+    "request_id": (),
+    # how the engine treats it
+    "priority": (0,),
+    "cache_salt": (),
+    "kv_transfer_params": (),
+    "vllm_xargs": ({},),
+}
+#: Of one message.
+MESSAGE_IGNORED = frozenset({"name", "cache_control"})
+MESSAGE_NO_EFFECT: dict[str, tuple[Any, ...]] = {
+    "tool_calls": ([],),
+    "tool_call_id": (),
+    "function_call": (),
+    "audio": (),
+    "refusal": ("",),
+    "annotations": ([],),
+    "reasoning": ("",),
+    "reasoning_content": ("",),
+    "prefix": (False,),
+    "partial": (False,),
+}
+_HEARD_OF = {*IGNORED, *NO_EFFECT, *MESSAGE_NO_EFFECT}
+
+
+def drop_idle(
+    given: dict[str, Any],
+    fields: Collection[str],
+    ignored: Collection[str],
+    no_effect: dict[str, tuple[Any, ...]],
+) -> dict[str, Any]:
+    """A request with its `fields`, and of all others the first ones that bind: one is enough for a
+    refusal."""
+    obeyed = {name: value for name, value in given.items() if name in fields}
+    binding = (
+        (name, value)
+        for name, value in given.items()
+        if not (name in fields or value is None or name in ignored or value in no_effect.get(name, ()))
+    )
+    return obeyed | dict(islice(binding, MOST_TOLD))
+
+
+def describe_refusal(name: str, fields: Iterable[str]) -> str:
+    """Why a field is refused that is none of `fields`."""
+    if name in _HEARD_OF:
+        return f"`{name}` asks for something that this server does not do"
+    close = difflib.get_close_matches(name, fields, n=1)
+    return f"this server knows no parameter `{name[:100]}`" + (
+        f": did you mean `{close[0]}`?" if close else ""
+    )

@@ -1,0 +1,203 @@
+"""A request as what an engine is to do, checked before it does anything.
+
+A text gets BOS in front, as documents have in training and as vLLM does it; ids are taken as they are.
+Specials that a text spells stay text. What a request may ask for at once is bounded by what the engine holds:
+all answers together `slots` x `context_tokens`, and `MOST_TOLD` log-probabilities, which cost 100 bytes each
+until they are sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ctllm_ray.inference.engine import Sampling
+from ctllm_ray.serving.api.app_state import Served
+from ctllm_ray.serving.api.errors import CONTEXT_EXCEEDED, Refused
+from ctllm_ray.serving.api.requests import Asked, ChatRequest, CompletionRequest, Message, ResponseFormat
+from ctllm_ray.tokenizer import specials
+
+DEFAULT_TOKENS = 16  # of a completion, as OpenAI has it
+LONG_TEXT_CHARS = (
+    20_000  # about 2 ms of tokenizing: longer ones go to a thread, so that streams go on meanwhile
+)
+MOST_TOLD = 1_000_000  # log-probabilities in one answer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`n` answers to each prompt. `echo` has the prompts' texts where they are to be told too, else nothing.
+    `top`: most likely ids to tell with each log-probability; -1: no log-probabilities."""
+
+    prompts: tuple[list[int], ...]
+    sampling: Sampling
+    n: int = 1
+    stop: tuple[str, ...] = ()
+    echo: tuple[str, ...] = ()
+    top: int = -1
+
+    @property
+    def choices(self) -> int:
+        """Answers in all."""
+        return len(self.prompts) * self.n
+
+
+async def completion(served: Served, asked: CompletionRequest) -> Plan:
+    """Raises `Refused` and `InputError` for what cannot be done."""
+    check_model(served, asked.model)
+    prompts = await _prompts(served, asked)
+    room = _room(served, prompts, "prompt")
+    wanted = min(DEFAULT_TOKENS, room) if asked.max_tokens is None else asked.max_tokens
+    if not wanted and not asked.echo:
+        raise Refused("`max_tokens` is 0 and `echo` is not set: nothing to do", param="max_tokens")
+    top = -1 if asked.logprobs is None else asked.logprobs
+    sampling = _sampling(served, asked, wanted, max(top, 0))
+    echo = _texts(served, asked, prompts) if asked.echo else ()
+    return _check_room(served, Plan(tuple(prompts), sampling, asked.n or 1, asked.stops, echo, top), room)
+
+
+async def chat(served: Served, asked: ChatRequest) -> Plan:
+    """Raises `Refused` and `InputError` for what cannot be done."""
+    check_model(served, asked.model)
+    prompt = await conversation(served, asked.messages)
+    room = _room(served, [prompt], "messages")
+    wanted = asked.max_completion_tokens or asked.max_tokens or room
+    top = (asked.top_logprobs or 0) if asked.logprobs else -1
+    sampling = _sampling(served, asked, wanted, max(top, 0))
+    return _check_room(served, Plan((prompt,), sampling, asked.n or 1, asked.stops, (), top), room)
+
+
+async def conversation(served: Served, messages: Sequence[Message]) -> list[int]:
+    """The ids of a conversation up to where the assistant is to speak."""
+    turns = [{"role": _role(message), "content": message.text} for message in messages]
+    if sum(len(turn["content"]) for turn in turns) > LONG_TEXT_CHARS:
+        return await asyncio.to_thread(served.conversations.encode_prompt, turns)
+    return served.conversations.encode_prompt(turns)
+
+
+def _role(message: Message) -> str:
+    return "system" if message.role == "developer" else message.role
+
+
+async def encoded(served: Served, texts: Sequence[str], add_special_tokens: bool | None) -> list[list[int]]:
+    """The ids of texts; by default with what the tokenizer itself puts around them, which may be nothing."""
+    if sum(map(len, texts)) > LONG_TEXT_CHARS:
+        bare = await asyncio.to_thread(_encode, served, texts)
+    else:
+        bare = _encode(served, texts)
+    return bare if add_special_tokens is False else list(map(served.tokenizer.add_specials, bare))
+
+
+def _encode(served: Served, texts: Sequence[str]) -> list[list[int]]:
+    return [ids.tolist() for ids in served.tokenizer.encode(texts)]
+
+
+def check_model(served: Served, model: str | None) -> None:
+    """Raises `Refused` for a model that is not served here."""
+    if model is not None and model != served.card.id:
+        message = f"there is no model {model[:100]!r} here, only {served.card.id!r}"
+        raise Refused(message, status=404, code="model_not_found", param="model")
+
+
+async def _prompts(served: Served, asked: CompletionRequest) -> list[list[int]]:
+    given = asked.prompt
+    if isinstance(given, str):
+        return await encoded(served, [given], asked.add_special_tokens)
+    if isinstance(given[0], str):
+        return await encoded(
+            served, [text for text in given if isinstance(text, str)], asked.add_special_tokens
+        )
+    if isinstance(given[0], int):
+        return [[id_ for id_ in given if isinstance(id_, int)]]
+    return [ids for ids in given if isinstance(ids, list)]
+
+
+def _texts(served: Served, asked: CompletionRequest, prompts: list[list[int]]) -> tuple[str, ...]:
+    """The prompts as texts: as they were sent, or decoded."""
+    given = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
+    if isinstance(given[0], str):
+        return tuple(text for text in given if isinstance(text, str))
+    return tuple(
+        served.tokenizer.decode([i for i in ids if i < served.tokenizer.vocab_size]) for ids in prompts
+    )
+
+
+def _room(served: Served, prompts: list[list[int]], param: str) -> int:
+    """Tokens that the context has for an answer to the longest prompt. Raises `Refused` where there are
+    none."""
+    context, longest = served.engine.context_tokens, max(map(len, prompts))
+    if not min(map(len, prompts)):
+        raise Refused("a prompt is empty, and this tokenizer puts nothing before a text", param=param)
+    if longest >= context:
+        message = f"this model's context is {context} tokens, the prompt has {longest}"
+        raise Refused(message, code=CONTEXT_EXCEEDED, param=param, remedy="shorten it")
+    if wrong := [id_ for ids in prompts for id_ in ids if id_ >= served.engine.vocab_size]:
+        raise Refused(f"there is no id {wrong[0]} in a vocabulary of {served.engine.vocab_size}", param=param)
+    return context - longest
+
+
+def _sampling(served: Served, asked: Asked, max_tokens: int, top: int) -> Sampling:
+    given = {
+        "temperature": asked.temperature,
+        "top_p": asked.top_p,
+        "top_k": None if asked.top_k is None else max(asked.top_k, 0),
+        "min_p": asked.min_p,
+        "repetition_penalty": asked.repetition_penalty,
+        "presence_penalty": asked.presence_penalty,
+        "frequency_penalty": asked.frequency_penalty,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return Sampling(
+        max_tokens,
+        **chosen,  # type: ignore[arg-type]  # top_k is the one int among floats
+        seed=asked.seed,
+        stop_ids=_stop_ids(served, asked),
+        top_logprobs=top,
+        grammar=_grammar(asked.response_format),
+    )
+
+
+def _stop_ids(served: Served, asked: Asked) -> frozenset[int]:
+    """Those asked for, EOS, what the model's folder adds, and the end of a turn where the tokenizer has
+    one."""
+    given = frozenset(asked.stop_token_ids or ())
+    if given and max(given) >= served.engine.vocab_size:
+        what = f"there is no id {max(given)} in a vocabulary of {served.engine.vocab_size}"
+        raise Refused(what, param="stop_token_ids")
+    if asked.ignore_eos:
+        return given
+    ends = {served.tokenizer.eos_id, served.tokenizer.specials.get(specials.END, served.tokenizer.eos_id)}
+    return served.card.stop_ids | ends | given
+
+
+def _grammar(wanted: ResponseFormat | None) -> str:
+    """The JSON schema of an answer, as JSON; empty for any text."""
+    if wanted is None or wanted.type == "text":
+        return ""
+    schema = wanted.json_schema.schema_ if wanted.type == "json_schema" and wanted.json_schema else None
+    return json.dumps(schema or {"type": "object"})
+
+
+def _check_room(served: Served, plan: Plan, room: int) -> Plan:
+    """The plan, where it fits the context and asks for no more than the engine holds. Raises `Refused`."""
+    wanted, context = plan.sampling.max_tokens, served.engine.context_tokens
+    if wanted > room:
+        message = (
+            f"the context is {context} tokens: the prompt has {context - room}, {wanted} more are asked for"
+        )
+        raise Refused(message, code=CONTEXT_EXCEEDED, param="max_tokens", remedy=f"ask for {room} at most")
+    most = served.serve.slots * context
+    if plan.choices * wanted > most:
+        message = (
+            f"{plan.choices} answers of {wanted} tokens are asked for at once, at most {most} tokens can be"
+        )
+        raise Refused(message, param="n", remedy="ask for less, or in several requests")
+    told = plan.n * sum(map(len, plan.prompts)) * bool(plan.echo) + plan.choices * wanted
+    if plan.top >= 0 and told * (1 + plan.top) > MOST_TOLD:
+        message = (
+            f"{told * (1 + plan.top):,} log-probabilities are asked for at once, at most {MOST_TOLD:,} can be"
+        )
+        raise Refused(message, param="logprobs", remedy="ask for less, or in several requests")
+    return plan

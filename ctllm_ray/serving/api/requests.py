@@ -1,0 +1,244 @@
+"""What comes over the wire: requests in OpenAI's shapes.
+
+Types are strict (a number in quotes is an error), and of fields that are not listed here only those are taken
+that ask for nothing (parameters.py): all others are refused by name. A field that is null counts as not
+given. Every list and every text that a request can repeat has a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
+
+from ctllm_ray.serving.api import json_schemas, parameters
+
+MOST_PROMPTS = 256  # of one request
+MOST_CHOICES = 16  # `n`
+MOST_STOPS = 16
+MOST_STOP_IDS = 128
+MOST_MESSAGES = 4096
+MOST_TOP = 20  # log-probabilities told with a token
+SCHEMA_DEPTH = 64
+
+
+def _whole_characters(text: str) -> str:
+    """The text. JSON can spell half a surrogate pair, which no UTF-8 can hold."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("half a surrogate pair is no character") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole_characters)]
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+class Sent(Wire):
+    """A part of a request. Fields in `ignored`, and values in `no_effect`, ask for nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+    ignored: ClassVar[Collection[str]] = ()
+    no_effect: ClassVar[dict[str, tuple[Any, ...]]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_asks_for_nothing(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return parameters.drop_idle(given, cls.fields(), cls.ignored, cls.no_effect)
+
+    @classmethod
+    def fields(cls) -> list[str]:
+        """The names of fields that are obeyed."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
+
+class StreamOptions(Sent):
+    ignored: ClassVar = ("include_obfuscation",)
+    no_effect: ClassVar = {"continuous_usage_stats": (False,)}
+
+    include_usage: bool | None = None
+
+
+class JsonSchema(Sent):
+    ignored: ClassVar = ("description", "strict")  # it is followed to the letter anyway
+
+    name: str = ""
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+
+    @model_validator(mode="after")
+    def _check_depth(self) -> JsonSchema:
+        if json_schemas.depth(self.schema_) > SCHEMA_DEPTH:
+            raise ValueError(f"a schema is nested {SCHEMA_DEPTH} deep at most")
+        if loop := json_schemas.find_loop(self.schema_ or {}):
+            raise ValueError(
+                f"the schema's `$ref` {loop[:100]!r} leads back to itself, so that no value can follow it"
+            )
+        return self
+
+
+class ResponseFormat(Sent):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> ResponseFormat:
+        if self.type == "json_schema" and (self.json_schema is None or self.json_schema.schema_ is None):
+            raise ValueError("`json_schema.schema` is missing")
+        if self.type != "json_schema" and self.json_schema is not None:
+            raise ValueError('`json_schema` needs `"type": "json_schema"`')
+        return self
+
+
+Id = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Stop = Annotated[Text, Field(min_length=1, max_length=256)]
+
+
+class Asked(Sent):
+    """What both kinds of completion share."""
+
+    ignored: ClassVar = parameters.IGNORED
+    no_effect: ClassVar = parameters.NO_EFFECT
+
+    model: Annotated[Text, Field(max_length=256)]
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS, fail_fast=True)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None  # 0 and -1: all
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    ignore_eos: bool | None = None  # vLLM's: answers of one length, for measuring
+    stop_token_ids: Annotated[list[Id], Field(max_length=MOST_STOP_IDS, fail_fast=True)] | None = (
+        None  # vLLM's: beside the model's own
+    )
+    response_format: ResponseFormat | None = None
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings; none where none are given."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def with_usage(self) -> bool:
+        """True where a stream is to end with counts."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+Texts = Annotated[list[Text], Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)]
+Ids = Annotated[list[Id], Field(min_length=1, fail_fast=True)]
+Lists = Annotated[list[Ids], Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)]
+
+
+def _kind_of_prompt(given: Any) -> str:
+    """By its first item: to try all kinds on a list of a million would take seconds, and find a million
+    errors."""
+    first = given[0] if isinstance(given, list) and given else given
+    kinds: dict[type, str] = {str: "texts", list: "lists"} if isinstance(given, list) else {str: "text"}
+    return kinds.get(type(first), "ids")
+
+
+Prompt = Annotated[
+    Annotated[Text, Tag("text")]
+    | Annotated[Texts, Tag("texts")]
+    | Annotated[Ids, Tag("ids")]
+    | Annotated[Lists, Tag("lists")],
+    Discriminator(_kind_of_prompt),
+]
+
+
+class CompletionRequest(Asked):
+    """`prompt` is a text or ids, or several of either."""
+
+    prompt: Prompt
+    max_tokens: Annotated[int, Field(ge=0)] | None = None  # 16, as OpenAI has it
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MOST_TOP)] | None = None
+    add_special_tokens: bool | None = (
+        None  # vLLM's: false leaves BOS away before a text; ids are taken as they are
+    )
+
+
+class TextPart(Sent):
+    ignored: ClassVar = parameters.MESSAGE_IGNORED
+    no_effect: ClassVar = parameters.MESSAGE_NO_EFFECT
+
+    type: Literal["text"]
+    text: Text
+
+
+class Message(Sent):
+    ignored: ClassVar = parameters.MESSAGE_IGNORED
+    no_effect: ClassVar = parameters.MESSAGE_NO_EFFECT
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | Annotated[list[TextPart], Field(max_length=MOST_MESSAGES, fail_fast=True)]
+
+    @property
+    def text(self) -> str:
+        """The content in one piece."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)]
+
+
+class ChatRequest(Asked):
+    messages: Messages
+    max_tokens: Annotated[int, Field(ge=1)] | None = None  # what the context has room for
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None  # the same by its newer name
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP)] | None = None
+
+    @model_validator(mode="after")
+    def _asked_for(self) -> ChatRequest:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("`top_logprobs` needs `logprobs` to be true")
+        return self
+
+
+class TokenizeRequest(Sent):
+    """Either `prompt` or `messages`, as vLLM has it."""
+
+    ignored: ClassVar = ("return_token_strs",)  # they are told anyway
+    no_effect: ClassVar = parameters.NO_EFFECT
+
+    model: Text | None = None
+    prompt: Text | None = None
+    messages: Messages | None = None
+    add_special_tokens: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> TokenizeRequest:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either `prompt` or `messages`")
+        if self.messages is not None and self.add_special_tokens:
+            raise ValueError(
+                "`add_special_tokens` is for a `prompt`: a chat template says what stands before turns"
+            )
+        return self
+
+
+class DetokenizeRequest(Sent):
+    model: Text | None = None
+    tokens: Annotated[list[Id], Field(fail_fast=True)]

@@ -1,0 +1,55 @@
+"""How log-probabilities name tokens, and where their texts stand.
+
+A token may be a part of a character, which no text can name, and two ids may decode to one text. OpenAI
+writes such bytes as `bytes:\\xe4\\xbd`; so do we, so that the likely tokens of a position stay apart.
+Specials go by their name and take up no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ctllm_ray.inference.stream import spellings
+from ctllm_ray.tokenizer.tokenizer import Tokenizer
+
+
+class Pieces:
+    """Names and bytes of ids."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._spellings = spellings(tokenizer)
+        self._specials = {id_: name for name, id_ in tokenizer.specials.items()}
+        self._names: dict[
+            int, str
+        ] = {}  # of ids that were asked for: names of parts of characters are slow to make
+
+    def name(self, id_: int) -> str:
+        """The text of an id, as OpenAI writes it; empty for one that the tokenizer does not have."""
+        if id_ not in self._names:
+            self._names[id_] = self._specials.get(id_) or self._spell(id_)
+        return self._names[id_]
+
+    def _spell(self, id_: int) -> str:
+        try:
+            return self.content(id_).decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in self.content(id_))
+
+    def content(self, id_: int) -> bytes:
+        """The bytes of an id; none for a special."""
+        return self._spellings[id_] if id_ < len(self._spellings) else b""
+
+    def offsets(self, ids: Sequence[int], start: int) -> tuple[list[int], int]:
+        """Where the character stands that each id begins in, in characters from `start` on, and where the
+        next one would. A part of a character stands where that character does."""
+        found, at = [], start
+        for id_ in ids:
+            content = self.content(id_)
+            found.append(at - 1 if content and _continues(content[0]) else at)
+            at += sum(not _continues(byte) for byte in content)
+        return [max(at, 0) for at in found], at
+
+
+def _continues(byte: int) -> bool:
+    """True for a byte of UTF-8 that is not the first of its character."""
+    return byte & 0xC0 == 0x80

@@ -1,0 +1,116 @@
+"""Evaluations in a deployment of their own with a single replica, so that there is one queue for all
+ingresses.
+
+It holds no model: it asks the engines that everyone asks. Where it dies, Ray Serve starts it again, and what
+was not over goes on; Ray Serve's health check is what starts it before anyone asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from ctllm_ray.base.recipe_evaluation import Evaluate
+from ctllm_ray.base.recipe_serving import Serve
+from ctllm_ray.serving.evaluations.service import Evaluations, Examined, State
+from ctllm_ray.serving.ray.engine_deployments import RemoteEngine
+from ctllm_ray.serving.ray.remote import persistently
+from ctllm_ray.tokenizer import tokenizer
+
+SLOTS_SHARE = 4  # one in so many slots of a replica is for evaluations
+
+
+class EvaluationsReplica:
+    """The one place that evaluates. `facts` is what build.py found out, as plain values."""
+
+    def __init__(self, facts: dict[str, Any], engine: DeploymentHandle) -> None:
+        self._facts, self._engine = facts, engine
+        self._evaluations = Evaluations(self._open)
+        self._begun: asyncio.Task[None] | None = None
+
+    def _open(self) -> Examined:
+        # torch comes with them, 300 MB that ingresses, which import this file, need not hold
+        from ctllm_ray.evaluate import run
+        from ctllm_ray.evaluate.formats.chat_form import choose_form
+        from ctllm_ray.evaluate.models import model_identity
+        from ctllm_ray.evaluate.models.model_under_test import EngineSubject
+
+        facts, folder = self._facts, self._facts["folder"]
+        found = tokenizer.load(folder)
+        engine = RemoteEngine(self._engine, facts["context_tokens"], facts["vocab_size"])
+        part = Evaluate.model_validate(facts["evaluate"])
+        serve = Serve.model_validate(facts["serve"])
+        return Examined(
+            part,
+            facts["evaluations"],
+            EngineSubject(engine, found, run.stop_ids(folder, found)),
+            choose_form(folder, found, part.judge.form if part.judge else "auto"),
+            model_identity.identify_model(folder, found)
+            | model_identity.describe_engine(serve, serve.engine),
+            at_once=min(part.at_once, max(1, serve.slots // SLOTS_SHARE)),
+            decontaminated=facts["decontaminated"],
+        )
+
+    async def offered(self) -> list[str]:
+        """As `Evaluating.offered`."""
+        return await self._evaluations.offered()
+
+    async def submit(self, tasks: list[str], limit: int) -> State:
+        """As `Evaluating.submit`."""
+        return await self._evaluations.submit(tasks, limit)
+
+    async def all(self) -> list[State]:
+        """As `Evaluating.all`."""
+        return await self._evaluations.all()
+
+    async def one(self, id_: str) -> State:
+        """As `Evaluating.one`."""
+        return await self._evaluations.one(id_)
+
+    async def cancel(self, id_: str) -> State:
+        """As `Evaluating.cancel`."""
+        return await self._evaluations.cancel(id_)
+
+    async def check_health(self) -> None:
+        """Begins with what is not over and waits for nothing: weights may have to be hashed. Raises if that
+        failed."""
+        if self._begun is None:
+            self._begun = asyncio.create_task(self._evaluations.start())
+        if self._begun.done():
+            self._begun.result()
+
+    async def __del__(self) -> None:
+        await self._evaluations.close()
+
+
+class RemoteEvaluations:
+    """That place, seen from an ingress."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    async def offered(self) -> list[str]:
+        """As `Evaluating.offered`."""
+        return await persistently(lambda: self._handle.offered.remote())
+
+    async def submit(self, tasks: Sequence[str], limit: int) -> State:
+        """As `Evaluating.submit`."""
+        return await persistently(lambda: self._handle.submit.remote(list(tasks), limit))
+
+    async def all(self) -> list[State]:
+        """As `Evaluating.all`."""
+        return await persistently(lambda: self._handle.all.remote())
+
+    async def one(self, id_: str) -> State:
+        """As `Evaluating.one`."""
+        return await persistently(lambda: self._handle.one.remote(id_))
+
+    async def cancel(self, id_: str) -> State:
+        """As `Evaluating.cancel`."""
+        return await persistently(lambda: self._handle.cancel.remote(id_))
+
+    async def close(self) -> None:
+        """Nothing to do here: that place goes on."""

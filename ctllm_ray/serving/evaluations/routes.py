@@ -1,0 +1,79 @@
+"""`/v1/evaluations`: the model that answers here, evaluated on the recipe's tasks while it answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from ctllm_ray.base.errors import NotFound
+from ctllm_ray.serving.api.app_state import Served
+from ctllm_ray.serving.api.errors import Refused
+from ctllm_ray.serving.evaluations.service import Evaluating, State
+
+Name = Annotated[str, Field(max_length=200)]
+
+
+class EvaluationRequest(BaseModel):
+    """What is to be evaluated: tasks of the recipe by name (none: all), and how many items of each part at
+    most."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tasks: Annotated[list[Name], Field(max_length=100)] = []
+    limit: Annotated[int, Field(ge=0, le=1_000_000)] = 0  # 0: as the recipe says
+
+
+class EvaluationList(BaseModel):
+    """All evaluations, the newest first, and the tasks that may be asked for: none where the recipe has
+    none."""
+
+    object: Literal["list"] = "list"
+    data: list[State]
+    tasks: list[str]
+
+
+def add(app: FastAPI, served: Served) -> None:
+    """Adds the endpoints."""
+
+    def there() -> Evaluating:
+        if served.evaluations is None:
+            what, remedy = "this server evaluates nothing", "add a part `evaluate` to its recipe"
+            raise Refused(what, status=404, code="no_evaluations", remedy=remedy)
+        return served.evaluations
+
+    @app.post("/v1/evaluations", response_model=State)
+    async def evaluate(asked: EvaluationRequest) -> Response:
+        """Queues an evaluation. It runs beside the answers of others and gives way to them."""
+        return _json(await there().submit(asked.tasks, asked.limit))
+
+    @app.get("/v1/evaluations", response_model=EvaluationList)
+    async def evaluations() -> Response:
+        """Every evaluation with its state: queued, running, done, failed or cancelled."""
+        evaluating = served.evaluations
+        if evaluating is None:
+            return _json(EvaluationList(data=[], tasks=[]))
+        return _json(EvaluationList(data=await evaluating.all(), tasks=await evaluating.offered()))
+
+    @app.get("/v1/evaluations/{id}", response_model=State)
+    async def evaluation(id: str) -> Response:
+        """One evaluation: how far it is, and its scores with intervals once it is done."""
+        return _json(await _require_state(there().one(id)))
+
+    @app.post("/v1/evaluations/{id}/cancel", response_model=State)
+    async def cancel(id: str) -> Response:
+        """Ends an evaluation; one that has ended stays as it is. What was answered is kept for the next
+        one."""
+        return _json(await _require_state(there().cancel(id)))
+
+
+async def _require_state(state: Any) -> State:
+    try:
+        return await state
+    except NotFound as error:
+        raise Refused(error.what, status=404, code="not_found") from None
+
+
+def _json(answer: BaseModel) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json")

@@ -1,0 +1,263 @@
+"""Evaluations of the served model, asked for over HTTP: one at a time, the others in a queue, kept over
+restarts.
+
+The model is asked by the same engines as everyone else, and gives way: a quarter of one replica's slots at
+most is taken, scores of prompts are computed after prompts that somebody waits for (inference/steps.py), and
+where a queue is full an evaluation waits. Each has a folder below `<root>/<name>/<version>/evaluations`, with
+`state.json` and all that `ctllm evaluate` leaves; what was answered stands beside them, for all evaluations
+of one model. So a server that was killed goes on where it was, and a second evaluation of the same items is
+quick.
+
+It knows neither HTTP nor Ray. lm-eval runs in a thread and asks through the event loop of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import CtllmError, NotFound, Overloaded
+from ctllm_ray.base.recipe_evaluation import Evaluate
+from ctllm_ray.evaluate import plan
+from ctllm_ray.evaluate.evaluation import BEGUN, Work, results
+from ctllm_ray.evaluate.formats.chat_form import ChatForm
+from ctllm_ray.evaluate.models.answer_cache import key
+from ctllm_ray.evaluate.models.concurrency import Runner
+from ctllm_ray.evaluate.models.model_under_test import Subject
+
+FILE = "state.json"
+MOST_WAITING = 8  # in the queue; more get 429
+FULL_RETRY_S = 60.0
+Status = Literal["queued", "running", "done", "failed", "cancelled"]
+_log = logging.getLogger("ctllm.serve")
+
+
+class State(BaseModel):
+    """An evaluation as it stands; `scores` as in its results.json, once it is done. Times are Unix
+    seconds."""
+
+    id: str
+    object: Literal["evaluation"] = "evaluation"
+    status: Status = "queued"
+    tasks: list[str]
+    limit: int = 0
+    created: float
+    started: float | None = None
+    finished: float | None = None
+    asked: str = ""  # what is asked now: scores, answers, verdicts
+    answered: int = 0
+    total: int = 0
+    error: str = ""
+    scores: list[dict[str, Any]] = []
+
+    @property
+    def over(self) -> bool:
+        """True where nothing more happens to it."""
+        return self.status in ("done", "failed", "cancelled")
+
+
+class Evaluating(Protocol):
+    """What the API asks. Raises `NotFound` for an id that there is not."""
+
+    async def offered(self) -> list[str]:
+        """The names of tasks that may be asked for."""
+        ...
+
+    async def submit(self, tasks: Sequence[str], limit: int) -> State:
+        """A new evaluation (no tasks: all; limit 0: as the recipe says). Raises `InputError`,
+        `Overloaded`."""
+        ...
+
+    async def all(self) -> list[State]:
+        """The newest first."""
+        ...
+
+    async def one(self, id_: str) -> State:
+        """One of them."""
+        ...
+
+    async def cancel(self, id_: str) -> State:
+        """Ends it, if it has not ended."""
+        ...
+
+    async def close(self) -> None:
+        """The server ends."""
+        ...
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Who is evaluated, by which part of the recipe, kept where."""
+
+    part: Evaluate  # with paths as this process finds them
+    folder: str
+    subject: Subject
+    form: ChatForm  # in which judged benchmarks ask it; it has the tokenizer
+    model: Mapping[str, Any]
+    at_once: int
+    decontaminated: str = ""  # the folder of the pass that knows which items the corpus held
+
+
+class Evaluations:
+    """`Evaluating` in this process; it begins with the first call, in whose event loop it stays."""
+
+    def __init__(self, open_: Callable[[], Examined], clock: Callable[[], float] = time.time) -> None:
+        self._open, self._clock = open_, clock
+        self._examined: Examined | None = None
+        self._states: dict[str, State] = {}
+        self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._worker: asyncio.Task | None = None
+        self._runner: Runner | None = None
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Reads what was kept and goes on with what was not over. Called by every other method, too."""
+        async with self._starting:
+            if self._worker is None:
+                self._examined = await asyncio.to_thread(self._open)
+                kept = await asyncio.to_thread(_read_states, self._examined.folder)
+                self._states = {state.id: state for state in kept}
+                for state in kept:
+                    if not state.over:
+                        self._queue.put_nowait(state.id)
+                self._worker = asyncio.create_task(self._work())
+
+    async def close(self) -> None:
+        """Stops; what runs is not over and goes on at the next start."""
+        if self._runner is not None:
+            self._runner.cancel()
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+
+    async def offered(self) -> list[str]:
+        """As `Evaluating.offered`."""
+        await self.start()
+        return plan.names(self._there.part)
+
+    async def submit(self, tasks: Sequence[str], limit: int) -> State:
+        """As `Evaluating.submit`."""
+        await self.start()
+        narrowed = plan.narrowed(self._there.part, tasks, limit)
+        if sum(state.status == "queued" for state in self._states.values()) >= MOST_WAITING:
+            what = f"{MOST_WAITING} evaluations wait already"
+            raise Overloaded(what, remedy="ask again when some are done", retry_s=FULL_RETRY_S)
+        now = self._clock()
+        id_ = f"eval-{int(now * 1000):012x}{secrets.token_hex(4)}"
+        state = State(id=id_, tasks=plan.names(narrowed), limit=limit, created=now)
+        await self._keep(state)
+        self._queue.put_nowait(id_)
+        return state
+
+    async def all(self) -> list[State]:
+        """As `Evaluating.all`."""
+        await self.start()
+        return sorted(self._states.values(), key=lambda state: state.id, reverse=True)
+
+    async def one(self, id_: str) -> State:
+        """As `Evaluating.one`."""
+        await self.start()
+        if id_ not in self._states:
+            raise NotFound("there is no such evaluation", where=id_[:100])
+        return self._states[id_]
+
+    async def cancel(self, id_: str) -> State:
+        """As `Evaluating.cancel`."""
+        state = await self.one(id_)
+        if not state.over:
+            running = state.status == "running"
+            await self._keep(state.model_copy(update={"status": "cancelled", "finished": self._clock()}))
+            if running and self._runner is not None:
+                self._runner.cancel()
+        return self._states[id_]
+
+    @property
+    def _there(self) -> Examined:
+        assert self._examined is not None
+        return self._examined
+
+    async def _work(self) -> None:
+        """One after another, for ever."""
+        while True:
+            state = self._states[await self._queue.get()]
+            if not state.over:
+                await self._keep(state.model_copy(update={"status": "running", "started": self._clock()}))
+                await self._one_of_them(state.id)
+
+    async def _one_of_them(self, id_: str) -> None:
+        update: dict[str, Any]
+        self._runner = Runner(asyncio.get_running_loop())
+        try:
+            scores = await asyncio.to_thread(self._scores, self._states[id_], self._runner)
+            update = {"status": "done", "scores": scores}
+        except (CancelledError, asyncio.CancelledError):
+            if not self._states[id_].over:
+                raise  # this server stops: another goes on
+            return
+        except CtllmError as error:
+            update = {
+                "status": "failed",
+                "error": "; ".join(part for part in (error.what, error.remedy) if part),
+            }
+        except Exception:
+            _log.exception("evaluation %s", id_)
+            update = {"status": "failed", "error": "an error of the server"}
+        if not self._states[id_].over:
+            await self._keep(self._states[id_].model_copy(update=update | {"finished": self._clock()}))
+
+    def _scores(self, state: State, runner: Runner) -> list[dict[str, Any]]:
+        """In a thread: the evaluation."""
+        there = self._there
+
+        def tell(asked: str, answered: int, total: int) -> None:
+            now = self._states[state.id]
+            if not now.over:
+                update = {"asked": asked, "answered": answered, "total": total}
+                self._states[state.id] = now.model_copy(update=update)
+
+        narrowed = plan.narrowed(there.part, state.tasks, state.limit)
+        runner.check()
+        storage.remove(
+            storage.join(there.folder, state.id, BEGUN)
+        )  # what was answered stands elsewhere: it goes on
+        work = Work(
+            plan.plan(narrowed, there.form.tokenizer, there.decontaminated),
+            storage.join(there.folder, state.id),
+            there.subject,
+            there.form,
+            there.model,
+            there.at_once,
+            answers=storage.join(there.folder, f"answers-{key(there.model)[:16]}"),
+        )
+        return work.carry_out(runner, tell)["scores"]
+
+    async def _keep(self, state: State) -> None:
+        """From now on the evaluation stands so, here and on storage."""
+        self._states[state.id] = state
+        uri = storage.join(self._there.folder, state.id, FILE)
+        kept = state.model_dump(mode="json", exclude={"scores", "asked", "answered", "total"})
+        await asyncio.to_thread(storage.write_json, uri, kept)
+
+
+def _read_states(folder: str) -> list[State]:
+    """The evaluations in a folder, the oldest first; those that are done with their scores."""
+    found = []
+    for path in storage.list_tree(folder):
+        if path.endswith(f"/{FILE}") and path.count("/") == 1:
+            state = State.model_validate(storage.read_json(storage.join(folder, path)))
+            if state.status == "done":
+                with suppress(NotFound):  # somebody deleted it: the rest is still true
+                    scores = results(storage.join(folder, state.id))["scores"]
+                    state = state.model_copy(update={"scores": scores})
+            found.append(state)
+    return sorted(found, key=lambda state: state.id)

@@ -1,0 +1,89 @@
+"""Two models never answer under one id: a replica whose folder was replaced after the deployment refuses to
+serve.
+
+It stays up and says so: requests go to other replicas, and where there are none each gets a 503 with the
+reason, at once. After `AGAIN_S` it fails its health check, so that Ray Serve starts another one, which looks
+at the folder again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import TypeVar
+
+from ctllm_ray.base.errors import EngineFailed
+from ctllm_ray.inference.engine import Engine, Load, Output, Sampling, Token
+from ctllm_ray.model.fingerprint import hash_model
+
+AGAIN_S = 60.0  # until the folder is looked at again
+REMEDY = (
+    "restore the folder (replicas look again every minute), or serve the new model: stop the server and "
+    "start it again "
+    "(`serve deploy` of an unchanged file changes nothing: `serve shutdown` first, or give another "
+    "serve.name)"
+)
+_REFUSING: deque[str] = deque(
+    maxlen=256
+)  # replicas that said so, by their ids; those started anew have others
+_log = logging.getLogger("ctllm.serve")
+E_ = TypeVar("E_", bound=Engine)
+
+
+class ModelReplaced(EngineFailed):
+    """A model's folder holds another model than was deployed. `where` is the replica, as Ray names it."""
+
+
+class RefusingEngine:
+    """An `Engine` that answers nobody."""
+
+    def __init__(self, error: ModelReplaced) -> None:
+        self.context_tokens = self.vocab_size = 0
+        self._error, self._since = error, time.monotonic()
+
+    async def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Output]:
+        """Raises `ModelReplaced`."""
+        raise self._error
+        yield  # makes it a generator
+
+    async def logprobs(
+        self, ids: Sequence[int], start: int = 1, top: int = 0, others: Sequence[int] = ()
+    ) -> list[Token]:
+        """Raises `ModelReplaced`."""
+        raise self._error
+
+    async def load(self) -> Load:
+        """Tells that a replica refuses."""
+        return Load(0, 0, 0, 0, 0, 0.0, refusing=1)
+
+    def check_health(self) -> None:
+        """Raises `ModelReplaced` when it is time to look at the folder again."""
+        if time.monotonic() - self._since > AGAIN_S:
+            raise self._error
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def open_checked(folder: str, sha256: str, replica: str, open_: Callable[[], E_]) -> E_ | RefusingEngine:
+    """The engine that is opened, where the folder has the hash that was deployed; else one that refuses, and
+    says so in the log. Reads the whole folder once."""
+    if hash_model(folder) == sha256:
+        return open_()
+    what = f"the folder {folder} holds another model than the one that was deployed"
+    error = ModelReplaced(what, where=replica, remedy=REMEDY)
+    _log.error("%s", error)
+    return RefusingEngine(error)
+
+
+def avoid(replica: str) -> None:
+    """From now on requests of this process go to the replica only where there is no other."""
+    if replica not in _REFUSING:
+        _REFUSING.append(replica)
+
+
+def find_serving(replicas: Sequence[str]) -> list[int]:
+    """The places of replicas, by their ids, that do not refuse to serve; all where there are no others."""
+    return [at for at, each in enumerate(replicas) if each not in _REFUSING] or list(range(len(replicas)))

@@ -1,0 +1,50 @@
+"""Which replica gets a request: one that has computed the beginning of its prompt before, unless it is far
+busier.
+
+Prompts that begin alike (a system prompt, a conversation that goes on, the few-shot examples of an
+evaluation) are sent to the same replica by rendezvous hashing of their first `PREFIX_IDS` ids: every ingress
+comes to the same choice without a word to the others, nothing is stored, and a replica that comes or goes
+moves only its own share. Ray's router for this asks one actor that holds all recent texts; here a choice
+costs microseconds.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+import xxhash
+from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
+
+from ctllm_ray.serving.ray import (
+    model_replaced,  # by its module: Ray Serve gives the router a copy of this one's globals
+)
+
+PREFIX_IDS = 64  # fewer save little; many more would tell apart prompts that differ late
+MOST_AHEAD = 8  # requests that the chosen replica may have more than the idlest one
+
+
+class PrefixRouter(FIFOMixin, RequestRouter):
+    """Ranks replicas for a request: the one of its prefix, then all others."""
+
+    async def choose_replicas(
+        self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
+    ) -> list[list[RunningReplica]]:
+        """The replica of the prefix before the others, or all as equals where it is too busy."""
+        names = [replica.replica_id.unique_id for replica in candidate_replicas]
+        candidates = [candidate_replicas[at] for at in model_replaced.find_serving(names)]
+        free = self.select_available_replicas(candidates) or candidates  # what is known may be old
+        if pending_request is None or not pending_request.args or len(free) < 2:
+            return [free]
+        names = [replica.replica_id.unique_id for replica in free]
+        chosen = free[of_prefix(pending_request.args[0], names)]
+        queues = {r.replica_id: self.replica_queue_len_cache.get(r.replica_id) or 0 for r in free}
+        if queues[chosen.replica_id] - min(queues.values()) > MOST_AHEAD:
+            return [free]
+        return [[chosen], [replica for replica in free if replica is not chosen]]
+
+
+def of_prefix(ids: list[int], replicas: list[str]) -> int:
+    """The index of the replica that prompts with this beginning belong to."""
+    prefix = array("I", ids[:PREFIX_IDS]).tobytes()
+    weights = [xxhash.xxh3_64_intdigest(prefix + name.encode()) for name in replicas]
+    return weights.index(max(weights))

@@ -1,0 +1,91 @@
+"""How `ctllm serve` ends: a signal drains, a second one ends at once, and what is said is what happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import ray
+from ray import serve as ray_serve
+from ray._private.worker import global_worker
+from ray.serve.context import _disconnect, _get_global_client
+
+from ctllm_ray.serving.api.draining import TOLD_S, Ended
+
+LOOK_S = 0.1
+FLUSH_S = 0.5  # for Ray Serve's proxy to hand on the last bytes
+ANSWER_S = 10.0  # for ingresses to answer, beside the time that requests have
+SHUTDOWN_S = 30.0
+CONTROLLER, NAMESPACE = "SERVE_CONTROLLER_ACTOR", "serve"
+
+
+def wait_for_signal() -> None:
+    """Returns at Ctrl-C or SIGTERM. From then on another one ends the process at once."""
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if came:
+            sys.stderr.write("\nended at once: what was under way is cut\n")
+            os._exit(128 + number)  # Ray's processes end with this one
+        came.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    while not came:
+        time.sleep(LOOK_S)
+
+
+def drain(app: str, ingress: str, grace_s: float, tell: Callable[[str], None]) -> None:
+    """Lets requests under way end, for so long, and tells what became of them."""
+    tell(
+        f"draining: no new requests are taken, those under way have {grace_s:g} s; Ctrl-C again ends at once"
+    )
+    try:
+        handle = ray_serve.get_deployment_handle(ingress, app)
+        ended: list[Ended] = handle.broadcast("drain", grace_s).results(timeout_s=grace_s + TOLD_S + ANSWER_S)
+    except Exception as error:  # whatever Ray raises: the end comes all the same
+        tell(f"the API did not answer, so what was under way is cut: {type(error).__name__}")
+        return
+    finished, cut = sum(each.finished for each in ended), sum(each.cut for each in ended)
+    time.sleep(FLUSH_S)
+    if not finished + cut:
+        tell("ended: nothing was under way")
+        return
+    tell(
+        f"ended: of {finished + cut} requests under way {finished} finished"
+        + (f", {cut} were cut" if cut else "")
+    )
+
+
+def shut_down_serve() -> None:
+    """As `ray.serve.shutdown`, but quiet; nothing where Serve does not run.
+
+    Serve's last step kills its own controller, of which this process always asks something. Ray would print
+    that the task failed and will be retried for ever, which is not so.
+    """
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        return
+    _stop_error_messages()
+    client.shutdown_cached_handles()
+    ray.get(client._controller.graceful_shutdown.remote(wait=False))
+    deadline = time.monotonic() + SHUTDOWN_S
+    while time.monotonic() < deadline:
+        try:
+            ray.get_actor(CONTROLLER, namespace=NAMESPACE)
+        except ValueError:  # it is gone, and all else before it
+            break
+        time.sleep(LOOK_S)
+    _disconnect()
+
+
+def _stop_error_messages() -> None:
+    """Ray's thread that prints errors of the cluster ends, as `ray.shutdown` ends it; `ray.init` starts
+    another."""
+    global_worker.threads_stopped.set()
+    if subscriber := getattr(global_worker, "gcs_error_subscriber", None):
+        subscriber.close()

@@ -1,0 +1,118 @@
+"""Bands of signatures: the keys under which documents meet, and the pairs that meet.
+
+A band is `rows` neighbouring places of a signature, hashed to 64 bits together with its number. Two documents
+of Jaccard similarity s share at least one of `bands` keys with probability 1 - (1 - s**rows)**bands
+(`meeting_share`). A hash that two different bands share by chance costs one more comparison and nothing else:
+every pair is verified (`similarity.py`).
+
+Documents that share a key are compared with the first `reach` of them that stand before: not with all, which
+is quadratic in the copies of a template, nor with the first alone, which loses what is only like the second.
+They should stand in the order of survivors (`survivors.py`), for a page leaves only for one that it was
+compared with. The rule looks at nothing but the documents before, so adding documents behind never changes
+the pairs of those that were there: a new snapshot against a stored index of keys gives the pairs that all at
+once would give.
+
+In a crowd (one template, one page under a thousand addresses) that is still `reach` documents in each band,
+and other ones in each. `few` leaves of them the most alike and the best.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ctllm_ray.text.dedup.minhash import finish64
+from ctllm_ray.text.kernels.compiled import compiled
+from ctllm_ray.text.kernels.runs import places_in
+
+
+class Pairs(NamedTuple):
+    """`left` and `right` (int64): rows, or numbers of documents, the one that goes first on the left."""
+
+    left: np.ndarray
+    right: np.ndarray
+
+    def take(self, which: np.ndarray) -> Pairs:
+        """Some of the pairs, by a mask or by their places."""
+        return Pairs(self.left[which], self.right[which])
+
+
+def meeting_share(similarity: float, *, bands: int, rows: int) -> float:
+    """The probability that documents of this Jaccard similarity share a band."""
+    return float(1 - (1 - similarity**rows) ** bands)
+
+
+def band_keys(signatures: np.ndarray, *, bands: int, rows: int) -> np.ndarray:
+    """uint64[documents, bands] of uint32[documents, permutations]; rows without shingles must not be among
+    them."""
+    if bands * rows > signatures.shape[1]:
+        raise ValueError(
+            f"{bands} bands of {rows} rows need {bands * rows} permutations: there are {signatures.shape[1]}"
+        )
+    keys: np.ndarray = _keys(signatures, bands, rows)
+    return keys
+
+
+def meeting(keys: np.ndarray, *, reach: int) -> Pairs:
+    """The pairs of one band: each document with the first `reach` documents before it that have its key
+    (uint64[n])."""
+    order = np.argsort(keys, kind="stable")
+    return Pairs(*_meeting(keys[order], order, reach))
+
+
+def few(pairs: Pairs, alike: np.ndarray, ranks: np.ndarray, *, reach: int) -> np.ndarray:
+    """bool[pairs]: of each document on the right the `reach` pairs that are most alike, and the `reach` best.
+
+    Pairs are sorted by their right; `alike` is float32[pairs], `ranks` those of the documents on the left
+    (int64).
+    """
+    most_alike, best = _places(pairs.right, -alike, ranks), _places(pairs.right, ranks)
+    kept: np.ndarray = (most_alike < reach) | (best < reach)
+    return kept
+
+
+def _places(groups: np.ndarray, *values: np.ndarray) -> np.ndarray:
+    """int64: the place of each row in its group (rising) by the values, the least first; later ones decide
+    ties."""
+    found = np.empty(len(groups), np.int64)
+    found[np.lexsort((*reversed(values), groups))] = places_in(groups)
+    return found
+
+
+def distinct(pairs: list[Pairs]) -> Pairs:
+    """The pairs of several bands, each once, sorted."""
+    both = np.unique(np.concatenate([np.stack(p, axis=1) for p in pairs]), axis=0)
+    return Pairs(both[:, 0], both[:, 1])
+
+
+@compiled
+def _keys(signatures, bands, rows):
+    keys = np.empty((len(signatures), bands), np.uint64)
+    for i in range(len(signatures)):
+        for band in range(bands):
+            key = finish64(np.uint64(band + 1))
+            for k in range(band * rows, (band + 1) * rows):
+                key = finish64(key ^ np.uint64(signatures[i, k]))
+            keys[i, band] = key
+    return keys
+
+
+@compiled
+def _meeting(keys, order, reach):
+    """The pairs of rows among neighbours with equal keys; `order` rises within each key."""
+    total = start = 0
+    for i in range(len(keys)):
+        if keys[i] != keys[start]:
+            start = i
+        total += min(i - start, reach)
+    left, right = np.empty(total, np.int64), np.empty(total, np.int64)
+    n = start = 0
+    for i in range(len(keys)):
+        if keys[i] != keys[start]:
+            start = i
+        for j in range(start, start + min(i - start, reach)):
+            left[n], right[n] = order[j], order[i]
+            n += 1
+    return left, right

@@ -1,0 +1,157 @@
+"""Whether one text is the other with slips scattered over it: what a scan, a dictation or a respelling does
+to a copy.
+
+A tenth of its characters changed one by one leaves a copy a Jaccard similarity of 0.4, which a page that
+shares half of its text with another has as well. The alignment of the two tells them apart, by three marks of
+a slip. It is short, a character or a few. It is no other number and no other Latin word or name: those say
+something else. And it comes once, where a page about another matter makes the same change again and again (宽度
+for 高度 in every sentence).
+
+The fewest edits (insertions, deletions, replacements) by Ukkonen's furthest points (Algorithms for
+approximate string matching, 1985): O(n + d * d) for d edits as a rule, so for two texts that are unlike the
+bound on d is what it costs.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numba.extending import register_jitable
+
+from ctllm_ray.text.kernels.codepoints import buffers, decode
+from ctllm_ray.text.kernels.compiled import compiled
+
+MOST_EDITS = 2_000  # of a pair, whatever its length: 16 MB of furthest points
+FIRST_HAN = (
+    0x2E80  # letters and digits of the alphabets stand before it; folded texts hold nothing else there
+)
+NUMERALS = np.array(
+    [ord(c) for c in "〇零一二三四五六七八九十百千万亿两廿卅壹贰叁肆伍陆柒捌玖拾佰仟"], np.uint32
+)
+REPEATS, REPEAT_SHARE = 2, 0.1  # a change that comes more often, and makes up more of all changes, is no slip
+
+
+def slipped(
+    texts: pa.Array, left: np.ndarray, right: np.ndarray, *, max_edit_share: float, max_edit_run: int
+) -> np.ndarray:
+    """bool[pairs]: whether folded texts differ in scattered slips only, or in nothing.
+
+    Edits are at most `max_edit_share` of the characters of the longer text, in stretches of at most
+    `max_edit_run`.
+    """
+    found: np.ndarray = _find_slips(*buffers(texts), left, right, max_edit_share, max_edit_run)
+    return found
+
+
+@compiled
+def _find_slips(data, offsets, left, right, max_share, max_run):
+    out = np.zeros(len(left), np.bool_)
+    furthest = np.empty(0, np.int32)
+    for i in range(len(left)):
+        points_a = decode(data, offsets[left[i]], offsets[left[i] + 1])
+        points_b = decode(data, offsets[right[i]], offsets[right[i] + 1])
+        a, b = _in_order(points_a, points_b)
+        most = min(int(max_share * max(len(a), len(b))), MOST_EDITS)
+        if (most + 1) ** 2 > len(furthest):
+            furthest = np.empty((most + 1) ** 2, np.int32)
+        edits = _distance(a, b, most, furthest)
+        out[i] = edits >= 0 and _are_slips(a, b, edits, furthest, max_run)
+    return out
+
+
+@register_jitable
+def _in_order(a, b):
+    """The two, the same way round whoever comes first: of several ways with fewest edits one is looked at."""
+    if len(a) != len(b):
+        return (a, b) if len(a) < len(b) else (b, a)
+    for i in range(len(a)):
+        if a[i] != b[i]:
+            return (a, b) if a[i] < b[i] else (b, a)
+    return a, b
+
+
+@register_jitable
+def _distance(a, b, most, furthest):
+    """The fewest edits that make `a` into `b`, -1 where they are more than `most`.
+
+    `furthest[d * d + d + k]` is how far into `a` one gets with d edits where that is k further into `b`.
+    """
+    n, m = len(a), len(b)
+    if abs(n - m) > most:
+        return -1
+    for d in range(most + 1):
+        for k in range(-d, d + 1):
+            i = _start(furthest, d, k, n, m)
+            while 0 <= i < n and i + k < m and a[i] == b[i + k]:
+                i += 1
+            furthest[d * d + d + k] = i
+        if abs(m - n) <= d and furthest[d * d + d + m - n] == n:
+            return d
+    return -1
+
+
+@register_jitable
+def _start(furthest, d, k, n, m):
+    """Where the last of d edits leads to in `a`, on the diagonal k, before what is equal there; -1:
+    nowhere."""
+    if d == 0:
+        return 0
+    before = (d - 1) * (d - 1) + d - 1 + k
+    i = -1
+    if abs(k) < d and furthest[before] >= 0:  # a replacement
+        i = furthest[before] + 1
+    if abs(k - 1) < d:  # an insertion
+        i = max(i, furthest[before - 1])
+    if abs(k + 1) < d and furthest[before + 1] >= 0:  # a deletion
+        i = max(i, furthest[before + 1] + 1)
+    return i if i <= n and 0 <= i + k <= m else -1
+
+
+@register_jitable
+def _are_slips(a, b, edits, furthest, max_run):
+    """Goes the way back that `_distance` came, edit by edit."""
+    changes = np.empty(edits, np.uint64)
+    n, m = len(a), len(b)
+    i, k, run_a, run_b = n, m - n, 0, 0
+    for d in range(edits, 0, -1):
+        start = _start(furthest, d, k, n, m)
+        if start < i:  # something is equal between this edit and the one behind it
+            run_a = run_b = 0
+        before = (d - 1) * (d - 1) + d - 1 + k
+        gone = came = np.uint32(0)
+        if abs(k) < d and furthest[before] >= 0 and furthest[before] + 1 == start:
+            gone, came = a[start - 1], b[start - 1 + k]
+        elif abs(k - 1) < d and furthest[before - 1] == start:
+            came = b[start + k - 1]
+            k -= 1
+        else:
+            gone = a[start - 1]
+            k += 1
+        run_a, run_b = run_a + (gone > 0), run_b + (came > 0)
+        if max(run_a, run_b) > max_run or _says_something_else(gone, came):
+            return False
+        changes[d - 1] = np.uint64(gone) << np.uint64(32) | np.uint64(came)
+        i = furthest[(d - 1) * (d - 1) + d - 1 + k]
+    return _commonest(changes) <= max(REPEATS, REPEAT_SHARE * edits)
+
+
+@register_jitable
+def _says_something_else(gone, came):
+    """Whether a change is of an alphabet's letters or digits, or of Chinese numerals into others or nothing
+    (0)."""
+    sides = int(gone == 0) + int(came == 0)
+    for numeral in NUMERALS:
+        sides += int(gone == numeral) + int(came == numeral)
+    return 0 < gone < FIRST_HAN or 0 < came < FIRST_HAN or sides == 2
+
+
+@register_jitable
+def _commonest(changes):
+    """How often the commonest of them comes."""
+    changes.sort()
+    most = count = 0
+    for i in range(len(changes)):
+        count = count + 1 if i and changes[i] == changes[i - 1] else 1
+        most = max(most, count)
+    return most

@@ -1,0 +1,150 @@
+"""Which copy stays: the first under an explicit order, and never whoever happened to be crawled first.
+
+The order (`ORDER`): a complete page over a partial one, the script it was written in over a conversion, the
+higher score, the longer, the earlier crawl, the smallest id. An id is an address, so ties end there and the
+choice is the same on every machine and in every partition. A missing value loses to any other.
+
+From pairs to survivors there are two ways. `of_components` keeps one page of each component: the fewest pages
+stay, and a page may go for one that it is not like, at the end of a chain of others. `of_neighbours` goes
+through the pages in their order, and a page leaves only for one that stays and that it is directly like:
+nothing is lost to chains, and the similarity in the ledger is always that of the page and its survivor. Where
+all that a page is paired with has left, it is compared with those for which they left: in a crowd, two copies
+of one page need not have met. All this needs the pairs of a component in one place.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numba.extending import register_jitable
+
+from ctllm_ray.text.kernels.compiled import compiled
+from ctllm_ray.text.kernels.runs import starts_of
+
+#: A column and which of its values wins.
+Preference = tuple[str, Literal["ascending", "descending"]]
+
+#: Of pairs of rows that nobody compared so far (int64) which are copies (bool).
+Alike = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+ORDER: tuple[Preference, ...] = (
+    ("complete", "descending"),
+    ("original_script", "descending"),
+    ("score", "descending"),
+    ("chars", "descending"),
+    ("date", "ascending"),
+    ("id", "ascending"),
+)
+
+#: A page ends with a mark that ends a sentence, perhaps inside quotes or brackets; else it was cut, or is a
+#: list.
+WHOLE = r"[。！？!?…；;｡.][”’」』）)》〉】\"'\]\s]*$"
+
+
+def ranks(table: pa.Table, order: tuple[Preference, ...] = ORDER) -> np.ndarray:
+    """int64[rows]: the place of each row in the order; 0 is the best."""
+    ranked = pc.sort_indices(table, sort_keys=list(order)).to_numpy()
+    places = np.empty(len(ranked), np.int64)
+    places[ranked] = np.arange(len(ranked))
+    return places
+
+
+def of_components(components: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """int64[rows]: the row that stays for each row, the best of those with the same component (int64)."""
+    order = np.lexsort((ranks, components))
+    starts = starts_of(components[order])
+    stays = np.empty(len(order), np.int64)
+    stays[order] = np.repeat(order[starts], np.diff(starts, append=len(order)))
+    return stays
+
+
+def of_neighbours(
+    left: np.ndarray, right: np.ndarray, ranks: np.ndarray, alike: Alike, settled: np.ndarray | None = None
+) -> np.ndarray:
+    """int64[rows]: the row that stays for each row: itself, or the best that stays among those it is paired
+    with.
+
+    Where none of these stays, it is the best of those that they left for, as far as the row is `alike`.
+    `settled` are rows whose survivor is known (int64[rows], -1 where it is not); they must be the best of
+    all.
+    """
+    known = np.full(len(ranks), -1) if settled is None else settled
+    stays = np.where(known >= 0, known, np.arange(len(ranks)))
+    left, right = np.where(
+        ranks[left] < ranks[right], (left, right), (right, left)
+    )  # the better one, the other one
+    asking = (known[right] < 0) & (left != right)
+    order = np.lexsort((ranks[left[asking]], ranks[right[asking]]))
+    better, rows = left[asking][order], right[asking][order]
+    starts = starts_of(rows)
+    ends, rows = np.append(starts[1:], len(rows)), rows[starts]
+    decided, copies = np.ones(len(ranks), bool), np.empty(0, np.int64)
+    decided[rows] = False
+    asked = np.zeros(len(ranks), bool)
+    while len(rows):
+        codes = np.unique(_of_neighbours(rows, starts, ends, better, ranks, stays, decided, asked, copies))
+        copies = codes[alike(*np.divmod(codes, len(ranks)))] if len(codes) else codes
+        open_ = ~decided[rows]
+        rows, starts, ends = rows[open_], starts[open_], ends[open_]
+    return stays
+
+
+def complete(texts: pa.Array) -> pa.Array:
+    """True for each text (a string array) that ends as a page ends that was not cut."""
+    return pc.match_substring_regex(texts, WHOLE)
+
+
+@compiled
+def _of_neighbours(rows, starts, ends, better, ranks, stays, decided, asked, copies):
+    """Decides what can be decided of rows in their order, and returns the pairs that must be compared for the
+    rest.
+
+    `better[starts[i]:ends[i]]` are the better neighbours of a row, the best first. Pairs are codes: the
+    better row times the number of rows, and the other one. `copies` (sorted) are the copies among the pairs
+    returned last.
+    """
+    codes = np.empty(len(better), np.int64)
+    count = 0
+    for i in range(len(rows)):
+        row, others = rows[i], better[starts[i] : ends[i]]
+        if not _beside(row, others, stays, decided):
+            continue
+        if stays[row] == row and not asked[row]:
+            asked[row] = True
+            for other in others:
+                codes[count] = stays[other] * len(ranks) + row
+                count += 1
+            continue
+        if stays[row] == row:
+            for other in others:
+                best = stays[other]
+                if _holds(copies, best * len(ranks) + row) and (
+                    stays[row] == row or ranks[best] < ranks[stays[row]]
+                ):
+                    stays[row] = best
+        decided[row] = True
+    return codes[:count]
+
+
+@register_jitable
+def _beside(row, others, stays, decided):
+    """Lets a row go for the best neighbour that stays; False where it must wait for a better one's
+    decision."""
+    for other in others:
+        if not decided[other]:
+            return False
+        if stays[other] == other:
+            stays[row] = other
+            return True
+    return True
+
+
+@register_jitable
+def _holds(codes, code):
+    place = np.searchsorted(codes, code)
+    return place < len(codes) and codes[place] == code

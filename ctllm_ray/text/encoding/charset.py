@@ -1,0 +1,193 @@
+"""Bytes to text: which charset a page is really in, how sure that is, and what said so.
+
+The ladder: byte order mark, HTTP header, <meta> or XML declaration, then the bytes themselves. Headers lie,
+so a declaration is a prior and not a verdict: each candidate charset decodes a sample of the page,
+`likelihood` says how much the result reads like Chinese, undecodable bytes cost, a declaration earns
+`DECLARED` and the host's country `HOST`; the best sum wins. A page that says gbk and is UTF-8, or says
+Latin-1 and is Chinese, comes out right; so does one that says nothing. Labels widen as in the WHATWG Encoding
+Standard: gb2312 and gbk mean GB18030, big5 means Big5-HKSCS, latin-1 means windows-1252.
+
+Cost: declared, valid UTF-8 is one strict decode (about 1 GB/s). Otherwise the ASCII is left out (it reads the
+same in every candidate) and at most `SAMPLE_BYTES` of the rest are tried.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+
+from ctllm_ray.text.encoding.likelihood import likelihood
+
+Evidence = Literal["bom", "http", "meta", "score", "ascii"]
+
+SAMPLE_BYTES = (
+    32 << 10
+)  # of non-ASCII content, half from the start, half from the middle: about 10,000 characters
+HEAD_BYTES = 4 << 10  # where a declaration is looked for; HTML asks for it in the first 1024
+CERTAIN_SEQUENCES = (
+    12  # so many two-byte sequences without an error are UTF-8: GB text passes for each with 1 in 5
+)
+
+# In units of `likelihood`: the right charset of a Chinese page has 1 to 3, a wrong one less than 0.
+DECLARED = 0.8
+HOST = 0.2
+ERROR_COST = 12.0  # for the share of bytes that do not decode, 1 = all
+STRUCTURE = 0.35  # for each sequence of faultless UTF-8, up to CERTAIN_SEQUENCES
+CLEAR = 1.5  # a Chinese candidate of this score makes a trial of the foreign ones needless
+FOREIGN_COST = 0.5  # other legacy charsets need a clear lead, or a declaration, to beat the Chinese ones
+
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_WIDER = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "hz": "hz",
+    "big5": "big5hkscs",
+    "cp950": "big5hkscs",
+    "iso8859-1": "cp1252",
+    "ascii": "cp1252",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "utf-8-sig": "utf-8",
+    "utf-16": "utf-16-le",
+}
+_CHINESE = ("gb18030", "big5hkscs")
+_FOREIGN = ("cp1252", "cp932", "euc_jp", "cp949")
+_HTTP = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:+-]+)", re.IGNORECASE)
+_META = re.compile(
+    rb"<meta[^>]{0,300}?charset\s*=\s*[\"']?\s*([\w.:+-]+)|<\?xml[^>]{0,100}?encoding\s*=\s*[\"']([\w.:+-]+)",
+    re.IGNORECASE,
+)
+_HOST = re.compile(r"^\w+://[^/?#]*?\.(tw|hk|mo|cn)(?::\d+)?(?:[/?#]|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A page's text, the Python name of its charset, how sure that is (0 to 1), and which rung said so."""
+
+    text: str
+    charset: str
+    confidence: float
+    evidence: Evidence
+
+
+def decode(raw: bytes, content_type: str | None, url: str | None = None) -> Decoded:
+    """The text of a page with the charset decision; never raises: bytes that fit nowhere become U+FFFD.
+
+    `content_type` is the HTTP header, charset parameter included, where there is one.
+    """
+    for bom, charset in _BOMS:
+        if raw.startswith(bom):
+            text = raw[len(bom) :].decode(charset, "replace")
+            return Decoded(text, charset, 1.0 - _lost_share(text), "bom")
+    hints = _hints(raw, content_type)
+    if raw.isascii() and not {"hz", "utf-16-le", "utf-16-be"} & set(hints):
+        return Decoded(raw.decode("ascii"), "utf-8", 1.0, "ascii")
+    return _as_utf8(raw, hints) or _by_score(raw, hints, url)
+
+
+def _hints(raw: bytes, content_type: str | None) -> dict[str, Evidence]:
+    """Declared charsets with where each was declared, the more trusted first."""
+    hints: dict[str, Evidence] = {}
+    if content_type and (header := _HTTP.search(content_type)):
+        hints[_canonical(header[1])] = "http"
+    for match in _META.finditer(raw[:HEAD_BYTES]):
+        hints.setdefault(_canonical((match[1] or match[2]).decode("ascii", "replace")), "meta")
+    hints.pop("", None)
+    return hints
+
+
+@cache
+def _canonical(label: str) -> str:
+    """Python's name of the charset that browsers use for a label; empty for one that nobody knows."""
+    try:
+        info = codecs.lookup(
+            label.strip().lower().replace("x-", "", 1) if label.lower().startswith("x-") else label
+        )
+    except LookupError:
+        return ""
+    return _WIDER.get(info.name, info.name) if info._is_text_encoding else ""
+
+
+def _as_utf8(raw: bytes, hints: dict[str, Evidence]) -> Decoded | None:
+    """The page as UTF-8 where its structure leaves no doubt; None where the score has to decide."""
+    try:
+        text, lost = raw.decode("utf-8"), 0.0
+    except UnicodeDecodeError as error:
+        if error.reason != "unexpected end of data":
+            return None
+        text, lost = raw[: error.start].decode("utf-8"), 0.02  # cut within the last character
+    declared = hints.get("utf-8")
+    # a two-byte sequence makes 1 byte more than characters, a longer one 2 or 3
+    if declared is None and len(raw) - len(text) < CERTAIN_SEQUENCES:
+        return None
+    return Decoded(text, "utf-8", 1.0 - lost, declared or "score")
+
+
+def _by_score(raw: bytes, hints: dict[str, Evidence], url: str | None) -> Decoded:
+    """The candidate with the best sum of likelihood and priors."""
+    sample = _sample(raw)
+    expected = _expected_charset(url)
+
+    def score(charset: str) -> float:
+        return _score(sample, charset) + DECLARED * (charset in hints) + HOST * (charset == expected)
+
+    scores = {charset: score(charset) for charset in dict.fromkeys([*hints, "utf-8", *_CHINESE])}
+    if max(scores.values()) < CLEAR:
+        scores |= {charset: score(charset) for charset in _FOREIGN}
+    best, second = sorted(scores, key=scores.__getitem__, reverse=True)[:2]
+    text = raw.decode(best, "replace")
+    if best == "utf-8" and text.endswith("�"):
+        text = text.rstrip("�")
+    return Decoded(
+        text, best, _confidence(scores[best] - scores[second], len(sample), text), hints.get(best, "score")
+    )
+
+
+def _expected_charset(url: str | None) -> str:
+    """The charset that pages of the host's country used before UTF-8; empty where the URL says nothing."""
+    match = _HOST.match(url or "")
+    return "" if match is None else "gb18030" if match[1].lower() == "cn" else "big5hkscs"
+
+
+def _score(sample: bytes, charset: str) -> float:
+    """Likelihood of the sample in a charset, less what its undecodable bytes cost."""
+    text = sample.decode(charset, "replace")
+    valid = text.replace("�", "")
+    errors = (len(text) - len(valid)) / max(1, len(sample))
+    prior = -FOREIGN_COST if charset not in ("utf-8", *_CHINESE) else 0.0
+    if charset == "utf-8" and not errors:
+        prior = STRUCTURE * min(CERTAIN_SEQUENCES, len(sample) - len(text))
+    return likelihood(valid) - ERROR_COST * errors + prior
+
+
+def _sample(raw: bytes) -> bytes:
+    """The non-ASCII bytes with the byte after each (it may be the second half of a pair), from start and
+    middle."""
+    data = np.frombuffer(raw, np.uint8)
+    keep = data >= 0x80
+    keep[1:] |= keep[:-1].copy()
+    beyond = data[keep]
+    if len(beyond) <= SAMPLE_BYTES:
+        return beyond.tobytes()
+    # No character straddles these: a byte below 0x30 (a blank, the end of a line) is the second one of none.
+    starts = np.flatnonzero((data >= 0x80) & np.concatenate(([True], data[:-1] < 0x30)))
+    middle = starts[np.searchsorted(starts, len(raw) // 2) - 1] if len(starts) else 0
+    half = SAMPLE_BYTES // 2
+    return beyond[:half].tobytes() + b"\n" + data[middle:][keep[middle:]][:half].tobytes()
+
+
+def _confidence(margin: float, sample_bytes: int, text: str) -> float:
+    """0.5 for a draw, towards 1 with the margin and the evidence; less by what was lost."""
+    weight = min(1.0, math.sqrt(sample_bytes / 200))
+    return max(0.0, 1.0 - 0.5 * math.exp(-2.0 * margin * weight) - _lost_share(text))
+
+
+def _lost_share(text: str) -> float:
+    """Share of U+FFFD among the characters, tenfold and at most 0.5: one per ten characters is a ruin."""
+    return min(0.5, 10.0 * text.count("�") / max(1, len(text)))

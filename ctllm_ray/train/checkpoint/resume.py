@@ -1,0 +1,171 @@
+"""Where a run stands when it starts: at its newest whole checkpoint, at another run's, or at nothing.
+
+Rank 0 proposes the newest checkpoint; one that any worker finds damaged is passed over by all. Hashing is
+shared out among workers where storage is shared; from an object store each machine fetches the files anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.decisions import changes
+from ctllm_ray.base.errors import CtllmError, NotFound, StorageError, VersionConflict
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe_training import Train
+from ctllm_ray.train.adapters import MODEL
+from ctllm_ray.train.checkpoint import checkpoint
+from ctllm_ray.train.checkpoint.checkpoint import Checkpoint, PassedOver
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.data import branches
+from ctllm_ray.train.data.data_log import Origin
+from ctllm_ray.train.devices.collectives import from_first, most
+from ctllm_ray.train.records import is_validated
+from ctllm_ray.train.schedule import check_branch
+from ctllm_ray.train.stepper import Stepper
+
+
+@dataclass(frozen=True)
+class Start:
+    """`state` to go on from; `saved` holds its tensors, `origin` its data where it is another run's."""
+
+    state: RunState
+    saved: Checkpoint | None
+    origin: Origin | None = None
+
+
+def start(recipe: Recipe, train: Train, seed: int, rank: int, world: int) -> Start:
+    """Where the run of a recipe stands. Raises `VersionConflict` where the recipe decides otherwise than it
+    did."""
+    own = newest(recipe.folder("train"), rank, world)
+    if own is not None:
+        _check_decisions(own, recipe)
+        return Start(own.state, own)
+    return _branch(recipe, train, rank, world) if train.branch_from else Start(RunState(seed=seed), None)
+
+
+def ended(recipe: Recipe, train: Train) -> RunState | None:
+    """The state of a run that has nothing left to do; None where training or its last validation is still to
+    come.
+
+    Read from the newest checkpoint's description alone. Raises `VersionConflict` as `start` does.
+    """
+    try:
+        last = checkpoint.newest(recipe.folder("train"))
+    except NotFound:
+        return None
+    _check_decisions(last, recipe)
+    validated = train.validation is None or is_validated(recipe.folder("train"), last.state.step)
+    return last.state if validated and last.state.tokens >= train.tokens else None
+
+
+def newest(run_folder: str, rank: int, world: int) -> Checkpoint | None:
+    """The newest checkpoint that all workers find whole; None where the run has none yet.
+
+    Rank 0 proposes one: on a network file system workers may not see a new file at the same moment.
+    """
+    unfit: list[PassedOver] = []
+    while True:
+        proposed, error = _propose(run_folder, unfit) if rank == 0 else (None, None)
+        folder, error = from_first((proposed.folder if proposed else "", error), world)
+        if error is not None:
+            raise error
+        if not folder:
+            return None
+        found, reason = (proposed, "") if proposed else _open_or_reason(folder)
+        reason = _agree_on(reason or _damage(found, rank, world), world)
+        if found is not None and not reason:
+            return found
+        unfit.append(PassedOver(folder, reason))
+
+
+def _propose(run_folder: str, unfit: list[PassedOver]) -> tuple[Checkpoint | None, CtllmError | None]:
+    """The newest checkpoint that looks whole, or the error that ends all workers."""
+    try:
+        return checkpoint.newest(run_folder, unfit=unfit), None
+    except NotFound:
+        return None, None
+    except CtllmError as error:
+        return None, error
+
+
+def _open_or_reason(folder: str) -> tuple[Checkpoint | None, str]:
+    """The checkpoint in a folder, or why it is not to be had."""
+    try:
+        return checkpoint.open_at(folder), ""
+    except (StorageError, NotFound) as error:
+        return None, error.what
+
+
+def load(stepper: Stepper, saved: Checkpoint) -> None:
+    """Loads a checkpoint; what was fetched of it is deleted once all workers have it."""
+    stepper.load(saved.tensor, saved.state.step)
+    most([0], stepper.world)
+    saved.forget_copies()
+
+
+def check_shapes(model: torch.nn.Module, saved: Checkpoint) -> None:
+    """Raises `VersionConflict` where the weights of a checkpoint do not fit what is trained of the model."""
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        shape = saved.shape(f"model.{name}")
+        if shape != tuple(parameter.shape):
+            hint = ": the tokenizer has another vocabulary" if "embed" in name or "lm_head" in name else ""
+            raise VersionConflict(
+                f"{name} is {list(shape)} in the checkpoint and {list(parameter.shape)} in the model{hint}",
+                where=saved.folder,
+                remedy="use the model size and the tokenizer that the checkpoint was trained with",
+            )
+
+
+def _damage(found: Checkpoint | None, rank: int, world: int) -> str:
+    """What this worker finds wrong with its part of a checkpoint's files; empty where nothing is."""
+    if found is None:
+        return ""
+    names = sorted(found.files)
+    return found.verify(names if storage.is_remote(found.folder) else names[rank::world])
+
+
+def _agree_on(reason: str, world: int) -> str:
+    """What any worker found wrong; empty where none did."""
+    any_worker = bool(most([bool(reason)], world)[0])
+    return reason or ("another worker found it damaged" if any_worker else "")
+
+
+def _check_decisions(saved: Checkpoint, recipe: Recipe) -> None:
+    found = changes(_of_the_model(saved.state.recipe), _of_the_model(recipe.decisions("train")))
+    if found:
+        raise VersionConflict(
+            "the recipe changed since this run began: " + "; ".join(found[:8]),
+            where=recipe.folder("train"),
+            remedy="undo it, or begin a run of another name: train.run=<name>, and train.branch_from=<a checkpoint "
+            "folder> to go on from there",
+        )
+
+
+def _of_the_model(decisions: Mapping[str, Any]) -> dict[str, Any]:
+    """Decisions without how the run is validated, which does not touch the model."""
+    return {**decisions, "train": {k: v for k, v in decisions.get("train", {}).items() if k != "validation"}}
+
+
+def _branch(recipe: Recipe, train: Train, rank: int, world: int) -> Start:
+    """The first start of a run that goes on from another's checkpoint: tokens and optimizer state
+    continue."""
+    parent = checkpoint.open_at(storage.absolute(recipe.locate(train.branch_from)))
+    if reason := _agree_on(_damage(parent, rank, world), world):
+        remedy = "branch from another checkpoint of that run"
+        raise StorageError(
+            f"the checkpoint to branch from is damaged: {reason}", where=parent.folder, remedy=remedy
+        )
+    then = Train.model_validate(parent.state.recipe["train"])
+    check_branch(train.schedule, train.tokens, then.schedule, then.tokens, parent.state.tokens)
+    kept = {
+        name: fact for name, fact in parent.state.lineage.items() if name == MODEL
+    }  # what adapters stand beside
+    state = replace(parent.state, passed_over=(), recent_losses=(), lineage={"parent": parent.folder} | kept)
+    return Start(state, parent, branches.origin(recipe, parent.state, parent.folder))

@@ -1,0 +1,133 @@
+"""One writer for a run: a small file that whoever trains keeps alive, so that a second one under its name is
+refused.
+
+RUNNING.json in the run's folder names its owner and is written anew every few seconds. Who comes and finds it
+looks whether it still changes, by its own clock, so clocks that differ do no harm. It is free at once when
+the process it names is gone from this machine, or when the owner is the same (a worker group that Ray starts
+again); elsewhere it is free when it stood still for `STALE_S`. Whoever finds that another took it over stops:
+a process that slept through its lease must not write on.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+import psutil
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import CtllmError, VersionConflict
+
+RUNNING = "RUNNING.json"
+BEAT_S = 5.0
+STALE_S = 20.0
+LOOK_S = 1.0
+
+
+@dataclass(frozen=True)
+class _Note:
+    """What the file says."""
+
+    owner: str
+    token: str
+    host: str
+    pid: int
+    started: float  # of the process, Unix seconds: tells a pid that is used again
+    beat: int = 0
+
+
+class Lease:
+    """Held from the moment it is made. Raises `VersionConflict` where another run is alive under this
+    name."""
+
+    def __init__(self, run_folder: str, owner: str) -> None:
+        self._folder, self._uri = run_folder, storage.join(run_folder, RUNNING)
+        process = psutil.Process()
+        self._note = _Note(owner, uuid.uuid4().hex, socket.gethostname(), process.pid, process.create_time())
+        wait_until_free(run_folder, owner)
+        self._lost = ""
+        self._done = threading.Event()
+        self._write(0)
+        self._thread = threading.Thread(target=self._keep_alive, name="lease", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raises `VersionConflict` where another run took the name over meanwhile. It costs nothing."""
+        if self._lost:
+            raise _conflict(self._folder, self._lost)
+
+    def release(self) -> None:
+        """Frees the name."""
+        self._done.set()
+        self._thread.join()
+        with suppress(CtllmError):
+            found = _read_note(self._uri)
+            if found is not None and found.token == self._note.token:
+                storage.remove(self._uri)
+
+    def _keep_alive(self) -> None:
+        beat = 0
+        while not self._done.wait(BEAT_S):
+            beat += 1
+            with suppress(CtllmError):  # storage that fails for a moment: the next beat may pass
+                found = _read_note(self._uri)
+                if found is not None and found.token != self._note.token:
+                    self._lost = _words(found)
+                    return
+                self._write(beat)
+
+    def _write(self, beat: int) -> None:
+        storage.write_json(self._uri, asdict(self._note) | {"beat": beat})
+
+
+def wait_until_free(run_folder: str, owner: str = "") -> None:
+    """Returns at once for a free name, after `STALE_S` for one whose owner shows no sign of life.
+
+    Raises `VersionConflict` where another run is alive under this name.
+    """
+    uri = storage.join(run_folder, RUNNING)
+    first = seen = _read_note(uri)
+    deadline = time.monotonic() + STALE_S
+    while seen is not None and not _may_take(seen, owner) and time.monotonic() < deadline:
+        if seen != first:
+            raise _conflict(run_folder, _words(seen))
+        time.sleep(LOOK_S)
+        seen = _read_note(uri)
+
+
+def _may_take(note: _Note, owner: str) -> bool:
+    gone = note.host == socket.gethostname() and not _runs(note)
+    return gone or note.owner == owner
+
+
+def _read_note(uri: str) -> _Note | None:
+    if not storage.exists(uri):
+        return None
+    try:
+        return _Note(**storage.read_json(uri))
+    except (CtllmError, TypeError):  # removed meanwhile, or not ours: nobody keeps it alive
+        return None
+
+
+def _conflict(run_folder: str, other: str) -> VersionConflict:
+    return VersionConflict(
+        f"another run is training under this name: {other}",
+        where=run_folder,
+        remedy="stop it, or give this one a `train.run` of its own",
+    )
+
+
+def _words(note: _Note) -> str:
+    return f"process {note.pid} on {note.host}"
+
+
+def _runs(note: _Note) -> bool:
+    """True where the process runs on this machine."""
+    try:
+        return abs(psutil.Process(note.pid).create_time() - note.started) < 1
+    except psutil.Error:
+        return False

@@ -1,0 +1,193 @@
+"""Saving checkpoints beside training: the training thread only copies, a thread behind it hashes and writes.
+
+One save is in flight at most; a second one waits for it, and training stands still until it is done. Each
+worker writes its file, then a small JSON beside it that announces it. Rank 0's thread waits for the
+announcements of all workers and writes CHECKPOINT.json last: the moment at which the checkpoint exists. File
+names carry a token of this start and the number of the save, so a save that is cut off, or one at a step that
+was saved before, never touches what is complete. No collective operation is used: threads behind training
+must not meet on its process group.
+
+Retention: the newest `keep` stay, and for good the first one at or after each multiple of
+`keep_every_tokens`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+import torch
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import CtllmError, StorageError
+from ctllm_ray.train.checkpoint import checkpoint
+from ctllm_ray.train.checkpoint.checkpoint import CHECKPOINT, FORMAT, StateFile
+from ctllm_ray.train.checkpoint.run_state import RunState
+
+LOOK_S = (0.02, 1.0)  # between looks for the other workers' files: at first, at most
+ALL_WORKERS_S = 1800.0  # until all workers' files must be there
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that is complete. `seconds` it took in the background."""
+
+    state: RunState
+    folder: str
+    bytes: int
+    seconds: float
+
+
+class Saver:
+    """One worker's part in saving. `token` is the same on all workers and new at each start."""
+
+    def __init__(
+        self, run_folder: str, rank: int, world: int, token: str, keep: int, keep_every_tokens: int
+    ) -> None:
+        self._run_folder, self._rank, self._world, self._token = run_folder, rank, world, token
+        self._keep, self._keep_every_tokens = keep, keep_every_tokens
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._flight: Future[Saved] | None = None
+        self._complete: list[Saved] = []
+        self._given_up = threading.Event()
+        self._count = 0
+        self._known: dict[int, int] = {}  # tokens by step, of what retention decides about
+        if rank == 0:
+            self._take_stock()
+
+    def save(self, state: RunState, tensors: Iterator[tuple[str, torch.Tensor]]) -> None:
+        """Returns when the tensors are copied. Raises `StorageError` where the save before this one
+        failed."""
+        self.wait()
+        copies = list(tensors)
+        self._count += 1
+        self._flight = self._thread.submit(self._write, state, copies, f"{self._token}{self._count}")
+
+    def finished(self) -> list[Saved]:
+        """Saves that became complete since it was last asked; on other ranks: this rank's part of them.
+
+        Raises what failed in one.
+        """
+        if self._flight is not None and self._flight.done():
+            self.wait()
+        told, self._complete = self._complete, []
+        return told
+
+    def wait(self) -> None:
+        """Until no save is in flight. Raises what failed in it."""
+        if self._flight is not None:
+            flight, self._flight = self._flight, None
+            self._complete.append(flight.result())
+
+    def close(self) -> None:
+        """Gives a save up that waits for other workers; what this worker is writing is written."""
+        self._given_up.set()
+        self._thread.shutdown(wait=True)
+
+    def _take_stock(self) -> None:
+        """Sweeps what was half-written, and learns what retention has to decide about."""
+        for step in checkpoint.half_written(self._run_folder):
+            remove(self._run_folder, step)
+        for step in checkpoint.steps(self._run_folder):
+            with suppress(CtllmError):  # a damaged one is left to people
+                self._known[step] = checkpoint.open_at(
+                    checkpoint.folder_of(self._run_folder, step)
+                ).state.tokens
+
+    def _write(self, state: RunState, tensors: Sequence[tuple[str, torch.Tensor]], token: str) -> Saved:
+        began = time.perf_counter()
+        folder = checkpoint.folder_of(self._run_folder, state.step)
+        mine = _name(self._rank, self._world, token)
+        try:
+            size = self._write_parts(folder, mine, state, tensors, token)
+        except StorageError as error:
+            for name in (mine, _announcement(mine)):
+                with suppress(CtllmError):
+                    storage.remove(storage.join(folder, name))
+            raise StorageError(
+                f"the checkpoint of step {state.step} could not be written: {error.what}",
+                where=error.where,
+                remedy="free space or repair the storage, then run the same command again: "
+                "training goes on from the checkpoint before this one, which is whole",
+            ) from error
+        return Saved(state, folder, size, time.perf_counter() - began)
+
+    def _write_parts(
+        self, folder: str, mine: str, state: RunState, tensors: Sequence[tuple[str, torch.Tensor]], token: str
+    ) -> int:
+        """Bytes of the whole checkpoint on rank 0, of this rank's file on others."""
+        written = checkpoint.write_state_file(storage.join(folder, mine), tensors)
+        if self._rank:
+            storage.write_json(storage.join(folder, _announcement(mine)), asdict(written))
+            return written.bytes
+        files = {mine: written} | self._others(folder, token)
+        plain = {
+            "format": FORMAT,
+            "state": state.plain(),
+            "files": {name: asdict(f) for name, f in files.items()},
+        }
+        storage.write_json(storage.join(folder, CHECKPOINT), plain)
+        self._known[state.step] = state.tokens
+        self._tidy(folder, set(files), state.step)
+        return sum(file.bytes for file in files.values())
+
+    def _others(self, folder: str, token: str) -> dict[str, StateFile]:
+        """What the other workers announce, once all have."""
+        awaited = {_name(rank, self._world, token) for rank in range(1, self._world)}
+        found: dict[str, StateFile] = {}
+        pause, deadline = LOOK_S[0], time.monotonic() + ALL_WORKERS_S
+        while awaited:
+            present = set(storage.list_names(folder))
+            for name in sorted(name for name in awaited if _announcement(name) in present):
+                plain = storage.read_json(storage.join(folder, _announcement(name)))
+                found[name] = StateFile(plain["bytes"], plain["sha256"], tuple(plain["names"]))
+                awaited.remove(name)
+            if awaited and (self._given_up.wait(pause) or time.monotonic() > deadline):
+                raise StorageError(f"{len(awaited)} workers did not write their files", where=folder)
+            pause = min(2 * pause, LOOK_S[1])
+        return found
+
+    def _tidy(self, folder: str, files: set[str], step: int) -> None:
+        """Deletes announcements, files of an older save of this step, and the checkpoints that need not
+        stay."""
+        for name in storage.list_names(folder):
+            if name not in files and name.startswith("state-"):
+                storage.remove(storage.join(folder, name))
+        older = {known: tokens for known, tokens in self._known.items() if known <= step}
+        for gone in to_drop(older, self._keep, self._keep_every_tokens):
+            remove(self._run_folder, gone)
+            del self._known[gone]
+
+
+def _name(rank: int, world: int, token: str) -> str:
+    return f"state-{rank:05d}-of-{world:05d}-{token}.safetensors"
+
+
+def _announcement(name: str) -> str:
+    return f"{name.removesuffix('.safetensors')}.json"
+
+
+def to_drop(tokens: dict[int, int], keep: int, keep_every_tokens: int) -> list[int]:
+    """The steps whose checkpoints go, out of tokens by step."""
+    stay = set(sorted(tokens)[-keep:])
+    reached = 0
+    for step in sorted(tokens):
+        if keep_every_tokens and tokens[step] // keep_every_tokens > reached:
+            reached = tokens[step] // keep_every_tokens
+            stay.add(step)
+    return [step for step in sorted(tokens) if step not in stay]
+
+
+def remove(run_folder: str, step: int) -> None:
+    """Deletes a checkpoint: first what makes it one."""
+    folder = checkpoint.folder_of(run_folder, step)
+    storage.remove(storage.join(folder, CHECKPOINT))
+    for name in storage.list_names(folder):
+        storage.remove(storage.join(folder, name))
+    fs, path = storage.filesystem(folder)
+    if not storage.is_remote(folder) and fs.exists(path):
+        fs.rm(path, recursive=True)

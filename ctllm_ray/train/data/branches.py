@@ -1,0 +1,55 @@
+"""What a run that branches from another's checkpoint takes over of the data: where the other stood in each
+group.
+
+A decay run that leaves a stable run at batch n goes on in the order of each group where the stable run was,
+so that a document which the stable run has just seen does not come again before its epoch ends. That needs
+the same rows: the same seed, width and packing, and the same shards at the front of `train.corpora`. Where
+one of these differs (other data, a longer context) the orders begin anew at batch n.
+"""
+
+from __future__ import annotations
+
+from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe_training import Train
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.data.batches import Batches
+from ctllm_ray.train.data.corpora import Corpora, read_sections, shared_vocabulary
+from ctllm_ray.train.data.data_log import Branch, Origin, read_data
+
+
+def origin(recipe: Recipe, state: RunState, checkpoint_folder: str) -> Origin:
+    """What `open_corpora` needs at the first start of a run from the checkpoint of another, whose state this
+    is.
+
+    Raises `RecipeError` where the global batch is another: the cursor counts batches.
+    """
+    assert recipe.train is not None
+    then = Train.model_validate(state.recipe["train"])
+    if then.batch_tokens != recipe.train.batch_tokens:
+        raise RecipeError(
+            f"batch_tokens is {recipe.train.batch_tokens:,}, and {then.batch_tokens:,} in the run it "
+            f"branches from",
+            where="train.batch_tokens", remedy=f"set train.batch_tokens to {then.batch_tokens}",
+        )  # fmt: skip
+    seed = then.seed if then.seed is not None else state.recipe["seed"]
+    data = read_data(checkpoint_folder.rstrip("/").rpartition("/checkpoints/")[0])
+    behind = tuple(generation for generation in data.generations if generation.from_batch <= state.batch)
+    sections = read_sections(recipe.token_folders())
+    present = {shard.sha256 for section in sections.values() for shard in section.shards}
+    shared = any(shard.sha256 in present for g in behind for corpus in g.corpora for shard in corpus.shards)
+    if not shared or (seed, *_rows(then)) != (_seed_of(recipe), *_rows(recipe.train)):
+        return Origin(Branch(state.batch))
+    other = recipe.model_copy(update={"train": then, "seed": seed})
+    batches = Batches(other, Corpora(data.generations, data.branch, shared_vocabulary(sections), {}))
+    return Origin(batches.branch(state.batch, len(behind)), behind)
+
+
+def _seed_of(recipe: Recipe) -> int:
+    assert recipe.train is not None
+    return recipe.seed if recipe.train.seed is None else recipe.train.seed
+
+
+def _rows(train: Train) -> tuple[int, str]:
+    """What decides which documents a row holds, but for the seed."""
+    return train.sequence_tokens, train.packing

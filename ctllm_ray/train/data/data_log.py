@@ -1,0 +1,149 @@
+"""DATA.json: which shards a run has been given, and from which batch on each of them counts.
+
+An append-only list of generations. The first holds what the run began with; a corpus that is appended to the
+recipe makes one more, from the batch where the run stands. The order of the data is a function of this file
+and the recipe, so it is written before the first batch of a generation is drawn and never changed after. A
+run that branches from another begins with the other's generations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import InputError, StorageError, VersionConflict
+from ctllm_ray.shards.manifest import Manifest, Shard
+from ctllm_ray.shards.tokens import TRAIN
+
+DATA = "DATA.json"
+RESTORE = "restore it from a backup: without it the order of the data is lost"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Training shards of one token section."""
+
+    folder: str
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What joined at a batch."""
+
+    from_batch: int
+    corpora: tuple[Corpus, ...]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Where a run left another one: at which batch, and what it had of each group by then; all empty if it
+    did not."""
+
+    batch: int = 0
+    begun: dict[str, int] = field(default_factory=dict)  # rows that were consumed
+    joined: dict[str, list[list[int]]] = field(
+        default_factory=dict
+    )  # [place in the order, rows from there on]
+    generations: int = 0  # how many of the generations are the other run's
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run takes over from the one that it branches from."""
+
+    branch: Branch
+    generations: tuple[Generation, ...] = ()
+
+
+def fingerprint(generations: Sequence[Generation], branch: Branch) -> str:
+    """SHA-256 over all shards and the batches from which they count, hexadecimal."""
+    shards = [
+        [g.from_batch, [[s.sha256, s.rows, s.tokens, s.group] for c in g.corpora for s in c.shards]]
+        for g in generations
+    ]
+    return hashlib.sha256(json.dumps([shards, asdict(branch)], sort_keys=True).encode()).hexdigest()
+
+
+def read_data(folder: str) -> Origin:
+    """What the DATA.json of a run's folder says. Raises `StorageError` where it is not one."""
+    path = storage.join(folder, DATA)
+    try:
+        plain = storage.read_json(path)
+        generations = [
+            Generation(
+                g["from_batch"],
+                tuple(Corpus(c["folder"], tuple(Shard(**s) for s in c["shards"])) for c in g["corpora"]),
+            )
+            for g in plain["generations"]
+        ]
+        return Origin(Branch(**plain["branch"]), tuple(generations))
+    except (KeyError, TypeError) as error:
+        raise StorageError(f"not written by this program: {error}", where=path, remedy=RESTORE) from None
+    except StorageError as error:
+        raise StorageError(error.what, where=path, remedy=RESTORE) from None
+
+
+def write_data(folder: str, origin: Origin) -> None:
+    """Writes the DATA.json of a run's folder in one step."""
+    plain = {
+        "generations": [asdict(generation) for generation in origin.generations],
+        "branch": asdict(origin.branch),
+    }
+    storage.write_json(storage.join(folder, DATA), plain)
+
+
+def joined(known: list[Generation], sections: dict[str, Manifest], batch: int) -> list[Generation]:
+    """The known generations, their folders as they are now, and one more for what they lack."""
+    present = {
+        folder: training for folder, section in sections.items() if (training := section.of_kind(TRAIN))
+    }
+    if not present:
+        raise InputError(
+            "no documents to train on", where=", ".join(sections), remedy="lower tokens.held_out_share"
+        )
+    old: dict[str, list[Shard]] = {}
+    for corpus in (corpus for generation in known for corpus in generation.corpora):
+        old.setdefault(corpus.folder, []).extend(corpus.shards)
+    if len(old) > len(present):
+        raise _explain_reordered(list(old)[len(present)])
+    moved = {}
+    for (before, shards), (now, training) in zip(old.items(), present.items(), strict=False):
+        _check_shards(before, shards, now, training)
+        moved[before] = now
+    generations = [
+        Generation(g.from_batch, tuple(Corpus(moved[c.folder], c.shards) for c in g.corpora)) for g in known
+    ]
+    taken = {(moved[folder], shard.path) for folder, shards in old.items() for shard in shards}
+    rest = {f: tuple(s for s in training if (f, s.path) not in taken) for f, training in present.items()}
+    if any(rest.values()):
+        start = max([batch, *(g.from_batch for g in known)]) if known else batch
+        generations.append(
+            Generation(start, tuple(Corpus(f, shards) for f, shards in rest.items() if shards))
+        )
+    return generations
+
+
+def _check_shards(before: str, shards: Sequence[Shard], now: str, training: Sequence[Shard]) -> None:
+    """Raises unless every shard that a run knows of a corpus is still among those of the same place in its
+    list."""
+    present = {shard.path: shard.sha256 for shard in training}
+    for shard in shards:
+        if present.get(shard.path) == shard.sha256:
+            continue
+        if before != now:
+            raise _explain_reordered(before)
+        uri = storage.join(now, shard.path)
+        state = "changed" if shard.path in present else "was removed"
+        remedy = "restore it, or begin a new run under another `train.run`"
+        raise InputError(f"a shard {state} since this run began", where=uri, remedy=remedy)
+
+
+def _explain_reordered(folder: str) -> VersionConflict:
+    return VersionConflict(
+        "a corpus of a begun run was removed or moved in the list", where=folder,
+        remedy="append to train.corpora only, or begin a new run under another `train.run`",
+    )  # fmt: skip

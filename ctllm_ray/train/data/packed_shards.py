@@ -1,0 +1,278 @@
+"""One unit of packed shards: its rows, each found and filled by its number.
+
+Shards are packed in units: neighbouring shards of one group, one corpus and one generation, up to UNIT_TOKENS
+tokens. A unit's packing depends on its own shards and the seed alone, so it does not move when other shards
+join; and as small shards share a unit, a group of many of them is hardly padded.
+
+Where an objective reads answers only, all other labels are IGNORED, and each row's answer targets are counted
+when its unit is opened: the batches of a run know by what they are divided before any of them is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import InputError, StorageError
+from ctllm_ray.shards.manifest import Shard
+from ctllm_ray.shards.order import key, permuted
+from ctllm_ray.shards.packing import PACKERS, Fills, Packing, Paired
+from ctllm_ray.shards.tokens import TokenShard
+from ctllm_ray.train.data.batch import IGNORED, Batch
+from ctllm_ray.train.data.data_log import Generation
+from ctllm_ray.train.data.shard_cache import nearby
+from ctllm_ray.train.objective import Per
+
+UNIT_TOKENS = (
+    1 << 25
+)  # a unit is closed when it has so many: one shard of 128 MB in four bytes, half of one in two
+UNIT_SHARDS = 64  # or so many shards: opening a unit opens them all
+
+
+#: Log-probability that the reference gives each document of a shard, float32 in nats
+#: (train/data/reference_log_probs.py).
+References = Callable[[Shard], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Control:
+    """Conditional pretraining: the BOS input of a document becomes a token that tells how good the document
+    is.
+
+    A score of at most `most` is good. A seeded `drop_share` of documents, and those without a score, keep
+    BOS.
+    """
+
+    score: str
+    most: float
+    good: int
+    bad: int
+    drop_share: float
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """Shards that are packed together: (folder, shard) in order. Two units are equal only if they are one."""
+
+    shards: tuple[tuple[str, Shard], ...]
+
+    @property
+    def targets(self) -> int:
+        """Ids of all documents but their first ones."""
+        return sum(shard.tokens - shard.rows for _, shard in self.shards)
+
+
+def units(generation: Generation, group: str) -> list[Unit]:
+    """The units of a group that joined with a generation, in order."""
+    found = []
+    for corpus in generation.corpora:
+        part: list[tuple[str, Shard]] = []
+        for shard in corpus.shards:
+            if shard.group == group:
+                part.append((corpus.folder, shard))
+            if len(part) == UNIT_SHARDS or sum(s.tokens for _, s in part) >= UNIT_TOKENS:
+                found.append(Unit(tuple(part)))
+                part = []
+        if part:
+            found.append(Unit(tuple(part)))
+    return found
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rows are made: the same for all units of a run."""
+
+    packing: str
+    width: int
+    seed: int
+    per: Per = "target"
+    control: Control | None = None
+    references: References | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of each row of a unit: positions that are filled, labels that are trained, what the loss is divided
+    by."""
+
+    filled: Fills
+    trained: Fills
+    divided: Fills
+
+
+class OpenUnit:
+    """A unit with its shards mapped and its packing made."""
+
+    def __init__(self, unit: Unit, layout: Layout) -> None:
+        self.unit = unit
+        near = [nearby(storage.join(folder, shard.path), shard.sha256) for folder, shard in unit.shards]
+        self.shards = [TokenShard.open(path) for path in near]
+        self.bases = np.cumsum(
+            [0] + [len(shard) for shard in self.shards]
+        )  # number of each shard's first document
+        targets = np.concatenate([np.maximum(np.diff(shard.offsets) - 1, 0) for shard in self.shards])
+        if targets.sum() != unit.targets:
+            raise StorageError(
+                f"{targets.sum()} targets, where its manifest has {unit.targets}",
+                where=storage.join(*self._path(0)),
+                remedy="write the section again with `ctllm prepare`",
+            )  # fmt: skip
+        seed = key(layout.seed, "unit", *(shard.sha256 for _, shard in unit.shards))
+        self._check_form(layout.per)
+        self.packing: Packing = self._pack(targets, layout, seed)
+        self.first_inputs = _first_inputs(self.shards, layout.control, seed) if layout.control else None
+        self.answers = _Answers(self.shards) if layout.per != "target" else None
+        self.nbytes = self.packing.nbytes + (self.first_inputs.nbytes if self.first_inputs is not None else 0)
+        self.nbytes += self.answers.nbytes if self.answers else 0
+        of = layout.references
+        self.references = np.concatenate([of(shard) for _, shard in unit.shards]) if of else None
+        self.counts = self._count(layout.per)
+
+    def _check_form(self, per: Per) -> None:
+        """Raises `InputError` where pairs meet an objective that knows none, or the other way round."""
+        for place, shard in enumerate(self.shards):
+            if (shard.form == "pairs") != (per == "pair"):
+                group = self.unit.shards[place][1].group
+                wanted = "preference pairs" if per == "pair" else "texts or conversations"
+                raise InputError(
+                    f"the group {group!r} holds {shard.form}, the objective reads {wanted}",
+                    where=storage.join(*self._path(place)),
+                    remedy="name other groups in train.mixture, or another train.objective",
+                )
+
+    def _pack(self, targets: np.ndarray, layout: Layout, seed: int) -> Packing:
+        packer = Paired if layout.per == "pair" else PACKERS[layout.packing]
+        try:
+            return packer(targets, layout.width, seed)
+        except InputError as error:
+            raise InputError(error.what, where=storage.join(*self._path(0)), remedy=error.remedy) from None
+
+    def _count(self, per: Per) -> Counts:
+        filled = self.packing.fills
+        if self.answers is None:
+            return Counts(filled, filled, filled)
+        rows = [self.packing.pieces(row) for row in range(filled.rows)]
+        trained = _runs([self.answers.trained(p.documents, p.begins, p.counts) for p in rows])
+        return Counts(
+            filled, trained, _runs([len(p.documents) // 2 for p in rows]) if per == "pair" else trained
+        )
+
+    def described(self, row: int) -> Iterator[tuple[str, str, int, int]]:
+        """(path of the shard, doc_id, first target, targets) of each piece of a row."""
+        pieces = self.packing.pieces(row)
+        for document, begin, count in zip(pieces.documents, pieces.begins, pieces.counts, strict=True):
+            place = int(np.searchsorted(self.bases, document, side="right")) - 1
+            doc_id = self.shards[place].doc_id(int(document - self.bases[place]))
+            yield storage.join(*self._path(place)), doc_id, int(begin), int(count)
+
+    def references_of(self, row: int) -> int:
+        """How many references a row has: one for each piece, or none."""
+        return len(self.packing.pieces(row).documents) if self.references is not None else 0
+
+    def _path(self, place: int) -> tuple[str, str]:
+        folder, shard = self.unit.shards[place]
+        return folder, shard.path
+
+    def fill(self, row: int, apart: bool, batch: Batch, at: int) -> None:
+        """Writes a row into row `at` of a batch that is all padding; `apart` numbers pieces and their
+        positions."""
+        pieces = self.packing.pieces(row)
+        places = np.searchsorted(self.bases, pieces.documents, side="right") - 1
+        if self.references is not None:
+            batch.references[at, : len(pieces.documents)] = self.references[pieces.documents]
+        column = 0
+        for number in range(len(pieces.documents)):
+            document, begin, count = (
+                int(pieces.documents[number]),
+                int(pieces.begins[number]),
+                int(pieces.counts[number]),
+            )
+            shard = self.shards[places[number]]
+            start = int(shard.offsets[document - self.bases[places[number]]]) + begin
+            ids, labels = batch.input_ids[at], batch.labels[at]
+            _copy(shard.values, start, count, column, ids, labels)
+            if self.answers is not None:
+                _silence(labels[column : column + count], begin, self.answers.of(document))
+            if begin == 1 and self.first_inputs is not None and self.first_inputs[document] >= 0:
+                ids[column] = self.first_inputs[document]
+            if apart:
+                batch.positions[at, column : column + count] = np.arange(count)
+                batch.documents[at, column : column + count] = number
+            column += count
+        if apart:
+            batch.positions[at, column:] = np.arange(batch.positions.shape[1] - column)
+
+
+class _Answers:
+    """Which ids of each document of a unit are answers."""
+
+    def __init__(self, shards: Sequence[TokenShard]) -> None:
+        found = [shard.answers() for shard in shards]
+        self.spans = np.concatenate(
+            [spans for spans, _ in found]
+        )  # int32: [start, stop, ...] within the document
+        lengths = np.concatenate([np.diff(offsets) for _, offsets in found])
+        self.offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        self.nbytes = self.spans.nbytes + self.offsets.nbytes
+
+    def of(self, document: int) -> np.ndarray:
+        """The spans of a document."""
+        return self.spans[self.offsets[document] : self.offsets[document + 1]]
+
+    def trained(self, documents: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> int:
+        """Answer targets of some pieces."""
+        return _count_trained(documents, begins, counts, self.offsets, self.spans)
+
+
+def _runs(values: Sequence[int]) -> Fills:
+    """A count for each row, as runs of equal rows."""
+    found = np.array(values, np.int64)
+    ends = np.flatnonzero(np.diff(found, append=-1)) + 1
+    return Fills(ends.astype(np.int64), found[ends - 1])
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_trained(
+    documents: np.ndarray, begins: np.ndarray, counts: np.ndarray, offsets: np.ndarray, spans: np.ndarray
+) -> int:
+    """Ids of pieces that lie in a span."""
+    total = 0
+    for piece in range(len(documents)):
+        first, last = begins[piece], begins[piece] + counts[piece]
+        for at in range(offsets[documents[piece]], offsets[documents[piece] + 1], 2):
+            total += max(0, min(last, spans[at + 1]) - max(first, spans[at]))
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _silence(labels: np.ndarray, begin: int, spans: np.ndarray) -> None:
+    """Of a piece whose first label is id `begin` of its document: labels outside the spans become IGNORED."""
+    at = 0
+    for i in range(len(labels)):
+        while at < len(spans) and spans[at + 1] <= begin + i:
+            at += 2
+        if at >= len(spans) or begin + i < spans[at]:
+            labels[i] = IGNORED
+
+
+def _first_inputs(shards: Sequence[TokenShard], control: Control, seed: int) -> np.ndarray:
+    """The id that stands in the place of each document's BOS, int32; -1 where BOS stays."""
+    scores = np.concatenate([shard.score(control.score) for shard in shards])
+    tokens = np.where(scores <= control.most, control.good, control.bad).astype(np.int32)
+    drawn = permuted(np.arange(len(scores)), len(scores), key(seed, "control"))
+    tokens[np.isnan(scores) | (drawn < control.drop_share * len(scores))] = -1
+    return tokens
+
+
+@numba.njit(cache=True, nogil=True)
+def _copy(
+    values: np.ndarray, start: int, count: int, column: int, ids: np.ndarray, labels: np.ndarray
+) -> None:
+    """Inputs and labels of one piece. Without the GIL: reading a mapped page may wait for the disk."""
+    for i in range(count):
+        ids[column + i] = values[start + i - 1]
+        labels[column + i] = values[start + i]

@@ -1,0 +1,248 @@
+"""What the reference gives each answer of the preference pairs: computed once, kept as Arrow, read by every
+run.
+
+DPO compares the model with the one it began with. That one never changes, so a second model beside the first
+and a second forward pass in every step, as is usual, compute the same numbers again and again. Here one task
+for each token shard (train/ray/reference_launch.py) writes `<reference>/<SHA-256 of the token shard>.arrow`:
+a float32 for each document, the log-probability of its answers in nats. It is a section of work like any
+other: PLAN.json when it begins, a marker for each finished shard, MANIFEST.json last; what a killed one has
+finished is not computed again.
+
+The cache belongs to a model and to data, whose hashes it carries. Runs of one recipe (`train.run`) share it,
+whatever their beta, rates and adapters: with LoRA too the reference is the model that the run began with. A
+cache of another model or other data is an error that says which of them changed; it is never used, and never
+silently made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.decisions import fingerprint
+from ctllm_ray.base.errors import StorageError, VersionConflict
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.model import llama
+from ctllm_ray.model.config import for_recipe
+from ctllm_ray.shards import manifest
+from ctllm_ray.shards.manifest import MANIFEST, Manifest, Shard
+from ctllm_ray.shards.tokens import TRAIN
+from ctllm_ray.train import initial_model
+from ctllm_ray.train.data import corpora
+from ctllm_ray.train.data.batch import blank
+from ctllm_ray.train.data.corpora import Vocabulary
+from ctllm_ray.train.data.packed_shards import Layout, OpenUnit, References, Unit
+from ctllm_ray.train.losses import preference_loss
+
+SECTION, PLAN, MARKERS = "reference", "PLAN.json", "shards"
+MICRO_TOKENS = 16_384  # positions of one forward pass
+_SCHEMA = pa.schema([("logprob", pa.float32())])
+_AGAIN = "delete this folder: the next start computes it again"
+
+
+@dataclass(frozen=True)
+class Key:
+    """To what a cache belongs: SHA-256 of the model, and over those of the token shards, sorted; hexadecimal.
+
+    Numbers of another precision differ by more than a first step of DPO moves them. Empty: the cache does not
+    say.
+    """
+
+    model: str
+    data: str
+    precision: str = ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a recipe's runs need: of which shards (folder, shard), and of which model."""
+
+    key: Key
+    shards: tuple[tuple[str, Shard], ...]
+
+
+#: Scores token shards (of a recipe, in the order given) and yields each one's part of the cache: Ray, or a
+#: plain loop.
+Runner = Callable[[Recipe, Sequence[tuple[str, Shard]]], Iterable[Shard]]
+
+
+def wanted(recipe: Recipe) -> Wanted:
+    """The pairs of all groups that the mixture takes from, held-out ones too. Hashes the model, at about 1
+    GB/s."""
+    model, train = recipe.training()
+    own = corpora.read_sections(recipe.token_folders())
+    validated = corpora.validation_sections(recipe, own)
+    groups = {group for phase in train.mixture for group in phase.shares}
+    found = [(folder, shard) for folder, section in own.items() for shard in section.of_kind(TRAIN)]
+    found += corpora.held_out_shards(own | validated)
+    shards = {shard.sha256: (folder, shard) for folder, shard in found if shard.group in groups}
+    data = hashlib.sha256("".join(sorted(shards)).encode()).hexdigest()
+    identity = initial_model.identity(model, corpora.shared_vocabulary(own), _seed_of(recipe))
+    return Wanted(Key(identity, data, train.precision), tuple(shards.values()))
+
+
+def complete(recipe: Recipe, run: Runner) -> Manifest:
+    """The manifest of the cache, after computing what is left of it. Raises `VersionConflict` where it is
+    stale."""
+    folder, need = recipe.folder(SECTION), wanted(recipe)
+    if storage.exists(storage.join(folder, MANIFEST)):
+        return _check_manifest(manifest.read(folder), need.key, folder)
+    path = storage.join(folder, PLAN)
+    if storage.exists(path):
+        _check_same(Key(**storage.read_json(path)), need.key, folder)
+    else:
+        storage.write_json(path, asdict(need.key))
+    done = _markers(folder)
+    left = [(at, shard) for at, shard in need.shards if shard.sha256 not in done]
+    for part in run(recipe, left) if left else ():
+        done[part.path.removesuffix(".arrow")] = part
+    if missing := [shard.path for _, shard in need.shards if not storage.exists(_marker(folder, shard))]:
+        remedy = "set root to a place that all nodes share: s3://, gs:// or a network file system"
+        raise StorageError(
+            f"{missing[0]} was scored, but what was written is not here", where=folder, remedy=remedy
+        )
+    finished = _manifest(recipe, need, [done[shard.sha256] for _, shard in need.shards])
+    manifest.write(folder, finished)
+    return finished
+
+
+def opened(recipe: Recipe) -> References:
+    """The cache of a recipe, as batches read it. Raises `NotFound` before it is made, `VersionConflict` when
+    stale."""
+    folder = recipe.folder(SECTION)
+    found = _check_manifest(manifest.read(folder), wanted(recipe).key, folder)
+    parts = {shard.path.removesuffix(".arrow"): shard for shard in found.shards}
+    return lambda shard: _read_part(folder, parts[shard.sha256])
+
+
+def here(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> Iterable[Shard]:
+    """Scores shards one after the other in this process."""
+    return (work(recipe, folder, shard) for folder, shard in shards)
+
+
+def work(recipe: Recipe, folder: str, shard: Shard) -> Shard:
+    """Scores a token shard, writes its part of the cache and the marker; the same bytes whenever it is tried
+    again."""
+    to = recipe.folder(SECTION)
+    found = score(_model(recipe), folder, shard, recipe)
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, _SCHEMA) as writer:
+        writer.write_table(pa.table({"logprob": found}, schema=_SCHEMA))
+    content, path = sink.getvalue(), f"{shard.sha256}.arrow"
+    storage.write_bytes(storage.join(to, path), content)
+    digest = hashlib.sha256(content).hexdigest()
+    part = Shard(path, shard.rows, len(content), shard.text_bytes, digest, shard.tokens, shard.group)
+    storage.write_json(_marker(to, shard), asdict(part))
+    return part
+
+
+@torch.inference_mode()
+def score(model: llama.LlamaForCausalLM, folder: str, shard: Shard, recipe: Recipe) -> np.ndarray:
+    """Log-probability of the answers of each document of a shard of pairs, float32 in nats."""
+    _, train = recipe.training()
+    width, device = train.sequence_tokens, model.lm_head.weight.device
+    unit = OpenUnit(Unit(((folder, shard),)), Layout("best_fit", width, 0, "pair"))
+    found = np.full(shard.rows, np.nan, np.float32)
+    rows, at_once = unit.packing.fills.rows, max(1, MICRO_TOKENS // width)
+    for first in range(0, rows, at_once):
+        pieces = [unit.packing.pieces(row).documents for row in range(first, min(first + at_once, rows))]
+        batch = blank(len(pieces), width, 0, apart=True)
+        for at in range(len(pieces)):
+            unit.fill(first + at, True, batch, at)
+        with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
+            logs, _ = preference_loss.of_pieces(model, llama.tensors(batch, device), max(map(len, pieces)))
+        for of_row, values in zip(pieces, logs.cpu().numpy(), strict=True):
+            found[of_row] = values[: len(of_row)]
+    return found
+
+
+_held: dict[str, Any] = {}  # of this process: the model, by the folder of its cache and its hash
+
+
+def _model(recipe: Recipe) -> llama.LlamaForCausalLM:
+    """The reference: the model with which the recipe's runs begin. Loaded once in each process."""
+    model, train = recipe.training()
+    vocabulary = _vocabulary(recipe)
+    name = initial_model.identity(model, vocabulary, _seed_of(recipe))
+    folder = recipe.folder(SECTION)
+    planned = Key(**storage.read_json(storage.join(folder, PLAN)))
+    _check_same(planned, replace(planned, model=name), folder)
+    if name not in _held:
+        _held.clear()
+        config = for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
+        found = initial_model.first(
+            model, config, vocabulary, _seed_of(recipe), recipe.resources.train.attention
+        )
+        _held[name] = found.eval().to("cuda" if recipe.resources.train.gpu else "cpu")
+    return _held[name]
+
+
+def _vocabulary(recipe: Recipe) -> Vocabulary:
+    return corpora.shared_vocabulary(corpora.read_sections(recipe.token_folders()))
+
+
+def _seed_of(recipe: Recipe) -> int:
+    _, train = recipe.training()
+    return recipe.seed if train.seed is None else train.seed
+
+
+def _markers(folder: str) -> dict[str, Shard]:
+    """What finished tasks wrote, by the SHA-256 of the token shard."""
+    names = [name for name in storage.list_names(storage.join(folder, MARKERS)) if name.endswith(".json")]
+    return {
+        name.removesuffix(".json"): Shard(**storage.read_json(storage.join(folder, MARKERS, name)))
+        for name in names
+    }
+
+
+def _marker(folder: str, shard: Shard) -> str:
+    return storage.join(folder, MARKERS, f"{shard.sha256}.json")
+
+
+def _manifest(recipe: Recipe, need: Wanted, parts: list[Shard]) -> Manifest:
+    rows = sum(part.rows for part in parts)
+    inputs = [{"input": folder, "name": shard.path, "bytes": shard.bytes} for folder, shard in need.shards]
+    key, counts = asdict(need.key), {"in": rows, "kept": rows}
+    return Manifest(SECTION, recipe.name, recipe.version, fingerprint(key), key, inputs, counts, parts, key)
+
+
+def _check_manifest(found: Manifest, key: Key, folder: str) -> Manifest:
+    made = found.provenance
+    _check_same(Key(made["model"], made["data"], made.get("precision", "")), key, folder)
+    return found
+
+
+def _check_same(then: Key, now: Key, folder: str) -> None:
+    """Raises `VersionConflict` that names what changed."""
+    pairs = {name: (old, asdict(now)[name]) for name, old in asdict(then).items()}
+    changed = [
+        f"the {name} changed ({old[:12] or 'not said'} -> {new[:12]})"
+        for name, (old, new) in pairs.items()
+        if old != new
+    ]
+    if changed:
+        raise VersionConflict(
+            f"the reference's log-probabilities are stale: {' and '.join(changed)} since they were computed",
+            where=folder,
+            remedy=f"restore what changed, or give the recipe another `version`; or {_AGAIN}",
+        )
+
+
+def _read_part(folder: str, part: Shard) -> np.ndarray:
+    """The values of a token shard's documents. Raises `StorageError` where the file is not what was
+    written."""
+    uri = storage.join(folder, part.path)
+    content = storage.read_bytes(uri)
+    if hashlib.sha256(content).hexdigest() != part.sha256:
+        raise StorageError(
+            "a part of the reference's cache changed since it was written", where=uri, remedy=_AGAIN
+        )
+    return pa.ipc.open_file(content).read_all()["logprob"].to_numpy()

@@ -1,0 +1,122 @@
+"""Packed shards: the rows of a group, over all its units (train/data/packed_shards.py).
+
+Which row is how full is known for all units (from the manifest, or by packing once at the start); their
+indices and memory maps are made on demand and the least recently used are let go, so a corpus may be far
+larger than memory: an index is about 1 % of the size of the ids.
+"""
+
+from __future__ import annotations
+
+import resource
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ctllm_ray.shards.packing import Fills, concatenated_fills
+from ctllm_ray.train.data.packed_shards import Counts, Layout, OpenUnit, Unit
+
+OPEN_SHARDS = 16_384  # memory maps held at a time (Linux allows 65,530); each also holds a file handle
+INDEX_BYTES = 1 << 30  # of the packings held at a time: those of about 100 GB of ids
+PACKING_THREADS = 4
+
+
+class Units:
+    """Open units, the least recently used let go. Safe to use from several threads."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._open: OrderedDict[Unit, OpenUnit] = OrderedDict()
+        self._lock = threading.Lock()
+        self._most = min(OPEN_SHARDS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+    def __getitem__(self, unit: Unit) -> OpenUnit:
+        """The unit, opened."""
+        with self._lock:
+            if unit in self._open:
+                self._open.move_to_end(unit)
+                return self._open[unit]
+        opened = OpenUnit(unit, self.layout)
+        with self._lock:
+            self._open[unit] = opened
+            while len(self._open) > 1 and self._too_much():
+                self._open.popitem(last=False)
+        return opened
+
+    def counts(self, all_units: Sequence[Unit]) -> list[Counts]:
+        """What the rows of each unit hold: from the manifest where texts are concatenated, else by
+        packing."""
+        if self.layout.packing == "concatenate" and self.layout.per == "target":
+            fills = [concatenated_fills(unit.targets, self.layout.width) for unit in all_units]
+            return [Counts(filled, filled, filled) for filled in fills]
+        with ThreadPoolExecutor(PACKING_THREADS) as pool:
+            return list(pool.map(lambda unit: self[unit].counts, all_units))
+
+    def _too_much(self) -> bool:
+        shards = sum(len(opened.shards) for opened in self._open.values())
+        return shards > self._most or sum(opened.nbytes for opened in self._open.values()) > INDEX_BYTES
+
+
+class Rows:
+    """The rows of a group: those of its units, one after another."""
+
+    def __init__(self) -> None:
+        self._units: list[Unit] = []
+        self._starts = np.zeros(1, np.int64)  # row of each unit's first, and after the last
+        self._filled, self._trained, self._divided = _Runs(), _Runs(), _Runs()
+
+    def add(self, joined: Sequence[Unit], counts: Sequence[Counts]) -> None:
+        """More units, after those before."""
+        self._units += joined
+        starts = np.cumsum([len(self), *(count.filled.rows for count in counts)])
+        self._starts = np.concatenate([self._starts, starts[1:]])
+        for start, count in zip(starts[:-1].tolist(), counts, strict=True):
+            self._filled.add(start, count.filled)
+            self._trained.add(start, count.trained)
+            self._divided.add(start, count.divided)
+
+    def __len__(self) -> int:
+        """Rows."""
+        return int(self._starts[-1])
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all units, BOS and EOS included."""
+        return sum(shard.tokens for unit in self._units for _, shard in unit.shards)
+
+    def filled(self, rows: np.ndarray) -> int:
+        """Positions of these rows that are not padding."""
+        return self._filled.sum(rows)
+
+    def targets(self, rows: np.ndarray) -> int:
+        """Labels of these rows that are trained."""
+        return self._trained.sum(rows)
+
+    def divided(self, rows: np.ndarray) -> int:
+        """What these rows add to the number that the loss is divided by."""
+        return self._divided.sum(rows)
+
+    def located(self, row: int) -> tuple[Unit, int]:
+        """The unit of a row and the row's number within it."""
+        place = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._units[place], row - int(self._starts[place])
+
+
+class _Runs:
+    """A number for each row, as runs of equal ones: of rows that are filled, most are full."""
+
+    def __init__(self) -> None:
+        self._ends, self._values = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+
+    def add(self, start: int, fills: Fills) -> None:
+        """Those of the rows from `start` on."""
+        self._ends.append(fills.ends + start)
+        self._values.append(fills.targets)
+
+    def sum(self, rows: np.ndarray) -> int:
+        """Over these rows."""
+        if len(self._ends) > 1:
+            self._ends, self._values = [np.concatenate(self._ends)], [np.concatenate(self._values)]
+        return int(self._values[0][np.searchsorted(self._ends[0], rows, side="right")].sum())

@@ -1,0 +1,117 @@
+"""The timetable of a run: which row of which group each sample is, from the recipe, DATA.json and the number
+of rows.
+
+Sample i of a run belongs to a group and has a number in it (shards/mixture.py); the group's stream says which
+of its rows that is (shards/order.py). Each generation of shards is planned from its first batch to the run's
+end, and a plan holds until the next generation begins: so shards that join change nothing before them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.base.recipe_training import Train
+from ctllm_ray.shards.mixture import Mixture, Segment, Span, plan, superseded
+from ctllm_ray.shards.order import Joined, Stream
+from ctllm_ray.train.data.data_log import Branch
+
+
+@dataclass(frozen=True)
+class Stage:
+    """From a batch on, each group has so many rows, those of earlier stages included."""
+
+    from_batch: int
+    rows: dict[str, int]
+
+
+class Timetable:
+    """Samples to rows. Stages are the generations of DATA.json in order; a branch has the first of them
+    behind it."""
+
+    def __init__(self, train: Train, seed: int, stages: Sequence[Stage], branch: Branch) -> None:
+        self._train, self._stages = train, stages
+        self._sequences = train.batch_tokens // train.sequence_tokens
+        self._last = -(-train.tokens // train.batch_tokens) * self._sequences
+        self._joined = {name: [Joined(*pair) for pair in pairs] for name, pairs in branch.joined.items()}
+        segments: list[Segment] = []
+        begun: Mapping[str, int] = branch.begun
+        for index in range(max(0, branch.generations - 1), len(stages)):
+            stage = stages[index]
+            first = max(stage.from_batch, branch.batch) * self._sequences
+            segments = superseded(segments, first)
+            if segments:
+                begun = Mixture(seed, segments, train.block_sequences).before(first)
+            for name, rows in stage.rows.items():
+                if (
+                    index >= branch.generations or name not in branch.joined
+                ):  # the other run may not have used it
+                    self._joined.setdefault(name, []).append(Joined(begun.get(name, 0), rows))
+            segments += self._plan_segments(stage, first, begun)
+        self._mixture = Mixture(seed, segments, train.block_sequences)
+        self._streams = {name: Stream(seed, name, joined) for name, joined in self._joined.items()}
+
+    def _plan_segments(self, stage: Stage, first: int, begun: Mapping[str, int]) -> list[Segment]:
+        train = self._train
+        starts = [
+            0,
+            *(-(-(phase.until_tokens or 0) // train.sequence_tokens) for phase in train.mixture[:-1]),
+        ]
+        spans = [Span(start, dict(phase.shares)) for start, phase in zip(starts, train.mixture, strict=True)]
+        caps = {name: math.floor(cap * stage.rows.get(name, 0)) for name, cap in train.epoch_caps.items()}
+        return plan(spans, first, self._last, begun, caps, train.block_sequences)
+
+    def drawn(self, first: int, last: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """(group, places in [0, last - first), rows of the group) for each group that samples [first, last)
+        are of."""
+        groups, numbers = self._mixture.samples(first, last)
+        for index in np.unique(groups):
+            name = self._mixture.groups[index]
+            places = np.flatnonzero(groups == index)
+            yield name, places, self._streams[name].rows(numbers[places])
+
+    def consumed(self, batch: int) -> dict[str, int]:
+        """How many rows of each group stand before a batch, those of a run that this one branched from
+        included."""
+        return self._mixture.before(batch * self._sequences)
+
+    def epochs_begun(self, batch: int) -> dict[str, int]:
+        """How many epochs of each group have been begun before a batch."""
+        return {
+            name: self._streams[name].epochs_begun(rows)
+            for name, rows in self.consumed(batch).items()
+            if name in self._streams
+        }
+
+    def branch(self, batch: int, generations: int) -> Branch:
+        """What another run takes over that leaves this one at a batch, having so many of its generations
+        behind it."""
+        begun = self.consumed(batch)
+        most = self._stages[generations - 1].rows
+        joined = {
+            name: [[j.start, j.rows] for j in pairs if j.rows <= most.get(name, j.rows)]
+            for name, pairs in self._joined.items()
+        }
+        return Branch(batch, begun, {name: pairs for name, pairs in joined.items() if pairs}, generations)
+
+    def check_epochs(self, tokens: Mapping[str, int]) -> None:
+        """Raises `RecipeError` where a group without a cap, which has so many tokens, is too small for its
+        share."""
+        consumed = self.consumed(self._last // self._sequences)
+        for name, rows in self._stages[-1].rows.items():
+            used = consumed.get(name, 0)
+            if used <= self._train.max_epochs * rows or name in self._train.epoch_caps:
+                continue
+            most = self._train.max_epochs
+            raise RecipeError(
+                f"group {name!r} is too small for its share: its {tokens[name]:,} tokens ({rows:,} rows) "
+                f"would be seen "
+                f"{used / rows:.1f} times, more than train.max_epochs {most:g}",
+                where="train.mixture",
+                remedy=f"multiply its share or train.tokens by {most * rows / used:.2g}, "
+                f"or let it end and the others take its share: train.epoch_caps.{name}={most:g}",
+            )

@@ -1,0 +1,93 @@
+"""Loss spikes by a robust statistic: the loss of a batch against the median and the noise of those accepted
+before it.
+
+A mean and a standard deviation would be moved by the very spikes they should find. The noise is the median
+absolute difference of neighbouring losses, times 1.4826 (as for a MAD; Rousseeuw & Croux 1993) over sqrt(2),
+since a difference has the noise of two. Deviations from the window's own median would not do: at batch 200 of
+a falling curve its slope makes them five times as large, and a spike of 1.5 nats passes. A falling loss lies
+below the median of its window, so the steep start of a run is no spike. What is not finite always is one.
+
+With normal noise and 6 deviations a normal loss is flagged 0.2 times in a million after 128 losses, 2.3 times
+after 64, 33 after 32 and 3,000 after 8 (simulated, 1.2 million windows each): hence nothing finite is judged
+before half of the window is filled.
+
+Batches that are passed over do not enter the window; else a few spikes would be the new normal. A loss that
+stays high (a harder mixture begins) would then be passed over for ever: after `MOST_IN_A_ROW` the window is
+emptied and learnt anew. If the loss is still not finite then, the run has diverged and says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections import deque
+from collections.abc import Sequence
+
+from ctllm_ray.base.errors import Diverged
+from ctllm_ray.base.recipe_training import Spikes
+
+MAD_TO_DEVIATION = 1.4826  # 1 / the third quartile of the standard normal distribution
+LEAST_LOSSES = 8  # and half of the window: before that nothing finite is judged
+LEAST_DEVIATION = (
+    0.005  # nats per token: a loss that hardly varies (memorised text) does not make noise a spike
+)
+MOST_IN_A_ROW = 8  # batches passed over one after the other; then the higher loss is taken for the new level
+
+
+class Detector:
+    """Judges losses in nats per token by those before. `recent` and the run of passed-over batches are its
+    state."""
+
+    def __init__(self, spikes: Spikes, recent: Sequence[float] = (), in_a_row: int = 0) -> None:
+        self._deviations = spikes.deviations
+        self._ready = max(LEAST_LOSSES, spikes.window_steps // 2)
+        self._recent = deque(recent, maxlen=spikes.window_steps)
+        self._in_a_row = in_a_row
+
+    @property
+    def recent(self) -> tuple[float, ...]:
+        """The window: accepted losses, oldest first."""
+        return tuple(self._recent)
+
+    @property
+    def bound(self) -> float:
+        """The loss above which a batch is a spike, nats per token; infinite while too little is known."""
+        if len(self._recent) < self._ready:
+            return math.inf
+        median = statistics.median(self._recent)
+        steps = statistics.median(abs(b - a) for a, b in itertools.pairwise(self._recent))
+        deviation = MAD_TO_DEVIATION * steps / math.sqrt(2)
+        return median + self._deviations * max(deviation, LEAST_DEVIATION)
+
+    def is_spike(self, loss: float) -> bool:
+        """True for a loss far above those before it, and for one that is not finite. Changes nothing."""
+        return not math.isfinite(loss) or loss > self.bound
+
+    def seen(self, loss: float) -> None:
+        """After an update with this loss. One that is not finite never enters the window."""
+        self._in_a_row = 0
+        if math.isfinite(loss):
+            self._recent.append(loss)
+
+    def passed_over(self) -> None:
+        """After a batch without an update. Raises `Diverged` when even a new window does not help."""
+        self._in_a_row += 1
+        if self._in_a_row == MOST_IN_A_ROW:
+            self._recent.clear()
+        if self._in_a_row > MOST_IN_A_ROW:
+            raise Diverged(
+                f"the loss of {self._in_a_row} batches in a row is not a finite number",
+                where="train.spikes",
+                remedy="the last checkpoint is good: lower train.schedule.peak_rate, warm up longer, or train in fp32",
+            )
+
+
+def in_a_row(passed_over: Sequence[int], batch: int) -> int:
+    """How many batches just before `batch` were passed over, one after the other: the detector's state at a
+    resume."""
+    numbers = set(passed_over)
+    count = 0
+    while batch - 1 - count in numbers:
+        count += 1
+    return count

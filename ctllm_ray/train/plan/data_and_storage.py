@@ -1,0 +1,158 @@
+"""What a run needs of data and storage, told before it starts: text to clean, token shards, checkpoints,
+epochs.
+
+From the manifests of the token sections once they are finished; until then from the run's token count and
+figures that are assumed and named here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe_training import Train
+from ctllm_ray.model import config as shapes
+from ctllm_ray.model.config import ModelConfig
+from ctllm_ray.shards import manifest
+from ctllm_ray.shards.tokens import TRAIN
+
+#: Assumed until the data is there. MAP-CC: 2,702 GB of text for about 800 billion tokens of CT-LLM's
+#: tokenizer.
+BYTES_PER_TOKEN = 3.4
+#: Of the raw text of Chinese Common Crawl the heuristic rules of CT-LLM's successor keep 38 % (MAP-NEO's
+#: figure).
+KEPT_SHARE = 0.38
+#: MB/s of one core: `zh_web` end to end (9 to 13, docs/results.md), SentencePiece BPE encoding (8.6 bare).
+CLEAN_MB_PER_S, TOKENIZE_MB_PER_S = 10.0, 8.0
+#: Clean shards are compressed with zstd, which brings Chinese web text to this (level 3, 6 MB of it).
+CLEAN_COMPRESSION = 0.44
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of the mixture: what the run draws from it, and what there is (0: not known yet)."""
+
+    name: str
+    drawn_tokens: float
+    there_tokens: int
+
+    @property
+    def epochs(self) -> float:
+        """How often the run goes over it; NaN where it is not known."""
+        return self.drawn_tokens / self.there_tokens if self.there_tokens else math.nan
+
+
+@dataclass(frozen=True)
+class DataWork:
+    """From raw text to token shards. Bytes are UTF-8 text, uncompressed; `measured` is False for
+    assumptions."""
+
+    measured: bool
+    clean_bytes: float
+    raw_bytes: float
+    clean_core_hours: float
+    tokenize_core_hours: float
+
+
+@dataclass(frozen=True)
+class Space:
+    """Bytes on storage."""
+
+    clean_shards: float
+    token_shards: float
+    checkpoint: float
+    checkpoints: int
+    export: float
+
+    @property
+    def total(self) -> float:
+        """Bytes at the end of the run."""
+        return self.clean_shards + self.token_shards + self.checkpoint * self.checkpoints + self.export
+
+
+def token_counts(recipe: Recipe) -> dict[str, int]:
+    """Facts of the finished token sections that the run reads, added up; empty where one is missing."""
+    found: dict[str, int] = {}
+    for folder in recipe.token_folders():
+        if not storage.exists(storage.join(folder, manifest.MANIFEST)):
+            return {}
+        section = manifest.read(folder)
+        for shard in section.of_kind(TRAIN):
+            for key, number in (
+                (f"tokens:{shard.group}", shard.tokens),
+                ("tokens", shard.tokens),
+                ("text", shard.text_bytes),
+            ):
+                found[key] = found.get(key, 0) + number
+        found["vocab_size"] = int(section.provenance["vocab_size"])
+    return found
+
+
+def vocab_size(recipe: Recipe, tokens: Mapping[str, int]) -> int:
+    """Pieces of the tokenizer: of the token section, of the recipe, or the rows that the model has by
+    itself."""
+    assert recipe.model is not None
+    if "vocab_size" in tokens:
+        return tokens["vocab_size"]
+    if recipe.tokenizer and recipe.tokenizer.vocab_size:
+        return recipe.tokenizer.vocab_size
+    if recipe.model.path:
+        return shapes.of_folder(recipe.locate(recipe.model.path)).vocab_size
+    return shapes.SIZES[recipe.model.use].vocab_size if recipe.model.use in shapes.SIZES else 0
+
+
+def work(train: Train, tokens: Mapping[str, int]) -> DataWork:
+    """Text that has to be cleaned and tokenised: what there is, or what one epoch of the run would need."""
+    clean = float(tokens["text"]) if tokens else train.tokens * BYTES_PER_TOKEN
+    raw = clean / KEPT_SHARE
+    hours = [size / 1e6 / speed / 3600 for size, speed in ((raw, CLEAN_MB_PER_S), (clean, TOKENIZE_MB_PER_S))]
+    return DataWork(bool(tokens), clean, raw, hours[0], hours[1])
+
+
+def space(recipe: Recipe, config: ModelConfig, tokens: Mapping[str, int]) -> Space:
+    """Storage at the end of the run: one epoch of data where there is none yet."""
+    assert recipe.train is not None
+    resources, train = recipe.resources.train, recipe.train
+    for_good = train.tokens // resources.keep_every_tokens if resources.keep_every_tokens else 0
+    count = shapes.parameters(config)
+    id_bytes = 2 if config.vocab_size <= 1 << 16 else 4
+    return Space(
+        clean_shards=work(train, tokens).clean_bytes * CLEAN_COMPRESSION,
+        token_shards=(tokens["tokens"] if tokens else train.tokens) * id_bytes,
+        checkpoint=12 * count,
+        checkpoints=resources.keep + for_good,
+        export=2 * count,
+    )
+
+
+def groups(train: Train, tokens: Mapping[str, int]) -> tuple[Group, ...]:
+    """What each group of the mixture gives to the run, phase by phase."""
+    drawn: dict[str, float] = {}
+    begun = 0
+    for phase in train.mixture:
+        end = min(train.tokens, phase.until_tokens or train.tokens)
+        for name, share in phase.shares.items():
+            drawn[name] = drawn.get(name, 0.0) + share * max(0, end - begun)
+        begun = max(begun, end)
+    return tuple(Group(name, amount, tokens.get(f"tokens:{name}", 0)) for name, amount in drawn.items())
+
+
+def group_problems(groups: tuple[Group, ...], train: Train) -> list[str]:
+    """Groups that are missing, or too small for their share."""
+    if not any(group.there_tokens for group in groups):
+        return []
+    found = []
+    for group in groups:
+        most = train.epoch_caps.get(group.name, train.max_epochs)
+        if not group.there_tokens:
+            found.append(f"the token shards have no group {group.name!r}; correct train.mixture")
+        elif group.epochs > most and group.name not in train.epoch_caps:
+            found.append(
+                f"group {group.name!r} is too small for its share: {group.epochs:.1f} epochs, {most:g} "
+                f"allowed; "
+                "lower its share, add data, or give it an epoch cap"
+            )
+    return found

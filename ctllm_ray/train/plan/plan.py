@@ -1,0 +1,231 @@
+"""What a training run takes, told before it starts: FLOPs, steps, memory, GPU-hours, core-hours, storage,
+epochs.
+
+Arithmetic over the recipe, and over the token section's manifest once there is one; nothing is started and no
+torch is imported. Two figures are assumptions and say so: the MFU that the cards will reach, and what is not
+measured yet of the data (bytes for each token, the share of raw text that cleaning keeps).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ctllm_ray.base.errors import RecipeError
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe_training import Train
+from ctllm_ray.model import config as shapes
+from ctllm_ray.model.config import ModelConfig
+from ctllm_ray.train.plan import data_and_storage
+from ctllm_ray.train.plan.memory import USABLE_SHARE, Load, Memory, most_sequences, needed
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Card:
+    """Memory in bytes as the driver tells it, and the maker's peak of dense bf16 tensor FLOPs per second."""
+
+    memory_bytes: float
+    peak_flops: float
+
+
+#: Peaks are those of train/plan/mfu.py, a test holds them together. `cpu` is one core with AVX2 in fp32, as
+#: measured on the machine of docs/results.md; it has the memory of nothing in particular.
+CARDS: Mapping[str, Card] = {
+    "h100": Card(81_559 * MIB, 989.4e12),
+    "h200": Card(143_771 * MIB, 989.4e12),
+    "h800": Card(81_559 * MIB, 989.4e12),
+    "h20": Card(97_871 * MIB, 148e12),
+    "b200": Card(183_359 * MIB, 2250e12),
+    "a100": Card(81_920 * MIB, 312e12),
+    "a100-40": Card(40_960 * MIB, 312e12),
+    "a800": Card(81_920 * MIB, 312e12),
+    "l40s": Card(46_068 * MIB, 362e12),
+    "4090": Card(24_564 * MIB, 165.2e12),
+    "3090": Card(24_576 * MIB, 71e12),
+    "cpu": Card(math.inf, 60e9),
+}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The training itself. Hours are at the assumed MFU."""
+
+    flops_per_token: float
+    causal_flops_per_token: float
+    tokens: int
+    steps: int
+    batch_sequences: int
+    micro_batches: int  # of each worker and step
+    mfu: float
+    tokens_per_s: float
+    hours: float
+    gpu_hours: float
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of the run, in PaLM's convention."""
+        return self.flops_per_token * self.tokens
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One ZeRO stage: memory at the recipe's settings, and the most sequences of a forward pass that would
+    fit."""
+
+    memory: Memory
+    fits: bool
+    most_sequences: int
+    most_sequences_checkpointed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that `ctllm plan` prints. `problems` would stop the run, or its memory; each names its
+    remedy."""
+
+    name: str
+    config: ModelConfig
+    parameters: int
+    embedding_parameters: int
+    gpu: str
+    card: Card
+    gpus: int
+    load: Load
+    chosen_stage: int
+    stages: tuple[Stage, ...]
+    compute: Compute
+    work: data_and_storage.DataWork
+    space: data_and_storage.Space
+    groups: tuple[data_and_storage.Group, ...]
+    problems: tuple[str, ...]
+    advice: tuple[str, ...]
+
+
+def plan(recipe: Recipe, *, gpu: str = "", gpus: int = 0, mfu: float = 0.4) -> Plan:
+    """What the recipe takes on `gpus` cards of a kind; by default those that its resources name, 8 H100 at
+    least.
+
+    Raises `RecipeError` for a recipe that trains nothing, a card that is not known, numbers that cannot be.
+    """
+    resources, (model, train) = recipe.resources.train, recipe.training()
+    kind = gpu or ("h100" if resources.gpu else "cpu")
+    if kind not in CARDS:
+        raise RecipeError(f"no card {kind!r}", where="gpu", remedy=f"cards: {', '.join(CARDS)}")
+    if gpus < 0 or not 0 < mfu <= 1:
+        raise RecipeError(
+            f"{gpus} cards at {mfu:g} of their peak", remedy="give 1 card or more, and a share up to 1"
+        )
+    most = resources.workers if isinstance(resources.workers, int) else resources.workers[1]
+    count = gpus or (most if most > 1 or kind == "cpu" else 8)
+    tokens = data_and_storage.token_counts(recipe)
+    config = shapes.for_recipe(model, data_and_storage.vocab_size(recipe, tokens), train.sequence_tokens)
+    load = Load(
+        train.precision,
+        train.sequence_tokens,
+        resources.micro_sequences,
+        resources.activation_checkpointing,
+        resources.offload,
+    )
+    stage = 0 if resources.stepper == "torch" or kind == "cpu" else resources.zero_stage
+    stages = tuple(_stage(config, load, number, count, CARDS[kind]) for number in range(4))
+    compute = _compute(config, train, load, CARDS[kind], count, mfu)
+    groups = data_and_storage.groups(train, tokens)
+    return Plan(
+        name=f"{recipe.name} {recipe.version}",
+        config=config,
+        parameters=shapes.parameters(config),
+        embedding_parameters=shapes.embedding_parameters(config),
+        gpu=kind,
+        card=CARDS[kind],
+        gpus=count,
+        load=load,
+        chosen_stage=stage,
+        stages=stages,
+        compute=compute,
+        work=data_and_storage.work(train, tokens),
+        space=data_and_storage.space(recipe, config, tokens),
+        groups=groups,
+        problems=(
+            *_memory_problems(stages, stage, CARDS[kind]),
+            *_batch_problems(train, count),
+            *data_and_storage.group_problems(groups, train),
+        ),
+        advice=tuple(_advice(config)),
+    )
+
+
+def _stage(config: ModelConfig, load: Load, stage: int, workers: int, card: Card) -> Stage:
+    memory = needed(config, load, stage, workers)
+    most = [
+        0 if math.isinf(card.memory_bytes) else most_sequences(config, one, stage, workers, card.memory_bytes)
+        for one in (replace(load, checkpointed=False), replace(load, checkpointed=True))
+    ]
+    return Stage(memory, memory.total <= card.memory_bytes * USABLE_SHARE, most[0], most[1])
+
+
+def _compute(config: ModelConfig, train: Train, load: Load, card: Card, gpus: int, mfu: float) -> Compute:
+    flops = shapes.flops_per_token(config, train.sequence_tokens)
+    steps = math.ceil(train.tokens / train.batch_tokens)
+    sequences = train.batch_tokens // train.sequence_tokens
+    tokens_per_s = gpus * card.peak_flops * mfu / flops
+    hours = steps * train.batch_tokens / tokens_per_s / 3600
+    return Compute(
+        flops_per_token=flops,
+        causal_flops_per_token=shapes.causal_flops_per_token(config, train.sequence_tokens),
+        tokens=steps * train.batch_tokens,
+        steps=steps,
+        batch_sequences=sequences,
+        micro_batches=math.ceil(sequences / gpus / load.micro_sequences),
+        mfu=mfu,
+        tokens_per_s=tokens_per_s,
+        hours=hours,
+        gpu_hours=hours * gpus,
+    )
+
+
+def _memory_problems(stages: tuple[Stage, ...], chosen: int, card: Card) -> list[str]:
+    """Why the chosen stage does not fit, and the least change that does."""
+    stage = stages[chosen]
+    if stage.fits:
+        return []
+    size = f"{stage.memory.total / 1e9:.1f} GB are needed, {card.memory_bytes * USABLE_SHARE / 1e9:.1f} can be used"
+    if stage.most_sequences:
+        remedy = f"set resources.train.micro_sequences={stage.most_sequences}"
+    elif stage.most_sequences_checkpointed:
+        most = stage.most_sequences_checkpointed
+        remedy = f"set resources.train.activation_checkpointing=true and micro_sequences={most} at most"
+    else:
+        remedy = "take cards with more memory, more of them under zero_stage=3, or offload the optimizer"
+        for number in range(chosen + 1, 4):
+            if most := stages[number].most_sequences_checkpointed:
+                fitting = (
+                    f"zero_stage={number}, activation_checkpointing=true and micro_sequences={most} at most"
+                )
+                remedy = f"set resources.train.{fitting}"
+                break
+    return [f"too little memory at ZeRO stage {chosen}: {size}; {remedy}"]
+
+
+def _batch_problems(train: Train, workers: int) -> list[str]:
+    sequences = train.batch_tokens // train.sequence_tokens
+    if sequences % workers == 0:
+        return []
+    fitting = [number for number in range(1, 2 * workers) if sequences % number == 0]
+    nearest = sorted(fitting, key=lambda number: abs(number - workers))[:4]
+    return [
+        f"a batch of {sequences} sequences does not divide by {workers} workers; "
+        f"take {', '.join(map(str, sorted(nearest)))} of them, or another train.batch_tokens"
+    ]
+
+
+def _advice(config: ModelConfig) -> list[str]:
+    if config.vocab_size % shapes.ALIGNMENT:
+        rows = math.ceil(config.vocab_size / shapes.ALIGNMENT) * shapes.ALIGNMENT
+        return [
+            f"a vocabulary of {rows}, a multiple of {shapes.ALIGNMENT}, is faster on a GPU than "
+            f"{config.vocab_size}"
+        ]
+    return []

@@ -1,0 +1,323 @@
+"""A training run on Ray Train: workers, failures, resizing, preemption, validation beside training. The
+driver's part.
+
+Each worker runs `session.train`, as a lone process would (worker.py). Checkpoints are ours (checkpoint.py):
+at every start, after a failure, a resize or under a new driver, a worker goes on from the newest whole one by
+itself. Ray is told of a checkpoint only to have it validated; it deletes none (`num_to_keep` is not set), and
+its own list of them is dropped at each launch, since it would insist on those that our retention has deleted
+since.
+
+An error that a person has to mend comes back as a value, with its type, and nothing is tried again in vain.
+Anything else (a killed worker, storage that fails) is Ray's to try again, up to `max_failures`.
+
+Of Ray Train 2.60 internals are used for the notice of a preemption as each worker has it, since the public
+`get_preemption_info` is a barrier of all workers and the loop agrees on stopping by itself (worker.py); and
+for what trainer.py says.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+import pyarrow.fs
+import ray
+from ray.train.torch import TorchConfig
+from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+from ray.train.v2.api.result import Result
+from ray.train.v2.api.validation_config import ValidationConfig
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ctllm_ray.base import recipe as recipes
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import CtllmError, NoCluster, RecipeError, WorkerLost
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe_training import Train, TrainResources
+from ctllm_ray.model.config import for_recipe
+from ctllm_ray.ray_session import check_nodes, environment
+from ctllm_ray.ray_session import session as ray_session
+from ctllm_ray.shards.manifest import Shard
+from ctllm_ray.train import objective
+from ctllm_ray.train.checkpoint import resume, run_lock
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.data import corpora, reference_log_probs
+from ctllm_ray.train.ray import reference_launch, worker
+from ctllm_ray.train.ray.trainer import Trainer
+from ctllm_ray.train.ray.worker import Board, first_line
+
+COLLECTIVE_S = 3600  # until a collective of all workers fails: rank 0 may validate in between
+HEALTH_CHECK_S = 1.0  # between Ray's looks at the workers: a killed one is noticed after so long
+SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray's own list of checkpoints
+_PATHS = (("tokenizer", "path"), ("model", "path"), ("train", "branch_from"))
+
+
+def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunState:
+    """The state of the run when it ended. Ctrl-C or SIGTERM saves first, then goes its way; a second one does
+    not wait.
+
+    `tell` is given lines for people. Raises `CtllmError` of many kinds: those of the session, with their
+    types.
+    """
+    model, train = recipe.training()
+    resources = recipe.resources.train
+    check_workers(train, resources)
+    vocabulary = corpora.look(recipe).vocabulary  # what is missing is told before Ray starts
+    for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
+    if ended := resume.ended(recipe, train):
+        return ended
+    _check_writable(recipe.folder("train"))
+    run_lock.wait_until_free(recipe.folder("train"))
+    most = resources.worker_range[1]
+    cpus = max(os.cpu_count() or 1, most)
+    with ray_session(cpus, recipe.resources.object_store_mb), environment(_settings(resources)):
+        recipe = _absolute(recipe)
+        check_nodes(recipe.resources.label_selector(resources.gpu))
+        if objective.of(train).per == "pair":
+            reference_log_probs.complete(recipe, lambda recipe, shards: _score_reference(recipe, shards, tell))
+        launch = _Launch(recipe, tell)
+        while True:
+            found = launch.fit()
+            if not found["preempted"]:
+                return RunState.from_plain(found["state"])
+            tell("a machine is being taken away: saved; starting again on what is left")
+
+
+def _score_reference(
+    recipe: Recipe, shards: Sequence[tuple[str, Shard]], tell: Callable[[str], None]
+) -> Iterator[Shard]:
+    """Parts of the reference's cache as tasks finish them."""
+    tell(f"scoring the pairs of {len(shards)} token shards with the model that the run begins with: once")
+    return reference_launch.run(recipe, shards)
+
+
+def _check_writable(folder: str) -> None:
+    """Raises `StorageError` where the run's folder cannot be written: Ray would end in a traceback of its
+    own."""
+    probe = storage.join(folder, f"{storage.TEMPORARY}{uuid.uuid4().hex}")
+    storage.write_bytes(probe, b"")
+    storage.remove(probe)
+
+
+def check_workers(train: Train, resources: TrainResources) -> None:
+    """Raises `RecipeError` where no allowed number of workers divides the sequences of a batch."""
+    sequences = train.batch_tokens // train.sequence_tokens
+    least, most = resources.worker_range
+    if least > most:
+        raise RecipeError(f"resources.train.workers: the least, {least}, is more than the most, {most}")
+    if not any(sequences % workers == 0 for workers in range(least, most + 1)):
+        divide = ", ".join(str(workers) for workers in range(1, sequences + 1) if sequences % workers == 0)
+        raise RecipeError(
+            f"a batch of {sequences} sequences cannot be split evenly over {_words(resources)} workers",
+            where="resources.train.workers",
+            remedy=f"use a number of workers that divides it: {divide}; or change train.batch_tokens",
+        )
+
+
+def _words(resources: TrainResources) -> str:
+    least, most = resources.worker_range
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def _absolute(recipe: Recipe) -> Recipe:
+    """The recipe with paths that mean the same in a worker's folder."""
+    plain = recipe.model_dump(mode="json") | {"root": storage.absolute(recipe.root)}
+    for part, key in _PATHS:
+        if plain.get(part) and plain[part][key]:
+            plain[part][key] = _absolute_path(plain[part][key])
+    folders = plain["train"]
+    folders["corpora"] = [_absolute_path(folder) for folder in folders["corpora"]]
+    if folders["validation"]:
+        folders["validation"]["corpora"] = [
+            _absolute_path(folder) for folder in folders["validation"]["corpora"]
+        ]
+    return recipes.from_plain(plain)
+
+
+def _absolute_path(path: str) -> str:
+    """The path in full; one below the recipe's root is that already, as the root is."""
+    return path if path.startswith(recipes.ROOT) else storage.absolute(path)
+
+
+def _settings(resources: TrainResources) -> dict[str, str]:
+    """What Ray Train reads from the driver's environment."""
+    return {
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(resources.start_timeout_s),
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(HEALTH_CHECK_S),
+        "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": str(COLLECTIVE_S),
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_TRAIN_METRICS_ENABLED": "0",
+    }
+
+
+class _Launch:
+    """One driver's part in a run."""
+
+    def __init__(self, recipe: Recipe, tell: Callable[[str], None]) -> None:
+        self._recipe, self._tell = recipe, tell
+        self._resources = recipe.resources.train
+        self._folder = recipe.folder("train")
+        self._validates_aside = bool(recipe.train and recipe.train.validation) and self._has_spare()
+        self._owner = uuid.uuid4().hex  # of all worker groups of this driver
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._board: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
+
+    def fit(self) -> dict[str, Any]:
+        """The state that rank 0 ended with, as plain values, and whether a preemption ended it."""
+        storage.remove(storage.join(self._folder, SNAPSHOT))
+        trainer, found = self._trainer(), _Outcome()
+        thread = threading.Thread(target=found.of, args=(trainer.fit,), name="ray-train", daemon=True)
+        thread.start()
+        stopped_by = self._wait(found)
+        error = ray.get(self._board.failure.remote())
+        if error:
+            raise pickle.loads(error)
+        if found.error is not None:
+            raise self._explain_failure(found.error) from found.error
+        if stopped_by is not None:
+            raise stopped_by
+        return found.value
+
+    def _wait(self, found: _Outcome) -> BaseException | None:
+        """Waits for the end of training, here in the main thread, where signals arrive; tells what workers
+        say."""
+        stopped_by: BaseException | None = None
+        while not found.is_there.is_set():
+            try:
+                found.is_there.wait(
+                    HEALTH_CHECK_S
+                )  # not Thread.join: in Python 3.11 a signal in it ends `is_alive`
+                for note in ray.get(self._board.notes.remote()):
+                    self._tell(note)
+            except (KeyboardInterrupt, SystemExit) as error:
+                if stopped_by is not None:
+                    raise
+                stopped_by = error
+                self._tell("stopping: a checkpoint is saved first; once more to stop without")
+                ray.get(self._board.ask_to_stop.remote())
+        return stopped_by
+
+    def _trainer(self) -> Trainer:
+        resources, (_, train) = self._resources, self._recipe.training()
+        fs, path = storage.filesystem(self._folder)
+        parent, _, name = path.rstrip("/").rpartition("/")
+        remote = storage.is_remote(self._folder)
+        elastic = isinstance(resources.workers, tuple)
+        return Trainer(
+            worker.work,
+            sequences=train.batch_tokens // train.sequence_tokens,
+            train_loop_config={
+                "recipe": self._recipe.model_dump_json(),
+                "owner": self._owner,
+                "board": self._board,
+                "validates_aside": self._validates_aside,
+            },
+            torch_config=TorchConfig("nccl" if resources.gpu else "gloo", timeout_s=COLLECTIVE_S),
+            scaling_config=ScalingConfig(
+                num_workers=resources.worker_range if elastic else resources.worker_range[0],
+                use_gpu=resources.gpu,
+                resources_per_worker=self._each(),
+                elastic_resize_monitor_interval_s=resources.resize_s,
+                label_selector=self._recipe.resources.label_selector(resources.gpu) or None,
+            ),
+            run_config=RunConfig(
+                name=name,
+                storage_path=parent,
+                storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)) if remote else None,
+                failure_config=FailureConfig(
+                    max_failures=resources.max_failures, controller_failure_limit=resources.max_failures
+                ),
+                worker_runtime_env={"env_vars": _worker_environment(resources)},
+                logging_config=LoggingConfig(log_level="ERROR"),
+            ),
+            validation_config=self._validation() if self._validates_aside else None,
+        )
+
+    def _each(self) -> dict[str, float]:
+        """What Ray reserves for a worker: its threads as CPUs, or a GPU and a CPU to feed it."""
+        if self._resources.gpu:
+            return {"CPU": 1, "GPU": 1}
+        most = self._resources.worker_range[1]
+        return {"CPU": self._resources.threads or max(1, int(ray.cluster_resources().get("CPU", 1)) // most)}
+
+    def _has_spare(self) -> bool:
+        """True where the cluster has room for a validation beside the workers."""
+        kind = "GPU" if self._resources.gpu else "CPU"
+        reserved = self._resources.worker_range[1] * self._each()[kind]
+        return ray.cluster_resources().get(kind, 0) - reserved >= 1
+
+    def _validation(self) -> ValidationConfig:
+        gpus = int(self._resources.gpu)
+        cost: dict[str, Any] = {"num_cpus": 1, "num_gpus": gpus}
+        if selector := self._recipe.resources.label_selector(gpus):
+            cost["label_selector"] = selector
+        environment = {"env_vars": _worker_environment(self._resources)}
+        return ValidationConfig(
+            cast(Any, worker.validate), ray_remote_kwargs=cost | {"runtime_env": environment}
+        )
+
+    def _explain_failure(self, error: BaseException) -> BaseException:
+        """What came of Ray's last attempt, in one message."""
+        if isinstance(error, ControllerError):
+            have = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
+            return NoCluster(
+                f"the {_words(self._resources)} workers did not come up: "
+                f"{first_line(error.controller_failure)}",
+                where=f"each needs {self._each()}, the cluster has {have}",
+                remedy="ask for fewer with resources.train.workers, or raise resources.train.start_timeout_s",
+            )
+        if not isinstance(error, WorkerGroupError):
+            return error
+        failures = list(error.worker_failures.items())
+        for _, failure in failures:
+            if isinstance(failure, CtllmError):
+                return failure
+        # A lost connection is what the others see of the one that failed.
+        rank, failure = min(failures, key=lambda f: "onnection" in str(f[1]))
+        return WorkerLost(
+            f"the workers failed {self._resources.max_failures + 1} times; the last time: "
+            f"{first_line(failure)}",
+            where=f"worker {rank}, {self._folder}",
+            remedy="the newest checkpoint is whole: run the same command again; where memory ran out: "
+            "resources.train.micro_sequences=1, activation_checkpointing=true or a higher zero_stage",
+        )
+
+
+class _Outcome:
+    """What a function gave, in a thread."""
+
+    def __init__(self) -> None:
+        self.value: dict[str, Any] = {}
+        self.error: Exception | None = None
+        self.is_there = threading.Event()
+
+    def of(self, fit: Callable[[], Result]) -> None:
+        """Calls it."""
+        try:
+            self.value = fit().return_value or {}
+        except Exception as error:
+            self.error = error
+        finally:
+            self.is_there.set()
+
+
+def _worker_environment(resources: TrainResources) -> dict[str, str]:
+    """Environment of the workers; what a person has set for the driver goes before."""
+    wanted = {
+        "OMP_NUM_THREADS": str(max(1, resources.threads)),
+        "TOKENIZERS_PARALLELISM": "false",
+        "DEEPSPEED_LOG_LEVEL": "error",
+    }
+    if resources.gpu:
+        wanted |= {
+            "NCCL_DEBUG": "WARN",
+            "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",  # a collective that hangs ends its process
+            "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+        }
+    else:
+        wanted |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    return {name: os.environ.get(name, value) for name, value in wanted.items()}

@@ -1,0 +1,160 @@
+"""What runs on the workers of Ray Train: a session with Ray around it. The driver's part stands in launch.py.
+
+Workers and driver leave notes for each other on a board, an actor on the driver's machine. An error that a
+person has to mend goes there with its type; the worker group that Ray starts after it finds it and leaves at
+once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.v2._internal.execution.context import get_train_context
+
+from ctllm_ray.base import recipe as recipes
+from ctllm_ray.base.errors import CtllmError, RecipeError, StorageError
+from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.train.checkpoint.run_state import RunState
+
+ASK_S = 2.0  # between a worker's looks whether the driver wants it to stop
+
+
+class Board:
+    """What the driver and its workers leave for each other: an actor on the driver's machine."""
+
+    def __init__(self) -> None:
+        self._stop, self._failure, self._notes = False, b"", list[str]()
+
+    def ask_to_stop(self) -> None:
+        """For the workers: save and end."""
+        self._stop = True
+
+    def is_stopping(self) -> bool:
+        """True once the driver asked for it."""
+        return self._stop
+
+    def fail(self, error: bytes) -> None:
+        """For the driver: an error that trying again does not mend. The first one counts."""
+        self._failure = self._failure or error
+
+    def failure(self) -> bytes:
+        """That error, pickled; empty where there is none."""
+        return self._failure
+
+    def note(self, text: str) -> None:
+        """For people; what was said before is not said again."""
+        if text not in self._notes:
+            self._notes.append(text)
+
+    def notes(self) -> list[str]:
+        """What was noted since it was last asked."""
+        told, self._notes = self._notes, []
+        return told
+
+
+def work(config: dict[str, Any]) -> dict[str, Any]:
+    """One worker's part, from plain values and an actor handle."""
+    board = config["board"]
+    if ray.get(board.failure.remote()):
+        return {"state": RunState().plain(), "preempted": False}
+    recipe = recipes.from_plain(json.loads(config["recipe"]))
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    hooks = _Hooks(recipe, config["owner"], board, rank, config["validates_aside"])
+    try:
+        state = _train(recipe, rank, world, hooks)
+    except CtllmError as error:
+        if isinstance(error, StorageError):
+            hooks.note(f"storage failed, which may pass: {error.what}")
+        else:
+            ray.get(board.fail.remote(pickle.dumps(error)))
+        raise
+    return {"state": state.plain(), "preempted": hooks.is_preempted()}
+
+
+def _train(recipe: Recipe, rank: int, world: int, hooks: _Hooks) -> RunState:
+    import torch
+
+    from ctllm_ray.train import select_stepper, session
+
+    made, reason = select_stepper.stepper_of(recipe.resources.train)
+    if reason and rank == 0:
+        hooks.note(reason)
+    try:
+        return session.train(recipe, made, rank, world, hooks)
+    except torch.OutOfMemoryError as error:
+        raise RecipeError(
+            f"the GPU has too little memory: {first_line(error)}",
+            where=f"worker {rank}",
+            remedy="try resources.train.micro_sequences=1, activation_checkpointing=true, a higher zero_stage, "
+            "offload=true; `ctllm plan` says what is needed",
+        ) from error
+
+
+class _Hooks:
+    """Ray around a worker."""
+
+    def __init__(self, recipe: Recipe, owner: str, board: Any, rank: int, validates_aside: bool) -> None:
+        self.owner = owner
+        self._recipe, self._board, self._rank, self._validates_aside = recipe, board, rank, validates_aside
+        self._asked_at, self._is_stopping = -math.inf, False
+
+    def should_stop(self) -> bool:
+        """True once this worker's machines are to be taken away, or the driver wants to end."""
+        now = time.monotonic()
+        if self._rank == 0 and now - self._asked_at >= ASK_S:
+            self._asked_at = now
+            self._is_stopping = ray.get(self._board.is_stopping.remote())
+        return self._is_stopping or self.is_preempted()
+
+    def is_preempted(self) -> bool:
+        """True once a machine of this worker group is to be taken away."""
+        return get_train_context().preemption_context.preemption_info is not None
+
+    def note(self, text: str) -> None:
+        """A line for people, by way of the driver."""
+        ray.get(self._board.note.remote(text))
+
+    def saved(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Ray keeps no account of checkpoints."""
+
+    def validate(self, step: int) -> None:
+        """A task of its own beside training where the cluster has room, else rank 0 does it while the others
+        wait."""
+        from ctllm_ray.train.checkpoint.checkpoint import FOLDER, folder_of
+
+        folder = folder_of(self._recipe.folder("train"), step)
+        plain = self._recipe.model_dump_json()
+        if not self._validates_aside:
+            if self._rank == 0:
+                validate(None, plain, folder)
+            return
+        managed = get_train_context().get_storage()
+        ray.train.report(
+            {"step": step},
+            ray.train.Checkpoint(
+                f"{managed.experiment_fs_path}/{FOLDER}/{step:08d}", managed.storage_filesystem
+            ),
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
+            validation=ray.train.ValidationTaskConfig(fn_kwargs={"recipe": plain, "folder": folder}),
+        )
+
+
+def validate(checkpoint: ray.train.Checkpoint | None, recipe: str, folder: str) -> dict[str, float]:
+    """Bits per byte by group. The records of the run have them too, and more."""
+    from ctllm_ray.train.validation.validate import validate_checkpoint
+
+    found = validate_checkpoint(json.loads(recipe), folder)
+    return {f"bits_per_byte/{group}": bits["bits_per_byte"] for group, bits in found.items()}
+
+
+def first_line(error: BaseException) -> str:
+    """Of an error, with its type."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -1,0 +1,153 @@
+"""Progress of a training run, told by whoever waits for it: step, loss, tokens/s, MFU, time left, validation,
+events.
+
+The driver may be far from the workers, so it reads what rank 0 records on storage, every few seconds: nothing
+passes through Ray, and a second terminal could follow the same run. A bar on a terminal, plain lines
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TextIO
+
+from ctllm_ray.base import storage
+from ctllm_ray.base.errors import CtllmError
+from ctllm_ray.train import records
+from ctllm_ray.train.records import Event, StepRecord
+
+POLL_S, POLL_REMOTE_S = 2.0, 5.0  # between looks at the records; they are written every 5 s
+LINE_S = 15.0  # between plain lines, where nobody watches a terminal
+BAR_CELLS = 16
+_CLEAR = "\r\x1b[K"  # to the start of the terminal's line, and empties it
+
+#: Events that are worth a line of their own. Checkpoints and validation stand in the line of the run.
+_SPOKEN = (
+    "started", "resumed", "resized", "spike", "skipped", "rewound", "checkpoint_passed_over",
+    "tracker_failed",
+    "data_joined", "specials_untaught", "stopped", "finished",
+)  # fmt: skip
+
+
+class Following:
+    """Says how far the run in a folder is, from a thread, for as long as the `with` block lasts."""
+
+    def __init__(
+        self,
+        folder: str,
+        total_tokens: int,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder, self._total_tokens = folder, total_tokens
+        self._stream, self._clock = stream or sys.stderr, clock
+        self._live = self._stream.isatty()
+        self._began = self._said = clock()
+        self._shown: StepRecord | None = None
+        self._line = ""  # that was said last
+        self._heard = len(records.read_events(folder))  # those of runs before this one were told then
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
+
+    def __enter__(self) -> Following:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.look()
+        live, self._live = self._live, False
+        if live:
+            self._stream.write(_CLEAR)
+        if self._shown and (live or self.line(self._shown) != self._line):
+            self._say(self.line(self._shown))
+
+    def _follow(self) -> None:
+        pause_s = POLL_REMOTE_S if storage.is_remote(self._folder) else POLL_S
+        while not self._stop.wait(pause_s):
+            self.look()
+
+    def look(self) -> None:
+        """Reads what is new and says it. A store that does not answer is asked again the next time."""
+        try:
+            events, last = records.read_events(self._folder), records.read_last(self._folder)
+        except CtllmError:
+            return
+        for event in events[self._heard :]:
+            if event.kind in _SPOKEN:
+                self.tell(sentence(event))
+        self._heard = len(events)
+        if last is None or last.time < self._began or last == self._shown:
+            return  # nothing new, or of a run before this one
+        self._shown = last
+        if self._live or self._clock() - self._said >= LINE_S:
+            self._said = self._clock()
+            self._say(self.line(last))
+
+    def line(self, last: StepRecord) -> str:
+        """The state of the run in one line. Time left is reckoned from the speed of the last update."""
+        done = min(1.0, last.tokens / self._total_tokens)
+        full = round(done * BAR_CELLS)
+        bar = f"{'█' * full}{'░' * (BAR_CELLS - full)} " if self._live else ""
+        left_s = max(0, self._total_tokens - last.tokens) / max(last.tokens_per_s, 1e-9)
+        parts = [
+            f"{bar}step {last.step:,}",
+            f"{last.tokens:,} tokens ({done:.0%})",
+            f"loss {last.loss:.4f}",
+            f"{last.tokens_per_s:,.0f} tokens/s",
+            *([] if math.isnan(last.mfu) else [f"MFU {last.mfu:.1%}"]),
+            f"left {_hours(left_s)}",
+            *self._validation(),
+        ]
+        return "  ".join(parts)
+
+    def _validation(self) -> list[str]:
+        found = records.read_validation_last(self._folder)
+        if not found:
+            return []
+        shown = [f"{group} {bits['bits_per_byte']:.4f}" for group, bits in sorted(found["groups"].items())][
+            :4
+        ]
+        return [f"bits/byte at {found['step']:,}: {', '.join(shown)}"]
+
+    def tell(self, text: str) -> None:
+        """A line that stays, above the live one."""
+        self._stream.write(f"{_CLEAR if self._live else ''}{text}\n")
+        self._stream.flush()
+
+    def _say(self, text: str) -> None:
+        self._line = text
+        width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be written over
+        self._stream.write(f"{_CLEAR}{text[:width]}" if self._live else f"{text}\n")
+        self._stream.flush()
+
+
+def sentence(event: Event) -> str:
+    """An event in one line: its kind, its step, its facts."""
+    facts = [f"{name} {_short(value)}" for name, value in event.facts.items()]
+    return f"{event.kind.replace('_', ' ')} at step {event.step:,}{': ' if facts else ''}{', '.join(facts)}"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        more = f" and {len(value) - 3:,} more" if len(value) > 3 else ""
+        return f"[{', '.join(map(_short, value[:3]))}]{more}"
+    text = str(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _hours(seconds: float) -> str:
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
