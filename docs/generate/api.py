@@ -28,7 +28,8 @@ def modules(package: str) -> list[Path]:
 def index() -> str:
     """The list of packages, each with the number of its modules."""
     rows = [
-        f"| [`{PACKAGE}{'' if name == 'top' else '.' + name}`]({name}.md) | {len(modules(name))} |" for name in packages()
+        f"| [`{PACKAGE}{'' if name == 'top' else '.' + name}`]({name}.md) | {len(modules(name))} |"
+        for name in packages()
     ]
     text = "Made from the docstrings when the site is built. Names that begin with `_` are private and not listed."
     return f"{LOW}# Python API\n\n{text}\n\n| package | modules |\n|---|---:|\n" + "\n".join(rows) + "\n"
@@ -65,7 +66,10 @@ def _code(node: Definition) -> str:
     if isinstance(node, ast.ClassDef):
         bases = f"({', '.join(map(ast.unparse, node.bases))})" if node.bases else ""
         fields = [ast.unparse(child) for child in node.body if isinstance(child, ast.AnnAssign)]
-        lines = [f"class {node.name}{bases}", *(f"    {field}" for field in fields if not field.startswith("_"))]
+        lines = [
+            f"class {node.name}{bases}",
+            *(f"    {field}" for field in fields if not field.startswith("_")),
+        ]
     else:
         kind = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
         returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""

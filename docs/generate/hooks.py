@@ -34,7 +34,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """The navigation with a page for each package."""
     pages: list[Any] = [f"{API}/index.md", *({package: f"{API}/{package}.md"} for package in api.packages())]
     reference = next(section["Reference"] for section in config.nav or [] if "Reference" in section)
-    next(entry for entry in reference if isinstance(entry, dict) and "Python API" in entry)["Python API"] = pages
+    next(entry for entry in reference if isinstance(entry, dict) and "Python API" in entry)["Python API"] = (
+        pages
+    )
     return config
 
 
@@ -83,7 +85,9 @@ def _inside(page: str, link: re.Match[str]) -> str:
     return f"[{text}]({relpath(there, PurePosixPath(page).parent)}{anchor})"
 
 
-def on_page_context(context: dict[str, Any], page: Page, config: MkDocsConfig, nav: Navigation) -> dict[str, Any]:
+def on_page_context(
+    context: dict[str, Any], page: Page, config: MkDocsConfig, nav: Navigation
+) -> dict[str, Any]:
     """The words of the theme, the navigation and the other language's page, by the language of the page."""
     chinese = page.file.src_uri.startswith(CHINESE)
     config.theme["language"] = "zh" if chinese else "en"

@@ -46,7 +46,9 @@ def filled(page: str, markdown: str) -> str:
         markdown = _with_columns(markdown, _keys_of(Recipe), page)
         _check_keys(page, markdown)
     elif room in NAMES:
-        markdown = "".join(_of_name(page, NAMES[room], part) for part in re.split(r"^(?=## )", markdown, flags=re.M))
+        markdown = "".join(
+            _of_name(page, NAMES[room], part) for part in re.split(r"^(?=## )", markdown, flags=re.M)
+        )
         headings = set(re.findall(r"^## (\S+)$", markdown, re.MULTILINE))
         missing = [name for name in resolve.names(NAMES[room]) if name not in headings]
         _refuse(page, "no section for", missing)
@@ -66,7 +68,11 @@ def _of_name(page: str, package: str, part: str) -> str:
     fields = resolve.options(resolve.resolve(package, heading[1])).model_fields
     part = _with_columns(part, dict(fields), f"{page}, {heading[1]}")
     described = set(re.findall(r"`(\w+)`", " ".join(names for names, _ in ROW.findall(part))))
-    _refuse(f"{page}, {heading[1]}", "no description of the options", [name for name in fields if name not in described])
+    _refuse(
+        f"{page}, {heading[1]}",
+        "no description of the options",
+        [name for name in fields if name not in described],
+    )
     return part
 
 
@@ -118,13 +124,23 @@ def _check_keys(page: str, markdown: str) -> None:
         above = [key[:i] for i, character in enumerate(key) if character == "."]
         told = any(re.search(rf"\b{key[len(name) + 1 :]}\b", rows.get(name, "")) for name in above)
         part = any(row.startswith(f"{key}.") for row in rows)
-        if key not in rows and not told and not part and list(_models(field.annotation))[:1] != [field.annotation]:
+        if (
+            key not in rows
+            and not told
+            and not part
+            and list(_models(field.annotation))[:1] != [field.annotation]
+        ):
             missing.append(key)
     _refuse(page, "no description of the keys", missing)
 
 
 def _kind_of_field(field: FieldInfo) -> str:
-    bounds = [f"{SIGNS[a]} {getattr(m, a):g}" for m in field.metadata for a in SIGNS if getattr(m, a, None) is not None]
+    bounds = [
+        f"{SIGNS[a]} {getattr(m, a):g}"
+        for m in field.metadata
+        for a in SIGNS
+        if getattr(m, a, None) is not None
+    ]
     return " ".join([_kind(field.annotation), *bounds])
 
 
@@ -148,7 +164,7 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if value is PydanticUndefined:
         return "" if field.default_factory else "required"
-    if value in (None, "", ()) or isinstance(value, dict) and not value:
+    if value in (None, "", ()) or (isinstance(value, dict) and not value):
         return "none"
     if isinstance(value, BaseModel):
         return ""
@@ -170,7 +186,9 @@ def measures() -> str:
             module = name.partition(".")[0]
             text += f"\n### {module}\n\n| measure | value | options |\n|---|---|---|\n"
         told = " ".join((inspect.getdoc(function) or "").split()).replace("|", "\\|").replace("<", "&lt;")
-        options = ", ".join(_option(key, field) for key, field in resolve.options(function).model_fields.items())
+        options = ", ".join(
+            _option(key, field) for key, field in resolve.options(function).model_fields.items()
+        )
         text += f"| `{name}` | {told} | {options} |\n"
     return text
 
@@ -182,7 +200,9 @@ def _option(name: str, field: FieldInfo) -> str:
 
 def sizes() -> str:
     """The model sizes with their counts of parameters."""
-    text = "| size | layers | width | heads | FFN | context | vocabulary | parameters | without embeddings |\n"
+    text = (
+        "| size | layers | width | heads | FFN | context | vocabulary | parameters | without embeddings |\n"
+    )
     text += "|---|---:|---:|---:|---:|---:|---:|---:|---:|\n"
     for name, size in config.SIZES.items():
         parameters = config.parameters(size)
@@ -211,12 +231,16 @@ def _command(function: Any, group: str, name: str | None = None) -> str:
             usage.append(metavar if required else f"[{metavar}]...")
             rows.append((metavar, info.help, ""))
         else:
-            option = next((d for d in info.param_decls or () if d.startswith("--")), f"--{key.replace('_', '-')}")
+            option = next(
+                (d for d in info.param_decls or () if d.startswith("--")), f"--{key.replace('_', '-')}"
+            )
             shown = f"{option} {info.metavar}" if info.metavar else option
             default = "" if parameter.default in (None, "", 0, False) else f"`{parameter.default}`"
             rows.append((shown, info.help, "required" if required else default))
     title = f"{group}{name or function.__name__}"
-    table = "".join(f"| `{a}` | {b or ''} | {c} |\n" for a, b, c in ((r[0].replace("|", "\\|"), *r[1:]) for r in rows))
+    table = "".join(
+        f"| `{a}` | {b or ''} | {c} |\n" for a, b, c in ((r[0].replace("|", "\\|"), *r[1:]) for r in rows)
+    )
     told = " ".join((inspect.getdoc(function) or "").split())
     options = " [OPTIONS]" if any(row[0].startswith("-") for row in rows) else ""
     return (
