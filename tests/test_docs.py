@@ -182,7 +182,8 @@ def test_the_examples_of_the_design_page_run(tmp_path: Path) -> None:
     script = (
         "import json\n"
         "from ctllm_ray.base import recipe\n"
-        "from ctllm_ray.corpus import pipeline, section\n"
+        "from ctllm_ray.corpus import pipeline\n"
+        "from ctllm_ray.corpus.engine import section\n"
         "run = lambda r, folder, splits: [section.run_split(r, folder, s) for s in splits]\n"
         "print(json.dumps(pipeline.clean(recipe.load('recipe.yaml'), run).counts))\n"
     )
