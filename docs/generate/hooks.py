@@ -27,6 +27,9 @@ FROM_OUTSIDE = {
 API = "reference/python"
 CHINESE = "zh/"
 FENCES = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+BREAK = re.compile(
+    r"(?<=[\u3000-\u9fff\uff00-\uffef])\n *(?=[\u3000-\u9fff\uff00-\uffef])"
+)  # a browser makes it a space
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]*)(#[^)\s]*)?\)")
 
 
@@ -53,6 +56,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """The page with tables from the code, and with links to files outside of docs/ led into the site."""
     name = page.file.src_uri
+    if name.startswith(CHINESE):
+        markdown = outside_fences(markdown, lambda text: BREAK.sub("", text))
     if name.startswith("reference/") and not name.startswith(API):
         markdown = tables.filled(name, markdown)
     return outside_fences(markdown, lambda text: LINK.sub(lambda link: _inside(name, link), text))

@@ -135,13 +135,10 @@ def _check_keys(page: str, markdown: str) -> None:
 
 
 def _kind_of_field(field: FieldInfo) -> str:
-    bounds = [
-        f"{SIGNS[a]} {getattr(m, a):g}"
-        for m in field.metadata
-        for a in SIGNS
-        if getattr(m, a, None) is not None
-    ]
-    return " ".join([_kind(field.annotation), *bounds])
+    bounds = {a: getattr(m, a) for m in field.metadata for a in SIGNS if getattr(m, a, None) is not None}
+    if bounds.keys() == {"ge", "le"}:
+        return f"{_kind(field.annotation)} {bounds['ge']:g} to {bounds['le']:g}"
+    return " ".join([_kind(field.annotation), *(f"{SIGNS[a]} {bound:g}" for a, bound in bounds.items())])
 
 
 def _kind(annotation: Any) -> str:
