@@ -8,7 +8,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = "ctllm_ray"
-LOW = "---\nsearch:\n  boost: 0.3\n---\n\n"  # behind the pages that people wrote
+LOW = "---\nsearch:\n  boost: 0.001\n---\n\n"  # behind the pages that people wrote
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
