@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, Union, get_args, get_origin
 
 import typer
+import yaml
 from mkdocs.exceptions import PluginError
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -138,7 +139,8 @@ def _kind_of_field(field: FieldInfo) -> str:
     bounds = {a: getattr(m, a) for m in field.metadata for a in SIGNS if getattr(m, a, None) is not None}
     if bounds.keys() == {"ge", "le"}:
         return f"{_kind(field.annotation)} {bounds['ge']:g} to {bounds['le']:g}"
-    return " ".join([_kind(field.annotation), *(f"{SIGNS[a]} {bound:g}" for a, bound in bounds.items())])
+    shown = ", ".join(f"{SIGNS[a]} {bound:g}" for a, bound in bounds.items())
+    return f"{_kind(field.annotation)} {shown}".strip()
 
 
 def _kind(annotation: Any) -> str:
@@ -151,7 +153,11 @@ def _kind(annotation: Any) -> str:
     if origin is Union or str(type(annotation)).endswith("UnionType'>"):
         return " or ".join(_kind(argument) for argument in arguments if argument is not type(None))
     if origin in (tuple, list):
-        return f"list of {_kind(arguments[0])}" if arguments[-1] is ... or origin is list else "list"
+        return (
+            f"list of {_kind(arguments[0])}".replace("mapping", "mappings")
+            if arguments[-1] is ... or origin is list
+            else "list"
+        )
     if getattr(annotation, "__metadata__", None):
         return _kind(arguments[0])
     return "mapping"
@@ -165,6 +171,8 @@ def _default(field: FieldInfo) -> str:
         return "none"
     if isinstance(value, BaseModel):
         return ""
+    if isinstance(value, dict):
+        return f"`{yaml.safe_dump(value, default_flow_style=True).strip()}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, int):
