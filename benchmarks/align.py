@@ -108,15 +108,15 @@ def stage(recipe_plain: dict, kill: bool = False) -> Any:
     stands."""
     from ctllm_ray.base import recipe as recipes
     from ctllm_ray.corpus import pipeline
-    from ctllm_ray.train.checkpoint.export import export
+    from ctllm_ray.train.checkpoint.export import export_checkpoint
     from ctllm_ray.train.ray import launch
 
-    of, began = recipes.from_plain(recipe_plain), time.perf_counter()
+    of, began = recipes.parse_recipe(recipe_plain), time.perf_counter()
     pipeline.prepare(of)
     if kill:
         _kill_one(of)
-    state = launch.run(of, lambda text: print("   ", text, flush=True))
-    export(of, precision="fp32")
+    state = launch.run_training(of, lambda text: print("   ", text, flush=True))
+    export_checkpoint(of, precision="fp32")
     print(f"{of.name} {of.version}: step {state.step}, {time.perf_counter() - began:.0f} s", flush=True)
     return of
 

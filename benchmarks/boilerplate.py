@@ -37,7 +37,7 @@ import zstandard
 from resiliparse.extract.html2text import extract_plain_text
 
 from ctllm_ray.corpus.boilerplate import line_counts
-from ctllm_ray.text.dedup.fold import folded
+from ctllm_ray.text.dedup.fold import fold_text
 from ctllm_ray.text.html import main_content
 from ctllm_ray.text.lines.line_keys import LineKeys, at_edges, line_keys
 
@@ -101,11 +101,11 @@ def templates(data: Path, part: str) -> list[tuple[list[str], list[str]]]:
     for page in pq.read_table(data / "html_zh/pages.parquet").to_pylist():
         raw = page["raw"].decode(page["actual_charset"] or "utf-8", "replace")
         text = {
-            folded(line) for line in (page["gold_text"] or main_content.extract(raw).text).split("\n")
+            fold_text(line) for line in (page["gold_text"] or main_content.extract(raw).text).split("\n")
         } - {""}
         lines = [line.strip() for line in extract_plain_text(raw, main_content=False).split("\n")]
-        lines = [line for line in lines if folded(line)]
-        inside = [i for i, line in enumerate(lines) if folded(line) in text]
+        lines = [line for line in lines if fold_text(line)]
+        inside = [i for i, line in enumerate(lines) if fold_text(line) in text]
         if len(inside) > 2 and len(lines) - inside[-1] + inside[0] > 4:
             site = " ".join(sorted([*lines[: inside[0]], *lines[inside[-1] + 1 :]], key=len)[-1:])
             found.setdefault(site, (lines[: inside[0]][-MOST_LINES:], lines[inside[-1] + 1 :][:MOST_LINES]))
@@ -226,7 +226,7 @@ def speed(data: Path) -> None:
     )
     urls = [f"http://www.h{i % 500}.example:80/{quote(str(i))}" for i in range(len(texts))]
     table = pa.table({"text": texts, "url": urls, "source": ["x"] * len(texts)})
-    reading = line_counts.Reading("keep", 2)
+    reading = line_counts.LineReading("keep", 2)
     reading(texts[:9])
     works: dict[str, Callable[[], object]] = {
         "keys of lines": lambda: reading(texts),

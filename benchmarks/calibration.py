@@ -30,7 +30,7 @@ LEAST_SHARE = 0.0005
 
 def pages_of(folder: str, truth: pd.DataFrame) -> pd.DataFrame:
     """Truth and scores of every page."""
-    finished = manifest.read(folder)
+    finished = manifest.read_manifest(folder)
     tables = [
         table
         for kind in ("kept", "rejected")
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--root", default="/tmp/quality")
     options = parser.parse_args()
-    recipe = recipes.load(f"jobs/recipes/{options.recipe}.yaml", [f"root={options.root}"])
+    recipe = recipes.load_recipe(f"jobs/recipes/{options.recipe}.yaml", [f"root={options.root}"])
     truth = pq.read_table(options.data / "web_zh_raw/truth.parquet").to_pandas()
     truth = truth.merge(addresses(options.data / "web_zh_raw"), on="doc_id")
     pages = pages_of(recipe.folder(pipeline.CLEAN), truth)

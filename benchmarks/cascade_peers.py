@@ -142,7 +142,7 @@ def ours_whole(recipe: Path) -> Cascade:
     from ctllm_ray.corpus import clean
     from ctllm_ray.shards import schema
 
-    loaded = recipes.load(str(recipe))
+    loaded = recipes.load_recipe(str(recipe))
     stages = tuple(stage for stage in loaded.stages if stage.use == "measure")
 
     def decide(texts: list[str]) -> int:

@@ -107,7 +107,7 @@ def corpora(data: Path, to: Path) -> dict[str, Recipe]:
         "name": "held_out", "stages": [{"use": "extract"}], "tokens": {"held_out_share": 1.0},
         "data": {"inputs": inputs, "max_error_share": 0},
     }  # fmt: skip
-    return {name: recipe.from_plain(plain) for name, plain in made.items()}
+    return {name: recipe.parse_recipe(plain) for name, plain in made.items()}
 
 
 def training(corpus: Recipe, held: Recipe, seed: int, arguments: argparse.Namespace) -> Recipe:
@@ -127,7 +127,7 @@ def training(corpus: Recipe, held: Recipe, seed: int, arguments: argparse.Namesp
         "train": train,
         "resources": resources,
     }
-    return recipe.from_plain(plain)
+    return recipe.parse_recipe(plain)
 
 
 def main() -> None:

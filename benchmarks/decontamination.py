@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from ctllm_ray.benchmark_files import Row, table
 from ctllm_ray.corpus.decontamination.evaluation_sets import text_of
-from ctllm_ray.text.contamination import Index, hits, index
+from ctllm_ray.text.contamination import NgramIndex, hits, index
 
 NGRAMS, BOUNDS, MAX_ITEMS, COPIES = (8, 10, 13, 20), (0.3, 0.5, 0.7, 0.9), 8, 500
 OPTIONS = ("A", "B", "C", "D")
@@ -71,7 +71,7 @@ def _items(sets: Sequence[str]) -> tuple[list[str], np.ndarray]:
     return texts, np.array(owners)
 
 
-def _real(pages: pa.Array, built: Index) -> None:
+def _real(pages: pa.Array, built: NgramIndex) -> None:
     hits(pages.slice(0, 10), built)
     megabytes = sum(len(text.as_py().encode()) for text in pages) / 1e6
     started = time.process_time()
@@ -82,7 +82,7 @@ def _real(pages: pa.Array, built: Index) -> None:
     print(f"| {built.ngram_chars} | {len(built.hashes):,} | {lost} | {speed:.0f} | {' | '.join(told)} |")
 
 
-def _copies(rows: list[Row], owners: np.ndarray, built: Sequence[Index]) -> None:
+def _copies(rows: list[Row], owners: np.ndarray, built: Sequence[NgramIndex]) -> None:
     draw = random.Random(1)
     chosen = draw.sample(range(len(rows)), min(COPIES, len(rows)))
     for kind, make in KINDS.items():

@@ -299,7 +299,7 @@ def _recipe(folder: str) -> recipes.Recipe:
     """The stages of zh_web.yaml and its passes that find copies, over the pages."""
     inputs = f'data.inputs=[{{use: jsonl, path: "{folder}/pages.jsonl"}}]'
     overrides = [inputs, "data.split_mb=8", f"root={folder}/out", "resources.workers=2"]
-    zh_web = recipes.load("jobs/recipes/zh_web.yaml", overrides)
+    zh_web = recipes.load_recipe("jobs/recipes/zh_web.yaml", overrides)
     found = tuple(part for part in zh_web.passes if part.use in ("exact", "near"))
     return zh_web.model_copy(update={"passes": found})
 
@@ -308,7 +308,7 @@ def _survivors_of(recipe: recipes.Recipe, count: int) -> np.ndarray:
     """The page that each of so many pages went for, or the page itself, by URLs; -1 where it did not come so
     far."""
     folder = recipe.folder(recipe.corpus)
-    found = documents.parts(folder, manifest.read(folder))
+    found = documents.parts(folder, manifest.read_manifest(folder))
     tables = [table for kind in ("kept", "rejected") for table in documents.tables(found, kind)]
     rows = {
         row["id"]: row

@@ -74,7 +74,7 @@ def write_tokens(folder: Path) -> None:
         writer.write(tokens.with_answers(tokens.table(names, ids, sizes, sizes, {}, kind), answers, "pairs"))
     facts = {"tokenizer": "0" * 64, "vocab_size": str(VOCABULARY), "bos": "1", "eos": "2", "pad": "3"}
     counts = {"in": len(ids), "kept": len(ids), "tokens": int(sizes.sum())}
-    manifest.write(
+    manifest.write_manifest(
         str(folder), Manifest("tokens", "b", "1", "0" * 64, {}, [], counts, list(writer.shards), facts)
     )
 
@@ -86,7 +86,7 @@ def write_model(folder: Path) -> None:
     from ctllm_ray.model.config import ModelConfig
 
     shape = ModelConfig(6, 256, 8, 8, 32, 704, VOCABULARY, WIDTH, tied=True)
-    hugging_face.save(llama.build(shape, 0), shape, str(folder))
+    hugging_face.save_model(llama.build(shape, 0), shape, str(folder))
 
 
 def recipe(root: Path, steps: int, run: str) -> Any:
@@ -107,7 +107,7 @@ def recipe(root: Path, steps: int, run: str) -> Any:
         },
         "resources": {"train": {"micro_sequences": ROWS, "checkpoint_s": 1e9}},
     }  # fmt: skip
-    return recipes.from_plain(plain)
+    return recipes.parse_recipe(plain)
 
 
 def per_update(root: Path, steps: int) -> list[int]:
@@ -139,7 +139,7 @@ def ours(root: Path, steps: int) -> dict[str, float]:
     reference_log_probs.complete(of, reference_log_probs.here)  # in the first round: then it is there
     cached_s = time.perf_counter() - began
     session.train(of, Timed)
-    last = records.read(of.folder("train"))[-1]
+    last = records.read_steps(of.folder("train"))[-1]
     done = sum(per_update(root, steps)[WARM_UP:])
     return speeds(done, ends) | {"loss": last.loss, "cache_s": cached_s}
 

@@ -33,11 +33,11 @@ from ctllm_ray.ray_session import session
 
 def work(job: tuple[dict[str, Any], str, dict[str, Any]]) -> dict[str, Any]:
     plain, folder, split = job
-    return asdict(section.run_split(recipes.from_plain(plain), folder, Split.from_plain(split)))
+    return asdict(section.run_split(recipes.parse_recipe(plain), folder, Split.from_plain(split)))
 
 
 def warm(plain: dict[str, Any]) -> int:
-    clean.warm(recipes.from_plain(plain))
+    clean.warm(recipes.parse_recipe(plain))
     return multiprocessing.current_process().pid or 0
 
 
@@ -68,9 +68,9 @@ def on_ray(workers: int) -> Callable[[Recipe, str, Sequence[Split]], float]:
             update={"resources": recipe.resources.model_copy(update={"workers": workers})}
         )
         with session(workers, recipe.resources.object_store_mb):
-            list(launch.run(recipe, folder + "-warm", list(work_list[:workers])))
+            list(launch.run_splits(recipe, folder + "-warm", list(work_list[:workers])))
             started = time.perf_counter()
-            list(launch.run(recipe, folder, work_list))
+            list(launch.run_splits(recipe, folder, work_list))
             return time.perf_counter() - started
 
     return run
@@ -104,7 +104,7 @@ def main() -> None:
         }
         for i in range(options.copies)
     ]
-    base = recipes.load(options.recipe, [f"data.inputs={json.dumps(inputs)}"])
+    base = recipes.load_recipe(options.recipe, [f"data.inputs={json.dumps(inputs)}"])
     work_list = splits.list_splits(base.data)
     megabytes = unpacked_bytes(options.pattern) * options.copies / 1e6
     runners = {

@@ -65,7 +65,7 @@ def write_model(items: str, folder: Path) -> SentencePiece:
     texts = ["\n".join(map(str, row.values())) for row in table(items).rows]
     tokenizer = SentencePiece(train(texts, VOCABULARY))
     shape = replace(SIZES["25m"], vocab_size=tokenizer.vocab_size, context_tokens=CONTEXT_TOKENS)
-    hugging_face.save(llama.build(shape, 1), shape, str(folder), dtype=torch.float32)
+    hugging_face.save_model(llama.build(shape, 1), shape, str(folder), dtype=torch.float32)
     tokenizer.save(str(folder))
     return tokenizer
 

@@ -74,7 +74,7 @@ def write_section(folder: str, groups: list[tuple[str, np.ndarray]], most_tokens
     facts = {"tokenizer": "none", "vocab_size": "125696", "bos": "1", "eos": "2", "pad": "3"}
     documents = sum(shard.rows for shard in shards)
     counts = {"in": documents, "kept": documents}
-    manifest.write(folder, Manifest("tokens", "loader", "1", "", {}, [], counts, shards, facts))
+    manifest.write_manifest(folder, Manifest("tokens", "loader", "1", "", {}, [], counts, shards, facts))
     found: dict[str, int] = {}
     for shard in shards:
         found[shard.group] = found.get(shard.group, 0) + shard.tokens
@@ -84,7 +84,7 @@ def write_section(folder: str, groups: list[tuple[str, np.ndarray]], most_tokens
 def recipe_of(root: str, groups: dict[str, int], packing: str, width: int) -> recipes.Recipe:
     """A run of one epoch over all groups, each by its size."""
     total = sum(groups.values())
-    return recipes.from_plain(
+    return recipes.parse_recipe(
         {
             "name": "loader", "version": "1", "seed": 1, "root": root, "stages": [],
             "data": {"inputs": [{"use": "jsonl", "path": "none/*.jsonl"}], "max_error_share": 0},

@@ -126,7 +126,7 @@ def recipe_of(folder: Path) -> Recipe:
         "data": data,
         "stages": [],
     }
-    return recipes.from_plain(plain | {"passes": near})
+    return recipes.parse_recipe(plain | {"passes": near})
 
 
 def one_by_one(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
@@ -170,10 +170,13 @@ def measured(made: Iterator[str], count: int, folder: Path) -> dict[str, float]:
         for run in near.rglob("RUNS.jsonl")
     }
     text = (
-        sum(shard.text_bytes for shard in manifest.read(recipe_of(folder).folder("clean")).of_kind("kept"))
+        sum(
+            shard.text_bytes
+            for shard in manifest.read_manifest(recipe_of(folder).folder("clean")).of_kind("kept")
+        )
         / 1e6
     )
-    kept = manifest.read(str(near)).counts["kept"]
+    kept = manifest.read_manifest(str(near)).counts["kept"]
     return {"text": text, "kept": kept, "anonymous": anonymous, "whole": whole, **seconds}
 
 

@@ -21,7 +21,7 @@ import zstandard
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.corpus.engine.progress import Progress
+from ctllm_ray.corpus.engine.progress import SectionProgress
 from ctllm_ray.shards import reader
 from ctllm_ray.shards.manifest import Manifest
 
@@ -62,10 +62,10 @@ def decisions(name: str, data: Path, root: str) -> tuple[Manifest, pd.DataFrame]
         "text": "raw_content",
         "html": "html",
     }
-    recipe = recipes.load(
+    recipe = recipes.load_recipe(
         f"jobs/recipes/{name}.yaml", [f"root={root}", f"data.inputs={orjson.dumps([inputs]).decode()}"]
     )
-    finished = pipeline.clean(recipe, progress=Progress.to_stderr())
+    finished = pipeline.clean(recipe, progress=SectionProgress.to_stderr())
     tables = [
         table
         for kind in ("kept", "rejected")

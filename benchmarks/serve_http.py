@@ -46,8 +46,8 @@ from ctllm_ray.model.config import SIZES
 from ctllm_ray.ray_session import session
 from ctllm_ray.serving.api import model_card
 from ctllm_ray.serving.api.app import create
-from ctllm_ray.serving.api.app_state import Served
-from ctllm_ray.serving.api.keys import Keys
+from ctllm_ray.serving.api.app_state import AppState
+from ctllm_ray.serving.api.keys import KeyRing
 from ctllm_ray.serving.api.rate_limits import Counters
 from ctllm_ray.serving.ray import application
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
@@ -63,7 +63,7 @@ def write_model(folder: Path) -> SentencePiece:
     texts = ["".join(chr(draw.randrange(0x4E00, 0x5E00)) for _ in range(200)) for _ in range(2000)]
     tokenizer = SentencePiece(train(texts, 8192))
     shape = replace(SIZES["25m"], vocab_size=tokenizer.vocab_size)
-    hugging_face.save(llama.build(shape, 0), shape, str(folder))
+    hugging_face.save_model(llama.build(shape, 0), shape, str(folder))
     for name, content in tokenizer.files().items():
         (folder / name).write_bytes(content)
     return tokenizer
@@ -131,7 +131,7 @@ async def clients(ask: Ask, asked: Sequence[Sequence[int]]) -> tuple[float, list
     return tokens / (time.perf_counter() - began), firsts
 
 
-def in_this_process(served: Served, open_: ExitStack) -> str:
+def in_this_process(served: AppState, open_: ExitStack) -> str:
     """The URL of the API in a thread of this process."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(create(served), log_level="warning"))
@@ -207,8 +207,8 @@ def main() -> None:
         serve = Serve(model=str(root / "model"), name="m", port=0)
         engine = TorchEngine.open(serve.model, serve)
         open_.callback(engine.close)
-        told = model_card.read(serve.model, "m", tokenizer, engine.context_tokens)
-        served = Served(engine, tokenizer, told, Keys(str(root / "none.json")), Counters(), serve)
+        told = model_card.read_card(serve.model, "m", tokenizer, engine.context_tokens)
+        served = AppState(engine, tokenizer, told, KeyRing(str(root / "none.json")), Counters(), serve)
         plain = {
             "name": "b",
             "version": "1",
@@ -219,7 +219,7 @@ def main() -> None:
         }
         plain["data"] = {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0}
         open_.enter_context(session(2, 128))
-        on_ray = open_.enter_context(application.serving(recipes.from_plain(plain)))
+        on_ray = open_.enter_context(application.serving(recipes.parse_recipe(plain)))
         here = in_this_process(served, open_)
         options = {"": [], ", batching": ["--continuous-batching"]} if given.peers else {}
         peers = {

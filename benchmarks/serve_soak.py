@@ -47,7 +47,7 @@ def write_model(folder: Path) -> list[str]:
     draw = random.Random(0)
     texts = ["".join(chr(draw.randrange(0x4E00, 0x4F00)) for _ in range(60)) for _ in range(2000)]
     tokenizer = SentencePiece(train(texts, SHAPE.vocab_size))
-    hugging_face.save(llama.build(SHAPE, 0), SHAPE, str(folder), dtype=torch.float32)
+    hugging_face.save_model(llama.build(SHAPE, 0), SHAPE, str(folder), dtype=torch.float32)
     for name, content in tokenizer.files().items():
         (folder / name).write_bytes(content)
     return [text[: draw.randint(4, 40)] for text in texts[:PROMPTS]]
@@ -175,7 +175,7 @@ def main() -> None:
         settings = {"model": str(folder), "name": "soak", "port": 0, "threads": 1, "replicas": [2, 2]}
         plain = {"name": "b", "version": "1", "seed": 0, "root": place, "stages": [], "serve": settings}
         plain["data"] = {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0}
-        with session(2, 128), application.serving(recipes.from_plain(plain)) as url:
+        with session(2, 128), application.serving(recipes.parse_recipe(plain)) as url:
             asyncio.run(soak(url, prompts, given.minutes, given.kill_s))
 
 

@@ -58,7 +58,7 @@ def write_conversations(folder: Path, tokens: int) -> None:
         writer.write(table)
     counts = {"in": len(documents), "kept": len(documents), "tokens": int(sizes.sum())}
     found = Manifest("tokens", "b", "1", "0" * 64, {}, [], counts, list(writer.shards), FACTS)
-    manifest.write(str(folder), found)
+    manifest.write_manifest(str(folder), found)
 
 
 def _turns(draw: np.random.Generator) -> tuple[int, int]:
@@ -92,7 +92,7 @@ def contend(name: str, root: Path, steps: int, threads: int) -> dict[str, float]
             "packing": "best_fit",
             "corpora": [str(root / "talks")],
         }
-    of = recipes.from_plain(plain)
+    of = recipes.parse_recipe(plain)
     batches = Batches(of, open_corpora(of))
     session.train(of, Timed)
     filled = [BATCH - batches.account(n, n + 1)["web"].padding for n in range(WARM_UP, steps)]

@@ -52,7 +52,9 @@ def write_tokens(folder: Path, tokens: int) -> None:
     rows = sum(shard.rows for shard in written)
     counts = {"in": rows, "kept": rows, "tokens": sum(shard.tokens for shard in written)}
     facts = {"tokenizer": "0" * 64, "vocab_size": str(VOCABULARY), "bos": "1", "eos": "2", "pad": "3"}
-    manifest.write(str(folder), Manifest("tokens", "b", "1", "0" * 64, {}, [], counts, written, facts))
+    manifest.write_manifest(
+        str(folder), Manifest("tokens", "b", "1", "0" * 64, {}, [], counts, written, facts)
+    )
 
 
 def recipe(root: Path, tokens: Path, trials: int, each: int, concurrent: int, threads: int) -> Any:
@@ -81,7 +83,7 @@ def recipe(root: Path, tokens: Path, trials: int, each: int, concurrent: int, th
             "sweep": {"concurrent": concurrent, "cpus": threads},
         },
     }  # fmt: skip
-    return recipes.from_plain(plain)
+    return recipes.parse_recipe(plain)
 
 
 def measured(folder: Path, tokens: Path, trials: int, each: int) -> dict[str, float]:
@@ -90,9 +92,9 @@ def measured(folder: Path, tokens: Path, trials: int, each: int) -> dict[str, fl
 
     found = {}
     for number, (way, (concurrent, threads)) in enumerate(WAYS.items()):
-        planned = plan.plan(recipe(folder / str(number), tokens, trials, each, concurrent, threads))
+        planned = plan.plan_sweep(recipe(folder / str(number), tokens, trials, each, concurrent, threads))
         began = time.perf_counter()
-        ended = launch.run(planned)
+        ended = launch.run_sweep(planned)
         found[way] = time.perf_counter() - began
         assert [trial.status for trial in ended] == ["finished"] * trials
         in_trials = sum(trial.seconds for trial in ended)

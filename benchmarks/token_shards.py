@@ -38,7 +38,7 @@ from ctllm_ray.tokenizer import train
 def texts_of(recipe: Recipe) -> Iterator[str]:
     """The texts of the first copy."""
     folder = recipe.folder("clean")
-    for path in manifest.read(folder).paths("kept"):
+    for path in manifest.read_manifest(folder).paths("kept"):
         if path.startswith("kept/00000-"):
             for table in reader.shard_tables(f"{folder}/{path}", ["text"]):
                 yield from table["text"].to_pylist()
@@ -85,9 +85,9 @@ def in_one_process(recipe: Recipe, folder: str) -> float:
 
 def on_ray(recipe: Recipe, folder: str) -> float:
     splits = tokens.list_splits(recipe)
-    list(launch.run(recipe, folder + "-warm", splits[: recipe.resources.workers]))
+    list(launch.run_splits(recipe, folder + "-warm", splits[: recipe.resources.workers]))
     started = time.perf_counter()
-    list(launch.run(recipe, folder, splits))
+    list(launch.run_splits(recipe, folder, splits))
     return time.perf_counter() - started
 
 
@@ -105,11 +105,11 @@ def clean(options: argparse.Namespace, root: str) -> Recipe:
         "tokens": {"held_out_share": 0.001},
         "resources": {"workers": options.workers, "object_store_mb": 100},
     }  # fmt: skip
-    recipe = recipes.from_plain(plain)
+    recipe = recipes.parse_recipe(plain)
     pipeline.clean(recipe)
     model = Path(root, "bench.model")
     model.write_bytes(Path(options.model).read_bytes() if options.model else trained(recipe, options))
-    tokenizers.load(str(model)).save(recipe.folder("tokenizer"))
+    tokenizers.load_tokenizer(str(model)).save(recipe.folder("tokenizer"))
     return recipe
 
 

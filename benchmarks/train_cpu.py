@@ -54,7 +54,7 @@ def write_tokens(folder: Path, tokens: int) -> None:
         writer.write(shards.table(names, documents, sizes, sizes, {}, kind))
     counts = {"in": len(documents), "kept": len(documents), "tokens": int(sizes.sum())}
     facts = {"tokenizer": "0" * 64, "vocab_size": str(VOCABULARY), "bos": "1", "eos": "2", "pad": "3"}
-    manifest.write(
+    manifest.write_manifest(
         str(folder), Manifest("tokens", "b", "1", "0" * 64, {}, [], counts, list(writer.shards), facts)
     )
 
@@ -66,7 +66,7 @@ def write_model(folder: Path) -> None:
     from ctllm_ray.model.config import ModelConfig
 
     shape = ModelConfig(6, 256, 8, 8, 32, 704, VOCABULARY, SEQUENCE, tied=True)
-    hugging_face.save(llama.build(shape, 0), shape, str(folder))
+    hugging_face.save_model(llama.build(shape, 0), shape, str(folder))
 
 
 def recipe(root: Path, steps: int, run: str, **changed: Any) -> Any:
@@ -86,7 +86,7 @@ def recipe(root: Path, steps: int, run: str, **changed: Any) -> Any:
         },
         "resources": {"train": {"micro_sequences": SEQUENCES, "checkpoint_s": changed.get("checkpoint_s", 1e9)}},
     }  # fmt: skip
-    return recipes.from_plain(plain)
+    return recipes.parse_recipe(plain)
 
 
 def ours(root: Path, steps: int, apart: bool, deepspeed: bool) -> dict[str, float]:
@@ -107,7 +107,7 @@ def ours(root: Path, steps: int, apart: bool, deepspeed: bool) -> dict[str, floa
 
     of = recipe(root, steps, f"run-{os.getpid()}", apart=apart)
     session.train(of, Timed)
-    found = records.read(of.folder("train"))[WARM_UP:]
+    found = records.read_steps(of.folder("train"))[WARM_UP:]
     waited = sum(r.wait_s for r in found) / sum(r.seconds for r in found)
     return {"tokens_per_s": speed(ends), "loader_share": waited, "loss": found[-1].loss}
 

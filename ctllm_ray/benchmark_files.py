@@ -2,7 +2,7 @@
 alike.
 
 A row that is a list, as in C3's .json and MGSM's .tsv, has its values under "0", "1" and so on: a benchmark
-knows what they are (`numbered`). An item's id is its address, the file's name and the row: the same in every
+knows what they are (`list_values`). An item's id is its address, the file's name and the row: the same in every
 run, for pairing two evaluations and for looking an item up in a training corpus.
 """
 
@@ -25,14 +25,14 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Table:
+class BenchmarkTable:
     """The rows of files, each with its id, and the files' SHA-256."""
 
     rows: list[Row]
     files: Mapping[str, str]
 
 
-def table(uri: str) -> Table:
+def table(uri: str) -> BenchmarkTable:
     """The rows of a file or of all that a glob matches: .jsonl, .json, .csv, .tsv or .parquet, also .zst or
     .gz.
 
@@ -41,9 +41,9 @@ def table(uri: str) -> Table:
     rows, files = [], {}
     for file in storage.list_files(uri):
         with storage.reading(file.uri) as stream:
-            _, files[file.uri] = storage.hashed(stream)
+            _, files[file.uri] = storage.hash_stream(stream)
         rows += of_file(file.uri)
-    return Table(rows, files)
+    return BenchmarkTable(rows, files)
 
 
 def of_file(uri: str) -> list[Row]:
@@ -89,7 +89,7 @@ def _number(values: Sequence[Any]) -> Row:
     return {str(place): value for place, value in enumerate(values)}
 
 
-def numbered(row: Row) -> list[Any]:
+def list_values(row: Row) -> list[Any]:
     """The values of a row that is a list in its file; none of one that is an object."""
     return [row[key] for key in row if key != ID] if "0" in row else []
 

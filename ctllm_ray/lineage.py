@@ -43,14 +43,19 @@ class Link:
     made_from: Sequence[Link] = ()
 
 
-def trace(target: str) -> Link:
+def trace_lineage(target: str) -> Link:
     """The chain from a model: a folder (export, checkpoint, run, section) or a server's URL. Raises
     `NotFound`."""
     if target.startswith(("http://", "https://")):
         return _trace_served(target)
     folder = storage.absolute(target).rstrip("/")
     names = storage.list_names(folder)
-    for name, follow in ((LINEAGE, _export), (CHECKPOINT, _checkpoint), (RUN, _trace_begun), (MANIFEST, _section)):
+    for name, follow in (
+        (LINEAGE, _export),
+        (CHECKPOINT, _checkpoint),
+        (RUN, _trace_begun),
+        (MANIFEST, _section),
+    ):
         if name in names:
             return follow(folder)
     if CONFIG in names:
@@ -60,7 +65,7 @@ def trace(target: str) -> Link:
     )
 
 
-def lines(link: Link) -> Iterator[str]:
+def format_lineage(link: Link) -> Iterator[str]:
     """The chain as a tree, a line at a time; what occurs twice is told once."""
     yield from _lines(link, "", "", set())
 
@@ -152,7 +157,9 @@ def _data(run: str) -> dict[str, Any]:
     return storage.read_json(path) if storage.exists(path) else {}
 
 
-def _trace_run(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str], data: Mapping[str, Any]) -> Link:
+def _trace_run(
+    folder: str, recipe: Mapping[str, Any], code: Mapping[str, str], data: Mapping[str, Any]
+) -> Link:
     """A training run: its recipe and code, the model that it began with, and its token shards."""
     facts = [f"{recipe['train']['objective']['use']}: {_recipe(recipe)}", _code(code)]
     corpora = [
@@ -191,7 +198,7 @@ def _paper(folder: str) -> str:
 
 def _follow(what: str, folder: str, gone: str) -> Link:
     try:
-        return trace(folder)
+        return trace_lineage(folder)
     except NotFound:
         return Link(what, folder, [gone])
 
@@ -220,7 +227,7 @@ def _tokens(corpus: Mapping[str, Any]) -> Link:
 
 def _section(folder: str) -> Link:
     """A finished section of work."""
-    found = manifest.read(folder)
+    found = manifest.read_manifest(folder)
     facts = _section_facts(found)
     if found.section == CLEAN:
         return Link(CLEAN, folder, facts, _sources(folder, found))
@@ -335,7 +342,7 @@ def _file(file: Mapping[str, Any]) -> str:
 
 def _manifest(folder: str) -> Manifest | None:
     try:
-        return manifest.read(folder)
+        return manifest.read_manifest(folder)
     except NotFound:
         return None
 

@@ -69,7 +69,7 @@ def submit(
     without an exit code.
     """
     below = below_here(path)
-    entrypoint = shlex.join(["python", "-m", "ctllm_ray", verb, below, *map(carried, arguments)])
+    entrypoint = shlex.join(["python", "-m", "ctllm_ray", verb, below, *map(carry_argument, arguments)])
     check_root(recipe.root)
     files = job_files.collect(Path.cwd(), below)
     jobs, nodes = _connect(address)
@@ -109,7 +109,7 @@ def below_here(path: str) -> str:
     return str(found.relative_to(Path.cwd()))
 
 
-def carried(argument: str) -> str:
+def carry_argument(argument: str) -> str:
     """An argument as a job can take it: what stands in a local file (`key=@FILE`) goes along as the value
     itself.
 

@@ -17,7 +17,7 @@ from tests.conftest import REPOSITORY
 @cache
 def shipped(name: str) -> Recipe:
     """A recipe of jobs/recipes."""
-    return recipe.load(str(REPOSITORY / "jobs" / "recipes" / f"{name}.yaml"))
+    return recipe.load_recipe(str(REPOSITORY / "jobs" / "recipes" / f"{name}.yaml"))
 
 
 def through(name: str, *pages: str | dict[str, Any]) -> list[dict[str, Any]]:

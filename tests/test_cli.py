@@ -72,7 +72,7 @@ def begun(tmp_path: Path) -> str:
 @pytest.fixture
 def finished(begun: str) -> str:
     """The same, worked."""
-    pipeline.prepare(recipe.load(begun), run_here)
+    pipeline.prepare(recipe.load_recipe(begun), run_here)
     return begun
 
 
@@ -255,7 +255,7 @@ def run_as_nobody(arguments: list[str], written: Path) -> int:
     """The exit code of a command line run by a user who owns nothing: to root every file is open."""
     from ctllm_ray.corpus import terminal  # noqa: F401  # this Python itself may be closed to others
 
-    recipe.load(arguments[1])
+    recipe.load_recipe(arguments[1])
     child = os.fork()
     if child == 0:
         with written.open("w") as sys.stderr:
@@ -289,7 +289,7 @@ def test_too_many_unreadable_records_are_counted_by_kind(
 ) -> None:
     (tmp_path / "crawl" / "1.jsonl").write_text("{\n" * 20 + "[]\n", encoding="utf-8")
     with pytest.raises(Exception, match="could not be read"):
-        pipeline.prepare(recipe.load(begun), run_here)
+        pipeline.prepare(recipe.load_recipe(begun), run_here)
     assert run(["prepare", begun]) == 4
     error = capsys.readouterr().err
     assert_one_message(error[error.index("ctllm:") :], "invalid_json 20", "wrong_type 1", "max_error_share")
@@ -325,7 +325,7 @@ def test_a_section_that_has_not_finished_is_explained(
 
 
 def test_a_damaged_manifest_is_explained(finished: str, capsys: pytest.CaptureFixture[str]) -> None:
-    path = Path(recipe.load(finished).folder("clean"), manifest.MANIFEST)
+    path = Path(recipe.load_recipe(finished).folder("clean"), manifest.MANIFEST)
     path.write_text("{", encoding="utf-8")
     assert run(["replay", finished]) == 5
     assert_one_message(capsys.readouterr().err, "not valid JSON", str(path))
@@ -338,8 +338,8 @@ def test_a_damaged_manifest_is_explained(finished: str, capsys: pytest.CaptureFi
 def test_a_damaged_or_missing_shard_is_explained(
     finished: str, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = recipe.load(finished).folder("clean")
-    shard = Path(folder, manifest.read(folder).paths("kept")[0])
+    folder = recipe.load_recipe(finished).folder("clean")
+    shard = Path(folder, manifest.read_manifest(folder).paths("kept")[0])
     arguments = [command, finished, *(["crawl/none#1"] if command == "why" else [])]
     shard.write_bytes(shard.read_bytes()[:100])
     assert run(arguments) == 5
@@ -402,7 +402,7 @@ def test_replay_of_a_recipe_without_rules_is_explained(
 ) -> None:
     (tmp_path / "a.jsonl").write_text(lines(2), encoding="utf-8")
     path = write_recipe(tmp_path, f"{tmp_path}/a.jsonl", stages=[{"use": "normalize"}])
-    pipeline.prepare(recipe.load(path), run_here)
+    pipeline.prepare(recipe.load_recipe(path), run_here)
     assert run(["replay", path]) == 2
     assert_one_message(capsys.readouterr().err, "no rules")
 
@@ -473,7 +473,7 @@ def test_prepare_prints_plain_lines_to_a_log_and_the_funnel_to_stdout(begun: str
     assert "dropped" in last
     assert "document.char_count" in ended.stdout
     assert "kept" in ended.stdout
-    assert recipe.load(begun).folder("clean") in ended.stdout
+    assert recipe.load_recipe(begun).folder("clean") in ended.stdout
 
 
 @pytest.mark.cluster
@@ -514,7 +514,7 @@ def test_a_stopped_run_says_so_and_the_next_one_goes_on(
             (lines(300, part) + "\n") * 12, encoding="utf-8"
         )
     path = write_recipe(tmp_path, f"{tmp_path}/crawl/*.jsonl")
-    loaded = recipe.load(path)
+    loaded = recipe.load_recipe(path)
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     process = subprocess.Popen(
         [*COMMAND, "prepare", path], env=environment, stderr=subprocess.PIPE, text=True
@@ -541,6 +541,6 @@ def test_a_stopped_run_says_so_and_the_next_one_goes_on(
 
     pipeline.prepare(loaded, counted)
     assert len(worked) == left
-    clean = recipe.load(path, [f"root={tmp_path}/clean"])
+    clean = recipe.load_recipe(path, [f"root={tmp_path}/clean"])
     pipeline.prepare(clean, run_here)
     assert digests(clean) == digests(loaded)

@@ -65,13 +65,15 @@ def test_the_reference_names_no_measure_that_does_not_exist() -> None:
 
 
 def declared(stage: str, constant: str) -> tuple[str, ...]:
-    return resolve.declared(resolve.STAGES, stage, constant)
+    return resolve.declared_names(resolve.STAGES, stage, constant)
 
 
 def test_the_reference_knows_every_label_score_line_rule_and_lexicon() -> None:
     for package in (resolve.STAGES, resolve.PASSES):
         for name in resolve.names(package):
-            for column in (c for kind in ("LABELS", "SCORES") for c in resolve.declared(package, name, kind)):
+            for column in (
+                c for kind in ("LABELS", "SCORES") for c in resolve.declared_names(package, name, kind)
+            ):
                 assert f"`{column}`" in REFERENCE, column
     lexicons = (REPOSITORY / "ctllm_ray/text/lexicons").glob("*.txt")
     for name in [*line_rules.DEFAULT, *line_rules.DESCRIBED, *(file.stem for file in lexicons)]:
@@ -84,8 +86,8 @@ PARTS = {"data", "resources", "tokenizer", "tokens", "model", "train", "sweep", 
 def test_the_reference_knows_every_key_of_a_recipe() -> None:
     parts = {
         "": recipe.Recipe, "data.": recipe.Data, "resources.": recipe.Resources,
-        "tokenizer.": recipe_training.Tokenizer,
-        "tokens.": recipe_training.Tokens, "model.": recipe_training.Model, "train.": recipe_training.Train,
+        "tokenizer.": recipe_training.TokenizerPart,
+        "tokens.": recipe_training.TokensPart, "model.": recipe_training.Model, "train.": recipe_training.Train,
         "resources.train.": recipe_training.TrainResources, "serve.": recipe_serving.Serve,
         "sweep.": recipe_sweep.Sweep,
         "resources.sweep.": recipe_sweep.SweepResources, "evaluate.": recipe_evaluation.Evaluate,

@@ -79,11 +79,11 @@ def test_a_job_from_a_fresh_clone_runs_on_the_cluster_and_writes_the_bytes_of_a_
     assert f"shards: {tmp_path}/job/tiny/1/clean" in ended.stdout
     listed = cluster.run("ray", "job", "list").stdout
     assert "driver_info=DriverInfo(" in listed  # it worked on this cluster: it started no Ray of its own
-    local = recipe.load(str(clone / "jobs/recipes/tiny.yaml"), [f"root={tmp_path}/local"])
+    local = recipe.load_recipe(str(clone / "jobs/recipes/tiny.yaml"), [f"root={tmp_path}/local"])
     pipeline.prepare(local, run_here)
-    assert digests(recipe.load(str(clone / "jobs/recipes/tiny.yaml"), [f"root={tmp_path}/job"])) == digests(
-        local
-    )
+    assert digests(
+        recipe.load_recipe(str(clone / "jobs/recipes/tiny.yaml"), [f"root={tmp_path}/job"])
+    ) == digests(local)
 
 
 def test_submit_tells_the_log_and_ends_with_the_jobs_exit_code(
@@ -112,7 +112,7 @@ def test_submit_tells_the_log_and_ends_with_the_jobs_exit_code(
 def test_a_job_goes_on_without_its_terminal_is_found_again_and_goes_on_after_a_stop(
     clone: Path, cluster: Cluster, long: str
 ) -> None:
-    loaded = recipe.load(str(clone / long))
+    loaded = recipe.load_recipe(str(clone / long))
     asked = ("ctllm", "submit", "prepare", long)
     markers = Path(loaded.folder("clean"), "splits")
     first = cluster.start(*asked, cwd=clone)

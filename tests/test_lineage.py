@@ -23,7 +23,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.cli import run as ctllm
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.lineage import Link
-from ctllm_ray.train.checkpoint.export import export
+from ctllm_ray.train.checkpoint.export import export_checkpoint
 from tests.corpus.conftest import page, run_here
 from tests.train.tiny_runs import BATCH_TOKENS, SEQUENCE_TOKENS, run
 
@@ -52,7 +52,7 @@ def recipe(root: Path, name: str, model: dict[str, Any], **parts: Any) -> Recipe
             "mixture": [{"shares": {"crawl": 1.0}}],
         } | parts.pop("train", {}),
     } | parts  # fmt: skip
-    return recipes.from_plain(plain)
+    return recipes.parse_recipe(plain)
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +66,12 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Made:
     base = recipe(root, "base", {"use": "tiny"}, **tokens)
     pipeline.prepare(base, run_here)
     run(base)
-    base_export = export(base)
+    base_export = export_checkpoint(base)
     taken = {"tokenizer": {"path": "root:base/1/tokenizer"}, "tokens": {"held_out_share": 0.1}}
     child = recipe(root, "child", {"path": "root:base/1/export"}, **taken)
     pipeline.prepare(child, run_here)
     run(child)
-    return Made(base, child, base_export, export(child))
+    return Made(base, child, base_export, export_checkpoint(child))
 
 
 @pytest.fixture
@@ -91,14 +91,14 @@ def links(link: Link) -> Iterator[Link]:
 
 
 def told(target: str) -> str:
-    return "\n".join(lineage.lines(lineage.trace(target)))
+    return "\n".join(lineage.format_lineage(lineage.trace_lineage(target)))
 
 
 def test_a_model_is_followed_through_its_parent_to_the_files_with_hashes_recipes_and_commits(
     first: Made,
 ) -> None:
-    chain = list(links(lineage.trace(first.child_export)))
-    base = [link.what for link in links(lineage.trace(first.base_export))]
+    chain = list(links(lineage.trace_lineage(first.child_export)))
+    base = [link.what for link in links(lineage.trace_lineage(first.base_export))]
     assert base == ["model", "run", "tokens", "tokenizer", "clean", "source crawl (jsonl)"]
     own = [
         "tokens",
@@ -137,7 +137,7 @@ def test_the_chain_begins_wherever_one_stands(first: Made) -> None:
         base.folder("tokens"): "tokens", base.folder("tokenizer"): "tokenizer", base.folder("clean"): "clean",
     }  # fmt: skip
     for folder, what in begins.items():
-        *_, source = chain = list(links(lineage.trace(folder)))
+        *_, source = chain = list(links(lineage.trace_lineage(folder)))
         assert chain[0].what == what
         assert source.what == "source crawl (jsonl)"
 
@@ -145,9 +145,9 @@ def test_the_chain_begins_wherever_one_stands(first: Made) -> None:
 def test_a_run_that_branched_names_the_checkpoint(made: Made) -> None:
     parent = f"{made.base.folder('train')}/checkpoints/00000002"
     of = {"run": "longer", "branch_from": parent, "tokens": 4 * BATCH_TOKENS}
-    branch = recipes.from_plain(made.base.model_dump() | {"train": made.base.train.model_dump() | of})  # type: ignore[union-attr]
+    branch = recipes.parse_recipe(made.base.model_dump() | {"train": made.base.train.model_dump() | of})  # type: ignore[union-attr]
     run(branch)
-    chain = lineage.trace(branch.folder("train"))
+    chain = lineage.trace_lineage(branch.folder("train"))
     assert (chain.made_from[0].what, chain.made_from[0].where) == ("checkpoint", parent)
 
 
@@ -251,9 +251,9 @@ def test_a_served_model_is_followed_by_what_its_server_tells(
     server.told = {"data": [{"id": "base-1", "lineage": paper}]}
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     for address in (url, f"{url}/v1", f"{url}/"):
-        chain = lineage.trace(address)
+        chain = lineage.trace_lineage(address)
         assert chain.where.startswith("base-1 at ")
-        assert chain.made_from == lineage.trace(first.base_export).made_from
+        assert chain.made_from == lineage.trace_lineage(first.base_export).made_from
     assert set(server.asked) == {"Bearer secret"}
     server.told = {"data": [{"id": "other", "lineage": {}}]}
     assert "the server tells no lineage" in told(url)
@@ -263,10 +263,10 @@ def test_nothing_to_follow_is_explained(
     tmp_path: Path, server: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(NotFound, match="no exported model here"):
-        lineage.trace(str(tmp_path))
+        lineage.trace_lineage(str(tmp_path))
     server.told = []
     with pytest.raises(InputError, match="no server that names its model"):
-        lineage.trace(f"http://127.0.0.1:{server.server_port}")
+        lineage.trace_lineage(f"http://127.0.0.1:{server.server_port}")
     assert ctllm(["lineage", str(tmp_path / "none")]) == 7
     assert "name an export, a checkpoint" in capsys.readouterr().err
 

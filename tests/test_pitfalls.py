@@ -162,7 +162,7 @@ def test_12_classical_regional_and_code_mixed_pages_are_chinese(page: str) -> No
 
 def test_13_a_document_of_more_than_10000_characters_is_kept_whole() -> None:
     book = "\n".join(
-        text.body for text in stock.clean() if text.kind in {"essay", "fiction", "history", "travel"}
+        text.body for text in stock.clean_texts() if text.kind in {"essay", "fiction", "history", "travel"}
     )
     assert len(book) > 10_000
     (row,) = through("zh_web", book)
@@ -312,7 +312,7 @@ def sectioned(crawl: Path, max_error_share: float) -> pipeline.Manifest:
     overrides = [f"root={crawl.parent}/out", f"data.max_error_share={max_error_share}"]
     path = str(REPOSITORY / "jobs" / "recipes" / "zh_web.yaml")
     inputs = f"data.inputs=[{{use: jsonl, path: {crawl}}}]"
-    return pipeline.clean(recipe.load(path, [*overrides, inputs]), run_here)
+    return pipeline.clean(recipe.load_recipe(path, [*overrides, inputs]), run_here)
 
 
 def test_27_each_bad_record_is_counted_and_costs_no_other(crawl: Path) -> None:
@@ -327,7 +327,7 @@ def test_27_a_section_with_more_errors_than_the_recipe_allows_fails_and_says_how
 
 
 def test_28_length_is_counted_in_characters_and_throughput_in_bytes(crawl: Path) -> None:
-    long = "".join(text.body for text in stock.clean() if text.kind in {"essay", "fiction"})[:9_000]
+    long = "".join(text.body for text in stock.clean_texts() if text.kind in {"essay", "fiction"})[:9_000]
     assert len(long.encode()) > 20_000
     (row,) = through("map_cc", long)
     assert row["score.document.char_count"] == len(long)

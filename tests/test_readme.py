@@ -56,7 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "crawl/part-0.jsonl.zst").write_bytes(
         zstandard.ZstdCompressor().compress("\n".join(lines).encode())
     )
-    demo = recipe.load(str(REPOSITORY / "jobs/recipes/tiny.yaml"), [f"root={folder}/out"])
+    demo = recipe.load_recipe(str(REPOSITORY / "jobs/recipes/tiny.yaml"), [f"root={folder}/out"])
     pipeline.prepare(demo, run_here)
     return folder
 

@@ -23,7 +23,7 @@ from tests.pitfall_pages import rejects, shipped, through
 
 REPETITION = ("repetition.", "line.duplicate_")
 BOOK = "\n".join(
-    text.body for text in stock.clean() if text.kind in {"essay", "fiction", "history", "travel"}
+    text.body for text in stock.clean_texts() if text.kind in {"essay", "fiction", "history", "travel"}
 )
 
 
@@ -108,7 +108,7 @@ def test_bug_8_length_is_a_line_of_the_recipe_and_zh_web_has_no_upper_bound() ->
     assert rejects("map_cc", BOOK) == ["document.char_count"]  # as described
     path = str(REPOSITORY / "jobs" / "recipes" / "map_cc.yaml")
     index = next(i for i, s in enumerate(shipped("map_cc").stages) if s.use == "measure")
-    wider = recipe.load(path, [f"stages.{index}.rules.document.char_count.max=1000000"])
+    wider = recipe.load_recipe(path, [f"stages.{index}.rules.document.char_count.max=1000000"])
     bounds = {r.use: r.bounds for r in clean.measure_rules(wider.stages)}
     assert bounds["document.char_count"] == {"min": 50, "max": 1_000_000}
 
@@ -126,7 +126,7 @@ def test_bug_10_an_input_is_a_glob_of_data_files_and_a_folder_is_one_clear_error
     (tmp_path / "crawl" / "a.jsonl").write_text('{"text": "' + texts.PROSE + '"}\n', encoding="utf-8")
 
     def prepared(path: str) -> dict[str, int]:
-        chosen = recipe.load(
+        chosen = recipe.load_recipe(
             str(REPOSITORY / "jobs" / "recipes" / "zh_web.yaml"),
             [f"root={tmp_path}/out", f"data.inputs=[{{use: jsonl, path: '{path}'}}]"],
         )

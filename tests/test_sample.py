@@ -86,8 +86,8 @@ def test_every_genre_defect_and_edit_is_there(truth: list[dict]) -> None:
     genres = Counter(row["genre"] for row in truth if row["kind"] == "clean")
     defects = Counter(row["defect"] for row in truth if row["kind"] == "noise")
     edits = Counter(row["defect"] for row in truth if row["kind"] == "copy")
-    assert set(genres) == {text.kind for text in stock.clean()}
-    assert set(defects) == {*rubbish.KINDS, *damage.DEFECTS, *(text.kind for text in stock.unwanted())}
+    assert set(genres) == {text.kind for text in stock.clean_texts()}
+    assert set(defects) == {*rubbish.KINDS, *damage.DEFECTS, *(text.kind for text in stock.unwanted_texts())}
     assert set(edits) == {*copies.EDITS, "as_html"}
     assert min(genres.values()) >= 3
     assert min(defects.values()) >= 2
@@ -128,7 +128,7 @@ def test_a_copy_differs_from_its_original_unless_it_is_exact(
 def test_reversible_mojibake_turns_back_into_sentences_of_its_text(
     records: dict[str, dict], truth: list[dict], defect: str, read: str, written: str
 ) -> None:
-    texts = {text.key: text.body for text in stock.clean()}
+    texts = {text.key: text.body for text in stock.clean_texts()}
     found = [row for row in truth if row["defect"] == defect]
     for row in found:
         damaged = records[row["url"]]["text"]
@@ -141,7 +141,7 @@ def test_reversible_mojibake_turns_back_into_sentences_of_its_text(
 def test_html_pages_hold_their_text_in_the_encoding_that_truth_names(
     sites: dict[str, bytes], truth: list[dict]
 ) -> None:
-    texts = {text.key: text.body for text in stock.clean()}
+    texts = {text.key: text.body for text in stock.clean_texts()}
     for row in truth:
         if row["file"] == "pages.warc.gz" and row["stock"]:
             page = sites[row["url"]].decode(row["charset"])

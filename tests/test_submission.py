@@ -113,12 +113,12 @@ def test_what_a_local_file_says_goes_along_with_the_job(tmp_path: Path) -> None:
     ]
     (tmp_path / "mixture.yaml").write_text(yaml.safe_dump(phases), encoding="utf-8")
     override = f"train.mixture=@{tmp_path}/mixture.yaml"
-    taken = submission.carried(override)
+    taken = submission.carry_argument(override)
     assert "@" not in taken
     assert "\n" not in taken
-    assert recipes.load(RECIPE, [taken]) == recipes.load(RECIPE, [override])
+    assert recipes.load_recipe(RECIPE, [taken]) == recipes.load_recipe(RECIPE, [override])
     for other in ("root=out", "--step", "train.mixture=@s3://bucket/mixture.yaml"):
-        assert submission.carried(other) == other
+        assert submission.carry_argument(other) == other
 
 
 def test_a_root_that_goes_with_the_job_or_that_one_node_sees_is_refused() -> None:

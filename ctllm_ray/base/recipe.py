@@ -26,10 +26,10 @@ from ctllm_ray.base.recipe_training import (
     NAME,
     Frozen,
     Model,
-    Objective,
+    ObjectivePart,
     Share,
-    Tokenizer,
-    Tokens,
+    TokenizerPart,
+    TokensPart,
     Train,
     TrainResources,
 )
@@ -70,7 +70,7 @@ class Input(BaseModel):
         return given | {"name": fixed.rpartition("/")[2].rpartition(":")[2] or given.get("use", "")}
 
 
-class Stage(BaseModel):
+class StagePart(BaseModel):
     """A step of a section: `use` names the stage, other keys are its options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -78,7 +78,7 @@ class Stage(BaseModel):
     use: str
 
 
-class Pass(BaseModel):
+class PassPart(BaseModel):
     """A step over all documents that are left: `use` names the pass and its section, other keys are its
     options."""
 
@@ -124,10 +124,10 @@ class Recipe(Frozen):
     version: Annotated[str, Field(pattern=NAME)]
     seed: int
     data: Data
-    stages: tuple[Stage, ...]
-    passes: tuple[Pass, ...] = ()
-    tokenizer: Tokenizer | None = None
-    tokens: Tokens | None = None
+    stages: tuple[StagePart, ...]
+    passes: tuple[PassPart, ...] = ()
+    tokenizer: TokenizerPart | None = None
+    tokens: TokensPart | None = None
     model: Model | None = None
     train: Train | None = None
     sweep: Sweep | None = None
@@ -203,7 +203,7 @@ class Recipe(Frozen):
         }
 
 
-def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file with `key=value` overrides applied. Raises `RecipeError`."""
     try:
         plain = yaml.load(Path(path).read_text(encoding="utf-8"), Yaml)
@@ -217,10 +217,10 @@ def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
         )
     for override in overrides:
         plain = overridden(plain, override)
-    return from_plain(plain, path)
+    return parse_recipe(plain, path)
 
 
-def from_plain(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
+def parse_recipe(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """A checked recipe from plain values. Raises `RecipeError` with the place and the nearest valid name."""
     try:
         recipe = Recipe.model_validate(plain)
@@ -251,7 +251,9 @@ def from_plain(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
         objective = _check_part(recipe.train.objective, resolve.OBJECTIVES, f"{where}: train.objective")
         checked["train"] = recipe.train.model_dump() | {"objective": objective}
     if recipe.evaluate:
-        tasks = [_check_part(task, resolve.TASKS, f"{where}: evaluate.tasks") for task in recipe.evaluate.tasks]
+        tasks = [
+            _check_part(task, resolve.TASKS, f"{where}: evaluate.tasks") for task in recipe.evaluate.tasks
+        ]
         checked["evaluate"] = recipe.evaluate.model_dump() | {"tasks": tasks}
     return Recipe.model_validate(checked)
 
@@ -274,7 +276,9 @@ def _check_scores(stages: Sequence[Mapping[str, Any]], where: str) -> None:
                 raise RecipeError(f"{rule.score!r} is measured in two ways", where=where, remedy=remedy)
 
 
-def _check_part(part: Input | Stage | Pass | Objective | Benchmark, package: str, where: str) -> dict[str, Any]:
+def _check_part(
+    part: Input | StagePart | PassPart | ObjectivePart | Benchmark, package: str, where: str
+) -> dict[str, Any]:
     """A source, stage or the like with its options checked against the function it names, and filled in."""
     function = resolve.resolve(package, part.use)
     extra = resolve.check_options(function, dict(part.model_extra or {}), f"{where}.{part.use}")

@@ -92,7 +92,9 @@ class Rule(BaseModel):
 
     @staticmethod
     def _added_by(stage: str) -> tuple[str, ...]:
-        columns = [resolve.declared(resolve.STAGES, stage, constant) for constant in ("SCORES", "LABELS")]
+        columns = [
+            resolve.declared_names(resolve.STAGES, stage, constant) for constant in ("SCORES", "LABELS")
+        ]
         return (*columns[0], *columns[1])
 
     @property
@@ -110,7 +112,7 @@ class Rule(BaseModel):
         """True where the measure gives a word instead of a number."""
         if self.use not in resolve.names(resolve.MEASURES):
             return any(
-                self.use in resolve.declared(resolve.STAGES, s, "LABELS")
+                self.use in resolve.declared_names(resolve.STAGES, s, "LABELS")
                 for s in resolve.names(resolve.STAGES)
             )
         return resolve.resolve(resolve.MEASURES, self.use).__annotations__.get("return") in {"str", str}
@@ -125,7 +127,7 @@ class Rule(BaseModel):
         spared = np.isin(genres, self.unless)
         return ~spared & np.isin(genres, self.only) if self.only else ~spared
 
-    def violated(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def find_violations(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which float32 scores break a bound (boolean), and the bound that each broke (float32, NaN where
         none)."""
         broken = np.full(len(scores), np.nan, np.float32)

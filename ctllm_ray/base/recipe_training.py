@@ -32,7 +32,7 @@ def check_sum(shares: dict[str, float], called: str = "shares") -> None:
         raise ValueError(f"the {called} sum to {sum(shares.values()):g}, not 1")
 
 
-class Tokenizer(Frozen):
+class TokenizerPart(Frozen):
     """One trained on the clean shards (`vocab_size`, `sample_mb`), or an existing one (`path`)."""
 
     path: str = ""  # a SentencePiece model file or a Hugging Face folder
@@ -41,7 +41,7 @@ class Tokenizer(Frozen):
     shares: dict[str, Share] = {}  # of the sample by source; empty: as the shards have it
 
     @model_validator(mode="after")
-    def _one_way(self) -> Tokenizer:
+    def _one_way(self) -> TokenizerPart:
         if bool(self.path) == bool(self.vocab_size and self.sample_mb):
             raise ValueError("give either `path`, or `vocab_size` and `sample_mb`")
         if self.shares:
@@ -56,7 +56,7 @@ class Conversations(Frozen):
     too_long: Literal["cut", "reject"]  # what becomes of longer ones; either way they are counted
 
 
-class Tokens(Frozen):
+class TokensPart(Frozen):
     """How clean documents become token shards."""
 
     group_by: str = (
@@ -84,7 +84,7 @@ class Model(Frozen):
         return self
 
 
-class Objective(BaseModel):
+class ObjectivePart(BaseModel):
     """What is learnt: `use` names the objective, other keys are its options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -92,14 +92,14 @@ class Objective(BaseModel):
     use: str
 
 
-class Phase(Frozen):
+class MixturePhase(Frozen):
     """A mixture: shares of sequences by group, up to a count of tokens (of all phases before too)."""
 
     shares: dict[str, Share]
     until_tokens: Count | None = None  # None in the last phase: to the end
 
     @model_validator(mode="after")
-    def _whole(self) -> Phase:
+    def _whole(self) -> MixturePhase:
         check_sum(self.shares)
         return self
 
@@ -167,7 +167,7 @@ class Train(Frozen):
     """A training run. `tokens` are positions: sequences x sequence_tokens, padding included (and counted)."""
 
     run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""  # tells runs over the same shards apart
-    objective: Objective
+    objective: ObjectivePart
     seed: int | None = None  # of the order and the initial weights; None: the recipe's
     corpora: tuple[
         str, ...
@@ -177,7 +177,7 @@ class Train(Frozen):
     sequence_tokens: Count
     packing: Literal["concatenate", "best_fit"]
     document_attention: bool  # no attention across documents, positions reset at each
-    mixture: tuple[Phase, ...]
+    mixture: tuple[MixturePhase, ...]
     block_sequences: Count = 1024  # the shares are exact in every block of so many sequences
     max_epochs: Positive = (
         4  # over a group; more is an error (Muennighoff et al. 2023: up to 4 epochs cost little)

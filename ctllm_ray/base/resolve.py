@@ -54,7 +54,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 @cache
-def declared(package: str, stage: str, constant: str) -> tuple[str, ...]:
+def declared_names(package: str, stage: str, constant: str) -> tuple[str, ...]:
     """The names in a constant (`SCORES`, `LABELS`) of a module: columns that it adds; read from the
     source."""
     folder = Path(importlib.import_module(package).__path__[0])

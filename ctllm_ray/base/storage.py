@@ -238,10 +238,10 @@ def read_bytes(uri: str) -> bytes:
 def size_and_sha256(uri: str) -> tuple[int, str]:
     """Bytes of a file and their SHA-256, hexadecimal; about 1 GB/s on a core."""
     with reading(uri) as stream:
-        return hashed(stream)
+        return hash_stream(stream)
 
 
-def hashed(stream: IO[bytes]) -> tuple[int, str]:
+def hash_stream(stream: IO[bytes]) -> tuple[int, str]:
     """The same of what is left of a stream."""
     digest, size = hashlib.sha256(), 0
     while block := stream.read(READ_AHEAD_BYTES):

@@ -14,10 +14,10 @@ import xxhash
 
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import ErrorShareExceeded, InputError
-from ctllm_ray.base.recipe import Recipe, Stage
+from ctllm_ray.base.recipe import Recipe, StagePart
 from ctllm_ray.base.recipe_rules import Rule
 from ctllm_ray.corpus.engine import splits
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import input_forms
 from ctllm_ray.shards import schema
@@ -43,7 +43,7 @@ def sources(recipe: Recipe) -> dict[str, str]:
     return input_forms.READ_AS if recipe.stages and input_forms.has_turns(recipe) else {}
 
 
-def work(recipe: Recipe, folder: str, split: Split) -> Work:
+def work(recipe: Recipe, folder: str, split: Split) -> SplitWork:
     """Reads a stretch of raw input and writes its kept and rejected shards."""
     document, form = document_schema(recipe.stages), input_forms.inputs(recipe)[split.input]
     counts: Counter[str] = Counter({"in": 0, "kept": 0})
@@ -52,15 +52,15 @@ def work(recipe: Recipe, folder: str, split: Split) -> Work:
         ShardWriter(folder, "kept", split.index, document) as kept,
         ShardWriter(folder, "rejected", split.index, document) as rejected,
     ):
-        for raw in splits.read(split):
+        for raw in splits.read_split(split):
             table = run_stages(recipe.stages, schema.working(raw, split.input), form)
             text_bytes += _text_bytes(table)
             counts.update(counts_of(table))
             packed = schema.pack(table, document)
             passed = pc.is_null(packed["reject"])
             kept.write(packed.filter(passed))
-            rejected.write(sampled(packed.filter(pc.invert(passed)), recipe))
-    return Work(dict(counts), text_bytes, [*kept.shards, *rejected.shards])
+            rejected.write(sample_rejects(packed.filter(pc.invert(passed)), recipe))
+    return SplitWork(dict(counts), text_bytes, [*kept.shards, *rejected.shards])
 
 
 def finish(recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
@@ -77,7 +77,7 @@ def finish(recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
         )
 
 
-def run_stages(stages: tuple[Stage, ...], table: pa.Table, form: Form = "texts") -> pa.Table:
+def run_stages(stages: tuple[StagePart, ...], table: pa.Table, form: Form = "texts") -> pa.Table:
     """A WORKING table after all stages: the same rows in the same order.
 
     Of conversations stages see what is said, and change nothing (corpus/readers/input_forms.py).
@@ -91,7 +91,7 @@ def run_stages(stages: tuple[Stage, ...], table: pa.Table, form: Form = "texts")
         assert table.num_rows == rows, f"stage {stage.use} changed the number of rows"
     # a page whose bytes no stage turned into text (a recipe without `extract`) must not pass as kept
     left = pc.is_null(table["text"]).to_numpy()
-    table = table if form == "texts" else schema.put(table, "text", given.combine_chunks())
+    table = table if form == "texts" else schema.put_column(table, "text", given.combine_chunks())
     return schema.reject(table, left, "error.no_text", np.full(table.num_rows, np.nan, np.float32), math.nan)
 
 
@@ -103,13 +103,13 @@ def warm(recipe: Recipe) -> None:
     run_stages(recipe.stages, schema.working(table, "warm"))
 
 
-def document_schema(stages: tuple[Stage, ...]) -> pa.Schema:
+def document_schema(stages: tuple[StagePart, ...]) -> pa.Schema:
     """The DOCUMENT schema of a recipe: a score or label for each thing that its stages add."""
     scores: dict[str, None] = {}
     labels: dict[str, None] = {}
     for stage in stages:
-        scores |= dict.fromkeys(resolve.declared(resolve.STAGES, stage.use, "SCORES"))
-        labels |= dict.fromkeys(resolve.declared(resolve.STAGES, stage.use, "LABELS"))
+        scores |= dict.fromkeys(resolve.declared_names(resolve.STAGES, stage.use, "SCORES"))
+        labels |= dict.fromkeys(resolve.declared_names(resolve.STAGES, stage.use, "LABELS"))
     for rule in every_rule(stages):
         if rule.score not in labels:
             (labels if rule.is_label else scores)[rule.score] = None
@@ -118,23 +118,23 @@ def document_schema(stages: tuple[Stage, ...]) -> pa.Schema:
     return schema.document(tuple(scores), tuple(labels))
 
 
-def every_rule(stages: tuple[Stage, ...]) -> list[Rule]:
+def every_rule(stages: tuple[StagePart, ...]) -> list[Rule]:
     """The rules of all measure stages in order, then the conditions of their genres."""
     return measure_rules(stages) + [condition for _, condition in genre_conditions(stages)]
 
 
-def measure_rules(stages: tuple[Stage, ...]) -> list[Rule]:
+def measure_rules(stages: tuple[StagePart, ...]) -> list[Rule]:
     """The rules that decide, of all measure stages in order."""
     return [Rule.model_validate(rule) for part in _measure_options(stages) for rule in part["rules"]]
 
 
-def genre_conditions(stages: tuple[Stage, ...]) -> list[tuple[str, Rule]]:
+def genre_conditions(stages: tuple[StagePart, ...]) -> list[tuple[str, Rule]]:
     """(genre, condition) of all measure stages in order."""
     genres = [genre for part in _measure_options(stages) for genre in part["genres"]]
     return [(genre["name"], Rule.model_validate(rule)) for genre in genres for rule in genre["conditions"]]
 
 
-def _measure_options(stages: tuple[Stage, ...]) -> list[dict[str, Any]]:
+def _measure_options(stages: tuple[StagePart, ...]) -> list[dict[str, Any]]:
     return [stage.model_extra or {} for stage in stages if stage.use == "measure"]
 
 
@@ -150,7 +150,7 @@ def _text_bytes(table: pa.Table) -> int:
     return sum(schema.utf8_bytes(table[name]) for name in ("text", "raw"))
 
 
-def sampled(table: pa.Table, recipe: Recipe) -> pa.Table:
+def sample_rejects(table: pa.Table, recipe: Recipe) -> pa.Table:
     """The rejected pages with the text of all but the recipe's share left out, chosen by a hash of the id."""
     share = recipe.data.rejected_text_share
     if share >= 1 or table.num_rows == 0:
@@ -158,4 +158,4 @@ def sampled(table: pa.Table, recipe: Recipe) -> pa.Table:
     hashes = [xxhash.xxh3_64_intdigest(i.encode(), recipe.seed) for i in table["id"].to_pylist()]
     keep = pa.array(np.array(hashes, np.uint64) < np.uint64(share * (2**64 - 1)))
     text = pc.if_else(keep, table["text"].combine_chunks(), pa.scalar(None, pa.string()))
-    return schema.put(table, "text", text)
+    return schema.put_column(table, "text", text)

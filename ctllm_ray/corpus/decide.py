@@ -44,7 +44,7 @@ def violations(rule: Rule, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """Which documents break the rule, genre aside (boolean), and the bound that each broke (float32)."""
     found = columns[rule.score]
     if not rule.is_label:
-        return rule.violated(found.astype(np.float32))
+        return rule.find_violations(found.astype(np.float32))
     if rule.accept is None:
         return np.zeros(len(found), bool), np.full(len(found), np.nan, np.float32)
     return np.array([v is not None and v not in rule.accept for v in found], bool), np.full(

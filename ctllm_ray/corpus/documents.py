@@ -35,15 +35,15 @@ def schema_of(recipe: Recipe, section: str) -> pa.Schema:
     columns = document_schema(recipe.stages)
     scores, labels = ([field.name for field in columns.field(name).type] for name in ("scores", "labels"))
     for use in recipe.corpus_sections[1 : recipe.corpus_sections.index(section) + 1]:
-        scores += resolve.declared(resolve.PASSES, use, "SCORES")
-        labels += resolve.declared(resolve.PASSES, use, "LABELS")
+        scores += resolve.declared_names(resolve.PASSES, use, "SCORES")
+        labels += resolve.declared_names(resolve.PASSES, use, "LABELS")
     return schema.document(scores, labels)
 
 
 def made_from(recipe: Recipe, section: str) -> dict[str, str]:
     """What to keep in the manifest of whatever reads the kept documents of a section: the hash of all its
     shards."""
-    return {f"{section}_shards": manifest.read(recipe.folder(section)).digest("kept")}
+    return {f"{section}_shards": manifest.read_manifest(recipe.folder(section)).digest("kept")}
 
 
 def kept_shards(recipe: Recipe, section: str) -> list[tuple[Shard, str]]:
@@ -52,7 +52,7 @@ def kept_shards(recipe: Recipe, section: str) -> list[tuple[Shard, str]]:
     A shard is of one split, and the plan of its section knows that split's input.
     """
     folder = recipe.folder(section)
-    shards = manifest.read(folder).of_kind("kept")
+    shards = manifest.read_manifest(folder).of_kind("kept")
     inputs = {
         split["index"]: split["input"] for split in storage.read_json(storage.join(folder, PLAN))["splits"]
     }
@@ -64,7 +64,7 @@ def parts(folder: str, finished: Manifest) -> list[Part]:
     beside = folder.rpartition("/")[0]
     names = [CLEAN, *(part["use"] for part in finished.recipe.get("passes", ()))][:-1]
     before = [storage.join(beside, name) for name in names if finished.section != CLEAN]
-    return [*(Part(place, manifest.read(place)) for place in before), Part(folder, finished)]
+    return [*(Part(place, manifest.read_manifest(place)) for place in before), Part(folder, finished)]
 
 
 def whole(found: Sequence[Part]) -> Manifest:

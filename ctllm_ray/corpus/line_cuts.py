@@ -15,7 +15,7 @@ import pyarrow as pa
 from ctllm_ray.shards import schema
 
 
-class Cut(NamedTuple):
+class LineCut(NamedTuple):
     """A document after cutting: its text, what was cut from it as `schema.CUT` rows, and the share of
     characters."""
 
@@ -24,32 +24,32 @@ class Cut(NamedTuple):
     share: float
 
 
-def without(text: str, taken: Mapping[int, str]) -> Cut:
+def cut_lines(text: str, taken: Mapping[int, str]) -> LineCut:
     """A text without the lines whose numbers are given with the name of the rule that took them."""
     lines = text.split("\n")
     cuts = [{"rule": taken[i], "text": lines[i]} for i in sorted(taken)]
     share = sum(len(lines[i].strip()) for i in taken) / sum(len(line.strip()) for line in lines)
-    return Cut("\n".join(_close_gaps(lines, taken)), cuts, share)
+    return LineCut("\n".join(_close_gaps(lines, taken)), cuts, share)
 
 
-def put(table: pa.Table, done: Mapping[int, Cut]) -> pa.Table:
+def put_texts(table: pa.Table, done: Mapping[int, LineCut]) -> pa.Table:
     """The table with new texts of some rows, and with cuts added to those made before."""
     texts = {row: document.text for row, document in done.items()}
-    return added(table, texts, {row: document.cuts for row, document in done.items()})
+    return add_cuts(table, texts, {row: document.cuts for row, document in done.items()})
 
 
-def added(table: pa.Table, texts: Mapping[int, str], cuts: Mapping[int, list[dict[str, str]]]) -> pa.Table:
+def add_cuts(table: pa.Table, texts: Mapping[int, str], cuts: Mapping[int, list[dict[str, str]]]) -> pa.Table:
     """The table with new texts of some rows, and with cuts (`schema.CUT` rows) of the same rows behind
     earlier ones."""
     if not texts:
         return table
     before = table["cuts"].combine_chunks()
     ledgers = {row: [*(before[row].as_py() or []), *new] for row, new in cuts.items()}
-    table = schema.put(table, "text", replaced(table["text"].combine_chunks(), texts))
-    return schema.put(table, "cuts", replaced(before, ledgers))
+    table = schema.put_column(table, "text", replace_rows(table["text"].combine_chunks(), texts))
+    return schema.put_column(table, "cuts", replace_rows(before, ledgers))
 
 
-def replaced(column: pa.Array, new: Mapping[int, Any]) -> pa.Array:
+def replace_rows(column: pa.Array, new: Mapping[int, Any]) -> pa.Array:
     """The column, of any type, with some rows replaced."""
     places = np.arange(len(column))
     places[list(new)] = len(column) + np.arange(len(new))

@@ -12,41 +12,49 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.recipe import CLEAN, Recipe, from_plain
-from ctllm_ray.corpus import tokenizer as tokenizers
-from ctllm_ray.corpus import tokens
+from ctllm_ray.base.recipe import CLEAN, Recipe, parse_recipe
+from ctllm_ray.corpus import tokenizer, tokens
 from ctllm_ray.corpus.engine import phase, resumable
-from ctllm_ray.corpus.engine.progress import Progress
+from ctllm_ray.corpus.engine.progress import SectionProgress
 from ctllm_ray.corpus.engine.resumable import Runner
 from ctllm_ray.corpus.engine.section import Done
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import input_forms
 from ctllm_ray.shards.manifest import MANIFEST, Manifest
 
-__all__ = ["CLEAN", "TOKENIZER", "TOKENS", "clean", "corpus", "prepare", "recipe_of", "tokenizer"]
+__all__ = [
+    "CLEAN",
+    "TOKENIZER",
+    "TOKENS",
+    "clean",
+    "prepare",
+    "prepare_corpus",
+    "prepare_tokenizer",
+    "recipe_of",
+]
 
 TOKENIZER: Final = "tokenizer"
 TOKENS: Final = "tokens"
 
 
 def prepare(
-    recipe: Recipe, run: Runner | None = None, progress: Progress | None = None
+    recipe: Recipe, run: Runner | None = None, progress: SectionProgress | None = None
 ) -> dict[str, Manifest]:
     """The manifests by name of all sections that the recipe has, after doing what is left. Raises
     `CtllmError`."""
     tokens.check(recipe)
-    tokenizers.check(recipe)
+    tokenizer.check(recipe)
     with _runner(run) as run:
-        finished = corpus(recipe, run, progress)
+        finished = prepare_corpus(recipe, run, progress)
         if recipe.tokenizer:
             finished[TOKENIZER] = _tokenizer(recipe, progress)
         if recipe.tokens:
-            finished[TOKENS] = resumable.complete(TOKENS, recipe, run, progress or Progress.silent())
+            finished[TOKENS] = resumable.complete(TOKENS, recipe, run, progress or SectionProgress.silent())
     return finished
 
 
-def corpus(
-    recipe: Recipe, run: Runner | None = None, progress: Progress | None = None
+def prepare_corpus(
+    recipe: Recipe, run: Runner | None = None, progress: SectionProgress | None = None
 ) -> dict[str, Manifest]:
     """The manifests by name of the clean section and of the passes, after doing what is left. Raises
     `CtllmError`."""
@@ -54,14 +62,14 @@ def corpus(
     with _runner(run) as run:
         finished = {CLEAN: clean(recipe, run, progress)}
         for part in recipe.passes:
-            finished[part.use] = _run_pass(part.use, recipe, run, progress or Progress.silent())
+            finished[part.use] = _run_pass(part.use, recipe, run, progress or SectionProgress.silent())
     return finished
 
 
-def clean(recipe: Recipe, run: Runner | None = None, progress: Progress | None = None) -> Manifest:
+def clean(recipe: Recipe, run: Runner | None = None, progress: SectionProgress | None = None) -> Manifest:
     """The manifest of the clean section, after doing what is left of it. Raises `CtllmError`."""
     with _runner(run) as run:
-        return resumable.complete(CLEAN, recipe, run, progress or Progress.silent())
+        return resumable.complete(CLEAN, recipe, run, progress or SectionProgress.silent())
 
 
 @contextmanager
@@ -79,12 +87,12 @@ def _runner(given: Runner | None) -> Iterator[Runner]:
             )  # Ray takes seconds to import, and a finished section needs none
 
             until_all_are_done.enter_context(launch.ray_for(recipe))
-            return launch.run(recipe, folder, splits)
+            return launch.run_splits(recipe, folder, splits)
 
         yield on_ray
 
 
-def _run_pass(use: str, recipe: Recipe, run: Runner, progress: Progress) -> Manifest:
+def _run_pass(use: str, recipe: Recipe, run: Runner, progress: SectionProgress) -> Manifest:
     """The manifest of a pass, after doing what is left of its phases."""
     folder, made = recipe.folder(use), phase.of(use, recipe)
     if not storage.exists(storage.join(folder, MANIFEST)):
@@ -95,16 +103,18 @@ def _run_pass(use: str, recipe: Recipe, run: Runner, progress: Progress) -> Mani
     return finished
 
 
-def tokenizer(recipe: Recipe, run: Runner | None = None, progress: Progress | None = None) -> Manifest:
+def prepare_tokenizer(
+    recipe: Recipe, run: Runner | None = None, progress: SectionProgress | None = None
+) -> Manifest:
     """The manifest of the tokenizer section, after the corpus that it is made from. Raises `CtllmError`."""
-    tokenizers.check(recipe)
-    corpus(recipe, run, progress)
+    tokenizer.check(recipe)
+    prepare_corpus(recipe, run, progress)
     return _tokenizer(recipe, progress)
 
 
-def _tokenizer(recipe: Recipe, progress: Progress | None) -> Manifest:
-    return tokenizers.prepare(
-        recipe, lambda line: (progress or Progress.silent()).note(f"{TOKENIZER}: {line}")
+def _tokenizer(recipe: Recipe, progress: SectionProgress | None) -> Manifest:
+    return tokenizer.prepare(
+        recipe, lambda line: (progress or SectionProgress.silent()).note(f"{TOKENIZER}: {line}")
     )
 
 
@@ -118,6 +128,6 @@ def check(recipe: Recipe) -> None:
 
 def recipe_of(finished: Manifest) -> Recipe:
     """The recipe that a finished section was made with, as the manifest holds it."""
-    return from_plain(
+    return parse_recipe(
         finished.recipe | {"data": finished.recipe["data"] | {"max_error_share": 1.0}}, "manifest"
     )

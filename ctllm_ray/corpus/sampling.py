@@ -30,7 +30,7 @@ FAIR_PARTS = 4
 
 
 @dataclass(frozen=True)
-class Document:
+class SampledDocument:
     """A document that was drawn; its text may be the beginning only."""
 
     id: str
@@ -40,17 +40,17 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Sample:
+class CorpusSample:
     """What was drawn from one source."""
 
-    documents: list[Document]  # in the order of their hashes
-    unseen: list[Document]
+    documents: list[SampledDocument]  # in the order of their hashes
+    unseen: list[SampledDocument]
     bytes: int  # of the documents, UTF-8
     cut_documents: int  # of which a part was taken
     shards_read: int
 
 
-def draw(folder: str, shards: Sequence[Shard], seed: int, size_bytes: int, unseen_bytes: int) -> Sample:
+def draw(folder: str, shards: Sequence[Shard], seed: int, size_bytes: int, unseen_bytes: int) -> CorpusSample:
     """A sample of at most `size_bytes`, and other documents of at most `unseen_bytes` that are never in any
     sample."""
     wanted = max(PLENTY * size_bytes, PLENTY * unseen_bytes / UNSEEN_SHARE)
@@ -66,7 +66,7 @@ def draw(folder: str, shards: Sequence[Shard], seed: int, size_bytes: int, unsee
                     unseen.add(unit, document)
     documents = taken.documents()
     size = sum(len(document.text.encode()) for document in documents)
-    return Sample(
+    return CorpusSample(
         documents, unseen.documents(), size, sum(document.is_cut for document in documents), len(chosen)
     )
 
@@ -87,7 +87,7 @@ def _choose_shards(shards: Sequence[Shard], seed: int, wanted_bytes: float) -> l
 
 def _candidates(
     table: pa.Table, seed: int, taken: _Lowest, unseen: _Lowest
-) -> Iterator[tuple[float, Document]]:
+) -> Iterator[tuple[float, SampledDocument]]:
     """The documents of a table that may be drawn; only their texts become Python strings."""
     labels = table["labels"].combine_chunks()
     names = [field.name for field in labels.type]
@@ -95,7 +95,7 @@ def _candidates(
     for i, name in enumerate(table["id"].to_pylist()):
         at = unit(seed, name)
         if at < (unseen if at >= 1 - UNSEEN_SHARE else taken).bound:
-            yield at, Document(name, genres[i] or "", table["text"][i].as_py(), False)
+            yield at, SampledDocument(name, genres[i] or "", table["text"][i].as_py(), False)
 
 
 class _Lowest:
@@ -103,12 +103,12 @@ class _Lowest:
 
     def __init__(self, size_bytes: int, most_bytes: int) -> None:
         self._size_bytes, self._most_bytes = size_bytes, most_bytes  # of all, of one
-        self._heap: list[tuple[float, str, Document]] = []
+        self._heap: list[tuple[float, str, SampledDocument]] = []
         self._bytes = 0
-        self._next: Document | None = None  # the lowest of those that were too many
+        self._next: SampledDocument | None = None  # the lowest of those that were too many
         self.bound = 1.0 if size_bytes else 0.0  # its hash: what hashes higher is not wanted
 
-    def add(self, at: float, document: Document) -> None:
+    def add(self, at: float, document: SampledDocument) -> None:
         """Takes a document that hashes below the bound, and gives up those that are now too many."""
         cut = _truncate(document, self._most_bytes)
         heapq.heappush(self._heap, (-at, document.id, cut))
@@ -118,14 +118,14 @@ class _Lowest:
             self._bytes -= len(self._next.text.encode())
             self.bound = -highest
 
-    def documents(self) -> list[Document]:
+    def documents(self) -> list[SampledDocument]:
         """In the order of their hashes."""
         found = [document for _, _, document in sorted(self._heap, key=lambda entry: (-entry[0], entry[1]))]
         room = self._size_bytes - self._bytes
         return [*found, _truncate(self._next, room)] if self._next and room else found
 
 
-def _truncate(document: Document, most_bytes: int) -> Document:
+def _truncate(document: SampledDocument, most_bytes: int) -> SampledDocument:
     """The document with at most so many bytes of text; a character that the cut halves is left out."""
     whole = document.text.encode()
     if len(whole) <= most_bytes:

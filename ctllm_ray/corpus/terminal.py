@@ -12,7 +12,7 @@ from rich.text import Text
 from ctllm_ray.corpus import tokenizer
 from ctllm_ray.corpus.explain.page_cluster import Cluster
 from ctllm_ray.corpus.explain.replay import Replay
-from ctllm_ray.corpus.explain.why import Judgement, Page
+from ctllm_ray.corpus.explain.why import Judgement, PageHistory
 from ctllm_ray.corpus.pipeline import TOKENIZER, TOKENS
 from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN
@@ -28,7 +28,7 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=160)
 
 
-def section(name: str, finished: Manifest, folder: str) -> None:
+def print_section(name: str, finished: Manifest, folder: str) -> None:
     """Prints what a finished section made."""
     if name == TOKENIZER:
         tokenizer.show(folder, _console())
@@ -89,13 +89,13 @@ def _sums(shards: list[Shard]) -> list[str]:
     return [*(f"{n:,}" for n in sizes), f"{share:.2f}", *(f"{n:,}" for n in aside)]
 
 
-def pages(found: list[Page]) -> None:
+def print_pages(found: list[PageHistory]) -> None:
     """Prints the verdict on each page."""
     for page in found:
         _page(_console(), page)
 
 
-def _page(console: Console, page: Page) -> None:
+def _page(console: Console, page: PageHistory) -> None:
     row = page.row
     verdict = f"dropped by {row['reject']}" if row["reject"] else "kept"
     if row["reject_value"] is not None and not math.isnan(row["reject_value"]):
@@ -157,7 +157,7 @@ def _plain(text: str, newlines: bool = False) -> str:
     )
 
 
-def replayed(result: Replay) -> None:
+def print_replay(result: Replay) -> None:
     """Prints how the decisions would move."""
     console = _console()
     table = Table("reason", "before", "after", "difference")

@@ -19,17 +19,16 @@ from ctllm_ray.base import provenance, storage
 from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.recipe_training import Tokenizer as Part
+from ctllm_ray.base.recipe_training import TokenizerPart
 from ctllm_ray.base.resolve import nearest
 from ctllm_ray.corpus import documents, sampling
 from ctllm_ray.corpus.engine import resumable
-from ctllm_ray.corpus.sampling import Sample
+from ctllm_ray.corpus.sampling import CorpusSample
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import MANIFEST, Manifest, Shard
 from ctllm_ray.text.kernels import characters
-from ctllm_ray.tokenizer import report as measures
-from ctllm_ray.tokenizer import tokenizer as tokenizers
-from ctllm_ray.tokenizer.tokenizer import HuggingFace, Tokenizer
+from ctllm_ray.tokenizer.report import by_character, by_group, tables, vocabulary
+from ctllm_ray.tokenizer.tokenizer import HuggingFace, SentencePiece, Tokenizer, load_tokenizer
 from ctllm_ray.tokenizer.train import train
 
 SECTION: Final = "tokenizer"
@@ -46,7 +45,7 @@ def check(recipe: Recipe) -> None:
         and recipe.tokenizer.path
         and not storage.exists(storage.join(recipe.folder(SECTION), MANIFEST))
     ):
-        tokenizers.load(recipe.locate(recipe.tokenizer.path))
+        load_tokenizer(recipe.locate(recipe.tokenizer.path))
 
 
 def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> Manifest:
@@ -61,7 +60,7 @@ def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> M
     folder = recipe.folder(SECTION)
     made_from = documents.made_from(recipe, recipe.corpus)
     if storage.exists(storage.join(folder, MANIFEST)):
-        finished = manifest.read(folder)
+        finished = manifest.read_manifest(folder)
         resumable.check_same(finished, recipe, made_from)
         return finished
     log("drawing the sample")
@@ -71,14 +70,14 @@ def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> M
     tokenizer.save(folder)
     storage.write_json(storage.join(folder, REPORT), report)
     finished = _manifest(recipe, tokenizer, samples, made_from)
-    manifest.write(folder, finished)
+    manifest.write_manifest(folder, finished)
     return finished
 
 
 def show(folder: str, console: Console) -> None:
     """Prints the report of a finished section."""
     report = storage.read_json(storage.join(folder, REPORT))
-    for table in measures.tables(report):
+    for table in tables(report):
         console.print(table)
     for note in report["notes"]:
         console.print(note)
@@ -99,7 +98,9 @@ def _by_source(recipe: Recipe) -> dict[str, list[Shard]]:
     return found
 
 
-def _draw(recipe: Recipe, part: Part, sources: Mapping[str, Sequence[Shard]]) -> dict[str, Sample]:
+def _draw(
+    recipe: Recipe, part: TokenizerPart, sources: Mapping[str, Sequence[Shard]]
+) -> dict[str, CorpusSample]:
     """A sample of each source. Raises `RecipeError` where one is too small for the share that it was
     given."""
     for name in part.shares:
@@ -129,23 +130,25 @@ def _too_small(name: str, there: int, wanted: int, share: float) -> RecipeError:
     )
 
 
-def _make_tokenizer(part: Part, samples: Mapping[str, Sample], log: Callable[[str], None]) -> Tokenizer:
+def _make_tokenizer(
+    part: TokenizerPart, samples: Mapping[str, CorpusSample], log: Callable[[str], None]
+) -> Tokenizer:
     if part.path:
-        return tokenizers.load(part.path)
+        return load_tokenizer(part.path)
     texts = _texts(samples)
     log(
         f"training {part.vocab_size:,} pieces on "
         f"{sum(sample.bytes for sample in samples.values()) / 1e6:.1f} MB"
     )
-    return tokenizers.SentencePiece(train(texts, part.vocab_size))
+    return SentencePiece(train(texts, part.vocab_size))
 
 
-def _texts(samples: Mapping[str, Sample]) -> list[str]:
+def _texts(samples: Mapping[str, CorpusSample]) -> list[str]:
     """The sample's texts, source after source by name: an order that does not hang on the recipe's."""
     return [document.text for name in sorted(samples) for document in samples[name].documents]
 
 
-def _report(tokenizer: Tokenizer, part: Part, samples: Mapping[str, Sample]) -> dict[str, Any]:
+def _report(tokenizer: Tokenizer, part: TokenizerPart, samples: Mapping[str, CorpusSample]) -> dict[str, Any]:
     """report.json: what it was trained on, and what it makes of unseen documents. Raises where its forms
     differ."""
     unseen = [(name, document) for name in sorted(samples) for document in samples[name].unseen]
@@ -160,18 +163,16 @@ def _report(tokenizer: Tokenizer, part: Part, samples: Mapping[str, Sample]) -> 
     return {
         "sha256": tokenizer.sha256,
         "vocab_size": tokenizer.vocab_size,
-        "vocabulary": measures.vocabulary(tokenizer),
+        "vocabulary": vocabulary(tokenizer),
         "sample": {} if part.path else {name: _describe_sample(sample) for name, sample in samples.items()},
-        "groups": {
-            way: measures.by_group(tokenizer, texts, contents, names) for way, names in groups.items()
-        },
-        "characters": measures.by_character(tokenizer, contents),
+        "groups": {way: by_group(tokenizer, texts, contents, names) for way, names in groups.items()},
+        "characters": by_character(tokenizer, contents),
         "compared_documents": len(texts),  # all with equal ids from tokenizer.model and tokenizer.json
         "notes": _notes(part, samples),
     }
 
 
-def _describe_sample(sample: Sample) -> dict[str, int]:
+def _describe_sample(sample: CorpusSample) -> dict[str, int]:
     return {
         "documents": len(sample.documents),
         "bytes": sample.bytes,
@@ -180,7 +181,7 @@ def _describe_sample(sample: Sample) -> dict[str, int]:
     }
 
 
-def _notes(part: Part, samples: Mapping[str, Sample]) -> list[str]:
+def _notes(part: TokenizerPart, samples: Mapping[str, CorpusSample]) -> list[str]:
     """What a reader of the figures should know."""
     drawn = sum(sample.bytes for sample in samples.values())
     empty = [name for name, sample in samples.items() if not sample.unseen]
@@ -237,7 +238,7 @@ def script(text: str) -> str:
 
 
 def _manifest(
-    recipe: Recipe, tokenizer: Tokenizer, samples: Mapping[str, Sample], made_from: dict[str, str]
+    recipe: Recipe, tokenizer: Tokenizer, samples: Mapping[str, CorpusSample], made_from: dict[str, str]
 ) -> Manifest:
     files = {
         f"file:{name}": hashlib.sha256(content).hexdigest() for name, content in tokenizer.files().items()

@@ -23,21 +23,20 @@ import xxhash
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.recipe_training import Tokens
+from ctllm_ray.base.recipe_training import TokensPart
 from ctllm_ray.base.resolve import nearest
 from ctllm_ray.corpus import documents
 from ctllm_ray.corpus.encoding.encode_conversations import Rendered, render
 from ctllm_ray.corpus.encoding.encode_documents import tokenize
 from ctllm_ray.corpus.engine import splits
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import input_forms
 from ctllm_ray.shards import manifest, reader
 from ctllm_ray.shards.manifest import MANIFEST, Shard
 from ctllm_ray.shards.schema import utf8_bytes
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN, Form, TokenShardWriter, id_type
-from ctllm_ray.tokenizer import tokenizer as tokenizers
-from ctllm_ray.tokenizer.tokenizer import Tokenizer
+from ctllm_ray.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
 PACKAGES = ("sentencepiece", "tokenizers")
 UNLABELLED = "unlabelled"  # the group of documents whose label is null
@@ -68,7 +67,7 @@ def check(recipe: Recipe) -> None:
     _check_forms(recipe, recipe.tokens)
 
 
-def _check_forms(recipe: Recipe, part: Tokens) -> None:
+def _check_forms(recipe: Recipe, part: TokensPart) -> None:
     """Raises `RecipeError` where conversations have no part that says how, or meet texts in a group or long
     rows."""
     held = input_forms.inputs(recipe)
@@ -98,7 +97,7 @@ def _check_forms(recipe: Recipe, part: Tokens) -> None:
 def list_splits(recipe: Recipe) -> list[Split]:
     """The kept shards of the corpus, one split each. Raises `InputError` where nothing was kept."""
     folder, corpus = recipe.folder(recipe.corpus), recipe.corpus
-    kept = manifest.read(folder).of_kind("kept")
+    kept = manifest.read_manifest(folder).of_kind("kept")
     if not kept:
         reason, remedy = (
             f"the section {corpus!r} kept no document",
@@ -132,14 +131,14 @@ def sources(recipe: Recipe) -> dict[str, str]:
 
 
 def _load_tokenizer(recipe: Recipe) -> Tokenizer:
-    return tokenizers.load(recipe.folder("tokenizer"))
+    return load_tokenizer(recipe.folder("tokenizer"))
 
 
 def warm(recipe: Recipe) -> None:
     """Nothing is compiled."""
 
 
-def work(recipe: Recipe, folder: str, split: Split) -> Work:
+def work(recipe: Recipe, folder: str, split: Split) -> SplitWork:
     """Reads a shard of documents and writes the token shards of its groups. Raises `StorageError` where it
     changed."""
     part = recipe.tokens
@@ -167,10 +166,10 @@ def work(recipe: Recipe, folder: str, split: Split) -> Work:
     shards = sorted(
         (shard for writer in writers.values() for shard in writer.shards), key=lambda shard: shard.path
     )
-    return Work(dict(counts) | _counts(shards), text_bytes, shards)
+    return SplitWork(dict(counts) | _counts(shards), text_bytes, shards)
 
 
-def _encode_table(documents: pa.Table, form: Form, tokenizer: Tokenizer, part: Tokens) -> Rendered:
+def _encode_table(documents: pa.Table, form: Form, tokenizer: Tokenizer, part: TokensPart) -> Rendered:
     """The token rows of a table of documents of one form."""
     if form == "texts":
         every = np.arange(documents.num_rows)
@@ -183,7 +182,7 @@ def _encode_table(documents: pa.Table, form: Form, tokenizer: Tokenizer, part: T
 def _same_tokenizer(folder: str, sha256: str) -> Tokenizer:
     """The tokenizer of a folder, loaded once in each worker. Raises `StorageError` where it is not the one
     meant."""
-    loaded = tokenizers.load(folder)
+    loaded = load_tokenizer(folder)
     if loaded.sha256 != sha256:
         raise StorageError(
             "the tokenizer changed while documents were encoded with it",
@@ -193,7 +192,7 @@ def _same_tokenizer(folder: str, sha256: str) -> Tokenizer:
     return loaded
 
 
-def _places(documents: pa.Table, part: Tokens, seed: int) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
+def _places(documents: pa.Table, part: TokensPart, seed: int) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
     """((train or held_out, group), which documents go there) for each that has any, in order."""
     groups = _groups(documents, part.group_by)
     out = held_out(documents["id"].to_pylist(), part.held_out_share, seed)

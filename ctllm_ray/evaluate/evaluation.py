@@ -24,7 +24,7 @@ from ctllm_ray.evaluate.models.concurrency import Crowd, Runner, Tell
 from ctllm_ray.evaluate.models.model_under_test import Subject
 from ctllm_ray.evaluate.models.openai_client import Client, key_of
 from ctllm_ray.evaluate.models.probes import Probes
-from ctllm_ray.evaluate.plan import Plan, decisions
+from ctllm_ray.evaluate.plan import EvaluationPlan, decisions
 from ctllm_ray.evaluate.report import render
 from ctllm_ray.evaluate.scoring import bits_per_byte, contamination, item_results, scores
 from ctllm_ray.evaluate.scoring.item_results import Item
@@ -34,10 +34,10 @@ FORMAT = 1  # of results.json
 
 
 @dataclass(frozen=True)
-class Work:
+class EvaluationRun:
     """An evaluation that can be carried out. `model` identifies what is evaluated, as plain values."""
 
-    plan: Plan
+    plan: EvaluationPlan
     folder: str
     subject: Subject
     form: ChatForm  # in which the model is asked by a judged benchmark; it has the tokenizer
@@ -56,7 +56,7 @@ class Work:
         asking = Asking(self.subject, Crowd(runner, answered, self.at_once, tell))
         self._check_lengths(asking)  # before it is begun: the remedy is another evaluation
         self._begin(decided, runner)
-        found = contamination.marked(self._items(asking, runner, tell), self.plan.seen)
+        found = contamination.mark_items(self._items(asking, runner, tell), self.plan.seen)
         assert len(found) == self.plan.items  # nothing is lost
         part = self.plan.part
         told = [score.plain() for score in scores.of(found, part.seed, part.resamples, self.plan.seen.bound)]
@@ -67,7 +67,7 @@ class Work:
             "scores": told,
             "notes": self.plan.notes(),
         }
-        item_results.write(self.folder, found)
+        item_results.write_items(self.folder, found)
         storage.write_bytes(storage.join(self.folder, REPORT), render.render(results, found).encode())
         storage.write_json(storage.join(self.folder, RESULTS), results)
         return results

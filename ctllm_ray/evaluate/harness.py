@@ -17,8 +17,7 @@ from functools import partial
 from typing import Any
 
 import datasets
-from lm_eval import evaluator
-from lm_eval import utils as lm_eval_utils
+from lm_eval import evaluator, utils
 from lm_eval.api import task as lm_eval_task
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
@@ -92,8 +91,8 @@ class EngineLM(TemplateLM):
     def _windows(self, text: str) -> Iterator[tuple[list[int], list[int]]]:
         ids = self.tok_encode(text, add_special_tokens=False)
         most = self._asking.context_tokens - 2  # a window is one longer than this, and has to fit
-        for window in lm_eval_utils.get_rolling_token_windows(ids, self.prefix_token_id, most, 1):
-            yield lm_eval_utils.make_disjoint_window(window)
+        for window in utils.get_rolling_token_windows(ids, self.prefix_token_id, most, 1):
+            yield utils.make_disjoint_window(window)
 
     def fits(self, request: Instance) -> bool:
         """True where the context has room for a request."""

@@ -17,7 +17,7 @@ from ctllm_ray.evaluate.judging import judge, marks
 from ctllm_ray.evaluate.judging.judge_prompt import PROMPT_SHA256
 from ctllm_ray.evaluate.models import openai_client
 from ctllm_ray.evaluate.scoring import bits_per_byte, contamination
-from ctllm_ray.evaluate.task import Task, installed
+from ctllm_ray.evaluate.task import Task, require_lm_eval
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 PATHS = ("path", "examples")  # options of tasks that name files
@@ -25,7 +25,7 @@ SCORING = 2  # how items are scored; 1: sums by lm-eval's exact_match
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """Tasks by benchmark, held-out documents by group, items for the judge: each may be empty."""
 
     part: Evaluate
@@ -58,7 +58,7 @@ def names(part: Evaluate) -> list[str]:
     return [*(task.name for task in part.tasks), *more]
 
 
-def narrowed(part: Evaluate, wanted: Sequence[str], limit: int) -> Evaluate:
+def select_benchmarks(part: Evaluate, wanted: Sequence[str], limit: int) -> Evaluate:
     """The part with the named benchmarks alone (none named: all), of each part `limit` items at most (0: as
     it says).
 
@@ -82,14 +82,14 @@ def _limit_items(task: Benchmark, limit: int) -> Benchmark:
     return Benchmark.model_validate(task.model_dump() | {"limit": limit}) if limit else task
 
 
-def located(recipe: Recipe) -> Evaluate:
+def locate_paths(recipe: Recipe) -> Evaluate:
     """The recipe's part with the paths as any process finds them. Raises `RecipeError` where it has none."""
     part = recipe.evaluate
     if part is None or not names(part):
         raise RecipeError("this recipe evaluates nothing", remedy="add a part `evaluate` with tasks")
 
     def path(given: str) -> str:
-        return storage.absolute(sample.located(recipe.locate(given))) if given else ""
+        return storage.absolute(sample.locate(recipe.locate(given))) if given else ""
 
     tasks = []
     for task in part.tasks:
@@ -108,13 +108,13 @@ def located(recipe: Recipe) -> Evaluate:
     )
 
 
-def plan(part: Evaluate, tokenizer: Tokenizer, decontaminated: str = "") -> Plan:
+def plan_evaluation(part: Evaluate, tokenizer: Tokenizer, decontaminated: str = "") -> EvaluationPlan:
     """Everything that a located part names, read, and what the pass in the folder `decontaminated` saw of it.
 
     Raises `InputError` for a file that is not there or not right.
     """
     if part.tasks:
-        installed()
+        require_lm_eval()
     tasks = {task.name: _tasks(task) for task in part.tasks}
     judged, judge_files = judge.items(part.judge) if part.judge else ([], {})
     if part.judge:
@@ -124,7 +124,7 @@ def plan(part: Evaluate, tokenizer: Tokenizer, decontaminated: str = "") -> Plan
     }
     named = {uri.rpartition("/")[2]: sha256 for uri, sha256 in sorted(files.items())}
     documents = bits_per_byte.documents(part.bits, tokenizer) if part.bits else {}
-    return Plan(part, tasks, documents, judged, named, contamination.of(decontaminated, named))
+    return EvaluationPlan(part, tasks, documents, judged, named, contamination.of(decontaminated, named))
 
 
 def _tasks(benchmark: Benchmark) -> Sequence[Task]:
@@ -143,7 +143,7 @@ def _options(task: Benchmark) -> dict[str, Any]:
     return dict(kinds(**given))
 
 
-def decisions(plan: Plan, model: Mapping[str, Any], form: str) -> dict[str, Any]:
+def decisions(plan: EvaluationPlan, model: Mapping[str, Any], form: str) -> dict[str, Any]:
     """What the scores depend on, as plain values: files count by their hashes, wherever they are.
 
     `form`: in which a judged benchmark asks the model, `chat` or `completion`.

@@ -14,19 +14,18 @@ from typing import Any
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.evaluate.evaluation import Work
+from ctllm_ray.evaluate.evaluation import EvaluationRun
 from ctllm_ray.evaluate.formats.chat_form import choose_form
 from ctllm_ray.evaluate.models import model_identity, openai_model
 from ctllm_ray.evaluate.models.concurrency import Runner, Tell, own_loop
 from ctllm_ray.evaluate.models.model_under_test import EngineSubject, Subject
 from ctllm_ray.evaluate.models.openai_client import Client, key_of
 from ctllm_ray.evaluate.models.probes import Probes
-from ctllm_ray.evaluate.plan import located, plan
+from ctllm_ray.evaluate.plan import locate_paths, plan_evaluation
 from ctllm_ray.evaluate.scoring import contamination
 from ctllm_ray.model.folder import GENERATION
 from ctllm_ray.tokenizer import specials
-from ctllm_ray.tokenizer import tokenizer as tokenizers
-from ctllm_ray.tokenizer.tokenizer import Tokenizer
+from ctllm_ray.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from ctllm_ray.train.checkpoint import export
 
 
@@ -37,10 +36,10 @@ def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") ->
     Raises `RecipeError` where the recipe evaluates nothing, `VersionConflict` where its folder has another
     evaluation.
     """
-    part = located(recipe)
-    folder = part.model or export.newest(recipe)
-    tokenizer = tokenizers.load(folder)
-    planned = plan(part, tokenizer, contamination.folder_of(recipe))
+    part = locate_paths(recipe)
+    folder = part.model or export.newest_export(recipe)
+    tokenizer = load_tokenizer(folder)
+    planned = plan_evaluation(part, tokenizer, contamination.folder_of(recipe))
     with own_loop() as loop:
         runner = Runner(loop)
         behind = (
@@ -51,7 +50,9 @@ def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") ->
         with behind as (subject, model, at_once):
             probes = Probes(subject, tokenizer) if url else None
             form = choose_form(folder, tokenizer, part.judge.form if part.judge else "auto")
-            work = Work(planned, recipe.folder("evaluate"), subject, form, model, at_once, probes=probes)
+            work = EvaluationRun(
+                planned, recipe.folder("evaluate"), subject, form, model, at_once, probes=probes
+            )
             return work.carry_out(runner, tell)
 
 
@@ -79,7 +80,7 @@ def _open_served(
     client = Client(url, key_of(key_env))
     runner.run(client.__aenter__())
     try:
-        found = runner.run(openai_model.served(client))
+        found = runner.run(openai_model.find_served_model(client))
         runner.run(openai_model.check_tokenizer(client, found.id, tokenizer))
         if not found.context_tokens:
             remedy = "serve it with `ctllm serve` or vLLM, which tell"
@@ -94,7 +95,7 @@ def _open_served(
         runner.finish(client.__aexit__(None, None, None))
 
 
-def _weights(served: openai_model.Served, url: str) -> dict[str, str]:
+def _weights(served: openai_model.ServedModel, url: str) -> dict[str, str]:
     """What tells a served model from others, the surest that its API says; probes look whether it stays
     so."""
     if served.sha256:

@@ -1,7 +1,7 @@
 """A task: what lm-eval is to ask, of which items, after which examples.
 
 A function of evaluate/tasks makes tasks out of files in their native form (benchmark_files.py). Prompts are
-lm-eval's own where it has the benchmark (`published` reads them from the installed package), so that a score
+lm-eval's own where it has the benchmark (`read_published` reads them from the installed package), so that a score
 here means what it means elsewhere. lm-eval gets the rows themselves, so it never looks for a data set
 anywhere.
 """
@@ -124,7 +124,7 @@ def _content(row: Row) -> bytes:
     return orjson.dumps(told, option=orjson.OPT_SORT_KEYS, default=str)
 
 
-def chosen(rows: Sequence[Row], limit: int) -> list[Row]:
+def choose_rows(rows: Sequence[Row], limit: int) -> list[Row]:
     """At most so many rows (0: all), in their order; those whose ids hash lowest, whatever else is in the
     file."""
     if not limit or len(rows) <= limit:
@@ -153,19 +153,21 @@ def by(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
     return found
 
 
-def published(name: str) -> dict[str, Any]:
+def read_published(name: str) -> dict[str, Any]:
     """lm-eval's own configuration of a task, such as `cmmlu/cmmlu_anatomy`, without where its data would come
     from.
 
     Raises `InputError` where lm-eval has no such task.
     """
-    folder = resources.files(installed()) / "tasks"
-    return {key: value for key, value in _read_include(folder, f"{name}.yaml").items() if key not in _ELSEWHERE}
+    folder = resources.files(require_lm_eval()) / "tasks"
+    return {
+        key: value for key, value in _read_include(folder, f"{name}.yaml").items() if key not in _ELSEWHERE
+    }
 
 
 def is_published(name: str) -> bool:
     """True where lm-eval has the task."""
-    return (resources.files(installed()) / "tasks" / f"{name}.yaml").is_file()
+    return (resources.files(require_lm_eval()) / "tasks" / f"{name}.yaml").is_file()
 
 
 def _read_include(folder: Any, name: str) -> dict[str, Any]:
@@ -175,11 +177,13 @@ def _read_include(folder: Any, name: str) -> dict[str, Any]:
             f"lm-eval has no task {name.removesuffix('.yaml')!r}", remedy="name a part that it has"
         )
     plain = yaml.safe_load(file.read_text("utf-8"))
-    above = _read_include(folder, f"{name.rpartition('/')[0]}/{plain['include']}") if "include" in plain else {}
+    above = (
+        _read_include(folder, f"{name.rpartition('/')[0]}/{plain['include']}") if "include" in plain else {}
+    )
     return above | plain
 
 
-def installed() -> str:
+def require_lm_eval() -> str:
     """`lm_eval`, where it is installed. Raises `InputError` with the remedy where it is not."""
     from importlib.util import find_spec
 

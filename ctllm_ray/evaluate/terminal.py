@@ -23,7 +23,7 @@ _LOST = {
 _CLEAR = "\r\x1b[K"
 
 
-class Progress:
+class EvaluationProgress:
     """Says how far an evaluation is: a live line on a terminal, else a line now and then."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -42,7 +42,7 @@ class Progress:
         self._stream.flush()
 
 
-def table(results: Mapping[str, Any]) -> Iterator[str]:
+def format_scores(results: Mapping[str, Any]) -> Iterator[str]:
     """Lines: each benchmark with its score, interval, chance and counts."""
     whole = [score for score in results["scores"] if not score["part"]]
     widest = max(len(score["benchmark"]) for score in whole)
@@ -67,7 +67,7 @@ def _form(results: Mapping[str, Any]) -> str:
     return WORDS[f"form_{results['decisions']['judge']['form']}"][1]
 
 
-def compared(found: Sequence[Comparison]) -> Iterator[str]:
+def format_comparison(found: Sequence[Comparison]) -> Iterator[str]:
     """Lines: each benchmark's two scores, their difference, its interval, and how often chance makes as
     much."""
     widest = max(len(each.benchmark) for each in found)

@@ -27,7 +27,7 @@ PAGE_TOKENS = 256
 
 
 @dataclass(frozen=True)
-class Piece:
+class SequencePiece:
     """Tokens of one sequence that a step computes: `ids` stand at `start` and after. The last `rows` give
     logits."""
 
@@ -43,7 +43,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Run:
+class AttentionRun:
     """Tokens [first, last) of a step that one call attends for, and the slots and positions that they look
     at."""
 
@@ -65,9 +65,9 @@ class Sdpa:
         """Positions of a slot."""
         return context_tokens
 
-    def plan(self, pieces: Sequence[Piece]) -> list[Run]:
+    def plan(self, pieces: Sequence[SequencePiece]) -> list[AttentionRun]:
         """What all layers of a step share."""
-        runs: list[Run] = []
+        runs: list[AttentionRun] = []
         for together in _neighbours(pieces):
             first = runs[-1].last if runs else 0
             last = first + sum(len(piece.ids) for piece in together)
@@ -75,17 +75,17 @@ class Sdpa:
             positions = max(piece.end for piece in together)
             causal = together[0].start == 0 and len(together[0].ids) > 1 and self._group == 1
             mask = None if causal else self._mask(together, positions)
-            runs.append(Run(first, last, slots, positions, mask, causal))
+            runs.append(AttentionRun(first, last, slots, positions, mask, causal))
         return runs
 
     def attend(
-        self, query_NHD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, runs: Sequence[Run]
+        self, query_NHD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, runs: Sequence[AttentionRun]
     ) -> torch.Tensor:
         """Attended values [N, H x D]; keys and values are [S, K, C, D]."""
         found = [_attend_run(query_NHD[run.first : run.last], keys, values, run) for run in runs]
         return found[0] if len(found) == 1 else torch.cat(found)
 
-    def _mask(self, together: Sequence[Piece], positions: int) -> torch.Tensor | None:
+    def _mask(self, together: Sequence[SequencePiece], positions: int) -> torch.Tensor | None:
         """What is added to scores, [B, 1, T x G, positions]: minus infinity after a token's own position."""
         own_BT = np.array([np.arange(piece.start, piece.end) for piece in together])
         hidden = np.arange(positions) > own_BT.repeat(self._group, axis=1)[:, None, :, None]
@@ -95,9 +95,9 @@ class Sdpa:
         return torch.from_numpy(added).to(self._device, self._dtype)
 
 
-def _neighbours(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+def _neighbours(pieces: Sequence[SequencePiece]) -> Iterator[list[SequencePiece]]:
     """Pieces of one token in neighbouring slots together, each other piece by itself."""
-    together: list[Piece] = []
+    together: list[SequencePiece] = []
     for piece in pieces:
         if together and not (
             len(piece.ids) == len(together[-1].ids) == 1 and piece.slot == together[-1].slot + 1
@@ -108,7 +108,9 @@ def _neighbours(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     yield together
 
 
-def _attend_run(query_NHD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, run: Run) -> torch.Tensor:
+def _attend_run(
+    query_NHD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, run: AttentionRun
+) -> torch.Tensor:
     """Attended values [N, H x D] of one run."""
     sequences, kv_heads = run.slots.stop - run.slots.start, keys.shape[1]
     key, value = (x[run.slots, :, : run.positions] for x in (keys, values))
@@ -136,7 +138,7 @@ class Flash:
         """Positions of a slot: whole pages."""
         return -(-context_tokens // PAGE_TOKENS) * PAGE_TOKENS
 
-    def plan(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+    def plan(self, pieces: Sequence[SequencePiece]) -> dict[str, Any]:
         """Arguments of the kernel: where pieces begin, how far each looks, which page is its slot."""
         begins = np.cumsum([0, *(len(piece.ids) for piece in pieces)])
         whole = np.concatenate([begins, [piece.end for piece in pieces], [piece.slot for piece in pieces]])

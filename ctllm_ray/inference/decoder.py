@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch.nn.functional import embedding, rms_norm, silu
 
-from ctllm_ray.inference.attention import Flash, Piece, Sdpa
+from ctllm_ray.inference.attention import Flash, Sdpa, SequencePiece
 from ctllm_ray.inference.weights import Weights
 
 
@@ -64,7 +64,7 @@ class Decoder:
         self._cache[:, target, :, :tokens] = self._cache[:, source, :, :tokens]
 
     @torch.inference_mode()
-    def forward(self, pieces: Sequence[Piece]) -> torch.Tensor:
+    def forward(self, pieces: Sequence[SequencePiece]) -> torch.Tensor:
         """Hidden states [R, W] of the wanted rows, piece by piece; pieces come in the order of their
         slots."""
         step, weights = self._step(pieces), self._weights
@@ -95,7 +95,7 @@ class Decoder:
         keys, values = cache_SKCD.split(kv_heads, dim=1)
         return self._attention.attend(qkv_NHD[:, :heads], keys, values, step.attention)
 
-    def _step(self, pieces: Sequence[Piece]) -> _Step:
+    def _step(self, pieces: Sequence[SequencePiece]) -> _Step:
         sizes = [len(piece.ids) for piece in pieces]
         ids = np.concatenate([piece.ids for piece in pieces])
         positions = np.concatenate([np.arange(piece.start, piece.end) for piece in pieces])

@@ -61,7 +61,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Load:
+class EngineLoad:
     """How busy an engine is."""
 
     running: int  # requests that hold a slot
@@ -94,6 +94,6 @@ class Engine(Protocol):
         """
         ...
 
-    async def load(self) -> Load:
+    async def load(self) -> EngineLoad:
         """How busy it is now. Raises `EngineFailed` where it works no more: the health check."""
         ...

@@ -36,7 +36,7 @@ class _Pieces:
         return self._tokenizer.encode([text.decode("utf-8", "replace")])[0].tolist()
 
 
-class Grammars:
+class GrammarCompiler:
     """Makes matchers of schemas for one tokenizer; `vocab_size` is the model's, which may have rows to
     spare."""
 
@@ -46,10 +46,10 @@ class Grammars:
         self._vocab_size = vocab_size
         self._compiled = lru_cache(_KEPT)(self._compile)
 
-    def matcher(self, schema: str, stop_ids: Sequence[int] = ()) -> Matcher:
+    def matcher(self, schema: str, stop_ids: Sequence[int] = ()) -> GrammarMatcher:
         """A matcher at the beginning of an answer. Raises `InputError` for what is no schema or not
         supported."""
-        return Matcher(self._compiled(schema).deep_copy(), self._vocab_size, stop_ids)
+        return GrammarMatcher(self._compiled(schema).deep_copy(), self._vocab_size, stop_ids)
 
     def _compile(self, schema: str) -> llguidance.LLMatcher:
         try:
@@ -79,7 +79,7 @@ def _plain(error: str) -> str:
     return " ".join(error.partition("<state>")[0].split())[:300] or "no reason is given"
 
 
-class Matcher:
+class GrammarMatcher:
     """Where one answer stands in its grammar."""
 
     def __init__(self, matcher: llguidance.LLMatcher, vocab_size: int, stop_ids: Sequence[int]) -> None:
@@ -96,7 +96,7 @@ class Matcher:
         """Why the grammar cannot be followed any further (llguidance bounds its work); empty where it can."""
         return _plain(self._matcher.get_error()) if self._matcher.is_error() else ""
 
-    def allowed(self) -> np.ndarray:
+    def allowed_ids(self) -> np.ndarray:
         """True for each id that may come next, bool [V]; where the text is complete, the request's stop ids
         too."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ctllm_ray.base.errors import CtllmError, InputError
-from ctllm_ray.inference.attention import Piece
+from ctllm_ray.inference.attention import SequencePiece
 from ctllm_ray.inference.engine import Finish, Token
 from ctllm_ray.inference.sampling import Chooser, Wish
 
@@ -30,14 +30,14 @@ class Inbox:
         self._finish: Finish = ""
         self._error: CtllmError | None = None
 
-    def put(self, tokens: Sequence[Token], finish: Finish, error: CtllmError | None) -> None:
+    def deliver(self, tokens: Sequence[Token], finish: Finish, error: CtllmError | None) -> None:
         """In the loop: the next tokens, the last ones, or why no more come."""
         self._tokens += tokens
         self._finish, self._error = finish, error
         self._ready.set()
 
     async def take(self) -> tuple[tuple[Token, ...], Finish]:
-        """All that came since the last time, at least one token unless it is the end. Raises what `put` was
+        """All that came since the last time, at least one token unless it is the end. Raises what `deliver` was
         given."""
         await self._ready.wait()
         self._ready.clear()
@@ -69,7 +69,7 @@ def deliver(letters: Sequence[Letter]) -> None:
 
 def _deliver_all(letters: Sequence[Letter]) -> None:
     for letter in letters:
-        letter.inbox.put(letter.tokens, letter.finish, letter.error)
+        letter.inbox.deliver(letter.tokens, letter.finish, letter.error)
 
 
 class Request:
@@ -99,18 +99,18 @@ class Request:
         """True where the prompt is done: each step computes the one id that came in the step before."""
         return False
 
-    def piece(self, most: int) -> Piece:
+    def piece(self, most: int) -> SequencePiece:
         """The next ids to compute, at most so many."""
         end = min(self.filled + most, self.target)
         rows = max(0, end - max(self.filled, self.wanted))
-        return Piece(self.slot, self.filled, self.ids[self.filled : end], rows)
+        return SequencePiece(self.slot, self.filled, self.ids[self.filled : end], rows)
 
     def add(self, tokens: Sequence[Token]) -> Letter:
         """Results of a step: what the caller is told."""
         raise NotImplementedError
 
 
-class Answer(Request):
+class GenerateRequest(Request):
     """A prompt to be continued by at most `room` ids."""
 
     def __init__(self, ids: Sequence[int], inbox: Inbox, chooser: Chooser, room: int) -> None:
@@ -136,7 +136,7 @@ class Answer(Request):
         return Letter(self.inbox, tokens, "length" if len(self.ids) == self._end else "")
 
 
-class Score(Request):
+class ScoreRequest(Request):
     """Ids whose log-probabilities are wanted from `start` on; the last one needs no computing.
 
     Nobody watches them come one by one, as with an answer: they wait for prompts that are to be answered.
@@ -151,7 +151,7 @@ class Score(Request):
         self._top, self._others = top, tuple(others)
         self._start = start
 
-    def wishes(self, piece: Piece) -> list[Wish]:
+    def wishes(self, piece: SequencePiece) -> list[Wish]:
         """What is wanted of each row of a piece."""
         ids = self.ids[piece.end - piece.rows + 1 : piece.end + 1]
         found = [Wish(id_, self._top) for id_ in ids]

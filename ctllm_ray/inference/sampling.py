@@ -41,7 +41,7 @@ class Matcher(Protocol):
         """Why the grammar cannot be followed any further; empty where it can."""
         ...
 
-    def allowed(self) -> np.ndarray:
+    def allowed_ids(self) -> np.ndarray:
         """True for each id that may come next: bool [V]."""
         ...
 
@@ -131,7 +131,8 @@ def score(logits_RV: torch.Tensor, wishes: Sequence[Wish]) -> list[Token]:
     told = [logits_RV.gather(1, ids_RO) - total_R1, likely.indices, likely.values - total_R1]
     plain = torch.cat([part.double() for part in told], dim=1).tolist()
     return [
-        _make_token(wish, row[: 1 + widest], row[1 + widest :]) for wish, row in zip(wishes, plain, strict=True)
+        _make_token(wish, row[: 1 + widest], row[1 + widest :])
+        for wish, row in zip(wishes, plain, strict=True)
     ]
 
 
@@ -159,7 +160,7 @@ def _adjust_logits(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torc
         if chooser.penalized:
             chooser.penalize(row_V)
         if chooser.matcher is not None:
-            forbidden = torch.from_numpy(~chooser.matcher.allowed())
+            forbidden = torch.from_numpy(~chooser.matcher.allowed_ids())
             row_V.masked_fill_(forbidden.to(row_V.device, non_blocking=True), -torch.inf)
     return logits_RV
 

@@ -88,7 +88,7 @@ class Slots:
         """So many positions of the slot are computed."""
         self.filled_S[slot] = tokens
 
-    def put(self, slot: int, ids: Sequence[int]) -> None:
+    def append(self, slot: int, ids: Sequence[int]) -> None:
         """The sequence has one id more."""
         self.ids_SC[slot, len(ids) - 1] = ids[-1]
 

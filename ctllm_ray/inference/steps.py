@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import torch
 
-from ctllm_ray.inference import sampling as sampler
-from ctllm_ray.inference.attention import Piece
+from ctllm_ray.inference.attention import SequencePiece
 from ctllm_ray.inference.decoder import Decoder
 from ctllm_ray.inference.engine import Token
-from ctllm_ray.inference.requests import Answer, Letter, Request, Score
+from ctllm_ray.inference.requests import GenerateRequest, Letter, Request, ScoreRequest
+from ctllm_ray.inference.sampling import choose, score
 from ctllm_ray.inference.slots import Place, Slots
 
 #: Rows of logits that are scored at once: 64 of 125,696 ids take 32 MB.
@@ -26,11 +26,11 @@ _SCORED_ROWS = 64
 
 
 @dataclass(frozen=True)
-class Step:
+class EngineStep:
     """Prefixes to take over, in this order, and then pieces to compute, in the order of their slots."""
 
     places: Sequence[Place]
-    planned: Sequence[tuple[Request, Piece]]
+    planned: Sequence[tuple[Request, SequencePiece]]
 
 
 class Steps:
@@ -54,18 +54,18 @@ class Steps:
         elif request in self.running:
             self._leave(request)
 
-    def begin(self) -> Step:
+    def begin(self) -> EngineStep:
         """Gives slots to waiting requests and says what is computed next."""
-        return Step(self._admit(), self._plan())
+        return EngineStep(self._admit(), self._plan())
 
-    def compute(self, step: Step) -> list[Sequence[Token]]:
+    def compute(self, step: EngineStep) -> list[Sequence[Token]]:
         """The new tokens of each planned request; none for those whose prompt goes on."""
         for place in step.places:
             if place.source != place.slot and place.tokens:
                 self._decoder.copy(place.source, place.slot, place.tokens)
         return self._tokens(step.planned, self._decoder.forward([piece for _, piece in step.planned]))
 
-    def end(self, step: Step, tokens: Sequence[Sequence[Token]]) -> list[Letter]:
+    def end(self, step: EngineStep, tokens: Sequence[Sequence[Token]]) -> list[Letter]:
         """Notes what was computed: what callers are told."""
         settled = [
             self._settle(request, piece, new)
@@ -93,7 +93,7 @@ class Steps:
                 places.append(place)
         return places
 
-    def _plan(self) -> list[tuple[Request, Piece]]:
+    def _plan(self) -> list[tuple[Request, SequencePiece]]:
         """What the next step computes, in the order of slots."""
         left = self._prefill_tokens
         planned = []
@@ -106,20 +106,18 @@ class Steps:
         return sorted(planned, key=lambda each: each[1].slot)
 
     def _tokens(
-        self, planned: Sequence[tuple[Request, Piece]], hidden_RW: torch.Tensor
+        self, planned: Sequence[tuple[Request, SequencePiece]], hidden_RW: torch.Tensor
     ) -> list[Sequence[Token]]:
         rows = hidden_RW.split([piece.rows for _, piece in planned])
         found: list[Sequence[Token]] = [() for _ in planned]
         answers = {
             n: request
             for n, (request, piece) in enumerate(planned)
-            if isinstance(request, Answer) and piece.rows
+            if isinstance(request, GenerateRequest) and piece.rows
         }
         if answers:
             mine = hidden_RW if len(answers) == len(hidden_RW) else torch.cat([rows[n] for n in answers])
-            chosen = sampler.choose(
-                self._decoder.logits(mine), [request.chooser for request in answers.values()]
-            )
+            chosen = choose(self._decoder.logits(mine), [request.chooser for request in answers.values()])
             for n, token in zip(answers, chosen, strict=True):
                 found[n] = (token,)
         for n, tokens in self._collect_scores(planned, rows).items():
@@ -127,13 +125,13 @@ class Steps:
         return found
 
     def _collect_scores(
-        self, planned: Sequence[tuple[Request, Piece]], rows: Sequence[torch.Tensor]
+        self, planned: Sequence[tuple[Request, SequencePiece]], rows: Sequence[torch.Tensor]
     ) -> dict[int, Sequence[Token]]:
         """The tokens of requests that score, by their places in the plan: rows of all of them together."""
         wishes = {
             n: request.wishes(piece)
             for n, (request, piece) in enumerate(planned)
-            if isinstance(request, Score)
+            if isinstance(request, ScoreRequest)
         }
         wishes = {n: wished for n, wished in wishes.items() if wished}
         if not wishes:
@@ -145,18 +143,18 @@ class Steps:
         tokens: list[Token] = []
         for start in range(0, len(flat), _SCORED_ROWS):
             part = slice(start, start + _SCORED_ROWS)
-            tokens += sampler.score(self._decoder.logits(hidden_RW[part]), flat[part])
+            tokens += score(self._decoder.logits(hidden_RW[part]), flat[part])
         came = iter(tokens)
         return {n: [next(came) for _ in wished] for n, wished in wishes.items()}
 
-    def _settle(self, request: Request, piece: Piece, new: Sequence[Token]) -> list[Letter]:
+    def _settle(self, request: Request, piece: SequencePiece, new: Sequence[Token]) -> list[Letter]:
         """Notes what was computed for a request: what its caller is told, if anything."""
         request.filled = piece.end
         self.slots.fill(request.slot, piece.end)
         if not new:
             return []
         letter = request.add(new)
-        self.slots.put(request.slot, request.ids)
+        self.slots.append(request.slot, request.ids)
         if letter.finish or letter.error is not None:
             self._leave(request)
         return [letter]

@@ -22,10 +22,10 @@ import torch
 
 from ctllm_ray.base.errors import EngineFailed, InputError, Overloaded
 from ctllm_ray.base.recipe_serving import Serve
-from ctllm_ray.inference import sampling as sampler
 from ctllm_ray.inference.decoder import Decoder
-from ctllm_ray.inference.engine import Load, Output, Sampling, Token
-from ctllm_ray.inference.requests import Answer, Inbox, Letter, Request, Score, deliver
+from ctllm_ray.inference.engine import EngineLoad, Output, Sampling, Token
+from ctllm_ray.inference.requests import GenerateRequest, Inbox, Letter, Request, ScoreRequest, deliver
+from ctllm_ray.inference.sampling import Chooser, Matcher
 from ctllm_ray.inference.steps import Steps
 from ctllm_ray.inference.weights import take
 from ctllm_ray.model import llama
@@ -35,16 +35,16 @@ from ctllm_ray.model.config import of_folder
 _JOIN_S = 10.0
 
 
-class Grammars(Protocol):
+class GrammarSource(Protocol):
     """Where matchers come from; grammar.py has one."""
 
-    def matcher(self, schema: str, stop_ids: Sequence[int]) -> sampler.Matcher: ...
+    def matcher(self, schema: str, stop_ids: Sequence[int]) -> Matcher: ...
 
 
 class TorchEngine:
     """An `Engine` in this process. It holds a thread: `close` it."""
 
-    def __init__(self, decoder: Decoder, serve: Serve, grammars: Grammars | None = None) -> None:
+    def __init__(self, decoder: Decoder, serve: Serve, grammars: GrammarSource | None = None) -> None:
         self.context_tokens, self.vocab_size = decoder.context_tokens, decoder.config.vocab_size
         self._decoder, self._serve, self._grammars = decoder, serve, grammars
         self._work = threading.Condition()  # guards all below
@@ -59,7 +59,7 @@ class TorchEngine:
             thread.start()
 
     @classmethod
-    def open(cls, folder: str, serve: Serve, grammars: Grammars | None = None) -> TorchEngine:
+    def open(cls, folder: str, serve: Serve, grammars: GrammarSource | None = None) -> TorchEngine:
         """An engine for the model in a folder. Raises `InputError` where that does not load or there is no
         GPU."""
         config = of_folder(folder)
@@ -86,11 +86,11 @@ class TorchEngine:
     async def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Output]:
         """The answer to a prompt; see `Engine`."""
         self._check(ids, self.context_tokens - 1)
-        chooser = sampler.Chooser(sampling, ids, await self._matcher(sampling))
+        chooser = Chooser(sampling, ids, await self._matcher(sampling))
         room = min(sampling.max_tokens, self.context_tokens - len(ids))
         if room < 1:
             raise InputError("an answer of no tokens", where="max_tokens", remedy="ask for at least 1")
-        request = Answer(ids, Inbox(), chooser, room)
+        request = GenerateRequest(ids, Inbox(), chooser, room)
         self._submit(request)
         try:
             tokens, finish = await request.inbox.take()
@@ -111,7 +111,7 @@ class TorchEngine:
             raise InputError(f"nothing comes before id {start}", where="start", remedy="start at 1 or later")
         if start >= len(ids):
             return []
-        request = Score(ids, Inbox(), start, top, others)
+        request = ScoreRequest(ids, Inbox(), start, top, others)
         self._submit(request)
         try:
             found: list[Token] = []
@@ -123,13 +123,13 @@ class TorchEngine:
         finally:
             self._cancel(request)
 
-    async def load(self) -> Load:
+    async def load(self) -> EngineLoad:
         """How busy it is now; see `Engine`."""
         with self._work:
             self._fail_if_stuck()
             self._raise_failure()
             slots = self._steps.slots
-            return Load(
+            return EngineLoad(
                 running=len(self._steps.running),
                 waiting=len(self._steps.waiting),
                 slots=slots.count,
@@ -155,7 +155,7 @@ class TorchEngine:
             what = f"there is no id {wrong} in a vocabulary of {self.vocab_size}"
             raise InputError(what, where="prompt", remedy="encode with the model's own tokenizer")
 
-    async def _matcher(self, sampling: Sampling) -> sampler.Matcher | None:
+    async def _matcher(self, sampling: Sampling) -> Matcher | None:
         if not sampling.grammar:
             return None
         if self._grammars is None:

@@ -94,7 +94,7 @@ def _block(layer: Any, config: ModelConfig, device: torch.device, dtype: torch.d
     attention, ffn = layer.self_attn, layer.mlp
     turned = (attention.q_proj, attention.k_proj)
 
-    def joined(linears: Sequence[torch.nn.Linear], what: str) -> Any:
+    def join(linears: Sequence[torch.nn.Linear], what: str) -> Any:
         parts = [getattr(each, what) for each in linears]
         if parts[0] is None:
             return None
@@ -114,8 +114,8 @@ def _block(layer: Any, config: ModelConfig, device: torch.device, dtype: torch.d
     return Block(
         attention_norm=_place_weights(layer.input_layernorm.weight, device, dtype),
         ffn_norm=_place_weights(layer.post_attention_layernorm.weight, device, dtype),
-        **{name: joined(some, "weight") for name, some in linears.items()},
-        **{f"{name}_bias": joined(some, "bias") for name, some in linears.items()},
+        **{name: join(some, "weight") for name, some in linears.items()},
+        **{f"{name}_bias": join(some, "bias") for name, some in linears.items()},
     )
 
 

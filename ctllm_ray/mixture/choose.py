@@ -19,8 +19,8 @@ from typing import Literal
 import numpy as np
 
 from ctllm_ray.mixture import evidence, hull, quality
-from ctllm_ray.mixture.plan import Plan
-from ctllm_ray.mixture.quality import Fit, weighted
+from ctllm_ray.mixture.plan import SweepPlan
+from ctllm_ray.mixture.quality import Fit, predict_weighted
 from ctllm_ray.mixture.replicates import UNKNOWN, Noise, Tried, gather_runs, pool_noise
 from ctllm_ray.mixture.results import Trial
 
@@ -60,7 +60,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Sample:
+class LawSample:
     """What the mixtures of a sweep gave: rows are those whose runs all finished, the token shares first."""
 
     tried: list[Tried]
@@ -70,7 +70,7 @@ class Sample:
     noise_nats: dict[str, float]  # of the log of these means, by held-out group
 
 
-def choose(plan: Plan, trials: Sequence[Trial]) -> Choice:
+def choose(plan: SweepPlan, trials: Sequence[Trial]) -> Choice:
     """The mixture that the trials speak for. Mixtures of which a run diverged are left out, and said."""
     weights = plan.sweep.weights
     tried = gather_runs(trials, weights)
@@ -98,12 +98,12 @@ def is_good(fit: Fit) -> bool:
     return fit.rank_correlation >= LEAST_RANK_CORRELATION and fit.interval[0] > 0
 
 
-def _sample(plan: Plan, tried: list[Tried]) -> Sample:
+def _sample(plan: SweepPlan, tried: list[Tried]) -> LawSample:
     noises = {
         domain: pool_noise([[math.log(run.bits[domain]) for run in each.runs] for each in tried])
         for domain in plan.domains
     }
-    return Sample(
+    return LawSample(
         tried,
         np.array([[each.shares[name] for name in plan.region.groups] for each in tried]),
         {domain: np.array([each.bits[domain] for each in tried]) for domain in plan.domains},
@@ -113,10 +113,10 @@ def _sample(plan: Plan, tried: list[Tried]) -> Sample:
 
 
 def _nothing(
-    plan: Plan,
+    plan: SweepPlan,
     reason: Reason,
     why: str,
-    sample: Sample | None = None,
+    sample: LawSample | None = None,
     fits: tuple[Fit, ...] = (),
     p: float = math.nan,
 ) -> Choice:
@@ -136,7 +136,7 @@ def _nothing(
     )
 
 
-def _by_law(plan: Plan, sample: Sample, fits: tuple[Fit, ...], told: str) -> Choice:
+def _by_law(plan: SweepPlan, sample: LawSample, fits: tuple[Fit, ...], told: str) -> Choice:
     """What the better law chooses, or why none may."""
     if not fits:
         return _nothing(plan, "too_few", f"{told} are too few to fit a law to and test it", sample, fits)
@@ -160,7 +160,7 @@ def _by_law(plan: Plan, sample: Sample, fits: tuple[Fit, ...], told: str) -> Cho
 
 
 def _choose_by_law(
-    plan: Plan, sample: Sample, fits: tuple[Fit, ...], candidates_CG: np.ndarray, order: str, p: float
+    plan: SweepPlan, sample: LawSample, fits: tuple[Fit, ...], candidates_CG: np.ndarray, order: str, p: float
 ) -> Choice:
     """The mixture with the least bits by the better law, where it gains for certain."""
     weights, best = plan.sweep.weights, fits[0]
@@ -199,7 +199,7 @@ def _choose_by_law(
     )
 
 
-def _best_measured(plan: Plan, sample: Sample, fits: tuple[Fit, ...], p: float) -> Choice | None:
+def _best_measured(plan: SweepPlan, sample: LawSample, fits: tuple[Fit, ...], p: float) -> Choice | None:
     """The tried mixture whose lead over the token shares is the surest; None where it may be none."""
     least = evidence.bound_measured(sample.tried, sample.noise, plan.sweep.seed)
     at = int(np.argmax(least))
@@ -234,11 +234,13 @@ def _as_good(
     """For each candidate whether in more than 5 % of the draws it is as good as the chosen mixture."""
     better = np.zeros(len(candidates_CG))
     for drawn in draws:
-        better += weighted(law, drawn, weights, candidates_CG) <= weighted(law, drawn, weights, chosen)
+        better += predict_weighted(law, drawn, weights, candidates_CG) <= predict_weighted(
+            law, drawn, weights, chosen
+        )
     return better > len(draws) * quality.INTERVAL[0] / 100
 
 
-def _at_edge(plan: Plan, tried_MG: np.ndarray, chosen_G: np.ndarray) -> tuple[str, ...]:
+def _at_edge(plan: SweepPlan, tried_MG: np.ndarray, chosen_G: np.ndarray) -> tuple[str, ...]:
     """Groups whose share is the least or the most that was tried, within a sequence: beyond it may be
     better."""
     low, high, one = tried_MG.min(0), tried_MG.max(0), 0.5 / plan.region.block

@@ -28,7 +28,7 @@ import numpy as np
 from scipy import stats
 
 from ctllm_ray.mixture import quality
-from ctllm_ray.mixture.quality import Bits, Fit, weighted
+from ctllm_ray.mixture.quality import Bits, Fit, predict_weighted
 from ctllm_ray.mixture.replicates import Noise, Tried
 
 LEVEL = 0.05  # a flat truth claims a gain in at most one of twenty sweeps
@@ -81,7 +81,9 @@ def _best_gains(
     laws = {name: quality.LAWS[law].fit(shares_MG, values, everyone) for name, values in means.items()}
     asked = np.vstack([shares_MG[:1], candidates_CG])
     kept = {name: weight for name, weight in weights.items() if weight}
-    said = (weighted(law, {name: laws[name][deal] for name in kept}, kept, asked) for deal in range(deals))
+    said = (
+        predict_weighted(law, {name: laws[name][deal] for name in kept}, kept, asked) for deal in range(deals)
+    )
     return np.array([values[0] - values[1:].min() for values in said])
 
 
@@ -94,7 +96,7 @@ def bound_gain(
     Its first row has the token shares, from which gains count.
     """
     said = fit.predict(weights, asked_CG)
-    errors = [_gains(weighted(fit.law, drawn, weights, asked_CG)) - _gains(said) for drawn in draws]
+    errors = [_gains(predict_weighted(fit.law, drawn, weights, asked_CG)) - _gains(said) for drawn in draws]
     high = np.quantile([error.max() for error in errors], 1 - EACH)
     low = np.quantile([error.min() for error in errors], EACH)
     left = len(fit.left_out) - quality.LAWS[fit.law].count(asked_CG.shape[1])

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ctllm_ray.html_report import html_page
-from ctllm_ray.mixture.plan import Plan
+from ctllm_ray.mixture.plan import SweepPlan
 from ctllm_ray.mixture.results import Trial
-from ctllm_ray.model import config as shapes
+from ctllm_ray.model.config import flops_per_token, for_recipe, parameters
 from ctllm_ray.train.plan import data_and_storage
 from ctllm_ray.train.plan.plan import CARDS
 
@@ -44,20 +44,20 @@ class Forecast:
     left_bytes: float  # at the end, of all trials
 
 
-def forecast(plan: Plan, ended: Sequence[Trial]) -> Forecast:
+def forecast_sweep(plan: SweepPlan, ended: Sequence[Trial]) -> Forecast:
     """The cost of a sweep of which these trials have ended."""
     trial, width = plan.trial(0), plan.recipe.resources.sweep
     assert trial.train is not None
     assert trial.model is not None
     train = trial.train
-    config = shapes.for_recipe(
+    config = for_recipe(
         trial.model,
         data_and_storage.vocab_size(trial, data_and_storage.token_counts(trial)),
         train.sequence_tokens,
     )
     steps = -(-train.tokens // train.batch_tokens)
     tokens = steps * train.batch_tokens
-    each_flops = shapes.flops_per_token(config, train.sequence_tokens) * tokens
+    each_flops = flops_per_token(config, train.sequence_tokens) * tokens
     done = {(trial.number, trial.replicate) for trial in ended}
     left = sum(run not in done for run in plan.runs)
     at_once = min(max(1, left), width.concurrent or max(1, (os.cpu_count() or 1) // width.cpus))
@@ -65,13 +65,13 @@ def forecast(plan: Plan, ended: Sequence[Trial]) -> Forecast:
     known = [found.seconds for found in ended if found.status == "finished"]
     each_s = sum(known) / len(known) if known else each_flops / (peak * MFU)
     rounds = -(-left // at_once)
-    checkpoint = 12 * shapes.parameters(config)  # fp32 weights and both of Adam's moments
+    checkpoint = 12 * parameters(config)  # fp32 weights and both of Adam's moments
     return Forecast(
         trials=plan.sweep.trials,
         replicates=plan.sweep.replicates,
         left=left,
         at_once=at_once,
-        parameters=shapes.parameters(config),
+        parameters=parameters(config),
         trial_tokens=tokens,
         tokens=left * tokens,
         flops=left * each_flops,
@@ -83,7 +83,7 @@ def forecast(plan: Plan, ended: Sequence[Trial]) -> Forecast:
     )
 
 
-def show(plan: Plan, found: Forecast) -> None:
+def show_forecast(plan: SweepPlan, found: Forecast) -> None:
     """Prints a forecast and the mixtures."""
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=140)
@@ -92,7 +92,7 @@ def show(plan: Plan, found: Forecast) -> None:
     console.print(_bounds(plan))
 
 
-def _facts(plan: Plan, found: Forecast) -> Table:
+def _facts(plan: SweepPlan, found: Forecast) -> Table:
     device = "GPU-hours" if plan.recipe.resources.sweep.gpus else "core-hours"
     speed = (
         "by the trials that ended"
@@ -122,7 +122,7 @@ def _facts(plan: Plan, found: Forecast) -> Table:
     return table
 
 
-def _bounds(plan: Plan) -> Table:
+def _bounds(plan: SweepPlan) -> Table:
     table = Table("group", "token share", "least", "most", "bound by", title="Shares", title_justify="left")
     for column in table.columns[1:4]:
         column.justify = "right"

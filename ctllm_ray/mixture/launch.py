@@ -20,15 +20,13 @@ from typing import Any
 import pyarrow.fs
 from ray import tune
 
-from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, StorageError, WorkerLost
-from ctllm_ray.base.recipe import Recipe, Resources
+from ctllm_ray.base.recipe import Recipe, Resources, parse_recipe
 from ctllm_ray.mixture import results
-from ctllm_ray.mixture.plan import Plan, run_name
+from ctllm_ray.mixture.plan import SweepPlan, run_name
 from ctllm_ray.mixture.results import Trial
-from ctllm_ray.ray_session import check_nodes, environment
-from ctllm_ray.ray_session import session as ray_session
+from ctllm_ray.ray_session import check_nodes, environment, session
 from ctllm_ray.train.checkpoint.run_lock import Lease
 
 TUNE = "tune"  # folder of Tune's own files; nothing of ours reads them
@@ -43,7 +41,7 @@ SETTINGS = {
 }
 
 
-def run(plan: Plan, tell: Callable[[str], None] = lambda text: None) -> list[Trial]:
+def run_sweep(plan: SweepPlan, tell: Callable[[str], None] = lambda text: None) -> list[Trial]:
     """All trials of a sweep, trained where they have no result yet. `tell` is given lines for people.
 
     Raises `VersionConflict` where the recipe or the data changed since it began, or where it runs already,
@@ -52,16 +50,16 @@ def run(plan: Plan, tell: Callable[[str], None] = lambda text: None) -> list[Tri
     lease = Lease(plan.folder, uuid.uuid4().hex)
     try:
         results.begin(plan)
-        ended = results.read(plan.folder, plan.sweep.trials)
+        ended = results.read_trials(plan.folder, plan.sweep.trials)
         done = {(trial.number, trial.replicate) for trial in ended}
         left = [run for run in plan.runs if run not in done]
         if left:
             width = plan.recipe.resources.sweep
             cpus = max(os.cpu_count() or 1, width.cpus * max(1, width.concurrent))
-            with ray_session(cpus, plan.recipe.resources.object_store_mb), environment(SETTINGS):
+            with session(cpus, plan.recipe.resources.object_store_mb), environment(SETTINGS):
                 check_nodes(plan.recipe.resources.label_selector(width.gpus))
                 _train_trials(plan, left, _Told(plan, len(ended), tell))
-        ended = results.read(plan.folder, plan.sweep.trials)
+        ended = results.read_trials(plan.folder, plan.sweep.trials)
         results.write_all(plan, ended)
         return ended
     finally:
@@ -73,9 +71,9 @@ def work(given: dict[str, Any]) -> dict[str, Any]:
     value."""
     from ctllm_ray.mixture import trial
 
-    recipe = recipes.from_plain(given["trial"], "sweep")
+    recipe = parse_recipe(given["trial"], "sweep")
     try:
-        ended = trial.run(recipe)
+        ended = trial.run_trial(recipe)
         return {"number": ended.number, "replicate": ended.replicate}
     except StorageError:
         raise  # it may pass
@@ -83,7 +81,7 @@ def work(given: dict[str, Any]) -> dict[str, Any]:
         return {FAILURE: pickle.dumps(error).hex()}
 
 
-def _train_trials(plan: Plan, left: Sequence[tuple[int, int]], told: _Told) -> None:
+def _train_trials(plan: SweepPlan, left: Sequence[tuple[int, int]], told: _Told) -> None:
     """Trains the trials that are left. Raises `WorkerLost` for those that Ray gave up on."""
     width = plan.recipe.resources.sweep
     fs, path = storage.filesystem(plan.folder)
@@ -132,7 +130,7 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
 class _Told(tune.Callback):
     """Tells of each trial that ended, and raises the error that ends the sweep."""
 
-    def __init__(self, plan: Plan, ended: int, tell: Callable[[str], None]) -> None:
+    def __init__(self, plan: SweepPlan, ended: int, tell: Callable[[str], None]) -> None:
         self._plan, self._ended, self._tell = plan, ended, tell
         self._failure: CtllmError | None = None
 

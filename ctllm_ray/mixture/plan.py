@@ -17,11 +17,10 @@ from typing import Any
 
 import xxhash
 
-from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe import Recipe, parse_recipe
 from ctllm_ray.base.recipe_sweep import Sweep
 from ctllm_ray.base.recipe_training import Train
 from ctllm_ray.base.resolve import nearest
@@ -35,7 +34,7 @@ TRIALS = "trials"
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """A sweep. `mixtures` are the trials' shares by group, in order; `caps` the most of each that its epochs
     allow."""
 
@@ -80,7 +79,7 @@ class Plan:
         }
 
 
-def plan(recipe: Recipe) -> Plan:
+def plan_sweep(recipe: Recipe) -> SweepPlan:
     """The sweep of a recipe. Raises `CtllmError` of several kinds where it cannot be: each says what to
     change."""
     _, train = recipe.training()
@@ -102,7 +101,7 @@ def plan(recipe: Recipe) -> Plan:
     whole = sum(targets[name] for name in sweep.bounds)
     token_shares = {name: targets[name] / whole for name in sorted(sweep.bounds)}
     mixtures = _mixtures(sweep, region, token_shares)
-    return Plan(recipe, sweep, region, token_shares, caps, mixtures, domains, _data({**own, **held_out}))
+    return SweepPlan(recipe, sweep, region, token_shares, caps, mixtures, domains, _data({**own, **held_out}))
 
 
 def _targets(sections: Mapping[str, Manifest]) -> dict[str, int]:
@@ -217,7 +216,7 @@ def _trial(recipe: Recipe, sweep: Sweep, number: int, replicate: int, shares: Ma
         "sweep": None,
         "resources": plain["resources"] | {"train": resources},
     }
-    return recipes.from_plain(plain | changed, "sweep")
+    return parse_recipe(plain | changed, "sweep")
 
 
 def _locate_path(recipe: Recipe, part: dict[str, Any]) -> dict[str, Any]:

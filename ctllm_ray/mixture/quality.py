@@ -46,7 +46,7 @@ class Fit:
 
     def predict(self, weights: Mapping[str, float], shares_NG: np.ndarray) -> np.ndarray:
         """Weighted bits per byte [N]."""
-        return weighted(self.law, self.parameters, weights, shares_NG)
+        return predict_weighted(self.law, self.parameters, weights, shares_NG)
 
 
 def fits(
@@ -99,10 +99,12 @@ def left_out_predictions(
         if weight
     }
     each = ({domain: parameters[out] for domain, parameters in laws.items()} for out in range(trials))
-    return np.array([weighted(law, own, weights, shares_NG[[out]])[0] for out, own in enumerate(each)])
+    return np.array(
+        [predict_weighted(law, own, weights, shares_NG[[out]])[0] for out, own in enumerate(each)]
+    )
 
 
-def weighted(
+def predict_weighted(
     law: str, parameters: Mapping[str, np.ndarray], weights: Mapping[str, float], shares_NG: np.ndarray
 ) -> np.ndarray:
     """Predicted bits per byte [N], weighted over held-out groups."""

@@ -19,7 +19,7 @@ import orjson
 from ctllm_ray.base import storage
 from ctllm_ray.base.decisions import changes
 from ctllm_ray.base.errors import StorageError, VersionConflict
-from ctllm_ray.mixture.plan import TRIALS, Plan, run_name
+from ctllm_ray.mixture.plan import TRIALS, SweepPlan, run_name
 
 SWEEP, RESULT, RESULTS = "SWEEP.json", "RESULT.json", "results.jsonl"
 _RUN = re.compile(r"(\d{4,})(?:-(\d+))?")
@@ -48,7 +48,7 @@ class Trial:
         return sum(weight * self.bits[name] for name, weight in weights.items() if weight)
 
 
-def begin(plan: Plan) -> None:
+def begin(plan: SweepPlan) -> None:
     """Writes SWEEP.json, or holds the plan against it. Raises `VersionConflict` where they differ."""
     uri = storage.join(plan.folder, SWEEP)
     decisions = plan.decisions()
@@ -68,7 +68,7 @@ def write(folder: str, trial: Trial) -> None:
     storage.write_json(_place(folder, trial.number, trial.replicate), asdict(trial))
 
 
-def read(folder: str, trials: int) -> list[Trial]:
+def read_trials(folder: str, trials: int) -> list[Trial]:
     """The runs that ended, of the mixtures below this number, in order. Raises `StorageError` for a damaged
     file."""
     matches = map(_RUN.fullmatch, _run_folders(folder))
@@ -100,12 +100,12 @@ def _place(folder: str, number: int, replicate: int) -> str:
     return storage.join(folder, TRIALS, run_name(number, replicate), RESULT)
 
 
-def write_all(plan: Plan, trials: Sequence[Trial]) -> None:
+def write_all(plan: SweepPlan, trials: Sequence[Trial]) -> None:
     """Writes results.jsonl: a line for each trial that ended."""
     lines = [orjson.dumps(_line(plan, trial)) + b"\n" for trial in trials]
     storage.write_bytes(storage.join(plan.folder, RESULTS), b"".join(lines))
 
 
-def _line(plan: Plan, trial: Trial) -> dict[str, Any]:
+def _line(plan: SweepPlan, trial: Trial) -> dict[str, Any]:
     objective = trial.objective(plan.sweep.weights)
     return asdict(trial) | {"objective": objective if math.isfinite(objective) else None}

@@ -20,7 +20,7 @@ from ctllm_ray.train.checkpoint import checkpoint, saver
 from ctllm_ray.train.steppers.torch import TorchStepper
 
 
-def run(recipe: Recipe) -> Trial:
+def run_trial(recipe: Recipe) -> Trial:
     """The trial of a recipe that plan.py made. It is on storage when this returns; a diverged one too."""
     began, reason = time.monotonic(), ""
     folder = recipe.folder("train")
@@ -38,7 +38,7 @@ def run(recipe: Recipe) -> Trial:
 def _end_trial(recipe: Recipe, reason: str, seconds: float) -> Trial:
     assert recipe.train is not None
     folder = recipe.folder("train")
-    steps = records.read(folder)
+    steps = records.read_steps(folder)
     groups = records.read_validation_last(folder).get("groups", {}) if not reason else {}
     bits = {name: found["bits_per_byte"] for name, found in groups.items()}
     if not reason and not all(map(math.isfinite, bits.values())):

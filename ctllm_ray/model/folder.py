@@ -27,15 +27,15 @@ INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 2 << 30
 
 
-def save(
+def save_model(
     model: llama.LlamaForCausalLM, config: ModelConfig, folder: str, *, dtype: torch.dtype = torch.float32
 ) -> None:
     """Writes a model that is in memory."""
     held = dict(model.named_parameters())
-    write(folder, config, lambda name: held[name].detach(), dtype=dtype)
+    write_folder(folder, config, lambda name: held[name].detach(), dtype=dtype)
 
 
-def write(
+def write_folder(
     folder: str,
     config: ModelConfig,
     tensor: Callable[[str], torch.Tensor],

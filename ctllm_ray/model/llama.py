@@ -28,13 +28,13 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError
-from ctllm_ray.model import attention as documents_attention
+from ctllm_ray.model.attention import NAME, has_pieces, piece_ends, piece_mask
 from ctllm_ray.model.config import ModelConfig, of_folder, to_hugging_face
 
 #: Names of `resources.train.attention` to what transformers calls them.
 ATTENTIONS = {
-    "sdpa": documents_attention.NAME,
-    "flash_attention_3": documents_attention.NAME,  # the same calls, with FlashAttention 3 put behind them
+    "sdpa": NAME,
+    "flash_attention_3": NAME,  # the same calls, with FlashAttention 3 put behind them
     "flash_attention_2": "flash_attention_2",
     "eager": "eager",
 }
@@ -43,7 +43,7 @@ ATTENTIONS = {
 _RESIDUAL = ("o_proj.weight", "down_proj.weight")
 
 
-class Rows(Protocol):
+class ModelRows(Protocol):
     """A batch as numpy arrays [B, T]; train/data/batch.py has it."""
 
     @property
@@ -153,14 +153,14 @@ def set_attention(model: LlamaForCausalLM, attention: str) -> LlamaForCausalLM:
     return model
 
 
-def tensors(rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
+def tensors(rows: ModelRows, device: torch.device) -> dict[str, torch.Tensor]:
     """Rows as tensors on a device. Pieces are counted on the host, so that the device is never waited for."""
     arrays = {"input_ids": rows.input_ids, "labels": rows.labels, "positions": rows.positions}
     found = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
     documents_BT = torch.from_numpy(np.ascontiguousarray(rows.documents))
-    if documents_attention.has_pieces(documents_BT):
+    if has_pieces(documents_BT):
         found["documents"] = documents_BT
-        found["piece_ends"] = documents_attention.piece_ends(documents_BT)
+        found["piece_ends"] = piece_ends(documents_BT)
     if rows.references.size:
         found["references"] = torch.from_numpy(rows.references)
     if device.type == "cuda":
@@ -192,18 +192,18 @@ def forward_hidden(model: LlamaForCausalLM, batch: Mapping[str, torch.Tensor]) -
 def _pieces(model: LlamaForCausalLM, batch: Mapping[str, torch.Tensor], kind: str) -> dict[str, Any]:
     """What the attention needs to keep documents apart: nothing where each row is one piece."""
     documents_BT, ends = batch.get("documents"), batch.get("piece_ends")
-    if documents_BT is None or (ends is None and not documents_attention.has_pieces(documents_BT)):
+    if documents_BT is None or (ends is None and not has_pieces(documents_BT)):
         return {}
-    ours_on_cpu = kind == documents_attention.NAME and documents_BT.device.type == "cpu"
+    ours_on_cpu = kind == NAME and documents_BT.device.type == "cpu"
     if kind == "eager" or not (ours_on_cpu or (documents_BT.is_cuda and _half(model))):
-        mask = documents_attention.piece_mask(documents_BT)
+        mask = piece_mask(documents_BT)
         return {
             "attention_mask": mask
             if kind != "eager"
             else torch.where(mask, 0.0, torch.finfo(torch.float32).min)
         }
-    ends = documents_attention.piece_ends(documents_BT) if ends is None else ends
-    if kind == documents_attention.NAME:
+    ends = piece_ends(documents_BT) if ends is None else ends
+    if kind == NAME:
         return {"piece_ends": ends}
     longest = documents_BT.shape[1]
     return {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}

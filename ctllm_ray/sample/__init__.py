@@ -37,6 +37,6 @@ def path(name: str) -> str:
     return str(FOLDER / name)
 
 
-def located(given: str) -> str:
+def locate(given: str) -> str:
     """A path as it stands, but that of a built file for one that begins with `sample:`."""
     return path(given.removeprefix("sample:")) if given.startswith("sample:") else given

@@ -21,7 +21,7 @@ import zstandard
 
 from ctllm_ray.sample import FOLDER
 from ctllm_ray.sample.writers import copies, damage, exam, rubbish, stock, talks, web
-from ctllm_ray.sample.writers.page import Page, clean_page, copied_page, damaged_page, unwanted_page
+from ctllm_ray.sample.writers.page import SamplePage, clean_page, copied_page, damaged_page, unwanted_page
 from ctllm_ray.sample.writers.stock import Text
 from ctllm_ray.sample.writers.talks import Talk
 
@@ -56,7 +56,7 @@ def build(folder: Path) -> None:
 def _talks() -> dict[str, list[dict[str, Any]]]:
     """The files of conversations, each in another of the forms that sources read, and the pairs of all of
     them."""
-    chinese, english, drawn = talks.written("chinese"), talks.written("english"), talks.drawn_chinese()
+    chinese, english, drawn = talks.read_talks("chinese"), talks.read_talks("english"), talks.drawn_chinese()
     english += talks.drawn_english()
     return {
         "talks.jsonl.zst": [{"messages": talk.messages} for talk in chinese],
@@ -89,14 +89,14 @@ def _compress(lines: list[str]) -> bytes:
     return zstandard.ZstdCompressor(level=19).compress("".join(lines).encode())
 
 
-def layout() -> tuple[list[Page], list[Page]]:
+def layout() -> tuple[list[SamplePage], list[SamplePage]]:
     """The text records and the HTML pages, each in an order mixed by url."""
-    texts = stock.clean()
+    texts = stock.clean_texts()
     carriers = [t for t in texts if t.number % CARRIER_EVERY == 0 and t.kind not in _SPARED]
     published = [t for t in texts if t not in carriers]
     sites = [clean_page(t) for t in published if t.number % WEB_EVERY == 1]
     recorded = [t for t in published if t.number % WEB_EVERY != 1]
-    spam = [unwanted_page(i, t.title, t.body, t.kind) for i, t in enumerate(stock.unwanted())]
+    spam = [unwanted_page(i, t.title, t.body, t.kind) for i, t in enumerate(stock.unwanted_texts())]
     records = [clean_page(t) for t in recorded]
     records += [*_copies(recorded), *_damage_texts(carriers), *spam[WEB_SPAM:], *_rubbish()]
     return sorted(records, key=_mix_key), sorted(
@@ -104,7 +104,7 @@ def layout() -> tuple[list[Page], list[Page]]:
     )
 
 
-def _copies(texts: list[Text]) -> Iterator[Page]:
+def _copies(texts: list[Text]) -> Iterator[SamplePage]:
     """Copies of the longer text records, the edits in turn."""
     longer = [t for t in texts if len(t.body) >= COPIED_MIN_CHARS and t.kind not in _SPARED]
     chosen = sorted(longer, key=_shuffle_key)[: COPIES * len(copies.EDITS)]
@@ -113,13 +113,13 @@ def _copies(texts: list[Text]) -> Iterator[Page]:
         yield copied_page(clean_page(text), text, name, edit(text.body, random.Random(f"{name} {text.key}")))
 
 
-def _republish(texts: list[Text]) -> Iterator[Page]:
+def _republish(texts: list[Text]) -> Iterator[SamplePage]:
     """Text records that also stand as HTML on another host."""
     for text in sorted(texts, key=_shuffle_key)[-WEB_COPIES:]:
         yield copied_page(clean_page(text), text, "as_html", text.body)
 
 
-def _damage_texts(texts: list[Text]) -> Iterator[Page]:
+def _damage_texts(texts: list[Text]) -> Iterator[SamplePage]:
     """Every carrier with one defect, in turn; Big5 mojibake goes to Traditional texts and only there."""
     others = cycle(name for name in damage.DEFECTS if name != "mojibake_big5_as_gbk")
     for text in sorted(texts, key=_shuffle_key):
@@ -127,7 +127,7 @@ def _damage_texts(texts: list[Text]) -> Iterator[Page]:
         yield damaged_page(text, name, damage.DEFECTS[name](text.body, random.Random(text.key)))
 
 
-def _rubbish() -> Iterator[Page]:
+def _rubbish() -> Iterator[SamplePage]:
     for i in range(RUBBISH_PAGES):
         for j, (name, make) in enumerate(rubbish.KINDS.items()):
             title, text = make(random.Random(f"{name} {i}"))
@@ -138,11 +138,11 @@ def _shuffle_key(text: Text) -> float:
     return random.Random(text.key).random()
 
 
-def _mix_key(page: Page) -> float:
+def _mix_key(page: SamplePage) -> float:
     return random.Random(page.url).random()
 
 
-def _record(name: str, page: Page) -> dict[str, str | None]:
+def _record(name: str, page: SamplePage) -> dict[str, str | None]:
     return {"id": name, "url": page.url, "date": page.date, "title": page.title, "text": page.text}
 
 

@@ -16,30 +16,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
-from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe import Recipe, load_recipe
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.corpus.engine.progress import Progress
-from ctllm_ray.corpus.report import render as corpus_report
-from ctllm_ray.evaluate import run as evaluation
+from ctllm_ray.corpus.engine.progress import SectionProgress
+from ctllm_ray.corpus.report.render import write_corpus_report
 from ctllm_ray.evaluate import terminal
+from ctllm_ray.evaluate.run import evaluate
 from ctllm_ray.mixture import plan
-from ctllm_ray.mixture.launch import run as run_sweep
+from ctllm_ray.mixture.launch import run_sweep
 from ctllm_ray.mixture.report import outcome
 from ctllm_ray.model import config
 from ctllm_ray.serving.ray import application
 from ctllm_ray.train.checkpoint import export
-from ctllm_ray.train.ray.launch import run as run_training
-from ctllm_ray.train.report import render as training_report
+from ctllm_ray.train.ray.launch import run_training
 from ctllm_ray.train.report.progress import Following
+from ctllm_ray.train.report.render import write_training_report
 
 QUESTION, TOKENS = "“大”的反义词是什么？", 48
 ALIGNED = ("sft", "dpo")  # recipes beside the first one: <name>_sft.yaml, <name>_dpo.yaml
 Tell = Callable[[str], None]
 
 
-def run(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
+def run_demo(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
     """Climbs the ladder, asks the served model one question, and with `stay` serves on until Ctrl-C.
 
     `path` is the recipe's file, beside which those of the aligned models stand; they share its root and
@@ -48,31 +47,31 @@ def run(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
     began = time.monotonic()
     with application.serving_session(os.cpu_count() or 1, recipe.resources.object_store_mb):
         rung = _Rung(tell, 5 + len(ALIGNED))
-        made = pipeline.prepare(recipe, progress=Progress.to_stderr())
+        made = pipeline.prepare(recipe, progress=SectionProgress.to_stderr())
         kept, seen = made[recipe.corpus].counts["kept"], made["clean"].counts["in"]
-        corpus_report.write(recipe.folder(recipe.corpus), _report(recipe, "clean"))
-        rung.done(
+        write_corpus_report(recipe.folder(recipe.corpus), _report(recipe, "clean"))
+        rung.finish(
             f"crawl: {kept:,} of {seen:,} pages kept, {made['tokens'].counts['tokens']:,} tokens to train on"
         )
         folder = _train_and_export(recipe)
         tokens = recipe.training()[1].tokens
         parameters = config.parameters(config.of_folder(folder))
-        rung.done(f"pretrain: {parameters:,} parameters, {tokens:,} tokens: {folder}")
+        rung.finish(f"pretrain: {parameters:,} parameters, {tokens:,} tokens: {folder}")
         aligned = [_beside(path, name, recipe) for name in ALIGNED]
         for name, other in zip(ALIGNED, aligned, strict=True):
-            read = pipeline.prepare(other, progress=Progress.to_stderr())[other.corpus].counts["kept"]
+            read = pipeline.prepare(other, progress=SectionProgress.to_stderr())[other.corpus].counts["kept"]
             folder = _train_and_export(other)
-            rung.done(f"{name}: {read:,} {'pairs' if name == 'dpo' else 'conversations'}: {folder}")
-        planned = plan.plan(recipe)
+            rung.finish(f"{name}: {read:,} {'pairs' if name == 'dpo' else 'conversations'}: {folder}")
+        planned = plan.plan_sweep(recipe)
         chosen = outcome.write(planned, run_sweep(planned, lambda line: None))
-        rung.done(f"sweep: {planned.sweep.trials} mixtures; {outcome.words(chosen.shares)} ({chosen.by})")
-        results = evaluation.evaluate(_of(recipe, folder), terminal.Progress())
-        rung.done("evaluation:")
-        for line in terminal.table(results):
+        rung.finish(f"sweep: {planned.sweep.trials} mixtures; {outcome.words(chosen.shares)} ({chosen.by})")
+        results = evaluate(_of(recipe, folder), terminal.EvaluationProgress())
+        rung.finish("evaluation:")
+        for line in terminal.format_scores(results):
             tell(f"    {line}")
         served = aligned[-1].model_copy(update={"serve": recipe.serve.model_copy(update={"model": folder})})
         with application.serving(served) as url:
-            rung.done(f"served: {url}")
+            rung.finish(f"served: {url}")
             tell(f"\n问：{QUESTION}\n答：{_ask_question(url)}\n")
             tell(
                 f"{time.monotonic() - began:.0f} s from the crawl to this answer. "
@@ -88,7 +87,7 @@ def run(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
 def _beside(path: str, name: str, recipe: Recipe) -> Recipe:
     """The recipe of an aligned model, with the root and the width of the first one."""
     file = Path(path)
-    found = recipes.load(str(file.with_name(f"{file.stem}_{name}{file.suffix}")))
+    found = load_recipe(str(file.with_name(f"{file.stem}_{name}{file.suffix}")))
     return found.model_copy(update={"root": recipe.root, "resources": recipe.resources})
 
 
@@ -96,8 +95,8 @@ def _train_and_export(recipe: Recipe) -> str:
     """The export of a recipe's model, after what is left of its training."""
     with Following(recipe.folder("train"), recipe.training()[1].tokens) as progress:
         run_training(recipe, progress.tell)
-    training_report.write(recipe, _report(recipe, "train"))
-    return export.export(recipe)
+    write_training_report(recipe, _report(recipe, "train"))
+    return export.export_checkpoint(recipe)
 
 
 def _of(recipe: Recipe, folder: str) -> Recipe:
@@ -128,7 +127,7 @@ class _Rung:
     def __init__(self, tell: Tell, count: int) -> None:
         self._tell, self._count, self._number, self._since = tell, count, 0, time.monotonic()
 
-    def done(self, what: str) -> None:
+    def finish(self, what: str) -> None:
         """One more is climbed."""
         self._number += 1
         now = time.monotonic()

@@ -78,13 +78,13 @@ def check_counts(counts: Mapping[str, int], where: str) -> None:
         )
 
 
-def write(folder: str, manifest: Manifest) -> None:
+def write_manifest(folder: str, manifest: Manifest) -> None:
     """Writes the manifest of a section: from here on the section is finished."""
     check_counts(manifest.counts, folder)
     storage.write_json(storage.join(folder, MANIFEST), asdict(manifest))
 
 
-def read(folder: str) -> Manifest:
+def read_manifest(folder: str) -> Manifest:
     """The manifest of a finished section. Raises `NotFound` where the section is not finished."""
     path = storage.join(folder, MANIFEST)
     if not storage.exists(path):

@@ -20,7 +20,7 @@ from functools import lru_cache
 import numpy as np
 
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.shards.order import key, permuted
+from ctllm_ray.shards.order import key, permute
 
 #: Below this a fraction of a sample is rounding of the shares themselves: 0.29 x 100 is 29, not a little
 #: less.
@@ -28,7 +28,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Span:
+class MixtureSpan:
     """Shares of groups (they sum to one) from a sample on, up to where the next span begins."""
 
     first: int  # sample
@@ -47,7 +47,7 @@ class Segment:
     begun: dict[str, int]  # samples of each group before `first`
 
 
-def apportioned(shares: Mapping[str, float], samples: int) -> dict[str, int]:
+def apportion(shares: Mapping[str, float], samples: int) -> dict[str, int]:
     """Whole counts that sum to `samples` (largest remainder; ties go to the group that is named first)."""
     exact = {name: share * samples for name, share in shares.items()}
     counts = {name: int(value + _ROUNDING) for name, value in exact.items()}
@@ -58,7 +58,7 @@ def apportioned(shares: Mapping[str, float], samples: int) -> dict[str, int]:
 
 
 def plan(
-    spans: Sequence[Span],
+    spans: Sequence[MixtureSpan],
     first: int,
     last: int,
     begun: Mapping[str, int],
@@ -86,20 +86,20 @@ def plan(
     return segments
 
 
-def _span_at(spans: Sequence[Span], sample: int, last: int) -> tuple[Span, int]:
+def _span_at(spans: Sequence[MixtureSpan], sample: int, last: int) -> tuple[MixtureSpan, int]:
     """The span that holds a sample, and where it ends."""
     index = bisect_right([span.first for span in spans], sample) - 1
     return spans[index], min([last, *(span.first for span in spans[index + 1 :])])
 
 
-def _check(shares: Mapping[str, float], block_sequences: int, span: Span) -> None:
+def _check(shares: Mapping[str, float], block_sequences: int, span: MixtureSpan) -> None:
     if not shares:
         groups = ", ".join(name for name, share in span.shares.items() if share > 0)
         raise RecipeError(
             f"the run is longer than its data: all groups of a phase reach their cap of epochs ({groups})",
             where="train.epoch_caps", remedy="fewer train.tokens, higher caps, or more groups in the mixture",
         )  # fmt: skip
-    for name, count in apportioned(shares, block_sequences).items():
+    for name, count in apportion(shares, block_sequences).items():
         if count == 0:
             raise RecipeError(
                 f"group {name!r} has a share of {shares[name]:g}: less than one of {block_sequences} "
@@ -110,14 +110,14 @@ def _check(shares: Mapping[str, float], block_sequences: int, span: Span) -> Non
 
 def _samples_until(left: int, name: str, shares: Mapping[str, float], block: int) -> int:
     """The most samples that take no more than `left` of a group (at least one where something is left)."""
-    blocks, rest = divmod(left, apportioned(shares, block)[name])
+    blocks, rest = divmod(left, apportion(shares, block)[name])
     partial = min(block - 1, int((rest + 1) / shares[name]) + 1)
-    while partial and apportioned(shares, partial)[name] > rest:
+    while partial and apportion(shares, partial)[name] > rest:
         partial -= 1
     return blocks * block + partial
 
 
-def superseded(segments: Sequence[Segment], sample: int) -> list[Segment]:
+def cut_segments(segments: Sequence[Segment], sample: int) -> list[Segment]:
     """The segments as far as they hold before a sample, at which another plan begins."""
     return [replace(s, until=min(s.until, sample)) for s in segments if s.first < sample]
 
@@ -127,7 +127,7 @@ def before(segments: Sequence[Segment], sample: int, block_sequences: int, seed:
     segment = next(s for s in reversed(segments) if s.first < sample or s is segments[0])
     counts = dict(segment.begun)
     blocks, rest = divmod(sample - segment.first, block_sequences)
-    for name, count in apportioned(segment.shares, block_sequences).items():
+    for name, count in apportion(segment.shares, block_sequences).items():
         counts[name] = counts.get(name, 0) + blocks * count
     if rest:
         names = list(segment.shares)
@@ -141,9 +141,9 @@ def _block(seed: int, segment: Segment, number: int, block: int) -> tuple[np.nda
     """The group of each sample of a block, as its place in the segment's shares, and its number among the
     group's."""
     length = min(block, segment.last - segment.first - number * block)
-    counts = list(apportioned(segment.shares, length).values())
+    counts = list(apportion(segment.shares, length).values())
     groups = np.repeat(np.arange(len(counts)), counts)
-    drawn = groups[permuted(np.arange(length), length, key(seed, "block", segment.first, number))]
+    drawn = groups[permute(np.arange(length), length, key(seed, "block", segment.first, number))]
     order = np.argsort(drawn, kind="stable")
     within = np.empty(length, np.int64)
     within[order] = np.concatenate([np.arange(count) for count in counts])
@@ -183,7 +183,7 @@ class Mixture:
         segment = self.segments[index]
         drawn, within = _block(self._seed, segment, block, self.block_sequences)
         names = list(segment.shares)
-        counts = apportioned(segment.shares, self.block_sequences)
+        counts = apportion(segment.shares, self.block_sequences)
         begun = np.array([segment.begun.get(name, 0) + block * counts[name] for name in names])
         places = np.array([self.groups.index(name) for name in names])
         return places[drawn], begun[drawn] + within

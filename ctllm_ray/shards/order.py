@@ -34,7 +34,7 @@ def key(*parts: object) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def mixed(value: np.uint64) -> np.uint64:
+def mix_bits(value: np.uint64) -> np.uint64:
     """A hash of 64 bits: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -51,21 +51,21 @@ def _place_all(places: np.ndarray, rows: int, seed: np.uint64, out: np.ndarray) 
     down = (count + across - one) // across
     keys = np.empty(2 * PAIRS, np.uint64)
     for i in range(2 * PAIRS):
-        keys[i] = mixed(seed + golden * np.uint64(i + 1))
+        keys[i] = mix_bits(seed + golden * np.uint64(i + 1))
     for i in range(len(places)):
         cell = np.uint64(places[i])
         while True:
             x, y = cell % across, cell // across
             for pair in range(PAIRS):
-                x = (x + (((mixed(y * golden + keys[2 * pair]) >> high) * across) >> high)) % across
-                y = (y + (((mixed(x * golden + keys[2 * pair + 1]) >> high) * down) >> high)) % down
+                x = (x + (((mix_bits(y * golden + keys[2 * pair]) >> high) * across) >> high)) % across
+                y = (y + (((mix_bits(x * golden + keys[2 * pair + 1]) >> high) * down) >> high)) % down
             cell = y * across + x
             if cell < count:
                 break
         out[i] = cell
 
 
-def permuted(places: np.ndarray, rows: int, seed: int) -> np.ndarray:
+def permute(places: np.ndarray, rows: int, seed: int) -> np.ndarray:
     """The rows at these places (int64) of the order of [0, rows) that belongs to a 64-bit seed."""
     out = np.empty(len(places), np.int64)
     _place_all(np.ascontiguousarray(places, np.int64), rows, np.uint64(seed), out)
@@ -143,14 +143,14 @@ class Stream:
                 out[here] = self._rest(index, places[here])
             else:
                 seed = key(*self._parts, index, epoch)
-                out[here] = permuted((places[here] - stretch.rest) % stretch.rows, stretch.rows, seed)
+                out[here] = permute((places[here] - stretch.rest) % stretch.rows, stretch.rows, seed)
         return out
 
     def _rest(self, index: int, places: np.ndarray) -> np.ndarray:
         """Rows of an epoch's rest: those the older order had still to give, and the new ones, in an order of
         both."""
         stretch = self._stretches[index]
-        drawn = permuted(places, stretch.rest, key(*self._parts, index, "rest"))
+        drawn = permute(places, stretch.rest, key(*self._parts, index, "rest"))
         older = stretch.rest - (stretch.rows - stretch.rows_before)
         out = stretch.rows_before + drawn - older
         old = drawn < older

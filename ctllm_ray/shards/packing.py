@@ -29,7 +29,7 @@ import numba
 import numpy as np
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.shards.order import permuted
+from ctllm_ray.shards.order import permute
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Concatenated:
 
     def __init__(self, targets: np.ndarray, width: int, seed: int) -> None:
         self._width = width
-        self._order = permuted(np.arange(len(targets)), len(targets), seed).astype(np.int32)
+        self._order = permute(np.arange(len(targets)), len(targets), seed).astype(np.int32)
         self._ends = np.cumsum(targets[self._order], dtype=np.int64)
         total = int(self._ends[-1]) if len(targets) else 0
         self.fills = concatenated_fills(total, width)
@@ -113,7 +113,7 @@ class BestFit:
     """Documents that fit a row stay whole: `targets` int [documents], rows of `width`, a 64-bit seed."""
 
     def __init__(self, targets: np.ndarray, width: int, seed: int) -> None:
-        order = permuted(np.arange(len(targets)), len(targets), seed)
+        order = permute(np.arange(len(targets)), len(targets), seed)
         documents, begins, counts, starts, fills = _best_fit(targets.astype(np.int64), order, width)
         self._documents, self._begins, self._counts, self._starts = documents, begins, counts, starts
         changes = np.flatnonzero(np.diff(fills, append=-1)) + 1

@@ -117,7 +117,7 @@ def field(table: pa.Table, column: str, name: str) -> pa.Array:
     return pa.compute.struct_field(struct, name)
 
 
-def put(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+def put_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
     """The table with a column replaced, or added at the end."""
     if name in table.column_names:
         return table.set_column(table.column_names.index(name), name, values)
@@ -145,6 +145,6 @@ def reject(table: pa.Table, rows: np.ndarray, rule: str, value: np.ndarray, boun
     def choose(column: str, new: pa.Array | pa.Scalar) -> pa.Array:
         return pa.compute.if_else(mask, new, table[column].combine_chunks())
 
-    table = put(table, "reject", choose("reject", pa.scalar(rule, pa.string())))
-    table = put(table, "reject_value", choose("reject_value", pa.array(value, pa.float32())))
-    return put(table, "reject_bound", choose("reject_bound", pa.scalar(bound, pa.float32())))
+    table = put_column(table, "reject", choose("reject", pa.scalar(rule, pa.string())))
+    table = put_column(table, "reject_value", choose("reject_value", pa.array(value, pa.float32())))
+    return put_column(table, "reject_bound", choose("reject_bound", pa.scalar(bound, pa.float32())))

@@ -62,7 +62,7 @@ class TableWriter:
         with self._open:
             self._writer.close()
             with open(self._local, "rb") as written:
-                size, digest = storage.hashed(written)
+                size, digest = storage.hash_stream(written)
         self.shard = Shard(self._path, self._rows, size, 0, digest)
 
     def write(self, table: pa.Table) -> None:
@@ -140,7 +140,7 @@ def _open_mapped(path: str) -> tuple[pa.RecordBatchFileReader, pa.Buffer]:
         ) from error
 
 
-class Rows:
+class RowFile:
     """The rows of the files of a phase by their number: the first file begins at 0, each other one where one
     ends."""
 
@@ -150,7 +150,7 @@ class Rows:
         self._files: dict[int, _File] = {}
         self._fetched = ""
 
-    def __enter__(self) -> Rows:
+    def __enter__(self) -> RowFile:
         return self
 
     def __exit__(self, *_: Any) -> None:

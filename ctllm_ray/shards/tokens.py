@@ -158,7 +158,7 @@ class TokenShardWriter:
             with pa.OSFile(local, "wb") as sink, pa.ipc.new_file(sink, self._schema) as writer:
                 writer.write_batch(batch)
             with open(local, "rb") as written:
-                size, digest = storage.hashed(written)
+                size, digest = storage.hash_stream(written)
         text_bytes = pc.sum(batch["text_bytes"]).as_py()
         tokens = len(batch["ids"].values)
         self.shards.append(Shard(path, batch.num_rows, size, text_bytes, digest, tokens, self._group))

@@ -68,6 +68,6 @@ class ShardWriter:
             with open(
                 self._local, "rb"
             ) as written:  # not `storage`: a file that went meanwhile is an error of writing
-                size, digest = storage.hashed(written)
+                size, digest = storage.hash_stream(written)
         self._open = None
         self.shards.append(Shard(self._path, self._rows, size, self._text_bytes, digest))

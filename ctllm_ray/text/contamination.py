@@ -33,7 +33,7 @@ from ctllm_ray.text.kernels.runs import starts_of
 FILTER_FACTOR = 16  # bits of the filter for an n-gram, at least: one look-up in 16 is for nothing
 
 
-class Index(NamedTuple):
+class NgramIndex(NamedTuple):
     """Items `items[starts[k]:starts[k + 1]]` have the n-gram `hashes[k]` (uint64, rising); each has `grams`
     of them.
 
@@ -62,7 +62,7 @@ class Hits(NamedTuple):
     overlap: np.ndarray
 
 
-def index(items: pa.Array, *, ngram_chars: int, max_items: int) -> Index:
+def index(items: pa.Array, *, ngram_chars: int, max_items: int) -> NgramIndex:
     """The index of evaluation items (a string array without nulls)."""
     hashes, owners = _distinct(*_grams(*buffers(fold(items)), ngram_chars))
     _, counts = np.unique(hashes, return_counts=True)
@@ -73,10 +73,10 @@ def index(items: pa.Array, *, ngram_chars: int, max_items: int) -> Index:
     first = np.searchsorted(wanted, np.arange(1 << (bits - 4), dtype=np.uint64) << np.uint64(68 - bits))
     grams = np.bincount(owners, minlength=len(items))
     starts, first = np.append(starts, len(owners)), np.append(first, len(wanted))
-    return Index(ngram_chars, wanted, starts, owners, grams, bits, _filter(wanted, bits), first)
+    return NgramIndex(ngram_chars, wanted, starts, owners, grams, bits, _filter(wanted, bits), first)
 
 
-def hits(texts: pa.Array, index: Index) -> Hits:
+def hits(texts: pa.Array, index: NgramIndex) -> Hits:
     """The stretches of raw texts (a string array without nulls) that items of the index stand in, by page and
     item."""
     look_up = (index.hashes, index.bits, index.filter, index.first)
@@ -101,7 +101,7 @@ def _distinct(hashes: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.nd
     return hashes[starts], owners[starts]
 
 
-def _by_item(index: Index, grams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _by_item(index: NgramIndex, grams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each match and each item that has its n-gram: the match, and the place of the item in
     `index.items`."""
     counts = index.starts[grams + 1] - index.starts[grams]

@@ -56,7 +56,7 @@ _LOOK_ALIKES = dict(
 )  # fmt: skip
 
 
-class Span(NamedTuple):
+class MatchSpan(NamedTuple):
     """A term found in text[start:stop]."""
 
     start: int
@@ -66,7 +66,7 @@ class Span(NamedTuple):
     evaded: bool
 
 
-class Tally(NamedTuple):
+class MatchTally(NamedTuple):
     """By text and category (as in `Lexicon.categories`): letters covered, hits, distinct terms, disguised
     hits."""
 
@@ -95,18 +95,20 @@ class Lexicon:
         rows = found[:n]
         return rows[self.of_term[rows[:, 2]] >= 0] if n else rows
 
-    def spans(self, text: str) -> list[Span]:
+    def spans(self, text: str) -> list[MatchSpan]:
         """The hits of a text in order, for a person to read."""
         rows = self.find(text).tolist()
-        return [Span(a, b, self.terms[t], self.categories[self.of_term[t]], bool(e)) for a, b, t, e in rows]
+        return [
+            MatchSpan(a, b, self.terms[t], self.categories[self.of_term[t]], bool(e)) for a, b, t, e in rows
+        ]
 
-    def tally(self, texts: pa.Array) -> Tally:
+    def tally(self, texts: pa.Array) -> MatchTally:
         """The hits of a string array without nulls, counted by text and category."""
         letters = np.array([len(term) for term in self.terms], np.int32)
         counts = count(
             *buffers(texts), self.symbols, self.root, self.nodes, self.of_term, letters, len(self.categories)
         )
-        return Tally(*np.moveaxis(counts, 2, 0))
+        return MatchTally(*np.moveaxis(counts, 2, 0))
 
     def index(self, category: str) -> int:
         """The place of a category in a tally. Raises `RecipeError` with the categories that exist."""
@@ -131,10 +133,10 @@ def load(folder: str = BUILT_IN) -> Lexicon:
     return build(lists)
 
 
-_last: list[tuple[pa.Array, str, Tally]] = []
+_last: list[tuple[pa.Array, str, MatchTally]] = []
 
 
-def tally(texts: pa.Array, folder: str) -> Tally:
+def tally(texts: pa.Array, folder: str) -> MatchTally:
     """The tally of a column of texts; kept for the last one, so that all measures of a batch cost one
     pass."""
     if not (_last and _last[0][0] is texts and _last[0][1] == folder):

@@ -240,7 +240,7 @@ _FILES = (
 )
 
 
-def load(path: str) -> Tokenizer:
+def load_tokenizer(path: str) -> Tokenizer:
     """The tokenizer in a SentencePiece file, a folder that `save` wrote, or a Hugging Face folder, local or
     remote.
 

@@ -81,7 +81,7 @@ def _initial(name: str, shape: torch.Size, seed: int) -> torch.Tensor:
     return torch.empty(shape).uniform_(-bound, bound, generator=generator)
 
 
-def merged(
+def merge_adapters(
     model: llama.LlamaForCausalLM, lora: Lora, adapter: Callable[[str], torch.Tensor]
 ) -> Callable[[str], torch.Tensor]:
     """The fp32 weights of an adapted model by their names without adapters; `adapter` gives those of the
@@ -110,7 +110,7 @@ def weights_of(recipe: Recipe, vocabulary: Vocabulary, saved: Checkpoint) -> Cal
     check_same(saved.state.lineage, initial_model.identity(model, vocabulary, seed), saved.folder)
     config = for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
     begun = initial_model.first(model, config, vocabulary, seed, attention="sdpa")
-    return merged(begun, train.lora, lambda name: saved.tensor(f"model.{name}"))
+    return merge_adapters(begun, train.lora, lambda name: saved.tensor(f"model.{name}"))
 
 
 def check_same(lineage: Mapping[str, str], found: str, where: str) -> None:

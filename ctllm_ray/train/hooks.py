@@ -27,11 +27,11 @@ class Hooks(Protocol):
         """True once the run should save and end: the machine is about to go. Asked often; any worker may say
         so."""
 
-    def saved(self, step: int, metrics: Mapping[str, float]) -> None:
+    def after_save(self, step: int, metrics: Mapping[str, float]) -> None:
         """After the checkpoint of a step is complete."""
 
     def validate(self, step: int) -> None:
-        """After `saved`, for steps that the recipe wants validated. The checkpoint is on storage."""
+        """After `after_save`, for steps that the recipe wants validated. The checkpoint is on storage."""
 
 
 class Alone:
@@ -61,7 +61,7 @@ class Alone:
         """True after SIGTERM."""
         return self._stop
 
-    def saved(self, step: int, metrics: Mapping[str, float]) -> None:
+    def after_save(self, step: int, metrics: Mapping[str, float]) -> None:
         """Nobody is to be told."""
 
     def validate(self, step: int) -> None:

@@ -15,7 +15,7 @@ from ctllm_ray.base.recipe_training import Model
 from ctllm_ray.model import llama, vocabulary
 from ctllm_ray.model.config import CONFIG, ModelConfig
 from ctllm_ray.model.fingerprint import hash_weights
-from ctllm_ray.tokenizer.tokenizer import Tokenizer, load
+from ctllm_ray.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from ctllm_ray.train.data.corpora import Vocabulary
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
@@ -56,7 +56,7 @@ def inherit(model: Model, ours: Vocabulary, seed: int, attention: str) -> llama.
     if model.vocabulary == "same":
         _check_same(model.path, ours)
         return found
-    old, new = load(model.path), load(ours.folder)
+    old, new = load_tokenizer(model.path), load_tokenizer(ours.folder)
     return vocabulary.extend(
         found,
         old.pieces,
@@ -71,7 +71,7 @@ def inherit(model: Model, ours: Vocabulary, seed: int, attention: str) -> llama.
 def _check_same(folder: str, ours: Vocabulary) -> None:
     if not any(storage.exists(storage.join(folder, name)) for name in _TOKENIZER_FILES):
         return
-    differing = _differing(load(folder), load(ours.folder))
+    differing = _differing(load_tokenizer(folder), load_tokenizer(ours.folder))
     if differing:
         raise InputError(
             f"the model's tokenizer is not the run's: {differing}",

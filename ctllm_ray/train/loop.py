@@ -25,7 +25,7 @@ from ctllm_ray.base.recipe_training import Train, TrainResources
 from ctllm_ray.train.checkpoint.run_state import RunState
 from ctllm_ray.train.checkpoint.saver import Saved, Saver
 from ctllm_ray.train.data.batch import Batch
-from ctllm_ray.train.data.batches import Piece
+from ctllm_ray.train.data.batches import DocumentPiece
 from ctllm_ray.train.devices.collectives import most
 from ctllm_ray.train.hooks import Hooks
 from ctllm_ray.train.losses.loss_spikes import Detector, in_a_row
@@ -54,7 +54,7 @@ class Source(Protocol):
     def divisor(self, number: int) -> int:
         """What the loss of a global batch is divided by."""
 
-    def pieces(self, number: int, first: int, last: int) -> list[Piece]:
+    def pieces(self, number: int, first: int, last: int) -> list[DocumentPiece]:
         """What stands in rows of a global batch."""
 
     def stream(
@@ -158,7 +158,7 @@ class Loop:
             before, step=before.step + 1, batch=number + 1, tokens=tokens, targets=before.targets + targets
         )
         if self._judges:
-            self._detector.seen(float(sums[0]))
+            self._detector.add(float(sums[0]))
         record = StepRecord(
             self.state.step, number, tokens, targets, math.nan, math.nan, rate_now, math.nan, wait_s, math.nan
         )
@@ -236,7 +236,7 @@ class Loop:
 
     def _newly_complete(self) -> int:
         """The step of the newest checkpoint that rank 0 has completed since it was asked last, or 0."""
-        found = self.parts.saver.finished()
+        found = self.parts.saver.take_finished()
         if self._stepper.rank:
             return 0
         for saved in found:
@@ -257,7 +257,7 @@ class Loop:
         """Tells of the checkpoints up to a step, on all workers alike."""
         for step in sorted(step for step in self._awaited if step <= done):
             to_validate, metrics = self._awaited.pop(step)
-            self.parts.hooks.saved(step, metrics)
+            self.parts.hooks.after_save(step, metrics)
             if to_validate:
                 self.parts.hooks.validate(step)
                 self._losses.restart_clock()

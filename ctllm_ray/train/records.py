@@ -4,7 +4,7 @@ Only rank 0 records. Step lines go to `metrics/<first step:08d>-<serial:05d>.jso
 `events/<serial:05d>.jsonl`, validation to `validation/<step:08d>.json`. An object store cannot append, so a
 chunk is written anew, all or nothing, at most every 5 s by a background thread, and closed at each
 checkpoint: what a killed run loses is trained again. A later chunk (higher serial) replaces everything
-recorded from its first step on, so after a resume or a rewind `read` gives each step once, as it went into
+recorded from its first step on, so after a resume or a rewind `read_steps` gives each step once, as it went into
 the model. Events are never replaced: they are the run's history.
 
 It costs the training thread 20 microseconds a step, and 10 more for each tracker. Values that are not finite
@@ -249,7 +249,7 @@ def is_validated(folder: str, step: int) -> bool:
     return f"{step:08d}.json" in storage.list_names(storage.join(folder, VALIDATION))
 
 
-def read(folder: str) -> list[StepRecord]:
+def read_steps(folder: str) -> list[StepRecord]:
     """The updates that the run's model is made of, by step."""
     found: dict[int, StepRecord] = {}
     for _, first, name in sorted(_chunks(storage.join(folder, METRICS))):

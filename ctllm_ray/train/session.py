@@ -85,7 +85,7 @@ class _Session:
         start = resume.start(self.recipe, self.train, self.seed, self.rank, self.world)
         corpora = self._corpora(start)
         learnt = _objective(self.train, self.resources)
-        references = reference_log_probs.opened(self.recipe) if learnt.per == "pair" else None
+        references = reference_log_probs.open_references(self.recipe) if learnt.per == "pair" else None
         batches = Batches(self.recipe, corpora, _control(learnt, corpora), references)
         batches.share(self.rank, self.world)  # a batch that does not divide is told before anything is built
         state = self._facts(start, corpora)
@@ -239,7 +239,7 @@ def _control(learnt: Objective, corpora: Corpora) -> Control | None:
     """The control tokens of conditional pretraining, by their ids in the run's tokenizer."""
     if not isinstance(learnt, Pretraining) or not learnt.control_score:
         return None
-    ours = tokenizer.load(corpora.vocabulary.folder)
+    ours = tokenizer.load_tokenizer(corpora.vocabulary.folder)
     good, bad = (ours.special_id(name) for name in ("<|good|>", "<|bad|>"))
     return Control(learnt.control_score, learnt.control_max, good, bad, learnt.control_drop_share)
 

@@ -25,4 +25,4 @@ def load(path: str, overrides: list[str] | None) -> Recipe:
     """The recipe with its overrides. Raises `RecipeError`."""
     from ctllm_ray.base import recipe
 
-    return recipe.load(path, overrides or [])
+    return recipe.load_recipe(path, overrides or [])

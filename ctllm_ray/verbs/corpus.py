@@ -13,21 +13,21 @@ from ctllm_ray.verbs.arguments import Overrides, RecipePath, load
 def prepare(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Clean shards, then what the recipe has of passes, tokenizer and token shards. After a crash: again."""
     from ctllm_ray.corpus import pipeline, terminal
-    from ctllm_ray.corpus.engine.progress import Progress
+    from ctllm_ray.corpus.engine.progress import SectionProgress
 
     loaded = load(recipe, overrides)
-    for section, finished in pipeline.prepare(loaded, progress=Progress.to_stderr()).items():
-        terminal.section(section, finished, loaded.folder(section))
+    for section, finished in pipeline.prepare(loaded, progress=SectionProgress.to_stderr()).items():
+        terminal.print_section(section, finished, loaded.folder(section))
 
 
 def tokenizer(recipe: RecipePath, overrides: Overrides = None) -> None:
     """The tokenizer alone, and its report: characters per token by source, script and kind of character."""
     from ctllm_ray.corpus import pipeline, terminal
-    from ctllm_ray.corpus.engine.progress import Progress
+    from ctllm_ray.corpus.engine.progress import SectionProgress
 
     loaded = load(recipe, overrides)
-    finished = pipeline.tokenizer(loaded, progress=Progress.to_stderr())
-    terminal.section(pipeline.TOKENIZER, finished, loaded.folder(pipeline.TOKENIZER))
+    finished = pipeline.prepare_tokenizer(loaded, progress=SectionProgress.to_stderr())
+    terminal.print_section(pipeline.TOKENIZER, finished, loaded.folder(pipeline.TOKENIZER))
 
 
 def why(
@@ -49,8 +49,8 @@ def why(
         raise typer.BadParameter(f"{arguments[-1]!r} is an override; the id or url of the page comes last")
     loaded = load(recipe, arguments[:-1])
     folder = loaded.folder(loaded.corpus)
-    finished = manifest.read(folder)
-    terminal.pages(why.why(folder, finished, pipeline.recipe_of(finished), arguments[-1]))
+    finished = manifest.read_manifest(folder)
+    terminal.print_pages(why.explain_page(folder, finished, pipeline.recipe_of(finished), arguments[-1]))
 
 
 def replay(
@@ -67,10 +67,10 @@ def replay(
 ) -> None:
     """What other bounds would keep and drop, from stored scores, in seconds."""
     from ctllm_ray.corpus import pipeline, terminal
-    from ctllm_ray.corpus.explain import replay as again
+    from ctllm_ray.corpus.explain.replay import replay_bounds
     from ctllm_ray.shards import manifest
 
     loaded = load(recipe, overrides)
     folder = loaded.folder(loaded.corpus)
-    finished = manifest.read(folder)
-    terminal.replayed(again.replay(folder, finished, pipeline.recipe_of(finished), sets or []))
+    finished = manifest.read_manifest(folder)
+    terminal.print_replay(replay_bounds(folder, finished, pipeline.recipe_of(finished), sets or []))

@@ -22,7 +22,9 @@ def evaluate(
     from ctllm_ray.evaluate import run, terminal
 
     loaded = load(recipe, overrides)
-    for line in terminal.table(run.evaluate(loaded, terminal.Progress(), url=url, key_env=key_env)):
+    for line in terminal.format_scores(
+        run.evaluate(loaded, terminal.EvaluationProgress(), url=url, key_env=key_env)
+    ):
         typer.echo(line)
     typer.echo(f"{loaded.folder('evaluate')}/report.html")
 
@@ -36,7 +38,7 @@ def compare(
     from ctllm_ray.evaluate import terminal
     from ctllm_ray.evaluate.scoring import compare
 
-    for line in terminal.compared(compare.compare(first, second, resamples)):
+    for line in terminal.format_comparison(compare.compare(first, second, resamples)):
         typer.echo(line)
 
 

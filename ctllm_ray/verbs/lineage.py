@@ -18,7 +18,7 @@ def lineage(
 ) -> None:
     """Where a model comes from: runs, parents, token shards, tokenizer, clean shards, source files; what is
     missing."""
-    from ctllm_ray import lineage as chain
+    from ctllm_ray.lineage import format_lineage, trace_lineage
 
-    for line in chain.lines(chain.trace(model)):
+    for line in format_lineage(trace_lineage(model)):
         typer.echo(line)

@@ -10,7 +10,7 @@ import typer
 from ctllm_ray.verbs.arguments import Overrides, RecipePath, load
 
 
-class Section(StrEnum):
+class ReportSection(StrEnum):
     """What a report is about."""
 
     clean = "clean"
@@ -20,7 +20,9 @@ class Section(StrEnum):
 def report(
     recipe: RecipePath,
     overrides: Overrides = None,
-    of: Annotated[Section, typer.Option(help="The documents, or the training run")] = Section.clean,
+    of: Annotated[
+        ReportSection, typer.Option(help="The documents, or the training run")
+    ] = ReportSection.clean,
     to: Annotated[
         str,
         typer.Option(
@@ -31,12 +33,12 @@ def report(
     """One self-contained HTML page: funnel, histograms and dropped pages, or the curves of a training run."""
     loaded = load(recipe, overrides)
     target = to or f"{loaded.folder(of.value)}/report.html"
-    if of is Section.train:
-        from ctllm_ray.train.report import render as training
+    if of is ReportSection.train:
+        from ctllm_ray.train.report.render import write_training_report
 
-        training.write(loaded, target)
+        write_training_report(loaded, target)
     else:
-        from ctllm_ray.corpus.report import render as corpus
+        from ctllm_ray.corpus.report.render import write_corpus_report
 
-        corpus.write(loaded.folder(loaded.corpus), target)
+        write_corpus_report(loaded.folder(loaded.corpus), target)
     typer.echo(target)

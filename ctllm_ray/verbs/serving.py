@@ -13,7 +13,7 @@ def serve(recipe: RecipePath, overrides: Overrides = None) -> None:
     """The exported model behind an OpenAI-compatible API and a web page, on Ray Serve, until Ctrl-C."""
     from ctllm_ray.serving.ray import application
 
-    application.run(load(recipe, overrides), typer.echo)
+    application.serve_until_signal(load(recipe, overrides), typer.echo)
 
 
 def demo(
@@ -25,9 +25,9 @@ def demo(
 ) -> None:
     """The whole ladder on this machine, in minutes: crawl, shards, training, SFT, DPO, sweep, scores, served
     model."""
-    from ctllm_ray.serving import demo as ladder
+    from ctllm_ray.serving.demo import run_demo
 
-    ladder.run(recipe, load(recipe, overrides), typer.echo, stay=not once)
+    run_demo(recipe, load(recipe, overrides), typer.echo, stay=not once)
 
 
 keys = typer.Typer(no_args_is_help=True, help="Keys to the served model; they live under the recipe's root.")
@@ -43,9 +43,9 @@ def create(
     tokens_per_day: Annotated[int, typer.Option(help="Prompts and answers, UTC days; 0: no limit")] = 0,
 ) -> None:
     """Prints a new key, once."""
-    from ctllm_ray.serving.api import keys as files
+    from ctllm_ray.serving.api.keys import create_key
 
-    typer.echo(files.create(_keys(recipe, overrides), name, requests_per_minute, tokens_per_day))
+    typer.echo(create_key(_keys(recipe, overrides), name, requests_per_minute, tokens_per_day))
 
 
 @keys.command()
@@ -56,26 +56,26 @@ def rotate(
     grace_s: Annotated[float, typer.Option(help="Seconds that the old key still counts")] = 0,
 ) -> None:
     """Prints a new key in place of one, once."""
-    from ctllm_ray.serving.api import keys as files
+    from ctllm_ray.serving.api.keys import rotate_key
 
-    typer.echo(files.rotate(_keys(recipe, overrides), name, grace_s))
+    typer.echo(rotate_key(_keys(recipe, overrides), name, grace_s))
 
 
 @keys.command()
 def revoke(recipe: RecipePath, name: KeyName, overrides: Overrides = None) -> None:
     """Ends a key: whoever shows it is refused, running servers included."""
-    from ctllm_ray.serving.api import keys as files
+    from ctllm_ray.serving.api.keys import revoke_key
 
-    files.revoke(_keys(recipe, overrides), name)
+    revoke_key(_keys(recipe, overrides), name)
     typer.echo(f"revoked: {name}")
 
 
 @keys.command(name="list")
 def list_keys(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Names and limits; the keys themselves are stored nowhere."""
-    from ctllm_ray.serving.api import keys as files
+    from ctllm_ray.serving.api.keys import read_keys
 
-    for key in files.read(_keys(recipe, overrides)):
+    for key in read_keys(_keys(recipe, overrides)):
         limits = (
             f"{key.requests_per_minute or 'any'} requests/minute, {key.tokens_per_day or 'any'} tokens/day"
         )
@@ -83,7 +83,7 @@ def list_keys(recipe: RecipePath, overrides: Overrides = None) -> None:
 
 
 def _keys(recipe: str, overrides: list[str] | None) -> str:
-    from ctllm_ray.serving.api import keys as files
+    from ctllm_ray.serving.api.keys import file_of
 
     loaded = load(recipe, overrides)
-    return files.file_of(loaded.root, loaded.name)
+    return file_of(loaded.root, loaded.name)

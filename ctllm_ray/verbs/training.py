@@ -20,10 +20,10 @@ def plan(
 ) -> None:
     """What a run takes, before it starts: parameters, FLOPs, memory by ZeRO stage, hours, storage, steps,
     epochs."""
-    from ctllm_ray.train.plan import plan as plans
     from ctllm_ray.train.plan import terminal
+    from ctllm_ray.train.plan.plan import plan_training
 
-    terminal.show(plans.plan(load(recipe, overrides), gpu=gpu, gpus=gpus, mfu=mfu))
+    terminal.show(plan_training(load(recipe, overrides), gpu=gpu, gpus=gpus, mfu=mfu))
 
 
 def train(recipe: RecipePath, overrides: Overrides = None) -> None:
@@ -34,7 +34,7 @@ def train(recipe: RecipePath, overrides: Overrides = None) -> None:
     loaded = load(recipe, overrides)
     tokens = loaded.train.tokens if loaded.train else 0
     with Following(loaded.folder("train"), tokens) as progress:
-        state = launch.run(loaded, progress.tell)
+        state = launch.run_training(loaded, progress.tell)
     typer.echo(f"step {state.step}, {state.tokens:,} tokens: {loaded.folder('train')}")
 
 
@@ -44,18 +44,18 @@ def sweep(
     forecast: Annotated[bool, typer.Option("--forecast", help="Only say what it would cost")] = False,
 ) -> None:
     """Small trainings over many mixtures on Ray Tune, a law fitted to them, and the mixture it chooses."""
-    from ctllm_ray.mixture import forecast as forecasts
     from ctllm_ray.mixture import plan, results
+    from ctllm_ray.mixture.forecast import forecast_sweep, show_forecast
     from ctllm_ray.mixture.report import outcome
 
-    planned = plan.plan(load(recipe, overrides))
-    ended = results.read(planned.folder, planned.sweep.trials)
-    forecasts.show(planned, forecasts.forecast(planned, ended))
+    planned = plan.plan_sweep(load(recipe, overrides))
+    ended = results.read_trials(planned.folder, planned.sweep.trials)
+    show_forecast(planned, forecast_sweep(planned, ended))
     if forecast:
         return
     from ctllm_ray.mixture import launch
 
-    chosen = outcome.write(planned, launch.run(planned, lambda line: typer.echo(line, err=True)))
+    chosen = outcome.write(planned, launch.run_sweep(planned, lambda line: typer.echo(line, err=True)))
     typer.echo(f"{chosen.why}\n{outcome.words(chosen.shares)}: {planned.folder}/{outcome.MIXTURE}")
 
 
@@ -66,9 +66,9 @@ def export(
     fp32: Annotated[bool, typer.Option("--fp32", help="Weights in fp32 instead of bf16")] = False,
 ) -> None:
     """A checkpoint as a Hugging Face folder, with its lineage."""
-    from ctllm_ray.train.checkpoint import export as exports
+    from ctllm_ray.train.checkpoint.export import export_checkpoint
 
-    typer.echo(exports.export(load(recipe, overrides), step or None, "fp32" if fp32 else "bf16"))
+    typer.echo(export_checkpoint(load(recipe, overrides), step or None, "fp32" if fp32 else "bf16"))
 
 
 def batch(

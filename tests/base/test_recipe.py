@@ -31,7 +31,7 @@ def written(folder: Path, plain: dict) -> str:
 
 
 def test_a_recipe_is_filled_in_and_frozen(tmp_path: Path) -> None:
-    loaded = recipe.load(written(tmp_path, PLAIN), ["root=there"])
+    loaded = recipe.load_recipe(written(tmp_path, PLAIN), ["root=there"])
     assert loaded.data.inputs[0].name == "crawl"
     assert loaded.folder("clean") == str(Path.cwd() / "there/small/1/clean")
     assert loaded.stages[0].model_extra["rules"][0]["name"] == "document.char_count"
@@ -78,7 +78,7 @@ def test_a_recipe_is_filled_in_and_frozen(tmp_path: Path) -> None:
 )
 def test_a_wrong_recipe_is_one_message_with_the_remedy(tmp_path: Path, change: dict, says: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        recipe.load(written(tmp_path, PLAIN | change))
+        recipe.load_recipe(written(tmp_path, PLAIN | change))
     assert says in str(caught.value)
 
 
@@ -86,27 +86,27 @@ def test_a_wrong_recipe_is_one_message_with_the_remedy(tmp_path: Path, change: d
 def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(RecipeError):
-        recipe.load(str(tmp_path / "bad.yaml"))
+        recipe.load_recipe(str(tmp_path / "bad.yaml"))
     with pytest.raises(RecipeError, match="no such recipe"):
-        recipe.load(str(tmp_path / "none.yaml"))
+        recipe.load_recipe(str(tmp_path / "none.yaml"))
 
 
 def test_an_override_reads_its_value_from_a_file(tmp_path: Path) -> None:
     path, bounds = written(tmp_path, PLAIN), tmp_path / "rules.yaml"
     bounds.write_text("# chosen\n- {use: document.char_count, min: 9}\n", encoding="utf-8")
-    loaded = recipe.load(path, [f"stages.0.rules=@{bounds}"])
+    loaded = recipe.load_recipe(path, [f"stages.0.rules=@{bounds}"])
     assert [rule["min"] for rule in loaded.stages[0].model_extra["rules"]] == [9]
     bounds.write_text("- {use: [", encoding="utf-8")
     with pytest.raises(RecipeError, match="not YAML") as caught:
-        recipe.load(path, [f"stages.0.rules=@{bounds}"])
+        recipe.load_recipe(path, [f"stages.0.rules=@{bounds}"])
     assert caught.value.where == str(bounds)
     with pytest.raises(InputError, match="No such file"):
-        recipe.load(path, ["stages=@nowhere.yaml"])
+        recipe.load_recipe(path, ["stages=@nowhere.yaml"])
 
 
 def test_overrides_reach_keys_list_items_and_rules_by_name(tmp_path: Path) -> None:
     path = written(tmp_path, PLAIN)
-    loaded = recipe.load(
+    loaded = recipe.load_recipe(
         path,
         [
             "data.inputs=[{use: jsonl, path: 'b/*.zst', text: raw_content}]",
@@ -120,14 +120,14 @@ def test_overrides_reach_keys_list_items_and_rules_by_name(tmp_path: Path) -> No
     assert loaded.data.inputs[0].model_extra["text"] == "raw_content"
     for bad in ["rootless", "=1", "name.x=1", "stages.9.use=x", "root=[1"]:
         with pytest.raises(RecipeError):
-            recipe.load(path, [bad])
+            recipe.load_recipe(path, [bad])
 
 
 def test_the_fingerprint_sees_decisions_and_not_where_or_how_wide(tmp_path: Path) -> None:
     path = written(tmp_path, PLAIN)
 
     def of(*overrides: str) -> str:
-        return fingerprint(recipe.load(path, overrides).decisions())
+        return fingerprint(recipe.load_recipe(path, overrides).decisions())
 
     assert of() == of("root=elsewhere", "resources.workers=2", "data.max_error_share=0.5")
     assert of() != of("seed=2")
@@ -136,7 +136,7 @@ def test_the_fingerprint_sees_decisions_and_not_where_or_how_wide(tmp_path: Path
 
 def test_a_folder_says_where_it_is_to_a_worker_that_stands_elsewhere(tmp_path: Path) -> None:
     def of(root: str) -> str:
-        return recipe.load(written(tmp_path, PLAIN), [f"root={root}"]).folder("clean")
+        return recipe.load_recipe(written(tmp_path, PLAIN), [f"root={root}"]).folder("clean")
 
     assert of("s3://bucket/run/") == "s3://bucket/run/small/1/clean"
     assert of("/data/run") == of("file:///data/run") == "/data/run/small/1/clean"
@@ -145,8 +145,8 @@ def test_a_folder_says_where_it_is_to_a_worker_that_stands_elsewhere(tmp_path: P
 
 def test_changes_name_the_fields(tmp_path: Path) -> None:
     path = written(tmp_path, PLAIN)
-    old = recipe.load(path).decisions()
-    new = recipe.load(path, ["seed=2", "stages.measure.rules.document.char_count.min=51"]).decisions()
+    old = recipe.load_recipe(path).decisions()
+    new = recipe.load_recipe(path, ["seed=2", "stages.measure.rules.document.char_count.min=51"]).decisions()
     assert changes(old, new) == ["seed: 1 -> 2", "stages.measure.rules.document.char_count.min: 50.0 -> 51.0"]
 
 
@@ -154,7 +154,7 @@ def test_bounds_are_inclusive_or_exclusive_as_named_and_nan_passes() -> None:
     scores = np.array([0.0, 0.3, 0.5, np.nan], np.float32)
 
     def broken(**bounds: float) -> list[bool]:
-        return Rule(use="document.digit_share", **bounds).violated(scores)[0].tolist()
+        return Rule(use="document.digit_share", **bounds).find_violations(scores)[0].tolist()
 
     assert broken(min=0.3) == [True, False, False, False]
     assert broken(above=0.3) == [True, True, False, False]
@@ -167,7 +167,7 @@ def test_a_bound_equals_the_same_share_in_float32() -> None:
     """3/10 in float32 is above 0.3 in float64: bounds are compared in float32, so the page with exactly 0.3
     passes."""
     score = np.array([3 / 10], np.float32)
-    assert not Rule(use="document.digit_share", max=0.3).violated(score)[0][0]
+    assert not Rule(use="document.digit_share", max=0.3).find_violations(score)[0][0]
 
 
 def test_errors_survive_pickling_with_their_remedy() -> None:

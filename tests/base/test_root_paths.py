@@ -16,7 +16,7 @@ def rooted(root: Path, path: str = "") -> Recipe:
     model = {"model": {"path": path}} if path else {}
     data = {"inputs": [], "max_error_share": 0}
     plain = {"name": "tiny", "version": "1", "seed": 0, "data": data, "stages": [], "root": str(root)}
-    return recipes.from_plain(plain | model)
+    return recipes.parse_recipe(plain | model)
 
 
 def exported(root: Path, *names: str) -> None:

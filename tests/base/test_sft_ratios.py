@@ -19,7 +19,7 @@ def cells() -> dict[str, Recipe]:
     """Each command of the head, as `ctllm train` would take it."""
     head = FILE.read_text(encoding="utf-8").splitlines()
     commands = [shlex.split(line[1:]) for line in head if line.startswith("#   ctllm train")]
-    return {run(of): of for of in (recipes.load(str(FILE), words[3:]) for words in commands)}
+    return {run(of): of for of in (recipes.load_recipe(str(FILE), words[3:]) for words in commands)}
 
 
 def run(of: Recipe) -> str:

@@ -121,7 +121,7 @@ def test_an_object_larger_than_the_read_ahead_streams_whole() -> None:
 
 @pytest.mark.usefixtures("endpoint")
 def test_a_compressed_file_is_read_from_s3_as_from_a_disk(tmp_path: Path) -> None:
-    from ctllm_ray.corpus.engine.splits import Limits, Split
+    from ctllm_ray.corpus.engine.splits import Split, SplitLimits
     from ctllm_ray.corpus.sources.jsonl import jsonl
 
     content = zstandard.compress(b"".join(b'{"text": "%d"}\n' % number for number in range(20_000)))
@@ -130,7 +130,7 @@ def test_a_compressed_file_is_read_from_s3_as_from_a_disk(tmp_path: Path) -> Non
     found = []
     for pattern in ("s3://bucket/web/*.zst", f"{tmp_path}/*.zst"):
         (file,) = storage.list_files(pattern)
-        split = Split(0, "in", "jsonl", {}, file, 0, None, Limits(1 << 20, 64))
+        split = Split(0, "in", "jsonl", {}, file, 0, None, SplitLimits(1 << 20, 64))
         found.append([row for table in jsonl(split) for row in table.to_pylist()])
     assert found[0] == found[1]
     assert len(found[0]) == 20_000

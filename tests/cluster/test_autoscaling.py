@@ -49,7 +49,7 @@ def started(
 @pytest.fixture(scope="module")
 def selector() -> dict[str, str]:
     """That of CPU work in a recipe that says nothing of it."""
-    found = recipes.load(str(REPOSITORY / "jobs/recipes/zh_web.yaml")).resources.label_selector()
+    found = recipes.load_recipe(str(REPOSITORY / "jobs/recipes/zh_web.yaml")).resources.label_selector()
     assert all(value.startswith("!") for value in found.values())  # as `started` takes it
     return found
 
@@ -68,7 +68,7 @@ def test_five_thousand_cpu_tasks_start_every_cpu_node_and_no_gpu_node(
 
 @pytest.mark.parametrize("file", LAUNCHER, ids=lambda file: file.stem)
 def test_work_with_gpus_starts_gpu_nodes(file: Path) -> None:
-    recipe = recipes.load(str(REPOSITORY / "jobs/recipes/zh_web.yaml"))
+    recipe = recipes.load_recipe(str(REPOSITORY / "jobs/recipes/zh_web.yaml"))
     assert (
         started(node_types(file), {"CPU": 1, "GPU": 1}, recipe.resources.label_selector(gpus=1))["gpu"] == 8
     )

@@ -83,7 +83,7 @@ def renamed(resource: dict[str, Any], place: Place) -> dict[str, Any]:
 
 @pytest.fixture
 def trained() -> Recipe:
-    return recipes.load(str(REPOSITORY / "jobs/recipes/ct_llm_2b.yaml"))
+    return recipes.load_recipe(str(REPOSITORY / "jobs/recipes/ct_llm_2b.yaml"))
 
 
 @pytest.mark.parametrize("file", KUBERAY, ids=lambda file: file.stem)
@@ -162,7 +162,7 @@ def test_the_job_trains_the_recipe_on_as_many_gpus_as_it_takes(trained: Recipe) 
     assert (python, flag, module) == ("python", "-m", "jobs.train")
     assert (REPOSITORY / path.removeprefix(f"{IMAGE_FOLDER}/")).is_file()
     assert (
-        recipes.load(str(REPOSITORY / path.removeprefix(f"{IMAGE_FOLDER}/")), overrides).root
+        recipes.load_recipe(str(REPOSITORY / path.removeprefix(f"{IMAGE_FOLDER}/")), overrides).root
         == "s3://bucket/run"
     )
 
@@ -181,7 +181,7 @@ def test_the_service_is_the_configuration_of_serve_on_as_many_nodes_as_it_has_re
     arguments = served["applications"][0]["args"]
     arguments["recipe"] = arguments["recipe"].removeprefix(f"{IMAGE_FOLDER}/")
     assert served == read(REPOSITORY / "serve/configs/ct_llm_2b_gpu.yaml")
-    serve = recipes.load(str(REPOSITORY / arguments["recipe"]), arguments["overrides"]).serve
+    serve = recipes.load_recipe(str(REPOSITORY / arguments["recipe"]), arguments["overrides"]).serve
     assert gpu_nodes(resource) == tuple(round(replicas * serve.gpus) for replicas in serve.replicas)
 
 

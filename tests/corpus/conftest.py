@@ -92,6 +92,6 @@ def make(tmp_path: Path, crawl: Path) -> Callable[..., Recipe]:
             ],
             "resources": {"workers": 2, "object_store_mb": 100},
         }
-        return recipe.from_plain(plain | overrides)
+        return recipe.parse_recipe(plain | overrides)
 
     return build

@@ -66,14 +66,16 @@ def over(crawl: Path, root: Path, passes: Sequence[dict[str, Any]], **overrides:
         "passes": list(passes),
         "resources": {"workers": 2, "object_store_mb": 100},
     }
-    return recipe.from_plain(plain | overrides)
+    return recipe.parse_recipe(plain | overrides)
 
 
 def rows(of: Recipe, kind: str, section: str = "") -> list[dict[str, Any]]:
     """The kept or rejected documents of a section, by default of the last."""
     folder = of.folder(section or of.corpus)
     return [
-        row for _, table in reader.tables(folder, manifest.read(folder), kind) for row in table.to_pylist()
+        row
+        for _, table in reader.tables(folder, manifest.read_manifest(folder), kind)
+        for row in table.to_pylist()
     ]
 
 
@@ -91,7 +93,7 @@ def hashes(of: Recipe, section: str) -> dict[str, str]:
 def conserved(of: Recipe) -> None:
     """Documents are conserved in every section and over all of them, and none stands in two places."""
     folder = of.folder(of.corpus)
-    found = documents.parts(folder, manifest.read(folder))
+    found = documents.parts(folder, manifest.read_manifest(folder))
     for part in found:
         assert part.finished.counts["in"] == part.finished.counts["kept"] + sum(
             part.finished.rejects().values()

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ctllm_ray.base.storage import list_files
-from ctllm_ray.corpus.engine.splits import Limits, Split
+from ctllm_ray.corpus.engine.splits import Split, SplitLimits
 from ctllm_ray.shards import schema
 
-LIMITS = Limits(record_bytes=1 << 20, error_raw_bytes=64)
+LIMITS = SplitLimits(record_bytes=1 << 20, error_raw_bytes=64)
 
 
 def tables(
-    use: str, path: Path | str, limits: Limits = LIMITS, split_bytes: int | None = None, **options: Any
+    use: str, path: Path | str, limits: SplitLimits = LIMITS, split_bytes: int | None = None, **options: Any
 ) -> list:
     """The RAW tables of all spans of a file, in order; one span unless `split_bytes` is given."""
     module = importlib.import_module(f"ctllm_ray.corpus.sources.{use}")
@@ -29,7 +29,7 @@ def tables(
 
 
 def rows(
-    use: str, path: Path | str, limits: Limits = LIMITS, split_bytes: int | None = None, **options: Any
+    use: str, path: Path | str, limits: SplitLimits = LIMITS, split_bytes: int | None = None, **options: Any
 ) -> list:
     """The same as dictionaries, one a record."""
     return [row for table in tables(use, path, limits, split_bytes, **options) for row in table.to_pylist()]

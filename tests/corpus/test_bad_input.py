@@ -42,7 +42,7 @@ def zh_web(folder: Path, *inputs: dict[str, str], **data: object) -> Recipe:
     plain = yaml.safe_load((REPOSITORY / "jobs" / "recipes" / "zh_web.yaml").read_text(encoding="utf-8"))
     located = [given | {"path": f"{folder}/{given['path']}"} for given in inputs]
     plain["data"] = {"inputs": located, "max_error_share": 1.0, "max_record_mb": 0.25} | data
-    return recipe.from_plain(
+    return recipe.parse_recipe(
         plain | {"root": str(folder / "out"), "resources": {"workers": 2, "object_store_mb": 100}}
     )
 
@@ -50,7 +50,7 @@ def zh_web(folder: Path, *inputs: dict[str, str], **data: object) -> Recipe:
 def rows(made: Recipe) -> list[dict]:
     """Every document of a finished section; checks the laws that hold for all."""
     folder = made.folder("clean")
-    finished = manifest.read(folder)
+    finished = manifest.read_manifest(folder)
     found = [
         row | {"kind": kind}
         for kind in ("kept", "rejected")
@@ -353,9 +353,9 @@ def written(folder: Path, root: Path) -> str:
 def test_a_full_disk_is_one_message_and_the_next_run_goes_on(
     small_disk: Path, incompressible: Path, tmp_path: Path, left_bytes: int
 ) -> None:
-    calm = recipe.load(written(incompressible, tmp_path / "calm"))
+    calm = recipe.load_recipe(written(incompressible, tmp_path / "calm"))
     pipeline.clean(calm, run_here)
-    made = recipe.load(written(incompressible, small_disk / "out"))
+    made = recipe.load_recipe(written(incompressible, small_disk / "out"))
     filler = fill(small_disk, left_bytes)
     with pytest.raises(StorageError, match="cannot be written: No space left on device") as caught:
         pipeline.clean(made, run_here)
@@ -371,7 +371,7 @@ def test_a_full_disk_is_one_message_and_the_next_run_goes_on(
 def test_a_full_disk_under_ray_is_the_same_message_and_the_next_run_goes_on(
     small_disk: Path, incompressible: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    calm = recipe.load(written(incompressible, tmp_path / "calm"))
+    calm = recipe.load_recipe(written(incompressible, tmp_path / "calm"))
     pipeline.clean(calm, run_here)
     path = written(incompressible, small_disk / "out")
     filler = fill(small_disk, 1_200_000)
@@ -384,4 +384,4 @@ def test_a_full_disk_under_ray_is_the_same_message_and_the_next_run_goes_on(
         assert "Traceback" not in error
         filler.unlink()
         assert run(["prepare", path]) == 0
-    assert digests(recipe.load(path)) == digests(calm)
+    assert digests(recipe.load_recipe(path)) == digests(calm)

@@ -267,8 +267,8 @@ def test_why_and_report_know_the_pass(tmp_path: Path) -> None:
     pages = [*site("a.example", 6), {"url": "http://a.example/menu", "text": "\n".join(MENU)}]
     recipe = cleaned(tmp_path, pages)
     folder = recipe.folder("boilerplate")
-    finished = manifest.read(folder)
-    (page,) = why.why(folder, finished, recipe, "http://a.example/menu")
+    finished = manifest.read_manifest(folder)
+    (page,) = why.explain_page(folder, finished, recipe, "http://a.example/menu")
     assert page.row["reject"] == "boilerplate.nothing_left"
     steps = [step.rule for group in collect.gather(folder).groups for step in group.steps]
     assert steps == ["boilerplate.nothing_left"]

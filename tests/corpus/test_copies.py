@@ -42,7 +42,7 @@ def made(root: Path, crawl: Path, *passes: dict[str, Any], **overrides: object) 
 
 def found_in(recipe: Recipe) -> tuple[Copies, ...]:
     folder = recipe.folder(recipe.corpus)
-    return duplicate_clusters.gather(documents.parts(folder, manifest.read(folder)))
+    return duplicate_clusters.gather(documents.parts(folder, manifest.read_manifest(folder)))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_sizes_and_hosts_are_what_counting_by_hand_gives_and_add_up_to_the_drops
         assert (
             told.dropped
             == len(lost)
-            == manifest.read(both.folder(told.use)).counts[f"reject:{told.use}.duplicate"]
+            == manifest.read_manifest(both.folder(told.use)).counts[f"reject:{told.use}.duplicate"]
         )
         assert told.dropped == told.same_host + told.other_host > told.same_host > 0
         assert (told.clusters, told.most_pages) == (len(clusters), max(clusters.values()) + 1)

@@ -20,14 +20,19 @@ from ctllm_ray.benchmark_files import table
 from ctllm_ray.corpus import pipeline, terminal
 from ctllm_ray.corpus.decontamination import seen_items
 from ctllm_ray.corpus.decontamination.evaluation_sets import text_of
-from ctllm_ray.corpus.decontamination.item_removal import Stretch, merged, told, without
+from ctllm_ray.corpus.decontamination.item_removal import (
+    Stretch,
+    cut_stretches,
+    describe_items,
+    merge_stretches,
+)
 from ctllm_ray.corpus.engine.section import Done
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.explain import why
 from ctllm_ray.corpus.report import collect, render
-from ctllm_ray.corpus.report.facts import Benchmark
+from ctllm_ray.corpus.report.facts import BenchmarkFacts
 from ctllm_ray.shards import manifest
-from ctllm_ray.text.dedup.fold import folded
+from ctllm_ray.text.dedup.fold import fold_text
 from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture
 from tests.corpus.conftest import run_here
 from tests.corpus.dedup_recipes import (
@@ -121,11 +126,11 @@ def test_a_copy_is_cut_and_the_rest_of_the_page_stays(
 ) -> None:
     recipe = made(tmp_path, exam, [f"{BEFORE}\n{copy}\n{BEHIND}", CLEAN])
     cut, clean = rows(recipe, "kept")
-    assert folded(cut["text"]) == folded(BEFORE + BEHIND)
+    assert fold_text(cut["text"]) == fold_text(BEFORE + BEHIND)
     assert (clean["text"], clean["cuts"], clean["labels"]["decontaminate.hits"]) == (CLEAN, None, None)
     (stretch,) = cut["cuts"]
     assert stretch["rule"] == "decontaminate.exam"
-    assert folded(stretch["text"]) == folded(ASKED)
+    assert fold_text(stretch["text"]) == fold_text(ASKED)
     start = len(BEFORE) + 1
     told = f"exam exam.jsonl#0 1.000 {start}-{start + len(stretch['text'])}"
     assert cut["labels"] == {"decontaminate.set": "exam", "decontaminate.hits": told}
@@ -148,15 +153,15 @@ def test_pages_that_hold_items_are_dropped_where_the_recipe_says_so(
 def test_the_overlap_is_the_share_of_the_items_ngrams_and_decides_by_its_bound(
     tmp_path: Path, exam: dict[str, Any]
 ) -> None:
-    item, half = folded(ASKED), ASKED[: len(ASKED) // 2]
+    item, half = fold_text(ASKED), ASKED[: len(ASKED) // 2]
     grams = {item[i : i + 8] for i in range(len(item) - 7)}
-    share = sum(gram in folded(half) for gram in grams) / len(grams)
+    share = sum(gram in fold_text(half) for gram in grams) / len(grams)
     assert 0.3 < share < 0.5
-    for bound, left in ((share - 0.01, folded(BEFORE)), (share + 0.01, folded(BEFORE + half))):
+    for bound, left in ((share - 0.01, fold_text(BEFORE)), (share + 0.01, fold_text(BEFORE + half))):
         recipe = made(tmp_path / str(bound), exam, [f"{BEFORE}{half}"], min_overlap=bound)
         (page,) = rows(recipe, "kept")
-        assert folded(page["text"]) == left
-        overlap = seen_items.read(recipe.folder("decontaminate"))["overlap"].to_pylist()
+        assert fold_text(page["text"]) == left
+        overlap = seen_items.read_seen_items(recipe.folder("decontaminate"))["overlap"].to_pylist()
         assert overlap == pytest.approx([share, 0, 0])
 
 
@@ -175,11 +180,11 @@ def test_what_many_items_have_in_common_is_no_evidence(tmp_path: Path) -> None:
 def test_a_page_that_is_left_with_nothing_goes(tmp_path: Path, exam: dict[str, Any]) -> None:
     pages = [f"《{ASKED}》。", f"{ASKED}\n{BEHIND}"]
     assert len(texts(made(tmp_path / "one", exam, pages))) == 1
-    recipe = made(tmp_path / "all", exam, pages, min_left_chars=len(folded(BEHIND)) + 1)
+    recipe = made(tmp_path / "all", exam, pages, min_left_chars=len(fold_text(BEHIND)) + 1)
     assert texts(recipe) == []
     assert [row["text"] for row in rows(recipe, "rejected")] == pages  # dropped as they were
     assert {row["reject"] for row in rows(recipe, "rejected")} == {"decontaminate.exam"}
-    assert manifest.read(recipe.folder("decontaminate")).counts["dropped:exam"] == 2
+    assert manifest.read_manifest(recipe.folder("decontaminate")).counts["dropped:exam"] == 2
 
 
 def test_stretches_that_touch_are_one_cut_and_lines_are_not_fused() -> None:
@@ -188,11 +193,11 @@ def test_stretches_that_touch_are_one_cut_and_lines_are_not_fused() -> None:
         Stretch(4, 7, 0.9, "b", "b#2"),
         Stretch(9, 10, 0.5, "a", "a#1"),
     )
-    places = merged([third, second, first])
+    places = merge_stretches([third, second, first])
     assert places == [Stretch(2, 7, 0.9, "b", "b#2"), third]
-    assert without("零一二三四五六七八九十", places) == "零一\n七八\n十"
-    assert without("零\n二三四五六\n八九", places) == "零\n\n八"
-    assert told([first, third, second]) == "a a#1 0.600 2-5,9-10; b b#2 0.900 4-7"
+    assert cut_stretches("零一二三四五六七八九十", places) == "零一\n七八\n十"
+    assert cut_stretches("零\n二三四五六\n八九", places) == "零\n\n八"
+    assert describe_items([first, third, second]) == "a a#1 0.600 2-5,9-10; b b#2 0.900 4-7"
 
 
 def test_an_items_text_is_the_strings_of_its_fields_with_letters_before_options() -> None:
@@ -222,10 +227,10 @@ def test_sets_share_a_page_and_counts_add_up(tmp_path: Path, exam: dict[str, Any
         "cut:exam": 1, "cut:sums": 1, "dropped:exam": 1, "dropped:sums": 1,
     }  # fmt: skip
     assert collect.gather(recipe.folder("decontaminate")).benchmarks == (
-        Benchmark("exam", 3, cannot_be_found=1, found=2, touched=0, cut_pages=1, dropped_pages=1),
-        Benchmark("sums", 1, cannot_be_found=0, found=1, touched=0, cut_pages=1, dropped_pages=1),
+        BenchmarkFacts("exam", 3, cannot_be_found=1, found=2, touched=0, cut_pages=1, dropped_pages=1),
+        BenchmarkFacts("sums", 1, cannot_be_found=0, found=1, touched=0, cut_pages=1, dropped_pages=1),
     )
-    pages_seen = seen_items.read(recipe.folder("decontaminate")).to_pylist()
+    pages_seen = seen_items.read_seen_items(recipe.folder("decontaminate")).to_pylist()
     assert [row["page"] for row in pages_seen] == [
         "crawl/0.jsonl#0",
         "crawl/0.jsonl#0",
@@ -242,7 +247,7 @@ def test_why_and_the_report_tell_items_overlaps_and_places(
         tmp_path, exam, [f"{BEFORE}{ASKED}", f"{CLEAN}{CIRCLE['question'][:12]}", CIRCLE["question"]]
     )
     folder = recipe.folder("decontaminate")
-    terminal.pages(why.why(folder, manifest.read(folder), recipe, "crawl/0.jsonl#0"))
+    terminal.print_pages(why.explain_page(folder, manifest.read_manifest(folder), recipe, "crawl/0.jsonl#0"))
     told = " ".join(capsys.readouterr().out.split())
     assert f"holds exam exam.jsonl#0 1.000 {len(BEFORE)}-{len(BEFORE + ASKED)}" in told
     assert f"cut by decontaminate.exam: {CELL['question']}" in told
@@ -271,7 +276,7 @@ def test_planted_items_of_real_sets_are_found_and_real_pages_are_left_alone(
         f"{part['name']} {row['_id']}": text_of(row, part["fields"])
         for part in sets for row in draw.sample(table(part["path"]).rows, 40)
     }  # fmt: skip
-    items = {name: text for name, text in items.items() if len(folded(text)) >= 20}
+    items = {name: text for name, text in items.items() if len(fold_text(text)) >= 20}
     crawl = table(f"{shared_data}/web_zh_raw/part-000.jsonl.zst").rows
     real = [text for row in crawl if len(text := row.get("text") or row.get("raw_content") or "") > 300][:400]
     pages = list(real)
@@ -292,8 +297,8 @@ def test_planted_items_of_real_sets_are_found_and_real_pages_are_left_alone(
     assert sum(found) >= 0.95 * len(items)  # the rest have an option or a stem that many items share
     for row, was, hit in zip(kept[: len(items)], real, found, strict=False):
         if hit:
-            assert folded(row["text"]).startswith(folded(was[:150]))
-            assert folded(row["text"]).endswith(folded(was[150:]))
+            assert fold_text(row["text"]).startswith(fold_text(was[:150]))
+            assert fold_text(row["text"]).endswith(fold_text(was[150:]))
     assert not any(told[len(items) :])
     assert [row["text"] for row in kept[len(items) :]] == real[len(items) :]
     assert finished.counts["in"] == len(pages)
@@ -318,7 +323,7 @@ def test_units_worked_twice_and_in_any_order_write_the_same(tmp_path: Path, exam
     assert {path.name for path in folders[0].rglob("*.arrow")} == {
         path.name for path in (folders[0] / "kept").iterdir()
     }
-    plain = [replace(manifest.read(str(folder)), provenance={}) for folder in folders]
+    plain = [replace(manifest.read_manifest(str(folder)), provenance={}) for folder in folders]
     assert plain[0] == plain[1]
 
 
@@ -332,7 +337,7 @@ def test_in_a_bucket_the_same_bytes_are_written(tmp_path: Path, exam: dict[str, 
     folders = [recipe.folder("decontaminate") for recipe in (calm, there)]
     tables = [storage.read_bytes(storage.join(folder, seen_items.FILE)) for folder in folders]
     assert tables[0] == tables[1]
-    assert manifest.read(folders[0]).shards == manifest.read(folders[1]).shards
+    assert manifest.read_manifest(folders[0]).shards == manifest.read_manifest(folders[1]).shards
 
 
 def test_a_set_that_changed_is_refused_by_name(tmp_path: Path, exam: dict[str, Any]) -> None:
@@ -408,4 +413,4 @@ def test_no_pages_and_a_pass_before_are_fine(tmp_path: Path, exam: dict[str, Any
     (crawl / "1.jsonl").write_text("", encoding="utf-8")
     empty = decontaminated(crawl, tmp_path / "empty", [exam])
     assert pipeline.prepare(empty, run_here)["decontaminate"].counts == {"in": 0, "kept": 0}
-    assert seen_items.read(empty.folder("decontaminate"))["overlap"].to_pylist() == [0, 0, 0]
+    assert seen_items.read_seen_items(empty.folder("decontaminate"))["overlap"].to_pylist() == [0, 0, 0]

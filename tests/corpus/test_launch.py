@@ -20,7 +20,7 @@ import yaml
 
 from ctllm_ray.base.errors import InputError, WorkerLost
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.recipe_training import Tokenizer, Tokens
+from ctllm_ray.base.recipe_training import TokenizerPart, TokensPart
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.corpus.engine import launch, splits
 from ctllm_ray.ray_session import session
@@ -173,11 +173,11 @@ def with_tokens(recipe: Recipe, folder: Path) -> Recipe:
         model.write_bytes(train.train([page(i) for i in range(300)], 640))
     whole = recipe.model_copy(
         update={
-            "tokenizer": Tokenizer(path=str(model)),
-            "tokens": Tokens(group_by="genre", held_out_share=0.1),
+            "tokenizer": TokenizerPart(path=str(model)),
+            "tokens": TokensPart(group_by="genre", held_out_share=0.1),
         }
     )
-    pipeline.tokenizer(whole, run_here)
+    pipeline.prepare_tokenizer(whole, run_here)
     return whole
 
 
@@ -205,4 +205,4 @@ def test_killed_workers_change_no_token(make: Make, cluster: None, large: Path, 
     assert len(killed) >= 3
     assert files(calm) == files(stormy)
     assert set(files(stormy)) == {shard.path for shard in finished.shards}
-    assert finished.shards == manifest.read(calm.folder("tokens")).shards
+    assert finished.shards == manifest.read_manifest(calm.folder("tokens")).shards

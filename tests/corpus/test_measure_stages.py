@@ -32,7 +32,7 @@ def test_a_replay_of_two_measure_stages_takes_the_decisions_of_the_run(make: Mak
     recipe = make(stages=[FIRST, SECOND])
     finished = pipeline.clean(recipe, run_here)
     assert {"reject:document.char_count", "reject:repetition.covered_share.n2"} <= finished.counts.keys()
-    result = replay.replay(recipe.folder("clean"), finished, recipe, [])
+    result = replay.replay_bounds(recipe.folder("clean"), finished, recipe, [])
     assert result.before == result.after
     assert not result.moves
 

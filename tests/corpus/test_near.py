@@ -18,7 +18,7 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.corpus.dedup.candidate_pairs import Distinct, Meeting, packed, unpacked
+from ctllm_ray.corpus.dedup.candidate_pairs import Distinct, Meeting, pack_pairs, unpack_pairs
 from ctllm_ray.shards import manifest
 from ctllm_ray.text.dedup import survivors
 from ctllm_ray.text.dedup.bands import Pairs, meeting
@@ -83,7 +83,7 @@ def test_near_copies_leave_one_and_the_ledger_has_their_likeness(copies: Path, t
 def test_short_documents_pass_and_are_counted(copies: Path, tmp_path: Path) -> None:
     recipe = finished(copies, tmp_path / "out")
     assert texts(recipe).count("短") == 8
-    assert manifest.read(recipe.folder("near/keys")).counts["short"] == 8
+    assert manifest.read_manifest(recipe.folder("near/keys")).counts["short"] == 8
 
 
 @pytest.mark.parametrize("how", ["neighbours", "components"])
@@ -240,7 +240,7 @@ def test_one_giant_cluster_costs_its_distinct_pairs(tmp_path: Path) -> None:
     keys = np.repeat(np.arange(4, dtype=np.uint64), documents)
     codes = phase._met(keys, np.tile(np.arange(documents), 4), 0, documents)
     assert len(codes) == documents * reach - reach * (reach + 1) // 2
-    met = unpacked(codes, 0, documents)
+    met = unpack_pairs(codes, 0, documents)
     assert met.left.max() == reach - 1
 
 
@@ -251,7 +251,7 @@ def test_pairs_worked_a_few_keys_at_a_time_are_those_of_all_keys_at_once(
     keys, numbers = np.sort(draw.integers(0, 60, 900).astype(np.uint64)), np.arange(900)
     phase = Meeting("near/bands", None, 5)  # type: ignore[arg-type]
     left, right = meeting(keys, reach=5)
-    expected = np.unique(packed(Pairs(left, right), 0, 900))
+    expected = np.unique(pack_pairs(Pairs(left, right), 0, 900))
     for at_once in (1, 7, 10_000):
         monkeypatch.setattr("ctllm_ray.corpus.dedup.candidate_pairs.KEYS_AT_ONCE", at_once)
         monkeypatch.setattr("ctllm_ray.corpus.dedup.candidate_pairs.WAITING", at_once)
@@ -260,8 +260,8 @@ def test_pairs_worked_a_few_keys_at_a_time_are_those_of_all_keys_at_once(
 
 def test_packed_pairs_unpack_and_keep_the_order_of_the_later_document() -> None:
     pairs = Pairs(np.array([0, 5, 2]), np.array([9, 9, 7]))
-    codes = np.sort(packed(pairs, 7, 10))
-    assert [side.tolist() for side in unpacked(codes, 7, 10)] == [[2, 0, 5], [7, 9, 9]]
+    codes = np.sort(pack_pairs(pairs, 7, 10))
+    assert [side.tolist() for side in unpack_pairs(codes, 7, 10)] == [[2, 0, 5], [7, 9, 9]]
     distinct = Distinct()
     distinct.add(codes)
     distinct.add(codes)
@@ -270,8 +270,8 @@ def test_packed_pairs_unpack_and_keep_the_order_of_the_later_document() -> None:
 
 def test_of_the_sample_every_planted_copy_goes_and_nothing_else(tmp_path: Path) -> None:
     """The pages that come with the package, through the recipe that `make demo` runs."""
-    recipe = recipes.load("jobs/recipes/tiny.yaml", [f"root={tmp_path}"])
-    pipeline.corpus(recipe, run_here)
+    recipe = recipes.load_recipe("jobs/recipes/tiny.yaml", [f"root={tmp_path}"])
+    pipeline.prepare_corpus(recipe, run_here)
     conserved(recipe)
     truth = {
         row["url"]: row for row in map(json.loads, Path(sample.path("truth.jsonl")).read_text().splitlines())

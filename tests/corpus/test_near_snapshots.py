@@ -38,7 +38,7 @@ def snapshot(tmp_path: Path, crawl: int, root: str = "out", bodies: int = 40, **
     folder = write_crawl(tmp_path / f"crawl{crawl}", [crawled[:35], crawled[35:]])
     older = [f"root:copies/{before}/near" for before in range(crawl)]
     near = NEAR | {"keep_index": True, "against": older} | options
-    return recipes.from_plain(over(folder, tmp_path / root, [near]).model_dump() | {"version": str(crawl)})
+    return recipes.parse_recipe(over(folder, tmp_path / root, [near]).model_dump() | {"version": str(crawl)})
 
 
 def one_by_one(tmp_path: Path, root: str = "out", bodies: int = 40, **options: object) -> list[Recipe]:
@@ -139,5 +139,5 @@ def test_an_index_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_the_manifest_of_the_keys_tells_what_they_were_compared_with(tmp_path: Path) -> None:
     made = one_by_one(tmp_path)
-    written = manifest.read(made[2].folder("near/keys")).provenance
+    written = manifest.read_manifest(made[2].folder("near/keys")).provenance
     assert {key for key in written if key.startswith("against:")} == {"against:copies/0", "against:copies/1"}

@@ -100,8 +100,8 @@ def test_every_phase_is_a_unit_of_resume_and_a_unit_worked_twice_writes_the_same
     worked = shaken_to_the_end(shaken, slice(1))
     assert len(worked) == len(set(worked)) == 4 + 4 + 4 + 4  # clean, keys, fates, removal
     assert hashes(shaken, "exact") == hashes(calm, "exact")
-    assert replace(manifest.read(shaken.folder("exact")), provenance={}) == replace(
-        manifest.read(calm.folder("exact")), provenance={}
+    assert replace(manifest.read_manifest(shaken.folder("exact")), provenance={}) == replace(
+        manifest.read_manifest(calm.folder("exact")), provenance={}
     )
 
 
@@ -153,7 +153,7 @@ def test_a_corpus_of_nothing_passes(tmp_path: Path) -> None:
 
 
 def test_a_recipe_without_passes_has_the_fingerprint_that_it_had() -> None:
-    assert "passes" not in recipes.load("jobs/recipes/map_cc_as_released.yaml").decisions("tokens")
+    assert "passes" not in recipes.load_recipe("jobs/recipes/map_cc_as_released.yaml").decisions("tokens")
 
 
 def test_shards_with_other_columns_are_refused_by_name(
@@ -175,16 +175,16 @@ def test_why_shows_the_cluster_from_both_sides(copies: Path, tmp_path: Path) -> 
     finished = pipeline.prepare(recipe, run_here)["exact"]
     folder = recipe.folder("exact")
     lost = rows(recipe, "rejected")[0]
-    (gone,) = why.why(folder, finished, recipe, lost["id"])
+    (gone,) = why.explain_page(folder, finished, recipe, lost["id"])
     assert gone.shard.startswith("exact/rejected/")
     (cluster,) = gone.clusters
-    (stays,) = why.why(folder, finished, recipe, cluster.survivor)
+    (stays,) = why.explain_page(folder, finished, recipe, cluster.survivor)
     assert stays.clusters == (cluster,)
     assert stays.shard.startswith("exact/kept/")
     assert cluster.size == len(cluster.members) + 1
     assert lost["id"] in {member.id for member in cluster.members}
     with pytest.raises(NotFound):
-        why.why(folder, finished, recipe, "copies/9.jsonl#0")
+        why.explain_page(folder, finished, recipe, "copies/9.jsonl#0")
 
 
 def test_report_and_replay_see_all_documents(copies: Path, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_report_and_replay_see_all_documents(copies: Path, tmp_path: Path) -> No
     ]
     assert report.groups[-1].left == made["exact"].counts["kept"]
     assert all(breakdown.name != "exact.survivor" for breakdown in report.breakdowns)
-    result = replay.replay(folder, made["exact"], recipe, [])
+    result = replay.replay_bounds(folder, made["exact"], recipe, [])
     assert result.before == result.after
     assert result.before["exact.duplicate"] == made["exact"].counts["reject:exact.duplicate"]
     assert sum(result.before.values()) == 120
@@ -235,4 +235,4 @@ def test_what_a_section_kept_is_not_needed_once_the_pass_behind_it_is_finished(
     folder = recipe.folder("exact")
     assert collect.gather(folder).manifest.counts["in"] == 120
     for page_id in (lost["id"], stays["id"]):
-        assert why.why(folder, finished, recipe, page_id)
+        assert why.explain_page(folder, finished, recipe, page_id)

@@ -75,7 +75,7 @@ def calm(crawl: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     recipe = over(crawl, tmp_path_factory.mktemp("calm"), passes(crawl))
     pipeline.prepare(recipe, run_here)
     assert not any("首页" in text for text in texts(recipe))
-    assert manifest.read(recipe.folder("decontaminate")).counts["cut:exam"] > 5
+    assert manifest.read_manifest(recipe.folder("decontaminate")).counts["cut:exam"] > 5
     return recipe
 
 
@@ -83,7 +83,10 @@ def same(calm: Recipe, other: Recipe) -> None:
     """The passes wrote the same bytes."""
     for section in ("exact", "near", "boilerplate", "decontaminate"):
         assert hashes(other, section) == hashes(calm, section)
-        assert manifest.read(other.folder(section)).shards == manifest.read(calm.folder(section)).shards
+        assert (
+            manifest.read_manifest(other.folder(section)).shards
+            == manifest.read_manifest(calm.folder(section)).shards
+        )
 
 
 @pytest.mark.cluster

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus.engine.progress import LINE_S, Progress
+from ctllm_ray.corpus.engine.progress import LINE_S, SectionProgress
 from ctllm_ray.corpus.engine.section import Done
-from ctllm_ray.corpus.engine.splits import Limits, Split
+from ctllm_ray.corpus.engine.splits import Split, SplitLimits
 
 
 class Clock:
@@ -32,7 +32,9 @@ class Terminal(io.StringIO):
 
 def splits(*sizes: int, same_file: bool = False) -> list[Split]:
     return [
-        Split(i, "in", "jsonl", {}, File("a" if same_file else str(i), "", size, ""), 0, None, Limits(1, 1))
+        Split(
+            i, "in", "jsonl", {}, File("a" if same_file else str(i), "", size, ""), 0, None, SplitLimits(1, 1)
+        )
         for i, size in enumerate(sizes)
     ]
 
@@ -45,7 +47,7 @@ def done(
 
 def test_a_line_states_splits_documents_rate_drops_and_time_left() -> None:
     clock, stream = Clock(), io.StringIO()
-    progress = Progress(stream, clock)
+    progress = SectionProgress(stream, clock)
     progress.start(splits(60_000_000, 30_000_000, 30_000_000), [])
     clock.now += 20
     progress.advance(done(0))
@@ -58,7 +60,7 @@ def test_a_line_states_splits_documents_rate_drops_and_time_left() -> None:
 
 def test_a_section_that_makes_tokens_says_how_many() -> None:
     clock = Clock()
-    progress = Progress(None, clock)
+    progress = SectionProgress(None, clock)
     progress.start([replace(split, section="tokens") for split in splits(10, 10)], [])
     clock.now += 5
     progress.advance(
@@ -69,7 +71,7 @@ def test_a_section_that_makes_tokens_says_how_many() -> None:
 
 def test_the_start_of_ray_is_no_time_of_work() -> None:
     clock = Clock()
-    progress = Progress(None, clock)
+    progress = SectionProgress(None, clock)
     progress.start(splits(10, 10), [])
     clock.now += 35  # 30 s until the first split was begun
     progress.advance(done(0, wall_s=5.0))
@@ -78,7 +80,7 @@ def test_the_start_of_ray_is_no_time_of_work() -> None:
 
 def test_time_left_counts_hours_and_only_what_this_run_has_to_work() -> None:
     clock, stream = Clock(), io.StringIO()
-    progress = Progress(stream, clock)
+    progress = SectionProgress(stream, clock)
     progress.start(splits(*[10_000_000] * 1000), [done(i) for i in range(500)])
     clock.now += 10
     progress.advance(done(500))
@@ -90,7 +92,7 @@ def test_time_left_counts_hours_and_only_what_this_run_has_to_work() -> None:
 
 def test_splits_of_one_file_share_its_bytes() -> None:
     clock = Clock()
-    progress = Progress(None, clock)
+    progress = SectionProgress(None, clock)
     progress.start(splits(40, 40, 40, 40, same_file=True), [])
     clock.now += 5
     progress.advance(done(0))
@@ -99,7 +101,7 @@ def test_splits_of_one_file_share_its_bytes() -> None:
 
 def test_a_log_gets_a_line_at_the_start_every_few_seconds_and_at_the_end() -> None:
     clock, stream = Clock(), io.StringIO()
-    progress = Progress(stream, clock)
+    progress = SectionProgress(stream, clock)
     progress.start(splits(*[10] * 5), [])
     for index in range(5):
         clock.now += LINE_S / 2
@@ -120,7 +122,7 @@ def test_a_terminal_gets_one_line_that_never_wraps_and_stays_at_the_end(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     stream = Terminal()
-    progress = Progress(stream, Clock())
+    progress = SectionProgress(stream, Clock())
     progress.start(splits(10, 10), [])
     progress.advance(done(0))
     progress.advance(done(1))
@@ -134,14 +136,14 @@ def test_a_terminal_gets_one_line_that_never_wraps_and_stays_at_the_end(
 
 def test_a_run_that_stops_before_its_first_split_leaves_a_clean_line() -> None:
     stream = Terminal()
-    progress = Progress(stream, Clock())
+    progress = SectionProgress(stream, Clock())
     progress.start(splits(10), [])
     progress.stop()
     assert stream.getvalue().endswith("\r\x1b[K")
 
 
 def test_empty_input_and_no_time_passed_divide_by_nothing() -> None:
-    progress = Progress(io.StringIO(), Clock())
+    progress = SectionProgress(io.StringIO(), Clock())
     progress.start(splits(0), [])
     progress.advance(done(0, 0, 0, 0))
     assert progress.line() == "clean: 1/1 splits  0 documents  0.0 MB/s  dropped 0 (0.0%)  left 0:00"
@@ -149,7 +151,7 @@ def test_empty_input_and_no_time_passed_divide_by_nothing() -> None:
 
 
 def test_a_silent_one_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress.silent()
+    progress = SectionProgress.silent()
     progress.start(splits(1), [])
     progress.advance(done(0))
     progress.stop()
@@ -159,6 +161,6 @@ def test_a_silent_one_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("kind", [io.StringIO, Terminal])
 def test_work_without_splits_is_a_line_of_its_own(kind: type[io.StringIO]) -> None:
     stream = kind()
-    Progress(stream).note("tokenizer: drawing the sample")
+    SectionProgress(stream).note("tokenizer: drawing the sample")
     assert stream.getvalue() == "tokenizer: drawing the sample\n"
-    Progress.silent().note("nothing")
+    SectionProgress.silent().note("nothing")

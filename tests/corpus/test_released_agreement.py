@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from ctllm_ray.base.recipe import Recipe, load
+from ctllm_ray.base.recipe import Recipe, load_recipe
 from ctllm_ray.base.resolve import STAGES, resolve
 from ctllm_ray.corpus.stages.ct_llm_released import ct_llm_released
 from ctllm_ray.shards import schema
@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
 @cache
 def recipe() -> Recipe:
     """The recipe, checked and filled in by the loader."""
-    return load(str(RECIPE))
+    return load_recipe(str(RECIPE))
 
 
 def raw(texts: list[str | None]) -> pa.Table:
@@ -225,7 +225,7 @@ def test_bug_8_a_text_over_10000_characters_is_dropped_whatever_it_says():
 
 def test_only_live_rows_are_cleaned():
     table = raw(["甲。", None, "乙。"])
-    table = schema.put(table, "reject", pa.array(["error.encoding", None, None], pa.string()))
+    table = schema.put_column(table, "reject", pa.array(["error.encoding", None, None], pa.string()))
     out = ct_llm_released(table)
     assert out["text"].to_pylist() == ["甲。", None, "乙."]
     assert out.schema == table.schema

@@ -22,7 +22,7 @@ import pytest
 from ctllm_ray.base.errors import NotFound
 from ctllm_ray.corpus.report import histograms, render
 from ctllm_ray.corpus.report.collect import EXAMPLES
-from ctllm_ray.corpus.report.counters import Smallest, Tally
+from ctllm_ray.corpus.report.counters import Smallest, StreamCounter
 from ctllm_ray.corpus.report.funnel import funnel
 from ctllm_ray.shards import manifest, schema
 from ctllm_ray.shards.manifest import Manifest, Shard
@@ -101,7 +101,7 @@ def make_section(folder: Path, documents: list[dict[str, Any]], recipe: dict[str
     counts = {"in": len(documents), "kept": len(documents) - rejects.total(), **rejects}
     inputs = [{"input": "web", "name": HOSTILE, "bytes": 12345}]
     made = Manifest("clean", "test", "v1", "f" * 64, recipe, inputs, counts, shards, {"python": "3.11"})
-    manifest.write(str(folder), made)
+    manifest.write_manifest(str(folder), made)
     return made
 
 
@@ -130,7 +130,7 @@ def section(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest, l
 @pytest.fixture(scope="module")
 def page(section: tuple[Path, Manifest, list[dict[str, Any]]]) -> Path:
     target = section[0] / "report.html"
-    render.write(str(section[0]), str(target))
+    render.write_corpus_report(str(section[0]), str(target))
     return target
 
 
@@ -241,7 +241,7 @@ def test_examples_do_not_depend_on_how_documents_lie_in_shards(section: Any, tmp
 
 
 def test_a_tally_past_its_limit_keeps_what_is_frequent_and_says_so() -> None:
-    tally: Tally[int] = Tally(keys=100)
+    tally: StreamCounter[int] = StreamCounter(keys=100)
     for i in range(5000):
         tally.add([(i, 1), (-1, 3)])
     assert not tally.exact
@@ -297,19 +297,19 @@ def test_a_section_without_runs_scores_or_rejects_has_a_report(tmp_path: Path) -
         out.write_table(pa.Table.from_pylist([{"id": "a#0", "text": "好"}], schema=layout))
     shard = Shard("kept/0.arrow", 1, 1, 3, "")
     made = Manifest("clean", "bare", "v1", "0", {"stages": []}, [], {"in": 1, "kept": 1}, [shard], {})
-    manifest.write(str(tmp_path), made)
+    manifest.write_manifest(str(tmp_path), made)
     assert "100 %" in render.render(render.gather(str(tmp_path)))
 
 
 def test_an_empty_section_has_a_report(tmp_path: Path) -> None:
     made = Manifest("clean", "bare", "v1", "0", RECIPE, [], {"in": 0, "kept": 0}, [], {})
-    manifest.write(str(tmp_path), made)
+    manifest.write_manifest(str(tmp_path), made)
     assert "0 %" in render.render(render.gather(str(tmp_path)))
 
 
 def test_an_unfinished_section_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="not finished"):
-        render.write(str(tmp_path), str(tmp_path / "report.html"))
+        render.write_corpus_report(str(tmp_path), str(tmp_path / "report.html"))
 
 
 def browse(page: Path, folder: Path, *options: str, query: str = "") -> subprocess.CompletedProcess[str]:

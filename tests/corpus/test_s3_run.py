@@ -49,7 +49,7 @@ def remote_digests(made: Recipe) -> dict[str, object]:
         for kind in ("kept", "rejected")
         for name in storage.list_names(storage.join(folder, kind))
     }
-    return hashes | {"manifest": less_paths(manifest.read(folder))}
+    return hashes | {"manifest": less_paths(manifest.read_manifest(folder))}
 
 
 def less_paths(finished: manifest.Manifest) -> manifest.Manifest:
@@ -61,7 +61,7 @@ def less_paths(finished: manifest.Manifest) -> manifest.Manifest:
 
 
 def local_digests(made: Recipe) -> dict[str, object]:
-    return digests(made) | {"manifest": less_paths(manifest.read(made.folder("clean")))}
+    return digests(made) | {"manifest": less_paths(manifest.read_manifest(made.folder("clean")))}
 
 
 def test_a_run_on_s3_writes_the_bytes_of_a_local_one(make: Make, remote: Recipe) -> None:
@@ -74,7 +74,7 @@ def test_a_run_on_s3_writes_the_bytes_of_a_local_one(make: Make, remote: Recipe)
         shard.bytes == len(storage.read_bytes(storage.join(folder, shard.path))) for shard in finished.shards
     )
     stored = yaml.safe_load(storage.read_bytes(remote.folder("recipe.yaml")))
-    assert recipe.from_plain(stored) == remote
+    assert recipe.parse_recipe(stored) == remote
 
 
 def test_a_finished_section_on_s3_is_only_read(remote: Recipe) -> None:
@@ -154,9 +154,9 @@ def test_why_replay_and_report_read_from_s3(
     remote: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finished = pipeline.clean(remote, run_here)
-    (found,) = why.why(remote.folder("clean"), finished, remote, "crawl/0.jsonl#0")
+    (found,) = why.explain_page(remote.folder("clean"), finished, remote, "crawl/0.jsonl#0")
     assert found.row["url"] == "http://host0.example/0/0"
-    result = replay.replay(remote.folder("clean"), finished, remote, [])
+    result = replay.replay_bounds(remote.folder("clean"), finished, remote, [])
     assert result.before == result.after
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(remote.model_dump(mode="json")), encoding="utf-8")

@@ -28,7 +28,7 @@ def digests(recipe: Recipe) -> dict[str, object]:
     folder = Path(recipe.folder("clean"))
     files = [*folder.glob("kept/*"), *folder.glob("rejected/*")]
     hashes = {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
-    return hashes | {"manifest": replace(manifest.read(str(folder)), provenance={})}
+    return hashes | {"manifest": replace(manifest.read_manifest(str(folder)), provenance={})}
 
 
 def test_in_equals_kept_plus_rejects_and_shards_hold_what_the_manifest_counts(make: Make) -> None:
@@ -181,13 +181,13 @@ def test_why_finds_a_page_by_id_and_by_url_and_tells_what_dropped_it(make: Make)
         if r["reject"] == "document.char_count"
     )
     for key in (row["id"], row["url"]):
-        (found,) = why.why(folder, finished, recipe, key)
+        (found,) = why.explain_page(folder, finished, recipe, key)
         assert found.row["text"] == row["text"]
         outcomes = {j.rule.name: j.outcome for j in found.judgements}
         assert outcomes["document.char_count"] == "DROPPED IT"
         assert outcomes["document.sentence_count"] in {"talk: holds", "talk: fails"}
     with pytest.raises(NotFound):
-        why.why(folder, finished, recipe, "crawl/0.jsonl#999999")
+        why.explain_page(folder, finished, recipe, "crawl/0.jsonl#999999")
 
 
 def test_the_order_of_genres_is_a_decision_since_the_first_that_holds_counts(make: Make) -> None:
@@ -212,7 +212,7 @@ def test_the_order_of_genres_is_a_decision_since_the_first_that_holds_counts(mak
 def test_a_replay_without_changes_takes_the_decisions_of_the_run(make: Make) -> None:
     recipe = make()
     finished = pipeline.clean(recipe, run_here)
-    result = replay.replay(recipe.folder("clean"), finished, recipe, [])
+    result = replay.replay_bounds(recipe.folder("clean"), finished, recipe, [])
     assert result.before == result.after
     assert result.before["kept"] == finished.counts["kept"]
     assert not result.moves
@@ -222,7 +222,7 @@ def test_a_replay_equals_a_run_with_those_bounds(make: Make) -> None:
     recipe = make()
     finished = pipeline.clean(recipe, run_here)
     sets = ["document.char_count.min=100", "repetition.covered_share.n2.max=none"]
-    result = replay.replay(recipe.folder("clean"), finished, recipe, sets)
+    result = replay.replay_bounds(recipe.folder("clean"), finished, recipe, sets)
     rules = [{"use": "document.char_count", "min": 100}, {"use": "repetition.covered_share", "n": 2}]
     stages = [make().stages[0].model_dump() | {"rules": rules}]
     again = pipeline.clean(make("again", stages=stages), run_here)
@@ -237,7 +237,7 @@ def test_a_replay_equals_a_run_with_those_bounds(make: Make) -> None:
 )
 def test_a_wrong_replay_setting_is_refused_with_the_nearest_name(make: Make, wrong: str) -> None:
     with pytest.raises(RecipeError):
-        replay.changed(clean.measure_rules(make().stages), [wrong])
+        replay.change_bounds(clean.measure_rules(make().stages), [wrong])
 
 
 def test_a_killed_writer_leaves_nothing_that_a_reader_sees(make: Make) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ctllm_ray.corpus.engine.splits import Limits
+from ctllm_ray.corpus.engine.splits import SplitLimits
 
 from .source_rows import errors, positions, rows
 
@@ -34,13 +34,13 @@ def test_the_recipe_may_state_the_charset_of_html_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("use", ["html", "text"])
 def test_empty_large_and_cut_files(tmp_path: Path, use: str) -> None:
     assert rows(use, write(tmp_path / "empty", b"")) == []
-    (large,) = rows(use, write(tmp_path / "large", b"x" * 101), Limits(100, 8))
+    (large,) = rows(use, write(tmp_path / "large", b"x" * 101), SplitLimits(100, 8))
     assert (large["reject"], large["raw"], large["content_type"]) == (
         "error.record_too_large",
         b"x" * 8,
         None,
     )
-    assert errors(rows(use, write(tmp_path / "fits", b"x" * 100), Limits(100, 8))) == []
+    assert errors(rows(use, write(tmp_path / "fits", b"x" * 100), SplitLimits(100, 8))) == []
     (cut,) = rows(use, write(tmp_path / "cut.gz", gzip.compress(bytes(range(200)))[:100]))
     assert (cut["reject"], cut["raw"][:4]) == ("error.truncated", bytes(range(4)))
 
@@ -63,7 +63,7 @@ def test_paragraphs_are_documents_with_the_offset_of_their_first_line(tmp_path: 
 def test_a_document_over_the_limit_is_one_error_between_others(tmp_path: Path, separator: str) -> None:
     large = {"line": b"y" * 50, "blank_line": b"y" * 9 + b"\n" + b"y" * 9}[separator]
     path = write(tmp_path / "a.txt", b"a\n\n" + large + b"\n\nb\n")
-    found = rows("text", path, Limits(15, 4), separator=separator)
+    found = rows("text", path, SplitLimits(15, 4), separator=separator)
     assert [(row["raw"], row["reject"]) for row in found] == [
         (b"a", None), (b"yyyy", "error.record_too_large"), (b"b", None),
     ]  # fmt: skip

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from ctllm_ray.base.storage import list_files
-from ctllm_ray.corpus.engine.splits import Limits
+from ctllm_ray.corpus.engine.splits import SplitLimits
 from ctllm_ray.corpus.sources.jsonl import spans
 
 from .source_rows import errors, positions, rows, tables
@@ -218,7 +218,7 @@ def test_compressed_data_under_a_plain_name_is_one_error_that_names_the_suffix(t
 
 def test_tables_are_closed_at_the_batch_size(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", b"".join(b'{"text": "%s"}\n' % (b"x" * 100) for _ in range(100)))
-    found = tables("jsonl", path, Limits(1 << 20, 64, batch_bytes=1000))
+    found = tables("jsonl", path, SplitLimits(1 << 20, 64, batch_bytes=1000))
     assert [table.num_rows for table in found] == [10] * 10
 
 

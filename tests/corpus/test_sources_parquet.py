@@ -12,7 +12,7 @@ import pytest
 
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.storage import list_files
-from ctllm_ray.corpus.engine.splits import Limits
+from ctllm_ray.corpus.engine.splits import SplitLimits
 from ctllm_ray.corpus.sources.parquet import spans
 
 from .source_rows import errors, positions, rows, tables
@@ -67,7 +67,7 @@ def test_html_in_strings_is_utf8(tmp_path: Path) -> None:
 def test_bad_rows_are_errors_between_good_ones(tmp_path: Path) -> None:
     text = pa.array([b"a", b"\xff\xfe", None, b"x" * 101, b"b"], pa.binary())
     path = write(tmp_path / "a.parquet", {"text": text, "url": ["u"] * 5})
-    found = rows("parquet", path, Limits(100, 4))
+    found = rows("parquet", path, SplitLimits(100, 4))
     assert [(row["text"], row["raw"], row["reject"]) for row in found] == [
         ("a", None, None),
         (None, b"\xff\xfe", "error.invalid_utf8"),
@@ -100,7 +100,7 @@ def test_any_cutting_into_spans_reads_the_same_rows(tmp_path: Path, split_bytes:
 
 def test_tables_are_closed_near_the_batch_size_although_rows_differ_in_length(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"text": ["x"] * 500 + ["y" * 5000] * 20})
-    found = tables("parquet", path, Limits(1 << 20, 4, batch_bytes=10_000))
+    found = tables("parquet", path, SplitLimits(1 << 20, 4, batch_bytes=10_000))
     assert max(sum(map(len, table["text"].to_pylist())) for table in found) <= 15_000
     assert sum(table.num_rows for table in found) == 520
 
@@ -153,7 +153,7 @@ def test_a_damaged_row_group_is_one_error_and_the_others_are_read(tmp_path: Path
 
 def test_the_real_pages_are_read_with_their_bytes_urls_and_charsets(shared_data: Path) -> None:
     path = shared_data / "html_zh" / "pages.parquet"
-    limits = Limits(16 << 20, 64)
+    limits = SplitLimits(16 << 20, 64)
     options = {"html": "raw", "url": "page_url", "charset": "declared_charset"}
     found = rows("parquet", path, limits, **options)
     truth = pq.read_table(path)

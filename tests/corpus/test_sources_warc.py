@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from ctllm_ray.corpus.engine.splits import Limits
+from ctllm_ray.corpus.engine.splits import SplitLimits
 
 from .source_rows import errors, positions, rows
 
@@ -52,7 +52,7 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
-def read(tmp_path: Path, content: bytes, limits: Limits = Limits(1 << 20, 64)) -> list[dict]:  # noqa: B008
+def read(tmp_path: Path, content: bytes, limits: SplitLimits = SplitLimits(1 << 20, 64)) -> list[dict]:  # noqa: B008
     return rows("warc", write(tmp_path / "a.warc", content), limits)
 
 
@@ -126,7 +126,7 @@ def test_headers_that_end_in_bare_newlines_are_read(tmp_path: Path) -> None:
 
 
 def test_a_record_over_the_limit_is_an_error_and_the_next_one_is_read(tmp_path: Path) -> None:
-    large, good = read(tmp_path, record(response(b"x" * 2000)) + GOOD, Limits(1000, 16))
+    large, good = read(tmp_path, record(response(b"x" * 2000)) + GOOD, SplitLimits(1000, 16))
     assert (large["reject"], len(large["raw"])) == ("error.record_too_large", 16)
     assert good["raw"] == PAGE
 
@@ -247,7 +247,7 @@ def test_real_samples_have_their_pages_and_no_errors(shared_data: Path, name: st
 
 
 def test_the_real_chinese_archive_has_its_226_pages_beside_one_warcinfo(shared_data: Path) -> None:
-    found = rows("warc", shared_data / "html_zh" / "zh_pages.warc.gz", Limits(16 << 20, 64))
+    found = rows("warc", shared_data / "html_zh" / "zh_pages.warc.gz", SplitLimits(16 << 20, 64))
     assert (len(found), errors(found)) == (226, [])
-    pages = rows("parquet", shared_data / "html_zh" / "pages.parquet", Limits(16 << 20, 64), html="raw")
+    pages = rows("parquet", shared_data / "html_zh" / "pages.parquet", SplitLimits(16 << 20, 64), html="raw")
     assert {row["raw"] for row in found} <= {row["raw"] for row in pages}

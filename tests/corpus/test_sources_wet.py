@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ctllm_ray.corpus.engine.splits import Limits
+from ctllm_ray.corpus.engine.splits import SplitLimits
 
 from .source_rows import LIMITS, errors, rows
 from .test_sources_warc import INFO, record, write
@@ -37,7 +37,7 @@ def test_text_that_is_not_utf8_is_an_error_between_good_ones(tmp_path: Path) -> 
 
 
 def test_the_real_chinese_wet_file_has_226_texts(shared_data: Path) -> None:
-    found = rows("wet", shared_data / "html_zh" / "zh_pages.warc.wet.gz", Limits(16 << 20, 64))
+    found = rows("wet", shared_data / "html_zh" / "zh_pages.warc.wet.gz", SplitLimits(16 << 20, 64))
     assert (len(found), errors(found)) == (226, [])
     assert all(row["text"] is not None and row["url"] for row in found)
 

@@ -42,5 +42,5 @@ def test_twice_is_once_on_real_pages(shared_data: Path) -> None:
         records = [orjson.loads(line) for line in stream]
     texts = pa.array([r["raw_content"] for r in records if "raw_content" in r])
     for options in ({}, {"links": "remove", "width": "fold"}):
-        once = text.normalize(texts, **options).texts
-        assert text.normalize(once, **options).texts.equals(once), options
+        once = text.normalize_texts(texts, **options).texts
+        assert text.normalize_texts(once, **options).texts.equals(once), options

@@ -19,7 +19,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline, sampling, tokenizer
 from ctllm_ray.shards import reader
 from ctllm_ray.shards.manifest import MANIFEST, Shard
-from ctllm_ray.tokenizer.tokenizer import HuggingFace, load
+from ctllm_ray.tokenizer.tokenizer import HuggingFace, load_tokenizer
 from tests.corpus.conftest import WORDS, run_here
 
 SOURCES = {"web": 300, "news": 200, "code": 100}
@@ -44,7 +44,7 @@ def clean(tmp_path: Path) -> Callable[..., Recipe]:
         inputs.append({"use": "jsonl", "path": f"{folder}/*.jsonl", "name": source})
 
     def build(**part: Any) -> Recipe:
-        recipe = recipes.from_plain(
+        recipe = recipes.parse_recipe(
             {
                 "name": "three", "version": "1", "seed": part.pop("seed", 4), "root": str(tmp_path / "out"),
                 "data": {"inputs": inputs, "max_error_share": 0},
@@ -71,7 +71,7 @@ def shards(recipe: Recipe, source: str) -> list[Shard]:
     return tokenizer._by_source(recipe)[source]
 
 
-def draw(recipe: Recipe, size_bytes: int, seed: int = 4) -> sampling.Sample:
+def draw(recipe: Recipe, size_bytes: int, seed: int = 4) -> sampling.CorpusSample:
     return sampling.draw(recipe.folder("clean"), shards(recipe, "web"), seed, size_bytes, 2000)
 
 
@@ -83,7 +83,7 @@ def test_the_section_is_a_tokenizer_folder_with_a_report_and_a_manifest(clean: C
         "chat_template.jinja",
         "report.json", MANIFEST,
     }  # fmt: skip
-    made = load(recipe.folder("tokenizer"))
+    made = load_tokenizer(recipe.folder("tokenizer"))
     assert (made.vocab_size, made.sha256) == (700, finished.provenance["tokenizer"])
     assert (
         finished.counts["in"]
@@ -202,7 +202,7 @@ def test_of_a_long_document_a_part_is_taken_and_counted(clean: Callable[..., Rec
 def test_a_source_of_a_single_document_gives_as_much_of_it_as_is_asked(tmp_path: Path) -> None:
     (tmp_path / "book.jsonl").write_text(json.dumps({"text": "春天到了。" * 10_000}), encoding="utf-8")
     inputs = [{"use": "jsonl", "path": f"{tmp_path}/book.jsonl", "name": "book"}]
-    recipe = recipes.from_plain(
+    recipe = recipes.parse_recipe(
         {
             "name": "book", "version": "1", "seed": 0, "root": str(tmp_path / "out"),
             "stages": [{"use": "normalize"}],
@@ -265,12 +265,12 @@ def test_an_existing_tokenizer_is_taken_over_and_measured(
     first = clean()
     tokenizer.prepare(first)
     copy = tmp_path / "own"
-    load(first.folder("tokenizer")).save(str(copy))
+    load_tokenizer(first.folder("tokenizer")).save(str(copy))
     (copy / "tokenizer.model").unlink()  # what is left is a Hugging Face folder
     recipe = clean(path=str(copy)).model_copy(update={"version": "2"})
     pipeline.clean(recipe, run_here)
     finished = tokenizer.prepare(recipe)
-    made = load(recipe.folder("tokenizer"))
+    made = load_tokenizer(recipe.folder("tokenizer"))
     assert isinstance(made, HuggingFace)
     assert finished.counts == {"in": 0, "kept": 0}
     assert report(recipe)["groups"] == report(first)["groups"]
@@ -329,4 +329,4 @@ def test_a_tokenizer_that_is_not_there_is_told_before_anything_is_cleaned(tmp_pa
         "tokenizer": {"path": str(tmp_path / "absent")},
     }  # fmt: skip
     with pytest.raises(InputError, match="no tokenizer here"):
-        pipeline.prepare(recipes.from_plain(plain), lambda *_: pytest.fail("nothing is to be worked"))
+        pipeline.prepare(recipes.parse_recipe(plain), lambda *_: pytest.fail("nothing is to be worked"))

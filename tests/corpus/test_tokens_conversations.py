@@ -37,7 +37,7 @@ def recipe(root: Path, model: Path, inputs: list[dict[str, Any]] = INPUTS, **tok
         "data": {"inputs": inputs, "max_error_share": 0.0}, "tokenizer": {"path": str(model)},
         "tokens": {"held_out_share": 0.2, "conversations": {"max_tokens": 120, "too_long": "reject"}} | tokens,
     }  # fmt: skip
-    return recipes.from_plain(plain)
+    return recipes.parse_recipe(plain)
 
 
 def made(of: Recipe) -> dict[str, Manifest]:
@@ -46,7 +46,7 @@ def made(of: Recipe) -> dict[str, Manifest]:
 
 def opened(of: Recipe) -> Iterator[tuple[Shard, TokenShard]]:
     folder = of.folder("tokens")
-    for shard in manifest.read(folder).shards:
+    for shard in manifest.read_manifest(folder).shards:
         yield shard, TokenShard.open(storage.join(folder, shard.path))
 
 
@@ -125,18 +125,18 @@ def test_recipes_that_cannot_be_are_told_before_any_work(tmp_path: Path, model: 
 
 @pytest.mark.parametrize("name", ["tiny_sft", "tiny_dpo", "sft_ratios"])
 def test_the_recipes_that_align_are_such_that_their_sections_begin(name: str) -> None:
-    tokens.check(recipes.load(str(REPOSITORY / f"jobs/recipes/{name}.yaml")))
+    tokens.check(recipes.load_recipe(str(REPOSITORY / f"jobs/recipes/{name}.yaml")))
 
 
 def labelled(root: Path, model: Path, inputs: list[dict[str, Any]]) -> Recipe:  # noqa: F811
     stages = [{"use": "measure", "rules": [{"use": "language.label"}]}]
     plain = recipe(root, model, inputs, group_by="language.label").model_dump() | {"stages": stages}
-    return recipes.from_plain(plain)
+    return recipes.parse_recipe(plain)
 
 
 def trained_on_talks(root: Path, model: Path) -> Recipe:  # noqa: F811
     plain = recipe(root, model).model_dump() | {"tokenizer": {"vocab_size": 700, "sample_mb": 0.1}}
-    return recipes.from_plain(plain)
+    return recipes.parse_recipe(plain)
 
 
 def in_rows_of(width: int, root: Path, model: Path) -> Recipe:  # noqa: F811
@@ -147,4 +147,4 @@ def in_rows_of(width: int, root: Path, model: Path) -> Recipe:  # noqa: F811
         "mixture": [{"shares": {"talks": 1.0}}],
     }  # fmt: skip
     plain = recipe(root, model).model_dump() | {"model": {"use": "tiny"}, "train": train}
-    return recipes.from_plain(plain)
+    return recipes.parse_recipe(plain)

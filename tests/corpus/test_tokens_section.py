@@ -18,11 +18,11 @@ import pytest
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError, VersionConflict
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.recipe_training import Tokens
+from ctllm_ray.base.recipe_training import TokensPart
 from ctllm_ray.corpus import pipeline, terminal, tokens
 from ctllm_ray.corpus.encoding import encode_documents
 from ctllm_ray.corpus.engine import resumable
-from ctllm_ray.corpus.engine.progress import Progress
+from ctllm_ray.corpus.engine.progress import SectionProgress
 from ctllm_ray.corpus.engine.resumable import Runner
 from ctllm_ray.corpus.engine.section import Done
 from ctllm_ray.corpus.engine.splits import Split
@@ -74,7 +74,7 @@ def tokenized(recipe: Recipe, run: Runner = run_here) -> Manifest:
 
 def opened(recipe: Recipe, kind: str = "") -> Iterator[tuple[manifest.Shard, TokenShard]]:
     folder = recipe.folder("tokens")
-    for shard in manifest.read(folder).shards:
+    for shard in manifest.read_manifest(folder).shards:
         if shard.path.startswith(kind):
             yield shard, TokenShard.open(storage.join(folder, shard.path))
 
@@ -82,7 +82,9 @@ def opened(recipe: Recipe, kind: str = "") -> Iterator[tuple[manifest.Shard, Tok
 def kept(recipe: Recipe) -> dict[str, dict]:
     """The kept clean documents by id."""
     folder = recipe.folder("clean")
-    rows = [row for _, t in reader.tables(folder, manifest.read(folder), "kept") for row in t.to_pylist()]
+    rows = [
+        row for _, t in reader.tables(folder, manifest.read_manifest(folder), "kept") for row in t.to_pylist()
+    ]
     return {row["id"]: row for row in rows}
 
 
@@ -99,7 +101,7 @@ def shards(recipe: Recipe) -> dict[str, str]:
 def test_every_kept_document_is_in_one_shard_as_its_framed_ids(made: Make) -> None:
     recipe = made(scores=["document.char_count"])
     finished = tokenized(recipe)
-    documents, tokenizer = kept(recipe), tokenizers.load(recipe.folder("tokenizer"))
+    documents, tokenizer = kept(recipe), tokenizers.load_tokenizer(recipe.folder("tokenizer"))
     seen: list[str] = []
     for shard, held in opened(recipe):
         for i in range(len(held)):
@@ -143,8 +145,8 @@ def test_the_manifest_counts_documents_and_tokens_by_group(made: Make) -> None:
 def test_the_section_holds_its_tokenizer_and_says_which_it_is(made: Make) -> None:
     recipe = made()
     facts = tokenized(recipe).provenance
-    copy = tokenizers.load(storage.join(recipe.folder("tokens"), "tokenizer"))
-    assert facts["tokenizer"] == copy.sha256 == tokenizers.load(recipe.folder("tokenizer")).sha256
+    copy = tokenizers.load_tokenizer(storage.join(recipe.folder("tokens"), "tokenizer"))
+    assert facts["tokenizer"] == copy.sha256 == tokenizers.load_tokenizer(recipe.folder("tokenizer")).sha256
     assert [int(facts[key]) for key in ("vocab_size", "bos", "eos", "pad")] == [PIECES, 1, 2, 3]
     assert "sentencepiece" in facts
 
@@ -195,7 +197,7 @@ def test_documents_are_grouped_by_a_label_and_those_without_it_stand_together(ma
         [{"genre": "talk"}, {"genre": None}, {"genre": ""}], pa.struct([("genre", pa.string())])
     )
     table = pa.table({"id": ["x", "y", "z"], "labels": labels})
-    places = dict(tokens._places(table, Tokens(group_by="genre", held_out_share=0), 1))
+    places = dict(tokens._places(table, TokensPart(group_by="genre", held_out_share=0), 1))
     assert {group: rows.tolist() for (_, group), rows in places.items()} == {
         "talk": [True, False, False],
         "unlabelled": [False, True, True],
@@ -278,7 +280,7 @@ def test_another_tokens_part_under_the_same_version_names_the_fields(made: Make)
 def other_model(folder: Path) -> Tokenizer:
     path = folder / "other.model"
     path.write_bytes(train.train([page(i) for i in range(300, 500)], PIECES))
-    return tokenizers.load(str(path))
+    return tokenizers.load_tokenizer(str(path))
 
 
 def test_a_tokenizer_that_changed_under_finished_shards_is_said(made: Make, tmp_path: Path) -> None:
@@ -286,7 +288,7 @@ def test_a_tokenizer_that_changed_under_finished_shards_is_said(made: Make, tmp_
     tokenized(recipe)
     other_model(tmp_path).save(recipe.folder("tokenizer"))
     with pytest.raises(VersionConflict, match="tokenizer: "):
-        resumable.complete("tokens", recipe, run_here, Progress.silent())
+        resumable.complete("tokens", recipe, run_here, SectionProgress.silent())
 
 
 def test_a_tokenizer_that_changes_while_documents_are_encoded_is_said(made: Make, tmp_path: Path) -> None:
@@ -320,7 +322,7 @@ def test_a_corpus_of_which_nothing_was_kept_has_no_token_shards(made: Make) -> N
 
 def resumable_tokens(recipe: Recipe) -> Manifest:
     pipeline.clean(recipe, run_here)
-    return resumable.complete("tokens", recipe, run_here, Progress.silent())
+    return resumable.complete("tokens", recipe, run_here, SectionProgress.silent())
 
 
 def test_a_killed_writer_leaves_nothing_that_stays(made: Make) -> None:
@@ -360,7 +362,7 @@ def test_a_large_vocabulary_takes_four_bytes_and_an_empty_text_is_its_frame() ->
 
 def test_prepare_says_which_section_it_is_in(made: Make) -> None:
     stream = io.StringIO()
-    pipeline.prepare(made(), run_here, Progress(stream))
+    pipeline.prepare(made(), run_here, SectionProgress(stream))
     sections = [line.partition(":")[0] for line in stream.getvalue().splitlines()]
     assert list(dict.fromkeys(sections)) == ["clean", "tokenizer", "tokens"]
 
@@ -387,7 +389,7 @@ def test_the_screen_shows_documents_and_tokens_of_each_group(
 
 def test_the_tokenizer_alone_makes_no_token_shards(made: Make) -> None:
     recipe = made()
-    pipeline.tokenizer(recipe, run_here)
+    pipeline.prepare_tokenizer(recipe, run_here)
     assert storage.exists(storage.join(recipe.folder("tokenizer"), manifest.MANIFEST))
     assert not Path(recipe.folder("tokens")).exists()
 
@@ -408,7 +410,7 @@ def test_a_full_disk_is_one_message_and_the_next_run_goes_on(
     calm = made("calm")
     tokenized(calm)
     full = calm.model_copy(update={"root": str(small_disk / "out")})
-    pipeline.tokenizer(full, run_here)
+    pipeline.prepare_tokenizer(full, run_here)
     filler = fill(small_disk, left_bytes)
     with pytest.raises(StorageError, match="No space left on device") as caught:
         tokenized(full)
@@ -427,19 +429,19 @@ def test_a_section_in_a_bucket_has_the_bytes_of_a_local_one(made: Make, tmp_path
     assert tokenized(remote).shards == finished.shards
     for (shard, here), (_, there) in zip(opened(local), opened(remote), strict=True):
         np.testing.assert_array_equal(here.values, there.values, shard.path)
-    copy = tokenizers.load(storage.join(remote.folder("tokens"), "tokenizer"))
+    copy = tokenizers.load_tokenizer(storage.join(remote.folder("tokens"), "tokenizer"))
     assert copy.sha256 == finished.provenance["tokenizer"]
 
 
 def test_two_runs_at_the_same_time_end_with_the_same_bytes(made: Make) -> None:
     calm, twice = made("calm"), made("twice")
     tokenized(calm)
-    pipeline.tokenizer(twice, run_here)
+    pipeline.prepare_tokenizer(twice, run_here)
     found: list[Manifest] = []
     threads = [threading.Thread(target=lambda: found.append(tokenized(twice))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [one.shards for one in found] == [manifest.read(calm.folder("tokens")).shards] * 3
+    assert [one.shards for one in found] == [manifest.read_manifest(calm.folder("tokens")).shards] * 3
     assert shards(twice) == shards(calm)

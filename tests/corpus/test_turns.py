@@ -52,7 +52,7 @@ def recipe(root: Path, lines: list[dict[str, Any]], use: str = "messages", **par
         "name": "turns", "version": "1", "seed": 1, "root": str(root / "out"), "stages": [],
         "data": {"inputs": [{"use": use, "path": str(path), "name": "talks"}], "max_error_share": 0.0},
     }  # fmt: skip
-    return recipes.from_plain(plain | parts)
+    return recipes.parse_recipe(plain | parts)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_every_item_that_stands_in_an_answer_is_found_and_takes_its_conversation
         lines = [{"prompt": "出一道题吧", "chosen": answer, "rejected": "不会。"} for answer in answers]
     of = recipe(tmp_path, lines, use, passes=[decontaminate(sets, action)])
     pipeline.prepare(of, run_here)
-    counts = manifest.read(of.folder("decontaminate")).counts
+    counts = manifest.read_manifest(of.folder("decontaminate")).counts
     assert (counts["in"], counts["kept"], counts["reject:decontaminate.exam"]) == (17, 5, 12)
     assert counts["dropped:exam"] == 12
     assert "cut:exam" not in counts
@@ -129,7 +129,7 @@ def test_conversations_are_not_near_copies_for_their_quotes_and_the_names_of_rol
     lines = [turns("讲个故事", told), turns("讲个故事。", f"{told}。"), turns("讲个故事", other), *short]
     of = recipe(tmp_path, lines, passes=[NEAR | {"of": "raw", "min_chars": 8, "keep_index": True}])
     pipeline.prepare(of, run_here)
-    counts = manifest.read(of.folder("near")).counts
+    counts = manifest.read_manifest(of.folder("near")).counts
     assert (counts["in"], counts["kept"]) == (5, 4)
     [compared] = Path(of.folder("near/keys"), TEXTS).glob("*.arrow")
     texts = pa.ipc.open_file(compared).read_all()["text"].to_pylist()
@@ -139,7 +139,7 @@ def test_conversations_are_not_near_copies_for_their_quotes_and_the_names_of_rol
 def test_a_section_that_read_json_before_is_not_taken_for_one_that_reads_turns(tmp_path: Path) -> None:
     of = recipe(tmp_path, [turns("写一段代码", CODE)], stages=[{"use": "measure", "rules": []}])
     pipeline.prepare(of, run_here)
-    assert manifest.read(of.folder("clean")).provenance["turns"] == "contents"
+    assert manifest.read_manifest(of.folder("clean")).provenance["turns"] == "contents"
     plain = recipe(tmp_path / "plain", [turns("写一段代码", CODE)])
     pipeline.prepare(plain, run_here)
-    assert "turns" not in manifest.read(plain.folder("clean")).provenance
+    assert "turns" not in manifest.read_manifest(plain.folder("clean")).provenance

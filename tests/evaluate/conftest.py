@@ -34,7 +34,7 @@ def tokenizer() -> SentencePiece:
 def folder(tokenizer: SentencePiece, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of random weights."""
     path = tmp_path_factory.mktemp("models") / "model"
-    hugging_face.save(llama.build(SHAPE, 1), SHAPE, str(path), dtype=torch.float32)
+    hugging_face.save_model(llama.build(SHAPE, 1), SHAPE, str(path), dtype=torch.float32)
     tokenizer.save(str(path))
     return path
 

@@ -85,7 +85,7 @@ class Noting:
 
     async def continued(self, ids: Sequence[int], wanted: Continuation) -> str:
         await self._note(ids)
-        return await self._subject.continued(ids, wanted)
+        return await self._subject.generate(ids, wanted)
 
     async def _note(self, ids: Sequence[int]) -> None:
         self.asked.append(tuple(ids))

@@ -12,7 +12,7 @@ import pytest
 from ctllm_ray.base.errors import EngineFailed
 from ctllm_ray.evaluate.models.answer_cache import Answered, key
 from ctllm_ray.evaluate.models.concurrency import Crowd, Runner, own_loop
-from ctllm_ray.evaluate.models.model_under_test import Continuation, cut
+from ctllm_ray.evaluate.models.model_under_test import Continuation, cut_at_stop
 from tests.evaluate.subjects import BUSY, Guessing, Noting, asking
 
 EXAM = [([1, *[2] * 30, question], [letter]) for question in (9, 5, 7) for letter in (50, 51, 52, 53)]
@@ -111,14 +111,14 @@ def test_what_does_not_fit_is_answered_with_nothing(tmp_path: Path) -> None:
 def test_answers_outlive_a_crash_but_for_those_of_the_last_seconds(tmp_path: Path) -> None:
     now = [0.0]
     answered = Answered(str(tmp_path), every_s=5.0, clock=lambda: now[0])
-    answered.put("a", 1)
+    answered.keep("a", 1)
     now[0] = 6.0
-    answered.put("b", [1.5, None, "春"])
-    answered.put("c", 3)
+    answered.keep("b", [1.5, None, "春"])
+    answered.keep("c", 3)
     again = Answered(str(tmp_path))
     assert (again["a"], again["b"], "c" in again) == (1, [1.5, None, "春"], False)
     at_once = Answered(str(tmp_path), every_s=0)
-    at_once.put("d", 4)
+    at_once.keep("d", 4)
     assert Answered(str(tmp_path))["d"] == 4
 
 
@@ -128,5 +128,5 @@ def test_keys_tell_questions_apart() -> None:
 
 
 def test_a_text_ends_before_the_first_thing_that_ends_it() -> None:
-    assert cut("一二三四", ["三", "二"]) == "一"
-    assert cut("一二三四", []) == "一二三四"
+    assert cut_at_stop("一二三四", ["三", "二"]) == "一"
+    assert cut_at_stop("一二三四", []) == "一二三四"

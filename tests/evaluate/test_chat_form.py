@@ -81,7 +81,7 @@ def test_a_template_of_its_own_renders_as_transformers_does(where: str, folder: 
         },
     }[where]
     copy = copy_of(folder, tmp_path, **given)
-    form = choose_form(copy, tokenizers.load(copy))
+    form = choose_form(copy, tokenizers.load_tokenizer(copy))
     theirs = transformers.AutoTokenizer.from_pretrained(copy)
     wanted = theirs.apply_chat_template(
         [{"role": "user", "content": QUERY}],
@@ -134,6 +134,6 @@ def test_results_of_a_judged_benchmark_say_in_which_form_the_model_was_asked(
         results, _ = evaluated(recipe)
     assert results["decisions"]["judge"]["form"] == form
     said = {"chat": "asked through its chat template", "completion": "asked as a base model"}[form]
-    assert said in next(terminal.table(results))
+    assert said in next(terminal.format_scores(results))
     page = (Path(recipe.folder("evaluate")) / "report.html").read_text("utf-8")
     assert said in page

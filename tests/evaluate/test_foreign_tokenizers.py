@@ -18,7 +18,7 @@ from tests.tokenizer.kinds import KINDS, TEXTS
 def test_a_text_begins_with_what_the_tokenizer_itself_puts_and_goes_on(kind: str, tmp_path: Path) -> None:
     folder = KINDS[kind](tmp_path / kind, [*(document(seed) for seed in range(50)), *TEXTS * 5])
     model, theirs = (
-        EngineLM(cast(Any, None), tokenizers.load(str(folder))),
+        EngineLM(cast(Any, None), tokenizers.load_tokenizer(str(folder))),
         AutoTokenizer.from_pretrained(folder),
     )
     for text in (text for text in TEXTS if text == text.lstrip()):

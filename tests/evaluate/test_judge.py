@@ -46,12 +46,12 @@ def judged(folder: Path, tmp_path: Path, url: str, rows: list[dict] | None = Non
         "stages": [],
     }
     serve = {"slots": 4, "threads": 1}
-    return recipes.from_plain(plain | {"serve": serve, "evaluate": {"model": str(folder), "judge": part}})
+    return recipes.parse_recipe(plain | {"serve": serve, "evaluate": {"model": str(folder), "judge": part}})
 
 
 def evaluated(recipe: Recipe) -> tuple[dict[str, Any], list[item_results.Item]]:
     results = run.evaluate(recipe, lambda kind, done, total: None)
-    return results, item_results.read(recipe.folder("evaluate"))
+    return results, item_results.read_items(recipe.folder("evaluate"))
 
 
 def test_every_item_is_answered_and_marked_by_class(folder: Path, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_an_item_without_a_mark_is_told_never_scored_and_asked_for_again_by_the_
     assert [(item.score, item.said) for item in found if item.status == UNPARSABLE] == [
         (None, "说不好。")
     ] * 4
-    assert "4 not judged: run it again" in next(terminal.table(results))
+    assert "4 not judged: run it again" in next(terminal.format_scores(results))
     with judging("[[5]]", port=port) as again:
         results, found = evaluated(judged(folder, tmp_path, again.url))
     assert len(again.asked) == 4

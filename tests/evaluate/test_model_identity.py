@@ -40,7 +40,7 @@ def with_precision(folder: Path, tmp_path: Path, precision: str) -> Recipe:
     from ctllm_ray.base import recipe as recipes
 
     given = plain(folder, tmp_path)
-    return recipes.from_plain(given | {"serve": given["serve"] | {"precision": precision}})
+    return recipes.parse_recipe(given | {"serve": given["serve"] | {"precision": precision}})
 
 
 def test_another_precision_is_another_evaluation(folder: Path, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_another_context_is_another_evaluation(folder: Path, tmp_path: Path) -> 
 
     run.evaluate(recipe(folder, tmp_path), quiet)
     given = plain(folder, tmp_path)
-    shorter = recipes.from_plain(given | {"serve": given["serve"] | {"context_tokens": 256}})
+    shorter = recipes.parse_recipe(given | {"serve": given["serve"] | {"context_tokens": 256}})
     with pytest.raises(VersionConflict, match=r"model\.context_tokens: 512 -> 256"):
         run.evaluate(shorter, quiet)
 

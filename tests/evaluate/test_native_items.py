@@ -54,13 +54,15 @@ def test_items_of_a_task_of_lm_eval_are_found_in_the_corpus(
     crawl = write_crawl(tmp_path / "crawl", [pages])
     sets = [{"name": "rivers", "path": str(written), "fields": "all"}]
     bounds = {"ngram_chars": 8, "max_items": 4, "min_overlap": 0.5, "action": "cut"}
-    recipe = recipes.from_plain(
+    recipe = recipes.parse_recipe(
         {"name": "tiny", "version": "1", "seed": 1, "root": str(tmp_path / "out"), "stages": []}
         | {"data": {"inputs": [{"use": "jsonl", "path": f"{crawl}/*.jsonl"}], "max_error_share": 0}}
         | {"passes": [{"use": "decontaminate", "sets": sets} | bounds]}
     )
     pipeline.prepare(recipe, run_here)
-    assert [row["overlap"] for row in seen_items.read(recipe.folder("decontaminate")).to_pylist()] == [
+    assert [
+        row["overlap"] for row in seen_items.read_seen_items(recipe.folder("decontaminate")).to_pylist()
+    ] == [
         1.0,
         0.0,
     ]

@@ -206,7 +206,7 @@ def test_a_benchmark_of_which_nothing_fits_the_context_is_an_error_before_anythi
     run.evaluate(
         recipe(folder, tmp_path, tasks=tasks), quiet
     )  # the folder was not begun by the one that was refused
-    statuses = [item.status for item in item_results.read(recipe(folder, tmp_path).folder("evaluate"))]
+    statuses = [item.status for item in item_results.read_items(recipe(folder, tmp_path).folder("evaluate"))]
     assert (statuses.count(SCORED), statuses.count(TOO_LONG)) == (12 + 4 + 5, 1)
 
 
@@ -224,7 +224,7 @@ def test_results_tell_what_is_odd_about_the_items(odd: dict[str, Any]) -> None:
     whole = odd["scores"][0]
     assert (whole["items"], whole["scored"], whole["bad"]) == (8, 7, 1)
     assert {note["kind"]: note["count"] for note in odd["notes"]} == {"own_subject": 1, "copies": 1}
-    told = "\n".join(terminal.table(odd))
+    told = "\n".join(terminal.format_scores(odd))
     assert "1 whose rows are not right" in told
     assert "copies of earlier ones" in told
     page = (Path(odd["folder"]) / "report.html").read_text("utf-8")

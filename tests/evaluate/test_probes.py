@@ -91,7 +91,7 @@ def api_of(engine: TorchEngine, tokenizer: SentencePiece, tmp_path: Path) -> Ite
 @pytest.fixture
 def other_engine(tokenizer: SentencePiece, tmp_path: Path) -> Iterator[TorchEngine]:
     path = tmp_path / "other"
-    hugging_face.save(llama.build(SHAPE, 2), SHAPE, str(path), dtype=torch.float32)
+    hugging_face.save_model(llama.build(SHAPE, 2), SHAPE, str(path), dtype=torch.float32)
     tokenizer.save(str(path))
     opened = TorchEngine.open(str(path), SERVE)
     yield opened

@@ -21,7 +21,7 @@ from ctllm_ray.corpus import pipeline
 from ctllm_ray.evaluate import plan, run, terminal
 from ctllm_ray.evaluate.scoring import compare, contamination, item_results
 from ctllm_ray.inference.torch_engine import TorchEngine
-from ctllm_ray.serving.api.model_card import Card
+from ctllm_ray.serving.api.model_card import ModelCard
 from ctllm_ray.shards import manifest, tokens
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
@@ -35,7 +35,7 @@ def quiet(kind: str, done: int, total: int) -> None:
 
 
 def recipe(folder: Path, tmp_path: Path, root: str = "out", **evaluate: Any) -> Recipe:
-    return recipes.from_plain(plain(folder, tmp_path, root, **evaluate))
+    return recipes.parse_recipe(plain(folder, tmp_path, root, **evaluate))
 
 
 def plain(folder: Path, tmp_path: Path, root: str = "out", **evaluate: Any) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def test_results_stand_in_a_folder_of_the_recipe_and_are_not_made_twice(
         ("cmmlu", "", 12), ("cmmlu", "anatomy", 6), ("cmmlu", "arts", 6), ("sums", "", 4),
     ]  # fmt: skip
     assert results["decisions"]["files"].keys() == {"exam.jsonl", "sums.jsonl"}
-    assert len(item_results.read(asked.folder("evaluate"))) == 16
+    assert len(item_results.read_items(asked.folder("evaluate"))) == 16
     monkeypatch.setattr(TorchEngine, "logprobs", None)
     assert run.evaluate(asked, quiet) == results
 
@@ -96,30 +96,32 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
     assert run.evaluate(recipe(folder, tmp_path), quiet) == whole
     assert len(set(map(tuple, asked))) == 12
     assert len(asked) - len(first) <= 8
-    told = [item.score for item in item_results.read(recipe(folder, tmp_path).folder("evaluate"))]
+    told = [item.score for item in item_results.read_items(recipe(folder, tmp_path).folder("evaluate"))]
     assert told == [
-        item.score for item in item_results.read(recipe(folder, tmp_path, "whole").folder("evaluate"))
+        item.score for item in item_results.read_items(recipe(folder, tmp_path, "whole").folder("evaluate"))
     ]
 
 
 def test_items_that_the_corpus_had_seen_are_marked_and_the_score_is_told_without_them(
     folder: Path, tmp_path: Path
 ) -> None:
-    asked_of = recipes.from_plain(plain(folder, tmp_path) | seeing(tmp_path, str(tmp_path / "exam.jsonl")))
+    asked_of = recipes.parse_recipe(plain(folder, tmp_path) | seeing(tmp_path, str(tmp_path / "exam.jsonl")))
     assert (
         contamination.of(contamination.folder_of(asked_of), {}) == contamination.NOTHING
     )  # the pass has not been made
     pipeline.prepare(asked_of, run_here)
     results = run.evaluate(asked_of, quiet)
     exam, sums = (s for s in results["scores"] if not s["part"])
-    found = [item for item in item_results.read(asked_of.folder("evaluate")) if item.benchmark == "cmmlu"]
+    found = [
+        item for item in item_results.read_items(asked_of.folder("evaluate")) if item.benchmark == "cmmlu"
+    ]
     held = [item for item in found if item.seen_overlap == 1]
     assert {item.item for item in held} == {f"exam.jsonl#{n}" for n in (5, 6, 7)}
     assert (exam["seen"], sums["seen"], sums["unseen_value"]) == (3, None, None)
     others = [item.score or 0 for item in found if item not in held]
     assert exam["unseen_value"] == pytest.approx(sum(others) / len(others))
     assert len(others) == 9
-    assert "3 seen by the corpus" in next(terminal.table(results))
+    assert "3 seen by the corpus" in next(terminal.format_scores(results))
     assert "语料见过 3 题" in (Path(asked_of.folder("evaluate")) / "report.html").read_text()
     assert set(results["decisions"]["seen"]) == {"sha256", "min_overlap"}
 
@@ -156,7 +158,7 @@ def test_bits_per_byte_are_those_of_validation(
         wanted = validate.bits(llama.load(str(folder)), documents, sequence_tokens=128)
     told = {score["part"]: score["value"] for score in results["scores"] if score["part"]}
     assert told == pytest.approx({group: bits["bits_per_byte"] for group, bits in wanted.items()}, rel=1e-5)
-    assert {item.item for item in item_results.read(asked.folder("evaluate"))} == {
+    assert {item.item for item in item_results.read_items(asked.folder("evaluate"))} == {
         doc.doc_id for docs in documents.values() for doc in docs
     }
 
@@ -174,7 +176,7 @@ def write_held_out(section: Path, tokenizer: SentencePiece, texts: dict[str, lis
         with tokens.TokenShardWriter(str(section), tokens.HELD_OUT, group, 0, kind, ()) as writer:
             writer.write(tokens.table(names, ids, *sizes, {}, kind))
         shards += writer.shards
-    manifest.write(
+    manifest.write_manifest(
         str(section), Manifest("tokens", "test", "1", "0" * 64, {}, [], {"in": 4, "kept": 4}, shards, facts)
     )
 
@@ -194,7 +196,7 @@ def test_the_served_model_has_the_scores_of_the_one_in_process(
     with api(engine, tokenizer, tmp_path) as url:
         theirs = run.evaluate(there, quiet, url=url)
     assert theirs["scores"] == mine["scores"]
-    ours, others = (item_results.read(each.folder("evaluate")) for each in (here, there))
+    ours, others = (item_results.read_items(each.folder("evaluate")) for each in (here, there))
     for one, two in zip(ours, others, strict=True):
         assert (one.item, one.score, one.answer, one.prompt_hash) == (
             two.item,
@@ -229,7 +231,7 @@ def test_a_key_is_read_from_the_environment(
 ) -> None:
     from ctllm_ray.serving.api import keys
 
-    key = keys.create(str(tmp_path / "keys.json"), "team")
+    key = keys.create_key(str(tmp_path / "keys.json"), "team")
     monkeypatch.setenv("MODEL_KEY", key)
     with api(engine, tokenizer, tmp_path) as url:
         with pytest.raises(InputError, match="refused with 401"):
@@ -241,7 +243,7 @@ def test_a_context_that_the_api_does_not_tell_is_an_error(
     folder: Path, tmp_path: Path, engine: TorchEngine, tokenizer: SentencePiece
 ) -> None:
     with (
-        api(engine, tokenizer, tmp_path, card=Card("tiny-1", 0)) as url,
+        api(engine, tokenizer, tmp_path, card=ModelCard("tiny-1", 0)) as url,
         pytest.raises(InputError, match="does not tell the model's context"),
     ):
         run.evaluate(recipe(folder, tmp_path), quiet, url=url)
@@ -283,11 +285,11 @@ def test_tasks_are_chosen_by_name_and_limited(folder: Path, tmp_path: Path) -> N
     part = recipe(folder, tmp_path, bits={}).evaluate
     assert part is not None
     assert plan.names(part) == ["cmmlu", "sums", "bits_per_byte"]
-    narrowed = plan.narrowed(part, ["sums"], 2)
+    narrowed = plan.select_benchmarks(part, ["sums"], 2)
     assert plan.names(narrowed) == ["sums"]
     assert narrowed.tasks[0].model_dump()["limit"] == 2
     with pytest.raises(InputError, match="'mmlu'"):
-        plan.narrowed(part, ["mmlu"], 0)
+        plan.select_benchmarks(part, ["mmlu"], 0)
 
 
 def test_the_commands_print_scores_and_differences(
@@ -314,7 +316,7 @@ def test_ids_lead_back_to_the_row_of_the_file(folder: Path, tmp_path: Path) -> N
     asked = recipe(folder, tmp_path)
     run.evaluate(asked, quiet)
     read = {row[ID]: row for row in table(str(tmp_path / "exam.jsonl")).rows}
-    found = [item for item in item_results.read(asked.folder("evaluate")) if item.benchmark == "cmmlu"]
+    found = [item for item in item_results.read_items(asked.folder("evaluate")) if item.benchmark == "cmmlu"]
     assert all("ABCD"[int(item.target)] == read[item.item]["answer"] for item in found)
 
 
@@ -346,7 +348,7 @@ def test_on_real_items_the_served_model_has_the_scores_of_the_one_in_process(
         theirs = run.evaluate(there, quiet, url=url)
     assert theirs["scores"] == mine["scores"]
     assert sum(score["items"] for score in mine["scores"] if not score["part"]) == 43 + 12 + 8 + 3 + 3
-    ours, others = (item_results.read(each.folder("evaluate")) for each in (here, there))
+    ours, others = (item_results.read_items(each.folder("evaluate")) for each in (here, there))
     assert [(item.item, item.status, item.answer) for item in ours] == [
         (item.item, item.status, item.answer) for item in others
     ]

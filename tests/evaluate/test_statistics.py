@@ -68,13 +68,13 @@ def test_the_permutation_test_agrees_with_the_exact_one_on_few_items() -> None:
     differences = np.array([2.0, 1.0, 3.0, 0.5, -0.25])
     signs = np.array(np.meshgrid(*[[-1, 1]] * 5)).reshape(5, -1)
     exact = np.mean(np.abs(differences @ signs) >= differences.sum() * (1 - 1e-12))
-    assert statistics.flipped(differences, 0, 20_000) == pytest.approx(exact, abs=0.01)
+    assert statistics.sign_flip_p(differences, 0, 20_000) == pytest.approx(exact, abs=0.01)
 
 
 def test_the_given_signs_are_one_of_the_draws_so_that_p_is_never_nothing() -> None:
     differences = np.ones(60)  # no draw of 99 gives all signs alike
-    assert statistics.flipped(differences, 0, 99) == 1 / 100
-    assert statistics.flipped(np.array([1.0]), 0, 99) == 1.0
+    assert statistics.sign_flip_p(differences, 0, 99) == 1 / 100
+    assert statistics.sign_flip_p(np.array([1.0]), 0, 99) == 1.0
 
 
 def test_two_models_that_do_not_differ_seldom_seem_to() -> None:
@@ -82,7 +82,7 @@ def test_two_models_that_do_not_differ_seldom_seem_to() -> None:
     seeming = 0
     for trial in range(200):
         one, two = ((random.random(80) < 0.5).astype(float).tolist() for _ in range(2))
-        seeming += statistics.paired(one, two, [1.0] * 80, trial, 50).p < 0.05
+        seeming += statistics.compare_paired(one, two, [1.0] * 80, trial, 50).p < 0.05
     assert seeming / 200 <= 0.08
 
 

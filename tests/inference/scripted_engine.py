@@ -18,7 +18,7 @@ from dataclasses import replace
 from itertools import cycle, islice
 
 from ctllm_ray.base.errors import EngineFailed, InputError, Overloaded
-from ctllm_ray.inference.engine import Finish, Load, Output, Sampling, Token
+from ctllm_ray.inference.engine import EngineLoad, Finish, Output, Sampling, Token
 
 
 class ScriptedEngine:
@@ -84,13 +84,13 @@ class ScriptedEngine:
         last = [replace(token, top=(*token.top, *((i, _logprob(i)) for i in others))) for token in found[-1:]]
         return [*found[:-1], *last]
 
-    async def load(self) -> Load:
+    async def load(self) -> EngineLoad:
         """What the script has running."""
         if self.fails_after is not None:
             raise EngineFailed("the script says so")
         running = len(self._running)
         used, there = sum(self._running.values()), self._slots * self.context_tokens
-        return Load(running, self._asked - running, self._slots, used, there, 0.0)
+        return EngineLoad(running, self._asked - running, self._slots, used, there, 0.0)
 
     def _check(self, ids: Sequence[int], most: int) -> None:
         if self.full or self._asked >= self._slots + self._max_waiting:

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.inference.attention import PAGE_TOKENS, Flash, Piece
+from ctllm_ray.inference.attention import PAGE_TOKENS, Flash, SequencePiece
 from ctllm_ray.inference.weights import take
 from ctllm_ray.model.config import ModelConfig
 from tests.inference.tiny_engines import PLAIN, SHAPE, decoder, expected_logprobs, model, prompts
@@ -20,13 +20,17 @@ SHAPES = pytest.mark.parametrize("shape", [SHAPE, PLAIN], ids=["grouped", "plain
 #: token each.
 FIRST, SECOND, THIRD = prompts(3, 30, 40)
 STEPS = [
-    [Piece(0, 0, FIRST[:-2], 1), Piece(1, 0, SECOND[:7], 0), Piece(3, 0, THIRD[:1], 0)],
     [
-        Piece(0, len(FIRST) - 2, FIRST[-2:-1], 1),
-        Piece(1, 7, SECOND[7:], len(SECOND) - 7),
-        Piece(3, 1, THIRD[1:20], 2),
+        SequencePiece(0, 0, FIRST[:-2], 1),
+        SequencePiece(1, 0, SECOND[:7], 0),
+        SequencePiece(3, 0, THIRD[:1], 0),
     ],
-    [Piece(0, len(FIRST) - 1, FIRST[-1:], 1), Piece(3, 20, THIRD[20:21], 1)],
+    [
+        SequencePiece(0, len(FIRST) - 2, FIRST[-2:-1], 1),
+        SequencePiece(1, 7, SECOND[7:], len(SECOND) - 7),
+        SequencePiece(3, 1, THIRD[1:20], 2),
+    ],
+    [SequencePiece(0, len(FIRST) - 1, FIRST[-1:], 1), SequencePiece(3, 20, THIRD[20:21], 1)],
 ]
 
 
@@ -82,9 +86,9 @@ def test_the_flash_kernel_is_asked_for_the_same_attention(
 
 def test_a_copied_prefix_is_as_if_it_had_been_computed() -> None:
     of = decoder()
-    of.forward([Piece(2, 0, FIRST, 1)])
+    of.forward([SequencePiece(2, 0, FIRST, 1)])
     of.copy(2, 0, 20)
-    found = of.logits(of.forward([Piece(0, 20, FIRST[20:], 1)]))
+    found = of.logits(of.forward([SequencePiece(0, 20, FIRST[20:], 1)]))
     torch.testing.assert_close(found[0].log_softmax(-1), expected_logprobs(FIRST)[-1], atol=1e-4, rtol=0)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.inference.engine import Sampling
-from ctllm_ray.inference.grammar import Grammars
+from ctllm_ray.inference.grammar import GrammarCompiler
 from ctllm_ray.inference.sampling import Chooser, choose
 from ctllm_ray.inference.stream import TextStream
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
@@ -38,12 +38,12 @@ def tokenizer() -> SentencePiece:
 
 
 @pytest.fixture(scope="module")
-def grammars(tokenizer: SentencePiece) -> Grammars:
-    return Grammars(tokenizer, ROWS)
+def grammars(tokenizer: SentencePiece) -> GrammarCompiler:
+    return GrammarCompiler(tokenizer, ROWS)
 
 
 def answer(
-    grammars: Grammars, tokenizer: SentencePiece, schema: object, seed: int, stop_ids: list[int]
+    grammars: GrammarCompiler, tokenizer: SentencePiece, schema: object, seed: int, stop_ids: list[int]
 ) -> str:
     """What a model that knows nothing says under a schema."""
     matcher = grammars.matcher(json.dumps(schema), stop_ids)
@@ -61,29 +61,29 @@ def answer(
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_logits_under_a_schema_give_json_of_the_schema(
-    grammars: Grammars, tokenizer: SentencePiece, seed: int
+    grammars: GrammarCompiler, tokenizer: SentencePiece, seed: int
 ) -> None:
     found = answer(grammars, tokenizer, SCHEMA, seed, [tokenizer.eos_id])
     jsonschema.validate(json.loads(found), SCHEMA)
 
 
 def test_a_stop_id_is_allowed_where_the_text_is_complete_and_nowhere_else(
-    grammars: Grammars, tokenizer: SentencePiece
+    grammars: GrammarCompiler, tokenizer: SentencePiece
 ) -> None:
     stop = tokenizer.eos_id
     matcher = grammars.matcher('{"type": "integer"}', [stop])
-    assert not matcher.allowed()[stop]
+    assert not matcher.allowed_ids()[stop]
     matcher.accept(tokenizer.encode(["7"])[0].tolist()[-1])
-    assert matcher.allowed()[stop]
-    assert not matcher.allowed()[tokenizer.encode(["a"])[0].tolist()[-1]]
+    assert matcher.allowed_ids()[stop]
+    assert not matcher.allowed_ids()[tokenizer.encode(["a"])[0].tolist()[-1]]
 
 
 def test_rows_without_a_piece_and_specials_are_never_allowed(
-    grammars: Grammars, tokenizer: SentencePiece
+    grammars: GrammarCompiler, tokenizer: SentencePiece
 ) -> None:
     matcher, draw = grammars.matcher('{"type": "string"}', []), random.Random(0)
     for _ in range(30):
-        allowed = np.flatnonzero(matcher.allowed())
+        allowed = np.flatnonzero(matcher.allowed_ids())
         if not len(allowed) or matcher.ended:
             break
         assert allowed.max() < tokenizer.vocab_size
@@ -94,7 +94,7 @@ def test_rows_without_a_piece_and_specials_are_never_allowed(
 @pytest.mark.parametrize(
     "schema", ["{", "[]", '{"type": "nonsense"}', '"x"', '{"type": "object", "required": 5}']
 )
-def test_what_is_no_schema_is_an_input_error(grammars: Grammars, schema: str) -> None:
+def test_what_is_no_schema_is_an_input_error(grammars: GrammarCompiler, schema: str) -> None:
     with pytest.raises(InputError, match="JSON schema"):
         grammars.matcher(schema)
 
@@ -103,7 +103,7 @@ LOOP = {"$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}}
 
 
 @pytest.mark.parametrize("schema", [{"$ref": "#"}, LOOP, {"type": "string", "pattern": "("}, {"not": {}}])
-def test_why_a_schema_cannot_be_followed_is_one_plain_line(grammars: Grammars, schema: object) -> None:
+def test_why_a_schema_cannot_be_followed_is_one_plain_line(grammars: GrammarCompiler, schema: object) -> None:
     with pytest.raises(InputError) as error:
         grammars.matcher(json.dumps(schema))
     assert "\n" not in error.value.what

@@ -84,7 +84,7 @@ def test_there_is_no_place_while_all_slots_are_held() -> None:
 def test_tokens_that_an_answer_added_are_shared_too() -> None:
     slots = Slots(2, 64)
     slot = taken(slots, [1, 2]).slot
-    slots.put(slot, [1, 2, 3])
+    slots.append(slot, [1, 2, 3])
     slots.fill(slot, 3)
     slots.leave(slot)
     assert taken(slots, [1, 2, 3, 4]) == Place(slot, slot, 3)

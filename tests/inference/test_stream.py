@@ -129,7 +129,7 @@ def test_nothing_that_may_begin_a_stop_string_is_let_through(tokenizer: Tokenize
 
 
 def test_the_folder_of_a_tokenizer_gives_the_same_spellings(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    from ctllm_ray.tokenizer.tokenizer import load
+    from ctllm_ray.tokenizer.tokenizer import load_tokenizer
 
     tokenizer.save(str(tmp_path))
-    assert spellings(load(str(tmp_path))) == spellings(tokenizer)
+    assert spellings(load_tokenizer(str(tmp_path))) == spellings(tokenizer)

@@ -16,7 +16,7 @@ import torch
 from ctllm_ray.base.errors import EngineFailed, InputError
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Sampling
-from ctllm_ray.inference.requests import Answer, Inbox, Score
+from ctllm_ray.inference.requests import GenerateRequest, Inbox, ScoreRequest
 from ctllm_ray.inference.sampling import Chooser
 from ctllm_ray.inference.slots import WORTH_WAITING_TOKENS
 from ctllm_ray.inference.steps import Steps
@@ -184,11 +184,11 @@ def test_a_crowd_that_comes_and_goes_gets_exact_answers_only() -> None:
 def test_prompts_that_somebody_waits_for_go_before_those_that_are_only_scored() -> None:
     async def planned() -> list[tuple[type, int]]:
         steps = Steps(decoder(slots=2), prefill_tokens=16)
-        steps.waiting += [Score([n] * 30, Inbox(), 1, 0) for n in range(3)]
-        steps.waiting += [Answer([9] * 8, Inbox(), Chooser(GREEDY, [9]), 4)]
+        steps.waiting += [ScoreRequest([n] * 30, Inbox(), 1, 0) for n in range(3)]
+        steps.waiting += [GenerateRequest([9] * 8, Inbox(), Chooser(GREEDY, [9]), 4)]
         return [(type(request), len(piece.ids)) for request, piece in steps.begin().planned]
 
-    assert asyncio.run(planned()) == [(Answer, 8), (Score, 8)]
+    assert asyncio.run(planned()) == [(GenerateRequest, 8), (ScoreRequest, 8)]
 
 
 def test_an_engine_whose_thread_dies_tells_all_who_wait_and_all_who_come() -> None:
@@ -241,7 +241,7 @@ def test_closing_an_engine_ends_its_threads_and_tells_who_waits() -> None:
 
 
 def test_a_folder_is_served_within_the_context_that_the_cache_allows(tmp_path: Path) -> None:
-    hugging_face.save(model(), SHAPE, str(tmp_path))
+    hugging_face.save_model(model(), SHAPE, str(tmp_path))
     opened = TorchEngine.open(str(tmp_path), Serve(slots=2, cache_tokens=100))
     try:
         assert (opened.context_tokens, opened.vocab_size) == (50, 128)
@@ -252,7 +252,7 @@ def test_a_folder_is_served_within_the_context_that_the_cache_allows(tmp_path: P
 
 
 def test_bf16_answers_as_the_rounded_model_does(tmp_path: Path) -> None:
-    hugging_face.save(model(), SHAPE, str(tmp_path))
+    hugging_face.save_model(model(), SHAPE, str(tmp_path))
     opened = TorchEngine.open(str(tmp_path), Serve(slots=2, precision="bf16"))
     exact = expected_logprobs([1, 2, 3, 4, 5])
     try:
@@ -266,7 +266,7 @@ def test_bf16_answers_as_the_rounded_model_does(tmp_path: Path) -> None:
 def test_a_corrupted_folder_is_an_input_error(tmp_path: Path) -> None:
     broken = model()
     broken.model.layers[1].mlp.down_proj.weight.data[3, 4] = float("nan")
-    hugging_face.save(broken, SHAPE, str(tmp_path))
+    hugging_face.save_model(broken, SHAPE, str(tmp_path))
     with pytest.raises(InputError, match="finite"):
         TorchEngine.open(str(tmp_path), Serve())
     weights = tmp_path / "model.safetensors"
@@ -280,6 +280,6 @@ def test_a_corrupted_folder_is_an_input_error(tmp_path: Path) -> None:
 
 def test_a_gpu_that_is_not_there_is_an_input_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    hugging_face.save(model(), SHAPE, str(tmp_path))
+    hugging_face.save_model(model(), SHAPE, str(tmp_path))
     with pytest.raises(InputError, match="GPU"):
         TorchEngine.open(str(tmp_path), Serve(gpus=1))

@@ -39,7 +39,9 @@ def write_tokens(folder: Path, documents: Mapping[str, int]) -> None:
             shards += writer.shards
     rows = sum(shard.rows for shard in shards)
     counts = {"in": rows, "kept": rows, "tokens": sum(shard.tokens for shard in shards)}
-    manifest.write(str(folder), Manifest("tokens", "t", "1", "0" * 64, {}, [], counts, shards, dict(FACTS)))
+    manifest.write_manifest(
+        str(folder), Manifest("tokens", "t", "1", "0" * 64, {}, [], counts, shards, dict(FACTS))
+    )
 
 
 def recipe(root: Path, sweep: Mapping[str, Any] | None = None, **train: Any) -> Recipe:
@@ -47,7 +49,7 @@ def recipe(root: Path, sweep: Mapping[str, Any] | None = None, **train: Any) -> 
     folder = root / "t" / "1" / "tokens"
     if not folder.exists():
         write_tokens(folder, {"books": 30, "law": 30, "web": 60})
-    return recipes.from_plain(plain(root, sweep, **train))
+    return recipes.parse_recipe(plain(root, sweep, **train))
 
 
 def plain(root: Path, sweep: Mapping[str, Any] | None = None, **train: Any) -> dict[str, Any]:

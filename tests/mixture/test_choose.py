@@ -15,7 +15,7 @@ from scipy.optimize import nnls
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.mixture import choose, hull, plan
-from ctllm_ray.mixture.plan import Plan
+from ctllm_ray.mixture.plan import SweepPlan
 from ctllm_ray.mixture.quality import Fit
 from ctllm_ray.mixture.report import outcome
 from ctllm_ray.mixture.results import Trial
@@ -38,8 +38,8 @@ def test_a_law_is_good_enough_where_it_orders_well_and_its_interval_lies_above_z
     assert choose.is_good(fit) == good
 
 
-def planned(root: Path, trials: int = 24, **sweep: Any) -> Plan:
-    return plan.plan(small.recipe(root, {"trials": trials} | sweep, block_sequences=64))
+def planned(root: Path, trials: int = 24, **sweep: Any) -> SweepPlan:
+    return plan.plan_sweep(small.recipe(root, {"trials": trials} | sweep, block_sequences=64))
 
 
 def true_bits(shares: Mapping[str, float]) -> dict[str, float]:
@@ -57,7 +57,7 @@ def peaked_bits(shares: Mapping[str, float]) -> dict[str, float]:
 
 
 def measured(
-    of: Plan,
+    of: SweepPlan,
     noise: float,
     seed: int = 0,
     truth: Callable[[Mapping[str, float]], dict[str, float]] = true_bits,
@@ -76,7 +76,7 @@ def measured(
     return trials
 
 
-def objective(of: Plan, shares: Mapping[str, float]) -> float:
+def objective(of: SweepPlan, shares: Mapping[str, float]) -> float:
     return sum(weight * true_bits(shares)[name] for name, weight in of.sweep.weights.items())
 
 
@@ -232,7 +232,7 @@ def test_the_mixture_file_is_read_by_a_training_recipe_unchanged(tmp_path: Path)
     chosen = outcome.write(of, measured(of, 0.002))
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(small.plain(tmp_path)), encoding="utf-8")
-    loaded = recipes.load(str(file), [f"train.mixture=@{of.folder}/{outcome.MIXTURE}"])
+    loaded = recipes.load_recipe(str(file), [f"train.mixture=@{of.folder}/{outcome.MIXTURE}"])
     assert loaded.train is not None
     assert [phase.shares for phase in loaded.train.mixture] == [chosen.shares]
     text = Path(of.folder, outcome.MIXTURE).read_text(encoding="utf-8")

@@ -61,7 +61,7 @@ def test_the_exponential_law_finds_its_parameters_in_points_without_noise(groups
 def test_the_exponential_law_finds_its_parameters_in_noisy_points() -> None:
     shares = points(60)
     found = [
-        exponential.named(fitted(exponential, shares, noisy(data_mixing_law(shares), 0.002, seed)))
+        exponential.published_form(fitted(exponential, shares, noisy(data_mixing_law(shares), 0.002, seed)))
         for seed in range(8)
     ]
     c, k = np.median([one[0] for one in found]), np.median([one[1] for one in found])
@@ -108,7 +108,7 @@ def test_fits_made_together_equal_those_made_alone_and_trials_that_are_not_kept_
 
 def test_the_published_form_of_a_fit_predicts_the_same() -> None:
     parameters, shares = np.array([1.5, -0.3, 0.2, 0.9]), points(5, 3)
-    c, k, t = exponential.named(parameters)
+    c, k, t = exponential.published_form(parameters)
     assert t.sum() == pytest.approx(0, abs=1e-12)
     assert c + k * np.exp(shares @ t) == pytest.approx(exponential.predict(parameters, shares))
 

@@ -18,7 +18,7 @@ from tests.mixture import small_sweeps as small
 
 
 def test_the_first_trial_has_the_token_shares_and_every_mixture_obeys_the_bounds(tmp_path: Path) -> None:
-    planned = plan.plan(small.recipe(tmp_path, {"trials": 12}, block_sequences=64))
+    planned = plan.plan_sweep(small.recipe(tmp_path, {"trials": 12}, block_sequences=64))
     first = planned.mixtures[0]
     assert first == pytest.approx(planned.token_shares, abs=1 / 64)
     assert planned.token_shares["web"] == pytest.approx(0.5, abs=0.03)
@@ -31,7 +31,7 @@ def test_the_first_trial_has_the_token_shares_and_every_mixture_obeys_the_bounds
 
 def test_a_trial_is_a_training_run_with_the_sweeps_model_and_all_else_as_train_has_it(tmp_path: Path) -> None:
     recipe = small.recipe(tmp_path, packing="best_fit", seed=9, branch_from="elsewhere", run="second")
-    planned = plan.plan(recipe)
+    planned = plan.plan_sweep(recipe)
     trial = planned.trial(2)
     assert trial.folder("train") == f"{tmp_path}/t/1/sweep-second/trials/0002/train"
     assert trial.token_folders() == (f"{tmp_path}/t/1/tokens",)
@@ -43,8 +43,8 @@ def test_a_trial_is_a_training_run_with_the_sweeps_model_and_all_else_as_train_h
 
 
 def test_each_run_of_each_mixture_has_a_seed_and_a_folder_of_its_own(tmp_path: Path) -> None:
-    planned = plan.plan(small.recipe(tmp_path, {"replicates": 3}, seed=9))
-    again = plan.plan(small.recipe(tmp_path, {"replicates": 4, "trials": 5}, seed=9))
+    planned = plan.plan_sweep(small.recipe(tmp_path, {"replicates": 3}, seed=9))
+    again = plan.plan_sweep(small.recipe(tmp_path, {"replicates": 4, "trials": 5}, seed=9))
     assert planned.runs == [(number, replicate) for replicate in range(3) for number in range(3)]
     trials = {run: planned.trial(*run) for run in planned.runs}
     seeds = {run: trial.train.seed for run, trial in trials.items() if trial.train}
@@ -56,12 +56,15 @@ def test_each_run_of_each_mixture_has_a_seed_and_a_folder_of_its_own(tmp_path: P
 
 
 def test_more_replicates_go_on_with_a_sweep(tmp_path: Path) -> None:
-    planned = plan.plan(small.recipe(tmp_path))
+    planned = plan.plan_sweep(small.recipe(tmp_path))
     results.begin(planned)
-    results.begin(plan.plan(small.recipe(tmp_path, {"replicates": 5})))
+    results.begin(plan.plan_sweep(small.recipe(tmp_path, {"replicates": 5})))
     for number, replicate in ((0, 0), (0, 2), (7, 0)):
         results.write(planned.folder, small.trial(number, planned.mixtures[0], {}, replicate=replicate))
-    assert [(found.number, found.replicate) for found in results.read(planned.folder, 3)] == [(0, 0), (0, 2)]
+    assert [(found.number, found.replicate) for found in results.read_trials(planned.folder, 3)] == [
+        (0, 0),
+        (0, 2),
+    ]
 
 
 def test_paths_below_the_recipes_root_mean_the_same_in_a_trial_whose_root_is_another(tmp_path: Path) -> None:
@@ -69,7 +72,7 @@ def test_paths_below_the_recipes_root_mean_the_same_in_a_trial_whose_root_is_ano
     sweep = {"model": {"path": "root:t/1/hf"}}
     recipe = small.recipe(tmp_path, sweep, corpora=["root:t/1/tokens"],
                           validation={"every_tokens": 256, "corpora": ["root:t/1/tokens"]})  # fmt: skip
-    trial = plan.plan(recipe).trial(0)
+    trial = plan.plan_sweep(recipe).trial(0)
     assert trial.model is not None
     assert trial.train is not None
     assert trial.train.validation is not None
@@ -82,7 +85,7 @@ def test_paths_below_the_recipes_root_mean_the_same_in_a_trial_whose_root_is_ano
 def test_a_share_that_the_epochs_of_the_whole_run_do_not_allow_is_not_tried(tmp_path: Path) -> None:
     recipe = small.recipe(tmp_path, {"trials": 8}, tokens=4096, epoch_caps={"books": 2.0}, max_epochs=100,
                           mixture=[{"shares": {"books": 0.5, "web": 0.5}}], block_sequences=64)  # fmt: skip
-    planned = plan.plan(recipe)
+    planned = plan.plan_sweep(recipe)
     targets = sum(s.tokens - s.rows for s in small.manifest.read(recipe.folder("tokens")).of_kind("train")
                   if s.group == "books")  # fmt: skip
     most = max(mixture["books"] for mixture in planned.mixtures)
@@ -129,41 +132,41 @@ def test_a_sweep_that_cannot_be_is_told_with_what_to_change(
     tmp_path: Path, sweep: Mapping[str, Any], train: Mapping[str, Any], error: type[CtllmError], says: str
 ) -> None:
     with pytest.raises(error, match=says) as caught:
-        plan.plan(small.recipe(tmp_path, sweep, **train))
+        plan.plan_sweep(small.recipe(tmp_path, sweep, **train))
     assert caught.value.remedy
 
 
 def test_a_recipe_without_a_sweep_says_so(tmp_path: Path) -> None:
     given = small.plain(tmp_path) | {"sweep": None}
     with pytest.raises(RecipeError, match="sweeps no mixtures"):
-        plan.plan(small.recipes.from_plain(given))
+        plan.plan_sweep(small.recipes.from_plain(given))
 
 
 def test_more_trials_and_other_weights_go_on_with_a_sweep_and_another_seed_does_not(tmp_path: Path) -> None:
-    planned = plan.plan(small.recipe(tmp_path))
+    planned = plan.plan_sweep(small.recipe(tmp_path))
     results.begin(planned)
-    more = plan.plan(small.recipe(tmp_path, {"trials": 6, "weights": {"web": 1.0}}))
+    more = plan.plan_sweep(small.recipe(tmp_path, {"trials": 6, "weights": {"web": 1.0}}))
     results.begin(more)
     assert more.mixtures[:3] == planned.mixtures
     with pytest.raises(VersionConflict, match=r"mixtures\.seed: 1 -> 2"):
-        results.begin(plan.plan(small.recipe(tmp_path, {"seed": 2})))
+        results.begin(plan.plan_sweep(small.recipe(tmp_path, {"seed": 2})))
     with pytest.raises(VersionConflict, match=r"trial\.train\.tokens: 256 -> 320"):
-        results.begin(plan.plan(small.recipe(tmp_path, {"tokens": 320})))
+        results.begin(plan.plan_sweep(small.recipe(tmp_path, {"tokens": 320})))
 
 
 def test_other_data_does_not_go_on_with_a_sweep(tmp_path: Path) -> None:
-    results.begin(plan.plan(small.recipe(tmp_path)))
+    results.begin(plan.plan_sweep(small.recipe(tmp_path)))
     small.write_tokens(tmp_path / "t" / "1" / "tokens", {"books": 30, "law": 30, "web": 61})
     with pytest.raises(VersionConflict, match="data: "):
-        results.begin(plan.plan(small.recipe(tmp_path)))
+        results.begin(plan.plan_sweep(small.recipe(tmp_path)))
 
 
 def test_the_forecast_counts_what_is_left_and_takes_the_speed_of_trials_that_ended(tmp_path: Path) -> None:
     given = small.plain(tmp_path, {"trials": 5, "tokens": 250})
     small.recipe(tmp_path)
     given["resources"]["sweep"] = {"concurrent": 2}
-    planned = plan.plan(small.recipes.from_plain(given))
-    before = forecast.forecast(planned, [])
+    planned = plan.plan_sweep(small.recipes.from_plain(given))
+    before = forecast.forecast_sweep(planned, [])
     assert (before.trials, before.replicates, before.left, before.at_once, before.measured) == (
         5,
         2,
@@ -179,7 +182,7 @@ def test_the_forecast_counts_what_is_left_and_takes_the_speed_of_trials_that_end
         small.trial(0, planned.mixtures[0], {}, seconds=10.0),
         small.trial(1, planned.mixtures[1], {}, seconds=20),
     ]
-    after = forecast.forecast(planned, known)
+    after = forecast.forecast_sweep(planned, known)
     assert (after.left, after.measured) == (8, True)
     assert after.hours * 3600 == pytest.approx(4 * 15)  # eight runs, two at a time
     assert after.device_hours * 3600 == pytest.approx(8 * 15)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ctllm_ray.mixture import choose, plan
-from ctllm_ray.mixture.plan import Plan
+from ctllm_ray.mixture.plan import SweepPlan
 from ctllm_ray.mixture.report import render
 from ctllm_ray.mixture.report.words import WORDS
 from ctllm_ray.mixture.results import Trial
@@ -23,9 +23,9 @@ HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'
 
 
 @pytest.fixture
-def swept(tmp_path: Path) -> tuple[Plan, list[Trial]]:
+def swept(tmp_path: Path) -> tuple[SweepPlan, list[Trial]]:
     """Sixteen trials that follow a law, one of which diverged for a reason that would like to be a script."""
-    of = plan.plan(small.recipe(tmp_path, {"trials": 16}, block_sequences=64))
+    of = plan.plan_sweep(small.recipe(tmp_path, {"trials": 16}, block_sequences=64))
     draw = np.random.default_rng(0)
     trials = [
         small.trial(
@@ -40,7 +40,7 @@ def swept(tmp_path: Path) -> tuple[Plan, list[Trial]]:
     return of, trials
 
 
-def rendered(of: Plan, trials: list[Trial]) -> str:
+def rendered(of: SweepPlan, trials: list[Trial]) -> str:
     return render.render(of, trials, choose.choose(of, trials))
 
 
@@ -53,7 +53,7 @@ def shown(page: str, language: str) -> str:
     return re.sub(r"<[^>]*>", " ", re.sub(r"<(script|style).*?</\1>", "", body, flags=re.DOTALL))
 
 
-def test_the_page_leads_with_the_verdict_and_has_every_run(swept: tuple[Plan, list[Trial]]) -> None:
+def test_the_page_leads_with_the_verdict_and_has_every_run(swept: tuple[SweepPlan, list[Trial]]) -> None:
     of, trials = swept
     chosen = choose.choose(of, trials)
     page = rendered(of, trials)
@@ -75,7 +75,7 @@ def test_the_page_leads_with_the_verdict_and_has_every_run(swept: tuple[Plan, li
 def test_where_there_is_nothing_to_choose_by_the_page_says_so_first(
     tmp_path: Path, count: int, level: float, says: str
 ) -> None:
-    of = plan.plan(small.recipe(tmp_path, {"trials": count}, block_sequences=64))
+    of = plan.plan_sweep(small.recipe(tmp_path, {"trials": count}, block_sequences=64))
     draw = np.random.default_rng(3)
     trials = [
         small.trial(
@@ -91,12 +91,12 @@ def test_where_there_is_nothing_to_choose_by_the_page_says_so_first(
 
 
 def test_a_page_of_a_sweep_that_diverged_altogether_says_that_nothing_is_known(tmp_path: Path) -> None:
-    of = plan.plan(small.recipe(tmp_path))
+    of = plan.plan_sweep(small.recipe(tmp_path))
     trials = [small.trial(n, s, {}, status="diverged", reason="no number") for n, s in enumerate(of.mixtures)]
     assert "of 3 all diverged, so nothing is known" in shown(rendered(of, trials), "en")
 
 
-def test_text_of_others_stays_text_and_nothing_is_fetched(swept: tuple[Plan, list[Trial]]) -> None:
+def test_text_of_others_stays_text_and_nothing_is_fetched(swept: tuple[SweepPlan, list[Trial]]) -> None:
     page = rendered(*swept)
     assert "<img" not in page
     assert "alert(1)</script>" not in page
@@ -117,7 +117,7 @@ def test_every_word_is_used_and_in_both_languages() -> None:
 
 
 def test_a_browser_shows_the_page_and_complains_of_nothing(
-    swept: tuple[Plan, list[Trial]], tmp_path: Path
+    swept: tuple[SweepPlan, list[Trial]], tmp_path: Path
 ) -> None:
     if CHROMIUM is None:
         pytest.skip("no chromium here: apt-get install chromium")

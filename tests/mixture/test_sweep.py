@@ -37,9 +37,9 @@ def write(root: Path, trials: int = 2, **changed: Any) -> Path:
 def test_a_sweep_ends_with_a_result_for_each_trial_a_mixture_and_a_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    planned = plan.plan(recipes.load(str(write(tmp_path))))
+    planned = plan.plan_sweep(recipes.load_recipe(str(write(tmp_path))))
     told: list[str] = []
-    trials = launch.run(planned, told.append)
+    trials = launch.run_sweep(planned, told.append)
     assert [(trial.number, trial.replicate) for trial in trials] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert [trial.shares for trial in trials] == [planned.mixtures[n] for n in (0, 0, 1, 1)]
     assert trials[0].bits != trials[1].bits
@@ -50,17 +50,17 @@ def test_a_sweep_ends_with_a_result_for_each_trial_a_mixture_and_a_page(
     ]
     outcome.write(planned, trials)
     assert "sha256 " + planned.data in Path(planned.folder, outcome.REPORT).read_text(encoding="utf-8")
-    assert launch.run(planned, told.append) == trials  # nothing is left: no Ray, no trial
+    assert launch.run_sweep(planned, told.append) == trials  # nothing is left: no Ray, no trial
     assert len(told) == 4
 
 
 def test_an_error_that_a_person_has_to_mend_ends_the_sweep_with_its_type(tmp_path: Path) -> None:
-    planned = plan.plan(recipes.load(str(write(tmp_path, trials=2))))
+    planned = plan.plan_sweep(recipes.load_recipe(str(write(tmp_path, trials=2))))
     shard = next(Path(tmp_path, "t/1/tokens/train/books").iterdir())
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match="changed since it was written"):
-        launch.run(planned)
-    assert results.read(planned.folder, 2) == []
+        launch.run_sweep(planned)
+    assert results.read_trials(planned.folder, 2) == []
 
 
 @pytest.mark.slow
@@ -69,9 +69,9 @@ def test_a_killed_sweep_goes_on_without_losing_a_finished_trial(tmp_path: Path) 
     command = [sys.executable, "-m", "ctllm_ray", "sweep", str(file)]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    planned = plan.plan(recipes.load(str(file)))
+    planned = plan.plan_sweep(recipes.load_recipe(str(file)))
     end = time.monotonic() + WAIT_S
-    while not (before := results.read(planned.folder, 3)):
+    while not (before := results.read_trials(planned.folder, 3)):
         assert first.poll() is None
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -81,7 +81,7 @@ def test_a_killed_sweep_goes_on_without_losing_a_finished_trial(tmp_path: Path) 
     stamps = {run: Path(results._place(planned.folder, *run)).stat().st_mtime_ns for run in runs}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == 0, done.stderr
-    assert [(trial.number, trial.replicate) for trial in results.read(planned.folder, 3)] == sorted(
+    assert [(trial.number, trial.replicate) for trial in results.read_trials(planned.folder, 3)] == sorted(
         planned.runs
     )
     for run, stamp in stamps.items():

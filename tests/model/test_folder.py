@@ -21,7 +21,7 @@ def written(config: ModelConfig, path: Path, dtype: torch.dtype, shard_bytes: in
     model = llama.build(config, seed=3)
     held = dict(model.named_parameters())
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
-    folder.write(
+    folder.write_folder(
         str(path), config, lambda n: held[n].detach(), dtype=dtype, token_ids=ids, shard_bytes=shard_bytes
     )
     return model
@@ -65,7 +65,7 @@ def test_no_more_than_a_shard_is_held_at_a_time(tmp_path: Path) -> None:
         assert held[0] <= 12, "parameters of several shards asked for before one was written"
         return weights[name].detach()
 
-    folder.write(str(tmp_path), SMALL, tensor, dtype=torch.float32, shard_bytes=50_000)
+    folder.write_folder(str(tmp_path), SMALL, tensor, dtype=torch.float32, shard_bytes=50_000)
     files = sorted(p.name for p in tmp_path.glob("*.safetensors"))
     index = json.loads((tmp_path / folder.INDEX).read_text())
     assert files[0] == f"model-00001-of-{len(files):05d}.safetensors"
@@ -75,11 +75,11 @@ def test_no_more_than_a_shard_is_held_at_a_time(tmp_path: Path) -> None:
 
 def test_save_writes_a_model_that_is_in_memory(tmp_path: Path) -> None:
     model = llama.build(SMALL, seed=3)
-    folder.save(model, SMALL, str(tmp_path))
+    folder.save_model(model, SMALL, str(tmp_path))
     assert torch.equal(llama.load(str(tmp_path)).lm_head.weight, model.lm_head.weight)
 
 
 def test_it_is_written_to_an_object_store_as_well() -> None:
     model = llama.build(SMALL, seed=3)
-    folder.save(model, SMALL, "memory://written/small")
+    folder.save_model(model, SMALL, "memory://written/small")
     assert torch.equal(llama.load("memory://written/small").lm_head.weight, model.lm_head.weight)

@@ -152,7 +152,7 @@ def test_a_damaged_model_folder_is_an_input_error(tmp_path: Path) -> None:
 def test_a_folder_that_lacks_a_weight_is_an_input_error_and_not_filled_with_random_numbers(
     tmp_path: Path,
 ) -> None:
-    hugging_face.save(llama.build(SMALL, 1), SMALL, str(tmp_path))
+    hugging_face.save_model(llama.build(SMALL, 1), SMALL, str(tmp_path))
     file = tmp_path / "model.safetensors"
     weights = load_file(file)
     del weights["model.layers.1.mlp.up_proj.weight"]

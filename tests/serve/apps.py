@@ -18,28 +18,28 @@ import uvicorn
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Engine
 from ctllm_ray.serving.api.app import create
-from ctllm_ray.serving.api.app_state import Served
-from ctllm_ray.serving.api.keys import Keys
-from ctllm_ray.serving.api.model_card import Card
+from ctllm_ray.serving.api.app_state import AppState
+from ctllm_ray.serving.api.keys import KeyRing
+from ctllm_ray.serving.api.model_card import ModelCard
 from ctllm_ray.serving.api.rate_limits import Counters
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 MODEL = "tiny-1"
 
 
-def served(engine: Engine, tokenizer: Tokenizer, folder: Path, **changes: Any) -> Served:
+def served(engine: Engine, tokenizer: Tokenizer, folder: Path, **changes: Any) -> AppState:
     """What a server without keys serves; `changes` replace parts."""
     parts = {
-        "card": Card(MODEL, engine.context_tokens, lineage={"step": 64}),
-        "keys": Keys(str(folder / "keys.json")),
+        "card": ModelCard(MODEL, engine.context_tokens, lineage={"step": 64}),
+        "keys": KeyRing(str(folder / "keys.json")),
         "limits": Counters(str(folder / "usage.json")),
         "serve": Serve(max_body_kb=256),
     }
-    return Served(engine, tokenizer, **parts | changes)
+    return AppState(engine, tokenizer, **parts | changes)
 
 
 @contextmanager
-def running(what: Served) -> Iterator[str]:
+def running(what: AppState) -> Iterator[str]:
     """The URL of a server for as long as the block lasts."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(create(what), log_level="warning", timeout_graceful_shutdown=2))
@@ -67,7 +67,7 @@ class Client:
     """Requests to one server with the model filled in."""
 
     http: httpx.Client
-    served: Served
+    served: AppState
 
     def complete(self, prompt: Any, **fields: Any) -> dict[str, Any]:
         return self._asked("/v1/completions", {"prompt": prompt, **fields})

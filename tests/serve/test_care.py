@@ -43,7 +43,7 @@ def test_models_tell_the_one_there_is_with_its_lineage(start: Start) -> None:
     )
     assert model["lineage"] == {"step": 64}
     assert model["model_sha256"] == ""
-    known = start(card=model_card.Card(MODEL, 64, sha256="ab" * 32)).http
+    known = start(card=model_card.ModelCard(MODEL, 64, sha256="ab" * 32)).http
     assert known.get("/v1/models").json()["data"][0]["model_sha256"] == "ab" * 32
 
 
@@ -148,14 +148,14 @@ def test_a_card_reads_lineage_template_and_what_ends_an_answer(
 ) -> None:
     tokenizer.save(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    foreign = model_card.read(str(tmp_path), MODEL, tokenizer, 64)
+    foreign = model_card.read_card(str(tmp_path), MODEL, tokenizer, 64)
     assert (foreign.chat, foreign.lineage, foreign.stop_ids) == (True, {}, frozenset())
     assert foreign.created > 0
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [2, 7]}')
     for objective, chat in (("pretrain", False), ("sft", True)):
         lineage = {"recipe": {"train": {"objective": {"use": objective}}}}
         (tmp_path / "lineage.json").write_text(json.dumps(lineage))
-        found = model_card.read(str(tmp_path), MODEL, tokenizer, 64)
+        found = model_card.read_card(str(tmp_path), MODEL, tokenizer, 64)
         assert (found.chat, found.lineage, found.stop_ids) == (chat, lineage, {2, 7})
 
 
@@ -172,6 +172,6 @@ def test_a_card_counts_the_tokens_of_all_phases_or_says_that_it_does_not_know(
         PARENT_SHA256: hashlib.sha256(base.read_bytes()).hexdigest(),
     }
     aligned.write_text(json.dumps({"tokens": 65_536, "code": code}))
-    assert model_card.read(str(tmp_path), MODEL, tokenizer, 64).trained_tokens == 1_065_536
+    assert model_card.read_card(str(tmp_path), MODEL, tokenizer, 64).trained_tokens == 1_065_536
     base.write_text(json.dumps({"tokens": 5}))
-    assert model_card.read(str(tmp_path), MODEL, tokenizer, 64).trained_tokens == 0
+    assert model_card.read_card(str(tmp_path), MODEL, tokenizer, 64).trained_tokens == 0

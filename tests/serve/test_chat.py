@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
-from ctllm_ray.serving.api.model_card import Card
+from ctllm_ray.serving.api.model_card import ModelCard
 from ctllm_ray.tokenizer import chat_template
 from ctllm_ray.tokenizer.conversations import ConversationEncoder
 from ctllm_ray.tokenizer.tokenizer import HuggingFace, SentencePiece
@@ -147,7 +147,7 @@ def test_what_spells_a_special_of_a_foreign_model_stays_text(foreign: HuggingFac
 
 
 def test_what_a_foreign_template_refuses_is_the_clients_error(foreign: HuggingFace, start: Start) -> None:
-    client = start(tokenizer=foreign, card=Card(MODEL, 64, template=CHATML))
+    client = start(tokenizer=foreign, card=ModelCard(MODEL, 64, template=CHATML))
     body = {"model": MODEL, "messages": [{"role": "assistant", "content": "a"}]}
     answer = client.http.post(PATH, json=body)
     assert answer.status_code == 400

@@ -75,7 +75,7 @@ def test_the_openai_client_raises_its_own_errors(start: Start, said: list[int], 
         of(start, ScriptedEngine(fails_after=0)).chat.completions.create(**ask)
     with pytest.raises(openai.APIError, match="engine"):
         list(of(start, ScriptedEngine(fails_after=1)).chat.completions.create(**ask, stream=True))
-    secret = keys.create(str(tmp_path / "keys.json"), "a")
+    secret = keys.create_key(str(tmp_path / "keys.json"), "a")
     with pytest.raises(openai.AuthenticationError):
         of(start, ScriptedEngine()).models.list()
     assert of(start, ScriptedEngine(), secret).models.list().data[0].id == MODEL

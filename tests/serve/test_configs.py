@@ -56,9 +56,9 @@ def root(tmp_path: Path, tokenizer: SentencePiece, monkeypatch: pytest.MonkeyPat
     key."""
     monkeypatch.chdir(REPOSITORY)
     for name in {read(file)["applications"][0]["args"]["recipe"] for file in CONFIGS}:
-        of = recipes.load(name, [f"root={tmp_path}"])
+        of = recipes.load_recipe(name, [f"root={tmp_path}"])
         folder = storage.join(of.folder("export"), "7")
-        hugging_face.save(llama.build(SHAPE, 1), SHAPE, folder, dtype=torch.float32)
+        hugging_face.save_model(llama.build(SHAPE, 1), SHAPE, folder, dtype=torch.float32)
         for file, content in tokenizer.files().items():
             storage.write_bytes(storage.join(folder, file), content)
         storage.write_json(storage.join(folder, LINEAGE), {"step": 7})
@@ -66,7 +66,7 @@ def root(tmp_path: Path, tokenizer: SentencePiece, monkeypatch: pytest.MonkeyPat
 
 
 def key(of: Recipe) -> str:
-    return keys.create(keys.file_of(of.root, of.name), "team")
+    return keys.create_key(keys.file_of(of.root, of.name), "team")
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
@@ -74,7 +74,7 @@ def test_a_configuration_builds_the_application_that_its_recipe_and_overrides_sa
     file: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = arguments(read(file), root)
-    of = recipes.load(given["recipe"], given["overrides"])
+    of = recipes.load_recipe(given["recipe"], given["overrides"])
     key(of)
     with vllm_installed(monkeypatch):
         built = build_app(application.deployed(given), name="ctllm", default_runtime_env={})
@@ -121,7 +121,7 @@ def test_serve_deploy_takes_the_configuration_and_it_answers(
     config = read(file)
     port = config["http_options"]["port"] = free_port()
     config["applications"][0]["args"] = given = arguments(config, root, *SMALL)
-    headers = {"Authorization": f"Bearer {key(recipes.load(given['recipe'], given['overrides']))}"}
+    headers = {"Authorization": f"Bearer {key(recipes.load_recipe(given['recipe'], given['overrides']))}"}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     try:
         done = cluster.run("serve", "deploy", str(tmp_path / "config.yaml"))

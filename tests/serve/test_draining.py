@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ctllm_ray.serving.api.draining import Draining, Ended, ShuttingDown
+from ctllm_ray.serving.api.draining import Draining, DrainOutcome, ShuttingDown
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, Client, until
 from tests.serve.conftest import Start
@@ -24,7 +24,7 @@ def ask(client: Client, stream: bool, max_tokens: int) -> httpx.Response:
     return httpx.post(f"{client.http.base_url}{PATH}", json=body, timeout=60)
 
 
-def drain(client: Client, grace_s: float) -> Future[Ended]:
+def drain(client: Client, grace_s: float) -> Future[DrainOutcome]:
     """Ends the server, in the event loop in which it runs."""
     loop = client.served.limits.loop  # type: ignore[attr-defined]
     return asyncio.run_coroutine_threadsafe(client.served.draining.drain(grace_s), loop)
@@ -64,7 +64,7 @@ def test_what_is_under_way_ends_and_nothing_new_is_taken(start: Start) -> None:
     assert client.http.get("/health").status_code == 200
     assert [answer.status_code for answer in answers] == [200] * 4
     assert [answer.text.endswith("data: [DONE]\n\n") for answer in answers] == [True, False] * 2
-    assert ended.result() == Ended(finished=4, cut=0)
+    assert ended.result() == DrainOutcome(finished=4, cut=0)
 
 
 def test_what_does_not_end_in_time_is_told_that_it_is_cut(start: Start) -> None:
@@ -79,7 +79,7 @@ def test_what_does_not_end_in_time_is_told_that_it_is_cut(start: Start) -> None:
         ended = drain(client, 1.0).result()
         assert 1.0 <= time.monotonic() - began < 3.0
         events = stream.result().text.split("\n\n")
-    assert ended == Ended(finished=1, cut=2)
+    assert ended == DrainOutcome(finished=1, cut=2)
     assert json.loads(events[-2].removeprefix("data: "))["error"]["code"] == "shutting_down"
     assert json.loads(events[-3].removeprefix("data: "))["choices"]
     assert (whole.result().status_code, whole.result().json()["error"]["code"]) == (503, "shutting_down")
@@ -88,7 +88,7 @@ def test_what_does_not_end_in_time_is_told_that_it_is_cut(start: Start) -> None:
 
 
 def test_nobody_is_waited_for_where_nothing_is_under_way() -> None:
-    async def run() -> Ended:
+    async def run() -> DrainOutcome:
         draining = Draining()
         ended = await draining.drain(60.0)
         with pytest.raises(ShuttingDown), draining.request():
@@ -96,5 +96,5 @@ def test_nobody_is_waited_for_where_nothing_is_under_way() -> None:
         return ended
 
     began = time.monotonic()
-    assert asyncio.run(run()) == Ended(0, 0)
+    assert asyncio.run(run()) == DrainOutcome(0, 0)
     assert time.monotonic() - began < 10

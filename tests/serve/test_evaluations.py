@@ -101,13 +101,13 @@ def test_an_evaluation_is_queued_runs_and_keeps_its_scores(evaluating: Evaluatin
     assert (done["status"], done["answered"], done["total"]) == ("done", 12, 12)
     assert [(s["part"], s["items"]) for s in done["scores"]] == [("", 12), ("anatomy", 6), ("arts", 6)]
     assert done["created"] <= done["started"] <= done["finished"]
-    assert len(item_results.read(str(tmp_path / "evaluations" / asked["id"]))) == 12
+    assert len(item_results.read_items(str(tmp_path / "evaluations" / asked["id"]))) == 12
     assert [e["id"] for e in client.http.get("/v1/evaluations").json()["data"]] == [asked["id"]]
 
 
 def test_items_that_the_corpus_held_are_marked(evaluating: Evaluating, tmp_path: Path) -> None:
     started = {"name": "tiny", "version": "1", "seed": 1, "root": str(tmp_path / "out"), "stages": []}
-    recipe = recipes.from_plain(started | seeing(tmp_path, str(tmp_path / "exam.jsonl")))
+    recipe = recipes.parse_recipe(started | seeing(tmp_path, str(tmp_path / "exam.jsonl")))
     pipeline.prepare(recipe, run_here)
     client = evaluating(ScriptedEngine(context_tokens=2000), decontaminated=contamination.folder_of(recipe))
     done = until(client, submit(client)["id"], "done", "failed")
@@ -130,7 +130,7 @@ def test_scores_are_those_of_an_evaluation_in_process(
         with asking(subject, tmp_path / "here") as here:
             tasks = {"cmmlu": cmmlu(path=str(tmp_path / "exam.jsonl"), shots=1)}
             wanted = harness.evaluate(tasks, harness.EngineLM(here, tokenizer))
-    found = {item.item: item for item in item_results.read(str(tmp_path / "evaluations" / asked["id"]))}
+    found = {item.item: item for item in item_results.read_items(str(tmp_path / "evaluations" / asked["id"]))}
     assert len(found) == len(wanted) == 12
     for item in wanted:
         assert found[item.item].score == item.score
@@ -242,7 +242,7 @@ def test_what_is_not_there_is_not_found(evaluating: Evaluating, start: Start) ->
 
 def test_evaluations_want_a_key_like_everything_else(evaluating: Evaluating, tmp_path: Path) -> None:
     client = evaluating(ScriptedEngine(context_tokens=2000))
-    key = keys.create(str(tmp_path / "keys.json"), "team")
+    key = keys.create_key(str(tmp_path / "keys.json"), "team")
     end = time.monotonic() + 30
     while client.http.get("/v1/evaluations").status_code != 401 and time.monotonic() < end:
         time.sleep(0.1)

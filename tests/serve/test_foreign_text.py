@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.serving.api import model_card
-from ctllm_ray.tokenizer.tokenizer import load
+from ctllm_ray.tokenizer.tokenizer import load_tokenizer
 from tests.serve.apps import MODEL, running, served
 from tests.tokenizer.conftest import document
 from tests.tokenizer.kinds import KINDS, TEXTS
@@ -46,8 +46,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def client(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
-    tokenizer, engine = load(str(folder)), TorchEngine.open(str(folder), Serve(slots=2, threads=1))
-    told = model_card.read(str(folder), MODEL, tokenizer, engine.context_tokens)
+    tokenizer, engine = load_tokenizer(str(folder)), TorchEngine.open(str(folder), Serve(slots=2, threads=1))
+    told = model_card.read_card(str(folder), MODEL, tokenizer, engine.context_tokens)
     with running(served(engine, tokenizer, tmp_path_factory.mktemp("served"), card=told)) as url:
         yield openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
     engine.close()

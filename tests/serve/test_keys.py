@@ -10,7 +10,7 @@ import pytest
 
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError, StorageError
 from ctllm_ray.serving.api import keys
-from ctllm_ray.serving.api.keys import Keys
+from ctllm_ray.serving.api.keys import KeyRing
 from tests.serve.apps import MODEL, Client, until
 from tests.serve.conftest import Start
 
@@ -28,33 +28,33 @@ def status(client: Client, secret: str = "", path: str = "/v1/models") -> int:
 
 
 def test_the_file_of_keys_holds_no_key(uri: str) -> None:
-    secret = keys.create(uri, "team-a", 60, 1000)
+    secret = keys.create_key(uri, "team-a", 60, 1000)
     assert len(secret) > 40
     assert secret.removeprefix(keys.PREFIX) not in Path(uri).read_text()
-    [key] = keys.read(uri)
+    [key] = keys.read_keys(uri)
     assert (key.name, key.requests_per_minute, key.tokens_per_day, key.revoked) == ("team-a", 60, 1000, False)
 
 
 def test_a_name_is_given_once_and_must_be_one(uri: str) -> None:
-    keys.create(uri, "a")
+    keys.create_key(uri, "a")
     with pytest.raises(InputError, match="already"):
-        keys.create(uri, "a")
+        keys.create_key(uri, "a")
     with pytest.raises(InputError, match="name"):
-        keys.create(uri, "no name")
+        keys.create_key(uri, "no name")
     with pytest.raises(InputError, match="tokens_per_day"):
-        keys.create(uri, "b", tokens_per_day=-1)
+        keys.create_key(uri, "b", tokens_per_day=-1)
     with pytest.raises(NotFound, match="no key 'b'"):
-        keys.revoke(uri, "b")
+        keys.revoke_key(uri, "b")
 
 
 def test_a_file_that_is_no_file_of_keys_is_told(uri: str) -> None:
     Path(uri).write_text('{"keys": [{"nane": "a"}]}')
     with pytest.raises(StorageError, match="not a file of keys"):
-        Keys(uri)
+        KeyRing(uri)
 
 
 def test_with_keys_only_they_open(start: Start, uri: str) -> None:
-    secret = keys.create(uri, "a")
+    secret = keys.create_key(uri, "a")
     client = start()
     assert status(client, secret) == 200
     assert status(client) == status(client, secret + "x") == status(client, "x") == 401
@@ -69,7 +69,7 @@ def test_with_keys_only_they_open(start: Start, uri: str) -> None:
     "path", ["/v1/models", "/metrics", "/reports", "/reports/clean", "/nothing", "/v1/../x"]
 )
 def test_a_stranger_sees_nothing_but_page_and_health(start: Start, uri: str, path: str) -> None:
-    keys.create(uri, "a")
+    keys.create_key(uri, "a")
     client = start()
     assert status(client, path=path) == 401
     assert status(client, path="/health") == status(client, path="/ready") == 200
@@ -80,28 +80,28 @@ def test_a_stranger_sees_nothing_but_page_and_health(start: Start, uri: str, pat
 def test_a_running_server_sees_keys_come_turn_and_go(start: Start, uri: str) -> None:
     client = start()
     assert status(client) == 200  # no key yet: open to this machine
-    first = keys.create(uri, "a")
+    first = keys.create_key(uri, "a")
     until(lambda: status(client) == 401)
     assert status(client, first) == 200
-    second = keys.rotate(uri, "a")
+    second = keys.rotate_key(uri, "a")
     until(lambda: status(client, first) == 401)
     assert status(client, second) == 200
-    keys.revoke(uri, "a")
+    keys.revoke_key(uri, "a")
     until(lambda: status(client, second) == 403)
     Path(uri).unlink()
     until(lambda: status(client, second) == 401)
     assert status(client) == 401  # who has seen a key never opens again
 
 
-async def found(known: Keys, secret: str, host: str = "localhost") -> str:
+async def found(known: KeyRing, secret: str, host: str = "localhost") -> str:
     return (await known.holder(secret, host)).name
 
 
 def test_after_a_rotation_the_old_key_counts_for_the_grace(uri: str) -> None:
     now = [time.time()]
-    old = keys.create(uri, "a")
-    new = keys.rotate(uri, "a", grace_s=600)
-    known = Keys(uri, clock=lambda: now[0])
+    old = keys.create_key(uri, "a")
+    new = keys.rotate_key(uri, "a", grace_s=600)
+    known = KeyRing(uri, clock=lambda: now[0])
     assert asyncio.run(found(known, old)) == asyncio.run(found(known, new)) == "a"
     now[0] += 601
     assert asyncio.run(found(known, new)) == "a"
@@ -109,7 +109,7 @@ def test_after_a_rotation_the_old_key_counts_for_the_grace(uri: str) -> None:
         asyncio.run(found(known, old))
 
 
-async def burst(known: Keys, secret: str, count: int) -> list[str]:
+async def burst(known: KeyRing, secret: str, count: int) -> list[str]:
     """What each of so many requests at once is told: its key's name, or the code of its refusal."""
     answers = await asyncio.gather(
         *(known.holder(secret, "localhost") for _ in range(count)), return_exceptions=True
@@ -119,9 +119,9 @@ async def burst(known: Keys, secret: str, count: int) -> list[str]:
 
 def test_of_a_burst_after_a_quiet_time_none_is_served_by_a_revoked_key(uri: str, monkeypatch: Patch) -> None:
     monkeypatch.setattr(keys, "LOOK_S", 0.05)
-    secret = keys.create(uri, "a")
-    known = Keys(uri)
-    keys.revoke(uri, "a")
+    secret = keys.create_key(uri, "a")
+    known = KeyRing(uri)
+    keys.revoke_key(uri, "a")
     time.sleep(0.06)
     assert asyncio.run(burst(known, secret, 50)) == ["key_revoked"] * 50
 
@@ -130,9 +130,9 @@ def test_of_a_burst_after_a_quiet_time_none_is_refused_that_has_a_new_key(
     uri: str, monkeypatch: Patch
 ) -> None:
     monkeypatch.setattr(keys, "LOOK_S", 0.05)
-    keys.create(uri, "a")
-    known = Keys(uri)
-    secret = keys.create(uri, "b")
+    keys.create_key(uri, "a")
+    known = KeyRing(uri)
+    secret = keys.create_key(uri, "b")
     time.sleep(0.06)
     assert asyncio.run(burst(known, secret, 100)) == ["b"] * 100
 
@@ -141,21 +141,21 @@ def test_a_look_that_began_too_early_is_not_enough_for_who_comes_while_it_lasts(
     uri: str, monkeypatch: Patch
 ) -> None:
     monkeypatch.setattr(keys, "LOOK_S", 0.05)
-    secret, read = keys.create(uri, "a"), keys.read
+    secret, read = keys.create_key(uri, "a"), keys.read_keys
 
-    def slowly(uri: str) -> tuple[keys.Key, ...]:
+    def slowly(uri: str) -> tuple[keys.ApiKey, ...]:
         found = read(uri)
         time.sleep(0.3)  # revoked meanwhile
         return found
 
     async def run() -> list[str]:
-        known = Keys(uri)
-        monkeypatch.setattr(keys, "read", slowly)
+        known = KeyRing(uri)
+        monkeypatch.setattr(keys, "read_keys", slowly)
         await asyncio.sleep(0.06)
         first = asyncio.create_task(burst(known, secret, 1))
         await asyncio.sleep(0.1)
-        monkeypatch.setattr(keys, "read", read)
-        keys.revoke(uri, "a")
+        monkeypatch.setattr(keys, "read_keys", read)
+        keys.revoke_key(uri, "a")
         await asyncio.sleep(0.06)
         return [*await burst(known, secret, 3), *await first]
 
@@ -164,9 +164,9 @@ def test_a_look_that_began_too_early_is_not_enough_for_who_comes_while_it_lasts(
 
 def test_many_requests_look_at_the_file_once(uri: str, monkeypatch: Patch) -> None:
     monkeypatch.setattr(keys, "LOOK_S", 0.05)
-    secret, read, looks = keys.create(uri, "a"), keys.read, []
-    known = Keys(uri)
-    monkeypatch.setattr(keys, "read", lambda uri: looks.append(uri) or read(uri))
+    secret, read, looks = keys.create_key(uri, "a"), keys.read_keys, []
+    known = KeyRing(uri)
+    monkeypatch.setattr(keys, "read_keys", lambda uri: looks.append(uri) or read(uri))
     time.sleep(0.06)
     assert asyncio.run(burst(known, secret, 100)) == ["a"] * 100
     assert len(looks) == 1
@@ -175,9 +175,9 @@ def test_many_requests_look_at_the_file_once(uri: str, monkeypatch: Patch) -> No
 def test_a_storage_that_does_not_answer_leaves_the_keys_known_last(uri: str, monkeypatch: Patch) -> None:
     monkeypatch.setattr(keys, "LOOK_S", 0.05)
     monkeypatch.setattr(keys, "ANSWER_S", 0.05)
-    secret = keys.create(uri, "a")
-    known = Keys(uri)
-    monkeypatch.setattr(keys, "read", lambda uri: time.sleep(0.5) or ())
+    secret = keys.create_key(uri, "a")
+    known = KeyRing(uri)
+    monkeypatch.setattr(keys, "read_keys", lambda uri: time.sleep(0.5) or ())
     time.sleep(0.06)
     assert asyncio.run(burst(known, secret, 9)) == ["a"] * 9
 
@@ -198,21 +198,21 @@ def test_without_a_key_only_loopback_is_bound(uri: str) -> None:
     for host in ("0.0.0.0", "::", "192.168.0.1", "example.org", ""):
         with pytest.raises(RecipeError, match="no key"):
             keys.check_bind(host, uri)
-    keys.create(uri, "a")
+    keys.create_key(uri, "a")
     keys.check_bind("0.0.0.0", uri)
-    keys.revoke(uri, "a")
+    keys.revoke_key(uri, "a")
     with pytest.raises(RecipeError, match="no key"):
         keys.check_bind("0.0.0.0", uri)
 
 
 def test_a_server_for_other_machines_stays_shut_when_its_keys_are_lost(start: Start, uri: str) -> None:
-    assert status(start(keys=Keys(uri, host="0.0.0.0"))) == 401
+    assert status(start(keys=KeyRing(uri, host="0.0.0.0"))) == 401
 
 
 def test_a_ticket_opens_reports_and_nothing_else(start: Start, uri: str, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     page.write_text("<p>漏斗")
-    secret = keys.create(uri, "a")
+    secret = keys.create_key(uri, "a")
     client = start(reports={"clean": str(page), "train": str(tmp_path / "none.html")})
     assert status(client, path="/reports/clean") == 401
     listed = client.http.get("/reports", headers={"Authorization": f"Bearer {secret}"})
@@ -223,13 +223,13 @@ def test_a_ticket_opens_reports_and_nothing_else(start: Start, uri: str, tmp_pat
     )  # the client keeps the cookie, as a browser does
     assert status(client) == 401
     assert status(client, path="/reports/clean") == 200
-    keys.rotate(uri, "a")
+    keys.rotate_key(uri, "a")
     until(lambda: status(client, path="/reports/clean") == 401)
 
 
 @pytest.mark.parametrize("ticket", ["", "a", "a:9999999999:00", "a:x:y", "b:9999999999:é", ":::"])
 def test_a_made_up_ticket_opens_nothing(start: Start, uri: str, ticket: str) -> None:
-    keys.create(uri, "a")
+    keys.create_key(uri, "a")
     cookie = b"ctllm_reports=" + ticket.encode()
     assert start().http.get("/reports/clean", headers={"Cookie": cookie}).status_code == 401
 

@@ -10,7 +10,7 @@ import pytest
 
 from ctllm_ray.base.errors import Overloaded
 from ctllm_ray.serving.api import keys, rate_limits
-from ctllm_ray.serving.api.keys import ANYONE, Key
+from ctllm_ray.serving.api.keys import ANYONE, ApiKey
 from ctllm_ray.serving.api.rate_limits import Counters
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, Client, until
@@ -27,7 +27,7 @@ class Clock:
         return self.now
 
 
-def admitted(counters: Counters, key: Key) -> float:
+def admitted(counters: Counters, key: ApiKey) -> float:
     """0 where the request may go on, else the seconds to wait."""
     try:
         asyncio.run(counters.admit(key))
@@ -38,7 +38,7 @@ def admitted(counters: Counters, key: Key) -> float:
 
 def test_no_minute_has_more_requests_than_the_key_may() -> None:
     clock = Clock()
-    counters, key = Counters(clock=clock), Key(name="a", requests_per_minute=3)
+    counters, key = Counters(clock=clock), ApiKey(name="a", requests_per_minute=3)
     taken = []
     for _ in range(600):
         if not admitted(counters, key):
@@ -50,7 +50,7 @@ def test_no_minute_has_more_requests_than_the_key_may() -> None:
 
 def test_who_waits_as_long_as_told_is_let_in() -> None:
     clock = Clock()
-    counters, key = Counters(clock=clock), Key(name="a", requests_per_minute=2)
+    counters, key = Counters(clock=clock), ApiKey(name="a", requests_per_minute=2)
     for wait in (0.0, 7.0):
         clock.now += wait
         assert admitted(counters, key) == 0
@@ -64,15 +64,15 @@ def test_who_waits_as_long_as_told_is_let_in() -> None:
 def test_keys_do_not_count_for_each_other_and_no_limit_is_none() -> None:
     counters = Counters(clock=Clock())
     for name in ("a", "b"):
-        assert admitted(counters, Key(name=name, requests_per_minute=1)) == 0
+        assert admitted(counters, ApiKey(name=name, requests_per_minute=1)) == 0
     assert [admitted(counters, ANYONE) for _ in range(100)] == [0] * 100
-    lowered = Key(name="a", requests_per_minute=1)
+    lowered = ApiKey(name="a", requests_per_minute=1)
     assert admitted(counters, lowered) == 60
 
 
 def test_a_day_of_tokens_ends_at_midnight() -> None:
     clock = Clock()
-    counters, key = Counters(clock=clock), Key(name="a", tokens_per_day=100)
+    counters, key = Counters(clock=clock), ApiKey(name="a", tokens_per_day=100)
     asyncio.run(counters.settle(key, "1", 99))
     assert admitted(counters, key) == 0
     asyncio.run(counters.settle(key, "2", 50))
@@ -81,7 +81,7 @@ def test_a_day_of_tokens_ends_at_midnight() -> None:
     assert admitted(counters, key) == 0
 
 
-def reserved(counters: Counters, key: Key, id_: str, tokens: int) -> float:
+def reserved(counters: Counters, key: ApiKey, id_: str, tokens: int) -> float:
     """0 where the tokens are set aside, else the seconds to wait."""
     try:
         asyncio.run(counters.reserve(key, id_, tokens))
@@ -91,7 +91,7 @@ def reserved(counters: Counters, key: Key, id_: str, tokens: int) -> float:
 
 
 def test_what_is_reserved_nobody_else_gets_and_what_was_not_used_comes_back() -> None:
-    counters, key = Counters(clock=Clock()), Key(name="a", tokens_per_day=300)
+    counters, key = Counters(clock=Clock()), ApiKey(name="a", tokens_per_day=300)
     assert [reserved(counters, key, id_, 120) for id_ in "xyz"] == [0, 0, 1]
     asyncio.run(counters.settle(key, "x", 20))
     assert reserved(counters, key, "z", 160) == 0
@@ -99,13 +99,13 @@ def test_what_is_reserved_nobody_else_gets_and_what_was_not_used_comes_back() ->
     asyncio.run(counters.settle(key, "y", 120))
     assert reserved(counters, key, "w", 161) == 43_200  # 140 are used: no waiting for others helps
     assert reserved(counters, key, "w", 160) == 0
-    assert reserved(counters, Key(name="b", tokens_per_day=300), "w2", 300) == 0
+    assert reserved(counters, ApiKey(name="b", tokens_per_day=300), "w2", 300) == 0
     assert reserved(counters, ANYONE, "w3", 10**9) == 0
 
 
 def test_what_nobody_settles_lapses_and_still_counts_when_it_ends() -> None:
     clock = Clock()
-    counters, key = Counters(clock=clock), Key(name="a", tokens_per_day=300)
+    counters, key = Counters(clock=clock), ApiKey(name="a", tokens_per_day=300)
     assert reserved(counters, key, "x", 300) == 0
     clock.now += rate_limits.RESERVED_S - 1
     assert reserved(counters, key, "y", 300) > 0
@@ -117,7 +117,7 @@ def test_what_nobody_settles_lapses_and_still_counts_when_it_ends() -> None:
 
 def test_counts_outlive_a_restart(tmp_path: Path) -> None:
     clock, uri = Clock(), str(tmp_path / "usage.json")
-    key = Key(name="a", requests_per_minute=1, tokens_per_day=10)
+    key = ApiKey(name="a", requests_per_minute=1, tokens_per_day=10)
 
     async def first() -> None:
         counters = Counters(uri, clock)
@@ -139,7 +139,7 @@ def test_counts_outlive_a_restart(tmp_path: Path) -> None:
 def test_counts_are_written_while_the_server_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_limits, "SAVE_S", 0.0)
     uri = tmp_path / "usage.json"
-    key = Key(name="a", tokens_per_day=10)
+    key = ApiKey(name="a", tokens_per_day=10)
 
     async def run() -> None:
         counters = Counters(str(uri), Clock())
@@ -156,8 +156,8 @@ def test_counts_are_written_while_the_server_runs(tmp_path: Path, monkeypatch: p
 def test_the_api_counts_requests_and_tokens_of_a_key(start: Start, tmp_path: Path) -> None:
     uri = str(tmp_path / "keys.json")
     slow, spent = (
-        keys.create(uri, "slow", requests_per_minute=2),
-        keys.create(uri, "spent", tokens_per_day=10),
+        keys.create_key(uri, "slow", requests_per_minute=2),
+        keys.create_key(uri, "spent", tokens_per_day=10),
     )
     client = start(ScriptedEngine())
     body = {"model": MODEL, "prompt": [70, 71, 72, 73], "max_tokens": 6}
@@ -191,7 +191,7 @@ def crowd(client: Client, secret: str, count: int, **fields: object) -> list[htt
 def test_requests_side_by_side_never_take_more_than_the_day_has(
     start: Start, tmp_path: Path, stream: bool
 ) -> None:
-    secret = keys.create(str(tmp_path / "keys.json"), "a", tokens_per_day=300)
+    secret = keys.create_key(str(tmp_path / "keys.json"), "a", tokens_per_day=300)
     client = start(ScriptedEngine(context_tokens=256, delay_s=0.001))
     answers = crowd(client, secret, 30, stream=stream)
     assert sorted(answer.status_code for answer in answers) == [200] * 2 + [429] * 28
@@ -203,7 +203,7 @@ def test_requests_side_by_side_never_take_more_than_the_day_has(
 def test_what_fails_is_refused_or_loses_its_client_gives_back_what_it_did_not_use(
     start: Start, tmp_path: Path
 ) -> None:
-    secret = keys.create(str(tmp_path / "keys.json"), "a", tokens_per_day=320)
+    secret = keys.create_key(str(tmp_path / "keys.json"), "a", tokens_per_day=320)
     engine = ScriptedEngine(context_tokens=256, delay_s=0.01, full=True)
     client = start(engine)
     assert [each.status_code for each in crowd(client, secret, 9)] == [429] * 9

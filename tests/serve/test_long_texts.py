@@ -13,7 +13,7 @@ import pytest
 
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.serving.api.app import create
-from ctllm_ray.serving.api.token_names import Pieces
+from ctllm_ray.serving.api.token_names import TokenNames
 from ctllm_ray.serving.api.tokenize import SLICE_IDS, format_tokens
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.inference.scripted_engine import ScriptedEngine
@@ -68,7 +68,7 @@ def test_a_megabyte_holds_no_other_request_up(
 
 @pytest.mark.parametrize("count", [0, 1, SLICE_IDS, SLICE_IDS + 1])
 def test_slices_are_one_json_object(tokenizer: SentencePiece, count: int) -> None:
-    ids, pieces = [at % tokenizer.vocab_size for at in range(count)], Pieces(tokenizer)
+    ids, pieces = [at % tokenizer.vocab_size for at in range(count)], TokenNames(tokenizer)
     written = json.loads(format_tokens(pieces, ids, 64))
     names = [pieces.name(id_) for id_ in ids]
     assert written == {"count": count, "max_model_len": 64, "tokens": ids, "token_strs": names}

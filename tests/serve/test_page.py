@@ -498,7 +498,7 @@ def test_the_page_and_the_real_api_understand_each_other(visit: Visit, start: St
 def test_a_key_opens_the_reports_of_the_real_api_in_their_frame(
     visit: Visit, start: Start, tmp_path: Path
 ) -> None:
-    secret = keys.create(str(tmp_path / "keys.json"), "team-a")
+    secret = keys.create_key(str(tmp_path / "keys.json"), "team-a")
     (tmp_path / "train.html").write_text(REPORT)
     client = start(reports={"train": str(tmp_path / "train.html")})
     tab = visit(str(client.http.base_url) + "/", known=False)

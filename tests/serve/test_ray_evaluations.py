@@ -14,7 +14,7 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import NotFound
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.evaluate import run
-from ctllm_ray.evaluate.plan import located
+from ctllm_ray.evaluate.plan import locate_paths
 from ctllm_ray.model.fingerprint import hash_model
 from ctllm_ray.serving.ray import application
 from tests.evaluate.conftest import exam_rows, lines
@@ -30,7 +30,7 @@ def quiet(kind: str, done: int, total: int) -> None:
 def evaluating(plain: dict, name: str, tasks: list[dict]) -> Recipe:
     """The recipe with a name of its own, and tasks."""
     part = {"model": plain["serve"]["model"], "tasks": tasks, "resamples": 50}
-    return recipes.from_plain(plain | {"name": name, "evaluate": part})
+    return recipes.parse_recipe(plain | {"name": name, "evaluate": part})
 
 
 def ended(url: str, id_: str) -> dict:
@@ -53,7 +53,7 @@ def test_the_deployment_evaluates_through_the_engines_deployment(root: Path) -> 
         "sha256": hash_model(served.serve.model),
         "context_tokens": 256,
         "vocab_size": 900,
-        "evaluate": located(served).model_dump(mode="json"),
+        "evaluate": locate_paths(served).model_dump(mode="json"),
         "evaluations": str(root / "evaluations"),
         "decontaminated": "",
     }

@@ -67,14 +67,14 @@ def recipe(root: Path, **serve: object) -> Recipe:
     } | serve
     data = {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0}
     plain = {"name": "tiny", "version": "1", "seed": 1, "root": str(root / "out"), "data": data, "stages": []}
-    return recipes.from_plain(plain | {"serve": settings})
+    return recipes.parse_recipe(plain | {"serve": settings})
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, tokenizer: SentencePiece) -> Path:
     """A folder with a model of random weights in it."""
     root = tmp_path_factory.mktemp("served")
-    hugging_face.save(llama.build(SHAPE, 1), SHAPE, str(root / "model"), dtype=torch.float32)
+    hugging_face.save_model(llama.build(SHAPE, 1), SHAPE, str(root / "model"), dtype=torch.float32)
     for name, content in tokenizer.files().items():
         (root / "model" / name).write_bytes(content)
     return root
@@ -223,7 +223,7 @@ def test_a_key_that_is_made_locks_a_running_server_and_its_limits_hold_over_repl
 ) -> None:
     file = keys.file_of(running.recipe.root, running.recipe.name)
     assert running.post(prompt="好", max_tokens=2).status_code == 200
-    key = keys.create(file, "team", requests_per_minute=2)
+    key = keys.create_key(file, "team", requests_per_minute=2)
     end = time.monotonic() + 30
     while running.post(prompt="好", max_tokens=2).status_code != 401 and time.monotonic() < end:
         time.sleep(0.2)
@@ -259,7 +259,9 @@ def test_the_configurations_are_what_ray_serve_takes_and_name_recipes_and_keys_t
     served_application = ServeDeploySchema.model_validate(plain).applications[0]
     assert served_application.import_path == f"{build.__name__}:{build.deployed.__name__}"
     monkeypatch.chdir(REPOSITORY)
-    served = recipes.load(served_application.args["recipe"], served_application.args["overrides"]).serve
+    served = recipes.load_recipe(
+        served_application.args["recipe"], served_application.args["overrides"]
+    ).serve
     assert served.host == plain["http_options"]["host"]
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import torch
 
-from ctllm_ray.inference.engine import Load, Sampling
+from ctllm_ray.inference.engine import EngineLoad, Sampling
 from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama
 from ctllm_ray.model.fingerprint import hash_model
@@ -46,8 +46,8 @@ class Replaced(ScriptedEngine):
         raise ModelReplaced("the folder /secret/path holds another model", where="r1", remedy="restore it")
         yield
 
-    async def load(self) -> Load:
-        return Load(0, 0, 4, 0, 64, 0.0, refusing=1)
+    async def load(self) -> EngineLoad:
+        return EngineLoad(0, 0, 4, 0, 64, 0.0, refusing=1)
 
 
 def test_a_client_is_told_in_openais_shape_and_hears_of_no_path(start: Start) -> None:
@@ -90,7 +90,7 @@ def running(copied: Path) -> Iterator[Running]:
 
 
 def replace_model(folder: Path) -> None:
-    hugging_face.save(llama.build(SHAPE, 2), SHAPE, str(folder), dtype=torch.float32)
+    hugging_face.save_model(llama.build(SHAPE, 2), SHAPE, str(folder), dtype=torch.float32)
 
 
 def kill_one_engine() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from ctllm_ray.base.errors import EngineFailed
 from ctllm_ray.serving.api import auth, disconnect
-from ctllm_ray.serving.api.generation import merged
+from ctllm_ray.serving.api.generation import merge
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.inference import tiny_engines
 from tests.inference.scripted_engine import ScriptedEngine
@@ -154,7 +154,7 @@ def test_merging_gives_all_items_and_opens_so_many_at_a_time() -> None:
 
     async def run() -> list[int]:
         found = []
-        async for item in merged([source.items() for source in sources], 3):
+        async for item in merge([source.items() for source in sources], 3):
             found.append(item)
             opened.append(sum(source.given > 0 and not source.closed for source in sources))
         return found
@@ -165,7 +165,7 @@ def test_merging_gives_all_items_and_opens_so_many_at_a_time() -> None:
 
 def test_merging_ends_all_at_the_first_error_and_when_its_reader_leaves() -> None:
     async def read(sources: list[Source], most: int) -> None:
-        items = merged([source.items() for source in sources], 8)
+        items = merge([source.items() for source in sources], 8)
         for _ in range(most):
             await anext(items)
         await items.aclose()

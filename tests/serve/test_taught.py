@@ -20,7 +20,7 @@ from ctllm_ray.shards import manifest, reader
 from ctllm_ray.shards.tokens import TokenShard
 from ctllm_ray.tokenizer import specials
 from ctllm_ray.tokenizer.conversations import ConversationEncoder
-from ctllm_ray.tokenizer.tokenizer import SentencePiece, load
+from ctllm_ray.tokenizer.tokenizer import SentencePiece, load_tokenizer
 from ctllm_ray.train import session
 from ctllm_ray.train.checkpoint import export
 from ctllm_ray.train.steppers.torch import TorchStepper
@@ -60,7 +60,7 @@ def recipe(root: Path, tokenizer: SentencePiece, objective: str) -> Recipe:
         "tokens": {"held_out_share": 0.0, "conversations": {"max_tokens": 256, "too_long": "reject"}},
         "model": {"use": "tiny"}, "train": train,
     }  # fmt: skip
-    return recipes.from_plain(plain)
+    return recipes.parse_recipe(plain)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory, tokenizer: SentencePiece) -
     of = recipe(tmp_path_factory.mktemp("taught"), tokenizer, "sft")
     pipeline.prepare(of, run_here)
     session.train(of, TorchStepper)
-    export.export(of)
+    export.export_checkpoint(of)
     return of
 
 
@@ -77,21 +77,21 @@ def rendered(of: Recipe) -> Iterator[tuple[list[dict[str, str]], list[int], list
     clean = of.folder("clean")
     texts = {
         row["id"]: json.loads(row["text"])
-        for _, table in reader.tables(clean, manifest.read(clean), "kept")
+        for _, table in reader.tables(clean, manifest.read_manifest(clean), "kept")
         for row in table.to_pylist()
     }
     folder = of.folder("tokens")
-    for shard in manifest.read(folder).shards:
+    for shard in manifest.read_manifest(folder).shards:
         held = TokenShard.open(storage.join(folder, shard.path))
         spans, offsets = held.answers()
         for i in range(len(held)):
             yield texts[held.doc_id(i)], held.ids(i).tolist(), spans[offsets[i] : offsets[i + 1]].tolist()
 
 
-def served(of: Recipe) -> tuple[model_card.Card, Any]:
-    folder = export.newest(of)
-    tokenizer = load(folder)
-    return model_card.read(folder, "taught", tokenizer, 256), tokenizer
+def served(of: Recipe) -> tuple[model_card.ModelCard, Any]:
+    folder = export.newest_export(of)
+    tokenizer = load_tokenizer(folder)
+    return model_card.read_card(folder, "taught", tokenizer, 256), tokenizer
 
 
 def test_serving_asks_with_the_ids_that_training_rendered(taught: Recipe) -> None:
@@ -109,7 +109,7 @@ def test_serving_asks_with_the_ids_that_training_rendered(taught: Recipe) -> Non
 
 
 def test_transformers_renders_the_exported_template_alike(taught: Recipe) -> None:
-    theirs = AutoTokenizer.from_pretrained(export.newest(taught))
+    theirs = AutoTokenizer.from_pretrained(export.newest_export(taught))
     for turns, ids, spans in rendered(taught):
         if any("<|" in turn["content"] for turn in turns):
             continue  # it takes what spells a special for one
@@ -132,7 +132,7 @@ def test_the_card_of_a_base_model_does_not(tmp_path: Path, tokenizer: SentencePi
     of = recipe(tmp_path, tokenizer, "pretrain")
     pipeline.prepare(of, run_here)
     session.train(of, TorchStepper)
-    export.export(of)
+    export.export_checkpoint(of)
     told, _ = served(of)
     assert not told.chat
     assert told.stop_ids == {tokenizer.eos_id}

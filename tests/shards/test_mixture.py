@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.shards.mixture import Mixture, Span, apportioned, plan, superseded
+from ctllm_ray.shards.mixture import Mixture, MixtureSpan, apportion, cut_segments, plan
 
 SHARES = {"web": 0.5, "books": 0.3, "code": 0.2}
 MANY = 10**9
 
 
-def mixture(spans: list[Span], last: int, caps: dict[str, int] | None = None, block: int = 100) -> Mixture:
+def mixture(
+    spans: list[MixtureSpan], last: int, caps: dict[str, int] | None = None, block: int = 100
+) -> Mixture:
     return Mixture(7, plan(spans, 0, last, {}, caps or {}, block), block)
 
 
@@ -24,21 +26,21 @@ def groups_of(mixed: Mixture, first: int, last: int) -> list[str]:
 
 
 def test_counts_are_whole_and_nearest_to_the_shares() -> None:
-    assert apportioned({"a": 0.29, "b": 0.71}, 100) == {"a": 29, "b": 71}
-    assert apportioned({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}, 100) == {"a": 34, "b": 33, "c": 33}
-    assert apportioned({"a": 0.126, "b": 0.137, "c": 0.737}, 10) == {"a": 1, "b": 2, "c": 7}
-    assert apportioned({"a": 0.6, "b": 0.4}, 0) == {"a": 0, "b": 0}
+    assert apportion({"a": 0.29, "b": 0.71}, 100) == {"a": 29, "b": 71}
+    assert apportion({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}, 100) == {"a": 34, "b": 33, "c": 33}
+    assert apportion({"a": 0.126, "b": 0.137, "c": 0.737}, 10) == {"a": 1, "b": 2, "c": 7}
+    assert apportion({"a": 0.6, "b": 0.4}, 0) == {"a": 0, "b": 0}
 
 
 def test_shares_are_exact_in_every_block() -> None:
-    mixed = mixture([Span(0, SHARES)], 1000)
+    mixed = mixture([MixtureSpan(0, SHARES)], 1000)
     for block in range(10):
         counts = Counter(groups_of(mixed, 100 * block, 100 * block + 100))
         assert counts == {"web": 50, "books": 30, "code": 20}
 
 
 def test_the_groups_of_a_block_are_shuffled_by_the_seed() -> None:
-    mixed = mixture([Span(0, SHARES)], 1000)
+    mixed = mixture([MixtureSpan(0, SHARES)], 1000)
     orders = [tuple(groups_of(mixed, 100 * block, 100 * block + 100)) for block in range(10)]
     assert len(set(orders)) == 10
     other = Mixture(8, mixed.segments, 100)
@@ -48,7 +50,12 @@ def test_the_groups_of_a_block_are_shuffled_by_the_seed() -> None:
 
 def test_blocks_of_phases_with_the_same_shares_are_shuffled_each_in_its_own_way() -> None:
     mixed = mixture(
-        [Span(0, SHARES), Span(100, {"web": 0.5, "books": 0.25, "code": 0.25}), Span(200, SHARES)], 300
+        [
+            MixtureSpan(0, SHARES),
+            MixtureSpan(100, {"web": 0.5, "books": 0.25, "code": 0.25}),
+            MixtureSpan(200, SHARES),
+        ],
+        300,
     )
     assert groups_of(mixed, 0, 100) != groups_of(mixed, 200, 300)
 
@@ -65,11 +72,11 @@ def check_numbers(mixed: Mixture, last: int) -> None:
 
 @pytest.mark.parametrize("last", [1, 99, 100, 101, 1234])
 def test_a_group_is_numbered_in_the_order_of_time(last: int) -> None:
-    check_numbers(mixture([Span(0, SHARES)], 1234), last)
+    check_numbers(mixture([MixtureSpan(0, SHARES)], 1234), last)
 
 
 def test_any_stretch_asked_for_alone_is_the_same_as_in_the_whole() -> None:
-    mixed = mixture([Span(0, SHARES), Span(333, {"web": 0.1, "poetry": 0.9})], 1234)
+    mixed = mixture([MixtureSpan(0, SHARES), MixtureSpan(333, {"web": 0.1, "poetry": 0.9})], 1234)
     groups, numbers = mixed.samples(0, 1234)
     for first, last in [(0, 1), (57, 57), (99, 101), (150, 480), (332, 334), (1233, 1234)]:
         some = mixed.samples(first, last)
@@ -78,14 +85,14 @@ def test_any_stretch_asked_for_alone_is_the_same_as_in_the_whole() -> None:
 
 
 def test_a_phase_begins_at_its_sample_and_loses_nothing_of_the_block_before() -> None:
-    mixed = mixture([Span(0, SHARES), Span(250, {"web": 0.5, "poetry": 0.5})], 1000)
+    mixed = mixture([MixtureSpan(0, SHARES), MixtureSpan(250, {"web": 0.5, "poetry": 0.5})], 1000)
     assert Counter(groups_of(mixed, 0, 250)) == {"web": 125, "books": 75, "code": 50}
     assert Counter(groups_of(mixed, 250, 350)) == {"web": 50, "poetry": 50}
     check_numbers(mixed, 1000)
 
 
 def test_a_group_ends_at_its_cap_and_the_others_take_its_share_in_proportion() -> None:
-    mixed = mixture([Span(0, SHARES)], 1000, {"code": 50})
+    mixed = mixture([MixtureSpan(0, SHARES)], 1000, {"code": 50})
     counts = Counter(groups_of(mixed, 0, 1000))
     assert counts["code"] == 50
     after = mixed.segments[1].first
@@ -99,7 +106,7 @@ def test_a_group_ends_at_its_cap_and_the_others_take_its_share_in_proportion() -
 
 def test_several_groups_may_reach_their_caps_and_a_cap_of_one_block_or_less_holds() -> None:
     for cap in (0, 1, 2, 7, 19, 20, 21):
-        mixed = mixture([Span(0, SHARES)], 700, {"code": cap, "books": 100})
+        mixed = mixture([MixtureSpan(0, SHARES)], 700, {"code": cap, "books": 100})
         counts = Counter(groups_of(mixed, 0, 700))
         assert counts["code"] == cap
         assert counts["books"] == 100
@@ -107,30 +114,30 @@ def test_several_groups_may_reach_their_caps_and_a_cap_of_one_block_or_less_hold
 
 
 def test_a_cap_counts_over_phases() -> None:
-    mixed = mixture([Span(0, SHARES), Span(100, SHARES)], 1000, {"code": 50})
+    mixed = mixture([MixtureSpan(0, SHARES), MixtureSpan(100, SHARES)], 1000, {"code": 50})
     assert Counter(groups_of(mixed, 0, 1000))["code"] == 50
 
 
 def test_a_run_longer_than_all_capped_groups_is_an_error_that_says_so() -> None:
     with pytest.raises(RecipeError, match="all groups of a phase reach their cap"):
-        mixture([Span(0, {"a": 0.5, "b": 0.5})], 1000, {"a": 100, "b": 100})
+        mixture([MixtureSpan(0, {"a": 0.5, "b": 0.5})], 1000, {"a": 100, "b": 100})
 
 
 def test_a_share_of_less_than_a_sample_in_a_block_is_an_error_with_the_block_that_would_do() -> None:
     with pytest.raises(RecipeError, match=r"'rare' has a share of 0.001") as caught:
-        mixture([Span(0, {"web": 0.999, "rare": 0.001})], 1000)
+        mixture([MixtureSpan(0, {"web": 0.999, "rare": 0.001})], 1000)
     assert "at least 1001" in caught.value.remedy
 
 
 def test_a_new_plan_in_the_middle_of_a_block_leaves_the_past_and_counts_on() -> None:
-    old = mixture([Span(0, SHARES)], 1000, {"code": 150})
+    old = mixture([MixtureSpan(0, SHARES)], 1000, {"code": 150})
     begun = old.before(345)
-    new = plan([Span(0, SHARES)], 345, 1000, begun, {"code": 500}, 100)
-    both = Mixture(7, superseded(old.segments, 345) + new, 100)
+    new = plan([MixtureSpan(0, SHARES)], 345, 1000, begun, {"code": 500}, 100)
+    both = Mixture(7, cut_segments(old.segments, 345) + new, 100)
     assert groups_of(both, 0, 345) == groups_of(old, 0, 345)
     assert Counter(groups_of(both, 345, 445)) == {"web": 50, "books": 30, "code": 20}
     check_numbers(both, 1000)
 
 
 def test_a_share_of_zero_takes_nothing() -> None:
-    assert set(groups_of(mixture([Span(0, {"web": 1.0, "code": 0.0})], 300), 0, 300)) == {"web"}
+    assert set(groups_of(mixture([MixtureSpan(0, {"web": 1.0, "code": 0.0})], 300), 0, 300)) == {"web"}

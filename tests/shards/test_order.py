@@ -8,13 +8,13 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from ctllm_ray.shards.order import Joined, Stream, key, permuted
+from ctllm_ray.shards.order import Joined, Stream, key, permute
 
 SIZES = [1, 2, 3, 4, 5, 7, 13, 63, 64, 65, 101, 127, 128, 129, 1000, 4095, 4096, 4097, 10007, 65537]
 
 
 def whole(rows: int, seed: int) -> np.ndarray:
-    return permuted(np.arange(rows), rows, seed)
+    return permute(np.arange(rows), rows, seed)
 
 
 @pytest.mark.parametrize("rows", SIZES)
@@ -25,12 +25,12 @@ def test_every_row_stands_at_exactly_one_place(rows: int) -> None:
 
 def test_a_place_looked_up_alone_is_the_same_as_among_all() -> None:
     order = whole(1000, 7)
-    assert [int(permuted(np.array([i]), 1000, 7)[0]) for i in range(0, 1000, 37)] == order[::37].tolist()
+    assert [int(permute(np.array([i]), 1000, 7)[0]) for i in range(0, 1000, 37)] == order[::37].tolist()
 
 
 def test_places_beyond_two_to_the_thirty_two_are_rows_too() -> None:
     rows = 5 * 10**10
-    found = permuted(np.arange(rows - 10_000, rows), rows, 3)
+    found = permute(np.arange(rows - 10_000, rows), rows, 3)
     assert len(np.unique(found)) == 10_000
     assert found.min() >= 0
     assert found.max() < rows

@@ -13,7 +13,7 @@ import pytest
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.shards import tables
 from ctllm_ray.shards.manifest import Shard
-from ctllm_ray.shards.tables import Rows, TableWriter, read_partition
+from ctllm_ray.shards.tables import RowFile, TableWriter, read_partition
 
 SCHEMA = pa.schema([("number", pa.int64()), ("text", pa.string())])
 
@@ -43,7 +43,7 @@ def resident_kb(folder: Path) -> int:
 def test_rows_come_by_their_numbers_over_files_and_batches_and_leave_memory(tmp_path: Path) -> None:
     files = written(tmp_path, 3, 10_000)
     numbers = np.array([0, 4_999, 5_000, 9_999, 10_000, 29_999])
-    with Rows(files) as rows:
+    with RowFile(files) as rows:
         assert rows.take(numbers, ["number"])["number"].to_pylist() == numbers.tolist()
         assert rows.take(numbers, ["text"])["text"].to_pylist() == [f"{n} " * 50 for n in numbers]
         everything = rows.take(np.arange(30_000), ["text", "number"])
@@ -56,7 +56,7 @@ def test_rows_come_by_their_numbers_over_files_and_batches_and_leave_memory(tmp_
 def test_open_files_hold_no_handle(tmp_path: Path) -> None:
     files = written(tmp_path, 20, 10)
     before = len(os.listdir("/proc/self/fd"))
-    with Rows(files) as rows:
+    with RowFile(files) as rows:
         assert rows.take(np.arange(200), ["text"]).num_rows == 200
         kept = [read_partition(str(tmp_path), [shard], 0, SCHEMA) for _, shard in files]
         assert len(os.listdir("/proc/self/fd")) == before
@@ -71,7 +71,7 @@ def test_a_file_for_which_memory_ran_out_is_not_to_be_deleted(
 
     files = written(tmp_path, 1, 10)
     monkeypatch.setattr(pa, "memory_map", full)
-    with Rows(files) as rows, pytest.raises(StorageError, match="Cannot allocate memory") as caught:
+    with RowFile(files) as rows, pytest.raises(StorageError, match="Cannot allocate memory") as caught:
         rows.take(np.array([3]), ["text"])
     assert "vm.max_map_count" in caught.value.remedy
     assert "delete" not in caught.value.remedy
@@ -83,7 +83,7 @@ def test_of_many_files_only_so_many_are_mapped_at_a_time(
 ) -> None:
     files = written(tmp_path, 20, 10)
     monkeypatch.setattr(tables, "MOST_MAPPED", 3)
-    with Rows(files) as rows:
+    with RowFile(files) as rows:
         for _ in range(2):
             assert rows.take(np.arange(200), ["number"])["number"].to_pylist() == list(range(200))
             assert len(rows._files) == 3
@@ -94,6 +94,6 @@ def test_a_file_that_was_cut_short_is_one_message(tmp_path: Path, left: int) -> 
     files = written(tmp_path, 1, 10)
     path = tmp_path / "0.arrow"
     path.write_bytes(path.read_bytes()[:left])
-    with Rows(files) as rows, pytest.raises(StorageError, match="cannot be read") as caught:
+    with RowFile(files) as rows, pytest.raises(StorageError, match="cannot be read") as caught:
         rows.take(np.array([3]), ["text"])
     assert "0.arrow" in caught.value.where

@@ -14,7 +14,7 @@ from ctllm_ray.text.dedup.components import (
     components,
     downward,
     large_star,
-    mirrored,
+    mirror_edges,
     small_star,
 )
 
@@ -27,7 +27,7 @@ def _starred(left: np.ndarray, right: np.ndarray) -> tuple[Components, int]:
     rounds = 0
     while before is None or not all(map(np.array_equal, before, edges)):
         before, rounds = edges, rounds + 1
-        edges = _over_partitions(large_star, mirrored(edges))
+        edges = _over_partitions(large_star, mirror_edges(edges))
         edges = _over_partitions(small_star, downward(edges))
     members = np.unique(np.concatenate([left, right]))
     roots = members.copy()

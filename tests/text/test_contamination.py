@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from ctllm_ray.text import contamination as module
 from ctllm_ray.text.contamination import hits, index
-from ctllm_ray.text.dedup.fold import folded, table
+from ctllm_ray.text.dedup.fold import fold_text, table
 from ctllm_ray.text.kernels.codepoints import buffers
 
 FIRST = "下列关于细胞膜结构的说法，哪一项是正确的？A. 由磷脂和蛋白质组成 B. 只含有蛋白质"
@@ -44,16 +44,16 @@ def test_shuffled_options_leave_stretches_and_a_smaller_overlap() -> None:
     found = _rows(f"{head}A. {b} B. {a}")
     assert len(found) == 2
     assert found[0][1].startswith("下列关于细胞膜")
-    assert folded(found[1][1]) == folded(a)
-    grams = len(folded(FIRST)) - 7
-    held = {folded(f"{head}A. {b} B. {a}")[i : i + 8] for i in range(100)}
-    assert found[0][2] == round(len({folded(FIRST)[i : i + 8] for i in range(grams)} & held) / grams, 3)
+    assert fold_text(found[1][1]) == fold_text(a)
+    grams = len(fold_text(FIRST)) - 7
+    held = {fold_text(f"{head}A. {b} B. {a}")[i : i + 8] for i in range(100)}
+    assert found[0][2] == round(len({fold_text(FIRST)[i : i + 8] for i in range(grams)} & held) / grams, 3)
 
 
 def test_ngrams_of_too_many_items_count_for_none() -> None:
     assert _rows(SECOND, max_items=1) == []
     made = index(ITEMS, ngram_chars=8, max_items=1)
-    assert made.grams.tolist() == [len(folded(FIRST)) - 7, 0, 0, 0]
+    assert made.grams.tolist() == [len(fold_text(FIRST)) - 7, 0, 0, 0]
 
 
 def test_a_repeated_ngram_counts_once() -> None:

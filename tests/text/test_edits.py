@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from ctllm_ray.text.dedup import edits as module
-from ctllm_ray.text.dedup.edits import slipped
+from ctllm_ray.text.dedup.edits import differ_in_slips
 from ctllm_ray.text.kernels.codepoints import buffers
 
 TEXT = "".join(chr(0x4E10 + 7 * i) for i in range(200))  # no character twice, and no numeral
@@ -31,7 +31,9 @@ def _points(text: str) -> np.ndarray:
 
 def _is_slipped(one: str, other: str, share: float = 0.12, run: int = 4) -> bool:
     both = [
-        slipped(pa.array(pair), np.array([0]), np.array([1]), max_edit_share=share, max_edit_run=run).item()
+        differ_in_slips(
+            pa.array(pair), np.array([0]), np.array([1]), max_edit_share=share, max_edit_run=run
+        ).item()
         for pair in ([one, other], [other, one])
     ]
     assert both[0] == both[1]

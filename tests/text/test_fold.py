@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from ctllm_ray.text.dedup import fold as module
-from ctllm_ray.text.dedup.fold import TABLE_END, fold, folded, table
+from ctllm_ray.text.dedup.fold import TABLE_END, fold, fold_text, table
 from ctllm_ray.text.kernels.codepoints import buffers
 
 TEXT = "头发发展了，台湾的后面有12.50元（含税）的 Hello 世界！"
@@ -38,7 +38,7 @@ def _repunctuated(text: str, seed: int) -> str:
 
 
 def test_script_width_case_punctuation_and_space_do_not_count() -> None:
-    want = folded(TEXT)
+    want = fold_text(TEXT)
     for twin in [
         opencc.OpenCC("s2t").convert(TEXT),
         opencc.OpenCC("s2tw").convert(TEXT),
@@ -48,7 +48,7 @@ def test_script_width_case_punctuation_and_space_do_not_count() -> None:
         f"🎉{TEXT}\ufe0f\u200b\ue123",
     ]:
         assert twin != TEXT
-        assert folded(twin) == want
+        assert fold_text(twin) == want
 
 
 def test_other_words_and_other_numbers_count() -> None:
@@ -58,7 +58,7 @@ def test_other_words_and_other_numbers_count() -> None:
         TEXT + "吗",
         TEXT.replace("Hello", "Hallo"),
     ]:
-        assert folded(other) != folded(TEXT)
+        assert fold_text(other) != fold_text(TEXT)
 
 
 @pytest.mark.parametrize(
@@ -75,13 +75,13 @@ def test_other_words_and_other_numbers_count() -> None:
     ],
 )
 def test_cases_worked_by_hand(text: str, want: str) -> None:
-    assert folded(text) == want
+    assert fold_text(text) == want
 
 
 def test_masked_digits_make_one_zero_of_each_run() -> None:
-    assert folded("价格 12.50 元，第３章", digits="mask") == "价格0元第0章"
-    assert folded("1", digits="mask") == folded("１２３", digits="mask") == "0"
-    assert folded("第三条", digits="mask") == "第三条"
+    assert fold_text("价格 12.50 元，第３章", digits="mask") == "价格0元第0章"
+    assert fold_text("1", digits="mask") == fold_text("１２３", digits="mask") == "0"
+    assert fold_text("第三条", digits="mask") == "第三条"
 
 
 @pytest.mark.parametrize("digits", ["keep", "mask"])

@@ -60,7 +60,7 @@ def test_compiled_equals_interpreted() -> None:
     texts = pa.array(SAMPLES + random_texts(20, 1))
     reference = np.zeros((len(texts), len(lines)), np.float32)
     with np.errstate(over="ignore"):
-        fuse.interpreted(lines)(*codepoints.buffers(texts), characters.table(), reference)
+        fuse.interpret(lines)(*codepoints.buffers(texts), characters.table(), reference)
     np.testing.assert_allclose(fuse.measure(texts, lines), reference, rtol=1e-6, equal_nan=True)
 
 

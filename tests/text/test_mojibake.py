@@ -110,7 +110,7 @@ def test_one_bad_line_in_a_good_page_is_repaired_and_nothing_else_is_touched() -
 
 def test_ghosts_and_fills_are_marked_and_left_alone() -> None:
     ghost = repair(f"{SIMPLIFIED}锟斤拷锟斤拷")
-    assert (ghost.text, ghost.kind, ghost.repaired, ghost.suspect_chars) == (
+    assert (ghost.text, ghost.kind, ghost.is_repaired, ghost.suspect_chars) == (
         f"{SIMPLIFIED}锟斤拷锟斤拷",
         "gbk_ghost",
         False,
@@ -118,7 +118,7 @@ def test_ghosts_and_fills_are_marked_and_left_alone() -> None:
     )
     for fill in ("烫烫烫烫", "屯屯屯屯", "葺葺葺葺"):
         found = repair(SIMPLIFIED + fill)
-        assert (found.kind, found.repaired, found.suspect_chars) == ("debug_fill", False, 4)
+        assert (found.kind, found.is_repaired, found.suspect_chars) == ("debug_fill", False, 4)
     assert repair(SIMPLIFIED + "��").suspect_chars == 2
 
 

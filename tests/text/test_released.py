@@ -24,7 +24,7 @@ def ours(text: str, use: str, **options: Any) -> float:
     """A measure of ours on one text, interpreted."""
     out = np.zeros((1, 1), np.float32)
     data, offsets = codepoints.buffers(pa.array([text]))
-    fuse.interpreted(((use, tuple(options.items())),))(data, offsets, characters.table(), out)
+    fuse.interpret(((use, tuple(options.items())),))(data, offsets, characters.table(), out)
     return float(out[0, 0])
 
 

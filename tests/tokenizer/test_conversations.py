@@ -10,7 +10,7 @@ import pytest
 
 from ctllm_ray.tokenizer import chat_template
 from ctllm_ray.tokenizer.conversations import ConversationEncoder, read_template
-from ctllm_ray.tokenizer.tokenizer import load
+from ctllm_ray.tokenizer.tokenizer import load_tokenizer
 
 OTHER = "{% for turn in messages %}[{{ turn['role'] }}]{{ turn['content'] }}{% endfor %}"
 
@@ -26,7 +26,7 @@ def test_the_template_of_our_own_folder_is_read_from_it(copy: Path) -> None:
 
 def test_a_template_that_was_put_there_counts_although_the_tokenizer_is_ours(copy: Path) -> None:
     (copy / chat_template.FILE).write_text(OTHER, encoding="utf-8")
-    tokenizer = load(str(copy))
+    tokenizer = load_tokenizer(str(copy))
     ids = ConversationEncoder(tokenizer, read_template(str(copy))).encode_prompt(
         [{"role": "user", "content": "春天"}]
     )

@@ -10,8 +10,8 @@ import pytest
 import transformers
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.corpus.encoding.encode_documents import framed
-from ctllm_ray.tokenizer.tokenizer import SentencePiece, Tokenizer, load
+from ctllm_ray.corpus.encoding.encode_documents import frame_documents
+from ctllm_ray.tokenizer.tokenizer import SentencePiece, Tokenizer, load_tokenizer
 from tests.tokenizer.kinds import KINDS, TEXTS
 
 #: What stands before and behind a document to train on, by kind: pieces, as far as they are no BOS and EOS of
@@ -46,7 +46,7 @@ def whole(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def test_a_text_has_the_ids_that_transformers_gives_it(kind: Path) -> None:
-    ours, theirs = load(str(kind)), transformers.AutoTokenizer.from_pretrained(kind)
+    ours, theirs = load_tokenizer(str(kind)), transformers.AutoTokenizer.from_pretrained(kind)
     for text in (text for text in TEXTS if text == text.lstrip()):
         assert whole(ours, text) == theirs(text).input_ids
         assert ours.encode([text])[0].tolist() == theirs(text, add_special_tokens=False).input_ids
@@ -59,11 +59,11 @@ def test_a_text_that_begins_with_blanks_has_the_ids_of_the_file_itself(kind: Pat
         pytest.skip("there is no tokenizer.json to go by")
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(kind / "tokenizer.json"))
     for text in TEXTS:
-        assert whole(load(str(kind)), text) == theirs(text).input_ids
+        assert whole(load_tokenizer(str(kind)), text) == theirs(text).input_ids
 
 
 def test_what_is_put_before_a_text_is_what_its_kind_puts(kind: Path) -> None:
-    tokenizer = load(str(kind))
+    tokenizer = load_tokenizer(str(kind))
     assert [tokenizer.pieces[id_] for id_ in tokenizer.prefix_ids] == PUT_BEFORE[kind.name]
     assert tokenizer.suffix_ids == ((tokenizer.eos_id,) if kind.name == "ends_with_eos" else ())
 
@@ -71,9 +71,9 @@ def test_what_is_put_before_a_text_is_what_its_kind_puts(kind: Path) -> None:
 def test_a_document_begins_with_what_the_tokenizer_puts_and_never_with_a_bos_that_it_does_not(
     kind: Path,
 ) -> None:
-    tokenizer = load(str(kind))
+    tokenizer = load_tokenizer(str(kind))
     content = tokenizer.encode([TEXTS[0]])[0]
-    (document,) = framed([content], *tokenizer.document_ids)
+    (document,) = frame_documents([content], *tokenizer.document_ids)
     front = [tokenizer.pieces.index(piece) for piece in PUT_BEFORE[kind.name]] or [tokenizer.eos_id]
     assert document.tolist() == [*front, *content, tokenizer.eos_id]
     if tokenizer.bos_id != tokenizer.eos_id and not PUT_BEFORE[kind.name]:
@@ -81,9 +81,9 @@ def test_a_document_begins_with_what_the_tokenizer_puts_and_never_with_a_bos_tha
 
 
 def test_a_folder_that_is_saved_again_puts_the_same(kind: Path, tmp_path: Path) -> None:
-    before = load(str(kind))
+    before = load_tokenizer(str(kind))
     before.save(str(tmp_path))
-    after = load(str(tmp_path))
+    after = load_tokenizer(str(tmp_path))
     assert (after.prefix_ids, after.suffix_ids) == (before.prefix_ids, before.suffix_ids)
     assert whole(after, TEXTS[1]) == whole(before, TEXTS[1])
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
@@ -95,12 +95,12 @@ def test_ours_begins_with_bos(trained: SentencePiece, folder: Path) -> None:
     assert trained.document_ids == ((trained.bos_id,), (trained.eos_id,))
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     for text in TEXTS:
-        assert whole(load(str(folder)), text) == theirs(text).input_ids
+        assert whole(load_tokenizer(str(folder)), text) == theirs(text).input_ids
 
 
 def test_a_chat_template_knows_only_the_names_that_the_tokenizer_gives(kind: Path) -> None:
     theirs = transformers.AutoTokenizer.from_pretrained(kind)
-    named = load(str(kind)).token_names
+    named = load_tokenizer(str(kind)).token_names
     assert named.get("bos_token") == theirs.bos_token
     assert named.get("eos_token") == theirs.eos_token
 
@@ -120,7 +120,7 @@ def test_the_older_file_of_names_does_not_count_where_the_configuration_lists_ad
     )
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     assert (theirs.bos_token, theirs.eos_token) == (None, "</s>")
-    assert load(str(folder)).token_names == {"eos_token": "</s>"}
+    assert load_tokenizer(str(folder)).token_names == {"eos_token": "</s>"}
 
 
 @pytest.mark.parametrize("content", ["[]", '"text"'])
@@ -128,4 +128,4 @@ def test_a_configuration_that_is_no_object_is_refused_by_name(tmp_path: Path, co
     folder = KINDS["characters"](tmp_path / "odd", TEXTS)
     (folder / "tokenizer_config.json").write_text(content)
     with pytest.raises(InputError, match="not a JSON object"):
-        load(str(folder))
+        load_tokenizer(str(folder))

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.tokenizer import convert, specials
-from ctllm_ray.tokenizer.tokenizer import HuggingFace, SentencePiece, Tokenizer, load
+from ctllm_ray.tokenizer.tokenizer import HuggingFace, SentencePiece, Tokenizer, load_tokenizer
 from tests.tokenizer.hard_texts import HARD
 
 
@@ -79,14 +79,14 @@ def test_an_id_outside_the_vocabulary_is_refused(trained: SentencePiece, wrong: 
 
 
 def test_a_saved_folder_loads_as_the_same_tokenizer(trained: SentencePiece, folder: Path) -> None:
-    again = load(str(folder))
+    again = load_tokenizer(str(folder))
     assert isinstance(again, SentencePiece)
     assert again.sha256 == trained.sha256
-    assert load(str(folder / "tokenizer.model")).sha256 == trained.sha256
+    assert load_tokenizer(str(folder / "tokenizer.model")).sha256 == trained.sha256
 
 
 def test_saving_twice_gives_the_same_bytes(trained: SentencePiece, folder: Path, tmp_path: Path) -> None:
-    load(str(folder)).save(str(tmp_path))
+    load_tokenizer(str(folder)).save(str(tmp_path))
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == {
         f.name: f.read_bytes() for f in folder.iterdir()
     }
@@ -95,7 +95,7 @@ def test_saving_twice_gives_the_same_bytes(trained: SentencePiece, folder: Path,
 @pytest.mark.parametrize("kind", ["trained", "byte_level"])
 def test_a_tokenizer_travels_to_a_worker(kind: str, request: pytest.FixtureRequest) -> None:
     given = request.getfixturevalue(kind)
-    tokenizer = given if isinstance(given, Tokenizer) else load(str(given))
+    tokenizer = given if isinstance(given, Tokenizer) else load_tokenizer(str(given))
     again = pickle.loads(pickle.dumps(tokenizer))
     assert again.sha256 == tokenizer.sha256
     assert np.array_equal(again.encode(["春天"])[0], tokenizer.encode(["春天"])[0])
@@ -109,14 +109,14 @@ def test_a_folder_whose_fast_tokenizer_was_changed_counts_by_the_changed_one(
     changed = AutoTokenizer.from_pretrained(folder)
     changed.add_tokens(["大模型"])
     changed.save_pretrained(tmp_path)
-    loaded = load(str(tmp_path))
+    loaded = load_tokenizer(str(tmp_path))
     assert isinstance(loaded, HuggingFace)
     assert loaded.encode(["大模型"])[0].tolist() == [1200]
     assert loaded.vocab_size == 1201
 
 
 def test_a_byte_level_folder_gives_whole_texts_and_ends_documents_with_its_eos(byte_level: Path) -> None:
-    tokenizer = load(str(byte_level))
+    tokenizer = load_tokenizer(str(byte_level))
     texts = [text for text in HARD if text]
     assert [tokenizer.decode(ids) for ids in tokenizer.encode(texts)] == texts
     assert tokenizer.eos_id == tokenizer.bos_id == tokenizer.special_id("<|im_end|>")
@@ -127,7 +127,7 @@ def test_a_foreign_folder_is_saved_as_it_was_found(
     byte_level: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     target = tmp_path_factory.mktemp("copy")
-    load(str(byte_level)).save(str(target))
+    load_tokenizer(str(byte_level)).save(str(target))
     assert {f.name: f.read_bytes() for f in target.iterdir()} == {
         f.name: f.read_bytes() for f in byte_level.iterdir()
     }
@@ -143,12 +143,12 @@ def test_a_slow_tokenizer_is_converted_by_transformers(
     (slow / "tokenizer_config.json").write_text(json.dumps(names))
     text = "春天到了 the model\n"
     fast.no_truncation()
-    assert load(str(slow)).encode([text])[0].tolist() == fast.encode(text).ids
+    assert load_tokenizer(str(slow)).encode([text])[0].tolist() == fast.encode(text).ids
 
 
 def test_a_folder_without_a_tokenizer_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no tokenizer here") as caught:
-        load(str(tmp_path))
+        load_tokenizer(str(tmp_path))
     assert caught.value.where == str(tmp_path)
 
 
@@ -157,7 +157,7 @@ def test_a_damaged_model_is_an_error_that_names_it(tmp_path: Path, content: byte
     (tmp_path / "tokenizer.model").write_bytes(content)
     for path in (tmp_path, tmp_path / "tokenizer.model"):
         with pytest.raises(InputError) as caught:
-            load(str(path))
+            load_tokenizer(str(path))
         assert caught.value.where == str(path)
 
 
@@ -165,17 +165,17 @@ def test_a_cut_off_model_is_an_error(folder: Path, tmp_path: Path) -> None:
     whole = (folder / "tokenizer.model").read_bytes()
     (tmp_path / "tokenizer.model").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError):
-        load(str(tmp_path))
+        load_tokenizer(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", [convert.TOKENIZER, convert.CONFIG])
 def test_damaged_json_is_an_error_that_names_the_folder(byte_level: Path, name: str) -> None:
     (byte_level / name).write_text('{"half": ')
     with pytest.raises(InputError, match="not"):
-        load(str(byte_level))
+        load_tokenizer(str(byte_level))
 
 
 def test_a_tokenizer_without_an_end_of_document_is_refused(byte_level: Path) -> None:
     (byte_level / "tokenizer_config.json").write_text("{}")
     with pytest.raises(InputError, match="eos_token"):
-        load(str(byte_level))
+        load_tokenizer(str(byte_level))

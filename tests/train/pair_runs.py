@@ -38,7 +38,9 @@ def write_pairs(folder: Path, seed: int = 0, pairs: int = 40, splits: int = 2) -
                 shards += writer.shards
     rows = sum(shard.rows for shard in shards)
     counts = {"in": rows, "kept": rows, "tokens": sum(shard.tokens for shard in shards)}
-    manifest.write(str(folder), Manifest("tokens", "p", "1", "0" * 64, {}, [], counts, shards, dict(FACTS)))
+    manifest.write_manifest(
+        str(folder), Manifest("tokens", "p", "1", "0" * 64, {}, [], counts, shards, dict(FACTS))
+    )
 
 
 def _table(draw: np.random.Generator, name: str, pairs: int) -> Any:
@@ -58,7 +60,7 @@ def _table(draw: np.random.Generator, name: str, pairs: int) -> Any:
 
 def write_model(folder: Path, seed: int = 3) -> None:
     """The model that the runs begin with."""
-    folders.save(llama.build(CONFIG, seed), CONFIG, str(folder))
+    folders.save_model(llama.build(CONFIG, seed), CONFIG, str(folder))
 
 
 def recipe(root: Path, batches: int = 6, resources: Mapping[str, Any] | None = None, **train: Any) -> Recipe:
@@ -82,7 +84,7 @@ def recipe(root: Path, batches: int = 6, resources: Mapping[str, Any] | None = N
         } | train,
         "resources": {"train": {"micro_sequences": 2, "keep": 100} | dict(resources or {})},
     }  # fmt: skip
-    return recipes.from_plain(plain)
+    return recipes.parse_recipe(plain)
 
 
 def touch_model(folder: Path) -> None:

@@ -51,7 +51,9 @@ def write_talks(
             shards += writer.shards
     rows = sum(shard.rows for shard in shards)
     counts = {"in": rows, "kept": rows, "tokens": sum(shard.tokens for shard in shards)}
-    manifest.write(str(folder), Manifest("tokens", "s", "1", "0" * 64, {}, [], counts, shards, dict(FACTS)))
+    manifest.write_manifest(
+        str(folder), Manifest("tokens", "s", "1", "0" * 64, {}, [], counts, shards, dict(FACTS))
+    )
 
 
 def recipe(root: Path, batches: int = 8, resources: Mapping[str, Any] | None = None, **train: Any) -> Recipe:
@@ -72,4 +74,4 @@ def recipe(root: Path, batches: int = 8, resources: Mapping[str, Any] | None = N
         } | train,
         "resources": {"train": {"micro_sequences": 2, "keep": 100} | dict(resources or {})},
     }  # fmt: skip
-    return recipes.from_plain(plain)
+    return recipes.parse_recipe(plain)

@@ -12,14 +12,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from ctllm_ray.base.errors import RecipeError, StorageError, VersionConflict
-from ctllm_ray.base.recipe import Recipe, from_plain
+from ctllm_ray.base.recipe import Recipe, parse_recipe
 from ctllm_ray.base.recipe_training import Lora
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig, for_recipe
 from ctllm_ray.tokenizer import train as tokenizers
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from ctllm_ray.train import adapters, records, session
-from ctllm_ray.train.checkpoint.export import export
+from ctllm_ray.train.checkpoint.export import export_checkpoint
 from ctllm_ray.train.checkpoint.run_state import RunState
 from ctllm_ray.train.checkpoint.saver import Saver
 from ctllm_ray.train.data import reference_log_probs
@@ -71,7 +71,7 @@ def test_a_run_says_that_a_base_without_trained_marks_of_turns_will_not_end_its_
         made_by = {"recipe": {"train": {"objective": {"use": objective}}}}
         (tmp_path / "model" / "lineage.json").write_text(json.dumps(made_by))
     plain = talk_runs.recipe(tmp_path, batches=2, lora=lora).model_dump(mode="json")
-    of = from_plain(plain | {"model": {"path": str(tmp_path / "model")}})
+    of = parse_recipe(plain | {"model": {"path": str(tmp_path / "model")}})
     run(of)
     told = [event for event in records.read_events(of.folder("train")) if event.kind == "specials_untaught"]
     assert [event.facts for event in told] == ([adapters.UNTAUGHT] if is_told else [])
@@ -102,7 +102,7 @@ def test_the_merged_model_gives_the_logits_of_the_adapted_one(targets: tuple[str
             parameter.normal_(0, 0.5, generator=torch.Generator().manual_seed(parameter.numel()))
     held = {name: parameter.detach() for name, parameter in model.named_parameters()}
     lora = Lora.model_validate({"rank": 4, "alpha": 8.0, "targets": targets})
-    weights = adapters.merged(llama.build(CONFIG, 5), lora, held.__getitem__)
+    weights = adapters.merge_adapters(llama.build(CONFIG, 5), lora, held.__getitem__)
     merged = llama.empty(CONFIG)
     with torch.no_grad():
         for name, parameter in merged.named_parameters():
@@ -152,7 +152,7 @@ def test_an_export_is_the_merged_model_as_transformers_loads_it(tmp_path: Path) 
     tokenizer = SentencePiece(tokenizers.train(test_export.TEXTS, test_export.PIECES))
     plain = test_export.recipe(tmp_path, tokenizer).model_dump(mode="json")
     plain["train"]["lora"] = LORA
-    of = from_plain(plain)
+    of = parse_recipe(plain)
     (shape, train), saver = of.training(), Saver(of.folder("train"), 0, 1, "a", 9, 0)
     model = llama.build(for_recipe(shape, tokenizer.vocab_size, 32), of.seed)
     assert train.lora is not None
@@ -162,7 +162,7 @@ def test_an_export_is_the_merged_model_as_transformers_loads_it(tmp_path: Path) 
             parameter.normal_(0, 0.3, generator=torch.Generator().manual_seed(parameter.numel()))
     saver.save(RunState(step=3), ((f"model.{n}", p.detach()) for n, p in trained_state(model).items()))
     saver.close()
-    loaded = AutoModelForCausalLM.from_pretrained(export(of, precision="fp32"))
+    loaded = AutoModelForCausalLM.from_pretrained(export_checkpoint(of, precision="fp32"))
     with torch.no_grad():
         torch.testing.assert_close(loaded(IDS).logits, model.eval()(IDS).logits, rtol=1e-5, atol=1e-5)
 

@@ -17,15 +17,15 @@ from ctllm_ray.base.errors import CtllmError, InputError, NotFound, RecipeError,
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.model import folder, llama
 from ctllm_ray.model.config import ModelConfig
-from ctllm_ray.tokenizer.tokenizer import SentencePiece, load
+from ctllm_ray.tokenizer.tokenizer import SentencePiece, load_tokenizer
 from ctllm_ray.tokenizer.train import train as trained
 from ctllm_ray.train import session
 from ctllm_ray.train.checkpoint import checkpoint
-from ctllm_ray.train.checkpoint.export import export
+from ctllm_ray.train.checkpoint.export import export_checkpoint
 from ctllm_ray.train.data.corpora import open_corpora
 from ctllm_ray.train.data.data_log import DATA
 from ctllm_ray.train.data.inspect_batch import inspect
-from ctllm_ray.train.plan.plan import plan
+from ctllm_ray.train.plan.plan import plan_training
 from ctllm_ray.train.ray import launch
 from ctllm_ray.train.report.run_facts import gather
 from tests.train.test_inherit import TEXTS
@@ -118,7 +118,7 @@ def test_shards_that_are_not_there_are_missed_before_ray_starts(tmp_path: Path) 
     of = recipe(tmp_path)
     (tokens_of(of) / "MANIFEST.json").unlink()
     with pytest.raises(NotFound, match="has not finished"):
-        launch.run(of)
+        launch.run_training(of)
     assert not ray.is_initialized()
 
 
@@ -126,7 +126,7 @@ def test_a_root_that_cannot_be_written_is_told_before_ray_starts(tmp_path: Path)
     of = recipe(tmp_path)
     Path(of.folder("train")).write_text("a file where the run's folder would be")
     with pytest.raises(StorageError, match="cannot be written") as caught:
-        launch.run(of)
+        launch.run_training(of)
     assert of.folder("train") in caught.value.where
     assert not ray.is_initialized()
 
@@ -161,12 +161,12 @@ def test_a_folder_with_settings_of_a_tokenizer_and_no_pieces_has_none(
     for name in ("tokenizer.json", "tokenizer.model"):
         (tmp_path / name).unlink()
     with pytest.raises(InputError, match=r"^no tokenizer here"):
-        load(str(tmp_path))
+        load_tokenizer(str(tmp_path))
 
 
 def test_a_model_folder_whose_settings_contradict_each_other_is_an_error_of_one_line(tmp_path: Path) -> None:
     config = ModelConfig(1, 32, 2, 2, 16, 64, 100, 64)
-    folder.save(llama.build(config, seed=1), config, str(tmp_path))
+    folder.save_model(llama.build(config, seed=1), config, str(tmp_path))
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"num_attention_heads": 3}))
     with pytest.raises(InputError) as caught:
@@ -272,7 +272,7 @@ def test_workers_that_cannot_share_a_batch_are_refused_before_ray_starts(
 ) -> None:
     of = recipe(tmp_path, resources={"workers": workers})
     with pytest.raises(CtllmError) as caught:
-        launch.run(of)
+        launch.run_training(of)
     assert says in str(caught.value)
     assert not ray.is_initialized()
 
@@ -280,7 +280,7 @@ def test_workers_that_cannot_share_a_batch_are_refused_before_ray_starts(
 def test_sequences_longer_than_the_context_are_refused_before_ray_starts(tmp_path: Path) -> None:
     of = recipe(tmp_path, tokens=8192, batch_tokens=1024, sequence_tokens=1024)
     with pytest.raises(RecipeError, match="longer than the model's context") as caught:
-        launch.run(of)
+        launch.run_training(of)
     assert "model.context_tokens=1024" in caught.value.remedy
     assert not ray.is_initialized()
 
@@ -291,7 +291,7 @@ def test_sequences_longer_than_the_context_are_refused_before_ray_starts(tmp_pat
 
 def test_a_recipe_that_trains_nothing_has_neither_batches_nor_a_report(tmp_path: Path) -> None:
     of = recipe(tmp_path).model_copy(update={"train": None})
-    for look in (lambda: inspect(of, 0), lambda: gather(of), lambda: export(of)):
+    for look in (lambda: inspect(of, 0), lambda: gather(of), lambda: export_checkpoint(of)):
         with pytest.raises(RecipeError, match="trains no model"):
             look()
 
@@ -306,11 +306,11 @@ def test_the_export_of_a_step_without_a_checkpoint_names_those_that_have_one(tmp
     of = recipe(tmp_path, 2)
     run(of)
     with pytest.raises(NotFound, match="no checkpoint of step 99") as caught:
-        export(of, 99)
+        export_checkpoint(of, 99)
     assert caught.value.remedy.endswith("2")
 
 
 @pytest.mark.parametrize("wrong", [{"gpus": -1}, {"mfu": 0.0}, {"mfu": 1.5}])
 def test_a_plan_for_impossible_cards_is_refused(tmp_path: Path, wrong: dict) -> None:
     with pytest.raises(RecipeError, match="of their peak"):
-        plan(recipe(tmp_path), gpu="h100", **wrong)
+        plan_training(recipe(tmp_path), gpu="h100", **wrong)

@@ -202,7 +202,7 @@ def test_one_save_is_in_flight_and_the_next_one_waits_for_it(
     monkeypatch.setattr(checkpoint, "write_state_file", slow)
     one = Saver(run_folder, 0, 1, "t", 5, 0)
     one.save(RunState(step=1), iter(some(1).items()))
-    assert one.finished() == []
+    assert one.take_finished() == []
     second = threading.Thread(target=one.save, args=(RunState(step=2), iter(some(2).items())))
     second.start()
     second.join(0.1)
@@ -210,8 +210,8 @@ def test_one_save_is_in_flight_and_the_next_one_waits_for_it(
     go.set()
     second.join()
     one.wait()
-    assert [saved.state.step for saved in one.finished()] == [1, 2]  # both are told of
-    assert one.finished() == []
+    assert [saved.state.step for saved in one.take_finished()] == [1, 2]  # both are told of
+    assert one.take_finished() == []
     one.close()
 
 

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.base.recipe_training import Objective, Phase, Schedule, Train, TrainResources
+from ctllm_ray.base.recipe_training import MixturePhase, ObjectivePart, Schedule, Train, TrainResources
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
 from ctllm_ray.train.data.batch import IGNORED, Batch
@@ -40,13 +40,13 @@ NEAR = {"loss": 5e-6, "norm": 2e-4, "weight": 1e-5}
 
 def train_part(precision: Any = "fp32") -> Train:
     return Train(
-        objective=Objective(use="pretrain"),
+        objective=ObjectivePart(use="pretrain"),
         tokens=SEQUENCES * TOKENS * 10,
         batch_tokens=SEQUENCES * TOKENS,
         sequence_tokens=TOKENS,
         packing="concatenate",
         document_attention=True,
-        mixture=(Phase(shares={"a": 1.0}),),
+        mixture=(MixturePhase(shares={"a": 1.0}),),
         schedule=Schedule(use="cosine", peak_rate=RATE, warmup_tokens=0),
         precision=precision,
     )

@@ -23,7 +23,7 @@ from ctllm_ray.train.report import render
 from ctllm_ray.train.report.run_facts import gather
 from ctllm_ray.train.report.words import WORDS
 from ctllm_ray.train.validation.validate import validate_checkpoint
-from ctllm_ray.train.validation.validate_pairs import told
+from ctllm_ray.train.validation.validate_pairs import score_pairs
 from tests.train import pair_runs, tiny_runs
 from tests.train.test_elastic import start
 from tests.train.tiny_runs import assert_same_model, last, run
@@ -54,8 +54,8 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path, stops: list
         found += zip(*diary, strict=True)
     assert found == list(zip(losses, rows, strict=True))
     assert_same_model(whole, cut)
-    assert [r.metrics for r in records.read(cut.folder("train"))] == [
-        r.metrics for r in records.read(whole.folder("train"))
+    assert [r.metrics for r in records.read_steps(cut.folder("train"))] == [
+        r.metrics for r in records.read_steps(whole.folder("train"))
     ]
 
 
@@ -95,7 +95,7 @@ def test_before_the_first_update_no_answer_is_preferred_and_the_loss_is_log_2(tm
 def test_the_preference_of_the_pairs_is_learnt_and_told(tmp_path: Path, lora: dict[str, Any] | None) -> None:
     of = ready(tmp_path, 30, lora=lora)
     run(of)
-    metrics = [record.metrics for record in records.read(of.folder("train"))]
+    metrics = [record.metrics for record in records.read_steps(of.folder("train"))]
     first, end = metrics[0], metrics[-1]
     assert all(tuple(of_step) == SUMS for of_step in metrics)
     assert first["margin"] == pytest.approx(0, abs=1e-5)
@@ -137,7 +137,7 @@ def test_a_group_that_the_mixture_leaves_out_is_not_judged(tmp_path: Path) -> No
 
 def test_accuracy_is_of_margins_and_preferred_shares_of_probabilities() -> None:
     logs, references = np.array([-1.0, -2.0, -9.0, -3.0]), np.array([-1.0, -1.0, -9.0, -4.0])
-    found = told(logs, references)
+    found = score_pairs(logs, references)
     assert found == {
         "pairs": 2, "accuracy": 0.5, "margin": 0.0, "preferred_share": 0.5, "reference_preferred_share": 0.0
     }  # fmt: skip
@@ -148,7 +148,7 @@ def test_metrics_are_means_over_the_pairs_of_the_global_batch_however_it_is_cut(
     for sequences in (1, 2, 4):
         of = ready(tmp_path / str(sequences), 3, resources={"micro_sequences": sequences})
         run(of)
-        metrics.append([record.metrics for record in records.read(of.folder("train"))])
+        metrics.append([record.metrics for record in records.read_steps(of.folder("train"))])
     for one, two, four in zip(*metrics, strict=True):
         for name in SUMS:
             assert one[name] == pytest.approx(four[name], rel=1e-4, abs=1e-4)

@@ -54,7 +54,7 @@ def worker(plain: str, rank: int, world: int, batches: int, folder: str) -> None
     """One worker of a start that stops after about so many batches."""
     os.environ |= {"LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
-    of = recipes.from_plain(json.loads(plain))
+    of = recipes.parse_recipe(json.loads(plain))
     around = Diary(of, batches)
     state = session.train(of, around.stepper_of, rank, world, around)
     torch.save((state.plain(), around.steppers[0].losses, around.steppers[0].rows), f"{folder}/{rank}.pt")

@@ -13,14 +13,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ctllm_ray import sample
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError, StorageError
-from ctllm_ray.base.recipe import Recipe, from_plain
+from ctllm_ray.base.recipe import Recipe, parse_recipe
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import for_recipe
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.tokenizer import train as tokenizers
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
-from ctllm_ray.train.checkpoint.export import LINEAGE, export
+from ctllm_ray.train.checkpoint.export import LINEAGE, export_checkpoint
 from ctllm_ray.train.checkpoint.run_state import RunState
 from ctllm_ray.train.checkpoint.saver import Saver
 
@@ -49,7 +49,7 @@ def tokenizer() -> SentencePiece:
 
 def recipe(tmp_path: Path, tokenizer: SentencePiece, **model: object) -> Recipe:
     """A recipe whose token section is finished, though it has no shards."""
-    chosen = from_plain(PLAIN | {"root": str(tmp_path), "model": PLAIN["model"] | model})
+    chosen = parse_recipe(PLAIN | {"root": str(tmp_path), "model": PLAIN["model"] | model})
     folder = chosen.folder("tokens")
     tokenizer.save(f"{folder}/tokenizer")
     Path(folder, "tokenizer", "report.json").write_text("{}")
@@ -57,7 +57,9 @@ def recipe(tmp_path: Path, tokenizer: SentencePiece, **model: object) -> Recipe:
         "tokenizer": tokenizer.sha256, "vocab_size": str(tokenizer.vocab_size),
         "bos": str(tokenizer.bos_id), "eos": str(tokenizer.eos_id), "pad": str(tokenizer.pad_id),
     }  # fmt: skip
-    manifest.write(folder, Manifest("tokens", "small", "1", "", {}, [], {"in": 0, "kept": 0}, [], facts))
+    manifest.write_manifest(
+        folder, Manifest("tokens", "small", "1", "", {}, [], {"in": 0, "kept": 0}, [], facts)
+    )
     return chosen
 
 
@@ -78,7 +80,7 @@ def test_transformers_loads_it_generates_and_has_the_logits_of_the_trained_model
 ) -> None:
     chosen = recipe(tmp_path, tokenizer)
     model = trained(chosen, tokenizer, 7)
-    folder = export(chosen, precision="fp32")
+    folder = export_checkpoint(chosen, precision="fp32")
     assert folder == str(tmp_path / "small/1/export/7")
     loaded, words = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     text = "天地 fox 12\n玄"
@@ -96,7 +98,7 @@ def test_transformers_loads_it_generates_and_has_the_logits_of_the_trained_model
 def test_bf16_is_what_it_writes_unless_told_otherwise(tmp_path: Path, tokenizer: SentencePiece) -> None:
     chosen = recipe(tmp_path, tokenizer)
     model = trained(chosen, tokenizer, 7)
-    loaded = AutoModelForCausalLM.from_pretrained(export(chosen))
+    loaded = AutoModelForCausalLM.from_pretrained(export_checkpoint(chosen))
     assert torch.equal(loaded.model.norm.weight, model.model.norm.weight.to(torch.bfloat16))
     assert loaded.dtype == torch.bfloat16
 
@@ -106,10 +108,10 @@ def test_the_newest_checkpoint_is_taken_or_the_one_that_is_named(
 ) -> None:
     chosen = recipe(tmp_path, tokenizer)
     trained(chosen, tokenizer, 7, 9)
-    assert export(chosen).endswith("export/9")
-    assert export(chosen, step=7).endswith("export/7")
+    assert export_checkpoint(chosen).endswith("export/9")
+    assert export_checkpoint(chosen, step=7).endswith("export/7")
     with pytest.raises(NotFound, match="no checkpoint of step 8"):
-        export(chosen, step=8)
+        export_checkpoint(chosen, step=8)
 
 
 def test_lineage_names_recipe_mixture_code_checkpoint_and_the_hash_of_every_file(
@@ -118,7 +120,7 @@ def test_lineage_names_recipe_mixture_code_checkpoint_and_the_hash_of_every_file
     chosen = recipe(tmp_path, tokenizer)
     trained(chosen, tokenizer, 7)
     Path(chosen.folder("train"), "DATA.json").write_text('{"generations": [{"from_batch": 0}]}')
-    folder = Path(export(chosen))
+    folder = Path(export_checkpoint(chosen))
     lineage = json.loads((folder / LINEAGE).read_text())
     assert lineage["checkpoint"]["step"] == 7
     assert lineage["tokens"] == 448
@@ -135,16 +137,16 @@ def test_a_finished_export_is_left_alone_and_an_unfinished_one_is_written_again(
 ) -> None:
     chosen = recipe(tmp_path, tokenizer)
     trained(chosen, tokenizer, 7)
-    folder = Path(export(chosen))
+    folder = Path(export_checkpoint(chosen))
     weights = folder / "model.safetensors"
     before = weights.stat().st_ino
-    export(chosen)
+    export_checkpoint(chosen)
     assert weights.stat().st_ino == before
     (folder / LINEAGE).unlink()
     weights.write_bytes(b"half")
-    export(chosen)
+    export_checkpoint(chosen)
     assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.bfloat16
-    export(chosen, precision="fp32")
+    export_checkpoint(chosen, precision="fp32")
     assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.float32
 
 
@@ -156,7 +158,7 @@ def test_a_damaged_checkpoint_is_not_exported(tmp_path: Path, tokenizer: Sentenc
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(StorageError, match="SHA-256"):
-        export(chosen)
+        export_checkpoint(chosen)
     assert not Path(chosen.folder("export")).exists()
 
 
@@ -166,13 +168,13 @@ def test_a_recipe_of_another_model_than_the_checkpoints_is_an_error(
     chosen = recipe(tmp_path, tokenizer)
     trained(chosen, tokenizer, 7)
     with pytest.raises(InputError, match=r"(?s)embed_tokens.*\[700, 192\].*\[700, 384\]"):
-        export(recipe(tmp_path, tokenizer, use="25m"))
+        export_checkpoint(recipe(tmp_path, tokenizer, use="25m"))
 
 
 def test_a_recipe_without_training_and_a_run_without_checkpoints_are_errors(
     tmp_path: Path, tokenizer: SentencePiece
 ) -> None:
     with pytest.raises(RecipeError, match="trains no model"):
-        export(from_plain({k: v for k, v in PLAIN.items() if k not in ("model", "train")}))
+        export_checkpoint(parse_recipe({k: v for k, v in PLAIN.items() if k not in ("model", "train")}))
     with pytest.raises(NotFound):
-        export(recipe(tmp_path, tokenizer))
+        export_checkpoint(recipe(tmp_path, tokenizer))

@@ -37,7 +37,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("theirs")
     tokenizer(TEXTS, 700, path)
     config = ModelConfig(1, 32, 2, 2, 16, 64, 700, 64)
-    folder.save(llama.build(config, seed=1), config, str(path))
+    folder.save_model(llama.build(config, seed=1), config, str(path))
     return path
 
 

@@ -54,7 +54,7 @@ def finish(folder: str, tokenizer: SentencePiece, shards: list[Shard], documents
         "eos": str(tokenizer.eos_id), "pad": str(tokenizer.pad_id),
     }  # fmt: skip
     counts = {"in": documents, "kept": documents}
-    manifest.write(folder, Manifest("tokens", "t", "1", "", {}, [], counts, shards, facts))
+    manifest.write_manifest(folder, Manifest("tokens", "t", "1", "", {}, [], counts, shards, facts))
 
 
 def test_every_piece_is_shown_with_its_document_and_the_text_it_begins_with(root: Path) -> None:

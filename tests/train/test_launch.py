@@ -70,7 +70,7 @@ def when_saved(of: Recipe, act: Any) -> threading.Thread:
 
 
 def losses(of: Recipe) -> list[tuple[int, int, float]]:
-    return [(record.step, record.batch, record.loss) for record in records.read(of.folder("train"))]
+    return [(record.step, record.batch, record.loss) for record in records.read_steps(of.folder("train"))]
 
 
 def events(of: Recipe, kind: str) -> list[records.Event]:
@@ -84,7 +84,7 @@ def test_a_worker_killed_in_mid_step_changes_neither_losses_nor_batches_nor_the_
 ) -> None:
     resources = WORKERS | {"keep_every_tokens": 10 * BATCH_TOKENS, "zero_stage": 2}
     whole, killed = (recipe(tmp_path / name, 60, resources=resources) for name in ("whole", "killed"))
-    assert launch.run(whole).step == 60
+    assert launch.run_training(whole).step == 60
     died: list[float] = []
 
     def kill() -> None:
@@ -92,11 +92,13 @@ def test_a_worker_killed_in_mid_step_changes_neither_losses_nor_batches_nor_the_
         died.append(time.time())
 
     when_saved(killed, kill)
-    assert launch.run(killed).step == 60
+    assert launch.run_training(killed).step == 60
     assert [event.kind for event in records.read_events(killed.folder("train"))].count("resumed") == 1
     assert losses(killed) == losses(whole)
     assert_same_model(killed, whole)
-    first = min(record.time for record in records.read(killed.folder("train")) if record.time > died[0] + 1)
+    first = min(
+        record.time for record in records.read_steps(killed.folder("train")) if record.time > died[0] + 1
+    )
     print(f"from the death of a worker to the first step after it: {first - died[0]:.1f} s")
 
 
@@ -109,7 +111,7 @@ def test_an_error_that_a_person_must_mend_reaches_the_driver_with_its_type_and_i
     shard = next((tmp_path / "t" / "1" / "tokens" / "train").rglob("*.arrow"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match=shard.name) as caught:
-        launch.run(of)
+        launch.run_training(of)
     assert caught.value.remedy
     assert not events(of, "started")
 
@@ -145,7 +147,7 @@ def test_validation_runs_beside_training_where_a_cpu_is_spare(tmp_path: Path, no
     validation = {"every_tokens": 4 * BATCH_TOKENS}
     of = recipe(tmp_path, 8, resources={"workers": 1, "threads": 1}, validation=validation)
     with session(2, 100):
-        assert launch.run(of).step == 8
+        assert launch.run_training(of).step == 8
     folder = Path(of.folder("train"))
     assert [file.name for file in sorted((folder / records.VALIDATION).iterdir())] == [
         "00000004.json",
@@ -180,7 +182,7 @@ def test_a_group_grows_into_a_new_machine_and_saves_when_it_is_taken_away(
     ray.init(address=nodes.address, log_to_driver=False)
     told: list[str] = []
     ended: list[Any] = []
-    training = threading.Thread(target=lambda: ended.append(launch.run(of, told.append)))
+    training = threading.Thread(target=lambda: ended.append(launch.run_training(of, told.append)))
     training.start()
     until(lambda: checkpoint.steps(of.folder("train")), training)
     spot = nodes.add_node(num_cpus=2)

@@ -37,7 +37,7 @@ def events(of: Any, kind: str) -> list[records.Event]:
 def test_every_update_is_recorded_with_its_rate_at_the_tokens_it_ends_at(tmp_path: Path) -> None:
     of = recipe(tmp_path, 4, schedule={"use": "wsd", "peak_rate": 0.004, "warmup_tokens": 4 * 64})
     state, losses, _ = run(of)
-    found = records.read(of.folder("train"))
+    found = records.read_steps(of.folder("train"))
     assert [r.loss for r in found] == losses
     assert [r.rate for r in found] == [0.001, 0.002, 0.003, 0.004]
     assert [(r.step, r.batch, r.tokens) for r in found] == [(n + 1, n, 64 * (n + 1)) for n in range(4)]
@@ -168,7 +168,7 @@ def test_a_batch_that_is_skipped_leaves_the_model_as_it_was(tmp_path: Path, rows
     (skipped,) = events(of, "skipped")
     assert (skipped.step, skipped.facts["batch"]) == (12, 12)
     folder = of.folder("train")
-    assert [r.batch for r in records.read(folder)] == [*range(12), *range(13, 18)]
+    assert [r.batch for r in records.read_steps(folder)] == [*range(12), *range(13, 18)]
     before = checkpoint.open_at(
         checkpoint.folder_of(folder, 12)
     )  # after batch 11: the next update is of batch 13
@@ -188,7 +188,7 @@ def test_a_rewind_goes_back_to_the_checkpoint_and_equals_a_run_that_never_met_th
     assert (rewound.step, rewound.facts["to_step"], rewound.facts["batch"]) == (12, 10, 12)
     assert len(losses) == 18 + 2  # batches 10 and 11 twice
     assert (state.step, state.passed_over) == (17, (12,))
-    assert [r.step for r in records.read(of.folder("train"))] == list(range(1, 18))
+    assert [r.step for r in records.read_steps(of.folder("train"))] == list(range(1, 18))
     assert_same_model(skipping, of)
 
 

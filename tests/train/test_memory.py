@@ -9,11 +9,11 @@ from ctllm_ray.model import llama
 from ctllm_ray.model.config import SIZES, ModelConfig, parameters
 from ctllm_ray.train.losses import head_loss
 from ctllm_ray.train.plan import memory
-from ctllm_ray.train.plan.memory import Load, Precision, most_sequences, needed
+from ctllm_ray.train.plan.memory import MemoryLoad, Precision, estimate_memory, most_sequences
 from ctllm_ray.train.steppers import deepspeed
 
 CT_LLM = SIZES["ct_llm_2b"]
-LOAD = Load("bf16", 4096, 1, checkpointed=False, offloaded=False)
+LOAD = MemoryLoad("bf16", 4096, 1, checkpointed=False, offloaded=False)
 
 
 def kept_bytes(
@@ -62,22 +62,22 @@ def test_checkpointed_blocks_keep_their_input_only() -> None:
 
 def test_bytes_for_each_parameter_by_stage_on_8_gpus() -> None:
     count = parameters(CT_LLM)
-    by_stage = [needed(CT_LLM, LOAD, stage, 8) for stage in range(4)]
+    by_stage = [estimate_memory(CT_LLM, LOAD, stage, 8) for stage in range(4)]
     held = [(m.weights / count, m.gradients / count, m.optimizer / count) for m in by_stage]
     assert held == [(6, 4, 8), (2, 6, 1.5), (2, 0.5, 1.5), (0.25, 0.5, 1.5)]
     assert [m.total for m in by_stage] == sorted((m.total for m in by_stage), reverse=True)
 
 
 def test_an_offloaded_optimizer_stands_in_host_memory() -> None:
-    found = needed(CT_LLM, Load("bf16", 4096, 1, False, offloaded=True), 2, 8)
+    found = estimate_memory(CT_LLM, MemoryLoad("bf16", 4096, 1, False, offloaded=True), 2, 8)
     assert (found.optimizer, found.host) == (0, 1.5 * parameters(CT_LLM))
 
 
 def test_one_sequence_of_ct_llm_keeps_12_gb_and_3_gb_with_checkpointing() -> None:
-    plain = needed(CT_LLM, LOAD, 1, 8).activations
+    plain = estimate_memory(CT_LLM, LOAD, 1, 8).activations
     assert plain == 4096 * 32 * (16 * 2048 + 2 * 4 * 2048 + 8 * 5504)
     assert plain == pytest.approx(12.2e9, rel=0.01)
-    again = needed(CT_LLM, Load("bf16", 4096, 1, True, False), 1, 8).activations
+    again = estimate_memory(CT_LLM, MemoryLoad("bf16", 4096, 1, True, False), 1, 8).activations
     assert again == 4096 * (32 * 2 * 2048 + (16 * 2048 + 2 * 4 * 2048 + 8 * 5504))
 
 
@@ -86,7 +86,8 @@ def test_the_most_sequences_fit_and_one_more_does_not() -> None:
     for stage in range(4):
         most = most_sequences(CT_LLM, LOAD, stage, 8, card)
         fits, not_any_more = (
-            needed(CT_LLM, Load("bf16", 4096, n, False, False), stage, 8).total for n in (most, most + 1)
+            estimate_memory(CT_LLM, MemoryLoad("bf16", 4096, n, False, False), stage, 8).total
+            for n in (most, most + 1)
         )
         assert fits <= memory.USABLE_SHARE * card < not_any_more
     assert most_sequences(CT_LLM, LOAD, 0, 1, 24e9) == 0

@@ -53,20 +53,20 @@ def update(step: int, loss: float = 3.0) -> StepRecord:
 
 
 def losses(folder: Path) -> list[tuple[int, float]]:
-    return [(r.step, r.loss) for r in records.read(str(folder))]
+    return [(r.step, r.loss) for r in records.read_steps(str(folder))]
 
 
 def test_each_field_comes_back(tmp_path: Path) -> None:
     told = Records(str(tmp_path), 1, clock=Clock())
     told.step(update(1))
     told.close()
-    assert records.read(str(tmp_path)) == [
+    assert records.read_steps(str(tmp_path)) == [
         StepRecord(1, 0, 64, 60, 3.0, 1.0, 1e-3, 0.5, 0.001, 128.0, 0.4, 1_000.0)
     ]
 
 
 def test_a_folder_without_records_has_none(tmp_path: Path) -> None:
-    assert records.read(str(tmp_path)) == []
+    assert records.read_steps(str(tmp_path)) == []
     assert records.read_last(str(tmp_path)) is None
     assert records.read_events(str(tmp_path)) == []
     assert records.read_validation(str(tmp_path)) == []
@@ -143,7 +143,7 @@ def test_a_loss_that_is_not_finite_is_null_in_the_file_and_nan_when_read(tmp_pat
     told.close()
     line = json.loads(next((tmp_path / "metrics").iterdir()).read_text())
     assert line["loss"] is None
-    assert math.isnan(records.read(str(tmp_path))[0].loss)
+    assert math.isnan(records.read_steps(str(tmp_path))[0].loss)
 
 
 def test_events_of_all_attempts_stay_in_the_order_of_time(tmp_path: Path) -> None:
@@ -327,5 +327,5 @@ def test_a_run_on_an_object_store_has_its_records_and_its_tensorboard_there() ->
     told.roll(2)
     told.step(update(2, loss=2.25))
     told.close()
-    assert [r.loss for r in records.read(folder)] == [2.5, 2.25]
+    assert [r.loss for r in records.read_steps(folder)] == [2.5, 2.25]
     assert [name for name in storage.list_names(f"{folder}/tensorboard") if "tfevents" in name]

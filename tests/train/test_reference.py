@@ -29,8 +29,8 @@ def of(tmp_path: Path) -> Recipe:
 
 def test_a_value_is_the_sum_of_an_answers_log_probabilities_under_the_model(of: Recipe) -> None:
     reference_log_probs.complete(of, reference_log_probs.here)
-    references, model = reference_log_probs.opened(of), llama.load(of.training()[0].path)
-    for shard in manifest.read(of.folder("tokens")).shards:
+    references, model = reference_log_probs.open_references(of), llama.load(of.training()[0].path)
+    for shard in manifest.read_manifest(of.folder("tokens")).shards:
         opened, found = TokenShard.open(f"{of.folder('tokens')}/{shard.path}"), references(shard)
         assert len(found) == len(opened)
         spans, offsets = opened.answers()
@@ -53,14 +53,14 @@ def test_what_is_finished_is_not_computed_again(of: Recipe) -> None:
     with pytest.raises(KeyboardInterrupt):
         reference_log_probs.complete(of, cut_off)
     with pytest.raises(NotFound):
-        reference_log_probs.opened(of)
+        reference_log_probs.open_references(of)
     first = len(asked)
     with pytest.raises(KeyboardInterrupt):
         reference_log_probs.complete(of, cut_off)
     assert len(asked) - first == first - 1
     whole = reference_log_probs.complete(of, reference_log_probs.here)
     assert {part.path.removesuffix(".arrow") for part in whole.shards} == {
-        shard.sha256 for shard in manifest.read(of.folder("tokens")).shards
+        shard.sha256 for shard in manifest.read_manifest(of.folder("tokens")).shards
     }
 
 
@@ -70,14 +70,17 @@ def test_other_runs_of_the_recipe_reuse_it(of: Recipe, tmp_path: Path) -> None:
         tmp_path, run="other", objective={"use": "dpo", "beta": 1.0}, lora={"rank": 2, "alpha": 4}
     )
     reference_log_probs.complete(other, lambda recipe, shards: pytest.fail("computed again"))
-    assert len(reference_log_probs.opened(other)(manifest.read(of.folder("tokens")).shards[0])) > 0
+    assert (
+        len(reference_log_probs.open_references(other)(manifest.read_manifest(of.folder("tokens")).shards[0]))
+        > 0
+    )
 
 
 def test_a_stale_cache_is_an_error_that_names_what_changed(of: Recipe, tmp_path: Path) -> None:
     reference_log_probs.complete(of, reference_log_probs.here)
     pair_runs.touch_model(tmp_path / "model")
     with pytest.raises(VersionConflict, match="stale: the model changed") as found:
-        reference_log_probs.opened(of)
+        reference_log_probs.open_references(of)
     assert "the data" not in found.value.what
     shutil.rmtree(of.folder("tokens"))
     pair_runs.write_pairs(Path(of.folder("tokens")), seed=8)
@@ -85,7 +88,7 @@ def test_a_stale_cache_is_an_error_that_names_what_changed(of: Recipe, tmp_path:
         reference_log_probs.complete(of, reference_log_probs.here)
     pair_runs.write_model(tmp_path / "model")
     with pytest.raises(VersionConflict, match="stale: the data changed"):
-        reference_log_probs.opened(of)
+        reference_log_probs.open_references(of)
 
 
 def test_weights_of_another_format_that_were_exchanged_make_it_stale(of: Recipe, tmp_path: Path) -> None:
@@ -93,16 +96,16 @@ def test_weights_of_another_format_that_were_exchanged_make_it_stale(of: Recipe,
     (tmp_path / "model" / "model.safetensors").unlink()
     torch.save(model.state_dict(), weights)
     reference_log_probs.complete(of, reference_log_probs.here)
-    reference_log_probs.opened(of)
+    reference_log_probs.open_references(of)
     torch.save({name: 2 * tensor for name, tensor in model.state_dict().items()}, weights)
     with pytest.raises(VersionConflict, match="stale: the model changed"):
-        reference_log_probs.opened(of)
+        reference_log_probs.open_references(of)
 
 
 def test_a_run_of_another_precision_does_not_take_it(of: Recipe, tmp_path: Path) -> None:
     reference_log_probs.complete(of, reference_log_probs.here)
     with pytest.raises(VersionConflict, match=r"stale: the precision changed \(fp32 -> bf16\)") as found:
-        reference_log_probs.opened(pair_runs.recipe(tmp_path, run="other", precision="bf16"))
+        reference_log_probs.open_references(pair_runs.recipe(tmp_path, run="other", precision="bf16"))
     assert "delete this folder" in found.value.remedy
 
 
@@ -113,7 +116,7 @@ def test_a_cache_that_does_not_say_its_precision_is_not_taken(of: Recipe) -> Non
     del said["provenance"]["precision"]
     path.write_text(json.dumps(said))
     with pytest.raises(VersionConflict, match=r"the precision changed \(not said -> fp32\)"):
-        reference_log_probs.opened(of)
+        reference_log_probs.open_references(of)
 
 
 def test_a_begun_cache_of_another_model_is_stale_too(of: Recipe, tmp_path: Path) -> None:
@@ -128,9 +131,9 @@ def test_a_part_that_was_changed_on_disk_is_not_read(of: Recipe) -> None:
     found = reference_log_probs.complete(of, reference_log_probs.here)
     part = Path(of.folder("reference"), found.shards[0].path)
     part.write_bytes(part.read_bytes()[:-9] + b"\0" * 9)
-    shard = next(s for s in manifest.read(of.folder("tokens")).shards if s.sha256 == part.stem)
+    shard = next(s for s in manifest.read_manifest(of.folder("tokens")).shards if s.sha256 == part.stem)
     with pytest.raises(StorageError, match="changed since it was written"):
-        reference_log_probs.opened(of)(shard)
+        reference_log_probs.open_references(of)(shard)
 
 
 def test_the_manifest_carries_hashes_and_precision(of: Recipe) -> None:

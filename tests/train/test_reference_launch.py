@@ -36,13 +36,13 @@ def files(of: Recipe) -> dict[str, bytes]:
 
 
 def losses(of: Recipe) -> list[float]:
-    return [record.loss for record in records.read(of.folder("train"))]
+    return [record.loss for record in records.read_steps(of.folder("train"))]
 
 
 def test_tasks_write_what_one_process_writes(tmp_path: Path) -> None:
     alone, on_ray = pair_runs.recipe(tmp_path / "alone"), pair_runs.recipe(tmp_path / "ray")
     expected = reference_log_probs.complete(alone, reference_log_probs.here)
-    found = reference_log_probs.complete(on_ray, reference_launch.run)
+    found = reference_log_probs.complete(on_ray, reference_launch.run_reference)
     assert files(on_ray) == files(alone)
     assert replace(found, inputs=[]) == replace(expected, inputs=[])
     assert len(files(on_ray)) == 6
@@ -50,10 +50,10 @@ def test_tasks_write_what_one_process_writes(tmp_path: Path) -> None:
 
 def test_an_error_that_a_person_must_mend_keeps_its_type(tmp_path: Path) -> None:
     of = pair_runs.recipe(tmp_path)
-    shard = manifest.read(of.folder("tokens")).shards[0]
+    shard = manifest.read_manifest(of.folder("tokens")).shards[0]
     Path(of.folder("tokens"), shard.path).unlink()
     with pytest.raises(StorageError, match=r"cannot be read|No such file"):
-        reference_log_probs.complete(of, reference_launch.run)
+        reference_log_probs.complete(of, reference_launch.run_reference)
 
 
 @pytest.mark.slow
@@ -63,10 +63,10 @@ def test_dpo_scores_then_trains_and_a_killed_worker_changes_nothing(tmp_path: Pa
     whole = pair_runs.recipe(tmp_path / "whole", batches, resources=WORKERS)
     often = WORKERS | {"keep_every_tokens": 5 * pair_runs.BATCH_TOKENS}
     cut = pair_runs.recipe(tmp_path / "cut", batches, resources=often)
-    launch.run(whole)
+    launch.run_training(whole)
     shutil.copytree(whole.folder(reference_log_probs.SECTION), cut.folder(reference_log_probs.SECTION))
     when_saved(cut, lambda: workers()[0].kill())
-    launch.run(cut)
+    launch.run_training(cut)
     assert [event.kind for event in records.read_events(cut.folder("train"))].count("resumed") == 1
     assert losses(cut) == losses(whole)
     assert_same_model(whole, cut)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from ctllm_ray.base.errors import NotFound
-from ctllm_ray.base.recipe import Recipe, from_plain
+from ctllm_ray.base.recipe import Recipe, parse_recipe
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN, TokenShardWriter, table
@@ -52,7 +52,7 @@ def recipe(root: Path, steps: int = 600) -> Recipe:
     }  # fmt: skip
     data = {"inputs": [{"use": "jsonl", "path": "in/*.jsonl", "name": "网页"}], "max_error_share": 0}
     plain = {"name": "tiny", "version": "1", "seed": 0, "data": data, "stages": [], "root": str(root)}
-    return from_plain(plain | {"model": {"use": "tiny"}, "train": train})
+    return parse_recipe(plain | {"model": {"use": "tiny"}, "train": train})
 
 
 def tokens_of(chosen: Recipe) -> None:
@@ -71,7 +71,7 @@ def tokens_of(chosen: Recipe) -> None:
     rows = sum(shard.rows for shard in shards)
     facts = {"tokenizer": "ab", "vocab_size": "100", "bos": "1", "eos": "2", "pad": "3"}
     counts = {"in": rows, "kept": rows}
-    manifest.write(folder, Manifest("tokens", "tiny", "1", "", {}, [], counts, shards, facts))
+    manifest.write_manifest(folder, Manifest("tokens", "tiny", "1", "", {}, [], counts, shards, facts))
     open_corpora(chosen)  # writes DATA.json, as a run does when it begins
 
 
@@ -171,7 +171,7 @@ def test_every_phrase_of_the_page_is_there_in_both_languages(made: Recipe) -> No
 
 def test_the_page_states_loss_events_shares_and_lineage(made: Recipe, tmp_path: Path) -> None:
     target = tmp_path / "report.html"
-    render.write(made, str(target))
+    render.write_training_report(made, str(target))
     html = target.read_text()
     assert "网页/train/39" in html  # a document of the spike's batch
     assert (
@@ -234,7 +234,7 @@ def test_records_of_many_steps_stay_a_small_page(tmp_path: Path) -> None:
     values[77_777] = 50
     path = curves.raw_path(Axis(0, 200_000), curves.axis(values, log=True), np.arange(200_000.0), values)
     assert len(path) < 20_000
-    assert curves.thinned(values).most.max() == 50  # the spike is still seen
+    assert curves.thin(values).most.max() == 50  # the spike is still seen
 
 
 @pytest.mark.parametrize(
@@ -261,10 +261,10 @@ def test_a_gap_is_left_where_a_value_is_not_finite() -> None:
 
 
 def test_smoothing_is_unbiased_at_either_end() -> None:
-    assert curves.smoothed(np.array([3.0, math.nan, 3.0]), 1.0).tolist() == pytest.approx([3, 3, 3])
+    assert curves.smooth(np.array([3.0, math.nan, 3.0]), 1.0).tolist() == pytest.approx([3, 3, 3])
     # a neighbour weighs half: (1 + 4 / 2) / 1.5 and (1 / 2 + 4) / 1.5
-    assert curves.smoothed(np.array([1.0, 4.0]), 0.5).tolist() == pytest.approx([2, 3])
-    assert np.isnan(curves.smoothed(np.array([math.nan]))).all()
+    assert curves.smooth(np.array([1.0, 4.0]), 0.5).tolist() == pytest.approx([2, 3])
+    assert np.isnan(curves.smooth(np.array([math.nan]))).all()
 
 
 def test_what_an_objective_tells_beside_its_loss_is_drawn_under_its_name(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_resume_at_step_k_equals_never_stopping(tmp_path: Path, stops: list[int]
     assert found == list(zip(losses, rows, strict=True))
     assert (state.step, state.batch, state.tokens) == (8, 8, 8 * tiny_runs.BATCH_TOKENS)
     assert_same_model(whole, cut)
-    steps = [record.step for record in records.read(cut.folder("train"))]
+    steps = [record.step for record in records.read_steps(cut.folder("train"))]
     assert steps == list(range(1, 9))
 
 
@@ -216,14 +216,14 @@ def test_a_corpus_may_join_a_begun_run(tmp_path: Path) -> None:
 def test_a_run_with_nothing_left_is_known_without_a_worker(tmp_path: Path) -> None:
     whole = recipe(tmp_path)
     assert whole.train is not None
-    assert resume.ended(whole, whole.train) is None
+    assert resume.read_ended(whole, whole.train) is None
     run(whole, 3)
-    assert resume.ended(whole, whole.train) is None
+    assert resume.read_ended(whole, whole.train) is None
     state = run(whole)[0]
-    assert resume.ended(whole, whole.train) == state
+    assert resume.read_ended(whole, whole.train) == state
     changed = recipe(tmp_path, schedule=STABLE | {"peak_rate": 0.001})
     with pytest.raises(VersionConflict, match=r"train\.schedule"):
-        resume.ended(changed, changed.train)  # type: ignore[arg-type]
+        resume.read_ended(changed, changed.train)  # type: ignore[arg-type]
 
 
 # --- branches

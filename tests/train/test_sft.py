@@ -173,5 +173,5 @@ def test_resuming_at_any_step_equals_never_stopping(tmp_path: Path) -> None:
         resumed = run(parts, batches)
     assert resumed[0].step == state.step == 8
     assert_same_model(whole, parts)
-    assert [r.loss for r in records.read(parts.folder("train"))] == losses
-    assert state.targets == sum(r.targets for r in records.read(whole.folder("train")))
+    assert [r.loss for r in records.read_steps(parts.folder("train"))] == losses
+    assert state.targets == sum(r.targets for r in records.read_steps(whole.folder("train")))

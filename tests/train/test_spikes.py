@@ -23,7 +23,7 @@ def run(losses: list[float], detector: Detector) -> list[int]:
             found.append(index)
             detector.passed_over()
         else:
-            detector.seen(loss)
+            detector.add(loss)
     return found
 
 
@@ -66,7 +66,7 @@ def test_nothing_finite_is_judged_before_half_of_the_window() -> None:
 def test_what_is_not_finite_is_a_spike_from_the_first_batch_and_never_enters_the_window(loss: float) -> None:
     detector = Detector(Spikes())
     assert detector.is_spike(loss)
-    detector.seen(loss)
+    detector.add(loss)
     assert detector.recent == ()
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.recipe import Recipe, from_plain
+from ctllm_ray.base.recipe import Recipe, parse_recipe
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import SIZES, for_recipe
 from ctllm_ray.shards import manifest
@@ -23,17 +23,17 @@ from ctllm_ray.train import records
 from ctllm_ray.train.checkpoint.run_state import RunState
 from ctllm_ray.train.checkpoint.saver import Saver
 from ctllm_ray.train.data.batch import IGNORED
-from ctllm_ray.train.validation.validate import Document, bits, documents, rows, validate_checkpoint
+from ctllm_ray.train.validation.validate import HeldOutDocument, bits, documents, rows, validate_checkpoint
 
 VOCABULARY = 61
 CONFIG = dataclasses.replace(SIZES["tiny"], layers=2, vocab_size=VOCABULARY)
 BOS, EOS = 1, 2
 
 
-def text(seed: int, tokens: int) -> Document:
+def text(seed: int, tokens: int) -> HeldOutDocument:
     """A document of random ids; three bytes a token and one character."""
     content = np.random.default_rng(seed).integers(4, VOCABULARY, tokens)
-    return Document(np.array([BOS, *content, EOS], np.int64), 3 * tokens, tokens)
+    return HeldOutDocument(np.array([BOS, *content, EOS], np.int64), 3 * tokens, tokens)
 
 
 LENGTHS = (5, 70, 1, 31, 32, 33, 64, 12, 100, 3)
@@ -65,7 +65,7 @@ def test_a_uniform_model_needs_log2_of_the_vocabulary_for_each_target() -> None:
     assert (found["documents"], found["text_bytes"], found["text_chars"]) == (10, text_bytes, sum(LENGTHS))
 
 
-def piece_by_piece(model: llama.LlamaForCausalLM, document: Document, sequence_tokens: int) -> float:
+def piece_by_piece(model: llama.LlamaForCausalLM, document: HeldOutDocument, sequence_tokens: int) -> float:
     """Nats of a document: each stretch of targets alone in a forward pass of transformers."""
     nats = 0.0
     for begin in range(1, len(document.ids), sequence_tokens):
@@ -107,7 +107,7 @@ def test_validation_leaves_the_model_in_training_mode(model: llama.LlamaForCausa
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def shard(folder: Path, split: int, chosen: dict[str, Document]) -> str:
+def shard(folder: Path, split: int, chosen: dict[str, HeldOutDocument]) -> str:
     with TokenShardWriter(str(folder), HELD_OUT, "web", split, pa.uint16(), ()) as writer:
         sizes = [np.array([getattr(d, key) for d in chosen.values()]) for key in ("text_bytes", "text_chars")]
         writer.write(table(list(chosen), [d.ids for d in chosen.values()], *sizes, {}, pa.uint16()))
@@ -150,7 +150,7 @@ def recipe(root: Path) -> Recipe:
     }  # fmt: skip
     data = {"inputs": [{"use": "jsonl", "path": "in/*.jsonl", "name": "web"}], "max_error_share": 0}
     plain = {"name": "tiny", "version": "1", "seed": 0, "data": data, "stages": [], "root": str(root)}
-    return from_plain(plain | {"model": {"use": "tiny"}, "train": train})
+    return parse_recipe(plain | {"model": {"use": "tiny"}, "train": train})
 
 
 def test_a_checkpoint_is_validated_from_its_folder_alone(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_checkpoint_is_validated_from_its_folder_alone(tmp_path: Path) -> None
     uri = shard(tokens, 0, {str(i): document for i, document in enumerate(TEXTS)})
     written = Shard(str(Path(uri).relative_to(tokens)), len(TEXTS), 0, 0, "", 0, "web")
     facts = {"tokenizer": "ab", "vocab_size": str(VOCABULARY), "bos": "1", "eos": "2", "pad": "3"}
-    manifest.write(
+    manifest.write_manifest(
         str(tokens), Manifest("tokens", "tiny", "1", "", {}, [], {"in": 10, "kept": 10}, [written], facts)
     )
     trained = llama.build(for_recipe(chosen.model, VOCABULARY, 32), 5)  # type: ignore[arg-type]
@@ -168,7 +168,7 @@ def test_a_checkpoint_is_validated_from_its_folder_alone(tmp_path: Path) -> None
         RunState(step=7, tokens=448), iter((f"model.{n}", p.detach()) for n, p in trained.named_parameters())
     )
     saver.close()
-    folder = saver.finished()[0].folder
+    folder = saver.take_finished()[0].folder
     found = validate_checkpoint(chosen.model_dump(mode="json"), folder)
     assert found == bits(trained, documents({"web": [uri]}, 120), sequence_tokens=32)
     assert records.read_validation(chosen.folder("train")) == [{"step": 7, "tokens": 448, "groups": found}]

@@ -42,7 +42,9 @@ def write_tokens(folder: Path, seed: int = 0, facts: Mapping[str, str] = FACTS, 
             shards += writer.shards
     rows = sum(shard.rows for shard in shards)
     counts = {"in": rows, "kept": rows, "tokens": sum(shard.tokens for shard in shards)}
-    manifest.write(str(folder), Manifest("tokens", "t", "1", "0" * 64, {}, [], counts, shards, dict(facts)))
+    manifest.write_manifest(
+        str(folder), Manifest("tokens", "t", "1", "0" * 64, {}, [], counts, shards, dict(facts))
+    )
 
 
 def recipe(root: Path, batches: int = 8, resources: Mapping[str, Any] | None = None, **train: Any) -> Recipe:
@@ -66,7 +68,7 @@ def recipe(root: Path, batches: int = 8, resources: Mapping[str, Any] | None = N
         } | train,
         "resources": {"train": {"micro_sequences": 2, "keep": 100} | dict(resources or {})},
     }  # fmt: skip
-    return recipes.from_plain(plain)
+    return recipes.parse_recipe(plain)
 
 
 class Watched(TorchStepper):

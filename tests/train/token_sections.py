@@ -45,7 +45,7 @@ def write_section(
     documents = sum(shard.rows for shard in shards)
     counts = {"in": documents, "kept": documents, "tokens": sum(shard.tokens for shard in shards)}
     found = Manifest("tokens", "test", "1", "0" * 64, {}, [], counts, shards, dict(facts))
-    manifest.write(str(folder), found)
+    manifest.write_manifest(str(folder), found)
     return shards
 
 
@@ -68,4 +68,4 @@ def recipe_over(root: Path, train: Mapping[str, Any], seed: int = 11) -> Recipe:
             "mixture": [{"shares": {"web": 0.7, "books": 0.3}}],
         } | dict(train),
     }  # fmt: skip
-    return recipes.from_plain(plain)
+    return recipes.parse_recipe(plain)

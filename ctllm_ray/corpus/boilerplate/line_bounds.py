@@ -18,7 +18,7 @@ import pyarrow as pa
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.boilerplate.line_counts import COUNTS, HOST_SCHEMA, HOSTS, LINE_SCHEMA, LINES, Counting
 from ctllm_ray.corpus.engine.phase import Phase
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.tables import read_partition, write_partitions
@@ -41,23 +41,25 @@ class Bounding(Phase):
         """One unit for each partition."""
         return self.list_parts(recipe, COUNTS, LINES, self.counting.parts(recipe))
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a partition; writes what concerns each shard."""
-        made, place = self.made(recipe, COUNTS), recipe.folder(self.counting.name)
+        made, place = self.read_manifest(recipe, COUNTS), recipe.folder(self.counting.name)
         lines, line_shards = _gather_rows(place, made, LINES, split.index, LINE_SCHEMA)
         hosts, host_shards = _gather_rows(place, made, HOSTS, split.index, HOST_SCHEMA)
         found = _totals(lines)
         often = found["pages"].to_numpy() >= self.min_pages
         if self.min_hosts is not None:
             often |= found["hosts"].to_numpy() >= self.min_hosts
-        every, shards = np.ones(hosts.num_rows, bool), len(self.kept(recipe))
+        every, shards = np.ones(hosts.num_rows, bool), len(self.kept_shards(recipe))
         written = [
             _write_scattered(folder, f"{LINES}/{split.index:05d}.arrow", found, line_shards, often, shards),
-            _write_scattered(folder, f"{HOSTS}/{split.index:05d}.arrow", _pages(hosts), host_shards, every, shards),
+            _write_scattered(
+                folder, f"{HOSTS}/{split.index:05d}.arrow", _pages(hosts), host_shards, every, shards
+            ),
         ]
         pairs = starts_of(found["key"].to_numpy(), found["host"].to_numpy())
         counts = {"in": lines.num_rows, "kept": lines.num_rows, "repeated": int(often[pairs].sum())}
-        return Work(counts, 0, written)
+        return SplitWork(counts, 0, written)
 
 
 def _gather_rows(

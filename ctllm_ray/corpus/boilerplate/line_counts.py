@@ -23,7 +23,7 @@ from xxhash import xxh3_64_intdigest
 
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.engine.phase import Phase
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.schema import utf8_bytes
@@ -43,7 +43,7 @@ LINE_BYTES = 64  # of text in a line; web_zh_raw has 140. Only how many partitio
 
 
 @dataclass(frozen=True)
-class Reading:
+class LineReading:
     """How a page is read: which of its lines have a key, and what counts as equal."""
 
     digits: Digits
@@ -58,7 +58,7 @@ class Reading:
 class Counting(Phase):
     """The lines and hosts of every shard, counted, in partitions."""
 
-    reading: Reading
+    reading: LineReading
     partition_rows: int
 
     PACKAGES: ClassVar[tuple[str, ...]] = ("numba", "opencc", "xxhash")
@@ -69,10 +69,10 @@ class Counting(Phase):
 
     def parts(self, recipe: Recipe) -> int:
         """How many partitions keep to `partition_rows` where lines are as long as usual."""
-        text_bytes = sum(shard.text_bytes for shard in self.kept(recipe))
+        text_bytes = sum(shard.text_bytes for shard in self.kept_shards(recipe))
         return math.ceil(text_bytes / LINE_BYTES / self.partition_rows)
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard; writes what it counted."""
         number, text_bytes = self.first_number(recipe, split), 0
         found, hosts = [np.empty((0, 3), np.uint64)], [np.empty(0, np.uint64)]
@@ -83,9 +83,13 @@ class Counting(Phase):
             found.append(once(self.reading, texts, hosts[-1], number))
             number += table.num_rows
         parts, pages = self.parts(recipe), np.concatenate(hosts)
-        lines = _write_shuffled(folder, f"{LINES}/{split.index:05d}.arrow", _lines(np.concatenate(found)), parts)
+        lines = _write_shuffled(
+            folder, f"{LINES}/{split.index:05d}.arrow", _lines(np.concatenate(found)), parts
+        )
         counted = _write_shuffled(folder, f"{HOSTS}/{split.index:05d}.arrow", _hosts(pages), parts)
-        return Work({"in": len(pages), "kept": len(pages), "lines": lines.rows}, text_bytes, [lines, counted])
+        return SplitWork(
+            {"in": len(pages), "kept": len(pages), "lines": lines.rows}, text_bytes, [lines, counted]
+        )
 
 
 def host_keys(table: pa.Table) -> np.ndarray:
@@ -95,7 +99,7 @@ def host_keys(table: pa.Table) -> np.ndarray:
     return np.array([xxh3_64_intdigest(name.encode()) for name in names], np.uint64)
 
 
-def once(reading: Reading, texts: pa.Array, hosts: np.ndarray, first: int) -> np.ndarray:
+def once(reading: LineReading, texts: pa.Array, hosts: np.ndarray, first: int) -> np.ndarray:
     """uint64[lines, 3]: key, host and number of the document, each line of a page once."""
     rows, _, keys, chars = reading(texts)
     long = chars >= reading.min_chars

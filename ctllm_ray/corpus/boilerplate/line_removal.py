@@ -18,11 +18,11 @@ import pyarrow as pa
 
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.boilerplate.line_bounds import BOUNDS, FOUND_SCHEMA, Bounding
-from ctllm_ray.corpus.boilerplate.line_counts import HOST_SCHEMA, HOSTS, LINES, Reading, host_keys
+from ctllm_ray.corpus.boilerplate.line_counts import HOST_SCHEMA, HOSTS, LINES, LineReading, host_keys
 from ctllm_ray.corpus.engine.phase import Phase
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
-from ctllm_ray.corpus.line_cuts import Cut, put, without
+from ctllm_ray.corpus.line_cuts import LineCut, cut_lines, put_texts
 from ctllm_ray.shards import schema
 from ctllm_ray.shards.tables import read_partition
 from ctllm_ray.text.lines.line_keys import LineKeys, at_edges
@@ -33,7 +33,7 @@ NOTHING_LEFT = "boilerplate.nothing_left"
 ODD = np.uint64(0x9E3779B97F4A7C15)  # keeps hosts apart that share lines; 2**64 divided by the golden ratio
 
 
-class Verdicts(NamedTuple):
+class LineVerdicts(NamedTuple):
     """The lines of a shard that may be cut: line and host as one number (rising), rule, the first page to
     hold it."""
 
@@ -58,7 +58,7 @@ class Verdicts(NamedTuple):
 class Removing(Phase):
     """The documents without their boilerplate."""
 
-    reading: Reading
+    reading: LineReading
     bounding: Bounding
     min_share: float
     own_line_cost: float | None  # none: lines are cut wherever they stand
@@ -69,15 +69,17 @@ class Removing(Phase):
         """Compiles the kernel that the counting did not need."""
         at_edges(np.zeros(1, np.int32), np.ones(1, bool), cost=1)
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard and what repeats in it."""
-        made, place = self.made(recipe, BOUNDS), recipe.folder(self.bounding.name)
+        made, place = self.read_manifest(recipe, BOUNDS), recipe.folder(self.bounding.name)
         lines = read_partition(place, made.of_kind(LINES), split.index, FOUND_SCHEMA)
         hosts = read_partition(place, made.of_kind(HOSTS), split.index, HOST_SCHEMA)
         verdicts = self._verdicts(lines, hosts)
-        return self.judged(recipe, folder, split, lambda table, first: self._remove_lines(table, first, verdicts))
+        return self.judge_shard(
+            recipe, folder, split, lambda table, first: self._remove_lines(table, first, verdicts)
+        )
 
-    def _verdicts(self, lines: pa.Table, hosts: pa.Table) -> Verdicts:
+    def _verdicts(self, lines: pa.Table, hosts: pa.Table) -> LineVerdicts:
         key, host, pages, first, on_hosts, first_of_all = (column.to_numpy() for column in lines.columns)
         known, totals = (column.to_numpy() for column in hosts.sort_by("host").columns)
         share = pages / totals[np.searchsorted(known, host)]
@@ -90,9 +92,9 @@ class Removing(Phase):
         order = np.argsort(pairs)
         rules = np.where(of_host, OF_HOST, OF_HOSTS).astype(np.uint8)[chosen]
         spared = np.where(of_hosts, first_of_all, first)[chosen]
-        return Verdicts(pairs[order], rules[order], spared[order])
+        return LineVerdicts(pairs[order], rules[order], spared[order])
 
-    def _remove_lines(self, table: pa.Table, first: int, verdicts: Verdicts) -> pa.Table:
+    def _remove_lines(self, table: pa.Table, first: int, verdicts: LineVerdicts) -> pa.Table:
         texts = table["text"].combine_chunks()
         lines = self.reading(texts)
         rules = verdicts.of(lines.keys, host_keys(table)[lines.rows], first + lines.rows, self.keep_first)
@@ -104,18 +106,18 @@ class Removing(Phase):
         share = np.zeros(table.num_rows, np.float32)
         share[list(done)] = [document.share for document in done.values()]
         left = np.bincount(lines.rows, lines.chars * (rules == NONE), table.num_rows).astype(np.float32)
-        table = schema.put(put(table, done), "score.boilerplate.cut_share", pa.array(share))
+        table = schema.put_column(put_texts(table, done), "score.boilerplate.cut_share", pa.array(share))
         return schema.reject(
             table, (share > 0) & (left < self.min_left_chars), NOTHING_LEFT, left, self.min_left_chars
         )
 
 
-def _cut_lines(texts: pa.Array, lines: LineKeys, rules: np.ndarray) -> dict[int, Cut]:
+def _cut_lines(texts: pa.Array, lines: LineKeys, rules: np.ndarray) -> dict[int, LineCut]:
     """The documents that lose lines, by row."""
     taken: dict[int, dict[int, str]] = {}
     for at in np.flatnonzero(rules).tolist():
         taken.setdefault(int(lines.rows[at]), {})[int(lines.lines[at])] = RULES[rules[at]]
-    return {row: without(texts[row].as_py(), of_row) for row, of_row in taken.items()}
+    return {row: cut_lines(texts[row].as_py(), of_row) for row, of_row in taken.items()}
 
 
 def _pairs(keys: np.ndarray, hosts: np.ndarray) -> np.ndarray:

@@ -27,8 +27,8 @@ from ctllm_ray.base.recipe_training import NAME, Frozen
 from ctllm_ray.base.storage import File
 from ctllm_ray.benchmark_files import ID, Row
 from ctllm_ray.corpus.engine.phase import Phase
-from ctllm_ray.corpus.engine.section import Work
-from ctllm_ray.corpus.engine.splits import Limits, Split
+from ctllm_ray.corpus.engine.section import SplitWork
+from ctllm_ray.corpus.engine.splits import Split, SplitLimits
 from ctllm_ray.shards.tables import TableWriter
 
 ITEMS = "items"
@@ -78,11 +78,21 @@ class Items(OverSets):
         """One unit for each file."""
         found = [(number, file) for number, part in enumerate(self.sets) for file in files(recipe, part)]
         return [
-            Split(index, self.sets[number].name, "", {"set": number}, file, 0, None, Limits(0, 0), self.name)
+            Split(
+                index,
+                self.sets[number].name,
+                "",
+                {"set": number},
+                file,
+                0,
+                None,
+                SplitLimits(0, 0),
+                self.name,
+            )
             for index, (number, file) in enumerate(found)
         ]
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a file; writes its items. Raises `InputError` where it has none, or not the fields that are
         named."""
         part = self.sets[split.options["set"]]
@@ -93,13 +103,13 @@ class Items(OverSets):
         with TableWriter(folder, f"{ITEMS}/{split.index:05d}.arrow", SCHEMA) as writer:
             writer.write(table)
         text_bytes = sum(len(text.encode()) for text in texts)
-        return Work({"in": len(found), "kept": len(found)}, text_bytes, [writer.shard])
+        return SplitWork({"in": len(found), "kept": len(found)}, text_bytes, [writer.shard])
 
 
 def files(recipe: Recipe, part: EvaluationSet) -> list[File]:
     """The files of a set by name. Raises `InputError` where there are none, or where two would give equal
     ids."""
-    found = storage.list_files(sample.located(recipe.locate(part.path)))
+    found = storage.list_files(sample.locate(recipe.locate(part.path)))
     for name, count in Counter(_base(file) for file in found).items():
         if count > 1:
             remedy = "items are known by file name and row: make a set of each folder"

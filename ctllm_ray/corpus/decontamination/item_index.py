@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.decontamination.evaluation_sets import ITEMS, SCHEMA, OverSets
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.schema import utf8_bytes
 from ctllm_ray.shards.tables import TableWriter, read_partition
-from ctllm_ray.text.contamination import Index, hits, index
+from ctllm_ray.text.contamination import NgramIndex, hits, index
 from ctllm_ray.text.dedup.fold import fold
 from ctllm_ray.text.kernels.codepoints import lengths
 
@@ -51,9 +51,9 @@ class Indexing(OverSets):
         """One unit."""
         return self.list_parts(recipe, ITEMS, ITEMS, 1)
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads all items. Raises `InputError` where no item of a set can be found."""
-        made, place = self.made(recipe, ITEMS), recipe.folder(f"{self.use}/{ITEMS}")
+        made, place = self.read_manifest(recipe, ITEMS), recipe.folder(f"{self.use}/{ITEMS}")
         items = read_partition(place, made.of_kind(ITEMS), 0, SCHEMA).combine_chunks()
         texts = items["text"].combine_chunks()
         built = index(texts, ngram_chars=self.ngram_chars, max_items=self.max_items)
@@ -63,7 +63,7 @@ class Indexing(OverSets):
             writer.write(names)
         lost = int((built.grams == 0).sum())
         counts = {"in": len(items), "kept": len(items), "cannot_be_found": lost, "ngrams": len(built.hashes)}
-        return Work(counts, utf8_bytes(texts), [store(folder, built), writer.shard])
+        return SplitWork(counts, utf8_bytes(texts), [store(folder, built), writer.shard])
 
     def _check(self, items: pa.Table, grams: np.ndarray) -> None:
         for part in self.sets:
@@ -83,7 +83,7 @@ class Indexing(OverSets):
             )
 
 
-def store(folder: str, built: Index) -> Shard:
+def store(folder: str, built: NgramIndex) -> Shard:
     """Writes the file of an index."""
     numbers = [pa.array([getattr(built, name)], kind) for name, kind in _NUMBERS.items()]
     lists = [_as_list_array(getattr(built, name), kind) for name, kind in _ARRAYS.items()]
@@ -96,10 +96,10 @@ def _as_list_array(values: np.ndarray, kind: pa.DataType) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), pa.array(values, kind))
 
 
-def opened(folder: str, made: Manifest) -> Index:
+def open_index(folder: str, made: Manifest) -> NgramIndex:
     """The index in the folder of its finished phase, mapped. Raises `StorageError`."""
     row = read_partition(folder, made.of_kind(INDEX), 0, _STORED)
-    return Index(
+    return NgramIndex(
         **{name: row[name][0].as_py() for name in _NUMBERS},
         **{name: row[name].chunk(0).flatten().to_numpy() for name in _ARRAYS},
     )

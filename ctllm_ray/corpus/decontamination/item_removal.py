@@ -24,7 +24,7 @@ from ctllm_ray.corpus import line_cuts
 from ctllm_ray.corpus.decontamination import item_index, seen_items
 from ctllm_ray.corpus.decontamination.evaluation_sets import OverSets
 from ctllm_ray.corpus.decontamination.item_search import BEST, BESTS, FOUND, STRETCHES
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import input_forms
 from ctllm_ray.shards import schema
@@ -54,7 +54,7 @@ class Marking(OverSets):
     action: Action
     min_left_chars: int
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard and its stretches. Counts `cut:<set>` and `dropped:<set>`: pages that hold items of
         the set."""
         found, fates = self._stretches(recipe, split), Counter[str]()
@@ -63,23 +63,23 @@ class Marking(OverSets):
         def mark(table: pa.Table, first: int) -> pa.Table:
             return self._mark_table(table, first, found, fates, drops)
 
-        worked = self.judged(recipe, folder, split, mark)
+        worked = self.judge_shard(recipe, folder, split, mark)
         return replace(worked, counts=worked.counts | fates)
 
     def finish(self, recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
         """Writes what was seen of each item: the phases' files go when the pass is finished."""
-        made = self.made(recipe, FOUND)
+        made = self.read_manifest(recipe, FOUND)
         bests = read_partition(recipe.folder(f"{self.use}/{FOUND}"), made.of_kind(BEST), 0, BESTS)
-        seen_items.write(folder, self._names(recipe), bests)
+        seen_items.write_seen_items(folder, self._names(recipe), bests)
 
     def _names(self, recipe: Recipe) -> pa.Table:
         return item_index.names(
-            recipe.folder(f"{self.use}/{item_index.INDEX}"), self.made(recipe, item_index.INDEX)
+            recipe.folder(f"{self.use}/{item_index.INDEX}"), self.read_manifest(recipe, item_index.INDEX)
         )
 
     def _stretches(self, recipe: Recipe, split: Split) -> dict[int, list[Stretch]]:
         """The stretches by the number of their page."""
-        made, place = self.made(recipe, FOUND), recipe.folder(f"{self.use}/{FOUND}")
+        made, place = self.read_manifest(recipe, FOUND), recipe.folder(f"{self.use}/{FOUND}")
         table = read_partition(place, made.of_kind(FOUND)[split.index : split.index + 1], 0, STRETCHES)
         named = self._names(recipe).take(table["item"])
         plain = [
@@ -100,8 +100,8 @@ class Marking(OverSets):
             return table
         hits = [found[first + row] for row in rows]
         texts = table["text"].combine_chunks().take(pa.array(rows)).to_pylist()
-        places = [merged(stretches) for stretches in hits]
-        rests = [without(text, each) for text, each in zip(texts, places, strict=True)]
+        places = [merge_stretches(stretches) for stretches in hits]
+        rests = [cut_stretches(text, each) for text, each in zip(texts, places, strict=True)]
         gone = np.full(len(rows), drops) | (lengths(fold(pa.array(rests))) < self.min_left_chars)
         for stretches, goes in zip(hits, gone.tolist(), strict=True):
             fates.update(
@@ -126,7 +126,9 @@ class Marking(OverSets):
         table = _add_column(table, "score.decontaminate.overlap", rows, overlap.tolist(), pa.float32())
         table = _add_column(table, "score.decontaminate.items", rows, counts, pa.float32())
         table = _add_column(table, "label.decontaminate.set", rows, [top.set for top in tops], pa.string())
-        table = _add_column(table, "label.decontaminate.hits", rows, [told(each) for each in hits], pa.string())
+        table = _add_column(
+            table, "label.decontaminate.hits", rows, [describe_items(each) for each in hits], pa.string()
+        )
         value = np.full(table.num_rows, np.nan, np.float32)
         value[rows] = overlap
         for name in sorted({top.set for top in tops}):
@@ -142,7 +144,7 @@ def _most(stretch: Stretch) -> float:
     return stretch.overlap
 
 
-def told(stretches: Sequence[Stretch]) -> str:
+def describe_items(stretches: Sequence[Stretch]) -> str:
     """The items in words: set, item, overlap and places of each, in their order."""
     found = []
     for (name, item), each in groupby(stretches, lambda stretch: (stretch.set, stretch.item)):
@@ -153,7 +155,7 @@ def told(stretches: Sequence[Stretch]) -> str:
     return "; ".join(found)
 
 
-def merged(stretches: Sequence[Stretch]) -> list[Stretch]:
+def merge_stretches(stretches: Sequence[Stretch]) -> list[Stretch]:
     """The places that any of them covers, in order, each with the item that overlaps most of those that share
     it."""
     found: list[Stretch] = []
@@ -166,7 +168,7 @@ def merged(stretches: Sequence[Stretch]) -> list[Stretch]:
     return found
 
 
-def without(text: str, places: Sequence[Stretch]) -> str:
+def cut_stretches(text: str, places: Sequence[Stretch]) -> str:
     """The text without these places (merged), a line break where one was inside a line."""
     rest, at = "", 0
     for place in places:
@@ -187,10 +189,12 @@ def _with_cuts(table: pa.Table, pages: dict[int, tuple[str, str, list[Stretch]]]
         ]
         for row, (text, _, places) in pages.items()
     }
-    return line_cuts.added(table, {row: rest for row, (_, rest, _) in pages.items()}, cuts)
+    return line_cuts.add_cuts(table, {row: rest for row, (_, rest, _) in pages.items()}, cuts)
 
 
-def _add_column(table: pa.Table, name: str, rows: list[int], values: list[Any], kind: pa.DataType) -> pa.Table:
+def _add_column(
+    table: pa.Table, name: str, rows: list[int], values: list[Any], kind: pa.DataType
+) -> pa.Table:
     """The table with a column that has values in some rows and is null elsewhere."""
     nulls = pa.nulls(table.num_rows, kind)
-    return schema.put(table, name, line_cuts.replaced(nulls, dict(zip(rows, values, strict=True))))
+    return schema.put_column(table, name, line_cuts.replace_rows(nulls, dict(zip(rows, values, strict=True))))

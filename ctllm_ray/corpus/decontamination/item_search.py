@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.decontamination import item_index
 from ctllm_ray.corpus.decontamination.evaluation_sets import OverSets
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.schema import utf8_bytes
@@ -53,10 +53,10 @@ class Finding(OverSets):
         """Compiles the kernels."""
         item_index.warm()
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard; writes its stretches and the best pages."""
         place = recipe.folder(f"{self.use}/{item_index.INDEX}")
-        index = item_index.opened(place, self.made(recipe, item_index.INDEX))
+        index = item_index.open_index(place, self.read_manifest(recipe, item_index.INDEX))
         number, text_bytes, stretches, bests = self.first_number(recipe, split), 0, [], []
         first = number
         for table in self.readable(recipe, split):
@@ -71,9 +71,13 @@ class Finding(OverSets):
         counted = pa.concat_tables([STRETCHES.empty_table(), *stretches])
         every = pa.concat_tables([BESTS.empty_table(), *bests]).combine_chunks()
         every = best(every["item"].to_numpy(), every["overlap"].to_numpy(), every["page"].combine_chunks())
-        shards = [_write_table(folder, kind, split, table) for kind, table in ((FOUND, counted), (BEST, every))]
+        shards = [
+            _write_table(folder, kind, split, table) for kind, table in ((FOUND, counted), (BEST, every))
+        ]
         pages = len(pc.unique(counted["number"]))
-        return Work({"in": number - first, "kept": number - first, "pages_hit": pages}, text_bytes, shards)
+        return SplitWork(
+            {"in": number - first, "kept": number - first, "pages_hit": pages}, text_bytes, shards
+        )
 
 
 def _find_stretches(found: Hits, number: int, least: np.float32) -> pa.Table:

@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 from ctllm_ray.base import storage
 from ctllm_ray.corpus.decontamination.item_search import best
 from ctllm_ray.corpus.documents import Part
-from ctllm_ray.corpus.report.facts import Benchmark
+from ctllm_ray.corpus.report.facts import BenchmarkFacts
 
 FILE = "seen.parquet"
 USE = "decontaminate"
 
 
-def write(folder: str, names: pa.Table, bests: pa.Table) -> None:
+def write_seen_items(folder: str, names: pa.Table, bests: pa.Table) -> None:
     """Writes the file: items by number, and the best pages of every unit, in the order of units."""
     merged = bests.combine_chunks()
     top = best(merged["item"].to_numpy(), merged["overlap"].to_numpy(), merged["page"].combine_chunks())
@@ -40,29 +40,29 @@ def write(folder: str, names: pa.Table, bests: pa.Table) -> None:
         pq.write_table(table, local, compression="zstd")
 
 
-def read(folder: str) -> pa.Table:
+def read_seen_items(folder: str) -> pa.Table:
     """The table in the folder of a finished pass. Raises `InputError` where it is gone."""
     with storage.reading(storage.join(folder, FILE)) as stream:
         return pq.read_table(stream)
 
 
-def benchmarks(found: Sequence[Part]) -> tuple[Benchmark, ...]:
+def benchmarks(found: Sequence[Part]) -> tuple[BenchmarkFacts, ...]:
     """What was found of each set, in the order of the recipe; nothing where no section is of this pass."""
     return tuple(each for part in found if part.finished.section == USE for each in _benchmarks(part))
 
 
-def _benchmarks(part: Part) -> Iterator[Benchmark]:
-    finished, table = part.finished, read(part.folder)
+def _benchmarks(part: Part) -> Iterator[BenchmarkFacts]:
+    finished, table = part.finished, read_seen_items(part.folder)
     options = next(one for one in finished.recipe["passes"] if one["use"] == USE)
     for named in options["sets"]:
         yield _benchmark(named["name"], table, options["min_overlap"], finished.counts)
 
 
-def _benchmark(name: str, table: pa.Table, min_overlap: float, counts: Mapping[str, Any]) -> Benchmark:
+def _benchmark(name: str, table: pa.Table, min_overlap: float, counts: Mapping[str, Any]) -> BenchmarkFacts:
     mine = table.filter(pc.equal(table["set"], name))
     overlap = mine["overlap"].to_numpy()
     found = (overlap >= np.float32(min_overlap)) & (overlap > 0)
-    return Benchmark(
+    return BenchmarkFacts(
         name,
         items=len(mine),
         cannot_be_found=int((mine["ngrams"].to_numpy() == 0).sum()),

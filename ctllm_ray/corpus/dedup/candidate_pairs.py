@@ -19,9 +19,9 @@ import pyarrow as pa
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import ranking, signatures
 from ctllm_ray.corpus.dedup.signatures import Sketches
-from ctllm_ray.corpus.dedup.snapshot_index import KEYS, Index
+from ctllm_ray.corpus.dedup.snapshot_index import KEYS, CorpusIndex
 from ctllm_ray.corpus.engine.phase import Phase
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards.tables import read_partition, write_partitions
 from ctllm_ray.text.dedup.bands import Pairs, meeting
@@ -49,24 +49,29 @@ class Meeting(Phase):
         """One unit for each range of keys."""
         return self.list_parts(recipe, KEYS, KEYS, self.sketches.parts(recipe))
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a range of keys; writes the pairs that meet in it, each once."""
-        shards, folder_of_keys = self.made(recipe, KEYS).of_kind(KEYS), recipe.folder(self.sketches.name)
+        shards, folder_of_keys = (
+            self.read_manifest(recipe, KEYS).of_kind(KEYS),
+            recipe.folder(self.sketches.name),
+        )
         table = read_partition(folder_of_keys, shards, split.index, signatures.SCHEMA)
         index = self.sketches.index(recipe)
         keys, numbers = self._with_older(
             index, table["key"].to_numpy(), table["number"].to_numpy() + index.settled
         )
         keys, numbers = self._best_first(index, keys, numbers)
-        met = unpacked(self._find_pairs(keys, numbers, index.settled, index.total), index.settled, index.total)
+        met = unpack_pairs(
+            self._find_pairs(keys, numbers, index.settled, index.total), index.settled, index.total
+        )
         stops = np.searchsorted(met.right, ranges(index, self.sketches.parts(recipe))[1:]).tolist()
         shard = write_partitions(
             folder, f"{MET}/{split.index:05d}.arrow", pa.table(list(met), schema=SCHEMA), stops
         )
-        return Work({"in": table.num_rows, "kept": table.num_rows, "met": len(met.left)}, 0, [shard])
+        return SplitWork({"in": table.num_rows, "kept": table.num_rows, "met": len(met.left)}, 0, [shard])
 
     def _with_older(
-        self, index: Index, keys: np.ndarray, numbers: np.ndarray
+        self, index: CorpusIndex, keys: np.ndarray, numbers: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """The keys and numbers, in no order, of settled documents too that have such a key."""
         if not (index.settled and len(keys)):
@@ -75,7 +80,7 @@ class Meeting(Phase):
         return np.concatenate([older[0], keys]), np.concatenate([older[1], numbers])
 
     def _best_first(
-        self, index: Index, keys: np.ndarray, numbers: np.ndarray
+        self, index: CorpusIndex, keys: np.ndarray, numbers: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Keys that several documents have, rising, the best document first; of settled ones those within
         `reach`."""
@@ -100,7 +105,7 @@ class Meeting(Phase):
             stop = int(ends[np.searchsorted(ends, min(start + KEYS_AT_ONCE, len(keys)))])
             left, right = meeting(keys[start:stop], reach=self.reach)
             pairs = Pairs(numbers[start:stop][left], numbers[start:stop][right])
-            distinct.add(packed(pairs.take(pairs.right >= settled), settled, total))
+            distinct.add(pack_pairs(pairs.take(pairs.right >= settled), settled, total))
             start = stop
         return distinct.codes()
 
@@ -131,19 +136,19 @@ class Distinct:
         return np.unique(np.concatenate([self._codes, *self._waiting]))
 
 
-def ranges(index: Index, parts: int) -> np.ndarray:
+def ranges(index: CorpusIndex, parts: int) -> np.ndarray:
     """int64[parts + 1]: the documents that are not settled, by number, cut into ranges of one width."""
     width = index.total - index.settled
     return np.array([index.settled + width * part // parts for part in range(parts + 1)], np.int64)
 
 
-def packed(pairs: Pairs, base: int, total: int) -> np.ndarray:
+def pack_pairs(pairs: Pairs, base: int, total: int) -> np.ndarray:
     """uint64[pairs]: two numbers below `total` as one, sorted as by right, then left; no right is below
     `base`."""
     return (pairs.right - base).astype(np.uint64) * np.uint64(total) + pairs.left.astype(np.uint64)
 
 
-def unpacked(codes: np.ndarray, base: int, total: int) -> Pairs:
-    """The pairs of `packed`."""
+def unpack_pairs(codes: np.ndarray, base: int, total: int) -> Pairs:
+    """The pairs of `pack_pairs`."""
     right, left = np.divmod(codes, np.uint64(max(total, 1)))
     return Pairs(left.astype(np.int64), right.astype(np.int64) + base)

@@ -22,11 +22,11 @@ from ctllm_ray.corpus.dedup import verify_pairs
 from ctllm_ray.corpus.dedup.verify_pairs import PAIRS
 from ctllm_ray.corpus.engine import splits
 from ctllm_ray.corpus.engine.phase import Phase
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.tables import read_partition, write_partitions
-from ctllm_ray.text.dedup.components import Edges, components, downward, large_star, mirrored, small_star
+from ctllm_ray.text.dedup.components import Edges, components, downward, large_star, mirror_edges, small_star
 from ctllm_ray.text.dedup.minhash import POLYNOMIAL
 
 EDGES, GROUPS = "edges", "groups"  # phases, and kinds of files
@@ -43,24 +43,24 @@ class Grouped(Phase):
 
     def parts(self, recipe: Recipe) -> int:
         """How many partitions of `local_pairs` the pairs of copies make."""
-        return math.ceil(self.made(recipe, PAIRS).counts.get("copies", 0) / self.local_pairs)
+        return math.ceil(self.read_manifest(recipe, PAIRS).counts.get("copies", 0) / self.local_pairs)
 
     def edges(self, recipe: Recipe, phase: str, part: int) -> Edges:
         """One partition of the edges that an earlier phase wrote."""
-        made, folder = self.made(recipe, phase), recipe.folder(f"{self.use}/{phase}")
+        made, folder = self.read_manifest(recipe, phase), recipe.folder(f"{self.use}/{phase}")
         table = read_partition(folder, made.of_kind(EDGES), part, SCHEMA)
         return Edges(table["first"].to_numpy(), table["second"].to_numpy())
 
     def pairs(self, recipe: Recipe, phase: str, kind: str, part: int) -> pa.Table:
         """One partition of the pairs that an earlier phase wrote."""
-        made, folder = self.made(recipe, phase), recipe.folder(f"{self.use}/{phase}")
+        made, folder = self.read_manifest(recipe, phase), recipe.folder(f"{self.use}/{phase}")
         return read_partition(folder, made.of_kind(kind), part, verify_pairs.SCHEMA)
 
-    def scattered(
+    def write_scattered(
         self, folder: str, kind: str, index: int, table: pa.Table, by: np.ndarray, parts: int
     ) -> Shard:
         """The file of a table whose rows are cut by the numbers `by`."""
-        places = spread(by, parts)
+        places = partition_of(by, parts)
         order = np.argsort(places, kind="stable")
         stops = np.searchsorted(places[order], np.arange(parts), side="right").tolist()
         return write_partitions(
@@ -68,7 +68,7 @@ class Grouped(Phase):
         )
 
 
-def spread(numbers: np.ndarray, parts: int) -> np.ndarray:
+def partition_of(numbers: np.ndarray, parts: int) -> np.ndarray:
     """int64: the partition of each number, in no order."""
     mixed = numbers.astype(np.uint64) * np.uint64(POLYNOMIAL) >> np.uint64(32)
     return (mixed * np.uint64(parts) >> np.uint64(32)).astype(np.int64)
@@ -81,20 +81,20 @@ class Scatter(Grouped):
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each file of pairs."""
         folder = recipe.folder(f"{self.use}/{PAIRS}")
-        made = self.made(recipe, PAIRS).of_kind(PAIRS)
+        made = self.read_manifest(recipe, PAIRS).of_kind(PAIRS)
         return [splits.of_shard(index, self.name, folder, shard) for index, shard in enumerate(made)]
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a file of pairs and scatters it twice."""
-        shard = self.made(recipe, PAIRS).of_kind(PAIRS)[split.index]
+        shard = self.read_manifest(recipe, PAIRS).of_kind(PAIRS)[split.index]
         pairs = read_partition(recipe.folder(f"{self.use}/{PAIRS}"), [shard], 0, verify_pairs.SCHEMA)
         parts = self.parts(recipe)
-        both = mirrored(Edges(pairs["left"].to_numpy(), pairs["right"].to_numpy()))
-        edges = self.scattered(
+        both = mirror_edges(Edges(pairs["left"].to_numpy(), pairs["right"].to_numpy()))
+        edges = self.write_scattered(
             folder, EDGES, split.index, pa.table([*both], schema=SCHEMA), both.first, parts
         )
-        by_left = self.scattered(folder, PAIRS, split.index, pairs, pairs["left"].to_numpy(), parts)
-        return Work({"in": pairs.num_rows, "kept": pairs.num_rows}, 0, [edges, by_left])
+        by_left = self.write_scattered(folder, PAIRS, split.index, pairs, pairs["left"].to_numpy(), parts)
+        return SplitWork({"in": pairs.num_rows, "kept": pairs.num_rows}, 0, [edges, by_left])
 
 
 @dataclass(frozen=True)
@@ -110,31 +110,31 @@ class Star(Grouped):
 
     def warm(self, recipe: Recipe) -> None:
         """Compiles the kernel."""
-        small_star(downward(large_star(mirrored(Edges(np.array([1]), np.array([2]))))))
+        small_star(downward(large_star(mirror_edges(Edges(np.array([1]), np.array([2]))))))
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each partition of the edges."""
         return self.list_parts(recipe, self.previous, EDGES, self.parts(recipe))
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a partition of edges; writes what the star makes of it, as the other half of a round reads
         it."""
         given = self.edges(recipe, self.previous, split.index)
         found = large_star(given) if self.large else small_star(given)
-        out = downward(found) if self.large else mirrored(found)
-        shard = self.scattered(
+        out = downward(found) if self.large else mirror_edges(found)
+        shard = self.write_scattered(
             folder, EDGES, split.index, pa.table([*out], schema=SCHEMA), out.first, self.parts(recipe)
         )
         digest = xxhash.xxh3_64_intdigest(np.concatenate(found).tobytes(), split.index)
-        return Work({"in": len(given.first), "kept": len(given.first), "digest": digest}, 0, [shard])
+        return SplitWork({"in": len(given.first), "kept": len(given.first), "digest": digest}, 0, [shard])
 
-    def settled(self, recipe: Recipe) -> bool:
+    def is_stable(self, recipe: Recipe) -> bool:
         """True where this is the second half of a round that left the edges as they were."""
         kind, number = self.name.rpartition("/")[2].split("-")
         if kind == LARGE or number == "00":
             return False
-        before = self.made(recipe, f"{kind}-{int(number) - 1:02d}")
-        return before.counts["digest"] == self.made(recipe, f"{kind}-{number}").counts["digest"]
+        before = self.read_manifest(recipe, f"{kind}-{int(number) - 1:02d}")
+        return before.counts["digest"] == self.read_manifest(recipe, f"{kind}-{number}").counts["digest"]
 
 
 def rounds(use: str, local_pairs: int) -> list[Star]:
@@ -149,17 +149,17 @@ class Groups(Grouped):
 
     def stars(self, recipe: Recipe) -> str:
         """The phase that wrote (member, root), in both directions."""
-        settled = next(star for star in rounds(self.use, self.local_pairs) if star.settled(recipe))
+        settled = next(star for star in rounds(self.use, self.local_pairs) if star.is_stable(recipe))
         return settled.name.rpartition("/")[2]
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each partition of the pairs."""
         return self.list_parts(recipe, EDGES, PAIRS, self.parts(recipe))
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads the pairs of some documents and their roots; writes the pairs by root."""
         pairs = self.pairs(recipe, EDGES, PAIRS, split.index)
         found = components(*self.edges(recipe, self.stars(recipe), split.index))
         roots = found.roots[np.searchsorted(found.members, pairs["left"].to_numpy())]
-        shard = self.scattered(folder, GROUPS, split.index, pairs, roots, self.parts(recipe))
-        return Work({"in": pairs.num_rows, "kept": pairs.num_rows}, 0, [shard])
+        shard = self.write_scattered(folder, GROUPS, split.index, pairs, roots, self.parts(recipe))
+        return SplitWork({"in": pairs.num_rows, "kept": pairs.num_rows}, 0, [shard])

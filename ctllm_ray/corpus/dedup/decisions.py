@@ -17,14 +17,14 @@ import pyarrow.compute as pc
 
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.engine.phase import Phase, ends
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards import schema
 from ctllm_ray.shards.manifest import Shard
-from ctllm_ray.shards.tables import Rows, read_partition, write_partitions
+from ctllm_ray.shards.tables import RowFile, read_partition, write_partitions
 
 if TYPE_CHECKING:
-    from ctllm_ray.corpus.dedup.snapshot_index import Index
+    from ctllm_ray.corpus.dedup.snapshot_index import CorpusIndex
 
 FATES = "fates"  # the kind of file
 SCHEMA = pa.schema(
@@ -48,11 +48,11 @@ class Fate(NamedTuple):
     similarity: np.ndarray
 
 
-def write(folder: str, unit: int, found: Fate, index: Index, rows: Rows, kept: list[Shard]) -> Shard:
+def write(folder: str, unit: int, found: Fate, index: CorpusIndex, rows: RowFile, kept: list[Shard]) -> Shard:
     """The file of fates of a unit; those of settled documents are in the sections that they are of."""
     staying, place, sizes = np.unique(found.stays, return_inverse=True, return_counts=True)
     goes = found.stays != found.numbers
-    stays_in, stays = index.located(found.stays)
+    stays_in, stays = index.locate_documents(found.stays)
     columns = [
         pa.array(found.numbers - index.settled),
         pc.take(index.ids(rows, staying), pa.array(place, mask=~goes)),
@@ -75,13 +75,15 @@ class Removal(Phase):
     phase: str = FATES  # that wrote the fates
     bound: float = math.nan  # of the similarity, for the ledger
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard and the fates of its documents."""
-        made, place = self.made(recipe, self.phase), recipe.folder(f"{self.use}/{self.phase}")
+        made, place = self.read_manifest(recipe, self.phase), recipe.folder(f"{self.use}/{self.phase}")
         fates = (
             read_partition(place, made.of_kind(FATES), split.index, SCHEMA).sort_by("number").combine_chunks()
         )
-        return self.judged(recipe, folder, split, lambda table, first: self._mark_copies(table, first, fates))
+        return self.judge_shard(
+            recipe, folder, split, lambda table, first: self._mark_copies(table, first, fates)
+        )
 
     def _mark_copies(self, table: pa.Table, first: int, fates: pa.Table) -> pa.Table:
         numbers = np.arange(first, first + table.num_rows)
@@ -90,9 +92,11 @@ class Removal(Phase):
         at[at == len(known)] = 0
         told = known[at] == numbers if len(known) else np.zeros(len(numbers), bool)
         found = fates.take(pa.array(at, mask=~told))
-        table = schema.put(table, f"label.{self.use}.survivor", found["survivor"])
-        table = schema.put(table, f"score.{self.use}.similarity", found["similarity"])
-        table = schema.put(table, f"score.{self.use}.cluster_size", pc.fill_null(found["cluster_size"], 1.0))
+        table = schema.put_column(table, f"label.{self.use}.survivor", found["survivor"])
+        table = schema.put_column(table, f"score.{self.use}.similarity", found["similarity"])
+        table = schema.put_column(
+            table, f"score.{self.use}.cluster_size", pc.fill_null(found["cluster_size"], 1.0)
+        )
         similarity = found["similarity"].to_numpy().astype(np.float32)
         goes = pc.is_valid(found["survivor"]).to_numpy()
         return schema.reject(table, goes, f"{self.use}.duplicate", similarity, self.bound)

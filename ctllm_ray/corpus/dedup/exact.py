@@ -18,9 +18,9 @@ import pyarrow as pa
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import decisions, ranking
 from ctllm_ray.corpus.dedup.decisions import Fate
-from ctllm_ray.corpus.dedup.snapshot_index import KEYS, Index, Snapshot
+from ctllm_ray.corpus.dedup.snapshot_index import KEYS, CorpusIndex, Snapshot
 from ctllm_ray.corpus.engine.phase import Phase, total_rows
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards.schema import utf8_bytes
 from ctllm_ray.shards.tables import TableWriter, key_ranges, read_partition, write_partitions
@@ -32,7 +32,7 @@ SCHEMA = pa.schema([("high", pa.uint64()), ("low", pa.uint64()), ("number", pa.i
 
 
 @dataclass(frozen=True)
-class Keys(Phase):
+class DigestKeys(Phase):
     """The digest of every document, in partitions, and the rows that decide between copies."""
 
     of: Literal["raw", "folded"]
@@ -51,9 +51,9 @@ class Keys(Phase):
 
     def parts(self, recipe: Recipe) -> int:
         """How many partitions keep to `partition_rows`, but for chance."""
-        return math.ceil(total_rows(self.kept(recipe)) / self.partition_rows)
+        return math.ceil(total_rows(self.kept_shards(recipe)) / self.partition_rows)
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard; writes its keys and its rows."""
         found, text_bytes = [], 0
         with TableWriter(
@@ -70,36 +70,36 @@ class Keys(Phase):
         table = pa.table([keys[order, 0], keys[order, 1], numbers[order]], schema=SCHEMA)
         stops = [*np.searchsorted(keys[order, 0], key_ranges(self.parts(recipe))).tolist(), len(keys)]
         shard = write_partitions(folder, f"{KEYS}/{split.index:05d}.arrow", table, stops)
-        return Work({"in": len(keys), "kept": len(keys)}, text_bytes, [shard, rows.shard])
+        return SplitWork({"in": len(keys), "kept": len(keys)}, text_bytes, [shard, rows.shard])
 
 
 @dataclass(frozen=True)
 class Fates(Phase):
     """The survivor of every document that has copies."""
 
-    keys: Keys
+    keys: DigestKeys
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each partition."""
         return self.list_parts(recipe, KEYS, KEYS, self.keys.parts(recipe))
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a partition; writes the fates of its copies."""
-        made, place = self.made(recipe, KEYS), recipe.folder(self.keys.name)
+        made, place = self.read_manifest(recipe, KEYS), recipe.folder(self.keys.name)
         table = read_partition(place, made.of_kind(KEYS), split.index, SCHEMA)
         labels = first_rows(np.stack([table[name].to_numpy() for name in ("high", "low")], axis=1))
         copied = np.bincount(labels, minlength=len(labels))[labels] > 1
         numbers = table["number"].to_numpy()[copied]
         order = np.argsort(numbers)
         numbers, labels = numbers[order], labels[copied][order]
-        index = Index([Snapshot(recipe.folder(self.use))])
+        index = CorpusIndex([Snapshot(recipe.folder(self.use))])
         with index.rows() as rows:
             ranks = ranking.ranks(rows, numbers, self.keys.prefer, np.zeros(len(numbers), np.int64))
             stays = numbers[survivors.of_components(labels, ranks)]
             same = np.full(len(numbers), np.nan, np.float32)  # a digest says no more than that they are equal
             shard = decisions.write(
-                folder, split.index, Fate(numbers, stays, same), index, rows, self.kept(recipe)
+                folder, split.index, Fate(numbers, stays, same), index, rows, self.kept_shards(recipe)
             )
-        return Work(
+        return SplitWork(
             {"in": len(copied), "kept": len(copied), "copies": int((stays != numbers).sum())}, 0, [shard]
         )

@@ -17,7 +17,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.resolve import nearest
 from ctllm_ray.corpus import documents
 from ctllm_ray.shards import schema
-from ctllm_ray.shards.tables import Rows
+from ctllm_ray.shards.tables import RowFile
 from ctllm_ray.text.dedup import survivors
 from ctllm_ray.text.kernels.codepoints import lengths
 
@@ -53,7 +53,7 @@ def of(table: pa.Table, prefer: Sequence[str]) -> list[pa.Array]:
     ]
 
 
-def ranks(rows: Rows, numbers: np.ndarray, prefer: Sequence[str], snapshots: np.ndarray) -> np.ndarray:
+def ranks(rows: RowFile, numbers: np.ndarray, prefer: Sequence[str], snapshots: np.ndarray) -> np.ndarray:
     """int64: the places of documents (numbers, rising) among each other; 0 is the best. Earlier snapshots go
     first."""
     return ranks_of(rows.take(numbers, [field.name for field in columns(prefer)]), snapshots)

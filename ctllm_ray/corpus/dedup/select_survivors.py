@@ -20,9 +20,9 @@ from ctllm_ray.corpus.dedup.decisions import Fate
 from ctllm_ray.corpus.dedup.signatures import Sketches
 from ctllm_ray.corpus.dedup.similarity import Likeness
 from ctllm_ray.corpus.dedup.verify_pairs import PAIRS
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
-from ctllm_ray.shards.tables import Rows
+from ctllm_ray.shards.tables import RowFile
 from ctllm_ray.text.dedup import survivors
 from ctllm_ray.text.dedup.bands import Pairs
 from ctllm_ray.text.dedup.components import components
@@ -52,7 +52,7 @@ class Choosing(Grouped):
         source = self.source(recipe)
         return self.list_parts(recipe, source, source, self.parts(recipe))
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads the pairs of whole components; writes the fates of their documents."""
         source = self.source(recipe)
         table, index = self.pairs(recipe, source, source, split.index), self.sketches.index(recipe)
@@ -70,12 +70,14 @@ class Choosing(Grouped):
             alike[unknown] = self.likeness.similarity(texts, Pairs(numbers[stays[unknown]], numbers[unknown]))
             here = (numbers >= index.settled) | (stays == np.arange(len(stays)))
             found = Fate(numbers[here], numbers[stays[here]], alike[here])
-            shard = decisions.write(folder, split.index, found, index, rows, self.kept(recipe))
-        return Work({"in": len(table), "kept": len(table), "clusters": len(np.unique(stays))}, 0, [shard])
+            shard = decisions.write(folder, split.index, found, index, rows, self.kept_shards(recipe))
+        return SplitWork(
+            {"in": len(table), "kept": len(table), "clusters": len(np.unique(stays))}, 0, [shard]
+        )
 
     def _stays(
         self,
-        texts: Rows,
+        texts: RowFile,
         numbers: np.ndarray,
         left: np.ndarray,
         right: np.ndarray,
@@ -98,7 +100,9 @@ class Choosing(Grouped):
         return survivors.of_neighbours(left, right, ranks, alike, known)
 
 
-def _look_up_similarity(left: np.ndarray, right: np.ndarray, similarity: np.ndarray, stays: np.ndarray) -> np.ndarray:
+def _look_up_similarity(
+    left: np.ndarray, right: np.ndarray, similarity: np.ndarray, stays: np.ndarray
+) -> np.ndarray:
     """float32: the similarity of each place and the one that stays for it, NaN where they are no pair."""
     alike = np.full(len(stays), np.nan, np.float32)
     for one, other in ((left, right), (right, left)):

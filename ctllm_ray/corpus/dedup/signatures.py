@@ -25,13 +25,13 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import ranking
-from ctllm_ray.corpus.dedup.snapshot_index import KEYS, TEXTS, Index, Snapshot, opened
+from ctllm_ray.corpus.dedup.snapshot_index import KEYS, TEXTS, CorpusIndex, Snapshot, open_snapshot
 from ctllm_ray.corpus.engine.phase import Phase, total_rows
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards.manifest import MANIFEST, Shard
 from ctllm_ray.shards.schema import utf8_bytes
-from ctllm_ray.shards.tables import Rows, TableWriter, key_ranges, write_partitions
+from ctllm_ray.shards.tables import RowFile, TableWriter, key_ranges, write_partitions
 from ctllm_ray.text.dedup.bands import band_keys
 from ctllm_ray.text.dedup.fold import fold
 from ctllm_ray.text.dedup.minhash import signatures
@@ -94,15 +94,15 @@ class Sketches(Phase):
         """The indexes that the recipe names. Raises `InputError` for one that does not fit, or is not
         there."""
         [part] = [part for part in recipe.passes if part.use == self.use]
-        return [opened(recipe.locate(path), part.model_extra or {}) for path in self.against]
+        return [open_snapshot(recipe.locate(path), part.model_extra or {}) for path in self.against]
 
-    def index(self, recipe: Recipe) -> Index:
+    def index(self, recipe: Recipe) -> CorpusIndex:
         """All documents that are compared: settled ones, then those of this pass."""
-        return Index([*self.older(recipe), Snapshot(recipe.folder(self.use))])
+        return CorpusIndex([*self.older(recipe), Snapshot(recipe.folder(self.use))])
 
     def parts(self, recipe: Recipe) -> int:
         """How many partitions keep to `partition_rows`, but for chance."""
-        return math.ceil(total_rows(self.kept(recipe)) * self.sketch.bands / self.partition_rows)
+        return math.ceil(total_rows(self.kept_shards(recipe)) * self.sketch.bands / self.partition_rows)
 
     def schema(self) -> pa.Schema:
         """The columns of what documents are compared by."""
@@ -110,7 +110,7 @@ class Sketches(Phase):
         text = [pa.field("text_bytes", pa.int32()), pa.field("text", pa.string())] if self.with_text else []
         return pa.schema([signature, *text])
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard; writes its keys, and in two files what decides and what is compared."""
         keys, numbers = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
         text_bytes, number = 0, self.first_number(recipe, split)
@@ -139,7 +139,7 @@ class Sketches(Phase):
             "kept": number - first,
             "short": number - first - len(table) // self.sketch.bands,
         }
-        return Work(counts, text_bytes, [shard, deciding.shard, compared.shard])
+        return SplitWork(counts, text_bytes, [shard, deciding.shard, compared.shard])
 
     def _prepare_texts(self, texts: pa.Array) -> pa.Array:
         return texts if self.sketch.of == "raw" else fold(texts)
@@ -162,7 +162,7 @@ class Sketches(Phase):
         return write_partitions(folder, f"{KEYS}/{index:05d}.arrow", table, stops)
 
 
-def signatures_of(texts: Rows, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
+def signatures_of(texts: RowFile, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
     """uint32[documents, permutations] of documents (numbers, rising)."""
     column = texts.take(np.asarray(numbers), ["signature"])["signature"].combine_chunks()
     return np.frombuffer(column.buffers()[1], np.uint32).reshape(len(column), -1)

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ctllm_ray.base.recipe_training import Share
 from ctllm_ray.corpus.dedup.signatures import signatures_of
-from ctllm_ray.shards.tables import Rows
+from ctllm_ray.shards.tables import RowFile
 from ctllm_ray.text.dedup.bands import Pairs
-from ctllm_ray.text.dedup.text_similarity import Verdicts, agreement, jaccard, verdicts
+from ctllm_ray.text.dedup.text_similarity import PairVerdicts, agreement, jaccard, verdicts
 
 PAIRS = 200_000  # compared at a time by their signatures: at most 2 x 512 bytes each
 TEXT_BYTES = 16 << 20  # of texts compared at a time: hashes of their shingles take eight times as much
@@ -52,32 +52,32 @@ class Likeness:
         """The least similarity with which a document may go."""
         return min(self.verify.min_jaccard, self.verify.slips_jaccard) if self.verify else self.min_agreement
 
-    def agreement(self, texts: Rows, pairs: Pairs) -> np.ndarray:
+    def agreement(self, texts: RowFile, pairs: Pairs) -> np.ndarray:
         """float32: how far the signatures of pairs agree."""
         found = [_agreement(texts, part) for part in _slices(pairs, range(PAIRS, len(pairs.left), PAIRS))]
         return np.concatenate([np.empty(0, np.float32), *found])
 
-    def verdicts(self, texts: Rows, pairs: Pairs, agreement: np.ndarray) -> Verdicts:
+    def verdicts(self, texts: RowFile, pairs: Pairs, agreement: np.ndarray) -> PairVerdicts:
         """How alike pairs are whose signatures agree, and whether they are copies."""
         if not self.verify:
-            return Verdicts(agreement, np.ones(len(agreement), bool))
+            return PairVerdicts(agreement, np.ones(len(agreement), bool))
         bounds = self.verify.model_dump() | {"shingle_chars": self.shingle_chars}
-        found = [Verdicts(np.empty(0, np.float32), np.empty(0, bool))]
+        found = [PairVerdicts(np.empty(0, np.float32), np.empty(0, bool))]
         for part in _slices(pairs, _text_stops(texts, pairs)):
             numbers, left, right = _local(part)
             found.append(
                 verdicts(texts.take(numbers, ["text"])["text"].combine_chunks(), left, right, **bounds)
             )
-        return Verdicts(*map(np.concatenate, zip(*found, strict=True)))
+        return PairVerdicts(*map(np.concatenate, zip(*found, strict=True)))
 
-    def are_copies(self, texts: Rows, pairs: Pairs) -> np.ndarray:
+    def are_copies(self, texts: RowFile, pairs: Pairs) -> np.ndarray:
         """bool: which of any pairs are copies."""
         agreement = self.agreement(texts, pairs)
         enough = agreement >= self.min_agreement
         enough[enough] = self.verdicts(texts, pairs.take(enough), agreement[enough]).duplicates
         return enough
 
-    def similarity(self, texts: Rows, pairs: Pairs) -> np.ndarray:
+    def similarity(self, texts: RowFile, pairs: Pairs) -> np.ndarray:
         """How alike any documents are (float32), by texts where texts are compared, else by signatures."""
         if not self.verify:
             return self.agreement(texts, pairs)
@@ -89,7 +89,7 @@ class Likeness:
         return np.concatenate(found)
 
 
-def _agreement(texts: Rows, pairs: Pairs) -> np.ndarray:
+def _agreement(texts: RowFile, pairs: Pairs) -> np.ndarray:
     numbers, left, right = _local(pairs)
     return agreement(signatures_of(texts, numbers), left, right)
 
@@ -107,7 +107,7 @@ def _slices(pairs: Pairs, stops: range | np.ndarray) -> Iterator[Pairs]:
         yield from (Pairs(left, right) for left, right in cut)
 
 
-def _text_stops(texts: Rows, pairs: Pairs) -> np.ndarray:
+def _text_stops(texts: RowFile, pairs: Pairs) -> np.ndarray:
     """Where to cut pairs so that the texts of no part are much more than `TEXT_BYTES`."""
     if not len(pairs.left):
         return np.empty(0, np.int64)

@@ -31,7 +31,7 @@ from ctllm_ray.corpus.dedup import decisions, ranking
 from ctllm_ray.corpus.engine.phase import ends, total_rows
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Shard
-from ctllm_ray.shards.tables import Rows, read_keys, read_partition
+from ctllm_ray.shards.tables import RowFile, read_keys, read_partition
 from ctllm_ray.text.kernels.runs import places_in
 
 KEYS = "keys"  # the phase that writes all that an index is, and a kind of its files
@@ -58,19 +58,19 @@ class Snapshot:
     @cached_property
     def rows(self) -> list[Shard]:
         """The files of rows."""
-        return manifest.read(storage.join(self.folder, KEYS)).of_kind(ranking.ROWS)
+        return manifest.read_manifest(storage.join(self.folder, KEYS)).of_kind(ranking.ROWS)
 
     @cached_property
     def texts(self) -> list[Shard]:
         """The files of signatures and texts."""
-        return manifest.read(storage.join(self.folder, KEYS)).of_kind(TEXTS)
+        return manifest.read_manifest(storage.join(self.folder, KEYS)).of_kind(TEXTS)
 
     @cached_property
     def fates(self) -> list[Shard]:
         """The files that tell who stayed."""
         place = storage.join(self.folder, decisions.FATES)
         there = storage.exists(storage.join(place, manifest.MANIFEST))
-        return manifest.read(place).of_kind(decisions.FATES) if there else []
+        return manifest.read_manifest(place).of_kind(decisions.FATES) if there else []
 
     @property
     def complete(self) -> bool:
@@ -89,19 +89,19 @@ class Snapshot:
     @cached_property
     def digest(self) -> str:
         """What it is, as one hash."""
-        kept = manifest.read(storage.join(self.folder, KEYS))
-        gone = manifest.read(storage.join(self.folder, decisions.FATES)).digest(decisions.FATES)
+        kept = manifest.read_manifest(storage.join(self.folder, KEYS))
+        gone = manifest.read_manifest(storage.join(self.folder, decisions.FATES)).digest(decisions.FATES)
         return "".join(kept.digest(kind)[:16] for kind in (KEYS, ranking.ROWS, TEXTS)) + gone[:16]
 
     def keys(self, schema: pa.Schema, low: int, high: int) -> pa.Table:
         """The keys in a range, with the numbers that documents have in this snapshot."""
         place = storage.join(self.folder, KEYS)
-        return read_keys(place, manifest.read(place).of_kind(KEYS), schema, low, high)
+        return read_keys(place, manifest.read_manifest(place).of_kind(KEYS), schema, low, high)
 
-    def lost(self, numbers: np.ndarray) -> pa.Table:
+    def read_removed(self, numbers: np.ndarray) -> pa.Table:
         """The fates of those documents (numbers, rising) that went for another one."""
         place, stops = storage.join(self.folder, decisions.FATES), ends(self.rows)
-        shards = manifest.read(place).of_kind(decisions.FATES)
+        shards = manifest.read_manifest(place).of_kind(decisions.FATES)
         found = [decisions.SCHEMA.empty_table()]
         for part in np.unique(np.searchsorted(stops, numbers, side="right")).tolist():
             table = read_partition(place, shards, part, decisions.SCHEMA)
@@ -110,7 +110,7 @@ class Snapshot:
         return pa.concat_tables(found)
 
 
-class Index:
+class CorpusIndex:
     """The documents of several snapshots, numbered through; the last snapshot is the pass that is under
     way."""
 
@@ -120,15 +120,15 @@ class Index:
         self._starts = np.cumsum([0, *sizes])
         self.settled, self.total = int(self._starts[-2]), int(self._starts[-1])
 
-    def rows(self) -> Rows:
+    def rows(self) -> RowFile:
         """What decides between copies, of all documents."""
-        return Rows(
+        return RowFile(
             [(storage.join(one.folder, KEYS), shard) for one in self._snapshots for shard in one.rows]
         )
 
-    def texts(self) -> Rows:
+    def texts(self) -> RowFile:
         """What they are compared by, of all documents."""
-        return Rows(
+        return RowFile(
             [(storage.join(one.folder, KEYS), shard) for one in self._snapshots for shard in one.texts]
         )
 
@@ -136,7 +136,7 @@ class Index:
         """int64: which snapshot each document is of; an earlier one goes before a later one in the order."""
         return np.searchsorted(self._starts, numbers, side="right") - 1
 
-    def ids(self, rows: Rows, numbers: np.ndarray) -> pa.Array:
+    def ids(self, rows: RowFile, numbers: np.ndarray) -> pa.Array:
         """The ids of documents (numbers, rising), of settled ones with the name of their version before
         it."""
         found = rows.ids(numbers)
@@ -158,7 +158,7 @@ class Index:
             stays[among] = np.where(np.array(of) < 0, -1, lost["stays"].to_numpy() + of)
         return stays
 
-    def located(self, numbers: np.ndarray) -> tuple[pa.Array, np.ndarray]:
+    def locate_documents(self, numbers: np.ndarray) -> tuple[pa.Array, np.ndarray]:
         """The names of the snapshots of documents, empty for this pass, and their numbers in them."""
         which = self.snapshot(numbers)
         names = np.array([one.name for one in self._snapshots], object)
@@ -179,10 +179,10 @@ class Index:
         return np.concatenate(keys), np.concatenate(numbers)
 
 
-def opened(folder: str, options: dict[str, Any]) -> Snapshot:
+def open_snapshot(folder: str, options: dict[str, Any]) -> Snapshot:
     """The index of a finished pass of these options. Raises `InputError` for one of others, or where there is
     none."""
-    made = manifest.read(folder)
+    made = manifest.read_manifest(folder)
     if made.section != "near":
         remedy = "name the folder of a pass: <root>/<name>/<version>/near"
         raise InputError(f"a section of {made.section!r}, not of near", where=folder, remedy=remedy)

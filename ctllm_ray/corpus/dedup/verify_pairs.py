@@ -19,14 +19,14 @@ import pyarrow as pa
 
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import candidate_pairs, ranking
-from ctllm_ray.corpus.dedup.candidate_pairs import BANDS, MET, Distinct, packed, ranges, unpacked
+from ctllm_ray.corpus.dedup.candidate_pairs import BANDS, MET, Distinct, pack_pairs, ranges, unpack_pairs
 from ctllm_ray.corpus.dedup.signatures import Sketches
 from ctllm_ray.corpus.dedup.similarity import Likeness
-from ctllm_ray.corpus.dedup.snapshot_index import Index
+from ctllm_ray.corpus.dedup.snapshot_index import CorpusIndex
 from ctllm_ray.corpus.engine.phase import Phase
-from ctllm_ray.corpus.engine.section import Work
+from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
-from ctllm_ray.shards.tables import Rows, read_partition, write_partitions
+from ctllm_ray.shards.tables import RowFile, read_partition, write_partitions
 from ctllm_ray.text.dedup.bands import Pairs, few
 
 PAIRS = "pairs"  # the phase, and the kind of its files
@@ -46,7 +46,7 @@ class Comparing(Phase):
         """One unit for each range of documents."""
         return self.list_parts(recipe, BANDS, MET, self.sketches.parts(recipe))
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads the pairs of a range; writes those that are copies."""
         index = self.sketches.index(recipe)
         met = self._read_pairs(recipe, index, split.index)
@@ -57,13 +57,17 @@ class Comparing(Phase):
             chosen = self._select_for_text(index, rows, agreeing, agreement)
             compared = agreeing.take(chosen)
             found = self.likeness.verdicts(texts, compared, agreement[chosen])
-        copies, links = _split_indexed(index, compared.take(found.duplicates), found.similarity[found.duplicates])
+        copies, links = _split_indexed(
+            index, compared.take(found.duplicates), found.similarity[found.duplicates]
+        )
         table = pa.concat_tables([copies, links]).combine_chunks()
         shard = write_partitions(folder, f"{PAIRS}/{split.index:05d}.arrow", table, [table.num_rows])
         counts = {"in": len(met.left), "agreeing": len(agreeing.left), "compared": len(compared.left)}
-        return Work(counts | {"copies": copies.num_rows, "kept": counts["in"]}, 0, [shard])
+        return SplitWork(counts | {"copies": copies.num_rows, "kept": counts["in"]}, 0, [shard])
 
-    def _select_for_text(self, index: Index, rows: Rows, pairs: Pairs, agreement: np.ndarray) -> np.ndarray:
+    def _select_for_text(
+        self, index: CorpusIndex, rows: RowFile, pairs: Pairs, agreement: np.ndarray
+    ) -> np.ndarray:
         """bool: the pairs whose texts are compared; all, where signatures decide, or where chains are
         wanted."""
         if not (self.likeness.verify and self.limits):
@@ -72,20 +76,20 @@ class Comparing(Phase):
         ranks = ranking.ranks(rows, left, self.sketches.prefer, index.snapshot(left))
         return few(pairs, agreement, ranks[places], reach=self.reach)
 
-    def _read_pairs(self, recipe: Recipe, index: Index, part: int) -> Pairs:
+    def _read_pairs(self, recipe: Recipe, index: CorpusIndex, part: int) -> Pairs:
         """The pairs of a range of documents, each once, sorted by the worse one."""
         base = int(ranges(index, self.sketches.parts(recipe))[part])
-        folder, shards = recipe.folder(f"{self.use}/{BANDS}"), self.made(recipe, BANDS).of_kind(MET)
+        folder, shards = recipe.folder(f"{self.use}/{BANDS}"), self.read_manifest(recipe, BANDS).of_kind(MET)
         distinct = Distinct()
         for shard in shards:
             table = read_partition(folder, [shard], part, candidate_pairs.SCHEMA)
             distinct.add(
-                packed(Pairs(table["left"].to_numpy(), table["right"].to_numpy()), base, index.total)
+                pack_pairs(Pairs(table["left"].to_numpy(), table["right"].to_numpy()), base, index.total)
             )
-        return unpacked(distinct.codes(), base, index.total)
+        return unpack_pairs(distinct.codes(), base, index.total)
 
 
-def _split_indexed(index: Index, pairs: Pairs, similarity: np.ndarray) -> tuple[pa.Table, pa.Table]:
+def _split_indexed(index: CorpusIndex, pairs: Pairs, similarity: np.ndarray) -> tuple[pa.Table, pa.Table]:
     """The pairs of copies, but for those with a lost document whose survivor is in no index; and links."""
     left, places = np.unique(pairs.left, return_inverse=True)
     stays = index.stays(left)

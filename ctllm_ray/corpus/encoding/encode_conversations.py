@@ -31,7 +31,7 @@ TOO_LONG, NO_ANSWER, NO_DIFFERENCE = "too_long", "cut_without_answer", "cut_to_i
 
 
 @dataclass(frozen=True)
-class Said:
+class EncodedSide:
     """A rendered conversation: ids, a mask of the same length that is True in its answers, and the answers'
     text."""
 
@@ -56,7 +56,7 @@ def render(
     """The token rows of a table of clean conversations or pairs (`id`, `text`, `scores`), in the same
     order."""
     rows: list[int] = []
-    said: list[Said] = []
+    said: list[EncodedSide] = []
     counts: Counter[str] = Counter()
     for row, text in enumerate(documents["text"].to_pylist()):
         sides = [_conversation(tokenizer, *given) for given in _sides(orjson.loads(text), form)]
@@ -85,18 +85,18 @@ def _sides(found: Any, form: Form) -> list[tuple[list[Turn], int]]:
     return [([*prompt, *found[side]], len(prompt)) for side in ("chosen", "rejected")]
 
 
-def _conversation(tokenizer: Tokenizer, turns: list[Turn], prompt: int) -> Said:
+def _conversation(tokenizer: Tokenizer, turns: list[Turn], prompt: int) -> EncodedSide:
     ids, answered = chat_template.render(tokenizer, turns)
     if prompt:
         answered[: len(chat_template.render(tokenizer, turns[:prompt])[0])] = False
     learnt = (turn for turn in turns[prompt:] if turn["role"] == "assistant" and turn.get("weight") != 0)
     text = "".join(turn["content"] for turn in learnt)
-    return Said(ids, answered, text)
+    return EncodedSide(ids, answered, text)
 
 
 def _fitting(
-    sides: list[Said], part: Conversations, tokenizer: Tokenizer, counts: Counter[str]
-) -> list[Said]:
+    sides: list[EncodedSide], part: Conversations, tokenizer: Tokenizer, counts: Counter[str]
+) -> list[EncodedSide]:
     """The sides as they fit; none where they are rejected, which is counted."""
     lengths = [len(side.ids) for side in sides]
     if sum(lengths) <= part.max_tokens:
@@ -122,14 +122,14 @@ def _others(lengths: list[int], max_tokens: int) -> list[int]:
     return [min(length, half) for length in reversed(lengths)] if len(lengths) > 1 else [0]
 
 
-def _truncate(side: Said, most: int, tokenizer: Tokenizer) -> Said:
+def _truncate(side: EncodedSide, most: int, tokenizer: Tokenizer) -> EncodedSide:
     """The first `most` ids, up to the last of them that is an answer."""
     if len(side.ids) <= most:
         return side
     last = np.flatnonzero(side.answered[:most])
     stop = int(last[-1]) + 1 if len(last) else 0
     ids, answered = side.ids[:stop], side.answered[:stop]
-    return Said(ids, answered, tokenizer.decode(ids[answered]))
+    return EncodedSide(ids, answered, tokenizer.decode(ids[answered]))
 
 
 def _spans(answered: np.ndarray) -> np.ndarray:

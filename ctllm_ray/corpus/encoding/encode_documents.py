@@ -25,7 +25,7 @@ def tokenize(documents: pa.Table, tokenizer: Tokenizer, scores: Sequence[str]) -
     contents = tokenizer.encode(documents["text"].to_pylist())
     return tokens.table(
         documents["id"].combine_chunks(),
-        framed(contents, *tokenizer.document_ids),
+        frame_documents(contents, *tokenizer.document_ids),
         pc.binary_length(documents["text"]).combine_chunks(),
         pc.utf8_length(documents["text"]).combine_chunks(),
         {name: documents["scores"].combine_chunks().field(name) for name in scores},
@@ -33,7 +33,7 @@ def tokenize(documents: pa.Table, tokenizer: Tokenizer, scores: Sequence[str]) -
     )
 
 
-def framed(
+def frame_documents(
     contents: Sequence[Sequence[int] | np.ndarray], before: Sequence[int], behind: Sequence[int]
 ) -> list[np.ndarray]:
     """The ids of each document between two runs of ids: int32 views into one array."""

@@ -23,7 +23,7 @@ import ray.data
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, WorkerLost
-from ctllm_ray.base.recipe import Recipe, from_plain
+from ctllm_ray.base.recipe import Recipe, parse_recipe
 from ctllm_ray.corpus.engine import section
 from ctllm_ray.corpus.engine.section import Done
 from ctllm_ray.corpus.engine.splits import Split
@@ -54,7 +54,7 @@ def _work(batch: pa.Table, recipe: str, folder: str) -> pa.Table:
     An error that a user can mend comes back as a value: of a raised one Ray Data would bring the text but not
     the type.
     """
-    loaded = from_plain(json.loads(recipe))
+    loaded = parse_recipe(json.loads(recipe))
     rows: list[dict[str, Any]] = []
     for item in batch["split"].to_pylist():
         split = Split.from_plain(json.loads(item))
@@ -84,7 +84,7 @@ def ray_for(recipe: Recipe) -> AbstractContextManager[None]:
     return session(recipe.resources.workers or os.cpu_count() or 1, recipe.resources.object_store_mb)
 
 
-def run(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
+def run_splits(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
     """Works the splits on Ray and yields each one's `Done` as it finishes, in no order."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

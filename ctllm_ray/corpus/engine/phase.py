@@ -27,7 +27,7 @@ from ctllm_ray.base.errors import StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import clean, documents
 from ctllm_ray.corpus.engine import splits
-from ctllm_ray.corpus.engine.section import ATTEMPTS, MARKERS, Work
+from ctllm_ray.corpus.engine.section import ATTEMPTS, MARKERS, SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import input_forms
 from ctllm_ray.shards import manifest, reader, schema
@@ -58,13 +58,13 @@ class Phase:
         sections = recipe.corpus_sections
         return sections[sections.index(self.use) - 1]
 
-    def kept(self, recipe: Recipe) -> list[Shard]:
+    def kept_shards(self, recipe: Recipe) -> list[Shard]:
         """The shards of those documents, in the order that numbers them."""
-        return manifest.read(recipe.folder(self.before(recipe))).of_kind("kept")
+        return manifest.read_manifest(recipe.folder(self.before(recipe))).of_kind("kept")
 
-    def made(self, recipe: Recipe, phase: str) -> Manifest:
+    def read_manifest(self, recipe: Recipe, phase: str) -> Manifest:
         """What an earlier phase of the pass made."""
-        return manifest.read(recipe.folder(f"{self.use}/{phase}"))
+        return manifest.read_manifest(recipe.folder(f"{self.use}/{phase}"))
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each kept shard of the section before; a phase that works parts of a shuffle has its
@@ -78,7 +78,7 @@ class Phase:
 
     def list_parts(self, recipe: Recipe, phase: str, kind: str, parts: int) -> list[Split]:
         """One unit for each part of the files of a kind that an earlier phase wrote."""
-        made, folder = self.made(recipe, phase), recipe.folder(f"{self.use}/{phase}")
+        made, folder = self.read_manifest(recipe, phase), recipe.folder(f"{self.use}/{phase}")
         return [splits.of_part(part, self.name, folder, made, kind, parts) for part in range(parts)]
 
     def sources(self, recipe: Recipe) -> dict[str, str]:
@@ -92,7 +92,7 @@ class Phase:
     def warm(self, recipe: Recipe) -> None:
         """Nothing is compiled."""
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Works one unit."""
         raise NotImplementedError
 
@@ -101,7 +101,7 @@ class Phase:
 
     def first_number(self, recipe: Recipe, split: Split) -> int:
         """The number of the first document of a unit that is a shard."""
-        return sum(shard.rows for shard in self.kept(recipe)[: split.index])
+        return sum(shard.rows for shard in self.kept_shards(recipe)[: split.index])
 
     def tables(self, recipe: Recipe, split: Split) -> Iterator[pa.Table]:
         """The documents of a unit that is a shard. Raises `StorageError` where it changed or has other
@@ -122,7 +122,7 @@ class Phase:
         form = input_forms.inputs(recipe)[split.input]
         return (input_forms.readable(table, form) for table in self.tables(recipe, split))
 
-    def judged(self, recipe: Recipe, folder: str, split: Split, judge: Judge) -> Work:
+    def judge_shard(self, recipe: Recipe, folder: str, split: Split, judge: Judge) -> SplitWork:
         """The work of a last phase: the documents of a shard, judged, in kept and rejected shards."""
         document = documents.schema_of(recipe, self.use)
         number, text_bytes, counts = self.first_number(recipe, split), 0, {"in": 0, "kept": 0}
@@ -138,8 +138,8 @@ class Phase:
                     counts[key] = counts.get(key, 0) + count
                 passed = pc.is_null(packed["reject"])
                 kept.write(packed.filter(passed))
-                rejected.write(clean.sampled(packed.filter(pc.invert(passed)), recipe))
-        return Work(counts, text_bytes, [*kept.shards, *rejected.shards])
+                rejected.write(clean.sample_rejects(packed.filter(pc.invert(passed)), recipe))
+        return SplitWork(counts, text_bytes, [*kept.shards, *rejected.shards])
 
 
 def _difference(found: pa.Schema, wanted: pa.Schema) -> str:

@@ -17,7 +17,7 @@ LINE_S = 10  # seconds between plain lines, where nobody watches a terminal
 _CLEAR = "\r\x1b[K"  # to the start of the terminal's line, and empties it
 
 
-class Progress:
+class SectionProgress:
     """Says how far a section is. Time left is reckoned from the input bytes of the splits worked in this run.
 
     MB/s are UTF-8 bytes of text over the time since the start; `clock` gives seconds.
@@ -28,14 +28,14 @@ class Progress:
         self._live = bool(stream and stream.isatty())
 
     @staticmethod
-    def silent() -> Progress:
+    def silent() -> SectionProgress:
         """One that says nothing."""
-        return Progress(None)
+        return SectionProgress(None)
 
     @staticmethod
-    def to_stderr() -> Progress:
+    def to_stderr() -> SectionProgress:
         """One for a person or a log."""
-        return Progress(sys.stderr)
+        return SectionProgress(sys.stderr)
 
     def note(self, text: str) -> None:
         """A line of its own, for work that has no splits."""

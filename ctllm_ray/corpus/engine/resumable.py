@@ -19,10 +19,9 @@ import yaml
 from ctllm_ray.base import provenance, storage
 from ctllm_ray.base.decisions import changes, fingerprint
 from ctllm_ray.base.errors import StorageError, VersionConflict
-from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.recipe import Section as Name
+from ctllm_ray.base.recipe import Recipe, Section
 from ctllm_ray.corpus.engine import section
-from ctllm_ray.corpus.engine.progress import Progress
+from ctllm_ray.corpus.engine.progress import SectionProgress
 from ctllm_ray.corpus.engine.section import PLAN, Done
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards import manifest
@@ -32,11 +31,11 @@ from ctllm_ray.shards.manifest import MANIFEST, RUNS, Manifest
 Runner = Callable[[Recipe, str, Sequence[Split]], Iterable[Done]]
 
 
-def complete(name: Name, recipe: Recipe, run: Runner, progress: Progress) -> Manifest:
+def complete(name: Section, recipe: Recipe, run: Runner, progress: SectionProgress) -> Manifest:
     """The manifest of a section, after doing what is left of it. Raises `CtllmError`."""
     folder = recipe.folder(name)
     if storage.exists(storage.join(folder, MANIFEST)):
-        finished = manifest.read(folder)
+        finished = manifest.read_manifest(folder)
         check_same(finished, recipe, section.of(name, recipe).sources(recipe))
         return finished
     splits = _plan_splits(name, recipe, folder)
@@ -45,18 +44,18 @@ def complete(name: Name, recipe: Recipe, run: Runner, progress: Progress) -> Man
     except StorageError:
         if not storage.exists(storage.join(folder, MANIFEST)):
             raise
-        return manifest.read(
+        return manifest.read_manifest(
             folder
         )  # the same command was run twice at once: the other swept up what this one wrote
     finished = _manifest(name, recipe, splits, done)
     section.of(name, recipe).finish(recipe, folder, finished.counts)
-    manifest.write(folder, finished)
+    manifest.write_manifest(folder, finished)
     _sweep(folder, finished)
     return finished
 
 
 def _work_splits(
-    name: Name, recipe: Recipe, splits: Sequence[Split], run: Runner, progress: Progress
+    name: Section, recipe: Recipe, splits: Sequence[Split], run: Runner, progress: SectionProgress
 ) -> list[Done]:
     """What every split said of itself, in order, after working those that have no marker."""
     folder = recipe.folder(name)
@@ -103,7 +102,7 @@ def _same_decisions(old: dict[str, Any], new: dict[str, Any], folder: str) -> No
         )
 
 
-def _plan_splits(name: Name, recipe: Recipe, folder: str) -> list[Split]:
+def _plan_splits(name: Section, recipe: Recipe, folder: str) -> list[Split]:
     """The splits of the section, the same as when it was begun. Raises where decisions or input files
     changed."""
     path = storage.join(folder, PLAN)
@@ -157,7 +156,7 @@ def _all_here(folder: str, splits: Sequence[Split]) -> None:
         )
 
 
-def _manifest(name: Name, recipe: Recipe, splits: Sequence[Split], done: Sequence[Done]) -> Manifest:
+def _manifest(name: Section, recipe: Recipe, splits: Sequence[Split], done: Sequence[Done]) -> Manifest:
     counts: Counter[str] = Counter({"in": 0, "kept": 0})
     for item in done:
         counts.update(item.counts)

@@ -23,7 +23,7 @@ ATTEMPTS = "attempts"  # folder of one empty file for each time that a split was
 
 
 @dataclass(frozen=True)
-class Work:
+class SplitWork:
     """What came out of one split; `counts` as in the manifest, `text_bytes` of what was read."""
 
     counts: dict[str, int]
@@ -67,7 +67,7 @@ class Section(Protocol):
     def warm(self, recipe: Recipe) -> None:
         """What one process does once before many do it at the same time, such as compiling."""
 
-    def work(self, recipe: Recipe, folder: str, split: Split) -> Work:
+    def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads one split and writes its shards."""
 
     def finish(self, recipe: Recipe, folder: str, counts: dict[str, int]) -> None:

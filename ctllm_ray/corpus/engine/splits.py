@@ -23,7 +23,7 @@ from ctllm_ray.shards.manifest import Manifest, Shard
 
 
 @dataclass(frozen=True)
-class Limits:
+class SplitLimits:
     """What a source may hold in memory, in bytes."""
 
     record_bytes: int  # a longer record becomes error.record_too_large
@@ -43,7 +43,7 @@ class Split:
     file: File
     start: int
     stop: int | None
-    limits: Limits
+    limits: SplitLimits
     section: str = "clean"  # whose work it is
 
     def id(self, position: int) -> str:
@@ -57,16 +57,16 @@ class Split:
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> Split:
         """The split that `plain` described."""
-        return Split(**plain | {"file": File(**plain["file"]), "limits": Limits(**plain["limits"])})
+        return Split(**plain | {"file": File(**plain["file"]), "limits": SplitLimits(**plain["limits"])})
 
 
 def list_splits(data: Data) -> list[Split]:
     """All splits of the recipe's inputs: in the order of the recipe, then of file names, then of position."""
-    limits = Limits(int(data.max_record_mb * 2**20), int(data.error_raw_kb * 2**10))
+    limits = SplitLimits(int(data.max_record_mb * 2**20), int(data.error_raw_kb * 2**10))
     found = [
         (part, file, start, stop)
         for part in data.inputs
-        for file in storage.list_files(sample.located(part.path))
+        for file in storage.list_files(sample.locate(part.path))
         for start, stop in _spans(part.use, file, int(data.split_mb * 2**20))
     ]
     return [
@@ -86,7 +86,7 @@ def of_shard(
 ) -> Split:
     """The split of a section that works a whole shard in a folder. `input` is the source of its documents."""
     file = File(storage.join(folder, shard.path), shard.path, shard.bytes, shard.sha256)
-    return Split(index, input, "", options or {}, file, 0, None, Limits(0, 0), section)
+    return Split(index, input, "", options or {}, file, 0, None, SplitLimits(0, 0), section)
 
 
 def of_part(index: int, section: str, folder: str, made: Manifest, kind: str, parts: int) -> Split:
@@ -94,7 +94,7 @@ def of_part(index: int, section: str, folder: str, made: Manifest, kind: str, pa
     phase."""
     size = sum(shard.bytes for shard in made.of_kind(kind)) // parts
     file = File(folder, f"{kind}, part {index} of {parts}", size, made.digest(kind))
-    return Split(index, made.section, "", {}, file, index, index + 1, Limits(0, 0), section)
+    return Split(index, made.section, "", {}, file, index, index + 1, SplitLimits(0, 0), section)
 
 
 def _spans(use: str, file: File, split_bytes: int) -> list[tuple[int, int | None]]:
@@ -102,6 +102,6 @@ def _spans(use: str, file: File, split_bytes: int) -> list[tuple[int, int | None
     return module.spans(file, split_bytes) if hasattr(module, "spans") else [(0, None)]
 
 
-def read(split: Split) -> Iterator[pa.Table]:
+def read_split(split: Split) -> Iterator[pa.Table]:
     """The RAW tables of a split."""
     yield from resolve.resolve(resolve.SOURCES, split.use)(split, **split.options)

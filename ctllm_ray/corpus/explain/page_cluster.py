@@ -53,7 +53,7 @@ def of_page(found: Sequence[Part], row: Mapping[str, Any]) -> Iterator[Cluster]:
 def _members(part: Part, survivor: str) -> Iterator[Member]:
     """The pages that went for a survivor, in the order of the corpus."""
     use = part.finished.section
-    known = f"{use}.similarity" in resolve.declared(resolve.PASSES, use, "SCORES")
+    known = f"{use}.similarity" in resolve.declared_names(resolve.PASSES, use, "SCORES")
     for path in part.finished.paths("rejected"):
         uri = storage.join(part.folder, path)
         for table in reader.shard_tables(uri, ["id", "url", "labels", "scores"]):

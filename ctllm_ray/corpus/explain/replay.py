@@ -37,7 +37,7 @@ class Replay:
     unmeasured: int  # pages whose new decision rests on scores that were never taken
 
 
-def changed(rules: Sequence[Rule], sets: Sequence[str]) -> list[Rule]:
+def change_bounds(rules: Sequence[Rule], sets: Sequence[str]) -> list[Rule]:
     """The rules with `<rule>.<bound>=<number>` applied; `none` takes a bound away. Raises `RecipeError`."""
     out = {rule.name: rule for rule in rules}
     for text in sets:
@@ -63,7 +63,7 @@ def changed(rules: Sequence[Rule], sets: Sequence[str]) -> list[Rule]:
     return list(out.values())
 
 
-def replay(folder: str, finished: Manifest, recipe: Recipe, sets: Sequence[str]) -> Replay:
+def replay_bounds(folder: str, finished: Manifest, recipe: Recipe, sets: Sequence[str]) -> Replay:
     """What the corpus would have kept and dropped with other bounds. Raises `RecipeError` where it has no
     rules.
 
@@ -74,7 +74,7 @@ def replay(folder: str, finished: Manifest, recipe: Recipe, sets: Sequence[str])
         raise RecipeError(
             "the recipe has no rules to replay", where=folder, remedy="give it a stage `measure`"
         )
-    rules = changed(old, sets)
+    rules = change_bounds(old, sets)
     result = Replay(Counter(), Counter(), Counter(), {}, 0)
     unmeasured = 0
     found = documents.parts(folder, finished)

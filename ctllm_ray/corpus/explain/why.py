@@ -38,7 +38,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Page:
+class PageHistory:
     """A page of the corpus as its shard holds it (a DOCUMENT row), and every rule's judgement of it."""
 
     row: dict[str, Any]
@@ -47,7 +47,7 @@ class Page:
     clusters: tuple[Cluster, ...]
 
 
-def why(folder: str, finished: Manifest, recipe: Recipe, key: str) -> list[Page]:
+def explain_page(folder: str, finished: Manifest, recipe: Recipe, key: str) -> list[PageHistory]:
     """The pages with this id or url, kept ones first. Raises `NotFound`.
 
     The folder is that of the last section of documents; what the sections before rejected is searched too.
@@ -74,7 +74,9 @@ def _find(found: list[Part], key: str) -> Iterator[tuple[dict[str, Any], str]]:
                     yield from ((row, path) for row in whole.take(rows).to_pylist())
 
 
-def _judge_page(row: dict[str, Any], shard: str, recipe: Recipe, clusters: tuple[Cluster, ...]) -> Page:
+def _judge_page(
+    row: dict[str, Any], shard: str, recipe: Recipe, clusters: tuple[Cluster, ...]
+) -> PageHistory:
     genre = np.array([row["labels"].get("genre") or "prose"])
     found = [
         Judgement(rule, _value(rule, row), _outcome(rule, row, genre))
@@ -85,7 +87,7 @@ def _judge_page(row: dict[str, Any], shard: str, recipe: Recipe, clusters: tuple
         found.append(
             Judgement(rule, value, f"{name}: {'fails' if value is None or _breaks(rule, value) else 'holds'}")
         )
-    return Page(row, shard, tuple(found), clusters)
+    return PageHistory(row, shard, tuple(found), clusters)
 
 
 def _value(rule: Rule, row: dict[str, Any]) -> float | str | None:

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from ctllm_ray.base.recipe_training import Share
 from ctllm_ray.corpus.boilerplate.line_bounds import BOUNDS, Bounding
-from ctllm_ray.corpus.boilerplate.line_counts import COUNTS, Counting, Reading
+from ctllm_ray.corpus.boilerplate.line_counts import COUNTS, Counting, LineReading
 from ctllm_ray.corpus.boilerplate.line_removal import Removing
 from ctllm_ray.corpus.engine.phase import Pass
 from ctllm_ray.text.dedup.fold import Digits
@@ -43,7 +43,7 @@ def boilerplate(
 ) -> Pass:
     """The pass: counts, bounds, removal. A worker holds about 140 bytes for each of `partition_rows`
     lines."""
-    reading = Reading(digits, min_chars)
+    reading = LineReading(digits, min_chars)
     counting = Counting(f"boilerplate/{COUNTS}", reading, partition_rows)
     bounding = Bounding(f"boilerplate/{BOUNDS}", counting, min_pages, min_hosts)
     return Pass(

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ctllm_ray.corpus.dedup.decisions import Removal
-from ctllm_ray.corpus.dedup.exact import Fates, Keys
+from ctllm_ray.corpus.dedup.exact import DigestKeys, Fates
 from ctllm_ray.corpus.engine.phase import Pass
 
 FORMS = ("texts", "conversations", "pairs")
@@ -29,5 +29,5 @@ def exact(
 ) -> Pass:
     """The pass: keys, fates, removal. A worker holds about 100 bytes for each of `partition_rows`
     documents."""
-    keys = Keys("exact/keys", of, tuple(prefer), partition_rows)
+    keys = DigestKeys("exact/keys", of, tuple(prefer), partition_rows)
     return Pass(keys, Fates("exact/fates", keys), Removal("exact"))

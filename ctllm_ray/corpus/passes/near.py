@@ -104,7 +104,7 @@ class _Near(Pass):
             yield self._scatter.name
             for star in self._stars:
                 yield star.name
-                if star.settled(recipe):
+                if star.is_stable(recipe):
                     break
             yield self._groups.name
         yield from (phase.name for phase in self._last)

@@ -69,7 +69,7 @@ def _record(
         return Record(position, title=unfit.reason, raw=line, reject=unfit.kind)
 
 
-def checked(turns: Sequence[Turn]) -> list[Turn]:
+def check_turns(turns: Sequence[Turn]) -> list[Turn]:
     """The turns of a whole conversation, without an empty system turn. Raises `Unfit`."""
     found = _drop_empty_system(turns)
     spoken = found[1:] if found and found[0]["role"] == "system" else found
@@ -103,7 +103,7 @@ def pair(prompt: Sequence[Turn], chosen: Sequence[Turn], rejected: Sequence[Turn
         raise Unfit(
             "conversation.weight", "an answer of a pair has weight 0: what it is compared by would be gone"
         )
-    sides = [checked([*prompt, *side])[-len(side) :] if side else [] for side in (chosen, rejected)]
+    sides = [check_turns([*prompt, *side])[-len(side) :] if side else [] for side in (chosen, rejected)]
     if not all(sides):
         raise Unfit("conversation.no_answer", "one side says nothing")
     if sides[0] == sides[1]:
@@ -151,7 +151,7 @@ def text(value: Any, field: str) -> str:
     return value or ""
 
 
-def needed(fields: dict[str, Any], name: str) -> Any:
+def require_field(fields: dict[str, Any], name: str) -> Any:
     """A field's value. Raises `Unfit` where there is none."""
     if fields.get(name) is None:
         raise Unfit("error.missing_field", f"no field {name!r}, only: {', '.join(list(fields)[:20])}")
@@ -161,7 +161,7 @@ def needed(fields: dict[str, Any], name: str) -> Any:
 def with_system(value: Any, turns: Sequence[Turn]) -> list[Turn]:
     """The turns behind a system prompt that stands beside them, unless they begin with the same. Raises
     `Unfit`."""
-    first = said("system", text(value, "system"))
+    first = make_turn("system", text(value, "system"))
     if not first["content"].strip() or list(turns[:1]) == [first]:
         return list(turns)
     return [first, *turns]
@@ -175,7 +175,10 @@ def history(value: Any) -> list[Turn]:
     for exchange in value or []:
         if type(exchange) is not list or len(exchange) != 2:
             raise Unfit("error.wrong_type", "an exchange of 'history' is not [question, answer]")
-        found += [said("user", text(exchange[0], "history")), said("assistant", text(exchange[1], "history"))]
+        found += [
+            make_turn("user", text(exchange[0], "history")),
+            make_turn("assistant", text(exchange[1], "history")),
+        ]
     return found
 
 
@@ -184,6 +187,6 @@ def question(instruction: str, more: str) -> str:
     return "\n".join(part for part in (instruction, more) if part.strip())
 
 
-def said(role: str, content: str) -> Turn:
+def make_turn(role: str, content: str) -> Turn:
     """A turn."""
     return {"role": role, "content": content}

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.base.resolve import PASSES, SOURCES, STAGES, declared
+from ctllm_ray.base.resolve import PASSES, SOURCES, STAGES, declared_names
 from ctllm_ray.shards import schema
 from ctllm_ray.shards.tokens import Form
 
@@ -28,7 +28,7 @@ READ_AS = {"turns": "contents"}
 
 def inputs(recipe: Recipe) -> dict[str, Form]:
     """What each input holds by its name, as its source declares: `FORMS`, or texts where it says nothing."""
-    found = {part.name: declared(SOURCES, part.use, "FORMS") for part in recipe.data.inputs}
+    found = {part.name: declared_names(SOURCES, part.use, "FORMS") for part in recipe.data.inputs}
     return {name: cast(Form, (*forms, "texts")[0]) for name, forms in found.items()}
 
 
@@ -43,7 +43,7 @@ def check(recipe: Recipe) -> None:
     parts += [(PASSES, "passes", part.use) for part in recipe.passes]
     for name, form in inputs(recipe).items():
         for package, where, use in parts:
-            if form not in (declared(package, use, "FORMS") or ("texts",)):
+            if form not in (declared_names(package, use, "FORMS") or ("texts",)):
                 raise RecipeError(
                     f"{use!r} is for texts: of {form} it would see JSON, and change that",
                     where=f"{where}.{use}, input {name!r}",
@@ -53,7 +53,7 @@ def check(recipe: Recipe) -> None:
 
 def readable(table: pa.Table, form: Form) -> pa.Table:
     """The table with what is said in place of JSON; as it is where its documents are texts."""
-    return table if form == "texts" else schema.put(table, "text", extract_contents(table["text"]))
+    return table if form == "texts" else schema.put_column(table, "text", extract_contents(table["text"]))
 
 
 def extract_contents(texts: pa.ChunkedArray) -> pa.Array:

@@ -21,7 +21,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ctllm_ray.base.storage import File
-from ctllm_ray.corpus.engine.splits import Limits, Split
+from ctllm_ray.corpus.engine.splits import Split, SplitLimits
 from ctllm_ray.corpus.readers import decompress
 
 SPAN_FACTOR = 8
@@ -86,7 +86,7 @@ class _Unended:
     """The line whose end has not been seen yet: where it begins, how long it is, its bytes while they may be
     held."""
 
-    def __init__(self, position: int, limits: Limits) -> None:
+    def __init__(self, position: int, limits: SplitLimits) -> None:
         self.position, self.limits, self.kept, self.size = position, limits, bytearray(), 0
 
     def grow(self, part: bytes) -> None:

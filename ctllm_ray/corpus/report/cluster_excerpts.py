@@ -23,7 +23,7 @@ from ctllm_ray.corpus.report.facts import Copy, Largest
 from ctllm_ray.shards import reader
 from ctllm_ray.text.dedup.differences import Excerpt, side_by_side
 
-Place = tuple[int, int]  # a file of `Ended` and a row of it; file -1: in an earlier version
+Place = tuple[int, int]  # a file of `ExcerptedCopy` and a row of it; file -1: in an earlier version
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Top:
 
 
 @dataclass(frozen=True)
-class Ended:
+class ExcerptedCopy:
     """The documents that a pass (`found[number]`) read, where they ended: dropped by it or later, or kept."""
 
     found: Sequence[Part]
@@ -84,7 +84,7 @@ def _texts(uri: str, name: str) -> Iterator[str]:
             yield reader.shard_table(uri, number)["text"][at].as_py()
 
 
-def show(ended: Ended, top: Top) -> Largest:
+def show(ended: ExcerptedCopy, top: Top) -> Largest:
     """The survivor beside the first of those that went whose text is another; the first of them where none
     is."""
     stays = ended.row(top.stays) if top.stays[0] >= 0 else None

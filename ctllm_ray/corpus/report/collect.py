@@ -24,13 +24,21 @@ from ctllm_ray.corpus import documents
 from ctllm_ray.corpus.decide import violations
 from ctllm_ray.corpus.decontamination import seen_items
 from ctllm_ray.corpus.report import duplicate_clusters
-from ctllm_ray.corpus.report.counters import Smallest, Tally
-from ctllm_ray.corpus.report.facts import Breakdown, Cut, Example, Report, RuleFacts, Run, Slice, read_runs
+from ctllm_ray.corpus.report.counters import Smallest, StreamCounter
+from ctllm_ray.corpus.report.facts import (
+    Breakdown,
+    CutFacts,
+    Example,
+    Report,
+    RuleFacts,
+    SectionRun,
+    Slice,
+    read_runs,
+)
 from ctllm_ray.corpus.report.funnel import funnel, rules_of
 from ctllm_ray.corpus.report.histograms import Histogram, histogram
-from ctllm_ray.shards import manifest as manifests
 from ctllm_ray.shards import schema
-from ctllm_ray.shards.manifest import Manifest
+from ctllm_ray.shards.manifest import Manifest, read_manifest
 
 SAMPLE_DOCUMENTS = 200_000  # for histograms; at 60 scores 48 MB
 EXAMPLES = 10  # of each rule
@@ -54,7 +62,7 @@ def gather(folder: str) -> Report:
 
     The runs are those of the first: it reads what comes from outside.
     """
-    found = documents.parts(folder, manifests.read(folder))
+    found = documents.parts(folder, read_manifest(folder))
     survey = Survey(documents.whole(found))
     for kind in COLUMNS:
         for table in documents.tables(found, kind, COLUMNS[kind]):
@@ -73,9 +81,9 @@ class Survey:
         self._limit = min(1.0, SAMPLE_DOCUMENTS / max(1, manifest.counts["in"])) * 2**64
         self._verdicts = np.zeros((3, len(self._rules)), np.int64)  # measured, failed, failed alone
         self._sample: list[tuple[np.ndarray, dict[int, np.ndarray]]] = []  # reject, scores by rule
-        self._slices: dict[str, Tally[tuple[str | None, str | None]]] = {}
+        self._slices: dict[str, StreamCounter[tuple[str | None, str | None]]] = {}
         self._examples: Smallest[Example] = Smallest(EXAMPLES)
-        self._cut_lines: Tally[tuple[str, str]] = Tally()
+        self._cut_lines: StreamCounter[tuple[str, str]] = StreamCounter()
         self._cut_totals: Counter[str] = Counter()
         self._cut_chars: Counter[str] = Counter()
         self._kept_chars = 0
@@ -127,7 +135,9 @@ class Survey:
         if any(field.name == SCRIPT for field in table.schema.field("scores").type):
             found["script"] = _scripts(_floats(schema.field(table, "scores", SCRIPT)))
         for name, values in found.items():
-            self._slices.setdefault(name, Tally()).add(_pairs(values, table["reject"].combine_chunks()))
+            self._slices.setdefault(name, StreamCounter()).add(
+                _pairs(values, table["reject"].combine_chunks())
+            )
 
     def _count_cuts(self, table: pa.Table) -> None:
         cuts = pc.list_flatten(table["cuts"].combine_chunks())
@@ -155,7 +165,7 @@ class Survey:
             ]
             self._examples.add(reason, better)
 
-    def report(self, runs: tuple[Run, ...]) -> Report:
+    def report(self, runs: tuple[SectionRun, ...]) -> Report:
         """The facts about all documents taken so far."""
         kept = [s for s in self._manifest.shards if s.path.startswith("kept/")]
         return Report(
@@ -182,14 +192,14 @@ class Survey:
             measured, failed, alone = self._verdicts[:, i].tolist()
             yield RuleFacts(rule, measured, drops.get(rule.name, 0), failed, alone, chart)
 
-    def _cuts(self) -> Iterator[Cut]:
+    def _cuts(self) -> Iterator[CutFacts]:
         for rule, lines in self._cut_totals.most_common():
             found = [(text, n) for (name, text), n in self._cut_lines.counts.items() if name == rule]
             found.sort(key=lambda pair: (-pair[1], xxhash.xxh3_64_intdigest((pair[0] or "").encode())))
-            yield Cut(rule, lines, self._cut_chars[rule], tuple(found[:EXAMPLES]))
+            yield CutFacts(rule, lines, self._cut_chars[rule], tuple(found[:EXAMPLES]))
 
 
-def _breakdown(name: str, tally: Tally[tuple[str | None, str | None]]) -> Breakdown:
+def _breakdown(name: str, tally: StreamCounter[tuple[str | None, str | None]]) -> Breakdown:
     kept: Counter[str | None] = Counter()
     reasons: dict[str | None, Counter[str]] = {}
     for (value, reject), count in tally.counts.items():

@@ -1,6 +1,6 @@
 """Counters and picks over a stream of any length in bounded memory, the same for the same stream.
 
-A corpus has millions of hosts, and a report shows thirty. A `Tally` that grows past its limit forgets its
+A corpus has millions of hosts, and a report shows thirty. A `StreamCounter` that grows past its limit forgets its
 rarest half: a frequent key then loses at most the little that was forgotten before it was seen again (lossy
 counting, Manku and Motwani 2002), and `exact` says whether that ever happened.
 """
@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 KEYS = 400_000  # about 60 MB of host names and rules
 
 
-class Tally(Generic[Key]):
+class StreamCounter(Generic[Key]):
     """Counts by key; `exact` is False once rare keys had to be forgotten."""
 
     def __init__(self, keys: int = KEYS) -> None:

@@ -25,8 +25,8 @@ from ctllm_ray.base import resolve
 from ctllm_ray.corpus import documents
 from ctllm_ray.corpus.documents import Part
 from ctllm_ray.corpus.report import cluster_excerpts
-from ctllm_ray.corpus.report.cluster_excerpts import Ended, Place, Top
-from ctllm_ray.corpus.report.counters import Tally
+from ctllm_ray.corpus.report.cluster_excerpts import ExcerptedCopy, Place, Top
+from ctllm_ray.corpus.report.counters import StreamCounter
 from ctllm_ray.corpus.report.facts import Copies, HostPair, SizeClass
 from ctllm_ray.shards import reader, schema
 from ctllm_ray.text.dedup.digests import digests
@@ -58,11 +58,11 @@ def gather(found: Sequence[Part]) -> tuple[Copies, ...]:
 
 
 def _finds_copies(use: str) -> bool:
-    return f"{use}.survivor" in resolve.declared(resolve.PASSES, use, "LABELS")
+    return f"{use}.survivor" in resolve.declared_names(resolve.PASSES, use, "LABELS")
 
 
 def _of_pass(found: Sequence[Part], number: int) -> Copies:
-    finished, ended = found[number].finished, Ended(found, number)
+    finished, ended = found[number].finished, ExcerptedCopy(found, number)
     count = _Count()
     parts = ceil(finished.counts.get(f"reject:{finished.section}.duplicate", 0) / PART_PAGES)
     for part in range(parts):
@@ -90,7 +90,7 @@ class _Count:
     def __init__(self) -> None:
         self._clusters, self._dropped = np.zeros((2, 64), np.int64)  # by size class
         self.most_pages = self.same_host = self.other_host = self.earlier = 0
-        self.pairs: Tally[tuple[int, int]] = Tally()
+        self.pairs: StreamCounter[tuple[int, int]] = StreamCounter()
         self.top: list[Top] = []
 
     def add(self, went: np.ndarray, stayed: np.ndarray) -> None:
@@ -151,7 +151,7 @@ def _places(entries: np.ndarray) -> list[Place]:
     return list(zip(entries["file"].tolist(), entries["row"].tolist(), strict=True))
 
 
-def _entries(ended: Ended, use: str, part: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
+def _entries(ended: ExcerptedCopy, use: str, part: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
     """The pages of a part's clusters: those that went, and those that stayed (ENTRY each)."""
     went, stayed = [NOT_HERE[:0]], [NOT_HERE[:0]]
     for file, uri in enumerate(ended.uris):
@@ -171,7 +171,9 @@ def _entries(ended: Ended, use: str, part: int, parts: int) -> tuple[np.ndarray,
     return np.concatenate(went), np.concatenate(stayed)
 
 
-def _take_entries(table: pa.Table, use: str, names: pa.Array, chosen: pa.Array, file: int, row: int) -> np.ndarray:
+def _take_entries(
+    table: pa.Table, use: str, names: pa.Array, chosen: pa.Array, file: int, row: int
+) -> np.ndarray:
     """The chosen documents of a table as ENTRY; `names` are the ids of their survivors."""
     rows = np.flatnonzero(chosen.to_numpy(zero_copy_only=False))
     entries = np.empty(len(rows), ENTRY)
@@ -190,7 +192,7 @@ def _hosts(table: pa.Table) -> pa.Array:
     return pc.coalesce(documents.hosts(table["url"].combine_chunks()), table["source"].combine_chunks(), "")
 
 
-def _names(ended: Ended, wanted: set[int]) -> dict[int, str]:
+def _names(ended: ExcerptedCopy, wanted: set[int]) -> dict[int, str]:
     """The names of hosts by their hashes. Reads on until all are found: the most frequent ones are soon."""
     names: dict[int, str] = {}
     for uri in ended.uris:

@@ -8,15 +8,14 @@ from dataclasses import dataclass, fields
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe_rules import Rule
-from ctllm_ray.corpus.report.funnel import Group
+from ctllm_ray.corpus.report.funnel import FunnelGroup
 from ctllm_ray.corpus.report.histograms import Histogram
-from ctllm_ray.shards import manifest as manifests
-from ctllm_ray.shards.manifest import Manifest
+from ctllm_ray.shards.manifest import RUNS, Manifest
 from ctllm_ray.text.dedup.differences import Excerpt
 
 
 @dataclass(frozen=True)
-class Run:
+class SectionRun:
     """One line of RUNS.jsonl."""
 
     started: str = ""
@@ -94,7 +93,7 @@ class Breakdown:
 
 
 @dataclass(frozen=True)
-class Cut:
+class CutFacts:
     """What a line rule cut out of documents: its most frequent lines with their counts."""
 
     rule: str
@@ -104,7 +103,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class BenchmarkFacts:
     """What a decontaminated corpus held of an evaluation set."""
 
     name: str
@@ -203,40 +202,40 @@ class Report:
     """Everything the page shows."""
 
     manifest: Manifest
-    runs: tuple[Run, ...]
-    groups: tuple[Group, ...]
+    runs: tuple[SectionRun, ...]
+    groups: tuple[FunnelGroup, ...]
     kept_chars: int
     kept_bytes: int
     rules: tuple[RuleFacts, ...]
     sampled: int
     breakdowns: tuple[Breakdown, ...]
     examples: dict[str, tuple[Example, ...]]
-    cuts: tuple[Cut, ...]
+    cuts: tuple[CutFacts, ...]
     cuts_exact: bool
-    benchmarks: tuple[Benchmark, ...] = ()
+    benchmarks: tuple[BenchmarkFacts, ...] = ()
     copies: tuple[Copies, ...] = ()
 
 
-def read_runs(folder: str) -> tuple[Run, ...]:
+def read_runs(folder: str) -> tuple[SectionRun, ...]:
     """The runs that made a section, in order; a line that a kill cut short is left out."""
-    path = storage.join(folder, manifests.RUNS)
+    path = storage.join(folder, RUNS)
     if not storage.exists(path):
         return ()
-    known, runs = {field.name for field in fields(Run)}, []
+    known, runs = {field.name for field in fields(SectionRun)}, []
     for line in storage.read_bytes(path).splitlines():
         try:
             plain = json.loads(line)
         except ValueError:
             continue
-        runs.append(Run(**{key: value for key, value in plain.items() if key in known}))
+        runs.append(SectionRun(**{key: value for key, value in plain.items() if key in known}))
     return tuple(runs)
 
 
-def total(runs: Sequence[Run]) -> Run:
+def total(runs: Sequence[SectionRun]) -> SectionRun:
     """The runs of a section as one: resumed work adds up."""
     if not runs:
-        return Run()
-    return Run(
+        return SectionRun()
+    return SectionRun(
         started=runs[0].started,
         ended=runs[-1].ended,
         wall_s=sum(run.wall_s for run in runs),

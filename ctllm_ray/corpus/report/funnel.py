@@ -16,7 +16,7 @@ from ctllm_ray.shards.manifest import Manifest
 
 
 @dataclass(frozen=True)
-class Step:
+class FunnelStep:
     """One reason to drop: `dropped` documents are charged to it, `left` remain after it."""
 
     rule: str
@@ -25,11 +25,11 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Group:
+class FunnelGroup:
     """Neighbouring steps of one family (the part of their names before the first dot)."""
 
     family: str
-    steps: tuple[Step, ...]
+    steps: tuple[FunnelStep, ...]
 
     @property
     def dropped(self) -> int:
@@ -52,16 +52,16 @@ def rules_of(recipe: Mapping[str, Any]) -> tuple[Rule, ...]:
     return tuple(Rule.model_construct(**rule) for stage in stages for rule in stage.get("rules") or ())
 
 
-def funnel(manifest: Manifest) -> tuple[Group, ...]:
+def funnel(manifest: Manifest) -> tuple[FunnelGroup, ...]:
     """The steps from all documents to the kept ones: read errors first, then stages and passes in their
     order."""
     left, steps = manifest.counts["in"], []
     rejects = manifest.rejects()
     for rule in _order(manifest.recipe, rejects):
         left -= rejects.get(rule, 0)
-        steps.append(Step(rule, rejects.get(rule, 0), left))
+        steps.append(FunnelStep(rule, rejects.get(rule, 0), left))
     families = groupby(steps, key=lambda step: step.rule.partition(".")[0])
-    return tuple(Group(family, tuple(found)) for family, found in families)
+    return tuple(FunnelGroup(family, tuple(found)) for family, found in families)
 
 
 def _order(recipe: Mapping[str, Any], rejects: Mapping[str, int]) -> Iterator[str]:
@@ -78,7 +78,9 @@ def _order(recipe: Mapping[str, Any], rejects: Mapping[str, int]) -> Iterator[st
         else:
             yield from _take_family(waiting, stage["use"].partition(".")[0])
     for part in recipe.get("passes", ()):
-        yield from _take_family(waiting, part["use"]) or [part["use"]]  # a pass that dropped nothing is a step too
+        yield from _take_family(waiting, part["use"]) or [
+            part["use"]
+        ]  # a pass that dropped nothing is a step too
     yield from waiting
 
 

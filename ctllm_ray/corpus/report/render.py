@@ -23,7 +23,7 @@ from ctllm_ray.corpus.report.words import WORDS
 from ctllm_ray.html_report import html_page
 from ctllm_ray.text.dedup.differences import Excerpt
 
-__all__ = ["gather", "render", "write"]
+__all__ = ["gather", "render", "write_corpus_report"]
 
 ALARM_LOST_SHARE = 0.2  # of a genre: above it the bounds rather than the pages are to be doubted
 HOSTS, ROWS, FILES = 30, 15, 40  # rows of the tables by host, by anything else, of input files
@@ -36,7 +36,7 @@ _UNSEEN = re.compile(
 )
 
 
-def write(folder: str, to: str) -> None:
+def write_corpus_report(folder: str, to: str) -> None:
     """Writes the page about the section in a folder. Raises `NotFound` where the section has not finished."""
     storage.write_bytes(to, render(gather(folder)).encode())
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from ctllm_ray.base.storage import File
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import conversation_fields, conversations, lines
-from ctllm_ray.corpus.readers.conversations import Turn, said, text
+from ctllm_ray.corpus.readers.conversations import Turn, make_turn, text
 from ctllm_ray.corpus.readers.records import tables
 
 FORMS = ("conversations",)
@@ -30,12 +30,14 @@ class _Fields(NamedTuple):
     def turns(self, fields: dict[str, Any]) -> list[Turn]:
         """The turns of a line. Raises `Unfit`."""
         conversation_fields.check_record(fields, *self)
-        answer = text(conversations.needed(fields, self.output), self.output)
-        instruction = text(conversations.needed(fields, self.instruction), self.instruction)
+        answer = text(conversations.require_field(fields, self.output), self.output)
+        instruction = text(conversations.require_field(fields, self.instruction), self.instruction)
         question = conversations.question(instruction, text(fields.get(self.input), self.input))
         before = conversations.history(fields.get(self.history))
-        system = said("system", text(fields.get(self.system), self.system))
-        return conversations.checked([system, *before, said("user", question), said("assistant", answer)])
+        system = make_turn("system", text(fields.get(self.system), self.system))
+        return conversations.check_turns(
+            [system, *before, make_turn("user", question), make_turn("assistant", answer)]
+        )
 
 
 def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:

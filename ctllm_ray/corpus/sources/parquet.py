@@ -188,7 +188,9 @@ def _table(split: Split, batch: pa.RecordBatch, row: int, columns: dict[str, str
     return pa.table(arrays, schema=schema.RAW)
 
 
-def _mark_rejects(values: dict[str, pa.Array], content: pa.Array, error_raw_bytes: int) -> dict[str, pa.Array]:
+def _mark_rejects(
+    values: dict[str, pa.Array], content: pa.Array, error_raw_bytes: int
+) -> dict[str, pa.Array]:
     """Text, raw, content type and title of rows of which some are rejected: no text, first bytes, and the
     reason."""
     n = len(content)

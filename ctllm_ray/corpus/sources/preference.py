@@ -18,7 +18,7 @@ import pyarrow as pa
 from ctllm_ray.base.storage import File
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import conversation_fields, conversations, lines
-from ctllm_ray.corpus.readers.conversations import Turn, Unfit, said, text
+from ctllm_ray.corpus.readers.conversations import Turn, Unfit, make_turn, text
 from ctllm_ray.corpus.readers.records import tables
 
 FORMS = ("pairs",)
@@ -39,7 +39,7 @@ class _Fields(NamedTuple):
 
     def pair(self, fields: dict[str, Any]) -> dict[str, list[Turn]]:
         """The pair of a line. Raises `Unfit`."""
-        sides = [conversations.needed(fields, name) for name in (self.chosen, self.rejected)]
+        sides = [conversations.require_field(fields, name) for name in (self.chosen, self.rejected)]
         conversation_fields.check_record(fields, *self)
         if fields.get(self.prompt) is None:
             conversation_fields.refuse(fields, self.history, INPUT)
@@ -65,13 +65,13 @@ class _Fields(NamedTuple):
         """The prompt without what stands beside it."""
         value, more = fields[self.prompt], text(fields.get(INPUT), INPUT)
         if type(value) is str and not _SPEAKER.match(value):
-            return [said("user", conversations.question(value, more))]
+            return [make_turn("user", conversations.question(value, more))]
         if more.strip():
             raise Unfit(
                 "error.wrong_type", f"{INPUT!r} beside a prompt that has turns: where does it belong?"
             )
         asked = self._whole(value, self.prompt)
-        is_cue = asked[-1:] == [said("assistant", "")]  # with which a transcript asks for the answer
+        is_cue = asked[-1:] == [make_turn("assistant", "")]  # with which a transcript asks for the answer
         return asked[:-1] if is_cue else asked
 
     def _turns(self, value: Any, field: str) -> list[Turn]:
@@ -80,7 +80,7 @@ class _Fields(NamedTuple):
     def _answer(self, value: Any, field: str) -> list[Turn]:
         """An answer that is a string, a turn, or turns."""
         if type(value) is str and not _SPEAKER.match(value):
-            return [said("assistant", value)]
+            return [make_turn("assistant", value)]
         return self._whole([value] if type(value) is dict else value, field)
 
     def _whole(self, value: Any, field: str) -> list[Turn]:
@@ -95,7 +95,9 @@ def _transcript(value: str) -> list[Turn]:
             "error.missing_field", "no prompt, and the answers are no transcripts that begin with 'Human:'"
         )
     roles = {"Human": "user", "Assistant": "assistant"}
-    return [said(roles[who], content.strip()) for who, content in zip(parts[::2], parts[1::2], strict=True)]
+    return [
+        make_turn(roles[who], content.strip()) for who, content in zip(parts[::2], parts[1::2], strict=True)
+    ]
 
 
 def _count_repeated(prompt: list[Turn], answers: list[list[Turn]]) -> int:

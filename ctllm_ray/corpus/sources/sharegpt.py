@@ -15,7 +15,14 @@ import pyarrow as pa
 from ctllm_ray.base.storage import File
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import conversation_fields, lines
-from ctllm_ray.corpus.readers.conversations import Turn, checked, needed, records, turns, with_system
+from ctllm_ray.corpus.readers.conversations import (
+    Turn,
+    check_turns,
+    records,
+    require_field,
+    turns,
+    with_system,
+)
 from ctllm_ray.corpus.readers.records import tables
 
 FORMS = ("conversations",)
@@ -31,9 +38,9 @@ class _Fields(NamedTuple):
         """The turns of a line. Raises `Unfit`."""
         conversation_fields.check_record(fields, *self)
         conversation_fields.refuse(fields, "history")
-        value = needed(fields, self.conversations)
+        value = require_field(fields, self.conversations)
         found = turns(value, self.conversations, self.role, self.content)
-        return checked(with_system(fields.get(self.system), found))
+        return check_turns(with_system(fields.get(self.system), found))
 
 
 def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:

@@ -17,4 +17,4 @@ def ct_llm_released(table: pa.Table) -> pa.Table:
     texts = table["text"].to_pylist()
     for row in schema.live(table).nonzero()[0]:
         texts[row] = clean(texts[row])
-    return schema.put(table, "text", pa.array(texts, pa.string()))
+    return schema.put_column(table, "text", pa.array(texts, pa.string()))

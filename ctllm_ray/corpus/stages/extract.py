@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from ctllm_ray.shards import schema
 from ctllm_ray.text.encoding import charset
 from ctllm_ray.text.html import feeds, main_content
-from ctllm_ray.text.html.main_content import Engine, Page
+from ctllm_ray.text.html.main_content import Engine, ExtractedPage
 
 LABELS = ("charset",)
 SCORES = ("charset.confidence",)
@@ -37,14 +37,14 @@ _MAGIC = (
 )
 _TAG = re.compile(r"<(?:!doctype|html|head|body|div|p|br|table|span|a|h[1-6]|title|meta|ul|article)\b", re.I)
 _SNIFFED_CHARS = 4096
-_NO_PAGE = Page("", "")
+_NO_PAGE = ExtractedPage("", "")
 
 
 @dataclass(frozen=True)
 class _Outcome:
     """What became of one row: a page with its charset, or the name of an error and no page."""
 
-    page: Page
+    page: ExtractedPage
     charset: str | None = None
     confidence: float | None = None
     error: str | None = None
@@ -91,14 +91,14 @@ def _outcome(
     return _Outcome(page, decoded.charset, decoded.confidence)
 
 
-def _page(text: str, content_type: str, engine: Engine) -> Page:
+def _page(text: str, content_type: str, engine: Engine) -> ExtractedPage:
     if "text/plain" in content_type.lower():
-        return Page("", text)
+        return ExtractedPage("", text)
     if feeds.is_feed(text):
         return feeds.extract(text)
     if "html" in content_type.lower() or _TAG.search(text[:_SNIFFED_CHARS]):
         return main_content.extract(text, engine=engine)
-    return feeds.extract(text) if "xml" in content_type.lower() else Page("", text)
+    return feeds.extract(text) if "xml" in content_type.lower() else ExtractedPage("", text)
 
 
 def _fill_columns(table: pa.Table, outcomes: dict[int, _Outcome], error_raw_bytes: int) -> pa.Table:
@@ -112,19 +112,19 @@ def _fill_columns(table: pa.Table, outcomes: dict[int, _Outcome], error_raw_byte
             read[row], columns["text"][row] = True, outcome.page.text
             columns["title"][row] = columns["title"][row] or outcome.page.title or None
     for name, values in columns.items():
-        table = schema.put(table, name, pa.array(values, table.schema.field(name).type))
+        table = schema.put_column(table, name, pa.array(values, table.schema.field(name).type))
     raw = table["raw"].combine_chunks()
     raw = pc.if_else(
         pa.array(read), pa.scalar(None, pa.binary()), raw
     )  # first: it is the step that frees memory
     if failed.any():
         raw = pc.if_else(pa.array(failed), pc.binary_slice(raw, 0, error_raw_bytes), raw)
-    return schema.put(table, "raw", raw)
+    return schema.put_column(table, "raw", raw)
 
 
 def _with_charset(table: pa.Table, outcomes: dict[int, _Outcome]) -> pa.Table:
     found = [outcomes.get(row, _Outcome(_NO_PAGE)) for row in range(table.num_rows)]
-    table = schema.put(table, "label.charset", pa.array([o.charset for o in found], pa.string()))
-    return schema.put(
+    table = schema.put_column(table, "label.charset", pa.array([o.charset for o in found], pa.string()))
+    return schema.put_column(
         table, "score.charset.confidence", pa.array([o.confidence for o in found], pa.float32())
     )

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import RecipeError
-from ctllm_ray.corpus.line_cuts import Cut, put, replaced, without
+from ctllm_ray.corpus.line_cuts import LineCut, cut_lines, put_texts, replace_rows
 from ctllm_ray.shards import schema
 from ctllm_ray.text.lines import line_rules, similar_lines
 from ctllm_ray.text.lines.line_rules import Rules
@@ -52,23 +52,25 @@ def lines(
     share[list(done)] = [document.share for document in done.values()]
     empty = np.zeros(table.num_rows, bool)
     empty[list(done)] = [not document.text for document in done.values()]
-    table = schema.put(table, "score.lines.cut_share", pa.array(share, from_pandas=True))
-    return schema.reject(put(table, done), empty, NOTHING_LEFT, share, 1.0)
+    table = schema.put_column(table, "score.lines.cut_share", pa.array(share, from_pandas=True))
+    return schema.reject(put_texts(table, done), empty, NOTHING_LEFT, share, 1.0)
 
 
-def _cut_texts(texts: pa.Array, rules: Rules, similar: Similar, min_han: int) -> Iterator[tuple[int, Cut]]:
+def _cut_texts(
+    texts: pa.Array, rules: Rules, similar: Similar, min_han: int
+) -> Iterator[tuple[int, LineCut]]:
     """The texts that lose lines, by row."""
     taken = line_rules.cuts(texts, rules)
     left = {row: _blank_out(texts[row].as_py(), by_rule) for row, by_rule in taken.items()}
     if similar != "keep":  # looked for in what the rules left: furniture may stand between copies
-        found = similar_lines.candidates(replaced(texts, left), reach=similar, min_han=min_han)
+        found = similar_lines.candidates(replace_rows(texts, left), reach=similar, min_han=min_han)
         for row in np.flatnonzero(found).tolist():
             lines = left.get(row, texts[row].as_py()).split("\n")
             copies = similar_lines.similar(lines, reach=similar, min_han=min_han)
             if copies:
                 taken.setdefault(row, {}).update(dict.fromkeys(copies, "similar"))
     for row in sorted(taken):
-        yield row, without(texts[row].as_py(), {i: f"lines.{rule}" for i, rule in taken[row].items()})
+        yield row, cut_lines(texts[row].as_py(), {i: f"lines.{rule}" for i, rule in taken[row].items()})
 
 
 def _blank_out(text: str, taken: dict[int, str]) -> str:

@@ -62,14 +62,14 @@ def measure(table: pa.Table, *, rules: list[Rule], genres: Genres = ()) -> pa.Ta
     decision = decide.decide(plan.rules, columns, found)
     for name, values in columns.items():
         kind = "label" if values.dtype == object else "score"
-        table = schema.put(table, f"{kind}.{name}", _spread_rows(values, rows))
+        table = schema.put_column(table, f"{kind}.{name}", _spread_rows(values, rows))
     if not told:
-        table = schema.put(table, "label.genre", _spread_rows(found.astype(object), rows))
+        table = schema.put_column(table, "label.genre", _spread_rows(found.astype(object), rows))
     return _mark_rejects(table, plan, decision, rows)
 
 
 @dataclass(frozen=True)
-class Plan:
+class MeasurePlan:
     """The rules and genres of a measure stage, and what has to be measured for them."""
 
     rules: tuple[Rule, ...]
@@ -88,10 +88,10 @@ class Plan:
 
 
 @cache
-def plan_of(text: str) -> Plan:
+def plan_of(text: str) -> MeasurePlan:
     """The plan of a stage's options, given as JSON so that it is made once per process."""
     rules, genres = json.loads(text)
-    plan = Plan(
+    plan = MeasurePlan(
         tuple(Rule.model_validate(r) for r in rules),
         {genre["name"]: tuple(Rule.model_validate(r) for r in genre["conditions"]) for genre in genres},
         {}, {}, {}, {}, frozenset(), (),
@@ -112,7 +112,7 @@ def plan_of(text: str) -> Plan:
     return replace(plan, labels=frozenset(labels), earlier=tuple(earlier))
 
 
-def _measure_part(part: pa.Table, plan: Plan) -> dict[str, np.ndarray]:
+def _measure_part(part: pa.Table, plan: MeasurePlan) -> dict[str, np.ndarray]:
     """Every score (float32) and label (object) of the plan for the rows of a table."""
     texts = part["text"].combine_chunks()
     values = fuse.measure(texts, tuple(plan.kernel.values()))
@@ -160,7 +160,9 @@ def _spread_rows(values: np.ndarray, rows: np.ndarray) -> pa.Array:
     return pc.take(pa.array(values, kind), pa.array(index, pa.int32(), mask=~rows))
 
 
-def _mark_rejects(table: pa.Table, plan: Plan, decision: decide.Decision, rows: np.ndarray) -> pa.Table:
+def _mark_rejects(
+    table: pa.Table, plan: MeasurePlan, decision: decide.Decision, rows: np.ndarray
+) -> pa.Table:
     """The table with `reject`, its value and its bound filled for the live rows that a rule dropped."""
     reasons = np.array([rule.name for rule in plan.rules] + [None], object)[decision.rule]
     for column, values in [
@@ -174,5 +176,7 @@ def _mark_rejects(table: pa.Table, plan: Plan, decision: decide.Decision, rows: 
             if column == "reject"
             else pc.if_else(pc.is_nan(spread), pa.scalar(None, pa.float32()), spread)
         )
-        table = schema.put(table, column, pc.if_else(pa.array(rows), spread, table[column].combine_chunks()))
+        table = schema.put_column(
+            table, column, pc.if_else(pa.array(rows), spread, table[column].combine_chunks())
+        )
     return table

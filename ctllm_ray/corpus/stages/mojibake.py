@@ -35,14 +35,14 @@ def mojibake(table: pa.Table, *, repair: bool = True) -> pa.Table:
     shares = np.where(live, 0.0, np.nan).astype(np.float32)
     shares[flagged] = [outcome.suspect_chars / max(1, len(outcome.text)) for outcome in found]
     repaired = pa.array([outcome.text for outcome in found], pa.string())
-    table = schema.put(table, "text", pc.replace_with_mask(texts, pa.array(flagged), repaired))
-    table = schema.put(table, "label.mojibake", pa.array(labels, pa.string()))
-    return schema.put(table, "score.mojibake.suspect_share", pa.array(shares, from_pandas=True))
+    table = schema.put_column(table, "text", pc.replace_with_mask(texts, pa.array(flagged), repaired))
+    table = schema.put_column(table, "label.mojibake", pa.array(labels, pa.string()))
+    return schema.put_column(table, "score.mojibake.suspect_share", pa.array(shares, from_pandas=True))
 
 
 def _outcome(text: str, repair: bool) -> Repair:
     outcome = repair_suspicious(text)
-    if repair or not outcome.repaired:
+    if repair or not outcome.is_repaired:
         return outcome
     suspect = min(len(text), outcome.restored_chars + outcome.suspect_chars)
     return Repair(text, outcome.kind, 0, suspect)
@@ -51,6 +51,6 @@ def _outcome(text: str, repair: bool) -> Repair:
 def _label(outcome: Repair) -> str | None:
     if not outcome.kind:
         return None
-    if not outcome.repaired:
+    if not outcome.is_repaired:
         return f"{outcome.kind}:marked"
     return f"{outcome.kind}:{'partial' if outcome.suspect_chars else 'repaired'}"

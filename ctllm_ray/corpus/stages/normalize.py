@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctllm_ray.shards import schema
-from ctllm_ray.text.encoding import normalize as text
+from ctllm_ray.text.encoding.normalize import normalize_texts
 from ctllm_ray.text.encoding.script_conversion import Script
 
 #: Share of code points that were controls or invisible marks, and were removed.
@@ -32,8 +32,8 @@ def normalize(
     """The table with the texts of live rows normalised, and `score.normalize.control_share` (0..1)."""
     live = schema.live(table)
     texts = table["text"].combine_chunks()
-    clean = text.normalize(texts.filter(pa.array(live)), form=form, script=script, width=width, links=links)
+    clean = normalize_texts(texts.filter(pa.array(live)), form=form, script=script, width=width, links=links)
     share = np.full(table.num_rows, np.nan, np.float32)
     share[live] = clean.control_share
-    table = schema.put(table, "text", pc.replace_with_mask(texts, pa.array(live), clean.texts))
-    return schema.put(table, "score.normalize.control_share", pa.array(share, from_pandas=True))
+    table = schema.put_column(table, "text", pc.replace_with_mask(texts, pa.array(live), clean.texts))
+    return schema.put_column(table, "score.normalize.control_share", pa.array(share, from_pandas=True))

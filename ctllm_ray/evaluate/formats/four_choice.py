@@ -18,16 +18,16 @@ from typing import Any
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.benchmark_files import ID, Row, Table, field_of, table
+from ctllm_ray.benchmark_files import ID, BenchmarkTable, Row, field_of, table
 from ctllm_ray.evaluate.task import (
     Note,
     Task,
     by,
-    chosen,
+    choose_rows,
     examples,
     finish,
     is_published,
-    published,
+    read_published,
     sort_out,
 )
 
@@ -65,7 +65,7 @@ def exam(
     files = {**dev.files, **found.files}
     tasks = []
     for subject in subjects or questions:
-        items, left_out = sort_out(chosen(questions[subject], limit), row)
+        items, left_out = sort_out(choose_rows(questions[subject], limit), row)
         before = examples(sort_out(shown.get(subject, []), row)[0], shots, f"{path}: {subject}")
         own = not is_published(prompts.name.format(subject))
         tasks.append(
@@ -87,11 +87,11 @@ def _config(prompts: Prompts, subject: str) -> Mapping[str, Any]:
     """lm-eval's configuration of the subject, or that of another one with this one's name."""
     name = prompts.name.format(subject)
     if is_published(name):
-        return published(name)
-    return published(prompts.like) | {"description": prompts.description.format(subject)}
+        return read_published(name)
+    return read_published(prompts.like) | {"description": prompts.description.format(subject)}
 
 
-def _tables(path: str, split: str) -> tuple[Table, Table]:
+def _tables(path: str, split: str) -> tuple[BenchmarkTable, BenchmarkTable]:
     """The examples and the questions."""
     if not path.endswith(ONE_FILE):
         return _folder(path, "dev"), _folder(path, split)
@@ -102,14 +102,16 @@ def _tables(path: str, split: str) -> tuple[Table, Table]:
     return dev, found
 
 
-def _of_split(whole: Table, name: str) -> Table:
-    return Table([row for row in whole.rows if field_of(row, "split", "_split") == name], whole.files)
+def _of_split(whole: BenchmarkTable, name: str) -> BenchmarkTable:
+    return BenchmarkTable(
+        [row for row in whole.rows if field_of(row, "split", "_split") == name], whole.files
+    )
 
 
-def _folder(path: str, split: str) -> Table:
+def _folder(path: str, split: str) -> BenchmarkTable:
     """All subjects of a split: `law_dev.csv` or `law.csv` is about law."""
     found = table(storage.join(path, split, "*.csv"))
-    return Table([row | {"subject": _stem(row[ID], split)} for row in found.rows], found.files)
+    return BenchmarkTable([row | {"subject": _stem(row[ID], split)} for row in found.rows], found.files)
 
 
 def _stem(id_: str, split: str) -> str:

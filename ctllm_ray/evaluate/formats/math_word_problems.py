@@ -10,9 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.benchmark_files import ID, Row, Table, table
+from ctllm_ray.benchmark_files import ID, BenchmarkTable, Row, table
 from ctllm_ray.evaluate.formats.numbers import is_same_number
-from ctllm_ray.evaluate.task import Task, chosen, examples, finish, leave_out_shown, published, sort_out
+from ctllm_ray.evaluate.task import (
+    Task,
+    choose_rows,
+    examples,
+    finish,
+    leave_out_shown,
+    read_published,
+    sort_out,
+)
 
 #: lm-eval's filter that takes the last number, whatever the answer's form.
 MEASURE = "exact_match,flexible-extract"
@@ -29,7 +37,7 @@ def sums(
     answer_tokens: int,
     row: Callable[[Row], Row],
     target: Callable[[Row], str],
-    read: Callable[[str], Table] = table,
+    read: Callable[[str], BenchmarkTable] = table,
 ) -> list[Task]:
     """One task; `target` is the number of a row that `row` made.
 
@@ -37,15 +45,15 @@ def sums(
     none is named, they are the first of `path`, and are not asked.
     """
     found = read(path)
-    source = read(shown) if shown else Table(found.rows[:shots], found.files)
+    source = read(shown) if shown else BenchmarkTable(found.rows[:shots], found.files)
     asked = found.rows if shown else found.rows[shots:]
     if not asked:
         raise InputError(
             "no row is left to ask", where=path, remedy="take fewer shots, or name a file of examples"
         )
-    taught = published(config)
+    taught = read_published(config)
     given = {**taught, "generation_kwargs": {**taught["generation_kwargs"], "max_gen_toks": answer_tokens}}
-    items, left_out = sort_out(chosen(asked, limit), row)
+    items, left_out = sort_out(choose_rows(asked, limit), row)
     before = examples(sort_out(source.rows, row)[0], shots, shown or path)
     files = {**source.files, **found.files}
 

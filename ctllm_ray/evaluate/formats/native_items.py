@@ -12,7 +12,7 @@ from typing import Any
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.evaluate.task import installed
+from ctllm_ray.evaluate.task import require_lm_eval
 
 SUFFIX = ".jsonl"
 
@@ -37,7 +37,7 @@ def write(names: Sequence[str], uri: str) -> dict[str, int]:
 
 
 def _documents(names: Sequence[str]) -> Iterator[tuple[str, Sequence[dict[str, Any]]]]:
-    installed()
+    require_lm_eval()
     from lm_eval.tasks import TaskManager
 
     manager = TaskManager()

@@ -7,20 +7,20 @@ from typing import Any
 
 from ctllm_ray import benchmark_files
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.benchmark_files import ID, Row, Table
+from ctllm_ray.benchmark_files import ID, BenchmarkTable, Row
 
 
-def read_table(uri: str, of_list: Callable[[Sequence[Any], str], Row]) -> Table:
+def read_table(uri: str, of_list: Callable[[Sequence[Any], str], Row]) -> BenchmarkTable:
     """As `rows.table`; a row that is a list becomes what `of_list` makes of it and of its file's name.
 
     Raises `InputError` that names the row.
     """
     found = benchmark_files.table(uri)
-    return Table([_name_values(row, of_list) for row in found.rows], found.files)
+    return BenchmarkTable([_name_values(row, of_list) for row in found.rows], found.files)
 
 
 def _name_values(row: Row, of_list: Callable[[Sequence[Any], str], Row]) -> Row:
-    values = benchmark_files.numbered(row)
+    values = benchmark_files.list_values(row)
     if not values:
         return row
     try:

@@ -29,7 +29,7 @@ from ctllm_ray.evaluate.models.concurrency import Crowd
 from ctllm_ray.evaluate.models.model_under_test import Continuation
 from ctllm_ray.evaluate.models.openai_client import Client
 from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG, UNPARSABLE, Item
-from ctllm_ray.evaluate.task import by, chosen
+from ctllm_ray.evaluate.task import by, choose_rows
 
 NAME = "chc_bench"
 CLASSES = (
@@ -45,7 +45,7 @@ class Case:
     answer: str
 
     @property
-    def shown(self) -> str:
+    def quoted_text(self) -> str:
         """Other people's text in the prompt."""
         return f"{self.row['query']}\n{self.answer}"
 
@@ -65,7 +65,7 @@ def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
     kept = [
         row
         for of_class in by(rows, lambda row: row["category"]).values()
-        for row in chosen(of_class, wanted.limit)
+        for row in choose_rows(of_class, wanted.limit)
     ]
     return kept, dict(found.files)
 
@@ -127,7 +127,7 @@ async def _ask_for_mark(wanted: Judge, client: Client, case: Case) -> dict[str, 
     code, refused, number = code_of(case.row["query"], case.answer), "", None
     for attempt in range(wanted.asks):
         said, ended = await _ask(wanted, client, case, refused, seed=attempt)
-        number = marks.read_number(said, case.shown, code) if ended else None
+        number = marks.read_number(said, case.quoted_text, code) if ended else None
         if number is not None and marks.LEAST <= number <= marks.MOST:
             return {"said": said, "mark": number}
         refused = said or "（没有评价）"

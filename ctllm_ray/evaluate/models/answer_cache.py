@@ -52,7 +52,7 @@ class Answered:
     def __getitem__(self, key: str) -> Any:
         return self._answers[key]
 
-    def put(self, key: str, answer: Any) -> None:
+    def keep(self, key: str, answer: Any) -> None:
         """Keeps an answer, of plain values."""
         self._answers[key] = answer
         self._lines.append(orjson.dumps({"key": key, "answer": answer}, option=orjson.OPT_SERIALIZE_NUMPY))

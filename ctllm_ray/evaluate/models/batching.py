@@ -68,7 +68,7 @@ class Asking:
                 last.setdefault(_group(context, continuation), {})[continuation[-1]] = None
         requests = {group: _Scores(*group, tuple(sorted(ids))) for group, ids in last.items()}
         self._crowd.ask(
-            "scores", sorted(requests.values(), key=lambda each: each.ids), _scores_key, self._scored
+            "scores", sorted(requests.values(), key=lambda each: each.ids), _scores_key, self._request_score
         )
         return [self._score(requests, context, continuation) for context, continuation in pairs]
 
@@ -90,7 +90,7 @@ class Asking:
         (before, before_greedy), likeliest, told = self._crowd.answered[_scores_key(request)]
         return Scored(before + told[str(continuation[-1])], before_greedy and likeliest == continuation[-1])
 
-    async def _scored(self, request: _Scores) -> Any:
+    async def _request_score(self, request: _Scores) -> Any:
         """Log-probability of all ids but the last and whether they are greedy; the likeliest last; by last
         id."""
         first, *others = request.last
@@ -100,7 +100,7 @@ class Asking:
         return [math.fsum(token.logprob for token in before), greedy], last.top[0][0], told
 
     async def _generate(self, prompt: Prompt) -> str:
-        return await self._subject.continued(*prompt)
+        return await self._subject.generate(*prompt)
 
 
 def _group(context: Sequence[int], continuation: Sequence[int]) -> tuple[Ids, int]:

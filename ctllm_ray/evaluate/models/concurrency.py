@@ -111,7 +111,7 @@ class Crowd:
         async def one_after_another() -> None:
             nonlocal done
             for question in waiting:
-                self.answered.put(key_of(question), await _patiently(ask, question))
+                self.answered.keep(key_of(question), await _patiently(ask, question))
                 done += 1
                 self._tell(kind, done, total)
 

@@ -38,7 +38,7 @@ class Subject(Protocol):
         """As `Engine.logprobs`, with the most likely id of each place."""
         ...
 
-    async def continued(self, ids: Sequence[int], wanted: Continuation) -> str:
+    async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
         """The text after a prompt, without the text that ended it."""
         ...
 
@@ -54,8 +54,8 @@ class EngineSubject:
         """As `Subject.logprobs`."""
         return await self._engine.logprobs(ids, start, 1, others)
 
-    async def continued(self, ids: Sequence[int], wanted: Continuation) -> str:
-        """As `Subject.continued`; the engine is stopped as soon as a text of `until` is there."""
+    async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
+        """As `Subject.generate`; the engine is stopped as soon as a text of `until` is there."""
         sampling = Sampling(
             wanted.max_tokens,
             temperature=wanted.temperature,
@@ -70,10 +70,10 @@ class EngineSubject:
                 text = self._tokenizer.decode([id_ for id_ in came if id_ not in self._stop_ids])
                 if any(stop in text for stop in wanted.until):
                     break
-        return cut(text, wanted.until)
+        return cut_at_stop(text, wanted.until)
 
 
-def cut(text: str, until: Sequence[str]) -> str:
+def cut_at_stop(text: str, until: Sequence[str]) -> str:
     """The text before the first of these."""
     for stop in until:
         text = text.split(stop, 1)[0] if stop else text

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctllm_ray.base.errors import EngineFailed, InputError
-from ctllm_ray.evaluate.models.model_under_test import Continuation, cut
+from ctllm_ray.evaluate.models.model_under_test import Continuation, cut_at_stop
 from ctllm_ray.evaluate.models.openai_client import Client
 from ctllm_ray.inference.engine import Token
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
@@ -22,7 +22,7 @@ MOST_STOPS = 4  # that OpenAI's API takes
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A model as its API tells of it."""
 
     id: str
@@ -31,7 +31,7 @@ class Served:
     sha256: str = ""  # of all that its answers depend on; empty: not told
 
 
-async def served(client: Client) -> Served:
+async def find_served_model(client: Client) -> ServedModel:
     """The first model that the API serves. Raises `InputError` where it serves none."""
     models = (await client.get("/models")).get("data") or []
     if not models:
@@ -40,7 +40,7 @@ async def served(client: Client) -> Served:
         )
     first = models[0]
     context = first.get("context_tokens") or first.get("max_model_len") or 0  # ours; vLLM's
-    return Served(
+    return ServedModel(
         str(first["id"]), int(context), first.get("lineage") or {}, str(first.get("model_sha256") or "")
     )
 
@@ -90,8 +90,8 @@ class ApiSubject:
         places = zip(ids, said["token_logprobs"], said["top_logprobs"], strict=False)
         return [_token(*place) for place in list(places)[start:]]
 
-    async def continued(self, ids: Sequence[int], wanted: Continuation) -> str:
-        """As `Subject.continued`."""
+    async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
+        """As `Subject.generate`."""
         body = {
             "model": self._model,
             "prompt": list(ids),
@@ -103,7 +103,7 @@ class ApiSubject:
         stops = {"stop": list(wanted.until)[:MOST_STOPS]} if wanted.until else {}
         answer = await self._client.post("/completions", body | stops)
         try:
-            return cut(str(answer["choices"][0]["text"]), wanted.until)
+            return cut_at_stop(str(answer["choices"][0]["text"]), wanted.until)
         except (KeyError, IndexError, TypeError):
             raise EngineFailed("the answer has no text", where=self._client.url, remedy="ask again") from None
 

@@ -91,7 +91,7 @@ class Probes:
         return [token.logprob for token in await self._subject.logprobs(ids, 1, ())]
 
     async def _text(self, ids: list[int]) -> str:
-        return await self._subject.continued(ids, Continuation((), ANSWER_TOKENS))
+        return await self._subject.generate(ids, Continuation((), ANSWER_TOKENS))
 
 
 def compare(old: Answers, new: Answers) -> str:

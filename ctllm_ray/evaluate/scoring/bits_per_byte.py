@@ -19,10 +19,10 @@ from ctllm_ray.evaluate.scoring.item_results import SCORED, Item
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from ctllm_ray.train.validation.validate import Document
+    from ctllm_ray.train.validation.validate import HeldOutDocument
 
 NAME = "bits_per_byte"
-Groups = Mapping[str, Sequence["Document"]]
+Groups = Mapping[str, Sequence["HeldOutDocument"]]
 
 
 def documents(wanted: Bits, tokenizer: Tokenizer) -> Groups:
@@ -55,7 +55,7 @@ def _pieces(ids: list[int], most: int) -> list[tuple[list[int], list[int]]]:
     return [(ids[at - 1 : at], ids[at : at + most]) for at in range(1, len(ids), most)]
 
 
-def _item(told: tuple[str, Document], pieces: Sequence[object], nats: float) -> Item:
+def _item(told: tuple[str, HeldOutDocument], pieces: Sequence[object], nats: float) -> Item:
     group, document = told
     identity = key(document.ids.tolist())
     return Item(

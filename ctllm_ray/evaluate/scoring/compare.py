@@ -13,7 +13,7 @@ def compare(first: str, second: str, resamples: int) -> list[Comparison]:
     shared."""
     seed = evaluation.results(first)["decisions"]["seed"]
     names = [score["benchmark"] for score in evaluation.results(second)["scores"]]
-    found = scores.compare(item_results.read(first), item_results.read(second), seed, resamples)
+    found = scores.compare(item_results.read_items(first), item_results.read_items(second), seed, resamples)
     if not found:
         remedy = "compare evaluations of the same tasks"
         raise InputError(

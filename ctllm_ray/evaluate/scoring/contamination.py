@@ -48,7 +48,7 @@ def of(folder: str, files: Mapping[str, str]) -> Seen:
         return NOTHING
     from ctllm_ray.corpus.decontamination import seen_items  # brings numba
 
-    finished, rows = manifest.read(folder), seen_items.read(folder).to_pylist()
+    finished, rows = manifest.read_manifest(folder), seen_items.read_seen_items(folder).to_pylist()
     read = {
         key.removeprefix("set:"): sha256
         for key, sha256 in finished.provenance.items()
@@ -67,7 +67,7 @@ def of(folder: str, files: Mapping[str, str]) -> Seen:
     )
 
 
-def marked(found: Sequence[Item], seen: Seen) -> list[Item]:
+def mark_items(found: Sequence[Item], seen: Seen) -> list[Item]:
     """The items with what is known of each."""
     return [replace(item, seen_overlap=seen.overlap.get(_address(item.item))) for item in found]
 

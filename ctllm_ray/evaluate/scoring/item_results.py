@@ -67,14 +67,14 @@ class Item:
     lm_eval: float | None = None  # lm-eval's own score, where ours is another
 
 
-def write(folder: str, items: Sequence[Item]) -> None:
+def write_items(folder: str, items: Sequence[Item]) -> None:
     """Writes the file, sorted by benchmark, part and item."""
     rows = sorted(map(asdict, items), key=lambda row: (row["benchmark"], row["part"], row["item"]))
     with storage.writing(storage.join(folder, FILE)) as local:
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), local, compression="zstd")
 
 
-def read(folder: str) -> list[Item]:
+def read_items(folder: str) -> list[Item]:
     """The items of an evaluation. Raises `InputError` where there are none."""
     with storage.reading(storage.join(folder, FILE)) as stream:
         return [Item(**row) for row in pq.read_table(stream).to_pylist()]

@@ -17,7 +17,7 @@ Kind = Literal["share", "mark", "bits"]  # right answers; 1 to 10; bits per byte
 
 
 @dataclass(frozen=True)
-class Score:
+class BenchmarkScore:
     """A benchmark's score, or that of a part of it. What is not scored is counted: items = scored + the
     rest."""
 
@@ -50,13 +50,13 @@ class Score:
         return {key: None if value != value else value for key, value in asdict(self).items()}
 
 
-def of(items: Sequence[Item], seed: int, resamples: int, seen_from: float = 1.0) -> list[Score]:
+def of(items: Sequence[Item], seed: int, resamples: int, seen_from: float = 1.0) -> list[BenchmarkScore]:
     """The scores of each benchmark, followed by those of its parts where there are several; in the order of
     items.
 
     From an overlap of `seen_from` on, an item counts as seen by the corpus.
     """
-    found: list[Score] = []
+    found: list[BenchmarkScore] = []
     for whole in _by(items, "benchmark").values():
         parts = [_score(each, part, seed, resamples, seen_from) for part, each in _by(whole, "part").items()]
         values = [part.value for part in parts if math.isfinite(part.value)]
@@ -86,12 +86,12 @@ def _score(
     resamples: int,
     seen_from: float,
     parts_mean: float | None = None,
-) -> Score:
+) -> BenchmarkScore:
     scored = [item for item in items if item.status == SCORED]
     chances = [item.chance for item in scored if item.chance is not None]
     theirs = [item.lm_eval for item in scored if item.lm_eval is not None]
     statuses = [item.status for item in items]
-    return Score(
+    return BenchmarkScore(
         benchmark=items[0].benchmark,
         part=part,
         kind=kind_of(items[0].benchmark),
@@ -170,7 +170,7 @@ def _compare_task(first: Sequence[Item], second: Sequence[Item], seed: int, resa
         kind=kind_of(first[0].benchmark),
         first=math.fsum(above_a) / total,
         second=math.fsum(above_b) / total,
-        difference=statistics.paired(above_a, above_b, below, seed, resamples),
+        difference=statistics.compare_paired(above_a, above_b, below, seed, resamples),
         only_first=len(a) - len(both),
         only_second=len(b) - len(both),
         other_prompts=sum(one.prompt_hash != two.prompt_hash for one, two in pairs),

@@ -92,7 +92,7 @@ def _bootstrap(above: np.ndarray, below: np.ndarray, seed: int, resamples: int) 
     return np.concatenate(found)
 
 
-def paired(
+def compare_paired(
     a: Sequence[float], b: Sequence[float], below: Sequence[float], seed: int, resamples: int
 ) -> Difference:
     """B less A over the same items; `below` weighs them (bytes of a text, else 1)."""
@@ -102,7 +102,7 @@ def paired(
     rest = second - first
     low, high = np.percentile(_bootstrap(rest, weight, seed, resamples), [2.5, 97.5])
     binary = np.isin(np.concatenate([first, second]), (0.0, 1.0)).all() and (weight == 1).all()
-    p, test = (mcnemar(rest), "McNemar") if binary else (flipped(rest, seed, resamples), "permutation")
+    p, test = (mcnemar(rest), "McNemar") if binary else (sign_flip_p(rest, seed, resamples), "permutation")
     return Difference(float(rest.sum() / weight.sum()), float(low), float(high), p, test, len(rest))
 
 
@@ -118,7 +118,7 @@ def mcnemar(differences: np.ndarray) -> float:
     return min(1.0, 2 * tail)
 
 
-def flipped(differences: np.ndarray, seed: int, resamples: int) -> float:
+def sign_flip_p(differences: np.ndarray, seed: int, resamples: int) -> float:
     """The share of random signs whose sum is as far from zero, the given ones counted too."""
     random = np.random.default_rng(seed)
     there = differences[differences != 0]

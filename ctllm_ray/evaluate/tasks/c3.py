@@ -17,7 +17,7 @@ from ctllm_ray.base.errors import InputError
 from ctllm_ray.benchmark_files import ID, Row, field_of
 from ctllm_ray.evaluate.formats import choices
 from ctllm_ray.evaluate.formats.published_files import read_table
-from ctllm_ray.evaluate.task import Task, chosen, examples, finish, sort_out
+from ctllm_ray.evaluate.task import Task, choose_rows, examples, finish, sort_out
 
 NO_SPLIT = "none"  # of a file whose name says no split: it is asked
 
@@ -36,7 +36,7 @@ def c3(
         there = sorted({str(row.get("split") or row.get("_split")) for row in found.rows})
         remedy = f"set split to one that is there: {', '.join(there)}"
         raise InputError(f"no rows of the split {split!r}", where=path, remedy=remedy)
-    items, left_out = sort_out(chosen(list(_questions(asked)), limit), _build_row)
+    items, left_out = sort_out(choose_rows(list(_questions(asked)), limit), _build_row)
     dev, _ = sort_out(_questions(_of_split(found.rows, "dev")), _build_row)
     task = choices.task("c3", items, examples(dev, shots, path), found.files, measure="acc_norm")
     return finish([replace(task, left_out=left_out)], path)

@@ -15,9 +15,9 @@ from typing import Annotated
 from pydantic import Field
 
 from ctllm_ray.base.errors import InputError, RecipeError
-from ctllm_ray.benchmark_files import ID, Row, Table, field_of, table
+from ctllm_ray.benchmark_files import ID, BenchmarkTable, Row, field_of, table
 from ctllm_ray.evaluate.formats import choices
-from ctllm_ray.evaluate.task import NoLabel, Task, by, chosen, examples, finish, sort_out
+from ctllm_ray.evaluate.task import NoLabel, Task, by, choose_rows, examples, finish, sort_out
 
 _GAP = "#idiom#"
 _NO_LABEL = ("-", "")  # OCNLI's annotators did not agree
@@ -63,15 +63,17 @@ def fewclue(
     )
 
 
-def _task(part: str, rows: Sequence[Row], asked: Sequence[Row], shots: int, limit: int, found: Table) -> Task:
+def _task(
+    part: str, rows: Sequence[Row], asked: Sequence[Row], shots: int, limit: int, found: BenchmarkTable
+) -> Task:
     """A part, asked about the rows `asked`."""
     words = sorted({_word(row) for row in rows if _is_labelled(row)}) if part in _OWN_LABELS else []
 
     def build(row: Row) -> Row:
         return _PARTS[part](row, words)
 
-    items, left_out = sort_out(chosen(asked, limit), build)
-    train, _ = sort_out(chosen(_of_split(rows, "train"), shots), build)
+    items, left_out = sort_out(choose_rows(asked, limit), build)
+    train, _ = sort_out(choose_rows(_of_split(rows, "train"), shots), build)
     shown = examples(train, shots, f"{found.rows[0][ID].partition('#')[0]}: {part}")
     measure = "acc_norm" if part in _OWN_LABELS else "acc"
     return replace(choices.task(part, items, shown, found.files, measure=measure), left_out=left_out)

@@ -45,7 +45,7 @@ def predict(parameters: np.ndarray, shares_NG: np.ndarray) -> np.ndarray:
     return parameters[0] + np.exp(np.minimum(shares_NG @ parameters[1:], _MOST_EXPONENT))
 
 
-def named(parameters: np.ndarray) -> tuple[float, float, np.ndarray]:
+def published_form(parameters: np.ndarray) -> tuple[float, float, np.ndarray]:
     """c, k and the t_j of the published form, with t_j that sum to zero."""
     mean = float(parameters[1:].mean())
     return float(parameters[0]), float(np.exp(mean)), parameters[1:] - mean

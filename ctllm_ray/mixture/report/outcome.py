@@ -16,7 +16,7 @@ import yaml
 
 from ctllm_ray.base import storage
 from ctllm_ray.mixture.choose import Choice, choose
-from ctllm_ray.mixture.plan import Plan, run_name
+from ctllm_ray.mixture.plan import SweepPlan, run_name
 from ctllm_ray.mixture.quality import Fit
 from ctllm_ray.mixture.report import render
 from ctllm_ray.mixture.results import Trial
@@ -24,7 +24,7 @@ from ctllm_ray.mixture.results import Trial
 MIXTURE, CHOICE, REPORT = "mixture.yaml", "choice.json", "report.html"
 
 
-def write(plan: Plan, trials: Sequence[Trial]) -> Choice:
+def write(plan: SweepPlan, trials: Sequence[Trial]) -> Choice:
     """The choice that the trials speak for; mixture.yaml, choice.json and report.html are in the sweep's
     folder."""
     chosen = choose(plan, trials)
@@ -41,7 +41,7 @@ def words(shares: Mapping[str, float]) -> str:
     )
 
 
-def mixture_file(plan: Plan, trials: Sequence[Trial], chosen: Choice) -> str:
+def mixture_file(plan: SweepPlan, trials: Sequence[Trial], chosen: Choice) -> str:
     """YAML of the mixture's one phase, under comments."""
     said = [
         f"By `ctllm sweep` of {plan.recipe.name} {plan.recipe.version}, from {len(trials)} trials of "
@@ -59,7 +59,7 @@ def _ranges(shares: Mapping[str, tuple[float, float]]) -> str:
     return ", ".join(f"{name} {low:.3f} to {high:.3f}" for name, (low, high) in shares.items())
 
 
-def facts(plan: Plan, trials: Sequence[Trial], chosen: Choice) -> dict[str, Any]:
+def facts(plan: SweepPlan, trials: Sequence[Trial], chosen: Choice) -> dict[str, Any]:
     """The choice as plain values; what is not known is null."""
     return {
         "by": chosen.by,
@@ -87,7 +87,7 @@ def facts(plan: Plan, trials: Sequence[Trial], chosen: Choice) -> dict[str, Any]
     }
 
 
-def _law(plan: Plan, fit: Fit) -> dict[str, Any]:
+def _law(plan: SweepPlan, fit: Fit) -> dict[str, Any]:
     return {
         "law": fit.law,
         "rank_correlation": fit.rank_correlation,

@@ -19,12 +19,12 @@ from markupsafe import Markup
 from ctllm_ray.html_report import html_page
 from ctllm_ray.mixture import evidence, quality
 from ctllm_ray.mixture.choose import LEAST_RANK_CORRELATION, Choice
-from ctllm_ray.mixture.plan import Plan, run_name
+from ctllm_ray.mixture.plan import SweepPlan, run_name
 from ctllm_ray.mixture.quality import Fit
 from ctllm_ray.mixture.replicates import Tried, gather_runs
 from ctllm_ray.mixture.report.words import WORDS
 from ctllm_ray.mixture.results import Trial
-from ctllm_ray.model import config as shapes
+from ctllm_ray.model.config import for_recipe, parameters
 from ctllm_ray.train.plan import data_and_storage
 from ctllm_ray.train.report import curves
 from ctllm_ray.train.report.curves import Axis
@@ -43,7 +43,7 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class Plot:
+class LawPlot:
     """A chart of dots: ticks are (percent, label)."""
 
     title: str | Markup
@@ -54,7 +54,7 @@ class Plot:
     y: list[tuple[float, str]]
 
 
-def render(plan: Plan, trials: Sequence[Trial], chosen: Choice) -> str:
+def render(plan: SweepPlan, trials: Sequence[Trial], chosen: Choice) -> str:
     """The page as HTML."""
     tried = gather_runs(trials, plan.sweep.weights)
     measured = {each.number: each.mean for each in tried}
@@ -81,19 +81,19 @@ def render(plan: Plan, trials: Sequence[Trial], chosen: Choice) -> str:
     )
 
 
-def _summary(plan: Plan, trials: Sequence[Trial], chosen: Choice) -> dict[str, Any]:
+def _summary(plan: SweepPlan, trials: Sequence[Trial], chosen: Choice) -> dict[str, Any]:
     """The figures of the page's head."""
     trial = plan.trial(0)
     assert trial.model is not None
     assert trial.train is not None
     vocabulary = data_and_storage.vocab_size(trial, data_and_storage.token_counts(trial))
-    config = shapes.for_recipe(trial.model, vocabulary, trial.train.sequence_tokens)
+    config = for_recipe(trial.model, vocabulary, trial.train.sequence_tokens)
     seconds = [one.seconds for one in trials]
     return {
         "trials": len(trials),
         "diverged": sum(one.status == "diverged" for one in trials),
         "best": chosen.fits[0] if chosen.fits else None,
-        "parameters": shapes.parameters(config),
+        "parameters": parameters(config),
         "seconds": sum(seconds),
         "seconds_each": sum(seconds) / len(seconds) if seconds else 0.0,
     }
@@ -130,7 +130,7 @@ def _why(chosen: Choice, tried: Sequence[Tried], runs: int) -> list[Markup]:
     return said
 
 
-def _group(plan: Plan, chosen: Choice, name: str) -> dict[str, Any]:
+def _group(plan: SweepPlan, chosen: Choice, name: str) -> dict[str, Any]:
     """A group's row: shares as parts of one."""
     at = plan.region.groups.index(name)
     return {
@@ -144,7 +144,7 @@ def _group(plan: Plan, chosen: Choice, name: str) -> dict[str, Any]:
     }
 
 
-def _fit_plot(fit: Fit, good: Sequence[Tried], measured: Mapping[int, float]) -> Plot:
+def _fit_plot(fit: Fit, good: Sequence[Tried], measured: Mapping[int, float]) -> LawPlot:
     """What a law said of each trial without it, against what was measured: one scale on both axes."""
     values = np.array([measured[trial.number] for trial in good])
     axis = curves.axis(np.concatenate([values, fit.left_out]))
@@ -159,7 +159,7 @@ def _fit_plot(fit: Fit, good: Sequence[Tried], measured: Mapping[int, float]) ->
     line = curves.path(axis, axis, [axis.low, axis.high], [axis.low, axis.high])
     drawing = curves.drawing([("grid", curves.grid(axis)), ("rule", line)], fit.law)
     known = {"rank": _rank(fit.rank_correlation), "error": _bits(fit.error_bits)}
-    return Plot(
+    return LawPlot(
         html_page.phrase(WORDS, fit.law),
         html_page.phrase(WORDS, "rank_of", **known),
         drawing,
@@ -170,8 +170,8 @@ def _fit_plot(fit: Fit, good: Sequence[Tried], measured: Mapping[int, float]) ->
 
 
 def _along(
-    plan: Plan, chosen: Choice, name: str, good: Sequence[Tried], measured: Mapping[int, float]
-) -> Plot:
+    plan: SweepPlan, chosen: Choice, name: str, good: Sequence[Tried], measured: Mapping[int, float]
+) -> LawPlot:
     """Measured bits over the share of one group."""
     values = [measured[trial.number] for trial in good]
     known = [chosen.expected] if math.isfinite(chosen.expected) else []
@@ -185,10 +185,10 @@ def _along(
         Dot(100 * x.place(chosen.shares[name]), 100 * (1 - y.place(v)), _bits(v), "chosen") for v in known
     ]
     shares = [(100 * x.place(tick), f"{100 * tick:g}%") for tick in x.ticks()]
-    return Plot(name, "", curves.drawing([("grid", curves.grid(y))], name), dots, shares, _up(y))
+    return LawPlot(name, "", curves.drawing([("grid", curves.grid(y))], name), dots, shares, _up(y))
 
 
-def _domain(plan: Plan, chosen: Choice, name: str, good: Sequence[Tried]) -> dict[str, Any]:
+def _domain(plan: SweepPlan, chosen: Choice, name: str, good: Sequence[Tried]) -> dict[str, Any]:
     """A held-out group's row: measured bits per byte, and what the better law says of two mixtures."""
     bits = [trial.bits[name] for trial in good]
     pair = [plan.mixtures[0], chosen.shares]

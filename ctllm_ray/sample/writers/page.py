@@ -21,7 +21,7 @@ _HOSTS = {
 
 
 @dataclass(frozen=True)
-class Page:
+class SamplePage:
     """A page: what a crawl would hold (`url` to `text`) and the truth about it."""
 
     url: str
@@ -42,16 +42,16 @@ class Page:
         }
 
 
-def clean_page(text: Text) -> Page:
+def clean_page(text: Text) -> SamplePage:
     """The page on which a clean text was first published."""
     url = f"https://{_HOSTS[text.kind]}.example/{2012 + text.number % 13}/{text.kind}-{text.number:04d}.html"
-    return Page(url, _date(text), text.title, text.body, "clean", genre=text.kind, stock=text.key)
+    return SamplePage(url, _date(text), text.title, text.body, "clean", genre=text.kind, stock=text.key)
 
 
-def copied_page(original: Page, text: Text, edit: str, body: str) -> Page:
+def copied_page(original: SamplePage, text: Text, edit: str, body: str) -> SamplePage:
     """A copy on a scraper's host."""
     url = f"http://www.caiji{len(edit)}.example/{edit}/{text.kind}{text.number}.htm"
-    return Page(
+    return SamplePage(
         url,
         _date(text),
         text.title,
@@ -64,9 +64,9 @@ def copied_page(original: Page, text: Text, edit: str, body: str) -> Page:
     )
 
 
-def damaged_page(text: Text, defect: str, body: str) -> Page:
+def damaged_page(text: Text, defect: str, body: str) -> SamplePage:
     """A clean text that reached the crawl damaged; it stands nowhere else in the sample."""
-    return Page(
+    return SamplePage(
         clean_page(text).url,
         _date(text),
         text.title,
@@ -78,10 +78,10 @@ def damaged_page(text: Text, defect: str, body: str) -> Page:
     )
 
 
-def unwanted_page(number: int, title: str, body: str, defect: str) -> Page:
+def unwanted_page(number: int, title: str, body: str, defect: str) -> SamplePage:
     """A page without any clean text in it."""
     url = f"http://{defect.replace('_', '-')}.spam{number % 5}.example/view.php?id={number}"
-    return Page(
+    return SamplePage(
         url,
         f"20{10 + number % 15}-{1 + number % 12:02d}-{1 + number % 28:02d}",
         title,

@@ -33,12 +33,12 @@ class Text:
         return int(self.key.partition("/")[2])
 
 
-def clean() -> list[Text]:
+def clean_texts() -> list[Text]:
     """The clean texts, by genre and position; `Text.kind` is the genre."""
     return _read_texts("texts")
 
 
-def unwanted() -> list[Text]:
+def unwanted_texts() -> list[Text]:
     """The hand-written spam and notices; `Text.kind` is the defect."""
     return _read_texts("noise")
 

@@ -69,7 +69,7 @@ class Talk:
         return [{"role": role, "content": content} for role, content in self.turns]
 
 
-def written(language: str) -> list[Talk]:
+def read_talks(language: str) -> list[Talk]:
     """The hand-written conversations of `chinese` or `english`."""
     text = (FOLDER / "talks" / f"{language}.txt").read_text(encoding="utf-8")
     return [_parse_talk(piece) for piece in ("\n" + text).split("\n=== ")[1:]]

@@ -20,7 +20,7 @@ from string import Template
 import opencc
 
 from ctllm_ray.sample import FOLDER
-from ctllm_ray.sample.writers.page import Page
+from ctllm_ray.sample.writers.page import SamplePage
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ _FOOTER = (
 _WARC_DATE = "2024-05-01T00:00:00Z"
 
 
-def encodings(pages: Sequence[Page]) -> list[Encoding]:
+def encodings(pages: Sequence[SamplePage]) -> list[Encoding]:
     """The encoding of each page: those of its script in turn."""
     turns = {"traditional": cycle(TRADITIONAL), "japanese": cycle(SIMPLIFIED[:1])}
     simplified = cycle(SIMPLIFIED)
     return [next(turns.get(page.genre or "", simplified)) for page in pages]
 
 
-def archive(pages: Sequence[Page]) -> bytes:
+def archive(pages: Sequence[SamplePage]) -> bytes:
     """A .warc.gz file: an info record and a response for every page."""
     info = b"software: ctllm-ray sample\r\nformat: WARC File Format 1.1\r\n"
     members = [_member("warcinfo", "urn:sample", "application/warc-fields", info)]
@@ -101,7 +101,7 @@ def archive(pages: Sequence[Page]) -> bytes:
     return b"".join(members)
 
 
-def _response(page: Page, encoding: Encoding, number: int, others: Sequence[str]) -> bytes:
+def _response(page: SamplePage, encoding: Encoding, number: int, others: Sequence[str]) -> bytes:
     markup = _markup(page, encoding, number, others)
     body = markup.encode(encoding.codec, errors="xmlcharrefreplace")
     charset = f"; charset={encoding.header}" if encoding.header else ""
@@ -124,7 +124,7 @@ def _member(kind: str, url: str, content_type: str, block: bytes) -> bytes:
     return gzip.compress("\r\n".join(lines).encode() + block + b"\r\n\r\n", mtime=0)
 
 
-def _markup(page: Page, encoding: Encoding, number: int, others: Sequence[str]) -> str:
+def _markup(page: SamplePage, encoding: Encoding, number: int, others: Sequence[str]) -> str:
     """The HTML of a page: its text escaped into the template of its genre, with everything that is not its
     text."""
     site = _SITES[number % len(_SITES)]

@@ -22,13 +22,13 @@ from starlette.exceptions import HTTPException
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, EngineFailed
 from ctllm_ray.base.outage import patience
-from ctllm_ray.inference.engine import Load
+from ctllm_ray.inference.engine import EngineLoad
 from ctllm_ray.serving.api import errors, format_response, parse_request, requests, responses
-from ctllm_ray.serving.api.app_state import Served
+from ctllm_ray.serving.api.app_state import AppState
 from ctllm_ray.serving.api.auth import CLIENT_GONE, REPORTS, Gate, set_cookie
 from ctllm_ray.serving.api.disconnect import EventStream, Gone, unless_gone
 from ctllm_ray.serving.api.draining import Draining
-from ctllm_ray.serving.api.generation import Answer
+from ctllm_ray.serving.api.generation import Generation
 from ctllm_ray.serving.api.keys import ANYONE
 from ctllm_ray.serving.api.metrics import Metrics, Watch
 from ctllm_ray.serving.api.tokenize import format_tokens
@@ -60,7 +60,7 @@ _log = logging.getLogger("ctllm.serve")
 T = TypeVar("T")
 
 
-def create(served: Served) -> FastAPI:
+def create(served: AppState) -> FastAPI:
     """The app, to be run by uvicorn or inside a Ray Serve ingress."""
     metrics = Metrics()
 
@@ -93,13 +93,16 @@ def create(served: Served) -> FastAPI:
     return app
 
 
-def _add_completions(app: FastAPI, served: Served, metrics: Metrics) -> None:
-    async def answered(
-        request: Request, asked: requests.Asked, plan: parse_request.Plan, shape: format_response.Shape
+def _add_completions(app: FastAPI, served: AppState, metrics: Metrics) -> None:
+    async def respond(
+        request: Request,
+        asked: requests.Asked,
+        plan: parse_request.GenerationPlan,
+        shape: format_response.Shape,
     ) -> Response:
         if served.serve.log_prompts:
             _log.info("%s asks %s", request.state.key.name, asked.model_dump_json(exclude_none=True))
-        answer = Answer(served, plan, request.state.key, Watch(metrics, request.state.arrived))
+        answer = Generation(served, plan, request.state.key, Watch(metrics, request.state.arrived))
         if asked.stream:
             streamed = _stream_response(shape, answer, asked.with_usage, served.draining)
             return await unless_gone(request.receive, streamed, served.draining)
@@ -111,7 +114,7 @@ def _add_completions(app: FastAPI, served: Served, metrics: Metrics) -> None:
     async def completions(asked: requests.CompletionRequest, request: Request) -> Response:
         """The continuation of a text, or of several."""
         plan = await parse_request.completion(served, asked)
-        return await answered(
+        return await respond(
             request, asked, plan, format_response.Completions(served.card.id, served.pieces, plan.top)
         )
 
@@ -121,13 +124,13 @@ def _add_completions(app: FastAPI, served: Served, metrics: Metrics) -> None:
     async def chat_completions(asked: requests.ChatRequest, request: Request) -> Response:
         """The next turn of a conversation."""
         plan = await parse_request.chat(served, asked)
-        return await answered(
+        return await respond(
             request, asked, plan, format_response.Chats(served.card.id, served.pieces, plan.top)
         )
 
 
 async def _stream_response(
-    shape: format_response.Shape, answer: Answer, with_usage: bool, draining: Draining
+    shape: format_response.Shape, answer: Generation, with_usage: bool, draining: Draining
 ) -> Response:
     """The answer as a stream, when its first piece is there: until then an error still has a status of its
     own."""
@@ -141,9 +144,9 @@ async def _stream_response(
     return EventStream(events, draining, format_response.format_error)
 
 
-def _add_models(app: FastAPI, served: Served) -> None:
+def _add_models(app: FastAPI, served: AppState) -> None:
     card = served.card
-    model = responses.Model(
+    model = responses.ModelObject(
         id=card.id,
         created=card.created,
         model_sha256=card.sha256,
@@ -158,32 +161,36 @@ def _add_models(app: FastAPI, served: Served) -> None:
         """The one model that is served, with its lineage."""
         return _json(responses.Models(data=[model]).model_dump_json().encode())
 
-    @app.get("/v1/models/{id:path}", response_model=responses.Model)
+    @app.get("/v1/models/{id:path}", response_model=responses.ModelObject)
     async def model_card(id: str) -> Response:
         """Where the model comes from: recipe, data, step."""
         parse_request.check_model(served, id)
         return _json(model.model_dump_json().encode())
 
 
-def _add_tokens(app: FastAPI, served: Served) -> None:
-    @app.post("/tokenize", response_model=responses.Tokens)
+def _add_tokens(app: FastAPI, served: AppState) -> None:
+    @app.post("/tokenize", response_model=responses.TokenizeResponse)
     async def tokenize(asked: requests.TokenizeRequest) -> Response:
         """The ids of a text or a conversation, as a completion would have them."""
         parse_request.check_model(served, asked.model)
         if asked.messages is not None:
             ids = await parse_request.conversation(served, asked.messages)
         else:
-            ids = (await parse_request.encoded(served, [asked.prompt or ""], asked.add_special_tokens))[0]
+            ids = (await parse_request.encode_texts(served, [asked.prompt or ""], asked.add_special_tokens))[
+                0
+            ]
         return _json(await asyncio.to_thread(format_tokens, served.pieces, ids, served.card.context_tokens))
 
     @app.post("/detokenize")
-    async def detokenize(asked: requests.DetokenizeRequest) -> responses.Decoded:
+    async def detokenize(asked: requests.DetokenizeRequest) -> responses.DetokenizeResponse:
         """The text of ids, without specials."""
         parse_request.check_model(served, asked.model)
-        return responses.Decoded(prompt=await asyncio.to_thread(served.tokenizer.decode, asked.tokens))
+        return responses.DetokenizeResponse(
+            prompt=await asyncio.to_thread(served.tokenizer.decode, asked.tokens)
+        )
 
 
-def _add_care(app: FastAPI, served: Served, metrics: Metrics) -> None:
+def _add_care(app: FastAPI, served: AppState, metrics: Metrics) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
         """200 while the engine works: it died or is stuck where not. `warning`: of replicas that refuse to
@@ -213,7 +220,7 @@ def _add_care(app: FastAPI, served: Served, metrics: Metrics) -> None:
         return Response(metrics.page(load), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def _load(served: Served) -> Load:
+async def _load(served: AppState) -> EngineLoad:
     try:
         async with asyncio.timeout(LOAD_S):
             return await served.engine.load()
@@ -228,7 +235,7 @@ async def _of_store(work: Callable[[str], T], uri: str) -> T:
         return await asyncio.to_thread(work, uri)
 
 
-def _add_reports(app: FastAPI, served: Served) -> None:
+def _add_reports(app: FastAPI, served: AppState) -> None:
     @app.get(REPORTS)
     async def reports(request: Request, response: Response) -> dict[str, bool]:
         """Which pages there are about the corpus and the training run."""
@@ -266,7 +273,7 @@ def _add_page(app: FastAPI) -> set[str]:
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(CtllmError)
-    async def failed(request: Request, error: CtllmError) -> Response:
+    async def answer_failure(request: Request, error: CtllmError) -> Response:
         return errors.answer_to(error)
 
     @app.exception_handler(RequestValidationError)
@@ -275,7 +282,7 @@ def _add_errors(app: FastAPI) -> None:
         return errors.answer_to(errors.invalid(error.errors(), fields))
 
     @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> Response:
+    async def answer_refusal(request: Request, error: HTTPException) -> Response:
         return errors.json_answer(error.status_code, _of_http(request, error), error.headers)
 
     @app.exception_handler(Gone)

@@ -8,33 +8,33 @@ from functools import cached_property
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Engine
 from ctllm_ray.serving.api.draining import Draining
-from ctllm_ray.serving.api.keys import Keys
-from ctllm_ray.serving.api.model_card import Card
-from ctllm_ray.serving.api.rate_limits import Limits
-from ctllm_ray.serving.api.token_names import Pieces
+from ctllm_ray.serving.api.keys import KeyRing
+from ctllm_ray.serving.api.model_card import ModelCard
+from ctllm_ray.serving.api.rate_limits import RateLimits
+from ctllm_ray.serving.api.token_names import TokenNames
 from ctllm_ray.serving.evaluations.service import Evaluating
 from ctllm_ray.tokenizer.conversations import ConversationEncoder
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class Served:
+class AppState:
     """`reports` are the pages of the corpus and of the training run: `clean`, `train` -> URI."""
 
     engine: Engine
     tokenizer: Tokenizer
-    card: Card
-    keys: Keys
-    limits: Limits
+    card: ModelCard
+    keys: KeyRing
+    limits: RateLimits
     serve: Serve
     reports: dict[str, str] = field(default_factory=dict)
     draining: Draining = field(default_factory=Draining)
     evaluations: Evaluating | None = None  # None: the recipe has no tasks
 
     @cached_property
-    def pieces(self) -> Pieces:
+    def pieces(self) -> TokenNames:
         """Names of tokens."""
-        return Pieces(self.tokenizer)
+        return TokenNames(self.tokenizer)
 
     @cached_property
     def conversations(self) -> ConversationEncoder:

@@ -17,11 +17,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ctllm_ray.base.errors import CtllmError
-from ctllm_ray.serving.api.app_state import Served
+from ctllm_ray.serving.api.app_state import AppState
 from ctllm_ray.serving.api.disconnect import Gone
 from ctllm_ray.serving.api.draining import ShuttingDown
 from ctllm_ray.serving.api.errors import Refused, answer_to
-from ctllm_ray.serving.api.keys import ANYONE, Key
+from ctllm_ray.serving.api.keys import ANYONE, ApiKey
 from ctllm_ray.serving.api.metrics import Metrics
 
 BODY_S = 60.0  # for a whole body
@@ -35,7 +35,12 @@ class Gate:
     """ASGI middleware. `public` are paths without a key; `paths` those that metrics tell apart."""
 
     def __init__(
-        self, app: ASGIApp, served: Served, metrics: Metrics, public: Collection[str], paths: Collection[str]
+        self,
+        app: ASGIApp,
+        served: AppState,
+        metrics: Metrics,
+        public: Collection[str],
+        paths: Collection[str],
     ) -> None:
         self._app, self._served, self._metrics, self._public, self._paths = (
             app,
@@ -51,7 +56,7 @@ class Gate:
             return
         statuses = [CLIENT_GONE]  # until there is another
 
-        async def counted(message: Message) -> None:
+        async def count_status(message: Message) -> None:
             if message["type"] == "http.response.start":
                 statuses.append(message["status"])
             await send(message)
@@ -59,7 +64,7 @@ class Gate:
         scope.setdefault("state", {})["arrived"] = time.perf_counter()
         path = _path(scope)
         try:
-            await self._enter(scope, receive, counted, path)
+            await self._enter(scope, receive, count_status, path)
         except Exception:
             statuses.append(500)
             raise
@@ -91,7 +96,7 @@ class Gate:
         scope["state"]["key"] = key
         await self._app(scope, _replay(body, receive), send)
 
-    async def _key(self, headers: Headers, path: str) -> Key:
+    async def _key(self, headers: Headers, path: str) -> ApiKey:
         scheme, _, secret = headers.get("authorization", "").partition(" ")
         ticket = _cookie(headers.get("cookie", ""))
         if not secret and ticket and path.startswith(REPORTS + "/"):

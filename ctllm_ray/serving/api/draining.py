@@ -27,7 +27,7 @@ class ShuttingDown(Refused):
 
 
 @dataclass(frozen=True)
-class Ended:
+class DrainOutcome:
     """What became of the requests that were under way."""
 
     finished: int
@@ -61,7 +61,7 @@ class Draining:
         """Returns when requests are cut."""
         await self._cut.wait()
 
-    async def drain(self, grace_s: float) -> Ended:
+    async def drain(self, grace_s: float) -> DrainOutcome:
         """Takes no more requests, and cuts those that have not ended after so long."""
         self._refuses = True
         before = self._open
@@ -69,7 +69,7 @@ class Draining:
         cut = self._open
         self._cut.set()
         await self._wait_until_idle(TOLD_S)
-        return Ended(before - cut, cut)
+        return DrainOutcome(before - cut, cut)
 
     async def _wait_until_idle(self, most_s: float) -> None:
         with suppress(TimeoutError):

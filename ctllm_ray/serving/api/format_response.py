@@ -19,8 +19,8 @@ from pydantic import BaseModel
 from ctllm_ray.base.errors import CtllmError
 from ctllm_ray.inference.engine import Finish
 from ctllm_ray.serving.api import errors, responses
-from ctllm_ray.serving.api.generation import Answer, Piece
-from ctllm_ray.serving.api.token_names import Pieces
+from ctllm_ray.serving.api.generation import Generation, TextPiece
+from ctllm_ray.serving.api.token_names import TokenNames
 
 DONE = b"data: [DONE]\n\n"
 
@@ -32,7 +32,7 @@ class Shape(Protocol):
         """What comes before a choice's first piece."""
         ...
 
-    def part(self, piece: Piece) -> BaseModel:
+    def part(self, piece: TextPiece) -> BaseModel:
         """A piece in a stream."""
         ...
 
@@ -40,7 +40,7 @@ class Shape(Protocol):
         """The counts at the end of a stream."""
         ...
 
-    def whole(self, choices: Sequence[Piece], usage: responses.Usage) -> BaseModel:
+    def whole(self, choices: Sequence[TextPiece], usage: responses.Usage) -> BaseModel:
         """The answer in one."""
         ...
 
@@ -48,7 +48,7 @@ class Shape(Protocol):
 class Completions:
     """The shape of /v1/completions; `top` as in `Plan`."""
 
-    def __init__(self, model: str, pieces: Pieces, top: int) -> None:
+    def __init__(self, model: str, pieces: TokenNames, top: int) -> None:
         self._pieces, self._top = pieces, top
         self._head = _head("cmpl", model)
 
@@ -56,16 +56,16 @@ class Completions:
         """Nothing."""
         return []
 
-    def part(self, piece: Piece) -> BaseModel:
+    def part(self, piece: TextPiece) -> BaseModel:
         return self._completion([piece], None)
 
     def last(self, usage: responses.Usage) -> BaseModel:
         return self._completion([], usage)
 
-    def whole(self, choices: Sequence[Piece], usage: responses.Usage) -> BaseModel:
+    def whole(self, choices: Sequence[TextPiece], usage: responses.Usage) -> BaseModel:
         return self._completion(choices, usage)
 
-    def _completion(self, pieces: Sequence[Piece], usage: responses.Usage | None) -> responses.Completion:
+    def _completion(self, pieces: Sequence[TextPiece], usage: responses.Usage | None) -> responses.Completion:
         choices = [
             responses.CompletionChoice(
                 index=piece.index,
@@ -77,7 +77,7 @@ class Completions:
         ]
         return responses.Completion(**self._head, choices=choices, usage=usage)
 
-    def _logprobs(self, piece: Piece) -> responses.CompletionLogprobs:
+    def _logprobs(self, piece: TextPiece) -> responses.CompletionLogprobs:
         name, first = self._pieces.name, [math.isnan(token.logprob) for token in piece.tokens]
         tops = [
             None
@@ -99,18 +99,28 @@ class Completions:
 class Chats:
     """The shape of /v1/chat/completions; `top` as in `Plan`."""
 
-    def __init__(self, model: str, pieces: Pieces, top: int) -> None:
+    def __init__(self, model: str, pieces: TokenNames, top: int) -> None:
         self._pieces, self._top = pieces, top
         self._head = _head("chatcmpl", model)
 
     def opening(self, index: int) -> list[BaseModel]:
         """Who speaks."""
         return [
-            self._chunk([responses.ChatPart(index=index, delta=responses.Said(role="assistant", content=""))])
+            self._chunk(
+                [
+                    responses.ChatPart(
+                        index=index, delta=responses.AssistantMessage(role="assistant", content="")
+                    )
+                ]
+            )
         ]
 
-    def part(self, piece: Piece) -> BaseModel:
-        said = responses.Said(content=piece.text) if piece.text or not piece.finish else responses.Said()
+    def part(self, piece: TextPiece) -> BaseModel:
+        said = (
+            responses.AssistantMessage(content=piece.text)
+            if piece.text or not piece.finish
+            else responses.AssistantMessage()
+        )
         logprobs, reason = self._logprobs(piece), _reason(piece.finish)
         return self._chunk(
             [responses.ChatPart(index=piece.index, delta=said, logprobs=logprobs, finish_reason=reason)]
@@ -119,11 +129,11 @@ class Chats:
     def last(self, usage: responses.Usage) -> BaseModel:
         return self._chunk([], usage)
 
-    def whole(self, choices: Sequence[Piece], usage: responses.Usage) -> BaseModel:
+    def whole(self, choices: Sequence[TextPiece], usage: responses.Usage) -> BaseModel:
         found = [
             responses.ChatChoice(
                 index=piece.index,
-                message=responses.Said(role="assistant", content=piece.text),
+                message=responses.AssistantMessage(role="assistant", content=piece.text),
                 logprobs=self._logprobs(piece),
                 finish_reason=_reason(piece.finish) or "stop",
             )
@@ -136,7 +146,7 @@ class Chats:
     ) -> responses.ChatChunk:
         return responses.ChatChunk(**self._head, choices=parts, usage=usage)
 
-    def _logprobs(self, piece: Piece) -> responses.ChatLogprobs | None:
+    def _logprobs(self, piece: TextPiece) -> responses.ChatLogprobs | None:
         if self._top < 0:
             return None
         content = [
@@ -161,7 +171,7 @@ def _reason(finish: Finish) -> responses.Reason | None:
     return finish or None
 
 
-def usage_of(answer: Answer) -> responses.Usage:
+def usage_of(answer: Generation) -> responses.Usage:
     """The counts so far; a prompt counts once, however many answers it gets."""
     return responses.Usage(
         prompt_tokens=answer.prompt_tokens,
@@ -171,9 +181,9 @@ def usage_of(answer: Answer) -> responses.Usage:
     )
 
 
-async def whole(shape: Shape, answer: Answer) -> bytes:
+async def whole(shape: Shape, answer: Generation) -> bytes:
     """The answer in one, as JSON."""
-    parts: list[list[Piece]] = [[] for _ in range(answer.choices)]
+    parts: list[list[TextPiece]] = [[] for _ in range(answer.choices)]
     async with aclosing(answer.pieces()) as pieces:
         async for piece in pieces:
             parts[piece.index].append(piece)
@@ -181,7 +191,7 @@ async def whole(shape: Shape, answer: Answer) -> bytes:
 
 
 async def events(
-    shape: Shape, answer: Answer, pieces: AsyncGenerator[Piece], with_usage: bool
+    shape: Shape, answer: Generation, pieces: AsyncGenerator[TextPiece], with_usage: bool
 ) -> AsyncGenerator[bytes]:
     """The answer as server-sent events."""
     opened: set[int] = set()
@@ -208,9 +218,9 @@ def format_error(error: CtllmError) -> bytes:
     return _event(errors.problem_of(error))
 
 
-def _join_pieces(pieces: Sequence[Piece]) -> Piece:
+def _join_pieces(pieces: Sequence[TextPiece]) -> TextPiece:
     """The pieces of a choice as one."""
-    return Piece(
+    return TextPiece(
         pieces[-1].index,
         "".join(piece.text for piece in pieces),
         tuple(token for piece in pieces for token in piece.tokens),
@@ -231,7 +241,7 @@ def _json(model: BaseModel) -> bytes:
     return plain
 
 
-async def after(first: Piece, pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
+async def after(first: TextPiece, pieces: AsyncGenerator[TextPiece]) -> AsyncGenerator[TextPiece]:
     """The pieces with the one that was read before."""
     async with aclosing(pieces):
         yield first

@@ -20,10 +20,10 @@ from typing import TypeVar, cast
 
 from ctllm_ray.inference.engine import Finish, Output, Token
 from ctllm_ray.inference.stream import TextStream
-from ctllm_ray.serving.api.app_state import Served
-from ctllm_ray.serving.api.keys import Key
+from ctllm_ray.serving.api.app_state import AppState
+from ctllm_ray.serving.api.keys import ApiKey
 from ctllm_ray.serving.api.metrics import Watch
-from ctllm_ray.serving.api.parse_request import Plan
+from ctllm_ray.serving.api.parse_request import GenerationPlan
 
 _ENDED = Output((), "stop")  # what an engine that says nothing more has said
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextPiece:
     """What comes to the choice `index`: text, and where log-probabilities are asked for the tokens that came
     with it and where each begins in the choice's text. The first token of a prompt has the log-probability
     nan."""
@@ -43,10 +43,10 @@ class Piece:
     finish: Finish = ""
 
 
-class Answer:
+class Generation:
     """A request on its way; the counts grow while `pieces` is read."""
 
-    def __init__(self, served: Served, plan: Plan, key: Key, watch: Watch) -> None:
+    def __init__(self, served: AppState, plan: GenerationPlan, key: ApiKey, watch: Watch) -> None:
         self._served, self._plan, self._key, self._watch = served, plan, key, watch
         self.prompt_tokens = sum(map(len, plan.prompts))
         self.completion_tokens = 0
@@ -63,7 +63,7 @@ class Answer:
         """Tokens that the request may take: its prompts, and all of its answers at their longest."""
         return self.prompt_tokens + self.choices * self._plan.sampling.max_tokens
 
-    async def pieces(self) -> AsyncGenerator[Piece]:
+    async def pieces(self) -> AsyncGenerator[TextPiece]:
         """The pieces of all choices as they come; each choice's last one has `finish`.
 
         What the request may take is reserved before, and what it took is counted at the end, however it ends.
@@ -72,7 +72,7 @@ class Answer:
         try:
             await limits.reserve(self._key, id_, self.most_tokens)
             sources = [self._choice(index) for index in range(self.choices)]
-            together = sources[0] if len(sources) == 1 else merged(sources, self._served.serve.slots)
+            together = sources[0] if len(sources) == 1 else merge(sources, self._served.serve.slots)
             async with aclosing(together):
                 async for piece in together:
                     yield piece
@@ -81,17 +81,17 @@ class Answer:
                 self.prompt_tokens + self.completion_tokens if self._began else 0
             )  # what was refused costs nothing
             if self._began:
-                self._watch.ended(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
+                self._watch.count_answer(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
             await asyncio.shield(limits.settle(self._key, id_, taken))  # also for a client that is gone
 
-    async def _choice(self, index: int) -> AsyncGenerator[Piece]:
+    async def _choice(self, index: int) -> AsyncGenerator[TextPiece]:
         prompt = index // self._plan.n
         ids, at = self._plan.prompts[prompt], 0
         if self._plan.echo:
             piece, at = await self._echo(index, ids, self._plan.echo[prompt])
             yield piece
         if not self._plan.sampling.max_tokens:
-            yield Piece(index, "", finish="length")
+            yield TextPiece(index, "", finish="length")
             return
         text, finish = TextStream(self._served.tokenizer, self._plan.stop), ""
         last = 0.0
@@ -107,7 +107,7 @@ class Answer:
                 finish = "stop" if text.stopped else output.finish
                 said += text.finish() if finish else ""
                 told, at = self._place_tokens(output.tokens, at)
-                yield Piece(index, said, output.tokens if told else (), told, finish)
+                yield TextPiece(index, said, output.tokens if told else (), told, finish)
 
     def _outputs(self, ids: list[int], index: int) -> AsyncGenerator[Output]:
         sampling = self._plan.sampling
@@ -120,16 +120,16 @@ class Answer:
         self.completion_tokens += len(output.tokens)
         self.cached_tokens += output.cached_tokens
 
-    async def _echo(self, index: int, ids: list[int], text: str) -> tuple[Piece, int]:
+    async def _echo(self, index: int, ids: list[int], text: str) -> tuple[TextPiece, int]:
         """The prompt as the first piece of an answer, and where its text ends."""
         if self._plan.top < 0:
-            return Piece(index, text), len(text)
+            return TextPiece(index, text), len(text)
         with self._watch.engine():
             known = await self._served.engine.logprobs(ids, 1, self._plan.top) if len(ids) > 1 else []
         self._began = True
         tokens = (Token(ids[0], math.nan), *known)
         told, at = self._place_tokens(tokens, -self._put_in_front(ids, text))
-        return Piece(index, text, tokens, told), at
+        return TextPiece(index, text, tokens, told), at
 
     def _place_tokens(self, tokens: Sequence[Token], at: int) -> tuple[tuple[int, ...], int]:
         """Where tokens begin and the last one ends; nothing where no log-probabilities are asked for."""
@@ -153,7 +153,7 @@ def derive_seed(seed: int, index: int) -> int:
     return int.from_bytes(digest[:8]) >> 1 if index else seed
 
 
-async def merged(sources: Sequence[AsyncGenerator[T]], width: int) -> AsyncGenerator[T]:
+async def merge(sources: Sequence[AsyncGenerator[T]], width: int) -> AsyncGenerator[T]:
     """Items of several as they come, at most `width` open at a time; the first error ends all of them."""
     ahead = iter(sources)
     asked = {asyncio.ensure_future(anext(source)): source for source in islice(ahead, width)}

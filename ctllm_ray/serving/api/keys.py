@@ -52,7 +52,7 @@ class Secret(Frozen):
     until: float = 0.0
 
 
-class Key(Frozen):
+class ApiKey(Frozen):
     """Who asks, and how much. Limits of 0 are none."""
 
     name: Annotated[str, Field(pattern=NAME, max_length=64)]
@@ -64,10 +64,10 @@ class Key(Frozen):
 
 
 class _File(Frozen):
-    keys: tuple[Key, ...] = ()
+    keys: tuple[ApiKey, ...] = ()
 
 
-ANYONE = Key(name="anyone")  # who asks where there are no keys
+ANYONE = ApiKey(name="anyone")  # who asks where there are no keys
 
 
 def file_of(root: str, name: str) -> str:
@@ -75,7 +75,7 @@ def file_of(root: str, name: str) -> str:
     return storage.join(storage.absolute(root), name, FILE)
 
 
-def read(uri: str) -> tuple[Key, ...]:
+def read_keys(uri: str) -> tuple[ApiKey, ...]:
     """The keys of a file, revoked ones too; none where there is no file. Raises `StorageError` for another
     file."""
     if not storage.exists(uri):
@@ -87,16 +87,16 @@ def read(uri: str) -> tuple[Key, ...]:
         raise StorageError(f"not a file of keys: {error}", where=uri, remedy=remedy) from None
 
 
-def create(uri: str, name: str, requests_per_minute: int = 0, tokens_per_day: int = 0) -> str:
+def create_key(uri: str, name: str, requests_per_minute: int = 0, tokens_per_day: int = 0) -> str:
     """The new key, told this once. Raises `InputError` for a name that is taken or no name."""
-    keys = read(uri)
+    keys = read_keys(uri)
     if any(key.name == name for key in keys):
         raise InputError(
             f"there is a key {name!r} already", where=uri, remedy="rotate it, or take another name"
         )
     plain, secret = _new()
     try:
-        key = Key(
+        key = ApiKey(
             name=name,
             created=int(time.time()),
             requests_per_minute=requests_per_minute,
@@ -112,33 +112,33 @@ def create(uri: str, name: str, requests_per_minute: int = 0, tokens_per_day: in
     return plain
 
 
-def rotate(uri: str, name: str, grace_s: float = 0.0) -> str:
+def rotate_key(uri: str, name: str, grace_s: float = 0.0) -> str:
     """A new key in the place of the one with this name; the old one counts for `grace_s` seconds more."""
     plain, secret = _new()
     now = time.time()
 
-    def changed(key: Key) -> Key:
+    def change(key: ApiKey) -> ApiKey:
         old = (Secret(sha256=key.secrets[0].sha256, until=now + grace_s),) if grace_s > 0 else ()
         return key.model_copy(update={"secrets": (secret, *old), "revoked": False})
 
-    _change(uri, name, changed)
+    _change(uri, name, change)
     return plain
 
 
-def revoke(uri: str, name: str) -> None:
+def revoke_key(uri: str, name: str) -> None:
     """Whoever shows the key is refused from now on. Its name stays taken, and so do its counts."""
     _change(uri, name, lambda key: key.model_copy(update={"revoked": True}))
 
 
-def _change(uri: str, name: str, change: Callable[[Key], Key]) -> None:
-    keys = read(uri)
+def _change(uri: str, name: str, change: Callable[[ApiKey], ApiKey]) -> None:
+    keys = read_keys(uri)
     if all(key.name != name for key in keys):
         there = ", ".join(key.name for key in keys) or "none"
         raise NotFound(f"there is no key {name!r}", where=uri, remedy=f"there are: {there}")
     _write(uri, tuple(change(key) if key.name == name else key for key in keys))
 
 
-def _write(uri: str, keys: tuple[Key, ...]) -> None:
+def _write(uri: str, keys: tuple[ApiKey, ...]) -> None:
     storage.write_json(uri, _File(keys=keys).model_dump(mode="json"))
 
 
@@ -162,7 +162,7 @@ def is_loopback(host: str) -> bool:
 
 def check_bind(host: str, uri: str) -> None:
     """Raises `RecipeError` where a server would be open to other machines without a key."""
-    if is_loopback(host) or any(not key.revoked for key in read(uri)):
+    if is_loopback(host) or any(not key.revoked for key in read_keys(uri)):
         return
     raise RecipeError(
         f"serve.host={host} is reached from other machines, and there is no key",
@@ -171,17 +171,17 @@ def check_bind(host: str, uri: str) -> None:
     )
 
 
-class Keys:
+class KeyRing:
     """The keys of a file as a server sees them. `host` is where it listens."""
 
     def __init__(self, uri: str, host: str = "127.0.0.1", clock: Callable[[], float] = time.time) -> None:
         self._uri, self._loopback, self._clock = uri, is_loopback(host), clock
         self._looked = time.monotonic()  # when the last look began
         self._looking = asyncio.Lock()
-        self._keys = read(uri)
+        self._keys = read_keys(uri)
         self._locked = bool(self._keys)  # a key was seen
 
-    async def holder(self, secret: str, host: str) -> Key:
+    async def holder(self, secret: str, host: str) -> ApiKey:
         """Whose key it is; `ANYONE` where no key is needed, asked under the name `host`. Raises `Refused`."""
         keys = await self._current()
         if not self._locked and self._loopback:
@@ -194,7 +194,7 @@ class Keys:
             raise Refused("this API key is not known here", status=401, code="invalid_api_key")
         return _valid(found[0])
 
-    async def visitor(self, ticket: str) -> Key:
+    async def visitor(self, ticket: str) -> ApiKey:
         """Whose ticket a browser shows (`ticket`). Raises `Refused`."""
         name, _, rest = ticket.partition(":")
         until, _, signature = rest.partition(":")
@@ -206,25 +206,25 @@ class Keys:
             )
         return _valid(found[0])
 
-    def ticket(self, key: Key) -> str:
+    def ticket(self, key: ApiKey) -> str:
         """What lets a browser open reports for `TICKET_S`: a frame cannot send a key. A rotation ends it."""
         until = str(int(self._clock()) + TICKET_S)
         return f"{key.name}:{until}:{_signature(key, until)}"
 
-    def _anyone(self, host: str) -> Key:
+    def _anyone(self, host: str) -> ApiKey:
         name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
         if not is_loopback(name):
             message = f"without keys this server answers to localhost only, not to {name[:100]!r}"
             raise Refused(message, status=403, code="host_not_allowed")
         return ANYONE
 
-    def _matches(self, key: Key, given: str) -> bool:
+    def _matches(self, key: ApiKey, given: str) -> bool:
         now = self._clock()
         right = [hmac.compare_digest(secret.sha256, given) for secret in key.secrets]
         fresh = [not secret.until or now < secret.until for secret in key.secrets]
         return any(map(operator.and_, right, fresh))
 
-    async def _current(self) -> tuple[Key, ...]:
+    async def _current(self) -> tuple[ApiKey, ...]:
         """The keys as the file had them `LOOK_S` before now, or later."""
         since = time.monotonic() - LOOK_S
         async with self._looking:  # one look for all who wait
@@ -238,7 +238,7 @@ class Keys:
         try:
             async with asyncio.timeout(ANSWER_S):
                 with patience(0):
-                    self._keys = await asyncio.to_thread(read, self._uri)
+                    self._keys = await asyncio.to_thread(read_keys, self._uri)
         except TimeoutError:
             return time.monotonic() + ANSWER_S  # else all would wait for each next look, too
         except (InputError, StorageError):
@@ -247,13 +247,13 @@ class Keys:
         return began
 
 
-def _valid(key: Key) -> Key:
+def _valid(key: ApiKey) -> ApiKey:
     if key.revoked:
         raise Refused(f"the API key {key.name!r} is revoked", status=403, code="key_revoked")
     return key
 
 
-def _signature(key: Key, until: str) -> str:
+def _signature(key: ApiKey, until: str) -> str:
     """Only who knows the stored hash makes it; it tells nothing about the hash."""
     return hmac.new(
         key.secrets[0].sha256.encode(), f"{key.name}:{until}".encode(), hashlib.sha256

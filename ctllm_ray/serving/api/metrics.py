@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from ctllm_ray.inference.engine import Load
+from ctllm_ray.inference.engine import EngineLoad
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
@@ -67,7 +67,7 @@ class Metrics:
         }
         self._load = {name: Gauge(f"ctllm_{name}", text, registry=registry) for name, text in facts.items()}
 
-    def page(self, load: Load | None) -> bytes:
+    def page(self, load: EngineLoad | None) -> bytes:
         """All of them as text; `load` is the engine's, None where it does not answer."""
         self._up.set(load is not None)
         for name, gauge in self._load.items():
@@ -107,7 +107,7 @@ class Watch:
                 self._metrics.token.observe((now - last) / tokens)
         return now
 
-    def ended(self, prompt: int, cached: int, answer: int) -> None:
+    def count_answer(self, prompt: int, cached: int, answer: int) -> None:
         """After an answer, however it ended, with its tokens."""
         self._metrics.engine.observe(self.engine_s)
         self._metrics.framework.observe(max(time.perf_counter() - self.arrived - self.engine_s, 0.0))

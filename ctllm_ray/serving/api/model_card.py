@@ -16,7 +16,7 @@ MOST_PHASES = 32  # that a lineage is followed through
 
 
 @dataclass(frozen=True)
-class Card:
+class ModelCard:
     """`lineage` is that of the export as it stands, empty for a foreign model; `template` its chat
     template."""
 
@@ -31,7 +31,9 @@ class Card:
     lineage: dict[str, Any] = field(default_factory=dict)
 
 
-def read(folder: str, id_: str, tokenizer: Tokenizer, context_tokens: int, sha256: str = "") -> Card:
+def read_card(
+    folder: str, id_: str, tokenizer: Tokenizer, context_tokens: int, sha256: str = ""
+) -> ModelCard:
     """The card of a Hugging Face folder that has this hash.
 
     A foreign model counts as taught to chat where it has a template.
@@ -40,7 +42,7 @@ def read(folder: str, id_: str, tokenizer: Tokenizer, context_tokens: int, sha25
 
     lineage = _json(folder, LINEAGE)
     template = read_template(folder)
-    return Card(
+    return ModelCard(
         id=id_,
         context_tokens=context_tokens,
         created=_written_at(folder),

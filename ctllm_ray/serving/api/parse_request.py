@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctllm_ray.inference.engine import Sampling
-from ctllm_ray.serving.api.app_state import Served
+from ctllm_ray.serving.api.app_state import AppState
 from ctllm_ray.serving.api.errors import CONTEXT_EXCEEDED, Refused
 from ctllm_ray.serving.api.requests import Asked, ChatRequest, CompletionRequest, Message, ResponseFormat
 from ctllm_ray.tokenizer import specials
@@ -27,7 +27,7 @@ MOST_TOLD = 1_000_000  # log-probabilities in one answer
 
 
 @dataclass(frozen=True)
-class Plan:
+class GenerationPlan:
     """`n` answers to each prompt. `echo` has the prompts' texts where they are to be told too, else nothing.
     `top`: most likely ids to tell with each log-probability; -1: no log-probabilities."""
 
@@ -44,7 +44,7 @@ class Plan:
         return len(self.prompts) * self.n
 
 
-async def completion(served: Served, asked: CompletionRequest) -> Plan:
+async def completion(served: AppState, asked: CompletionRequest) -> GenerationPlan:
     """Raises `Refused` and `InputError` for what cannot be done."""
     check_model(served, asked.model)
     prompts = await _prompts(served, asked)
@@ -55,10 +55,12 @@ async def completion(served: Served, asked: CompletionRequest) -> Plan:
     top = -1 if asked.logprobs is None else asked.logprobs
     sampling = _sampling(served, asked, wanted, max(top, 0))
     echo = _texts(served, asked, prompts) if asked.echo else ()
-    return _check_room(served, Plan(tuple(prompts), sampling, asked.n or 1, asked.stops, echo, top), room)
+    return _check_room(
+        served, GenerationPlan(tuple(prompts), sampling, asked.n or 1, asked.stops, echo, top), room
+    )
 
 
-async def chat(served: Served, asked: ChatRequest) -> Plan:
+async def chat(served: AppState, asked: ChatRequest) -> GenerationPlan:
     """Raises `Refused` and `InputError` for what cannot be done."""
     check_model(served, asked.model)
     prompt = await conversation(served, asked.messages)
@@ -66,10 +68,10 @@ async def chat(served: Served, asked: ChatRequest) -> Plan:
     wanted = asked.max_completion_tokens or asked.max_tokens or room
     top = (asked.top_logprobs or 0) if asked.logprobs else -1
     sampling = _sampling(served, asked, wanted, max(top, 0))
-    return _check_room(served, Plan((prompt,), sampling, asked.n or 1, asked.stops, (), top), room)
+    return _check_room(served, GenerationPlan((prompt,), sampling, asked.n or 1, asked.stops, (), top), room)
 
 
-async def conversation(served: Served, messages: Sequence[Message]) -> list[int]:
+async def conversation(served: AppState, messages: Sequence[Message]) -> list[int]:
     """The ids of a conversation up to where the assistant is to speak."""
     turns = [{"role": _role(message), "content": message.text} for message in messages]
     if sum(len(turn["content"]) for turn in turns) > LONG_TEXT_CHARS:
@@ -81,7 +83,9 @@ def _role(message: Message) -> str:
     return "system" if message.role == "developer" else message.role
 
 
-async def encoded(served: Served, texts: Sequence[str], add_special_tokens: bool | None) -> list[list[int]]:
+async def encode_texts(
+    served: AppState, texts: Sequence[str], add_special_tokens: bool | None
+) -> list[list[int]]:
     """The ids of texts; by default with what the tokenizer itself puts around them, which may be nothing."""
     if sum(map(len, texts)) > LONG_TEXT_CHARS:
         bare = await asyncio.to_thread(_encode, served, texts)
@@ -90,23 +94,23 @@ async def encoded(served: Served, texts: Sequence[str], add_special_tokens: bool
     return bare if add_special_tokens is False else list(map(served.tokenizer.add_specials, bare))
 
 
-def _encode(served: Served, texts: Sequence[str]) -> list[list[int]]:
+def _encode(served: AppState, texts: Sequence[str]) -> list[list[int]]:
     return [ids.tolist() for ids in served.tokenizer.encode(texts)]
 
 
-def check_model(served: Served, model: str | None) -> None:
+def check_model(served: AppState, model: str | None) -> None:
     """Raises `Refused` for a model that is not served here."""
     if model is not None and model != served.card.id:
         message = f"there is no model {model[:100]!r} here, only {served.card.id!r}"
         raise Refused(message, status=404, code="model_not_found", param="model")
 
 
-async def _prompts(served: Served, asked: CompletionRequest) -> list[list[int]]:
+async def _prompts(served: AppState, asked: CompletionRequest) -> list[list[int]]:
     given = asked.prompt
     if isinstance(given, str):
-        return await encoded(served, [given], asked.add_special_tokens)
+        return await encode_texts(served, [given], asked.add_special_tokens)
     if isinstance(given[0], str):
-        return await encoded(
+        return await encode_texts(
             served, [text for text in given if isinstance(text, str)], asked.add_special_tokens
         )
     if isinstance(given[0], int):
@@ -114,7 +118,7 @@ async def _prompts(served: Served, asked: CompletionRequest) -> list[list[int]]:
     return [ids for ids in given if isinstance(ids, list)]
 
 
-def _texts(served: Served, asked: CompletionRequest, prompts: list[list[int]]) -> tuple[str, ...]:
+def _texts(served: AppState, asked: CompletionRequest, prompts: list[list[int]]) -> tuple[str, ...]:
     """The prompts as texts: as they were sent, or decoded."""
     given = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
     if isinstance(given[0], str):
@@ -124,7 +128,7 @@ def _texts(served: Served, asked: CompletionRequest, prompts: list[list[int]]) -
     )
 
 
-def _room(served: Served, prompts: list[list[int]], param: str) -> int:
+def _room(served: AppState, prompts: list[list[int]], param: str) -> int:
     """Tokens that the context has for an answer to the longest prompt. Raises `Refused` where there are
     none."""
     context, longest = served.engine.context_tokens, max(map(len, prompts))
@@ -138,7 +142,7 @@ def _room(served: Served, prompts: list[list[int]], param: str) -> int:
     return context - longest
 
 
-def _sampling(served: Served, asked: Asked, max_tokens: int, top: int) -> Sampling:
+def _sampling(served: AppState, asked: Asked, max_tokens: int, top: int) -> Sampling:
     given = {
         "temperature": asked.temperature,
         "top_p": asked.top_p,
@@ -159,7 +163,7 @@ def _sampling(served: Served, asked: Asked, max_tokens: int, top: int) -> Sampli
     )
 
 
-def _stop_ids(served: Served, asked: Asked) -> frozenset[int]:
+def _stop_ids(served: AppState, asked: Asked) -> frozenset[int]:
     """Those asked for, EOS, what the model's folder adds, and the end of a turn where the tokenizer has
     one."""
     given = frozenset(asked.stop_token_ids or ())
@@ -180,7 +184,7 @@ def _grammar(wanted: ResponseFormat | None) -> str:
     return json.dumps(schema or {"type": "object"})
 
 
-def _check_room(served: Served, plan: Plan, room: int) -> Plan:
+def _check_room(served: AppState, plan: GenerationPlan, room: int) -> GenerationPlan:
     """The plan, where it fits the context and asks for no more than the engine holds. Raises `Refused`."""
     wanted, context = plan.sampling.max_tokens, served.engine.context_tokens
     if wanted > room:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import Overloaded
-from ctllm_ray.serving.api.keys import Key
+from ctllm_ray.serving.api.keys import ApiKey
 
 FILE = "usage.json"  # beside keys.json
 SAVE_S = 2.0
@@ -32,19 +32,19 @@ TOKENS_PER_DAY = "tokens_per_day"  # where an `Overloaded` of the day's tokens c
 UNDER_WAY = "tokens_under_way"  # and one of tokens that others have reserved
 
 
-class Limits(Protocol):
+class RateLimits(Protocol):
     """What the API asks before and tells after each request."""
 
-    async def admit(self, key: Key) -> None:
+    async def admit(self, key: ApiKey) -> None:
         """Counts a request. Raises `Overloaded`, with the seconds to wait, where it is one too many."""
         ...
 
-    async def reserve(self, key: Key, id_: str, tokens: int) -> None:
+    async def reserve(self, key: ApiKey, id_: str, tokens: int) -> None:
         """Sets tokens aside for a request that may take so many. Raises `Overloaded` where there are not so
         many."""
         ...
 
-    async def settle(self, key: Key, id_: str, tokens: int) -> None:
+    async def settle(self, key: ApiKey, id_: str, tokens: int) -> None:
         """Gives back what was reserved under an id, if anything, and counts the tokens that were taken."""
         ...
 
@@ -74,7 +74,7 @@ class Counters:
         if uri and storage.exists(uri):
             self._restore(storage.read_json(uri))
 
-    async def admit(self, key: Key) -> None:
+    async def admit(self, key: ApiKey) -> None:
         """Counts a request, or raises `Overloaded`; a refused one does not count."""
         now = self._clock()
         self._turn(now)
@@ -85,7 +85,7 @@ class Counters:
             self._take(key, now)
             self._save_soon()
 
-    async def reserve(self, key: Key, id_: str, tokens: int) -> None:
+    async def reserve(self, key: ApiKey, id_: str, tokens: int) -> None:
         """Sets tokens aside under an id, or raises `Overloaded`."""
         if not key.tokens_per_day:
             return
@@ -105,7 +105,7 @@ class Counters:
             )
         self._reserved[id_] = _Reservation(key.name, tokens, now + RESERVED_S)
 
-    async def settle(self, key: Key, id_: str, tokens: int) -> None:
+    async def settle(self, key: ApiKey, id_: str, tokens: int) -> None:
         """Gives back a reservation and counts tokens, also over the limit."""
         self._reserved.pop(id_, None)
         if key.tokens_per_day and tokens > 0:
@@ -120,7 +120,7 @@ class Counters:
             await asyncio.gather(self._saving, return_exceptions=True)
             await asyncio.to_thread(self._write, self._state_to_keep())
 
-    def _take(self, key: Key, now: float) -> None:
+    def _take(self, key: ApiKey, now: float) -> None:
         recent = self._requests.setdefault(key.name, deque())
         while recent and recent[0] <= now - MINUTE_S:
             recent.popleft()
@@ -134,7 +134,7 @@ class Counters:
             )
         recent.append(now)
 
-    def _too_many(self, key: Key, tokens: int, left: int, now: float) -> Overloaded:
+    def _too_many(self, key: ApiKey, tokens: int, left: int, now: float) -> Overloaded:
         what = f"this request may take {tokens:,} tokens, and this key has {max(left, 0):,} left today"
         tomorrow = "" if tokens > key.tokens_per_day else ", or tomorrow (UTC)"
         return self._until_tomorrow(what, f"ask with a smaller max_tokens{tomorrow}", now)

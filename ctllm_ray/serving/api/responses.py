@@ -71,7 +71,7 @@ class ChatLogprobs(Wire):
     content: list[ChatLogprob]
 
 
-class Said(Wire):
+class AssistantMessage(Wire):
     """A message, or in a stream what comes to it: the role first, then text."""
 
     role: Literal["assistant"] | None = None
@@ -84,7 +84,7 @@ class Said(Wire):
 
 class ChatChoice(Wire):
     index: int
-    message: Said
+    message: AssistantMessage
     logprobs: ChatLogprobs | None = None
     finish_reason: Reason
 
@@ -97,7 +97,7 @@ class Chat(Told):
 
 class ChatPart(Wire):
     index: int
-    delta: Said
+    delta: AssistantMessage
     logprobs: ChatLogprobs | None = None
     finish_reason: Reason | None = None
 
@@ -108,18 +108,18 @@ class ChatChunk(Told):
     usage: Usage | None = None
 
 
-class Tokens(Wire):
+class TokenizeResponse(Wire):
     count: int
     max_model_len: int
     tokens: list[int]
     token_strs: list[str]
 
 
-class Decoded(Wire):
+class DetokenizeResponse(Wire):
     prompt: str
 
 
-class Model(Wire):
+class ModelObject(Wire):
     """OpenAI's model object; the fields after `owned_by` are ours."""
 
     id: str
@@ -135,4 +135,4 @@ class Model(Wire):
 
 class Models(Wire):
     object: Literal["list"] = "list"
-    data: list[Model]
+    data: list[ModelObject]

@@ -13,7 +13,7 @@ from ctllm_ray.inference.stream import spellings
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 
-class Pieces:
+class TokenNames:
     """Names and bytes of ids."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from ctllm_ray.serving.api.token_names import Pieces
+from ctllm_ray.serving.api.token_names import TokenNames
 
 SLICE_IDS = 4096
 
 
-def format_tokens(pieces: Pieces, ids: Sequence[int], context_tokens: int) -> bytes:
+def format_tokens(pieces: TokenNames, ids: Sequence[int], context_tokens: int) -> bytes:
     """`told.Tokens` as JSON."""
     return b"".join(
         [

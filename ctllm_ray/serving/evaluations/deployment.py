@@ -39,7 +39,7 @@ class EvaluationsReplica:
         from ctllm_ray.evaluate.models.model_under_test import EngineSubject
 
         facts, folder = self._facts, self._facts["folder"]
-        found = tokenizer.load(folder)
+        found = tokenizer.load_tokenizer(folder)
         engine = RemoteEngine(self._engine, facts["context_tokens"], facts["vocab_size"])
         part = Evaluate.model_validate(facts["evaluate"])
         serve = Serve.model_validate(facts["serve"])
@@ -54,9 +54,9 @@ class EvaluationsReplica:
             decontaminated=facts["decontaminated"],
         )
 
-    async def offered(self) -> list[str]:
-        """As `Evaluating.offered`."""
-        return await self._evaluations.offered()
+    async def task_names(self) -> list[str]:
+        """As `Evaluating.task_names`."""
+        return await self._evaluations.task_names()
 
     async def submit(self, tasks: list[str], limit: int) -> State:
         """As `Evaluating.submit`."""
@@ -92,8 +92,8 @@ class RemoteEvaluations:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    async def offered(self) -> list[str]:
-        """As `Evaluating.offered`."""
+    async def task_names(self) -> list[str]:
+        """As `Evaluating.task_names`."""
         return await persistently(lambda: self._handle.offered.remote())
 
     async def submit(self, tasks: Sequence[str], limit: int) -> State:

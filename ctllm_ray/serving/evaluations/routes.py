@@ -8,7 +8,7 @@ from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ctllm_ray.base.errors import NotFound
-from ctllm_ray.serving.api.app_state import Served
+from ctllm_ray.serving.api.app_state import AppState
 from ctllm_ray.serving.api.errors import Refused
 from ctllm_ray.serving.evaluations.service import Evaluating, State
 
@@ -34,7 +34,7 @@ class EvaluationList(BaseModel):
     tasks: list[str]
 
 
-def add(app: FastAPI, served: Served) -> None:
+def add(app: FastAPI, served: AppState) -> None:
     """Adds the endpoints."""
 
     def there() -> Evaluating:
@@ -54,7 +54,7 @@ def add(app: FastAPI, served: Served) -> None:
         evaluating = served.evaluations
         if evaluating is None:
             return _json(EvaluationList(data=[], tasks=[]))
-        return _json(EvaluationList(data=await evaluating.all(), tasks=await evaluating.offered()))
+        return _json(EvaluationList(data=await evaluating.all(), tasks=await evaluating.task_names()))
 
     @app.get("/v1/evaluations/{id}", response_model=State)
     async def evaluation(id: str) -> Response:

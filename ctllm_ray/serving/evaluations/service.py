@@ -29,7 +29,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, NotFound, Overloaded
 from ctllm_ray.base.recipe_evaluation import Evaluate
 from ctllm_ray.evaluate import plan
-from ctllm_ray.evaluate.evaluation import BEGUN, Work, results
+from ctllm_ray.evaluate.evaluation import BEGUN, EvaluationRun, results
 from ctllm_ray.evaluate.formats.chat_form import ChatForm
 from ctllm_ray.evaluate.models.answer_cache import key
 from ctllm_ray.evaluate.models.concurrency import Runner
@@ -69,7 +69,7 @@ class State(BaseModel):
 class Evaluating(Protocol):
     """What the API asks. Raises `NotFound` for an id that there is not."""
 
-    async def offered(self) -> list[str]:
+    async def task_names(self) -> list[str]:
         """The names of tasks that may be asked for."""
         ...
 
@@ -140,15 +140,15 @@ class Evaluations:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
 
-    async def offered(self) -> list[str]:
-        """As `Evaluating.offered`."""
+    async def task_names(self) -> list[str]:
+        """As `Evaluating.task_names`."""
         await self.start()
         return plan.names(self._there.part)
 
     async def submit(self, tasks: Sequence[str], limit: int) -> State:
         """As `Evaluating.submit`."""
         await self.start()
-        narrowed = plan.narrowed(self._there.part, tasks, limit)
+        narrowed = plan.select_benchmarks(self._there.part, tasks, limit)
         if sum(state.status == "queued" for state in self._states.values()) >= MOST_WAITING:
             what = f"{MOST_WAITING} evaluations wait already"
             raise Overloaded(what, remedy="ask again when some are done", retry_s=FULL_RETRY_S)
@@ -225,13 +225,13 @@ class Evaluations:
                 update = {"asked": asked, "answered": answered, "total": total}
                 self._states[state.id] = now.model_copy(update=update)
 
-        narrowed = plan.narrowed(there.part, state.tasks, state.limit)
+        narrowed = plan.select_benchmarks(there.part, state.tasks, state.limit)
         runner.check()
         storage.remove(
             storage.join(there.folder, state.id, BEGUN)
         )  # what was answered stands elsewhere: it goes on
-        work = Work(
-            plan.plan(narrowed, there.form.tokenizer, there.decontaminated),
+        work = EvaluationRun(
+            plan.plan_evaluation(narrowed, there.form.tokenizer, there.decontaminated),
             storage.join(there.folder, state.id),
             there.subject,
             there.form,

@@ -21,12 +21,11 @@ from ray import serve as ray_serve
 from ray.serve.config import AutoscalingConfig, HTTPOptions, RequestRouterConfig
 from ray.serve.schema import LoggingConfig
 
-from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe import Recipe, load_recipe
 from ctllm_ray.base.recipe_serving import Serve
-from ctllm_ray.evaluate.plan import located, names
+from ctllm_ray.evaluate.plan import locate_paths, names
 from ctllm_ray.evaluate.scoring import contamination
 from ctllm_ray.model import config
 from ctllm_ray.model.fingerprint import hash_model
@@ -50,7 +49,7 @@ def application(recipe: Recipe) -> Any:
     """The Ray Serve application. Raises `CtllmError` where there is no model or it would be open without a
     key."""
     serve = recipe.serve
-    folder = storage.absolute(serve.model) if serve.model else export.newest(recipe)
+    folder = storage.absolute(serve.model) if serve.model else export.newest_export(recipe)
     facts = _facts(recipe, folder)
     keys.check_bind(serve.host, facts["keys"])
     light = _actor_options(recipe)
@@ -66,9 +65,9 @@ def application(recipe: Recipe) -> Any:
         graceful_shutdown_timeout_s=DRAIN_S,
     )
     replicas = _engines(recipe, folder, facts)
-    known = tokenizer.load(folder)
+    known = tokenizer.load_tokenizer(folder)
     name = serve.name or (folder.rstrip("/").rpartition("/")[2] if serve.model else _id(recipe))
-    about = model_card.read(folder, name, known, facts["context_tokens"], facts["sha256"])
+    about = model_card.read_card(folder, name, known, facts["context_tokens"], facts["sha256"])
     return ingress.bind(
         facts, known, about, replicas, counter.bind(usage), _evaluations(facts, replicas, light)
     )
@@ -88,7 +87,7 @@ def _facts(recipe: Recipe, folder: str) -> dict[str, Any]:
     }
     if recipe.evaluate and names(recipe.evaluate):
         facts |= {
-            "evaluate": located(recipe).model_dump(mode="json"),
+            "evaluate": locate_paths(recipe).model_dump(mode="json"),
             "evaluations": storage.join(
                 storage.absolute(recipe.root), recipe.name, recipe.version, "evaluations"
             ),
@@ -166,10 +165,10 @@ def _reports(recipe: Recipe) -> dict[str, str]:
 
 def deployed(arguments: dict[str, Any]) -> Any:
     """The application of a config file: `args: {recipe: PATH, overrides: [KEY=VALUE, ...]}`."""
-    return application(recipes.load(arguments["recipe"], arguments.get("overrides") or []))
+    return application(load_recipe(arguments["recipe"], arguments.get("overrides") or []))
 
 
-def run(recipe: Recipe, tell: Callable[[str], None]) -> None:
+def serve_until_signal(recipe: Recipe, tell: Callable[[str], None]) -> None:
     """Serves until Ctrl-C or SIGTERM. `tell` is given lines for people."""
     cpus = max(os.cpu_count() or 1, math.ceil(recipe.serve.replicas[1] * recipe.serve.cpus))
     with serving_session(cpus, recipe.resources.object_store_mb), serving(recipe) as url:
@@ -179,7 +178,7 @@ def run(recipe: Recipe, tell: Callable[[str], None]) -> None:
 
 
 def _about_keys(recipe: Recipe) -> str:
-    if keys.read(keys.file_of(recipe.root, recipe.name)):
+    if keys.read_keys(keys.file_of(recipe.root, recipe.name)):
         return "clients send a key: `Authorization: Bearer KEY`"
     return "no key is needed, and only this machine is served; `ctllm keys create` makes the first one"
 

@@ -16,7 +16,7 @@ from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from ctllm_ray.base.recipe_serving import Serve
-from ctllm_ray.inference.engine import Load, Output, Sampling, Token
+from ctllm_ray.inference.engine import EngineLoad, Output, Sampling, Token
 from ctllm_ray.model import config
 from ctllm_ray.serving.ray.model_replaced import REMEDY, ModelReplaced, RefusingEngine, open_checked
 from ctllm_ray.serving.ray.remote import ATTEMPTS, LOST, after_loss, own_errors, persistently, replica_id
@@ -28,12 +28,12 @@ class TorchReplica:
     raises."""
 
     def __init__(self, folder: str, sha256: str, plain: dict[str, Any]) -> None:
-        from ctllm_ray.inference.grammar import Grammars
+        from ctllm_ray.inference.grammar import GrammarCompiler
         from ctllm_ray.inference.torch_engine import TorchEngine
 
         def open_() -> TorchEngine:
             vocab_size = config.of_folder(folder).vocab_size
-            grammars = Grammars(tokenizer.load(folder), vocab_size)
+            grammars = GrammarCompiler(tokenizer.load_tokenizer(folder), vocab_size)
             return TorchEngine.open(folder, Serve.model_validate(plain), grammars)
 
         self._engine = open_checked(folder, sha256, replica_id(), open_)
@@ -48,7 +48,7 @@ class TorchReplica:
         """As `Engine.logprobs`."""
         return await self._engine.logprobs(ids, start, top, others)
 
-    async def load(self) -> Load:
+    async def load(self) -> EngineLoad:
         """As `Engine.load`."""
         return await self._engine.load()
 
@@ -104,7 +104,7 @@ class RemoteEngine:
         """As `Engine.logprobs`, over the loss of a replica."""
         return await persistently(lambda: self._handle.logprobs.remote(list(ids), start, top, list(others)))
 
-    async def load(self) -> Load:
+    async def load(self) -> EngineLoad:
         """Of all replicas together; the oldest step. Where they may rest, none is no failure: a request wakes
         one."""
         try:
@@ -113,9 +113,9 @@ class RemoteEngine:
             if not self._may_rest:
                 raise
             loads = []
-        total = Load(0, 0, 0, 0, 0, 0.0)
+        total = EngineLoad(0, 0, 0, 0, 0, 0.0)
         for one in loads:
-            total = Load(
+            total = EngineLoad(
                 total.running + one.running,
                 total.waiting + one.waiting,
                 total.slots + one.slots,

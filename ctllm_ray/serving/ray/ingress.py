@@ -12,17 +12,17 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from ray import serve as ray_serve
+from ray import serve
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from ctllm_ray.base.errors import CtllmError
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.serving.api import app
-from ctllm_ray.serving.api.app_state import Served
-from ctllm_ray.serving.api.draining import Ended
-from ctllm_ray.serving.api.keys import Keys
-from ctllm_ray.serving.api.model_card import Card
+from ctllm_ray.serving.api.app_state import AppState
+from ctllm_ray.serving.api.draining import DrainOutcome
+from ctllm_ray.serving.api.keys import KeyRing
+from ctllm_ray.serving.api.model_card import ModelCard
 from ctllm_ray.serving.evaluations.deployment import RemoteEvaluations
 from ctllm_ray.serving.ray.engine_deployments import RemoteEngine
 from ctllm_ray.serving.ray.limits_deployment import RemoteLimits
@@ -31,7 +31,7 @@ from ctllm_ray.tokenizer.tokenizer import Tokenizer
 OPEN_S = 10.0  # for the first word with the engines
 
 
-@ray_serve.ingress()
+@serve.ingress()
 class Ingress:
     """A replica of the HTTP side. `facts` is what build.py found out, as plain values.
 
@@ -42,26 +42,26 @@ class Ingress:
         self,
         facts: dict[str, Any],
         tokenizer: Tokenizer,
-        card: Card,
+        card: ModelCard,
         engine: DeploymentHandle,
         limits: DeploymentHandle,
         evaluations: DeploymentHandle | None,
     ) -> None:
         serve = Serve.model_validate(facts["serve"])
-        self._served = Served(
+        self._served = AppState(
             engine=RemoteEngine(
                 engine, facts["context_tokens"], facts["vocab_size"], may_rest=serve.replicas[0] == 0
             ),
             tokenizer=tokenizer,
             card=card,
-            keys=Keys(facts["keys"], serve.host),
+            keys=KeyRing(facts["keys"], serve.host),
             limits=RemoteLimits(limits),
             serve=serve,
             reports=facts["reports"],
             evaluations=RemoteEvaluations(evaluations) if evaluations else None,
         )
 
-    async def drain(self, grace_s: float) -> Ended:
+    async def drain(self, grace_s: float) -> DrainOutcome:
         """As `Draining.drain`."""
         return await self._served.draining.drain(grace_s)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ray.serve.handle import DeploymentHandle
 
-from ctllm_ray.serving.api.keys import Key
+from ctllm_ray.serving.api.keys import ApiKey
 from ctllm_ray.serving.api.rate_limits import Counters
 from ctllm_ray.serving.ray.remote import persistently
 
@@ -19,15 +19,15 @@ class LimitsReplica:
     def __init__(self, uri: str) -> None:
         self._counters = Counters(uri)
 
-    async def admit(self, key: Key) -> None:
+    async def admit(self, key: ApiKey) -> None:
         """As `Limits.admit`."""
         await self._counters.admit(key)
 
-    async def reserve(self, key: Key, id_: str, tokens: int) -> None:
+    async def reserve(self, key: ApiKey, id_: str, tokens: int) -> None:
         """As `Limits.reserve`."""
         await self._counters.reserve(key, id_, tokens)
 
-    async def settle(self, key: Key, id_: str, tokens: int) -> None:
+    async def settle(self, key: ApiKey, id_: str, tokens: int) -> None:
         """As `Limits.settle`."""
         await self._counters.settle(key, id_, tokens)
 
@@ -41,17 +41,17 @@ class RemoteLimits:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    async def admit(self, key: Key) -> None:
+    async def admit(self, key: ApiKey) -> None:
         """As `Limits.admit`."""
         if key.requests_per_minute or key.tokens_per_day:
             await persistently(lambda: self._handle.admit.remote(key))
 
-    async def reserve(self, key: Key, id_: str, tokens: int) -> None:
+    async def reserve(self, key: ApiKey, id_: str, tokens: int) -> None:
         """As `Limits.reserve`."""
         if key.tokens_per_day:
             await persistently(lambda: self._handle.reserve.remote(key, id_, tokens))
 
-    async def settle(self, key: Key, id_: str, tokens: int) -> None:
+    async def settle(self, key: ApiKey, id_: str, tokens: int) -> None:
         """As `Limits.settle`."""
         if key.tokens_per_day:
             await persistently(lambda: self._handle.settle.remote(key, id_, tokens))

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TypeVar
 
 from ctllm_ray.base.errors import EngineFailed
-from ctllm_ray.inference.engine import Engine, Load, Output, Sampling, Token
+from ctllm_ray.inference.engine import Engine, EngineLoad, Output, Sampling, Token
 from ctllm_ray.model.fingerprint import hash_model
 
 AGAIN_S = 60.0  # until the folder is looked at again
@@ -54,9 +54,9 @@ class RefusingEngine:
         """Raises `ModelReplaced`."""
         raise self._error
 
-    async def load(self) -> Load:
+    async def load(self) -> EngineLoad:
         """Tells that a replica refuses."""
-        return Load(0, 0, 0, 0, 0, 0.0, refusing=1)
+        return EngineLoad(0, 0, 0, 0, 0, 0.0, refusing=1)
 
     def check_health(self) -> None:
         """Raises `ModelReplaced` when it is time to look at the folder again."""

@@ -28,7 +28,7 @@ def own_errors() -> Iterator[None]:
     try:
         yield
     except RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, CtllmError) else failed(error)) from error
+        raise (error.cause if isinstance(error.cause, CtllmError) else explain_failure(error)) from error
     except BackPressureError as error:
         raise Overloaded("all replicas are busy and their queues full", remedy="ask again later") from error
 
@@ -49,7 +49,7 @@ def after_loss(error: Exception, attempt: int) -> None:
     if isinstance(error, ModelReplaced):
         model_replaced.avoid(error.where)
     if attempt == ATTEMPTS:
-        raise (error if isinstance(error, ModelReplaced) else failed(error)) from error
+        raise (error if isinstance(error, ModelReplaced) else explain_failure(error)) from error
 
 
 def replica_id() -> str:
@@ -61,7 +61,7 @@ def replica_id() -> str:
         return "local"
 
 
-def failed(error: Exception) -> EngineFailed:
+def explain_failure(error: Exception) -> EngineFailed:
     """The last line of whatever went wrong in a replica."""
     reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     return EngineFailed(f"a replica failed while it answered: {reason[:200]}", remedy="ask again")

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from types import FrameType
 
 import ray
-from ray import serve as ray_serve
+from ray import serve
 from ray._private.worker import global_worker
 from ray.serve.context import _disconnect, _get_global_client
 
-from ctllm_ray.serving.api.draining import TOLD_S, Ended
+from ctllm_ray.serving.api.draining import TOLD_S, DrainOutcome
 
 LOOK_S = 0.1
 FLUSH_S = 0.5  # for Ray Serve's proxy to hand on the last bytes
@@ -45,8 +45,10 @@ def drain(app: str, ingress: str, grace_s: float, tell: Callable[[str], None]) -
         f"draining: no new requests are taken, those under way have {grace_s:g} s; Ctrl-C again ends at once"
     )
     try:
-        handle = ray_serve.get_deployment_handle(ingress, app)
-        ended: list[Ended] = handle.broadcast("drain", grace_s).results(timeout_s=grace_s + TOLD_S + ANSWER_S)
+        handle = serve.get_deployment_handle(ingress, app)
+        ended: list[DrainOutcome] = handle.broadcast("drain", grace_s).results(
+            timeout_s=grace_s + TOLD_S + ANSWER_S
+        )
     except Exception as error:  # whatever Ray raises: the end comes all the same
         tell(f"the API did not answer, so what was under way is cut: {type(error).__name__}")
         return

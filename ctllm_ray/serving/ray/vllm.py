@@ -20,7 +20,7 @@ from typing import Any
 
 from ctllm_ray.base.errors import CtllmError, EngineFailed, InputError
 from ctllm_ray.base.recipe_serving import Serve
-from ctllm_ray.inference.engine import Finish, Load, Output, Sampling, Token
+from ctllm_ray.inference.engine import EngineLoad, Finish, Output, Sampling, Token
 from ctllm_ray.serving.ray.model_replaced import RefusingEngine, open_checked
 from ctllm_ray.serving.ray.remote import replica_id
 
@@ -50,7 +50,7 @@ class VllmEngine:
         if room < 1:
             raise InputError("an answer of no tokens", where="max_tokens", remedy="ask for at least 1")
         key = self._begin(len(ids))
-        stream = self._completions(_asked(ids, sampling, room))
+        stream = self._completions(_make_request(ids, sampling, room))
         try:
             async for chunk in _chunks(stream):
                 for choice in chunk["choices"]:
@@ -86,22 +86,26 @@ class VllmEngine:
         tops = _falling(_ids(likely["logprobs"]["top_logprobs"][0]), top)
         return [*told, Token(last, named[last], (*tops, *((other, named[other]) for other in others)))]
 
-    async def load(self) -> Load:
+    async def load(self) -> EngineLoad:
         """As `Engine.load`, as far as this side knows: vLLM keeps its cache to itself."""
         busy = len(self._tokens)
         running = min(busy, self._slots)
         age_s = time.monotonic() - self._since if busy else 0.0
         used, all_ = sum(self._tokens.values()), self._slots * self.context_tokens
-        return Load(running, busy - running, self._slots, min(used, all_), all_, age_s)
+        return EngineLoad(running, busy - running, self._slots, min(used, all_), all_, age_s)
 
     async def _score_ids(self, ids: Sequence[int], top: int) -> dict[str, Any]:
         """One answer of one token with what is likely in its place, and in all places of the prompt."""
-        asked = _asked(ids, Sampling(1, temperature=0.0, top_logprobs=top), 1) | {"prompt_logprobs": top}
+        asked = _make_request(ids, Sampling(1, temperature=0.0, top_logprobs=top), 1) | {
+            "prompt_logprobs": top
+        }
         return await self._whole(asked)
 
     async def _logprobs_of(self, ids: Sequence[int], named: Sequence[int]) -> dict[int, float]:
         """The log-probability of each of some ids as the next one."""
-        asked = _asked(ids, Sampling(1, temperature=0.0), 1) | {"logprob_token_ids": sorted(set(named))}
+        asked = _make_request(ids, Sampling(1, temperature=0.0), 1) | {
+            "logprob_token_ids": sorted(set(named))
+        }
         choice = await self._whole(asked)
         return _ids(choice["logprobs"]["top_logprobs"][0])
 
@@ -139,7 +143,7 @@ class VllmEngine:
         self._since = time.monotonic()
 
 
-def _asked(ids: Sequence[int], sampling: Sampling, room: int) -> dict[str, Any]:
+def _make_request(ids: Sequence[int], sampling: Sampling, room: int) -> dict[str, Any]:
     """A streamed request for `room` ids, every value given: vLLM would take those left out from the model's
     folder."""
     asked: dict[str, Any] = {
@@ -265,7 +269,7 @@ def replica(server: Any) -> Any:
 
         async def __init__(self, llm_config: Any, folder: str, sha256: str, **limits: int) -> None:  # type: ignore[misc]
             """Ray Serve awaits it."""
-            self._ours = open_checked(folder, sha256, replica_id(), lambda: VllmEngine(self._asked, **limits))
+            self._ours = open_checked(folder, sha256, replica_id(), lambda: VllmEngine(self._stream_answer, **limits))
             await super().__init__(llm_config)
 
         async def start(self) -> None:
@@ -279,7 +283,7 @@ def replica(server: Any) -> Any:
                 self._ours.check_health()
             await super().check_health()
 
-        async def _asked(self, plain: dict[str, Any]) -> AsyncGenerator[Any]:
+        async def _stream_answer(self, plain: dict[str, Any]) -> AsyncGenerator[Any]:
             from ray.serve.llm.openai_api_models import CompletionRequest
 
             async for item in await self.completions(CompletionRequest(model=MODEL, **plain)):
@@ -295,7 +299,7 @@ def replica(server: Any) -> Any:
             """As `Engine.logprobs`."""
             return await self._ours.logprobs(ids, start, top, others)
 
-        async def load(self) -> Load:
+        async def load(self) -> EngineLoad:
             """As `Engine.load`."""
             return await self._ours.load()
 

@@ -4,7 +4,7 @@ number.
 Two ways to one result. `components` is a union-find in one process: 16 bytes a document and 16 a pair, 2
 million pairs a second. Where pairs do not fit one process, `large_star` and `small_star` (Kiveris et al.,
 Connected Components in MapReduce and Beyond, 2014) are rounds over a shuffled table of pairs: each round is a
-shuffle by the first column (`mirrored` or `downward` makes the rows to shuffle) and the star on every
+shuffle by the first column (`mirror_edges` or `downward` makes the rows to shuffle) and the star on every
 partition. Large and small take turns until a round leaves the pairs as they were; then each pair is (member,
 root). About log2(n) rounds on a chain of n, and two or three on what near-duplicates look like: stars and
 cliques.
@@ -45,7 +45,7 @@ def components(left: np.ndarray, right: np.ndarray) -> Components:
     return Components(members, members[_roots(places[: len(left)], places[len(left) :], len(members))])
 
 
-def mirrored(edges: Edges) -> Edges:
+def mirror_edges(edges: Edges) -> Edges:
     """The rows that a large star is shuffled by: every pair in both directions."""
     return Edges(np.concatenate(edges), np.concatenate([edges.second, edges.first]))
 

@@ -32,7 +32,7 @@ NUMERALS = np.array(
 REPEATS, REPEAT_SHARE = 2, 0.1  # a change that comes more often, and makes up more of all changes, is no slip
 
 
-def slipped(
+def differ_in_slips(
     texts: pa.Array, left: np.ndarray, right: np.ndarray, *, max_edit_share: float, max_edit_run: int
 ) -> np.ndarray:
     """bool[pairs]: whether folded texts differ in scattered slips only, or in nothing.

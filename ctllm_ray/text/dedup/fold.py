@@ -51,7 +51,7 @@ MANY = 1 << 31  # an entry with this bit is a place in `sequences` (bits 8 to 30
 DIGIT_ZERO, DIGIT_NINE = 0x30, 0x39
 
 
-class Table(NamedTuple):
+class FoldTable(NamedTuple):
     """What each code point below TABLE_END folds to: `one` (uint32; 0 is nothing), `sequences` where it is
     several."""
 
@@ -65,13 +65,13 @@ def fold(texts: pa.Array, *, digits: Digits = "keep") -> pa.Array:
     return strings(data, offsets)
 
 
-def folded(text: str, *, digits: Digits = "keep") -> str:
+def fold_text(text: str, *, digits: Digits = "keep") -> str:
     """One text folded; for a few strings, not for columns."""
     return str(fold(pa.array([text], pa.string()), digits=digits)[0])
 
 
 @cache
-def table() -> Table:
+def table() -> FoldTable:
     """The table of every code point."""
     forms = _forms()
     one, sequences = np.zeros(TABLE_END, np.uint32), [np.uint32(0)]
@@ -82,7 +82,7 @@ def table() -> Table:
             sequences += [np.uint32(ord(c)) for c in to]
         elif to:
             one[point] = ord(to)
-    return Table(one, np.array(sequences, np.uint32))
+    return FoldTable(one, np.array(sequences, np.uint32))
 
 
 def _fold_character(character: str, forms: dict[str, str]) -> str:

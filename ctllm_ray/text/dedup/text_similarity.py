@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numba.extending import register_jitable
 
-from ctllm_ray.text.dedup.edits import slipped
+from ctllm_ray.text.dedup.edits import differ_in_slips
 from ctllm_ray.text.dedup.minhash import shingle_hashes
 from ctllm_ray.text.kernels.codepoints import buffers, decode
 from ctllm_ray.text.kernels.compiled import compiled
@@ -59,7 +59,7 @@ def own(texts: pa.Array, left: np.ndarray, right: np.ndarray, *, shingle_chars: 
     return Own(*_own(*buffers(texts), left, right, shingle_chars))
 
 
-class Verdicts(NamedTuple):
+class PairVerdicts(NamedTuple):
     """For each pair the Jaccard similarity (float32), and whether one of the two may go (bool)."""
 
     similarity: np.ndarray
@@ -80,7 +80,7 @@ def verdicts(
     slips_jaccard: float,
     max_edit_share: float,
     max_edit_run: int,
-) -> Verdicts:
+) -> PairVerdicts:
     """Folded texts are duplicates from `sure_jaccard` on, and from lower bounds under a condition.
 
     From `min_jaccard` on where one has nothing of its own, from `slips_jaccard` on where they differ in slips
@@ -95,11 +95,11 @@ def verdicts(
     unsure = unsure[
         ~nothing_new & (similarity[unsure] >= slips_jaccard) & (run <= SLIPS_ALONE * max_edit_run)
     ]
-    edits = slipped(
+    edits = differ_in_slips(
         texts, left[unsure], right[unsure], max_edit_share=max_edit_share, max_edit_run=max_edit_run
     )
     duplicates[unsure] = edits
-    return Verdicts(similarity, duplicates)
+    return PairVerdicts(similarity, duplicates)
 
 
 @compiled

@@ -67,7 +67,7 @@ _HOST = re.compile(r"^\w+://[^/?#]*?\.(tw|hk|mo|cn)(?::\d+)?(?:[/?#]|$)", re.IGN
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedText:
     """A page's text, the Python name of its charset, how sure that is (0 to 1), and which rung said so."""
 
     text: str
@@ -76,7 +76,7 @@ class Decoded:
     evidence: Evidence
 
 
-def decode(raw: bytes, content_type: str | None, url: str | None = None) -> Decoded:
+def decode(raw: bytes, content_type: str | None, url: str | None = None) -> DecodedText:
     """The text of a page with the charset decision; never raises: bytes that fit nowhere become U+FFFD.
 
     `content_type` is the HTTP header, charset parameter included, where there is one.
@@ -84,10 +84,10 @@ def decode(raw: bytes, content_type: str | None, url: str | None = None) -> Deco
     for bom, charset in _BOMS:
         if raw.startswith(bom):
             text = raw[len(bom) :].decode(charset, "replace")
-            return Decoded(text, charset, 1.0 - _lost_share(text), "bom")
+            return DecodedText(text, charset, 1.0 - _lost_share(text), "bom")
     hints = _hints(raw, content_type)
     if raw.isascii() and not {"hz", "utf-16-le", "utf-16-be"} & set(hints):
-        return Decoded(raw.decode("ascii"), "utf-8", 1.0, "ascii")
+        return DecodedText(raw.decode("ascii"), "utf-8", 1.0, "ascii")
     return _as_utf8(raw, hints) or _by_score(raw, hints, url)
 
 
@@ -114,7 +114,7 @@ def _canonical(label: str) -> str:
     return _WIDER.get(info.name, info.name) if info._is_text_encoding else ""
 
 
-def _as_utf8(raw: bytes, hints: dict[str, Evidence]) -> Decoded | None:
+def _as_utf8(raw: bytes, hints: dict[str, Evidence]) -> DecodedText | None:
     """The page as UTF-8 where its structure leaves no doubt; None where the score has to decide."""
     try:
         text, lost = raw.decode("utf-8"), 0.0
@@ -126,10 +126,10 @@ def _as_utf8(raw: bytes, hints: dict[str, Evidence]) -> Decoded | None:
     # a two-byte sequence makes 1 byte more than characters, a longer one 2 or 3
     if declared is None and len(raw) - len(text) < CERTAIN_SEQUENCES:
         return None
-    return Decoded(text, "utf-8", 1.0 - lost, declared or "score")
+    return DecodedText(text, "utf-8", 1.0 - lost, declared or "score")
 
 
-def _by_score(raw: bytes, hints: dict[str, Evidence], url: str | None) -> Decoded:
+def _by_score(raw: bytes, hints: dict[str, Evidence], url: str | None) -> DecodedText:
     """The candidate with the best sum of likelihood and priors."""
     sample = _sample(raw)
     expected = _expected_charset(url)
@@ -144,7 +144,7 @@ def _by_score(raw: bytes, hints: dict[str, Evidence], url: str | None) -> Decode
     text = raw.decode(best, "replace")
     if best == "utf-8" and text.endswith("�"):
         text = text.rstrip("�")
-    return Decoded(
+    return DecodedText(
         text, best, _confidence(scores[best] - scores[second], len(sample), text), hints.get(best, "score")
     )
 

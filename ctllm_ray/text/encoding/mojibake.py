@@ -65,7 +65,7 @@ class Repair:
     suspect_chars: int
 
     @property
-    def repaired(self) -> bool:
+    def is_repaired(self) -> bool:
         """True where something was undone, even if not all."""
         return self.restored_chars > 0
 

@@ -37,7 +37,7 @@ import pyarrow.compute as pc
 from numba.extending import register_jitable
 
 from ctllm_ray.text.encoding.script_conversion import Script, convert
-from ctllm_ray.text.html import links as link
+from ctllm_ray.text.html.links import remove
 from ctllm_ray.text.kernels.codepoints import buffers, decode, encode, strings
 from ctllm_ray.text.kernels.compiled import compiled
 
@@ -75,7 +75,7 @@ class Normalized(NamedTuple):
     control_share: np.ndarray
 
 
-def normalize(
+def normalize_texts(
     texts: pa.Array,
     *,
     form: Literal["NFC", "keep"] = "NFC",
@@ -85,7 +85,7 @@ def normalize(
 ) -> Normalized:
     """The texts (a string array without nulls) in the agreed form, and the share of each that was litter."""
     texts, share = _clean(texts, width, form)
-    while links == "remove" and (bare := link.remove(texts)) is not texts:
+    while links == "remove" and (bare := remove(texts)) is not texts:
         texts, _ = _clean(bare, width, form)  # a link leaves blanks behind, and its neighbours may compose
     return Normalized(convert(texts, script), share)
 

@@ -58,7 +58,7 @@ PADDING = 4  # bytes after the end, so that looking two bytes ahead needs no che
 
 def body(reduced: str) -> tuple[list[str], list[str]]:
     """The lines of a reduced page that are its body, and all its headings, both in page order."""
-    text, rows = scored(reduced)
+    text, rows = score_lines(reduced)
     found: tuple[list[str], list[str]] = ([], [])
     picked = rows[(rows[:, KEPT] | rows[:, LEVEL]) > 0]
     for start, stop, pre, level, kept in picked[:, _PICKED].tolist():
@@ -72,7 +72,7 @@ def body(reduced: str) -> tuple[list[str], list[str]]:
     return found
 
 
-def scored(reduced: str) -> tuple[str, np.ndarray]:
+def score_lines(reduced: str) -> tuple[str, np.ndarray]:
     """The page's text without tags, and one row per line (int32, columns START to KEPT) that points into
     it."""
     data = np.frombuffer(reduced.encode("utf-8", "replace") + b"\n" * (PADDING + 1), np.uint8)

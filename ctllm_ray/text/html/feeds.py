@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from resiliparse.extract.html2text import extract_plain_text
 
-from ctllm_ray.text.html.main_content import Page
+from ctllm_ray.text.html.main_content import ExtractedPage
 
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 # Possessive throughout: with backtracking a page that opens with comments cost more here than in its
@@ -29,18 +29,18 @@ def is_feed(text: str) -> bool:
     return bool(_START.match(text[:2000]))
 
 
-def extract(text: str) -> Page:
+def extract(text: str) -> ExtractedPage:
     """The feed's title and the text of its items, one paragraph a line."""
     try:
         root = ElementTree.fromstring(_DECLARATION.sub("", text).strip())
     except ElementTree.ParseError:
-        return Page("", _plain(text))
+        return ExtractedPage("", _plain(text))
     items = [element for element in root.iter() if _name(element) in {"item", "entry"}]
     if not items:
-        return Page("", _plain(text))
+        return ExtractedPage("", _plain(text))
     channel = next((e for e in root.iter() if _name(e) == "title"), None)
     lines = [line for item in items for line in _item(item)]
-    return Page(((channel.text if channel is not None else "") or "").strip(), "\n".join(lines))
+    return ExtractedPage(((channel.text if channel is not None else "") or "").strip(), "\n".join(lines))
 
 
 def _item(item: ElementTree.Element) -> Iterator[str]:

@@ -53,14 +53,14 @@ _SHORTEST_TITLE = 2  # characters
 
 
 @dataclass(frozen=True)
-class Page:
+class ExtractedPage:
     """The title of a page ("" where there is none) and its main text, one paragraph a line."""
 
     title: str
     text: str
 
 
-def extract(html: str, *, engine: Engine = "stretches") -> Page:
+def extract(html: str, *, engine: Engine = "stretches") -> ExtractedPage:
     """The page's title and main text; both "" for a page without any. Never raises for broken HTML.
 
     The headline is in the title only, not in the text.
@@ -71,7 +71,7 @@ def extract(html: str, *, engine: Engine = "stretches") -> Page:
     if engine != "stretches" and _depth(html) <= MAX_DEPTH:
         body = (_by_resiliparse if engine == "resiliparse" else _by_trafilatura)(html)
     title = _title(full_title, headings)
-    return Page(title, "\n".join(furniture.trim(body, (title, full_title))))
+    return ExtractedPage(title, "\n".join(furniture.trim(body, (title, full_title))))
 
 
 def _blocks(tree: HTMLTree) -> tuple[list[str], list[str]]:

@@ -105,7 +105,7 @@ def kernel(lines: tuple[Line, ...]) -> Callable[..., None]:
     return _link(_load(source(lines)), lines, _compile_one)
 
 
-def interpreted(lines: tuple[Line, ...]) -> Callable[..., None]:
+def interpret(lines: tuple[Line, ...]) -> Callable[..., None]:
     """The same kernel run by Python itself: the reference that tests compare the compiled one with."""
     return _link(_load(source(lines)), lines, _positional)
 

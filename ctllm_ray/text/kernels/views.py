@@ -130,7 +130,7 @@ def lines(kinds):
     return spans[:found]
 
 
-def ended(kinds, lines):
+def is_ended(kinds, lines):
     """True for each line that ends in an end mark, closing quotes and brackets after it allowed (boolean)."""
     out = np.zeros(len(lines), np.bool_)
     for i in range(len(lines)):
@@ -270,7 +270,7 @@ def line_hashes(points, lines):
     return out
 
 
-def bulleted(kinds, lines):
+def count_bulleted(kinds, lines):
     """Number of lines that start with a bullet glyph."""
     found = 0
     for i in range(len(lines)):

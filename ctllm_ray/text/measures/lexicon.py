@@ -44,6 +44,6 @@ def evasion_count(texts: pa.Array, *, category: str, path: str | None = None) ->
     return tally.evaded[:, at]
 
 
-def _tally(texts: pa.Array, path: str | None, category: str) -> tuple[lexicon.Tally, int]:
+def _tally(texts: pa.Array, path: str | None, category: str) -> tuple[lexicon.MatchTally, int]:
     folder = path or lexicon.BUILT_IN
     return lexicon.tally(texts, folder), lexicon.load(folder).index(category)

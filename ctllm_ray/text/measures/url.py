@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ctllm_ray.text import blocklist as lists
+from ctllm_ray.text.blocklist import load
 
 
 def blocklist(
@@ -26,4 +26,4 @@ def blocklist(
     `folder` holds one folder per category. Whatever a category of `allow` holds, and every domain or url of
     `allow_urls`, is in no category. Raises `RecipeError` for a category that the folder lacks.
     """
-    return lists.load(folder, tuple(categories), tuple(allow), tuple(allow_urls)).category(url)
+    return load(folder, tuple(categories), tuple(allow), tuple(allow_urls)).category(url)

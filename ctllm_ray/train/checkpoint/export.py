@@ -17,7 +17,7 @@ from ctllm_ray.base.errors import InputError, NotFound, StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.model.config import ModelConfig, for_recipe
 from ctllm_ray.tokenizer import specials
-from ctllm_ray.tokenizer import tokenizer as tokenizers
+from ctllm_ray.tokenizer.tokenizer import load_tokenizer
 from ctllm_ray.train import objective
 from ctllm_ray.train.data import corpora
 from ctllm_ray.train.data.data_log import DATA
@@ -34,7 +34,7 @@ NOT_TOKENIZER = (
 Precision = Literal["bf16", "fp32"]
 
 
-def export(recipe: Recipe, step: int | None = None, precision: Precision = "bf16") -> str:
+def export_checkpoint(recipe: Recipe, step: int | None = None, precision: Precision = "bf16") -> str:
     """The folder of an exported checkpoint: the newest one, or that of a step. One that is finished is left
     as it is.
 
@@ -50,7 +50,7 @@ def export(recipe: Recipe, step: int | None = None, precision: Precision = "bf16
     return folder
 
 
-def newest(recipe: Recipe) -> str:
+def newest_export(recipe: Recipe) -> str:
     """The folder of the finished export with the most steps. Raises `NotFound` where there is none."""
     return exports.newest(recipe.folder("export"), "run `ctllm export`, or name a model: serve.model=PATH")
 
@@ -89,12 +89,12 @@ def write(recipe: Recipe, checkpoint: Checkpoint, folder: str, precision: Precis
     """Writes the folder: weights and configuration, tokenizer, lineage."""
     import torch
 
-    from ctllm_ray.model import folder as hugging_face
+    from ctllm_ray.model.folder import write_folder
     from ctllm_ray.train import adapters
 
     vocabulary = _vocabulary(recipe)
     storage.remove(storage.join(folder, LINEAGE))  # from here on the folder is not finished
-    hugging_face.write(
+    write_folder(
         folder,
         _shape(recipe, vocabulary.vocab_size),
         adapters.weights_of(recipe, vocabulary, checkpoint),
@@ -110,7 +110,7 @@ def _token_ids(recipe: Recipe, vocabulary: corpora.Vocabulary) -> dict[str, Any]
     does."""
     ids: dict[str, Any] = {"bos_token_id": vocabulary.bos, "pad_token_id": vocabulary.pad}
     answers = objective.of(recipe.training()[1]).per != "target"
-    end = tokenizers.load(vocabulary.folder).specials.get(specials.END) if answers else None
+    end = load_tokenizer(vocabulary.folder).specials.get(specials.END) if answers else None
     return ids | {"eos_token_id": vocabulary.eos if end is None else [vocabulary.eos, end]}
 
 

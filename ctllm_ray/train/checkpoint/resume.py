@@ -48,7 +48,7 @@ def start(recipe: Recipe, train: Train, seed: int, rank: int, world: int) -> Sta
     return _branch(recipe, train, rank, world) if train.branch_from else Start(RunState(seed=seed), None)
 
 
-def ended(recipe: Recipe, train: Train) -> RunState | None:
+def read_ended(recipe: Recipe, train: Train) -> RunState | None:
     """The state of a run that has nothing left to do; None where training or its last validation is still to
     come.
 

@@ -67,7 +67,7 @@ class Saver:
         self._count += 1
         self._flight = self._thread.submit(self._write, state, copies, f"{self._token}{self._count}")
 
-    def finished(self) -> list[Saved]:
+    def take_finished(self) -> list[Saved]:
         """Saves that became complete since it was last asked; on other ranks: this rank's part of them.
 
         Raises what failed in one.

@@ -25,14 +25,14 @@ from ctllm_ray.train.data.corpora import Corpora
 from ctllm_ray.train.data.data_log import Branch
 from ctllm_ray.train.data.packed_shards import Control, Layout, OpenUnit, References, units
 from ctllm_ray.train.data.prefetch import ahead
-from ctllm_ray.train.data.row_index import Rows, Units
-from ctllm_ray.train.data.sample_order import Stage, Timetable
+from ctllm_ray.train.data.row_index import RowIndex, Units
+from ctllm_ray.train.data.sample_order import OrderStage, Timetable
 
 AHEAD = 2  # batches that the background thread holds ready
 
 
 @dataclass(frozen=True)
-class Piece:
+class DocumentPiece:
     """A stretch of a document in a row: `count` targets from `ids[start]` on (start >= 1; its inputs begin
     before)."""
 
@@ -81,12 +81,12 @@ class Batches:
         self._units = Units(Layout(train.packing, train.sequence_tokens, seed, per, control, references))
         groups = {name for phase in train.mixture for name, share in phase.shares.items() if share > 0}
         self.unused = sorted(set(corpora.groups()) - groups)  # groups that no phase takes from
-        self._rows: dict[str, Rows] = {name: Rows() for name in sorted(groups)}
+        self._rows: dict[str, RowIndex] = {name: RowIndex() for name in sorted(groups)}
         stages = list(self._stages(corpora))
         self._timetable = Timetable(train, seed, stages, corpora.branch)
         self._timetable.check_epochs({name: rows.tokens for name, rows in self._rows.items()})
 
-    def _stages(self, corpora: Corpora) -> Iterator[Stage]:
+    def _stages(self, corpora: Corpora) -> Iterator[OrderStage]:
         """How many rows each group has with each generation; they are added on the way."""
         for generation in corpora.generations:
             for name, rows in self._rows.items():
@@ -97,7 +97,7 @@ class Batches:
                         f"the mixture takes from {name!r}, which has no documents", where="train.mixture",
                         remedy=nearest(name, corpora.groups()),
                     )  # fmt: skip
-            yield Stage(
+            yield OrderStage(
                 generation.from_batch, {name: len(rows) for name, rows in self._rows.items() if len(rows)}
             )
 
@@ -120,7 +120,7 @@ class Batches:
     def divisor(self, number: int) -> int:
         """What the loss of a whole global batch is divided by: its targets, or its pairs. At least 1."""
         drawn = self._draw_rows(number, 0, self.sequences)
-        return max(1, sum(self._rows[group].divided(rows) for group, _, rows in drawn))
+        return max(1, sum(self._rows[group].loss_divisor(rows) for group, _, rows in drawn))
 
     def batch(self, number: int, first: int, last: int) -> Batch:
         """Rows [first, last) of a global batch."""
@@ -131,12 +131,12 @@ class Batches:
             unit.fill(row, self._apart, batch, place)
         return batch
 
-    def pieces(self, number: int, first: int, last: int) -> list[Piece]:
+    def pieces(self, number: int, first: int, last: int) -> list[DocumentPiece]:
         """The pieces of rows [first, last) of a global batch, row by row."""
         found = [
-            Piece(first + place, group, *described)
+            DocumentPiece(first + place, group, *described)
             for place, group, unit, row in self._locate_rows(number, first, last)
-            for described in unit.described(row)
+            for described in unit.describe_row(row)
         ]
         return sorted(found, key=lambda piece: piece.row)
 
@@ -163,7 +163,7 @@ class Batches:
         sums = {name: np.zeros(3, np.int64) for name in self._rows}
         for number in range(first, last):
             for name, _, rows in self._draw_rows(number, 0, self.sequences):
-                sums[name] += (len(rows), self._rows[name].targets(rows), self._rows[name].filled(rows))
+                sums[name] += (len(rows), self._rows[name].targets(rows), self._rows[name].count_filled(rows))
         begun = self._timetable.epochs_begun(last)
         return {
             name: Account(
@@ -181,7 +181,7 @@ class Batches:
         """(place in [0, last - first), group, open unit, row of the unit) of each row, group by group."""
         for group, places, rows in self._draw_rows(number, first, last):
             for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-                unit, within = self._rows[group].located(row)
+                unit, within = self._rows[group].locate(row)
                 yield place, group, self._units[unit], within
 
     def _draw_rows(self, number: int, first: int, last: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -193,4 +193,4 @@ class Batches:
                 f"there is no batch {number}: this run has {self.first} to {self.count - 1}", remedy=remedy
             )
         start = number * self.sequences
-        return self._timetable.drawn(start + first, start + last)
+        return self._timetable.draw_rows(start + first, start + last)

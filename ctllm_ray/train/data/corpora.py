@@ -28,10 +28,10 @@ from ctllm_ray.train.data.data_log import (
     DATA,
     RESTORE,
     Branch,
-    Generation,
+    DataGeneration,
     Origin,
     fingerprint,
-    joined,
+    join_generations,
     read_data,
     write_data,
 )
@@ -55,7 +55,7 @@ class Vocabulary:
 class Corpora:
     """The data of a run. `sections` are the manifests by folder, in the recipe's order."""
 
-    generations: tuple[Generation, ...]
+    generations: tuple[DataGeneration, ...]
     branch: Branch
     vocabulary: Vocabulary
     sections: dict[str, Manifest]
@@ -99,7 +99,7 @@ def open_corpora(
     if rank == 0:
         _check_tokenizer(vocabulary)
     start = _recorded_origin(folder, batch, origin)
-    generations = joined(list(start.generations), sections, max(batch, start.branch.batch))
+    generations = join_generations(list(start.generations), sections, max(batch, start.branch.batch))
     corpora = Corpora(tuple(generations), start.branch, vocabulary, sections)
     _check_data(corpora, data, folder)
     shards = [(c.folder, s) for g in generations for c in g.corpora for s in c.shards]
@@ -116,7 +116,9 @@ def look(recipe: Recipe) -> Corpora:
     sections = read_sections(recipe.token_folders())
     folder = recipe.folder("train")
     start = read_data(folder) if storage.exists(storage.join(folder, DATA)) else Origin(Branch())
-    generations = joined(list(start.generations), sections, start.branch.batch)[: len(start.generations) or 1]
+    generations = join_generations(list(start.generations), sections, start.branch.batch)[
+        : len(start.generations) or 1
+    ]
     return Corpora(tuple(generations), start.branch, shared_vocabulary(sections), sections)
 
 
@@ -127,7 +129,7 @@ def read_sections(folders: Iterable[str]) -> dict[str, Manifest]:
         if folder in found:
             remedy = "name it once: a group's weight is its share in train.mixture"
             raise RecipeError("a folder of token shards is named twice", where=folder, remedy=remedy)
-        section = manifest.read(folder)
+        section = manifest.read_manifest(folder)
         if section.section != "tokens":
             remedy = "name folders of token sections: <root>/<name>/<version>/tokens"
             raise InputError(f"a section of {section.section!r}, not of tokens", where=folder, remedy=remedy)
@@ -182,7 +184,7 @@ def _check_tokenizer(vocabulary: Vocabulary) -> None:
     """Raises `InputError` where the tokenizer beside the shards is another: ids would mean something else."""
     if not storage.list_names(vocabulary.folder):
         return  # training reads ids only; an export needs it, and says so
-    found = tokenizer.load(vocabulary.folder)
+    found = tokenizer.load_tokenizer(vocabulary.folder)
     if (found.sha256, found.vocab_size) != (vocabulary.sha256, vocabulary.vocab_size):
         raise InputError(
             f"the tokenizer beside the token shards is not the one that made them: {found.sha256[:9]} with "

@@ -31,7 +31,7 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class Generation:
+class DataGeneration:
     """What joined at a batch."""
 
     from_batch: int
@@ -56,10 +56,10 @@ class Origin:
     """What a run takes over from the one that it branches from."""
 
     branch: Branch
-    generations: tuple[Generation, ...] = ()
+    generations: tuple[DataGeneration, ...] = ()
 
 
-def fingerprint(generations: Sequence[Generation], branch: Branch) -> str:
+def fingerprint(generations: Sequence[DataGeneration], branch: Branch) -> str:
     """SHA-256 over all shards and the batches from which they count, hexadecimal."""
     shards = [
         [g.from_batch, [[s.sha256, s.rows, s.tokens, s.group] for c in g.corpora for s in c.shards]]
@@ -74,7 +74,7 @@ def read_data(folder: str) -> Origin:
     try:
         plain = storage.read_json(path)
         generations = [
-            Generation(
+            DataGeneration(
                 g["from_batch"],
                 tuple(Corpus(c["folder"], tuple(Shard(**s) for s in c["shards"])) for c in g["corpora"]),
             )
@@ -96,7 +96,9 @@ def write_data(folder: str, origin: Origin) -> None:
     storage.write_json(storage.join(folder, DATA), plain)
 
 
-def joined(known: list[Generation], sections: dict[str, Manifest], batch: int) -> list[Generation]:
+def join_generations(
+    known: list[DataGeneration], sections: dict[str, Manifest], batch: int
+) -> list[DataGeneration]:
     """The known generations, their folders as they are now, and one more for what they lack."""
     present = {
         folder: training for folder, section in sections.items() if (training := section.of_kind(TRAIN))
@@ -115,14 +117,15 @@ def joined(known: list[Generation], sections: dict[str, Manifest], batch: int) -
         _check_shards(before, shards, now, training)
         moved[before] = now
     generations = [
-        Generation(g.from_batch, tuple(Corpus(moved[c.folder], c.shards) for c in g.corpora)) for g in known
+        DataGeneration(g.from_batch, tuple(Corpus(moved[c.folder], c.shards) for c in g.corpora))
+        for g in known
     ]
     taken = {(moved[folder], shard.path) for folder, shards in old.items() for shard in shards}
     rest = {f: tuple(s for s in training if (f, s.path) not in taken) for f, training in present.items()}
     if any(rest.values()):
         start = max([batch, *(g.from_batch for g in known)]) if known else batch
         generations.append(
-            Generation(start, tuple(Corpus(f, shards) for f, shards in rest.items() if shards))
+            DataGeneration(start, tuple(Corpus(f, shards) for f, shards in rest.items() if shards))
         )
     return generations
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from ctllm_ray.base.errors import NotFound, RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.tokenizer import tokenizer as tokenizers
+from ctllm_ray.tokenizer.tokenizer import load_tokenizer
 from ctllm_ray.train import records
 from ctllm_ray.train.data.batch import IGNORED
-from ctllm_ray.train.data.batches import Batches, Piece
+from ctllm_ray.train.data.batches import Batches, DocumentPiece
 from ctllm_ray.train.data.corpora import look
 
 EXCERPT_TOKENS = 48  # of each piece that are decoded
@@ -28,7 +28,7 @@ EXCERPT_CHARS = 60
 class Shown:
     """A piece of a row and how its text begins."""
 
-    piece: Piece
+    piece: DocumentPiece
     text: str
 
 
@@ -49,7 +49,7 @@ def batch_of_step(recipe: Recipe, step: int) -> int:
     over."""
     if step < 1:
         raise NotFound(f"there is no step {step}", remedy="steps are counted from 1; --batch counts from 0")
-    recorded = records.read(recipe.folder("train"))
+    recorded = records.read_steps(recipe.folder("train"))
     for record in recorded:
         if record.step == step:
             return record.batch
@@ -70,7 +70,7 @@ def inspect(recipe: Recipe, number: int, rank: int = 0, world: int = 1) -> Look:
     batches = Batches(recipe, corpora)
     first, last = batches.share(rank, world)
     batch = batches.batch(number, first, last)
-    tokenizer = tokenizers.load(corpora.vocabulary.folder)
+    tokenizer = load_tokenizer(corpora.vocabulary.folder)
     columns = np.zeros(batches.sequences, np.int64)
     shown = []
     for piece in batches.pieces(number, first, last):

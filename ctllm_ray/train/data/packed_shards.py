@@ -19,11 +19,11 @@ import numpy as np
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, StorageError
 from ctllm_ray.shards.manifest import Shard
-from ctllm_ray.shards.order import key, permuted
+from ctllm_ray.shards.order import key, permute
 from ctllm_ray.shards.packing import PACKERS, Fills, Packing, Paired
 from ctllm_ray.shards.tokens import TokenShard
 from ctllm_ray.train.data.batch import IGNORED, Batch
-from ctllm_ray.train.data.data_log import Generation
+from ctllm_ray.train.data.data_log import DataGeneration
 from ctllm_ray.train.data.shard_cache import nearby
 from ctllm_ray.train.objective import Per
 
@@ -66,7 +66,7 @@ class Unit:
         return sum(shard.tokens - shard.rows for _, shard in self.shards)
 
 
-def units(generation: Generation, group: str) -> list[Unit]:
+def units(generation: DataGeneration, group: str) -> list[Unit]:
     """The units of a group that joined with a generation, in order."""
     found = []
     for corpus in generation.corpora:
@@ -156,12 +156,12 @@ class OpenUnit:
         if self.answers is None:
             return Counts(filled, filled, filled)
         rows = [self.packing.pieces(row) for row in range(filled.rows)]
-        trained = _runs([self.answers.trained(p.documents, p.begins, p.counts) for p in rows])
+        trained = _runs([self.answers.count_trained(p.documents, p.begins, p.counts) for p in rows])
         return Counts(
             filled, trained, _runs([len(p.documents) // 2 for p in rows]) if per == "pair" else trained
         )
 
-    def described(self, row: int) -> Iterator[tuple[str, str, int, int]]:
+    def describe_row(self, row: int) -> Iterator[tuple[str, str, int, int]]:
         """(path of the shard, doc_id, first target, targets) of each piece of a row."""
         pieces = self.packing.pieces(row)
         for document, begin, count in zip(pieces.documents, pieces.begins, pieces.counts, strict=True):
@@ -223,7 +223,7 @@ class _Answers:
         """The spans of a document."""
         return self.spans[self.offsets[document] : self.offsets[document + 1]]
 
-    def trained(self, documents: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> int:
+    def count_trained(self, documents: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> int:
         """Answer targets of some pieces."""
         return _count_trained(documents, begins, counts, self.offsets, self.spans)
 
@@ -263,7 +263,7 @@ def _first_inputs(shards: Sequence[TokenShard], control: Control, seed: int) -> 
     """The id that stands in the place of each document's BOS, int32; -1 where BOS stays."""
     scores = np.concatenate([shard.score(control.score) for shard in shards])
     tokens = np.where(scores <= control.most, control.good, control.bad).astype(np.int32)
-    drawn = permuted(np.arange(len(scores)), len(scores), key(seed, "control"))
+    drawn = permute(np.arange(len(scores)), len(scores), key(seed, "control"))
     tokens[np.isnan(scores) | (drawn < control.drop_share * len(scores))] = -1
     return tokens
 

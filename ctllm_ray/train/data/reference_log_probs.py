@@ -49,7 +49,7 @@ _AGAIN = "delete this folder: the next start computes it again"
 
 
 @dataclass(frozen=True)
-class Key:
+class CacheKey:
     """To what a cache belongs: SHA-256 of the model, and over those of the token shards, sorted; hexadecimal.
 
     Numbers of another precision differ by more than a first step of DPO moves them. Empty: the cache does not
@@ -65,7 +65,7 @@ class Key:
 class Wanted:
     """What a recipe's runs need: of which shards (folder, shard), and of which model."""
 
-    key: Key
+    key: CacheKey
     shards: tuple[tuple[str, Shard], ...]
 
 
@@ -74,7 +74,7 @@ class Wanted:
 Runner = Callable[[Recipe, Sequence[tuple[str, Shard]]], Iterable[Shard]]
 
 
-def wanted(recipe: Recipe) -> Wanted:
+def list_wanted(recipe: Recipe) -> Wanted:
     """The pairs of all groups that the mixture takes from, held-out ones too. Hashes the model, at about 1
     GB/s."""
     model, train = recipe.training()
@@ -86,18 +86,18 @@ def wanted(recipe: Recipe) -> Wanted:
     shards = {shard.sha256: (folder, shard) for folder, shard in found if shard.group in groups}
     data = hashlib.sha256("".join(sorted(shards)).encode()).hexdigest()
     identity = initial_model.identity(model, corpora.shared_vocabulary(own), _seed_of(recipe))
-    return Wanted(Key(identity, data, train.precision), tuple(shards.values()))
+    return Wanted(CacheKey(identity, data, train.precision), tuple(shards.values()))
 
 
 def complete(recipe: Recipe, run: Runner) -> Manifest:
     """The manifest of the cache, after computing what is left of it. Raises `VersionConflict` where it is
     stale."""
-    folder, need = recipe.folder(SECTION), wanted(recipe)
+    folder, need = recipe.folder(SECTION), list_wanted(recipe)
     if storage.exists(storage.join(folder, MANIFEST)):
-        return _check_manifest(manifest.read(folder), need.key, folder)
+        return _check_manifest(manifest.read_manifest(folder), need.key, folder)
     path = storage.join(folder, PLAN)
     if storage.exists(path):
-        _check_same(Key(**storage.read_json(path)), need.key, folder)
+        _check_same(CacheKey(**storage.read_json(path)), need.key, folder)
     else:
         storage.write_json(path, asdict(need.key))
     done = _markers(folder)
@@ -110,15 +110,15 @@ def complete(recipe: Recipe, run: Runner) -> Manifest:
             f"{missing[0]} was scored, but what was written is not here", where=folder, remedy=remedy
         )
     finished = _manifest(recipe, need, [done[shard.sha256] for _, shard in need.shards])
-    manifest.write(folder, finished)
+    manifest.write_manifest(folder, finished)
     return finished
 
 
-def opened(recipe: Recipe) -> References:
+def open_references(recipe: Recipe) -> References:
     """The cache of a recipe, as batches read it. Raises `NotFound` before it is made, `VersionConflict` when
     stale."""
     folder = recipe.folder(SECTION)
-    found = _check_manifest(manifest.read(folder), wanted(recipe).key, folder)
+    found = _check_manifest(manifest.read_manifest(folder), list_wanted(recipe).key, folder)
     parts = {shard.path.removesuffix(".arrow"): shard for shard in found.shards}
     return lambda shard: _read_part(folder, parts[shard.sha256])
 
@@ -173,7 +173,7 @@ def _model(recipe: Recipe) -> llama.LlamaForCausalLM:
     vocabulary = _vocabulary(recipe)
     name = initial_model.identity(model, vocabulary, _seed_of(recipe))
     folder = recipe.folder(SECTION)
-    planned = Key(**storage.read_json(storage.join(folder, PLAN)))
+    planned = CacheKey(**storage.read_json(storage.join(folder, PLAN)))
     _check_same(planned, replace(planned, model=name), folder)
     if name not in _held:
         _held.clear()
@@ -214,13 +214,13 @@ def _manifest(recipe: Recipe, need: Wanted, parts: list[Shard]) -> Manifest:
     return Manifest(SECTION, recipe.name, recipe.version, fingerprint(key), key, inputs, counts, parts, key)
 
 
-def _check_manifest(found: Manifest, key: Key, folder: str) -> Manifest:
+def _check_manifest(found: Manifest, key: CacheKey, folder: str) -> Manifest:
     made = found.provenance
-    _check_same(Key(made["model"], made["data"], made.get("precision", "")), key, folder)
+    _check_same(CacheKey(made["model"], made["data"], made.get("precision", "")), key, folder)
     return found
 
 
-def _check_same(then: Key, now: Key, folder: str) -> None:
+def _check_same(then: CacheKey, now: CacheKey, folder: str) -> None:
     """Raises `VersionConflict` that names what changed."""
     pairs = {name: (old, asdict(now)[name]) for name, old in asdict(then).items()}
     changed = [

@@ -59,7 +59,7 @@ class Units:
         return shards > self._most or sum(opened.nbytes for opened in self._open.values()) > INDEX_BYTES
 
 
-class Rows:
+class RowIndex:
     """The rows of a group: those of its units, one after another."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Rows:
         """Tokens of all units, BOS and EOS included."""
         return sum(shard.tokens for unit in self._units for _, shard in unit.shards)
 
-    def filled(self, rows: np.ndarray) -> int:
+    def count_filled(self, rows: np.ndarray) -> int:
         """Positions of these rows that are not padding."""
         return self._filled.sum(rows)
 
@@ -94,11 +94,11 @@ class Rows:
         """Labels of these rows that are trained."""
         return self._trained.sum(rows)
 
-    def divided(self, rows: np.ndarray) -> int:
+    def loss_divisor(self, rows: np.ndarray) -> int:
         """What these rows add to the number that the loss is divided by."""
         return self._divided.sum(rows)
 
-    def located(self, row: int) -> tuple[Unit, int]:
+    def locate(self, row: int) -> tuple[Unit, int]:
         """The unit of a row and the row's number within it."""
         place = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self._units[place], row - int(self._starts[place])

@@ -16,13 +16,13 @@ import numpy as np
 
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe_training import Train
-from ctllm_ray.shards.mixture import Mixture, Segment, Span, plan, superseded
+from ctllm_ray.shards.mixture import Mixture, MixtureSpan, Segment, cut_segments, plan
 from ctllm_ray.shards.order import Joined, Stream
 from ctllm_ray.train.data.data_log import Branch
 
 
 @dataclass(frozen=True)
-class Stage:
+class OrderStage:
     """From a batch on, each group has so many rows, those of earlier stages included."""
 
     from_batch: int
@@ -33,7 +33,7 @@ class Timetable:
     """Samples to rows. Stages are the generations of DATA.json in order; a branch has the first of them
     behind it."""
 
-    def __init__(self, train: Train, seed: int, stages: Sequence[Stage], branch: Branch) -> None:
+    def __init__(self, train: Train, seed: int, stages: Sequence[OrderStage], branch: Branch) -> None:
         self._train, self._stages = train, stages
         self._sequences = train.batch_tokens // train.sequence_tokens
         self._last = -(-train.tokens // train.batch_tokens) * self._sequences
@@ -43,7 +43,7 @@ class Timetable:
         for index in range(max(0, branch.generations - 1), len(stages)):
             stage = stages[index]
             first = max(stage.from_batch, branch.batch) * self._sequences
-            segments = superseded(segments, first)
+            segments = cut_segments(segments, first)
             if segments:
                 begun = Mixture(seed, segments, train.block_sequences).before(first)
             for name, rows in stage.rows.items():
@@ -55,17 +55,19 @@ class Timetable:
         self._mixture = Mixture(seed, segments, train.block_sequences)
         self._streams = {name: Stream(seed, name, joined) for name, joined in self._joined.items()}
 
-    def _plan_segments(self, stage: Stage, first: int, begun: Mapping[str, int]) -> list[Segment]:
+    def _plan_segments(self, stage: OrderStage, first: int, begun: Mapping[str, int]) -> list[Segment]:
         train = self._train
         starts = [
             0,
             *(-(-(phase.until_tokens or 0) // train.sequence_tokens) for phase in train.mixture[:-1]),
         ]
-        spans = [Span(start, dict(phase.shares)) for start, phase in zip(starts, train.mixture, strict=True)]
+        spans = [
+            MixtureSpan(start, dict(phase.shares)) for start, phase in zip(starts, train.mixture, strict=True)
+        ]
         caps = {name: math.floor(cap * stage.rows.get(name, 0)) for name, cap in train.epoch_caps.items()}
         return plan(spans, first, self._last, begun, caps, train.block_sequences)
 
-    def drawn(self, first: int, last: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    def draw_rows(self, first: int, last: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """(group, places in [0, last - first), rows of the group) for each group that samples [first, last)
         are of."""
         groups, numbers = self._mixture.samples(first, last)
@@ -74,7 +76,7 @@ class Timetable:
             places = np.flatnonzero(groups == index)
             yield name, places, self._streams[name].rows(numbers[places])
 
-    def consumed(self, batch: int) -> dict[str, int]:
+    def consumed_rows(self, batch: int) -> dict[str, int]:
         """How many rows of each group stand before a batch, those of a run that this one branched from
         included."""
         return self._mixture.before(batch * self._sequences)
@@ -83,14 +85,14 @@ class Timetable:
         """How many epochs of each group have been begun before a batch."""
         return {
             name: self._streams[name].epochs_begun(rows)
-            for name, rows in self.consumed(batch).items()
+            for name, rows in self.consumed_rows(batch).items()
             if name in self._streams
         }
 
     def branch(self, batch: int, generations: int) -> Branch:
         """What another run takes over that leaves this one at a batch, having so many of its generations
         behind it."""
-        begun = self.consumed(batch)
+        begun = self.consumed_rows(batch)
         most = self._stages[generations - 1].rows
         joined = {
             name: [[j.start, j.rows] for j in pairs if j.rows <= most.get(name, j.rows)]
@@ -101,7 +103,7 @@ class Timetable:
     def check_epochs(self, tokens: Mapping[str, int]) -> None:
         """Raises `RecipeError` where a group without a cap, which has so many tokens, is too small for its
         share."""
-        consumed = self.consumed(self._last // self._sequences)
+        consumed = self.consumed_rows(self._last // self._sequences)
         for name, rows in self._stages[-1].rows.items():
             used = consumed.get(name, 0)
             if used <= self._train.max_epochs * rows or name in self._train.epoch_caps:

@@ -64,7 +64,7 @@ class Detector:
         """True for a loss far above those before it, and for one that is not finite. Changes nothing."""
         return not math.isfinite(loss) or loss > self.bound
 
-    def seen(self, loss: float) -> None:
+    def add(self, loss: float) -> None:
         """After an update with this loss. One that is not finite never enters the window."""
         self._in_a_row = 0
         if math.isfinite(loss):

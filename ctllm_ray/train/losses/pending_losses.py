@@ -83,7 +83,7 @@ class Losses:
         if detector.is_spike(loss):
             facts = {"loss": loss, "bound": detector.bound, "documents": self._documents(record.batch)}
             self._records.event("spike", step=record.step, batch=record.batch, **facts)
-        detector.seen(loss)
+        detector.add(loss)
 
     def _explain_divergence(self, record: StepRecord, loss: float, norm: float) -> Diverged:
         what = "gradient norm" if math.isfinite(loss) else "loss"

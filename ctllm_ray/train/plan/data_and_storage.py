@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_training import Train
-from ctllm_ray.model import config as shapes
-from ctllm_ray.model.config import ModelConfig
+from ctllm_ray.model.config import SIZES, ModelConfig, of_folder, parameters
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.tokens import TRAIN
 
@@ -32,7 +31,7 @@ CLEAN_COMPRESSION = 0.44
 
 
 @dataclass(frozen=True)
-class Group:
+class DataGroup:
     """A group of the mixture: what the run draws from it, and what there is (0: not known yet)."""
 
     name: str
@@ -79,7 +78,7 @@ def token_counts(recipe: Recipe) -> dict[str, int]:
     for folder in recipe.token_folders():
         if not storage.exists(storage.join(folder, manifest.MANIFEST)):
             return {}
-        section = manifest.read(folder)
+        section = manifest.read_manifest(folder)
         for shard in section.of_kind(TRAIN):
             for key, number in (
                 (f"tokens:{shard.group}", shard.tokens),
@@ -100,8 +99,8 @@ def vocab_size(recipe: Recipe, tokens: Mapping[str, int]) -> int:
     if recipe.tokenizer and recipe.tokenizer.vocab_size:
         return recipe.tokenizer.vocab_size
     if recipe.model.path:
-        return shapes.of_folder(recipe.locate(recipe.model.path)).vocab_size
-    return shapes.SIZES[recipe.model.use].vocab_size if recipe.model.use in shapes.SIZES else 0
+        return of_folder(recipe.locate(recipe.model.path)).vocab_size
+    return SIZES[recipe.model.use].vocab_size if recipe.model.use in SIZES else 0
 
 
 def work(train: Train, tokens: Mapping[str, int]) -> DataWork:
@@ -117,7 +116,7 @@ def space(recipe: Recipe, config: ModelConfig, tokens: Mapping[str, int]) -> Spa
     assert recipe.train is not None
     resources, train = recipe.resources.train, recipe.train
     for_good = train.tokens // resources.keep_every_tokens if resources.keep_every_tokens else 0
-    count = shapes.parameters(config)
+    count = parameters(config)
     id_bytes = 2 if config.vocab_size <= 1 << 16 else 4
     return Space(
         clean_shards=work(train, tokens).clean_bytes * CLEAN_COMPRESSION,
@@ -128,7 +127,7 @@ def space(recipe: Recipe, config: ModelConfig, tokens: Mapping[str, int]) -> Spa
     )
 
 
-def groups(train: Train, tokens: Mapping[str, int]) -> tuple[Group, ...]:
+def groups(train: Train, tokens: Mapping[str, int]) -> tuple[DataGroup, ...]:
     """What each group of the mixture gives to the run, phase by phase."""
     drawn: dict[str, float] = {}
     begun = 0
@@ -137,10 +136,10 @@ def groups(train: Train, tokens: Mapping[str, int]) -> tuple[Group, ...]:
         for name, share in phase.shares.items():
             drawn[name] = drawn.get(name, 0.0) + share * max(0, end - begun)
         begun = max(begun, end)
-    return tuple(Group(name, amount, tokens.get(f"tokens:{name}", 0)) for name, amount in drawn.items())
+    return tuple(DataGroup(name, amount, tokens.get(f"tokens:{name}", 0)) for name, amount in drawn.items())
 
 
-def group_problems(groups: tuple[Group, ...], train: Train) -> list[str]:
+def group_problems(groups: tuple[DataGroup, ...], train: Train) -> list[str]:
     """Groups that are missing, or too small for their share."""
     if not any(group.there_tokens for group in groups):
         return []

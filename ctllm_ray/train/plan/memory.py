@@ -49,16 +49,16 @@ class Memory:
     @property
     def total(self) -> float:
         """Bytes on the GPU."""
-        return self.fixed + self.activations + self.logits
+        return self.fixed_bytes + self.activations + self.logits
 
     @property
-    def fixed(self) -> float:
+    def fixed_bytes(self) -> float:
         """Bytes that the size of a micro-batch does not change."""
         return self.weights + self.gradients + self.optimizer + self.buffers
 
 
 @dataclass(frozen=True)
-class Load:
+class MemoryLoad:
     """What one worker does at a time."""
 
     precision: Precision
@@ -68,7 +68,7 @@ class Load:
     offloaded: bool  # the optimizer stands in host memory
 
 
-def needed(config: ModelConfig, load: Load, stage: int, workers: int) -> Memory:
+def estimate_memory(config: ModelConfig, load: MemoryLoad, stage: int, workers: int) -> Memory:
     """Memory of one worker."""
     count = parameters(config)
     weights, gradients, optimizer = (count * share for share in _shares(load.precision, stage, workers))
@@ -125,9 +125,9 @@ def logits_bytes(config: ModelConfig, tokens: int, precision: Precision) -> floa
     return held * chunk * config.vocab_size + 4 * config.vocab_size * config.width
 
 
-def most_sequences(config: ModelConfig, load: Load, stage: int, workers: int, card_bytes: float) -> int:
+def most_sequences(config: ModelConfig, load: MemoryLoad, stage: int, workers: int, card_bytes: float) -> int:
     """The most sequences of one forward pass that fit a card; 0 where not even one does."""
-    one = needed(config, load, stage, workers)
+    one = estimate_memory(config, load, stage, workers)
     of_one = one.activations / load.micro_sequences
-    room = card_bytes * USABLE_SHARE - one.fixed - logits_bytes(config, 1 << 40, load.precision)
+    room = card_bytes * USABLE_SHARE - one.fixed_bytes - logits_bytes(config, 1 << 40, load.precision)
     return max(0, int(room // of_one))

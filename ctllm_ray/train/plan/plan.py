@@ -15,16 +15,23 @@ from dataclasses import dataclass, replace
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_training import Train
-from ctllm_ray.model import config as shapes
-from ctllm_ray.model.config import ModelConfig
+from ctllm_ray.model.config import (
+    ALIGNMENT,
+    ModelConfig,
+    causal_flops_per_token,
+    embedding_parameters,
+    flops_per_token,
+    for_recipe,
+    parameters,
+)
 from ctllm_ray.train.plan import data_and_storage
-from ctllm_ray.train.plan.memory import USABLE_SHARE, Load, Memory, most_sequences, needed
+from ctllm_ray.train.plan.memory import USABLE_SHARE, Memory, MemoryLoad, estimate_memory, most_sequences
 
 MIB = 1 << 20
 
 
 @dataclass(frozen=True)
-class Card:
+class GpuCard:
     """Memory in bytes as the driver tells it, and the maker's peak of dense bf16 tensor FLOPs per second."""
 
     memory_bytes: float
@@ -33,19 +40,19 @@ class Card:
 
 #: Peaks are those of train/plan/mfu.py, a test holds them together. `cpu` is one core with AVX2 in fp32, as
 #: measured on the machine of docs/results.md; it has the memory of nothing in particular.
-CARDS: Mapping[str, Card] = {
-    "h100": Card(81_559 * MIB, 989.4e12),
-    "h200": Card(143_771 * MIB, 989.4e12),
-    "h800": Card(81_559 * MIB, 989.4e12),
-    "h20": Card(97_871 * MIB, 148e12),
-    "b200": Card(183_359 * MIB, 2250e12),
-    "a100": Card(81_920 * MIB, 312e12),
-    "a100-40": Card(40_960 * MIB, 312e12),
-    "a800": Card(81_920 * MIB, 312e12),
-    "l40s": Card(46_068 * MIB, 362e12),
-    "4090": Card(24_564 * MIB, 165.2e12),
-    "3090": Card(24_576 * MIB, 71e12),
-    "cpu": Card(math.inf, 60e9),
+CARDS: Mapping[str, GpuCard] = {
+    "h100": GpuCard(81_559 * MIB, 989.4e12),
+    "h200": GpuCard(143_771 * MIB, 989.4e12),
+    "h800": GpuCard(81_559 * MIB, 989.4e12),
+    "h20": GpuCard(97_871 * MIB, 148e12),
+    "b200": GpuCard(183_359 * MIB, 2250e12),
+    "a100": GpuCard(81_920 * MIB, 312e12),
+    "a100-40": GpuCard(40_960 * MIB, 312e12),
+    "a800": GpuCard(81_920 * MIB, 312e12),
+    "l40s": GpuCard(46_068 * MIB, 362e12),
+    "4090": GpuCard(24_564 * MIB, 165.2e12),
+    "3090": GpuCard(24_576 * MIB, 71e12),
+    "cpu": GpuCard(math.inf, 60e9),
 }
 
 
@@ -71,7 +78,7 @@ class Compute:
 
 
 @dataclass(frozen=True)
-class Stage:
+class PlanStage:
     """One ZeRO stage: memory at the recipe's settings, and the most sequences of a forward pass that would
     fit."""
 
@@ -82,7 +89,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """Everything that `ctllm plan` prints. `problems` would stop the run, or its memory; each names its
     remedy."""
 
@@ -91,20 +98,20 @@ class Plan:
     parameters: int
     embedding_parameters: int
     gpu: str
-    card: Card
+    card: GpuCard
     gpus: int
-    load: Load
+    load: MemoryLoad
     chosen_stage: int
-    stages: tuple[Stage, ...]
+    stages: tuple[PlanStage, ...]
     compute: Compute
     work: data_and_storage.DataWork
     space: data_and_storage.Space
-    groups: tuple[data_and_storage.Group, ...]
+    groups: tuple[data_and_storage.DataGroup, ...]
     problems: tuple[str, ...]
     advice: tuple[str, ...]
 
 
-def plan(recipe: Recipe, *, gpu: str = "", gpus: int = 0, mfu: float = 0.4) -> Plan:
+def plan_training(recipe: Recipe, *, gpu: str = "", gpus: int = 0, mfu: float = 0.4) -> TrainingPlan:
     """What the recipe takes on `gpus` cards of a kind; by default those that its resources name, 8 H100 at
     least.
 
@@ -121,8 +128,8 @@ def plan(recipe: Recipe, *, gpu: str = "", gpus: int = 0, mfu: float = 0.4) -> P
     most = resources.workers if isinstance(resources.workers, int) else resources.workers[1]
     count = gpus or (most if most > 1 or kind == "cpu" else 8)
     tokens = data_and_storage.token_counts(recipe)
-    config = shapes.for_recipe(model, data_and_storage.vocab_size(recipe, tokens), train.sequence_tokens)
-    load = Load(
+    config = for_recipe(model, data_and_storage.vocab_size(recipe, tokens), train.sequence_tokens)
+    load = MemoryLoad(
         train.precision,
         train.sequence_tokens,
         resources.micro_sequences,
@@ -133,11 +140,11 @@ def plan(recipe: Recipe, *, gpu: str = "", gpus: int = 0, mfu: float = 0.4) -> P
     stages = tuple(_stage(config, load, number, count, CARDS[kind]) for number in range(4))
     compute = _compute(config, train, load, CARDS[kind], count, mfu)
     groups = data_and_storage.groups(train, tokens)
-    return Plan(
+    return TrainingPlan(
         name=f"{recipe.name} {recipe.version}",
         config=config,
-        parameters=shapes.parameters(config),
-        embedding_parameters=shapes.embedding_parameters(config),
+        parameters=parameters(config),
+        embedding_parameters=embedding_parameters(config),
         gpu=kind,
         card=CARDS[kind],
         gpus=count,
@@ -157,24 +164,26 @@ def plan(recipe: Recipe, *, gpu: str = "", gpus: int = 0, mfu: float = 0.4) -> P
     )
 
 
-def _stage(config: ModelConfig, load: Load, stage: int, workers: int, card: Card) -> Stage:
-    memory = needed(config, load, stage, workers)
+def _stage(config: ModelConfig, load: MemoryLoad, stage: int, workers: int, card: GpuCard) -> PlanStage:
+    memory = estimate_memory(config, load, stage, workers)
     most = [
         0 if math.isinf(card.memory_bytes) else most_sequences(config, one, stage, workers, card.memory_bytes)
         for one in (replace(load, checkpointed=False), replace(load, checkpointed=True))
     ]
-    return Stage(memory, memory.total <= card.memory_bytes * USABLE_SHARE, most[0], most[1])
+    return PlanStage(memory, memory.total <= card.memory_bytes * USABLE_SHARE, most[0], most[1])
 
 
-def _compute(config: ModelConfig, train: Train, load: Load, card: Card, gpus: int, mfu: float) -> Compute:
-    flops = shapes.flops_per_token(config, train.sequence_tokens)
+def _compute(
+    config: ModelConfig, train: Train, load: MemoryLoad, card: GpuCard, gpus: int, mfu: float
+) -> Compute:
+    flops = flops_per_token(config, train.sequence_tokens)
     steps = math.ceil(train.tokens / train.batch_tokens)
     sequences = train.batch_tokens // train.sequence_tokens
     tokens_per_s = gpus * card.peak_flops * mfu / flops
     hours = steps * train.batch_tokens / tokens_per_s / 3600
     return Compute(
         flops_per_token=flops,
-        causal_flops_per_token=shapes.causal_flops_per_token(config, train.sequence_tokens),
+        causal_flops_per_token=causal_flops_per_token(config, train.sequence_tokens),
         tokens=steps * train.batch_tokens,
         steps=steps,
         batch_sequences=sequences,
@@ -186,7 +195,7 @@ def _compute(config: ModelConfig, train: Train, load: Load, card: Card, gpus: in
     )
 
 
-def _memory_problems(stages: tuple[Stage, ...], chosen: int, card: Card) -> list[str]:
+def _memory_problems(stages: tuple[PlanStage, ...], chosen: int, card: GpuCard) -> list[str]:
     """Why the chosen stage does not fit, and the least change that does."""
     stage = stages[chosen]
     if stage.fits:
@@ -222,10 +231,9 @@ def _batch_problems(train: Train, workers: int) -> list[str]:
 
 
 def _advice(config: ModelConfig) -> list[str]:
-    if config.vocab_size % shapes.ALIGNMENT:
-        rows = math.ceil(config.vocab_size / shapes.ALIGNMENT) * shapes.ALIGNMENT
+    if config.vocab_size % ALIGNMENT:
+        rows = math.ceil(config.vocab_size / ALIGNMENT) * ALIGNMENT
         return [
-            f"a vocabulary of {rows}, a multiple of {shapes.ALIGNMENT}, is faster on a GPU than "
-            f"{config.vocab_size}"
+            f"a vocabulary of {rows}, a multiple of {ALIGNMENT}, is faster on a GPU than {config.vocab_size}"
         ]
     return []

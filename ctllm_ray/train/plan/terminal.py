@@ -15,17 +15,17 @@ from ctllm_ray.train.plan.data_and_storage import (
     TOKENIZE_MB_PER_S,
 )
 from ctllm_ray.train.plan.memory import USABLE_SHARE
-from ctllm_ray.train.plan.plan import Plan, Stage
+from ctllm_ray.train.plan.plan import PlanStage, TrainingPlan
 
 
-def show(plan: Plan) -> None:
+def show(plan: TrainingPlan) -> None:
     """Prints a plan."""
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=140)
     console.print(table(plan))
 
 
-def table(plan: Plan) -> Group:
+def table(plan: TrainingPlan) -> Group:
     """A plan as tables: the run, memory by ZeRO stage, the groups of the mixture, and what is wrong."""
     parts: list[Table | Text] = [_facts(plan)]
     if math.isfinite(plan.card.memory_bytes):
@@ -36,7 +36,7 @@ def table(plan: Plan) -> Group:
     return Group(*parts, *([Text(), *notes] if notes else []))
 
 
-def _facts(plan: Plan) -> Table:
+def _facts(plan: TrainingPlan) -> Table:
     config, compute, work, space = plan.config, plan.compute, plan.work, plan.space
     cards = "CPU cores" if plan.gpu == "cpu" else f"{plan.gpu} cards"
     card_hours = "core-hours" if plan.gpu == "cpu" else "GPU-hours"
@@ -82,7 +82,7 @@ def _facts(plan: Plan) -> Table:
     return found
 
 
-def _memory(plan: Plan) -> Table:
+def _memory(plan: TrainingPlan) -> Table:
     usable = plan.card.memory_bytes * USABLE_SHARE
     kept = "computed again" if plan.load.checkpointed else "kept"
     found = Table(
@@ -102,7 +102,7 @@ def _memory(plan: Plan) -> Table:
     return found
 
 
-def _row(stage: Stage, chosen: bool) -> list[str]:
+def _row(stage: PlanStage, chosen: bool) -> list[str]:
     memory = stage.memory
     parts = (
         memory.weights,
@@ -122,7 +122,7 @@ def _row(stage: Stage, chosen: bool) -> list[str]:
     ]
 
 
-def _mixture(plan: Plan) -> Table:
+def _mixture(plan: TrainingPlan) -> Table:
     found = Table(
         "group", "tokens drawn", "share", "tokens there", "epochs", title="Mixture", title_justify="left"
     )

@@ -33,14 +33,12 @@ from ray.train.v2.api.result import Result
 from ray.train.v2.api.validation_config import ValidationConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, NoCluster, RecipeError, WorkerLost
-from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe import ROOT, Recipe, parse_recipe
 from ctllm_ray.base.recipe_training import Train, TrainResources
 from ctllm_ray.model.config import for_recipe
-from ctllm_ray.ray_session import check_nodes, environment
-from ctllm_ray.ray_session import session as ray_session
+from ctllm_ray.ray_session import check_nodes, environment, session
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.train import objective
 from ctllm_ray.train.checkpoint import resume, run_lock
@@ -56,7 +54,7 @@ SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray's own list of checkpoints
 _PATHS = (("tokenizer", "path"), ("model", "path"), ("train", "branch_from"))
 
 
-def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunState:
+def run_training(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunState:
     """The state of the run when it ended. Ctrl-C or SIGTERM saves first, then goes its way; a second one does
     not wait.
 
@@ -68,17 +66,19 @@ def run(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunS
     check_workers(train, resources)
     vocabulary = corpora.look(recipe).vocabulary  # what is missing is told before Ray starts
     for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
-    if ended := resume.ended(recipe, train):
+    if ended := resume.read_ended(recipe, train):
         return ended
     _check_writable(recipe.folder("train"))
     run_lock.wait_until_free(recipe.folder("train"))
     most = resources.worker_range[1]
     cpus = max(os.cpu_count() or 1, most)
-    with ray_session(cpus, recipe.resources.object_store_mb), environment(_settings(resources)):
+    with session(cpus, recipe.resources.object_store_mb), environment(_settings(resources)):
         recipe = _absolute(recipe)
         check_nodes(recipe.resources.label_selector(resources.gpu))
         if objective.of(train).per == "pair":
-            reference_log_probs.complete(recipe, lambda recipe, shards: _score_reference(recipe, shards, tell))
+            reference_log_probs.complete(
+                recipe, lambda recipe, shards: _score_reference(recipe, shards, tell)
+            )
         launch = _Launch(recipe, tell)
         while True:
             found = launch.fit()
@@ -92,7 +92,7 @@ def _score_reference(
 ) -> Iterator[Shard]:
     """Parts of the reference's cache as tasks finish them."""
     tell(f"scoring the pairs of {len(shards)} token shards with the model that the run begins with: once")
-    return reference_launch.run(recipe, shards)
+    return reference_launch.run_reference(recipe, shards)
 
 
 def _check_writable(folder: str) -> None:
@@ -135,12 +135,12 @@ def _absolute(recipe: Recipe) -> Recipe:
         folders["validation"]["corpora"] = [
             _absolute_path(folder) for folder in folders["validation"]["corpora"]
         ]
-    return recipes.from_plain(plain)
+    return parse_recipe(plain)
 
 
 def _absolute_path(path: str) -> str:
     """The path in full; one below the recipe's root is that already, as the root is."""
-    return path if path.startswith(recipes.ROOT) else storage.absolute(path)
+    return path if path.startswith(ROOT) else storage.absolute(path)
 
 
 def _settings(resources: TrainResources) -> dict[str, str]:

@@ -20,7 +20,7 @@ import ray.data
 from ray.exceptions import RayError
 
 from ctllm_ray.base.errors import CtllmError, WorkerLost
-from ctllm_ray.base.recipe import Recipe, from_plain
+from ctllm_ray.base.recipe import Recipe, parse_recipe
 from ctllm_ray.ray_session import check_nodes
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.train.data import reference_log_probs
@@ -29,7 +29,7 @@ from ctllm_ray.train.ray.worker import first_line
 _RESULT = pa.schema([("part", pa.string()), ("error", pa.binary())])
 
 
-def run(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> Iterator[Shard]:
+def run_reference(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> Iterator[Shard]:
     """Scores token shards on the Ray that is up and yields each one's part of the cache, in no order."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
@@ -74,7 +74,7 @@ def _work(batch: pa.Table, recipe: str) -> pa.Table:
     lost."""
     import torch
 
-    loaded = from_plain(json.loads(recipe))
+    loaded = parse_recipe(json.loads(recipe))
     torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
     rows: list[dict[str, Any]] = []
     for item in batch.to_pylist():

@@ -18,9 +18,8 @@ import ray
 import ray.train
 from ray.train.v2._internal.execution.context import get_train_context
 
-from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import CtllmError, RecipeError, StorageError
-from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.recipe import Recipe, parse_recipe
 from ctllm_ray.train.checkpoint.run_state import RunState
 
 ASK_S = 2.0  # between a worker's looks whether the driver wants it to stop
@@ -64,7 +63,7 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
     board = config["board"]
     if ray.get(board.failure.remote()):
         return {"state": RunState().plain(), "preempted": False}
-    recipe = recipes.from_plain(json.loads(config["recipe"]))
+    recipe = parse_recipe(json.loads(config["recipe"]))
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     hooks = _Hooks(recipe, config["owner"], board, rank, config["validates_aside"])
@@ -122,7 +121,7 @@ class _Hooks:
         """A line for people, by way of the driver."""
         ray.get(self._board.note.remote(text))
 
-    def saved(self, step: int, metrics: Mapping[str, float]) -> None:
+    def after_save(self, step: int, metrics: Mapping[str, float]) -> None:
         """Ray keeps no account of checkpoints."""
 
     def validate(self, step: int) -> None:

@@ -73,7 +73,7 @@ def axis(values: Sequence[float] | np.ndarray, *, from_zero: bool = False, log: 
     return Axis(low - room, high + room)
 
 
-def smoothed(values: np.ndarray, share: float = SMOOTH_SHARE) -> np.ndarray:
+def smooth(values: np.ndarray, share: float = SMOOTH_SHARE) -> np.ndarray:
     """An average with exponential weights to both sides: it does not lag. What is not finite is stepped
     over."""
     keep = 0.5 ** (1 / max(1.0, share * len(values)))
@@ -102,7 +102,7 @@ class Thinned:
     most: np.ndarray
 
 
-def thinned(values: np.ndarray, places: int = PLACES) -> Thinned:
+def thin(values: np.ndarray, places: int = PLACES) -> Thinned:
     """The least and the most of up to `places` stretches of equal length."""
     edges = np.unique(np.linspace(0, len(values), min(len(values), places) + 1).astype(np.int64))
     parts = [values[a:b] for a, b in pairwise(edges)]
@@ -128,7 +128,7 @@ def raw_path(x: Axis, y: Axis, xs: np.ndarray, ys: np.ndarray) -> str:
     """SVG path data of a thinned curve: down to the least and up to the most of each place."""
     if len(ys) <= PLACES:
         return path(x, y, xs, ys)
-    found = thinned(ys)
+    found = thin(ys)
     both = np.column_stack([found.least, found.most]).ravel()
     return path(x, y, np.repeat(xs[found.last], 2), both)
 

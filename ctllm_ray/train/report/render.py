@@ -44,7 +44,7 @@ COLOURS = 6
 
 
 @dataclass(frozen=True)
-class Plot:
+class CurvePlot:
     """A chart: its name in WORDS, what is drawn, and what stands beside it."""
 
     key: str
@@ -54,7 +54,7 @@ class Plot:
     groups: tuple[str, ...] = ()
 
 
-def write(recipe: Recipe, to: str) -> None:
+def write_training_report(recipe: Recipe, to: str) -> None:
     """Writes the page about a recipe's run. Raises `NotFound` where it has made no step yet."""
     storage.write_bytes(to, render(gather(recipe)).encode())
 
@@ -108,7 +108,7 @@ def _summary(facts: RunFacts) -> dict[str, Any]:
     counts = {"resumed": kinds["resumed"], "resized": kinds["resized"], "spike": spikes}
     workers = next((int(e.facts["workers"]) for e in reversed(facts.events) if "workers" in e.facts), 1)
     return {
-        "loss": float(curves.smoothed(np.array([record.loss for record in steps]))[-1]),
+        "loss": float(curves.smooth(np.array([record.loss for record in steps]))[-1]),
         "tokens": steps[-1].tokens,
         "share": min(1.0, steps[-1].tokens / facts.total_tokens),
         "finished": kinds["finished"] > 0,
@@ -124,7 +124,7 @@ def _summary(facts: RunFacts) -> dict[str, Any]:
     }
 
 
-def _plots(facts: RunFacts, x: Axis, groups: Sequence[str]) -> list[Plot]:
+def _plots(facts: RunFacts, x: Axis, groups: Sequence[str]) -> list[CurvePlot]:
     tokens = np.array([record.tokens for record in facts.steps], np.float64)
     columns = {
         key: np.array([getattr(record, key) for record in facts.steps], np.float64)
@@ -149,26 +149,28 @@ def _plots(facts: RunFacts, x: Axis, groups: Sequence[str]) -> list[Plot]:
     return found
 
 
-def _noisy(key: str, x: Axis, tokens: np.ndarray, values: np.ndarray, y: Axis, wide: bool = False) -> Plot:
+def _noisy(
+    key: str, x: Axis, tokens: np.ndarray, values: np.ndarray, y: Axis, wide: bool = False
+) -> CurvePlot:
     """Single steps thin, their average bold."""
-    smooth = curves.smoothed(values)
-    at = curves.thinned(values).last
+    smooth = curves.smooth(values)
+    at = curves.thin(values).last
     paths = [
         ("grid", curves.grid(y)),
         ("raw", curves.raw_path(x, y, tokens, values)),
         ("smooth", curves.path(x, y, tokens[at], smooth[at])),
     ]
-    return Plot(key, curves.drawing(paths, WORDS.get(key, (key, key))[1]), _labels(key, y), wide)
+    return CurvePlot(key, curves.drawing(paths, WORDS.get(key, (key, key))[1]), _labels(key, y), wide)
 
 
-def _steady(key: str, x: Axis, tokens: np.ndarray, values: np.ndarray) -> Plot:
+def _steady(key: str, x: Axis, tokens: np.ndarray, values: np.ndarray) -> CurvePlot:
     y = curves.axis(values, from_zero=True)
-    at = curves.thinned(values).last
+    at = curves.thin(values).last
     paths = [("grid", curves.grid(y)), ("rule", curves.path(x, y, tokens[at], values[at]))]
-    return Plot(key, curves.drawing(paths, WORDS[key][1]), _labels(key, y))
+    return CurvePlot(key, curves.drawing(paths, WORDS[key][1]), _labels(key, y))
 
 
-def _validation(facts: RunFacts, x: Axis, groups: Sequence[str]) -> Plot:
+def _validation(facts: RunFacts, x: Axis, groups: Sequence[str]) -> CurvePlot:
     """A line for each group of held-out documents."""
     lines = {
         group: [
@@ -183,7 +185,7 @@ def _validation(facts: RunFacts, x: Axis, groups: Sequence[str]) -> Plot:
     paths = [("grid", curves.grid(y))]
     for group, points in lines.items():
         paths.append((f"g{groups.index(group) % COLOURS}", curves.path(x, y, *zip(*points, strict=True))))
-    return Plot("bits", curves.drawing(paths, WORDS["bits"][1]), _labels("bits", y), groups=tuple(lines))
+    return CurvePlot("bits", curves.drawing(paths, WORDS["bits"][1]), _labels("bits", y), groups=tuple(lines))
 
 
 def _labels(key: str, y: Axis) -> list[tuple[float, str]]:
@@ -196,8 +198,8 @@ def _places(facts: RunFacts, x: Axis) -> dict[str, Any]:
     """What the cross-hair reads: for up to 400 places, where they are and each chart's value as text."""
     steps = facts.steps
     losses = np.array([record.loss for record in steps])
-    smooth = curves.smoothed(losses)
-    indices = curves.thinned(losses).last.tolist()
+    smooth = curves.smooth(losses)
+    indices = curves.thin(losses).last.tolist()
     at = [steps[i] for i in indices]
     return {
         "at": [round(x.place(record.tokens), 5) for record in at],
@@ -227,7 +229,7 @@ def _bits_at(facts: RunFacts, step: int) -> str:
 def _marks(facts: RunFacts, x: Axis) -> list[dict[str, Any]]:
     """Marks on the curves: events that lie together share one, which leads to the first of them."""
     found: list[dict[str, Any]] = []
-    for index, event in enumerate(listed(facts)):
+    for index, event in enumerate(list_events(facts)):
         if event.kind in UNMARKED:
             continue
         at = x.place(_tokens_at(facts, event.step))
@@ -245,7 +247,7 @@ def _marks(facts: RunFacts, x: Axis) -> list[dict[str, Any]]:
     return found
 
 
-def listed(facts: RunFacts) -> list[Event]:
+def list_events(facts: RunFacts) -> list[Event]:
     """The events of the page's table, in the order of time."""
     return [event for event in facts.events if event.kind not in UNLISTED]
 
@@ -302,7 +304,7 @@ def _value(value: Any) -> str:
 
 FILTERS: dict[str, Callable] = {"short": curves.short, "num": _number, "when": _when, "value": _value}
 NAMES = {
-    "known": WORDS.__contains__, "listed": listed, "SIGNS": SIGNS, "BAD": BAD, "DOCUMENTS": DOCUMENTS,
+    "known": WORDS.__contains__, "listed": list_events, "SIGNS": SIGNS, "BAD": BAD, "DOCUMENTS": DOCUMENTS,
     "SAVES": SAVES,
     "SMOOTH": html_page.percent(curves.SMOOTH_SHARE),
 }  # fmt: skip

@@ -93,7 +93,7 @@ def gather(recipe: Recipe) -> RunFacts:
     has none."""
     recipe.training()  # or tell that there is no run
     folder = recipe.folder("train")
-    steps = records.read(folder)
+    steps = records.read_steps(folder)
     if not steps:
         raise NotFound(
             "this run has recorded no step yet", where=folder, remedy="run `ctllm train` with this recipe"

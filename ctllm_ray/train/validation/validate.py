@@ -27,8 +27,8 @@ import numpy as np
 import torch
 import xxhash
 
-from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import InputError
+from ctllm_ray.base.recipe import parse_recipe
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import for_recipe
 from ctllm_ray.shards.packing import BestFit
@@ -44,7 +44,7 @@ MICRO_TOKENS = 16_384  # positions of one forward pass
 
 
 @dataclass(frozen=True)
-class Document:
+class HeldOutDocument:
     """BOS + content + EOS and the size of the text, or a conversation, whose text is its answers."""
 
     ids: np.ndarray
@@ -69,7 +69,7 @@ class Document:
         return int((self.labels != IGNORED).sum())
 
 
-def documents(uris: Mapping[str, Sequence[str]], max_tokens: int) -> dict[str, list[Document]]:
+def documents(uris: Mapping[str, Sequence[str]], max_tokens: int) -> dict[str, list[HeldOutDocument]]:
     """The documents of each group by which models are compared: at least one of each that has any."""
     found = {group: _first(group_uris, max_tokens) for group, group_uris in uris.items()}
     found = {group: chosen for group, chosen in found.items() if chosen}
@@ -80,7 +80,7 @@ def documents(uris: Mapping[str, Sequence[str]], max_tokens: int) -> dict[str, l
     return found
 
 
-def _first(uris: Sequence[str], max_tokens: int) -> list[Document]:
+def _first(uris: Sequence[str], max_tokens: int) -> list[HeldOutDocument]:
     """Documents in the order of their ids' hashes while their targets sum to `max_tokens` at most."""
     shards = [TokenShard.open(uri) for uri in uris]
     answers = [shard.answers() for shard in shards]
@@ -90,7 +90,7 @@ def _first(uris: Sequence[str], max_tokens: int) -> list[Document]:
         for row in range(len(shard))
         for name in [shard.doc_id(row)]
     ]
-    chosen: list[Document] = []
+    chosen: list[HeldOutDocument] = []
     targets = 0
     for _, name, number, row in sorted(places):
         shard, (spans, offsets) = shards[number], answers[number]
@@ -99,13 +99,15 @@ def _first(uris: Sequence[str], max_tokens: int) -> list[Document]:
         if targets > max_tokens and chosen:
             break
         answered = spans[offsets[row] : offsets[row + 1]]
-        chosen.append(Document(ids, int(shard.text_bytes[row]), int(shard.text_chars[row]), name, answered))
+        chosen.append(
+            HeldOutDocument(ids, int(shard.text_bytes[row]), int(shard.text_chars[row]), name, answered)
+        )
     return chosen
 
 
 def bits(
     model: llama.LlamaForCausalLM,
-    groups: Mapping[str, Sequence[Document]],
+    groups: Mapping[str, Sequence[HeldOutDocument]],
     *,
     sequence_tokens: int,
     precision: Literal["fp32", "bf16"] = "fp32",
@@ -123,7 +125,7 @@ def bits(
 
 
 def _of_group(
-    model: llama.LlamaForCausalLM, chosen: Sequence[Document], sequence_tokens: int, precision: str
+    model: llama.LlamaForCausalLM, chosen: Sequence[HeldOutDocument], sequence_tokens: int, precision: str
 ) -> dict[str, float]:
     nats = 0.0
     device = model.lm_head.weight.device
@@ -145,7 +147,7 @@ def _of_group(
     }
 
 
-def rows(chosen: Sequence[Document], sequence_tokens: int) -> Iterator[Batch]:
+def rows(chosen: Sequence[HeldOutDocument], sequence_tokens: int) -> Iterator[Batch]:
     """The documents packed into batches in which they are apart: each of their targets is a label once."""
     packing = BestFit(np.array([len(d.ids) - 1 for d in chosen], np.int64), sequence_tokens, 0)
     at_once = max(1, MICRO_TOKENS // sequence_tokens)
@@ -154,7 +156,7 @@ def rows(chosen: Sequence[Document], sequence_tokens: int) -> Iterator[Batch]:
         yield _batch([packing.pieces(row) for row in numbers], chosen, sequence_tokens)
 
 
-def _batch(pieces: Sequence[Any], chosen: Sequence[Document], sequence_tokens: int) -> Batch:
+def _batch(pieces: Sequence[Any], chosen: Sequence[HeldOutDocument], sequence_tokens: int) -> Batch:
     shape = (len(pieces), sequence_tokens)
     inputs, labels = np.zeros(shape, np.int64), np.full(shape, IGNORED, np.int64)
     positions, numbers = np.zeros(shape, np.int64), np.full(shape, -1, np.int32)
@@ -177,7 +179,7 @@ def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[st
 
     Raises `VersionConflict` where the held-out documents were tokenised otherwise than the run's.
     """
-    recipe = recipes.from_plain(recipe_plain)
+    recipe = parse_recipe(recipe_plain)
     (shape, train), device = recipe.training(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
     assert train.validation is not None
     own = corpora.read_sections(recipe.token_folders())

@@ -23,17 +23,17 @@ def preferences(recipe: Recipe, model: llama.LlamaForCausalLM) -> dict[str, dict
     groups = {group for phase in train.mixture for group in phase.shares}
     own = corpora.read_sections(recipe.token_folders())
     validated = corpora.validation_sections(recipe, own)
-    references = reference_log_probs.opened(recipe)
+    references = reference_log_probs.open_references(recipe)
     scores: dict[str, list[np.ndarray]] = {}
     for folder, shard in corpora.held_out_shards(validated):
         if shard.group not in groups:  # the reference has not read them either
             continue
         both = np.stack([reference_log_probs.score(model, folder, shard, recipe), references(shard)])
         scores.setdefault(shard.group, []).append(both)
-    return {group: told(*np.concatenate(found, 1)) for group, found in sorted(scores.items())}
+    return {group: score_pairs(*np.concatenate(found, 1)) for group, found in sorted(scores.items())}
 
 
-def told(logs: np.ndarray, references: np.ndarray) -> dict[str, float]:
+def score_pairs(logs: np.ndarray, references: np.ndarray) -> dict[str, float]:
     """What log-probabilities of chosen, rejected, chosen, ... answers say, the model's and its
     reference's."""
     chosen, rejected = logs[0::2], logs[1::2]

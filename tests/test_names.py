@@ -1,0 +1,86 @@
+"""Names are the field's: verbs for functions, a public class once, a module under its own name."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1] / "ctllm_ray"
+TREES = {file: ast.parse(file.read_text(encoding="utf-8")) for file in sorted(PACKAGE.rglob("*.py"))}
+#: As everyone imports numpy, pyarrow and torch; and two modules of others whose names mean something here.
+USUAL = {"np", "pa", "pc", "pq", "nb", "F", "dist", "ray_serve", "lm_eval_task"}
+IRREGULAR = {
+    "begun", "bought", "brought", "built", "caught", "chosen", "done", "drawn", "driven", "felt", "forgotten",
+    "found", "frozen", "given", "gone", "got", "held", "hidden", "kept", "known", "laid", "led", "left", "lent",
+    "lost", "made", "meant", "met", "paid", "proven", "said", "seen", "sent", "shown", "sold", "sought", "spent",
+    "spoken", "stood", "stuck", "taken", "taught", "thought", "thrown", "told", "torn", "understood", "won",
+    "worn", "written",
+}  # fmt: skip
+#: Names that have the form of a participle and are none, or that others ask for.
+EXCEPTIONS = {
+    "seed": "a noun",
+    "feed": "a verb, and a noun",
+    "speed": "a noun",
+    "compiled": "a decorator reads as what it makes: `@compiled`, as numba's users write `@jit`",
+    "deployed": "the import path in configurations that users have: `serve.build:deployed`",
+}
+
+
+def functions() -> Iterator[tuple[Path, str]]:
+    for file, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_property(node):
+                yield file, node.name
+
+
+def is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """A property is a value: `group.dropped` is a number, not an act."""
+    return any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def is_bare_participle(name: str) -> bool:
+    return name in IRREGULAR or bool(re.fullmatch(r"[a-z]{2,}ed", name))
+
+
+def test_no_function_is_a_bare_participle() -> None:
+    bare = [
+        f"{file.relative_to(PACKAGE)}: {name}"
+        for file, name in functions()
+        if is_bare_participle(name.strip("_")) and name.strip("_") not in EXCEPTIONS
+    ]
+    assert bare == []
+
+
+def test_a_public_class_name_exists_once() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for file, tree in TREES.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(file.relative_to(PACKAGE)))
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}
+
+
+def test_a_module_is_imported_under_its_own_name() -> None:
+    renamed = [
+        f"{file.relative_to(PACKAGE)}: {alias.name} as {alias.asname}"
+        for file, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if alias.asname and alias.asname not in USUAL
+    ]
+    assert renamed == []
+
+
+def test_no_variable_is_called_found() -> None:
+    named = [
+        f"{file.relative_to(PACKAGE)}:{node.lineno}"
+        for file, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name | ast.arg)
+        and (node.id if isinstance(node, ast.Name) else node.arg) == "found"
+    ]
+    assert named == []
