@@ -187,7 +187,7 @@ def test_the_examples_of_the_design_page_run(tmp_path: Path) -> None:
         "from ctllm_ray.corpus import pipeline\n"
         "from ctllm_ray.corpus.engine import section\n"
         "run = lambda r, folder, splits: [section.run_split(r, folder, s) for s in splits]\n"
-        "print(json.dumps(pipeline.clean(recipe.load('recipe.yaml'), run).counts))\n"
+        "print(json.dumps(pipeline.clean(recipe.load_recipe('recipe.yaml'), run).counts))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -80,7 +80,7 @@ def test_commands_name_verbs_that_exist_and_recipes_that_load(name: str) -> None
                 overrides = [
                     w for i, w in enumerate(words) if re.match(r"[\w.]+=", w) and words[i - 1] != "--set"
                 ]
-                recipe.load(str(REPOSITORY / word), overrides)
+                recipe.load_recipe(str(REPOSITORY / word), overrides)
 
 
 class Follower(Server):
