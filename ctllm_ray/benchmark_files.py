@@ -67,8 +67,8 @@ def _rows(uri: str) -> list[Row]:
         if name.endswith(".tsv"):
             lines = content.decode("utf-8-sig").split("\n")
             return [_number(line.rstrip("\r").split("\t")) for line in lines if line.strip()]
-        found = json.loads(content)
-        return [_number(row) if isinstance(row, list) else _object(json.dumps(row)) for row in found]
+        plain = json.loads(content)
+        return [_number(row) if isinstance(row, list) else _object(json.dumps(row)) for row in plain]
     except (ValueError, OSError) as error:
         remedy = "such a file is .jsonl, .json, .csv, .tsv or .parquet, in UTF-8, also as .zst or .gz"
         raise InputError(f"not readable: {error}", where=uri, remedy=remedy) from error
@@ -95,10 +95,10 @@ def list_values(row: Row) -> list[Any]:
 
 
 def _object(line: str) -> Row:
-    found = json.loads(line)
-    if not isinstance(found, dict):
+    plain = json.loads(line)
+    if not isinstance(plain, dict):
         raise ValueError(f"a row is not a JSON object: {line[:80]}")
-    return found
+    return plain
 
 
 def field_of(row: Row, *names: str) -> Any:

@@ -89,11 +89,11 @@ def collect(folder: Path, recipe: str) -> JobFiles:
         folder, set(_git(folder, "ls-files", "-z", "--recurse-submodules") if checkout else _sources(folder))
     )
     there = {name for name in listed if os.path.lexists(folder / name)}
-    found = {
+    results = {
         name for name in there if (folder / name).is_file()
     }  # follows links; false for one that goes in circles
-    secrets = {name for name in found if is_secret(name)}
-    names = tuple(sorted(found - secrets | {recipe}))
+    secrets = {name for name in results if is_secret(name)}
+    names = tuple(sorted(results - secrets | {recipe}))
     _check_links(folder, names)
     _check_names(folder, names)
     has_commit = checkout and bool(_git(folder, "rev-parse", "--verify", "-q", "HEAD", may_fail=True))
@@ -107,7 +107,7 @@ def collect(folder: Path, recipe: str) -> JobFiles:
         sha256=sha256,
         secrets=tuple(sorted(secrets)),
         untracked=tuple(sorted(others - set(names) - secrets)),
-        no_files=tuple(sorted(there - found)),
+        no_files=tuple(sorted(there - results)),
         commit=_git(folder, "rev-parse", "HEAD")[0] if has_commit else "",
         dirty=bool(changed) or recipe not in listed,
     )

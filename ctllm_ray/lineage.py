@@ -210,42 +210,44 @@ def _follow(what: str, folder: str, gone: str) -> Link:
 def _tokens(corpus: Mapping[str, Any]) -> Link:
     """The token shards that joined a run together, compared with those that stand there now."""
     folder, shards = corpus["folder"], corpus["shards"]
-    found = _manifest(folder)
-    there = {shard.path: shard.sha256 for shard in found.shards} if found else {}
+    result = _manifest(folder)
+    there = {shard.path: shard.sha256 for shard in result.shards} if result else {}
     changed = [shard["path"] for shard in shards if there.get(shard["path"]) != shard["sha256"]]
     facts = [
         f"{len(shards)} shards, {sum(shard['tokens'] for shard in shards):,} tokens, {_together(shards)}"
     ]
-    if found and changed:
+    if result and changed:
         facts.append(f"{len(changed)} of them changed or were removed since, first {changed[0]}")
-    if not found:
+    if not result:
         return Link(
             "tokens", folder, [*facts, "the section is no longer there: what it was made from is not known"]
         )
-    return Link("tokens", folder, facts + _section_facts(found)[1:], _origins(folder, found))
+    return Link("tokens", folder, facts + _section_facts(result)[1:], _origins(folder, result))
 
 
 def _section(folder: str) -> Link:
     """A finished section of work."""
-    found = manifest.read_manifest(folder)
-    facts = _section_facts(found)
-    if found.section == CLEAN:
-        return Link(CLEAN, folder, facts, _sources(folder, found))
-    return Link(found.section, folder, facts, _origins(folder, found))
+    finished = manifest.read_manifest(folder)
+    facts = _section_facts(finished)
+    if finished.section == CLEAN:
+        return Link(CLEAN, folder, facts, _sources(folder, finished))
+    return Link(finished.section, folder, facts, _origins(folder, finished))
 
 
-def _section_facts(found: Manifest) -> list[str]:
-    counts = f"{found.counts['kept']:,} of {found.counts['in']:,} documents"
-    digest = f", {_together([{'sha256': shard.sha256} for shard in found.shards])}" if found.shards else ""
-    return [f"{counts}{digest}", _recipe(found.recipe), _code(found.provenance)]
+def _section_facts(finished: Manifest) -> list[str]:
+    counts = f"{finished.counts['kept']:,} of {finished.counts['in']:,} documents"
+    digest = (
+        f", {_together([{'sha256': shard.sha256} for shard in finished.shards])}" if finished.shards else ""
+    )
+    return [f"{counts}{digest}", _recipe(finished.recipe), _code(finished.provenance)]
 
 
-def _origins(folder: str, found: Manifest) -> list[Link]:
+def _origins(folder: str, finished: Manifest) -> list[Link]:
     """What a token or tokenizer section, or a pass, was made from."""
     beside = folder.rpartition("/")[0]
-    if found.section == "tokens":
-        return [_tokenizer(found, beside), *_documents(found, beside)]
-    return _trace_tokenizer(folder, found) or _documents(found, beside)
+    if finished.section == "tokens":
+        return [_tokenizer(finished, beside), *_documents(finished, beside)]
+    return _trace_tokenizer(folder, finished) or _documents(finished, beside)
 
 
 def _documents(made: Manifest, beside: str) -> list[Link]:
@@ -260,11 +262,11 @@ def _documents(made: Manifest, beside: str) -> list[Link]:
 
 def _trace_documents(section: str, folder: str, digest: str) -> Link:
     """A section of documents, compared with what the one that was made from it wrote down."""
-    found = _manifest(folder)
-    if found and found.digest("kept") == digest:
+    result = _manifest(folder)
+    if result and result.digest("kept") == digest:
         return _section(folder)
     return Link(
-        section, folder, [f"the shards that were read {'changed since' if found else 'are no longer there'}"]
+        section, folder, [f"the shards that were read {'changed since' if result else 'are no longer there'}"]
     )
 
 
@@ -272,21 +274,21 @@ def _tokenizer(tokens: Manifest, beside: str) -> Link:
     """The tokenizer of token shards."""
     sha256, folder = tokens.provenance["tokenizer"], f"{beside}/tokenizer"
     facts = [f"{int(tokens.provenance['vocab_size']):,} pieces, sha256 {_short(sha256)}"]
-    found = _manifest(folder)
-    if not found:
+    result = _manifest(folder)
+    if not result:
         return Link(
             "tokenizer",
             folder,
             [*facts, "the section is no longer there; a copy stands beside the token shards"],
         )
-    if found.provenance["tokenizer"] != sha256:
+    if result.provenance["tokenizer"] != sha256:
         return Link("tokenizer", folder, [*facts, "another one stands there now"])
-    return Link("tokenizer", folder, facts + _section_facts(found)[1:], _trace_tokenizer(folder, found))
+    return Link("tokenizer", folder, facts + _section_facts(result)[1:], _trace_tokenizer(folder, result))
 
 
-def _trace_tokenizer(folder: str, found: Manifest) -> list[Link]:
+def _trace_tokenizer(folder: str, finished: Manifest) -> list[Link]:
     """The tokenizer that a section took instead of training one."""
-    path = (found.recipe.get("tokenizer") or {}).get("path", "")
+    path = (finished.recipe.get("tokenizer") or {}).get("path", "")
     if not path:
         return []
     root = folder.rsplit("/", 3)[0]
@@ -296,20 +298,22 @@ def _trace_tokenizer(folder: str, found: Manifest) -> list[Link]:
 
 
 def _followed_tokenizer(path: str) -> Link:
-    found = _manifest(path)
-    if found and found.section == "tokenizer":
+    result = _manifest(path)
+    if result and result.section == "tokenizer":
         return _section(storage.absolute(path))
     return Link("tokenizer", path, ["taken from there"])
 
 
-def _sources(folder: str, found: Manifest) -> list[Link]:
+def _sources(folder: str, finished: Manifest) -> list[Link]:
     """The inputs of a clean section, with the files that were read."""
     plan = storage.join(folder, PLAN)
     splits = storage.read_json(plan)["splits"] if storage.exists(plan) else []
     read = {(split["input"], split["file"]["name"]): split["file"] for split in splits}
     links = []
-    for part in found.recipe["data"]["inputs"]:
-        files = [read.get((part["name"], i["name"]), i) for i in found.inputs if i["input"] == part["name"]]
+    for part in finished.recipe["data"]["inputs"]:
+        files = [
+            read.get((part["name"], i["name"]), i) for i in finished.inputs if i["input"] == part["name"]
+        ]
         size = sum(file.get("size", file.get("bytes", 0)) for file in files)
         facts = [
             f"{len(files):,} {'file' if len(files) == 1 else 'files'}, {size:,} bytes",

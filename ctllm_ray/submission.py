@@ -102,11 +102,11 @@ def list_files(path: str, tell: Tell) -> None:
 def below_here(path: str) -> str:
     """The path of a recipe from this folder, which is all that a job sees. Raises `RecipeError` where it is
     outside."""
-    found = Path(path).resolve()
-    if not found.is_relative_to(Path.cwd()):
+    result = Path(path).resolve()
+    if not result.is_relative_to(Path.cwd()):
         remedy = "put it below the folder that this command stands in: that folder is what is sent"
         raise RecipeError("the job would not see this recipe", where=path, remedy=remedy)
-    return str(found.relative_to(Path.cwd()))
+    return str(result.relative_to(Path.cwd()))
 
 
 def carry_argument(argument: str) -> str:
@@ -164,8 +164,8 @@ async def _follow_job(jobs: JobSubmissionClient, job: str, address: str, tell: T
                 at, failures = at + len(text), 0
                 tell(text[max(0, told - at + len(text)) :])
                 told = max(told, at)
-            if (found := jobs.get_job_info(job)).status.is_terminal():
-                return found
+            if (job_info := jobs.get_job_info(job)).status.is_terminal():
+                return job_info
         except LOST as error:
             failures += 1
             if failures > ATTEMPTS:

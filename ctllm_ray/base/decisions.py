@@ -36,8 +36,8 @@ def changes(old: Any, new: Any, path: str = "") -> list[str]:
 
 def _by_name(items: list[Any]) -> dict[str, Any]:
     """The items by name or `use`; empty where these do not tell them apart."""
-    found = {str(item.get("name") or item.get("use")): item for item in items if isinstance(item, dict)}
-    return found if len(found) == len(items) else {}
+    results = {str(item.get("name") or item.get("use")): item for item in items if isinstance(item, dict)}
+    return results if len(results) == len(items) else {}
 
 
 def _label(pair: tuple[Any, Any], index: int) -> str:

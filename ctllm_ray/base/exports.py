@@ -25,10 +25,10 @@ def is_base(lineage: Mapping[str, Any]) -> bool:
 
 def newest(folder: str, remedy: str = "run `ctllm export` of that recipe first") -> str:
     """The finished export with the most steps below a folder. Raises `NotFound` where there is none."""
-    found = [
+    results = [
         path.removesuffix(f"/{LINEAGE}") for path in storage.list_tree(folder) if path.endswith(f"/{LINEAGE}")
     ]
-    steps = [int(name) for name in found if name.isdecimal()]
+    steps = [int(name) for name in results if name.isdecimal()]
     if not steps:
         raise NotFound("no exported model here", where=folder, remedy=remedy)
     return storage.join(folder, str(max(steps)))

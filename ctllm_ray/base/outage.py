@@ -72,10 +72,10 @@ def wait_out(uri: str, work: Callable[[], T]) -> T:
     began, pause = 0.0, FIRST_S
     while True:
         try:
-            found = work()
+            result = work()
             if began:
                 _tell(f"{uri}: the store answers again, after {time.monotonic() - began:.0f} s")
-            return found
+            return result
         except Exception as error:
             if not is_outage(error):
                 raise

@@ -24,13 +24,13 @@ def of_code(packages: tuple[str, ...]) -> dict[str, str]:
 
     That is `commit` and `dirty` (yes, no) of a checkout, and in a submitted job `sent_sha256` beside them.
     """
-    found = {}
+    results = {}
     for name in (*ALWAYS, *packages):
         try:
-            found[name] = version(name)
+            results[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found | {"python": platform.python_version(), "commit": "not a checkout"} | _source()
+    return results | {"python": platform.python_version(), "commit": "not a checkout"} | _source()
 
 
 def _source() -> dict[str, str]:

@@ -32,17 +32,17 @@ TASKS = "ctllm_ray.evaluate.tasks"
 def names(package: str) -> tuple[str, ...]:
     """The names that `resolve` accepts in a package, sorted; read from the source, nothing is imported."""
     folder = Path(importlib.import_module(package).__path__[0])
-    found = []
+    results = []
     for file in sorted(folder.glob("*.py")):
         if file.stem == "__init__":
             continue
         body = ast.parse(file.read_text(encoding="utf-8")).body
         public = [n.name for n in body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
         if file.stem in public:
-            found.append(file.stem)
+            results.append(file.stem)
         else:
-            found += [f"{file.stem}.{name}" for name in public]
-    return tuple(found)
+            results += [f"{file.stem}.{name}" for name in public]
+    return tuple(results)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

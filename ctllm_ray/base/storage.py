@@ -74,17 +74,17 @@ def list_files(pattern: str) -> list[File]:
 
     def look() -> tuple[dict[str, dict], str]:
         fs.invalidate_cache()
-        found = (_GLOB.search(path) and fs.glob(path, detail=True)) or _single(fs, path, pattern)
-        found = {name: info for name, info in found.items() if info["type"] == "file"}
+        results = (_GLOB.search(path) and fs.glob(path, detail=True)) or _single(fs, path, pattern)
+        results = {name: info for name, info in results.items() if info["type"] == "file"}
         base = _fixed_part(path)
-        if not found:
+        if not results:
             raise _no_match(fs, base, pattern)
-        return found, base
+        return results, base
 
-    found, base = _call_store(pattern, "listed", look)
+    result, base = _call_store(pattern, "listed", look)
     return [
         File(_uri(fs, name, pattern), name[len(base) :].lstrip("/"), info["size"], _version(info))
-        for name, info in sorted(found.items())
+        for name, info in sorted(result.items())
     ]
 
 

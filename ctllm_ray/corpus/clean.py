@@ -140,10 +140,10 @@ def _measure_options(stages: tuple[StagePart, ...]) -> list[dict[str, Any]]:
 
 def counts_of(table: pa.Table) -> dict[str, int]:
     """The documents of a table by what became of them, as in the manifest."""
-    found = {"in": table.num_rows}
+    results = {"in": table.num_rows}
     for item in pc.value_counts(table["reject"].combine_chunks()).to_pylist():
-        found["kept" if item["values"] is None else f"reject:{item['values']}"] = item["counts"]
-    return found
+        results["kept" if item["values"] is None else f"reject:{item['values']}"] = item["counts"]
+    return results
 
 
 def _text_bytes(table: pa.Table) -> int:

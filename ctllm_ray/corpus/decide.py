@@ -42,13 +42,13 @@ def decide(rules: Sequence[Rule], columns: Columns, genres: np.ndarray) -> Decis
 
 def violations(rule: Rule, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """Which documents break the rule, genre aside (boolean), and the bound that each broke (float32)."""
-    found = columns[rule.score]
+    result = columns[rule.score]
     if not rule.is_label:
-        return rule.find_violations(found.astype(np.float32))
+        return rule.find_violations(result.astype(np.float32))
     if rule.accept is None:
-        return np.zeros(len(found), bool), np.full(len(found), np.nan, np.float32)
-    return np.array([v is not None and v not in rule.accept for v in found], bool), np.full(
-        len(found), np.nan, np.float32
+        return np.zeros(len(result), bool), np.full(len(result), np.nan, np.float32)
+    return np.array([v is not None and v not in rule.accept for v in result], bool), np.full(
+        len(result), np.nan, np.float32
     )
 
 

@@ -67,35 +67,35 @@ def parts(folder: str, finished: Manifest) -> list[Part]:
     return [*(Part(place, manifest.read_manifest(place)) for place in before), Part(folder, finished)]
 
 
-def whole(found: Sequence[Part]) -> Manifest:
+def whole(sections: Sequence[Part]) -> Manifest:
     """The sections as if they were one: what the first read, what each rejected, what the last kept."""
     rejects: Counter[str] = Counter()
-    for part in found:
+    for part in sections:
         rejects.update({f"reject:{rule}": n for rule, n in part.finished.rejects().items()})
-    first, last = found[0].finished, found[-1].finished
+    first, last = sections[0].finished, sections[-1].finished
     counts = {"in": first.counts["in"], "kept": last.counts["kept"], **rejects}
-    check_counts(counts, found[-1].folder)
+    check_counts(counts, sections[-1].folder)
     shards = [
         *last.of_kind("kept"),
-        *(shard for part in found for shard in part.finished.of_kind("rejected")),
+        *(shard for part in sections for shard in part.finished.of_kind("rejected")),
     ]
     return replace(last, inputs=first.inputs, counts=counts, shards=shards)
 
 
-def shards(found: Sequence[Part], kind: str) -> Iterator[tuple[str, str]]:
+def shards(sections: Sequence[Part], kind: str) -> Iterator[tuple[str, str]]:
     """(URI, name below the version's folder) of all `kept` or all `rejected` shards, in order."""
-    for part in found if kind == "rejected" else found[-1:]:
+    for part in sections if kind == "rejected" else sections[-1:]:
         for path in part.finished.paths(kind):
             yield storage.join(part.folder, path), f"{part.finished.section}/{path}"
 
 
-def tables(found: Sequence[Part], kind: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def tables(sections: Sequence[Part], kind: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The record batches of all `kept` or all `rejected` shards, in order."""
-    for uri, _ in shards(found, kind):
+    for uri, _ in shards(sections, kind):
         yield from reader.shard_tables(uri, columns)
 
 
 def hosts(urls: pa.Array) -> pa.Array:
     """The host of each URL in lower case; null where there is none."""
-    found = pc.extract_regex(urls, r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#:]+)")
-    return pc.utf8_lower(pc.struct_field(found, "host"))
+    result = pc.extract_regex(urls, r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#:]+)")
+    return pc.utf8_lower(pc.struct_field(result, "host"))

@@ -120,9 +120,9 @@ class _Lowest:
 
     def documents(self) -> list[SampledDocument]:
         """In the order of their hashes."""
-        found = [document for _, _, document in sorted(self._heap, key=lambda entry: (-entry[0], entry[1]))]
+        results = [document for _, _, document in sorted(self._heap, key=lambda entry: (-entry[0], entry[1]))]
         room = self._size_bytes - self._bytes
-        return [*found, _truncate(self._next, room)] if self._next and room else found
+        return [*results, _truncate(self._next, room)] if self._next and room else results
 
 
 def _truncate(document: SampledDocument, most_bytes: int) -> SampledDocument:

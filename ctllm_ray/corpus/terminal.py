@@ -89,9 +89,9 @@ def _sums(shards: list[Shard]) -> list[str]:
     return [*(f"{n:,}" for n in sizes), f"{share:.2f}", *(f"{n:,}" for n in aside)]
 
 
-def print_pages(found: list[PageHistory]) -> None:
+def print_pages(page_histories: list[PageHistory]) -> None:
     """Prints the verdict on each page."""
-    for page in found:
+    for page in page_histories:
         _page(_console(), page)
 
 

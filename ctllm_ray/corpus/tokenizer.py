@@ -86,16 +86,16 @@ def show(folder: str, console: Console) -> None:
 
 def _by_source(recipe: Recipe) -> dict[str, list[Shard]]:
     """The kept shards of the corpus by source."""
-    found: dict[str, list[Shard]] = {}
+    results: dict[str, list[Shard]] = {}
     for shard, source in documents.kept_shards(recipe, recipe.corpus):
-        found.setdefault(source, []).append(shard)
-    if not found:
+        results.setdefault(source, []).append(shard)
+    if not results:
         reason, remedy = (
             f"the section {recipe.corpus!r} kept no document",
             "look at its funnel: `ctllm prepare` prints it",
         )
         raise InputError(reason, where=recipe.folder(recipe.corpus), remedy=remedy)
-    return found
+    return results
 
 
 def _draw(

@@ -56,10 +56,10 @@ class EvaluationRun:
         asking = Asking(self.subject, Crowd(runner, answered, self.at_once, tell))
         self._check_lengths(asking)  # before it is begun: the remedy is another evaluation
         self._begin(decided, runner)
-        found = contamination.mark_items(self._items(asking, runner, tell), self.plan.seen)
-        assert len(found) == self.plan.items  # nothing is lost
+        items = contamination.mark_items(self._items(asking, runner, tell), self.plan.seen)
+        assert len(items) == self.plan.items  # nothing is lost
         part = self.plan.part
-        told = [score.plain() for score in scores.of(found, part.seed, part.resamples, self.plan.seen.bound)]
+        told = [score.plain() for score in scores.of(items, part.seed, part.resamples, self.plan.seen.bound)]
         results = {
             "format": FORMAT,
             "decisions": decided,
@@ -67,8 +67,8 @@ class EvaluationRun:
             "scores": told,
             "notes": self.plan.notes(),
         }
-        item_results.write_items(self.folder, found)
-        storage.write_bytes(storage.join(self.folder, REPORT), render.render(results, found).encode())
+        item_results.write_items(self.folder, items)
+        storage.write_bytes(storage.join(self.folder, REPORT), render.render(results, items).encode())
         storage.write_json(storage.join(self.folder, RESULTS), results)
         return results
 
@@ -86,9 +86,9 @@ class EvaluationRun:
         if self.probes:
             self.probes.check(self.folder, runner)
         finished = storage.join(self.folder, RESULTS)
-        found = storage.read_json(finished) if storage.exists(finished) else {}
-        unjudged = sum(score["unparsable"] for score in found.get("scores", ()))
-        return {} if unjudged else found  # what has no mark is asked for again
+        result = storage.read_json(finished) if storage.exists(finished) else {}
+        unjudged = sum(score["unparsable"] for score in result.get("scores", ()))
+        return {} if unjudged else result  # what has no mark is asked for again
 
     def _begin(self, decided: dict[str, Any], runner: Runner) -> None:
         """Notes what the results depend on."""
@@ -108,16 +108,16 @@ class EvaluationRun:
             judge.check_lengths(self.plan.part.judge, self.plan.judged, asking, self.form)
 
     def _items(self, asking: Asking, runner: Runner, tell: Tell) -> list[Item]:
-        found: list[Item] = []
+        items: list[Item] = []
         if self.plan.tasks:
             from ctllm_ray.evaluate import harness
 
-            found += harness.evaluate(self.plan.tasks, harness.EngineLM(asking, self.form.tokenizer))
+            items += harness.evaluate(self.plan.tasks, harness.EngineLM(asking, self.form.tokenizer))
         if self.plan.documents:
-            found += bits_per_byte.evaluate(self.plan.documents, asking)
+            items += bits_per_byte.evaluate(self.plan.documents, asking)
         if self.plan.part.judge:
-            found += self._judge_answers(self.plan.part.judge, asking, runner, tell)
-        return found
+            items += self._judge_answers(self.plan.part.judge, asking, runner, tell)
+        return items
 
     def _judge_answers(self, wanted: Judge, asking: Asking, runner: Runner, tell: Tell) -> list[Item]:
         client = Client(

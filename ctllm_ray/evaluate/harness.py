@@ -149,8 +149,8 @@ def evaluate(benchmarks: Mapping[str, Sequence[Task]], lm: EngineLM) -> list[Ite
     """Every item of the tasks of each benchmark, scored or with the reason why not."""
     tasks = {f"{name}/{task.name}": (name, task) for name, parts in benchmarks.items() for task in parts}
     built = {key: lm_eval_task_of(key, task) for key, (_, task) in tasks.items() if task.items}
-    found = evaluator.evaluate(lm, {"tasks": built, "groups": {}}, bootstrap_iters=0, log_samples=True)
-    samples = found["samples"]
+    result = evaluator.evaluate(lm, {"tasks": built, "groups": {}}, bootstrap_iters=0, log_samples=True)
+    samples = result["samples"]
     items = [
         item
         for key, (name, task) in tasks.items()

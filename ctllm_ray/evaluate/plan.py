@@ -44,12 +44,12 @@ class EvaluationPlan:
     def notes(self) -> list[dict[str, Any]]:
         """What is to be known of the items of each benchmark, as plain values: a kind of note once for
         each."""
-        found: dict[tuple[str, str], dict[str, Any]] = {}
+        results: dict[tuple[str, str], dict[str, Any]] = {}
         told = ((name, note) for name, tasks in self.tasks.items() for task in tasks for note in task.notes)
         for name, note in told:
-            kept = found.setdefault((name, note.kind), {"benchmark": name, **asdict(note), "count": 0})
+            kept = results.setdefault((name, note.kind), {"benchmark": name, **asdict(note), "count": 0})
             kept["count"] += note.count
-        return list(found.values())
+        return list(results.values())
 
 
 def names(part: Evaluate) -> list[str]:

@@ -80,15 +80,15 @@ def _open_served(
     client = Client(url, key_of(key_env))
     runner.run(client.__aenter__())
     try:
-        found = runner.run(openai_model.find_served_model(client))
-        runner.run(openai_model.check_tokenizer(client, found.id, tokenizer))
-        if not found.context_tokens:
+        result = runner.run(openai_model.find_served_model(client))
+        runner.run(openai_model.check_tokenizer(client, result.id, tokenizer))
+        if not result.context_tokens:
             remedy = "serve it with `ctllm serve` or vLLM, which tell"
             raise InputError("the API does not tell the model's context", where=url, remedy=remedy)
-        subject = openai_model.ApiSubject(client, found.id, found.context_tokens, tokenizer)
+        subject = openai_model.ApiSubject(client, result.id, result.context_tokens, tokenizer)
         yield (
             subject,
-            {"weights": _weights(found, url), "tokenizer": tokenizer.sha256, "engine": "api"},
+            {"weights": _weights(result, url), "tokenizer": tokenizer.sha256, "engine": "api"},
             at_once,
         )
     finally:

@@ -147,10 +147,10 @@ def examples(rows: Sequence[Row], shots: int, where: str) -> list[Row]:
 
 def by(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
     """The rows by what `key` says of each, in the order of their first ones."""
-    found: dict[str, list[Row]] = {}
+    results: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(key(row), []).append(row)
-    return found
+        results.setdefault(key(row), []).append(row)
+    return results
 
 
 def read_published(name: str) -> dict[str, Any]:

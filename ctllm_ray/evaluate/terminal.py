@@ -67,11 +67,11 @@ def _form(results: Mapping[str, Any]) -> str:
     return WORDS[f"form_{results['decisions']['judge']['form']}"][1]
 
 
-def format_comparison(found: Sequence[Comparison]) -> Iterator[str]:
+def format_comparison(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Lines: each benchmark's two scores, their difference, its interval, and how often chance makes as
     much."""
-    widest = max(len(each.benchmark) for each in found)
-    for each in found:
+    widest = max(len(each.benchmark) for each in comparisons)
+    for each in comparisons:
         one, two = (
             render.value({"kind": each.kind, "value": number}) for number in (each.first, each.second)
         )

@@ -82,8 +82,8 @@ class Sdpa:
         self, query_NHD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, runs: Sequence[AttentionRun]
     ) -> torch.Tensor:
         """Attended values [N, H x D]; keys and values are [S, K, C, D]."""
-        found = [_attend_run(query_NHD[run.first : run.last], keys, values, run) for run in runs]
-        return found[0] if len(found) == 1 else torch.cat(found)
+        results = [_attend_run(query_NHD[run.first : run.last], keys, values, run) for run in runs]
+        return results[0] if len(results) == 1 else torch.cat(results)
 
     def _mask(self, together: Sequence[SequencePiece], positions: int) -> torch.Tensor | None:
         """What is added to scores, [B, 1, T x G, positions]: minus infinity after a token's own position."""

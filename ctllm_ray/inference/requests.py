@@ -154,10 +154,10 @@ class ScoreRequest(Request):
     def wishes(self, piece: SequencePiece) -> list[Wish]:
         """What is wanted of each row of a piece."""
         ids = self.ids[piece.end - piece.rows + 1 : piece.end + 1]
-        found = [Wish(id_, self._top) for id_ in ids]
-        if found and piece.end == self.target:
-            found[-1] = Wish(ids[-1], self._top, self._others)
-        return found
+        results = [Wish(id_, self._top) for id_ in ids]
+        if results and piece.end == self.target:
+            results[-1] = Wish(ids[-1], self._top, self._others)
+        return results
 
     @property
     def target(self) -> int:

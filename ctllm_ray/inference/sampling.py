@@ -85,9 +85,9 @@ class Chooser:
         """Changes logits of ids that came before, in place."""
         sampling = self.sampling
         seen = torch.tensor(sorted(self._seen), device=logits_V.device)
-        found = logits_V[seen]
+        result = logits_V[seen]
         logits_V[seen] = torch.where(
-            found > 0, found / sampling.repetition_penalty, found * sampling.repetition_penalty
+            result > 0, result / sampling.repetition_penalty, result * sampling.repetition_penalty
         )
         if self._counts:
             counts = torch.tensor(list(self._counts.items()), device=logits_V.device)

@@ -109,7 +109,7 @@ class Steps:
         self, planned: Sequence[tuple[Request, SequencePiece]], hidden_RW: torch.Tensor
     ) -> list[Sequence[Token]]:
         rows = hidden_RW.split([piece.rows for _, piece in planned])
-        found: list[Sequence[Token]] = [() for _ in planned]
+        sequences: list[Sequence[Token]] = [() for _ in planned]
         answers = {
             n: request
             for n, (request, piece) in enumerate(planned)
@@ -119,10 +119,10 @@ class Steps:
             mine = hidden_RW if len(answers) == len(hidden_RW) else torch.cat([rows[n] for n in answers])
             chosen = choose(self._decoder.logits(mine), [request.chooser for request in answers.values()])
             for n, token in zip(answers, chosen, strict=True):
-                found[n] = (token,)
+                sequences[n] = (token,)
         for n, tokens in self._collect_scores(planned, rows).items():
-            found[n] = tokens
-        return found
+            sequences[n] = tokens
+        return sequences
 
     def _collect_scores(
         self, planned: Sequence[tuple[Request, SequencePiece]], rows: Sequence[torch.Tensor]

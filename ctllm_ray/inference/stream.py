@@ -24,10 +24,10 @@ from ctllm_ray.tokenizer.tokenizer import Tokenizer
 @lru_cache(maxsize=4)
 def spellings(tokenizer: Tokenizer) -> list[bytes]:
     """The bytes that each id stands for; none for specials."""
-    found = [surface.removeprefix(b"\xff") for surface in surfaces(tokenizer.pieces)]
+    results = [surface.removeprefix(b"\xff") for surface in surfaces(tokenizer.pieces)]
     for id_ in tokenizer.specials.values():
-        found[id_] = b""
-    return found
+        results[id_] = b""
+    return results
 
 
 class TextStream:

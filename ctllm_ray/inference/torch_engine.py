@@ -114,12 +114,12 @@ class TorchEngine:
         request = ScoreRequest(ids, Inbox(), start, top, others)
         self._submit(request)
         try:
-            found: list[Token] = []
+            result: list[Token] = []
             finish = ""
             while not finish:
                 tokens, finish = await request.inbox.take()
-                found += tokens
-            return found
+                result += tokens
+            return result
         finally:
             self._cancel(request)
 

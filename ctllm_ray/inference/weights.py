@@ -102,8 +102,8 @@ def _block(layer: Any, config: ModelConfig, device: torch.device, dtype: torch.d
         parts = [
             _pair_rows(rows, width) if of in turned else rows for rows, of in zip(parts, linears, strict=True)
         ]
-        found = torch.cat(parts)
-        return _place_weights(found.T if found.dim() == 2 else found, device, dtype)
+        result = torch.cat(parts)
+        return _place_weights(result.T if result.dim() == 2 else result, device, dtype)
 
     linears = {
         "qkv": [*turned, attention.v_proj],

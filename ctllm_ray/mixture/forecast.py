@@ -62,7 +62,7 @@ def forecast_sweep(plan: SweepPlan, ended: Sequence[Trial]) -> Forecast:
     left = sum(run not in done for run in plan.runs)
     at_once = min(max(1, left), width.concurrent or max(1, (os.cpu_count() or 1) // width.cpus))
     peak = CARDS["h100"].peak_flops * width.gpus or CARDS["cpu"].peak_flops * width.cpus
-    known = [found.seconds for found in ended if found.status == "finished"]
+    known = [each.seconds for each in ended if each.status == "finished"]
     each_s = sum(known) / len(known) if known else each_flops / (peak * MFU)
     rounds = -(-left // at_once)
     checkpoint = 12 * parameters(config)  # fp32 weights and both of Adam's moments
@@ -83,34 +83,37 @@ def forecast_sweep(plan: SweepPlan, ended: Sequence[Trial]) -> Forecast:
     )
 
 
-def show_forecast(plan: SweepPlan, found: Forecast) -> None:
+def show_forecast(plan: SweepPlan, forecast: Forecast) -> None:
     """Prints a forecast and the mixtures."""
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=140)
-    console.print(_facts(plan, found))
+    console.print(_facts(plan, forecast))
     console.print()
     console.print(_bounds(plan))
 
 
-def _facts(plan: SweepPlan, found: Forecast) -> Table:
+def _facts(plan: SweepPlan, forecast: Forecast) -> Table:
     device = "GPU-hours" if plan.recipe.resources.sweep.gpus else "core-hours"
     speed = (
         "by the trials that ended"
-        if found.measured
+        if forecast.measured
         else f"at {MFU:.0%} MFU (assumed), starting up not counted"
     )
     rows = (
         (
             "trials",
-            f"{found.trials} mixtures x {found.replicates} runs, {found.left} left, {found.at_once} at a "
+            f"{forecast.trials} mixtures x {forecast.replicates} runs, {forecast.left} left, {forecast.at_once} at a "
             f"time",
         ),
-        ("each", f"{found.parameters:,} parameters, {found.trial_tokens:,} tokens"),
-        ("in all", f"{found.tokens:,} tokens, {found.flops:.3g} FLOPs"),
-        ("time", f"{html_page.duration(3600 * found.hours)}, {found.device_hours:.3g} {device}: {speed}"),
+        ("each", f"{forecast.parameters:,} parameters, {forecast.trial_tokens:,} tokens"),
+        ("in all", f"{forecast.tokens:,} tokens, {forecast.flops:.3g} FLOPs"),
+        (
+            "time",
+            f"{html_page.duration(3600 * forecast.hours)}, {forecast.device_hours:.3g} {device}: {speed}",
+        ),
         (
             "storage",
-            f"{html_page.size(found.peak_bytes)} while it runs, {html_page.size(found.left_bytes)} of "
+            f"{html_page.size(forecast.peak_bytes)} while it runs, {html_page.size(forecast.left_bytes)} of "
             f"records in the end",
         ),
         ("to be small", " + ".join(f"{weight:g} {name}" for name, weight in plan.sweep.weights.items())),

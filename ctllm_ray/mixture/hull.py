@@ -48,8 +48,8 @@ def find_least(
             weights = towards[int(np.argmin(moved))]
         else:
             step /= 2
-    found = np.vstack([_whole(region, (weights @ tried_MG)[None]), best[None]])
-    return found[int(np.argmin(predict(found)))]
+    result = np.vstack([_whole(region, (weights @ tried_MG)[None]), best[None]])
+    return result[int(np.argmin(predict(result)))]
 
 
 def _weights(shares_G: np.ndarray, tried_MG: np.ndarray) -> np.ndarray:

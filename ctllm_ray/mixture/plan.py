@@ -106,11 +106,11 @@ def plan_sweep(recipe: Recipe) -> SweepPlan:
 
 def _targets(sections: Mapping[str, Manifest]) -> dict[str, int]:
     """Targets of one epoch of each group."""
-    found: dict[str, int] = {}
+    results: dict[str, int] = {}
     for section in sections.values():
         for shard in section.of_kind(TRAIN):
-            found[shard.group] = found.get(shard.group, 0) + shard.tokens - shard.rows
-    return found
+            results[shard.group] = results.get(shard.group, 0) + shard.tokens - shard.rows
+    return results
 
 
 def _check_names(where: str, named: Mapping[str, object], known: Sequence[str]) -> None:
@@ -139,15 +139,15 @@ def _mixtures(
         for counts in simplex.mixtures(region, middle, sweep.concentration, sweep.seed)
         if counts.tolist() != first.tolist()
     )
-    found = [first, *islice(others, sweep.trials - 1)]
-    if len(found) < sweep.trials:
+    results = [first, *islice(others, sweep.trials - 1)]
+    if len(results) < sweep.trials:
         raise RecipeError(
-            f"the bounds leave {len(found)} mixtures that differ in a block of {region.block} sequences, "
+            f"the bounds leave {len(results)} mixtures that differ in a block of {region.block} sequences, "
             f"not {sweep.trials}",
             where="sweep.trials",
             remedy="fewer trials, wider bounds, or more train.block_sequences",
         )
-    return tuple(region.shares(counts) for counts in found)
+    return tuple(region.shares(counts) for counts in results)
 
 
 def _data(sections: Mapping[str, Manifest]) -> str:

@@ -170,6 +170,6 @@ def spearman_interval(
     random = np.random.default_rng(seed)
     drawn = random.integers(len(said), size=(ORDER_DRAWS, len(said)))
     again = measured + random.normal(0, noise_bits, drawn.shape)
-    found = _spearman_rows(said[drawn], np.take_along_axis(again, drawn, axis=1))
-    low, high = np.percentile(found, INTERVAL)
+    result = _spearman_rows(said[drawn], np.take_along_axis(again, drawn, axis=1))
+    low, high = np.percentile(result, INTERVAL)
     return float(low), float(high)

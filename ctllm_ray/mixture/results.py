@@ -55,9 +55,9 @@ def begin(plan: SweepPlan) -> None:
     if not storage.exists(uri):
         storage.write_json(uri, decisions)
         return
-    if found := changes(storage.read_json(uri), decisions):
+    if result := changes(storage.read_json(uri), decisions):
         raise VersionConflict(
-            "the recipe or its data changed since this sweep began: " + "; ".join(found[:8]),
+            "the recipe or its data changed since this sweep began: " + "; ".join(result[:8]),
             where=plan.folder,
             remedy="undo it, or begin another sweep under a name of its own: train.run=<name>",
         )

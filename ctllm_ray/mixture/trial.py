@@ -40,7 +40,7 @@ def _end_trial(recipe: Recipe, reason: str, seconds: float) -> Trial:
     folder = recipe.folder("train")
     steps = records.read_steps(folder)
     groups = records.read_validation_last(folder).get("groups", {}) if not reason else {}
-    bits = {name: found["bits_per_byte"] for name, found in groups.items()}
+    bits = {name: each["bits_per_byte"] for name, each in groups.items()}
     if not reason and not all(map(math.isfinite, bits.values())):
         reason, bits = "the bits per byte on held-out documents are not finite", {}
     last = steps[-1] if steps else None

@@ -132,20 +132,20 @@ def for_recipe(model: Model, vocab_size: int, sequence_tokens: int) -> ModelConf
     Raises `RecipeError` for an unknown size or a sequence longer than the context, `InputError` where a model
     folder has another vocabulary and the recipe does not say how to bring it over.
     """
-    found = of_folder(model.path) if model.path else _size_named(model.use)
+    result = of_folder(model.path) if model.path else _size_named(model.use)
     if model.context_tokens:
-        found = replace(found, context_tokens=model.context_tokens)
-    if sequence_tokens > found.context_tokens:
+        result = replace(result, context_tokens=model.context_tokens)
+    if sequence_tokens > result.context_tokens:
         raise RecipeError(
             f"sequences of {sequence_tokens} tokens are longer than the model's context of "
-            f"{found.context_tokens}",
+            f"{result.context_tokens}",
             where="train.sequence_tokens",
             remedy=f"set model.context_tokens={sequence_tokens}, or shorten the sequences",
         )
     if model.path and model.vocabulary == "same":
-        _check_vocabulary(found.vocab_size, vocab_size, model.path)
-        return found
-    return replace(found, vocab_size=vocab_size)
+        _check_vocabulary(result.vocab_size, vocab_size, model.path)
+        return result
+    return replace(result, vocab_size=vocab_size)
 
 
 def _size_named(name: str) -> ModelConfig:

@@ -79,10 +79,10 @@ def extend(
             remedy="name the tokenizer that belongs to the model",
         )
     shared = shared_pieces(old, new) | dict(same or {})
-    found = combinations(old, new, encode, shared, method)
+    result = combinations(old, new, encode, shared, method)
     tied = model.lm_head.weight is matrix
-    rows = _rows(matrix.detach()[: len(old)], found, len(new), seed)
-    head = rows if tied else _rows(model.lm_head.weight.detach()[: len(old)], found, len(new), seed + 1)
+    rows = _rows(matrix.detach()[: len(old)], result, len(new), seed)
+    head = rows if tied else _rows(model.lm_head.weight.detach()[: len(old)], result, len(new), seed + 1)
     model.model.embed_tokens.weight = torch.nn.Parameter(rows)
     model.lm_head.weight = model.model.embed_tokens.weight if tied else torch.nn.Parameter(head)
     model.model.embed_tokens.num_embeddings = model.lm_head.out_features = len(new)
@@ -93,8 +93,8 @@ def extend(
 def shared_pieces(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
     """New id to old id of the pieces that stand for the same bytes, or are spelt alike, in both."""
     ids = {surface: number for number, surface in reversed(list(enumerate(surfaces(old))))}
-    found = ((number, ids.get(surface)) for number, surface in enumerate(surfaces(new)))
-    return {number: there for number, there in found if there is not None}
+    result = ((number, ids.get(surface)) for number, surface in enumerate(surfaces(new)))
+    return {number: there for number, there in result if there is not None}
 
 
 def combinations(
@@ -123,11 +123,11 @@ def _split_pieces(
     new: Sequence[bytes], others: Iterable[int], encode: Callable[[str], Sequence[int]]
 ) -> list[tuple[int, int, float]]:
     """Equal weights of the old pieces that each new piece splits into."""
-    found = []
+    results = []
     for number in others:
         parts = [int(part) for part in encode(new[number].decode("utf-8", "ignore"))]
-        found += [(number, part, times / len(parts)) for part, times in Counter(parts).items()]
-    return found
+        results += [(number, part, times / len(parts)) for part, times in Counter(parts).items()]
+    return results
 
 
 def _nearest(
@@ -137,7 +137,7 @@ def _nearest(
     any."""
     rarity = _rarity(old)
     there = torch.from_numpy(_vectors(old, rarity))
-    found: list[tuple[int, int, float]] = []
+    results: list[tuple[int, int, float]] = []
     for start in range(0, len(others), _BLOCK):
         block = others[start : start + _BLOCK]
         here = torch.from_numpy(_vectors([new[number] for number in block], rarity))
@@ -145,8 +145,8 @@ def _nearest(
         weights = torch.softmax(similarity / TEMPERATURE, dim=1)
         for row, number in enumerate(block):
             if here[row].any():
-                found += zip([number] * NEIGHBOURS, ids[row].tolist(), weights[row].tolist(), strict=False)
-    return found
+                results += zip([number] * NEIGHBOURS, ids[row].tolist(), weights[row].tolist(), strict=False)
+    return results
 
 
 def _ngrams(piece: bytes) -> list[str]:
@@ -189,16 +189,16 @@ def _places(ngram: str) -> tuple[np.ndarray, np.ndarray]:
     return (hashes >> 1) % DIMENSIONS, (hashes & 1).astype(np.float32) * 2 - 1
 
 
-def _rows(matrix_OD: torch.Tensor, found: Combinations, count: int, seed: int) -> torch.Tensor:
+def _rows(matrix_OD: torch.Tensor, result: Combinations, count: int, seed: int) -> torch.Tensor:
     """New rows [count, D]: the combinations, and draws from the normal distribution of the old rows for the
     rest."""
     rows_ND = torch.zeros(count, matrix_OD.shape[1], dtype=matrix_OD.dtype)
-    new = torch.from_numpy(found.new)
+    new = torch.from_numpy(result.new)
     for start in range(
         0, len(new), 1 << 16
     ):  # in parts: a vocabulary's pieces split into a few times as many
         part = slice(start, start + (1 << 16))
-        taken = matrix_OD[torch.from_numpy(found.old[part])] * torch.from_numpy(found.weight[part])[:, None]
+        taken = matrix_OD[torch.from_numpy(result.old[part])] * torch.from_numpy(result.weight[part])[:, None]
         rows_ND.index_add_(0, new[part], taken)
     drawn = torch.ones(count, dtype=torch.bool)
     drawn[new] = False

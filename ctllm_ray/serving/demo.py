@@ -87,8 +87,8 @@ def run_demo(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
 def _beside(path: str, name: str, recipe: Recipe) -> Recipe:
     """The recipe of an aligned model, with the root and the width of the first one."""
     file = Path(path)
-    found = load_recipe(str(file.with_name(f"{file.stem}_{name}{file.suffix}")))
-    return found.model_copy(update={"root": recipe.root, "resources": recipe.resources})
+    result = load_recipe(str(file.with_name(f"{file.stem}_{name}{file.suffix}")))
+    return result.model_copy(update={"root": recipe.root, "resources": recipe.resources})
 
 
 def _train_and_export(recipe: Recipe) -> str:
@@ -144,5 +144,5 @@ def _ask_question(url: str) -> str:
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{url}/v1/chat/completions", json.dumps(asked).encode(), headers)
     with urllib.request.urlopen(request, timeout=120) as answer:
-        found: dict[str, Any] = json.load(answer)
-    return found["choices"][0]["message"]["content"]
+        result: dict[str, Any] = json.load(answer)
+    return result["choices"][0]["message"]["content"]

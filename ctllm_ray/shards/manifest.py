@@ -49,8 +49,8 @@ class Manifest:
 
     def rejects(self) -> dict[str, int]:
         """Rejected documents by rule, most first."""
-        found = {k.removeprefix("reject:"): n for k, n in self.counts.items() if k.startswith("reject:")}
-        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+        results = {k.removeprefix("reject:"): n for k, n in self.counts.items() if k.startswith("reject:")}
+        return dict(sorted(results.items(), key=lambda item: (-item[1], item[0])))
 
     def of_kind(self, kind: str) -> list[Shard]:
         """The `kept` or the `rejected` shards of a clean section, `train` or `held_out` of tokens; in

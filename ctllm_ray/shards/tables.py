@@ -98,7 +98,7 @@ def read_partition(folder: str, shards: Sequence[Shard], number: int, schema: pa
 
 def read_keys(folder: str, shards: Sequence[Shard], schema: pa.Schema, low: int, high: int) -> pa.Table:
     """The rows whose first column, which `key_ranges` cut, is from `low` to below `high`, file after file."""
-    found: list[pa.RecordBatch] = []
+    record_batches: list[pa.RecordBatch] = []
     for shard in shards:
         with _reader(storage.join(folder, shard.path)) as reader:
             parts = reader.num_record_batches
@@ -107,8 +107,8 @@ def read_keys(folder: str, shards: Sequence[Shard], schema: pa.Schema, low: int,
                 keys = batch.column(0).to_numpy()
                 start = int(np.searchsorted(keys, np.uint64(low)))
                 stop = int(np.searchsorted(keys, np.uint64(high - 1), side="right"))
-                found.append(batch.slice(start, stop - start))
-    return pa.Table.from_batches(found, schema)
+                record_batches.append(batch.slice(start, stop - start))
+    return pa.Table.from_batches(record_batches, schema)
 
 
 def _batch(uri: str, number: int) -> pa.RecordBatch:
@@ -207,12 +207,12 @@ class _File:
     def take(self, rows: np.ndarray, columns: Sequence[str]) -> list[pa.RecordBatch]:
         """Record batches with rows (rising) in their order."""
         places = np.searchsorted(self._ends, rows, side="right") - 1
-        found = [self._empty.select(columns)]
+        results = [self._empty.select(columns)]
         for place in np.unique(places).tolist():
             inside = pa.array(rows[places == place] - self._ends[place])
-            found.append(self._batches[place].select(columns).take(inside))  # a copy
+            results.append(self._batches[place].select(columns).take(inside))  # a copy
         _let_go(self._mapped)  # or all files end up resident
-        return found
+        return results
 
 
 def _let_go(mapped: pa.Buffer) -> None:

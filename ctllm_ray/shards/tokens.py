@@ -93,8 +93,8 @@ def with_answers(table: pa.Table, answers: Sequence[np.ndarray], form: Form) -> 
     return wide.cast(schema(table.schema.field("ids").type.value_type, _score_names(table.schema), form))
 
 
-def _score_names(found: pa.Schema) -> list[str]:
-    return [field.name for field in found.field("scores").type]
+def _score_names(result: pa.Schema) -> list[str]:
+    return [field.name for field in result.field("scores").type]
 
 
 def shard_path(kind: str, group: str, split: int, number: int) -> str:

@@ -152,8 +152,8 @@ class Blocklist:
         sought = np.array(keys(url), np.uint64)
         at = self.hashes.searchsorted(sought)
         at[at == len(self.hashes)] = 0
-        found = self.ranks[at[self.hashes[at] == sought]]
-        return self.labels[found.min()] if found.size else ""
+        result = self.ranks[at[self.hashes[at] == sought]]
+        return self.labels[result.min()] if result.size else ""
 
 
 @cache
@@ -191,15 +191,15 @@ def _categories(folder: str) -> list[str]:
 
 def _of(folder: str, category: str) -> np.ndarray:
     there = storage.list_names(storage.join(folder, category))
-    found = [
+    results = [
         n
         for n in there
         if n in {f"{kind}{end}" for kind in ("domains", "urls") for end in ("", ".gz", ".zst")}
     ]
-    if not found:
+    if not results:
         remedy = "a category holds `domains` or `urls`, plain, .gz or .zst"
         raise InputError(f"category {category!r} has no list", where=folder, remedy=remedy)
-    return np.concatenate([_hash_entries(_lines(storage.join(folder, category, name))) for name in found])
+    return np.concatenate([_hash_entries(_lines(storage.join(folder, category, name))) for name in results])
 
 
 def _lines(uri: str) -> list[bytes]:

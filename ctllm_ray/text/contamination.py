@@ -80,11 +80,11 @@ def hits(texts: pa.Array, index: NgramIndex) -> Hits:
     """The stretches of raw texts (a string array without nulls) that items of the index stand in, by page and
     item."""
     look_up = (index.hashes, index.bits, index.filter, index.first)
-    found = _matches(*buffers(texts), *table(), *look_up, index.ngram_chars)
-    match, gram = _by_item(index, found[1])
-    order = np.lexsort((found[2][match], index.items[gram], found[0][match]))
-    row, place, start, end = (column[match][order] for column in (found[0], *found[2:]))
-    item, hashed = index.items[gram][order], found[1][match][order]
+    result = _matches(*buffers(texts), *table(), *look_up, index.ngram_chars)
+    match, gram = _by_item(index, result[1])
+    order = np.lexsort((result[2][match], index.items[gram], result[0][match]))
+    row, place, start, end = (column[match][order] for column in (result[0], *result[2:]))
+    item, hashed = index.items[gram][order], result[1][match][order]
     # A stretch ends where the next n-gram is not the next of the page.
     first = starts_of(row, item, place - np.arange(len(place)))
     last = np.append(first[1:], len(row)) - 1 if len(row) else first
@@ -138,7 +138,7 @@ def _grams(data, offsets, size):
 def _matches(data, offsets, one, sequences, wanted, bits, filtered, first, size):
     """For each n-gram of a page that is wanted: row, place in `wanted`, place in the folded page, start,
     end."""
-    found = np.empty((5, 1024), np.int64)
+    values = np.empty((5, 1024), np.int64)
     n = 0
     for row in range(len(offsets) - 1):
         points, places = fold_points(decode(data, offsets[row], offsets[row + 1]), one, sequences, False)
@@ -153,12 +153,12 @@ def _matches(data, offsets, one, sequences, wanted, bits, filtered, first, size)
             while k < len(wanted) and wanted[k] < hashes[i]:
                 k += 1
             if k < len(wanted) and wanted[k] == hashes[i]:
-                if n == found.shape[1]:
-                    found = np.concatenate((found, np.empty_like(found)), axis=1)
-                found[0, n], found[1, n], found[2, n] = row, k, i
-                found[3, n], found[4, n] = places[i], places[i + size - 1] + 1
+                if n == values.shape[1]:
+                    values = np.concatenate((values, np.empty_like(values)), axis=1)
+                values[0, n], values[1, n], values[2, n] = row, k, i
+                values[3, n], values[4, n] = places[i], places[i + size - 1] + 1
                 n += 1
-    return found[:, :n]
+    return values[:, :n]
 
 
 @compiled

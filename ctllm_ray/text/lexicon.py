@@ -90,9 +90,9 @@ class Lexicon:
     def find(self, text: str) -> np.ndarray:
         """The hits of a text, one row each (int32): start, stop, term, 1 where it was disguised."""
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-        found = np.empty((len(points) // 2 + 1, 4), np.int32)
-        n = scan(points, self.symbols, self.root, self.nodes, found)
-        rows = found[:n]
+        values = np.empty((len(points) // 2 + 1, 4), np.int32)
+        n = scan(points, self.symbols, self.root, self.nodes, values)
+        rows = values[:n]
         return rows[self.of_term[rows[:, 2]] >= 0] if n else rows
 
     def spans(self, text: str) -> list[MatchSpan]:

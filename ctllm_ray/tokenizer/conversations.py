@@ -34,10 +34,10 @@ def read_template(folder: str) -> str:
     if chat_template.FILE in names:
         return storage.read_bytes(storage.join(folder, chat_template.FILE)).decode()
     config = storage.read_json(storage.join(folder, convert.CONFIG)) if convert.CONFIG in names else {}
-    found = config.get("chat_template") or ""
-    if isinstance(found, list):
-        found = {entry["name"]: entry["template"] for entry in found}.get("default", "")
-    return found
+    result = config.get("chat_template") or ""
+    if isinstance(result, list):
+        result = {entry["name"]: entry["template"] for entry in result}.get("default", "")
+    return result
 
 
 class ConversationEncoder:

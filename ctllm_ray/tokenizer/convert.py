@@ -35,16 +35,16 @@ def files(model: bytes, sha256: str, adds_bos: bool, adds_eos: bool) -> dict[str
     proto = _parse_model(model)
     names = _names(proto)
     config = _config(names) | {"add_bos_token": adds_bos, "add_eos_token": adds_eos, SAME_AS: sha256}
-    found = {
+    results = {
         MODEL: model,
         TOKENIZER: fast(proto, adds_bos, adds_eos).encode(),
         CONFIG: _json(config),
         MAP: _json(names),
     }
     if {specials.USER, specials.ASSISTANT, specials.END} <= {piece.piece for piece in proto.pieces}:
-        found[CONFIG] = _json(config | {"chat_template": chat_template.TEMPLATE})
-        found[TEMPLATE] = chat_template.TEMPLATE.encode()
-    return found
+        results[CONFIG] = _json(config | {"chat_template": chat_template.TEMPLATE})
+        results[TEMPLATE] = chat_template.TEMPLATE.encode()
+    return results
 
 
 def fast(proto: Any, adds_bos: bool, adds_eos: bool) -> str:

@@ -54,11 +54,11 @@ def by_group(
 ) -> dict[str, dict[str, Any]]:
     """The plain `Row` of each group, by name; `contents` are the texts' ids and `names` their groups."""
     is_byte = kinds(tokenizer) == BYTE
-    found: dict[str, list[int]] = {}
+    results: dict[str, list[int]] = {}
     for text, ids, name in zip(texts, contents, names, strict=True):
         values = (1, len(text), len(text.encode()), len(ids), int(is_byte[ids].sum()))
-        found[name] = [a + b for a, b in zip(found.get(name, [0] * 5), values, strict=True)]
-    return {name: Row(*totals).plain() for name, totals in sorted(found.items())}
+        results[name] = [a + b for a, b in zip(results.get(name, [0] * 5), values, strict=True)]
+    return {name: Row(*totals).plain() for name, totals in sorted(results.items())}
 
 
 def by_character(tokenizer: Tokenizer, contents: Sequence[np.ndarray]) -> dict[str, dict[str, Any]]:
@@ -92,8 +92,8 @@ def surfaces(tokenizer: Tokenizer) -> list[str]:
 def kinds(tokenizer: Tokenizer) -> np.ndarray:
     """The kind of each piece (uint8, an index into KINDS)."""
     special = set(tokenizer.specials.values())
-    found = ["special" if i in special else _kind(text) for i, text in enumerate(surfaces(tokenizer))]
-    return np.array([KINDS.index(name) for name in found], np.uint8)
+    results = ["special" if i in special else _kind(text) for i, text in enumerate(surfaces(tokenizer))]
+    return np.array([KINDS.index(name) for name in results], np.uint8)
 
 
 def _kind(text: str) -> str:

@@ -205,8 +205,8 @@ class HuggingFace(Tokenizer):
         return HuggingFace, (self._files,)
 
     def _id(self, name: str | None) -> int:
-        found = self._fast.token_to_id(name) if name else None
-        return -1 if found is None else found
+        result = self._fast.token_to_id(name) if name else None
+        return -1 if result is None else result
 
     @cached_property
     def pieces(self) -> list[str]:
@@ -219,8 +219,8 @@ class HuggingFace(Tokenizer):
         return self._files
 
     def _encode(self, texts: list[str]) -> list[np.ndarray]:
-        found = self._fast.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(encoding.ids, np.int32) for encoding in found]
+        result = self._fast.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, np.int32) for encoding in result]
 
     def _decode(self, ids: list[int]) -> str:
         return self._fast.decode(ids, skip_special_tokens=True)

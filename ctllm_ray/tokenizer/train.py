@@ -111,8 +111,8 @@ def _coverage(texts: Sequence[str], vocab_size: int) -> float:
     covers."""
     counts = np.zeros(0x110000, np.int64)
     for text in texts:
-        points, found = np.unique(np.frombuffer(text.encode("utf-32-le"), np.uint32), return_counts=True)
-        counts[points] += found
+        points, result = np.unique(np.frombuffer(text.encode("utf-32-le"), np.uint32), return_counts=True)
+        counts[points] += result
     if not counts.any():
         raise InputError(
             "the sample has no text", where="tokenizer", remedy="look at the clean section's funnel"
@@ -136,12 +136,12 @@ def _check_memory(texts: Sequence[str]) -> None:
 
 def _explain_training_error(error: RuntimeError, vocab_size: int) -> Exception:
     where = "tokenizer.vocab_size"
-    if found := re.search(r"set it to a value <= (\d+)", str(error)):
-        reason = f"the sample is too small for {vocab_size} pieces: it gives {found[1]} at most"
+    if match := re.search(r"set it to a value <= (\d+)", str(error)):
+        reason = f"the sample is too small for {vocab_size} pieces: it gives {match[1]} at most"
         return RecipeError(
-            reason, where=where, remedy=f"set at most {found[1]}, or raise tokenizer.sample_mb"
+            reason, where=where, remedy=f"set at most {match[1]}, or raise tokenizer.sample_mb"
         )
-    if found := re.search(r"required_chars\. \d+ vs (\d+)", str(error)):
+    if match := re.search(r"required_chars\. \d+ vs (\d+)", str(error)):
         reason = f"{vocab_size} pieces have no room for the sample's common characters"
-        return RecipeError(reason, where=where, remedy=f"set more than {found[1]}")
+        return RecipeError(reason, where=where, remedy=f"set more than {match[1]}")
     return error

@@ -113,13 +113,13 @@ def weights_of(recipe: Recipe, vocabulary: Vocabulary, saved: Checkpoint) -> Cal
     return merge_adapters(begun, train.lora, lambda name: saved.tensor(f"model.{name}"))
 
 
-def check_same(lineage: Mapping[str, str], found: str, where: str) -> None:
+def check_same(lineage: Mapping[str, str], text: str, where: str) -> None:
     """Raises `VersionConflict` where the model that a run began with is another one now."""
-    then = lineage.get(MODEL, found)
-    if then != found:
+    then = lineage.get(MODEL, text)
+    if then != text:
         raise VersionConflict(
             f"the model that this run began with has changed: its hash was {then[:12]}..., now it is "
-            f"{found[:12]}...",
+            f"{text[:12]}...",
             where=where,
             remedy="restore the folder of model.path (an export that was written again?), or begin a run of another "
             "name: train.run=<name>",

@@ -50,15 +50,15 @@ def inherit(model: Model, ours: Vocabulary, seed: int, attention: str) -> llama.
     Raises `InputError` where the folder holds no Llama model, or its tokenizer is needed and missing or
     another one.
     """
-    found = llama.load(model.path, attention=attention)
+    result = llama.load(model.path, attention=attention)
     if model.context_tokens:
-        found.config.max_position_embeddings = model.context_tokens
+        result.config.max_position_embeddings = model.context_tokens
     if model.vocabulary == "same":
         _check_same(model.path, ours)
-        return found
+        return result
     old, new = load_tokenizer(model.path), load_tokenizer(ours.folder)
     return vocabulary.extend(
-        found,
+        result,
         old.pieces,
         new.pieces,
         lambda text: old.encode([text])[0].tolist(),

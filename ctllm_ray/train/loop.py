@@ -236,12 +236,12 @@ class Loop:
 
     def _newly_complete(self) -> int:
         """The step of the newest checkpoint that rank 0 has completed since it was asked last, or 0."""
-        found = self.parts.saver.take_finished()
+        finished = self.parts.saver.take_finished()
         if self._stepper.rank:
             return 0
-        for saved in found:
+        for saved in finished:
             self._record_checkpoint(saved)
-        return max((saved.state.step for saved in found), default=0)
+        return max((saved.state.step for saved in finished), default=0)
 
     def _record_checkpoint(self, saved: Saved) -> None:
         self.parts.records.event(

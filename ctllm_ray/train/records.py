@@ -222,10 +222,10 @@ class Records:
             if name in self._told or not self._trackers:
                 continue
             self._told.add(name)
-            found = storage.read_json(storage.join(folder, name))
-            values = {f"{key}/{group}": bits[key] for group, bits in found["groups"].items() for key in BITS}
+            plain = storage.read_json(storage.join(folder, name))
+            values = {f"{key}/{group}": bits[key] for group, bits in plain["groups"].items() for key in BITS}
             for tracker in self._trackers:
-                tracker.values(found["step"], values)
+                tracker.values(plain["step"], values)
 
 
 #: Those of a validation's values that trackers draw.
@@ -251,12 +251,12 @@ def is_validated(folder: str, step: int) -> bool:
 
 def read_steps(folder: str) -> list[StepRecord]:
     """The updates that the run's model is made of, by step."""
-    found: dict[int, StepRecord] = {}
+    results: dict[int, StepRecord] = {}
     for _, first, name in sorted(_chunks(storage.join(folder, METRICS))):
-        for step in [step for step in found if step >= first]:
-            del found[step]
-        found |= {r.step: r for r in _steps(storage.join(folder, METRICS, name))}
-    return [found[step] for step in sorted(found)]
+        for step in [step for step in results if step >= first]:
+            del results[step]
+        results |= {r.step: r for r in _steps(storage.join(folder, METRICS, name))}
+    return [results[step] for step in sorted(results)]
 
 
 def read_last(folder: str) -> StepRecord | None:

@@ -142,9 +142,9 @@ class _Session:
         back."""
         if self.train.lora is None and objective.of(self.train).per != "pair":
             return {}
-        found = initial_model.identity(self.model, corpora.vocabulary, self.seed)
-        adapters.check_same(start.state.lineage, found, self.folder)
-        return {adapters.MODEL: found}
+        result = initial_model.identity(self.model, corpora.vocabulary, self.seed)
+        adapters.check_same(start.state.lineage, result, self.folder)
+        return {adapters.MODEL: result}
 
     def _is_finished(self, start: Start, count: int) -> bool:
         """True where nothing is left to train. Validation that a killed start left out is made up for."""
@@ -199,11 +199,11 @@ class _Session:
 
     def _restore(self, stepper: Stepper) -> RunState:
         """The state of the newest checkpoint, which is now in the stepper."""
-        found = resume.newest(self.folder, self.rank, self.world)
-        if found is None:
+        result = resume.newest(self.folder, self.rank, self.world)
+        if result is None:
             raise NotFound("there is no checkpoint to go back to", where=self.folder)
-        resume.load(stepper, found)
-        return found.state
+        resume.load(stepper, result)
+        return result.state
 
     def _mfu(self, config: ModelConfig) -> Callable[[float], float]:
         """Share of all devices' peak at a speed in tokens per second; told by rank 0, which alone records."""
@@ -225,14 +225,14 @@ def set_threads(resources: TrainResources, world: int) -> None:
 
 def _objective(train: Train, resources: TrainResources) -> Objective:
     """The recipe's objective, by the kernel that its resources name."""
-    found: Any = objective.of(train)
+    result: Any = objective.of(train)
     if not resources.fused_loss:
-        return found
+        return result
     head_loss.check_fused(resources.gpu)
-    if not hasattr(found, "fused"):
+    if not hasattr(result, "fused"):
         remedy = "set resources.train.fused_loss to false"
         raise RecipeError(f"{train.objective.use} has no fused loss", where="resources.train", remedy=remedy)
-    return replace(found, fused=True)
+    return replace(result, fused=True)
 
 
 def _control(learnt: Objective, corpora: Corpora) -> Control | None:

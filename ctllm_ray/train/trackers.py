@@ -169,13 +169,13 @@ class Mlflow:
         self._mlflow = _client("mlflow", "MLflow")
         self._mlflow.set_experiment(run.project)
         tag = "ctllm.run"
-        found = self._mlflow.search_runs(
+        result = self._mlflow.search_runs(
             experiment_names=[run.project],
             filter_string=f"tags.`{tag}` = '{run.identity}'",
             output_format="list",
         )
-        if found:
-            self._mlflow.start_run(run_id=found[0].info.run_id)
+        if result:
+            self._mlflow.start_run(run_id=result[0].info.run_id)
             return
         self._mlflow.start_run(run_name=run.name, tags={tag: run.identity})
         self._mlflow.log_dict(run.settings, "recipe.json")

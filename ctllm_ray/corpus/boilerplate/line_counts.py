@@ -75,16 +75,16 @@ class Counting(Phase):
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard; writes what it counted."""
         number, text_bytes = self.first_number(recipe, split), 0
-        found, hosts = [np.empty((0, 3), np.uint64)], [np.empty(0, np.uint64)]
+        result, hosts = [np.empty((0, 3), np.uint64)], [np.empty(0, np.uint64)]
         for table in self.tables(recipe, split):
             texts = table["text"].combine_chunks()
             text_bytes += utf8_bytes(texts)
             hosts.append(host_keys(table))
-            found.append(once(self.reading, texts, hosts[-1], number))
+            result.append(once(self.reading, texts, hosts[-1], number))
             number += table.num_rows
         parts, pages = self.parts(recipe), np.concatenate(hosts)
         lines = _write_shuffled(
-            folder, f"{LINES}/{split.index:05d}.arrow", _lines(np.concatenate(found)), parts
+            folder, f"{LINES}/{split.index:05d}.arrow", _lines(np.concatenate(result)), parts
         )
         counted = _write_shuffled(folder, f"{HOSTS}/{split.index:05d}.arrow", _hosts(pages), parts)
         return SplitWork(
@@ -111,9 +111,11 @@ def once(reading: LineReading, texts: pa.Array, hosts: np.ndarray, first: int) -
     return np.stack([keys[starts], hosts[rows], (first + rows).astype(np.uint64)], axis=1)
 
 
-def _lines(found: np.ndarray) -> pa.Table:
+def _lines(values: np.ndarray) -> pa.Table:
     """LINE_SCHEMA: the pages of each line and host, by key."""
-    keys, hosts, numbers = found[np.lexsort((found[:, 1], found[:, 0]))].T  # stable: documents stay in order
+    keys, hosts, numbers = values[
+        np.lexsort((values[:, 1], values[:, 0]))
+    ].T  # stable: documents stay in order
     starts = starts_of(keys, hosts)
     counted = np.diff([*starts, len(keys)])
     return pa.table([keys[starts], hosts[starts], counted, numbers[starts]], schema=LINE_SCHEMA)

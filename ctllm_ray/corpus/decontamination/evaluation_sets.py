@@ -52,8 +52,8 @@ class OverSets(Phase):
 
     def sources(self, recipe: Recipe) -> dict[str, str]:
         """The hash of the documents, and SHA-256 of every file of the sets."""
-        found = [(part.name, file) for part in self.sets for file in files(recipe, part)]
-        hashes = {source(name, file): storage.size_and_sha256(file.uri)[1] for name, file in found}
+        results = [(part.name, file) for part in self.sets for file in files(recipe, part)]
+        hashes = {source(name, file): storage.size_and_sha256(file.uri)[1] for name, file in results}
         return super().sources(recipe) | hashes
 
 
@@ -76,7 +76,7 @@ class Items(OverSets):
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each file."""
-        found = [(number, file) for number, part in enumerate(self.sets) for file in files(recipe, part)]
+        results = [(number, file) for number, part in enumerate(self.sets) for file in files(recipe, part)]
         return [
             Split(
                 index,
@@ -89,34 +89,34 @@ class Items(OverSets):
                 SplitLimits(0, 0),
                 self.name,
             )
-            for index, (number, file) in enumerate(found)
+            for index, (number, file) in enumerate(results)
         ]
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a file; writes its items. Raises `InputError` where it has none, or not the fields that are
         named."""
         part = self.sets[split.options["set"]]
-        found = benchmark_files.of_file(split.file.uri)
-        _check(found, part, split.file.uri)
-        texts = [text_of(row, part.fields) for row in found]
-        table = pa.table([[part.name] * len(found), [row[ID] for row in found], texts], schema=SCHEMA)
+        result = benchmark_files.of_file(split.file.uri)
+        _check(result, part, split.file.uri)
+        texts = [text_of(row, part.fields) for row in result]
+        table = pa.table([[part.name] * len(result), [row[ID] for row in result], texts], schema=SCHEMA)
         with TableWriter(folder, f"{ITEMS}/{split.index:05d}.arrow", SCHEMA) as writer:
             writer.write(table)
         text_bytes = sum(len(text.encode()) for text in texts)
-        return SplitWork({"in": len(found), "kept": len(found)}, text_bytes, [writer.shard])
+        return SplitWork({"in": len(result), "kept": len(result)}, text_bytes, [writer.shard])
 
 
 def files(recipe: Recipe, part: EvaluationSet) -> list[File]:
     """The files of a set by name. Raises `InputError` where there are none, or where two would give equal
     ids."""
-    found = storage.list_files(sample.locate(recipe.locate(part.path)))
-    for name, count in Counter(_base(file) for file in found).items():
+    result = storage.list_files(sample.locate(recipe.locate(part.path)))
+    for name, count in Counter(_base(file) for file in result).items():
         if count > 1:
             remedy = "items are known by file name and row: make a set of each folder"
             raise InputError(
                 f"two files of the set {part.name!r} are named {name!r}", where=part.path, remedy=remedy
             )
-    return found
+    return result
 
 
 def source(name: str, file: File) -> str:
@@ -128,12 +128,12 @@ def _base(file: File) -> str:
     return file.uri.rpartition("/")[2]
 
 
-def _check(found: Sequence[Row], part: EvaluationSet, uri: str) -> None:
+def _check(rows: Sequence[Row], part: EvaluationSet, uri: str) -> None:
     """Raises `InputError` for a file without items, or without a field that the recipe names."""
     where = f"{uri}, of the set {part.name!r}"
-    if not found:
+    if not rows:
         raise InputError("this evaluation file has no items", where=where, remedy="name another file")
-    there = {key for row in found for key, value in row.items() if value is not None} - {ID}
+    there = {key for row in rows for key, value in row.items() if value is not None} - {ID}
     for field in () if part.fields == "all" else part.fields:
         if field not in there:
             remedy = f"fields that items have: {', '.join(sorted(there))}"

@@ -57,11 +57,11 @@ class Marking(OverSets):
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard and its stretches. Counts `cut:<set>` and `dropped:<set>`: pages that hold items of
         the set."""
-        found, fates = self._stretches(recipe, split), Counter[str]()
+        result, fates = self._stretches(recipe, split), Counter[str]()
         drops = self.action == "drop" or input_forms.inputs(recipe)[split.input] != "texts"
 
         def mark(table: pa.Table, first: int) -> pa.Table:
-            return self._mark_table(table, first, found, fates, drops)
+            return self._mark_table(table, first, result, fates, drops)
 
         worked = self.judge_shard(recipe, folder, split, mark)
         return replace(worked, counts=worked.counts | fates)
@@ -93,12 +93,12 @@ class Marking(OverSets):
         }
 
     def _mark_table(
-        self, table: pa.Table, first: int, found: dict[int, list[Stretch]], fates: Counter[str], drops: bool
+        self, table: pa.Table, first: int, result: dict[int, list[Stretch]], fates: Counter[str], drops: bool
     ) -> pa.Table:
-        rows = [row for row in range(table.num_rows) if first + row in found]
+        rows = [row for row in range(table.num_rows) if first + row in result]
         if not rows:
             return table
-        hits = [found[first + row] for row in rows]
+        hits = [result[first + row] for row in rows]
         texts = table["text"].combine_chunks().take(pa.array(rows)).to_pylist()
         places = [merge_stretches(stretches) for stretches in hits]
         rests = [cut_stretches(text, each) for text, each in zip(texts, places, strict=True)]
@@ -146,26 +146,26 @@ def _most(stretch: Stretch) -> float:
 
 def describe_items(stretches: Sequence[Stretch]) -> str:
     """The items in words: set, item, overlap and places of each, in their order."""
-    found = []
+    results = []
     for (name, item), each in groupby(stretches, lambda stretch: (stretch.set, stretch.item)):
         places = list(each)
-        found.append(
+        results.append(
             f"{name} {item} {places[0].overlap:.3f} {','.join(f'{s.start}-{s.end}' for s in places)}"
         )
-    return "; ".join(found)
+    return "; ".join(results)
 
 
 def merge_stretches(stretches: Sequence[Stretch]) -> list[Stretch]:
     """The places that any of them covers, in order, each with the item that overlaps most of those that share
     it."""
-    found: list[Stretch] = []
+    result: list[Stretch] = []
     for stretch in sorted(stretches):
-        if found and stretch.start <= found[-1].end:
-            top = max(found[-1], stretch, key=_most)
-            found[-1] = top._replace(start=found[-1].start, end=max(found[-1].end, stretch.end))
+        if result and stretch.start <= result[-1].end:
+            top = max(result[-1], stretch, key=_most)
+            result[-1] = top._replace(start=result[-1].start, end=max(result[-1].end, stretch.end))
         else:
-            found.append(stretch)
-    return found
+            result.append(stretch)
+    return result
 
 
 def cut_stretches(text: str, places: Sequence[Stretch]) -> str:

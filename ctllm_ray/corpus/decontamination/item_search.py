@@ -62,10 +62,12 @@ class Finding(OverSets):
         for table in self.readable(recipe, split):
             texts = table["text"].combine_chunks()
             text_bytes += utf8_bytes(texts)
-            found = hits(texts, index)
-            stretches.append(_find_stretches(found, number, np.float32(self.min_overlap)))
+            result = hits(texts, index)
+            stretches.append(_find_stretches(result, number, np.float32(self.min_overlap)))
             bests.append(
-                best(found.items, found.overlap, pc.take(table["id"].combine_chunks(), pa.array(found.rows)))
+                best(
+                    result.items, result.overlap, pc.take(table["id"].combine_chunks(), pa.array(result.rows))
+                )
             )
             number += table.num_rows
         counted = pa.concat_tables([STRETCHES.empty_table(), *stretches])
@@ -80,10 +82,10 @@ class Finding(OverSets):
         )
 
 
-def _find_stretches(found: Hits, number: int, least: np.float32) -> pa.Table:
+def _find_stretches(result: Hits, number: int, least: np.float32) -> pa.Table:
     """The stretches of items that count; `number` is that of the first page."""
-    rows = found.overlap >= least
-    columns = [number + found.rows, found.items, found.start, found.end, found.overlap]
+    rows = result.overlap >= least
+    columns = [number + result.rows, result.items, result.start, result.end, result.overlap]
     return pa.table(
         [pa.array(c[rows], f.type) for c, f in zip(columns, STRETCHES, strict=True)], schema=STRETCHES
     )

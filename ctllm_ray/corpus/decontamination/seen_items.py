@@ -46,9 +46,9 @@ def read_seen_items(folder: str) -> pa.Table:
         return pq.read_table(stream)
 
 
-def benchmarks(found: Sequence[Part]) -> tuple[BenchmarkFacts, ...]:
+def benchmarks(parts: Sequence[Part]) -> tuple[BenchmarkFacts, ...]:
     """What was found of each set, in the order of the recipe; nothing where no section is of this pass."""
-    return tuple(each for part in found if part.finished.section == USE for each in _benchmarks(part))
+    return tuple(each for part in parts if part.finished.section == USE for each in _benchmarks(part))
 
 
 def _benchmarks(part: Part) -> Iterator[BenchmarkFacts]:
@@ -61,13 +61,13 @@ def _benchmarks(part: Part) -> Iterator[BenchmarkFacts]:
 def _benchmark(name: str, table: pa.Table, min_overlap: float, counts: Mapping[str, Any]) -> BenchmarkFacts:
     mine = table.filter(pc.equal(table["set"], name))
     overlap = mine["overlap"].to_numpy()
-    found = (overlap >= np.float32(min_overlap)) & (overlap > 0)
+    result = (overlap >= np.float32(min_overlap)) & (overlap > 0)
     return BenchmarkFacts(
         name,
         items=len(mine),
         cannot_be_found=int((mine["ngrams"].to_numpy() == 0).sum()),
-        found=int(found.sum()),
-        touched=int(((overlap > 0) & ~found).sum()),
+        found=int(result.sum()),
+        touched=int(((overlap > 0) & ~result).sum()),
         cut_pages=counts.get(f"cut:{name}", 0),
         dropped_pages=counts.get(f"dropped:{name}", 0),
     )

@@ -120,12 +120,12 @@ class Star(Grouped):
         """Reads a partition of edges; writes what the star makes of it, as the other half of a round reads
         it."""
         given = self.edges(recipe, self.previous, split.index)
-        found = large_star(given) if self.large else small_star(given)
-        out = downward(found) if self.large else mirror_edges(found)
+        result = large_star(given) if self.large else small_star(given)
+        out = downward(result) if self.large else mirror_edges(result)
         shard = self.write_scattered(
             folder, EDGES, split.index, pa.table([*out], schema=SCHEMA), out.first, self.parts(recipe)
         )
-        digest = xxhash.xxh3_64_intdigest(np.concatenate(found).tobytes(), split.index)
+        digest = xxhash.xxh3_64_intdigest(np.concatenate(result).tobytes(), split.index)
         return SplitWork({"in": len(given.first), "kept": len(given.first), "digest": digest}, 0, [shard])
 
     def is_stable(self, recipe: Recipe) -> bool:
@@ -159,7 +159,7 @@ class Groups(Grouped):
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads the pairs of some documents and their roots; writes the pairs by root."""
         pairs = self.pairs(recipe, EDGES, PAIRS, split.index)
-        found = components(*self.edges(recipe, self.stars(recipe), split.index))
-        roots = found.roots[np.searchsorted(found.members, pairs["left"].to_numpy())]
+        result = components(*self.edges(recipe, self.stars(recipe), split.index))
+        roots = result.roots[np.searchsorted(result.members, pairs["left"].to_numpy())]
         shard = self.write_scattered(folder, GROUPS, split.index, pairs, roots, self.parts(recipe))
         return SplitWork({"in": pairs.num_rows, "kept": pairs.num_rows}, 0, [shard])

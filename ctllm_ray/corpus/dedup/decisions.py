@@ -48,20 +48,20 @@ class Fate(NamedTuple):
     similarity: np.ndarray
 
 
-def write(folder: str, unit: int, found: Fate, index: CorpusIndex, rows: RowFile, kept: list[Shard]) -> Shard:
+def write(folder: str, unit: int, fate: Fate, index: CorpusIndex, rows: RowFile, kept: list[Shard]) -> Shard:
     """The file of fates of a unit; those of settled documents are in the sections that they are of."""
-    staying, place, sizes = np.unique(found.stays, return_inverse=True, return_counts=True)
-    goes = found.stays != found.numbers
-    stays_in, stays = index.locate_documents(found.stays)
+    staying, place, sizes = np.unique(fate.stays, return_inverse=True, return_counts=True)
+    goes = fate.stays != fate.numbers
+    stays_in, stays = index.locate_documents(fate.stays)
     columns = [
-        pa.array(found.numbers - index.settled),
+        pa.array(fate.numbers - index.settled),
         pc.take(index.ids(rows, staying), pa.array(place, mask=~goes)),
-        pa.array(found.similarity, pa.float32(), mask=~goes | np.isnan(found.similarity)),
+        pa.array(fate.similarity, pa.float32(), mask=~goes | np.isnan(fate.similarity)),
         pa.array(sizes[place], pa.float32()),
         stays,
         stays_in,
     ]
-    first = int(np.searchsorted(found.numbers, index.settled))
+    first = int(np.searchsorted(fate.numbers, index.settled))
     table = pa.table(columns, schema=SCHEMA).slice(first).combine_chunks()
     stops = np.searchsorted(table["number"].to_numpy(), ends(kept)).tolist()
     return write_partitions(folder, f"{FATES}/{unit:05d}.arrow", table, stops)
@@ -91,12 +91,12 @@ class Removal(Phase):
         at = np.searchsorted(known, numbers)
         at[at == len(known)] = 0
         told = known[at] == numbers if len(known) else np.zeros(len(numbers), bool)
-        found = fates.take(pa.array(at, mask=~told))
-        table = schema.put_column(table, f"label.{self.use}.survivor", found["survivor"])
-        table = schema.put_column(table, f"score.{self.use}.similarity", found["similarity"])
+        result = fates.take(pa.array(at, mask=~told))
+        table = schema.put_column(table, f"label.{self.use}.survivor", result["survivor"])
+        table = schema.put_column(table, f"score.{self.use}.similarity", result["similarity"])
         table = schema.put_column(
-            table, f"score.{self.use}.cluster_size", pc.fill_null(found["cluster_size"], 1.0)
+            table, f"score.{self.use}.cluster_size", pc.fill_null(result["cluster_size"], 1.0)
         )
-        similarity = found["similarity"].to_numpy().astype(np.float32)
-        goes = pc.is_valid(found["survivor"]).to_numpy()
+        similarity = result["similarity"].to_numpy().astype(np.float32)
+        goes = pc.is_valid(result["survivor"]).to_numpy()
         return schema.reject(table, goes, f"{self.use}.duplicate", similarity, self.bound)

@@ -55,16 +55,16 @@ class DigestKeys(Phase):
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard; writes its keys and its rows."""
-        found, text_bytes = [], 0
+        result, text_bytes = [], 0
         with TableWriter(
             folder, f"{ranking.ROWS}/{split.index:05d}.arrow", pa.schema(ranking.columns(self.prefer))
         ) as rows:
             for table in self.tables(recipe, split):
                 texts = table["text"].combine_chunks()
                 text_bytes += utf8_bytes(texts)
-                found.append(digests(texts) if self.of == "raw" else folded_digests(texts, fold(texts)))
+                result.append(digests(texts) if self.of == "raw" else folded_digests(texts, fold(texts)))
                 rows.write(pa.table(ranking.of(table, self.prefer), schema=rows.schema))
-        keys = np.concatenate(found)
+        keys = np.concatenate(result)
         numbers = self.first_number(recipe, split) + np.arange(len(keys))
         order = np.lexsort((keys[:, 1], keys[:, 0]))
         table = pa.table([keys[order, 0], keys[order, 1], numbers[order]], schema=SCHEMA)

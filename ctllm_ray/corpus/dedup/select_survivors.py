@@ -69,8 +69,8 @@ class Choosing(Grouped):
             )
             alike[unknown] = self.likeness.similarity(texts, Pairs(numbers[stays[unknown]], numbers[unknown]))
             here = (numbers >= index.settled) | (stays == np.arange(len(stays)))
-            found = Fate(numbers[here], numbers[stays[here]], alike[here])
-            shard = decisions.write(folder, split.index, found, index, rows, self.kept_shards(recipe))
+            fate = Fate(numbers[here], numbers[stays[here]], alike[here])
+            shard = decisions.write(folder, split.index, fate, index, rows, self.kept_shards(recipe))
         return SplitWork(
             {"in": len(table), "kept": len(table), "clusters": len(np.unique(stays))}, 0, [shard]
         )
@@ -87,8 +87,8 @@ class Choosing(Grouped):
         """The place that stays for each place."""
         if self.survivors == "components":
             labels = np.arange(len(ranks))
-            found = components(left, right)
-            labels[found.members] = found.roots
+            result = components(left, right)
+            labels[result.members] = result.roots
             return survivors.of_components(labels, ranks)
         known = np.where(numbers < settled, np.arange(len(numbers)), -1)
         links = numbers[right] < settled

@@ -54,21 +54,21 @@ class Likeness:
 
     def agreement(self, texts: RowFile, pairs: Pairs) -> np.ndarray:
         """float32: how far the signatures of pairs agree."""
-        found = [_agreement(texts, part) for part in _slices(pairs, range(PAIRS, len(pairs.left), PAIRS))]
-        return np.concatenate([np.empty(0, np.float32), *found])
+        results = [_agreement(texts, part) for part in _slices(pairs, range(PAIRS, len(pairs.left), PAIRS))]
+        return np.concatenate([np.empty(0, np.float32), *results])
 
     def verdicts(self, texts: RowFile, pairs: Pairs, agreement: np.ndarray) -> PairVerdicts:
         """How alike pairs are whose signatures agree, and whether they are copies."""
         if not self.verify:
             return PairVerdicts(agreement, np.ones(len(agreement), bool))
         bounds = self.verify.model_dump() | {"shingle_chars": self.shingle_chars}
-        found = [PairVerdicts(np.empty(0, np.float32), np.empty(0, bool))]
+        results = [PairVerdicts(np.empty(0, np.float32), np.empty(0, bool))]
         for part in _slices(pairs, _text_stops(texts, pairs)):
             numbers, left, right = _local(part)
-            found.append(
+            results.append(
                 verdicts(texts.take(numbers, ["text"])["text"].combine_chunks(), left, right, **bounds)
             )
-        return PairVerdicts(*map(np.concatenate, zip(*found, strict=True)))
+        return PairVerdicts(*map(np.concatenate, zip(*results, strict=True)))
 
     def are_copies(self, texts: RowFile, pairs: Pairs) -> np.ndarray:
         """bool: which of any pairs are copies."""
@@ -81,12 +81,12 @@ class Likeness:
         """How alike any documents are (float32), by texts where texts are compared, else by signatures."""
         if not self.verify:
             return self.agreement(texts, pairs)
-        found = [np.empty(0, np.float32)]
+        results = [np.empty(0, np.float32)]
         for part in _slices(pairs, _text_stops(texts, pairs)):
             numbers, left, right = _local(part)
             folded = texts.take(numbers, ["text"])["text"].combine_chunks()
-            found.append(jaccard(folded, left, right, shingle_chars=self.shingle_chars))
-        return np.concatenate(found)
+            results.append(jaccard(folded, left, right, shingle_chars=self.shingle_chars))
+        return np.concatenate(results)
 
 
 def _agreement(texts: RowFile, pairs: Pairs) -> np.ndarray:

@@ -102,12 +102,12 @@ class Snapshot:
         """The fates of those documents (numbers, rising) that went for another one."""
         place, stops = storage.join(self.folder, decisions.FATES), ends(self.rows)
         shards = manifest.read_manifest(place).of_kind(decisions.FATES)
-        found = [decisions.SCHEMA.empty_table()]
+        results = [decisions.SCHEMA.empty_table()]
         for part in np.unique(np.searchsorted(stops, numbers, side="right")).tolist():
             table = read_partition(place, shards, part, decisions.SCHEMA)
             asked = np.isin(table["number"].to_numpy(), numbers)
-            found.append(table.filter(pc.and_(pa.array(asked), pc.is_valid(table["survivor"]))))
-        return pa.concat_tables(found)
+            results.append(table.filter(pc.and_(pa.array(asked), pc.is_valid(table["survivor"]))))
+        return pa.concat_tables(results)
 
 
 class CorpusIndex:
@@ -139,11 +139,11 @@ class CorpusIndex:
     def ids(self, rows: RowFile, numbers: np.ndarray) -> pa.Array:
         """The ids of documents (numbers, rising), of settled ones with the name of their version before
         it."""
-        found = rows.ids(numbers)
+        result = rows.ids(numbers)
         names = np.array([one.name and f"{one.name}:" for one in self._snapshots], object)[
             self.snapshot(numbers)
         ]
-        return pc.binary_join_element_wise(pa.array(names, pa.string()), found, "")
+        return pc.binary_join_element_wise(pa.array(names, pa.string()), result, "")
 
     def stays(self, numbers: np.ndarray) -> np.ndarray:
         """int64: who stayed for documents (numbers, rising) that are settled, -1 if it is in no index; else
@@ -170,11 +170,11 @@ class CorpusIndex:
         keys, numbers = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
         for place, snapshot in enumerate(self._snapshots[:-1]):
             for batch in snapshot.keys(schema, int(wanted[0]), int(wanted[-1]) + 1).to_batches():
-                found = batch["key"].to_numpy()
-                at = np.minimum(np.searchsorted(wanted, found), len(wanted) - 1)
-                meets = np.flatnonzero(wanted[at] == found)
-                best = meets[places_in(found[meets]) < reach]
-                keys.append(found[best])
+                result = batch["key"].to_numpy()
+                at = np.minimum(np.searchsorted(wanted, result), len(wanted) - 1)
+                meets = np.flatnonzero(wanted[at] == result)
+                best = meets[places_in(result[meets]) < reach]
+                keys.append(result[best])
                 numbers.append(batch["number"].to_numpy()[best] + self._starts[place])
         return np.concatenate(keys), np.concatenate(numbers)
 

@@ -56,9 +56,9 @@ class Comparing(Phase):
             agreeing, agreement = met.take(agrees), agreement[agrees]
             chosen = self._select_for_text(index, rows, agreeing, agreement)
             compared = agreeing.take(chosen)
-            found = self.likeness.verdicts(texts, compared, agreement[chosen])
+            result = self.likeness.verdicts(texts, compared, agreement[chosen])
         copies, links = _split_indexed(
-            index, compared.take(found.duplicates), found.similarity[found.duplicates]
+            index, compared.take(result.duplicates), result.similarity[result.duplicates]
         )
         table = pa.concat_tables([copies, links]).combine_chunks()
         shard = write_partitions(folder, f"{PAIRS}/{split.index:05d}.arrow", table, [table.num_rows])

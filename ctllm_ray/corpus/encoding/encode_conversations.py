@@ -77,12 +77,12 @@ def render(
     return Rendered(tokens.with_answers(table, answers, form), np.array(rows, np.int64), counts)
 
 
-def _sides(found: Any, form: Form) -> list[tuple[list[Turn], int]]:
+def _sides(result: Any, form: Form) -> list[tuple[list[Turn], int]]:
     """(turns, how many of them are given) of the conversation, or of both sides of a pair."""
     if form == "conversations":
-        return [(found, 0)]
-    prompt = found["prompt"]
-    return [([*prompt, *found[side]], len(prompt)) for side in ("chosen", "rejected")]
+        return [(result, 0)]
+    prompt = result["prompt"]
+    return [([*prompt, *result[side]], len(prompt)) for side in ("chosen", "rejected")]
 
 
 def _conversation(tokenizer: Tokenizer, turns: list[Turn], prompt: int) -> EncodedSide:

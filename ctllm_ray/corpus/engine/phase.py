@@ -142,10 +142,10 @@ class Phase:
         return SplitWork(counts, text_bytes, [*kept.shards, *rejected.shards])
 
 
-def _difference(found: pa.Schema, wanted: pa.Schema) -> str:
+def _difference(result: pa.Schema, wanted: pa.Schema) -> str:
     """Where two schemas differ, in words."""
     for name in wanted.names:
-        a, b = found.field(name).type, wanted.field(name).type
+        a, b = result.field(name).type, wanted.field(name).type
         if a != b and pa.types.is_struct(b):
             names = [{field.name for field in kind} for kind in (a, b)]
             more, fewer = sorted(names[0] - names[1]), sorted(names[1] - names[0])

@@ -40,9 +40,9 @@ class Cluster:
     members: tuple[Member, ...]
 
 
-def of_page(found: Sequence[Part], row: Mapping[str, Any]) -> Iterator[Cluster]:
+def of_page(parts: Sequence[Part], row: Mapping[str, Any]) -> Iterator[Cluster]:
     """The clusters of more than one page that a page (a DOCUMENT row) is in, one for each pass at most."""
-    for part in found:
+    for part in parts:
         use = part.finished.section
         size = row["scores"].get(f"{use}.cluster_size") or 1
         if size > 1:

@@ -77,9 +77,9 @@ def replay_bounds(folder: str, finished: Manifest, recipe: Recipe, sets: Sequenc
     rules = change_bounds(old, sets)
     result = Replay(Counter(), Counter(), Counter(), {}, 0)
     unmeasured = 0
-    found = documents.parts(folder, finished)
+    outcome = documents.parts(folder, finished)
     for kind in ("kept", "rejected"):
-        for table in documents.tables(found, kind, ["id", "labels", "scores", "reject"]):
+        for table in documents.tables(outcome, kind, ["id", "labels", "scores", "reject"]):
             unmeasured += _replay_table(table, {r.name for r in old}, rules, result)
     return Replay(result.before, result.after, result.moves, result.examples, unmeasured)
 
@@ -106,19 +106,19 @@ def _replay_table(table: pa.Table, names: set[str], rules: Sequence[Rule], resul
 
 def _columns(table: pa.Table, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
     scores, labels = table["scores"].combine_chunks(), table["labels"].combine_chunks()
-    found = {}
+    results = {}
     for rule in rules:
         if rule.is_label:
-            found[rule.score] = np.array(labels.field(rule.score).to_pylist(), object)
+            results[rule.score] = np.array(labels.field(rule.score).to_pylist(), object)
         else:
-            found[rule.score] = scores.field(rule.score).to_numpy(zero_copy_only=False).astype(np.float32)
-    return found
+            results[rule.score] = scores.field(rule.score).to_numpy(zero_copy_only=False).astype(np.float32)
+    return results
 
 
 def _find_unmeasured(table: pa.Table, rules: Sequence[Rule]) -> np.ndarray:
     scores = table["scores"].combine_chunks()
-    found = np.zeros(table.num_rows, bool)
+    values = np.zeros(table.num_rows, bool)
     for rule in rules:
         if not rule.is_label:
-            found |= scores.field(rule.score).is_null().to_numpy(zero_copy_only=False)
-    return found
+            values |= scores.field(rule.score).is_null().to_numpy(zero_copy_only=False)
+    return values

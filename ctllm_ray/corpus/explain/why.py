@@ -52,8 +52,10 @@ def explain_page(folder: str, finished: Manifest, recipe: Recipe, key: str) -> l
 
     The folder is that of the last section of documents; what the sections before rejected is searched too.
     """
-    found = documents.parts(folder, finished)
-    pages = [_judge_page(row, shard, recipe, tuple(of_page(found, row))) for row, shard in _find(found, key)]
+    result = documents.parts(folder, finished)
+    pages = [
+        _judge_page(row, shard, recipe, tuple(of_page(result, row))) for row, shard in _find(result, key)
+    ]
     if not pages:
         raise NotFound(
             f"no page has the id or url {key!r}",
@@ -63,9 +65,9 @@ def explain_page(folder: str, finished: Manifest, recipe: Recipe, key: str) -> l
     return pages
 
 
-def _find(found: list[Part], key: str) -> Iterator[tuple[dict[str, Any], str]]:
+def _find(parts: list[Part], key: str) -> Iterator[tuple[dict[str, Any], str]]:
     for kind in ("kept", "rejected"):
-        for uri, path in documents.shards(found, kind):
+        for uri, path in documents.shards(parts, kind):
             for number, keys in enumerate(reader.shard_tables(uri, ["id", "url"])):
                 hits = pc.or_kleene(pc.equal(keys["id"], key), pc.equal(keys["url"], key))
                 rows = np.flatnonzero(hits.to_numpy().astype(bool) & hits.is_valid().to_numpy())
@@ -78,16 +80,16 @@ def _judge_page(
     row: dict[str, Any], shard: str, recipe: Recipe, clusters: tuple[Cluster, ...]
 ) -> PageHistory:
     genre = np.array([row["labels"].get("genre") or "prose"])
-    found = [
+    results = [
         Judgement(rule, _value(rule, row), _outcome(rule, row, genre))
         for rule in measure_rules(recipe.stages)
     ]
     for name, rule in genre_conditions(recipe.stages):
         value = _value(rule, row)
-        found.append(
+        results.append(
             Judgement(rule, value, f"{name}: {'fails' if value is None or _breaks(rule, value) else 'holds'}")
         )
-    return PageHistory(row, shard, tuple(found), clusters)
+    return PageHistory(row, shard, tuple(results), clusters)
 
 
 def _value(rule: Rule, row: dict[str, Any]) -> float | str | None:

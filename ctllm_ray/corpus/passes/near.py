@@ -66,9 +66,9 @@ def near(
     sketches = Sketches(
         f"near/{KEYS}", sketch, tuple(prefer), verified is not None, partition_rows, tuple(against)
     )
-    found = _Near(sketches, Likeness(shingle_chars, min_agreement, verified), reach, survivors, local_pairs)
-    found.lasting = (f"near/{KEYS}", f"near/{FATES}") if keep_index else ()
-    return found
+    result = _Near(sketches, Likeness(shingle_chars, min_agreement, verified), reach, survivors, local_pairs)
+    result.lasting = (f"near/{KEYS}", f"near/{FATES}") if keep_index else ()
+    return result
 
 
 class _Near(Pass):

@@ -71,8 +71,8 @@ def _record(
 
 def check_turns(turns: Sequence[Turn]) -> list[Turn]:
     """The turns of a whole conversation, without an empty system turn. Raises `Unfit`."""
-    found = _drop_empty_system(turns)
-    spoken = found[1:] if found and found[0]["role"] == "system" else found
+    result = _drop_empty_system(turns)
+    spoken = result[1:] if result and result[0]["role"] == "system" else result
     for number, turn in enumerate(spoken):
         wanted = ("user", "assistant")[number % 2]
         if turn["role"] != wanted:
@@ -85,7 +85,7 @@ def check_turns(turns: Sequence[Turn]) -> list[Turn]:
         raise Unfit("conversation.no_answer", "it ends before the assistant answers")
     if all(turn.get("weight") == 0 for turn in spoken[1::2]):
         raise Unfit("conversation.nothing_to_learn", "every answer has weight 0")
-    return found
+    return result
 
 
 def _drop_empty_system(turns: Sequence[Turn]) -> list[Turn]:
@@ -169,17 +169,17 @@ def with_system(value: Any, turns: Sequence[Turn]) -> list[Turn]:
 
 def history(value: Any) -> list[Turn]:
     """The turns of [[question, answer], ...], as alpaca files have them. Raises `Unfit`."""
-    found: list[Turn] = []
+    result: list[Turn] = []
     if value is not None and type(value) is not list:
         raise Unfit("error.wrong_type", f"field 'history' is not an array but {type_of(value)}")
     for exchange in value or []:
         if type(exchange) is not list or len(exchange) != 2:
             raise Unfit("error.wrong_type", "an exchange of 'history' is not [question, answer]")
-        found += [
+        result += [
             make_turn("user", text(exchange[0], "history")),
             make_turn("assistant", text(exchange[1], "history")),
         ]
-    return found
+    return result
 
 
 def question(instruction: str, more: str) -> str:

@@ -28,8 +28,8 @@ READ_AS = {"turns": "contents"}
 
 def inputs(recipe: Recipe) -> dict[str, Form]:
     """What each input holds by its name, as its source declares: `FORMS`, or texts where it says nothing."""
-    found = {part.name: declared_names(SOURCES, part.use, "FORMS") for part in recipe.data.inputs}
-    return {name: cast(Form, (*forms, "texts")[0]) for name, forms in found.items()}
+    results = {part.name: declared_names(SOURCES, part.use, "FORMS") for part in recipe.data.inputs}
+    return {name: cast(Form, (*forms, "texts")[0]) for name, forms in results.items()}
 
 
 def has_turns(recipe: Recipe) -> bool:
@@ -64,6 +64,6 @@ def extract_contents(texts: pa.ChunkedArray) -> pa.Array:
     )
 
 
-def _contents(found: Any) -> Iterator[str]:
-    turns = found if isinstance(found, list) else [turn for side in found.values() for turn in side]
+def _contents(result: Any) -> Iterator[str]:
+    turns = result if isinstance(result, list) else [turn for side in result.values() for turn in side]
     return (cast(Mapping[str, str], turn)["content"] for turn in turns)

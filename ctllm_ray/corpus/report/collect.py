@@ -62,14 +62,14 @@ def gather(folder: str) -> Report:
 
     The runs are those of the first: it reads what comes from outside.
     """
-    found = documents.parts(folder, read_manifest(folder))
-    survey = Survey(documents.whole(found))
+    result = documents.parts(folder, read_manifest(folder))
+    survey = Survey(documents.whole(result))
     for kind in COLUMNS:
-        for table in documents.tables(found, kind, COLUMNS[kind]):
+        for table in documents.tables(result, kind, COLUMNS[kind]):
             if table.num_rows:
                 survey.add(table.combine_chunks())
-    facts = survey.report(read_runs(found[0].folder))
-    return replace(facts, benchmarks=seen_items.benchmarks(found), copies=duplicate_clusters.gather(found))
+    facts = survey.report(read_runs(result[0].folder))
+    return replace(facts, benchmarks=seen_items.benchmarks(result), copies=duplicate_clusters.gather(result))
 
 
 class Survey:
@@ -110,11 +110,11 @@ class Survey:
         chosen = hashes.astype(np.float64) < self._limit
         failed, values = np.zeros((len(self._rules), table.num_rows), bool), {}
         for i, rule in enumerate(self._rules):
-            found, known = _column(table, rule)
+            result, known = _column(table, rule)
             known &= rule.applies(genres)
-            if found.dtype == np.float32:
-                values[i] = np.where(known, found, np.float32(np.nan))[chosen]
-            failed[i] = violations(rule, {rule.score: found})[0] & known
+            if result.dtype == np.float32:
+                values[i] = np.where(known, result, np.float32(np.nan))[chosen]
+            failed[i] = violations(rule, {rule.score: result})[0] & known
             self._verdicts[0, i] += known.sum()
         self._verdicts[1] += failed.sum(axis=1)
         names = np.array([rule.name for rule in self._rules], object)
@@ -124,17 +124,17 @@ class Survey:
 
     def _slice(self, table: pa.Table) -> None:
         """Counts documents and what dropped them by host, source, script and every label."""
-        found = {
+        results = {
             "source": table["source"].combine_chunks(),
             "host": documents.hosts(table["url"].combine_chunks()),
         }
         labels = [
             field.name for field in table.schema.field("labels").type if not field.name.endswith(ADDRESSES)
         ]
-        found |= {name: schema.field(table, "labels", name) for name in labels}
+        results |= {name: schema.field(table, "labels", name) for name in labels}
         if any(field.name == SCRIPT for field in table.schema.field("scores").type):
-            found["script"] = _scripts(_floats(schema.field(table, "scores", SCRIPT)))
-        for name, values in found.items():
+            results["script"] = _scripts(_floats(schema.field(table, "scores", SCRIPT)))
+        for name, values in results.items():
             self._slices.setdefault(name, StreamCounter()).add(
                 _pairs(values, table["reject"].combine_chunks())
             )
@@ -194,9 +194,9 @@ class Survey:
 
     def _cuts(self) -> Iterator[CutFacts]:
         for rule, lines in self._cut_totals.most_common():
-            found = [(text, n) for (name, text), n in self._cut_lines.counts.items() if name == rule]
-            found.sort(key=lambda pair: (-pair[1], xxhash.xxh3_64_intdigest((pair[0] or "").encode())))
-            yield CutFacts(rule, lines, self._cut_chars[rule], tuple(found[:EXAMPLES]))
+            results = [(text, n) for (name, text), n in self._cut_lines.counts.items() if name == rule]
+            results.sort(key=lambda pair: (-pair[1], xxhash.xxh3_64_intdigest((pair[0] or "").encode())))
+            yield CutFacts(rule, lines, self._cut_chars[rule], tuple(results[:EXAMPLES]))
 
 
 def _breakdown(name: str, tally: StreamCounter[tuple[str | None, str | None]]) -> Breakdown:

@@ -26,9 +26,9 @@ class StreamCounter(Generic[Key]):
         self.exact = True
         self._keys = keys
 
-    def add(self, found: Iterable[tuple[Key, int]]) -> None:
+    def add(self, result: Iterable[tuple[Key, int]]) -> None:
         """Adds counts, then forgets the rarest half where there are too many keys."""
-        for key, count in found:
+        for key, count in result:
             self.counts[key] += count
         if len(self.counts) > self._keys:
             self.exact = False
@@ -45,8 +45,8 @@ class Smallest(Generic[Item]):
 
     def worst(self, name: str) -> tuple[int, ...]:
         """The rank that a new item must be below; infinite (a tuple above all) while there is room."""
-        found = self._found.get(name, [])
-        return found[-1][0] if len(found) == self._items else (2,)
+        result = self._found.get(name, [])
+        return result[-1][0] if len(result) == self._items else (2,)
 
     def add(self, name: str, offered: Iterable[tuple[tuple[int, ...], Item]]) -> None:
         """Keeps the best of what it has and what is offered."""
@@ -55,4 +55,4 @@ class Smallest(Generic[Item]):
 
     def items(self) -> dict[str, tuple[Item, ...]]:
         """The items of each name, smallest rank first."""
-        return {name: tuple(item for _, item in found) for name, found in self._found.items()}
+        return {name: tuple(item for _, item in each) for name, each in self._found.items()}

@@ -51,18 +51,18 @@ NOT_HERE = np.zeros(1, ENTRY)
 NOT_HERE["file"] = -1  # a survivor of an earlier version
 
 
-def gather(found: Sequence[Part]) -> tuple[Copies, ...]:
+def gather(parts: Sequence[Part]) -> tuple[Copies, ...]:
     """What each pass that finds copies found, in their order; nothing where there is none."""
-    uses = [part.finished.section for part in found]
-    return tuple(_of_pass(found, number) for number, use in enumerate(uses) if number and _finds_copies(use))
+    uses = [part.finished.section for part in parts]
+    return tuple(_of_pass(parts, number) for number, use in enumerate(uses) if number and _finds_copies(use))
 
 
 def _finds_copies(use: str) -> bool:
     return f"{use}.survivor" in resolve.declared_names(resolve.PASSES, use, "LABELS")
 
 
-def _of_pass(found: Sequence[Part], number: int) -> Copies:
-    finished, ended = found[number].finished, ExcerptedCopy(found, number)
+def _of_pass(sections: Sequence[Part], number: int) -> Copies:
+    finished, ended = sections[number].finished, ExcerptedCopy(sections, number)
     count = _Count()
     parts = ceil(finished.counts.get(f"reject:{finished.section}.duplicate", 0) / PART_PAGES)
     for part in range(parts):

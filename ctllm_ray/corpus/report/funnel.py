@@ -61,7 +61,7 @@ def funnel(manifest: Manifest) -> tuple[FunnelGroup, ...]:
         left -= rejects.get(rule, 0)
         steps.append(FunnelStep(rule, rejects.get(rule, 0), left))
     families = groupby(steps, key=lambda step: step.rule.partition(".")[0])
-    return tuple(FunnelGroup(family, tuple(found)) for family, found in families)
+    return tuple(FunnelGroup(family, tuple(each)) for family, each in families)
 
 
 def _order(recipe: Mapping[str, Any], rejects: Mapping[str, int]) -> Iterator[str]:
@@ -86,7 +86,7 @@ def _order(recipe: Mapping[str, Any], rejects: Mapping[str, int]) -> Iterator[st
 
 def _take_family(waiting: dict[str, None], family: str) -> list[str]:
     """Removes and returns the waiting reasons of a family."""
-    found = [name for name in waiting if name.partition(".")[0] == family]
-    for name in found:
+    results = [name for name in waiting if name.partition(".")[0] == family]
+    for name in results:
         del waiting[name]
-    return found
+    return results

@@ -117,9 +117,9 @@ def ticks(low: float, high: float, log: bool) -> list[float]:
     """Three to seven round values within a range."""
     if log:
         steps = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        found = [10.0**s for s in steps if low <= 10.0**s <= high]
-        if len(found) >= 2:
-            return found[:: math.ceil(len(found) / 6)]
+        results = [10.0**s for s in steps if low <= 10.0**s <= high]
+        if len(results) >= 2:
+            return results[:: math.ceil(len(results) / 6)]
     step = 10.0 ** math.floor(math.log10((high - low) / 3))
     step *= next(m for m in (5, 2, 1) if (high - low) / (step * m) >= 3 or m == 1)
     first = math.ceil(low / step - 1e-9)
@@ -222,14 +222,14 @@ def _outside(chart: Histogram, index: int) -> int:
 
 
 def _fail_shade(chart: Histogram, x: Callable[[float], float]) -> str:
-    found = []
+    results = []
     for key, _, at in chart.cuts:
         edge = _edge_place(chart, x, at)
         start, stop = (0.0, edge) if key in ("min", "above") else (edge, float(WIDTH))
-        found.append(
+        results.append(
             f'<rect class="fails" x="{start:.1f}" y="{TOP}" width="{stop - start:.1f}" height="{FLOOR - TOP}"/>'
         )
-    return "".join(found)
+    return "".join(results)
 
 
 def _edge_place(chart: Histogram, x: Callable[[float], float], at: float) -> float:
@@ -242,15 +242,15 @@ def _edge_place(chart: Histogram, x: Callable[[float], float], at: float) -> flo
 def _bound_lines(chart: Histogram, x: Callable[[float], float]) -> str:
     """Each bound as a line with its label above; an upper bound's label stands one row higher, so they never
     meet."""
-    found = []
+    results = []
     for key, bound, at in chart.cuts:
         place = _edge_place(chart, x, at)
         y = 12 if key in ("max", "below") else 27
         arrow = "← " if at < chart.edges[0] else "→ " if at > chart.edges[-1] else ""
         anchor, shift = ("end", -5) if place > WIDTH / 2 else ("start", 5)
-        found.append(
+        results.append(
             f'<path class="bound" d="M{place:.1f} {y - 9}V{FLOOR}"/>'
             f'<text class="bound-label" x="{place + shift:.1f}" y="{y}" text-anchor="{anchor}">'
             f"{arrow}{SIGNS[key]} {bound:,g}</text>"
         )
-    return "".join(found)
+    return "".join(results)

@@ -135,12 +135,12 @@ def _labels_of(report: Report, rule: Rule) -> Breakdown | None:
 def _sorted_rules(report: Report) -> dict[str, list[RuleFacts]]:
     """Rules for the histograms: those that act, those that rarely do, those that only measure."""
     line = RARE_SHARE * report.manifest.counts["in"]
-    found: dict[str, list[RuleFacts]] = {"acting": [], "rare": [], "measuring": []}
+    results: dict[str, list[RuleFacts]] = {"acting": [], "rare": [], "measuring": []}
     for rule in report.rules:
         kind = "measuring" if not rule.rule.decides else "acting" if rule.dropped >= max(1, line) else "rare"
-        found[kind].append(rule)
-    found["acting"].sort(key=lambda rule: -rule.dropped)
-    return found
+        results[kind].append(rule)
+    results["acting"].sort(key=lambda rule: -rule.dropped)
+    return results
 
 
 def _rank(breakdown: Breakdown) -> tuple[int, str]:

@@ -36,5 +36,5 @@ def messages(split: Split, *, messages: str = "messages") -> Iterator[pa.Table]:
 def _turns(name: str, fields: dict[str, Any]) -> list[Turn]:
     conversation_fields.check_record(fields, name)
     conversation_fields.refuse(fields, "history")
-    found = conversations.turns(conversations.require_field(fields, name), name)
-    return conversations.check_turns(conversations.with_system(fields.get("system"), found))
+    result = conversations.turns(conversations.require_field(fields, name), name)
+    return conversations.check_turns(conversations.with_system(fields.get("system"), result))

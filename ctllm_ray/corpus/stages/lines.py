@@ -63,8 +63,8 @@ def _cut_texts(
     taken = line_rules.cuts(texts, rules)
     left = {row: _blank_out(texts[row].as_py(), by_rule) for row, by_rule in taken.items()}
     if similar != "keep":  # looked for in what the rules left: furniture may stand between copies
-        found = similar_lines.candidates(replace_rows(texts, left), reach=similar, min_han=min_han)
-        for row in np.flatnonzero(found).tolist():
+        result = similar_lines.candidates(replace_rows(texts, left), reach=similar, min_han=min_han)
+        for row in np.flatnonzero(result).tolist():
             lines = left.get(row, texts[row].as_py()).split("\n")
             copies = similar_lines.similar(lines, reach=similar, min_han=min_han)
             if copies:

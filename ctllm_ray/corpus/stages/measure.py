@@ -58,13 +58,13 @@ def measure(table: pa.Table, *, rules: list[Rule], genres: Genres = ()) -> pa.Ta
     part = table.filter(pa.array(rows))
     columns = _measure_part(part, plan)
     told = "label.genre" in table.column_names and not plan.genres
-    found = _earlier(part, "genre") if told else decide.genre(plan.genres, columns, part.num_rows)
-    decision = decide.decide(plan.rules, columns, found)
+    result = _earlier(part, "genre") if told else decide.genre(plan.genres, columns, part.num_rows)
+    decision = decide.decide(plan.rules, columns, result)
     for name, values in columns.items():
         kind = "label" if values.dtype == object else "score"
         table = schema.put_column(table, f"{kind}.{name}", _spread_rows(values, rows))
     if not told:
-        table = schema.put_column(table, "label.genre", _spread_rows(found.astype(object), rows))
+        table = schema.put_column(table, "label.genre", _spread_rows(result.astype(object), rows))
     return _mark_rejects(table, plan, decision, rows)
 
 
@@ -130,11 +130,11 @@ def _by_row(
     group: dict[str, Callable[[str], Any]], values: list[str | None], labels: frozenset[str]
 ) -> dict[str, np.ndarray]:
     """The measures of a string, document by document: they share what they cache of the last document."""
-    found: dict[str, list] = {name: [] for name in group}
+    results: dict[str, list] = {name: [] for name in group}
     for value in values:
         for name, function in group.items():
-            found[name].append(None if value is None else function(value))
-    return {name: _column(items, name in labels) for name, items in found.items()}
+            results[name].append(None if value is None else function(value))
+    return {name: _column(items, name in labels) for name, items in results.items()}
 
 
 def _column(items: list, label: bool) -> np.ndarray:

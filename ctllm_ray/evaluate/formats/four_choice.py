@@ -56,13 +56,13 @@ def exam(
     row: Callable[[Row], Row],
 ) -> list[Task]:
     """A task for each subject; `row` gives a question the names that it has in lm-eval's prompts."""
-    dev, found = _tables(path, split)
-    questions, shown = by(found.rows, _subject), by(dev.rows, _subject)
+    dev, result = _tables(path, split)
+    questions, shown = by(result.rows, _subject), by(dev.rows, _subject)
     for subject in subjects:
         if subject not in questions:
             remedy = f"subjects there: {', '.join(questions)}"
             raise InputError(f"no questions about {subject!r}", where=path, remedy=remedy)
-    files = {**dev.files, **found.files}
+    files = {**dev.files, **result.files}
     tasks = []
     for subject in subjects or questions:
         items, left_out = sort_out(choose_rows(questions[subject], limit), row)
@@ -96,10 +96,10 @@ def _tables(path: str, split: str) -> tuple[BenchmarkTable, BenchmarkTable]:
     if not path.endswith(ONE_FILE):
         return _folder(path, "dev"), _folder(path, split)
     whole = table(path)
-    dev, found = (_of_split(whole, name) for name in ("dev", split))
-    if not found.rows:
+    dev, result = (_of_split(whole, name) for name in ("dev", split))
+    if not result.rows:
         raise InputError(f"no rows of the split {split!r}", where=path, remedy="give a file that has them")
-    return dev, found
+    return dev, result
 
 
 def _of_split(whole: BenchmarkTable, name: str) -> BenchmarkTable:
@@ -110,8 +110,8 @@ def _of_split(whole: BenchmarkTable, name: str) -> BenchmarkTable:
 
 def _folder(path: str, split: str) -> BenchmarkTable:
     """All subjects of a split: `law_dev.csv` or `law.csv` is about law."""
-    found = table(storage.join(path, split, "*.csv"))
-    return BenchmarkTable([row | {"subject": _stem(row[ID], split)} for row in found.rows], found.files)
+    result = table(storage.join(path, split, "*.csv"))
+    return BenchmarkTable([row | {"subject": _stem(row[ID], split)} for row in result.rows], result.files)
 
 
 def _stem(id_: str, split: str) -> str:

@@ -44,9 +44,9 @@ def sums(
     Examples are the first rows of the file `shown`, and rows of `path` that are the same are left out; where
     none is named, they are the first of `path`, and are not asked.
     """
-    found = read(path)
-    source = read(shown) if shown else BenchmarkTable(found.rows[:shots], found.files)
-    asked = found.rows if shown else found.rows[shots:]
+    result = read(path)
+    source = read(shown) if shown else BenchmarkTable(result.rows[:shots], result.files)
+    asked = result.rows if shown else result.rows[shots:]
     if not asked:
         raise InputError(
             "no row is left to ask", where=path, remedy="take fewer shots, or name a file of examples"
@@ -55,7 +55,7 @@ def sums(
     given = {**taught, "generation_kwargs": {**taught["generation_kwargs"], "max_gen_toks": answer_tokens}}
     items, left_out = sort_out(choose_rows(asked, limit), row)
     before = examples(sort_out(source.rows, row)[0], shots, shown or path)
-    files = {**source.files, **found.files}
+    files = {**source.files, **result.files}
 
     def grade(item: Row, answer: str) -> bool:
         return is_same_number(answer, target(item))

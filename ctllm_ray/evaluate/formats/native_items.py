@@ -28,12 +28,14 @@ def write(names: Sequence[str], uri: str) -> dict[str, int]:
         raise InputError(
             "items are written as plain JSON lines", where=uri, remedy=f"name a file that ends in {SUFFIX}"
         )
-    found: dict[str, list[str]] = {}
+    results: dict[str, list[str]] = {}
     for task, documents in _documents(names):
-        if task not in found:
-            found[task] = [json.dumps(dict(row), ensure_ascii=False, default=str) + "\n" for row in documents]
-    storage.write_bytes(uri, "".join(line for lines in found.values() for line in lines).encode())
-    return {task: len(lines) for task, lines in found.items()}
+        if task not in results:
+            results[task] = [
+                json.dumps(dict(row), ensure_ascii=False, default=str) + "\n" for row in documents
+            ]
+    storage.write_bytes(uri, "".join(line for lines in results.values() for line in lines).encode())
+    return {task: len(lines) for task, lines in results.items()}
 
 
 def _documents(names: Sequence[str]) -> Iterator[tuple[str, Sequence[dict[str, Any]]]]:
@@ -43,8 +45,8 @@ def _documents(names: Sequence[str]) -> Iterator[tuple[str, Sequence[dict[str, A
     manager = TaskManager()
     for name in names:
         try:
-            found = manager.load([name])["tasks"]
-            yield from ((task.task_name, task.eval_docs) for task in found.values())
+            result = manager.load([name])["tasks"]
+            yield from ((task.task_name, task.eval_docs) for task in result.values())
         except Exception as error:  # lm-eval, datasets and hub clients raise of every kind
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
             remedy = "`lm-eval ls tasks` lists the names; most data comes from a hub, which must be reachable or cached"

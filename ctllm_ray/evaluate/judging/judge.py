@@ -53,10 +53,10 @@ class Case:
 def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
     """The items, and SHA-256 of their files by URI. Raises `InputError` for a class that CHC-Bench does not
     have."""
-    found = table(wanted.items)
+    result = table(wanted.items)
     rows = [
         {ID: row[ID], "category": str(field_of(row, "category")), "query": str(field_of(row, "query"))}
-        for row in found.rows
+        for row in result.rows
     ]
     for row in rows:
         if row["category"] not in CLASSES:
@@ -67,7 +67,7 @@ def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
         for of_class in by(rows, lambda row: row["category"]).values()
         for row in choose_rows(of_class, wanted.limit)
     ]
-    return kept, dict(found.files)
+    return kept, dict(result.files)
 
 
 def evaluate(

@@ -73,7 +73,7 @@ def read_number(verdict: str, judged: str = "", code: str = "") -> float | None:
         return _value(coded)
     own = _own_text(verdict)
     match = _last_clause(own)
-    if not match or match["code"] or len({_value(found) for found in _SHOWN.finditer(_last_line(own))}) > 1:
+    if not match or match["code"] or len({_value(each) for each in _SHOWN.finditer(_last_line(own))}) > 1:
         return None
     return None if _value(match) in map(_value, _SHOWN.finditer(_plain(judged))) else _value(match)
 

@@ -37,8 +37,8 @@ class Answered:
         for name in names:
             for line in storage.read_bytes(storage.join(folder, name)).split(b"\n"):
                 if line:
-                    found = orjson.loads(line)
-                    self._answers[found["key"]] = found["answer"]
+                    plain = orjson.loads(line)
+                    self._answers[plain["key"]] = plain["answer"]
         self._chunk = len(names)
         self._lines: list[bytes] = []
         self._written, self._unwritten = clock(), False

@@ -77,10 +77,10 @@ def _changed_at(uri: str) -> float:
     """
     fs, path = storage.filesystem(uri)
     info = fs.info(path)
-    found = next((info[name] for name in _CHANGED if info.get(name)), 0.0)
-    if isinstance(found, str):
-        found = datetime.fromisoformat(found)
-    return found.timestamp() if isinstance(found, datetime) else float(found)
+    result = next((info[name] for name in _CHANGED if info.get(name)), 0.0)
+    if isinstance(result, str):
+        result = datetime.fromisoformat(result)
+    return result.timestamp() if isinstance(result, datetime) else float(result)
 
 
 def _size(uri: str) -> int:

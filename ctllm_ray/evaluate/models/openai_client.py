@@ -106,10 +106,10 @@ def _retry_s(header: str) -> float:
 
 
 def _parse_answer(text: str) -> dict[str, Any]:
-    found = json.loads(text)
-    if not isinstance(found, dict):
+    plain = json.loads(text)
+    if not isinstance(plain, dict):
         raise ValueError("the answer is no JSON object")
-    return found
+    return plain
 
 
 def _message(text: str) -> str:

@@ -70,11 +70,11 @@ class ApiSubject:
     async def logprobs(self, ids: Sequence[int], start: int, others: Sequence[int]) -> list[Token]:
         """As `Subject.logprobs`; where the most likely last id is none of those asked for, it is told as
         -1."""
-        found = await self._score_ids(ids, start)
-        lasts = [found[-1], *[(await self._score_ids([*ids[:-1], other], start))[-1] for other in others]]
+        result = await self._score_ids(ids, start)
+        lasts = [result[-1], *[(await self._score_ids([*ids[:-1], other], start))[-1] for other in others]]
         likeliest = next((last.top[0] for last in lasts if last.top[0][0] >= 0), lasts[0].top[0])
         told = ((last.id, last.logprob) for last in lasts[1:])
-        return [*found[:-1], Token(lasts[0].id, lasts[0].logprob, (likeliest, *told))]
+        return [*result[:-1], Token(lasts[0].id, lasts[0].logprob, (likeliest, *told))]
 
     async def _score_ids(self, ids: Sequence[int], start: int) -> list[Token]:
         body = {"model": self._model, "prompt": list(ids), "max_tokens": 1, "echo": True, "logprobs": 1}

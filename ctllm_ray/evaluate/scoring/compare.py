@@ -13,10 +13,10 @@ def compare(first: str, second: str, resamples: int) -> list[Comparison]:
     shared."""
     seed = evaluation.results(first)["decisions"]["seed"]
     names = [score["benchmark"] for score in evaluation.results(second)["scores"]]
-    found = scores.compare(item_results.read_items(first), item_results.read_items(second), seed, resamples)
-    if not found:
+    result = scores.compare(item_results.read_items(first), item_results.read_items(second), seed, resamples)
+    if not result:
         remedy = "compare evaluations of the same tasks"
         raise InputError(
             "the two have no benchmark in common", where=f"{second}: {', '.join(names)}", remedy=remedy
         )
-    return found
+    return result

@@ -67,9 +67,9 @@ def of(folder: str, files: Mapping[str, str]) -> Seen:
     )
 
 
-def mark_items(found: Sequence[Item], seen: Seen) -> list[Item]:
+def mark_items(items: Sequence[Item], seen: Seen) -> list[Item]:
     """The items with what is known of each."""
-    return [replace(item, seen_overlap=seen.overlap.get(_address(item.item))) for item in found]
+    return [replace(item, seen_overlap=seen.overlap.get(_address(item.item))) for item in items]
 
 
 def _address(item: str) -> str:

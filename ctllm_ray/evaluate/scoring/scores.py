@@ -56,21 +56,21 @@ def of(items: Sequence[Item], seed: int, resamples: int, seen_from: float = 1.0)
 
     From an overlap of `seen_from` on, an item counts as seen by the corpus.
     """
-    found: list[BenchmarkScore] = []
+    benchmark_scores: list[BenchmarkScore] = []
     for whole in _by(items, "benchmark").values():
         parts = [_score(each, part, seed, resamples, seen_from) for part, each in _by(whole, "part").items()]
         values = [part.value for part in parts if math.isfinite(part.value)]
         mean = statistics.mean_of(values) if values and len(parts) > 1 else None
-        found.append(_score(whole, "", seed, resamples, seen_from, mean))
-        found += parts if len(parts) > 1 else []
-    return found
+        benchmark_scores.append(_score(whole, "", seed, resamples, seen_from, mean))
+        benchmark_scores += parts if len(parts) > 1 else []
+    return benchmark_scores
 
 
 def _by(items: Sequence[Item], name: str) -> dict[str, list[Item]]:
-    found: dict[str, list[Item]] = {}
+    results: dict[str, list[Item]] = {}
     for item in items:
-        found.setdefault(getattr(item, name), []).append(item)
-    return found
+        results.setdefault(getattr(item, name), []).append(item)
+    return results
 
 
 def kind_of(benchmark: str) -> Kind:
@@ -115,8 +115,8 @@ def _without_seen(
     told: dict[str, Any] = {"seen": len(scored) - len(others) if known else None}
     if len(others) == len(scored):
         return told | dict.fromkeys(("unseen_value", "unseen_low", "unseen_high"))
-    found = _estimate(others, kind, seed, resamples)
-    return told | {"unseen_value": found.value, "unseen_low": found.low, "unseen_high": found.high}
+    result = _estimate(others, kind, seed, resamples)
+    return told | {"unseen_value": result.value, "unseen_low": result.low, "unseen_high": result.high}
 
 
 def _estimate(scored: Sequence[Item], kind: Kind, seed: int, resamples: int) -> Estimate:

@@ -50,10 +50,10 @@ def share(right: Sequence[float]) -> Estimate:
     n = len(right)
     if not n:
         return Estimate(math.nan, math.nan, math.nan, math.nan)
-    found = mean_of(right)
-    centre = (found + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-    half = Z95 / (1 + Z95**2 / n) * math.sqrt(found * (1 - found) / n + Z95**2 / (4 * n * n))
-    return Estimate(found, stderr(right, np.ones(n)), max(0.0, centre - half), min(1.0, centre + half))
+    result = mean_of(right)
+    centre = (result + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * math.sqrt(result * (1 - result) / n + Z95**2 / (4 * n * n))
+    return Estimate(result, stderr(right, np.ones(n)), max(0.0, centre - half), min(1.0, centre + half))
 
 
 def ratio(above: Sequence[float], below: Sequence[float], seed: int, resamples: int) -> Estimate:
@@ -85,11 +85,11 @@ def _bootstrap(above: np.ndarray, below: np.ndarray, seed: int, resamples: int) 
     """Ratios of as many items drawn with replacement, so many times."""
     random, n = np.random.default_rng(seed), len(above)
     at_once = max(1, CHUNK_DRAWS // n)
-    found = []
+    results = []
     for start in range(0, resamples, at_once):
         drawn = random.integers(0, n, (min(at_once, resamples - start), n))
-        found.append(above[drawn].sum(1) / below[drawn].sum(1))
-    return np.concatenate(found)
+        results.append(above[drawn].sum(1) / below[drawn].sum(1))
+    return np.concatenate(results)
 
 
 def compare_paired(

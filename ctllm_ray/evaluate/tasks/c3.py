@@ -30,15 +30,15 @@ def c3(
     limit: Annotated[int, Field(ge=0)] = 0,
 ) -> list[Task]:
     """One task: the questions of rows whose `split` ends with the option's word; examples are of `dev`."""
-    found = read_table(path, _of_list)
-    asked = _of_split(found.rows, split, NO_SPLIT)
+    table = read_table(path, _of_list)
+    asked = _of_split(table.rows, split, NO_SPLIT)
     if not asked:
-        there = sorted({str(row.get("split") or row.get("_split")) for row in found.rows})
+        there = sorted({str(row.get("split") or row.get("_split")) for row in table.rows})
         remedy = f"set split to one that is there: {', '.join(there)}"
         raise InputError(f"no rows of the split {split!r}", where=path, remedy=remedy)
     items, left_out = sort_out(choose_rows(list(_questions(asked)), limit), _build_row)
-    dev, _ = sort_out(_questions(_of_split(found.rows, "dev")), _build_row)
-    task = choices.task("c3", items, examples(dev, shots, path), found.files, measure="acc_norm")
+    dev, _ = sort_out(_questions(_of_split(table.rows, "dev")), _build_row)
+    task = choices.task("c3", items, examples(dev, shots, path), table.files, measure="acc_norm")
     return finish([replace(task, left_out=left_out)], path)
 
 

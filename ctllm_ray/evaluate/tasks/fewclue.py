@@ -49,22 +49,27 @@ def fewclue(
     """
     if unknown := [part for part in parts if part not in _PARTS]:
         raise RecipeError(f"FewCLUE has no part {unknown[0]!r}", remedy=f"parts: {', '.join(_PARTS)}")
-    found = table(path)
-    there = by(found.rows, lambda row: str(field_of(row, "_task", "task")))
+    result = table(path)
+    there = by(result.rows, lambda row: str(field_of(row, "_task", "task")))
     if missing := [part for part in parts if part not in there]:
         raise InputError(f"no rows of {missing[0]!r}", where=path, remedy=f"parts there: {', '.join(there)}")
     asked = {part: _of_split(there.get(part, []), split) for part in parts or _PARTS}
     if empty := [part for part in parts or asked if not asked[part] and (parts or not any(asked.values()))]:
-        splits = sorted({_split_of(row) for row in found.rows})
+        splits = sorted({_split_of(row) for row in result.rows})
         remedy = f"set split to one that is there: {', '.join(splits)}"
         raise InputError(f"no rows of the split {split!r} in {', '.join(empty)}", where=path, remedy=remedy)
     return finish(
-        [_task(part, there[part], asked[part], shots, limit, found) for part in asked if asked[part]], path
+        [_task(part, there[part], asked[part], shots, limit, result) for part in asked if asked[part]], path
     )
 
 
 def _task(
-    part: str, rows: Sequence[Row], asked: Sequence[Row], shots: int, limit: int, found: BenchmarkTable
+    part: str,
+    rows: Sequence[Row],
+    asked: Sequence[Row],
+    shots: int,
+    limit: int,
+    benchmark_table: BenchmarkTable,
 ) -> Task:
     """A part, asked about the rows `asked`."""
     words = sorted({_word(row) for row in rows if _is_labelled(row)}) if part in _OWN_LABELS else []
@@ -74,9 +79,11 @@ def _task(
 
     items, left_out = sort_out(choose_rows(asked, limit), build)
     train, _ = sort_out(choose_rows(_of_split(rows, "train"), shots), build)
-    shown = examples(train, shots, f"{found.rows[0][ID].partition('#')[0]}: {part}")
+    shown = examples(train, shots, f"{benchmark_table.rows[0][ID].partition('#')[0]}: {part}")
     measure = "acc_norm" if part in _OWN_LABELS else "acc"
-    return replace(choices.task(part, items, shown, found.files, measure=measure), left_out=left_out)
+    return replace(
+        choices.task(part, items, shown, benchmark_table.files, measure=measure), left_out=left_out
+    )
 
 
 def _of_split(rows: Sequence[Row], split: str) -> list[Row]:

@@ -36,8 +36,8 @@ def fit(shares_NG: np.ndarray, losses_DN: np.ndarray, kept_DN: np.ndarray) -> np
     starts = _starts(shares_NG, losses_DN, kept_DN, lowest_D)
     refined = [_refine(start, shares_NG, np.log(losses_DN), kept_DN, lowest_D) for start in starts]
     costs = np.array([cost for _, cost in refined])
-    found = np.array([parameters for parameters, _ in refined])
-    return found[costs.argmin(axis=0), np.arange(len(losses_DN))]
+    result = np.array([parameters for parameters, _ in refined])
+    return result[costs.argmin(axis=0), np.arange(len(losses_DN))]
 
 
 def predict(parameters: np.ndarray, shares_NG: np.ndarray) -> np.ndarray:
@@ -60,15 +60,15 @@ def _starts(
     first_D = np.minimum(0.02 * spread_D, 0.5 * lowest_D)
     weighted_DNG = shares_NG * kept_DN[:, :, None]
     inverse_DGN = np.linalg.pinv(weighted_DNG)
-    found, costs = [], []
+    result, costs = [], []
     for share in np.linspace(0, 1, STARTS):
         c_D = lowest_D - first_D * (lowest_D / first_D) ** share
         above_DN = np.log(np.maximum(losses_DN - c_D[:, None], _LEAST))
         slopes_DG = np.einsum("dgn,dn->dg", inverse_DGN, above_DN * kept_DN)
-        found.append(np.column_stack([c_D, slopes_DG]))
-        costs.append(_cost(_residuals(found[-1], shares_NG, np.log(losses_DN)), kept_DN))
+        result.append(np.column_stack([c_D, slopes_DG]))
+        costs.append(_cost(_residuals(result[-1], shares_NG, np.log(losses_DN)), kept_DN))
     order_SD = np.argsort(costs, axis=0)[:REFINED]
-    return [np.array(found)[order, np.arange(len(lowest_D))] for order in order_SD]
+    return [np.array(result)[order, np.arange(len(lowest_D))] for order in order_SD]
 
 
 def _refine(

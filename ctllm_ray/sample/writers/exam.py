@@ -30,13 +30,13 @@ def rows() -> Iterator[dict[str, str]]:
 
 
 def _subjects() -> dict[str, list[list[str]]]:
-    found: dict[str, list[list[str]]] = {}
+    results: dict[str, list[list[str]]] = {}
     for line in (FOLDER / "exam.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("=== "):
-            found[line.removeprefix("=== ")] = questions = []
+            results[line.removeprefix("=== ")] = questions = []
         else:
             questions.append(line.split("|"))
-    return found | {"elementary_mathematics": [_sum(number) for number in range(SUMS)]}
+    return results | {"elementary_mathematics": [_sum(number) for number in range(SUMS)]}
 
 
 def _sum(number: int) -> list[str]:

@@ -258,7 +258,7 @@ def _add_reports(app: FastAPI, served: AppState) -> None:
 def _add_page(app: FastAPI) -> set[str]:
     """Adds the page's files; their paths."""
     files = [file for file in PAGE.glob("*") if file.suffix in PAGE_KINDS]
-    found = {f"/{file.name}": file for file in files} | ({"/": PAGE / "index.html"} if files else {})
+    result = {f"/{file.name}": file for file in files} | ({"/": PAGE / "index.html"} if files else {})
 
     def answering(file: Path) -> Any:
         async def page() -> Response:
@@ -266,9 +266,9 @@ def _add_page(app: FastAPI) -> set[str]:
 
         return page
 
-    for path, file in found.items():
+    for path, file in result.items():
         app.get(path, include_in_schema=False)(answering(file))
-    return set(found)
+    return set(result)
 
 
 def _add_errors(app: FastAPI) -> None:

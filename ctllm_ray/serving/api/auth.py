@@ -141,10 +141,10 @@ def _path(scope: Scope) -> str:
 
 def _cookie(header: str) -> str:
     try:
-        found = SimpleCookie(header).get(COOKIE)
+        result = SimpleCookie(header).get(COOKIE)
     except CookieError:
         return ""
-    return found.value if found else ""
+    return result.value if result else ""
 
 
 def _too_large(most: int) -> Refused:

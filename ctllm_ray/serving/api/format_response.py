@@ -130,7 +130,7 @@ class Chats:
         return self._chunk([], usage)
 
     def whole(self, choices: Sequence[TextPiece], usage: responses.Usage) -> BaseModel:
-        found = [
+        results = [
             responses.ChatChoice(
                 index=piece.index,
                 message=responses.AssistantMessage(role="assistant", content=piece.text),
@@ -139,7 +139,7 @@ class Chats:
             )
             for piece in choices
         ]
-        return responses.Chat(**self._head, choices=found, usage=usage)
+        return responses.Chat(**self._head, choices=results, usage=usage)
 
     def _chunk(
         self, parts: list[responses.ChatPart], usage: responses.Usage | None = None

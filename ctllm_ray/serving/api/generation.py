@@ -135,8 +135,8 @@ class Generation:
         """Where tokens begin and the last one ends; nothing where no log-probabilities are asked for."""
         if self._plan.top < 0:
             return (), at
-        found, at = self._served.pieces.offsets([token.id for token in tokens], at)
-        return tuple(found), at
+        result, at = self._served.pieces.offsets([token.id for token in tokens], at)
+        return tuple(result), at
 
     def _put_in_front(self, ids: list[int], text: str) -> int:
         """1 where the tokenizer put a space in front that the text does not have, else 0."""

@@ -9,10 +9,10 @@ from urllib.parse import unquote
 
 def depth(value: Any) -> int:
     """How deep lists and objects are nested in each other: 0 for a plain value."""
-    level, found = [value], 0
+    level, result = [value], 0
     while level := [inner for outer in level for inner in _inside(outer)]:
-        found += 1
-    return found
+        result += 1
+    return result
 
 
 def find_loop(schema: dict[str, Any]) -> str:
@@ -31,13 +31,13 @@ def find_loop(schema: dict[str, Any]) -> str:
 
 def _all_refs(schema: Any) -> set[str]:
     """The `$ref`s anywhere in a schema."""
-    level, found = [schema], set()
+    level, result = [schema], set()
     while level:
-        found |= {
+        result |= {
             each["$ref"] for each in level if isinstance(each, dict) and isinstance(each.get("$ref"), str)
         }
         level = [inner for outer in level for inner in _inside(outer)]
-    return found
+    return result
 
 
 def _refs(schema: Any) -> set[str]:

@@ -189,22 +189,22 @@ class KeyRing:
         if not secret:
             raise Refused("no API key: send `Authorization: Bearer KEY`", status=401, code="invalid_api_key")
         given = _hash(secret)
-        found = [key for key in keys if self._matches(key, given)]  # all of them: no early end
-        if not found:
+        results = [key for key in keys if self._matches(key, given)]  # all of them: no early end
+        if not results:
             raise Refused("this API key is not known here", status=401, code="invalid_api_key")
-        return _valid(found[0])
+        return _valid(results[0])
 
     async def visitor(self, ticket: str) -> ApiKey:
         """Whose ticket a browser shows (`ticket`). Raises `Refused`."""
         name, _, rest = ticket.partition(":")
         until, _, signature = rest.partition(":")
-        found = [key for key in await self._current() if key.name == name and key.secrets]
-        right = found and hmac.compare_digest(_signature(found[0], until).encode(), signature.encode())
+        results = [key for key in await self._current() if key.name == name and key.secrets]
+        right = results and hmac.compare_digest(_signature(results[0], until).encode(), signature.encode())
         if not right or not until.isdecimal() or int(until[:12]) < self._clock():
             raise Refused(
                 "no API key, and no report was asked for with one", status=401, code="invalid_api_key"
             )
-        return _valid(found[0])
+        return _valid(results[0])
 
     def ticket(self, key: ApiKey) -> str:
         """What lets a browser open reports for `TICKET_S`: a frame cannot send a key. A rotation ends it."""

@@ -77,8 +77,8 @@ def _json(folder: str, name: str) -> dict[str, Any]:
 
 
 def _stop_ids(generation: dict[str, Any]) -> frozenset[int]:
-    found = generation.get("eos_token_id")
-    return frozenset([found] if isinstance(found, int) else found or [])
+    result = generation.get("eos_token_id")
+    return frozenset([result] if isinstance(result, int) else result or [])
 
 
 def _written_at(folder: str) -> int:

@@ -42,12 +42,12 @@ class TokenNames:
     def offsets(self, ids: Sequence[int], start: int) -> tuple[list[int], int]:
         """Where the character stands that each id begins in, in characters from `start` on, and where the
         next one would. A part of a character stands where that character does."""
-        found, at = [], start
+        result, at = [], start
         for id_ in ids:
             content = self.content(id_)
-            found.append(at - 1 if content and _continues(content[0]) else at)
+            result.append(at - 1 if content and _continues(content[0]) else at)
             at += sum(not _continues(byte) for byte in content)
-        return [max(at, 0) for at in found], at
+        return [max(at, 0) for at in result], at
 
 
 def _continues(byte: int) -> bool:

@@ -39,16 +39,16 @@ class EvaluationsReplica:
         from ctllm_ray.evaluate.models.model_under_test import EngineSubject
 
         facts, folder = self._facts, self._facts["folder"]
-        found = tokenizer.load_tokenizer(folder)
+        result = tokenizer.load_tokenizer(folder)
         engine = RemoteEngine(self._engine, facts["context_tokens"], facts["vocab_size"])
         part = Evaluate.model_validate(facts["evaluate"])
         serve = Serve.model_validate(facts["serve"])
         return Examined(
             part,
             facts["evaluations"],
-            EngineSubject(engine, found, run.stop_ids(folder, found)),
-            choose_form(folder, found, part.judge.form if part.judge else "auto"),
-            model_identity.identify_model(folder, found)
+            EngineSubject(engine, result, run.stop_ids(folder, result)),
+            choose_form(folder, result, part.judge.form if part.judge else "auto"),
+            model_identity.identify_model(folder, result)
             | model_identity.describe_engine(serve, serve.engine),
             at_once=min(part.at_once, max(1, serve.slots // SLOTS_SHARE)),
             decontaminated=facts["decontaminated"],

@@ -251,7 +251,7 @@ class Evaluations:
 
 def _read_states(folder: str) -> list[State]:
     """The evaluations in a folder, the oldest first; those that are done with their scores."""
-    found = []
+    result = []
     for path in storage.list_tree(folder):
         if path.endswith(f"/{FILE}") and path.count("/") == 1:
             state = State.model_validate(storage.read_json(storage.join(folder, path)))
@@ -259,5 +259,5 @@ def _read_states(folder: str) -> list[State]:
                 with suppress(NotFound):  # somebody deleted it: the rest is still true
                     scores = results(storage.join(folder, state.id))["scores"]
                     state = state.model_copy(update={"scores": scores})
-            found.append(state)
-    return sorted(found, key=lambda state: state.id)
+            result.append(state)
+    return sorted(result, key=lambda state: state.id)

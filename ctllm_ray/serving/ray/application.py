@@ -159,8 +159,8 @@ def _id(recipe: Recipe) -> str:
 
 def _reports(recipe: Recipe) -> dict[str, str]:
     """The reports that were made (`ctllm report`), by what they are about."""
-    found = {of: storage.join(recipe.folder(of), "report.html") for of in ("clean", "train")}
-    return {of: uri for of, uri in found.items() if storage.exists(uri)}
+    results = {of: storage.join(recipe.folder(of), "report.html") for of in ("clean", "train")}
+    return {of: uri for of, uri in results.items() if storage.exists(uri)}
 
 
 def deployed(arguments: dict[str, Any]) -> Any:

@@ -269,7 +269,9 @@ def replica(server: Any) -> Any:
 
         async def __init__(self, llm_config: Any, folder: str, sha256: str, **limits: int) -> None:  # type: ignore[misc]
             """Ray Serve awaits it."""
-            self._ours = open_checked(folder, sha256, replica_id(), lambda: VllmEngine(self._stream_answer, **limits))
+            self._ours = open_checked(
+                folder, sha256, replica_id(), lambda: VllmEngine(self._stream_answer, **limits)
+            )
             await super().__init__(llm_config)
 
         async def start(self) -> None:

@@ -76,9 +76,9 @@ def few(pairs: Pairs, alike: np.ndarray, ranks: np.ndarray, *, reach: int) -> np
 def _places(groups: np.ndarray, *values: np.ndarray) -> np.ndarray:
     """int64: the place of each row in its group (rising) by the values, the least first; later ones decide
     ties."""
-    found = np.empty(len(groups), np.int64)
-    found[np.lexsort((*reversed(values), groups))] = places_in(groups)
-    return found
+    result = np.empty(len(groups), np.int64)
+    result[np.lexsort((*reversed(values), groups))] = places_in(groups)
+    return result
 
 
 def distinct(pairs: list[Pairs]) -> Pairs:

@@ -58,32 +58,32 @@ def _first_difference(one: str, other: str) -> int:
 
 def _units(window: str, cut: bool) -> list[str]:
     """What is compared of a window; a word at its end may be half of one where the text goes on."""
-    found = _UNIT.findall(window)
-    return found[:-1] if cut and len(found[-1]) > 1 and len(found) > 1 else found
+    result = _UNIT.findall(window)
+    return result[:-1] if cut and len(result[-1]) > 1 and len(result) > 1 else result
 
 
 def _stretches(left: Sequence[str], right: Sequence[str]) -> Iterator[_Stretch]:
     """The units from the first to the last, as stretches that are equal and stretches that differ, in
     turn."""
-    found = SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
-    last = len(found) - 1
+    opcodes = SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
+    last = len(opcodes) - 1
 
     def differs(numbered: tuple[int, tuple[str, int, int, int, int]]) -> bool:
         number, (tag, start, stop, _, _) = numbered
         return tag != "equal" or (0 < number < last and stop - start < CHANCE_UNITS)
 
-    for different, group in groupby(enumerate(found), differs):
+    for different, group in groupby(enumerate(opcodes), differs):
         blocks = [block for _, block in group]
         (_, i, _, j, _), (_, _, k, _, m) = blocks[0], blocks[-1]
         yield _Stretch(different, ("".join(left[i:k]), "".join(right[j:m])))
 
 
-def _without_overhang(found: list[_Stretch], goes_on: Sequence[bool]) -> list[_Stretch]:
+def _without_overhang(stretches: list[_Stretch], goes_on: Sequence[bool]) -> list[_Stretch]:
     """Without a last stretch that one text seems to lack and has behind its window."""
-    if not (found and found[-1].differs):
-        return found
-    lacking = (not side for side in found[-1].sides)
-    return found[:-1] if any(map(operator.and_, lacking, goes_on)) else found
+    if not (stretches and stretches[-1].differs):
+        return stretches
+    lacking = (not side for side in stretches[-1].sides)
+    return stretches[:-1] if any(map(operator.and_, lacking, goes_on)) else stretches
 
 
 def _excerpt(text: str, start: int, stretches: Sequence[_Stretch], side: int) -> Excerpt:

@@ -40,8 +40,8 @@ def differ_in_slips(
     Edits are at most `max_edit_share` of the characters of the longer text, in stretches of at most
     `max_edit_run`.
     """
-    found: np.ndarray = _find_slips(*buffers(texts), left, right, max_edit_share, max_edit_run)
-    return found
+    values: np.ndarray = _find_slips(*buffers(texts), left, right, max_edit_share, max_edit_run)
+    return values
 
 
 @compiled

@@ -35,15 +35,15 @@ SLIPS_ALONE = (
 
 def agreement(signatures: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """float32[pairs]: the share of equal places of two signatures, the estimate of the Jaccard similarity."""
-    found: np.ndarray = _agreement(signatures, left, right)
-    return found
+    values: np.ndarray = _agreement(signatures, left, right)
+    return values
 
 
 def jaccard(texts: pa.Array, left: np.ndarray, right: np.ndarray, *, shingle_chars: int) -> np.ndarray:
     """float32[pairs]: the Jaccard similarity of the sets of shingles of folded texts; 0 where both have
     none."""
-    found: np.ndarray = _jaccard(*buffers(texts), left, right, shingle_chars)
-    return found
+    values: np.ndarray = _jaccard(*buffers(texts), left, right, shingle_chars)
+    return values
 
 
 class Own(NamedTuple):

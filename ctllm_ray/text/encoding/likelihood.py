@@ -71,8 +71,8 @@ def likelihood(text: str) -> float:
 
     0 for a text without any.
     """
-    found = points(text)
-    beyond = found[found >= 0x80]
+    result = points(text)
+    beyond = result[result >= 0x80]
     if not len(beyond):
         return 0.0
     total = weights()[np.minimum(beyond, 0xFFFC)].sum(

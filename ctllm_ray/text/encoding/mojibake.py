@@ -114,8 +114,8 @@ def repair_suspicious(text: str) -> Repair:
         replacement=clean.count("�"),
     )
     suspect = lost + undone.marked.total() + traces.total()
-    found = undone.kinds or undone.marked or +traces
-    kind = "double" if undone.layers > 1 else max(found, key=found.__getitem__, default="")
+    result = undone.kinds or undone.marked or +traces
+    kind = "double" if undone.layers > 1 else max(result, key=result.__getitem__, default="")
     repaired = undone.text.replace(GONE, "�").replace(_LEFT, "")
     return Repair(repaired, kind, undone.kinds.total(), min(suspect, len(repaired)))
 

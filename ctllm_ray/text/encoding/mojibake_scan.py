@@ -100,10 +100,10 @@ def _kernel() -> Callable[..., Any]:
 
 def _scan(data: np.ndarray, offsets: np.ndarray, table: np.ndarray) -> np.ndarray:
     rows = len(offsets) - 1
-    found = np.zeros(rows, np.bool_)
+    values = np.zeros(rows, np.bool_)
     for row in range(rows):
-        found[row] = _suspicious(data, offsets[row], offsets[row + 1], table)
-    return found
+        values[row] = _suspicious(data, offsets[row], offsets[row + 1], table)
+    return values
 
 
 @register_jitable

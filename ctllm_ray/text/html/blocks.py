@@ -59,17 +59,17 @@ PADDING = 4  # bytes after the end, so that looking two bytes ahead needs no che
 def body(reduced: str) -> tuple[list[str], list[str]]:
     """The lines of a reduced page that are its body, and all its headings, both in page order."""
     text, rows = score_lines(reduced)
-    found: tuple[list[str], list[str]] = ([], [])
+    result: tuple[list[str], list[str]] = ([], [])
     picked = rows[(rows[:, KEPT] | rows[:, LEVEL]) > 0]
     for start, stop, pre, level, kept in picked[:, _PICKED].tolist():
         line = (
             text[start:stop].rstrip() if pre else text[start:stop].strip()
         )  # preformatted text keeps its indentation
         if kept:
-            found[0].append(line)
+            result[0].append(line)
         if level:
-            found[1].append(line.strip())
-    return found
+            result[1].append(line.strip())
+    return result
 
 
 def score_lines(reduced: str) -> tuple[str, np.ndarray]:

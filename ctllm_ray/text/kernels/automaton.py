@@ -79,7 +79,7 @@ def _link(nodes: np.ndarray, children: list[dict[int, int]]) -> None:
 
 
 @compiled
-def scan(points, symbols, root, nodes, found):
+def scan(points, symbols, root, nodes, result):
     """Writes the longest hits that do not overlap as rows of `found`; returns how many."""
     where = np.empty(_RING, np.int32)  # positions of the last letters
     marks = np.empty(_RING, np.int32)  # disguised letters and gaps before each of them
@@ -127,8 +127,8 @@ def scan(points, symbols, root, nodes, found):
                     if start >= stop:
                         n, floor = n + 1, stop
                     stop, length = i + 1, nodes[end, _DEPTH]
-                    found[n - 1, 0], found[n - 1, 1] = start, stop
-                    found[n - 1, 2], found[n - 1, 3] = nodes[end, _TERM], disguised > marks[first]
+                    result[n - 1, 0], result[n - 1, 1] = start, stop
+                    result[n - 1, 2], result[n - 1, 3] = nodes[end, _TERM], disguised > marks[first]
                 break
             end = nodes[end, _OUT]
     return n
@@ -167,15 +167,15 @@ def count(data, offsets, symbols, root, nodes, of_term, letters, n_categories):
     seen = np.full(len(of_term), -1, np.int32)
     for row in range(len(offsets) - 1):
         points = decode(data, offsets[row], offsets[row + 1])
-        found = np.empty((len(points) // 2 + 1, 4), np.int32)
-        for k in range(scan(points, symbols, root, nodes, found)):
-            term = found[k, 2]
+        values = np.empty((len(points) // 2 + 1, 4), np.int32)
+        for k in range(scan(points, symbols, root, nodes, values)):
+            term = values[k, 2]
             category = of_term[term]
             if category < 0:
                 continue
             out[row, category, 0] += letters[term]
             out[row, category, 1] += 1
             out[row, category, 2] += seen[term] != row
-            out[row, category, 3] += found[k, 3]
+            out[row, category, 3] += values[k, 3]
             seen[term] = row
     return out

@@ -112,7 +112,7 @@ def lines(kinds):
     for i in range(n):
         total += (kinds[i] & CLASS_MASK) == NEWLINE
     spans = np.empty((total, 2), np.int32)
-    found = 0
+    result = 0
     start = 0
     for i in range(n + 1):
         if i < n and (kinds[i] & CLASS_MASK) != NEWLINE:
@@ -123,11 +123,11 @@ def lines(kinds):
         while last > first and (kinds[last - 1] & CLASS_MASK) == SPACE:
             last -= 1
         if last > first:
-            spans[found, 0] = first
-            spans[found, 1] = last
-            found += 1
+            spans[result, 0] = first
+            spans[result, 1] = last
+            result += 1
         start = i + 1
-    return spans[:found]
+    return spans[:result]
 
 
 def is_ended(kinds, lines):
@@ -272,7 +272,7 @@ def line_hashes(points, lines):
 
 def count_bulleted(kinds, lines):
     """Number of lines that start with a bullet glyph."""
-    found = 0
+    result = 0
     for i in range(len(lines)):
-        found += (kinds[lines[i, 0]] & BULLET) != 0
-    return found
+        result += (kinds[lines[i, 0]] & BULLET) != 0
+    return result

@@ -50,8 +50,8 @@ def line_keys(texts: pa.Array, *, digits: Digits) -> LineKeys:
 def at_edges(rows: np.ndarray, repeated: np.ndarray, *, cost: float) -> np.ndarray:
     """True for each repeated line in the best stretch from the top or from the bottom of its page; `rows`
     rise."""
-    found: np.ndarray = _at_edges(rows, repeated, float(cost))
-    return found
+    values: np.ndarray = _at_edges(rows, repeated, float(cost))
+    return values
 
 
 @compiled
@@ -82,21 +82,21 @@ def _line_keys(data, offsets, one, sequences, mask):
 
 @compiled
 def _at_edges(rows, repeated, cost):
-    found = np.zeros(len(rows), np.bool_)
+    values = np.zeros(len(rows), np.bool_)
     start = 0
     while start < len(rows):
         stop = start
         while stop < len(rows) and rows[stop] == rows[start]:
             stop += 1
-        page, out = repeated[start:stop], found[start:stop]
+        page, out = repeated[start:stop], values[start:stop]
         _take_head(page, out, cost)
         _take_head(page[::-1], out[::-1], cost)
         start = stop
-    return found
+    return values
 
 
 @register_jitable
-def _take_head(repeated, found, cost):
+def _take_head(repeated, result, cost):
     """Marks the repeated lines of the beginning with the largest sum; of equal ones the shortest."""
     total, best, end = 0.0, 0.0, 0
     for i in range(len(repeated)):
@@ -104,4 +104,4 @@ def _take_head(repeated, found, cost):
         if total > best:
             best, end = total, i + 1
     for i in range(end):
-        found[i] |= repeated[i]
+        result[i] |= repeated[i]

@@ -169,12 +169,12 @@ def cuts(texts: pa.Array, rules: Rules) -> dict[int, dict[int, str]]:
     """Which lines of the texts (a string array without nulls) go: for a row, by number of the line, the
     rule's name."""
     names, tests = list(rules.by_name), [rule.cuts for rule in rules.by_name.values()]
-    found: dict[int, dict[int, str]] = {}
+    results: dict[int, dict[int, str]] = {}
     row, lines = -1, [""]
     for suspect, number, mask in zip(*map(np.ndarray.tolist, suspects(texts, rules.cues)), strict=True):
         if suspect != row:
             row, lines = suspect, texts[suspect].as_py().split("\n")
         line = lines[number].strip()
         if name := next((names[k] for k, test in enumerate(tests) if mask >> k & 1 and test(line)), ""):
-            found.setdefault(row, {})[number] = name
-    return found
+            results.setdefault(row, {})[number] = name
+    return results

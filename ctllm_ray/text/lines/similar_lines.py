@@ -91,8 +91,8 @@ def _what_is_left(match: re.Match[str]) -> str:
 
 def candidates(texts: pa.Array, *, reach: Reach, min_han: int) -> np.ndarray:
     """True for each text (of a string array without nulls) that may hold similar lines; False is certain."""
-    found: np.ndarray = _repeats(*buffers(texts), _hash_table(), min_han, reach == "anywhere")
-    return found
+    values: np.ndarray = _repeats(*buffers(texts), _hash_table(), min_han, reach == "anywhere")
+    return values
 
 
 def _repeated_blocks(keys: dict[int, str], lines: list[str], min_han: int) -> list[int]:
@@ -171,12 +171,12 @@ def _hash_table() -> np.ndarray:
 def _repeats(data, offsets, table, min_han, far):
     """For each row whether its hashed lines repeat side by side or, if `far`, a long enough one comes
     again."""
-    found = np.zeros(len(offsets) - 1, np.bool_)
+    values = np.zeros(len(offsets) - 1, np.bool_)
     for row in range(len(offsets) - 1):
         points = decode(data, offsets[row], offsets[row + 1])
         hashes, han = _line_hashes(points, table)
-        found[row] = _in_a_block(hashes, han, min_han) or (far and _again(hashes[han >= min_han]))
-    return found
+        values[row] = _in_a_block(hashes, han, min_han) or (far and _again(hashes[han >= min_han]))
+    return values
 
 
 @register_jitable

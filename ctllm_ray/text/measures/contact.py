@@ -75,19 +75,19 @@ def url_density(text: str) -> float:
         return 0.0
     linked = _LINKED.findall(text)
     rest = _LINKED.sub(" ", text) if linked else text
-    urls = sum(found[0] == ":" for found in linked) + len(_BARE.findall(rest))
+    urls = sum(each[0] == ":" for each in linked) + len(_BARE.findall(rest))
     return 1000.0 * urls / max(len(text), 1)
 
 
 def _ids(text: str) -> list[int]:
     """Where the contact ids of a text begin, in order."""
-    found = {match.start() for match in _PHONE.finditer(text)}
+    results = {match.start() for match in _PHONE.finditer(text)}
     cues = _cues()
     for _, stop, term, _ in cues.find(text).tolist():
         match = _AFTER[cues.categories[cues.of_term[term]]].match(text, stop)
         if match:
-            found.add(match.start(match.lastindex or 0))
-    return sorted(found)
+            results.add(match.start(match.lastindex or 0))
+    return sorted(results)
 
 
 @cache

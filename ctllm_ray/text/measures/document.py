@@ -110,15 +110,15 @@ def windowed_entropy_nats(windows):
 def sentence_count(kinds):
     """Stretches of text up to an end mark or the end of the text. The dots of 3.14, v1.2.3 and U.S. end
     none."""
-    found = 0
+    result = 0
     content = False
     for i in range(len(kinds)):
         if kinds[i] & SENTENCE_END:
-            found += content
+            result += content
             content = False
         elif (kinds[i] & CLASS_MASK) not in (SPACE, NEWLINE, PUNCTUATION, CONTROL):
             content = True
-    return found + content
+    return result + content
 
 
 def mean_clause_chars(clauses):

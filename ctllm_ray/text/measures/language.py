@@ -92,19 +92,19 @@ def _by_cld2(text: str) -> tuple[tuple[str, float], ...]:
         UnicodeEncodeError,
     ):  # it refuses controls and noncharacters: rare enough to look for them only then
         _, _, languages = pycld2.detect(_INVALID.sub(" ", text).encode(), isPlainText=True)
-    found = tuple((code, percent / 100) for _, code, percent, _ in languages if code != UNKNOWN)
-    if not found or (
-        found[0][0] == "ja" and not _KANA.search(text)
+    result = tuple((code, percent / 100) for _, code, percent, _ in languages if code != UNKNOWN)
+    if not result or (
+        result[0][0] == "ja" and not _KANA.search(text)
     ):  # it takes short Chinese titles for Japanese
-        return ((UNKNOWN, 0.0), *found)
-    return found
+        return ((UNKNOWN, 0.0), *result)
+    return result
 
 
 def _by_fasttext(text: str, path: str) -> tuple[tuple[str, float], ...]:
     line = " ".join(text.split())
     # The public predict() of fasttext 0.9.3 breaks with numpy 2; the binding below it gives plain pairs.
-    found = _load(path).f.predict(line + "\n", 10, 0.0, "strict") if line else []
-    return tuple((_plain(name), share) for share, name in found) or ((UNKNOWN, 0.0),)
+    result = _load(path).f.predict(line + "\n", 10, 0.0, "strict") if line else []
+    return tuple((_plain(name), share) for share, name in result) or ((UNKNOWN, 0.0),)
 
 
 def _plain(name: str) -> str:

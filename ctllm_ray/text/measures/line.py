@@ -80,15 +80,15 @@ def bullet_share(lines, bulleted):
 
 def ellipsis_share(points, lines):
     """Lines that end in an ellipsis (…, ... or 。。。) over lines: teasers of other pages."""
-    found = 0
+    result = 0
     for i in range(len(lines)):
         last = lines[i, 1] - 1
         dots = points[last] == 0x2026
         if not dots and lines[i, 1] - lines[i, 0] >= 3:
             same = points[last] == points[last - 1] and points[last] == points[last - 2]
             dots = same and (points[last] == 0x2E or points[last] == 0x3002)
-        found += dots
-    return _ratio(found, len(lines))
+        result += dots
+    return _ratio(result, len(lines))
 
 
 @register_jitable
@@ -117,25 +117,25 @@ _AFTER_MORE = tuple(ord(c) for c in " 　.…。>＞»›→↓▼])】）")
 def readmore_share(points, lines):
     """Lines that end in 展开, 更多 or "read more", arrows and dots after it allowed, over lines (CT-LLM rule
     8)."""
-    found = 0
+    result = 0
     for i in range(len(lines)):
         start, stop = lines[i, 0], lines[i, 1]
         while stop > start and points[stop - 1] in _AFTER_MORE:
             stop -= 1
-        found += (
+        result += (
             _ends_with(points, start, stop, _EXPAND)
             or _ends_with(points, start, stop, _EXPAND_HANT)
             or _ends_with(points, start, stop, _MORE)
             or _ends_with(points, start, stop, _READ_MORE)
             or _ends_with(points, start, stop, _READ_MORE_SPACED)
         )
-    return _ratio(found, len(lines))
+    return _ratio(result, len(lines))
 
 
 def numeric_share(kinds, lines):
     """Lines in which digits outnumber all letters and Han characters, over lines: tables, scores, phone
     lists."""
-    found = 0
+    result = 0
     for i in range(len(lines)):
         digits = 0
         words = 0
@@ -143,13 +143,13 @@ def numeric_share(kinds, lines):
             group = kinds[k] & CLASS_MASK
             digits += group == DIGIT
             words += LATIN <= group <= HANGUL or group == LETTER
-        found += digits > words
-    return _ratio(found, len(lines))
+        result += digits > words
+    return _ratio(result, len(lines))
 
 
 def article_share(points, kinds, lines):
     """Lines that start as 第十二条, 第三章 or 第 5 條 do, over lines: statutes and contracts."""
-    found = 0
+    result = 0
     for i in range(len(lines)):
         k = lines[i, 0]
         if points[k] != 0x7B2C:  # 第
@@ -161,7 +161,7 @@ def article_share(points, kinds, lines):
         ):
             k += 1
         if start < k < lines[i, 1]:
-            found += points[k] in (
+            result += points[k] in (
                 0x6761,
                 0x689D,
                 0x7AE0,
@@ -171,7 +171,7 @@ def article_share(points, kinds, lines):
                 0x7DE8,
                 0x6B3E,
             )  # 条條章节節编編款
-    return _ratio(found, len(lines))
+    return _ratio(result, len(lines))
 
 
 @register_jitable
@@ -204,16 +204,16 @@ def duplicate_char_share(line_hashes, lines):
 def duplicate_paragraph_share(points, kinds, lines, line_hashes):
     """Paragraphs (runs of lines between blank lines) equal to an earlier one over paragraphs."""
     hashes = np.empty(len(lines), np.uint64)
-    found = 0
+    result = 0
     for i in range(len(lines)):
         breaks = 0
         for k in range(lines[i - 1, 1] if i else 0, lines[i, 0]):
             breaks += kinds[k] & CLASS_MASK == NEWLINE and (points[k] != 0x0D or points[k + 1] != 0x0A)
         if i == 0 or breaks > 1:
-            hashes[found] = np.uint64(1469598103934665603)
-            found += 1
-        hashes[found - 1] = (hashes[found - 1] ^ line_hashes[i]) * np.uint64(0x100000001B3)
-    return _ratio(_later_copies(hashes[:found]).sum(), found)
+            hashes[result] = np.uint64(1469598103934665603)
+            result += 1
+        hashes[result - 1] = (hashes[result - 1] ^ line_hashes[i]) * np.uint64(0x100000001B3)
+    return _ratio(_later_copies(hashes[:result]).sum(), result)
 
 
 def regular_share(kinds):

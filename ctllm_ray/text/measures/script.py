@@ -78,7 +78,7 @@ def function_word_share(flag_counts, class_counts):
 def function_word_kinds(points, kinds):
     """Different function characters in the text: a count is safer than a share (pitfall 4)."""
     seen = np.zeros(256, np.uint32)
-    found = 0
+    result = 0
     for i in range(len(points)):
         if kinds[i] & FUNCTION:
             slot = np.int64(points[i]) & 255
@@ -86,8 +86,8 @@ def function_word_kinds(points, kinds):
                 slot = (slot + 1) & 255
             if seen[slot] == 0:
                 seen[slot] = points[i]
-                found += 1
-    return found
+                result += 1
+    return result
 
 
 def classical_share(flag_counts, class_counts):

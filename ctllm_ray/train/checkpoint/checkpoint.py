@@ -96,9 +96,9 @@ class Checkpoint:
         remote."""
         for name in files:
             path = self._local(name)
-            if (found := storage.size_and_sha256(path)[1]) != self.files[name].sha256:
+            if (result := storage.size_and_sha256(path)[1]) != self.files[name].sha256:
                 Path(path).unlink(missing_ok=True) if storage.is_remote(self.folder) else None
-                return f"{name} has SHA-256 {found[:12]}..., not {self.files[name].sha256[:12]}..."
+                return f"{name} has SHA-256 {result[:12]}..., not {self.files[name].sha256[:12]}..."
         return ""
 
     def forget_copies(self) -> None:
@@ -153,15 +153,15 @@ def steps(run_folder: str) -> list[int]:
 
 def half_written(run_folder: str) -> list[int]:
     """The steps of saves that never finished: folders with files and no CHECKPOINT.json."""
-    found = _names(run_folder)
-    complete = {folder for folder, name in found if name == CHECKPOINT}
-    return sorted({int(folder) for folder, _ in found if folder not in complete})
+    result = _names(run_folder)
+    complete = {folder for folder, name in result if name == CHECKPOINT}
+    return sorted({int(folder) for folder, _ in result if folder not in complete})
 
 
 def _names(run_folder: str) -> list[tuple[str, str]]:
     """(folder, file name) of every file below the checkpoints of a run."""
-    found = [path.split("/") for path in storage.list_tree(storage.join(run_folder, FOLDER))]
-    return sorted((parts[0], parts[1]) for parts in found if len(parts) == 2 and parts[0].isdecimal())
+    results = [path.split("/") for path in storage.list_tree(storage.join(run_folder, FOLDER))]
+    return sorted((parts[0], parts[1]) for parts in results if len(parts) == 2 and parts[0].isdecimal())
 
 
 def open_at(folder: str) -> Checkpoint:
@@ -181,16 +181,16 @@ def open_at(folder: str) -> Checkpoint:
         }
         if not files:
             raise TypeError("no files")
-        found = Checkpoint(folder, RunState.from_plain(plain["state"]), files)
+        checkpoint = Checkpoint(folder, RunState.from_plain(plain["state"]), files)
     except (KeyError, TypeError, AttributeError) as error:
         raise StorageError(
             f"not a checkpoint of this program: {error}", where=path, remedy="delete it"
         ) from None
-    if reason := _sizes(found):
+    if reason := _sizes(checkpoint):
         raise StorageError(
             f"the checkpoint is damaged: {reason}", where=folder, remedy="use the one before it"
         )
-    return found
+    return checkpoint
 
 
 def _sizes(checkpoint: Checkpoint) -> str:
@@ -219,12 +219,12 @@ def newest(run_folder: str, *, unfit: Sequence[PassedOver] = ()) -> Checkpoint:
         if folder in {known.folder for known in unfit}:
             continue
         try:
-            found = open_at(folder)
+            result = open_at(folder)
         except (StorageError, NotFound) as error:
             passed_over.append(PassedOver(folder, error.what))
             continue
-        found.passed_over = tuple(passed_over)
-        return found
+        result.passed_over = tuple(passed_over)
+        return result
     if passed_over:
         reasons = "; ".join(f"{known.folder.rpartition('/')[2]}: {known.reason}" for known in passed_over)
         remedy = "restore one of them, or delete the folder to begin again"

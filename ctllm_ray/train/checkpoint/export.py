@@ -65,10 +65,10 @@ def _checkpoint(recipe: Recipe, step: int | None) -> Checkpoint:
     if step is not None and known and step not in known:
         remedy = f"there are those of the steps {', '.join(map(str, known))}"
         raise NotFound(f"this run has no checkpoint of step {step}", where=run, remedy=remedy)
-    found = checkpoint.newest(run) if step is None else checkpoint.open_at(checkpoint.folder_of(run, step))
-    if wrong := found.verify(found.files):
-        raise StorageError(wrong, where=found.folder, remedy="restore it, or export another with `step`")
-    return found
+    result = checkpoint.newest(run) if step is None else checkpoint.open_at(checkpoint.folder_of(run, step))
+    if wrong := result.verify(result.files):
+        raise StorageError(wrong, where=result.folder, remedy="restore it, or export another with `step`")
+    return result
 
 
 def _is_finished(folder: str, checkpoint: Checkpoint, precision: str) -> bool:

@@ -76,10 +76,10 @@ def newest(run_folder: str, rank: int, world: int) -> Checkpoint | None:
             raise error
         if not folder:
             return None
-        found, reason = (proposed, "") if proposed else _open_or_reason(folder)
-        reason = _agree_on(reason or _damage(found, rank, world), world)
-        if found is not None and not reason:
-            return found
+        result, reason = (proposed, "") if proposed else _open_or_reason(folder)
+        reason = _agree_on(reason or _damage(result, rank, world), world)
+        if result is not None and not reason:
+            return result
         unfit.append(PassedOver(folder, reason))
 
 
@@ -123,12 +123,12 @@ def check_shapes(model: torch.nn.Module, saved: Checkpoint) -> None:
             )
 
 
-def _damage(found: Checkpoint | None, rank: int, world: int) -> str:
+def _damage(saved: Checkpoint | None, rank: int, world: int) -> str:
     """What this worker finds wrong with its part of a checkpoint's files; empty where nothing is."""
-    if found is None:
+    if saved is None:
         return ""
-    names = sorted(found.files)
-    return found.verify(names if storage.is_remote(found.folder) else names[rank::world])
+    names = sorted(saved.files)
+    return saved.verify(names if storage.is_remote(saved.folder) else names[rank::world])
 
 
 def _agree_on(reason: str, world: int) -> str:
@@ -138,10 +138,10 @@ def _agree_on(reason: str, world: int) -> str:
 
 
 def _check_decisions(saved: Checkpoint, recipe: Recipe) -> None:
-    found = changes(_of_the_model(saved.state.recipe), _of_the_model(recipe.decisions("train")))
-    if found:
+    result = changes(_of_the_model(saved.state.recipe), _of_the_model(recipe.decisions("train")))
+    if result:
         raise VersionConflict(
-            "the recipe changed since this run began: " + "; ".join(found[:8]),
+            "the recipe changed since this run began: " + "; ".join(result[:8]),
             where=recipe.folder("train"),
             remedy="undo it, or begin a run of another name: train.run=<name>, and train.branch_from=<a checkpoint "
             "folder> to go on from there",

@@ -65,8 +65,8 @@ class Lease:
         self._done.set()
         self._thread.join()
         with suppress(CtllmError):
-            found = _read_note(self._uri)
-            if found is not None and found.token == self._note.token:
+            note = _read_note(self._uri)
+            if note is not None and note.token == self._note.token:
                 storage.remove(self._uri)
 
     def _keep_alive(self) -> None:
@@ -74,9 +74,9 @@ class Lease:
         while not self._done.wait(BEAT_S):
             beat += 1
             with suppress(CtllmError):  # storage that fails for a moment: the next beat may pass
-                found = _read_note(self._uri)
-                if found is not None and found.token != self._note.token:
-                    self._lost = _words(found)
+                note = _read_note(self._uri)
+                if note is not None and note.token != self._note.token:
+                    self._lost = _words(note)
                     return
                 self._write(beat)
 

@@ -138,18 +138,18 @@ class Saver:
     def _others(self, folder: str, token: str) -> dict[str, StateFile]:
         """What the other workers announce, once all have."""
         awaited = {_name(rank, self._world, token) for rank in range(1, self._world)}
-        found: dict[str, StateFile] = {}
+        results: dict[str, StateFile] = {}
         pause, deadline = LOOK_S[0], time.monotonic() + ALL_WORKERS_S
         while awaited:
             present = set(storage.list_names(folder))
             for name in sorted(name for name in awaited if _announcement(name) in present):
                 plain = storage.read_json(storage.join(folder, _announcement(name)))
-                found[name] = StateFile(plain["bytes"], plain["sha256"], tuple(plain["names"]))
+                results[name] = StateFile(plain["bytes"], plain["sha256"], tuple(plain["names"]))
                 awaited.remove(name)
             if awaited and (self._given_up.wait(pause) or time.monotonic() > deadline):
                 raise StorageError(f"{len(awaited)} workers did not write their files", where=folder)
             pause = min(2 * pause, LOOK_S[1])
-        return found
+        return results
 
     def _tidy(self, folder: str, files: set[str], step: int) -> None:
         """Deletes announcements, files of an older save of this step, and the checkpoints that need not

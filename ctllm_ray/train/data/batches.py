@@ -133,12 +133,12 @@ class Batches:
 
     def pieces(self, number: int, first: int, last: int) -> list[DocumentPiece]:
         """The pieces of rows [first, last) of a global batch, row by row."""
-        found = [
+        results = [
             DocumentPiece(first + place, group, *described)
             for place, group, unit, row in self._locate_rows(number, first, last)
             for described in unit.describe_row(row)
         ]
-        return sorted(found, key=lambda piece: piece.row)
+        return sorted(results, key=lambda piece: piece.row)
 
     def digest(self, number: int) -> str:
         """XXH3-128 over ids, labels and positions of a whole global batch, hexadecimal."""

@@ -124,17 +124,17 @@ def look(recipe: Recipe) -> Corpora:
 
 def read_sections(folders: Iterable[str]) -> dict[str, Manifest]:
     """The manifests of finished token sections by absolute folder."""
-    found: dict[str, Manifest] = {}
+    results: dict[str, Manifest] = {}
     for folder in map(storage.absolute, folders):
-        if folder in found:
+        if folder in results:
             remedy = "name it once: a group's weight is its share in train.mixture"
             raise RecipeError("a folder of token shards is named twice", where=folder, remedy=remedy)
         section = manifest.read_manifest(folder)
         if section.section != "tokens":
             remedy = "name folders of token sections: <root>/<name>/<version>/tokens"
             raise InputError(f"a section of {section.section!r}, not of tokens", where=folder, remedy=remedy)
-        found[folder] = section
-    return found
+        results[folder] = section
+    return results
 
 
 def validation_sections(recipe: Recipe, own: dict[str, Manifest]) -> dict[str, Manifest]:
@@ -155,9 +155,9 @@ def validation_sections(recipe: Recipe, own: dict[str, Manifest]) -> dict[str, M
 
 def shared_vocabulary(sections: dict[str, Manifest]) -> Vocabulary:
     """The tokenizer of all sections. Raises `VersionConflict` where two differ."""
-    found = {folder: _vocabulary(folder, section) for folder, section in sections.items()}
-    first = next(iter(found.values()))
-    for folder, vocabulary in found.items():
+    results = {folder: _vocabulary(folder, section) for folder, section in sections.items()}
+    first = next(iter(results.values()))
+    for folder, vocabulary in results.items():
         if vocabulary.sha256 != first.sha256:
             raise VersionConflict(
                 f"tokenised otherwise: tokenizer {vocabulary.sha256[:9]}, not {first.sha256[:9]} as in "
@@ -169,10 +169,10 @@ def shared_vocabulary(sections: dict[str, Manifest]) -> Vocabulary:
 
 def held_out(sections: dict[str, Manifest]) -> dict[str, list[str]]:
     """URIs of held-out shards of token sections by group, in order."""
-    found: dict[str, list[str]] = {}
+    results: dict[str, list[str]] = {}
     for folder, shard in held_out_shards(sections):
-        found.setdefault(shard.group, []).append(storage.join(folder, shard.path))
-    return dict(sorted(found.items()))
+        results.setdefault(shard.group, []).append(storage.join(folder, shard.path))
+    return dict(sorted(results.items()))
 
 
 def held_out_shards(sections: dict[str, Manifest]) -> list[tuple[str, Shard]]:
@@ -184,11 +184,11 @@ def _check_tokenizer(vocabulary: Vocabulary) -> None:
     """Raises `InputError` where the tokenizer beside the shards is another: ids would mean something else."""
     if not storage.list_names(vocabulary.folder):
         return  # training reads ids only; an export needs it, and says so
-    found = tokenizer.load_tokenizer(vocabulary.folder)
-    if (found.sha256, found.vocab_size) != (vocabulary.sha256, vocabulary.vocab_size):
+    result = tokenizer.load_tokenizer(vocabulary.folder)
+    if (result.sha256, result.vocab_size) != (vocabulary.sha256, vocabulary.vocab_size):
         raise InputError(
-            f"the tokenizer beside the token shards is not the one that made them: {found.sha256[:9]} with "
-            f"{found.vocab_size} pieces, not {vocabulary.sha256[:9]} with {vocabulary.vocab_size}",
+            f"the tokenizer beside the token shards is not the one that made them: {result.sha256[:9]} with "
+            f"{result.vocab_size} pieces, not {vocabulary.sha256[:9]} with {vocabulary.vocab_size}",
             where=vocabulary.folder,
             remedy="restore it, or delete the tokens section's folder and run `ctllm prepare` again",
         )

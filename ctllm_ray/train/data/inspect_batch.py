@@ -86,11 +86,11 @@ def inspect(recipe: Recipe, number: int, rank: int = 0, world: int = 1) -> Look:
     return Look(number, first, last, batches.targets(number), batches.digest(number), shown)
 
 
-def lines(found: Look) -> Iterator[str]:
+def lines(look: Look) -> Iterator[str]:
     """The look as text: a line for the batch, one for each row, one for each piece."""
-    yield f"batch {found.number}: {found.targets:,} targets, XXH3 {found.digest}, rows {found.first}-{found.last - 1}"
+    yield f"batch {look.number}: {look.targets:,} targets, XXH3 {look.digest}, rows {look.first}-{look.last - 1}"
     row = -1
-    for shown in found.shown:
+    for shown in look.shown:
         piece = shown.piece
         if piece.row != row:
             row = piece.row

@@ -68,18 +68,18 @@ class Unit:
 
 def units(generation: DataGeneration, group: str) -> list[Unit]:
     """The units of a group that joined with a generation, in order."""
-    found = []
+    results = []
     for corpus in generation.corpora:
         part: list[tuple[str, Shard]] = []
         for shard in corpus.shards:
             if shard.group == group:
                 part.append((corpus.folder, shard))
             if len(part) == UNIT_SHARDS or sum(s.tokens for _, s in part) >= UNIT_TOKENS:
-                found.append(Unit(tuple(part)))
+                results.append(Unit(tuple(part)))
                 part = []
         if part:
-            found.append(Unit(tuple(part)))
-    return found
+            results.append(Unit(tuple(part)))
+    return results
 
 
 @dataclass(frozen=True)
@@ -211,11 +211,11 @@ class _Answers:
     """Which ids of each document of a unit are answers."""
 
     def __init__(self, shards: Sequence[TokenShard]) -> None:
-        found = [shard.answers() for shard in shards]
+        results = [shard.answers() for shard in shards]
         self.spans = np.concatenate(
-            [spans for spans, _ in found]
+            [spans for spans, _ in results]
         )  # int32: [start, stop, ...] within the document
-        lengths = np.concatenate([np.diff(offsets) for _, offsets in found])
+        lengths = np.concatenate([np.diff(offsets) for _, offsets in results])
         self.offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         self.nbytes = self.spans.nbytes + self.offsets.nbytes
 
@@ -230,9 +230,9 @@ class _Answers:
 
 def _runs(values: Sequence[int]) -> Fills:
     """A count for each row, as runs of equal rows."""
-    found = np.array(values, np.int64)
-    ends = np.flatnonzero(np.diff(found, append=-1)) + 1
-    return Fills(ends.astype(np.int64), found[ends - 1])
+    result = np.array(values, np.int64)
+    ends = np.flatnonzero(np.diff(result, append=-1)) + 1
+    return Fills(ends.astype(np.int64), result[ends - 1])
 
 
 @numba.njit(cache=True, nogil=True)

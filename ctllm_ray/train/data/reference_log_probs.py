@@ -81,9 +81,9 @@ def list_wanted(recipe: Recipe) -> Wanted:
     own = corpora.read_sections(recipe.token_folders())
     validated = corpora.validation_sections(recipe, own)
     groups = {group for phase in train.mixture for group in phase.shares}
-    found = [(folder, shard) for folder, section in own.items() for shard in section.of_kind(TRAIN)]
-    found += corpora.held_out_shards(own | validated)
-    shards = {shard.sha256: (folder, shard) for folder, shard in found if shard.group in groups}
+    results = [(folder, shard) for folder, section in own.items() for shard in section.of_kind(TRAIN)]
+    results += corpora.held_out_shards(own | validated)
+    shards = {shard.sha256: (folder, shard) for folder, shard in results if shard.group in groups}
     data = hashlib.sha256("".join(sorted(shards)).encode()).hexdigest()
     identity = initial_model.identity(model, corpora.shared_vocabulary(own), _seed_of(recipe))
     return Wanted(CacheKey(identity, data, train.precision), tuple(shards.values()))
@@ -118,8 +118,8 @@ def open_references(recipe: Recipe) -> References:
     """The cache of a recipe, as batches read it. Raises `NotFound` before it is made, `VersionConflict` when
     stale."""
     folder = recipe.folder(SECTION)
-    found = _check_manifest(manifest.read_manifest(folder), list_wanted(recipe).key, folder)
-    parts = {shard.path.removesuffix(".arrow"): shard for shard in found.shards}
+    finished = _check_manifest(manifest.read_manifest(folder), list_wanted(recipe).key, folder)
+    parts = {shard.path.removesuffix(".arrow"): shard for shard in finished.shards}
     return lambda shard: _read_part(folder, parts[shard.sha256])
 
 
@@ -132,10 +132,10 @@ def work(recipe: Recipe, folder: str, shard: Shard) -> Shard:
     """Scores a token shard, writes its part of the cache and the marker; the same bytes whenever it is tried
     again."""
     to = recipe.folder(SECTION)
-    found = score(_model(recipe), folder, shard, recipe)
+    result = score(_model(recipe), folder, shard, recipe)
     sink = io.BytesIO()
     with pa.ipc.new_file(sink, _SCHEMA) as writer:
-        writer.write_table(pa.table({"logprob": found}, schema=_SCHEMA))
+        writer.write_table(pa.table({"logprob": result}, schema=_SCHEMA))
     content, path = sink.getvalue(), f"{shard.sha256}.arrow"
     storage.write_bytes(storage.join(to, path), content)
     digest = hashlib.sha256(content).hexdigest()
@@ -150,7 +150,7 @@ def score(model: llama.LlamaForCausalLM, folder: str, shard: Shard, recipe: Reci
     _, train = recipe.training()
     width, device = train.sequence_tokens, model.lm_head.weight.device
     unit = OpenUnit(Unit(((folder, shard),)), Layout("best_fit", width, 0, "pair"))
-    found = np.full(shard.rows, np.nan, np.float32)
+    result = np.full(shard.rows, np.nan, np.float32)
     rows, at_once = unit.packing.fills.rows, max(1, MICRO_TOKENS // width)
     for first in range(0, rows, at_once):
         pieces = [unit.packing.pieces(row).documents for row in range(first, min(first + at_once, rows))]
@@ -160,8 +160,8 @@ def score(model: llama.LlamaForCausalLM, folder: str, shard: Shard, recipe: Reci
         with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
             logs, _ = preference_loss.of_pieces(model, llama.tensors(batch, device), max(map(len, pieces)))
         for of_row, values in zip(pieces, logs.cpu().numpy(), strict=True):
-            found[of_row] = values[: len(of_row)]
-    return found
+            result[of_row] = values[: len(of_row)]
+    return result
 
 
 _held: dict[str, Any] = {}  # of this process: the model, by the folder of its cache and its hash
@@ -178,10 +178,10 @@ def _model(recipe: Recipe) -> llama.LlamaForCausalLM:
     if name not in _held:
         _held.clear()
         config = for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
-        found = initial_model.first(
+        result = initial_model.first(
             model, config, vocabulary, _seed_of(recipe), recipe.resources.train.attention
         )
-        _held[name] = found.eval().to("cuda" if recipe.resources.train.gpu else "cpu")
+        _held[name] = result.eval().to("cuda" if recipe.resources.train.gpu else "cpu")
     return _held[name]
 
 
@@ -214,10 +214,10 @@ def _manifest(recipe: Recipe, need: Wanted, parts: list[Shard]) -> Manifest:
     return Manifest(SECTION, recipe.name, recipe.version, fingerprint(key), key, inputs, counts, parts, key)
 
 
-def _check_manifest(found: Manifest, key: CacheKey, folder: str) -> Manifest:
-    made = found.provenance
+def _check_manifest(finished: Manifest, key: CacheKey, folder: str) -> Manifest:
+    made = finished.provenance
     _check_same(CacheKey(made["model"], made["data"], made.get("precision", "")), key, folder)
-    return found
+    return finished
 
 
 def _check_same(then: CacheKey, now: CacheKey, folder: str) -> None:

@@ -74,7 +74,7 @@ class Space:
 
 def token_counts(recipe: Recipe) -> dict[str, int]:
     """Facts of the finished token sections that the run reads, added up; empty where one is missing."""
-    found: dict[str, int] = {}
+    results: dict[str, int] = {}
     for folder in recipe.token_folders():
         if not storage.exists(storage.join(folder, manifest.MANIFEST)):
             return {}
@@ -85,9 +85,9 @@ def token_counts(recipe: Recipe) -> dict[str, int]:
                 ("tokens", shard.tokens),
                 ("text", shard.text_bytes),
             ):
-                found[key] = found.get(key, 0) + number
-        found["vocab_size"] = int(section.provenance["vocab_size"])
-    return found
+                results[key] = results.get(key, 0) + number
+        results["vocab_size"] = int(section.provenance["vocab_size"])
+    return results
 
 
 def vocab_size(recipe: Recipe, tokens: Mapping[str, int]) -> int:
@@ -143,15 +143,15 @@ def group_problems(groups: tuple[DataGroup, ...], train: Train) -> list[str]:
     """Groups that are missing, or too small for their share."""
     if not any(group.there_tokens for group in groups):
         return []
-    found = []
+    results = []
     for group in groups:
         most = train.epoch_caps.get(group.name, train.max_epochs)
         if not group.there_tokens:
-            found.append(f"the token shards have no group {group.name!r}; correct train.mixture")
+            results.append(f"the token shards have no group {group.name!r}; correct train.mixture")
         elif group.epochs > most and group.name not in train.epoch_caps:
-            found.append(
+            results.append(
                 f"group {group.name!r} is too small for its share: {group.epochs:.1f} epochs, {most:g} "
                 f"allowed; "
                 "lower its share, add data, or give it an epoch cap"
             )
-    return found
+    return results

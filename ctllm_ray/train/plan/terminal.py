@@ -42,7 +42,7 @@ def _facts(plan: TrainingPlan) -> Table:
     card_hours = "core-hours" if plan.gpu == "cpu" else "GPU-hours"
     shape = f"{config.layers} layers, {config.width} wide, {config.heads} heads, FFN {config.ffn_width}"
     source = "measured" if work.measured else f"assumed: {BYTES_PER_TOKEN} bytes a token"
-    found = Table(title=plan.name, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    result = Table(title=plan.name, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in (
         ("model", f"{shape}, vocabulary {config.vocab_size:,}, context {config.context_tokens:,}"),
         ("parameters", f"{plan.parameters:,}, of which {plan.embedding_parameters:,} embeddings"),
@@ -78,14 +78,14 @@ def _facts(plan: TrainingPlan) -> Table:
             f"{_size(space.total)}",
         ),
     ):
-        found.add_row(name, value)
-    return found
+        result.add_row(name, value)
+    return result
 
 
 def _memory(plan: TrainingPlan) -> Table:
     usable = plan.card.memory_bytes * USABLE_SHARE
     kept = "computed again" if plan.load.checkpointed else "kept"
-    found = Table(
+    result = Table(
         "ZeRO",
         *("weights", "gradients", "optimizer", "buffers", "activations", "logits", "all", "fits"),
         "sequences that fit",
@@ -94,12 +94,12 @@ def _memory(plan: TrainingPlan) -> Table:
         f"activations {kept}; {_size(usable)} can be used",
         title_justify="left",
     )
-    for column in found.columns[1:]:
+    for column in result.columns[1:]:
         column.justify = "right"
     for stage in plan.stages:
         chosen = stage.memory.stage == plan.chosen_stage
-        found.add_row(*_row(stage, chosen), style="bold" if chosen else "")
-    return found
+        result.add_row(*_row(stage, chosen), style="bold" if chosen else "")
+    return result
 
 
 def _row(stage: PlanStage, chosen: bool) -> list[str]:
@@ -123,19 +123,19 @@ def _row(stage: PlanStage, chosen: bool) -> list[str]:
 
 
 def _mixture(plan: TrainingPlan) -> Table:
-    found = Table(
+    result = Table(
         "group", "tokens drawn", "share", "tokens there", "epochs", title="Mixture", title_justify="left"
     )
-    for column in found.columns[1:]:
+    for column in result.columns[1:]:
         column.justify = "right"
     whole = sum(group.drawn_tokens for group in plan.groups)
     for group in plan.groups:
         there = f"{group.there_tokens:,}" if group.there_tokens else "not known yet"
         epochs = "" if math.isnan(group.epochs) else f"{group.epochs:.2f}"
-        found.add_row(
+        result.add_row(
             group.name, f"{group.drawn_tokens:,.0f}", f"{group.drawn_tokens / whole:.1%}", there, epochs
         )
-    return found
+    return result
 
 
 def _size(count: float) -> str:

@@ -81,9 +81,9 @@ def run_training(recipe: Recipe, tell: Callable[[str], None] = lambda text: None
             )
         launch = _Launch(recipe, tell)
         while True:
-            found = launch.fit()
-            if not found["preempted"]:
-                return RunState.from_plain(found["state"])
+            result = launch.fit()
+            if not result["preempted"]:
+                return RunState.from_plain(result["state"])
             tell("a machine is being taken away: saved; starting again on what is left")
 
 
@@ -169,26 +169,26 @@ class _Launch:
     def fit(self) -> dict[str, Any]:
         """The state that rank 0 ended with, as plain values, and whether a preemption ended it."""
         storage.remove(storage.join(self._folder, SNAPSHOT))
-        trainer, found = self._trainer(), _Outcome()
-        thread = threading.Thread(target=found.of, args=(trainer.fit,), name="ray-train", daemon=True)
+        trainer, result = self._trainer(), _Outcome()
+        thread = threading.Thread(target=result.of, args=(trainer.fit,), name="ray-train", daemon=True)
         thread.start()
-        stopped_by = self._wait(found)
+        stopped_by = self._wait(result)
         error = ray.get(self._board.failure.remote())
         if error:
             raise pickle.loads(error)
-        if found.error is not None:
-            raise self._explain_failure(found.error) from found.error
+        if result.error is not None:
+            raise self._explain_failure(result.error) from result.error
         if stopped_by is not None:
             raise stopped_by
-        return found.value
+        return result.value
 
-    def _wait(self, found: _Outcome) -> BaseException | None:
+    def _wait(self, outcome: _Outcome) -> BaseException | None:
         """Waits for the end of training, here in the main thread, where signals arrive; tells what workers
         say."""
         stopped_by: BaseException | None = None
-        while not found.is_there.is_set():
+        while not outcome.is_there.is_set():
             try:
-                found.is_there.wait(
+                outcome.is_there.wait(
                     HEALTH_CHECK_S
                 )  # not Thread.join: in Python 3.11 a signal in it ends `is_alive`
                 for note in ray.get(self._board.notes.remote()):

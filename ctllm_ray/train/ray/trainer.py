@@ -31,8 +31,8 @@ class Trainer(TorchTrainer):
     def _create_default_callbacks(self) -> list[Any]:
         """Ray's own, but no actor (a process of seconds at each start) for Ray Data sets, of which there are
         none."""
-        found = super()._create_default_callbacks()
-        return [callback for callback in found if not isinstance(callback, DatasetsCallback)] + [
+        result = super()._create_default_callbacks()
+        return [callback for callback in result if not isinstance(callback, DatasetsCallback)] + [
             _NoDatasets()
         ]
 

@@ -150,8 +150,8 @@ def validate(checkpoint: ray.train.Checkpoint | None, recipe: str, folder: str) 
     """Bits per byte by group. The records of the run have them too, and more."""
     from ctllm_ray.train.validation.validate import validate_checkpoint
 
-    found = validate_checkpoint(json.loads(recipe), folder)
-    return {f"bits_per_byte/{group}": bits["bits_per_byte"] for group, bits in found.items()}
+    result = validate_checkpoint(json.loads(recipe), folder)
+    return {f"bits_per_byte/{group}": bits["bits_per_byte"] for group, bits in result.items()}
 
 
 def first_line(error: BaseException) -> str:

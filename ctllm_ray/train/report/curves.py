@@ -43,10 +43,10 @@ class Axis:
         """Two to six round values within the range."""
         for steps in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 3), (1,)) if self.log else ():
             first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-            found = [s * 10.0**e for e in range(first, last + 1) for s in steps]
-            found = [round(value, 12) for value in found if self.low <= value <= self.high]
-            if 2 <= len(found) <= 6:
-                return found
+            results = [s * 10.0**e for e in range(first, last + 1) for s in steps]
+            results = [round(value, 12) for value in results if self.low <= value <= self.high]
+            if 2 <= len(results) <= 6:
+                return results
         return _round_values(self.low, self.high)
 
 
@@ -86,11 +86,11 @@ def smooth(values: np.ndarray, share: float = SMOOTH_SHARE) -> np.ndarray:
 
 def _decaying(values: np.ndarray, keep: float) -> np.ndarray:
     """Sums of all values up to each, those before it weighing less and less."""
-    found, total = np.empty(len(values)), 0.0
+    result, total = np.empty(len(values)), 0.0
     for index, value in enumerate(values.tolist()):
         total = keep * total + value
-        found[index] = total
-    return found
+        result[index] = total
+    return result
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,9 @@ def raw_path(x: Axis, y: Axis, xs: np.ndarray, ys: np.ndarray) -> str:
     """SVG path data of a thinned curve: down to the least and up to the most of each place."""
     if len(ys) <= PLACES:
         return path(x, y, xs, ys)
-    found = thin(ys)
-    both = np.column_stack([found.least, found.most]).ravel()
-    return path(x, y, np.repeat(xs[found.last], 2), both)
+    result = thin(ys)
+    both = np.column_stack([result.least, result.most]).ravel()
+    return path(x, y, np.repeat(xs[result.last], 2), both)
 
 
 def grid(y: Axis) -> str:

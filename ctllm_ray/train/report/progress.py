@@ -111,13 +111,14 @@ class Following:
         return "  ".join(parts)
 
     def _validation(self) -> list[str]:
-        found = records.read_validation_last(self._folder)
-        if not found:
+        validation_last = records.read_validation_last(self._folder)
+        if not validation_last:
             return []
-        shown = [f"{group} {bits['bits_per_byte']:.4f}" for group, bits in sorted(found["groups"].items())][
-            :4
-        ]
-        return [f"bits/byte at {found['step']:,}: {', '.join(shown)}"]
+        shown = [
+            f"{group} {bits['bits_per_byte']:.4f}"
+            for group, bits in sorted(validation_last["groups"].items())
+        ][:4]
+        return [f"bits/byte at {validation_last['step']:,}: {', '.join(shown)}"]
 
     def tell(self, text: str) -> None:
         """A line that stays, above the live one."""

@@ -131,22 +131,22 @@ def _plots(facts: RunFacts, x: Axis, groups: Sequence[str]) -> list[CurvePlot]:
         for key in ("loss", "grad_norm", "rate", "tokens_per_s", "mfu")
     }
     waits = np.array([record.wait_s / max(record.seconds, 1e-9) for record in facts.steps])
-    found = [_noisy("loss", x, tokens, columns["loss"], curves.axis(columns["loss"], log=True), wide=True)]
+    results = [_noisy("loss", x, tokens, columns["loss"], curves.axis(columns["loss"], log=True), wide=True)]
     if facts.validation:
-        found.append(_validation(facts, x, groups))
+        results.append(_validation(facts, x, groups))
     for name in _metrics(facts):
         values = np.array([record.metrics.get(name, math.nan) for record in facts.steps], np.float64)
-        found.append(_noisy(name, x, tokens, values, curves.axis(values)))
-    found.append(_steady("rate", x, tokens, columns["rate"]))
-    found.append(
+        results.append(_noisy(name, x, tokens, values, curves.axis(values)))
+    results.append(_steady("rate", x, tokens, columns["rate"]))
+    results.append(
         _noisy("grad_norm", x, tokens, columns["grad_norm"], curves.axis(columns["grad_norm"], log=True))
     )
     from_zero = curves.axis(columns["tokens_per_s"], from_zero=True)
-    found.append(_noisy("tokens_per_s", x, tokens, columns["tokens_per_s"], from_zero))
+    results.append(_noisy("tokens_per_s", x, tokens, columns["tokens_per_s"], from_zero))
     if np.isfinite(columns["mfu"]).any():
-        found.append(_noisy("mfu", x, tokens, columns["mfu"], curves.axis(columns["mfu"], from_zero=True)))
-    found.append(_noisy("wait", x, tokens, waits, curves.axis(waits, from_zero=True)))
-    return found
+        results.append(_noisy("mfu", x, tokens, columns["mfu"], curves.axis(columns["mfu"], from_zero=True)))
+    results.append(_noisy("wait", x, tokens, waits, curves.axis(waits, from_zero=True)))
+    return results
 
 
 def _noisy(
@@ -228,23 +228,23 @@ def _bits_at(facts: RunFacts, step: int) -> str:
 
 def _marks(facts: RunFacts, x: Axis) -> list[dict[str, Any]]:
     """Marks on the curves: events that lie together share one, which leads to the first of them."""
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for index, event in enumerate(list_events(facts)):
         if event.kind in UNMARKED:
             continue
         at = x.place(_tokens_at(facts, event.step))
-        near = next((mark for mark in found if abs(at - mark["share"]) < NEAR_SHARE), None)
+        near = next((mark for mark in results if abs(at - mark["share"]) < NEAR_SHARE), None)
         if near:
             near["kinds"].append(event.kind)
         else:
-            found.append({"share": at, "kinds": [event.kind], "event": index})
-    for mark in found:
+            results.append({"share": at, "kinds": [event.kind], "event": index})
+    for mark in results:
         bad = [kind for kind in mark["kinds"] if kind in BAD]
         mark["at"], mark["bad"] = 100 * mark["share"], bool(bad)
         mark["sign"] = SIGNS.get((bad or mark["kinds"])[0], "·") + (
             str(len(mark["kinds"])) if len(mark["kinds"]) > 1 else ""
         )
-    return found
+    return results
 
 
 def list_events(facts: RunFacts) -> list[Event]:

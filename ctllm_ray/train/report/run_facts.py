@@ -121,10 +121,10 @@ def _newest(folder: str) -> tuple[RunState | None, str]:
     from ctllm_ray.train.checkpoint import checkpoint  # torch takes seconds to import
 
     try:
-        found = checkpoint.newest(folder)
+        result = checkpoint.newest(folder)
     except CtllmError:
         return None, ""
-    return found.state, found.folder
+    return result.state, result.folder
 
 
 def _saves(folder: str, steps: list[StepRecord], events: list[Event]) -> Iterator[Save]:
@@ -168,12 +168,12 @@ def _phases(recipe: Recipe, batch: int) -> tuple[list[PhaseTaken], str]:
 
 def _whole(corpora: Corpora) -> dict[str, int]:
     """Targets that each group has: all ids of a document but its BOS."""
-    found: dict[str, int] = {}
+    results: dict[str, int] = {}
     for generation in corpora.generations:
         for corpus in generation.corpora:
             for shard in corpus.shards:
-                found[shard.group] = found.get(shard.group, 0) + shard.tokens - shard.rows
-    return found
+                results[shard.group] = results.get(shard.group, 0) + shard.tokens - shard.rows
+    return results
 
 
 def _read_phases(train: Train, batches: Batches, corpora: Corpora, stop: int) -> Iterator[PhaseTaken]:
@@ -185,12 +185,12 @@ def _read_phases(train: Train, batches: Batches, corpora: Corpora, stop: int) ->
             continue
         account = batches.account(first, last)
         rows = sum(part.rows for part in account.values())
-        found = []
+        results = []
         for group, part in sorted(account.items()):
             so_far[group] = so_far.get(group, 0) + part.targets
             if part.rows or phase.shares.get(group):
                 epochs = so_far[group] / max(1, whole.get(group, 0))
                 shares = phase.shares.get(group, 0.0), part.rows / rows
-                found.append(Taken(group, *shares, part.targets, part.padding, epochs, whole.get(group, 0)))
-        yield PhaseTaken(first, last, tuple(found))
+                results.append(Taken(group, *shares, part.targets, part.padding, epochs, whole.get(group, 0)))
+        yield PhaseTaken(first, last, tuple(results))
         first = last

@@ -312,13 +312,13 @@ def reason_not_to_start(resources: TrainResources) -> str:
         return ""
     missing = [
         what
-        for what, found in {
+        for what, each in {
             "a C++ compiler (apt-get install g++)": shutil.which(os.environ.get("CXX", "c++"))
             or shutil.which("g++"),
             "ninja (pip install ninja, and its folder on PATH)": shutil.which("ninja"),
             "the headers of Python (apt-get install python3-dev)": _has_python_headers(),
         }.items()
-        if not found
+        if not each
     ]
     return (
         f"offloading compiles DeepSpeed's CPU optimizer, which needs {', '.join(missing)}" if missing else ""

@@ -127,10 +127,10 @@ class TorchStepper:
 
 def parameter_groups(parameters: Iterable[torch.nn.Parameter], options: Optimizer) -> list[dict[str, Any]]:
     """Two groups: matrices, which decay, and norms and biases, which do not."""
-    found = list(parameters)
+    result = list(parameters)
     return [
-        {"params": [p for p in found if p.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in found if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in result if p.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [p for p in result if p.ndim < 2], "weight_decay": 0.0},
     ]
 
 
@@ -151,11 +151,11 @@ def host_copy(tensor: torch.Tensor) -> torch.Tensor:
 
 def owners(parameters: Mapping[str, torch.Tensor], world: int) -> dict[str, int]:
     """The rank that saves each parameter: the largest first, each to the rank with least so far."""
-    found, loads = {}, [0] * world
+    result, loads = {}, [0] * world
     for name in sorted(parameters, key=lambda n: (-parameters[n].numel(), n)):
-        found[name] = loads.index(min(loads))
-        loads[found[name]] += parameters[name].numel()
-    return found
+        result[name] = loads.index(min(loads))
+        loads[result[name]] += parameters[name].numel()
+    return result
 
 
 class _Gradients:

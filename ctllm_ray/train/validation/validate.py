@@ -58,10 +58,10 @@ class HeldOutDocument:
     @cached_property
     def labels(self) -> np.ndarray:
         """The ids, IGNORED where they are no answers."""
-        found = np.full(len(self.ids), IGNORED, np.int64)
+        values = np.full(len(self.ids), IGNORED, np.int64)
         for start, stop in self.answers.reshape(-1, 2):
-            found[start:stop] = self.ids[start:stop]
-        return found
+            values[start:stop] = self.ids[start:stop]
+        return values
 
     @property
     def targets(self) -> int:
@@ -71,13 +71,13 @@ class HeldOutDocument:
 
 def documents(uris: Mapping[str, Sequence[str]], max_tokens: int) -> dict[str, list[HeldOutDocument]]:
     """The documents of each group by which models are compared: at least one of each that has any."""
-    found = {group: _first(group_uris, max_tokens) for group, group_uris in uris.items()}
-    found = {group: chosen for group, chosen in found.items() if chosen}
-    if not found:
+    results = {group: _first(group_uris, max_tokens) for group, group_uris in uris.items()}
+    results = {group: chosen for group, chosen in results.items() if chosen}
+    if not results:
         raise InputError(
             "no held-out documents", where="train.validation", remedy="raise tokens.held_out_share"
         )
-    return found
+    return results
 
 
 def _first(uris: Sequence[str], max_tokens: int) -> list[HeldOutDocument]:
@@ -195,10 +195,10 @@ def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[st
     chosen = documents(corpora.held_out(validated), train.validation.max_tokens)
     precision = train.precision if device.type == "cuda" else "fp32"
     model.to(device)  # type: ignore[arg-type]
-    found = bits(model, chosen, sequence_tokens=train.sequence_tokens, precision=precision)
+    results = bits(model, chosen, sequence_tokens=train.sequence_tokens, precision=precision)
     if objective.of(train).per == "pair":
         told = validate_pairs.preferences(recipe, model)
-        found = {group: facts | told.get(group, {}) for group, facts in found.items()}
+        results = {group: facts | told.get(group, {}) for group, facts in results.items()}
     saved.forget_copies()
-    records.write_validation(recipe.folder("train"), saved.state.step, saved.state.tokens, found)
-    return found
+    records.write_validation(recipe.folder("train"), saved.state.step, saved.state.tokens, results)
+    return results

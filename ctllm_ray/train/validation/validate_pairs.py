@@ -30,7 +30,7 @@ def preferences(recipe: Recipe, model: llama.LlamaForCausalLM) -> dict[str, dict
             continue
         both = np.stack([reference_log_probs.score(model, folder, shard, recipe), references(shard)])
         scores.setdefault(shard.group, []).append(both)
-    return {group: score_pairs(*np.concatenate(found, 1)) for group, found in sorted(scores.items())}
+    return {group: score_pairs(*np.concatenate(each, 1)) for group, each in sorted(scores.items())}
 
 
 def score_pairs(logs: np.ndarray, references: np.ndarray) -> dict[str, float]:
