@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env demo test test-slow lint bench clean
+.PHONY: env demo test test-slow lint docs bench clean
 
 env: $(STAMP)
 
@@ -28,6 +28,10 @@ test: lint
 
 test-slow: env
 	$(BIN)/pytest -m slow
+
+# Into build/site; a broken link, or an option without a description, is an error. `python3 -m http.server -d build/site` shows it.
+docs: env
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf out build .mypy_cache .ruff_cache .pytest_cache
