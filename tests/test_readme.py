@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import zstandard
 
-from ctllm_ray import sample
+from ctllm_ray import cli, sample
 from ctllm_ray.base import recipe
 from ctllm_ray.corpus import pipeline
 from serve import demo
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, SharedRay
 from tests.corpus.conftest import run_here
 
 README, CHINESE = (REPOSITORY / name for name in ("README.md", "README.zh-CN.md"))
@@ -37,9 +41,9 @@ def commands(page: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(shared_ray: SharedRay) -> Path:
     """A folder with all that the commands name: recipes, environment, a crawl, and what `make demo` leaves in out/."""
-    folder = tmp_path_factory.mktemp("readme")
+    folder = shared_ray.folder
     for name in ("jobs", "serve", "Makefile", "pyproject.toml", "constraints.txt"):
         (folder / name).symlink_to(REPOSITORY / name)
     (folder / ".venv").symlink_to(sys.prefix)
@@ -53,16 +57,29 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(command: list[str], folder: Path) -> str:
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+def run(command: list[str], folder: Path, **more: str) -> str:
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | more
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
-def shell(command: str, folder: Path) -> str:
-    return run(["bash", "-c", command], folder)
+def shell(command: str, folder: Path, **more: str) -> str:
+    return run(["bash", "-c", command], folder, **more)
+
+
+def verb(arguments: list[str]) -> str:
+    """What a verb prints that is run in this process, whose Ray it finds."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert cli.run(arguments) == 0, arguments
+    return printed.getvalue()
+
+
+def python(content: str) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(content, {})
+    return printed.getvalue()
 
 
 def here(command: str) -> str:
@@ -83,15 +100,25 @@ def here(command: str) -> str:
 
 
 class Server:
-    """Runs commands; `ctllm serve` goes on behind them, at a free port, until `stop`."""
+    """Runs commands; `ctllm serve` goes on behind them, at a free port, until `stop`.
+
+    Verbs run in this process, and jobs on its Ray as on a cluster's; `ctllm serve` starts a Ray of its own.
+    """
 
     def __init__(self, place: Path) -> None:
         self._place, self._url = place, ""
         self._process: subprocess.Popen[str] | None = None
 
     def answer(self, command: str) -> str:
-        if not command.startswith("ctllm serve "):
-            return shell(command.replace("http://127.0.0.1:8000", self._url), self._place)
+        if command.startswith("ctllm serve "):
+            return self._start(command)
+        if command.startswith("ctllm "):
+            return verb(shlex.split(command)[1:])
+        address = ray.get_runtime_context().gcs_address
+        return shell(command.replace("http://127.0.0.1:8000", self._url), self._place, RAY_ADDRESS=address)
+
+    def _start(self, command: str) -> str:
+        """Its first line."""
         arguments = [str(Path(sys.executable).with_name("ctllm")), *command.split()[1:], "serve.port=0"]
         self._process = subprocess.Popen(arguments, cwd=self._place, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
@@ -110,15 +137,18 @@ class Server:
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(2700)  # some twenty commands, half of which start Ray
-def test_every_command_works_and_prints_what_the_readme_shows(place: Path) -> None:
+@pytest.mark.timeout(1800)  # some thirty commands
+def test_every_command_works_and_prints_what_the_readme_shows(
+    place: Path, cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The demo's model is trained once; the job that prepares finds the section finished that `ctllm prepare` made."""
+    monkeypatch.chdir(place)
     printed, server = "", Server(place)
     for language, content in blocks(README):
         if language == "bash":
             printed = "\n".join(server.answer(here(command)) for command in content.splitlines())
         elif language == "python":
-            assert "春天" in run([sys.executable, "-c", content], place)
+            assert "春天" in python(content)
         elif language == "text":
             for line in content.splitlines():
                 assert line.strip("… ") in printed, f"the README shows what is not printed: {line!r}\n{printed}"

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -22,7 +22,6 @@ from ctllm_ray.base.errors import InputError, WorkerLost
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.training import Tokenizer, Tokens
 from ctllm_ray.corpus import launch, pipeline, splits
-from ctllm_ray.ray_session import session
 from ctllm_ray.shards import manifest
 from ctllm_ray.tokenizer import train
 from tests.corpus.conftest import page, run_here
@@ -30,12 +29,6 @@ from tests.corpus.test_section import digests
 
 pytestmark = pytest.mark.cluster
 Make = Callable[..., Recipe]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with session(2, 100):
-        yield
 
 
 @pytest.fixture(scope="module")

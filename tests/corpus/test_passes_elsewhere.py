@@ -22,7 +22,6 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.ray_session import session
 from ctllm_ray.shards import manifest
 from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture
 from tests.corpus.conftest import fill, run_here
@@ -74,17 +73,18 @@ def same(calm: Recipe, other: Recipe) -> None:
 
 
 @pytest.mark.cluster
-def test_ray_writes_what_a_plain_loop_writes_through_killed_workers(crawl: Path, calm: Recipe, tmp_path: Path) -> None:
+def test_ray_writes_what_a_plain_loop_writes_through_killed_workers(
+    crawl: Path, calm: Recipe, tmp_path: Path, cluster: None
+) -> None:
     recipe = over(crawl, tmp_path, passes(crawl))
     stop, killed = threading.Event(), []
     storm = threading.Thread(target=kill_workers, args=(stop, killed, 6))
-    with session(2, 100):
-        storm.start()
-        try:
-            pipeline.prepare(recipe)
-        finally:
-            stop.set()
-            storm.join()
+    storm.start()
+    try:
+        pipeline.prepare(recipe)
+    finally:
+        stop.set()
+        storm.join()
     assert len(killed) >= 2
     same(calm, recipe)
 

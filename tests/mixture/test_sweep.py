@@ -33,9 +33,7 @@ def write(root: Path, trials: int = 2, **changed: Any) -> Path:
     return file
 
 
-def test_a_sweep_ends_with_a_result_for_each_trial_a_mixture_and_a_page(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sweep_ends_with_a_result_for_each_trial_a_mixture_and_a_page(tmp_path: Path, cluster: None) -> None:
     planned = plan.plan(recipes.load(str(write(tmp_path))))
     told: list[str] = []
     trials = sweep.run(planned, told.append)
@@ -51,7 +49,7 @@ def test_a_sweep_ends_with_a_result_for_each_trial_a_mixture_and_a_page(
     assert len(told) == 4
 
 
-def test_an_error_that_a_person_has_to_mend_ends_the_sweep_with_its_type(tmp_path: Path) -> None:
+def test_an_error_that_a_person_has_to_mend_ends_the_sweep_with_its_type(tmp_path: Path, cluster: None) -> None:
     planned = plan.plan(recipes.load(str(write(tmp_path, trials=2))))
     shard = next(Path(tmp_path, "t/1/tokens/train/books").iterdir())
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")

@@ -55,9 +55,9 @@ def asking(server: Running, clients: int) -> Iterator[list[str]]:
             done.set()
 
 
-def test_replicas_come_with_load_go_without_and_come_back_from_zero(root: Path) -> None:  # noqa: F811
+def test_replicas_come_with_load_go_without_and_come_back_from_zero(root: Path, cluster: None) -> None:  # noqa: F811
     served = recipe(root, replicas=[0, 2], target_requests=2, idle_s=2)
-    with build.serving_session(2, 128), build.serving(served) as url:
+    with build.serving(served) as url:
         server = Running(url, served)
         undisturbed = server.text(**ASKED)
         until(lambda: watched(url) and len(engines()) == 0)  # and watching it keeps nothing awake

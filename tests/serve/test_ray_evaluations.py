@@ -70,22 +70,21 @@ def test_the_deployment_evaluates_through_the_engines_deployment(root: Path) -> 
 
 
 @pytest.mark.cluster
-def test_an_evaluation_beside_the_model_has_the_scores_of_one_in_process_and_is_kept(root: Path) -> None:
+def test_an_evaluation_beside_the_model_has_the_scores_of_one_in_process_and_is_kept(root: Path, cluster: None) -> None:
     tasks = [{"use": "cmmlu", "path": lines(root / "exam.jsonl", exam_rows()), "shots": 0}]
     plain = recipe(root).model_dump(mode="json")
     served = evaluating(plain, "beside", tasks)
-    with build.serving_session(2, 128):
-        with build.serving(served) as url:
-            asked = httpx.post(f"{url}/v1/evaluations", json={}, timeout=60).raise_for_status().json()
-            with ThreadPoolExecutor(2) as pool:
-                body = {"model": "tiny-1", "prompt": "今天", "max_tokens": 20, "temperature": 0}
-                answers = [pool.submit(httpx.post, f"{url}/v1/completions", json=body, timeout=60) for _ in range(4)]
-                assert [answer.result().status_code for answer in answers] == [200] * 4
-            done = ended(url, asked["id"])
-            through_the_api = run.evaluate(served, quiet, url=f"{url}/v1")
-        assert done["status"] == "done", done
-        with build.serving(served) as url:  # a restart
-            kept = httpx.get(f"{url}/v1/evaluations", timeout=60).raise_for_status().json()["data"]
+    with build.serving(served) as url:
+        asked = httpx.post(f"{url}/v1/evaluations", json={}, timeout=60).raise_for_status().json()
+        with ThreadPoolExecutor(2) as pool:
+            body = {"model": "tiny-1", "prompt": "今天", "max_tokens": 20, "temperature": 0}
+            answers = [pool.submit(httpx.post, f"{url}/v1/completions", json=body, timeout=60) for _ in range(4)]
+            assert [answer.result().status_code for answer in answers] == [200] * 4
+        done = ended(url, asked["id"])
+        through_the_api = run.evaluate(served, quiet, url=f"{url}/v1")
+    assert done["status"] == "done", done
+    with build.serving(served) as url:  # a restart
+        kept = httpx.get(f"{url}/v1/evaluations", timeout=60).raise_for_status().json()["data"]
     in_process = run.evaluate(evaluating(plain, "here", tasks), quiet)
     assert done["scores"] == in_process["scores"] == through_the_api["scores"]
     assert [(state["id"], state["status"], state["scores"]) for state in kept] == [(done["id"], "done", done["scores"])]

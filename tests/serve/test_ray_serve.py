@@ -78,9 +78,9 @@ def root(tmp_path_factory: pytest.TempPathFactory, tokenizer: SentencePiece) -> 
 
 
 @pytest.fixture(scope="module")
-def running(root: Path) -> Iterator[Running]:
+def running(root: Path, cluster: None) -> Iterator[Running]:
     served = recipe(root, replicas=[2, 2])
-    with build.serving_session(2, 128), build.serving(served) as url:
+    with build.serving(served) as url:
         yield Running(url, served)
 
 

@@ -82,9 +82,9 @@ def copied(root: Path) -> Path:  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def running(copied: Path) -> Iterator[Running]:
+def running(copied: Path, cluster: None) -> Iterator[Running]:
     served = recipe(copied, replicas=[2, 2])
-    with build.serving_session(2, 128), build.serving(served) as url:
+    with build.serving(served) as url:
         yield Running(url, served)
 
 

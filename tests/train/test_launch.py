@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +21,14 @@ from ray.train.v2.api.config import ScalingConfig
 
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.ray_session import environment, session
+from ctllm_ray.ray_session import environment
 from ctllm_ray.train import checkpoint, launch, records, trainer
 from ctllm_ray.train.worker import Board
 from tests.train.tiny_runs import BATCH_TOKENS, assert_same_model, recipe
 
-CPUS = 2
 WORKERS = {"workers": 2, "threads": 1}
 STEPS = 3000  # long enough for a machine to come and go
 PREEMPTION = 2  # autoscaler.proto: DRAIN_NODE_REASON_PREEMPTION
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with session(CPUS, 100):
-        yield
-
-
-@pytest.fixture
-def no_ray() -> Iterator[None]:
-    """A process without Ray, before and after: for tests that start one of their own, after those that share one."""
-    ray.shutdown()
-    yield
-    ray.shutdown()
 
 
 def workers() -> list[psutil.Process]:
@@ -134,11 +119,10 @@ def test_a_driver_that_is_stopped_and_run_again_goes_on(tmp_path: Path, how: sig
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_validation_runs_beside_training_where_a_cpu_is_spare(tmp_path: Path, no_ray: None) -> None:
+def test_validation_runs_beside_training_where_a_cpu_is_spare(tmp_path: Path, cluster: None) -> None:
     validation = {"every_tokens": 4 * BATCH_TOKENS}
     of = recipe(tmp_path, 8, resources={"workers": 1, "threads": 1}, validation=validation)
-    with session(2, 100):
-        assert launch.run(of).step == 8
+    assert launch.run(of).step == 8
     folder = Path(of.folder("train"))
     assert [file.name for file in sorted((folder / records.VALIDATION).iterdir())] == ["00000004.json", "00000008.json"]
     assert (folder / launch.SNAPSHOT).exists()  # Ray was told of them
