@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, chdir
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from ctllm_ray.base import outage
 
+#: Tests run beside each other, one a core: more threads would wait for each other. Before numpy and torch come in.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 REPOSITORY = Path(__file__).resolve().parents[1]
 RAY = "ray"  # the group of all tests that start Ray
 
@@ -69,6 +72,13 @@ class SharedRay:
             with chdir(self.folder):
                 self._open.enter_context(serving_session(2, 128))
 
+    @property
+    def address(self) -> str:
+        """What RAY_ADDRESS names it by."""
+        import ray
+
+        return str(ray.get_runtime_context().gcs_address)
+
     def stop(self) -> None:
         """Ends it where it is up."""
         self._open.close()
@@ -81,7 +91,7 @@ def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedRay]:
     one.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster(shared_ray: SharedRay) -> None:
     """Some local Ray with two CPUs, the same for all tests that ask for it."""
     shared_ray.start()

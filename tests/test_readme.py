@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import zstandard
 
 from ctllm_ray import cli, sample
@@ -105,8 +104,8 @@ class Server:
     Verbs run in this process, and jobs on its Ray as on a cluster's; `ctllm serve` starts a Ray of its own.
     """
 
-    def __init__(self, place: Path) -> None:
-        self._place, self._url = place, ""
+    def __init__(self, place: Path, ray_address: str) -> None:
+        self._place, self._ray_address, self._url = place, ray_address, ""
         self._process: subprocess.Popen[str] | None = None
 
     def answer(self, command: str) -> str:
@@ -114,8 +113,8 @@ class Server:
             return self._start(command)
         if command.startswith("ctllm "):
             return verb(shlex.split(command)[1:])
-        address = ray.get_runtime_context().gcs_address
-        return shell(command.replace("http://127.0.0.1:8000", self._url), self._place, RAY_ADDRESS=address)
+        command = command.replace("http://127.0.0.1:8000", self._url)
+        return shell(command, self._place, RAY_ADDRESS=self._ray_address)
 
     def _start(self, command: str) -> str:
         """Its first line."""
@@ -139,11 +138,11 @@ class Server:
 @pytest.mark.cluster
 @pytest.mark.timeout(1800)  # some thirty commands
 def test_every_command_works_and_prints_what_the_readme_shows(
-    place: Path, cluster: None, monkeypatch: pytest.MonkeyPatch
+    place: Path, cluster: None, shared_ray: SharedRay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The demo's model is trained once; the job that prepares finds the section finished that `ctllm prepare` made."""
     monkeypatch.chdir(place)
-    printed, server = "", Server(place)
+    printed, server = "", Server(place, shared_ray.address)
     for language, content in blocks(README):
         if language == "bash":
             printed = "\n".join(server.answer(here(command)) for command in content.splitlines())

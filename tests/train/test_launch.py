@@ -222,6 +222,7 @@ def test_the_first_error_on_the_board_counts_and_a_note_is_told_once() -> None:
 
 def test_what_a_person_has_set_in_the_environment_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resources = recipe(tmp_path, resources={"threads": 3}).resources.train
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("NCCL_DEBUG", "INFO")
     assert launch._worker_environment(resources)["OMP_NUM_THREADS"] == "3"
     assert launch._worker_environment(resources.model_copy(update={"gpu": True}))["NCCL_DEBUG"] == "INFO"
