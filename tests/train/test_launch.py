@@ -24,6 +24,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.ray_session import environment
 from ctllm_ray.train import checkpoint, launch, records, trainer
 from ctllm_ray.train.worker import Board
+from tests.train.test_elastic import start
 from tests.train.tiny_runs import BATCH_TOKENS, assert_same_model, recipe
 
 WORKERS = {"workers": 2, "threads": 1}
@@ -65,7 +66,7 @@ def test_a_worker_killed_in_mid_step_changes_neither_losses_nor_batches_nor_the_
 ) -> None:
     resources = WORKERS | {"keep_every_tokens": 10 * BATCH_TOKENS, "zero_stage": 2}
     whole, killed = (recipe(tmp_path / name, 60, resources=resources) for name in ("whole", "killed"))
-    assert launch.run(whole).step == 60
+    assert start(whole, 2, 10**9, tmp_path / "processes")[0].step == 60  # without Ray
     died: list[float] = []
 
     def kill() -> None:

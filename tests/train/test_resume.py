@@ -14,9 +14,11 @@ import torch
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError, VersionConflict
+from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.train import checkpoint, lease, records, resume, session
 from ctllm_ray.train.lease import RUNNING
 from ctllm_ray.train.lineage import RUN
+from ctllm_ray.train.state import RunState
 from tests.train import tiny_runs
 from tests.train.tiny_runs import Watched, assert_same_model, last, recipe, run, write_tokens
 
@@ -54,18 +56,32 @@ def spoiling(rows: list[bytes], *numbers: int) -> type[Spoilt]:
     return type("SomeSpoilt", (Spoilt,), {"spoilt": frozenset(rows[number] for number in numbers)})
 
 
-@pytest.mark.parametrize("policy", ["skip", "rewind"])
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory: pytest.TempPathFactory) -> type[Spoilt]:
+    """Spoils batches 11 and 15 of a run of 18."""
+    return spoiling(run(recipe(tmp_path_factory.mktemp("plain"), 18))[2], 11, 15)
+
+
+@pytest.fixture(scope="module", params=["skip", "rewind"])
+def unstopped(
+    request: pytest.FixtureRequest, spoilt: type[Spoilt], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Recipe, RunState]:
+    """That run under a policy, never stopped, and how it ended."""
+    spikes = {"policy": request.param, "window_steps": 16, "deviations": 20}
+    whole = recipe(tmp_path_factory.mktemp("whole"), 18, spikes=spikes)
+    return whole, run(whole, kind=spoilt)[0]
+
+
 @pytest.mark.parametrize("stop", [11, 12, 13, 16])
-def test_resume_equals_never_stopping_where_batches_are_passed_over(tmp_path: Path, policy: str, stop: int) -> None:
-    spikes = {"policy": policy, "window_steps": 16, "deviations": 20}
-    plain = recipe(tmp_path / "plain", 18)
-    rows = run(plain)[2]
-    kind = spoiling(rows, 11, 15)
-    whole, cut = (recipe(tmp_path / name, 18, spikes=spikes) for name in ("whole", "cut"))
-    state = run(whole, kind=kind)[0]
+def test_resume_equals_never_stopping_where_batches_are_passed_over(
+    tmp_path: Path, unstopped: tuple[Recipe, RunState], spoilt: type[Spoilt], stop: int
+) -> None:
+    whole, state = unstopped
     assert (state.step, state.batch, state.passed_over) == (16, 18, (11, 15))
-    run(cut, stop, kind=kind)
-    resumed = run(cut, kind=kind)[0]
+    assert whole.train
+    cut = recipe(tmp_path, 18, spikes=whole.train.spikes.model_dump())
+    run(cut, stop, kind=spoilt)
+    resumed = run(cut, kind=spoilt)[0]
     assert resumed.passed_over == state.passed_over
     assert resumed.recent_losses == state.recent_losses
     assert (resumed.step, resumed.tokens, resumed.targets) == (state.step, state.tokens, state.targets)
