@@ -98,7 +98,7 @@ def test_killed_workers_change_no_byte(make: Make, cluster: None, large: Path) -
     calm, stormy = over(make, large, "calm"), over(make, large, "stormy")
     pipeline.clean(calm, run_here)
     stop, killed = threading.Event(), []
-    storm = threading.Thread(target=kill_workers, args=(stop, killed, 5))
+    storm = threading.Thread(target=kill_workers, args=(stop, killed, 3))
     storm.start()
     try:
         pipeline.clean(stormy)

@@ -82,7 +82,7 @@ def test_ray_writes_what_a_plain_loop_writes_through_killed_workers(
 ) -> None:
     recipe = over(crawl, tmp_path, passes(crawl))
     stop, killed = threading.Event(), []
-    storm = threading.Thread(target=kill_workers, args=(stop, killed, 6))
+    storm = threading.Thread(target=kill_workers, args=(stop, killed, 3))
     storm.start()
     try:
         pipeline.prepare(recipe)
