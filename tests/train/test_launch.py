@@ -87,7 +87,7 @@ def test_a_worker_killed_in_mid_step_changes_neither_losses_nor_batches_nor_the_
 def test_an_error_that_a_person_must_mend_reaches_the_driver_with_its_type_and_is_not_tried_again(
     tmp_path: Path, cluster: None
 ) -> None:
-    of = recipe(tmp_path, resources=WORKERS)
+    of = recipe(tmp_path, resources=WORKERS | {"workers": 1})
     shard = next((tmp_path / "t" / "1" / "tokens" / "train").rglob("*.arrow"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match=shard.name) as caught:
