@@ -24,7 +24,7 @@ demo: env
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 check: lint
 	$(BIN)/pytest $(PURE) $(TWO)
