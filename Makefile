@@ -3,8 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+#: Rooms whose tests need neither Ray nor a model: a minute.
+PURE := tests/test_floors.py tests/base tests/text tests/tokenizer tests/shards tests/model
+#: Two processes: one has all tests that start Ray, the other one begins with the rest (tests/conftest.py).
+TWO := -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: env demo test test-slow lint docs bench clean
+.PHONY: env demo check test test-slow lint docs bench clean
 
 env: $(STAMP)
 
@@ -20,11 +24,13 @@ demo: env
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
+
+check: lint
+	$(BIN)/pytest $(PURE) $(TWO)
 
 test: lint
-	$(BIN)/pytest -m 'not slow and not cluster' -n 2 --dist loadfile
-	$(BIN)/pytest -m 'cluster and not slow'
+	$(BIN)/pytest -m 'not slow' $(TWO) --durations=20
 
 test-slow: env
 	$(BIN)/pytest -m slow

@@ -1,14 +1,39 @@
-"""Fixtures that many tests share."""
+"""Fixtures that many tests share, and the order in which tests are handed out."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, chdir
 from pathlib import Path
 
 import pytest
 
 from ctllm_ray.base import outage
 
+#: Tests run beside each other, one a core: more threads would wait for each other. Before numpy and torch come in.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 REPOSITORY = Path(__file__).resolve().parents[1]
+RAY = "ray"  # the group of all tests that start Ray
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests go to one process, those that start Ray all to the same one: a second Ray would starve the first.
+
+    Ray's go first, since they take longest; among them those that have a Ray of their own, so that the shared one
+    starts once.
+    """
+    for item in items:
+        group = RAY if item.get_closest_marker("cluster") else str(item.path.relative_to(REPOSITORY))
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if not item.get_closest_marker("cluster"):
+        return 2
+    return "cluster" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +50,58 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}")
     return folder
+
+
+class SharedRay:
+    """A Ray with two CPUs, as `ctllm` starts it: up from when it is first asked for, down while a test has its own.
+
+    Its workers work in `folder`, where relative paths mean the same as in a command that is run there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._open = ExitStack()
+
+    def start(self) -> None:
+        """Starts it where it is down."""
+        import ray
+
+        from ctllm_ray.serving.ray.application import serving_session
+
+        if not ray.is_initialized():
+            with chdir(self.folder):
+                self._open.enter_context(serving_session(2, 128))
+
+    @property
+    def address(self) -> str:
+        """What RAY_ADDRESS names it by."""
+        import ray
+
+        return str(ray.get_runtime_context().gcs_address)
+
+    def stop(self) -> None:
+        """Ends it where it is up."""
+        self._open.close()
+
+
+@pytest.fixture(scope="session")
+def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedRay]:
+    one = SharedRay(tmp_path_factory.mktemp("ray"))
+    yield one
+    one.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(shared_ray: SharedRay) -> None:
+    """Some local Ray with two CPUs, the same for all tests that ask for it."""
+    shared_ray.start()
+
+
+@pytest.fixture
+def no_ray(shared_ray: SharedRay) -> Iterator[None]:
+    """A process without Ray, before and after: for tests that start one of their own."""
+    import ray
+
+    shared_ray.stop()
+    yield
+    ray.shutdown()

@@ -1,5 +1,4 @@
-"""The command line as a user meets it: a mistake ends in one message and an exit code of its own, in no
-traceback."""
+"""The command line as a user meets it: a mistake ends in one message and an exit code of its own, in no traceback."""
 
 from __future__ import annotations
 
@@ -23,6 +22,7 @@ from ctllm_ray.base import recipe
 from ctllm_ray.cli import run
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.shards import manifest
+from tests.conftest import SharedRay
 from tests.corpus.conftest import page, run_here
 from tests.corpus.test_section import digests
 
@@ -462,8 +462,10 @@ def test_a_reader_that_leaves_early_ends_no_command_in_a_traceback(finished: str
 
 
 @pytest.mark.cluster
-def test_prepare_prints_plain_lines_to_a_log_and_the_funnel_to_stdout(begun: str) -> None:
-    ended = outside("prepare", begun)
+def test_prepare_prints_plain_lines_to_a_log_and_the_funnel_to_stdout(
+    begun: str, cluster: None, shared_ray: SharedRay
+) -> None:
+    ended = outside("prepare", begun, env={"RAY_ADDRESS": shared_ray.address})
     assert ended.returncode == 0, ended.stderr
     assert "\r" not in ended.stderr
     assert "\x1b" not in ended.stderr + ended.stdout
@@ -477,11 +479,9 @@ def test_prepare_prints_plain_lines_to_a_log_and_the_funnel_to_stdout(begun: str
 
 
 @pytest.mark.cluster
-def test_prepare_shows_one_live_line_on_a_terminal(begun: str) -> None:
+def test_prepare_shows_one_live_line_on_a_terminal(begun: str, cluster: None, shared_ray: SharedRay) -> None:
     main, terminal = pty.openpty()
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | {
-        "COLUMNS": "60"
-    }
+    environment = os.environ | {"RAY_ADDRESS": shared_ray.address, "COLUMNS": "60"}
     process = subprocess.Popen(
         [*COMMAND, "prepare", begun], stdout=subprocess.DEVNULL, stderr=terminal, env=environment
     )

@@ -1,11 +1,13 @@
-"""Every command of the README works from a folder like the repository's root, and prints what the README
-says."""
+"""Every command of the README works from a folder like the repository's root, and prints what the README says."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,11 +18,11 @@ from typing import Any
 import pytest
 import zstandard
 
-from ctllm_ray import sample
+from ctllm_ray import cli, sample
 from ctllm_ray.base import recipe
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.serving import demo
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, SharedRay
 from tests.corpus.conftest import run_here
 
 README, CHINESE = (REPOSITORY / name for name in ("README.md", "README.zh-CN.md"))
@@ -38,10 +40,9 @@ def commands(page: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all that the commands name: recipes, environment, a crawl, and what `make demo` leaves in
-    out/."""
-    folder = tmp_path_factory.mktemp("readme")
+def place(shared_ray: SharedRay) -> Path:
+    """A folder with all that the commands name: recipes, environment, a crawl, and what `make demo` leaves in out/."""
+    folder = shared_ray.folder
     for name in ("jobs", "serve", "Makefile", "pyproject.toml", "constraints.txt"):
         (folder / name).symlink_to(REPOSITORY / name)
     (folder / ".venv").symlink_to(sys.prefix)
@@ -61,21 +62,33 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(command: list[str], folder: Path) -> str:
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+def run(command: list[str], folder: Path, **more: str) -> str:
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | more
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
-def shell(command: str, folder: Path) -> str:
-    return run(["bash", "-c", command], folder)
+def shell(command: str, folder: Path, **more: str) -> str:
+    return run(["bash", "-c", command], folder, **more)
+
+
+def verb(arguments: list[str]) -> str:
+    """What a verb prints that is run in this process, whose Ray it finds."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert cli.run(arguments) == 0, arguments
+    return printed.getvalue()
+
+
+def python(content: str) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(content, {})
+    return printed.getvalue()
 
 
 def here(command: str) -> str:
-    """The command as a test runs it: make says what it would do, a submitted job runs here, small and without
-    a bucket.
+    """The command as a test runs it: make says what it would do, a submitted job runs here, small and without a bucket.
 
     The job that trains finds the run finished that `ctllm train` made.
     """
@@ -94,15 +107,25 @@ def here(command: str) -> str:
 
 
 class Server:
-    """Runs commands; `ctllm serve` goes on behind them, at a free port, until `stop`."""
+    """Runs commands; `ctllm serve` goes on behind them, at a free port, until `stop`.
 
-    def __init__(self, place: Path) -> None:
-        self._place, self._url = place, ""
+    Verbs run in this process, and jobs on its Ray as on a cluster's; `ctllm serve` starts a Ray of its own.
+    """
+
+    def __init__(self, place: Path, ray_address: str) -> None:
+        self._place, self._ray_address, self._url = place, ray_address, ""
         self._process: subprocess.Popen[str] | None = None
 
     def answer(self, command: str) -> str:
-        if not command.startswith("ctllm serve "):
-            return shell(command.replace("http://127.0.0.1:8000", self._url), self._place)
+        if command.startswith("ctllm serve "):
+            return self._start(command)
+        if command.startswith("ctllm "):
+            return verb(shlex.split(command)[1:])
+        command = command.replace("http://127.0.0.1:8000", self._url)
+        return shell(command, self._place, RAY_ADDRESS=self._ray_address)
+
+    def _start(self, command: str) -> str:
+        """Its first line."""
         arguments = [str(Path(sys.executable).with_name("ctllm")), *command.split()[1:], "serve.port=0"]
         self._process = subprocess.Popen(arguments, cwd=self._place, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
@@ -121,16 +144,18 @@ class Server:
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(2700)  # some twenty commands, half of which start Ray
-def test_every_command_works_and_prints_what_the_readme_shows(place: Path) -> None:
-    """The demo's model is trained once; the job that prepares finds the section finished that `ctllm prepare`
-    made."""
-    printed, server = "", Server(place)
+@pytest.mark.timeout(1800)  # some thirty commands
+def test_every_command_works_and_prints_what_the_readme_shows(
+    place: Path, cluster: None, shared_ray: SharedRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo's model is trained once; the job that prepares finds the section finished that `ctllm prepare` made."""
+    monkeypatch.chdir(place)
+    printed, server = "", Server(place, shared_ray.address)
     for language, content in blocks(README):
         if language == "bash":
             printed = "\n".join(server.answer(here(command)) for command in content.splitlines())
         elif language == "python":
-            assert "春天" in run([sys.executable, "-c", content], place)
+            assert "春天" in python(content)
         elif language == "text":
             for line in content.splitlines():
                 assert line.strip("… ") in printed, (
@@ -141,9 +166,9 @@ def test_every_command_works_and_prints_what_the_readme_shows(place: Path) -> No
         assert "<html" in (place / "out/tiny/1" / section / "report.html").read_text(encoding="utf-8")
 
 
-def test_shards_open_as_the_docs_say(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_open_as_the_operations_page_says(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clean, tokens = [
-        text for language, text in blocks(REPOSITORY / "docs/how-to/read-shards.md") if language == "python"
+        text for language, text in blocks(REPOSITORY / "docs/operations.md") if language == "python"
     ]
     monkeypatch.chdir(place)
     found: dict[str, Any] = {}

@@ -8,6 +8,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,17 @@ def group(resource: dict[str, Any], name: str) -> dict[str, Any]:
     return next(group for group in cluster_spec(resource)["workerGroupSpecs"] if group["groupName"] == name)
 
 
+@cache
+def validator(kind: str) -> Any:
+    """Of resources of a kind. The schema itself is checked once, and not for each of a thousand misspelt keys."""
+    schema = SCHEMA | {"$ref": f"#/definitions/{kind}"}
+    known = jsonschema.validators.validator_for(schema)
+    known.check_schema(schema)
+    return known(schema)
+
+
 def validate(resource: dict[str, Any]) -> None:
-    jsonschema.validate(resource, SCHEMA | {"$ref": f"#/definitions/{resource['kind']}"})
+    validator(resource["kind"]).validate(resource)
 
 
 def keys(value: Any, place: Place = ()) -> Iterator[Place]:

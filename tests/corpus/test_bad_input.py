@@ -1,8 +1,7 @@
-"""Hostile input through the stages of zh_web: a record is kept, rejected by a rule, or counted as its kind of
-error.
+"""Hostile input through the stages of zh_web: a record is kept, rejected by a rule, or counted as its kind of error.
 
-Every file here is damaged in a way of its own beside sound records; the law `in == kept + rejects` holds to
-the document, no id occurs twice, and a disk that fills up costs nothing but the time until it is mended.
+Every file here is damaged in a way of its own beside sound records; the law `in == kept + rejects` holds to the
+document, no id occurs twice, and a disk that fills up costs nothing but the time until it is mended.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from ctllm_ray.base.errors import ErrorShareExceeded, StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.cli import run
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.ray_session import session
 from ctllm_ray.shards import manifest, reader
 from tests.conftest import REPOSITORY
 from tests.corpus.conftest import fill, page, run_here
@@ -369,19 +367,18 @@ def test_a_full_disk_is_one_message_and_the_next_run_goes_on(
 
 @pytest.mark.cluster
 def test_a_full_disk_under_ray_is_the_same_message_and_the_next_run_goes_on(
-    small_disk: Path, incompressible: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_disk: Path, incompressible: Path, tmp_path: Path, cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calm = recipe.load_recipe(written(incompressible, tmp_path / "calm"))
     pipeline.clean(calm, run_here)
     path = written(incompressible, small_disk / "out")
     filler = fill(small_disk, 1_200_000)
-    with session(2, 100):
-        assert run(["prepare", path]) == 5
-        error = capsys.readouterr().err
-        assert "cannot be written: No space left on device\n" in error
-        assert "free space" in error
-        assert error.count("ctllm: ") == 1
-        assert "Traceback" not in error
-        filler.unlink()
-        assert run(["prepare", path]) == 0
+    assert run(["prepare", path]) == 5
+    error = capsys.readouterr().err
+    assert "cannot be written: No space left on device\n" in error
+    assert "free space" in error
+    assert error.count("ctllm: ") == 1
+    assert "Traceback" not in error
+    filler.unlink()
+    assert run(["prepare", path]) == 0
     assert digests(recipe.load_recipe(path)) == digests(calm)

@@ -23,7 +23,7 @@ LOOK_S = 8  # a small section is done within it where a node takes it
 
 
 @pytest.fixture
-def nodes() -> Iterator[Cluster]:
+def nodes(no_ray: None) -> Iterator[Cluster]:
     """A head that does no work, and a GPU node with idle CPUs."""
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     found.add_node(num_cpus=2, num_gpus=1, labels={"ctllm-nodes": "gpu"}, object_store_memory=100 << 20)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -23,7 +23,6 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_training import TokenizerPart, TokensPart
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.corpus.engine import launch, splits
-from ctllm_ray.ray_session import session
 from ctllm_ray.shards import manifest
 from ctllm_ray.tokenizer import train
 from tests.corpus.conftest import page, run_here
@@ -31,12 +30,6 @@ from tests.corpus.test_section import digests
 
 pytestmark = pytest.mark.cluster
 Make = Callable[..., Recipe]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with session(2, 100):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +108,7 @@ def test_killed_workers_change_no_byte(make: Make, cluster: None, large: Path) -
     calm, stormy = over(make, large, "calm"), over(make, large, "stormy")
     pipeline.clean(calm, run_here)
     stop, killed = threading.Event(), []
-    storm = threading.Thread(target=kill_workers, args=(stop, killed, 5))
+    storm = threading.Thread(target=kill_workers, args=(stop, killed, 3))
     storm.start()
     try:
         pipeline.clean(stormy)

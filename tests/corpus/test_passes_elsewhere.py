@@ -22,7 +22,6 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.ray_session import session
 from ctllm_ray.shards import manifest
 from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture
 from tests.corpus.conftest import fill, run_here
@@ -30,13 +29,7 @@ from tests.corpus.dedup_recipes import EXACT, NEAR, hashes, over, texts, write_c
 from tests.corpus.test_launch import kill_workers
 from tests.corpus.test_near import body, edited
 
-BOILERPLATE = {
-    "use": "boilerplate",
-    "min_pages": 8,
-    "min_share": 0.1,
-    "own_line_cost": 3,
-    "partition_rows": 400,
-}
+BOILERPLATE = {"use": "boilerplate", "min_pages": 8, "min_share": 0.1, "own_line_cost": 3}
 DECONTAMINATE = {
     "use": "decontaminate",
     "ngram_chars": 8,
@@ -46,27 +39,30 @@ DECONTAMINATE = {
 }
 
 
-def passes(crawl: Path) -> list[dict[str, Any]]:
+def passes(crawl: Path, partition_rows: int = 4000) -> list[dict[str, Any]]:
     """All four; the evaluation set stands beside the crawl."""
     exam = {"name": "exam", "path": str(crawl.parent / "exam.jsonl"), "fields": ["question"]}
-    near = NEAR | {"partition_rows": 4000, "local_pairs": 60}
-    return [EXACT, near, BOILERPLATE, DECONTAMINATE | {"sets": [exam]}]
+    near = NEAR | {"partition_rows": partition_rows, "local_pairs": 60}
+    boilerplate = BOILERPLATE | {"partition_rows": partition_rows // 10}
+    return [EXACT, near, boilerplate, DECONTAMINATE | {"sets": [exam]}]
 
 
-@pytest.fixture(scope="module")
-def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four files of 120 pages, copies of sixty, with a line above them all; a question out of each of the
-    first ten."""
+def write_copies(folder: Path, pages: int = 120) -> Path:
+    """Four files of so many pages, copies of sixty, with a line above all; a question out of each of the first ten."""
     draw = random.Random(2)
 
     def page(seed: int) -> str:
         return "首页\n" + edited(body(draw.randrange(60)), draw.randrange(6), seed)
 
-    files = [[page(i * 200 + n) for n in range(120)] for i in range(4)]
-    folder = tmp_path_factory.mktemp("copies")
+    files = [[page(i * 200 + n) for n in range(pages)] for i in range(4)]
     questions = [json.dumps({"question": body(number)[100:140]}) for number in range(10)]
     (folder / "exam.jsonl").write_text("\n".join(questions), encoding="utf-8")
     return write_crawl(folder / "crawl", files)
+
+
+@pytest.fixture(scope="module")
+def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_copies(tmp_path_factory.mktemp("copies"))
 
 
 @pytest.fixture(scope="module")
@@ -91,18 +87,17 @@ def same(calm: Recipe, other: Recipe) -> None:
 
 @pytest.mark.cluster
 def test_ray_writes_what_a_plain_loop_writes_through_killed_workers(
-    crawl: Path, calm: Recipe, tmp_path: Path
+    crawl: Path, calm: Recipe, tmp_path: Path, cluster: None
 ) -> None:
     recipe = over(crawl, tmp_path, passes(crawl))
     stop, killed = threading.Event(), []
-    storm = threading.Thread(target=kill_workers, args=(stop, killed, 6))
-    with session(2, 100):
-        storm.start()
-        try:
-            pipeline.prepare(recipe)
-        finally:
-            stop.set()
-            storm.join()
+    storm = threading.Thread(target=kill_workers, args=(stop, killed, 3))
+    storm.start()
+    try:
+        pipeline.prepare(recipe)
+    finally:
+        stop.set()
+        storm.join()
     assert len(killed) >= 2
     same(calm, recipe)
 
@@ -145,12 +140,17 @@ def test_a_driver_killed_in_every_phase_goes_on_and_changes_no_byte(
 
 @pytest.mark.usefixtures("endpoint")
 def test_in_a_bucket_the_same_bytes_are_written_and_nothing_is_left_behind(
-    crawl: Path, calm: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of few pages: each partition of each split is an object, and the server of the tests is a slow one."""
+    folder = tmp_path_factory.mktemp("few")
+    few = write_copies(folder, 25)
+    calm = over(few, folder / "calm", passes(few, 1500))
+    pipeline.prepare(calm, run_here)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     root = f"s3://bucket/{tmp_path.name}"
-    recipe = over(crawl, tmp_path, passes(crawl)).model_copy(update={"root": root})
+    recipe = over(few, tmp_path, passes(few, 1500)).model_copy(update={"root": root})
     pipeline.prepare(recipe, run_here)
     for section in ("near", "boilerplate", "decontaminate"):
         folder = recipe.folder(section)

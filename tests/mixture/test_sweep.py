@@ -24,18 +24,18 @@ pytestmark = pytest.mark.cluster
 WAIT_S = 240
 
 
-def write(root: Path, trials: int = 2, **changed: Any) -> Path:
-    """A recipe file of a sweep, each mixture run twice, two trials at a time."""
+def write(root: Path, trials: int = 2, concurrent: int = 2, **changed: Any) -> Path:
+    """A recipe file of a sweep, each mixture run twice, so many trials at a time."""
     small.recipe(root)
     plain = small.plain(root, {"trials": trials, "replicates": 2}, block_sequences=64)
-    plain["resources"]["sweep"] = {"concurrent": 2}
+    plain["resources"]["sweep"] = {"concurrent": concurrent}
     file = root / "recipe.yaml"
     file.write_text(yaml.safe_dump(plain | changed), encoding="utf-8")
     return file
 
 
 def test_a_sweep_ends_with_a_result_for_each_trial_a_mixture_and_a_page(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, cluster: None
 ) -> None:
     planned = plan.plan_sweep(recipes.load_recipe(str(write(tmp_path))))
     told: list[str] = []
@@ -54,8 +54,10 @@ def test_a_sweep_ends_with_a_result_for_each_trial_a_mixture_and_a_page(
     assert len(told) == 4
 
 
-def test_an_error_that_a_person_has_to_mend_ends_the_sweep_with_its_type(tmp_path: Path) -> None:
-    planned = plan.plan_sweep(recipes.load_recipe(str(write(tmp_path, trials=2))))
+def test_an_error_that_a_person_has_to_mend_ends_the_sweep_with_its_type(
+    tmp_path: Path, cluster: None
+) -> None:
+    planned = plan.plan_sweep(recipes.load_recipe(str(write(tmp_path, concurrent=1))))
     shard = next(Path(tmp_path, "t/1/tokens/train/books").iterdir())
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match="changed since it was written"):

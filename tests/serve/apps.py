@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -38,11 +39,20 @@ def served(engine: Engine, tokenizer: Tokenizer, folder: Path, **changes: Any) -
     return AppState(engine, tokenizer, **parts | changes)
 
 
+class QuickToEnd(uvicorn.Server):
+    """Looks every hundredth of a second whether it is to end, and not every tenth: hundreds of tests have a server."""
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        while not self.should_exit:
+            await asyncio.sleep(0.01)
+
+
 @contextmanager
 def running(what: AppState) -> Iterator[str]:
     """The URL of a server for as long as the block lasts."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create(what), log_level="warning", timeout_graceful_shutdown=2))
+    server = QuickToEnd(uvicorn.Config(create(what), log_level="warning", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

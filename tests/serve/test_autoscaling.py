@@ -1,5 +1,4 @@
-"""Replicas follow the load: they come, they go, all of them by choice, and nobody who asks notices more than
-a wait."""
+"""Replicas follow the load: they come, they go, all of them by choice, and nobody who asks notices more than a wait."""
 
 from __future__ import annotations
 
@@ -39,8 +38,7 @@ def watched(url: str) -> bool:
 
 @contextmanager
 def asking(server: Running, clients: int) -> Iterator[list[str]]:
-    """So many clients that ask again and again, whole or streamed; gives what they were told, errors
-    included."""
+    """So many clients that ask again and again, whole or streamed; gives what they were told, errors included."""
     done, told = threading.Event(), []
 
     def ask(stream: bool) -> None:
@@ -59,9 +57,9 @@ def asking(server: Running, clients: int) -> Iterator[list[str]]:
             done.set()
 
 
-def test_replicas_come_with_load_go_without_and_come_back_from_zero(root: Path) -> None:  # noqa: F811
+def test_replicas_come_with_load_go_without_and_come_back_from_zero(root: Path, cluster: None) -> None:  # noqa: F811
     served = recipe(root, replicas=[0, 2], target_requests=2, idle_s=2)
-    with application.serving_session(2, 128), application.serving(served) as url:
+    with application.serving(served) as url:
         server = Running(url, served)
         undisturbed = server.text(**ASKED)
         until(lambda: watched(url) and len(engines()) == 0)  # and watching it keeps nothing awake

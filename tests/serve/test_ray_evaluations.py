@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from ray import serve as ray_serve
 
@@ -18,7 +19,7 @@ from ctllm_ray.evaluate.plan import locate_paths
 from ctllm_ray.model.fingerprint import hash_model
 from ctllm_ray.serving.ray import application
 from tests.evaluate.conftest import exam_rows, lines
-from tests.serve.test_ray_serve import recipe, root
+from tests.serve.test_ray_serve import Running, recipe, replicas, root
 
 __all__ = ["root"]  # a fixture
 
@@ -73,26 +74,33 @@ def test_the_deployment_evaluates_through_the_engines_deployment(root: Path) -> 
 
 
 @pytest.mark.cluster
-def test_an_evaluation_beside_the_model_has_the_scores_of_one_in_process_and_is_kept(root: Path) -> None:
-    tasks = [{"use": "cmmlu", "path": lines(root / "exam.jsonl", exam_rows()), "shots": 0}]
-    plain = recipe(root).model_dump(mode="json")
-    served = evaluating(plain, "beside", tasks)
-    with application.serving_session(2, 128):
-        with application.serving(served) as url:
-            asked = httpx.post(f"{url}/v1/evaluations", json={}, timeout=60).raise_for_status().json()
-            with ThreadPoolExecutor(2) as pool:
-                body = {"model": "tiny-1", "prompt": "今天", "max_tokens": 20, "temperature": 0}
-                answers = [
-                    pool.submit(httpx.post, f"{url}/v1/completions", json=body, timeout=60) for _ in range(4)
-                ]
-                assert [answer.result().status_code for answer in answers] == [200] * 4
-            done = ended(url, asked["id"])
-            through_the_api = run.evaluate(served, quiet, url=f"{url}/v1")
-        assert done["status"] == "done", done
-        with application.serving(served) as url:  # a restart
-            kept = httpx.get(f"{url}/v1/evaluations", timeout=60).raise_for_status().json()["data"]
-    in_process = run.evaluate(evaluating(plain, "here", tasks), quiet)
+def test_an_evaluation_beside_the_model_has_the_scores_of_one_in_process_and_is_kept(
+    running: Running,
+) -> None:
+    """Kept where its replica is killed; over a restart of all: test_evaluations.py."""
+    url = running.url
+    asked = httpx.post(f"{url}/v1/evaluations", json={}, timeout=60).raise_for_status().json()
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(running.post, prompt="今天", max_tokens=20) for _ in range(4)]
+        assert [answer.result().status_code for answer in answers] == [200] * 4
+    done = ended(url, asked["id"])
+    through_the_api = run.evaluate(running.recipe, quiet, url=f"{url}/v1")
+    assert done["status"] == "done", done
+    [evaluator] = replicas("evaluations")
+    evaluator.kill()
+    psutil.wait_procs([evaluator], timeout=60)
+    kept = listed(url)
+    in_process = run.evaluate(running.recipe.model_copy(update={"name": "here"}), quiet)
     assert done["scores"] == in_process["scores"] == through_the_api["scores"]
     assert [(state["id"], state["status"], state["scores"]) for state in kept] == [
         (done["id"], "done", done["scores"])
     ]
+
+
+def listed(url: str) -> list[dict]:
+    """All evaluations, once the server knows of them."""
+    end = time.monotonic() + 120
+    while (answer := httpx.get(f"{url}/v1/evaluations", timeout=120)).status_code != 200:
+        assert time.monotonic() < end, answer.text
+        time.sleep(0.2)
+    return answer.json()["data"]

@@ -1,5 +1,4 @@
-"""The API on Ray Serve: the same answers as the engine's own, and what happens when a replica is killed or
-replaced."""
+"""The API on Ray Serve: the same answers as the engine's own, and what happens when a replica is killed or replaced."""
 
 from __future__ import annotations
 
@@ -56,7 +55,7 @@ class Running:
         return self.post(**body).raise_for_status().json()["choices"][0]["text"]
 
 
-def recipe(root: Path, **serve: object) -> Recipe:
+def recipe(root: Path, evaluate: dict | None = None, **serve: object) -> Recipe:
     settings = {
         "model": str(root / "model"),
         "name": "tiny-1",
@@ -67,24 +66,23 @@ def recipe(root: Path, **serve: object) -> Recipe:
     } | serve
     data = {"inputs": [{"use": "jsonl", "path": "nowhere/*"}], "max_error_share": 0}
     plain = {"name": "tiny", "version": "1", "seed": 1, "root": str(root / "out"), "data": data, "stages": []}
-    return recipes.parse_recipe(plain | {"serve": settings})
+    part = {"evaluate": {"model": str(root / "model")} | evaluate} if evaluate else {}
+    return recipes.parse_recipe(plain | part | {"serve": settings})
+
+
+def write_model(folder: Path, tokenizer: SentencePiece) -> None:
+    """A model of random weights."""
+    hugging_face.save_model(llama.build(SHAPE, 1), SHAPE, str(folder), dtype=torch.float32)
+    for name, content in tokenizer.files().items():
+        (folder / name).write_bytes(content)
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, tokenizer: SentencePiece) -> Path:
     """A folder with a model of random weights in it."""
-    root = tmp_path_factory.mktemp("served")
-    hugging_face.save_model(llama.build(SHAPE, 1), SHAPE, str(root / "model"), dtype=torch.float32)
-    for name, content in tokenizer.files().items():
-        (root / "model" / name).write_bytes(content)
+    root = tmp_path_factory.mktemp("model")
+    write_model(root / "model", tokenizer)
     return root
-
-
-@pytest.fixture(scope="module")
-def running(root: Path) -> Iterator[Running]:
-    served = recipe(root, replicas=[2, 2])
-    with application.serving_session(2, 128), application.serving(served) as url:
-        yield Running(url, served)
 
 
 def engines() -> list[psutil.Process]:
@@ -198,7 +196,7 @@ def test_a_killed_replica_of_the_api_costs_no_request_and_holds_nobody_up(runnin
 
 
 @pytest.mark.slow
-def test_a_new_version_is_rolled_out_under_load_without_a_failure(running: Running, root: Path) -> None:
+def test_a_new_version_is_rolled_out_under_load_without_a_failure(running: Running) -> None:
     done = threading.Event()
     answers: list[int] = []
 
@@ -210,7 +208,8 @@ def test_a_new_version_is_rolled_out_under_load_without_a_failure(running: Runni
         for _ in range(3):
             pool.submit(ask)
         before = {process.pid for process in engines()}
-        changed = recipe(root, replicas=[2, 2], slots=6)
+        serve = running.recipe.serve.model_copy(update={"slots": 6})
+        changed = running.recipe.model_copy(update={"serve": serve})
         ray_serve.run(application.application(changed), name=application.NAME)
         done.set()
     assert len(answers) > 10
@@ -224,10 +223,18 @@ def test_a_key_that_is_made_locks_a_running_server_and_its_limits_hold_over_repl
     file = keys.file_of(running.recipe.root, running.recipe.name)
     assert running.post(prompt="好", max_tokens=2).status_code == 200
     key = keys.create_key(file, "team", requests_per_minute=2)
-    end = time.monotonic() + 30
-    while running.post(prompt="好", max_tokens=2).status_code != 401 and time.monotonic() < end:
-        time.sleep(0.2)
+    await_status(running, 401)
     assert [running.post(prompt="好", max_tokens=2, key=key).status_code for _ in range(3)] == [200, 200, 429]
+    keys.revoke_key(file, "team")
+    await_status(running, 200)
+
+
+def await_status(server: Running, status: int) -> None:
+    """Asks without a key until the answer has this status."""
+    end = time.monotonic() + 30
+    while (answer := server.post(prompt="好", max_tokens=2)).status_code != status:
+        assert time.monotonic() < end, answer.text
+        time.sleep(0.2)
 
 
 def test_prompts_that_begin_alike_go_to_one_replica_and_others_spread() -> None:

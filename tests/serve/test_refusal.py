@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -18,11 +18,11 @@ from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama
 from ctllm_ray.model.fingerprint import hash_model
 from ctllm_ray.serving.api import errors
-from ctllm_ray.serving.ray import application, model_replaced
+from ctllm_ray.serving.ray import model_replaced
 from ctllm_ray.serving.ray.model_replaced import ModelReplaced, RefusingEngine, open_checked
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.conftest import Start
-from tests.serve.test_ray_serve import SHAPE, Running, engines, recipe, root  # noqa: F401  # `root` is a fixture
+from tests.serve.test_ray_serve import SHAPE, Running, engines
 
 
 def test_a_folder_that_was_replaced_is_not_opened_and_the_log_says_why(
@@ -74,21 +74,6 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.3)
 
 
-@pytest.fixture(scope="module")
-def copied(root: Path) -> Path:  # noqa: F811
-    """A root with a model of its own, since it will be replaced."""
-    mine = root / "mine"
-    shutil.copytree(root / "model", mine / "model")
-    return mine
-
-
-@pytest.fixture(scope="module")
-def running(copied: Path) -> Iterator[Running]:
-    served = recipe(copied, replicas=[2, 2])
-    with application.serving_session(2, 128), application.serving(served) as url:
-        yield Running(url, served)
-
-
 def replace_model(folder: Path) -> None:
     hugging_face.save_model(llama.build(SHAPE, 2), SHAPE, str(folder), dtype=torch.float32)
 
@@ -107,14 +92,18 @@ def refusing(url: str) -> str:
 
 @pytest.mark.cluster
 def test_a_replica_that_starts_on_a_replaced_folder_never_answers_and_the_others_go_on(
-    running: Running, copied: Path
+    running: Running, tmp_path: Path
 ) -> None:
+    model = Path(running.recipe.serve.model)
+    until(
+        lambda: "ctllm_slots 16.0" in httpx.get(running.url + "/metrics", timeout=30).text
+    )  # both are there
     asked = [{"prompt": f"春{at}", "max_tokens": 20} for at in range(12)]
     before = [running.text(**each) for each in asked]
     models = httpx.get(running.url + "/v1/models", timeout=30).json()["data"]
-    assert models[0]["model_sha256"] == hash_model(str(copied / "model"))
-    kept = shutil.copytree(copied / "model", copied / "kept")
-    replace_model(copied / "model")
+    assert models[0]["model_sha256"] == hash_model(str(model))
+    kept = shutil.copytree(model, tmp_path / "kept")
+    replace_model(model)
     kill_one_engine()
     until(lambda: refusing(running.url).startswith("1 replicas"))
     assert [running.text(**each) for each in asked] == before
@@ -124,6 +113,6 @@ def test_a_replica_that_starts_on_a_replaced_folder_never_answers_and_the_others
     answer = running.post(**asked[0])
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_replaced")
     assert time.monotonic() - began < 5
-    shutil.copytree(kept, copied / "model", dirs_exist_ok=True)
+    shutil.copytree(kept, model, dirs_exist_ok=True)
     until(lambda: running.post(**asked[0]).status_code == 200)  # replicas looked again
     assert [running.text(**each) for each in asked] == before

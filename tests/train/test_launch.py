@@ -1,5 +1,4 @@
-"""Training on Ray: a worker killed in mid-step, errors with their types, a driver that is stopped,
-resizing."""
+"""Training on Ray: a worker killed in mid-step, errors with their types, a driver that is stopped, resizing."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +21,17 @@ from ray.train.v2.api.config import ScalingConfig
 
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.ray_session import environment, session
+from ctllm_ray.ray_session import environment
 from ctllm_ray.train.checkpoint import checkpoint
 from ctllm_ray.train.ray import launch, trainer
 from ctllm_ray.train.ray.worker import Board
 from ctllm_ray.train.tracking import records
+from tests.train.test_elastic import start
 from tests.train.tiny_runs import BATCH_TOKENS, assert_same_model, recipe
 
-CPUS = 2
 WORKERS = {"workers": 2, "threads": 1}
 STEPS = 3000  # long enough for a machine to come and go
 PREEMPTION = 2  # autoscaler.proto: DRAIN_NODE_REASON_PREEMPTION
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with session(CPUS, 100):
-        yield
-
-
-@pytest.fixture
-def no_ray() -> Iterator[None]:
-    """A process without Ray, before and after: for tests that start one of their own, after those that share
-    one."""
-    ray.shutdown()
-    yield
-    ray.shutdown()
 
 
 def workers() -> list[psutil.Process]:
@@ -70,7 +54,7 @@ def when_saved(of: Recipe, act: Any) -> threading.Thread:
 
 
 def losses(of: Recipe) -> list[tuple[int, int, float]]:
-    return [(record.step, record.batch, record.loss) for record in records.read_steps(of.folder("train"))]
+    return [(record.step, record.batch, record.loss) for record in records.read(of.folder("train"))]
 
 
 def events(of: Recipe, kind: str) -> list[records.Event]:
@@ -84,7 +68,7 @@ def test_a_worker_killed_in_mid_step_changes_neither_losses_nor_batches_nor_the_
 ) -> None:
     resources = WORKERS | {"keep_every_tokens": 10 * BATCH_TOKENS, "zero_stage": 2}
     whole, killed = (recipe(tmp_path / name, 60, resources=resources) for name in ("whole", "killed"))
-    assert launch.run_training(whole).step == 60
+    assert start(whole, 2, 10**9, tmp_path / "processes")[0].step == 60  # without Ray
     died: list[float] = []
 
     def kill() -> None:
@@ -96,9 +80,7 @@ def test_a_worker_killed_in_mid_step_changes_neither_losses_nor_batches_nor_the_
     assert [event.kind for event in records.read_events(killed.folder("train"))].count("resumed") == 1
     assert losses(killed) == losses(whole)
     assert_same_model(killed, whole)
-    first = min(
-        record.time for record in records.read_steps(killed.folder("train")) if record.time > died[0] + 1
-    )
+    first = min(record.time for record in records.read(killed.folder("train")) if record.time > died[0] + 1)
     print(f"from the death of a worker to the first step after it: {first - died[0]:.1f} s")
 
 
@@ -107,7 +89,7 @@ def test_a_worker_killed_in_mid_step_changes_neither_losses_nor_batches_nor_the_
 def test_an_error_that_a_person_must_mend_reaches_the_driver_with_its_type_and_is_not_tried_again(
     tmp_path: Path, cluster: None
 ) -> None:
-    of = recipe(tmp_path, resources=WORKERS)
+    of = recipe(tmp_path, resources=WORKERS | {"workers": 1})
     shard = next((tmp_path / "t" / "1" / "tokens" / "train").rglob("*.arrow"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match=shard.name) as caught:
@@ -122,12 +104,9 @@ def test_an_error_that_a_person_must_mend_reaches_the_driver_with_its_type_and_i
 def test_a_driver_that_is_stopped_and_run_again_goes_on(tmp_path: Path, how: signal.Signals) -> None:
     of = recipe(tmp_path, 400, resources=WORKERS | {"keep_every_tokens": 20 * BATCH_TOKENS})
     code = (
-        "import sys; from pathlib import Path; from tests.train.tiny_runs import recipe; from ctllm_ray "
-        "import cli\n"
-        "from ctllm_ray.train.ray import launch; import signal; signal.signal(signal.SIGTERM, lambda *_: "
-        "sys.exit(143))\n"
-        f"launch.run_training(recipe(Path({str(tmp_path)!r}), 400, "
-        f"resources={dict(of.resources.train.model_dump())!r}))"
+        "import sys; from pathlib import Path; from tests.train.tiny_runs import recipe; from ctllm_ray import cli\n"
+        "from ctllm_ray.train.ray import launch; import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        f"launch.run_training(recipe(Path({str(tmp_path)!r}), 400, resources={dict(of.resources.train.model_dump())!r}))"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     first = subprocess.Popen([sys.executable, "-c", code], env=environment)
@@ -143,11 +122,10 @@ def test_a_driver_that_is_stopped_and_run_again_goes_on(tmp_path: Path, how: sig
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_validation_runs_beside_training_where_a_cpu_is_spare(tmp_path: Path, no_ray: None) -> None:
+def test_validation_runs_beside_training_where_a_cpu_is_spare(tmp_path: Path, cluster: None) -> None:
     validation = {"every_tokens": 4 * BATCH_TOKENS}
     of = recipe(tmp_path, 8, resources={"workers": 1, "threads": 1}, validation=validation)
-    with session(2, 100):
-        assert launch.run_training(of).step == 8
+    assert launch.run_training(of).step == 8
     folder = Path(of.folder("train"))
     assert [file.name for file in sorted((folder / records.VALIDATION).iterdir())] == [
         "00000004.json",
@@ -207,8 +185,7 @@ def test_a_group_grows_into_a_new_machine_and_saves_when_it_is_taken_away(
     assert [(step, batch) for step, batch, _ in losses(of)] == [(n + 1, n) for n in range(STEPS)]
 
 
-# --- without Ray
-# ------------------------------------------------------------------------------------------------------
+# --- without Ray ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workers", [3, (3, 3), (5, 7)])
@@ -266,6 +243,7 @@ def test_what_a_person_has_set_in_the_environment_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resources = recipe(tmp_path, resources={"threads": 3}).resources.train
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("NCCL_DEBUG", "INFO")
     assert launch._worker_environment(resources)["OMP_NUM_THREADS"] == "3"
     assert launch._worker_environment(resources.model_copy(update={"gpu": True}))["NCCL_DEBUG"] == "INFO"

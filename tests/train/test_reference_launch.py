@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.ray_session import session
 from ctllm_ray.shards import manifest
 from ctllm_ray.train.data import reference_log_probs
 from ctllm_ray.train.ray import launch, reference_launch
@@ -20,13 +18,7 @@ from tests.train import pair_runs
 from tests.train.test_launch import WORKERS, when_saved, workers
 from tests.train.tiny_runs import assert_same_model
 
-pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    with session(2, 100):
-        yield
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 
 
 def files(of: Recipe) -> dict[str, bytes]:

@@ -14,10 +14,12 @@ import torch
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError, StorageError, VersionConflict
+from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.train import session
 from ctllm_ray.train.checkpoint import checkpoint, resume, run_lock
 from ctllm_ray.train.checkpoint.lineage import RUN
 from ctllm_ray.train.checkpoint.run_lock import RUNNING
+from ctllm_ray.train.checkpoint.run_state import RunState
 from ctllm_ray.train.tracking import records
 from tests.train import tiny_runs
 from tests.train.tiny_runs import Watched, assert_same_model, last, recipe, run, write_tokens
@@ -39,13 +41,12 @@ def test_resume_at_step_k_equals_never_stopping(tmp_path: Path, stops: list[int]
     assert found == list(zip(losses, rows, strict=True))
     assert (state.step, state.batch, state.tokens) == (8, 8, 8 * tiny_runs.BATCH_TOKENS)
     assert_same_model(whole, cut)
-    steps = [record.step for record in records.read_steps(cut.folder("train"))]
+    steps = [record.step for record in records.read(cut.folder("train"))]
     assert steps == list(range(1, 9))
 
 
 class Spoilt(Watched):
-    """Two batches of the run have a loss that is far too large: told by the sum of their bytes, whenever they
-    come."""
+    """Two batches of the run have a loss that is far too large: told by the sum of their bytes, whenever they come."""
 
     spoilt: frozenset[bytes] = frozenset()
 
@@ -57,20 +58,32 @@ def spoiling(rows: list[bytes], *numbers: int) -> type[Spoilt]:
     return type("SomeSpoilt", (Spoilt,), {"spoilt": frozenset(rows[number] for number in numbers)})
 
 
-@pytest.mark.parametrize("policy", ["skip", "rewind"])
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory: pytest.TempPathFactory) -> type[Spoilt]:
+    """Spoils batches 11 and 15 of a run of 18."""
+    return spoiling(run(recipe(tmp_path_factory.mktemp("plain"), 18))[2], 11, 15)
+
+
+@pytest.fixture(scope="module", params=["skip", "rewind"])
+def unstopped(
+    request: pytest.FixtureRequest, spoilt: type[Spoilt], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Recipe, RunState]:
+    """That run under a policy, never stopped, and how it ended."""
+    spikes = {"policy": request.param, "window_steps": 16, "deviations": 20}
+    whole = recipe(tmp_path_factory.mktemp("whole"), 18, spikes=spikes)
+    return whole, run(whole, kind=spoilt)[0]
+
+
 @pytest.mark.parametrize("stop", [11, 12, 13, 16])
 def test_resume_equals_never_stopping_where_batches_are_passed_over(
-    tmp_path: Path, policy: str, stop: int
+    tmp_path: Path, unstopped: tuple[Recipe, RunState], spoilt: type[Spoilt], stop: int
 ) -> None:
-    spikes = {"policy": policy, "window_steps": 16, "deviations": 20}
-    plain = recipe(tmp_path / "plain", 18)
-    rows = run(plain)[2]
-    kind = spoiling(rows, 11, 15)
-    whole, cut = (recipe(tmp_path / name, 18, spikes=spikes) for name in ("whole", "cut"))
-    state = run(whole, kind=kind)[0]
+    whole, state = unstopped
     assert (state.step, state.batch, state.passed_over) == (16, 18, (11, 15))
-    run(cut, stop, kind=kind)
-    resumed = run(cut, kind=kind)[0]
+    assert whole.train
+    cut = recipe(tmp_path, 18, spikes=whole.train.spikes.model_dump())
+    run(cut, stop, kind=spoilt)
+    resumed = run(cut, kind=spoilt)[0]
     assert resumed.passed_over == state.passed_over
     assert resumed.recent_losses == state.recent_losses
     assert (resumed.step, resumed.tokens, resumed.targets) == (state.step, state.tokens, state.targets)
@@ -227,8 +240,7 @@ def test_a_run_with_nothing_left_is_known_without_a_worker(tmp_path: Path) -> No
         resume.read_ended(changed, changed.train)  # type: ignore[arg-type]
 
 
-# --- branches
-# --------------------------------------------------------------------------------------------------------
+# --- branches --------------------------------------------------------------------------------------------------------
 
 STABLE = {"use": "wsd", "peak_rate": 0.003, "warmup_tokens": 64}
 DECAY = STABLE | {"decay_tokens": 4 * 64, "decay": "linear", "min_share": 0.0}
@@ -286,8 +298,7 @@ def test_a_branch_that_decays_before_its_parent_is_an_error(tmp_path: Path) -> N
         run(recipe(tmp_path, 6, run="a", schedule=STABLE, branch_from=folder))
 
 
-# --- what is written down
-# --------------------------------------------------------------------------------------------
+# --- what is written down --------------------------------------------------------------------------------------------
 
 
 def test_a_run_writes_down_what_it_began_with_and_every_checkpoint_where_it_comes_from(
