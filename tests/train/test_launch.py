@@ -104,9 +104,11 @@ def test_an_error_that_a_person_must_mend_reaches_the_driver_with_its_type_and_i
 def test_a_driver_that_is_stopped_and_run_again_goes_on(tmp_path: Path, how: signal.Signals) -> None:
     of = recipe(tmp_path, 400, resources=WORKERS | {"keep_every_tokens": 20 * BATCH_TOKENS})
     code = (
-        "import sys; from pathlib import Path; from tests.train.tiny_runs import recipe; from ctllm_ray import cli\n"
-        "from ctllm_ray.train.ray import launch; import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
-        f"launch.run_training(recipe(Path({str(tmp_path)!r}), 400, resources={dict(of.resources.train.model_dump())!r}))"
+        "import sys; from pathlib import Path; from tests.train.tiny_runs import recipe\n"
+        "from ctllm_ray.train.ray import launch; import signal\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        f"resources = {dict(of.resources.train.model_dump())!r}\n"
+        f"launch.run_training(recipe(Path({str(tmp_path)!r}), 400, resources=resources))"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     first = subprocess.Popen([sys.executable, "-c", code], env=environment)
