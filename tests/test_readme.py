@@ -166,9 +166,9 @@ def test_every_command_works_and_prints_what_the_readme_shows(
         assert "<html" in (place / "out/tiny/1" / section / "report.html").read_text(encoding="utf-8")
 
 
-def test_shards_open_as_the_operations_page_says(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_open_as_the_docs_say(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clean, tokens = [
-        text for language, text in blocks(REPOSITORY / "docs/operations.md") if language == "python"
+        text for language, text in blocks(REPOSITORY / "docs/how-to/read-shards.md") if language == "python"
     ]
     monkeypatch.chdir(place)
     found: dict[str, Any] = {}

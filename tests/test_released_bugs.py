@@ -1,4 +1,4 @@
-"""The ten bugs of CT-LLM's released filter, by their number in docs/reference.md, and that our recipes have
+"""The ten bugs of CT-LLM's released filter, by their number in docs/reference/ct-llm.md, and that our recipes have
 none.
 
 That `map_cc_as_released` does have them is tested in text/test_released.py and

@@ -1,7 +1,7 @@
 """The text cleaning of CT-LLM's released filter: full-width punctuation to ASCII, then three kinds of links
 cut out.
 
-Here to compare with, defects included (docs/reference.md, "as released"): Chinese punctuation is lost for
+Here to compare with, defects included (docs/reference/ct-llm.md, "as released"): Chinese punctuation is lost for
 good, version numbers and IP addresses vanish, and a domain glued to a Han character stays.
 `stages/normalize.py` is what our own recipes use. The behaviour is that of Chinese-Tiny-LLM
 `filter/filter.py` at 392f0e3 (facts: `unify_format`, `url_filter`); the patterns are written anew so that no

@@ -151,7 +151,7 @@ def test_texts_are_those_that_the_pass_read_whatever_became_of_them(tmp_path: Pa
     assert exact.largest[0].stays.id == near.largest[0].goes.id
     assert texts(exact.largest[0]) == (long[-LEAD_CHARS:] + "。", long[-LEAD_CHARS:])
 
-    for section in ("clean", "exact"):  # as operations.md allows
+    for section in ("clean", "exact"):  # as the how-to pages allow
         shutil.rmtree(Path(recipe.folder(section)) / "kept")
     gone = found_in(recipe)
     assert [replace(told, largest=()) for told in gone] == [

@@ -174,7 +174,7 @@ def test_every_record_agrees_with_the_released_program(shared_data):
 
 
 # What the released program decides, on texts of our own; the numbers are those of the bugs in
-# docs/reference.md.
+# docs/reference/ct-llm.md.
 
 PROSE = (
     "昨天傍晚，镇上的老书店终于重新开门。店主把门口的灯修好，又在窗边摆了三张旧木桌。"

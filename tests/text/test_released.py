@@ -136,7 +136,7 @@ def test_mean_word_length_leaves_punctuation_and_spaces_out():
     assert words.mean_length("!? \n") == 0
 
 
-# Bugs of the released code, by their number in docs/reference.md, and what ours does.
+# Bugs of the released code, by their number in docs/reference/ct-llm.md, and what ours does.
 
 
 def test_bug_2_repetition_shrinks_as_a_repeated_text_grows_where_ours_nears_one():

@@ -6,7 +6,7 @@ a fixed sample: three windows, from the head, the middle and the tail, so that i
 the document (25 us a document; on whole texts it runs at 19 MB/s). A fastText model (lid.176, OpenLID,
 GlotLID) is named by its path.
 
-CT-LLM's filter keeps what any language scores 0.4 in, whatever the language (docs/reference.md). Here `label`
+CT-LLM's filter keeps what any language scores 0.4 in, whatever the language (docs/reference/ct-llm.md). Here `label`
 says which, and `score` is the share of the language that one expects. Measured on documents of 50 characters
 and more: classical prose and law are all `zh` or `zh-Hant`, poetry 99.7 % (shorter poems 96.5 %, the rest
 `un`). Pages of code score low, so a bound of 0.2 suits: it loses 0.7 % of Chinese documents (7 % of technical

@@ -137,7 +137,7 @@ def unigram_entropy_nats(text: str) -> float:
 def top_ngram_share(text: str, *, n: Annotated[int, Field(ge=1)]) -> float:
     """Characters in the repeats of the most frequent n-gram over all characters; overlaps count every time.
 
-    The released program computes this for n = 2, 3, 4 and ignores it (docs/reference.md, bug 1). The first
+    The released program computes this for n = 2, 3, 4 and ignores it (docs/reference/ct-llm.md, bug 1). The first
     occurrence is not counted. 0 for texts shorter than n.
     """
     return _share((max(_ngrams(text, n).values(), default=1) - 1) * n, len(text))

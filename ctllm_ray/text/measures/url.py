@@ -1,7 +1,7 @@
 """What the address of a document says about it.
 
 CT-LLM's filter compares the page's url with the `urls` files of every UT1 folder, the white list included,
-and drops records without a url (docs/reference.md). Here domains are read as well as urls, the recipe names
+and drops records without a url (docs/reference/ct-llm.md). Here domains are read as well as urls, the recipe names
 the categories, white lists win, and a document without url is in no category.
 """
 
