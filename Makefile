@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 #: Rooms whose tests need neither Ray nor a model: a minute.
 PURE := tests/test_floors.py tests/base tests/text tests/tokenizer tests/shards tests/model
 #: Two processes: one has all tests that start Ray, the other one begins with the rest (tests/conftest.py).
-TWO := -n 2 --dist loadgroup --no-loadscope-reorder
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: env demo check test test-slow lint docs bench clean
 

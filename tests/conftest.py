@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, chdir
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,19 +16,31 @@ from ctllm_ray.base import outage
 #: Tests run beside each other, one a core: more threads would wait for each other. Before numpy and torch come in.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 REPOSITORY = Path(__file__).resolve().parents[1]
-RAY = "ray"  # the group of all tests that start Ray
+RAY = "ray"  # the scope of all files with tests that start Ray
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(optionalhook=True)  # of xdist; its own groups do not work with pytest 9.2
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file goes to one process, all files that start Ray to the same one: a second Ray would starve the first."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByRay(LoadScopeScheduling):
+        """Scopes are files, but for those that start Ray, which are one."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return RAY if _starts_ray(file) else file
+
+    return ByRay(config, log)
+
+
+@cache
+def _starts_ray(file: str) -> bool:
+    return "pytest.mark.cluster" in (REPOSITORY / file).read_text(encoding="utf-8")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests go to one process, those that start Ray all to the same one: a second Ray would starve the first.
-
-    Ray's go first, since they take longest; among them those that have a Ray of their own, so that the shared one
-    starts once.
-    """
-    for item in items:
-        group = RAY if item.get_closest_marker("cluster") else str(item.path.relative_to(REPOSITORY))
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Ray's tests go first, since they take longest: those that have a Ray of their own, then those that share one."""
     items.sort(key=_turn)
 
 

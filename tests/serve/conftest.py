@@ -51,7 +51,7 @@ def running(
 ) -> Iterator[Running]:
     """A small model on Ray Serve, two replicas of it and evaluations beside them: one for all tests that need one.
 
-    Each leaves it as it was: no key, the same model, as many replicas.
+    Each leaves it as it was, with the same model and as many replicas; test_running_keys.py comes last and locks it.
     """
     from ctllm_ray.serving.ray import application
     from tests.serve.test_ray_serve import Running, recipe, write_model

@@ -27,7 +27,6 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.model import folder as hugging_face
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import ModelConfig
-from ctllm_ray.serving.api import keys
 from ctllm_ray.serving.ray import application
 from ctllm_ray.serving.ray.routing import of_prefix
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
@@ -215,26 +214,6 @@ def test_a_new_version_is_rolled_out_under_load_without_a_failure(running: Runni
     assert len(answers) > 10
     assert set(answers) == {200}
     assert not before & {process.pid for process in engines()}
-
-
-def test_a_key_that_is_made_locks_a_running_server_and_its_limits_hold_over_replicas(
-    running: Running,
-) -> None:
-    file = keys.file_of(running.recipe.root, running.recipe.name)
-    assert running.post(prompt="好", max_tokens=2).status_code == 200
-    key = keys.create_key(file, "team", requests_per_minute=2)
-    await_status(running, 401)
-    assert [running.post(prompt="好", max_tokens=2, key=key).status_code for _ in range(3)] == [200, 200, 429]
-    keys.revoke_key(file, "team")
-    await_status(running, 200)
-
-
-def await_status(server: Running, status: int) -> None:
-    """Asks without a key until the answer has this status."""
-    end = time.monotonic() + 30
-    while (answer := server.post(prompt="好", max_tokens=2)).status_code != status:
-        assert time.monotonic() < end, answer.text
-        time.sleep(0.2)
 
 
 def test_prompts_that_begin_alike_go_to_one_replica_and_others_spread() -> None:
