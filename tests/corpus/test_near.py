@@ -202,7 +202,7 @@ def test_a_unit_that_dies_in_the_middle_leaves_nothing_that_counts(
     calm = finished(copies, tmp_path / "calm")
     shaken = over(copies, tmp_path / "shaken", [NEAR])
     with monkeypatch.context() as patch:
-        patch.setattr(Meeting, "_met", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        patch.setattr(Meeting, "_find_pairs", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
         with pytest.raises(OSError, match="full"):
             pipeline.prepare(shaken, run_here)
     assert not list(Path(shaken.folder("near/bands")).rglob("*.arrow"))
@@ -238,7 +238,7 @@ def test_one_giant_cluster_costs_its_distinct_pairs(tmp_path: Path) -> None:
     documents, reach = 200_000, 8
     phase = Meeting("near/bands", None, reach)  # type: ignore[arg-type]
     keys = np.repeat(np.arange(4, dtype=np.uint64), documents)
-    codes = phase._met(keys, np.tile(np.arange(documents), 4), 0, documents)
+    codes = phase._find_pairs(keys, np.tile(np.arange(documents), 4), 0, documents)
     assert len(codes) == documents * reach - reach * (reach + 1) // 2
     met = unpack_pairs(codes, 0, documents)
     assert met.left.max() == reach - 1
@@ -255,7 +255,7 @@ def test_pairs_worked_a_few_keys_at_a_time_are_those_of_all_keys_at_once(
     for at_once in (1, 7, 10_000):
         monkeypatch.setattr("ctllm_ray.corpus.dedup.candidate_pairs.KEYS_AT_ONCE", at_once)
         monkeypatch.setattr("ctllm_ray.corpus.dedup.candidate_pairs.WAITING", at_once)
-        assert np.array_equal(phase._met(keys, numbers, 0, 900), expected)
+        assert np.array_equal(phase._find_pairs(keys, numbers, 0, 900), expected)
 
 
 def test_packed_pairs_unpack_and_keep_the_order_of_the_later_document() -> None:

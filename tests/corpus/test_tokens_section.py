@@ -219,7 +219,7 @@ def test_what_is_held_out_depends_on_the_id_and_the_seed_alone() -> None:
 def test_another_version_of_the_corpus_holds_the_same_documents_out(made: Make) -> None:
     one, other = made(), made(version="2", group_by="genre")
     stages = [{"use": "measure", "rules": [{"use": "document.char_count", "min": 90}], "genres": {}}]
-    other = pipeline.from_plain(other.model_dump() | {"stages": stages})
+    other = pipeline.parse_recipe(other.model_dump() | {"stages": stages})
     tokenized(one)
     tokenized(other)
 
@@ -317,7 +317,7 @@ def test_a_corpus_of_which_nothing_was_kept_has_no_token_shards(made: Make) -> N
     recipe = made()
     stages = [{"use": "measure", "rules": [{"use": "document.char_count", "min": 1e6}]}]
     with pytest.raises(InputError, match="kept no document"):
-        resumable_tokens(pipeline.from_plain(recipe.model_dump() | {"stages": stages}))
+        resumable_tokens(pipeline.parse_recipe(recipe.model_dump() | {"stages": stages}))
 
 
 def resumable_tokens(recipe: Recipe) -> Manifest:

@@ -44,7 +44,7 @@ class Oracle:
     def _answer(self, text: str) -> str:
         return self._answers[max(self._answers, key=text.rfind)]
 
-    async def continued(self, ids: Sequence[int], wanted: Continuation) -> str:
+    async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
         return self._answer(self._tokenizer.decode(list(ids)))
 
 
@@ -66,7 +66,7 @@ class Guessing:
     def _drawn(self, before: Sequence[int], id_: int) -> float:
         return -float(np.random.default_rng(int(key(self._seed, list(before), id_)[:15], 16)).random())
 
-    async def continued(self, ids: Sequence[int], wanted: Continuation) -> str:
+    async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
         return str(self._drawn(ids, 0))
 
 
@@ -83,7 +83,7 @@ class Noting:
         await self._note(ids)
         return await self._subject.logprobs(ids, start, others)
 
-    async def continued(self, ids: Sequence[int], wanted: Continuation) -> str:
+    async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
         await self._note(ids)
         return await self._subject.generate(ids, wanted)
 

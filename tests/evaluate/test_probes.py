@@ -44,7 +44,7 @@ class Noisy:
         told = -true + self._random.normal(0, self._noise, len(true))
         return [Token(id_, float(p), ((id_, float(p)),)) for id_, p in zip(ids[start:], told, strict=True)]
 
-    async def continued(self, ids: Sequence[int], wanted: Continuation) -> str:
+    async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
         flips = self._noise > 0 and self._random.random() < 0.1
         return str([self._model, sum(ids), flips])
 

@@ -153,7 +153,7 @@ class OnlyOdd:
     def __init__(self) -> None:
         self.came: list[int] = []
 
-    def allowed(self) -> np.ndarray:
+    def allowed_ids(self) -> np.ndarray:
         return np.array([False, True, False, True])
 
     def accept(self, id_: int) -> None:

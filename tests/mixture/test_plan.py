@@ -86,7 +86,7 @@ def test_a_share_that_the_epochs_of_the_whole_run_do_not_allow_is_not_tried(tmp_
     recipe = small.recipe(tmp_path, {"trials": 8}, tokens=4096, epoch_caps={"books": 2.0}, max_epochs=100,
                           mixture=[{"shares": {"books": 0.5, "web": 0.5}}], block_sequences=64)  # fmt: skip
     planned = plan.plan_sweep(recipe)
-    targets = sum(s.tokens - s.rows for s in small.manifest.read(recipe.folder("tokens")).of_kind("train")
+    targets = sum(s.tokens - s.rows for s in small.manifest.read_manifest(recipe.folder("tokens")).of_kind("train")
                   if s.group == "books")  # fmt: skip
     most = max(mixture["books"] for mixture in planned.mixtures)
     assert most * 4096 <= 2.0 * targets
@@ -139,7 +139,7 @@ def test_a_sweep_that_cannot_be_is_told_with_what_to_change(
 def test_a_recipe_without_a_sweep_says_so(tmp_path: Path) -> None:
     given = small.plain(tmp_path) | {"sweep": None}
     with pytest.raises(RecipeError, match="sweeps no mixtures"):
-        plan.plan_sweep(small.recipes.from_plain(given))
+        plan.plan_sweep(small.recipes.parse_recipe(given))
 
 
 def test_more_trials_and_other_weights_go_on_with_a_sweep_and_another_seed_does_not(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_the_forecast_counts_what_is_left_and_takes_the_speed_of_trials_that_end
     given = small.plain(tmp_path, {"trials": 5, "tokens": 250})
     small.recipe(tmp_path)
     given["resources"]["sweep"] = {"concurrent": 2}
-    planned = plan.plan_sweep(small.recipes.from_plain(given))
+    planned = plan.plan_sweep(small.recipes.parse_recipe(given))
     before = forecast.forecast_sweep(planned, [])
     assert (before.trials, before.replicates, before.left, before.at_once, before.measured) == (
         5,

@@ -61,10 +61,10 @@ def test_the_compiled_kernel_equals_the_interpreted_one() -> None:
     texts = ["", "天", *("".join(rng.choices(TEXT[:9] + "一二a", k=rng.randrange(30))) for _ in range(40))]
     left, right = (np.array([rng.randrange(len(texts)) for _ in range(400)]) for _ in range(2))
     arguments = (*buffers(pa.array(texts)), left, right, 0.8, 5)
-    found = module._slipped(*arguments)
+    found = module._find_slips(*arguments)
     assert 0 < found.sum() < len(found)
-    assert (module._slipped.py_func(*arguments) == found).all()  # type: ignore[attr-defined]
-    assert (module._slipped(*arguments[:2], right, left, 0.8, 5) == found).all()
+    assert (module._find_slips.py_func(*arguments) == found).all()  # type: ignore[attr-defined]
+    assert (module._find_slips(*arguments[:2], right, left, 0.8, 5) == found).all()
 
 
 def test_scattered_slips_are_slips_until_they_are_too_many() -> None:
@@ -106,4 +106,4 @@ def test_texts_with_more_edits_than_are_counted_are_not_slipped(monkeypatch: pyt
     arguments = (np.array([0]), np.array([1]), 0.12, 4)
     for count, want in ((3, True), (4, False)):
         texts = pa.array([TEXT, _changed(TEXT, range(5, 5 + 10 * count, 10))])
-        assert module._slipped.py_func(*buffers(texts), *arguments).item() == want  # type: ignore[attr-defined]
+        assert module._find_slips.py_func(*buffers(texts), *arguments).item() == want  # type: ignore[attr-defined]

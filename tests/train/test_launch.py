@@ -54,7 +54,7 @@ def when_saved(of: Recipe, act: Any) -> threading.Thread:
 
 
 def losses(of: Recipe) -> list[tuple[int, int, float]]:
-    return [(record.step, record.batch, record.loss) for record in records.read(of.folder("train"))]
+    return [(record.step, record.batch, record.loss) for record in records.read_steps(of.folder("train"))]
 
 
 def events(of: Recipe, kind: str) -> list[records.Event]:
@@ -80,7 +80,9 @@ def test_a_worker_killed_in_mid_step_changes_neither_losses_nor_batches_nor_the_
     assert [event.kind for event in records.read_events(killed.folder("train"))].count("resumed") == 1
     assert losses(killed) == losses(whole)
     assert_same_model(killed, whole)
-    first = min(record.time for record in records.read(killed.folder("train")) if record.time > died[0] + 1)
+    first = min(
+        record.time for record in records.read_steps(killed.folder("train")) if record.time > died[0] + 1
+    )
     print(f"from the death of a worker to the first step after it: {first - died[0]:.1f} s")
 
 

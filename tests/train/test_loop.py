@@ -50,7 +50,7 @@ def test_checkpoints_are_told_of_in_order_and_validation_follows_its_checkpoint(
     told: list[tuple[str, int]] = []
 
     class Listening(Around):
-        def saved(self, step: int, metrics: Any) -> None:
+        def after_save(self, step: int, metrics: Any) -> None:
             assert step in checkpoint.steps(of.folder("train"))
             assert metrics["tokens"] == step * 64
             told.append(("saved", step))

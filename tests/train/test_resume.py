@@ -41,7 +41,7 @@ def test_resume_at_step_k_equals_never_stopping(tmp_path: Path, stops: list[int]
     assert found == list(zip(losses, rows, strict=True))
     assert (state.step, state.batch, state.tokens) == (8, 8, 8 * tiny_runs.BATCH_TOKENS)
     assert_same_model(whole, cut)
-    steps = [record.step for record in records.read(cut.folder("train"))]
+    steps = [record.step for record in records.read_steps(cut.folder("train"))]
     assert steps == list(range(1, 9))
 
 
@@ -332,7 +332,7 @@ def test_a_second_run_under_one_name_is_refused_while_the_first_lives(
     refused = []
 
     class Inside(tiny_runs.Around):
-        def saved(self, step: int, metrics: Any) -> None:
+        def after_save(self, step: int, metrics: Any) -> None:
             other = tiny_runs.Around()
             other.owner = "another"
             with pytest.raises(VersionConflict, match="another run is training under this name") as caught:

@@ -112,7 +112,7 @@ class Around:
     def should_stop(self) -> bool:
         return bool(self.steppers) and len(self.steppers[0].losses) >= self._batches
 
-    def saved(self, step: int, metrics: Mapping[str, float]) -> None:
+    def after_save(self, step: int, metrics: Mapping[str, float]) -> None:
         self.saves.append(step)
 
     def validate(self, step: int) -> None:

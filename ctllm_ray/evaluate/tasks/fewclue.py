@@ -91,7 +91,7 @@ def _of_split(rows: Sequence[Row], split: str) -> list[Row]:
 
 
 def _split_of(row: Row) -> str:
-    return str(field_of(row, "_split_of", "split"))
+    return str(field_of(row, "_split", "split"))
 
 
 def _is_labelled(row: Row) -> bool:
