@@ -64,7 +64,7 @@ def test_a_picture_and_a_page_over_the_limit_are_rejected_with_their_first_bytes
 
 
 def test_a_page_on_which_the_extractor_fails_is_rejected_and_the_others_are_not(monkeypatch: Any) -> None:
-    real = module.html.extract
+    real = module.main_content.extract
 
     class Panic(BaseException):
         """As a Rust library raises it: not an Exception."""
@@ -74,7 +74,7 @@ def test_a_page_on_which_the_extractor_fails_is_rejected_and_the_others_are_not(
             raise Panic
         return real(source, **options)
 
-    monkeypatch.setattr(module.html, "extract", failing)
+    monkeypatch.setattr(module.main_content, "extract", failing)
     got = extract(table({"raw": "<p>坏页".encode()}, {"raw": PAGE.encode()})).to_pylist()
     assert [(r["reject"], r["text"], r["raw"]) for r in got] == [
         ("error.extraction", None, "<p>坏页".encode()),

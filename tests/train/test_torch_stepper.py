@@ -126,7 +126,7 @@ def test_state_that_is_loaded_goes_on_to_the_bit() -> None:
 
 
 def test_the_workers_shares_of_the_state_are_whole_and_disjoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.dist, "all_reduce", None)
+    monkeypatch.setattr("ctllm_ray.train.steppers.torch.dist.all_reduce", None)
     model = llama.build(SHAPE, 1)
     shares = []
     for rank in range(3):
@@ -183,7 +183,7 @@ def test_activation_checkpointing_changes_nothing() -> None:
 
 def test_small_buckets_do_as_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = stepper()
-    monkeypatch.setattr(torch, "BUCKET_ELEMENTS", 1000)
+    monkeypatch.setattr("ctllm_ray.train.steppers.torch.BUCKET_ELEMENTS", 1000)
     ours = stepper()
     batch = rows()
     for one in (ours, whole):
