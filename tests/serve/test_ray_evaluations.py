@@ -61,7 +61,7 @@ def test_the_deployment_evaluates_through_the_engines_deployment(root: Path) -> 
     engines = application._engines(served, served.serve.model, facts)
     deployment = application._evaluations(facts, engines, application._actor_options(served))
     handle = ray_serve.run(deployment, name="local", _local_testing_mode=True)  # in this process, without Ray
-    assert handle.offered.remote().result() == ["cmmlu"]
+    assert handle.task_names.remote().result() == ["cmmlu"]
     state = handle.submit.remote([], 0).result()
     end = time.monotonic() + 60
     while not (state := handle.one.remote(state.id).result()).over:

@@ -152,7 +152,7 @@ class CorpusIndex:
         starts = {one.name: start for one, start in zip(self._snapshots, self._starts.tolist(), strict=False)}
         for place in np.unique(which[numbers < self.settled]).tolist():
             here, start = self._snapshots[place].name, self._starts[place]
-            lost = self._snapshots[place].lost(numbers[which == place] - start)
+            lost = self._snapshots[place].read_removed(numbers[which == place] - start)
             among = np.searchsorted(numbers, lost["number"].to_numpy() + start)
             of = [starts.get(name or here, -1) for name in lost["stays_in"].to_pylist()]
             stays[among] = np.where(np.array(of) < 0, -1, lost["stays"].to_numpy() + of)

@@ -94,7 +94,7 @@ class RemoteEvaluations:
 
     async def task_names(self) -> list[str]:
         """As `Evaluating.task_names`."""
-        return await persistently(lambda: self._handle.offered.remote())
+        return await persistently(lambda: self._handle.task_names.remote())
 
     async def submit(self, tasks: Sequence[str], limit: int) -> State:
         """As `Evaluating.submit`."""
