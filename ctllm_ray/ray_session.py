@@ -22,9 +22,8 @@ from ctllm_ray.base.errors import NoCluster
 
 CONNECT_S = 10  # seconds until a cluster's port must answer
 STARTS = 2  # of a local Ray: what a slow first one has read from disk, the second one finds in memory
-START_S = (
-    120  # for each of its processes: Ray's own limits, 15 to 30 s, are too short on a machine at load 10
-)
+#: for each of its processes: Ray's own limits, 15 to 30 s, are too short on a machine at load 10
+START_S = 120
 END_S = 5  # for what a failed start left behind to go once it is killed
 POLL_S = 0.1  # between looks for a signal while Ray starts
 #: What Ray's processes read from their environment: how long each waits for another.

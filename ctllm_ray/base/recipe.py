@@ -57,9 +57,8 @@ class Input(BaseModel):
 
     use: str
     path: str
-    name: str = (
-        ""  # the `source` of its documents and the first part of their ids; by default the folder's name
-    )
+    # the `source` of its documents and the first part of their ids; by default the folder's name
+    name: str = ""
 
     @model_validator(mode="before")
     @classmethod
@@ -92,9 +91,8 @@ class Data(Frozen):
 
     inputs: tuple[Input, ...]
     max_error_share: Share  # the section fails when more of its records than this are error.*
-    rejected_text_share: Share = (
-        1.0  # of rejected pages this share keeps its text, chosen by a hash of the id
-    )
+    # of rejected pages this share keeps its text, chosen by a hash of the id
+    rejected_text_share: Share = 1.0
     split_mb: Annotated[float, Field(gt=0)] = 64  # size of a split, the unit of retry and of resume
     max_record_mb: Annotated[float, Field(gt=0, le=1024)] = 16  # a longer record is error.record_too_large
     error_raw_kb: Annotated[float, Field(ge=0)] = 4  # of a bad record this much is kept

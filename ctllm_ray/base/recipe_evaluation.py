@@ -68,9 +68,8 @@ class Evaluate(Frozen):
     judge: Judge | None = None
     seed: int = 0  # of the order of examples and of the bootstrap
     resamples: Count = 1000  # of the bootstrap
-    at_once: Count = (
-        16  # requests to an API, and the most that evaluations beside a served model have under way
-    )
+    # requests to an API, and the most that evaluations beside a served model have under way
+    at_once: Count = 16
 
     @model_validator(mode="after")
     def _distinct(self) -> Evaluate:

@@ -27,9 +27,8 @@ class Serve(Frozen):
     context_tokens: Annotated[int, Field(ge=0)] = 0  # 0: the model's
     slots: Count = 16  # requests computed together by a replica
     cache_tokens: Annotated[int, Field(ge=0)] = 0  # positions of a replica's KV cache; 0: slots x context
-    prefill_tokens: Count = (
-        512  # of a step at most, so that prompts do not hold up those who are being answered
-    )
+    # of a step at most, so that prompts do not hold up those who are being answered
+    prefill_tokens: Count = 512
     max_waiting: Annotated[int, Field(ge=0)] = 64  # requests in a replica's queue; more get 429
     stuck_s: Positive = 60  # without a step though there is work: the replica is replaced
     replicas: tuple[Annotated[int, Field(ge=0)], Count] = (1, 1)  # least, most; 0: to zero when nobody asks

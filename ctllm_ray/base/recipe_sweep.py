@@ -19,9 +19,8 @@ class Sweep(Frozen):
     """`ctllm sweep`: trials over mixtures of the groups in `bounds`. Later starts may ask for more trials."""
 
     trials: Annotated[int, Field(ge=2)]  # the first one takes the token shares
-    replicates: Annotated[int, Field(ge=1, le=100)] = (
-        2  # runs of each mixture, each with a seed of its own: their noise
-    )
+    # runs of each mixture, each with a seed of its own: their noise
+    replicates: Annotated[int, Field(ge=1, le=100)] = 2
     seed: int  # of the mixtures; those of weights and order come from train's
     bounds: dict[
         str, tuple[Share, Share]

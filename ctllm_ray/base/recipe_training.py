@@ -59,9 +59,8 @@ class Conversations(Frozen):
 class TokensPart(Frozen):
     """How clean documents become token shards."""
 
-    group_by: str = (
-        "source"  # or a label of the clean shards (genre): the groups that mixtures and validation name
-    )
+    # or a label of the clean shards (genre): the groups that mixtures and validation name
+    group_by: str = "source"
     held_out_share: Share  # documents set aside for validation, by a seeded hash of the id; never trained on
     scores: tuple[str, ...] = ()  # score columns kept beside the ids, for conditional pretraining
     conversations: Conversations | None = None  # for inputs that are conversations or preference pairs
@@ -147,9 +146,8 @@ class Spikes(Frozen):
     """What to do when the loss of a batch stands far above those before it."""
 
     policy: Literal["report", "skip", "rewind"] = "report"
-    deviations: Positive = (
-        6.0  # robust standard deviations (of neighbouring losses) above the window's median
-    )
+    # robust standard deviations (of neighbouring losses) above the window's median
+    deviations: Positive = 6.0
     window_steps: Annotated[int, Field(ge=8)] = 128
 
 
@@ -179,9 +177,8 @@ class Train(Frozen):
     document_attention: bool  # no attention across documents, positions reset at each
     mixture: tuple[MixturePhase, ...]
     block_sequences: Count = 1024  # the shares are exact in every block of so many sequences
-    max_epochs: Positive = (
-        4  # over a group; more is an error (Muennighoff et al. 2023: up to 4 epochs cost little)
-    )
+    # over a group; more is an error (Muennighoff et al. 2023: up to 4 epochs cost little)
+    max_epochs: Positive = 4
     epoch_caps: dict[
         str, Positive
     ] = {}  # groups that end after so many epochs; their share goes to the others
@@ -191,9 +188,8 @@ class Train(Frozen):
     precision: Literal["fp32", "bf16"]
     spikes: Spikes = Spikes()
     validation: Validation | None = None
-    branch_from: str = (
-        ""  # a checkpoint folder of another run: its state goes on under this schedule and mixture
-    )
+    # a checkpoint folder of another run: its state goes on under this schedule and mixture
+    branch_from: str = ""
 
     @model_validator(mode="after")
     def _consistent(self) -> Train:

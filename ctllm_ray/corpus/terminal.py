@@ -17,9 +17,8 @@ from ctllm_ray.corpus.pipeline import TOKENIZER, TOKENS
 from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN
 
-HITS = (
-    "decontaminate.hits"  # the label that names evaluation items: set, item, overlap, places; one line each
-)
+#: the label that names evaluation items: set, item, overlap, places; one line each
+HITS = "decontaminate.hits"
 TEXT_SHOWN = 2000  # characters of a page's text
 
 

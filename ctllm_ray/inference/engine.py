@@ -28,18 +28,16 @@ class Sampling:
     top_p: float = 1.0  # the least set of most likely ids with this probability together
     top_k: int = 0  # 0: all ids
     min_p: float = 0.0  # ids with at least this share of the most likely one's probability
-    repetition_penalty: float = (
-        1.0  # divides positive logits of ids in prompt and answer (Keskar et al. 2019)
-    )
+    # divides positive logits of ids in prompt and answer (Keskar et al. 2019)
+    repetition_penalty: float = 1.0
     presence_penalty: float = 0.0  # subtracted from logits of ids in the answer (OpenAI)
     frequency_penalty: float = 0.0  # the same for each time that an id is in the answer
     seed: int | None = None  # the same seed, prompt and engine: the same draws, whoever else is served
     stop_ids: frozenset[int] = frozenset()  # one of them ends the answer; it is given too
     top_logprobs: int = 0  # most likely ids told with each token
     grammar: str = ""  # a JSON schema as JSON that the answer must follow
-    answered: int = (
-        0  # so many ids at the prompt's end are the answer's beginning: it goes on from another engine
-    )
+    # so many ids at the prompt's end are the answer's beginning: it goes on from another engine
+    answered: int = 0
 
 
 @dataclass(frozen=True)

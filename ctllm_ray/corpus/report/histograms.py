@@ -16,9 +16,8 @@ import numpy as np
 from markupsafe import Markup, escape
 
 BINS = 44
-TAIL_SHARE = (
-    0.005  # of the documents beyond either edge: gathered in one bar, so that an outlier does not flatten all
-)
+#: of the documents beyond either edge: gathered in one bar, so that an outlier does not flatten all
+TAIL_SHARE = 0.005
 LOG_RATIO, LOG_TOP = (
     50,
     20,

@@ -33,9 +33,8 @@ PROMPTS = (
     "1, 1, 2, 3, 5, 8, 13,",
 )
 ANSWER_TOKENS = 8
-LEAST_NATS = (
-    0.02  # mean difference of a token's log-probability; an estimate: a fifth of what bf16 does to fp32
-)
+#: mean difference of a token's log-probability; an estimate: a fifth of what bf16 does to fp32
+LEAST_NATS = 0.02
 MOST_NOISES = 4.0  # and so many times the difference between two rounds of one server
 LEAST_ALIKE = 0.5  # share of answers that begin alike, where a server tells no log-probabilities
 

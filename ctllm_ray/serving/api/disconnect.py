@@ -13,9 +13,8 @@ from starlette.types import Receive, Scope, Send
 from ctllm_ray.base.errors import CtllmError
 from ctllm_ray.serving.api.draining import Draining, ShuttingDown
 
-SEND_S = (
-    60.0  # that a client may take nothing of a stream: its connection is full, and so is the server's buffer
-)
+#: that a client may take nothing of a stream: its connection is full, and so is the server's buffer
+SEND_S = 60.0
 
 T = TypeVar("T")
 

@@ -20,9 +20,8 @@ from ctllm_ray.serving.api.requests import Asked, ChatRequest, CompletionRequest
 from ctllm_ray.tokenizer import specials
 
 DEFAULT_TOKENS = 16  # of a completion, as OpenAI has it
-LONG_TEXT_CHARS = (
-    20_000  # about 2 ms of tokenizing: longer ones go to a thread, so that streams go on meanwhile
-)
+#: about 2 ms of tokenizing: longer ones go to a thread, so that streams go on meanwhile
+LONG_TEXT_CHARS = 20_000
 MOST_TOLD = 1_000_000  # log-probabilities in one answer
 
 

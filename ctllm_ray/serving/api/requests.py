@@ -129,9 +129,8 @@ class Asked(Sent):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     ignore_eos: bool | None = None  # vLLM's: answers of one length, for measuring
-    stop_token_ids: Annotated[list[Id], Field(max_length=MOST_STOP_IDS, fail_fast=True)] | None = (
-        None  # vLLM's: beside the model's own
-    )
+    # vLLM's: beside the model's own
+    stop_token_ids: Annotated[list[Id], Field(max_length=MOST_STOP_IDS, fail_fast=True)] | None = None
     response_format: ResponseFormat | None = None
 
     @property
@@ -174,9 +173,8 @@ class CompletionRequest(Asked):
     max_tokens: Annotated[int, Field(ge=0)] | None = None  # 16, as OpenAI has it
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=MOST_TOP)] | None = None
-    add_special_tokens: bool | None = (
-        None  # vLLM's: false leaves BOS away before a text; ids are taken as they are
-    )
+    # vLLM's: false leaves BOS away before a text; ids are taken as they are
+    add_special_tokens: bool | None = None
 
 
 class TextPart(Sent):

@@ -23,9 +23,8 @@ from ctllm_ray.text.kernels.codepoints import buffers, decode
 from ctllm_ray.text.kernels.compiled import compiled
 
 MOST_EDITS = 2_000  # of a pair, whatever its length: 16 MB of furthest points
-FIRST_HAN = (
-    0x2E80  # letters and digits of the alphabets stand before it; folded texts hold nothing else there
-)
+#: letters and digits of the alphabets stand before it; folded texts hold nothing else there
+FIRST_HAN = 0x2E80
 NUMERALS = np.array(
     [ord(c) for c in "〇零一二三四五六七八九十百千万亿两廿卅壹贰叁肆伍陆柒捌玖拾佰仟"], np.uint32
 )

@@ -28,9 +28,8 @@ from ctllm_ray.text.kernels.codepoints import buffers, decode
 from ctllm_ray.text.kernels.compiled import compiled
 
 LEFT, RIGHT = 1, 2  # bits of the document of a pair that has a shingle
-SLIPS_ALONE = (
-    5  # times the longest edit: slips hardly ever leave more alone in one stretch, so none are looked for
-)
+#: times the longest edit: slips hardly ever leave more alone in one stretch, so none are looked for
+SLIPS_ALONE = 5
 
 
 def agreement(signatures: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:

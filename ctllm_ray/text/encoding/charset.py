@@ -30,9 +30,8 @@ SAMPLE_BYTES = (
     32 << 10
 )  # of non-ASCII content, half from the start, half from the middle: about 10,000 characters
 HEAD_BYTES = 4 << 10  # where a declaration is looked for; HTML asks for it in the first 1024
-CERTAIN_SEQUENCES = (
-    12  # so many two-byte sequences without an error are UTF-8: GB text passes for each with 1 in 5
-)
+#: so many two-byte sequences without an error are UTF-8: GB text passes for each with 1 in 5
+CERTAIN_SEQUENCES = 12
 
 # In units of `likelihood`: the right charset of a Chinese page has 1 to 3, a wrong one less than 0.
 DECLARED = 0.8

@@ -35,12 +35,10 @@ MIN_LIKELIHOOD = 0.8  # of the result; Chinese prose has 2 to 3, verse from 1.3,
 MIN_GAIN = 1.5  # of likelihood, over the run as it stood
 MAX_LOST_SHARE = 0.34  # of a run's characters; beyond it the run is marked, not repaired
 MAX_LAYERS = 3  # of wrong readings, one upon the other
-BEYOND_ASCII = (
-    1.3  # characters beyond ASCII per restored one: GB pairs have 1.8, Big5 1.6, an accented word 1.0
-)
-HAN_SHARE = (
-    0.6  # of a run of Han, kana, private use; Greek, Cyrillic, accented letters have places in GB 2312 too
-)
+#: characters beyond ASCII per restored one: GB pairs have 1.8, Big5 1.6, an accented word 1.0
+BEYOND_ASCII = 1.3
+#: of a run of Han, kana, private use; Greek, Cyrillic, accented letters have places in GB 2312 too
+HAN_SHARE = 0.6
 NESTED_CHARS = 6  # so many whole UTF-8 sequences are no chance: worth looking for another layer below
 
 _LEFT = "\udcfe"  # a lone surrogate, gone again in the end: a piece left beside a restored run

@@ -148,9 +148,8 @@ def _clean_batch(data, offsets, classes):
 def _clean_points(points, classes):
     """One text cleaned, how many code points were removed as litter, and whether NFC may change it."""
     out = np.empty(len(points), np.uint32)
-    w = visible = line = newlines = removed = (
-        0  # written so far; end of the last visible character; line start
-    )
+    # written so far; end of the last visible character; line start
+    w = visible = line = newlines = removed = 0
     nfc = littered = False
     breaks_known = False
     for i in range(len(points)):

@@ -137,9 +137,8 @@ def _split_lines(data: np.ndarray, text: np.ndarray, rows: np.ndarray) -> tuple[
     at = 0  # in characters, where `out` is in bytes
     start = size = linked = marks = level = links = 0
     link = pre = in_pre = paragraph = in_paragraph = False
-    breaks = (
-        0  # line breaks since the link opened: one may stand between a link and the block in it, not more
-    )
+    # line breaks since the link opened: one may stand between a link and the block in it, not more
+    breaks = 0
     while i <= n:
         c = data[i]
         if c >= 0xE2:  # three bytes, or four
@@ -150,12 +149,8 @@ def _split_lines(data: np.ndarray, text: np.ndarray, rows: np.ndarray) -> tuple[
             out, i, at, size, linked = out + width, i + width, at + 1, size + width, linked + width * link
         elif c == 0x0A:
             if size:
-                rows[row, START], rows[row, STOP], rows[row, BYTES], rows[row, LINK_BYTES] = (
-                    start,
-                    at,
-                    size,
-                    linked,
-                )
+                rows[row, START], rows[row, STOP] = start, at
+                rows[row, BYTES], rows[row, LINK_BYTES] = size, linked
                 rows[row, MARKS], rows[row, LEVEL], rows[row, LINKS] = marks, level, links
                 rows[row, PRE], rows[row, PARAGRAPH], rows[row, KEPT] = in_pre, in_paragraph, 0
                 row += 1

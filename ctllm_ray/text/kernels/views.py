@@ -203,9 +203,8 @@ def repeats(char_ids):
     return out
 
 
-WINDOW = (
-    256  # characters: entropy and variety are means over windows, so that length does not decide (pitfall 13)
-)
+#: characters: entropy and variety are means over windows, so that length does not decide (pitfall 13)
+WINDOW = 256
 
 
 def windows(char_ids):

@@ -29,9 +29,8 @@ from ctllm_ray.base.recipe_training import Spikes
 
 MAD_TO_DEVIATION = 1.4826  # 1 / the third quartile of the standard normal distribution
 LEAST_LOSSES = 8  # and half of the window: before that nothing finite is judged
-LEAST_DEVIATION = (
-    0.005  # nats per token: a loss that hardly varies (memorised text) does not make noise a spike
-)
+#: nats per token: a loss that hardly varies (memorised text) does not make noise a spike
+LEAST_DEVIATION = 0.005
 MOST_IN_A_ROW = 8  # batches passed over one after the other; then the higher loss is taken for the new level
 
 
