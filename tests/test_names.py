@@ -44,7 +44,7 @@ def is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def is_bare_participle(name: str) -> bool:
-    return name in IRREGULAR or bool(re.fullmatch(r"[a-z]{2,}ed", name))
+    return re.sub("^(un|re|over)", "", name) in IRREGULAR or bool(re.fullmatch(r"[a-z]{2,}ed", name))
 
 
 def test_no_function_is_a_bare_participle() -> None:

@@ -173,6 +173,11 @@ class Recipe(Frozen):
             raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
         return self.model.model_copy(update={"path": self.locate(self.model.path)}), self.train
 
+    @property
+    def train_seed(self) -> int:
+        """The seed of a training run: `train.seed`, else the recipe's own."""
+        return self.seed if self.train is None or self.train.seed is None else self.train.seed
+
     def token_folders(self) -> tuple[str, ...]:
         """The token sections that training reads: those that `train.corpora` names, else the recipe's own."""
         named = self.train.corpora if self.train else ()

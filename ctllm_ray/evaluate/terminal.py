@@ -55,7 +55,7 @@ def format_scores(results: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{score['benchmark']:<{widest}}  {render.value(score):>8}  [{render.interval(score)}]  "
             f"{score['scored']:,} of {score['items']:,} "
-            f"items{chance}{mean}{lost}{theirs}{form}{render.unseen(score)}"
+            f"items{chance}{mean}{lost}{theirs}{form}{render.describe_unseen(score)}"
         )
     for note in results.get("notes", ()):
         words = WORDS[f"note_{note['kind']}"][1].format(n=f"{note['count']:,}")

@@ -168,7 +168,7 @@ def _choose_by_law(
         plan.region, lambda shares: best.predict(weights, shares), sample.shares_MG, candidates_CG
     )
     asked = np.vstack([sample.shares_MG[:1], candidates_CG, chosen])
-    draws = quality.redrawn(best, sample.shares_MG, sample.bits, plan.sweep.seed, sample.noise_nats)
+    draws = quality.redraw_parameters(best, sample.shares_MG, sample.bits, plan.sweep.seed, sample.noise_nats)
     too_high, too_low = evidence.bound_gain(best, draws, weights, asked)
     before, after = best.predict(weights, asked[[0, -1]])
     gain = float(before - after)

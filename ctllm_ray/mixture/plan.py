@@ -174,11 +174,9 @@ def _run_seed(recipe: Recipe, number: int, replicate: int) -> int:
     mixture, and a law fits that as well as the truth: the order of mixtures is then right to the last place,
     and another under the next seed.
     """
-    assert recipe.train is not None
-    base = recipe.seed if recipe.train.seed is None else recipe.train.seed
     if (number, replicate) == (0, 0):
-        return base
-    return xxhash.xxh3_64_intdigest(f"{base}/{number}/{replicate}".encode()) % 2**31
+        return recipe.train_seed
+    return xxhash.xxh3_64_intdigest(f"{recipe.train_seed}/{number}/{replicate}".encode()) % 2**31
 
 
 def _trial(recipe: Recipe, sweep: Sweep, number: int, replicate: int, shares: Mapping[str, float]) -> Recipe:

@@ -117,7 +117,7 @@ def sum_of(bits: Bits, weights: Mapping[str, float]) -> np.ndarray:
     return np.sum([weight * bits[domain] for domain, weight in weights.items() if weight], axis=0)
 
 
-def redrawn(
+def redraw_parameters(
     fit: Fit, shares_NG: np.ndarray, bits: Bits, seed: int, noise_nats: Mapping[str, float]
 ) -> list[dict[str, np.ndarray]]:
     """Parameters by held-out group, of the law fitted anew to each of `DRAWS` draws of the residuals.

@@ -106,7 +106,7 @@ def weights_of(recipe: Recipe, vocabulary: Vocabulary, saved: Checkpoint) -> Cal
     model, train = recipe.training()
     if train.lora is None:
         return lambda name: saved.tensor(f"model.{name}")
-    seed = recipe.seed if train.seed is None else train.seed
+    seed = recipe.train_seed
     check_same(saved.state.lineage, initial_model.identity(model, vocabulary, seed), saved.folder)
     config = for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
     begun = initial_model.first(model, config, vocabulary, seed, attention="sdpa")

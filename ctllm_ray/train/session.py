@@ -75,7 +75,7 @@ class _Session:
         self.stepper_of, self.rank, self.world, self.hooks = stepper_of, rank, world, hooks
         self.at_the_end = at_the_end
         self.folder = recipe.folder("train")
-        self.seed = recipe.seed if train.seed is None else train.seed
+        self.seed = recipe.train_seed
 
     def run(self) -> RunState:
         """The state in which the run ends."""

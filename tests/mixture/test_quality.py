@@ -72,7 +72,7 @@ def test_predictions_are_no_surer_than_the_noise_of_replicates() -> None:
     bits = {"web": losses(shares, [0.2, 0.6, 1.0], 1e-4)}
     [fit] = [each for each in quality.fits(shares, bits, {"web": 1.0}, 0) if each.law == "regression"]
     spreads = [
-        np.std([drawn["web"][0] for drawn in quality.redrawn(fit, shares, bits, 0, {"web": noise})])
+        np.std([drawn["web"][0] for drawn in quality.redraw_parameters(fit, shares, bits, 0, {"web": noise})])
         for noise in (0.0, 0.01)
     ]
     assert spreads[1] > 20 * spreads[0]
@@ -122,7 +122,7 @@ def test_the_interval_of_a_prediction_holds_the_truth_about_nine_times_of_ten() 
         fit = Fit("regression", parameters, np.empty(0), math.nan, (math.nan, math.nan), math.nan)
         said = [
             regression.predict(drawn["web"], at)[0]
-            for drawn in quality.redrawn(fit, shares, bits, seed, {"web": 0.0})
+            for drawn in quality.redraw_parameters(fit, shares, bits, seed, {"web": 0.0})
         ]
         low, high = np.percentile(said, quality.INTERVAL)
         inside += low <= truth <= high

@@ -77,7 +77,7 @@ def _number(score: Plain, number: float | None) -> str:
     return {"share": f"{100 * number:.1f} %", "mark": f"{number:.2f}", "bits": f"{number:.4f}"}[score["kind"]]
 
 
-def unseen(score: Plain) -> str:
+def describe_unseen(score: Plain) -> str:
     """The score without items that the corpus had seen, in words; empty where it had seen none, or nobody
     knows."""
     if not score.get("seen"):  # results of earlier versions do not say

@@ -290,7 +290,7 @@ def _add_errors(app: FastAPI) -> None:
         return Response(status_code=CLIENT_GONE)
 
     @app.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> Response:
+    async def answer_unforeseen(request: Request, error: Exception) -> Response:
         return errors.json_answer(500, errors.problem(500, "an error of the server", "internal_error"))
 
 

@@ -70,7 +70,7 @@ class Batches:
     ) -> None:
         assert recipe.train is not None
         train = recipe.train
-        seed = recipe.seed if train.seed is None else train.seed
+        seed = recipe.train_seed
         self.sequence_tokens = train.sequence_tokens
         self.sequences = train.batch_tokens // train.sequence_tokens  # rows of a global batch
         self.count = -(-train.tokens // train.batch_tokens)  # batches of the run

@@ -38,16 +38,11 @@ def origin(recipe: Recipe, state: RunState, checkpoint_folder: str) -> Origin:
     sections = read_sections(recipe.token_folders())
     present = {shard.sha256 for section in sections.values() for shard in section.shards}
     shared = any(shard.sha256 in present for g in behind for corpus in g.corpora for shard in corpus.shards)
-    if not shared or (seed, *_rows(then)) != (_seed_of(recipe), *_rows(recipe.train)):
+    if not shared or (seed, *_rows(then)) != (recipe.train_seed, *_rows(recipe.train)):
         return Origin(Branch(state.batch))
     other = recipe.model_copy(update={"train": then, "seed": seed})
     batches = Batches(other, Corpora(data.generations, data.branch, shared_vocabulary(sections), {}))
     return Origin(batches.branch(state.batch, len(behind)), behind)
-
-
-def _seed_of(recipe: Recipe) -> int:
-    assert recipe.train is not None
-    return recipe.seed if recipe.train.seed is None else recipe.train.seed
 
 
 def _rows(train: Train) -> tuple[int, str]:

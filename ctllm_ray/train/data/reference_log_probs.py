@@ -85,7 +85,7 @@ def list_wanted(recipe: Recipe) -> Wanted:
     results += corpora.held_out_shards(own | validated)
     shards = {shard.sha256: (folder, shard) for folder, shard in results if shard.group in groups}
     data = hashlib.sha256("".join(sorted(shards)).encode()).hexdigest()
-    identity = initial_model.identity(model, corpora.shared_vocabulary(own), _seed_of(recipe))
+    identity = initial_model.identity(model, corpora.shared_vocabulary(own), recipe.train_seed)
     return Wanted(CacheKey(identity, data, train.precision), tuple(shards.values()))
 
 
@@ -171,7 +171,7 @@ def _model(recipe: Recipe) -> llama.LlamaForCausalLM:
     """The reference: the model with which the recipe's runs begin. Loaded once in each process."""
     model, train = recipe.training()
     vocabulary = _vocabulary(recipe)
-    name = initial_model.identity(model, vocabulary, _seed_of(recipe))
+    name = initial_model.identity(model, vocabulary, recipe.train_seed)
     folder = recipe.folder(SECTION)
     planned = CacheKey(**storage.read_json(storage.join(folder, PLAN)))
     _check_same(planned, replace(planned, model=name), folder)
@@ -179,7 +179,7 @@ def _model(recipe: Recipe) -> llama.LlamaForCausalLM:
         _held.clear()
         config = for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
         result = initial_model.first(
-            model, config, vocabulary, _seed_of(recipe), recipe.resources.train.attention
+            model, config, vocabulary, recipe.train_seed, recipe.resources.train.attention
         )
         _held[name] = result.eval().to("cuda" if recipe.resources.train.gpu else "cpu")
     return _held[name]
@@ -187,11 +187,6 @@ def _model(recipe: Recipe) -> llama.LlamaForCausalLM:
 
 def _vocabulary(recipe: Recipe) -> Vocabulary:
     return corpora.shared_vocabulary(corpora.read_sections(recipe.token_folders()))
-
-
-def _seed_of(recipe: Recipe) -> int:
-    _, train = recipe.training()
-    return recipe.seed if train.seed is None else train.seed
 
 
 def _markers(folder: str) -> dict[str, Shard]:
