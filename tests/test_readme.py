@@ -39,7 +39,7 @@ def commands(page: Path) -> list[str]:
     return [line for language, content in blocks(page) if language == "bash" for line in content.splitlines()]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # not of the module: its tests are not handed out one after the other
 def place(shared_ray: SharedRay) -> Path:
     """A folder with all that the commands name: recipes, environment, a crawl, and what `make demo` leaves in out/."""
     folder = shared_ray.folder
