@@ -20,7 +20,6 @@ from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import CtllmError, InputError, NotFound
 from ctllm_ray.base.exports import LINEAGE
 from ctllm_ray.base.recipe import CLEAN, ROOT
-from ctllm_ray.corpus.engine.section import PLAN
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import MANIFEST, Manifest
 from ctllm_ray.train.checkpoint.lineage import PARENT_MODEL, PARENT_SHA256, RUN
@@ -306,8 +305,7 @@ def _followed_tokenizer(path: str) -> Link:
 
 def _sources(folder: str, finished: Manifest) -> list[Link]:
     """The inputs of a clean section, with the files that were read."""
-    plan = storage.join(folder, PLAN)
-    splits = storage.read_json(plan)["splits"] if storage.exists(plan) else []
+    splits = (manifest.section_files(folder).read_begun() or {"splits": []})["splits"]
     read = {(split["input"], split["file"]["name"]): split["file"] for split in splits}
     links = []
     for part in finished.recipe["data"]["inputs"]:

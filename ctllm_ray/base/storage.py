@@ -195,13 +195,21 @@ def exists(uri: str) -> bool:
 
 def list_names(folder: str) -> list[str]:
     """The sorted names of the files in a folder; empty where there is no such folder."""
+    return _list(folder, "file")
+
+
+def list_folders(folder: str) -> list[str]:
+    """The sorted names of the folders in a folder; empty where there is no such folder."""
+    return _list(folder, "directory")
+
+
+def _list(folder: str, kind: str) -> list[str]:
     fs, path = filesystem(folder)
 
     def look() -> list[str]:
         fs.invalidate_cache()
-        if not fs.exists(path):
-            return []
-        return sorted(i["name"].rpartition("/")[2] for i in fs.ls(path, detail=True) if i["type"] == "file")
+        entries = fs.ls(path, detail=True) if fs.exists(path) else []
+        return sorted(each["name"].rstrip("/").rpartition("/")[2] for each in entries if each["type"] == kind)
 
     return _call_store(folder, "listed", look)
 

@@ -17,9 +17,8 @@ import pyarrow.compute as pc
 from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.recipe import CLEAN, Recipe
 from ctllm_ray.corpus.clean import document_schema
-from ctllm_ray.corpus.engine.section import PLAN
 from ctllm_ray.shards import manifest, reader, schema
-from ctllm_ray.shards.manifest import Manifest, Shard, check_counts
+from ctllm_ray.shards.manifest import Manifest, Shard, check_counts, section_files
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,7 @@ def kept_shards(recipe: Recipe, section: str) -> list[tuple[Shard, str]]:
     """
     folder = recipe.folder(section)
     shards = manifest.read_manifest(folder).of_kind("kept")
-    inputs = {
-        split["index"]: split["input"] for split in storage.read_json(storage.join(folder, PLAN))["splits"]
-    }
+    inputs = {split["index"]: split["input"] for split in section_files(folder).read_begun()["splits"]}
     return [(shard, inputs[int(shard.path.rpartition("/")[2].partition("-")[0])]) for shard in shards]
 
 

@@ -11,16 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import CLEAN, Recipe, parse_recipe
 from ctllm_ray.corpus import tokenizer, tokens
-from ctllm_ray.corpus.engine import phase, resumable
+from ctllm_ray.corpus.engine import phase, section_run
 from ctllm_ray.corpus.engine.progress import SectionProgress
-from ctllm_ray.corpus.engine.resumable import Runner
 from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.section_run import Runner
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import input_forms
-from ctllm_ray.shards.manifest import MANIFEST, Manifest
+from ctllm_ray.shards import manifest
+from ctllm_ray.shards.manifest import Manifest
 
 __all__ = [
     "CLEAN",
@@ -49,7 +49,7 @@ def prepare(
         if recipe.tokenizer:
             finished[TOKENIZER] = _tokenizer(recipe, progress)
         if recipe.tokens:
-            finished[TOKENS] = resumable.complete(TOKENS, recipe, run, progress or SectionProgress.silent())
+            finished[TOKENS] = section_run.complete(TOKENS, recipe, run, progress or SectionProgress.silent())
     return finished
 
 
@@ -69,7 +69,7 @@ def prepare_corpus(
 def clean(recipe: Recipe, run: Runner | None = None, progress: SectionProgress | None = None) -> Manifest:
     """The manifest of the clean section, after doing what is left of it. Raises `CtllmError`."""
     with _runner(run) as run:
-        return resumable.complete(CLEAN, recipe, run, progress or SectionProgress.silent())
+        return section_run.complete(CLEAN, recipe, run, progress or SectionProgress.silent())
 
 
 @contextmanager
@@ -95,10 +95,10 @@ def _runner(given: Runner | None) -> Iterator[Runner]:
 def _run_pass(use: str, recipe: Recipe, run: Runner, progress: SectionProgress) -> Manifest:
     """The manifest of a pass, after doing what is left of its phases."""
     folder, made = recipe.folder(use), phase.of(use, recipe)
-    if not storage.exists(storage.join(folder, MANIFEST)):
+    if not manifest.is_finished(folder):
         for name in made.order(recipe):
-            resumable.complete(name, recipe, run, progress)
-    finished = resumable.complete(use, recipe, run, progress)
+            section_run.complete(name, recipe, run, progress)
+    finished = section_run.complete(use, recipe, run, progress)
     phase.sweep(folder, made.lasting)
     return finished
 

@@ -22,10 +22,10 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_training import TokenizerPart
 from ctllm_ray.base.resolve import nearest
 from ctllm_ray.corpus import documents, sampling
-from ctllm_ray.corpus.engine import resumable
+from ctllm_ray.corpus.engine import section_run
 from ctllm_ray.corpus.sampling import CorpusSample
 from ctllm_ray.shards import manifest
-from ctllm_ray.shards.manifest import MANIFEST, Manifest, Shard
+from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.text.kernels import characters
 from ctllm_ray.tokenizer.report import by_character, by_group, tables, vocabulary
 from ctllm_ray.tokenizer.tokenizer import HuggingFace, SentencePiece, Tokenizer, load_tokenizer
@@ -40,11 +40,7 @@ FULL_SHARE = 0.99  # less than this part of what a source was to give is too lit
 
 def check(recipe: Recipe) -> None:
     """Raises where the tokenizer that the recipe names is not there, before hours of work for it are done."""
-    if (
-        recipe.tokenizer
-        and recipe.tokenizer.path
-        and not storage.exists(storage.join(recipe.folder(SECTION), MANIFEST))
-    ):
+    if recipe.tokenizer and recipe.tokenizer.path and not manifest.is_finished(recipe.folder(SECTION)):
         load_tokenizer(recipe.locate(recipe.tokenizer.path))
 
 
@@ -59,9 +55,9 @@ def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> M
         raise RecipeError("the recipe has no tokenizer", where="tokenizer", remedy=remedy)
     folder = recipe.folder(SECTION)
     made_from = documents.made_from(recipe, recipe.corpus)
-    if storage.exists(storage.join(folder, MANIFEST)):
+    if manifest.is_finished(folder):
         finished = manifest.read_manifest(folder)
-        resumable.check_same(finished, recipe, made_from)
+        section_run.check_same(finished, recipe, made_from)
         return finished
     log("drawing the sample")
     samples = _draw(recipe, part, _by_source(recipe))

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.decisions import changes, fingerprint
-from ctllm_ray.base.errors import NotFound, VersionConflict
+from ctllm_ray.base.decisions import fingerprint
+from ctllm_ray.base.errors import NotFound
 from ctllm_ray.base.recipe_evaluation import Judge
+from ctllm_ray.base.resumable import ResumableFolder
 from ctllm_ray.evaluate.formats.chat_form import ChatForm
 from ctllm_ray.evaluate.judging import judge
 from ctllm_ray.evaluate.models.answer_cache import Answered
@@ -29,7 +30,7 @@ from ctllm_ray.evaluate.report import render
 from ctllm_ray.evaluate.scoring import bits_per_byte, contamination, item_results, scores
 from ctllm_ray.evaluate.scoring.item_results import Item
 
-BEGUN, RESULTS, REPORT = "begun.json", "results.json", "report.html"
+REPORT = "report.html"
 FORMAT = 1  # of results.json
 
 
@@ -69,34 +70,33 @@ class EvaluationRun:
         }
         item_results.write_items(self.folder, items)
         storage.write_bytes(storage.join(self.folder, REPORT), render.render(results, items).encode())
-        storage.write_json(storage.join(self.folder, RESULTS), results)
+        _files(self.folder).finish(results)
         return results
 
     def _read_finished(self, decided: dict[str, Any], runner: Runner) -> dict[str, Any]:
         """The results where they are there already and whole."""
-        path = storage.join(self.folder, BEGUN)
-        if not storage.exists(path):
+        files = _files(self.folder)
+        if (begun := files.read_begun()) is None:
             return {}
-        if differing := changes(storage.read_json(path), decided):
-            raise VersionConflict(
-                "another evaluation stands here:\n    " + "\n    ".join(differing),
-                where=self.folder,
-                remedy="name this one: evaluate.run=NAME; or delete the folder",
-            )
+        files.check_unchanged(
+            begun,
+            decided,
+            "another evaluation stands here",
+            remedy="name this one: evaluate.run=NAME; or delete the folder",
+        )
         if self.probes:
             self.probes.check(self.folder, runner)
-        finished = storage.join(self.folder, RESULTS)
-        result = storage.read_json(finished) if storage.exists(finished) else {}
+        result = files.read_finished() or {}
         unjudged = sum(score["unparsable"] for score in result.get("scores", ()))
         return {} if unjudged else result  # what has no mark is asked for again
 
     def _begin(self, decided: dict[str, Any], runner: Runner) -> None:
         """Notes what the results depend on."""
-        if storage.exists(storage.join(self.folder, BEGUN)):
+        if _files(self.folder).read_begun() is not None:
             return
         if self.probes:
             self.probes.write(self.folder, runner)
-        storage.write_json(storage.join(self.folder, BEGUN), decided)
+        _files(self.folder).begin(decided)
 
     def _check_lengths(self, asking: Asking) -> None:
         """Raises `InputError` where a benchmark has no item that fits the context."""
@@ -134,9 +134,19 @@ class EvaluationRun:
 
 def results(folder: str) -> dict[str, Any]:
     """The results in a folder. Raises `NotFound` where no finished evaluation stands there."""
-    path = storage.join(folder, RESULTS)
-    if not storage.exists(path):
+    finished = _files(folder).read_finished()
+    if finished is None:
         raise NotFound(
             "no finished evaluation here", where=folder, remedy="run `ctllm evaluate`, or name its folder"
         )
-    return storage.read_json(path)
+    return finished
+
+
+def restart(folder: str) -> None:
+    """Forgets what the evaluation in this folder began with; answers are kept."""
+    _files(folder).forget()
+
+
+def _files(folder: str) -> ResumableFolder:
+    """Its units are single answers, which are too many for a file each: the answer cache keeps them."""
+    return ResumableFolder(folder, begun="begun.json", finished="results.json")

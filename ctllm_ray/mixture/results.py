@@ -17,11 +17,11 @@ from typing import Any, Literal
 import orjson
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.decisions import changes
-from ctllm_ray.base.errors import StorageError, VersionConflict
+from ctllm_ray.base.errors import StorageError
+from ctllm_ray.base.resumable import ResumableFolder
 from ctllm_ray.mixture.plan import TRIALS, SweepPlan, run_name
 
-SWEEP, RESULT, RESULTS = "SWEEP.json", "RESULT.json", "results.jsonl"
+RESULTS = "results.jsonl"
 _RUN = re.compile(r"(\d{4,})(?:-(\d+))?")
 
 
@@ -50,54 +50,44 @@ class Trial:
 
 def begin(plan: SweepPlan) -> None:
     """Writes SWEEP.json, or holds the plan against it. Raises `VersionConflict` where they differ."""
-    uri = storage.join(plan.folder, SWEEP)
-    decisions = plan.decisions()
-    if not storage.exists(uri):
-        storage.write_json(uri, decisions)
+    files, decisions = _files(plan.folder), plan.decisions()
+    if (begun := files.read_begun()) is None:
+        files.begin(decisions)
         return
-    if result := changes(storage.read_json(uri), decisions):
-        raise VersionConflict(
-            "the recipe or its data changed since this sweep began: " + "; ".join(result[:8]),
-            where=plan.folder,
-            remedy="undo it, or begin another sweep under a name of its own: train.run=<name>",
-        )
+    files.check_unchanged(
+        begun,
+        decisions,
+        "the recipe or its data changed since this sweep began",
+        remedy="undo it, or begin another sweep under a name of its own: train.run=<name>",
+    )
 
 
 def write(folder: str, trial: Trial) -> None:
     """Writes the result of a trial: it is not trained again."""
-    storage.write_json(_place(folder, trial.number, trial.replicate), asdict(trial))
+    _files(folder).write_unit(run_name(trial.number, trial.replicate), asdict(trial))
 
 
 def read_trials(folder: str, trials: int) -> list[Trial]:
     """The runs that ended, of the mixtures below this number, in order. Raises `StorageError` for a damaged
     file."""
-    matches = map(_RUN.fullmatch, _run_folders(folder))
+    matches = map(_RUN.fullmatch, _files(folder).list_units())
     runs = sorted((int(match[1]), int(match[2] or 0)) for match in matches if match)
-    return [
-        read_one(folder, *run) for run in runs if run[0] < trials and storage.exists(_place(folder, *run))
-    ]
+    return [read_one(folder, *run) for run in runs if run[0] < trials]
 
 
 def read_one(folder: str, number: int, replicate: int = 0) -> Trial:
     """The result of a trial that ended."""
-    uri = _place(folder, number, replicate)
+    files, name = _files(folder), run_name(number, replicate)
     try:
-        return Trial(**storage.read_json(uri))
+        return Trial(**files.read_unit(name))
     except TypeError as error:
-        remedy = "delete the file: the trial is made again"
-        raise StorageError(f"not the result of a trial: {error}", where=uri, remedy=remedy) from None
+        reason, remedy = f"not the result of a trial: {error}", "delete the file: the trial is trained again"
+        raise StorageError(reason, where=files.locate_unit(name), remedy=remedy) from None
 
 
-def _run_folders(folder: str) -> list[str]:
-    fs, path = storage.filesystem(storage.join(folder, TRIALS))
-    fs.invalidate_cache()
-    return (
-        [name.rstrip("/").rpartition("/")[2] for name in fs.ls(path, detail=False)] if fs.exists(path) else []
-    )
-
-
-def _place(folder: str, number: int, replicate: int) -> str:
-    return storage.join(folder, TRIALS, run_name(number, replicate), RESULT)
+def _files(folder: str) -> ResumableFolder:
+    """A unit is a trial. A sweep has no last file: it is finished when all its trials are."""
+    return ResumableFolder(folder, begun="SWEEP.json", unit=f"{TRIALS}/{{}}/RESULT.json")
 
 
 def write_all(plan: SweepPlan, trials: Sequence[Trial]) -> None:

@@ -15,7 +15,9 @@ from typing import Any
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, NotFound, StorageError
+from ctllm_ray.base.resumable import ResumableFolder
 
+PLAN = "PLAN.json"
 MANIFEST = "MANIFEST.json"
 RUNS = "RUNS.jsonl"
 
@@ -78,25 +80,36 @@ def check_counts(counts: Mapping[str, int], where: str) -> None:
         )
 
 
+def section_files(folder: str, unit: str = "splits/{}.json") -> ResumableFolder:
+    """The plan, the units and the manifest of a section."""
+    return ResumableFolder(folder, begun=PLAN, finished=MANIFEST, unit=unit)
+
+
+def is_finished(folder: str) -> bool:
+    """True if the section in this folder has its manifest."""
+    return section_files(folder).is_finished()
+
+
 def write_manifest(folder: str, manifest: Manifest) -> None:
     """Writes the manifest of a section: from here on the section is finished."""
     check_counts(manifest.counts, folder)
-    storage.write_json(storage.join(folder, MANIFEST), asdict(manifest))
+    section_files(folder).finish(asdict(manifest))
 
 
 def read_manifest(folder: str) -> Manifest:
     """The manifest of a finished section. Raises `NotFound` where the section is not finished."""
-    path = storage.join(folder, MANIFEST)
-    if not storage.exists(path):
+    plain = section_files(folder).read_finished()
+    if plain is None:
         raise NotFound(
             "this section has not finished",
             where=folder,
             remedy="run `ctllm prepare` with the same recipe and root",
         )
-    plain = storage.read_json(path)
     try:
         return Manifest(**plain | {"shards": [Shard(**s) for s in plain["shards"]]})
     except (KeyError, TypeError) as error:
         raise StorageError(
-            f"not a manifest of this program: {error}", where=path, remedy="restore the file"
+            f"not a manifest of this program: {error}",
+            where=storage.join(folder, MANIFEST),
+            remedy="restore the file",
         ) from None

@@ -21,10 +21,10 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_training import TokensPart
 from ctllm_ray.corpus import pipeline, terminal, tokens
 from ctllm_ray.corpus.encoding import encode_documents
-from ctllm_ray.corpus.engine import resumable
+from ctllm_ray.corpus.engine import section_run
 from ctllm_ray.corpus.engine.progress import SectionProgress
-from ctllm_ray.corpus.engine.resumable import Runner
 from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.section_run import Runner
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards import manifest, reader
 from ctllm_ray.shards.manifest import Manifest
@@ -288,7 +288,7 @@ def test_a_tokenizer_that_changed_under_finished_shards_is_said(made: Make, tmp_
     tokenized(recipe)
     other_model(tmp_path).save(recipe.folder("tokenizer"))
     with pytest.raises(VersionConflict, match="tokenizer: "):
-        resumable.complete("tokens", recipe, run_here, SectionProgress.silent())
+        section_run.complete("tokens", recipe, run_here, SectionProgress.silent())
 
 
 def test_a_tokenizer_that_changes_while_documents_are_encoded_is_said(made: Make, tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_a_corpus_of_which_nothing_was_kept_has_no_token_shards(made: Make) -> N
 
 def resumable_tokens(recipe: Recipe) -> Manifest:
     pipeline.clean(recipe, run_here)
-    return resumable.complete("tokens", recipe, run_here, SectionProgress.silent())
+    return section_run.complete("tokens", recipe, run_here, SectionProgress.silent())
 
 
 def test_a_killed_writer_leaves_nothing_that_stays(made: Make) -> None:

@@ -185,7 +185,7 @@ def test_a_model_that_changed_under_its_adapters_stops_the_run_and_the_export(tm
     of = ready(tmp_path, objective={"use": "dpo"})
     run(of, 2)
     pair_runs.touch_model(tmp_path / "model")
-    with pytest.raises(VersionConflict, match="the model changed"):
+    with pytest.raises(VersionConflict, match=r"stale, .*\n    model: "):
         run(of)
     with pytest.raises(VersionConflict, match="the model that this run began with has changed"):
         adapters.weights_of(of, look(of).vocabulary, last(of))

@@ -21,7 +21,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctllm_ray.base import storage
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import ranking
@@ -29,7 +28,8 @@ from ctllm_ray.corpus.dedup.snapshot_index import KEYS, TEXTS, CorpusIndex, Snap
 from ctllm_ray.corpus.engine.phase import Phase, total_rows
 from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
-from ctllm_ray.shards.manifest import MANIFEST, Shard
+from ctllm_ray.shards import manifest
+from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.schema import utf8_bytes
 from ctllm_ray.shards.tables import RowFile, TableWriter, key_ranges, write_partitions
 from ctllm_ray.text.dedup.bands import band_keys
@@ -78,7 +78,7 @@ class Sketches(Phase):
                 reason, where=f"passes.{self.use}.permutations", remedy=f"set it to {needed} or more"
             )
         ranking.check(recipe, self.use, self.before(recipe), self.prefer)
-        if not storage.exists(storage.join(recipe.folder(self.use), MANIFEST)):
+        if not manifest.is_finished(recipe.folder(self.use)):
             self.older(recipe)
 
     def warm(self, recipe: Recipe) -> None:

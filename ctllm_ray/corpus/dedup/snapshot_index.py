@@ -69,8 +69,8 @@ class Snapshot:
     def fates(self) -> list[Shard]:
         """The files that tell who stayed."""
         place = storage.join(self.folder, decisions.FATES)
-        there = storage.exists(storage.join(place, manifest.MANIFEST))
-        return manifest.read_manifest(place).of_kind(decisions.FATES) if there else []
+        finished = manifest.is_finished(place)
+        return manifest.read_manifest(place).of_kind(decisions.FATES) if finished else []
 
     @property
     def complete(self) -> bool:

@@ -12,12 +12,10 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, cast
 
-from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.engine.splits import Split
-from ctllm_ray.shards.manifest import Shard
+from ctllm_ray.shards.manifest import Shard, section_files
 
-PLAN = "PLAN.json"  # the decisions and the splits of a section, written first
 MARKERS = "splits"  # folder of one small JSON file per finished split
 ATTEMPTS = "attempts"  # folder of one empty file for each time that a split was begun in this run
 
@@ -93,10 +91,10 @@ def run_split(recipe: Recipe, folder: str, split: Split) -> Done:
     done = Done(
         split.index, split.file.uri, split.file.version, counts, worked.text_bytes, worked.shards, wall_s
     )
-    storage.write_json(marker(folder, split.index), asdict(done))
+    section_files(folder).write_unit(unit_name(split), asdict(done))
     return done
 
 
-def marker(folder: str, index: int) -> str:
-    """Where the marker of a split stands."""
-    return storage.join(folder, MARKERS, f"{index:05d}.json")
+def unit_name(split: Split) -> str:
+    """The name of a split's marker."""
+    return f"{split.index:05d}"

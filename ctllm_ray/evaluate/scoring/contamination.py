@@ -44,7 +44,7 @@ def folder_of(recipe: Recipe) -> str:
 
 def of(folder: str, files: Mapping[str, str]) -> Seen:
     """What a finished pass says of the items in files (SHA-256 by name); `NOTHING` where it says nothing."""
-    if not folder or not storage.exists(storage.join(folder, manifest.MANIFEST)):
+    if not folder or not manifest.is_finished(folder):
         return NOTHING
     from ctllm_ray.corpus.decontamination import seen_items  # brings numba
 

@@ -29,7 +29,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError, NotFound, Overloaded
 from ctllm_ray.base.recipe_evaluation import Evaluate
 from ctllm_ray.evaluate import plan
-from ctllm_ray.evaluate.evaluation import BEGUN, EvaluationRun, results
+from ctllm_ray.evaluate.evaluation import EvaluationRun, restart, results
 from ctllm_ray.evaluate.formats.chat_form import ChatForm
 from ctllm_ray.evaluate.models.answer_cache import key
 from ctllm_ray.evaluate.models.concurrency import Runner
@@ -227,9 +227,7 @@ class Evaluations:
 
         narrowed = plan.select_benchmarks(there.part, state.tasks, state.limit)
         runner.check()
-        storage.remove(
-            storage.join(there.folder, state.id, BEGUN)
-        )  # what was answered stands elsewhere: it goes on
+        restart(storage.join(there.folder, state.id))  # its answers are kept elsewhere: it goes on
         work = EvaluationRun(
             plan.plan_evaluation(narrowed, there.form.tokenizer, there.decontaminated),
             storage.join(there.folder, state.id),

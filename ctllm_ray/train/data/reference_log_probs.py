@@ -28,12 +28,13 @@ import torch
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.decisions import fingerprint
-from ctllm_ray.base.errors import StorageError, VersionConflict
+from ctllm_ray.base.errors import StorageError
 from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.base.resumable import ResumableFolder
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import for_recipe
 from ctllm_ray.shards import manifest
-from ctllm_ray.shards.manifest import MANIFEST, Manifest, Shard
+from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.tokens import TRAIN
 from ctllm_ray.train import initial_model
 from ctllm_ray.train.data import corpora
@@ -42,7 +43,7 @@ from ctllm_ray.train.data.corpora import Vocabulary
 from ctllm_ray.train.data.packed_shards import Layout, OpenUnit, References, Unit
 from ctllm_ray.train.losses import preference_loss
 
-SECTION, PLAN, MARKERS = "reference", "PLAN.json", "shards"
+SECTION = "reference"
 MICRO_TOKENS = 16_384  # positions of one forward pass
 _SCHEMA = pa.schema([("logprob", pa.float32())])
 _AGAIN = "delete this folder: the next start computes it again"
@@ -93,22 +94,18 @@ def complete(recipe: Recipe, run: Runner) -> Manifest:
     """The manifest of the cache, after computing what is left of it. Raises `VersionConflict` where it is
     stale."""
     folder, need = recipe.folder(SECTION), list_wanted(recipe)
-    if storage.exists(storage.join(folder, MANIFEST)):
+    if manifest.is_finished(folder):
         return _check_manifest(manifest.read_manifest(folder), need.key, folder)
-    path = storage.join(folder, PLAN)
-    if storage.exists(path):
-        _check_same(CacheKey(**storage.read_json(path)), need.key, folder)
+    files = _files(folder)
+    if begun := files.read_begun():
+        _check_key(CacheKey(**begun), need.key, folder)
     else:
-        storage.write_json(path, asdict(need.key))
-    done = _markers(folder)
+        files.begin(asdict(need.key))
+    done = {name: Shard(**files.read_unit(name)) for name in files.list_units()}
     left = [(at, shard) for at, shard in need.shards if shard.sha256 not in done]
     for part in run(recipe, left) if left else ():
         done[part.path.removesuffix(".arrow")] = part
-    if missing := [shard.path for _, shard in need.shards if not storage.exists(_marker(folder, shard))]:
-        remedy = "set root to a place that all nodes share: s3://, gs:// or a network file system"
-        raise StorageError(
-            f"{missing[0]} was scored, but what was written is not here", where=folder, remedy=remedy
-        )
+    files.require_units([shard.sha256 for _, shard in need.shards])
     finished = _manifest(recipe, need, [done[shard.sha256] for _, shard in need.shards])
     manifest.write_manifest(folder, finished)
     return finished
@@ -140,7 +137,7 @@ def work(recipe: Recipe, folder: str, shard: Shard) -> Shard:
     storage.write_bytes(storage.join(to, path), content)
     digest = hashlib.sha256(content).hexdigest()
     part = Shard(path, shard.rows, len(content), shard.text_bytes, digest, shard.tokens, shard.group)
-    storage.write_json(_marker(to, shard), asdict(part))
+    _files(to).write_unit(shard.sha256, asdict(part))
     return part
 
 
@@ -173,8 +170,8 @@ def _model(recipe: Recipe) -> llama.LlamaForCausalLM:
     vocabulary = _vocabulary(recipe)
     name = initial_model.identity(model, vocabulary, recipe.train_seed)
     folder = recipe.folder(SECTION)
-    planned = CacheKey(**storage.read_json(storage.join(folder, PLAN)))
-    _check_same(planned, replace(planned, model=name), folder)
+    planned = CacheKey(**_files(folder).read_begun())
+    _check_key(planned, replace(planned, model=name), folder)
     if name not in _held:
         _held.clear()
         config = for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
@@ -189,17 +186,9 @@ def _vocabulary(recipe: Recipe) -> Vocabulary:
     return corpora.shared_vocabulary(corpora.read_sections(recipe.token_folders()))
 
 
-def _markers(folder: str) -> dict[str, Shard]:
-    """What finished tasks wrote, by the SHA-256 of the token shard."""
-    names = [name for name in storage.list_names(storage.join(folder, MARKERS)) if name.endswith(".json")]
-    return {
-        name.removesuffix(".json"): Shard(**storage.read_json(storage.join(folder, MARKERS, name)))
-        for name in names
-    }
-
-
-def _marker(folder: str, shard: Shard) -> str:
-    return storage.join(folder, MARKERS, f"{shard.sha256}.json")
+def _files(folder: str) -> ResumableFolder:
+    """A unit is a token shard, by its SHA-256."""
+    return manifest.section_files(folder, unit="shards/{}.json")
 
 
 def _manifest(recipe: Recipe, need: Wanted, parts: list[Shard]) -> Manifest:
@@ -211,24 +200,18 @@ def _manifest(recipe: Recipe, need: Wanted, parts: list[Shard]) -> Manifest:
 
 def _check_manifest(finished: Manifest, key: CacheKey, folder: str) -> Manifest:
     made = finished.provenance
-    _check_same(CacheKey(made["model"], made["data"], made.get("precision", "")), key, folder)
+    _check_key(CacheKey(made["model"], made["data"], made.get("precision", "")), key, folder)
     return finished
 
 
-def _check_same(then: CacheKey, now: CacheKey, folder: str) -> None:
+def _check_key(then: CacheKey, now: CacheKey, folder: str) -> None:
     """Raises `VersionConflict` that names what changed."""
-    pairs = {name: (old, asdict(now)[name]) for name, old in asdict(then).items()}
-    changed = [
-        f"the {name} changed ({old[:12] or 'not said'} -> {new[:12]})"
-        for name, (old, new) in pairs.items()
-        if old != new
-    ]
-    if changed:
-        raise VersionConflict(
-            f"the reference's log-probabilities are stale: {' and '.join(changed)} since they were computed",
-            where=folder,
-            remedy=f"restore what changed, or give the recipe another `version`; or {_AGAIN}",
-        )
+    _files(folder).check_unchanged(
+        asdict(then),
+        asdict(now),
+        "the reference's log-probabilities are stale, since these changed",
+        remedy=f"restore what changed, or give the recipe another `version`; or {_AGAIN}",
+    )
 
 
 def _read_part(folder: str, part: Shard) -> np.ndarray:

@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_training import Train
 from ctllm_ray.model.config import SIZES, ModelConfig, of_folder, parameters
@@ -76,7 +75,7 @@ def token_counts(recipe: Recipe) -> dict[str, int]:
     """Facts of the finished token sections that the run reads, added up; empty where one is missing."""
     results: dict[str, int] = {}
     for folder in recipe.token_folders():
-        if not storage.exists(storage.join(folder, manifest.MANIFEST)):
+        if not manifest.is_finished(folder):
             return {}
         section = manifest.read_manifest(folder)
         for shard in section.of_kind(TRAIN):

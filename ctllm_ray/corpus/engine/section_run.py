@@ -17,15 +17,15 @@ from typing import Any
 import yaml
 
 from ctllm_ray.base import provenance, storage
-from ctllm_ray.base.decisions import changes, fingerprint
+from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import StorageError, VersionConflict
 from ctllm_ray.base.recipe import Recipe, Section
 from ctllm_ray.corpus.engine import section
 from ctllm_ray.corpus.engine.progress import SectionProgress
-from ctllm_ray.corpus.engine.section import PLAN, Done
+from ctllm_ray.corpus.engine.section import Done, unit_name
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards import manifest
-from ctllm_ray.shards.manifest import MANIFEST, RUNS, Manifest
+from ctllm_ray.shards.manifest import RUNS, Manifest, section_files
 
 #: Works splits and yields what each says of itself: Ray in production, a plain loop in tests and baselines.
 Runner = Callable[[Recipe, str, Sequence[Split]], Iterable[Done]]
@@ -34,7 +34,7 @@ Runner = Callable[[Recipe, str, Sequence[Split]], Iterable[Done]]
 def complete(name: Section, recipe: Recipe, run: Runner, progress: SectionProgress) -> Manifest:
     """The manifest of a section, after doing what is left of it. Raises `CtllmError`."""
     folder = recipe.folder(name)
-    if storage.exists(storage.join(folder, MANIFEST)):
+    if manifest.is_finished(folder):
         finished = manifest.read_manifest(folder)
         check_same(finished, recipe, section.of(name, recipe).sources(recipe))
         return finished
@@ -42,11 +42,10 @@ def complete(name: Section, recipe: Recipe, run: Runner, progress: SectionProgre
     try:
         done = _work_splits(name, recipe, splits, run, progress)
     except StorageError:
-        if not storage.exists(storage.join(folder, MANIFEST)):
+        if not manifest.is_finished(folder):
             raise
-        return manifest.read_manifest(
-            folder
-        )  # the same command was run twice at once: the other swept up what this one wrote
+        # The same command was run twice at once: the other one finished, and swept up what this one wrote.
+        return manifest.read_manifest(folder)
     finished = _manifest(name, recipe, splits, done)
     section.of(name, recipe).finish(recipe, folder, finished.counts)
     manifest.write_manifest(folder, finished)
@@ -74,7 +73,7 @@ def _work_splits(
                 progress.advance(item)
         finally:
             progress.stop()
-    _all_here(folder, splits)
+    section_files(folder).require_units([unit_name(split) for split in splits])
     _log_run(folder, started, time.monotonic() - clock, [done[s.index] for s in left], reused)
     return [done[split.index] for split in splits]
 
@@ -83,32 +82,31 @@ def check_same(finished: Manifest, recipe: Recipe, sources: dict[str, str]) -> N
     """Raises `VersionConflict` where a finished section is of other decisions, or was made from something
     else."""
     folder = recipe.folder(finished.section)
-    _same_decisions(finished.recipe, recipe.decisions(finished.section), folder)
+    _check_decisions(finished.recipe, recipe.decisions(finished.section), folder)
     then = {key: finished.provenance.get(key, "") for key in sources}
-    if then != sources:
-        raise VersionConflict(
-            "what this section was made from changed since:\n    " + "\n    ".join(changes(then, sources)),
-            where=folder,
-            remedy="restore it, or delete this section's folder and run the same command again",
-        )
+    section_files(folder).check_unchanged(
+        then,
+        sources,
+        "what this section was made from changed since",
+        remedy="restore it, or delete this section's folder and run the same command again",
+    )
 
 
-def _same_decisions(old: dict[str, Any], new: dict[str, Any], folder: str) -> None:
-    if fingerprint(old) != fingerprint(new):
-        raise VersionConflict(
-            "the recipe changed since this version was begun:\n    " + "\n    ".join(changes(old, new)),
-            where=folder,
-            remedy="give the recipe another `version`, or restore these fields",
-        )
+def _check_decisions(old: dict[str, Any], new: dict[str, Any], folder: str) -> None:
+    section_files(folder).check_unchanged(
+        old,
+        new,
+        "the recipe changed since this version was begun",
+        remedy="give the recipe another `version`, or restore these fields",
+    )
 
 
 def _plan_splits(name: Section, recipe: Recipe, folder: str) -> list[Split]:
     """The splits of the section, the same as when it was begun. Raises where decisions or input files
     changed."""
-    path = storage.join(folder, PLAN)
-    begun = storage.read_json(path) if storage.exists(path) else None
+    begun = section_files(folder).read_begun()
     if begun:
-        _same_decisions(begun["decisions"], recipe.decisions(name), folder)
+        _check_decisions(begun["decisions"], recipe.decisions(name), folder)
     splits = section.of(name, recipe).list_splits(recipe)
     plain = [split.plain() for split in splits]
     if begun and begun["splits"] != plain:
@@ -119,7 +117,7 @@ def _plan_splits(name: Section, recipe: Recipe, folder: str) -> list[Split]:
             remedy="restore the files, or give the recipe another `version`",
         )
     if not begun:
-        storage.write_json(path, {"decisions": recipe.decisions(name), "splits": plain})
+        section_files(folder).begin({"decisions": recipe.decisions(name), "splits": plain})
         resolved = yaml.safe_dump(recipe.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
         storage.write_bytes(storage.join(recipe.folder("recipe.yaml")), resolved.encode())
     return splits
@@ -134,26 +132,13 @@ def _first_difference(old: list[dict], new: list[dict]) -> str:
 
 def _markers(folder: str, splits: Sequence[Split]) -> dict[int, Done]:
     """What finished splits said, by index."""
-    names = storage.list_names(storage.join(folder, section.MARKERS))
-    numbers = {
-        int(name.removesuffix(".json"))
-        for name in names
-        if name.endswith(".json") and not name.startswith(".")
+    files = section_files(folder)
+    names = set(files.list_units())
+    return {
+        split.index: Done.from_plain(files.read_unit(unit_name(split)))
+        for split in splits
+        if unit_name(split) in names
     }
-    wanted = [split.index for split in splits if split.index in numbers]
-    return {i: Done.from_plain(storage.read_json(section.marker(folder, i))) for i in wanted}
-
-
-def _all_here(folder: str, splits: Sequence[Split]) -> None:
-    """Raises where the driver does not see what workers wrote: a root on a disk that the nodes do not
-    share."""
-    missing = len(splits) - len(_markers(folder, splits))
-    if missing:
-        raise StorageError(
-            f"{missing} of {len(splits)} splits were worked, but what was written is not here",
-            where=folder,
-            remedy="set root to a place that all nodes share: s3://, gs:// or a network file system",
-        )
 
 
 def _manifest(name: Section, recipe: Recipe, splits: Sequence[Split], done: Sequence[Done]) -> Manifest:
