@@ -4,10 +4,10 @@ is."""
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
+from ctllm_ray.base.live_line import LiveLine
 from ctllm_ray.evaluate.report import render
 from ctllm_ray.evaluate.report.words import WORDS
 from ctllm_ray.evaluate.scoring.scores import Comparison
@@ -20,26 +20,21 @@ _LOST = {
     "bad": "whose rows are not right",
     "shown": "left out, being examples",
 }
-_CLEAR = "\r\x1b[K"
 
 
 class EvaluationProgress:
     """Says how far an evaluation is: a live line on a terminal, else a line now and then."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
-        self._said = 0.0
+        self._line = LiveLine(stream or sys.stderr, LINE_S, LIVE_S)
 
     def __call__(self, kind: str, done: int, total: int) -> None:
         """`done` of `total` are answered."""
-        now = time.monotonic()
-        if now - self._said < (LIVE_S if self._live else LINE_S) and done < total:
-            return
-        self._said = now
-        line = f"{kind}: {done:,} of {total:,}"
-        self._stream.write(f"{_CLEAR}{line}" + ("\n" if done == total else "") if self._live else f"{line}\n")
-        self._stream.flush()
+        state = f"{kind}: {done:,} of {total:,}"
+        if done == total:
+            self._line.print_above(state)
+        elif self._line.is_due():
+            self._line.update(state)
 
 
 def format_scores(results: Mapping[str, Any]) -> Iterator[str]:

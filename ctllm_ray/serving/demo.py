@@ -94,7 +94,7 @@ def _beside(path: str, name: str, recipe: Recipe) -> Recipe:
 def _train_and_export(recipe: Recipe) -> str:
     """The export of a recipe's model, after what is left of its training."""
     with Following(recipe.folder("train"), recipe.training()[1].tokens) as progress:
-        run_training(recipe, progress.tell)
+        run_training(recipe, progress.print_above)
     write_training_report(recipe, _report(recipe, "train"))
     return export.export_checkpoint(recipe)
 

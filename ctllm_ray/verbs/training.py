@@ -34,7 +34,7 @@ def train(recipe: RecipePath, overrides: Overrides = None) -> None:
     loaded = load(recipe, overrides)
     tokens = loaded.train.tokens if loaded.train else 0
     with Following(loaded.folder("train"), tokens) as progress:
-        state = launch.run_training(loaded, progress.tell)
+        state = launch.run_training(loaded, progress.print_above)
     typer.echo(f"step {state.step}, {state.tokens:,} tokens: {loaded.folder('train')}")
 
 

@@ -3,18 +3,17 @@ a log."""
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+from ctllm_ray.base.live_line import LiveLine, format_clock
 from ctllm_ray.corpus.engine.section import Done
 from ctllm_ray.corpus.engine.splits import Split
 
 LINE_S = 10  # seconds between plain lines, where nobody watches a terminal
-_CLEAR = "\r\x1b[K"  # to the start of the terminal's line, and empties it
 
 
 class SectionProgress:
@@ -24,8 +23,7 @@ class SectionProgress:
     """
 
     def __init__(self, stream: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream, self._clock = stream, clock
-        self._live = bool(stream and stream.isatty())
+        self._clock, self._line = clock, LiveLine(stream, LINE_S, clock=clock)
 
     @staticmethod
     def silent() -> SectionProgress:
@@ -39,9 +37,7 @@ class SectionProgress:
 
     def note(self, text: str) -> None:
         """A line of its own, for work that has no splits."""
-        if self._stream:
-            self._stream.write(f"{text}\n")
-            self._stream.flush()
+        self._line.print_above(text)
 
     def start(self, splits: Sequence[Split], done: Sequence[Done]) -> None:
         """Before the first split; `done` was finished by earlier runs."""
@@ -53,9 +49,9 @@ class SectionProgress:
         self._section = splits[0].section if splits else ""
         self._counts: Counter[str] = Counter()
         self._text_bytes = 0
-        self._began = self._said = self._clock()
+        self._began = self._clock()
         before = f", {len(done)} of them finished before" if done else ""
-        self._say(
+        self._line.update(
             f"{self._section}: {len(splits)} splits{before}; {self._left / 1e6:,.1f} MB of input to work"
         )
 
@@ -67,9 +63,8 @@ class SectionProgress:
         self._counts.update(item.counts)
         self._text_bytes += item.text_bytes
         self._worked += self._weight[item.index]
-        if self._live or self._clock() - self._said >= LINE_S:
-            self._said = self._clock()
-            self._say(self.line())
+        if self._line.is_due():
+            self._line.update(self.line())
 
     def line(self) -> str:
         """The state of the run in one line."""
@@ -77,7 +72,7 @@ class SectionProgress:
         eta = (self._left - self._worked) / (self._worked / elapsed) if self._worked else 0
         return (
             f"{self._section}: {self._finished}/{self._splits} splits  {self._counts['in']:,} documents  "
-            f"{self._text_bytes / elapsed / 1e6:.1f} MB/s  {self._result()}  left {_hours(eta)}"
+            f"{self._text_bytes / elapsed / 1e6:.1f} MB/s  {self._result()}  left {format_clock(eta)}"
         )
 
     def _result(self) -> str:
@@ -89,20 +84,4 @@ class SectionProgress:
 
     def stop(self) -> None:
         """After the last split, or where the run ended before it: the last line stays."""
-        live, self._live = self._live, False
-        if live and self._stream:
-            self._stream.write(_CLEAR)
-        if self._counts["in"]:
-            self._say(self.line())
-
-    def _say(self, text: str) -> None:
-        if self._stream:
-            width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be written over
-            self._stream.write(f"{_CLEAR}{text[:width]}" if self._live else f"{text}\n")
-            self._stream.flush()
-
-
-def _hours(seconds: float) -> str:
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+        self._line.close(self.line() if self._counts["in"] else "")

@@ -9,7 +9,6 @@ elsewhere.
 from __future__ import annotations
 
 import math
-import shutil
 import sys
 import threading
 import time
@@ -19,13 +18,13 @@ from typing import TextIO
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import CtllmError
+from ctllm_ray.base.live_line import LiveLine, format_clock
 from ctllm_ray.train.tracking import records
 from ctllm_ray.train.tracking.records import Event, StepRecord
 
 POLL_S, POLL_REMOTE_S = 2.0, 5.0  # between looks at the records; they are written every 5 s
 LINE_S = 15.0  # between plain lines, where nobody watches a terminal
 BAR_CELLS = 16
-_CLEAR = "\r\x1b[K"  # to the start of the terminal's line, and empties it
 
 #: Events that are worth a line of their own. Checkpoints and validation stand in the line of the run.
 _SPOKEN = (
@@ -46,11 +45,9 @@ class Following:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder, self._total_tokens = folder, total_tokens
-        self._stream, self._clock = stream or sys.stderr, clock
-        self._live = self._stream.isatty()
-        self._began = self._said = clock()
+        self._line = LiveLine(stream or sys.stderr, LINE_S, clock=clock)
+        self._began = clock()
         self._shown: StepRecord | None = None
-        self._line = ""  # that was said last
         self._heard = len(records.read_events(folder))  # those of runs before this one were told then
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
@@ -65,11 +62,7 @@ class Following:
         self._stop.set()
         self._thread.join()
         self.look()
-        live, self._live = self._live, False
-        if live:
-            self._stream.write(_CLEAR)
-        if self._shown and (live or self.line(self._shown) != self._line):
-            self._say(self.line(self._shown))
+        self._line.close(self.line(self._shown, bar=False) if self._shown else "")
 
     def _follow(self) -> None:
         pause_s = POLL_REMOTE_S if storage.is_remote(self._folder) else POLL_S
@@ -84,28 +77,26 @@ class Following:
             return
         for event in events[self._heard :]:
             if event.kind in _SPOKEN:
-                self.tell(sentence(event))
+                self.print_above(sentence(event))
         self._heard = len(events)
         if last is None or last.time < self._began or last == self._shown:
             return  # nothing new, or of a run before this one
         self._shown = last
-        if self._live or self._clock() - self._said >= LINE_S:
-            self._said = self._clock()
-            self._say(self.line(last))
+        if self._line.is_due():
+            self._line.update(self.line(last, bar=self._line.is_live))
 
-    def line(self, last: StepRecord) -> str:
+    def line(self, last: StepRecord, *, bar: bool = False) -> str:
         """The state of the run in one line. Time left is reckoned from the speed of the last update."""
         done = min(1.0, last.tokens / self._total_tokens)
         full = round(done * BAR_CELLS)
-        bar = f"{'█' * full}{'░' * (BAR_CELLS - full)} " if self._live else ""
         left_s = max(0, self._total_tokens - last.tokens) / max(last.tokens_per_s, 1e-9)
         parts = [
-            f"{bar}step {last.step:,}",
+            f"{'█' * full}{'░' * (BAR_CELLS - full)} step {last.step:,}" if bar else f"step {last.step:,}",
             f"{last.tokens:,} tokens ({done:.0%})",
             f"loss {last.loss:.4f}",
             f"{last.tokens_per_s:,.0f} tokens/s",
             *([] if math.isnan(last.mfu) else [f"MFU {last.mfu:.1%}"]),
-            f"left {_hours(left_s)}",
+            f"left {format_clock(left_s)}",
             *self._validation(),
         ]
         return "  ".join(parts)
@@ -120,16 +111,9 @@ class Following:
         ][:4]
         return [f"bits/byte at {validation_last['step']:,}: {', '.join(shown)}"]
 
-    def tell(self, text: str) -> None:
+    def print_above(self, text: str) -> None:
         """A line that stays, above the live one."""
-        self._stream.write(f"{_CLEAR if self._live else ''}{text}\n")
-        self._stream.flush()
-
-    def _say(self, text: str) -> None:
-        self._line = text
-        width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be written over
-        self._stream.write(f"{_CLEAR}{text[:width]}" if self._live else f"{text}\n")
-        self._stream.flush()
+        self._line.print_above(text)
 
 
 def sentence(event: Event) -> str:
@@ -146,9 +130,3 @@ def _short(value: object) -> str:
         return f"[{', '.join(map(_short, value[:3]))}]{more}"
     text = str(value)
     return text if len(text) <= 120 else text[:117] + "..."
-
-
-def _hours(seconds: float) -> str:
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
