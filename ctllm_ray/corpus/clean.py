@@ -25,6 +25,7 @@ from ctllm_ray.shards.tokens import Form
 from ctllm_ray.shards.writer import ShardWriter
 
 PACKAGES = ("numba", "opencc", "resiliparse", "trafilatura", "pycld2")
+UNIT = "documents"
 
 
 def list_splits(recipe: Recipe) -> list[Split]:

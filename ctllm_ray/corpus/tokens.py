@@ -39,6 +39,7 @@ from ctllm_ray.shards.tokens import HELD_OUT, TRAIN, Form, TokenShardWriter, id_
 from ctllm_ray.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
 PACKAGES = ("sentencepiece", "tokenizers")
+UNIT = "documents"
 UNLABELLED = "unlabelled"  # the group of documents whose label is null
 
 

@@ -58,6 +58,15 @@ def test_a_line_states_splits_documents_rate_drops_and_time_left() -> None:
     assert progress.line() == "clean: 2/3 splits  200 documents  2.5 MB/s  dropped 50 (25.0%)  left 0:13"
 
 
+def test_a_phase_over_keys_counts_keys_and_claims_no_speed_of_text() -> None:
+    clock = Clock()
+    progress = SectionProgress(None, clock)
+    progress.start(splits(10, 10), [], "keys")
+    clock.now += 5
+    progress.advance(done(0, 9, 9, 0, 5.0))
+    assert progress.line() == "clean: 1/2 splits  9 keys  left 0:05"
+
+
 def test_a_section_that_makes_tokens_says_how_many() -> None:
     clock = Clock()
     progress = SectionProgress(None, clock)

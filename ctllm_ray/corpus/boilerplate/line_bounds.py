@@ -11,6 +11,7 @@ Cost: a sort of the partition, 0.6 million rows a second; about 140 bytes for ea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,8 @@ FOUND_SCHEMA = pa.schema([*LINE_SCHEMA, ("hosts", pa.int32()), ("first_of_all", 
 @dataclass(frozen=True)
 class Bounding(Phase):
     """The lines that pass the bounds on pages or on hosts."""
+
+    UNIT: ClassVar[str] = "lines"
 
     counting: Counting
     min_pages: int

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import Field
@@ -60,6 +60,8 @@ class OverSets(Phase):
 @dataclass(frozen=True)
 class Items(OverSets):
     """The items of all sets: where each stands, and its text."""
+
+    UNIT: ClassVar[str] = "items"
 
     def check(self, recipe: Recipe) -> None:
         """Raises `RecipeError` where no set is named, or two have one name."""

@@ -46,6 +46,7 @@ class Indexing(OverSets):
     max_items: int
 
     PACKAGES: ClassVar[tuple[str, ...]] = ("numba", "opencc")
+    UNIT: ClassVar[str] = "items"
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit."""

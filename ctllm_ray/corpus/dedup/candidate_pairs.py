@@ -12,6 +12,7 @@ band, and only the distinct ones are held.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,8 @@ SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64())])
 @dataclass(frozen=True)
 class Meeting(Phase):
     """Each document with the best `reach` documents under each of its keys."""
+
+    UNIT: ClassVar[str] = "keys"
 
     sketches: Sketches
     reach: int

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,8 @@ SCHEMA = pa.schema([("first", pa.int64()), ("second", pa.int64())])
 @dataclass(frozen=True)
 class Grouped(Phase):
     """What the phases of this file share: how many partitions the pairs are cut into."""
+
+    UNIT: ClassVar[str] = "pairs"
 
     local_pairs: int
 
@@ -100,6 +103,8 @@ class Scatter(Grouped):
 @dataclass(frozen=True)
 class Star(Grouped):
     """Half a round: a large star, or a small one."""
+
+    UNIT: ClassVar[str] = "edges"
 
     previous: str  # the phase whose edges it reads
 

@@ -13,6 +13,7 @@ are settled.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,8 @@ SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64()), ("similarity", 
 @dataclass(frozen=True)
 class Comparing(Phase):
     """The pairs of copies, with their similarity."""
+
+    UNIT: ClassVar[str] = "pairs"
 
     sketches: Sketches
     likeness: Likeness

@@ -46,6 +46,7 @@ class Phase:
     name: str
 
     PACKAGES: ClassVar[tuple[str, ...]] = ()
+    UNIT: ClassVar[str] = "documents"
     READS_WHAT_IS_SAID: ClassVar[bool] = False  # of conversations, by `readable`
 
     @property

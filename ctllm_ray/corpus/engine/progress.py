@@ -39,21 +39,20 @@ class SectionProgress:
         """A line of its own, for work that has no splits."""
         self._line.print_above(text)
 
-    def start(self, splits: Sequence[Split], done: Sequence[Done]) -> None:
-        """Before the first split; `done` was finished by earlier runs."""
+    def start(self, splits: Sequence[Split], done: Sequence[Done], unit: str = "documents") -> None:
+        """Before the first split; `done` was finished by earlier runs, `unit` is what its counts count."""
         sharing = Counter(split.file.uri for split in splits)
         self._weight = {split.index: split.file.size / sharing[split.file.uri] for split in splits}
         self._left = sum(self._weight.values()) - sum(self._weight[d.index] for d in done)
         self._worked = 0.0
-        self._splits, self._finished = len(splits), len(done)
+        self._splits, self._finished, self._unit = len(splits), len(done), unit
         self._section = splits[0].section if splits else ""
         self._counts: Counter[str] = Counter()
         self._text_bytes = 0
         self._began = self._clock()
         before = f", {len(done)} of them finished before" if done else ""
-        self._line.update(
-            f"{self._section}: {len(splits)} splits{before}; {self._left / 1e6:,.1f} MB of input to work"
-        )
+        total = "1 split" if len(splits) == 1 else f"{len(splits)} splits"
+        self._line.update(f"{self._section}: {total}{before}; {self._left / 1e6:,.1f} MB of input to work")
 
     def advance(self, item: Done) -> None:
         """After each finished split. The clock starts where the first one did: starting Ray is no speed."""
@@ -70,17 +69,24 @@ class SectionProgress:
         """The state of the run in one line."""
         elapsed = max(self._clock() - self._began, 1e-3)
         eta = (self._left - self._worked) / (self._worked / elapsed) if self._worked else 0
-        return (
-            f"{self._section}: {self._finished}/{self._splits} splits  {self._counts['in']:,} documents  "
-            f"{self._text_bytes / elapsed / 1e6:.1f} MB/s  {self._result()}  left {format_clock(eta)}"
-        )
+        parts = [
+            f"{self._section}: {self._finished}/{self._splits} splits",
+            f"{self._counts['in']:,} {self._unit}",
+            *self._describe_documents(elapsed),
+            f"left {format_clock(eta)}",
+        ]
+        return "  ".join(parts)
 
-    def _result(self) -> str:
+    def _describe_documents(self, elapsed_s: float) -> list[str]:
+        """Speed and result; nothing for keys, pairs and the like, which have no text and are all kept."""
+        if self._unit != "documents":
+            return []
+        speed = f"{self._text_bytes / elapsed_s / 1e6:.1f} MB/s"
         if "tokens" in self._counts:
-            return f"{self._counts['tokens'] + self._counts['held_out_tokens']:,} tokens"
+            return [speed, f"{self._counts['tokens'] + self._counts['held_out_tokens']:,} tokens"]
         documents = self._counts["in"]
         dropped = documents - self._counts["kept"]
-        return f"dropped {dropped:,} ({dropped / max(1, documents):.1%})"
+        return [speed, f"dropped {dropped:,} ({dropped / max(1, documents):.1%})"]
 
     def stop(self) -> None:
         """After the last split, or where the run ended before it: the last line stays."""

@@ -55,6 +55,10 @@ class Section(Protocol):
     def PACKAGES(self) -> tuple[str, ...]:
         """Whose versions decide its bytes, beside those that every section has."""
 
+    @property
+    def UNIT(self) -> str:
+        """What its counts count: documents, keys, pairs."""
+
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """What there is to do, always in the same order. Raises where the input is not there."""
 

@@ -61,7 +61,7 @@ def _work_splits(
     done = _markers(folder, splits)
     left = [split for split in splits if split.index not in done]
     reused = len(done)
-    progress.start(splits, list(done.values()))
+    progress.start(splits, list(done.values()), section.of(name, recipe).UNIT)
     started, clock = datetime.now(UTC), time.monotonic()
     if left:
         section.of(name, recipe).warm(recipe)
