@@ -333,7 +333,7 @@ def browse(page: Path, folder: Path, *options: str, query: str = "") -> subproce
 def test_a_browser_runs_only_our_script_and_complains_of_nothing(page: Path, tmp_path: Path) -> None:
     done = browse(page, tmp_path, "--dump-dom", query="?lang=en")
     assert 'data-lang="en"' in done.stdout
-    assert "<title>test v1 · corpus report</title>" in done.stdout
+    assert "<title>test v1 · 语料报告 · Corpus report</title>" in done.stdout
     assert Tags(done.stdout).tags["img"] == 0
     assert "CONSOLE" not in done.stderr
 

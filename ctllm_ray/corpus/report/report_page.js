@@ -1,26 +1,7 @@
 "use strict";
-// Two things: the language switch, and what a bar of a histogram stands for. The page is complete without either.
+// What a bar of a histogram stands for, and folded parts that an address opens. The page is complete without it.
 (() => {
   const root = document.documentElement;
-  const buttons = document.querySelectorAll("[data-set-lang]");
-
-  const speak = (lang) => {
-    root.dataset.lang = lang;
-    root.lang = lang === "zh" ? "zh-Hans" : "en";
-    document.title = root.dataset[lang === "zh" ? "titleZh" : "titleEn"];
-    for (const b of buttons) b.setAttribute("aria-pressed", String(b.dataset.setLang === lang));
-  };
-  const stored = () => {
-    try { return localStorage.getItem("ctllm-lang"); } catch { return null; }
-  };
-  for (const b of buttons) {
-    b.addEventListener("click", () => {
-      speak(b.dataset.setLang);
-      try { localStorage.setItem("ctllm-lang", b.dataset.setLang); } catch { /* a file:// page may have no storage */ }
-    });
-  }
-  speak(new URLSearchParams(location.search).get("lang") === "en" || stored() === "en" ? "en" : "zh");
-
   const tip = document.getElementById("tip");
   const words = JSON.parse(document.getElementById("tip-words").textContent);
   const number = (v) => v.toLocaleString("en-US", { maximumSignificantDigits: 4 });

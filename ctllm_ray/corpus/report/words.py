@@ -35,7 +35,6 @@ WORDS: dict[str, tuple[str, str]] = {
     "nav_benchmarks": ("评测集", "Evaluation sets"),
     "nav_cuts": ("剪切", "Cuts"),
     "nav_runs": ("出处", "Provenance"),
-    "language": ("语言", "Language"),
     # funnel
     "funnel": ("漏斗：每一步之后还剩多少", "Funnel: what is left after each step"),
     "funnel_note": (
