@@ -105,7 +105,7 @@ def _trace_served(url: str) -> Link:
 
 
 def _export(folder: str) -> Link:
-    return _model(folder, storage.read_json(storage.join(folder, LINEAGE)))
+    return _model(folder, exports.read_lineage(folder))
 
 
 def _model(where: str, paper: Mapping[str, Any]) -> Link:

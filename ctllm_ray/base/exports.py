@@ -23,6 +23,12 @@ def is_base(lineage: Mapping[str, Any]) -> bool:
     return train.get("objective", {}).get("use") in BASE_OBJECTIVES
 
 
+def read_lineage(folder: str) -> dict[str, Any]:
+    """What an export says of where it comes from; empty for a foreign model, which has no lineage.json."""
+    path = storage.join(folder, LINEAGE)
+    return storage.read_json(path) if storage.exists(path) else {}
+
+
 def newest(folder: str, remedy: str = "run `ctllm export` of that recipe first") -> str:
     """The finished export with the most steps below a folder. Raises `NotFound` where there is none."""
     results = [

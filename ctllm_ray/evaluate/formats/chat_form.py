@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.base.exports import LINEAGE, is_base
+from ctllm_ray.base.exports import is_base, read_lineage
 from ctllm_ray.tokenizer.conversations import ConversationEncoder, read_template
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
@@ -57,7 +56,5 @@ def choose_form(folder: str, tokenizer: Tokenizer, form: Form = "auto") -> ChatF
     if form == "chat" and not template:
         remedy = "put chat_template.jinja into the folder, or set evaluate.judge.form=completion"
         raise InputError("this model has no chat template", where=folder, remedy=remedy)
-    path = storage.join(folder, LINEAGE)
-    lineage = storage.read_json(path) if storage.exists(path) else {}
-    taught = form == "chat" or (form == "auto" and not is_base(lineage))
+    taught = form == "chat" or (form == "auto" and not is_base(read_lineage(folder)))
     return ChatForm(tokenizer, template if taught else "")

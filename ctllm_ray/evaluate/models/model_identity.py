@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.exports import LINEAGE
+from ctllm_ray.base.exports import LINEAGE, read_lineage
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.model import fingerprint
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
@@ -59,7 +59,7 @@ def _exported_weights(folder: str, there: list[str]) -> dict[str, str]:
     exported."""
     if LINEAGE not in there:
         return {}
-    lineage = storage.read_json(storage.join(folder, LINEAGE))
+    lineage = read_lineage(folder)
     files, written = lineage.get("files", {}), _changed_at(storage.join(folder, LINEAGE))
     if {*there} - {LINEAGE} != {*files}:
         return {}

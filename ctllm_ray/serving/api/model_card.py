@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.exports import LINEAGE, is_base
+from ctllm_ray.base.exports import LINEAGE, is_base, read_lineage
 from ctllm_ray.tokenizer.conversations import read_template
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 from ctllm_ray.train.checkpoint.lineage import PARENT_MODEL, PARENT_SHA256
@@ -40,7 +40,7 @@ def read_card(
     """
     from ctllm_ray.model.folder import GENERATION  # imports torch, 300 MB that who has a card need not hold
 
-    lineage = _json(folder, LINEAGE)
+    lineage = read_lineage(folder)
     template = read_template(folder)
     return ModelCard(
         id=id_,
