@@ -25,17 +25,22 @@ PASSES = "ctllm_ray.corpus.passes"
 SOURCES = "ctllm_ray.corpus.sources"
 MEASURES = "ctllm_ray.text.measures"
 OBJECTIVES = "ctllm_ray.train.objectives"
+SCHEDULES = "ctllm_ray.train.schedules"
+PACKERS = "ctllm_ray.shards.packers"
 TASKS = "ctllm_ray.evaluate.tasks"
+
+#: Of these a module is the thing that a name stands for: the functions of its contract have fixed names.
+STEPPERS = "ctllm_ray.train.steppers"
+TRACKERS = "ctllm_ray.train.trackers"
+LAWS = "ctllm_ray.mixture.laws"
+ENGINES = "ctllm_ray.serving.ray.engines"
 
 
 @cache
 def names(package: str) -> tuple[str, ...]:
     """The names that `resolve` accepts in a package, sorted; read from the source, nothing is imported."""
-    folder = Path(importlib.import_module(package).__path__[0])
     results = []
-    for file in sorted(folder.glob("*.py")):
-        if file.stem == "__init__":
-            continue
+    for file in _files(package):
         body = ast.parse(file.read_text(encoding="utf-8")).body
         public = [n.name for n in body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
         if file.stem in public:
@@ -43,6 +48,17 @@ def names(package: str) -> tuple[str, ...]:
         else:
             results += [f"{file.stem}.{name}" for name in public]
     return tuple(results)
+
+
+@cache
+def module_names(package: str) -> tuple[str, ...]:
+    """The names that `load_module` accepts in a package, sorted."""
+    return tuple(file.stem for file in _files(package))
+
+
+def _files(package: str) -> list[Path]:
+    folders = map(Path, importlib.import_module(package).__path__)
+    return sorted(file for folder in folders for file in folder.glob("*.py") if file.stem != "__init__")
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -67,11 +83,26 @@ def declared_names(package: str, stage: str, constant: str) -> tuple[str, ...]:
 @cache
 def resolve(package: str, name: str) -> Callable[..., Any]:
     """The function that a name stands for. Raises `RecipeError` with the names that exist."""
-    if name not in names(package):
-        kind = "pass" if package == PASSES else package.rsplit(".", 1)[-1].removesuffix("s")
-        raise RecipeError(f"unknown {kind} {name!r}", remedy=nearest(name, names(package)))
+    _check_name(package, name, names(package))
     module, _, function = name.partition(".")
     return getattr(importlib.import_module(f"{package}.{module}"), function or module)
+
+
+def load_module(package: str, name: str) -> Any:
+    """The module that a name stands for. Raises `RecipeError` with the names that exist."""
+    check_module(package, name)
+    return importlib.import_module(f"{package}.{name}")
+
+
+def check_module(package: str, name: str, where: str = "") -> None:
+    """Raises `RecipeError` for a name that `load_module` does not accept. Imports nothing."""
+    _check_name(package, name, module_names(package), where)
+
+
+def _check_name(package: str, name: str, valid: tuple[str, ...], where: str = "") -> None:
+    if name not in valid:
+        kind = "pass" if package == PASSES else package.rsplit(".", 1)[-1].removesuffix("s")
+        raise RecipeError(f"unknown {kind} {name!r}", where=where, remedy=nearest(name, valid))
 
 
 @cache

@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
+from ctllm_ray.base.resolve import LAWS, load_module
 from ctllm_ray.mixture import quality
 from ctllm_ray.mixture.quality import Bits, Fit, predict_weighted
 from ctllm_ray.mixture.replicates import Noise, Tried
@@ -78,7 +79,7 @@ def _best_gains(
     """The greatest gain over the first mixture that the law predicts in each deal [P]."""
     deals = len(next(iter(means.values())))
     everyone = np.ones((deals, len(shares_MG)), bool)
-    laws = {name: quality.LAWS[law].fit(shares_MG, values, everyone) for name, values in means.items()}
+    laws = {name: load_module(LAWS, law).fit(shares_MG, values, everyone) for name, values in means.items()}
     asked = np.vstack([shares_MG[:1], candidates_CG])
     kept = {name: weight for name, weight in weights.items() if weight}
     said = (
@@ -99,7 +100,7 @@ def bound_gain(
     errors = [_gains(predict_weighted(fit.law, drawn, weights, asked_CG)) - _gains(said) for drawn in draws]
     high = np.quantile([error.max() for error in errors], 1 - EACH)
     low = np.quantile([error.min() for error in errors], EACH)
-    left = len(fit.left_out) - quality.LAWS[fit.law].count(asked_CG.shape[1])
+    left = len(fit.left_out) - load_module(LAWS, fit.law).count(asked_CG.shape[1])
     wider = stats.t.ppf(1 - EACH, left) / stats.norm.ppf(1 - EACH)
     return float(max(high, 0.0) * wider), float(max(-low, 0.0) * wider)
 

@@ -17,14 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 from scipy.stats import rankdata
 
-from ctllm_ray.mixture.laws import exponential, regression
+from ctllm_ray.base.resolve import LAWS, load_module, module_names
 
-LAWS: Mapping[str, ModuleType] = {"regression": regression, "exponential": exponential}
 DRAWS, ORDER_DRAWS = 400, 2000  # bootstrap draws of a law, and of a rank correlation
 INTERVAL = (5.0, 95.0)  # percentiles: intervals are of 90 %
 
@@ -66,13 +64,13 @@ def fits(
 def fitting(shares_NG: np.ndarray) -> list[str]:
     """The laws that have enough mixtures to leave one out."""
     trials, groups = shares_NG.shape
-    return [name for name, law in LAWS.items() if trials > max(2, law.count(groups))]
+    return [name for name in module_names(LAWS) if trials > max(2, load_module(LAWS, name).count(groups))]
 
 
 def _fit_law(
     name: str, shares_NG: np.ndarray, bits: Bits, weights: Mapping[str, float], seed: int, noise_bits: float
 ) -> Fit:
-    law = LAWS[name]
+    law = load_module(LAWS, name)
     everyone = np.ones((1, len(shares_NG)), bool)
     parameters = {domain: law.fit(shares_NG, losses[None], everyone)[0] for domain, losses in bits.items()}
     left_out = left_out_predictions(name, shares_NG, bits, weights)
@@ -94,7 +92,7 @@ def left_out_predictions(
     trials = len(shares_NG)
     others = ~np.eye(trials, dtype=bool)
     laws = {
-        domain: LAWS[law].fit(shares_NG, np.tile(bits[domain], (trials, 1)), others)
+        domain: load_module(LAWS, law).fit(shares_NG, np.tile(bits[domain], (trials, 1)), others)
         for domain, weight in weights.items()
         if weight
     }
@@ -108,7 +106,7 @@ def predict_weighted(
     law: str, parameters: Mapping[str, np.ndarray], weights: Mapping[str, float], shares_NG: np.ndarray
 ) -> np.ndarray:
     """Predicted bits per byte [N], weighted over held-out groups."""
-    predict: Callable[[np.ndarray, np.ndarray], np.ndarray] = LAWS[law].predict
+    predict: Callable[[np.ndarray, np.ndarray], np.ndarray] = load_module(LAWS, law).predict
     return np.sum([w * predict(parameters[d], shares_NG) for d, w in weights.items() if w], axis=0)
 
 
@@ -125,7 +123,7 @@ def redraw_parameters(
     `noise_nats`: the standard deviation of log `bits` by replicates; residuals are drawn as wide as that at
     least.
     """
-    law, trials = LAWS[fit.law], len(shares_NG)
+    law, trials = load_module(LAWS, fit.law), len(shares_NG)
     wider = np.sqrt(trials / (trials - law.count(shares_NG.shape[1])))
     fitted = {domain: law.predict(parameters, shares_NG) for domain, parameters in fit.parameters.items()}
     residuals = {domain: np.log(bits[domain] / values) for domain, values in fitted.items()}

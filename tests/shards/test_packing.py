@@ -5,8 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ctllm_ray.base import resolve
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.shards.packing import PACKERS, BestFit, Concatenated, Packing, Paired, concatenated_fills
+from ctllm_ray.shards.packers.best_fit import BestFit
+from ctllm_ray.shards.packers.concatenate import Concatenated, fills_of_total
+from ctllm_ray.shards.packing import Packing
+from ctllm_ray.shards.paired_packing import Paired
+
+NAMES = resolve.names(resolve.PACKERS)
+PACKERS = [resolve.resolve(resolve.PACKERS, name) for name in NAMES]
 
 
 def test_a_pair_may_fill_a_row_and_not_be_longer() -> None:
@@ -43,7 +50,7 @@ def seen(packing: Packing, documents: int) -> list[list[int]]:
     return found
 
 
-@pytest.mark.parametrize("packer", PACKERS.values(), ids=PACKERS)
+@pytest.mark.parametrize("packer", PACKERS, ids=NAMES)
 @pytest.mark.parametrize("name", LENGTHS)
 def test_every_target_of_every_document_stands_in_exactly_one_row(name: str, packer: type) -> None:
     targets = np.array(LENGTHS[name], np.int64)
@@ -53,7 +60,7 @@ def test_every_target_of_every_document_stands_in_exactly_one_row(name: str, pac
     assert packing.fills.total == targets.sum()
 
 
-@pytest.mark.parametrize("packer", PACKERS.values(), ids=PACKERS)
+@pytest.mark.parametrize("packer", PACKERS, ids=NAMES)
 @pytest.mark.parametrize("width", [1, 2, 31, 32, 33, 512, 100_000])
 def test_targets_are_conserved_at_any_width(width: int, packer: type) -> None:
     packing = packer(MIXED, width, 5)
@@ -65,7 +72,7 @@ def test_targets_are_conserved_at_any_width(width: int, packer: type) -> None:
 
 def test_concatenation_pads_the_last_row_only_and_is_known_without_the_documents() -> None:
     packing = Concatenated(MIXED, 64, 5)
-    fills = concatenated_fills(int(MIXED.sum()), 64)
+    fills = fills_of_total(int(MIXED.sum()), 64)
     assert (fills.rows, fills.total) == (-(-int(MIXED.sum()) // 64), MIXED.sum())
     assert np.array_equal(packing.fills.ends, fills.ends)
     assert fills.targets[0] == 64
@@ -121,7 +128,7 @@ def test_best_fit_agrees_with_the_plain_algorithm() -> None:
     assert np.repeat(fills.targets, np.diff(fills.ends, prepend=0)).tolist() == expected
 
 
-@pytest.mark.parametrize("packer", PACKERS.values(), ids=PACKERS)
+@pytest.mark.parametrize("packer", PACKERS, ids=NAMES)
 def test_documents_of_a_row_are_neighbours_by_the_seed_and_not_by_the_corpus(packer: type) -> None:
     targets = np.full(4000, 10)
     orders = []

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
+NAME = ("指数混合定律", "exponential law")
 HUBER = 0.01  # of the loss: residuals beyond one percent count by their size, not by its square
 STARTS, REFINED = 40, 3  # values of c that are tried, and how many of them are refined
 ROUNDS = 100

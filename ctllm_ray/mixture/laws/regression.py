@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+NAME = ("对数线性定律", "log-linear law")
+
 
 def count(groups: int) -> int:
     """Parameters of the law."""

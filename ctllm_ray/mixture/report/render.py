@@ -16,8 +16,9 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
+from ctllm_ray.base.resolve import LAWS, load_module
 from ctllm_ray.html_report import html_page
-from ctllm_ray.mixture import evidence, quality
+from ctllm_ray.mixture import evidence
 from ctllm_ray.mixture.choose import LEAST_RANK_CORRELATION, Choice
 from ctllm_ray.mixture.plan import SweepPlan, run_name
 from ctllm_ray.mixture.quality import Fit
@@ -117,7 +118,7 @@ def _why(chosen: Choice, tried: Sequence[Tried], runs: int) -> list[Markup]:
             "low": _rank(best.interval[0]),
             "high": _rank(best.interval[1]),
         }
-        law = html_page.phrase(WORDS, best.law)
+        law = _name_law(best.law)
         said.append(
             html_page.phrase(WORDS, "why_rank", law=law, n=len(tried), least=LEAST_RANK_CORRELATION, **known)
         )
@@ -160,7 +161,7 @@ def _fit_plot(fit: Fit, good: Sequence[Tried], measured: Mapping[int, float]) ->
     drawing = curves.drawing([("grid", curves.grid(axis)), ("rule", line)], fit.law)
     known = {"rank": _rank(fit.rank_correlation), "error": _bits(fit.error_bits)}
     return LawPlot(
-        html_page.phrase(WORDS, fit.law),
+        _name_law(fit.law),
         html_page.phrase(WORDS, "rank_of", **known),
         drawing,
         dots,
@@ -194,7 +195,9 @@ def _domain(plan: SweepPlan, chosen: Choice, name: str, good: Sequence[Tried]) -
     pair = [plan.mixtures[0], chosen.shares]
     shares = np.array([[mixture[group] for group in plan.region.groups] for mixture in pair])
     best = chosen.fits[0] if chosen.fits else None
-    said = quality.LAWS[best.law].predict(best.parameters[name], shares) if best else (math.nan, math.nan)
+    said = (
+        load_module(LAWS, best.law).predict(best.parameters[name], shares) if best else (math.nan, math.nan)
+    )
     return {
         "name": name,
         "weight": plan.sweep.weights.get(name, 0.0),
@@ -211,6 +214,10 @@ def _across(axis: Axis) -> list[tuple[float, str]]:
 
 def _up(axis: Axis) -> list[tuple[float, str]]:
     return [(100 * (1 - axis.place(value)), f"{value:.4g}") for value in axis.ticks()]
+
+
+def _name_law(law: str) -> Markup:
+    return html_page.phrase({law: load_module(LAWS, law).NAME}, law)
 
 
 def _bits(value: float) -> str:

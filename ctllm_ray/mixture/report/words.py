@@ -67,8 +67,6 @@ WORDS: dict[str, tuple[str, str]] = {
         "换一个种子，同一配比差 {noise} 比特/字节（标准差，{n} 个自由度）。",
         "Another seed moves a mixture by {noise} bits per byte (standard deviation, {n} degrees of freedom).",
     ),
-    "regression": ("对数线性定律", "log-linear law"),
-    "exponential": ("指数混合定律", "exponential law"),
     "tile_trials": ("试验", "trials"),
     "diverged_n": ("其中 {n} 个发散", "{n} of them diverged"),
     "tile_rank": ("名次相关（留一）", "rank correlation, left out"),

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from ctllm_ray.base import storage
+from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import InputError, StorageError
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.order import key, permute
-from ctllm_ray.shards.packing import PACKERS, Fills, Packing, Paired
+from ctllm_ray.shards.packing import Fills, Packing
+from ctllm_ray.shards.paired_packing import Paired
 from ctllm_ray.shards.tokens import TokenShard
 from ctllm_ray.train.data.batch import IGNORED, Batch
 from ctllm_ray.train.data.data_log import DataGeneration
@@ -145,7 +146,7 @@ class OpenUnit:
                 )
 
     def _pack(self, targets: np.ndarray, layout: Layout, seed: int) -> Packing:
-        packer = Paired if layout.per == "pair" else PACKERS[layout.packing]
+        packer = Paired if layout.per == "pair" else resolve.resolve(resolve.PACKERS, layout.packing)
         try:
             return packer(targets, layout.width, seed)
         except InputError as error:

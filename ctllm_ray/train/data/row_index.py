@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ctllm_ray.shards.packing import Fills, concatenated_fills
+from ctllm_ray.base import resolve
+from ctllm_ray.shards.packing import Fills
 from ctllm_ray.train.data.packed_shards import Counts, Layout, OpenUnit, Unit
 
 OPEN_SHARDS = 16_384  # memory maps held at a time (Linux allows 65,530); each also holds a file handle
@@ -48,8 +49,9 @@ class Units:
     def counts(self, all_units: Sequence[Unit]) -> list[Counts]:
         """What the rows of each unit hold: from the manifest where texts are concatenated, else by
         packing."""
-        if self.layout.packing == "concatenate" and self.layout.per == "target":
-            fills = [concatenated_fills(unit.targets, self.layout.width) for unit in all_units]
+        packer = resolve.load_module(resolve.PACKERS, self.layout.packing)
+        if hasattr(packer, "fills_of_total") and self.layout.per == "target":
+            fills = [packer.fills_of_total(unit.targets, self.layout.width) for unit in all_units]
             return [Counts(filled, filled, filled) for filled in fills]
         with ThreadPoolExecutor(PACKING_THREADS) as pool:
             return list(pool.map(lambda unit: self[unit].counts, all_units))

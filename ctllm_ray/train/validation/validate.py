@@ -31,7 +31,7 @@ from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.recipe import parse_recipe
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import for_recipe
-from ctllm_ray.shards.packing import BestFit
+from ctllm_ray.shards.packers.best_fit import BestFit
 from ctllm_ray.shards.tokens import TokenShard
 from ctllm_ray.train import adapters, objective
 from ctllm_ray.train.checkpoint import checkpoint
