@@ -27,6 +27,7 @@ from ctllm_ray.base.recipe_training import (
     Frozen,
     Model,
     ObjectivePart,
+    Schedule,
     Share,
     TokenizerPart,
     TokensPart,
@@ -250,6 +251,7 @@ def parse_recipe(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
     _check_scores(stages, where)
     checked = recipe.model_dump() | {"data": recipe.data.model_dump() | {"inputs": inputs}}
     checked |= {"stages": stages, "passes": passes}
+    _check_names(recipe, where)
     if recipe.train:
         objective = _check_part(recipe.train.objective, resolve.OBJECTIVES, f"{where}: train.objective")
         checked["train"] = recipe.train.model_dump() | {"objective": objective}
@@ -279,6 +281,39 @@ def _check_scores(stages: Sequence[Mapping[str, Any]], where: str) -> None:
                 raise RecipeError(f"{rule.score!r} is measured in two ways", where=where, remedy=remedy)
 
 
+def _check_names(recipe: Recipe, where: str) -> None:
+    """Raises where a key names a module that does not exist."""
+    resources = recipe.resources.train
+    named = [(resolve.TRACKERS, "resources.train.trackers", name) for name in resources.trackers]
+    if resources.stepper != "auto":
+        named.append((resolve.STEPPERS, "resources.train.stepper", resources.stepper))
+    if recipe.train:
+        named.append((resolve.PACKERS, "train.packing", recipe.train.packing))
+    for package, key, name in named:
+        resolve.check_module(package, name, f"{where}: {key}")
+    if recipe.train:
+        _check_schedule(recipe.train.schedule, recipe.train.tokens, f"{where}: train.schedule")
+    if recipe.sweep:
+        _check_schedule(recipe.sweep.schedule, recipe.sweep.tokens, f"{where}: sweep.schedule")
+
+
+def _check_schedule(schedule: Schedule, total_tokens: int, where: str) -> None:
+    """Raises for a schedule that does not exist, an option that it does not have, or a value that it cannot
+    take."""
+    function = resolve.resolve(resolve.SCHEDULES, schedule.use)
+    fields = resolve.options(function).model_fields
+    for key in schedule.model_extra or {}:
+        if key not in fields:
+            names = sorted({*Schedule.model_fields, *fields})
+            raise RecipeError(f"unknown option {key!r}", where=where, remedy=resolve.nearest(key, names))
+    known = schedule.model_dump() | {"total_tokens": total_tokens}
+    given = {name: value for name, value in known.items() if name in fields}
+    try:
+        function(**resolve.check_options(function, given, where))
+    except RecipeError as error:
+        raise RecipeError(error.what, where=error.where or where, remedy=error.remedy) from None
+
+
 def _check_part(
     part: Input | StagePart | PassPart | ObjectivePart | Benchmark, package: str, where: str
 ) -> dict[str, Any]:
@@ -304,6 +339,11 @@ def _explain_invalid(error: ValidationError, where: str) -> RecipeError:
         remedy = resolve.nearest(str(first["loc"][-1]), _part(first["loc"][:-1]).model_fields)
         return RecipeError(f"unknown key {place!r}", where=where, remedy=remedy)
     if first["type"] == "missing":
+        name, given = str(first["loc"][-1]), first["input"] if isinstance(first["input"], Mapping) else {}
+        extra = given.keys() - _part(first["loc"][:-1]).model_fields.keys()
+        if misspelt := resolve.closest(name, extra):
+            remedy = f"did you mean {name!r}?"
+            return RecipeError(f"{place!r} is missing, {misspelt!r} is no option", where=where, remedy=remedy)
         return RecipeError(
             f"{place!r} is missing", where=where, remedy="decisions have no defaults: set it in the recipe"
         )

@@ -31,7 +31,7 @@ TASKS = "ctllm_ray.evaluate.tasks"
 
 #: Of these a module is the thing that a name stands for: the functions of its contract have fixed names.
 STEPPERS = "ctllm_ray.train.steppers"
-TRACKERS = "ctllm_ray.train.trackers"
+TRACKERS = "ctllm_ray.train.tracking.trackers"
 LAWS = "ctllm_ray.mixture.laws"
 ENGINES = "ctllm_ray.serving.ray.engines"
 
@@ -61,11 +61,16 @@ def _files(package: str) -> list[Path]:
     return sorted(file for folder in folders for file in folder.glob("*.py") if file.stem != "__init__")
 
 
+def closest(name: str, valid: Iterable[str]) -> str:
+    """The valid name that is most like this one; empty if none is."""
+    return next(iter(difflib.get_close_matches(name, valid, n=1, cutoff=0.5)), "")
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A sentence that proposes the closest valid name and lists them all."""
     valid = list(valid)
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    close = closest(name, valid)
+    hint = f"did you mean {close!r}? " if close else ""
     return f"{hint}valid names: {', '.join(valid)}"
 
 

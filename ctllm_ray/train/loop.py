@@ -289,7 +289,7 @@ class Loop:
             self.state,
             world=self._world,
             stepper=self._stepper.kind,
-            zero_stage=self.parts.resources.zero_stage if self._stepper.kind == "deepspeed" else 0,
+            zero_stage=self._stepper.zero_stage,
             recent_losses=self._detector.recent,
         )
 

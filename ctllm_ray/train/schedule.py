@@ -1,16 +1,8 @@
-"""The learning rate as a pure function of tokens: linear warm-up, then cosine, or stable and decay (WSD).
+"""The learning rate as a pure function of tokens: linear warm-up, the peak, then a decay (train/schedules/).
 
 Tokens rather than steps, so that a changed batch size or a resumed run meets the same rate at the same data.
 `tokens` always counts the batch whose update the rate is for: the first update has a rate above zero, and the
-last one, at `total_tokens`, has exactly `min_share` of the peak. With w = warmup_tokens, d = decay_tokens, m
-= min_share and s the start of the decay (total - d for WSD, w for cosine), p = (tokens - s) / d from 0 to 1:
-
-    warm-up      tokens / w                        up to w
-    cosine       m + (1 - m) (1 + cos(pi p)) / 2   d = total - w      Loshchilov & Hutter 2017, with the floor of GPT-3
-    exponential  m ** p                            WSD, MiniCPM (Hu et al. 2024): 0.5 ** ((tokens - s) / T) with the
-                                                   T = d / log2(1 / m) that ends at m
-    linear       1 - (1 - m) p                     WSD
-    sqrt         1 - (1 - m) sqrt(p)               WSD, "1-sqrt" of Hägele et al. 2024
+last one, at `total_tokens`, has exactly what the decay ends with (`min_share` of the peak).
 
 A branch (`train.branch_from`) goes on counting from its parent's tokens, and `train.tokens` of the branch
 counts the parent's part too: a WSD branch from a checkpoint at 80 M tokens with `tokens: 90 M`,
@@ -19,22 +11,30 @@ counts the parent's part too: a WSD branch from a checkpoint at 80 M tokens with
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
+from ctllm_ray.base import resolve
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe_training import Schedule
 
 Phase = Literal["warmup", "stable", "decay"]
 
-#: Share of the peak by progress in 0..1 and the share at the end.
-_SHAPES: dict[str, Callable[[float, float], float]] = {
-    "cosine": lambda progress, least: least + (1 - least) * (1 + math.cos(math.pi * progress)) / 2,
-    "exponential": lambda progress, least: least**progress,
-    "linear": lambda progress, least: 1 - (1 - least) * progress,
-    "sqrt": lambda progress, least: 1 - (1 - least) * math.sqrt(progress),
-}
+
+@dataclass(frozen=True)
+class Decay:
+    """How a schedule ends: where the rate begins to fall, and its share of the peak by progress in 0..1."""
+
+    start_tokens: int
+    share: Callable[[float], float]
+
+
+def find_decay(schedule: Schedule, total_tokens: int) -> Decay:
+    """The decay of the schedule that a recipe names. Raises `RecipeError` for values that it cannot take."""
+    function = resolve.resolve(resolve.SCHEDULES, schedule.use)
+    given = schedule.model_dump() | {"total_tokens": total_tokens}
+    return function(**{name: given[name] for name in resolve.options(function).model_fields if name in given})
 
 
 def rate(schedule: Schedule, tokens: int, total_tokens: int) -> float:
@@ -45,25 +45,16 @@ def rate(schedule: Schedule, tokens: int, total_tokens: int) -> float:
         return schedule.peak_rate * tokens / schedule.warmup_tokens
     if phase == "stable":
         return schedule.peak_rate
-    start = decay_start(schedule, total_tokens)
-    progress = min(1.0, (tokens - start) / max(1, total_tokens - start))
-    shape = _SHAPES["cosine" if schedule.use == "cosine" else schedule.decay]
-    return schedule.peak_rate * shape(progress, schedule.min_share)
+    decay = find_decay(schedule, total_tokens)
+    progress = min(1.0, (tokens - decay.start_tokens) / max(1, total_tokens - decay.start_tokens))
+    return schedule.peak_rate * decay.share(progress)
 
 
 def phase_at(schedule: Schedule, tokens: int, total_tokens: int) -> Phase:
     """The part of the schedule that the update ending at `tokens` belongs to."""
     if tokens < schedule.warmup_tokens:
         return "warmup"
-    return "stable" if tokens <= decay_start(schedule, total_tokens) else "decay"
-
-
-def decay_start(schedule: Schedule, total_tokens: int) -> int:
-    """Tokens at which the rate begins to fall: after the warm-up for cosine, `decay_tokens` before the end
-    for WSD."""
-    if schedule.use == "cosine":
-        return min(schedule.warmup_tokens, total_tokens)
-    return max(schedule.warmup_tokens, total_tokens - schedule.decay_tokens)
+    return "stable" if tokens <= find_decay(schedule, total_tokens).start_tokens else "decay"
 
 
 def check_branch(
@@ -81,11 +72,12 @@ def check_branch(
         raise RecipeError(
             f"the parent is not in its stable phase at {tokens:,} tokens",
             where="train.branch_from",
-            remedy=f"branch between {parent.warmup_tokens:,} and {decay_start(parent, parent_total):,} tokens of it",
+            remedy=f"branch between {parent.warmup_tokens:,} and "
+            f"{find_decay(parent, parent_total).start_tokens:,} tokens of it",
         )
     if phase_at(schedule, tokens, total_tokens) != "stable":
         raise RecipeError(
-            f"the decay of the branch would begin at {decay_start(schedule, total_tokens):,} tokens, "
+            f"the decay of the branch would begin at {find_decay(schedule, total_tokens).start_tokens:,} tokens, "
             f"before its parent's checkpoint at {tokens:,}",
             where="train.schedule",
             remedy=f"use wsd with decay_tokens of at most {total_tokens - tokens:,} and no longer warm-up",

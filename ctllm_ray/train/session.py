@@ -43,7 +43,7 @@ from ctllm_ray.train.objective import Objective
 from ctllm_ray.train.objectives.pretrain import Pretraining
 from ctllm_ray.train.plan.mfu import device_peak, mfu
 from ctllm_ray.train.stepper import Stepper, StepperOf
-from ctllm_ray.train.tracking import records, trackers
+from ctllm_ray.train.tracking import open_trackers, records
 
 
 def train(
@@ -178,7 +178,7 @@ class _Session:
         if self.rank:
             return records.Quiet()
         next_step, settings = start.state.step + 1, self.recipe.decisions("train")
-        shown = trackers.open_trackers(
+        shown = open_trackers.open_trackers(
             self.resources.trackers, self.folder, self.recipe.name, self.train.run, settings, next_step
         )
         recorder = records.Records(self.folder, next_step, shown)

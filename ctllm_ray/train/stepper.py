@@ -1,9 +1,10 @@
 """The stepper: what turns batches into an updated model. The loop knows nothing of optimizers, devices or
 ranks.
 
-Two of them: `TorchStepper` (here: plain PyTorch, data-parallel by one all-reduce) and `DeepSpeedStepper`
-(train/steppers/deepspeed.py: ZeRO 0 to 3). State leaves and enters as whole fp32 tensors by parameter name,
-so a checkpoint fits any number of workers, any ZeRO stage and either stepper.
+A module of train/steppers/ is a stepper, by the names of `resources.train.stepper`: `torch` (plain PyTorch,
+data-parallel by one all-reduce), `deepspeed` (ZeRO 0 to 3). It has `open_stepper`, a `StepperOf`, and
+`reason_not_to_start(resources)`, which is empty where it can run. State leaves and enters as whole fp32
+tensors by parameter name, so a checkpoint fits any number of workers, any ZeRO stage and either stepper.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Protocol
 
 import torch
 
+from ctllm_ray.base import resolve
+from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe_training import Train, TrainResources
 from ctllm_ray.train.data.batch import Batch
 
@@ -23,7 +26,8 @@ Loss = Callable[[torch.nn.Module, Mapping[str, torch.Tensor]], torch.Tensor]
 class Stepper(Protocol):
     """One worker's part of training. Every method is called by all ranks alike."""
 
-    kind: str  # torch | deepspeed
+    kind: str  # its name in a recipe
+    zero_stage: int  # how much of the state is partitioned over ranks, as ZeRO counts; 0: none
     rank: int
     world: int
     module: torch.nn.Module  # for validation in place; whole only where parameters are not partitioned
@@ -56,3 +60,25 @@ class Stepper(Protocol):
 #: Builds a worker's stepper from the model (fp32, on the CPU, the same on every rank), the loss, the parts of
 #: the recipe, and the rank and number of workers. What it needs of torch.distributed has been set up before.
 StepperOf = Callable[[torch.nn.Module, Loss, Train, TrainResources, int, int], Stepper]
+
+
+def select_stepper(resources: TrainResources) -> tuple[StepperOf, str]:
+    """The stepper, and why it is not DeepSpeed where `auto` would have liked it; empty otherwise.
+
+    `auto` is DeepSpeed wherever that helps and can start: it has nothing to share out for one worker on a CPU, and
+    takes seconds to import. Raises `RecipeError` where the stepper that is asked for cannot start.
+    """
+    alone = not resources.gpu and resources.worker_range[1] == 1 and not resources.offload
+    auto = "torch" if alone else "deepspeed"
+    name = auto if resources.stepper == "auto" else resources.stepper
+    stepper = resolve.load_module(resolve.STEPPERS, name)
+    reason = stepper.reason_not_to_start(resources)
+    if not reason:
+        return stepper.open_stepper, ""
+    if resources.stepper == "auto" and not resources.offload:
+        plain = resolve.load_module(resolve.STEPPERS, "torch")
+        return plain.open_stepper, f"the plain PyTorch stepper trains, since {name} cannot start: {reason}"
+    remedy = (
+        "set another resources.train.stepper, or resources.train.offload=false, or install what is missing"
+    )
+    raise RecipeError(f"{name} cannot start: {reason}", where="resources.train.stepper", remedy=remedy)

@@ -226,6 +226,13 @@ SCHEDULE = {"use": "wsd", "peak_rate": 0.003, "warmup_tokens": BATCH_TOKENS}
     [
         ({"seqence_tokens": 5}, "did you mean 'sequence_tokens'"),
         ({"schedule": SCHEDULE | {"peakrate": 1}}, "did you mean 'peak_rate'"),
+        (
+            {"schedule": {"use": "cosine", "peak_rate": 0.1, "warmup_token": 9}},
+            "'warmup_token' is no option\n  where:  recipe\n  remedy: did you mean 'warmup_tokens'",
+        ),
+        ({"schedule": SCHEDULE | {"use": "cosin"}}, "did you mean 'cosine'"),
+        ({"schedule": SCHEDULE | {"min_share": 0}}, "an exponential decay cannot end at zero"),
+        ({"packing": "bestfit"}, "did you mean 'best_fit'"),
         ({"spikes": {"polcy": "skip"}}, "did you mean 'policy'"),
         ({"objective": {"use": "pretrain", "contol_score": "x"}}, "did you mean 'control_score'"),
         ({"objective": {"use": "pretran"}}, "did you mean 'pretrain'"),
@@ -253,7 +260,8 @@ def test_a_training_part_that_cannot_be_used_is_told_in_a_few_words(
     [
         ({"micro_sequence": 5}, "did you mean 'micro_sequences'"),
         ({"workers": 0}, "'resources.train.workers': "),
-        ({"stepper": "tourch"}, "'torch' or 'deepspeed'"),
+        ({"stepper": "tourch"}, "did you mean 'torch'? valid names: deepspeed, torch"),
+        ({"trackers": ["mlflo"]}, "did you mean 'mlflow'? valid names: mlflow, swanlab, wandb"),
     ],
 )
 def test_resources_that_cannot_be_used_are_told_by_their_place(

@@ -6,25 +6,25 @@ import pytest
 
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe_training import TrainResources
-from ctllm_ray.train.select_stepper import stepper_of
+from ctllm_ray.train.stepper import select_stepper
 from ctllm_ray.train.steppers.deepspeed import DeepSpeedStepper
 from ctllm_ray.train.steppers.torch import TorchStepper
 
 
 def test_one_worker_on_a_cpu_has_nothing_to_share_out_so_plain_pytorch_trains() -> None:
-    assert stepper_of(TrainResources()) == (TorchStepper, "")
+    assert select_stepper(TrainResources()) == (TorchStepper, "")
 
 
 @pytest.mark.parametrize("workers", [2, (1, 2)])
 def test_several_workers_train_with_deepspeed(workers: int | tuple[int, int]) -> None:
-    assert stepper_of(TrainResources(workers=workers)) == (DeepSpeedStepper, "")
+    assert select_stepper(TrainResources(workers=workers)) == (DeepSpeedStepper, "")
 
 
 def test_a_stepper_that_is_named_is_taken() -> None:
-    assert stepper_of(TrainResources(stepper="deepspeed"))[0] is DeepSpeedStepper
-    assert stepper_of(TrainResources(stepper="torch", workers=2))[0] is TorchStepper
+    assert select_stepper(TrainResources(stepper="deepspeed"))[0] is DeepSpeedStepper
+    assert select_stepper(TrainResources(stepper="torch", workers=2))[0] is TorchStepper
 
 
 def test_offloading_without_deepspeed_is_an_error_and_not_forgotten() -> None:
     with pytest.raises(RecipeError, match="only DeepSpeed offloads"):
-        stepper_of(TrainResources(stepper="torch", offload=True))
+        select_stepper(TrainResources(stepper="torch", offload=True))

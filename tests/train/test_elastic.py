@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.train import select_stepper, session
+from ctllm_ray.train import session, stepper
 from ctllm_ray.train.checkpoint.run_state import RunState
 from ctllm_ray.train.tracking import records
 from tests.train.tiny_runs import Around, recipe, run
@@ -32,7 +32,7 @@ class Diary(Around):
 
     def __init__(self, of: Recipe, batches: int) -> None:
         super().__init__(batches)
-        self._made, _ = select_stepper.stepper_of(of.resources.train)
+        self._made, _ = stepper.select_stepper(of.resources.train)
 
     def stepper_of(self, *given: Any) -> Any:
         stepper: Any = self._made(*given)

@@ -16,8 +16,8 @@ import pytest
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import RecipeError, StorageError
 from ctllm_ray.train.tracking import records
+from ctllm_ray.train.tracking.open_trackers import MOST_WAITING, Behind, open_trackers
 from ctllm_ray.train.tracking.records import EVERY_S, MOST_LINES, Records, StepRecord
-from ctllm_ray.train.tracking.trackers import MOST_WAITING, Behind, open_trackers
 
 
 class Clock:

@@ -8,7 +8,7 @@ import pytest
 
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe_training import Schedule
-from ctllm_ray.train.schedule import check_branch, decay_start, phase_at, rate
+from ctllm_ray.train.schedule import check_branch, find_decay, phase_at, rate
 
 
 def schedule(**changes: object) -> Schedule:
@@ -91,7 +91,7 @@ def test_phases_meet_at_the_end_of_the_warmup_and_at_the_start_of_the_decay() ->
         "stable",
         "decay",
     ]
-    assert decay_start(given, 1000) == 800
+    assert find_decay(given, 1000).start_tokens == 800
 
 
 def test_a_branch_follows_its_parent_then_only_decays() -> None:

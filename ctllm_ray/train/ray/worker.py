@@ -81,9 +81,9 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
 def _train(recipe: Recipe, rank: int, world: int, hooks: _Hooks) -> RunState:
     import torch
 
-    from ctllm_ray.train import select_stepper, session
+    from ctllm_ray.train import session, stepper
 
-    made, reason = select_stepper.stepper_of(recipe.resources.train)
+    made, reason = stepper.select_stepper(recipe.resources.train)
     if reason and rank == 0:
         hooks.note(reason)
     try:

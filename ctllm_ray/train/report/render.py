@@ -261,7 +261,11 @@ def _tokens_at(facts: RunFacts, step: int) -> int:
 def _zones(facts: RunFacts, x: Axis) -> list[tuple[float, float, str]]:
     """Phases of the schedule: percent from the left, width in percent, name."""
     given, total = facts.train.schedule, facts.train.tokens
-    starts = [("warmup", 0), ("stable", given.warmup_tokens), ("decay", schedule.decay_start(given, total))]
+    starts = [
+        ("warmup", 0),
+        ("stable", given.warmup_tokens),
+        ("decay", schedule.find_decay(given, total).start_tokens),
+    ]
     ends = [start for _, start in starts[1:]] + [total]
     spans = [(name, 100 * x.place(a), 100 * x.place(b)) for (name, a), b in zip(starts, ends, strict=True)]
     return [(a, b - a, name) for name, a, b in spans if b > a]

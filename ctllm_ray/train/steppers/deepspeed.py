@@ -64,7 +64,7 @@ class DeepSpeedStepper:
             raise RecipeError("zero_stage 0 has no optimizer state to offload", remedy=remedy)
         deepspeed = _start_deepspeed()
         self.rank, self.world, self.module = rank, world, model
-        self._stage, self._clip_norm = resources.zero_stage, train.optimizer.clip_norm
+        self.zero_stage, self._clip_norm = resources.zero_stage, train.optimizer.clip_norm
         bf16 = train.precision == "bf16"
         if resources.activation_checkpointing:
             llama.checkpoint_activations(cast(Any, model))
@@ -74,7 +74,7 @@ class DeepSpeedStepper:
         self._owners = owners(self._parameters, world)
         with contextlib.redirect_stdout(io.StringIO()):  # some of its reports know no log level
             self._engine, *_ = deepspeed.initialize(
-                model=_Whole(model.train(), loss, autocast=bf16 and not self._stage),
+                model=_Whole(model.train(), loss, autocast=bf16 and not self.zero_stage),
                 optimizer=_optimizer(self._parameters.values(), train.optimizer, resources),
                 config=_config(train, resources, [p.numel() for p in self._parameters.values()]),
             )
@@ -97,7 +97,7 @@ class DeepSpeedStepper:
         updated."""
         for group in self._engine.optimizer.param_groups:
             group["lr"] = rate
-        if self._stage:
+        if self.zero_stage:
             self._engine.step()
             return torch.as_tensor(self._engine.get_global_grad_norm(), dtype=torch.float32).detach().clone()
         norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._clip_norm)
@@ -110,7 +110,7 @@ class DeepSpeedStepper:
     def discard(self) -> None:
         """Forgets the gradients the way DeepSpeed's own steps do when they meet an overflow."""
         zero = self._engine.optimizer
-        if self._stage == 3:
+        if self.zero_stage == 3:
             zero._pre_step()
             zero._partition_all_parameters()
             zero._overflow_clean_up(zero.loss_scale)
@@ -158,19 +158,19 @@ class DeepSpeedStepper:
             step = counter.to(flat.device) if adam.defaults.get("fused") else counter  # type: ignore[union-attr]
             moments = {moment: torch.zeros_like(flat, requires_grad=False) for moment in MOMENTS}
             adam.state[flat].update(step=step if isinstance(step, int) else step.clone(), **moments)
-        if self._stage in (1, 2):
+        if self.zero_stage in (1, 2):
             zero._lazy_init_hp_params_optimizer_state()
 
     def _adam(self) -> Any:
-        return self._engine.optimizer.optimizer if self._stage else self._engine.optimizer
+        return self._engine.optimizer.optimizer if self.zero_stage else self._engine.optimizer
 
     def _masters(self) -> list[torch.Tensor]:
         """The fp32 tensors that this rank updates: its flat partitions, or without ZeRO the parameters
         themselves."""
         zero = self._engine.optimizer
-        if self._stage == 3:
+        if self.zero_stage == 3:
             return zero.fp32_partitioned_groups_flat
-        if self._stage:
+        if self.zero_stage:
             flat = getattr(zero, "single_partition_of_fp32_groups", None)
             return zero.fp32_groups_flat_partition if flat is None else flat
         return list(self._parameters.values())
@@ -181,7 +181,7 @@ class DeepSpeedStepper:
     def _gather(self, parameter: torch.nn.Parameter, part: str) -> torch.Tensor:
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
-        if not self._stage:
+        if not self.zero_stage:
             return parameter if part == "model" else self._adam().state[parameter][part]
         if part == "model":
             return safe_get_full_fp32_param(parameter)
@@ -190,7 +190,7 @@ class DeepSpeedStepper:
     def _put(self, parameter: torch.nn.Parameter, part: str, value: torch.Tensor) -> None:
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
-        if not self._stage:
+        if not self.zero_stage:
             (parameter if part == "model" else self._adam().state[parameter][part]).data.copy_(value)
         elif part == "model":
             safe_set_full_fp32_param(parameter, value)
@@ -200,12 +200,12 @@ class DeepSpeedStepper:
     def _publish(self) -> None:
         """Brings the fp32 weights into those the model computes with, on all ranks."""
         zero = self._engine.optimizer
-        if self._stage == 3:
+        if self.zero_stage == 3:
             zero._partition_all_parameters()
             for index in range(len(zero.fp16_groups)):
                 zero._reassign_or_swap_out_partitioned_parameters(index)
             zero._post_step(set())
-        elif self._stage:
+        elif self.zero_stage:
             zero.update_lp_params()
             for index in range(len(getattr(zero, "round_robin_bit16_groups", ()))):
                 zero._update_model_bit16_weights(index)
@@ -299,6 +299,9 @@ def _start_deepspeed() -> Any:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(verbose=False)
     return deepspeed
+
+
+open_stepper = DeepSpeedStepper
 
 
 def reason_not_to_start(resources: TrainResources) -> str:

@@ -36,7 +36,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 class TorchStepper:
     """One worker. With several, `torch.distributed` is up before it is made."""
 
-    kind = "torch"
+    kind, zero_stage = "torch", 0
 
     def __init__(
         self,
@@ -156,6 +156,14 @@ def owners(parameters: Mapping[str, torch.Tensor], world: int) -> dict[str, int]
         result[name] = loads.index(min(loads))
         loads[result[name]] += parameters[name].numel()
     return result
+
+
+open_stepper = TorchStepper
+
+
+def reason_not_to_start(resources: TrainResources) -> str:
+    """Why this stepper cannot run with these resources; empty where it can."""
+    return "only DeepSpeed offloads" if resources.offload else ""
 
 
 class _Gradients:

@@ -24,7 +24,7 @@ import orjson
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import StorageError
-from ctllm_ray.train.tracking.trackers import Behind
+from ctllm_ray.train.tracking.open_trackers import Behind
 
 EVERY_S = 5.0  # between two writes of a chunk
 MOST_LINES = 5000  # of a chunk, 1 MB: so that writing it anew stays cheap where checkpoints are far apart

@@ -1,4 +1,4 @@
-"""The contract of a tracker, and what the modules of train/trackers/ share."""
+"""The contract of a tracker, and what the modules of train/tracking/trackers/ share."""
 
 from __future__ import annotations
 
