@@ -33,7 +33,7 @@ TORCH_ROOMS = {"model", "train", "inference"}
 FEW_FILES: dict[str, set[str]] = {
     "deepspeed": {"train/steppers/deepspeed.py"},
     "lm_eval": {"evaluate/harness.py", "evaluate/formats/native_items.py"},
-    "ray.serve.llm": {"serving/ray/vllm.py"},
+    "ray.serve.llm": {"serving/ray/engines/vllm.py"},
     "vllm": set(),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -287,6 +287,7 @@ def _check_names(recipe: Recipe, where: str) -> None:
     named = [(resolve.TRACKERS, "resources.train.trackers", name) for name in resources.trackers]
     if resources.stepper != "auto":
         named.append((resolve.STEPPERS, "resources.train.stepper", resources.stepper))
+    named.append((resolve.ENGINES, "serve.engine", recipe.serve.engine))
     if recipe.train:
         named.append((resolve.PACKERS, "train.packing", recipe.train.packing))
     for package, key, name in named:

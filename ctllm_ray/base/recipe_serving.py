@@ -17,7 +17,8 @@ class Serve(Frozen):
     name: str = ""  # the model's id in the API; empty: <recipe>-<version>, or the folder's name
     host: str = "127.0.0.1"  # another one needs at least one key
     port: Annotated[int, Field(ge=0, le=65535)] = 8000  # 0: a free one
-    engine: Literal["torch", "vllm"] = "torch"  # ours, on CPUs and GPUs; vLLM through Ray Serve LLM, on GPUs
+    # of serving/ray/engines/: ours, on CPUs and GPUs; vLLM through Ray Serve LLM, on GPUs
+    engine: str = "torch"
     precision: Literal["auto", "fp32", "bf16"] = (
         "auto"  # of the weights in memory; auto: bf16 on a GPU, fp32 on a CPU
     )

@@ -78,11 +78,17 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 def declared_names(package: str, stage: str, constant: str) -> tuple[str, ...]:
     """The names in a constant (`SCORES`, `LABELS`) of a module: columns that it adds; read from the
     source."""
-    folder = Path(importlib.import_module(package).__path__[0])
-    for node in ast.parse((folder / f"{stage}.py").read_text(encoding="utf-8")).body:
+    return tuple(declared_value(package, stage, constant) or ())
+
+
+@cache
+def declared_value(package: str, name: str, constant: str) -> Any:
+    """The value of a constant of a module, read from the source; None where it has none."""
+    [file] = [file for file in _files(package) if file.stem == name]
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == [constant]:
-            return tuple(ast.literal_eval(node.value))
-    return ()
+            return ast.literal_eval(node.value)
+    return None
 
 
 @cache

@@ -10,7 +10,7 @@ import pytest
 
 from ctllm_ray.base.errors import InputError, Overloaded
 from ctllm_ray.inference.engine import Engine, Sampling
-from ctllm_ray.serving.ray.vllm import VllmEngine
+from ctllm_ray.serving.ray.engines.vllm import VllmEngine
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.inference.tiny_engines import GREEDY, collect, engine, finish_of, ids_of, together, tokens_of
 from tests.serve.vllm_stand_in import StandIn

@@ -15,14 +15,16 @@ from ctllm_ray.base.errors import CtllmError, EngineFailed, InputError
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import Sampling, Token
 from ctllm_ray.model.fingerprint import hash_model
-from ctllm_ray.serving.ray import application, model_replaced, vllm
-from ctllm_ray.serving.ray.vllm import VllmEngine
+from ctllm_ray.serving.ray import application, model_replaced
+from ctllm_ray.serving.ray.engines import vllm
+from ctllm_ray.serving.ray.engines.vllm import VllmEngine
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.inference.tiny_engines import collect, engine, prompts, together, tokens_of
 from tests.serve.vllm_installed import vllm_installed
 from tests.serve.vllm_stand_in import StandIn, Whole
 
 SERVE = Serve(engine="vllm", gpus=2, slots=48, precision="bf16")
+FACTS = {"sha256": "0" * 64, "context_tokens": 4096, "vocab_size": 128}
 
 
 def over(*items: Any) -> VllmEngine:
@@ -171,7 +173,7 @@ def test_ray_serve_llm_builds_the_deployment_with_the_options_of_our_own(
 ) -> None:
     options = application.engine_options(SERVE)
     with vllm_installed(monkeypatch):
-        bound = vllm.deployment(SERVE, "/models/m", "0" * 64, 4096, 128, options)
+        bound = vllm.bind_engine(SERVE, "/models/m", FACTS, options)
         made = build_app(bound, name="a", default_runtime_env={})
     [engine] = made.deployments
     assert engine.name == "engine"
@@ -185,4 +187,4 @@ def test_ray_serve_llm_builds_the_deployment_with_the_options_of_our_own(
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
 def test_without_vllm_the_deployment_says_what_to_install() -> None:
     with pytest.raises(InputError, match=r"ctllm-ray\[vllm\]"):
-        vllm.deployment(SERVE, "/models/m", "0" * 64, 4096, 128, application.engine_options(SERVE))
+        vllm.bind_engine(SERVE, "/models/m", FACTS, application.engine_options(SERVE))

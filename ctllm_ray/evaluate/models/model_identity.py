@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from ctllm_ray.base import storage
+from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.exports import LINEAGE, read_lineage
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.model import fingerprint
@@ -40,7 +40,8 @@ def identify_model(folder: str, tokenizer: Tokenizer) -> dict[str, Any]:
 def describe_engine(serve: Serve, engine: str) -> dict[str, str]:
     """What computes: bf16 and fp32, or two engines, give scores that differ by more than noise."""
     device = "cuda" if serve.gpus else "cpu"
-    auto = "of the folder" if engine == "vllm" else "bf16" if serve.gpus else "fp32"
+    auto = resolve.declared_value(resolve.ENGINES, engine, "AUTO_PRECISION")
+    auto = auto or ("bf16" if serve.gpus else "fp32")
     return {
         "engine": engine,
         "device": device,

@@ -21,7 +21,7 @@ from ray import serve as ray_serve
 from ray.serve.config import AutoscalingConfig, HTTPOptions, RequestRouterConfig
 from ray.serve.schema import LoggingConfig
 
-from ctllm_ray.base import storage
+from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.recipe import Recipe, load_recipe
 from ctllm_ray.base.recipe_serving import Serve
@@ -32,8 +32,8 @@ from ctllm_ray.model.fingerprint import hash_model
 from ctllm_ray.ray_session import environment, session
 from ctllm_ray.serving.api import keys, model_card, rate_limits
 from ctllm_ray.serving.evaluations.deployment import EvaluationsReplica
-from ctllm_ray.serving.ray import proxy, shutdown, vllm
-from ctllm_ray.serving.ray.engine_deployments import TorchReplica
+from ctllm_ray.serving.ray import proxy, shutdown
+from ctllm_ray.serving.ray.engine_deployments import EngineReplica
 from ctllm_ray.serving.ray.ingress import Ingress
 from ctllm_ray.serving.ray.limits_deployment import LimitsReplica
 from ctllm_ray.tokenizer import tokenizer
@@ -120,11 +120,11 @@ def _evaluations(facts: dict[str, Any], replicas: Any, options: dict[str, Any]) 
 def _engines(recipe: Recipe, folder: str, facts: dict[str, Any]) -> Any:
     """The bound deployment of engines."""
     serve = recipe.serve
-    if serve.engine == "vllm":
-        shape = facts["context_tokens"], facts["vocab_size"]
-        return vllm.deployment(serve, folder, facts["sha256"], *shape, engine_options(serve))
+    engine = resolve.load_module(resolve.ENGINES, serve.engine)
+    if hasattr(engine, "bind_engine"):
+        return engine.bind_engine(serve, folder, facts, engine_options(serve))
     resources = _actor_options(recipe, serve.cpus, serve.gpus)
-    replicas: Any = ray_serve.deployment(TorchReplica, ray_actor_options=resources, **engine_options(serve))
+    replicas: Any = ray_serve.deployment(EngineReplica, ray_actor_options=resources, **engine_options(serve))
     return replicas.bind(folder, facts["sha256"], facts["serve"])
 
 

@@ -15,28 +15,21 @@ from typing import Any, cast
 from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
+from ctllm_ray.base import resolve
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.engine import EngineLoad, Output, Sampling, Token
-from ctllm_ray.model import config
 from ctllm_ray.serving.ray.model_replaced import REMEDY, ModelReplaced, RefusingEngine, open_checked
 from ctllm_ray.serving.ray.remote import ATTEMPTS, LOST, after_loss, own_errors, persistently, replica_id
-from ctllm_ray.tokenizer import tokenizer
 
 
-class TorchReplica:
-    """A replica of the torch engine. Ray Serve calls `check_health` and replaces a replica where it
+class EngineReplica:
+    """A replica whose engine lives in its process. Ray Serve calls `check_health` and replaces a replica where it
     raises."""
 
     def __init__(self, folder: str, sha256: str, plain: dict[str, Any]) -> None:
-        from ctllm_ray.inference.grammar import GrammarCompiler
-        from ctllm_ray.inference.torch_engine import TorchEngine
-
-        def open_() -> TorchEngine:
-            vocab_size = config.of_folder(folder).vocab_size
-            grammars = GrammarCompiler(tokenizer.load_tokenizer(folder), vocab_size)
-            return TorchEngine.open(folder, Serve.model_validate(plain), grammars)
-
-        self._engine = open_checked(folder, sha256, replica_id(), open_)
+        serve = Serve.model_validate(plain)
+        engine = resolve.load_module(resolve.ENGINES, serve.engine)
+        self._engine = open_checked(folder, sha256, replica_id(), lambda: engine.open_engine(folder, serve))
 
     async def generate(self, ids: list[int], sampling: Sampling) -> AsyncGenerator[Output]:
         """As `Engine.generate`."""

@@ -27,6 +27,7 @@ from ctllm_ray.serving.ray.remote import replica_id
 _ID = "token_id:"  # how vLLM names a token by `return_tokens_as_token_ids`
 _DATA, _DONE = "data: ", "[DONE]"
 MODEL = "model"  # its name between this file and vLLM; the API's own stands on the card
+AUTO_PRECISION = "of the folder"
 MAX_LOGPROBS = 20  # the most that the API lets a client ask for
 _FINISH: dict[str, Finish] = {"stop": "stop", "length": "length"}
 
@@ -240,22 +241,20 @@ def config(serve: Serve, folder: str, context_tokens: int) -> dict[str, Any]:
     }
 
 
-def deployment(
-    serve: Serve, folder: str, sha256: str, context_tokens: int, vocab_size: int, options: dict[str, Any]
-) -> Any:
-    """The bound deployment, with the options of our own engine. Raises `InputError` where vLLM is not
-    installed."""
+def bind_engine(serve: Serve, folder: str, facts: Mapping[str, Any], options: dict[str, Any]) -> Any:
+    """The bound deployment, with the options of our own engine; of `facts`, sha256, context_tokens and
+    vocab_size are read. Raises `InputError` where vLLM is not installed."""
     try:
         from ray.serve import llm
     except ImportError as error:
         what = f"vLLM cannot be imported: {error}"
         remedy = "install ctllm-ray[vllm] on the nodes, or set serve.engine=torch"
         raise InputError(what, where="serve.engine", remedy=remedy) from error
-    limits = {"slots": serve.slots, "context_tokens": context_tokens, "vocab_size": vocab_size}
+    limits = {"slots": serve.slots, **{name: facts[name] for name in ("context_tokens", "vocab_size")}}
     return llm.build_llm_deployment(
-        llm.LLMConfig(**config(serve, folder, context_tokens)),
+        llm.LLMConfig(**config(serve, folder, facts["context_tokens"])),
         name_prefix="",
-        bind_kwargs={"folder": folder, "sha256": sha256, **limits},
+        bind_kwargs={"folder": folder, "sha256": facts["sha256"], **limits},
         override_serve_options=options,
         deployment_cls=replica(llm.LLMServer),
     )
