@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ctllm_ray.base import storage
+from ctllm_ray.base import resolve, storage
 from ctllm_ray.base.errors import NotFound
 
 LINEAGE = "lineage.json"
-BASE_OBJECTIVES = ("pretrain",)  # all others teach a model to answer in turns
 
 
 def is_base(lineage: Mapping[str, Any]) -> bool:
-    """True for an export that only pretraining made, as its lineage says; an empty one is of a foreign
-    model."""
-    train = lineage.get("recipe", {}).get("train", {})
-    return train.get("objective", {}).get("use") in BASE_OBJECTIVES
+    """True for an export of an objective that does not teach to answer in turns, as its lineage says; an empty
+    one is of a foreign model."""
+    objective = lineage.get("recipe", {}).get("train", {}).get("objective", {})
+    if objective.get("use") not in resolve.names(resolve.OBJECTIVES):
+        return False
+    function = resolve.resolve(resolve.OBJECTIVES, objective["use"])
+    known = resolve.options(function).model_fields
+    return not function(**{key: value for key, value in objective.items() if key in known}).teaches_chat
 
 
 def read_lineage(folder: str) -> dict[str, Any]:

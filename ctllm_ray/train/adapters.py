@@ -22,9 +22,8 @@ from typing import Any
 
 import torch
 
-from ctllm_ray.base import storage
 from ctllm_ray.base.errors import VersionConflict
-from ctllm_ray.base.exports import LINEAGE, is_base
+from ctllm_ray.base.exports import is_base, read_lineage
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_training import Lora
 from ctllm_ray.model import llama
@@ -65,10 +64,9 @@ def leaves_specials_untaught(recipe: Recipe) -> bool:
     The rows of `<|user|>`, `<|assistant|>` and `<|end|>` are then as they were drawn, and stay so.
     """
     model, train = recipe.training()
-    if train.lora is None or objective.of(train).per == "target":
+    if train.lora is None or not model.path or not objective.of(train).teaches_chat:
         return False
-    path = storage.join(model.path, LINEAGE)
-    return bool(model.path) and storage.exists(path) and is_base(storage.read_json(path))
+    return is_base(read_lineage(model.path))
 
 
 def _initial(name: str, shape: torch.Size, seed: int) -> torch.Tensor:

@@ -38,6 +38,15 @@ class Objective(Protocol):
         """By what the sum over a global batch is divided."""
 
     @property
+    def needs_reference(self) -> bool:
+        """Whether it compares with what the initial model gives each answer; of pairs only. Without it the
+        `references` of a batch are 0."""
+
+    @property
+    def teaches_chat(self) -> bool:
+        """Whether a model that it made answers in turns."""
+
+    @property
     def sums(self) -> tuple[str, ...]:
         """Names of what `loss` gives beside the loss, as the records and the report call it."""
 

@@ -40,7 +40,6 @@ from ctllm_ray.train.hooks import Alone, Hooks
 from ctllm_ray.train.loop import Loop, Parts, passes
 from ctllm_ray.train.losses import head_loss
 from ctllm_ray.train.objective import Objective
-from ctllm_ray.train.objectives.pretrain import Pretraining
 from ctllm_ray.train.plan.mfu import device_peak, mfu
 from ctllm_ray.train.stepper import Stepper, StepperOf
 from ctllm_ray.train.tracking import open_trackers, records
@@ -86,7 +85,7 @@ class _Session:
         start = resume.start(self.recipe, self.train, self.seed, self.rank, self.world)
         corpora = self._corpora(start)
         learnt = _objective(self.train, self.resources)
-        references = reference_log_probs.open_references(self.recipe) if learnt.per == "pair" else None
+        references = reference_log_probs.open_references(self.recipe) if learnt.needs_reference else None
         batches = Batches(self.recipe, corpora, _control(learnt, corpora), references)
         batches.share(self.rank, self.world)  # a batch that does not divide is told before anything is built
         state = self._facts(start, corpora)
@@ -141,7 +140,7 @@ class _Session:
     def _begun_with(self, start: Start, corpora: Corpora) -> dict[str, str]:
         """The hash of the model that the run begins with, where it needs that model again whenever it comes
         back."""
-        if self.train.lora is None and objective.of(self.train).per != "pair":
+        if self.train.lora is None and not objective.of(self.train).needs_reference:
             return {}
         result = initial_model.identity(self.model, corpora.vocabulary, self.seed)
         adapters.check_same(start.state.lineage, result, self.folder)
@@ -236,9 +235,9 @@ def _objective(train: Train, resources: TrainResources) -> Objective:
     return replace(result, fused=True)
 
 
-def _control(learnt: Objective, corpora: Corpora) -> Control | None:
+def _control(learnt: Any, corpora: Corpora) -> Control | None:
     """The control tokens of conditional pretraining, by their ids in the run's tokenizer."""
-    if not isinstance(learnt, Pretraining) or not learnt.control_score:
+    if not getattr(learnt, "control_score", ""):
         return None
     ours = tokenizer.load_tokenizer(corpora.vocabulary.folder)
     good, bad = (ours.special_id(name) for name in ("<|good|>", "<|bad|>"))

@@ -109,7 +109,7 @@ def _token_ids(recipe: Recipe, vocabulary: corpora.Vocabulary) -> dict[str, Any]
     """Ids that frame texts, as configurations name them; what was taught to answer also ends where its turn
     does."""
     ids: dict[str, Any] = {"bos_token_id": vocabulary.bos, "pad_token_id": vocabulary.pad}
-    answers = objective.of(recipe.training()[1]).per != "target"
+    answers = objective.of(recipe.training()[1]).teaches_chat
     end = load_tokenizer(vocabulary.folder).specials.get(specials.END) if answers else None
     return ids | {"eos_token_id": vocabulary.eos if end is None else [vocabulary.eos, end]}
 

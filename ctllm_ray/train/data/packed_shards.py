@@ -129,9 +129,14 @@ class OpenUnit:
         self.answers = _Answers(self.shards) if layout.per != "target" else None
         self.nbytes = self.packing.nbytes + (self.first_inputs.nbytes if self.first_inputs is not None else 0)
         self.nbytes += self.answers.nbytes if self.answers else 0
-        of = layout.references
-        self.references = np.concatenate([of(shard) for _, shard in unit.shards]) if of else None
+        self.references = self._read_references(layout)
         self.counts = self._count(layout.per)
+
+    def _read_references(self, layout: Layout) -> np.ndarray | None:
+        """float32 [documents]: what the reference gives each; 0 for pairs whose objective has no reference."""
+        if layout.references:
+            return np.concatenate([layout.references(shard) for _, shard in self.unit.shards])
+        return np.zeros(int(self.bases[-1]), np.float32) if layout.per == "pair" else None
 
     def _check_form(self, per: Per) -> None:
         """Raises `InputError` where pairs meet an objective that knows none, or the other way round."""

@@ -151,11 +151,12 @@ def score(model: llama.LlamaForCausalLM, folder: str, shard: Shard, recipe: Reci
     rows, at_once = unit.packing.fills.rows, max(1, MICRO_TOKENS // width)
     for first in range(0, rows, at_once):
         pieces = [unit.packing.pieces(row).documents for row in range(first, min(first + at_once, rows))]
-        batch = blank(len(pieces), width, 0, apart=True)
+        most = max(map(len, pieces))
+        batch = blank(len(pieces), width, 0, apart=True, references=most)
         for at in range(len(pieces)):
             unit.fill(first + at, True, batch, at)
         with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
-            logs, _ = preference_loss.of_pieces(model, llama.tensors(batch, device), max(map(len, pieces)))
+            logs, _ = preference_loss.of_pieces(model, llama.tensors(batch, device), most)
         for of_row, values in zip(pieces, logs.cpu().numpy(), strict=True):
             result[of_row] = values[: len(of_row)]
     return result

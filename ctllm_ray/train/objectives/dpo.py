@@ -37,6 +37,8 @@ class PreferenceOptimisation:
     beta: float
     label_smoothing: float = 0.0
     per: Per = "pair"
+    needs_reference: bool = True
+    teaches_chat: bool = True
     sums: tuple[str, ...] = SUMS
 
     def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:

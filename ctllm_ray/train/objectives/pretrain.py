@@ -29,6 +29,8 @@ class Pretraining:
     control_drop_share: float = 0.0  # of documents that keep BOS
     fused: bool = False  # the loss by Liger's kernel, on a GPU
     per: Per = "target"
+    needs_reference: bool = False
+    teaches_chat: bool = False
     sums: tuple[str, ...] = ()
 
     def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -27,6 +27,8 @@ class FineTuning:
 
     fused: bool = False  # the loss by Liger's kernel, on a GPU
     per: Per = "answer"
+    needs_reference: bool = False
+    teaches_chat: bool = True
     sums: tuple[str, ...] = ()
 
     def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:

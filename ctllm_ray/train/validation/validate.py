@@ -197,7 +197,7 @@ def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[st
     precision = train.precision if device.type == "cuda" else "fp32"
     model.to(device)  # type: ignore[arg-type]
     results = bits(model, chosen, sequence_tokens=train.sequence_tokens, precision=precision)
-    if objective.of(train).per == "pair":
+    if objective.of(train).needs_reference:
         told = validate_pairs.preferences(recipe, model)
         results = {group: facts | told.get(group, {}) for group, facts in results.items()}
     saved.forget_copies()
