@@ -203,11 +203,15 @@ def test_make_demo_goes_from_pages_to_an_answer_of_the_served_model(tmp_path: Pa
         shutil.copy2(REPOSITORY / name, tmp_path / name)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     printed = shell("make -o .venv/.installed demo", tmp_path)
+    for number, name in enumerate(demo.RUNGS, 1):
+        assert f"\n[{number}/8] {name}: " in printed
     assert "215 of 328 pages kept" in printed
     assert "export/64" in printed
     assert f"\n问：{demo.QUESTION}\n答：" in printed
     assert "exam" in printed
     for name in ("clean", "train", "sweep", "evaluate"):
-        assert (tmp_path / "out/tiny/1" / name / "report.html").is_file()
+        report = tmp_path / "out/tiny/1" / name / "report.html"
+        assert report.is_file()
+        assert f" {report.as_uri()}\n" in printed
     for name in ("tiny", "tiny-sft", "tiny-dpo"):
         assert list((tmp_path / "out" / name / "1/export").glob("*/lineage.json"))
