@@ -185,6 +185,29 @@ def test_the_chinese_readme_has_the_same_blocks() -> None:
     assert numbers(CHINESE) == numbers(README)
 
 
+def test_the_chinese_readme_has_the_same_pictures_and_every_picture_is_there() -> None:
+    english, chinese = pictures(README), pictures(CHINESE)
+    assert [name.replace(".zh.", ".") for name in chinese] == english
+    assert len(english) == 4
+    for name in {*english, *chinese}:
+        file = REPOSITORY / name
+        assert 0 < file.stat().st_size < 150_000, name
+
+
+def pictures(page: Path) -> list[str]:
+    return re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+
+
+def test_the_comparison_has_only_numbers_of_the_results_page() -> None:
+    results = (REPOSITORY / "docs/results.md").read_text(encoding="utf-8").replace("%", " %")
+    text = README.read_text(encoding="utf-8")
+    table = text.partition("\n## What it does, and how it compares\n")[2].partition("\n## ")[0]
+    figures = re.findall(r"\d+\.\d+|\b(?:77|358|384)\b", table)
+    assert len(figures) > 15
+    for figure in figures:
+        assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.]*\d)", results), figure
+
+
 def numbers(page: Path) -> list[str]:
     """The figures in tables: they are the same in any language."""
     rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
