@@ -185,6 +185,29 @@ def test_the_chinese_readme_has_the_same_blocks() -> None:
     assert numbers(CHINESE) == numbers(README)
 
 
+def test_the_chinese_readme_has_the_same_pictures_and_every_picture_is_there() -> None:
+    english, chinese = pictures(README), pictures(CHINESE)
+    assert [name.replace(".zh.", ".") for name in chinese] == english
+    assert len(english) == 4
+    for name in {*english, *chinese}:
+        file = REPOSITORY / name
+        assert 0 < file.stat().st_size < 150_000, name
+
+
+def pictures(page: Path) -> list[str]:
+    return re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+
+
+def test_the_comparison_has_only_numbers_of_the_results_page() -> None:
+    results = (REPOSITORY / "docs/results.md").read_text(encoding="utf-8").replace("%", " %")
+    text = README.read_text(encoding="utf-8")
+    table = text.partition("\n## What it does, and how it compares\n")[2].partition("\n## ")[0]
+    figures = re.findall(r"\d+\.\d+|\b(?:77|358|384)\b", table)
+    assert len(figures) > 15
+    for figure in figures:
+        assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.]*\d)", results), figure
+
+
 def numbers(page: Path) -> list[str]:
     """The figures in tables: they are the same in any language."""
     rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
@@ -203,11 +226,15 @@ def test_make_demo_goes_from_pages_to_an_answer_of_the_served_model(tmp_path: Pa
         shutil.copy2(REPOSITORY / name, tmp_path / name)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     printed = shell("make -o .venv/.installed demo", tmp_path)
+    for number, name in enumerate(demo.RUNGS, 1):
+        assert f"\n[{number}/8] {name}: " in printed
     assert "215 of 328 pages kept" in printed
     assert "export/64" in printed
     assert f"\n问：{demo.QUESTION}\n答：" in printed
     assert "exam" in printed
     for name in ("clean", "train", "sweep", "evaluate"):
-        assert (tmp_path / "out/tiny/1" / name / "report.html").is_file()
+        report = tmp_path / "out/tiny/1" / name / "report.html"
+        assert report.is_file()
+        assert f" {report.as_uri()}\n" in printed
     for name in ("tiny", "tiny-sft", "tiny-dpo"):
         assert list((tmp_path / "out" / name / "1/export").glob("*/lineage.json"))

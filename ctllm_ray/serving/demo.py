@@ -1,9 +1,9 @@
-"""The whole ladder on one machine: crawl, shards, tokenizer, pretraining, SFT, DPO, sweep, evaluation, served
-model.
+"""The whole ladder on one machine: pages, tokenizer, pretraining, SFT, DPO, sweep, evaluation, served model.
 
-Every rung is what its own command does, with the recipes that stand side by side (`tiny.yaml`,
-`tiny_sft.yaml`, `tiny_dpo.yaml`), so a second demo finds all of it done. Ray is started once for all rungs.
-At the end the model is asked one question over HTTP, as any client would.
+Every rung is what its own command does, with the recipes that stand side by side (`tiny.yaml`, `tiny_sft.yaml`,
+`tiny_dpo.yaml`), so a second demo finds all of it done. Ray is started once for all rungs. At the end the
+model is asked one question over HTTP, as any client would. What a rung needs is imported when it begins, so
+that the first line comes at once.
 """
 
 from __future__ import annotations
@@ -12,29 +12,33 @@ import json
 import os
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe import Recipe, load_recipe
-from ctllm_ray.corpus import pipeline
-from ctllm_ray.corpus.engine.progress import SectionProgress
-from ctllm_ray.corpus.report.render import write_corpus_report
-from ctllm_ray.evaluate import terminal
-from ctllm_ray.evaluate.run import evaluate
-from ctllm_ray.mixture import plan
-from ctllm_ray.mixture.launch import run_sweep
-from ctllm_ray.mixture.report import outcome
-from ctllm_ray.model import config
-from ctllm_ray.serving.ray import application
-from ctllm_ray.train.checkpoint import export
-from ctllm_ray.train.ray.launch import run_training
-from ctllm_ray.train.report.progress import Following
-from ctllm_ray.train.report.render import write_training_report
+
+if TYPE_CHECKING:
+    from ctllm_ray.shards.manifest import Manifest
 
 QUESTION, TOKENS = "“大”的反义词是什么？", 48
 ALIGNED = ("sft", "dpo")  # recipes beside the first one: <name>_sft.yaml, <name>_dpo.yaml
+#: The sample's pages, one of them that is dropped, and a threshold that keeps more.
+SAMPLE = "sample:pages.jsonl.zst"
+DROPPED, REPLAYED = "http://loan.spam4.example/view.php?id=19", "document.digit_share.max=0.6"
+#: The rungs and the seconds that each took on two idle cores (docs/results.md, "The demo").
+RUNGS = {
+    "cleaning pages": 13,
+    "tokenizer and token shards": 4,
+    "pretraining": 24,
+    "SFT": 18,
+    "DPO": 24,
+    "mixture sweep": 22,
+    "evaluation": 3,
+    "serving": 14,
+}
 Tell = Callable[[str], None]
 
 
@@ -44,95 +48,144 @@ def run_demo(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
     `path` is the recipe's file, beside which those of the aligned models stand; they share its root and
     resources. `tell` is given lines for people. Raises `CtllmError` as the rungs do.
     """
-    began = time.monotonic()
+    ladder = Ladder(tell)
+    tell(f"{len(RUNGS)} steps, about {sum(RUNGS.values())} s on two idle cores; output: {recipe.root}")
+    aligned = [_load_beside(path, name, recipe) for name in ALIGNED]
+    from ctllm_ray.serving.ray import application  # brings Ray, in seconds
+
+    application.free_port(recipe.serve.host, recipe.serve.port)  # a taken one is told now, not at the end
     with application.serving_session(os.cpu_count() or 1, recipe.resources.object_store_mb):
-        rung = _Rung(tell, 5 + len(ALIGNED))
-        made = pipeline.prepare(recipe, progress=SectionProgress.to_stderr())
-        kept, seen = made[recipe.corpus].counts["kept"], made["clean"].counts["in"]
-        write_corpus_report(recipe.folder(recipe.corpus), _report(recipe, "clean"))
-        rung.finish(
-            f"crawl: {kept:,} of {seen:,} pages kept, {made['tokens'].counts['tokens']:,} tokens to train on"
+        _clean(recipe, ladder)
+        _write_tokens([recipe, *aligned], ladder)
+        folders = [_train(*each, ladder) for each in zip(list(RUNGS)[2:5], [recipe, *aligned], strict=True)]
+        _sweep(recipe, ladder)
+        _evaluate(recipe, folders[-1], ladder)
+        served = aligned[-1].model_copy(
+            update={"serve": recipe.serve.model_copy(update={"model": folders[-1]})}
         )
-        folder = _train_and_export(recipe)
-        tokens = recipe.training()[1].tokens
-        parameters = config.parameters(config.of_folder(folder))
-        rung.finish(f"pretrain: {parameters:,} parameters, {tokens:,} tokens: {folder}")
-        aligned = [_beside(path, name, recipe) for name in ALIGNED]
-        for name, other in zip(ALIGNED, aligned, strict=True):
-            read = pipeline.prepare(other, progress=SectionProgress.to_stderr())[other.corpus].counts["kept"]
-            folder = _train_and_export(other)
-            rung.finish(f"{name}: {read:,} {'pairs' if name == 'dpo' else 'conversations'}: {folder}")
-        planned = plan.plan_sweep(recipe)
-        chosen = outcome.write(planned, run_sweep(planned, lambda line: None))
-        rung.finish(f"sweep: {planned.sweep.trials} mixtures; {outcome.words(chosen.shares)} ({chosen.by})")
-        results = evaluate(_of(recipe, folder), terminal.EvaluationProgress())
-        rung.finish("evaluation:")
-        for line in terminal.format_scores(results):
-            tell(f"    {line}")
-        served = aligned[-1].model_copy(update={"serve": recipe.serve.model_copy(update={"model": folder})})
+        ladder.begin("serving", "an OpenAI-compatible API and a chat page, on Ray Serve")
         with application.serving(served) as url:
-            rung.finish(f"served: {url}")
+            ladder.finish(url)
             tell(f"\n问：{QUESTION}\n答：{_ask_question(url)}\n")
-            tell(
-                f"{time.monotonic() - began:.0f} s from the crawl to this answer. "
-                f"{_honestly(parameters, tokens)}"
-            )
-            for section in ("clean", "train", "sweep", "evaluate"):
-                tell(f"    {_report(recipe, section)}")
+            _tell_end(path, recipe, folders, ladder, tell)
             if stay:
                 tell(f"\nopen {url} (Ctrl-C ends it)")
                 application.wait_and_drain(served, tell)
 
 
-def _beside(path: str, name: str, recipe: Recipe) -> Recipe:
+class Ladder:
+    """Tells of each rung: its number, what it does and about how long it takes; then what came of it."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell, self._number = tell, 0
+        self.began = self._since = time.monotonic()
+
+    def begin(self, name: str, what: str) -> None:
+        """Before the next rung."""
+        self._number += 1
+        self._since = time.monotonic()
+        assert list(RUNGS)[self._number - 1] == name, name
+        self._tell(f"[{self._number}/{len(RUNGS)}] {name}: {what} (about {RUNGS[name]} s)")
+
+    def note(self, line: str) -> None:
+        """A line that belongs to the rung."""
+        self._tell(f"      {line}")
+
+    def finish(self, outcome: str) -> None:
+        """The rung is climbed."""
+        self.note(f"{time.monotonic() - self._since:.0f} s: {outcome}")
+
+
+def _load_beside(path: str, name: str, recipe: Recipe) -> Recipe:
     """The recipe of an aligned model, with the root and the width of the first one."""
-    file = Path(path)
-    result = load_recipe(str(file.with_name(f"{file.stem}_{name}{file.suffix}")))
+    result = load_recipe(_beside(path, name))
     return result.model_copy(update={"root": recipe.root, "resources": recipe.resources})
 
 
-def _train_and_export(recipe: Recipe) -> str:
+def _beside(path: str, name: str) -> str:
+    file = Path(path)
+    return str(file.with_name(f"{file.stem}_{name}{file.suffix}"))
+
+
+def _clean(recipe: Recipe, ladder: Ladder) -> None:
+    """Cleans the recipe's pages, and writes the report."""
+    what = f"{len(recipe.stages)} stages, then the passes {', '.join(part.use for part in recipe.passes)}"
+    ladder.begin("cleaning pages", what)
+    from ctllm_ray.corpus import pipeline
+    from ctllm_ray.corpus.report.render import write_corpus_report
+
+    cleaned = pipeline.prepare_corpus(recipe, progress=_progress())
+    write_corpus_report(recipe.folder(recipe.corpus), _report(recipe, "clean"))
+    kept, seen = cleaned[recipe.corpus].counts["kept"], cleaned["clean"].counts["in"]
+    ladder.finish(f"{kept:,} of {seen:,} pages kept")
+
+
+def _write_tokens(recipes: Sequence[Recipe], ladder: Ladder) -> None:
+    """The first recipe's tokenizer, and the token shards of all."""
+    ladder.begin("tokenizer and token shards", "of the pages, of conversations and of pairs of answers")
+    from ctllm_ray.corpus import pipeline
+
+    finished = [pipeline.prepare(recipe, progress=_progress()) for recipe in recipes]
+    ladder.finish(", ".join(map(_count_tokens, recipes, finished)))
+
+
+def _count_tokens(recipe: Recipe, finished: dict[str, Manifest]) -> str:
+    return f"{finished['tokens'].counts['tokens']:,} tokens of {recipe.name}"
+
+
+def _train(name: str, recipe: Recipe, ladder: Ladder) -> str:
     """The export of a recipe's model, after what is left of its training."""
-    with Following(recipe.folder("train"), recipe.training()[1].tokens) as progress:
+    tokens = recipe.training()[1].tokens
+    ladder.begin(name, f"{tokens:,} tokens of {recipe.name}")
+    from ctllm_ray.train.checkpoint import export
+    from ctllm_ray.train.ray.launch import run_training
+    from ctllm_ray.train.report.progress import Following
+    from ctllm_ray.train.report.render import write_training_report
+
+    with Following(recipe.folder("train"), tokens) as progress:
         run_training(recipe, progress.print_above)
     write_training_report(recipe, _report(recipe, "train"))
-    return export.export_checkpoint(recipe)
+    folder = export.export_checkpoint(recipe)
+    ladder.finish(folder)
+    return folder
 
 
-def _of(recipe: Recipe, folder: str) -> Recipe:
-    """The recipe with the model that is to be evaluated."""
-    if recipe.evaluate is None:
-        return recipe
-    return recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"model": folder})})
+def _sweep(recipe: Recipe, ladder: Ladder) -> None:
+    """Tries the recipe's mixtures."""
+    wanted = f"{recipe.sweep.trials} mixtures, {recipe.sweep.tokens:,} tokens each" if recipe.sweep else ""
+    ladder.begin("mixture sweep", wanted)
+    from ctllm_ray.mixture import plan
+    from ctllm_ray.mixture.launch import run_sweep
+    from ctllm_ray.mixture.report import outcome
+
+    planned = plan.plan_sweep(recipe)
+    chosen = outcome.write(planned, run_sweep(planned, ladder.note))
+    ladder.finish(f"{outcome.words(chosen.shares)} ({chosen.by})")
+
+
+def _evaluate(recipe: Recipe, folder: str, ladder: Ladder) -> None:
+    """Scores the model of a folder on the recipe's tasks."""
+    ladder.begin("evaluation", "of the model that DPO made: an exam, and bits per byte on pages held out")
+    from ctllm_ray.evaluate import terminal
+    from ctllm_ray.evaluate.run import evaluate
+
+    if recipe.evaluate is not None:
+        part = recipe.evaluate.model_copy(update={"model": folder})
+        recipe = recipe.model_copy(update={"evaluate": part})
+    results = evaluate(recipe, terminal.EvaluationProgress())
+    for line in terminal.format_scores(results):
+        ladder.note(line)
+    ladder.finish(recipe.folder("evaluate"))
+
+
+def _progress() -> Any:
+    from ctllm_ray.corpus.engine.progress import SectionProgress
+
+    return SectionProgress.to_stderr()
 
 
 def _report(recipe: Recipe, section: str) -> str:
     return storage.join(recipe.folder(section), "report.html")
-
-
-def _honestly(parameters: int, tokens: int) -> str:
-    """What so small a model can do."""
-    return (
-        f"A model of {parameters / 1e6:.1f} million parameters that has read {tokens:,} tokens has learnt "
-        f"characters, "
-        "some words and the manner of an answer, and nothing of the world; larger sizes and more text take "
-        "the same "
-        "commands."
-    )
-
-
-class _Rung:
-    """Counts rungs and their seconds."""
-
-    def __init__(self, tell: Tell, count: int) -> None:
-        self._tell, self._count, self._number, self._since = tell, count, 0, time.monotonic()
-
-    def finish(self, what: str) -> None:
-        """One more is climbed."""
-        self._number += 1
-        now = time.monotonic()
-        self._tell(f"[{self._number}/{self._count}] {what} ({now - self._since:.0f} s)")
-        self._since = now
 
 
 def _ask_question(url: str) -> str:
@@ -146,3 +199,48 @@ def _ask_question(url: str) -> str:
     with urllib.request.urlopen(request, timeout=120) as answer:
         result: dict[str, Any] = json.load(answer)
     return result["choices"][0]["message"]["content"]
+
+
+def _tell_end(path: str, recipe: Recipe, folders: Sequence[str], ladder: Ladder, tell: Tell) -> None:
+    """How long it took, what so small a model can do, links that open, and what to run next."""
+    from ctllm_ray.model import config
+
+    parameters, tokens = config.parameters(config.of_folder(folders[0])), recipe.training()[1].tokens
+    tell(f"{time.monotonic() - ladder.began:.0f} s from the first page to this answer.")
+    tell(
+        f"The model has {parameters / 1e6:.1f} million parameters and has read {tokens:,} tokens. It has learnt "
+        "characters, some words and the form of an answer, and nothing of the world."
+    )
+    tell("Larger sizes and more text take the same commands.\n\nReports:")
+    for section in ("clean", "train", "sweep", "evaluate"):
+        tell(f"  {section:<9} {link_to(_report(recipe, section))}")
+    tell("\nNext:")
+    for step in next_steps(path, recipe):
+        tell(f"  {step.command}\n      {step.result}")
+
+
+def link_to(uri: str) -> str:
+    """An address that a browser or a terminal opens: `file://` for a path of this machine, else as it is."""
+    return uri if storage.is_remote(uri) else Path(storage.absolute(uri)).as_uri()
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """A command and what it does."""
+
+    command: str
+    result: str
+
+
+def next_steps(path: str, recipe: Recipe) -> list[NextStep]:
+    """What to run after the demo, with its recipes and its root; of a page and a rule only where they are the
+    sample's."""
+    given = f"{path} root={recipe.root}"
+    aligned = f"{_beside(path, ALIGNED[-1])} root={recipe.root}"
+    steps = [NextStep(f"ctllm serve {aligned}", "serves this model and a chat page until Ctrl-C")]
+    if any(source.path == SAMPLE for source in recipe.data.inputs):
+        steps += [
+            NextStep(f"ctllm why {given} '{DROPPED}'", "shows why this page was dropped"),
+            NextStep(f"ctllm replay {given} --set {REPLAYED}", "shows what another threshold would keep"),
+        ]
+    return steps
