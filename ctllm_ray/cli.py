@@ -1,8 +1,8 @@
-"""`ctllm`: one verb per job, a recipe first, then `key=value` overrides.
+"""The command line `ctllm`: one verb per job. A verb takes a recipe, then `key=value` overrides.
 
-Errors that a user can cause end in one message (what, where, remedy) and an exit code of their own; so do
-Ctrl-C and SIGTERM, after which the same command goes on. Anything else is a fault of this program and keeps
-its traceback.
+An error that a user can cause prints one message (what, where, remedy) and has its own exit code.
+So do Ctrl-C and SIGTERM; the same command then resumes. Any other exception is a bug of this
+program and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import typer
 from ctllm_ray.base.errors import CtllmError
 from ctllm_ray.verbs import cluster, corpus, evaluation, lineage, reports, serving, training
 
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit codes as a shell gives them
+# exit codes as a shell gives them
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 app = typer.Typer(
     add_completion=False,
@@ -56,7 +57,7 @@ app.add_typer(serving.keys, name="keys")
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Runs a command line; returns the exit code."""
+    """Runs a command line and returns its exit code."""
     try:
         app(arguments, prog_name="ctllm")
         code = 0
@@ -65,26 +66,26 @@ def run(arguments: list[str] | None = None) -> int:
         code = error.exit_code
     except SystemExit as stop:
         code = int(stop.code or 0)
-        code = TERMINATED if code == signal.SIGTERM else code  # what Ray makes of the signal while it starts
+        # Ray turns the signal into this exit code while it starts.
+        code = TERMINATED if code == signal.SIGTERM else code
     if code in (INTERRUPTED, TERMINATED):
         sys.stderr.write(
-            "\nctllm: stopped before the end\n  remedy: run the same command again: it goes on\n"
+            "\nctllm: interrupted\n  remedy: run the same command again; it resumes where it stopped\n"
         )
     return code
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The console script: ends the process with the exit code."""
+    """The console script: runs the command line and ends the process with its exit code."""
     sys.path.insert(0, str(Path.cwd()))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without Chinese must not end a command
+            # A terminal that cannot print Chinese must not end a command.
+            stream.reconfigure(errors="backslashreplace")
     code = run(arguments)
-    if code in (
-        INTERRUPTED,
-        TERMINATED,
-    ):  # what libraries do at exit may wait for a thread that starts Ray: 30 s seen
+    if code in (INTERRUPTED, TERMINATED):
+        # Exit handlers of libraries may wait up to 30 s for a thread that starts Ray.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -123,7 +123,7 @@ def test_help_names_the_arguments_with_an_example(
         (["prepare"], "RECIPE"),
         (["prepare", "--bogus", "x"], "--bogus"),
         (["why", "recipe.yaml"], "ID_OR_URL"),
-        (["why", "recipe.yaml", "root=out"], "comes last"),
+        (["why", "recipe.yaml", "root=out"], "page last"),
         (["replay", "recipe.yaml", "--set"], "--set"),
     ],
 )

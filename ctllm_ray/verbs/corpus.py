@@ -1,4 +1,4 @@
-"""Verbs of the corpus: shards, tokenizer, and why a page was kept or dropped."""
+"""Verbs of the corpus: `prepare`, `tokenizer`, `why` and `replay`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ctllm_ray.verbs.arguments import Overrides, RecipePath, load
 
 
 def prepare(recipe: RecipePath, overrides: Overrides = None) -> None:
-    """Clean shards, then what the recipe has of passes, tokenizer and token shards. After a crash: again."""
+    """Clean the inputs; run the passes, the tokenizer and the token shards of the recipe. Resumes."""
     from ctllm_ray.corpus import pipeline, terminal
     from ctllm_ray.corpus.engine.progress import SectionProgress
 
@@ -21,7 +21,7 @@ def prepare(recipe: RecipePath, overrides: Overrides = None) -> None:
 
 
 def tokenizer(recipe: RecipePath, overrides: Overrides = None) -> None:
-    """The tokenizer alone, and its report: characters per token by source, script and kind of character."""
+    """Train the tokenizer only, with a report: characters per token by source, script and character class."""
     from ctllm_ray.corpus import pipeline, terminal
     from ctllm_ray.corpus.engine.progress import SectionProgress
 
@@ -36,17 +36,17 @@ def why(
         list[str],
         typer.Argument(
             metavar="[KEY=VALUE]... ID_OR_URL",
-            help="Overrides, then the page: an id such as crawl/0.jsonl#1234, or its url",
+            help="Overrides, then the page: its id, for example crawl/0.jsonl#1234, or its URL",
         ),
     ],
 ) -> None:
-    """Every measure of a page, each rule's bound, which one dropped it, its copies, and the text."""
+    """Explain one page: measures, each rule's threshold, the rule that dropped it, duplicates, text."""
     from ctllm_ray.corpus import pipeline, terminal
     from ctllm_ray.corpus.explain import why
     from ctllm_ray.shards import manifest
 
     if re.match(r"[\w.]+=", arguments[-1]):
-        raise typer.BadParameter(f"{arguments[-1]!r} is an override; the id or url of the page comes last")
+        raise typer.BadParameter(f"{arguments[-1]!r} is an override; put the id or the URL of the page last")
     loaded = load(recipe, arguments[:-1])
     folder = loaded.folder(loaded.corpus)
     finished = manifest.read_manifest(folder)
@@ -61,11 +61,11 @@ def replay(
         typer.Option(
             "--set",
             metavar="RULE.BOUND=NUMBER",
-            help="Another bound, for example document.char_count.max=20000; =none takes it away; may be given again",
+            help="Another threshold, for example document.char_count.max=20000; =none removes it; repeatable",
         ),
     ] = None,
 ) -> None:
-    """What other bounds would keep and drop, from stored scores, in seconds."""
+    """Show what other thresholds would keep and drop, from stored scores, in seconds."""
     from ctllm_ray.corpus import pipeline, terminal
     from ctllm_ray.corpus.explain.replay import replay_bounds
     from ctllm_ray.shards import manifest

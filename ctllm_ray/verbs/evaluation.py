@@ -1,4 +1,4 @@
-"""Verbs of evaluation: a model's scores, and how two models' scores differ."""
+"""Verbs of evaluation: `evaluate`, `compare` and `items`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ def evaluate(
     recipe: RecipePath,
     overrides: Overrides = None,
     url: Annotated[
-        str, typer.Option(help="Of a served model, such as http://127.0.0.1:8000/v1; else in process")
+        str,
+        typer.Option(
+            help="URL of a served model, for example http://127.0.0.1:8000/v1; default: load the "
+            "model in this process"
+        ),
     ] = "",
-    key_env: Annotated[str, typer.Option(help="The environment variable that holds its key")] = "",
+    key_env: Annotated[
+        str, typer.Option(help="Environment variable that holds the API key of the served model")
+    ] = "",
 ) -> None:
-    """Scores the newest export (or evaluate.model=PATH) on the recipe's tasks, with intervals. After a crash:
-    again."""
+    """Score the newest export (or evaluate.model=PATH) on the recipe's tasks, with intervals. Resumes."""
     from ctllm_ray.evaluate import run, terminal
 
     loaded = load(recipe, overrides)
@@ -30,11 +35,15 @@ def evaluate(
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="The folder of an evaluation")],
-    second: Annotated[str, typer.Argument(metavar="B", help="And of another, of the same items")],
-    resamples: Annotated[int, typer.Option(help="Of the bootstrap and the permutation test")] = 10_000,
+    first: Annotated[str, typer.Argument(metavar="A", help="Folder of the first evaluation")],
+    second: Annotated[
+        str, typer.Argument(metavar="B", help="Folder of the second evaluation, over the same items")
+    ],
+    resamples: Annotated[
+        int, typer.Option(help="Number of resamples of the bootstrap and the permutation test")
+    ] = 10_000,
 ) -> None:
-    """B against A, item by item: differences with intervals and paired tests."""
+    """Compare B with A, item by item: differences with intervals and paired tests."""
     from ctllm_ray.evaluate import terminal
     from ctllm_ray.evaluate.scoring import compare
 
@@ -44,11 +53,11 @@ def compare(
 
 def items(
     tasks: Annotated[
-        list[str], typer.Argument(metavar="TASK...", help="lm-eval's names of tasks or groups, or files")
+        list[str], typer.Argument(metavar="TASK...", help="Names of lm-eval tasks or groups, or item files")
     ],
-    to: Annotated[str, typer.Option(help="The file to write, such as eval/mmlu.jsonl")],
+    to: Annotated[str, typer.Option(help="File to write, for example eval/mmlu.jsonl")],
 ) -> None:
-    """Writes the items of lm-eval's tasks as JSON lines, for the pass `decontaminate`."""
+    """Write the items of lm-eval tasks as JSON lines, for the pass `decontaminate`."""
     from ctllm_ray.evaluate.formats import native_items
 
     for name, count in native_items.write(tasks, to).items():

@@ -1,4 +1,4 @@
-"""The verb that tells where a model comes from."""
+"""The verb `lineage`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def lineage(
         str,
         typer.Argument(
             metavar="PATH_OR_URL",
-            help="An export, checkpoint, run or section, or a server: http://127.0.0.1:8000",
+            help="An export, checkpoint, run or section; or the URL of a server, for example "
+            "http://127.0.0.1:8000",
         ),
     ],
 ) -> None:
-    """Where a model comes from: runs, parents, token shards, tokenizer, clean shards, source files; what is
-    missing."""
+    """Show where a model comes from, down to the source files, and what is missing or has changed."""
     from ctllm_ray.lineage import format_lineage, trace_lineage
 
     for line in format_lineage(trace_lineage(model)):

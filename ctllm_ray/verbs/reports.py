@@ -1,4 +1,4 @@
-"""Pages about what was done."""
+"""The verb `report`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ctllm_ray.verbs.arguments import Overrides, RecipePath, load
 
 
 class ReportSection(StrEnum):
-    """What a report is about."""
+    """The section that a report describes."""
 
     clean = "clean"
     train = "train"
@@ -21,16 +21,16 @@ def report(
     recipe: RecipePath,
     overrides: Overrides = None,
     of: Annotated[
-        ReportSection, typer.Option(help="The documents, or the training run")
+        ReportSection, typer.Option(help="Which report: the cleaned documents, or the training run")
     ] = ReportSection.clean,
     to: Annotated[
         str,
         typer.Option(
-            metavar="FILE", help="Where the page goes; by default report.html in the section's folder"
+            metavar="FILE", help="HTML file to write; default: report.html in the folder of the section"
         ),
     ] = "",
 ) -> None:
-    """One self-contained HTML page: funnel, histograms and dropped pages, or the curves of a training run."""
+    """Write one self-contained HTML page about the cleaned documents, or about the training run."""
     loaded = load(recipe, overrides)
     target = to or f"{loaded.folder(of.value)}/report.html"
     if of is ReportSection.train:

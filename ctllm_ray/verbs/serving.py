@@ -1,4 +1,4 @@
-"""Verbs of the served model: server, demo, keys."""
+"""Verbs of serving: `serve`, `demo` and `keys`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ctllm_ray.verbs.arguments import Overrides, RecipePath, load
 
 
 def serve(recipe: RecipePath, overrides: Overrides = None) -> None:
-    """The exported model behind an OpenAI-compatible API and a web page, on Ray Serve, until Ctrl-C."""
+    """Serve the exported model: an OpenAI-compatible API and a chat page on Ray Serve, until Ctrl-C."""
     from ctllm_ray.serving.ray import application
 
     application.serve_until_signal(load(recipe, overrides), typer.echo)
@@ -18,20 +18,20 @@ def serve(recipe: RecipePath, overrides: Overrides = None) -> None:
 
 def demo(
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides, such as root=out")
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Overrides of recipe keys, for example root=out"),
     ] = None,
     recipe: Annotated[str, typer.Option(help="Another recipe")] = "jobs/recipes/tiny.yaml",
-    once: Annotated[bool, typer.Option("--once", help="End after one answer instead of serving on")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Answer one prompt, then stop the server")] = False,
 ) -> None:
-    """The whole ladder on this machine, in minutes: crawl, shards, training, SFT, DPO, sweep, scores, served
-    model."""
+    """Run every step here in minutes: crawl, shards, training, SFT, DPO, sweep, scores, serving."""
     from ctllm_ray.serving.demo import run_demo
 
     run_demo(recipe, load(recipe, overrides), typer.echo, stay=not once)
 
 
-keys = typer.Typer(no_args_is_help=True, help="Keys to the served model; they live under the recipe's root.")
-KeyName = Annotated[str, typer.Option(help="Of the team or program that has it")]
+keys = typer.Typer(no_args_is_help=True, help="API keys of the served model, stored under the recipe's root.")
+KeyName = Annotated[str, typer.Option(help="Name of the team or program that uses the key")]
 
 
 @keys.command()
@@ -39,10 +39,12 @@ def create(
     recipe: RecipePath,
     name: KeyName,
     overrides: Overrides = None,
-    requests_per_minute: Annotated[int, typer.Option(help="0: no limit")] = 0,
-    tokens_per_day: Annotated[int, typer.Option(help="Prompts and answers, UTC days; 0: no limit")] = 0,
+    requests_per_minute: Annotated[int, typer.Option(help="Limit; 0 means none")] = 0,
+    tokens_per_day: Annotated[
+        int, typer.Option(help="Limit on prompt and answer tokens per UTC day; 0 means none")
+    ] = 0,
 ) -> None:
-    """Prints a new key, once."""
+    """Create a key and print it. It cannot be printed again."""
     from ctllm_ray.serving.api.keys import create_key
 
     typer.echo(create_key(_keys(recipe, overrides), name, requests_per_minute, tokens_per_day))
@@ -53,9 +55,9 @@ def rotate(
     recipe: RecipePath,
     name: KeyName,
     overrides: Overrides = None,
-    grace_s: Annotated[float, typer.Option(help="Seconds that the old key still counts")] = 0,
+    grace_s: Annotated[float, typer.Option(help="Seconds for which the old key stays valid")] = 0,
 ) -> None:
-    """Prints a new key in place of one, once."""
+    """Replace a key and print the new one. It cannot be printed again."""
     from ctllm_ray.serving.api.keys import rotate_key
 
     typer.echo(rotate_key(_keys(recipe, overrides), name, grace_s))
@@ -63,7 +65,7 @@ def rotate(
 
 @keys.command()
 def revoke(recipe: RecipePath, name: KeyName, overrides: Overrides = None) -> None:
-    """Ends a key: whoever shows it is refused, running servers included."""
+    """Revoke a key. Running servers refuse it too."""
     from ctllm_ray.serving.api.keys import revoke_key
 
     revoke_key(_keys(recipe, overrides), name)
@@ -72,7 +74,7 @@ def revoke(recipe: RecipePath, name: KeyName, overrides: Overrides = None) -> No
 
 @keys.command(name="list")
 def list_keys(recipe: RecipePath, overrides: Overrides = None) -> None:
-    """Names and limits; the keys themselves are stored nowhere."""
+    """List names and limits. The keys themselves are not stored."""
     from ctllm_ray.serving.api.keys import read_keys
 
     for key in read_keys(_keys(recipe, overrides)):

@@ -1,4 +1,4 @@
-"""Verbs of training: what a run takes, the run, its batches, its model."""
+"""Verbs of training: `plan`, `train`, `sweep`, `export` and `batch`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from ctllm_ray.verbs.arguments import Overrides, RecipePath, load
 def plan(
     recipe: RecipePath,
     overrides: Overrides = None,
-    gpu: Annotated[str, typer.Option(help="The card: h100, h200, a100, ..., or cpu")] = "",
-    gpus: Annotated[int, typer.Option(help="How many; by default the workers of the recipe")] = 0,
+    gpu: Annotated[str, typer.Option(help="GPU type: h100, h200, a100, ..., or cpu")] = "",
+    gpus: Annotated[int, typer.Option(help="Number of GPUs; default: the workers of the recipe")] = 0,
     mfu: Annotated[
-        float, typer.Option(help="Share of the cards' peak that training is taken to reach")
+        float,
+        typer.Option(
+            help="Model FLOPs utilization to assume: the share of peak FLOP/s that training reaches"
+        ),
     ] = 0.4,
 ) -> None:
-    """What a run takes, before it starts: parameters, FLOPs, memory by ZeRO stage, hours, storage, steps,
-    epochs."""
+    """Estimate a run: parameters, FLOPs, memory per ZeRO stage, hours, storage, steps, epochs."""
     from ctllm_ray.train.plan import terminal
     from ctllm_ray.train.plan.plan import plan_training
 
@@ -27,7 +29,7 @@ def plan(
 
 
 def train(recipe: RecipePath, overrides: Overrides = None) -> None:
-    """Trains on the token shards with Ray Train. Run again after a crash: it goes on."""
+    """Train on the token shards with Ray Train. Resumes from the newest checkpoint."""
     from ctllm_ray.train.ray import launch
     from ctllm_ray.train.report.progress import Following
 
@@ -41,9 +43,9 @@ def train(recipe: RecipePath, overrides: Overrides = None) -> None:
 def sweep(
     recipe: RecipePath,
     overrides: Overrides = None,
-    forecast: Annotated[bool, typer.Option("--forecast", help="Only say what it would cost")] = False,
+    forecast: Annotated[bool, typer.Option("--forecast", help="Print the cost estimate only")] = False,
 ) -> None:
-    """Small trainings over many mixtures on Ray Tune, a law fitted to them, and the mixture it chooses."""
+    """Train small models on many mixtures with Ray Tune, fit a mixture law, and choose the best mixture."""
     from ctllm_ray.mixture import plan, results
     from ctllm_ray.mixture.forecast import forecast_sweep, show_forecast
     from ctllm_ray.mixture.report import outcome
@@ -62,10 +64,10 @@ def sweep(
 def export(
     recipe: RecipePath,
     overrides: Overrides = None,
-    step: Annotated[int, typer.Option(help="Of which checkpoint; by default the newest")] = 0,
-    fp32: Annotated[bool, typer.Option("--fp32", help="Weights in fp32 instead of bf16")] = False,
+    step: Annotated[int, typer.Option(help="Training step of the checkpoint; default: the newest")] = 0,
+    fp32: Annotated[bool, typer.Option("--fp32", help="Write weights in fp32 instead of bf16")] = False,
 ) -> None:
-    """A checkpoint as a Hugging Face folder, with its lineage."""
+    """Export a checkpoint as a Hugging Face folder, with its lineage."""
     from ctllm_ray.train.checkpoint.export import export_checkpoint
 
     typer.echo(export_checkpoint(load(recipe, overrides), step or None, "fp32" if fp32 else "bf16"))
@@ -74,12 +76,12 @@ def export(
 def batch(
     recipe: RecipePath,
     overrides: Overrides = None,
-    step: Annotated[int, typer.Option(help="The batch that this training step was made with, from 1")] = 0,
-    number: Annotated[int, typer.Option("--batch", help="Or the number of a batch, from 0")] = -1,
-    rank: Annotated[int, typer.Option(help="The rows of this worker, ...")] = 0,
-    world: Annotated[int, typer.Option(help="... of so many; by default all rows")] = 1,
+    step: Annotated[int, typer.Option(help="Training step, from 1")] = 0,
+    number: Annotated[int, typer.Option("--batch", help="Batch number, from 0, instead of --step")] = -1,
+    rank: Annotated[int, typer.Option(help="Rank of the worker whose rows to show")] = 0,
+    world: Annotated[int, typer.Option(help="Number of workers; default: one, which shows all rows")] = 1,
 ) -> None:
-    """The documents of a training step, computed again; their ids go to `ctllm why`."""
+    """List the documents in the batch of a training step. Pass their ids to `ctllm why`."""
     from ctllm_ray.train.data import inspect_batch
 
     if (step > 0) == (number >= 0):
