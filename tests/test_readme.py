@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,21 @@ import zstandard
 
 from ctllm_ray import cli, sample
 from ctllm_ray.base import recipe
+from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.serving import demo
+from ctllm_ray.train import objective, session
+from ctllm_ray.train.checkpoint.run_state import RunState
+from ctllm_ray.train.data import reference_log_probs
+from ctllm_ray.train.ray import launch
+from ctllm_ray.train.steppers.torch import TorchStepper
 from tests.conftest import REPOSITORY, SharedRay
 from tests.corpus.conftest import run_here
 
 README, CHINESE = (REPOSITORY / name for name in ("README.md", "README.zh-CN.md"))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = 60  # of the sample, in the small crawl
+FEW_TOKENS = 8192  # of the runs that the README continues from: a few steps
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -102,14 +110,14 @@ def here(command: str) -> str:
         return command.replace("ct_llm_2b.yaml", "tiny.yaml").replace("workers=[32, 64]", "workers=1")
     if command.startswith("ctllm train jobs/recipes/tiny_") or "train.run=chosen" in command:
         schedule = "train.schedule.warmup_tokens=2048 train.schedule.decay_tokens=2048"
-        return f"{command} train.tokens=8192 {schedule}"  # a few steps do
+        return f"{command} train.tokens={FEW_TOKENS} {schedule}"  # a few steps do
     return command
 
 
 class Server:
     """Runs commands; `ctllm serve` goes on behind them, at a free port, until `stop`.
 
-    Verbs run in this process, and jobs on its Ray as on a cluster's; `ctllm serve` starts a Ray of its own.
+    Verbs run in this process; jobs and `ctllm serve` run on its Ray, as on a cluster's.
     """
 
     def __init__(self, place: Path, ray_address: str) -> None:
@@ -127,7 +135,10 @@ class Server:
     def _start(self, command: str) -> str:
         """Its first line."""
         arguments = [str(Path(sys.executable).with_name("ctllm")), *command.split()[1:], "serve.port=0"]
-        self._process = subprocess.Popen(arguments, cwd=self._place, stdout=subprocess.PIPE, text=True)
+        environment = os.environ | {"RAY_ADDRESS": self._ray_address}
+        self._process = subprocess.Popen(
+            arguments, cwd=self._place, env=environment, stdout=subprocess.PIPE, text=True
+        )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line.startswith("http://"), line
@@ -143,6 +154,20 @@ class Server:
         assert "ended: " in rest
 
 
+def train(on_ray: Callable[..., RunState]) -> Callable[..., RunState]:
+    """Training on Ray, but for runs of a few steps: these train here, since each worker of Ray Train imports torch
+    anew. `make demo`, which a slow test runs, trains them all on Ray."""
+
+    def run_training(recipe: Recipe, tell: Callable[[str], None]) -> RunState:
+        if recipe.training()[1].tokens > FEW_TOKENS:
+            return on_ray(recipe, tell)
+        if objective.of(recipe.training()[1]).needs_reference:
+            reference_log_probs.complete(recipe, reference_log_probs.here)
+        return session.train(recipe, TorchStepper)
+
+    return run_training
+
+
 @pytest.mark.cluster
 @pytest.mark.timeout(1800)  # some thirty commands
 def test_every_command_works_and_prints_what_the_readme_shows(
@@ -150,6 +175,7 @@ def test_every_command_works_and_prints_what_the_readme_shows(
 ) -> None:
     """The demo's model is trained once; the job that prepares finds the section finished that `ctllm prepare` made."""
     monkeypatch.chdir(place)
+    monkeypatch.setattr(launch, "run_training", train(launch.run_training))
     printed, server = "", Server(place, shared_ray.address)
     for language, content in blocks(README):
         if language == "bash":
