@@ -478,6 +478,7 @@ def test_prepare_prints_plain_lines_to_a_log_and_the_funnel_to_stdout(
     assert recipe.load_recipe(begun).folder("clean") in ended.stdout
 
 
+@pytest.mark.slow  # tests/base/test_live_line.py and tests/corpus/test_progress.py hold the law
 @pytest.mark.cluster
 def test_prepare_shows_one_live_line_on_a_terminal(begun: str, cluster: None, shared_ray: SharedRay) -> None:
     main, terminal = pty.openpty()
@@ -504,7 +505,13 @@ def _read(descriptor: int) -> bytes:
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),  # test_ray_session.py sends it in seconds
+    ],
+)
 def test_a_stopped_run_says_so_and_the_next_one_goes_on(
     tmp_path: Path, sent: signal.Signals, code: int
 ) -> None:

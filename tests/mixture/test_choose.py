@@ -130,6 +130,7 @@ def test_the_runner_up_region_grows_with_the_noise(tmp_path: Path) -> None:
     assert quiet.runner_up_share < loud.runner_up_share
 
 
+@pytest.mark.slow  # with few mixtures, below, in seconds
 def test_a_flat_truth_claims_a_gain_in_at_most_one_of_twenty_sweeps(tmp_path: Path) -> None:
     of = planned(tmp_path, trials=12)
     claims = [

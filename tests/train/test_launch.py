@@ -24,7 +24,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.ray_session import environment
 from ctllm_ray.train.checkpoint import checkpoint
 from ctllm_ray.train.ray import launch, trainer
-from ctllm_ray.train.ray.worker import Board
+from ctllm_ray.train.ray.board import Board
 from ctllm_ray.train.tracking import records
 from tests.train.test_elastic import start
 from tests.train.tiny_runs import BATCH_TOKENS, assert_same_model, recipe

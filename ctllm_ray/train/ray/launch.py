@@ -45,8 +45,9 @@ from ctllm_ray.train.checkpoint import resume, run_lock
 from ctllm_ray.train.checkpoint.run_state import RunState
 from ctllm_ray.train.data import corpora, reference_log_probs
 from ctllm_ray.train.ray import reference_launch, worker
+from ctllm_ray.train.ray.board import Board
 from ctllm_ray.train.ray.trainer import Trainer
-from ctllm_ray.train.ray.worker import Board, first_line
+from ctllm_ray.train.ray.worker import first_line
 
 COLLECTIVE_S = 3600  # until a collective of all workers fails: rank 0 may validate in between
 HEALTH_CHECK_S = 1.0  # between Ray's looks at the workers: a killed one is noticed after so long

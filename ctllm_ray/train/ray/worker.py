@@ -1,6 +1,6 @@
 """What runs on the workers of Ray Train: a session with Ray around it. The driver's part stands in launch.py.
 
-Workers and driver leave notes for each other on a board, an actor on the driver's machine. An error that a
+Workers and driver leave notes for each other on a board (board.py). An error that a
 person has to mend goes there with its type; the worker group that Ray starts after it finds it and leaves at
 once.
 """
@@ -23,39 +23,6 @@ from ctllm_ray.base.recipe import Recipe, parse_recipe
 from ctllm_ray.train.checkpoint.run_state import RunState
 
 ASK_S = 2.0  # between a worker's looks whether the driver wants it to stop
-
-
-class Board:
-    """What the driver and its workers leave for each other: an actor on the driver's machine."""
-
-    def __init__(self) -> None:
-        self._stop, self._failure, self._notes = False, b"", list[str]()
-
-    def ask_to_stop(self) -> None:
-        """For the workers: save and end."""
-        self._stop = True
-
-    def is_stopping(self) -> bool:
-        """True once the driver asked for it."""
-        return self._stop
-
-    def fail(self, error: bytes) -> None:
-        """For the driver: an error that trying again does not mend. The first one counts."""
-        self._failure = self._failure or error
-
-    def failure(self) -> bytes:
-        """That error, pickled; empty where there is none."""
-        return self._failure
-
-    def note(self, text: str) -> None:
-        """For people; what was said before is not said again."""
-        if text not in self._notes:
-            self._notes.append(text)
-
-    def notes(self) -> list[str]:
-        """What was noted since it was last asked."""
-        told, self._notes = self._notes, []
-        return told
 
 
 def work(config: dict[str, Any]) -> dict[str, Any]:
