@@ -118,8 +118,26 @@ def sweep_mixtures(recipe: Recipe, stream: TextIO | None = None) -> Choice:
     from ctllm_ray.mixture import launch, plan
     from ctllm_ray.mixture.report import outcome
 
-    planned, told = plan.plan_sweep(recipe), stream or sys.stderr
-    return outcome.write(planned, launch.run_sweep(planned, lambda line: print(line, file=told, flush=True)))
+    planned = plan.plan_sweep(recipe)
+    return outcome.write(planned, launch.run_sweep(planned, LineWriter(stream or sys.stderr)))
+
+
+class LineWriter:
+    """Writes lines to a stream.
+
+    Tune pickles what is told of its trials, for a restore that is not used here, and no stream can be pickled:
+    what comes out of the pickle writes nothing.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+
+    def __call__(self, line: str) -> None:
+        if self._stream is not None:
+            print(line, file=self._stream, flush=True)
+
+    def __reduce__(self) -> tuple[type[LineWriter], tuple[()]]:
+        return LineWriter, ()
 
 
 def evaluate_model(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pickle
 import subprocess
 import sys
 import time
@@ -122,6 +123,14 @@ def test_a_kind_of_shards_that_is_not_there_is_told_with_those_that_are(tiny: Re
 def test_replay_counts_what_another_threshold_would_keep(tiny: Recipe) -> None:
     replay = api.replay_thresholds(tiny, ["document.digit_share.max=0.6"])
     assert replay.after["kept"] - replay.before["kept"] == 3
+
+
+def test_lines_go_to_any_stream_though_tune_pickles_what_writes_them(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as stream:
+        writer = api.LineWriter(stream)
+        pickle.loads(pickle.dumps(writer))("from the copy")
+        writer("1 of 8")
+    assert (tmp_path / "log").read_text() == "1 of 8\n"
 
 
 def test_what_a_recipe_does_not_have_is_an_error_before_anything_starts(tiny: Recipe) -> None:
