@@ -252,7 +252,7 @@ def test_make_demo_goes_from_pages_to_an_answer_of_the_served_model(tmp_path: Pa
         shutil.copy2(REPOSITORY / name, tmp_path / name)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     printed = shell("make -o .venv/.installed demo", tmp_path)
-    for number, name in enumerate(demo.RUNGS, 1):
+    for number, name in enumerate(demo.STEPS, 1):
         assert f"\n[{number}/8] {name}: " in printed
     assert "215 of 328 pages kept" in printed
     assert "export/64" in printed

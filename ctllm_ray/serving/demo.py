@@ -1,8 +1,8 @@
-"""The whole ladder on one machine: pages, tokenizer, pretraining, SFT, DPO, sweep, evaluation, served model.
+"""The whole chain on one machine: pages, tokenizer, pretraining, SFT, DPO, sweep, evaluation, served model.
 
-Every rung is what its own command does, with the recipes that stand side by side (`tiny.yaml`, `tiny_sft.yaml`,
-`tiny_dpo.yaml`), so a second demo finds all of it done. Ray is started once for all rungs. At the end the
-model is asked one question over HTTP, as any client would. What a rung needs is imported when it begins, so
+Every step is what its own command does, with the recipes that stand side by side (`tiny.yaml`, `tiny_sft.yaml`,
+`tiny_dpo.yaml`), so a second demo finds all of it done. Ray is started once for all steps. At the end the
+model is asked one question over HTTP, as any client would. What a step needs is imported when it begins, so
 that the first line comes at once.
 """
 
@@ -28,8 +28,8 @@ ALIGNED = ("sft", "dpo")  # recipes beside the first one: <name>_sft.yaml, <name
 #: The sample's pages, one of them that is dropped, and a threshold that keeps more.
 SAMPLE = "sample:pages.jsonl.zst"
 DROPPED, REPLAYED = "http://loan.spam4.example/view.php?id=19", "document.digit_share.max=0.6"
-#: The rungs and the seconds that each took on two idle cores (docs/results.md, "The demo").
-RUNGS = {
+#: The steps and the seconds that each took on two idle cores (docs/results.md, "The demo").
+STEPS = {
     "cleaning pages": 13,
     "tokenizer and token shards": 4,
     "pretraining": 24,
@@ -43,56 +43,56 @@ Tell = Callable[[str], None]
 
 
 def run_demo(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
-    """Climbs the ladder, asks the served model one question, and with `stay` serves on until Ctrl-C.
+    """Runs all steps, asks the served model one question, and with `stay` serves on until Ctrl-C.
 
     `path` is the recipe's file, beside which those of the aligned models stand; they share its root and
-    resources. `tell` is given lines for people. Raises `CtllmError` as the rungs do.
+    resources. `tell` is given lines for people. Raises `CtllmError` as the steps do.
     """
-    ladder = Ladder(tell)
-    tell(f"{len(RUNGS)} steps, about {sum(RUNGS.values())} s on two idle cores; output: {recipe.root}")
+    progress = StepProgress(tell)
+    tell(f"{len(STEPS)} steps, about {sum(STEPS.values())} s on two idle cores; output: {recipe.root}")
     aligned = [_load_beside(path, name, recipe) for name in ALIGNED]
     from ctllm_ray.serving.ray import application  # brings Ray, in seconds
 
     application.free_port(recipe.serve.host, recipe.serve.port)  # a taken one is told now, not at the end
     with application.serving_session(os.cpu_count() or 1, recipe.resources.object_store_mb):
-        _clean(recipe, ladder)
-        _write_tokens([recipe, *aligned], ladder)
-        folders = [_train(*each, ladder) for each in zip(list(RUNGS)[2:5], [recipe, *aligned], strict=True)]
-        _sweep(recipe, ladder)
-        _evaluate(recipe, folders[-1], ladder)
+        _clean(recipe, progress)
+        _write_tokens([recipe, *aligned], progress)
+        folders = [_train(*each, progress) for each in zip(list(STEPS)[2:5], [recipe, *aligned], strict=True)]
+        _sweep(recipe, progress)
+        _evaluate(recipe, folders[-1], progress)
         served = aligned[-1].model_copy(
             update={"serve": recipe.serve.model_copy(update={"model": folders[-1]})}
         )
-        ladder.begin("serving", "an OpenAI-compatible API and a chat page, on Ray Serve")
+        progress.begin("serving", "an OpenAI-compatible API and a chat page, on Ray Serve")
         with application.serving(served) as url:
-            ladder.finish(url)
+            progress.finish(url)
             tell(f"\n问：{QUESTION}\n答：{_ask_question(url)}\n")
-            _tell_end(path, recipe, folders, ladder, tell)
+            _tell_end(path, recipe, folders, progress, tell)
             if stay:
                 tell(f"\nopen {url} (Ctrl-C ends it)")
                 application.wait_and_drain(served, tell)
 
 
-class Ladder:
-    """Tells of each rung: its number, what it does and about how long it takes; then what came of it."""
+class StepProgress:
+    """Tells of each step: its number, what it does and about how long it takes; then what came of it."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell, self._number = tell, 0
         self.began = self._since = time.monotonic()
 
     def begin(self, name: str, what: str) -> None:
-        """Before the next rung."""
+        """Before the next step."""
         self._number += 1
         self._since = time.monotonic()
-        assert list(RUNGS)[self._number - 1] == name, name
-        self._tell(f"[{self._number}/{len(RUNGS)}] {name}: {what} (about {RUNGS[name]} s)")
+        assert list(STEPS)[self._number - 1] == name, name
+        self._tell(f"[{self._number}/{len(STEPS)}] {name}: {what} (about {STEPS[name]} s)")
 
     def note(self, line: str) -> None:
-        """A line that belongs to the rung."""
+        """A line that belongs to the step."""
         self._tell(f"      {line}")
 
     def finish(self, outcome: str) -> None:
-        """The rung is climbed."""
+        """The step is done."""
         self.note(f"{time.monotonic() - self._since:.0f} s: {outcome}")
 
 
@@ -107,65 +107,65 @@ def _beside(path: str, name: str) -> str:
     return str(file.with_name(f"{file.stem}_{name}{file.suffix}"))
 
 
-def _clean(recipe: Recipe, ladder: Ladder) -> None:
+def _clean(recipe: Recipe, progress: StepProgress) -> None:
     """Cleans the recipe's pages, and writes the report."""
     what = f"{len(recipe.stages)} stages, then the passes {', '.join(part.use for part in recipe.passes)}"
-    ladder.begin("cleaning pages", what)
+    progress.begin("cleaning pages", what)
     from ctllm_ray.corpus import pipeline
     from ctllm_ray.corpus.report.render import write_corpus_report
 
     cleaned = pipeline.prepare_corpus(recipe, progress=_progress())
     write_corpus_report(recipe.folder(recipe.corpus), _report(recipe, "clean"))
     kept, seen = cleaned[recipe.corpus].counts["kept"], cleaned["clean"].counts["in"]
-    ladder.finish(f"{kept:,} of {seen:,} pages kept")
+    progress.finish(f"{kept:,} of {seen:,} pages kept")
 
 
-def _write_tokens(recipes: Sequence[Recipe], ladder: Ladder) -> None:
+def _write_tokens(recipes: Sequence[Recipe], progress: StepProgress) -> None:
     """The first recipe's tokenizer, and the token shards of all."""
-    ladder.begin("tokenizer and token shards", "of the pages, of conversations and of pairs of answers")
+    progress.begin("tokenizer and token shards", "of the pages, of conversations and of pairs of answers")
     from ctllm_ray.corpus import pipeline
 
     finished = [pipeline.prepare(recipe, progress=_progress()) for recipe in recipes]
-    ladder.finish(", ".join(map(_count_tokens, recipes, finished)))
+    progress.finish(", ".join(map(_count_tokens, recipes, finished)))
 
 
 def _count_tokens(recipe: Recipe, finished: dict[str, Manifest]) -> str:
     return f"{finished['tokens'].counts['tokens']:,} tokens of {recipe.name}"
 
 
-def _train(name: str, recipe: Recipe, ladder: Ladder) -> str:
+def _train(name: str, recipe: Recipe, progress: StepProgress) -> str:
     """The export of a recipe's model, after what is left of its training."""
     tokens = recipe.training()[1].tokens
-    ladder.begin(name, f"{tokens:,} tokens of {recipe.name}")
+    progress.begin(name, f"{tokens:,} tokens of {recipe.name}")
     from ctllm_ray.train.checkpoint import export
     from ctllm_ray.train.ray.launch import run_training
     from ctllm_ray.train.report.progress import Following
     from ctllm_ray.train.report.render import write_training_report
 
-    with Following(recipe.folder("train"), tokens) as progress:
-        run_training(recipe, progress.print_above)
+    with Following(recipe.folder("train"), tokens) as following:
+        run_training(recipe, following.print_above)
     write_training_report(recipe, _report(recipe, "train"))
     folder = export.export_checkpoint(recipe)
-    ladder.finish(folder)
+    progress.finish(folder)
     return folder
 
 
-def _sweep(recipe: Recipe, ladder: Ladder) -> None:
+def _sweep(recipe: Recipe, progress: StepProgress) -> None:
     """Tries the recipe's mixtures."""
     wanted = f"{recipe.sweep.trials} mixtures, {recipe.sweep.tokens:,} tokens each" if recipe.sweep else ""
-    ladder.begin("mixture sweep", wanted)
+    progress.begin("mixture sweep", wanted)
     from ctllm_ray.mixture import plan
     from ctllm_ray.mixture.launch import run_sweep
     from ctllm_ray.mixture.report import outcome
 
     planned = plan.plan_sweep(recipe)
-    chosen = outcome.write(planned, run_sweep(planned, ladder.note))
-    ladder.finish(f"{outcome.words(chosen.shares)} ({chosen.by})")
+    chosen = outcome.write(planned, run_sweep(planned, progress.note))
+    progress.finish(f"{outcome.words(chosen.shares)} ({chosen.by})")
 
 
-def _evaluate(recipe: Recipe, folder: str, ladder: Ladder) -> None:
+def _evaluate(recipe: Recipe, folder: str, progress: StepProgress) -> None:
     """Scores the model of a folder on the recipe's tasks."""
-    ladder.begin("evaluation", "of the model that DPO made: an exam, and bits per byte on pages held out")
+    progress.begin("evaluation", "of the model that DPO made: an exam, and bits per byte on pages held out")
     from ctllm_ray.evaluate import terminal
     from ctllm_ray.evaluate.run import evaluate
 
@@ -174,8 +174,8 @@ def _evaluate(recipe: Recipe, folder: str, ladder: Ladder) -> None:
         recipe = recipe.model_copy(update={"evaluate": part})
     results = evaluate(recipe, terminal.EvaluationProgress())
     for line in terminal.format_scores(results):
-        ladder.note(line)
-    ladder.finish(recipe.folder("evaluate"))
+        progress.note(line)
+    progress.finish(recipe.folder("evaluate"))
 
 
 def _progress() -> Any:
@@ -201,12 +201,12 @@ def _ask_question(url: str) -> str:
     return result["choices"][0]["message"]["content"]
 
 
-def _tell_end(path: str, recipe: Recipe, folders: Sequence[str], ladder: Ladder, tell: Tell) -> None:
+def _tell_end(path: str, recipe: Recipe, folders: Sequence[str], progress: StepProgress, tell: Tell) -> None:
     """How long it took, what so small a model can do, links that open, and what to run next."""
     from ctllm_ray.model import config
 
     parameters, tokens = config.parameters(config.of_folder(folders[0])), recipe.training()[1].tokens
-    tell(f"{time.monotonic() - ladder.began:.0f} s from the first page to this answer.")
+    tell(f"{time.monotonic() - progress.began:.0f} s from the first page to this answer.")
     tell(
         f"The model has {parameters / 1e6:.1f} million parameters and has read {tokens:,} tokens. It has learnt "
         "characters, some words and the form of an answer, and nothing of the world."

@@ -12,11 +12,11 @@ from ctllm_ray.verbs.arguments import Overrides, RecipePath, load
 
 def prepare(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Clean the inputs; run the passes, the tokenizer and the token shards of the recipe. Resumes."""
-    from ctllm_ray.corpus import pipeline, terminal
-    from ctllm_ray.corpus.engine.progress import SectionProgress
+    from ctllm_ray import api
+    from ctllm_ray.corpus import terminal
 
     loaded = load(recipe, overrides)
-    for section, finished in pipeline.prepare(loaded, progress=SectionProgress.to_stderr()).items():
+    for section, finished in api.prepare_data(loaded).items():
         terminal.print_section(section, finished, loaded.folder(section))
 
 
@@ -41,16 +41,12 @@ def why(
     ],
 ) -> None:
     """Explain one page: measures, each rule's threshold, the rule that dropped it, duplicates, text."""
-    from ctllm_ray.corpus import pipeline, terminal
-    from ctllm_ray.corpus.explain import why
-    from ctllm_ray.shards import manifest
+    from ctllm_ray import api
+    from ctllm_ray.corpus import terminal
 
     if re.match(r"[\w.]+=", arguments[-1]):
         raise typer.BadParameter(f"{arguments[-1]!r} is an override; put the id or the URL of the page last")
-    loaded = load(recipe, arguments[:-1])
-    folder = loaded.folder(loaded.corpus)
-    finished = manifest.read_manifest(folder)
-    terminal.print_pages(why.explain_page(folder, finished, pipeline.recipe_of(finished), arguments[-1]))
+    terminal.print_pages(api.explain_page(load(recipe, arguments[:-1]), arguments[-1]))
 
 
 def replay(
@@ -66,11 +62,7 @@ def replay(
     ] = None,
 ) -> None:
     """Show what other thresholds would keep and drop, from stored scores, in seconds."""
-    from ctllm_ray.corpus import pipeline, terminal
-    from ctllm_ray.corpus.explain.replay import replay_bounds
-    from ctllm_ray.shards import manifest
+    from ctllm_ray import api
+    from ctllm_ray.corpus import terminal
 
-    loaded = load(recipe, overrides)
-    folder = loaded.folder(loaded.corpus)
-    finished = manifest.read_manifest(folder)
-    terminal.print_replay(replay_bounds(folder, finished, pipeline.recipe_of(finished), sets or []))
+    terminal.print_replay(api.replay_thresholds(load(recipe, overrides), sets or []))

@@ -24,12 +24,11 @@ def evaluate(
     ] = "",
 ) -> None:
     """Score the newest export (or evaluate.model=PATH) on the recipe's tasks, with intervals. Resumes."""
-    from ctllm_ray.evaluate import run, terminal
+    from ctllm_ray import api
+    from ctllm_ray.evaluate import terminal
 
     loaded = load(recipe, overrides)
-    for line in terminal.format_scores(
-        run.evaluate(loaded, terminal.EvaluationProgress(), url=url, key_env=key_env)
-    ):
+    for line in terminal.format_scores(api.evaluate_model(loaded, url=url, key_env=key_env)):
         typer.echo(line)
     typer.echo(f"{loaded.folder('evaluate')}/report.html")
 

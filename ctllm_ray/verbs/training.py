@@ -30,13 +30,10 @@ def plan(
 
 def train(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Train on the token shards with Ray Train. Resumes from the newest checkpoint."""
-    from ctllm_ray.train.ray import launch
-    from ctllm_ray.train.report.progress import Following
+    from ctllm_ray import api
 
     loaded = load(recipe, overrides)
-    tokens = loaded.train.tokens if loaded.train else 0
-    with Following(loaded.folder("train"), tokens) as progress:
-        state = launch.run_training(loaded, progress.print_above)
+    state = api.train_model(loaded)
     typer.echo(f"step {state.step}, {state.tokens:,} tokens: {loaded.folder('train')}")
 
 
@@ -50,14 +47,15 @@ def sweep(
     from ctllm_ray.mixture.forecast import forecast_sweep, show_forecast
     from ctllm_ray.mixture.report import outcome
 
-    planned = plan.plan_sweep(load(recipe, overrides))
+    loaded = load(recipe, overrides)
+    planned = plan.plan_sweep(loaded)
     ended = results.read_trials(planned.folder, planned.sweep.trials)
     show_forecast(planned, forecast_sweep(planned, ended))
     if forecast:
         return
-    from ctllm_ray.mixture import launch
+    from ctllm_ray import api
 
-    chosen = outcome.write(planned, launch.run_sweep(planned, lambda line: typer.echo(line, err=True)))
+    chosen = api.sweep_mixtures(loaded)
     typer.echo(f"{chosen.why}\n{outcome.words(chosen.shares)}: {planned.folder}/{outcome.MIXTURE}")
 
 

@@ -13,15 +13,19 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def packages() -> list[str]:
-    """The folders of the package that hold modules, and `top`: the modules beside them."""
+    """The public functions in `api`, the folders of the package that hold modules, and `top`: the modules beside
+    them."""
     folders = sorted(p.name for p in (REPOSITORY / PACKAGE).iterdir() if (p / "__init__.py").is_file())
-    return [*(name for name in folders if modules(name)), "top"]
+    return ["api", *(name for name in folders if modules(name)), "top"]
 
 
 def modules(package: str) -> list[Path]:
     """The source files of a package that a reader can use something of, in the order of their names."""
     folder = REPOSITORY / PACKAGE
-    files = folder.glob("*.py") if package == "top" else (folder / package).rglob("*.py")
+    public = folder / "api.py"
+    if package == "api":
+        return [public]
+    files = set(folder.glob("*.py")) - {public} if package == "top" else (folder / package).rglob("*.py")
     return sorted(file for file in files if not file.stem.startswith("_"))
 
 
@@ -31,7 +35,10 @@ def index() -> str:
         f"| [`{PACKAGE}{'' if name == 'top' else '.' + name}`]({name}.md) | {len(modules(name))} |"
         for name in packages()
     ]
-    text = "Made from the docstrings when the site is built. Names that begin with `_` are private and not listed."
+    text = (
+        "Made from the docstrings when the site is built. `ctllm_ray.api` is for users; the rest is inside. "
+        "Names that begin with `_` are private and not listed."
+    )
     return f"{LOW}# Python API\n\n{text}\n\n| package | modules |\n|---|---:|\n" + "\n".join(rows) + "\n"
 
 

@@ -22,11 +22,11 @@ TINY = str(REPOSITORY / "jobs/recipes/tiny.yaml")
 
 def test_a_step_says_its_number_of_how_many_what_it_does_and_about_how_long_it_takes() -> None:
     lines: list[str] = []
-    ladder = demo.Ladder(lines.append)
-    for name in list(demo.RUNGS)[:3]:
-        ladder.begin(name, "131,072 tokens of tiny")
-    assert lines[-1] == f"[3/8] pretraining: 131,072 tokens of tiny (about {demo.RUNGS['pretraining']} s)"
-    ladder.finish("out/tiny/1/export/64")
+    progress = demo.StepProgress(lines.append)
+    for name in list(demo.STEPS)[:3]:
+        progress.begin(name, "131,072 tokens of tiny")
+    assert lines[-1] == f"[3/8] pretraining: 131,072 tokens of tiny (about {demo.STEPS['pretraining']} s)"
+    progress.finish("out/tiny/1/export/64")
     assert lines[-1] == "      0 s: out/tiny/1/export/64"
 
 

@@ -170,8 +170,7 @@ def deployed(arguments: dict[str, Any]) -> Any:
 
 def serve_until_signal(recipe: Recipe, tell: Callable[[str], None]) -> None:
     """Serves until Ctrl-C or SIGTERM. `tell` is given lines for people."""
-    cpus = max(os.cpu_count() or 1, math.ceil(recipe.serve.replicas[1] * recipe.serve.cpus))
-    with serving_session(cpus, recipe.resources.object_store_mb), serving(recipe) as url:
+    with serving_alone(recipe) as url:
         tell(f"{url} - the page, and the API below {url}/v1")
         tell(_about_keys(recipe))
         wait_and_drain(recipe, tell)
@@ -194,6 +193,14 @@ def serving_session(cpus: int, object_store_mb: int) -> Iterator[None]:
     """As `session`; where that starts a Ray, its HTTP proxies have what proxy.py puts around them."""
     with environment(proxy.ENVIRONMENT), session(cpus, object_store_mb):
         yield
+
+
+@contextmanager
+def serving_alone(recipe: Recipe) -> Iterator[str]:
+    """As `serving`, on the Ray that is up or else one that has room for the most replicas."""
+    cpus = max(os.cpu_count() or 1, math.ceil(recipe.serve.replicas[1] * recipe.serve.cpus))
+    with serving_session(cpus, recipe.resources.object_store_mb), serving(recipe) as url:
+        yield url
 
 
 @contextmanager
