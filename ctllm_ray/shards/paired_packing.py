@@ -10,8 +10,7 @@ from ctllm_ray.shards.packing import Pieces
 
 
 class Paired:
-    """Documents 2k and 2k + 1 stay side by side in one row: `targets` int [documents], rows of `width`, a
-    64-bit seed.
+    """Keeps documents 2k and 2k + 1 in one row: `targets` int [documents], rows of `width`, a 64-bit seed.
 
     Raises `InputError` for a pair that is longer than a row.
     """
@@ -28,7 +27,7 @@ class Paired:
         self.nbytes = self._pairs.nbytes + targets.nbytes
 
     def pieces(self, row: int) -> Pieces:
-        """The pieces of a row: first, second, first, second, ... of its pairs, each a whole document."""
+        """The pieces of a row: first, second, first, second, ... of its pairs, each a complete document."""
         pairs = self._pairs.pieces(row).documents
         documents = np.stack([2 * pairs, 2 * pairs + 1], 1).ravel()
         return Pieces(documents, np.ones_like(documents), self._targets[documents])
