@@ -19,8 +19,8 @@ class Paired:
         both = targets.reshape(-1, 2).sum(1)
         if len(both) and both.max() > width:
             raise InputError(
-                f"pair {int(both.argmax())} of these shards has {int(both.max())} targets, a row {width}",
-                remedy="set tokens.conversations.max_tokens to train.sequence_tokens at most, or raise the latter",
+                f"pair {int(both.argmax())} of these shards has {int(both.max())} targets; a row holds {width}",
+                remedy="set tokens.conversations.max_tokens to at most train.sequence_tokens, or raise train.sequence_tokens",
             )
         self._targets, self._pairs = targets, BestFit(both, width, seed)
         self.fills = self._pairs.fills
