@@ -20,7 +20,8 @@ class Paired:
         if len(both) and both.max() > width:
             raise InputError(
                 f"pair {int(both.argmax())} of these shards has {int(both.max())} targets; a row holds {width}",
-                remedy="set tokens.conversations.max_tokens to at most train.sequence_tokens, or raise train.sequence_tokens",
+                remedy="set tokens.conversations.max_tokens to at most train.sequence_tokens, "
+                "or raise train.sequence_tokens",
             )
         self._targets, self._pairs = targets, BestFit(both, width, seed)
         self.fills = self._pairs.fills
