@@ -1,5 +1,5 @@
-"""The rows of benchmark files in their native form, each with its id; for evaluation and for decontamination
-alike.
+"""Reads the rows of benchmark files in their native format,
+each with an id. Evaluation and decontamination use them.
 
 A row that is a list, as in C3's .json and MGSM's .tsv, has its values under "0", "1" and so on: a benchmark
 knows what they are (`list_values`). An item's id is its address, the file's name and the row: the same in every
@@ -33,8 +33,8 @@ class BenchmarkTable:
 
 
 def table(uri: str) -> BenchmarkTable:
-    """The rows of a file or of all that a glob matches: .jsonl, .json, .csv, .tsv or .parquet, also .zst or
-    .gz.
+    """Reads a file or all files that a glob matches: .jsonl,
+    .json, .csv, .tsv or .parquet, also as .zst or .gz.
 
     Raises `InputError` that names the file where there is none or it cannot be read.
     """
@@ -70,8 +70,8 @@ def _rows(uri: str) -> list[Row]:
         plain = json.loads(content)
         return [_number(row) if isinstance(row, list) else _object(json.dumps(row)) for row in plain]
     except (ValueError, OSError) as error:
-        remedy = "such a file is .jsonl, .json, .csv, .tsv or .parquet, in UTF-8, also as .zst or .gz"
-        raise InputError(f"not readable: {error}", where=uri, remedy=remedy) from error
+        remedy = "use .jsonl, .json, .csv, .tsv or .parquet in UTF-8, optionally as .zst or .gz"
+        raise InputError(f"the benchmark file cannot be read: {error}", where=uri, remedy=remedy) from error
 
 
 def _decompress(uri: str, content: bytes) -> bytes:
@@ -90,7 +90,7 @@ def _number(values: Sequence[Any]) -> Row:
 
 
 def list_values(row: Row) -> list[Any]:
-    """The values of a row that is a list in its file; none of one that is an object."""
+    """The values of a row that is a list in its file; empty for an object."""
     return [row[key] for key in row if key != ID] if "0" in row else []
 
 
@@ -102,8 +102,12 @@ def _object(line: str) -> Row:
 
 
 def field_of(row: Row, *names: str) -> Any:
-    """What a row has under the first of these names. Raises `InputError` where it has none of them."""
+    """The value under the first of these names that the row has. Raises `InputError` if it has none."""
     for name in names:
         if row.get(name) is not None:
             return row[name]
-    raise InputError(f"no field {names[0]!r}", where=str(row.get(ID)), remedy=f"the row has {', '.join(row)}")
+    raise InputError(
+        f"a row has no field {names[0]!r}",
+        where=str(row.get(ID)),
+        remedy=f"the row's fields are {', '.join(row)}",
+    )

@@ -1,4 +1,4 @@
-"""Which files of a folder go with a submitted job: source that git tracks, and never a secret or an output.
+"""Selects the files that go with a submitted job: source that git tracks, never secrets or output.
 
 What a job sees is unpacked on every node of the cluster, where other people work too. So the list begins with
 what somebody chose to keep in git, as it stands now, and not with everything that no ignore file names:
@@ -21,77 +21,78 @@ import pathspec
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.secret_names import is_secret
 
-IGNORE = ".rayignore"  # leaves out tracked files too, in git's syntax, as `ray job submit` has it
+IGNORE = ".rayignore"  # also leaves out tracked files; git's syntax, as in `ray job submit`
 
-#: Of files outside git these are source. JSON and text are not here: keys of cloud accounts are JSON.
+#: Source files outside git, by ending. JSON and text are missing: keys of cloud accounts are JSON.
 SOURCE_ENDINGS = frozenset(
     {".py", ".pyi", ".yaml", ".yml", ".toml", ".cfg", ".md", ".jinja", ".html", ".css", ".js", ".model"}
 )
 
 _OUTPUT_MARKS = ("MANIFEST.json", "PLAN.json", "RUN.json", "lineage.json", "pyvenv.cfg")
 _BUILT_FOLDERS = frozenset({"__pycache__", "build", "dist", "node_modules"})
-_FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # the same files are the same archive, which Ray then does not send again
+_FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # equal files give an equal archive, which Ray does not send again
 
 
 @dataclass(frozen=True)
 class JobFiles:
-    """What goes with a job from a folder. `names` are relative paths with `/`, sorted."""
+    """The files of a folder that go with a job. `names` are relative paths with `/`, sorted."""
 
     folder: Path
     names: tuple[str, ...]
     size_bytes: int
     sha256: str  # over names and contents
-    secrets: tuple[str, ...]  # that would have gone, but for their names
-    untracked: tuple[str, ...]  # neither in git nor ignored: left out
-    no_files: tuple[str, ...]  # in git, and links to folders or to nothing: left out
-    commit: str  # empty outside git, and in a repository without one
-    dirty: bool  # something that is sent is not as the commit has it
+    secrets: tuple[str, ...]  # left out because of their names
+    untracked: tuple[str, ...]  # left out: neither tracked nor ignored by git
+    no_files: tuple[str, ...]  # left out: tracked, but links to folders or to nothing
+    commit: str  # empty outside git, and in a repository without a commit
+    dirty: bool  # a file differs from the commit
 
     def source(self) -> dict[str, str]:
-        """What manifests say of it, beside the versions of packages."""
+        """What manifests record of it, beside package versions."""
         facts = {"commit": self.commit, "dirty": "yes" if self.dirty else "no"} if self.commit else {}
         return facts | {"sent_sha256": self.sha256}
 
     def write_zip(self, path: Path) -> None:
-        """Writes the files as an archive; the same bytes for the same files."""
+        """Writes the files as an archive. Equal files give equal bytes."""
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in self.names:
                 archive.writestr(zipfile.ZipInfo(name, _FIXED_TIME), (self.folder / name).read_bytes())
 
     def summarize(self) -> Iterator[str]:
-        """Lines for people: how much goes, from where, and what stays."""
+        """Lines for people: how many files are sent, from which commit, and which are not."""
         origin = (
             f"commit {self.commit[:12]}{', with changes' if self.dirty else ''}"
             if self.commit
-            else "of no commit"
+            else "no commit"
         )
-        yield f"{len(self.names):,} files, {self.size_bytes / 1e6:,.1f} MB go with the job ({origin})"
+        yield f"{len(self.names):,} files, {self.size_bytes / 1e6:,.1f} MB to send ({origin})"
         if self.secrets:
-            yield f"not sent, since their names say secret: {_shorten(self.secrets)}"
+            yield f"not sent, because the names look like secrets: {_shorten(self.secrets)}"
         if self.untracked:
-            yield f"not sent, since git does not track them (`git add` what the job needs): {_shorten(self.untracked)}"
+            yield (
+                "not sent, because git does not track them (`git add` what the job needs): "
+                f"{_shorten(self.untracked)}"
+            )
         if self.no_files:
-            yield f"not sent, since they are links to folders or to nothing: {_shorten(self.no_files)}"
+            yield f"not sent, because they are links to folders or to nothing: {_shorten(self.no_files)}"
 
 
 def collect(folder: Path, recipe: str) -> JobFiles:
-    """The files of a folder that go with a job; `recipe` is the relative path of its recipe, which goes in
-    any case.
+    """Selects the files of a folder for a job. `recipe` is
+    the relative path of its recipe, which is always included.
 
-    Raises `RecipeError` where the recipe's name says that it is a secret, `InputError` for a link to what is
-    not sent.
+    Raises `RecipeError` if the recipe's name says that it is
+    a secret, `InputError` for a link to what is not sent.
     """
     if is_secret(recipe):
-        remedy = "give it another name: files whose names speak of keys, tokens or credentials are never sent"
-        raise RecipeError("the recipe's name says that it is a secret", where=recipe, remedy=remedy)
+        remedy = "rename the recipe: files named after keys, tokens or credentials are never sent"
+        raise RecipeError("the name of the recipe looks like a secret", where=recipe, remedy=remedy)
     checkout = _is_checkout(folder)
     listed = _keep_wanted(
         folder, set(_git(folder, "ls-files", "-z", "--recurse-submodules") if checkout else _sources(folder))
     )
     there = {name for name in listed if os.path.lexists(folder / name)}
-    results = {
-        name for name in there if (folder / name).is_file()
-    }  # follows links; false for one that goes in circles
+    results = {name for name in there if (folder / name).is_file()}  # follows links; false for circular links
     secrets = {name for name in results if is_secret(name)}
     names = tuple(sorted(results - secrets | {recipe}))
     _check_links(folder, names)
@@ -114,7 +115,7 @@ def collect(folder: Path, recipe: str) -> JobFiles:
 
 
 def _is_checkout(folder: Path) -> bool:
-    """True below a repository that does not ignore the folder. Raises `InputError` where git cannot tell.
+    """True inside a repository that does not ignore the folder. Raises `InputError` if git cannot tell.
 
     A checkout that is taken for a plain folder would be sent with what its ignore files keep secret.
     """
@@ -125,7 +126,7 @@ def _is_checkout(folder: Path) -> bool:
 
 
 def _keep_wanted(folder: Path, names: set[str]) -> set[str]:
-    """The names without those that .rayignore names."""
+    """Removes the names that .rayignore lists."""
     if not (folder / IGNORE).is_file():
         return names
     lines = (folder / IGNORE).read_text(encoding="utf-8").splitlines()
@@ -133,8 +134,7 @@ def _keep_wanted(folder: Path, names: set[str]) -> set[str]:
 
 
 def _sources(folder: Path) -> Iterator[str]:
-    """Source files of a folder that is not in git: by their endings, without hidden, built and output
-    folders."""
+    """Source files of a folder outside git: by ending, without hidden, build and output folders."""
     for place, folders, files in os.walk(folder):
         folders[:] = [
             name
@@ -149,34 +149,34 @@ def _sources(folder: Path) -> Iterator[str]:
 
 
 def _check_links(folder: Path, names: Sequence[str]) -> None:
-    """Raises `InputError` for a link to a file that does not go itself: its content would go by the back
-    door."""
+    """Raises `InputError` for a link to a file that is not sent itself: the link
+    would smuggle its content out."""
     inside, sent = folder.resolve(), set(names)
     for name in names:
         target = (folder / name).resolve()
         if target == inside / name:
             continue
         if not target.is_relative_to(inside) or target.relative_to(inside).as_posix() not in sent:
-            remedy = f"put the file itself there, or name the link in {IGNORE}"
+            remedy = f"replace the link with the file, or add the link to {IGNORE}"
             raise InputError(
-                f"a link to {target}, which is not sent", where=str(folder / name), remedy=remedy
+                f"a link points to {target}, which is not sent", where=str(folder / name), remedy=remedy
             )
 
 
 def _check_names(folder: Path, names: Iterable[str]) -> None:
-    """Raises `InputError` for a name that an archive cannot hold."""
+    """Raises `InputError` for a file name that an archive cannot hold."""
     for name in names:
         try:
             name.encode()
         except UnicodeEncodeError:
-            remedy = f"rename it, or name it in {IGNORE}"
+            remedy = f"rename the file, or add it to {IGNORE}"
             raise InputError(
-                "a file's name is not UTF-8", where=repr(str(folder / name)), remedy=remedy
+                "a file name is not UTF-8", where=repr(str(folder / name)), remedy=remedy
             ) from None
 
 
 def _digest(folder: Path, names: Iterable[str]) -> tuple[int, str]:
-    """Bytes in all, and SHA-256 over names and contents."""
+    """The total size in bytes, and SHA-256 over names and contents."""
     digest, size = hashlib.sha256(), 0
     for name in names:
         content = (folder / name).read_bytes()
@@ -187,7 +187,8 @@ def _digest(folder: Path, names: Iterable[str]) -> tuple[int, str]:
 
 
 def _git(folder: Path, *arguments: str, may_fail: bool = False) -> list[str]:
-    """What a git command prints, by lines or NULs. Raises `InputError` where it fails, unless it may."""
+    """The output of a git command, split at lines or NULs.
+    Raises `InputError` if it fails, unless `may_fail`."""
     try:
         ended = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
         reason = os.fsdecode(ended.stderr).strip().partition("\n")[0] if ended.returncode else ""
@@ -195,9 +196,10 @@ def _git(folder: Path, *arguments: str, may_fail: bool = False) -> list[str]:
         ended, reason = None, str(error)
     if ended is None or (ended.returncode and not may_fail):
         remedy = (
-            "install git, or let it read this repository (git config --global --add safe.directory FOLDER)"
+            "install git, or allow it to read this repository: git config --global --add "
+            "safe.directory FOLDER"
         )
-        raise InputError(f"a repository that git does not read: {reason}", where=str(folder), remedy=remedy)
+        raise InputError(f"git cannot read the repository: {reason}", where=str(folder), remedy=remedy)
     text = os.fsdecode(ended.stdout) if not ended.returncode else ""
     return [part for part in text.split("\0" if "-z" in arguments else "\n") if part]
 

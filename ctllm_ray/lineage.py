@@ -1,4 +1,4 @@
-"""Where a model comes from, down to the files that were read: what `ctllm lineage` prints.
+"""Traces where a model comes from, down to the source files, for `ctllm lineage`.
 
 Nothing is kept for this alone. An export has lineage.json, a checkpoint its state, a run RUN.json and
 DATA.json, a section its manifest and its plan; each names what it was made from by folder and by hash. The
@@ -25,16 +25,17 @@ from ctllm_ray.shards.manifest import MANIFEST, Manifest
 from ctllm_ray.train.checkpoint.lineage import PARENT_MODEL, PARENT_SHA256, RUN
 from ctllm_ray.train.data.data_log import DATA
 
-CHECKPOINT = "CHECKPOINT.json"  # as train/checkpoint/checkpoint.py has it, which brings torch
+CHECKPOINT = "CHECKPOINT.json"  # the same name as in train/checkpoint/checkpoint.py, which imports torch
 CONFIG = "config.json"
-FILES = 20  # of an input that are shown one by one
-HASHED_BYTES = 1 << 30  # of a local file: a second; what is larger or remote is told by its time or ETag
+FILES = 20  # of an input, listed one by one
+# larger and remote files are compared by time or ETag; hashing this much of a local file takes a second
+HASHED_BYTES = 1 << 30
 ASK_S = 30
 
 
 @dataclass(frozen=True)
 class Link:
-    """A thing of the chain: what it is and where, what is known of it, and what it was made from."""
+    """One link of the chain: what it is, where, facts about it, and what it was made from."""
 
     what: str
     where: str
@@ -43,8 +44,8 @@ class Link:
 
 
 def trace_lineage(target: str) -> Link:
-    """The chain from a model: a folder (export, checkpoint, run, section) or a server's URL. Raises
-    `NotFound`."""
+    """Traces a model: a folder (export, checkpoint, run, section) or the URL of
+    a server. Raises `NotFound`."""
     if target.startswith(("http://", "https://")):
         return _trace_served(target)
     folder = storage.absolute(target).rstrip("/")
@@ -60,12 +61,12 @@ def trace_lineage(target: str) -> Link:
     if CONFIG in names:
         return _foreign(folder)
     return _export(
-        exports.newest(folder, "name an export, a checkpoint, a run, a section, or a server's URL")
+        exports.newest(folder, "give an export, a checkpoint, a run, a section, or the URL of a server")
     )
 
 
 def format_lineage(link: Link) -> Iterator[str]:
-    """The chain as a tree, a line at a time; what occurs twice is told once."""
+    """Formats the chain as a tree, line by line. A repeated link is shown once."""
     yield from _lines(link, "", "", set())
 
 
@@ -89,7 +90,7 @@ def _lines(link: Link, first: str, rest: str, told: set[str]) -> Iterator[str]:
 
 
 def _trace_served(url: str) -> Link:
-    """The model that a server names, with the lineage that it tells."""
+    """The model of a server, with the lineage that the server reports."""
     asked = request.Request(f"{url.rstrip('/').removesuffix('/v1')}/v1/models")
     if key := os.environ.get("OPENAI_API_KEY"):
         asked.add_header("Authorization", f"Bearer {key}")
@@ -97,11 +98,15 @@ def _trace_served(url: str) -> Link:
         with request.urlopen(asked, timeout=ASK_S) as answer:
             [model, *_] = json.load(answer)["data"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        remedy = "give the URL of `ctllm serve`; where it wants a key, set OPENAI_API_KEY"
-        raise InputError(f"no server that names its model: {error}", where=url, remedy=remedy) from error
+        remedy = "give the URL of `ctllm serve`; if it needs a key, set OPENAI_API_KEY"
+        raise InputError(f"no ctllm server answers at this URL: {error}", where=url, remedy=remedy) from error
     paper = model.get("lineage") or {}
     where = f"{model['id']} at {url}"
-    return _model(where, paper) if paper else Link("model", where, ["the server tells no lineage of it"])
+    return (
+        _model(where, paper)
+        if paper
+        else Link("model", where, ["the server reports no lineage of the model"])
+    )
 
 
 def _export(folder: str) -> Link:
@@ -109,7 +114,7 @@ def _export(folder: str) -> Link:
 
 
 def _model(where: str, paper: Mapping[str, Any]) -> Link:
-    """An exported model, as lineage.json describes it."""
+    """An exported model, from its lineage.json."""
     weights = {name: file for name, file in paper["files"].items() if name.endswith(".safetensors")}
     facts = [
         f"step {paper['checkpoint']['step']:,}, {paper['tokens']:,} tokens, {paper['precision']}",
@@ -120,7 +125,7 @@ def _model(where: str, paper: Mapping[str, Any]) -> Link:
     ]
     checkpoint = paper["checkpoint"]["folder"]
     if not storage.exists(checkpoint):
-        facts.append(f"its checkpoint is no longer there: {checkpoint}")
+        facts.append(f"its checkpoint no longer exists: {checkpoint}")
     run = checkpoint.rpartition("/checkpoints/")[0]
     return Link("model", where, facts, [_trace_run(run, paper["recipe"], paper["code"], paper["data"])])
 
@@ -130,7 +135,7 @@ def _foreign(folder: str) -> Link:
     facts = [
         f"{name}: sha256 {_short(storage.size_and_sha256(storage.join(folder, name))[1])}" for name in weights
     ]
-    return Link("model", folder, [*facts, f"it has no {LINEAGE}: where it comes from is not known"])
+    return Link("model", folder, [*facts, f"it has no {LINEAGE}, so its origin is unknown"])
 
 
 # --- runs
@@ -138,7 +143,7 @@ def _foreign(folder: str) -> Link:
 
 
 def _checkpoint(folder: str) -> Link:
-    """A checkpoint; the data of its run are as they stand now, generations that joined after it included."""
+    """A checkpoint, with the current data of its run, including data that joined later."""
     state = storage.read_json(storage.join(folder, CHECKPOINT))["state"]
     run = folder.rpartition("/checkpoints/")[0]
     facts = [f"step {state['step']:,}, {state['tokens']:,} tokens, {state['world']} workers"]
@@ -146,7 +151,7 @@ def _checkpoint(folder: str) -> Link:
 
 
 def _trace_begun(folder: str) -> Link:
-    """A run, by what it wrote down when it began."""
+    """A run, from what it wrote when it began."""
     begun = storage.read_json(storage.join(folder, RUN))
     return _trace_run(folder, begun["recipe"], begun["lineage"], _data(folder))
 
@@ -159,38 +164,38 @@ def _data(run: str) -> dict[str, Any]:
 def _trace_run(
     folder: str, recipe: Mapping[str, Any], code: Mapping[str, str], data: Mapping[str, Any]
 ) -> Link:
-    """A training run: its recipe and code, the model that it began with, and its token shards."""
+    """A training run: its recipe and code, its initial model, and its token shards."""
     facts = [f"{recipe['train']['objective']['use']}: {_recipe(recipe)}", _code(code)]
     corpora = [
         corpus for generation in data.get("generations", []) for corpus in generation.get("corpora", [])
     ]
     if not corpora:
-        facts.append(f"which token shards it read is not known: its {DATA} is gone")
+        facts.append(f"its token shards are unknown: {DATA} is missing")
     return Link("run", folder, facts, [*_parents(folder, recipe, code), *map(_tokens, corpora)])
 
 
 def _parents(folder: str, recipe: Mapping[str, Any], code: Mapping[str, str]) -> list[Link]:
-    """What a run began with: the checkpoint that it branched from, or the model that it went on from."""
+    """What a run began with: the checkpoint that it branched from, or its initial model."""
     if code.get("parent"):
         return [
-            _follow("checkpoint", code["parent"], "the checkpoint that it branched from is no longer there")
+            _follow("checkpoint", code["parent"], "the checkpoint that it branched from no longer exists")
         ]
     named = recipe["model"]["path"]
     if not named:
         return []
     parent = code.get(PARENT_MODEL, "")
     if not parent:
-        return [Link("model", named, ["which folder that was when the run began was not written down"])]
-    link = _follow("model", parent, f"the model that it began with ({named}) is no longer there")
+        return [Link("model", named, ["the folder of the initial model was not recorded"])]
+    link = _follow("model", parent, f"the initial model ({named}) no longer exists")
     if PARENT_SHA256 in code and code[PARENT_SHA256] != _paper(parent):
         link = Link(
-            link.what, link.where, ["changed since the run began with it", *link.facts], link.made_from
+            link.what, link.where, ["it has changed since the run began", *link.facts], link.made_from
         )
     return [link]
 
 
 def _paper(folder: str) -> str:
-    """SHA-256 of what a model folder says of itself; empty where it is gone."""
+    """SHA-256 of a model folder's own description; empty if it is missing."""
     names = [name for name in (LINEAGE, CONFIG) if storage.exists(storage.join(folder, name))]
     return storage.size_and_sha256(storage.join(folder, names[0]))[1] if names else ""
 
@@ -207,7 +212,7 @@ def _follow(what: str, folder: str, gone: str) -> Link:
 
 
 def _tokens(corpus: Mapping[str, Any]) -> Link:
-    """The token shards that joined a run together, compared with those that stand there now."""
+    """The token shards that joined a run together, compared with the current ones."""
     folder, shards = corpus["folder"], corpus["shards"]
     result = _manifest(folder)
     there = {shard.path: shard.sha256 for shard in result.shards} if result else {}
@@ -216,11 +221,9 @@ def _tokens(corpus: Mapping[str, Any]) -> Link:
         f"{len(shards)} shards, {sum(shard['tokens'] for shard in shards):,} tokens, {_together(shards)}"
     ]
     if result and changed:
-        facts.append(f"{len(changed)} of them changed or were removed since, first {changed[0]}")
+        facts.append(f"{len(changed)} of them have changed or are missing since then, first {changed[0]}")
     if not result:
-        return Link(
-            "tokens", folder, [*facts, "the section is no longer there: what it was made from is not known"]
-        )
+        return Link("tokens", folder, [*facts, "the section no longer exists, so its origin is unknown"])
     return Link("tokens", folder, facts + _section_facts(result)[1:], _origins(folder, result))
 
 
@@ -250,7 +253,7 @@ def _origins(folder: str, finished: Manifest) -> list[Link]:
 
 
 def _documents(made: Manifest, beside: str) -> list[Link]:
-    """The section of documents, beside the one that was made from it."""
+    """The section of documents beside the section that was made from it."""
     read = {
         key.removesuffix("_shards"): digest
         for key, digest in made.provenance.items()
@@ -260,12 +263,14 @@ def _documents(made: Manifest, beside: str) -> list[Link]:
 
 
 def _trace_documents(section: str, folder: str, digest: str) -> Link:
-    """A section of documents, compared with what the one that was made from it wrote down."""
+    """A section of documents, compared with what the later section recorded."""
     result = _manifest(folder)
     if result and result.digest("kept") == digest:
         return _section(folder)
     return Link(
-        section, folder, [f"the shards that were read {'changed since' if result else 'are no longer there'}"]
+        section,
+        folder,
+        [f"the shards that were read {'have changed since then' if result else 'no longer exist'}"],
     )
 
 
@@ -278,15 +283,15 @@ def _tokenizer(tokens: Manifest, beside: str) -> Link:
         return Link(
             "tokenizer",
             folder,
-            [*facts, "the section is no longer there; a copy stands beside the token shards"],
+            [*facts, "the section no longer exists; a copy is stored with the token shards"],
         )
     if result.provenance["tokenizer"] != sha256:
-        return Link("tokenizer", folder, [*facts, "another one stands there now"])
+        return Link("tokenizer", folder, [*facts, "another tokenizer is there now"])
     return Link("tokenizer", folder, facts + _section_facts(result)[1:], _trace_tokenizer(folder, result))
 
 
 def _trace_tokenizer(folder: str, finished: Manifest) -> list[Link]:
-    """The tokenizer that a section took instead of training one."""
+    """The tokenizer that a section used instead of training one."""
     path = (finished.recipe.get("tokenizer") or {}).get("path", "")
     if not path:
         return []
@@ -300,7 +305,7 @@ def _followed_tokenizer(path: str) -> Link:
     result = _manifest(path)
     if result and result.section == "tokenizer":
         return _section(storage.absolute(path))
-    return Link("tokenizer", path, ["taken from there"])
+    return Link("tokenizer", path, ["used from there"])
 
 
 def _sources(folder: str, finished: Manifest) -> list[Link]:
@@ -323,22 +328,22 @@ def _sources(folder: str, finished: Manifest) -> list[Link]:
 
 
 def _file(file: Mapping[str, Any]) -> str:
-    """A file that was read, as it stands now: its hash, and whether it was touched since."""
+    """A file that was read, in its current state: its hash, and whether it was changed."""
     if "uri" not in file:
-        return f"{file['name']}: {file['bytes']:,} bytes; where it stood is not known"
+        return f"{file['name']}: {file['bytes']:,} bytes; its location is unknown"
     uri, size, version = file["uri"], file["size"], file["version"]
     then = f"{size:,} bytes, version {version}"
     try:
         [now] = storage.list_files(uri)
     except CtllmError:
-        return f"{uri}: no longer there; {then}"
+        return f"{uri}: no longer exists; {then}"
     if now.size != size:
-        return f"{uri}: changed since; {then}"
+        return f"{uri}: has changed since then; {then}"
     if storage.is_remote(uri) or size > HASHED_BYTES:
-        return f"{uri}: {then}{'' if now.version == version else '; written again since'}"
+        return f"{uri}: {then}{'' if now.version == version else '; rewritten since then'}"
     digest = _short(storage.size_and_sha256(uri)[1])
     return (
-        f"{uri}: sha256 {digest}, {size:,} bytes{'' if now.version == version else '; written again since'}"
+        f"{uri}: sha256 {digest}, {size:,} bytes{'' if now.version == version else '; rewritten since then'}"
     )
 
 
@@ -358,11 +363,11 @@ def _recipe(recipe: Mapping[str, Any]) -> str:
 
 
 def _code(code: Mapping[str, str]) -> str:
-    return f"ctllm-ray {code.get('ctllm-ray', '?')}, commit {code.get('commit', 'not known')}"
+    return f"ctllm-ray {code.get('ctllm-ray', '?')}, commit {code.get('commit', 'unknown')}"
 
 
 def _together(shards: Iterable[Mapping[str, str]]) -> str:
-    """One hash for many shards: of the list of their hashes."""
+    """One hash for many shards: the hash of the list of their hashes."""
     return f"sha256 of all {_short(fingerprint({'shards': [shard['sha256'] for shard in shards]}))}"
 
 

@@ -1,5 +1,4 @@
-"""A Ray to run on, for every room that has work for it: the one place that connects to a cluster or starts
-one."""
+"""Connects to a Ray cluster or starts a local one. No other file does."""
 
 from __future__ import annotations
 
@@ -21,12 +20,12 @@ import ray
 from ctllm_ray.base.errors import NoCluster
 
 CONNECT_S = 10  # seconds until a cluster's port must answer
-STARTS = 2  # of a local Ray: what a slow first one has read from disk, the second one finds in memory
-#: for each of its processes: Ray's own limits, 15 to 30 s, are too short on a machine at load 10
+STARTS = 2  # attempts to start a local Ray; the second one finds in memory what the first one read from disk
+#: Seconds per process of Ray: its own limits, 15 to 30 s, are too short on a machine at load 10.
 START_S = 120
-END_S = 5  # for what a failed start left behind to go once it is killed
-POLL_S = 0.1  # between looks for a signal while Ray starts
-#: What Ray's processes read from their environment: how long each waits for another.
+END_S = 5  # for processes of a failed start to disappear after they are killed
+POLL_S = 0.1  # between checks for a signal while Ray starts
+#: Environment variables of Ray's processes: how long each waits for another.
 LIMITS = {
     "RAY_agent_register_timeout_ms": str(START_S * 1000),
     "RAY_raylet_start_wait_time_s": str(START_S),
@@ -37,10 +36,10 @@ LIMITS = {
 
 @contextmanager
 def session(cpus: int, object_store_mb: int) -> Iterator[None]:
-    """A Ray to run on: the cluster named by RAY_ADDRESS (a submitted job has it), one that is up, or a local
-    one.
+    """A Ray to run on: the cluster named by RAY_ADDRESS
+    (set in submitted jobs), a running one, or a local one.
 
-    A local one has so many CPUs, counted not bound, and so large an object store. Raises `NoCluster` where it
+    A local one has so many CPUs, counted not bound, and so large an object store. Raises `NoCluster` if it
     cannot be reached or does not start.
     """
     if ray.is_initialized():
@@ -54,7 +53,7 @@ def session(cpus: int, object_store_mb: int) -> Iterator[None]:
     else:
         thread = _connect(address)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, answer)  # Ray's answer is a dump of its stack and an abort
+        signal.signal(signal.SIGTERM, answer)  # Ray's own handler prints its stack and aborts
     try:
         yield
     finally:
@@ -64,7 +63,7 @@ def session(cpus: int, object_store_mb: int) -> Iterator[None]:
 
 @contextmanager
 def environment(wanted: Mapping[str, str]) -> Iterator[None]:
-    """Settings that a Ray library reads from the driver's environment; those a person has set stay."""
+    """Sets environment variables for a Ray library in the driver. Variables set by the user stay."""
     ours = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(ours)
     try:
@@ -75,23 +74,23 @@ def environment(wanted: Mapping[str, str]) -> Iterator[None]:
 
 
 def _connect(address: str) -> _Beside:
-    """Connects to a cluster; gives the thread that did. Raises `NoCluster`."""
+    """Connects to a cluster; returns the thread that did. Raises `NoCluster`."""
     thread = _Beside(lambda: ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False))
     try:
         check_port(address)
         thread.wait()
     except Exception as error:
-        remedy = "check RAY_ADDRESS, or unset it: then this machine alone does the work"
+        remedy = "check RAY_ADDRESS, or unset it to run on this machine alone"
         raise NoCluster(
-            f"Ray cannot be reached: {error}", where=f"RAY_ADDRESS={address}", remedy=remedy
+            f"cannot connect to Ray: {error}", where=f"RAY_ADDRESS={address}", remedy=remedy
         ) from error
     return thread
 
 
 def _start(options: Mapping[str, Any]) -> _Beside:
-    """Starts a Ray on this machine, at a second attempt where the first fails; gives the thread that did.
+    """Starts a Ray on this machine, and retries once if that fails; returns the thread that did.
 
-    Of an attempt that fails, or that a signal ends, no process is left. Raises `NoCluster`.
+    No process is left of an attempt that fails or is interrupted. Raises `NoCluster`.
     """
     look_for_node = _patient(ray._private.services.get_node)
     look_for_port = _patient(ray._private.node.wait_for_persisted_port, timeout_ms=1, poll_interval_ms=1)
@@ -117,11 +116,10 @@ def _try_to_start(options: Mapping[str, Any]) -> _Beside:
             _kill(_children() - before)
             if not left:
                 raise _explain_failed_start(error) from error
-        except (
-            BaseException
-        ):  # a signal: the thread that starts Ray may hang for long, and Ray's own end waits for it
+        except BaseException:
+            # A signal. The thread that starts Ray may block for long, and Ray's own shutdown waits for it.
             atexit.unregister(ray.shutdown)
-            while started := _children() - before:  # until the thread has nothing left to start
+            while started := _children() - before:  # until the thread starts no more processes
                 _kill(started)
                 time.sleep(POLL_S)
             raise
@@ -131,14 +129,14 @@ def _try_to_start(options: Mapping[str, Any]) -> _Beside:
 def _explain_failed_start(error: Exception) -> NoCluster:
     free_mb = psutil.virtual_memory().available >> 20
     where = f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores, {free_mb:,} MiB of memory free"
-    remedy = "run the same command again when the machine has room: what is finished is kept"
+    remedy = "run the same command again when the machine is less busy; finished work is kept"
     return NoCluster(f"Ray did not start on this machine: {error}", where=where, remedy=remedy)
 
 
 class _Beside(threading.Thread):
-    """Runs work in a thread, so that signals are answered at once: while Ray starts it listens to none.
+    """Runs work in a thread, so that signals are handled at once: while Ray starts, it blocks them.
 
-    The thread stays until `release`: the kernel kills Ray's processes when the thread ends that started them.
+    The thread stays until `release`: the kernel kills Ray's processes when the thread that started them ends.
     """
 
     def __init__(self, work: Callable[[], object]) -> None:
@@ -147,7 +145,7 @@ class _Beside(threading.Thread):
         self._failure: Exception | None = None
 
     def run(self) -> None:
-        """The thread's own part."""
+        """Runs in the thread."""
         try:
             self._work()
         except Exception as error:
@@ -157,7 +155,7 @@ class _Beside(threading.Thread):
         self._is_over.wait()
 
     def wait(self) -> None:
-        """Returns when the work is done. Raises what it raised."""
+        """Waits until the work is done. Raises what it raised."""
         self.start()
         while not self._is_done.wait(POLL_S):
             pass
@@ -170,7 +168,7 @@ class _Beside(threading.Thread):
 
 
 def _patient(look: Callable[..., Any], **options: int) -> Callable[..., Any]:
-    """A look of Ray's for a part of itself that is tried again until `START_S` are over.
+    """Retries a check of Ray for a part of itself until `START_S` is over.
 
     For its node Ray waits 30 s by a number in its code; for a port it waits in C++ and lets no other thread
     run meanwhile, so a signal would not be answered. `options` make one look short.
@@ -181,7 +179,7 @@ def _patient(look: Callable[..., Any], **options: int) -> Callable[..., Any]:
         while True:
             try:
                 return look(*given, **options)
-            except RuntimeError:  # it is not there yet
+            except RuntimeError:  # not there yet
                 if time.monotonic() > until:
                     raise
                 time.sleep(POLL_S)
@@ -194,8 +192,7 @@ def _children() -> set[psutil.Process]:
 
 
 def _kill(processes: set[psutil.Process]) -> None:
-    """Ends processes by force: one that was forked and has not started yet would answer SIGTERM as this one
-    does."""
+    """Kills processes. A forked process that has not started yet would handle SIGTERM like this one."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -203,23 +200,19 @@ def _kill(processes: set[psutil.Process]) -> None:
 
 
 def check_nodes(selector: Mapping[str, str]) -> None:
-    """Raises `NoCluster` where no node takes work under a label selector and none will come: Ray would
-    wait."""
+    """Raises `NoCluster` if no node accepts work with a label selector and none will
+    come: Ray would wait forever."""
     config = ray._private.state.state.get_cluster_config()
-    if not selector or (config and config.node_group_configs):  # an autoscaler may bring one
+    if not selector or (config and config.node_group_configs):  # an autoscaler may add one
         return
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     if nodes and not any(_matches(node["Labels"], selector) for node in nodes):
-        remedy = (
-            "set resources.cpu_nodes={} to let CPU work run on GPU nodes, or add a node without this label"
-        )
-        raise NoCluster(
-            "no node takes work that asks for no GPU", where=f"resources.cpu_nodes={selector}", remedy=remedy
-        )
+        remedy = "set resources.cpu_nodes={} to run CPU work on GPU nodes, or add a node without this label"
+        raise NoCluster("no node accepts CPU work", where=f"resources.cpu_nodes={selector}", remedy=remedy)
 
 
 def _matches(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
-    """As Ray has it: `a`, `!a`, `in(a,b)`, `!in(a,b)`; a label that is not there is none of them."""
+    """Matches as Ray does: `a`, `!a`, `in(a,b)`, `!in(a,b)`. A missing label matches only the negations."""
     for key, value in selector.items():
         listed = value.removeprefix("!")
         values = (
@@ -231,7 +224,7 @@ def _matches(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
 
 
 def check_port(address: str) -> None:
-    """Raises `OSError` where nobody listens at host:port: Ray itself would try for many minutes."""
+    """Raises `OSError` if nothing listens at host:port. Ray itself would retry for many minutes."""
     host, _, port = address.rpartition(":")
     if port.isdecimal() and "/" not in host:
         socket.create_connection((host, int(port)), CONNECT_S).close()

@@ -1,4 +1,5 @@
-"""Files whose names say that they hold keys, tokens or passwords, and so are never sent to a cluster.
+"""Recognizes files whose names say that they hold keys,
+tokens or passwords. They are never sent to a cluster.
 
 Names are all that this goes by. It errs on the side of a file too many: what it keeps is told, and a file can
 be given another name. Code is spared the words (`tokens.py` is no token), not the endings and places of keys.
@@ -15,7 +16,7 @@ FOLDERS = frozenset(
         ".pip", ".ssh", ".vault",
     }
 )  # fmt: skip
-#: Folders for such files: what is no code in them is kept.
+#: Folders for such files: everything in them except code is kept back.
 HOLDERS = frozenset({"credentials", "keys", "passwords", "secret", "secrets"})
 NAMES = frozenset(
     {
@@ -35,7 +36,7 @@ ENDINGS = frozenset(
 CODE = frozenset(
     {"c", "cc", "cpp", "css", "cu", "go", "h", "html", "java", "js", "md", "py", "pyi", "pyx", "rs", "ts"}
 )
-#: Words of a name, apart from others by a mark or a capital letter.
+#: Words of a name, separated by a mark or a capital letter.
 WORDS = frozenset(
     {
         "apikey", "apikeys", "auth", "cookie", "cookies", "key", "keys", "kubeconfig", "oauth", "passphrase",
@@ -43,7 +44,7 @@ WORDS = frozenset(
         "pat", "rootkey", "secring", "token", "tokens", "vault",
     }
 )  # fmt: skip
-#: What tells a secret anywhere in a name.
+#: Parts of a name that always mark a secret.
 PARTS = (
     "credential",
     "password",
@@ -57,11 +58,11 @@ PARTS = (
     "凭证",
 )
 _COPY = re.compile(r"(\.(bak|backup|old|orig|save|sw[op]|tmp|\d+)|~)+$")
-_TOKENIZER = re.compile(r"(special|added)_tokens")  # files of tokenizers, by which nobody is let in
+_TOKENIZER = re.compile(r"(special|added)_tokens")  # tokenizer files, which hold no credentials
 
 
 def is_secret(name: str) -> bool:
-    """True for a relative path with `/` whose file or folders say secret."""
+    """True if a relative path with `/` has a file or folder named like a secret."""
     *folders, file = name.split("/")
     plain = _COPY.sub("", file)
     lower = plain.lower()

@@ -1,11 +1,9 @@
-"""A verb as a job on a cluster: sent, followed to its end, its exit code brought back. What `ctllm submit`
-does.
+"""Runs a verb as a job on a cluster: sends it, streams its log, and returns its exit code (`ctllm submit`).
 
-Of the folder that the command stands in what git tracks is the code of the job (job_files.py; 100 MiB at most
-when packed), and its recipe; data goes by path. The job lives on the cluster and not in this terminal: Ctrl-C
-stops following it. The same command again follows a job that is still under way, and otherwise sends a new
-one, which goes on where the one before it was, as every verb does. A connection that is lost is made again,
-and no line of the log is told twice.
+The job's code is what git tracks in the current folder, and its recipe (job_files.py; at most 100 MiB when
+packed). Data is not sent; recipes name it by path. The job runs on the cluster, so Ctrl-C only detaches. The
+same command again attaches to a running job; else it sends a new job, which resumes, as every verb does. A
+lost connection is opened again, and no line of the log is printed twice.
 """
 
 from __future__ import annotations
@@ -37,17 +35,15 @@ from ctllm_ray.ray_session import check_port
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
-#: What may run as a job; jobs/ has a file for each, for `ray job submit`.
+#: Verbs that can run as jobs; jobs/ has a file for each, for `ray job submit`.
 VERBS = ("evaluate", "export", "prepare", "serve", "sweep", "tokenizer", "train")
-IDENTITY = "ctllm"  # in a job's metadata: the hash of what it does
-SENT = "ctllm_sent"  # there too: the hash of the files that went with it
-LOST = (
-    OSError,
-    RuntimeError,
-)  # what a connection that breaks looks like; requests' and aiohttp's errors are OSErrors
+IDENTITY = "ctllm"  # key in a job's metadata: hash of its command and recipe
+SENT = "ctllm_sent"  # key in a job's metadata: hash of the files sent with it
+#: Errors of a broken connection; those of requests and aiohttp are OSErrors.
+LOST = (OSError, RuntimeError)
 POLL_S = 2.0
-ATTEMPTS = 150  # to reach a cluster again: five minutes
-AGAIN = "run the same command again: it goes on"
+ATTEMPTS = 150  # to reconnect to a cluster: five minutes
+AGAIN = "run the same command again; it resumes"
 
 Tell = Callable[[str], None]
 
@@ -61,12 +57,11 @@ def submit(
     shared_root: bool,
     tell: Tell,
 ) -> int:
-    """The exit code of the job that runs a verb with a recipe on the cluster whose dashboard is at an
-    address.
+    """Runs a verb with a recipe as a job on the cluster with this dashboard; returns the job's exit code.
 
-    Raises `NoCluster` where nobody takes jobs there, `RecipeError` where the job could not see its recipe or
-    keep its output, `InputError` where this folder is too large to send, `WorkerLost` where the job ended
-    without an exit code.
+    Raises `NoCluster` if the cluster accepts no jobs, `RecipeError` if the job could not see its
+    recipe or keep its output, `InputError` if the folder is too large to send, `WorkerLost` if the
+    job ended without an exit code.
     """
     below = below_here(path)
     entrypoint = shlex.join(["python", "-m", "ctllm_ray", verb, below, *map(carry_argument, arguments)])
@@ -79,39 +74,40 @@ def submit(
         job, sent = _under_way(jobs, identity)
     if job:
         other = (
-            "" if sent == files.sha256 else " (it runs the files as they were when it was sent: these differ)"
+            "" if sent == files.sha256 else " (it runs the files that were sent with it; yours differ now)"
         )
-        tell(f"{job} is under way: following it{other}\n")
+        tell(f"{job} is already running; following its log{other}\n")
     else:
         for line in files.summarize():
             tell(f"{line}\n")
         name = f"{recipe.name}-{recipe.version}-{verb}-{secrets.token_hex(3)}"
         job = _send(jobs, name, entrypoint, identity, files, address)
-        tell(f"{job} is sent to {address}\n")
+        tell(f"sent {job} to {address}\n")
     return follow(jobs, job, address, tell)
 
 
 def list_files(path: str, tell: Tell) -> None:
-    """Lists what would go with a job of a recipe, and what would not; nothing is sent. Raises
-    `RecipeError`."""
+    """Lists the files that would be sent with a recipe, and those that would not. Sends
+    nothing. Raises `RecipeError`."""
     files = job_files.collect(Path.cwd(), below_here(path))
     for line in (*files.names, *files.summarize()):
         tell(f"{line}\n")
 
 
 def below_here(path: str) -> str:
-    """The path of a recipe from this folder, which is all that a job sees. Raises `RecipeError` where it is
-    outside."""
+    """The recipe's path relative to this folder: a job sees nothing else. Raises
+    `RecipeError` if it is outside."""
     result = Path(path).resolve()
     if not result.is_relative_to(Path.cwd()):
-        remedy = "put it below the folder that this command stands in: that folder is what is sent"
-        raise RecipeError("the job would not see this recipe", where=path, remedy=remedy)
+        remedy = "move the recipe below the current folder: only that folder is sent"
+        raise RecipeError(
+            "the recipe is outside the folder that is sent with the job", where=path, remedy=remedy
+        )
     return str(result.relative_to(Path.cwd()))
 
 
 def carry_argument(argument: str) -> str:
-    """An argument as a job can take it: what stands in a local file (`key=@FILE`) goes along as the value
-    itself.
+    """An argument in a form that a job can use: `key=@FILE` of a local file is replaced by the file's value.
 
     The file would be there only where git does not ignore it, and a sweep writes its mixture below `root`.
     """
@@ -125,41 +121,48 @@ def carry_argument(argument: str) -> str:
 
 
 def check_root(root: str) -> None:
-    """Raises `RecipeError` where a job's output would go with the job."""
+    """Raises `RecipeError` if a job's output would be deleted with the job."""
     if not storage.is_remote(root) and not os.path.isabs(root.removeprefix("file://")):
-        what = "a relative root is a folder in the job's copy of this folder, which goes with the job"
-        remedy = "give a bucket, such as root=s3://bucket/run, or a path from the root that every node has"
+        what = "a relative root lies in the job's copy of this folder, which is deleted with the job"
+        remedy = (
+            "set root to a bucket, for example root=s3://bucket/run, or to an absolute path on every node"
+        )
         raise RecipeError(what, where=f"root={root}", remedy=remedy)
 
 
 def check_nodes(root: str, nodes: int, shared: bool) -> None:
-    """Raises `RecipeError` where each node would see another folder under the name of the root."""
+    """Raises `RecipeError` if the root would be another folder on each node."""
     if nodes > 1 and not shared and not storage.is_remote(root):
-        remedy = "give a bucket, such as root=s3://bucket/run; where all nodes mount this folder, say --shared-root"
-        raise RecipeError(f"a local root on a cluster of {nodes} nodes", where=f"root={root}", remedy=remedy)
+        remedy = (
+            "set root to a bucket, for example root=s3://bucket/run; if all nodes mount this "
+            "folder, add --shared-root"
+        )
+        raise RecipeError(
+            f"root is a local folder, but the cluster has {nodes} nodes", where=f"root={root}", remedy=remedy
+        )
 
 
 def follow(jobs: JobSubmissionClient, job: str, address: str, tell: Tell) -> int:
-    """The exit code of a job, its log told as it comes. Raises `WorkerLost` where it ended without one."""
+    """Streams the log of a job and returns its exit code. Raises `WorkerLost` if it ended without one."""
     try:
         ended = asyncio.run(_follow_job(jobs, job, address, tell))
     except (KeyboardInterrupt, SystemExit):
-        tell(f"\n{job} goes on without this terminal; `ray job stop --address {address} {job}` ends it\n")
+        tell(f"\n{job} keeps running; to stop it: ray job stop --address {address} {job}\n")
         raise
     if ended.status == "STOPPED":
         return 128 + signal.SIGTERM
     if ended.driver_exit_code is None:
         raise WorkerLost(f"{job} ended without an exit code: {ended.message}", where=address, remedy=AGAIN)
     code = int(ended.driver_exit_code)
-    return code if code >= 0 else 128 - code  # a signal, as a shell says it
+    return code if code >= 0 else 128 - code  # killed by a signal: the exit code that a shell gives
 
 
 async def _follow_job(jobs: JobSubmissionClient, job: str, address: str, tell: Tell) -> JobDetails:
-    """The job as it ended."""
+    """The final state of the job."""
     told, failures = 0, 0
     while True:
         try:
-            at = 0  # a connection tells the log from its beginning
+            at = 0  # a connection starts the log from its beginning
             async for text in jobs.tail_job_logs(job):
                 at, failures = at + len(text), 0
                 tell(text[max(0, told - at + len(text)) :])
@@ -176,26 +179,27 @@ async def _follow_job(jobs: JobSubmissionClient, job: str, address: str, tell: T
 
 
 def _connect(address: str) -> tuple[JobSubmissionClient, int]:
-    """A client of the cluster's job server, and how many nodes the cluster has."""
+    """A client of the cluster's job server, and the number of nodes."""
     from ray.job_submission import JobSubmissionClient
     from ray.util.state import list_nodes
 
     if not re.match(r"https?://", address):
         raise NoCluster(
-            "not the address of a dashboard", where=address, remedy="it looks like http://HEAD:8265"
+            "the cluster address is not the URL of a dashboard",
+            where=address,
+            remedy="give a URL like http://HEAD:8265",
         )
-    os.environ["RAY_API_SERVER_ADDRESS"] = (
-        address  # Ray would take another one from there, over what it is given
-    )
+    # Ray would prefer another address in this variable to its argument.
+    os.environ["RAY_API_SERVER_ADDRESS"] = address
     with _explain_cluster_errors(address):
         check_port(address.partition("://")[2].rstrip("/"))
-        # What the filter leaves out is missing to Ray, and a node that has gone stays listed.
+        # Ray counts nodes that the filter leaves out as missing, and it still lists dead nodes.
         alive = list_nodes(address, filters=[("state", "=", "ALIVE")], raise_on_missing_output=False)
         return JobSubmissionClient(address), len(alive)
 
 
 def _under_way(jobs: JobSubmissionClient, identity: str) -> tuple[str, str]:
-    """The job that does the same and has not ended, and the hash of its files; empty where there is none."""
+    """The running job that does the same, and the hash of its files; empty if there is none."""
     for job in jobs.list_jobs():
         told = job.metadata or {}
         if told.get(IDENTITY) == identity and job.submission_id and not job.status.is_terminal():
@@ -206,7 +210,7 @@ def _under_way(jobs: JobSubmissionClient, identity: str) -> tuple[str, str]:
 def _send(
     jobs: JobSubmissionClient, job: str, entrypoint: str, identity: str, files: JobFiles, address: str
 ) -> str:
-    """The id of the new job."""
+    """Sends the new job; returns its id."""
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "job.zip")
         files.write_zip(archive)
@@ -222,14 +226,17 @@ def _send(
         except NoCluster as error:
             if "413" not in error.what and "exceeds the maximum size" not in error.what:
                 raise
-            remedy = f"name large files that the job does not need in {job_files.IGNORE}; --dry-run lists what goes"
-            what = f"{archive.stat().st_size / 1e6:,.1f} MB, packed, are too much to send"
+            remedy = (
+                f"add large files that the job does not need to {job_files.IGNORE}; --dry-run "
+                "lists what is sent"
+            )
+            what = f"the folder is too large to send: {archive.stat().st_size / 1e6:,.1f} MB after packing"
             raise InputError(what, where=str(files.folder), remedy=remedy) from error
 
 
 @contextmanager
 def _explain_cluster_errors(address: str) -> Iterator[None]:
-    """Turns what Ray's clients raise into `NoCluster`."""
+    """Converts errors of Ray's clients to `NoCluster`."""
     from ray.exceptions import AuthenticationError
     from ray.util.state.exception import RayStateApiException
 
@@ -239,7 +246,7 @@ def _explain_cluster_errors(address: str) -> Iterator[None]:
         raise
     except AuthenticationError as error:
         remedy = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token"
-        raise NoCluster("the cluster refuses: it wants its token", where=address, remedy=remedy) from error
+        raise NoCluster("the cluster requires its token", where=address, remedy=remedy) from error
     except (OSError, RuntimeError, ValueError, KeyError, RayStateApiException) as error:
-        remedy = "give the address of its dashboard, such as http://HEAD:8265, from where it can be reached"
-        raise NoCluster(f"no cluster takes jobs there: {error}", where=address, remedy=remedy) from error
+        remedy = "give the URL of its dashboard, for example http://HEAD:8265, as seen from this machine"
+        raise NoCluster(f"the cluster accepts no jobs: {error}", where=address, remedy=remedy) from error

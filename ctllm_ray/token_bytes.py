@@ -1,4 +1,4 @@
-"""What the pieces of a vocabulary stand for in text, from their names alone."""
+"""Converts the pieces of a vocabulary to the text bytes they stand for, from their spelling alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _METASPACE = "▁"
 
 
 def surfaces(pieces: Sequence[str]) -> list[bytes]:
-    """The UTF-8 bytes that each piece stands for in text; of a byte piece `<0xE4>` its spelling and a mark.
+    """The UTF-8 bytes of each piece; for a byte piece `<0xE4>` its spelling and a mark.
 
     SentencePiece writes a space as ▁, byte-level BPE maps every byte to a character of its own.
     """
@@ -28,7 +28,8 @@ def _surface(piece: str, table: Mapping[str, int]) -> bytes:
 
 
 def _mark_bytes(data: bytes) -> bytes:
-    """Bytes that are no text by themselves: \\xff stands in no UTF-8, so nothing else is spelt like this."""
+    r"""Marks bytes that are not text by themselves. \xff never
+    occurs in UTF-8, so no other piece is spelt like this."""
     return b"\xff" + data
 
 
@@ -41,16 +42,14 @@ def _is_partial(data: bytes) -> bool:
 
 
 def _is_byte_level(pieces: Sequence[str]) -> bool:
-    """True where the pieces are written in byte-level BPE's alphabet: a space is Ġ, and ▁ is not one of its
-    letters."""
+    """True if the pieces use byte-level BPE's alphabet: a space is Ġ, and ▁ is not one of its letters."""
     return any(piece.startswith("Ġ") for piece in pieces) and not any(
         piece.startswith(_METASPACE) for piece in pieces
     )
 
 
 def _byte_level() -> dict[str, int]:
-    """Characters that GPT-2's byte-level BPE writes for bytes: printable ones stay, others go to U+0100 and
-    up."""
+    """Characters of GPT-2's byte-level BPE for bytes: printable ones stay, others move to U+0100 and up."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(b): b for b in printable} | {chr(0x100 + rank): byte for rank, byte in enumerate(others)}

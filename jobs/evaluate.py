@@ -1,5 +1,5 @@
-"""`ctllm evaluate` as a job on a cluster: `ctllm submit evaluate RECIPE [KEY=VALUE ...] --address ...` sends
-it."""
+"""Runs `ctllm evaluate` as a job. Send it with `ctllm submit evaluate RECIPE
+[KEY=VALUE ...] --address ...`."""
 
 import sys
 

@@ -1,5 +1,4 @@
-"""`ctllm export` as a job on a cluster: `ctllm submit export RECIPE [KEY=VALUE ...] --address ...` sends
-it."""
+"""Runs `ctllm export` as a job. Send it with `ctllm submit export RECIPE [KEY=VALUE ...] --address ...`."""
 
 import sys
 

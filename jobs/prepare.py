@@ -1,5 +1,4 @@
-"""`ctllm prepare` as a job on a cluster: `ctllm submit prepare RECIPE [KEY=VALUE ...] --address ...` sends
-it."""
+"""Runs `ctllm prepare` as a job. Send it with `ctllm submit prepare RECIPE [KEY=VALUE ...] --address ...`."""
 
 import sys
 

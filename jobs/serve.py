@@ -1,4 +1,4 @@
-"""`ctllm serve` as a job on a cluster: `ctllm submit serve RECIPE [KEY=VALUE ...] --address ...` sends it."""
+"""Runs `ctllm serve` as a job. Send it with `ctllm submit serve RECIPE [KEY=VALUE ...] --address ...`."""
 
 import sys
 

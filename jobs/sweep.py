@@ -1,4 +1,4 @@
-"""`ctllm sweep` as a job on a cluster: `ctllm submit sweep RECIPE [KEY=VALUE ...] --address ...` sends it."""
+"""Runs `ctllm sweep` as a job. Send it with `ctllm submit sweep RECIPE [KEY=VALUE ...] --address ...`."""
 
 import sys
 

@@ -1,5 +1,5 @@
-"""`ctllm tokenizer` as a job on a cluster: `ctllm submit tokenizer RECIPE [KEY=VALUE ...] --address ...`
-sends it."""
+"""Runs `ctllm tokenizer` as a job. Send it with `ctllm submit tokenizer RECIPE
+[KEY=VALUE ...] --address ...`."""
 
 import sys
 

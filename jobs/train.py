@@ -1,4 +1,4 @@
-"""`ctllm train` as a job on a cluster: `ctllm submit train RECIPE [KEY=VALUE ...] --address ...` sends it."""
+"""Runs `ctllm train` as a job. Send it with `ctllm submit train RECIPE [KEY=VALUE ...] --address ...`."""
 
 import sys
 

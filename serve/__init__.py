@@ -1,2 +1,1 @@
-"""The model as a service: an OpenAI-compatible API with keys and limits, a page, and Ray Serve around
-both."""
+"""Import paths and configurations for Ray Serve."""

@@ -331,7 +331,7 @@ def test_a_damaged_manifest_is_explained(finished: str, capsys: pytest.CaptureFi
     assert_one_message(capsys.readouterr().err, "not valid JSON", str(path))
     path.write_text("{}", encoding="utf-8")
     assert run(["replay", finished]) == 5
-    assert_one_message(capsys.readouterr().err, "not a manifest", str(path))
+    assert_one_message(capsys.readouterr().err, "the manifest is damaged", str(path))
 
 
 @pytest.mark.parametrize("command", ["report", "why", "replay"])
@@ -343,7 +343,7 @@ def test_a_damaged_or_missing_shard_is_explained(
     arguments = [command, finished, *(["crawl/none#1"] if command == "why" else [])]
     shard.write_bytes(shard.read_bytes()[:100])
     assert run(arguments) == 5
-    assert_one_message(capsys.readouterr().err, "not a readable shard", str(shard))
+    assert_one_message(capsys.readouterr().err, "shard cannot be read", str(shard))
     shard.unlink()
     assert run(arguments) == 5
     assert_one_message(capsys.readouterr().err, "No such file", str(shard))

@@ -92,7 +92,7 @@ def test_a_secret_does_not_go_even_where_git_tracks_it_and_is_told(checkout: Pat
     files = job_files.collect(checkout, "recipe.yaml")
     assert set(files.names) == set(SOURCE)
     assert set(files.secrets) == set(SECRETS)
-    assert any("their names say secret" in line for line in files.summarize())
+    assert any("the names look like secrets" in line for line in files.summarize())
 
 
 def test_outside_git_only_source_files_go(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_recipe_goes_though_git_does_not_know_it(checkout: Path) -> None:
 
 def test_a_recipe_with_the_name_of_a_secret_is_refused(checkout: Path) -> None:
     write(checkout, ["credentials.yaml"])
-    with pytest.raises(RecipeError, match="says that it is a secret"):
+    with pytest.raises(RecipeError, match="looks like a secret"):
         job_files.collect(checkout, "credentials.yaml")
 
 
@@ -163,10 +163,10 @@ def test_a_repository_that_git_cannot_read_is_not_taken_for_a_plain_folder(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (checkout / ".git" / "HEAD").rename(checkout / ".git" / "HEAD.lost")
-    with pytest.raises(InputError, match="a repository that git does not read: fatal"):
+    with pytest.raises(InputError, match="git cannot read the repository: fatal"):
         job_files.collect(checkout, "recipe.yaml")
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(InputError, match=r"that git does not read: \[Errno 2\] No such file"):
+    with pytest.raises(InputError, match=r"git cannot read the repository: \[Errno 2\] No such file"):
         job_files.collect(checkout, "recipe.yaml")
 
 
@@ -176,7 +176,7 @@ def test_a_repository_without_a_commit_sends_what_is_added(tmp_path: Path) -> No
     git(tmp_path, "add", "recipe.yaml", "mine.py")
     files = job_files.collect(tmp_path, "recipe.yaml")
     assert (files.names, files.untracked, files.commit) == (("mine.py", "recipe.yaml"), ("yours.py",), "")
-    assert "of no commit" in next(files.summarize())
+    assert "no commit" in next(files.summarize())
 
 
 def test_a_folder_that_the_repository_around_it_ignores_is_a_plain_folder(checkout: Path) -> None:

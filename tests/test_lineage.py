@@ -119,7 +119,7 @@ def test_a_model_is_followed_through_its_parent_to_the_files_with_hashes_recipes
         "80 of 80 documents",
     ):
         assert part in text
-    for missing in ("no longer", "changed", "not known", "again since"):
+    for missing in ("no longer", "changed", "unknown", "rewritten"):
         assert missing not in text
 
 
@@ -162,14 +162,14 @@ def test_what_is_gone_is_said_and_what_is_left_is_told(made: Made) -> None:
     shutil.rmtree(f"{made.base.folder('train')}/checkpoints")
     shutil.rmtree(made.base.folder("clean"))
     text = told(made.child_export)
-    assert f"its checkpoint is no longer there: {made.base.folder('train')}" in text
-    assert "the shards that were read are no longer there" in text
+    assert f"its checkpoint no longer exists: {made.base.folder('train')}" in text
+    assert "the shards that were read no longer exist" in text
     shutil.rmtree(made.base_export)
     text = told(made.child_export)
-    assert "the model that it began with (root:base/1/export) is no longer there" in text
+    assert "the initial model (root:base/1/export) no longer exists" in text
     shutil.rmtree(made.child.folder("tokens"))
     text = told(made.child_export)
-    assert "what it was made from is not known" in text
+    assert "so its origin is unknown" in text
     tokens = json.loads(Path(made.child_export, "lineage.json").read_text())["data"]["generations"][0][
         "corpora"
     ][0]
@@ -184,11 +184,11 @@ def test_what_changed_is_said(made: Made) -> None:
     paper.write_text(paper.read_text(encoding="utf-8").replace('"precision": "bf16"', '"precision": "fp32"'))
     text = told(made.child_export)
     assert "0.jsonl: sha256" in text
-    assert "bytes; written again since" in text
-    assert "1.jsonl: changed since" in text
-    assert "changed since the run began with it" in text
+    assert "bytes; rewritten since then" in text
+    assert "1.jsonl: has changed since then" in text
+    assert "it has changed since the run began" in text
     (crawl / "1.jsonl").unlink()
-    assert "1.jsonl: no longer there" in told(made.child_export)
+    assert "1.jsonl: no longer exists" in told(made.child_export)
 
 
 def test_a_section_that_was_made_again_from_other_shards_is_not_taken_for_the_one(made: Made) -> None:
@@ -197,7 +197,7 @@ def test_a_section_that_was_made_again_from_other_shards_is_not_taken_for_the_on
     changed["shards"][0]["sha256"] = "0" * 64
     path.write_text(json.dumps(changed), encoding="utf-8")
     text = told(made.base_export)
-    assert "the shards that were read changed since" in text
+    assert "the shards that were read have changed since then" in text
     assert "source crawl" not in text
 
 
@@ -206,7 +206,7 @@ def test_a_model_of_others_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"x")
     text = told(str(tmp_path))
     assert hashlib.sha256(b"x").hexdigest()[:16] in text
-    assert "where it comes from is not known" in text
+    assert "so its origin is unknown" in text
 
 
 def test_a_parent_that_was_not_written_down_is_said(made: Made) -> None:
@@ -214,7 +214,7 @@ def test_a_parent_that_was_not_written_down_is_said(made: Made) -> None:
     plain = json.loads(paper.read_text(encoding="utf-8"))
     del plain["code"]["parent_model"]
     paper.write_text(json.dumps(plain), encoding="utf-8")
-    assert "which folder that was when the run began was not written down" in told(made.child_export)
+    assert "the folder of the initial model was not recorded" in told(made.child_export)
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def test_a_served_model_is_followed_by_what_its_server_tells(
         assert chain.made_from == lineage.trace_lineage(first.base_export).made_from
     assert set(server.asked) == {"Bearer secret"}
     server.told = {"data": [{"id": "other", "lineage": {}}]}
-    assert "the server tells no lineage" in told(url)
+    assert "the server reports no lineage" in told(url)
 
 
 def test_nothing_to_follow_is_explained(
@@ -265,10 +265,10 @@ def test_nothing_to_follow_is_explained(
     with pytest.raises(NotFound, match="no exported model here"):
         lineage.trace_lineage(str(tmp_path))
     server.told = []
-    with pytest.raises(InputError, match="no server that names its model"):
+    with pytest.raises(InputError, match="no ctllm server answers"):
         lineage.trace_lineage(f"http://127.0.0.1:{server.server_port}")
     assert ctllm(["lineage", str(tmp_path / "none")]) == 7
-    assert "name an export, a checkpoint" in capsys.readouterr().err
+    assert "give an export, a checkpoint" in capsys.readouterr().err
 
 
 def test_the_verb_prints_the_tree(first: Made, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,7 +101,7 @@ def test_only_a_job_of_the_same_work_that_has_not_ended_is_followed_again() -> N
 
 def test_a_recipe_outside_the_folder_that_is_sent_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(Path(RECIPE).read_bytes())
-    with pytest.raises(RecipeError, match="would not see this recipe"):
+    with pytest.raises(RecipeError, match="outside the folder that is sent"):
         submission.below_here(str(tmp_path / "mine.yaml"))
     assert submission.below_here(str(REPOSITORY / RECIPE)) == RECIPE
 
@@ -122,11 +122,11 @@ def test_what_a_local_file_says_goes_along_with_the_job(tmp_path: Path) -> None:
 
 
 def test_a_root_that_goes_with_the_job_or_that_one_node_sees_is_refused() -> None:
-    with pytest.raises(RecipeError, match="goes with the job"):
+    with pytest.raises(RecipeError, match="deleted with the job"):
         submission.check_root("out")
     for root in ("/data/run", "file:///data/run", "s3://bucket/run"):
         submission.check_root(root)
-    with pytest.raises(RecipeError, match="a local root on a cluster of 3 nodes"):
+    with pytest.raises(RecipeError, match="root is a local folder, but the cluster has 3 nodes"):
         submission.check_nodes("/data/run", 3, shared=False)
     submission.check_nodes("/data/run", 3, shared=True)
     submission.check_nodes("/data/run", 1, shared=False)
@@ -144,7 +144,7 @@ def test_a_root_that_goes_with_the_job_or_that_one_node_sees_is_refused() -> Non
             2,
             "did you mean 'seed'",
         ),
-        (["train", RECIPE, "--address", "http://127.0.0.1:1"], 2, "goes with the job"),
+        (["train", RECIPE, "--address", "http://127.0.0.1:1"], 2, "deleted with the job"),
         (["train", RECIPE, "root=/data", "--address", "http://127.0.0.1:1"], 9, "Connection refused"),
         (["train", RECIPE, "root=/data", "--address", "127.0.0.1:6379"], 9, "http://HEAD:8265"),
     ],

@@ -1,5 +1,4 @@
-"""Reports as one self-contained HTML file each: a template, a style sheet and a script put together with
-facts.
+"""Builds a report as one self-contained HTML file from a template, a style sheet, a script and facts.
 
 A page carries Chinese and English and shows one. It asks nothing of any server, and its content security
 policy forbids it to: only our own scripts run, by their hashes, even if something should slip through the
@@ -19,14 +18,13 @@ import jinja2
 from markupsafe import Markup
 
 HERE = Path(__file__).parent
-Words = Mapping[str, tuple[str, str]]  # phrases of a page by key: Chinese, English
+Words = Mapping[str, tuple[str, str]]  # phrases of a page by key: (Chinese, English)
 
 
 def render(
     module: str, words: Words, filters: Mapping[str, Callable], names: Mapping[str, Any], **facts: Any
 ) -> str:
-    """The page of a module from `report_page.html`, `.css` and, where there is one, `.js` beside its file, as
-    HTML.
+    """Renders the page of a module from `report_page.html`, `.css` and an optional `.js` beside its file.
 
     `filters` and `names` are added to what every template has: the filters n, pct, size and time, and `t`,
     which gives a phrase in both languages. What pages share stands beside this file: macros in page.html,
@@ -57,24 +55,25 @@ def render(
 
 
 def _read_if_there(path: Path) -> str:
-    """The text of a file; nothing where there is none."""
+    """The text of a file; empty if it does not exist."""
     return path.read_text("utf-8") if path.exists() else ""
 
 
 def _hash(script: str) -> str:
-    """What a content security policy calls a script by."""
+    """The hash that identifies a script in a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def phrase(words: Words, key: str, **values: object) -> Markup:
-    """A phrase in both languages; the style sheet shows one."""
+    """A phrase in both languages; the style sheet shows one of them."""
     chinese, english = words[key]
     spans = '<span class="zh" lang="zh-Hans">{}</span><span class="en" lang="en">{}</span>'
     return Markup(spans).format(Markup(chinese).format(**values), Markup(english).format(**values))
 
 
 def percent(share: float) -> str:
-    """0 %, 0.04 %, 3.1 %, 61.3 %; never 0.00 % for something and never 100 % for less than all."""
+    """Formats a share: 0 %, 0.04 %, 3.1 %, 61.3 %. Never 0.00 % for something,
+    never 100 % for less than all."""
     if not math.isfinite(share):
         return "–"
     value = 100 * share
@@ -86,7 +85,7 @@ def percent(share: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes: 12 B, 3.4 MB."""
+    """Formats bytes: 12 B, 3.4 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:,.3g} {unit}"
@@ -95,7 +94,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """12 s, 3 min 05 s, 41 h 07 min."""
+    """Formats seconds: 12 s, 3 min 05 s, 41 h 07 min."""
     if seconds < 60:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,1 +1,1 @@
-"""Models that answer: engines, sampling, ids back to text."""
+"""Inference: engines, sampling, and conversion of ids back to text."""

@@ -1,4 +1,4 @@
-"""Attention of one step over slots of the cache: each token sees its own sequence up to itself.
+"""Attention of one step over the slots of the KV cache. Each token attends to its own sequence, up to itself.
 
 Shapes: N tokens of a step, S slots, C positions of a slot, H heads, K heads of keys and values, G = H / K, D
 head width; in a call of SDPA: B sequences, T tokens of each.
@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-#: The paged flash kernel wants pages of a multiple of this.
+#: The paged flash kernel needs pages of a multiple of this size.
 PAGE_TOKENS = 256
 
 
 @dataclass(frozen=True)
 class SequencePiece:
-    """Tokens of one sequence that a step computes: `ids` stand at `start` and after. The last `rows` give
-    logits."""
+    """Tokens of one sequence to compute in a step: `ids` begin at position `start`;
+    the last `rows` give logits."""
 
     slot: int
     start: int
@@ -38,35 +38,34 @@ class SequencePiece:
 
     @property
     def end(self) -> int:
-        """The position after the last."""
+        """The position after the last token."""
         return self.start + len(self.ids)
 
 
 @dataclass(frozen=True)
 class AttentionRun:
-    """Tokens [first, last) of a step that one call attends for, and the slots and positions that they look
-    at."""
+    """Tokens [first, last) of a step for one attention call, and the slots and positions they attend to."""
 
     first: int
     last: int
     slots: slice
     positions: int
-    mask: torch.Tensor | None  # added to scores; None: all positions are seen, or `causal`
-    causal: bool  # a piece from position 0: no mask needs to be made
+    mask: torch.Tensor | None  # added to scores; None: all positions are visible, or `causal`
+    causal: bool  # a piece that starts at position 0 needs no mask
 
 
 class Sdpa:
-    """Attention by PyTorch's scaled dot product, run by run."""
+    """Attention by PyTorch's scaled dot product, one call per run."""
 
     def __init__(self, group: int, device: torch.device, dtype: torch.dtype) -> None:
         self._group, self._device, self._dtype = group, device, dtype
 
     def capacity(self, context_tokens: int) -> int:
-        """Positions of a slot."""
+        """The number of positions in a slot."""
         return context_tokens
 
     def plan(self, pieces: Sequence[SequencePiece]) -> list[AttentionRun]:
-        """What all layers of a step share."""
+        """Prepares what all layers of a step share."""
         runs: list[AttentionRun] = []
         for together in _neighbours(pieces):
             first = runs[-1].last if runs else 0
@@ -81,12 +80,12 @@ class Sdpa:
     def attend(
         self, query_NHD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, runs: Sequence[AttentionRun]
     ) -> torch.Tensor:
-        """Attended values [N, H x D]; keys and values are [S, K, C, D]."""
+        """The attention output [N, H x D]; keys and values are [S, K, C, D]."""
         results = [_attend_run(query_NHD[run.first : run.last], keys, values, run) for run in runs]
         return results[0] if len(results) == 1 else torch.cat(results)
 
     def _mask(self, together: Sequence[SequencePiece], positions: int) -> torch.Tensor | None:
-        """What is added to scores, [B, 1, T x G, positions]: minus infinity after a token's own position."""
+        """The mask added to scores, [B, 1, T x G, positions]: minus infinity after a token's own position."""
         own_BT = np.array([np.arange(piece.start, piece.end) for piece in together])
         hidden = np.arange(positions) > own_BT.repeat(self._group, axis=1)[:, None, :, None]
         if not hidden.any():
@@ -96,7 +95,7 @@ class Sdpa:
 
 
 def _neighbours(pieces: Sequence[SequencePiece]) -> Iterator[list[SequencePiece]]:
-    """Pieces of one token in neighbouring slots together, each other piece by itself."""
+    """Groups pieces of one token in neighbouring slots; every other piece stands alone."""
     together: list[SequencePiece] = []
     for piece in pieces:
         if together and not (
@@ -111,7 +110,7 @@ def _neighbours(pieces: Sequence[SequencePiece]) -> Iterator[list[SequencePiece]
 def _attend_run(
     query_NHD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, run: AttentionRun
 ) -> torch.Tensor:
-    """Attended values [N, H x D] of one run."""
+    """The attention output [N, H x D] of one run."""
     sequences, kv_heads = run.slots.stop - run.slots.start, keys.shape[1]
     key, value = (x[run.slots, :, : run.positions] for x in (keys, values))
     # [N, H, D] to [B, K, T x G, D]: the tokens of each sequence, and for each the heads of a group
@@ -135,11 +134,11 @@ class Flash:
         self._capacity = self.capacity(context_tokens)
 
     def capacity(self, context_tokens: int) -> int:
-        """Positions of a slot: whole pages."""
+        """The number of positions in a slot: whole pages."""
         return -(-context_tokens // PAGE_TOKENS) * PAGE_TOKENS
 
     def plan(self, pieces: Sequence[SequencePiece]) -> dict[str, Any]:
-        """Arguments of the kernel: where pieces begin, how far each looks, which page is its slot."""
+        """Arguments of the kernel: where pieces begin, how far each attends, and which page is its slot."""
         begins = np.cumsum([0, *(len(piece.ids) for piece in pieces)])
         whole = np.concatenate([begins, [piece.end for piece in pieces], [piece.slot for piece in pieces]])
         told = torch.from_numpy(whole.astype(np.int32)).to(self._device, non_blocking=True)
@@ -158,7 +157,7 @@ class Flash:
     def attend(
         self, query_NHD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, plan: dict[str, Any]
     ) -> torch.Tensor:
-        """Attended values [N, H x D]; keys and values are [S, K, C, D]."""
+        """The attention output [N, H x D]; keys and values are [S, K, C, D]."""
         from torch.nn.attention.varlen import varlen_attn
 
         return cast(

@@ -1,5 +1,4 @@
-"""Llama's forward pass over one step of many sequences: tokens of all of them together, keys and values in
-slots.
+"""Llama's forward pass over one step of many sequences, with keys and values in cache slots.
 
 Shapes: N tokens of a step, R rows whose logits are wanted, S slots, C positions of a slot, W width, H heads,
 K heads of keys and values, D head width, V vocabulary.
@@ -34,7 +33,7 @@ class _Step:
     """A step as tensors on the device."""
 
     ids_N: torch.Tensor
-    turns: torch.Tensor  # complex [N, 1, D / 2]: RoPE of each token's position
+    turns: torch.Tensor  # complex [N, 1, D / 2]: the RoPE rotation of each token's position
     slots_N: torch.Tensor
     positions_N: torch.Tensor
     wanted_R: torch.Tensor
@@ -53,20 +52,20 @@ class Decoder:
         if self._device.type == "cuda" and dtype != torch.float32:
             self._attention = Flash(group, self._device, context_tokens)
         capacity = self._attention.capacity(context_tokens)
-        # Zeros: what was never written is masked, but 0 x NaN would be NaN. Memory is taken when it is
-        # written to.
+        # Zeros: unwritten positions are masked, but 0 x NaN would be NaN. Memory is used only once it is
+        # written.
         shape = (self.config.layers, slots, 2 * self.config.kv_heads, capacity, self.config.head_width)
         self._cache = torch.zeros(shape, device=self._device, dtype=dtype)
 
     @torch.inference_mode()
     def copy(self, source: int, target: int, tokens: int) -> None:
-        """Takes the first tokens of one slot over into another."""
+        """Copies the first tokens of one slot to another."""
         self._cache[:, target, :, :tokens] = self._cache[:, source, :, :tokens]
 
     @torch.inference_mode()
     def forward(self, pieces: Sequence[SequencePiece]) -> torch.Tensor:
-        """Hidden states [R, W] of the wanted rows, piece by piece; pieces come in the order of their
-        slots."""
+        """Hidden states [R, W] of the rows that need logits, piece by piece; pieces
+        are in order of their slots."""
         step, weights = self._step(pieces), self._weights
         epsilon, width = self.config.norm_epsilon, (self.config.width,)
         x = embedding(step.ids_N, weights.embedding)
@@ -87,7 +86,7 @@ class Decoder:
         return (hidden_RW @ self._weights.head).float()
 
     def _attend(self, qkv: torch.Tensor, cache_SKCD: torch.Tensor, step: _Step) -> torch.Tensor:
-        """Attended values [N, H x D]; keys and values of the step are in the cache after it."""
+        """The attention output [N, H x D]. It also writes the keys and values of the step to the cache."""
         heads, kv_heads = self.config.heads, self.config.kv_heads
         qkv_NHD = qkv.unflatten(1, (heads + 2 * kv_heads, -1))
         _turn(qkv_NHD[:, : heads + kv_heads], step.turns)
@@ -101,7 +100,7 @@ class Decoder:
         positions = np.concatenate([np.arange(piece.start, piece.end) for piece in pieces])
         slots = np.repeat([piece.slot for piece in pieces], sizes)
         wanted = [np.arange(end - p.rows, end) for p, end in zip(pieces, np.cumsum(sizes), strict=True)]
-        # one way to the device for all of them
+        # one transfer to the device for all of them
         whole = torch.from_numpy(np.concatenate([ids, slots, positions, *wanted])).to(
             self._device, non_blocking=True
         )
@@ -111,7 +110,7 @@ class Decoder:
 
 
 def _turn(x_NHD: torch.Tensor, turns: torch.Tensor) -> None:
-    """Turns pairs of numbers by RoPE's angles, in place; in fp32, whatever they are kept in."""
+    """Rotates pairs of numbers by RoPE's angles, in place; computed in fp32 whatever the storage type."""
     pairs = x_NHD.unflatten(-1, (-1, 2))
     if x_NHD.dtype == torch.float32:
         torch.view_as_complex(pairs).mul_(turns)
@@ -124,7 +123,7 @@ def _times(x_NW: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None) 
 
 
 def _add(x_NW: torch.Tensor, of: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None) -> None:
-    """Adds a projection to the residual stream in place: one operation where there is no bias."""
+    """Adds a projection to the residual stream in place: one operation if there is no bias."""
     x_NW.addmm_(of, matrix)
     if bias is not None:
         x_NW.add_(bias)

@@ -1,4 +1,5 @@
-"""JSON schemas as masks over ids, by llguidance: a mask costs it 0.05 ms for most states of most schemas.
+"""Turns JSON schemas into masks over ids with llguidance.
+A mask takes 0.05 ms for most states of most schemas.
 
 An id is allowed when its bytes may come next, whatever the tokenizer would have made of the whole text. A
 schema is compiled once (milliseconds, seconds for the worst) and copied for each answer.
@@ -17,12 +18,12 @@ from ctllm_ray.base.errors import InputError
 from ctllm_ray.inference.stream import spellings
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
-#: Compiled schemas that are kept.
+#: Number of compiled schemas to keep.
 _KEPT = 64
 
 
 class _Pieces:
-    """A tokenizer as llguidance wants to see it."""
+    """A tokenizer with the interface that llguidance expects."""
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int) -> None:
         self.tokens = [*spellings(tokenizer), *[b""] * vocab_size][:vocab_size]
@@ -37,8 +38,8 @@ class _Pieces:
 
 
 class GrammarCompiler:
-    """Makes matchers of schemas for one tokenizer; `vocab_size` is the model's, which may have rows to
-    spare."""
+    """Makes matchers of schemas for one tokenizer. `vocab_size` is the model's,
+    which may include unused rows."""
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int) -> None:
         wrapped = llguidance.TokenizerWrapper(_Pieces(tokenizer, vocab_size))
@@ -47,14 +48,13 @@ class GrammarCompiler:
         self._compiled = lru_cache(_KEPT)(self._compile)
 
     def matcher(self, schema: str, stop_ids: Sequence[int] = ()) -> GrammarMatcher:
-        """A matcher at the beginning of an answer. Raises `InputError` for what is no schema or not
-        supported."""
+        """A matcher at the start of an answer. Raises `InputError` if the schema
+        is invalid or not supported."""
         return GrammarMatcher(self._compiled(schema).deep_copy(), self._vocab_size, stop_ids)
 
     def _compile(self, schema: str) -> llguidance.LLMatcher:
         try:
-            # Without white space between parts: a small model would write spaces until its tokens are used
-            # up.
+            # No white space between parts: a small model would write spaces until its tokens are used up.
             grammar = llguidance.LLMatcher.grammar_from_json_schema(
                 json.loads(schema), defaults={"whitespace_flexible": False}
             )
@@ -66,21 +66,23 @@ class GrammarCompiler:
         first = matcher.deep_copy()
         first.compute_bitmask()
         if first.is_error():
-            raise _unusable("no text follows it")
+            raise _unusable("no text can follow it")
         return matcher
 
 
 def _unusable(why: str) -> InputError:
-    return InputError(f"not a JSON schema that can be followed: {_plain(why)}", remedy="simplify the schema")
+    return InputError(
+        f"the JSON schema cannot be used: {_plain(why)}", remedy="simplify the schema, or correct it"
+    )
 
 
 def _plain(error: str) -> str:
-    """What llguidance says on one line, without the state of its parser."""
-    return " ".join(error.partition("<state>")[0].split())[:300] or "no reason is given"
+    """The message of llguidance on one line, without the state of its parser."""
+    return " ".join(error.partition("<state>")[0].split())[:300] or "llguidance gives no reason"
 
 
 class GrammarMatcher:
-    """Where one answer stands in its grammar."""
+    """The position of one answer in its grammar."""
 
     def __init__(self, matcher: llguidance.LLMatcher, vocab_size: int, stop_ids: Sequence[int]) -> None:
         self._matcher, self._vocab_size = matcher, vocab_size
@@ -88,17 +90,17 @@ class GrammarMatcher:
 
     @property
     def ended(self) -> bool:
-        """True where nothing can come any more."""
+        """True if nothing can follow."""
         return self._matcher.is_stopped()
 
     @property
     def error(self) -> str:
-        """Why the grammar cannot be followed any further (llguidance bounds its work); empty where it can."""
+        """Why the grammar cannot be followed further (llguidance limits its work); empty if it can."""
         return _plain(self._matcher.get_error()) if self._matcher.is_error() else ""
 
     def allowed_ids(self) -> np.ndarray:
-        """True for each id that may come next, bool [V]; where the text is complete, the request's stop ids
-        too."""
+        """True for each id that may come next, bool [V]. If the text is complete, the
+        request's stop ids may come too."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         allowed = np.unpackbits(bits, bitorder="little", count=self._vocab_size).astype(bool)
         if self._matcher.is_accepting():
@@ -106,6 +108,6 @@ class GrammarMatcher:
         return allowed
 
     def accept(self, id_: int) -> None:
-        """The id came."""
+        """Advances by one id."""
         if id_ not in self._stop_ids:
             self._matcher.consume_token(id_)

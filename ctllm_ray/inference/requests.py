@@ -1,4 +1,4 @@
-"""What an engine's thread computes for its callers, and how results come back to them.
+"""Requests that an engine's thread computes, and how their results return to callers.
 
 The thread and the callers' event loops meet at two points only: a list of waiting requests under a lock, and
 one `call_soon_threadsafe` per step and loop that brings all new tokens (one for each token would wake the
@@ -21,7 +21,8 @@ from ctllm_ray.inference.sampling import Chooser, Wish
 
 
 class Inbox:
-    """Where one coroutine waits for what the thread makes; belongs to the loop it was made in."""
+    """Where a coroutine waits for results of the thread. It belongs to the event
+    loop in which it was created."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -31,14 +32,14 @@ class Inbox:
         self._error: CtllmError | None = None
 
     def deliver(self, tokens: Sequence[Token], finish: Finish, error: CtllmError | None) -> None:
-        """In the loop: the next tokens, the last ones, or why no more come."""
+        """Runs in the loop: adds tokens, marks the end, or sets the error."""
         self._tokens += tokens
         self._finish, self._error = finish, error
         self._ready.set()
 
     async def take(self) -> tuple[tuple[Token, ...], Finish]:
-        """All that came since the last time, at least one token unless it is the end. Raises what `deliver` was
-        given."""
+        """All results since the last call: at least one token, except at the end. Raises
+        the error set by `deliver`."""
         await self._ready.wait()
         self._ready.clear()
         if self._error is not None:
@@ -49,7 +50,7 @@ class Inbox:
 
 @dataclass(frozen=True)
 class Letter:
-    """What goes into an inbox."""
+    """A result addressed to an inbox."""
 
     inbox: Inbox
     tokens: Sequence[Token] = ()
@@ -58,12 +59,12 @@ class Letter:
 
 
 def deliver(letters: Sequence[Letter]) -> None:
-    """Puts letters into their inboxes, from any thread."""
+    """Delivers letters to their inboxes, from any thread."""
     by_loop: defaultdict[asyncio.AbstractEventLoop, list[Letter]] = defaultdict(list)
     for letter in letters:
         by_loop[letter.inbox.loop].append(letter)
     for loop, some in by_loop.items():
-        with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
             loop.call_soon_threadsafe(_deliver_all, some)
 
 
@@ -73,45 +74,45 @@ def _deliver_all(letters: Sequence[Letter]) -> None:
 
 
 class Request:
-    """Ids to be computed in a slot, and what is wanted of them."""
+    """Ids to compute in a slot, and which results are needed."""
 
-    patient = False  # lets the others go before it
+    patient = False  # others are served before it
 
     def __init__(self, ids: Sequence[int], inbox: Inbox) -> None:
         self.ids = list(ids)
         self.inbox = inbox
         self.slot = -1  # none
-        self.filled = 0  # of `ids`: keys and values are in the slot
-        self.cached_tokens = 0  # of them, those that were taken over
+        self.filled = 0  # number of `ids` whose keys and values are in the slot
+        self.cached_tokens = 0  # of those, copied from another slot
 
     @property
     def target(self) -> int:
-        """How many ids are to be computed as far as is known."""
+        """The number of ids to compute, as far as is known."""
         return len(self.ids)
 
     @property
     def wanted(self) -> int:
-        """The first position whose logits are needed; those before may be taken over from another request."""
+        """The first position whose logits are needed. Earlier ones may be copied from another request."""
         return len(self.ids) - 1
 
     @property
     def answering(self) -> bool:
-        """True where the prompt is done: each step computes the one id that came in the step before."""
+        """True if the prompt is computed: each step now computes the one id of the step before."""
         return False
 
     def piece(self, most: int) -> SequencePiece:
-        """The next ids to compute, at most so many."""
+        """The next ids to compute, at most `most`."""
         end = min(self.filled + most, self.target)
         rows = max(0, end - max(self.filled, self.wanted))
         return SequencePiece(self.slot, self.filled, self.ids[self.filled : end], rows)
 
     def add(self, tokens: Sequence[Token]) -> Letter:
-        """Results of a step: what the caller is told."""
+        """Takes the results of a step; returns the letter to the caller."""
         raise NotImplementedError
 
 
 class GenerateRequest(Request):
-    """A prompt to be continued by at most `room` ids."""
+    """Continues a prompt by at most `room` ids."""
 
     def __init__(self, ids: Sequence[int], inbox: Inbox, chooser: Chooser, room: int) -> None:
         super().__init__(ids, inbox)
@@ -120,16 +121,16 @@ class GenerateRequest(Request):
 
     @property
     def answering(self) -> bool:
-        """True when an id has come."""
+        """True once the first id came."""
         return len(self.ids) > self._prompt_tokens
 
     def add(self, tokens: Sequence[Token]) -> Letter:
-        """The next id came: what the caller is told."""
+        """Takes the next id; returns the letter to the caller."""
         [token] = tokens
         self.ids.append(token.id)
         matcher = self.chooser.matcher
         if matcher is not None and matcher.error:
-            what = f"the schema is too much for this answer: {matcher.error}"
+            what = f"the JSON schema is too complex for this answer: {matcher.error}"
             return Letter(self.inbox, error=InputError(what, where="grammar", remedy="simplify the schema"))
         if token.id in self.chooser.sampling.stop_ids or (matcher is not None and matcher.ended):
             return Letter(self.inbox, tokens, "stop")
@@ -137,7 +138,7 @@ class GenerateRequest(Request):
 
 
 class ScoreRequest(Request):
-    """Ids whose log-probabilities are wanted from `start` on; the last one needs no computing.
+    """Computes log-probabilities of ids from `start` on. The last id needs no forward pass.
 
     Nobody watches them come one by one, as with an answer: they wait for prompts that are to be answered.
     """
@@ -152,7 +153,7 @@ class ScoreRequest(Request):
         self._start = start
 
     def wishes(self, piece: SequencePiece) -> list[Wish]:
-        """What is wanted of each row of a piece."""
+        """What to report for each row of a piece."""
         ids = self.ids[piece.end - piece.rows + 1 : piece.end + 1]
         results = [Wish(id_, self._top) for id_ in ids]
         if results and piece.end == self.target:
@@ -161,14 +162,14 @@ class ScoreRequest(Request):
 
     @property
     def target(self) -> int:
-        """All ids but the last."""
+        """All ids except the last."""
         return len(self.ids) - 1
 
     @property
     def wanted(self) -> int:
-        """The id at `start` is told by the position before."""
+        """The position before `start`: it predicts the id at `start`."""
         return self._start - 1
 
     def add(self, tokens: Sequence[Token]) -> Letter:
-        """More of them are scored: what the caller is told."""
+        """Takes more scored ids; returns the letter to the caller."""
         return Letter(self.inbox, tokens, "stop" if self.filled == self.target else "")

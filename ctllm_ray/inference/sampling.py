@@ -1,12 +1,13 @@
-"""The next id of each row of logits, as each row's `Sampling` says; rows of one step are worked on together.
+"""Chooses the next id for each row of logits by the row's
+`Sampling`. All rows of a step are processed together.
 
 Shapes: R rows, V vocabulary.
 
-A draw is one random number and the first id at which the summed weights pass it. Each request has its own
-generator on the host, so that its numbers depend on its seed alone; what other rows do can move a draw only
-by the rounding of logits. top_k, top_p and min_p are each a least weight that an id must have. So ids of
-equal weight stay or go together, however ties would be sorted: where the k-th and the next are equal, top_k
-keeps both.
+A draw is one random number and the first id at which the summed weights pass it. Each request has its
+own generator on the host, so that its numbers depend on its seed alone; what other rows do can move a
+draw only by the rounding of logits. top_k, top_p and min_p are each a least weight that an id must
+have. So ids of equal weight stay or go together, however ties would be sorted: where the k-th and the
+next are equal, top_k keeps both.
 
 On a CPU numpy sorts for top_k and top_p: 0.6 ms for a row of 32,000 weights, where torch needs 2.5.
 """
@@ -23,22 +24,21 @@ import torch
 
 from ctllm_ray.inference.engine import Sampling, Token
 
-#: Temperatures below this draw as this: weights are exp(0) for the most likely and 0 in fp32 for all that
-#: differ.
+#: Lower temperatures count as this one: the most likely id has weight exp(0), all others 0 in fp32.
 LEAST_TEMPERATURE = 1e-6
 
 
 class Matcher(Protocol):
-    """Where an answer stands in its grammar; grammar.py has one."""
+    """The position of an answer in its grammar; implemented in grammar.py."""
 
     @property
     def ended(self) -> bool:
-        """True where nothing can come any more."""
+        """True if nothing can follow."""
         ...
 
     @property
     def error(self) -> str:
-        """Why the grammar cannot be followed any further; empty where it can."""
+        """Why the grammar cannot be followed further; empty if it can."""
         ...
 
     def allowed_ids(self) -> np.ndarray:
@@ -46,13 +46,12 @@ class Matcher(Protocol):
         ...
 
     def accept(self, id_: int) -> None:
-        """The id came."""
+        """Advances by one id."""
         ...
 
 
 class Chooser:
-    """What one answer's choices depend on beside the logits: its sampling, its random numbers, what has come
-    so far."""
+    """The state of one answer beside the logits: its sampling, random numbers and previous ids."""
 
     def __init__(self, sampling: Sampling, ids: Sequence[int], matcher: Matcher | None = None) -> None:
         self.sampling, self.matcher = sampling, matcher
@@ -62,10 +61,10 @@ class Chooser:
             or sampling.frequency_penalty != 0
         )
         seed = sampling.seed
-        self._random = random.Random(None if seed is None else seed % 2**64)  # it takes -7 for 7
+        self._random = random.Random(None if seed is None else seed % 2**64)  # Python's Random takes -7 for 7
         self._seen = set(ids) if self.penalized else set()
         self._counts: dict[int, int] = {}
-        for id_ in ids[len(ids) - sampling.answered :]:  # the answer goes on where another engine left it
+        for id_ in ids[len(ids) - sampling.answered :]:  # the answer continues where another engine stopped
             self.number()
             self.took(id_)
 
@@ -74,7 +73,7 @@ class Chooser:
         return self._random.random()
 
     def took(self, id_: int) -> None:
-        """The id was chosen."""
+        """Records the chosen id."""
         if self.penalized:
             self._seen.add(id_)
             self._counts[id_] = self._counts.get(id_, 0) + 1
@@ -82,7 +81,7 @@ class Chooser:
             self.matcher.accept(id_)
 
     def penalize(self, logits_V: torch.Tensor) -> None:
-        """Changes logits of ids that came before, in place."""
+        """Changes the logits of previous ids in place."""
         sampling = self.sampling
         seen = torch.tensor(sorted(self._seen), device=logits_V.device)
         result = logits_V[seen]
@@ -96,7 +95,7 @@ class Chooser:
 
 @torch.inference_mode()
 def choose(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> list[Token]:
-    """The chosen id of each row with the model's own log-probabilities. On a GPU it is waited for once."""
+    """The chosen id of each row with the model's log-probabilities. Waits for the GPU once."""
     total_R = logits_RV.logsumexp(1)
     most = max(chooser.sampling.top_logprobs for chooser in choosers)
     top = logits_RV.topk(min(most, logits_RV.shape[1]), dim=1) if most else None
@@ -112,8 +111,7 @@ def choose(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> list[Token]:
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be told of a row: the log-probability of an id, the most likely ids, and those of
-    `others`."""
+    """What to report for a row: the log-probability of an id, the most likely ids, and those of `others`."""
 
     id: int
     top: int = 0
@@ -122,7 +120,7 @@ class Wish:
 
 @torch.inference_mode()
 def score(logits_RV: torch.Tensor, wishes: Sequence[Wish]) -> list[Token]:
-    """Given ids, one for each row, with their log-probabilities. On a GPU it is waited for once."""
+    """Given ids, one per row, with their log-probabilities. Waits for the GPU once."""
     widest = max(len(wish.others) for wish in wishes)
     ids = [[wish.id, *wish.others, *[wish.id] * (widest - len(wish.others))] for wish in wishes]
     ids_RO = torch.tensor(ids, device=logits_RV.device)
@@ -137,22 +135,22 @@ def score(logits_RV: torch.Tensor, wishes: Sequence[Wish]) -> list[Token]:
 
 
 def _make_token(wish: Wish, logprobs: Sequence[float], likely: Sequence[float]) -> Token:
-    """A token from log-probabilities of its id and the others, then most likely ids and their
-    log-probabilities."""
+    """Builds a token from log-probabilities of its id and of others, followed by the
+    most likely ids and theirs."""
     most = len(likely) // 2
     top = zip(map(int, likely[: wish.top]), likely[most : most + wish.top], strict=True)
     return Token(wish.id, logprobs[0], (*top, *zip(wish.others, logprobs[1:], strict=False)))
 
 
 def _token(row: Sequence[float], top: int) -> Token:
-    """A token from a row of id, log-probability, most likely ids, their log-probabilities."""
+    """Builds a token from a row: id, log-probability, most likely ids, their log-probabilities."""
     most = (len(row) - 2) // 2
     likely = zip(map(int, row[2 : 2 + top]), row[2 + most : 2 + most + top], strict=True)
     return Token(int(row[0]), row[1], tuple(likely))
 
 
 def _adjust_logits(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
-    """Logits after penalties and grammars; the given ones stay as they are."""
+    """Logits after penalties and grammars; the input is not changed."""
     if not any(chooser.penalized or chooser.matcher for chooser in choosers):
         return logits_RV
     logits_RV = logits_RV.clone()
@@ -179,7 +177,7 @@ def _choose_ids(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.T
 
 
 def _draw_ids(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
-    """Ids drawn by temperature and filters, int64 [R]."""
+    """Ids drawn with temperature and filters, int64 [R]."""
     samplings = [chooser.sampling for chooser in choosers]
     told = [
         (max(s.temperature, LEAST_TEMPERATURE), s.min_p, chooser.number())
@@ -188,7 +186,7 @@ def _draw_ids(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Ten
     temperature, min_p, number = torch.tensor(told, device=logits_RV.device)[:, :, None].unbind(1)
     weights_RV = (
         (logits_RV - logits_RV.amax(1, keepdim=True)) / temperature
-    ).exp_()  # the most likely id has 1
+    ).exp_()  # the most likely id has weight 1
     least_R1 = min_p
     if any(s.top_k or s.top_p < 1 for s in samplings):
         least_R1 = torch.maximum(min_p, _least_weight(weights_RV, samplings))
@@ -200,20 +198,20 @@ def _draw_ids(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Ten
 
 
 def _least_weight(weights_RV: torch.Tensor, samplings: Sequence[Sampling]) -> torch.Tensor:
-    """The least weight that top_k and then top_p keep, [R, 1]; 0: all."""
+    """The smallest weight that top_k and then top_p keep, [R, 1]; 0 keeps all."""
     vocabulary = weights_RV.shape[1]
     told = torch.tensor([(s.top_k or vocabulary, s.top_p) for s in samplings], device=weights_RV.device)
     k_R1, p_R1 = told[:, :1].long().clamp_max(vocabulary), told[:, 1:]
     falling_RV = _falling(weights_RV)
     sums_RV = falling_RV.cumsum(1)
     share_R1 = p_R1 * sums_RV.gather(1, k_R1 - 1)
-    # the fewest whose sum is the share; rounding may leave the sum of all below a share of one
+    # the smallest set that reaches the share; rounding may leave the sum of all below 1
     count_R1 = torch.where(p_R1 < 1, (sums_RV < share_R1).sum(1, keepdim=True) + 1, k_R1)
     return falling_RV.gather(1, torch.minimum(count_R1, k_R1) - 1)
 
 
 def _falling(weights_RV: torch.Tensor) -> torch.Tensor:
-    """The weights of each row, largest first."""
+    """The weights of each row, in descending order."""
     if weights_RV.is_cuda:
         return weights_RV.sort(dim=1, descending=True).values
     return torch.from_numpy(np.sort(weights_RV.numpy(), axis=1)).flip(1)

@@ -1,10 +1,9 @@
-"""What an engine computes next: requests that wait, requests that have a slot, and one step after another for
-them.
+"""Schedules an engine's work: admits waiting requests to slots and plans one step after another.
 
-A step is one token of each request that is being answered and at most `prefill_tokens` of prompts. `begin`
-and `end` are quick and need the engine's lock; `compute` is where the time goes and needs none, for slots are
-given out in `begin` only. What was cancelled between them leaves its slot at once and its results are
-dropped.
+A step is one token of each request that is being answered and at most `prefill_tokens` of prompts.
+`begin` and `end` are quick and need the engine's lock; `compute` is where the time goes and needs
+none, for slots are given out in `begin` only. What was cancelled between them leaves its slot at once
+and its results are dropped.
 """
 
 from __future__ import annotations
@@ -21,56 +20,56 @@ from ctllm_ray.inference.requests import GenerateRequest, Letter, Request, Score
 from ctllm_ray.inference.sampling import choose, score
 from ctllm_ray.inference.slots import Place, Slots
 
-#: Rows of logits that are scored at once: 64 of 125,696 ids take 32 MB.
+#: Rows of logits scored at once: 64 rows of 125,696 ids take 32 MB.
 _SCORED_ROWS = 64
 
 
 @dataclass(frozen=True)
 class EngineStep:
-    """Prefixes to take over, in this order, and then pieces to compute, in the order of their slots."""
+    """Prefixes to copy, in this order, then pieces to compute, in order of their slots."""
 
     places: Sequence[Place]
     planned: Sequence[tuple[Request, SequencePiece]]
 
 
 class Steps:
-    """Requests and slots of one decoder."""
+    """The requests and slots of one decoder."""
 
     def __init__(self, decoder: Decoder, prefill_tokens: int) -> None:
         self.waiting: list[Request] = []
-        self.running: list[Request] = []  # as they came
+        self.running: list[Request] = []  # in order of arrival
         self.slots = Slots(decoder.slots, decoder.context_tokens)
         self._decoder, self._prefill_tokens = decoder, prefill_tokens
 
     @property
     def idle(self) -> bool:
-        """True where nothing is to do."""
+        """True if there is no work."""
         return not self.running and not self.waiting
 
     def cancel(self, request: Request) -> None:
-        """The request is no more; nothing happens where it has ended already."""
+        """Cancels the request; does nothing if it has ended already."""
         if request in self.waiting:
             self.waiting.remove(request)
         elif request in self.running:
             self._leave(request)
 
     def begin(self) -> EngineStep:
-        """Gives slots to waiting requests and says what is computed next."""
+        """Gives slots to waiting requests and returns the next step."""
         return EngineStep(self._admit(), self._plan())
 
     def compute(self, step: EngineStep) -> list[Sequence[Token]]:
-        """The new tokens of each planned request; none for those whose prompt goes on."""
+        """The new tokens of each planned request; none if its prompt is not finished."""
         for place in step.places:
             if place.source != place.slot and place.tokens:
                 self._decoder.copy(place.source, place.slot, place.tokens)
         return self._tokens(step.planned, self._decoder.forward([piece for _, piece in step.planned]))
 
     def end(self, step: EngineStep, tokens: Sequence[Sequence[Token]]) -> list[Letter]:
-        """Notes what was computed: what callers are told."""
+        """Records the results of a step; returns the letters to callers."""
         settled = [
             self._settle(request, piece, new)
             for (request, piece), new in zip(step.planned, tokens, strict=True)
-            if request.slot >= 0  # else it was cancelled meanwhile
+            if request.slot >= 0  # else it was cancelled in the meantime
         ]
         return [letter for letters in settled for letter in letters]
 
@@ -80,8 +79,8 @@ class Steps:
         request.slot = -1
 
     def _admit(self) -> list[Place]:
-        """Gives slots to waiting requests, first come first served but for the patient and who waits for a
-        prefix."""
+        """Gives slots to waiting requests in order of arrival. Patient
+        requests and those that wait for a prefix come later."""
         places = []
         for request in _impatient_first(self.waiting):
             place = self.slots.find(request.ids, request.wanted)
@@ -94,7 +93,7 @@ class Steps:
         return places
 
     def _plan(self) -> list[tuple[Request, SequencePiece]]:
-        """What the next step computes, in the order of slots."""
+        """The next step, in order of slots."""
         left = self._prefill_tokens
         planned = []
         for request in _impatient_first(self.running):
@@ -127,7 +126,7 @@ class Steps:
     def _collect_scores(
         self, planned: Sequence[tuple[Request, SequencePiece]], rows: Sequence[torch.Tensor]
     ) -> dict[int, Sequence[Token]]:
-        """The tokens of requests that score, by their places in the plan: rows of all of them together."""
+        """The tokens of scoring requests, by their index in the plan; their rows are scored together."""
         wishes = {
             n: request.wishes(piece)
             for n, (request, piece) in enumerate(planned)
@@ -148,7 +147,7 @@ class Steps:
         return {n: [next(came) for _ in wished] for n, wished in wishes.items()}
 
     def _settle(self, request: Request, piece: SequencePiece, new: Sequence[Token]) -> list[Letter]:
-        """Notes what was computed for a request: what its caller is told, if anything."""
+        """Records the results of one request; returns the letter to its caller, if any."""
         request.filled = piece.end
         self.slots.fill(request.slot, piece.end)
         if not new:
@@ -161,5 +160,5 @@ class Steps:
 
 
 def _impatient_first(requests: Sequence[Request]) -> list[Request]:
-    """The requests as they came, but for the patient ones after all others."""
+    """The requests in order of arrival, patient ones last."""
     return sorted(requests, key=lambda request: request.patient)

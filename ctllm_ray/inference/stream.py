@@ -1,5 +1,4 @@
-"""Ids back to text while they come: whole characters only, and nothing that might turn out to be a stop
-string.
+"""Decodes ids to text while they arrive: only complete characters, and nothing that may begin a stop string.
 
 A character of Chinese is one piece or up to four byte pieces, and an emoji often comes in parts. Each piece
 stands for bytes, so text is made by an incremental UTF-8 decoder: work for each id, never for all of the
@@ -23,7 +22,7 @@ from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 @lru_cache(maxsize=4)
 def spellings(tokenizer: Tokenizer) -> list[bytes]:
-    """The bytes that each id stands for; none for specials."""
+    """The bytes of each id; empty for special tokens."""
     results = [surface.removeprefix(b"\xff") for surface in surfaces(tokenizer.pieces)]
     for id_ in tokenizer.specials.values():
         results[id_] = b""
@@ -31,22 +30,22 @@ def spellings(tokenizer: Tokenizer) -> list[bytes]:
 
 
 class TextStream:
-    """The text of one answer. `stopped` turns true when a stop string has come; nothing comes after it."""
+    """The text of one answer. `stopped` becomes true at a stop string; nothing follows it."""
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
         self.stopped = False
         self._spellings = spellings(tokenizer)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._stop = [text for text in stop if text]
-        self._held = ""  # may be the beginning of a stop string
+        self._held = ""  # possibly the beginning of a stop string
 
     def push(self, ids: Sequence[int]) -> str:
-        """The text that is certain with these ids; often none."""
+        """The text that is certain after these ids; often empty."""
         data = b"".join(self._spellings[id_] for id_ in ids if id_ < len(self._spellings))
         return "" if self.stopped else self._certain(self._decoder.decode(data))
 
     def finish(self) -> str:
-        """The rest, when no id comes any more."""
+        """The remaining text, after the last id."""
         if self.stopped:
             return ""
         certain = self._certain(self._decoder.decode(b"", final=True))
@@ -56,7 +55,7 @@ class TextStream:
     def _certain(self, text: str) -> str:
         text = self._held + text
         ends = [(at + len(stop), at) for stop in self._stop if (at := text.find(stop)) >= 0]
-        if ends:  # the one that was complete first, as if characters had come one by one
+        if ends:  # the one completed first, as if characters had arrived one by one
             self.stopped, self._held = True, ""
             return text[: min(ends)[1]]
         certain = len(text) - self._open(text)
@@ -64,7 +63,7 @@ class TextStream:
         return text[:certain]
 
     def _open(self, text: str) -> int:
-        """How many last characters are the beginning of a stop string."""
+        """The number of final characters that may begin a stop string."""
         longest = max(map(len, self._stop), default=1) - 1
         sizes = range(min(longest, len(text)), 0, -1)
         return next((size for size in sizes if any(stop.startswith(text[-size:]) for stop in self._stop)), 0)

@@ -1,9 +1,8 @@
-"""Continuous batching on plain torch: one thread computes step after step, callers await tokens in their
-event loops.
+"""Continuous batching in PyTorch: one thread computes steps, callers await tokens in their event loops.
 
-Requests come and go between steps (steps.py). One lock guards what both sides touch, and is held for
-microseconds. A second thread looks whether steps still end, for a step that never does cannot tell about
-itself.
+Requests come and go between steps (steps.py). One lock guards what both sides touch, and is
+held for microseconds. A second thread looks whether steps still end, for a step that never
+does cannot tell about itself.
 
 On a CPU a step of a small model is bound by reading weights and by the number of torch operations, not by
 arithmetic: 16 requests in one step take little longer than one (benchmarks/serve_engine.py).
@@ -31,26 +30,26 @@ from ctllm_ray.inference.weights import take
 from ctllm_ray.model import llama
 from ctllm_ray.model.config import of_folder
 
-#: A thread whose step never ends is left behind after this; it is a daemon.
+#: If a step never ends, its thread is abandoned after this time; it is a daemon.
 _JOIN_S = 10.0
 
 
 class GrammarSource(Protocol):
-    """Where matchers come from; grammar.py has one."""
+    """Makes matchers; implemented in grammar.py."""
 
     def matcher(self, schema: str, stop_ids: Sequence[int]) -> Matcher: ...
 
 
 class TorchEngine:
-    """An `Engine` in this process. It holds a thread: `close` it."""
+    """An `Engine` in this process. It owns a thread: `close` it."""
 
     def __init__(self, decoder: Decoder, serve: Serve, grammars: GrammarSource | None = None) -> None:
         self.context_tokens, self.vocab_size = decoder.context_tokens, decoder.config.vocab_size
         self._decoder, self._serve, self._grammars = decoder, serve, grammars
-        self._work = threading.Condition()  # guards all below
+        self._work = threading.Condition()  # guards everything below
         self._steps = Steps(decoder, serve.prefill_tokens)
-        self._failure = ""  # why it works no more
-        self._since = time.monotonic()  # when the last step ended, or work came to an idle engine
+        self._failure = ""  # why the engine stopped
+        self._since = time.monotonic()  # when the last step ended, or an idle engine got work
         self._closed = threading.Event()
         self._threads = [
             threading.Thread(target=target, daemon=True) for target in (self._compute, self._watch)
@@ -60,11 +59,11 @@ class TorchEngine:
 
     @classmethod
     def open(cls, folder: str, serve: Serve, grammars: GrammarSource | None = None) -> TorchEngine:
-        """An engine for the model in a folder. Raises `InputError` where that does not load or there is no
-        GPU."""
+        """Opens an engine for the model in a folder. Raises `InputError` if the model does
+        not load or no GPU exists."""
         config = of_folder(folder)
         device = _device(serve)
-        if device.type == "cpu":  # Ray would leave a replica as many threads as it has CPUs by Ray's count
+        if device.type == "cpu":  # Ray would limit a replica to its number of CPUs in Ray's count
             torch.set_num_threads(serve.threads or os.cpu_count() or 1)
         bf16 = serve.precision == "bf16" or (serve.precision == "auto" and device.type == "cuda")
         context = serve.request_tokens(config.context_tokens)
@@ -74,22 +73,26 @@ class TorchEngine:
         return cls(decoder, serve, grammars)
 
     def close(self) -> None:
-        """Ends the thread; who still waits gets `EngineFailed`."""
+        """Ends the thread. Waiting callers get `EngineFailed`."""
         with self._work:
             self._closed.set()
-            self._fail("it was closed")
+            self._fail("the engine was closed")
             self._work.notify_all()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(_JOIN_S)
 
     async def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Output]:
-        """The answer to a prompt; see `Engine`."""
+        """Generates the answer to a prompt; see `Engine`."""
         self._check(ids, self.context_tokens - 1)
         chooser = Chooser(sampling, ids, await self._matcher(sampling))
         room = min(sampling.max_tokens, self.context_tokens - len(ids))
         if room < 1:
-            raise InputError("an answer of no tokens", where="max_tokens", remedy="ask for at least 1")
+            raise InputError(
+                "the request asks for less than one token",
+                where="max_tokens",
+                remedy="set max_tokens to at least 1",
+            )
         request = GenerateRequest(ids, Inbox(), chooser, room)
         self._submit(request)
         try:
@@ -104,11 +107,15 @@ class TorchEngine:
     async def logprobs(
         self, ids: Sequence[int], start: int = 1, top: int = 0, others: Sequence[int] = ()
     ) -> list[Token]:
-        """The ids from `start` on with their log-probabilities; see `Engine`."""
+        """Scores the ids from `start` on; see `Engine`."""
         self._check(ids, self.context_tokens)
         self._check_known(others)
         if start < 1:
-            raise InputError(f"nothing comes before id {start}", where="start", remedy="start at 1 or later")
+            raise InputError(
+                f"log-probabilities cannot start at id {start}: the first id has no context",
+                where="start",
+                remedy="start at 1 or later",
+            )
         if start >= len(ids):
             return []
         request = ScoreRequest(ids, Inbox(), start, top, others)
@@ -124,7 +131,7 @@ class TorchEngine:
             self._cancel(request)
 
     async def load(self) -> EngineLoad:
-        """How busy it is now; see `Engine`."""
+        """The current load; see `Engine`."""
         with self._work:
             self._fail_if_stuck()
             self._raise_failure()
@@ -139,27 +146,30 @@ class TorchEngine:
             )
 
     def _check(self, ids: Sequence[int], most: int) -> None:
-        """Raises `InputError` for a prompt that cannot be computed."""
+        """Raises `InputError` if the prompt is empty or too long."""
         if not 0 < len(ids) <= most:
             what = (
-                f"a prompt of {len(ids)} tokens: the context has {self.context_tokens}, the answer's included"
+                f"the prompt has {len(ids)} tokens; prompt and answer must fit the context "
+                f"of {self.context_tokens} tokens"
             )
             raise InputError(
-                what, where="prompt", remedy="give at least one token, and fewer than the context"
+                what, where="prompt", remedy="send at least one token and fewer than the context"
             )
         self._check_known(ids)
 
     def _check_known(self, ids: Sequence[int]) -> None:
         if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
             wrong = next(id_ for id_ in ids if not 0 <= id_ < self.vocab_size)
-            what = f"there is no id {wrong} in a vocabulary of {self.vocab_size}"
+            what = f"id {wrong} is not in the vocabulary of {self.vocab_size} ids"
             raise InputError(what, where="prompt", remedy="encode with the model's own tokenizer")
 
     async def _matcher(self, sampling: Sampling) -> Matcher | None:
         if not sampling.grammar:
             return None
         if self._grammars is None:
-            raise InputError("this engine has no grammars", remedy="ask without a schema")
+            raise InputError(
+                "this engine does not support JSON schemas", remedy="send the request without a JSON schema"
+            )
         return await asyncio.to_thread(self._grammars.matcher, sampling.grammar, sorted(sampling.stop_ids))
 
     def _submit(self, request: Request) -> None:
@@ -167,8 +177,8 @@ class TorchEngine:
             self._raise_failure()
             waiting = len(self._steps.waiting)
             if waiting >= self._serve.max_waiting + self._steps.slots.free:
-                what = f"{waiting} requests wait already"
-                raise Overloaded(what, where="serve.max_waiting", remedy="try again a little later")
+                what = f"the queue is full: {waiting} requests are waiting"
+                raise Overloaded(what, where="serve.max_waiting", remedy="retry later")
             if self._steps.idle:
                 self._since = time.monotonic()
             self._steps.waiting.append(request)
@@ -184,10 +194,10 @@ class TorchEngine:
     def _fail_if_stuck(self) -> None:
         age_s = self._age_s()
         if age_s > self._serve.stuck_s:
-            self._fail(f"there is work, and no step ended for {age_s:.0f} s")
+            self._fail(f"no step finished for {age_s:.0f} s although there is work")
 
     def _fail(self, why: str) -> None:
-        """The end: everyone who waits is told. The first reason counts."""
+        """Stops the engine and tells all waiting callers. Only the first reason is kept."""
         if self._failure:
             return
         self._failure = why
@@ -201,17 +211,17 @@ class TorchEngine:
             raise _explain_failure(self._failure)
 
     def _watch(self) -> None:
-        """In a thread: a step that never ends cannot tell about itself."""
+        """Runs in a thread: detects a step that never ends."""
         while not self._closed.wait(self._serve.stuck_s / 4):
             with self._work:
                 self._fail_if_stuck()
 
     def _compute(self) -> None:
-        """In a thread: step after step."""
+        """Runs in a thread: computes one step after another."""
         try:
             while self._has_work():
                 self._step()
-        except Exception as error:  # whatever torch raises: the waiting must hear of it
+        except Exception as error:  # whatever torch raises, waiting callers must get it
             with self._work:
                 self._fail(f"{type(error).__name__}: {error}")
 
@@ -223,7 +233,7 @@ class TorchEngine:
     def _step(self) -> None:
         with self._work:
             step = self._steps.begin()
-        if not step.planned:  # all were cancelled just now
+        if not step.planned:  # all were cancelled in the meantime
             return
         tokens = self._steps.compute(step)
         with self._work:
@@ -233,7 +243,10 @@ class TorchEngine:
 
 
 def _explain_failure(why: str) -> EngineFailed:
-    return EngineFailed(f"the engine does not work: {why}", remedy="start the replica again")
+    return EngineFailed(
+        f"the engine stopped working: {why}",
+        remedy="restart the command; in `ctllm serve`, Ray Serve replaces the replica by itself",
+    )
 
 
 def _device(serve: Serve) -> torch.device:
@@ -241,6 +254,8 @@ def _device(serve: Serve) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise InputError(
-            "there is no GPU here", where="serve.gpus", remedy="set serve.gpus=0, or go where one is"
+            "no GPU is available in this process",
+            where="serve.gpus",
+            remedy="set serve.gpus=0, or run on a machine with a GPU",
         )
     return torch.device("cuda")

@@ -1,14 +1,13 @@
-"""The weights of a Llama model as the decoder multiplies with them: matrices that share an input joined into
-one.
+"""The weights of a Llama model in the layout of the decoder: matrices that share an input are joined.
 
 Shapes: C positions, D head width, W width, V vocabulary.
 
-A small model on a CPU spends a good part of a step in the number of operations and not in their work, so q, k
-and v are one matrix here, and so are gate and up. Rows of q and k that RoPE turns together stand side by side
-(transformers has them half a head apart), so that it is one multiplication of complex numbers. Both are put
-in the same order, which leaves their products as they were. On a CPU matrices lie in memory as [in, out]:
-with few tokens MKL reads them in that order 1.3 (16 tokens) to 2.5 times (one) as fast as in the order of a
-checkpoint.
+A small model on a CPU spends a good part of a step in the number of operations and not in their work, so
+q, k and v are one matrix here, and so are gate and up. Rows of q and k that RoPE turns together stand side
+by side (transformers has them half a head apart), so that it is one multiplication of complex numbers.
+Both are put in the same order, which leaves their products as they were. On a CPU matrices lie in memory
+as [in, out]: with few tokens MKL reads them in that order 1.3 (16 tokens) to 2.5 times (one) as fast as in
+the order of a checkpoint.
 """
 
 from __future__ import annotations
@@ -23,14 +22,13 @@ from transformers import LlamaForCausalLM
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.model.config import ModelConfig
 
-#: Kinds of RoPE whose frequencies change with the length that a text has reached: keys in the cache would be
-#: wrong.
+#: Kinds of RoPE whose frequencies change with the length of the text: cached keys would become wrong.
 _MOVING_ROPE = ("dynamic", "longrope")
 
 
 @dataclass(frozen=True)
 class Block:
-    """One layer; matrices are [in, out], biases are None where the model has none."""
+    """One layer. Matrices are [in, out]; biases are None if the model has none."""
 
     attention_norm: torch.Tensor
     qkv: torch.Tensor
@@ -46,26 +44,28 @@ class Block:
 
 @dataclass(frozen=True)
 class Weights:
-    """All of them on one device, in one type."""
+    """All weights on one device, in one number type."""
 
     config: ModelConfig
     embedding: torch.Tensor
     blocks: Sequence[Block]
     norm: torch.Tensor
     head: torch.Tensor  # [W, V]
-    turns_CD: torch.Tensor  # complex [C, D / 2]: RoPE of each position
+    turns_CD: torch.Tensor  # complex [C, D / 2]: the RoPE rotation of each position
 
 
 def take(
     model: LlamaForCausalLM, config: ModelConfig, positions: int, device: torch.device, dtype: torch.dtype
 ) -> Weights:
-    """The weights out of a model, which is left without its layers, so that a large one is not held twice.
+    """Takes the weights out of a model. The model loses its layers, so that a large one is not held twice.
 
     Raises `InputError` for weights that are no finite numbers, and for a RoPE that moves with the length.
     """
     if config.rope_scaling.get("rope_type") in _MOVING_ROPE:
         kind = config.rope_scaling["rope_type"]
-        raise InputError(f"this engine has no RoPE of the kind {kind!r}", remedy="serve this model by vLLM")
+        raise InputError(
+            f"the torch engine does not support RoPE of type {kind!r}", remedy="serve this model with vLLM"
+        )
     turns_CD = _turns(model, positions).to(device)
     embedding = _place_weights(model.model.embed_tokens.weight, device, dtype)
     head = _place_weights(model.lm_head.weight.T, device, dtype)
@@ -81,7 +81,7 @@ def take(
         *(each for block in blocks for each in vars(block).values() if each is not None),
     ]
     if not all(bool(torch.isfinite(each).all()) for each in held):
-        raise InputError("the model's weights are not all finite numbers", remedy="restore its folder")
+        raise InputError("the model's weights contain NaN or infinity", remedy="restore the model's folder")
     return Weights(config, embedding, blocks, norm, head, turns_CD)
 
 
@@ -120,12 +120,12 @@ def _block(layer: Any, config: ModelConfig, device: torch.device, dtype: torch.d
 
 
 def _pair_rows(rows: torch.Tensor, head_width: int) -> torch.Tensor:
-    """Rows of q or k with the two that are turned together side by side."""
+    """Rows of q or k reordered so that the two rows rotated together are neighbours."""
     return rows.unflatten(0, (-1, 2, head_width // 2)).transpose(1, 2).flatten(0, 2)
 
 
 def _turns(model: LlamaForCausalLM, positions: int) -> torch.Tensor:
-    """RoPE as complex numbers [C, D / 2], with the scaling that the model's configuration asks for."""
+    """RoPE rotations as complex numbers [C, D / 2], with the scaling of the model's configuration."""
     cos, sin = model.model.rotary_emb(torch.zeros(1), torch.arange(positions)[None])
     half = cos.shape[-1] // 2
     return torch.complex(cos[0, :, :half].float(), sin[0, :, :half].float())

@@ -1,4 +1,4 @@
-"""Attention that keeps the documents of a packed row apart, on PyTorch's own kernels.
+"""Attention that keeps the documents of a packed row apart, with PyTorch's own kernels.
 
 Shapes: B sequences, T positions, H heads, D head width, P pieces of documents.
 
@@ -27,7 +27,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-#: How configurations of transformers name `attend`.
+#: The name of `attend` in configurations of transformers.
 NAME = "ctllm_documents"
 
 
@@ -42,7 +42,7 @@ def attend(
     piece_ends: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attended values [B, T, H, D]; keys and values may have fewer heads than queries."""
+    """The attention output [B, T, H, D]. Keys and values may have fewer heads than queries."""
     if attention_mask is None and query_BHTD.device.type == "cpu":
         return _piece_by_piece(query_BHTD, key_BHTD, value_BHTD, piece_ends, scaling), None
     if piece_ends is not None:
@@ -59,7 +59,7 @@ def attend(
     return out_BHTD.transpose(1, 2).contiguous(), None
 
 
-# lengths differ from batch to batch: a compiled loop over them would compile anew each time
+# lengths vary from batch to batch: a compiled loop over them would recompile each time
 @torch.compiler.disable
 def _piece_by_piece(
     query_BHTD: torch.Tensor,
@@ -68,7 +68,7 @@ def _piece_by_piece(
     ends: torch.Tensor | None,
     scaling: float | None,
 ) -> torch.Tensor:
-    """Attended values [B, T, H, D] of causal attention within pieces; without `ends` each row is one."""
+    """Causal attention within pieces, output [B, T, H, D]; without `ends` each row is one piece."""
     batch, heads, tokens, width = query_BHTD.shape
     sizes = [tokens] * batch if ends is None else ends.diff().tolist()
     grouped = heads != key_BHTD.shape[1]
@@ -88,8 +88,7 @@ def _piece_by_piece(
 def _varlen(
     query_BHTD: torch.Tensor, key_BHTD: torch.Tensor, value_BHTD: torch.Tensor, ends: torch.Tensor
 ) -> torch.Tensor:
-    """Attended values [B, T, H, D] of causal attention within pieces, by the flash kernel, scaled by 1 /
-    sqrt(D)."""
+    """Causal attention within pieces with the flash kernel, output [B, T, H, D], scaled by 1 / sqrt(D)."""
     from torch.nn.attention.varlen import varlen_attn
 
     batch, heads, tokens, width = query_BHTD.shape
@@ -97,15 +96,14 @@ def _varlen(
         x.transpose(1, 2).reshape(batch * tokens, -1, width) for x in (query_BHTD, key_BHTD, value_BHTD)
     )
     grouped: dict[str, Any] = {"enable_gqa": True} if heads != key_BHTD.shape[1] else {}
-    # No piece is longer than a row. A bound and not the length itself: a number that varies would compile
-    # anew.
+    # No piece is longer than a row. An upper limit instead of the length itself: a varying number would
+    # recompile.
     out = varlen_attn(query, key, value, ends, ends, tokens, tokens, window_size=(-1, 0), **grouped)
     return cast(torch.Tensor, out).view(batch, tokens, heads, width)
 
 
 def piece_ends(documents_BT: torch.Tensor) -> torch.Tensor:
-    """Where pieces end in the rows laid end to end, from 0: int32 [P + 1]. On a GPU this waits for the
-    device."""
+    """The ends of pieces in the concatenated rows, from 0: int32 [P + 1]. Waits for the GPU."""
     new_BT = torch.ones_like(documents_BT, dtype=torch.bool)
     new_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
     starts = new_BT.flatten().nonzero().flatten()
@@ -113,14 +111,13 @@ def piece_ends(documents_BT: torch.Tensor) -> torch.Tensor:
 
 
 def piece_mask(documents_BT: torch.Tensor) -> torch.Tensor:
-    """True where a position may look: back, within its own piece. Boolean [B, 1, T, T]."""
+    """True where a position may attend: to earlier ones in its own piece. Boolean [B, 1, T, T]."""
     same = documents_BT[:, :, None] == documents_BT[:, None, :]
     return same.tril()[:, None]
 
 
 def has_pieces(documents_BT: torch.Tensor) -> bool:
-    """True where some row holds several pieces, so that plain causal attention would look across
-    documents."""
+    """True if some row holds several pieces. Plain causal attention would then mix documents."""
     return bool((documents_BT > 0).any())
 
 

@@ -1,5 +1,4 @@
-"""Shapes of Llama models, and what follows from a shape by arithmetic: parameters, FLOPs, bytes of the KV
-cache.
+"""Shapes of Llama models, and arithmetic on them: parameters, FLOPs, bytes of the KV cache.
 
 No torch here: `ctllm plan` and recipes use it. Every formula is held against the built model by tests/model.
 Two FLOP conventions are in use and differ by 11 % for CT-LLM, so a number without its convention says little:
@@ -29,7 +28,7 @@ CONFIG = "config.json"
 #: Matrix sizes that are not a multiple of this run slower on tensor cores.
 ALIGNMENT = 64
 
-#: Rows beyond the tokenizer's pieces that count as padding of the matrices and not as another vocabulary.
+#: Rows beyond the tokenizer's pieces that count as padding, not as another vocabulary.
 _PADDING_ROWS = 256
 
 
@@ -53,21 +52,22 @@ class ModelConfig:
     mlp_bias: bool = False
     rope_scaling: Mapping[str, Any] = field(
         default_factory=dict, hash=False
-    )  # of stretched models: rope_type, factor
+    )  # for models with extended context: rope_type, factor
 
 
 def _square(layers: int, width: int, heads: int, ffn_width: int, context_tokens: int) -> ModelConfig:
-    """A tied model with full multi-head attention, at 32,000 pieces until a tokenizer says otherwise."""
+    """A tied model with full multi-head attention; 32,000 pieces until a tokenizer sets the number."""
     head_width = width // heads
     return ModelConfig(layers, width, heads, heads, head_width, ffn_width, 32_000, context_tokens, tied=True)
 
 
-#: Sizes by name. The small ones are tied, as half of their parameters would be embeddings otherwise; their
-#: names are what they count at 32,000 pieces (24.7, 109.5 and 350.5 million). `ct_llm_2b` is the shape of
-#: CT-LLM (Du et al. 2024; head count, widths and context from the released training script, untied because
-#: the published files have 4.27 GB); RoPE's base is Megatron's default.
+#: Sizes by name. The small ones are tied: else half of their parameters would be embeddings. Their names give
+#: the parameters at 32,000 pieces (24.7, 109.5 and 350.5 million). `ct_llm_2b` is the shape of CT-LLM (Du et
+#: al. 2024): head count, widths and context from the released training script, untied because the published
+#: files have 4.27 GB. RoPE's base is Megatron's default.
 SIZES: Mapping[str, ModelConfig] = {
-    "tiny": _square(4, 192, 6, 512, 512),  # 1.77 million beside the embeddings: minutes on a laptop
+    # 1.77 million parameters without embeddings: trains in minutes on a laptop
+    "tiny": _square(4, 192, 6, 512, 512),
     "25m": _square(7, 384, 6, 1024, 1024),
     "110m": _square(12, 768, 12, 2048, 2048),
     "350m": _square(24, 1024, 16, 2944, 2048),
@@ -76,19 +76,19 @@ SIZES: Mapping[str, ModelConfig] = {
 
 
 def block_matmul_parameters(config: ModelConfig) -> int:
-    """Weights of the linear layers of one block."""
+    """Parameters in the linear layers of one block."""
     queries = config.width * config.heads * config.head_width
     keys_values = 2 * config.width * config.kv_heads * config.head_width
     return 2 * queries + keys_values + 3 * config.width * config.ffn_width
 
 
 def matmul_parameters(config: ModelConfig) -> int:
-    """Parameters that each token is multiplied with: linear layers and the output matrix, tied or not."""
+    """Parameters that multiply each token: linear layers and the output matrix, tied or not."""
     return config.layers * block_matmul_parameters(config) + config.vocab_size * config.width
 
 
 def block_parameters(config: ModelConfig) -> int:
-    """All parameters of one block: linear layers, two norms, biases where there are any."""
+    """All parameters of one block: linear layers, two norms, and biases if any."""
     attention_bias = (config.heads + 2 * config.kv_heads) * config.head_width + config.width
     mlp_bias = 2 * config.ffn_width + config.width
     biases = attention_bias * config.attention_bias + mlp_bias * config.mlp_bias
@@ -96,7 +96,7 @@ def block_parameters(config: ModelConfig) -> int:
 
 
 def embedding_parameters(config: ModelConfig) -> int:
-    """Parameters of the input and output matrices; one matrix where they are tied."""
+    """Parameters of the input and output matrices; one matrix if they are tied."""
     return config.vocab_size * config.width * (1 if config.tied else 2)
 
 
@@ -106,41 +106,40 @@ def parameters(config: ModelConfig) -> int:
 
 
 def flops_per_token(config: ModelConfig, sequence_tokens: int) -> float:
-    """FLOPs of training on one token, forward and backward, in PaLM's convention: CT-LLM at 4096 has
-    14.48e9."""
+    """Training FLOPs per token, forward and backward, in PaLM's convention. CT-LLM at 4096: 14.48e9."""
     return 6 * matmul_parameters(config) + _attention_flops(config, sequence_tokens)
 
 
 def causal_flops_per_token(config: ModelConfig, sequence_tokens: int) -> float:
-    """FLOPs of training on one token with attention over the past only: CT-LLM at 4096 has 12.87e9."""
+    """Training FLOPs per token with causal attention. CT-LLM at 4096: 12.87e9."""
     return 6 * matmul_parameters(config) + _attention_flops(config, sequence_tokens) / 2
 
 
 def _attention_flops(config: ModelConfig, sequence_tokens: int) -> float:
-    """Of QK' and of weights times V, 2 T each and head element forward, twice that backward."""
+    """FLOPs of QK' and of weights times V: 2 T each per head element forward, twice that backward."""
     return 12 * config.layers * config.heads * config.head_width * sequence_tokens
 
 
 def kv_bytes_per_token(config: ModelConfig, value_bytes: int = 2) -> int:
-    """Bytes that one token holds in the KV cache; bf16 unless told otherwise. CT-LLM: 256 KiB."""
+    """KV cache bytes per token; bf16 by default. CT-LLM: 256 KiB."""
     return 2 * config.layers * config.kv_heads * config.head_width * value_bytes
 
 
 def for_recipe(model: Model, vocab_size: int, sequence_tokens: int) -> ModelConfig:
-    """The shape that a recipe trains, with as many rows as the tokenizer has pieces.
+    """The model shape of a recipe, with as many rows as the tokenizer has pieces.
 
-    Raises `RecipeError` for an unknown size or a sequence longer than the context, `InputError` where a model
-    folder has another vocabulary and the recipe does not say how to bring it over.
+    Raises `RecipeError` for an unknown size, or a sequence longer than the context. Raises `InputError` if a
+    model folder has another vocabulary and the recipe does not say how to convert it.
     """
     result = of_folder(model.path) if model.path else _size_named(model.use)
     if model.context_tokens:
         result = replace(result, context_tokens=model.context_tokens)
     if sequence_tokens > result.context_tokens:
         raise RecipeError(
-            f"sequences of {sequence_tokens} tokens are longer than the model's context of "
+            f"sequences of {sequence_tokens} tokens do not fit the model's context of "
             f"{result.context_tokens}",
             where="train.sequence_tokens",
-            remedy=f"set model.context_tokens={sequence_tokens}, or shorten the sequences",
+            remedy=f"set model.context_tokens={sequence_tokens}, or lower train.sequence_tokens",
         )
     if model.path and model.vocabulary == "same":
         _check_vocabulary(result.vocab_size, vocab_size, model.path)
@@ -150,40 +149,46 @@ def for_recipe(model: Model, vocab_size: int, sequence_tokens: int) -> ModelConf
 
 def _size_named(name: str) -> ModelConfig:
     if name not in SIZES:
-        raise RecipeError(f"no size {name!r}", where="model.use", remedy=f"sizes: {', '.join(SIZES)}")
+        raise RecipeError(
+            f"unknown model size {name!r}", where="model.use", remedy=f"use one of {', '.join(SIZES)}"
+        )
     return SIZES[name]
 
 
 def _check_vocabulary(rows: int, pieces: int, folder: str) -> None:
-    """Raises `InputError` where the model's matrices are not for so many pieces; padding rows are fine."""
+    """Raises `InputError` if the model's matrices do not
+    match the number of pieces. Padding rows are allowed."""
     if pieces <= rows < pieces + _PADDING_ROWS:
         return
     raise InputError(
-        f"the model has {rows} rows of embeddings, the tokenizer {pieces} pieces",
+        f"the model has {rows} embedding rows, the tokenizer has {pieces} pieces",
         where=folder,
-        remedy="set model.vocabulary to mean_of_pieces, multivariate_normal or wechsel, or tokenizer.path to its own",
+        remedy="set model.vocabulary to mean_of_pieces, multivariate_normal or wechsel, or "
+        "tokenizer.path to the model's tokenizer",
     )
 
 
 def of_folder(folder: str) -> ModelConfig:
-    """The shape of the model in a Hugging Face folder. Raises `InputError` where there is none, or no plain
-    Llama."""
+    """The shape of the model in a Hugging Face folder. Raises `InputError` if there is none,
+    or it is not a plain Llama."""
     path = storage.join(folder, CONFIG)
     if not storage.exists(path):
         raise InputError(
-            "no model here: no config.json", where=folder, remedy="name a Hugging Face Llama folder"
+            "the folder has no model: config.json is missing",
+            where=folder,
+            remedy="give a Hugging Face folder with a Llama model",
         )
     return from_hugging_face(storage.read_json(path), path)
 
 
 def from_hugging_face(plain: Mapping[str, Any], where: str = CONFIG) -> ModelConfig:
-    """The shape that a config.json tells, with transformers' defaults for what it leaves out."""
+    """The shape in a config.json. Missing keys get transformers' defaults."""
     if plain.get("model_type") != "llama" or plain.get("hidden_act", "silu") != "silu":
         raise InputError(
-            f"not a Llama model: model_type {plain.get('model_type')!r}, hidden_act "
+            f"the model is not a Llama: model_type {plain.get('model_type')!r}, hidden_act "
             f"{plain.get('hidden_act')!r}",
             where=where,
-            remedy="name a folder of the Llama architecture",
+            remedy="give a folder with a model of the Llama architecture",
         )
     rope = plain.get("rope_parameters") or plain.get("rope_scaling") or {}
     scaling = {k: v for k, v in rope.items() if k != "rope_theta"}
@@ -208,12 +213,14 @@ def from_hugging_face(plain: Mapping[str, Any], where: str = CONFIG) -> ModelCon
             else scaling,
         )
     except KeyError as error:
-        raise InputError(f"{error} is missing", where=where, remedy="restore the model folder") from None
+        raise InputError(
+            f"the key {error} is missing in config.json", where=where, remedy="restore the model folder"
+        ) from None
 
 
 def to_hugging_face(config: ModelConfig, dtype: str = "float32") -> dict[str, Any]:
-    """The config.json of this shape. RoPE stands in it in the form of transformers 5 and in the one before
-    it, which vLLM and llama.cpp of that time read; so does the number type."""
+    """The config.json of this shape. RoPE and the number type are written in the form of transformers 5 and
+    in the older form, which earlier vLLM and llama.cpp read."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

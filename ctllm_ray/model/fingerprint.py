@@ -1,4 +1,4 @@
-"""Which model a Hugging Face folder holds: hashes of the files that its answers depend on.
+"""Identifies the model in a Hugging Face folder by hashes of the files that determine its answers.
 
 A folder may be replaced under its name, so names and sizes tell nothing. Weights count in every format that
 transformers opens; what training leaves beside them (optimizer states, arguments, logs) does not.
@@ -12,7 +12,7 @@ import re
 from ctllm_ray.base import storage
 from ctllm_ray.model.config import CONFIG
 
-#: Weights, their indexes, and adapters, which transformers puts on a model without being asked.
+#: Weights, their indexes, and adapters, which transformers applies automatically.
 _WEIGHTS = re.compile(
     r"(?!training_args|optimizer|scheduler|rng_state).*\.(safetensors|bin|pt|pth)(\.index\.json)?"
 )
@@ -33,13 +33,13 @@ _BESIDE = {
 
 
 def hash_weights(folder: str) -> dict[str, str]:
-    """SHA-256 (hexadecimal) of each file with weights, by its name. Reads them all, at about 1 GB/s."""
+    """SHA-256 (hexadecimal) of each weight file by name. Reads them all, at about 1 GB/s."""
     return _hash(folder, [name for name in storage.list_names(folder) if _WEIGHTS.fullmatch(name)])
 
 
 def hash_model(folder: str) -> str:
-    """One SHA-256 (hexadecimal) over weights, configuration, tokenizer and chat template: what answers depend
-    on."""
+    """One SHA-256 (hexadecimal) over all that determines
+    answers: weights, configuration, tokenizer, chat template."""
     names = [name for name in storage.list_names(folder) if _WEIGHTS.fullmatch(name) or name in _BESIDE]
     lines = [f"{name}:{sha256}\n" for name, sha256 in _hash(folder, names).items()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

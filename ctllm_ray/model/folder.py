@@ -1,9 +1,9 @@
-"""A model as a Hugging Face folder, written tensor by tensor: what transformers, vLLM and llama.cpp open.
+"""Writes a model as a Hugging Face folder, tensor by tensor, for transformers, vLLM and llama.cpp.
 
-Weights go out in shards that are filled and dropped one after another, so a model larger than memory is
-written within the size of one shard. Every file appears whole under its name, and config.json after the
-weights: until then no program takes the folder for a model. Works on object stores, where folders cannot be
-renamed.
+Weights go out in shards that are filled and dropped one after another, so a model larger than memory
+is written within the size of one shard. Every file appears whole under its name, and config.json
+after the weights: until then no program takes the folder for a model. Works on object stores, where
+folders cannot be renamed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ctllm_ray.model.config import CONFIG, ModelConfig, to_hugging_face
 GENERATION = "generation_config.json"
 INDEX = "model.safetensors.index.json"
 
-#: Weights of one file. transformers' own default is 50 GB; smaller ones load in parallel and fit a laptop's
+#: Size of one weight file. transformers' default is 50 GB; smaller files load in parallel and fit a laptop's
 #: memory.
 SHARD_BYTES = 2 << 30
 
@@ -44,10 +44,10 @@ def write_folder(
     token_ids: Mapping[str, int | list[int]] | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Writes weights and configuration; `tensor` gives the weights of a parameter by its name.
+    """Writes weights and configuration. `tensor` returns the weights of a parameter by its name.
 
-    `token_ids` are `bos_token_id`, `eos_token_id` and `pad_token_id`. Raises `InputError` for weights of
-    another shape.
+    `token_ids` are `bos_token_id`, `eos_token_id` and
+    `pad_token_id`. Raises `InputError` for weights of another shape.
     """
     shapes = {
         name: parameter.shape for name, parameter in llama.empty(config, device="meta").named_parameters()
@@ -71,13 +71,13 @@ def _check_shape(weights: torch.Tensor, shape: torch.Size, name: str) -> torch.T
     if weights.shape == shape:
         return weights
     raise InputError(
-        f"{name} is {list(weights.shape)}, the model has it as {list(shape)}",
-        remedy="use the recipe that trained these weights: `model` or the tokenizer is another one here",
+        f"{name} has shape {list(weights.shape)}, but the recipe's model expects {list(shape)}",
+        remedy="use the recipe that trained these weights: `model` or the tokenizer differs here",
     )
 
 
 def _shards(shapes: dict[str, torch.Size], value_bytes: int, shard_bytes: int) -> Iterator[list[str]]:
-    """Parameters in order, as many together as fit a shard; a larger one has a shard to itself."""
+    """Parameters in order, as many per shard as fit; a larger one has its own shard."""
     shard: list[str] = []
     filled = 0
     for name, shape in shapes.items():

@@ -1,5 +1,5 @@
-"""Llama models through transformers' implementation: built from a shape and a seed, loaded from a folder, run
-on rows.
+"""Llama models by transformers' implementation: built from
+a shape and a seed, loaded from a folder, run on rows.
 
 Shapes: B sequences, T positions, D width.
 
@@ -31,10 +31,10 @@ from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.model.attention import NAME, has_pieces, piece_ends, piece_mask
 from ctllm_ray.model.config import ModelConfig, of_folder, to_hugging_face
 
-#: Names of `resources.train.attention` to what transformers calls them.
+#: Values of `resources.train.attention`, and the names in transformers.
 ATTENTIONS = {
     "sdpa": NAME,
-    "flash_attention_3": NAME,  # the same calls, with FlashAttention 3 put behind them
+    "flash_attention_3": NAME,  # the same calls with FlashAttention 3 underneath
     "flash_attention_2": "flash_attention_2",
     "eager": "eager",
 }
@@ -44,7 +44,7 @@ _RESIDUAL = ("o_proj.weight", "down_proj.weight")
 
 
 class ModelRows(Protocol):
-    """A batch as numpy arrays [B, T]; train/data/batch.py has it."""
+    """A batch as numpy arrays [B, T]; implemented in train/data/batch.py."""
 
     @property
     def input_ids(self) -> np.ndarray: ...
@@ -59,7 +59,7 @@ class ModelRows(Protocol):
 
 
 def build(config: ModelConfig, seed: int, *, attention: str = "sdpa") -> LlamaForCausalLM:
-    """A new model in fp32 on the CPU: the same bytes for the same shape and seed."""
+    """A new model in fp32 on the CPU. Same shape and seed give the same bytes."""
     model = empty(config, attention=attention)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -68,16 +68,16 @@ def build(config: ModelConfig, seed: int, *, attention: str = "sdpa") -> LlamaFo
 
 
 def empty(config: ModelConfig, *, attention: str = "sdpa", device: str = "cpu") -> LlamaForCausalLM:
-    """A model whose weights are not set; on the `meta` device it takes no memory."""
+    """A model with unset weights. On the `meta` device it takes no memory."""
     plain = LlamaConfig(**to_hugging_face(config), bos_token_id=None, eos_token_id=None)
     with torch.device("meta"):
         model = LlamaForCausalLM(plain)
     if device != "meta":
         model.to_empty(device=device)
-        model.tie_weights()  # to_empty gives tied matrices a memory each
+        model.tie_weights()  # to_empty gives tied matrices separate memory
         model.model.rotary_emb = ExactRotary(plain).to(
             device
-        )  # its frequencies are no parameters: they came out empty
+        )  # its frequencies are not parameters, so to_empty left them unset
     return set_attention(model, attention)
 
 
@@ -98,7 +98,7 @@ class ExactRotary(LlamaRotaryEmbedding):
 
 
 def initial(name: str, shape: torch.Size, config: ModelConfig, seed: int) -> torch.Tensor:
-    """The fp32 weights that a parameter begins with: norms one, biases zero, matrices normal."""
+    """The initial fp32 weights of a parameter: norms one, biases zero, matrices normal."""
     if name.endswith("norm.weight"):
         return torch.ones(shape)
     if name.endswith(".bias"):
@@ -110,9 +110,9 @@ def initial(name: str, shape: torch.Size, config: ModelConfig, seed: int) -> tor
 
 
 def load(folder: str, *, attention: str = "sdpa") -> LlamaForCausalLM:
-    """The model of a Hugging Face Llama folder, local or remote, in fp32 on the CPU, whatever its files are
-    in."""
-    of_folder(folder)  # says what is wrong with it before any weight is read
+    """Loads a Hugging Face Llama folder, local or remote, in fp32 on the CPU,
+    whatever type its files have."""
+    of_folder(folder)  # reports a wrong model before any weight is read
     with tempfile.TemporaryDirectory() as copy:
         local = _fetch_folder(folder, copy) if storage.is_remote(folder) else folder.removeprefix("file://")
         try:
@@ -120,12 +120,12 @@ def load(folder: str, *, attention: str = "sdpa") -> LlamaForCausalLM:
                 local, dtype=torch.float32, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-            what = f"the model does not load: {' '.join(str(error).split())}"
-            raise InputError(what, where=folder, remedy="restore the folder from where it came") from error
+            what = f"the model cannot be loaded: {' '.join(str(error).split())}"
+            raise InputError(what, where=folder, remedy="restore the folder from its source") from error
     model, told = cast(tuple[LlamaForCausalLM, dict[str, Any]], loaded)
     if missing := sorted(told["missing_keys"]):  # transformers would fill them with random numbers
-        what = f"{len(missing)} weights are missing, such as {missing[0]}"
-        raise InputError(what, where=folder, remedy="restore the folder from where it came")
+        what = f"{len(missing)} weights are missing, for example {missing[0]}"
+        raise InputError(what, where=folder, remedy="restore the folder from its source")
     model.model.rotary_emb = ExactRotary(model.config)
     return set_attention(model, attention)
 
@@ -139,22 +139,22 @@ def _fetch_folder(folder: str, copy: str) -> str:
 
 
 def set_attention(model: LlamaForCausalLM, attention: str) -> LlamaForCausalLM:
-    """The model, with another attention. Raises `RecipeError` where its package is not installed."""
+    """Sets another attention. Raises `RecipeError` if its package is not installed."""
     try:
         if attention == "flash_attention_3":
             torch.nn.attention.activate_flash_attention_impl("FA3")
         model.set_attn_implementation(ATTENTIONS[attention])
     except (ImportError, RuntimeError, ValueError) as error:
         raise RecipeError(
-            f"{attention} does not start: {error}",
+            f"attention {attention} cannot be used: {error}",
             where="resources.train.attention",
-            remedy="set resources.train.attention=sdpa, which needs no package",
+            remedy="set resources.train.attention=sdpa; it needs no extra package",
         ) from error
     return model
 
 
 def tensors(rows: ModelRows, device: torch.device) -> dict[str, torch.Tensor]:
-    """Rows as tensors on a device. Pieces are counted on the host, so that the device is never waited for."""
+    """Rows as tensors on a device. Pieces are counted on the host, so that nothing waits for the device."""
     arrays = {"input_ids": rows.input_ids, "labels": rows.labels, "positions": rows.positions}
     results = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
     documents_BT = torch.from_numpy(np.ascontiguousarray(rows.documents))
@@ -169,7 +169,7 @@ def tensors(rows: ModelRows, device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def forward_hidden(model: LlamaForCausalLM, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Hidden states [B, T, D] after the last norm; `model.lm_head` makes logits of them.
+    """Hidden states [B, T, D] after the last norm; `model.lm_head` turns them into logits.
 
     The batch has `input_ids` and may have `positions` and, where documents are kept apart, `documents`;
     `piece_ends` beside them saves a GPU the look for their ends.
@@ -190,7 +190,7 @@ def forward_hidden(model: LlamaForCausalLM, batch: Mapping[str, torch.Tensor]) -
 
 
 def _pieces(model: LlamaForCausalLM, batch: Mapping[str, torch.Tensor], kind: str) -> dict[str, Any]:
-    """What the attention needs to keep documents apart: nothing where each row is one piece."""
+    """Attention arguments that keep documents apart; empty if each row is one piece."""
     documents_BT, ends = batch.get("documents"), batch.get("piece_ends")
     if documents_BT is None or (ends is None and not has_pieces(documents_BT)):
         return {}
@@ -210,17 +210,18 @@ def _pieces(model: LlamaForCausalLM, batch: Mapping[str, torch.Tensor], kind: st
 
 
 def _half(model: LlamaForCausalLM) -> bool:
-    """True where attention runs in bf16 or fp16, which flash kernels need."""
+    """True if attention runs in bf16 or fp16, as flash kernels require."""
     return model.lm_head.weight.dtype != torch.float32 or torch.is_autocast_enabled("cuda")
 
 
 def compile_blocks(model: LlamaForCausalLM) -> None:
-    """Compiles each block by itself: one compilation serves all layers, and the first step waits for one
-    block only."""
+    """Compiles each block alone: all layers share one
+    compilation, and the first step waits for one block only."""
     for block in model.model.layers:
         block.compile()
 
 
 def checkpoint_activations(model: LlamaForCausalLM) -> None:
-    """From now on blocks keep their input only and compute the rest again when gradients are taken."""
+    """Enables activation checkpointing: blocks keep their input only and recompute the
+    rest in the backward pass."""
     model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})

@@ -1,4 +1,4 @@
-"""A trained model taken over to another tokenizer: new rows for its input and output matrices.
+"""Adapts a trained model to another tokenizer: new rows for its input and output matrices.
 
 Pieces that both tokenizers have keep their rows. For the others there are three ways:
 
@@ -42,14 +42,14 @@ Method = Literal["mean_of_pieces", "multivariate_normal", "wechsel"]
 NEIGHBOURS, TEMPERATURE = 10, 0.1
 
 DIMENSIONS = 512
-_POSITIONS = 8  # of these each n-gram takes so many: two n-grams then meet in one of 8, not in all or none
+_POSITIONS = 8  # positions per n-gram: two n-grams then collide in one of 8, not in all or none
 _LONGEST_NGRAM = 3
 _BLOCK = 1024  # new pieces compared at a time
 
 
 @dataclass(frozen=True)
 class Combinations:
-    """Weights of old rows for each new row, in sparse form; a new row without any has none to take from."""
+    """Weights of old rows for each new row, in sparse form. A new row without weights has no source."""
 
     new: np.ndarray  # int64 [pairs], rising
     old: np.ndarray  # int64 [pairs]
@@ -66,17 +66,17 @@ def extend(
     seed: int,
     same: Mapping[int, int] | None = None,
 ) -> LlamaForCausalLM:
-    """The model with a row for each piece of `new` instead of `old`, changed in place.
+    """Gives the model one row per piece of `new` instead of `old`, in place.
 
     `encode` is the old tokenizer's, without BOS and EOS. `same` names pieces that are one though spelt
-    otherwise, by new id the old one: BOS, EOS. Raises `InputError` where the model has fewer rows than the
+    otherwise, by new id the old one: BOS, EOS. Raises `InputError` if the model has fewer rows than the
     old tokenizer has pieces.
     """
     matrix = model.model.embed_tokens.weight
     if matrix.shape[0] < len(old):
         raise InputError(
-            f"the model has {matrix.shape[0]} rows, its tokenizer {len(old)} pieces",
-            remedy="name the tokenizer that belongs to the model",
+            f"the model has {matrix.shape[0]} embedding rows, but its tokenizer has {len(old)} pieces",
+            remedy="give the tokenizer that belongs to the model",
         )
     shared = shared_pieces(old, new) | dict(same or {})
     result = combinations(old, new, encode, shared, method)
@@ -91,7 +91,7 @@ def extend(
 
 
 def shared_pieces(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
-    """New id to old id of the pieces that stand for the same bytes, or are spelt alike, in both."""
+    """New id to old id for pieces that stand for the same bytes, or are spelt alike, in both."""
     ids = {surface: number for number, surface in reversed(list(enumerate(surfaces(old))))}
     result = ((number, ids.get(surface)) for number, surface in enumerate(surfaces(new)))
     return {number: there for number, there in result if there is not None}
@@ -104,8 +104,8 @@ def combinations(
     shared: Mapping[int, int],
     method: Method,
 ) -> Combinations:
-    """Which old rows each new row is made of: one for a shared piece, several by `mean_of_pieces` and
-    `wechsel`."""
+    """The old rows that make up each new row: one for a shared piece, several by
+    `mean_of_pieces` and `wechsel`."""
     pairs = [(number, there, 1.0) for number, there in shared.items()]
     others = [number for number in range(len(new)) if number not in shared]
     if method == "mean_of_pieces":
@@ -133,8 +133,8 @@ def _split_pieces(
 def _nearest(
     old: Sequence[bytes], new: Sequence[bytes], others: Sequence[int]
 ) -> list[tuple[int, int, float]]:
-    """Softmax weights of the nearest old pieces by spelling; none for a piece that shares no n-gram with
-    any."""
+    """Softmax weights of the nearest old pieces by spelling; none for a piece that
+    shares no n-gram with them."""
     rarity = _rarity(old)
     there = torch.from_numpy(_vectors(old, rarity))
     results: list[tuple[int, int, float]] = []
@@ -150,7 +150,7 @@ def _nearest(
 
 
 def _ngrams(piece: bytes) -> list[str]:
-    """Character n-grams of a piece; none of bytes that are no text."""
+    """Character n-grams of a piece; none if its bytes are not text."""
     if piece.startswith(b"\xff"):
         return []
     text = piece.decode("utf-8", "ignore").strip()
@@ -159,15 +159,13 @@ def _ngrams(piece: bytes) -> list[str]:
 
 
 def _rarity(pieces: Sequence[bytes]) -> dict[str, float]:
-    """Weight of each n-gram of the old pieces: the logarithm of how many pieces there are for one that has
-    it."""
+    """Weight of each n-gram of the old pieces: log(number of pieces / pieces that contain it)."""
     counts = Counter(ngram for piece in pieces for ngram in set(_ngrams(piece)))
     return {ngram: math.log(1 + len(pieces) / count) for ngram, count in counts.items()}
 
 
 def _vectors(pieces: Sequence[bytes], rarity: Mapping[str, float]) -> np.ndarray:
-    """Unit vectors, float32 [pieces, DIMENSIONS]; zero for a piece without an n-gram that some old piece
-    has."""
+    """Unit vectors, float32 [pieces, DIMENSIONS]; zero for a piece without a known n-gram."""
     rows, columns, values = [], [], []
     for row, piece in enumerate(pieces):
         for ngram, times in Counter(_ngrams(piece)).items():
@@ -183,20 +181,20 @@ def _vectors(pieces: Sequence[bytes], rarity: Mapping[str, float]) -> np.ndarray
 
 
 def _places(ngram: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where an n-gram stands in a vector, and with which signs: a count sketch, the same on every machine."""
+    """The positions of an n-gram in a vector, and their signs: a count sketch, equal on every machine."""
     data = ngram.encode("utf-8", "surrogatepass")
     hashes = np.array([zlib.crc32(data, salt) for salt in range(_POSITIONS)], np.uint32)
     return (hashes >> 1) % DIMENSIONS, (hashes & 1).astype(np.float32) * 2 - 1
 
 
 def _rows(matrix_OD: torch.Tensor, result: Combinations, count: int, seed: int) -> torch.Tensor:
-    """New rows [count, D]: the combinations, and draws from the normal distribution of the old rows for the
-    rest."""
+    """New rows [count, D]: the combinations; other rows are drawn from the normal
+    distribution of the old rows."""
     rows_ND = torch.zeros(count, matrix_OD.shape[1], dtype=matrix_OD.dtype)
     new = torch.from_numpy(result.new)
     for start in range(
         0, len(new), 1 << 16
-    ):  # in parts: a vocabulary's pieces split into a few times as many
+    ):  # in parts: the new pieces split into a few times as many old ones
         part = slice(start, start + (1 << 16))
         taken = matrix_OD[torch.from_numpy(result.old[part])] * torch.from_numpy(result.weight[part])[:, None]
         rows_ND.index_add_(0, new[part], taken)
@@ -208,13 +206,13 @@ def _rows(matrix_OD: torch.Tensor, result: Combinations, count: int, seed: int) 
 
 
 def normal(matrix_OD: torch.Tensor, count: int, seed: int) -> torch.Tensor:
-    """Draws [count, D] with the mean and the covariance of the rows of a matrix, the same for the same
-    seed."""
+    """Draws [count, D] with mean and covariance of the rows of a matrix; the
+    same seed gives the same draws."""
     rows_OD = matrix_OD.double()
     mean_D = rows_OD.mean(0)
     centred_OD = rows_OD - mean_D
     variances_D, axes_DD = torch.linalg.eigh(centred_OD.T @ centred_OD / max(1, len(rows_OD) - 1))
     generator = torch.Generator().manual_seed(seed)
     standard_ND = torch.randn(count, len(mean_D), dtype=torch.float64, generator=generator)
-    # fewer rows than dimensions leave variances of zero, and rounding some below it
+    # fewer rows than dimensions give zero variances, and rounding makes some negative
     return (mean_D + (standard_ND * variances_D.clamp_min(0).sqrt()) @ axes_DD.T).to(matrix_OD.dtype)

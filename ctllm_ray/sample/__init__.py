@@ -1,8 +1,7 @@
-"""A few hundred pages and conversations written for this project: a demo and the tests need no network and no
-data.
+"""The built-in sample: a few hundred pages and conversations, so that the demo and tests need no download.
 
-`path` finds the built files in the installed package; `README.md` says what is in them and `build.py` makes
-them.
+`path` finds the built files in the installed package;
+`README.md` says what is in them and `build.py` makes them.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from ctllm_ray.base.errors import InputError
 
 FOLDER = Path(__file__).parent
 
-#: The built files: text records, HTML records, one row of truth for every page of both; conversations in
-#: three forms; preference pairs; an exam.
+#: The built files: text records, HTML records, and one truth row per page of both; conversations in three
+#: formats; preference pairs; an exam.
 NAMES = (
     "pages.jsonl.zst",
     "pages.warc.gz",
@@ -28,15 +27,17 @@ NAMES = (
 
 
 def path(name: str) -> str:
-    """The absolute local path of a built file. Raises `InputError`, with the names that exist, for any other
-    name."""
+    """The absolute local path of a built file. Raises `InputError`, which lists the
+    names, for an unknown name."""
     if name not in NAMES:
         raise InputError(
-            "no such file in the embedded sample", where=name, remedy=f"names: {', '.join(NAMES)}"
+            "the built-in sample has no file of this name",
+            where=name,
+            remedy=f"use one of {', '.join(NAMES)}",
         )
     return str(FOLDER / name)
 
 
 def locate(given: str) -> str:
-    """A path as it stands, but that of a built file for one that begins with `sample:`."""
+    """A path as it is; one that begins with `sample:` becomes the path of the built file."""
     return path(given.removeprefix("sample:")) if given.startswith("sample:") else given

@@ -1,10 +1,10 @@
-"""Builds the sample from the texts: `python -m ctllm_ray.sample.build [FOLDER]`, deterministic, about two
-seconds.
+"""Builds the sample from its texts: `python -m
+ctllm_ray.sample.build [FOLDER]`, deterministic, in two seconds.
 
-Every clean text is used once: as a text record, as an HTML page, or as the carrier of a defect. Some text
-records are copied, each by one edit; some stand a second time as HTML. Every random choice is seeded by the
-key of the text it is about, so the same texts make the same bytes anywhere (given the pinned OpenCC and
-zstandard).
+Every clean text is used once: as a text record, as an HTML page, or as the carrier of a defect. Some
+text records are copied, each by one edit; some stand a second time as HTML. Every random choice is
+seeded by the key of the text it is about, so the same texts make the same bytes anywhere (given the
+pinned OpenCC and zstandard).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ctllm_ray.sample.writers.talks import Talk
 
 #: Pages of each kind of rubbish, and copies by each edit.
 RUBBISH_PAGES, COPIES = 3, 7
-#: One clean text in so many carries a defect, one in so many is an HTML page; the rest are text records.
+#: One clean text in so many carries a defect; one in so many is an HTML page; the rest are text records.
 CARRIER_EVERY, WEB_EVERY = 5, 3
-#: Genres whose texts are too few, or too short, to give some away as carriers.
+#: Genres with too few or too short texts to carry defects.
 _SPARED = {"english", "japanese", "mixed", "poetry"}
-#: Text records that are copied have at least this many characters: a sentence less must leave something.
+#: Minimum characters of copied text records: dropping a sentence must leave something.
 COPIED_MIN_CHARS = 250
 #: Copies that are HTML pages of a text record; and spam that is HTML.
 WEB_COPIES, WEB_SPAM = 6, 6
@@ -54,8 +54,7 @@ def build(folder: Path) -> None:
 
 
 def _talks() -> dict[str, list[dict[str, Any]]]:
-    """The files of conversations, each in another of the forms that sources read, and the pairs of all of
-    them."""
+    """The conversation files, each in another source format, and the pairs of all of them."""
     chinese, english, drawn = talks.read_talks("chinese"), talks.read_talks("english"), talks.drawn_chinese()
     english += talks.drawn_english()
     return {
@@ -90,7 +89,7 @@ def _compress(lines: list[str]) -> bytes:
 
 
 def layout() -> tuple[list[SamplePage], list[SamplePage]]:
-    """The text records and the HTML pages, each in an order mixed by url."""
+    """The text records and the HTML pages, each shuffled by url."""
     texts = stock.clean_texts()
     carriers = [t for t in texts if t.number % CARRIER_EVERY == 0 and t.kind not in _SPARED]
     published = [t for t in texts if t not in carriers]
@@ -114,13 +113,13 @@ def _copies(texts: list[Text]) -> Iterator[SamplePage]:
 
 
 def _republish(texts: list[Text]) -> Iterator[SamplePage]:
-    """Text records that also stand as HTML on another host."""
+    """Text records that are also HTML pages on another host."""
     for text in sorted(texts, key=_shuffle_key)[-WEB_COPIES:]:
         yield copied_page(clean_page(text), text, "as_html", text.body)
 
 
 def _damage_texts(texts: list[Text]) -> Iterator[SamplePage]:
-    """Every carrier with one defect, in turn; Big5 mojibake goes to Traditional texts and only there."""
+    """Every carrier with one defect, in turn; Big5 mojibake goes to Traditional texts only."""
     others = cycle(name for name in damage.DEFECTS if name != "mojibake_big5_as_gbk")
     for text in sorted(texts, key=_shuffle_key):
         name = "mojibake_big5_as_gbk" if text.kind == "traditional" else next(others)

@@ -43,7 +43,7 @@ Tell = Callable[[str], None]
 
 
 def run_demo(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
-    """Runs all steps, asks the served model one question, and with `stay` serves on until Ctrl-C.
+    """Runs all steps, sends the served model one prompt, and with `stay` keeps serving until Ctrl-C.
 
     `path` is the recipe's file, beside which those of the aligned models stand; they share its root and
     resources. `tell` is given lines for people. Raises `CtllmError` as the steps do.
@@ -97,7 +97,7 @@ class StepProgress:
 
 
 def _load_beside(path: str, name: str, recipe: Recipe) -> Recipe:
-    """The recipe of an aligned model, with the root and the width of the first one."""
+    """The recipe of an aligned model, with the root and resources of the first one."""
     result = load_recipe(_beside(path, name))
     return result.model_copy(update={"root": recipe.root, "resources": recipe.resources})
 
@@ -134,7 +134,7 @@ def _count_tokens(recipe: Recipe, finished: dict[str, Manifest]) -> str:
 
 
 def _train(name: str, recipe: Recipe, progress: StepProgress) -> str:
-    """The export of a recipe's model, after what is left of its training."""
+    """The export of a recipe's model, after finishing its training."""
     tokens = recipe.training()[1].tokens
     progress.begin(name, f"{tokens:,} tokens of {recipe.name}")
     from ctllm_ray.train.checkpoint import export
@@ -189,7 +189,7 @@ def _report(recipe: Recipe, section: str) -> str:
 
 
 def _ask_question(url: str) -> str:
-    """What the served model answers to `QUESTION`."""
+    """The answer of the served model to `QUESTION`."""
     with urllib.request.urlopen(f"{url}/v1/models", timeout=60) as answer:
         model = json.load(answer)["data"][0]["id"]
     messages = [{"role": "user", "content": QUESTION}]

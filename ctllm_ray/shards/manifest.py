@@ -1,5 +1,4 @@
-"""MANIFEST.json: the completion marker of a section, its counts and where it came from, in one file written
-last.
+"""MANIFEST.json of a section: the completion marker, counts and provenance in one file that is written last.
 
 A section without a manifest is not finished; readers open only the shards that a manifest lists. It holds no
 time and no host name, so that two runs of one recipe over one input have the same bytes: how long it took
@@ -24,20 +23,21 @@ RUNS = "RUNS.jsonl"
 
 @dataclass(frozen=True)
 class Shard:
-    """One Arrow IPC file: `path` is below the section's folder, `text_bytes` is UTF-8 before compression."""
+    """One Arrow IPC file. `path` is relative to the section's
+    folder; `text_bytes` is UTF-8 before compression."""
 
     path: str
     rows: int
     bytes: int
     text_bytes: int
     sha256: str
-    tokens: int = 0  # of a token shard, BOS and EOS included
-    group: str = ""  # of a token shard: the source or label that all its documents share
+    tokens: int = 0  # of a token shard, including BOS and EOS
+    group: str = ""  # of a token shard: the source or label of all its documents
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a finished section says of itself."""
+    """The manifest of a finished section."""
 
     section: str
     name: str
@@ -50,27 +50,26 @@ class Manifest:
     provenance: dict[str, str]
 
     def rejects(self) -> dict[str, int]:
-        """Rejected documents by rule, most first."""
+        """Rejected documents by rule, largest count first."""
         results = {k.removeprefix("reject:"): n for k, n in self.counts.items() if k.startswith("reject:")}
         return dict(sorted(results.items(), key=lambda item: (-item[1], item[0])))
 
     def of_kind(self, kind: str) -> list[Shard]:
-        """The `kept` or the `rejected` shards of a clean section, `train` or `held_out` of tokens; in
-        order."""
+        """The shards of one kind, in order: `kept` or `rejected` of a clean section,
+        `train` or `held_out` of tokens."""
         return [s for s in self.shards if s.path.startswith(f"{kind}/")]
 
     def paths(self, kind: str) -> list[str]:
-        """Paths of the shards of a kind, below the section's folder, in order."""
+        """Paths of the shards of a kind, relative to the section's folder, in order."""
         return [s.path for s in self.of_kind(kind)]
 
     def digest(self, kind: str) -> str:
-        """SHA-256 over the hashes of the shards of a kind, hexadecimal: the same only where all of them
-        are."""
+        """SHA-256 (hexadecimal) over the hashes of the shards of a kind. Equal digests mean equal shards."""
         return hashlib.sha256("".join(s.sha256 for s in self.of_kind(kind)).encode()).hexdigest()
 
 
 def check_counts(counts: Mapping[str, int], where: str) -> None:
-    """Holds the law `in == kept + rejects`. Raises `CtllmError`: it would be a fault of this program."""
+    """Checks that `in == kept + rejects`. Raises `CtllmError`: a violation is a bug of this program."""
     out = counts["kept"] + sum(n for key, n in counts.items() if key.startswith("reject:"))
     if counts["in"] != out:
         raise CtllmError(
@@ -91,13 +90,13 @@ def is_finished(folder: str) -> bool:
 
 
 def write_manifest(folder: str, manifest: Manifest) -> None:
-    """Writes the manifest of a section: from here on the section is finished."""
+    """Writes the manifest of a section. This marks the section as finished."""
     check_counts(manifest.counts, folder)
     section_files(folder).finish(asdict(manifest))
 
 
 def read_manifest(folder: str) -> Manifest:
-    """The manifest of a finished section. Raises `NotFound` where the section is not finished."""
+    """Reads the manifest of a finished section. Raises `NotFound` if the section is not finished."""
     plain = section_files(folder).read_finished()
     if plain is None:
         raise NotFound(
@@ -109,7 +108,7 @@ def read_manifest(folder: str) -> Manifest:
         return Manifest(**plain | {"shards": [Shard(**s) for s in plain["shards"]]})
     except (KeyError, TypeError) as error:
         raise StorageError(
-            f"not a manifest of this program: {error}",
+            f"the manifest is damaged, or another program wrote it: {error}",
             where=storage.join(folder, MANIFEST),
-            remedy="restore the file",
+            remedy="restore the file, or delete the section's folder and run `ctllm prepare` again",
         ) from None

@@ -1,5 +1,4 @@
-"""Mixture: which group a sample comes from, and which of the group's samples it is, as a pure function of its
-number.
+"""Maps a sample number to a group and to a number within the group: the data mixture as a pure function.
 
 The run is cut into segments within which the shares stand still: a new one begins with each phase, where a
 group reaches its cap of epochs, and where rows join. A segment is cut into blocks of `block_sequences`
@@ -22,14 +21,14 @@ import numpy as np
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.shards.order import key, permute
 
-#: Below this a fraction of a sample is rounding of the shares themselves: 0.29 x 100 is 29, not a little
+#: Smaller fractions of a sample are rounding errors of the shares: 0.29 x 100 counts as 29, not as a little
 #: less.
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class MixtureSpan:
-    """Shares of groups (they sum to one) from a sample on, up to where the next span begins."""
+    """Shares of groups (they sum to one) from sample `first` until the next span begins."""
 
     first: int  # sample
     shares: dict[str, float]
@@ -37,8 +36,7 @@ class MixtureSpan:
 
 @dataclass(frozen=True)
 class Segment:
-    """Samples [first, last) were planned with these shares; from `until` on another plan holds (until <=
-    last)."""
+    """Samples [first, last) were planned with these shares. From `until` (<= last) another plan holds."""
 
     first: int
     last: int
@@ -48,7 +46,8 @@ class Segment:
 
 
 def apportion(shares: Mapping[str, float], samples: int) -> dict[str, int]:
-    """Whole counts that sum to `samples` (largest remainder; ties go to the group that is named first)."""
+    """Whole counts in proportion to the shares, with sum `samples` (largest remainder; ties go
+    to the group named first)."""
     exact = {name: share * samples for name, share in shares.items()}
     counts = {name: int(value + _ROUNDING) for name, value in exact.items()}
     rest = sorted(shares, key=lambda name: round(counts[name] - exact[name], 9))
@@ -65,8 +64,8 @@ def plan(
     caps: Mapping[str, int],
     block_sequences: int,
 ) -> list[Segment]:
-    """The segments of samples [first, last), where `begun` samples of each group are gone and `caps` are
-    their most.
+    """Plans the segments of samples [first, last). `begun`
+    samples of each group are used already; `caps` limits them.
 
     A group that reaches its cap is dropped and its share goes to the others in proportion. Raises
     `RecipeError` where no group is left, or where a share is too small for one sample in a block.
@@ -87,7 +86,7 @@ def plan(
 
 
 def _span_at(spans: Sequence[MixtureSpan], sample: int, last: int) -> tuple[MixtureSpan, int]:
-    """The span that holds a sample, and where it ends."""
+    """The span that contains a sample, and its end."""
     index = bisect_right([span.first for span in spans], sample) - 1
     return spans[index], min([last, *(span.first for span in spans[index + 1 :])])
 
@@ -96,20 +95,20 @@ def _check(shares: Mapping[str, float], block_sequences: int, span: MixtureSpan)
     if not shares:
         groups = ", ".join(name for name, share in span.shares.items() if share > 0)
         raise RecipeError(
-            f"the run is longer than its data: all groups of a phase reach their cap of epochs ({groups})",
-            where="train.epoch_caps", remedy="fewer train.tokens, higher caps, or more groups in the mixture",
+            f"the data ends before the run: all groups of a phase reach their cap of epochs ({groups})",
+            where="train.epoch_caps", remedy="lower train.tokens, raise the caps, or add groups to the mixture",
         )  # fmt: skip
     for name, count in apportion(shares, block_sequences).items():
         if count == 0:
             raise RecipeError(
-                f"group {name!r} has a share of {shares[name]:g}: less than one of {block_sequences} "
-                f"sequences",
+                f"group {name!r} has share {shares[name]:g}: less than one sequence in a "
+                    f"block of {block_sequences}",
                 where="train.mixture", remedy=f"set train.block_sequences to at least {int(1 / shares[name]) + 1}",
             )  # fmt: skip
 
 
 def _samples_until(left: int, name: str, shares: Mapping[str, float], block: int) -> int:
-    """The most samples that take no more than `left` of a group (at least one where something is left)."""
+    """The maximum number of samples that use at most `left` of a group (at least one if any is left)."""
     blocks, rest = divmod(left, apportion(shares, block)[name])
     partial = min(block - 1, int((rest + 1) / shares[name]) + 1)
     while partial and apportion(shares, partial)[name] > rest:
@@ -118,12 +117,12 @@ def _samples_until(left: int, name: str, shares: Mapping[str, float], block: int
 
 
 def cut_segments(segments: Sequence[Segment], sample: int) -> list[Segment]:
-    """The segments as far as they hold before a sample, at which another plan begins."""
+    """The segments cut off at a sample from which another plan holds."""
     return [replace(s, until=min(s.until, sample)) for s in segments if s.first < sample]
 
 
 def before(segments: Sequence[Segment], sample: int, block_sequences: int, seed: int = 0) -> dict[str, int]:
-    """How many samples of each group stand before a sample."""
+    """Counts the samples of each group before a sample."""
     segment = next(s for s in reversed(segments) if s.first < sample or s is segments[0])
     counts = dict(segment.begun)
     blocks, rest = divmod(sample - segment.first, block_sequences)
@@ -138,8 +137,8 @@ def before(segments: Sequence[Segment], sample: int, block_sequences: int, seed:
 
 
 def _block(seed: int, segment: Segment, number: int, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """The group of each sample of a block, as its place in the segment's shares, and its number among the
-    group's."""
+    """For each sample of a block: its group, as an index into the segment's shares, and
+    its number within the group."""
     length = min(block, segment.last - segment.first - number * block)
     counts = list(apportion(segment.shares, length).values())
     groups = np.repeat(np.arange(len(counts)), counts)
@@ -151,7 +150,7 @@ def _block(seed: int, segment: Segment, number: int, block: int) -> tuple[np.nda
 
 
 class Mixture:
-    """Sample -> (group, number within the group), from segments that follow one another without a gap."""
+    """Maps samples to (group, number within the group), from consecutive segments without a gap."""
 
     def __init__(self, seed: int, segments: Sequence[Segment], block_sequences: int) -> None:
         self.segments, self.block_sequences = list(segments), block_sequences
@@ -161,8 +160,8 @@ class Mixture:
         self._drawn = lru_cache(maxsize=8)(self._draw)
 
     def samples(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        """For samples [first, last): each one's group, as its place in `groups`, and its number within the
-        group."""
+        """For samples [first, last): the group, as an index into `groups`, and
+        the number within the group."""
         groups, numbers = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         while first < last:
             index = bisect_right(self._firsts, first) - 1
@@ -176,7 +175,7 @@ class Mixture:
         return np.concatenate(groups), np.concatenate(numbers)
 
     def before(self, sample: int) -> dict[str, int]:
-        """How many samples of each group stand before a sample."""
+        """Counts the samples of each group before a sample."""
         return before(self.segments, sample, self.block_sequences, self._seed)
 
     def _draw(self, index: int, block: int) -> tuple[np.ndarray, np.ndarray]:

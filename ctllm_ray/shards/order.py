@@ -1,5 +1,5 @@
-"""Seeded orders that are computed, not stored: which row comes at place i, for any i, in well under a
-microsecond.
+"""Seeded shuffle that is computed, not stored: gives the
+row at position i, for any i, in under a microsecond.
 
 A permutation of [0, n) is a Feistel network over a grid of about sqrt(n) x sqrt(n) cells: each round adds a
 hash of one coordinate to the other, modulo its side, which is a bijection whatever the hash is. The grid has
@@ -7,10 +7,10 @@ at most 2 sqrt(n) cells more than n; a place that falls into one of them is sent
 Black and Rogaway 2002), which keeps the bijection. No table, no state: a run resumes anywhere, and any worker
 can compute any place.
 
-A `Stream` goes through the rows of one source epoch by epoch, and rows may join in the middle: what was
-consumed stays as it was, the rest of the epoch becomes a new order of the rows not seen yet and the new ones,
-and every later epoch is an order of them all. So each row is seen exactly once in each epoch, whenever it
-came.
+A `Stream` goes through the rows of one source epoch by epoch, and rows may join in the middle: what
+was consumed stays as it was, the rest of the epoch becomes a new order of the rows not seen yet and
+the new ones, and every later epoch is an order of them all. So each row is seen exactly once in
+each epoch, whenever it came.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import numba
 import numpy as np
 import xxhash
 
-#: Pairs of rounds. Four rounds with a good hash are pseudorandom (Luby and Rackoff 1988) while few places are
-#: looked at; small orders are looked at wholly, and need more: with six pairs all orders of 3 to 5 rows are
-#: equally frequent.
+#: Pairs of rounds. Four rounds with a good hash are pseudorandom (Luby and Rackoff 1988) if few positions are
+#: read. Small orders are read completely and need more: with six pairs all orders of 3 to 5 rows are equally
+#: frequent.
 PAIRS = 6
 
 
 def key(*parts: object) -> int:
-    """A 64-bit key out of names and numbers; no two different lists of parts share one by concatenation."""
+    """A 64-bit key from names and numbers. Different lists of parts cannot collide by concatenation."""
     return xxhash.xxh3_64_intdigest("\x1f".join(map(str, parts)).encode())
 
 
@@ -43,8 +43,8 @@ def mix_bits(value: np.uint64) -> np.uint64:
 
 @numba.njit(cache=True, nogil=True)
 def _place_all(places: np.ndarray, rows: int, seed: np.uint64, out: np.ndarray) -> None:
-    """out[i] = where place[i] of [0, rows) is sent; all arithmetic in uint64, high halves scaled to the
-    side."""
+    """Writes the image of each position in [0, rows) to `out`; all arithmetic in uint64, high
+    halves scaled to the side."""
     high, golden, one = np.uint64(32), np.uint64(0x9E3779B97F4A7C15), np.uint64(1)
     count = np.uint64(rows)
     across = np.uint64(np.ceil(np.sqrt(float(max(rows, 1)))))
@@ -66,7 +66,7 @@ def _place_all(places: np.ndarray, rows: int, seed: np.uint64, out: np.ndarray) 
 
 
 def permute(places: np.ndarray, rows: int, seed: int) -> np.ndarray:
-    """The rows at these places (int64) of the order of [0, rows) that belongs to a 64-bit seed."""
+    """The rows at these positions (int64) of the permutation of [0, rows) that a 64-bit seed defines."""
     out = np.empty(len(places), np.int64)
     _place_all(np.ascontiguousarray(places, np.int64), rows, np.uint64(seed), out)
     return out
@@ -74,8 +74,7 @@ def permute(places: np.ndarray, rows: int, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Joined:
-    """From `start` on, a place in a source's stream, the source has `rows` rows, those from before
-    included."""
+    """From position `start` of a source's stream on, the source has `rows` rows, including earlier ones."""
 
     start: int
     rows: int
@@ -83,7 +82,7 @@ class Joined:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """From `start` on: `rest` places that end the epoch begun before, then whole epochs of `rows`."""
+    """From `start` on: `rest` positions that end the current epoch, then whole epochs of `rows`."""
 
     start: int
     rest: int
@@ -93,8 +92,7 @@ class _Stretch:
 
 
 class Stream:
-    """The endless order of a source's rows. Place i of it is a pure function of the seed and of what joined
-    when."""
+    """The endless row order of a source. Position i depends only on the seed and on what joined when."""
 
     def __init__(self, seed: int, name: str, joined: Sequence[Joined]) -> None:
         self._parts = (seed, name)
@@ -114,14 +112,14 @@ class Stream:
         return _Stretch(part.start, rest, part.rows, last.rows, self.epochs_begun(part.start))
 
     def epochs_begun(self, places: int) -> int:
-        """How many epochs have been begun when so many places are consumed."""
+        """The number of epochs begun after `places` positions were consumed."""
         stretch = next((s for s in reversed(self._stretches) if s.start < places), None)
         if stretch is None:
             return 0
         return stretch.begun_before + max(0, -(-(places - stretch.start - stretch.rest) // stretch.rows))
 
     def rows(self, places: np.ndarray) -> np.ndarray:
-        """The row at each place, int64."""
+        """The row at each position, int64."""
         places = np.asarray(places, np.int64)
         if len(self._stretches) == 1:
             return self._within(0, places - self._starts[0])
@@ -133,7 +131,7 @@ class Stream:
         return out
 
     def _within(self, index: int, places: np.ndarray) -> np.ndarray:
-        """Rows at places counted from the start of a stretch, as if nothing joined after it."""
+        """Rows at positions counted from the start of a stretch, as if no rows joined later."""
         stretch = self._stretches[index]
         epochs = np.where(places < stretch.rest, -1, (places - stretch.rest) // stretch.rows)
         out = np.empty(len(places), np.int64)
@@ -147,8 +145,7 @@ class Stream:
         return out
 
     def _rest(self, index: int, places: np.ndarray) -> np.ndarray:
-        """Rows of an epoch's rest: those the older order had still to give, and the new ones, in an order of
-        both."""
+        """Rows in the rest of an epoch: those not yet consumed and the new ones, in a new order."""
         stretch = self._stretches[index]
         drawn = permute(places, stretch.rest, key(*self._parts, index, "rest"))
         older = stretch.rest - (stretch.rows - stretch.rows_before)

@@ -16,29 +16,29 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Pieces:
-    """The pieces of one row, in order: targets `ids[begins[k] : begins[k] + counts[k]]` of document
-    `documents[k]`."""
+    """The pieces of one row in order: targets `ids[begins[k] : begins[k] + counts[k]]`
+    of document `documents[k]`."""
 
     documents: np.ndarray  # int [pieces], numbers within the unit
-    begins: np.ndarray  # int [pieces], of the first target: at least 1
-    counts: np.ndarray  # int [pieces], targets: at least 1
+    begins: np.ndarray  # int [pieces], index of the first target, at least 1
+    counts: np.ndarray  # int [pieces], targets, at least 1
 
 
 @dataclass(frozen=True)
 class Fills:
-    """How many targets each row has, as runs of equal rows: most of them are full, so there are few runs."""
+    """The number of targets of each row, run-length encoded: most rows are full, so runs are few."""
 
-    ends: np.ndarray  # int64 [runs], row after the last of the run
-    targets: np.ndarray  # int64 [runs], of each of its rows
+    ends: np.ndarray  # int64 [runs], the row after the run
+    targets: np.ndarray  # int64 [runs], targets of each row in the run
 
     @property
     def rows(self) -> int:
-        """Rows in all."""
+        """The number of rows."""
         return int(self.ends[-1]) if len(self.ends) else 0
 
     @property
     def total(self) -> int:
-        """Targets of all rows."""
+        """The number of targets in all rows."""
         return int((np.diff(self.ends, prepend=0) * self.targets).sum())
 
 
@@ -46,7 +46,7 @@ class Packing(Protocol):
     """A packed unit."""
 
     fills: Fills
-    nbytes: int  # of its arrays
+    nbytes: int  # size of its arrays
 
     def pieces(self, row: int) -> Pieces:
-        """The pieces of a row; their targets sum to the row's fill."""
+        """The pieces of a row. Their targets sum to the row's fill."""

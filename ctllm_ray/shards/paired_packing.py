@@ -10,8 +10,7 @@ from ctllm_ray.shards.packing import Pieces
 
 
 class Paired:
-    """Documents 2k and 2k + 1 stay side by side in one row: `targets` int [documents], rows of `width`, a
-    64-bit seed.
+    """Keeps documents 2k and 2k + 1 in one row: `targets` int [documents], rows of `width`, a 64-bit seed.
 
     Raises `InputError` for a pair that is longer than a row.
     """
@@ -20,15 +19,16 @@ class Paired:
         both = targets.reshape(-1, 2).sum(1)
         if len(both) and both.max() > width:
             raise InputError(
-                f"pair {int(both.argmax())} of these shards has {int(both.max())} targets, a row {width}",
-                remedy="set tokens.conversations.max_tokens to train.sequence_tokens at most, or raise the latter",
+                f"pair {int(both.argmax())} of these shards has {int(both.max())} targets; a row holds {width}",
+                remedy="set tokens.conversations.max_tokens to at most train.sequence_tokens, "
+                "or raise train.sequence_tokens",
             )
         self._targets, self._pairs = targets, BestFit(both, width, seed)
         self.fills = self._pairs.fills
         self.nbytes = self._pairs.nbytes + targets.nbytes
 
     def pieces(self, row: int) -> Pieces:
-        """The pieces of a row: first, second, first, second, ... of its pairs, each a whole document."""
+        """The pieces of a row: first, second, first, second, ... of its pairs, each a complete document."""
         pairs = self._pairs.pieces(row).documents
         documents = np.stack([2 * pairs, 2 * pairs + 1], 1).ravel()
         return Pieces(documents, np.ones_like(documents), self._targets[documents])

@@ -1,4 +1,4 @@
-"""Tables out of the shards that a manifest lists; nothing else in the folder is ever opened.
+"""Reads tables from the shards that a manifest lists. It opens no other file of the folder.
 
 Local shards are memory-mapped and remote ones fetched whole; only the wanted columns of a batch are
 decompressed, so scanning the scores of a corpus costs a small part of reading it.
@@ -18,7 +18,7 @@ from ctllm_ray.base.errors import InputError, StorageError
 from ctllm_ray.base.storage_errors import remedy_of_reading
 from ctllm_ray.shards.manifest import Manifest
 
-_AGAIN = "restore it, or delete the section's folder and run `ctllm prepare` again"
+_AGAIN = "restore the file, or delete the section's folder and run `ctllm prepare` again"
 
 
 def tables(
@@ -31,19 +31,20 @@ def tables(
 
 
 def shard_tables(uri: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The record batches of one Arrow IPC file as tables. Raises `StorageError` for a file that is not
-    one."""
+    """The record batches of an Arrow IPC file as tables. Raises `StorageError` if the file is not one."""
     with _open(uri) as source:
         yield from _tables(source, uri, columns)
 
 
 def same_tables(uri: str, size: int, sha256: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """As `shard_tables`, of a shard that is still what its manifest says, byte for byte. Raises
-    `StorageError`."""
+    """Like `shard_tables`, for a shard that must still equal its manifest entry. Raises
+    `StorageError` if it does not."""
     with _open(uri) as source:
         content = source.read_buffer()
         if content.size != size or hashlib.sha256(content).hexdigest() != sha256:
-            raise StorageError("this shard is not the one that its manifest lists", where=uri, remedy=_AGAIN)
+            raise StorageError(
+                "the shard differs from its manifest entry (size or SHA-256)", where=uri, remedy=_AGAIN
+            )
         yield from _tables(pa.BufferReader(content), uri, columns)
 
 
@@ -55,11 +56,11 @@ def _tables(source: Any, uri: str, columns: Sequence[str] | None) -> Iterator[pa
         for i in range(reader.num_record_batches):
             yield pa.table(reader.get_batch(i))
     except (pa.ArrowInvalid, ValueError) as error:
-        raise StorageError(f"not a readable shard: {error}", where=uri, remedy=_AGAIN) from None
+        raise StorageError(f"the shard cannot be read: {error}", where=uri, remedy=_AGAIN) from None
 
 
 def shard_table(uri: str, number: int) -> pa.Table:
-    """One record batch of an Arrow IPC file, with all columns."""
+    """Reads one record batch of an Arrow IPC file, with all columns."""
     with _open(uri) as source:
         return pa.table(pa.ipc.open_file(source).get_batch(number))
 
@@ -73,5 +74,5 @@ def _open(uri: str) -> Any:
         reason = error.what if isinstance(error, InputError) else os.strerror(error.errno or 0)
         remedy = remedy_of_reading(error, _AGAIN)
         raise StorageError(
-            f"a shard of the manifest cannot be read: {reason}", where=uri, remedy=remedy
+            f"a shard that the manifest lists cannot be read: {reason}", where=uri, remedy=remedy
         ) from error

@@ -1,5 +1,4 @@
-"""The Arrow schemas that tables carry: RAW leaves a source, WORKING passes between stages, DOCUMENT is on
-disk.
+"""The Arrow schemas of tables: a source yields RAW, stages pass WORKING, shards store DOCUMENT.
 
 Scores and labels are flat columns (`score.<name>`, `label.<name>`) while stages add them one by one, and two
 structs in the shards, where a reader wants them out of the way. Every table is cast before it leaves its
@@ -15,8 +14,8 @@ import pyarrow as pa
 
 CUT = pa.struct([("rule", pa.string()), ("text", pa.string())])
 
-#: What a source yields. `text` is null where `raw` holds bytes that are still to be decoded and extracted.
-#: A record that could not be read has `reject` = `error.<kind>` and its first bytes in `raw`.
+#: What a source yields. If `raw` holds bytes that are not decoded and extracted yet, `text` is null. A record
+#: that could not be read has `reject` = `error.<kind>`, and its first bytes in `raw`.
 RAW = pa.schema(
     [
         ("id", pa.string()),  # <input name>/<file name>#<position>: an address that any retry computes again
@@ -28,12 +27,12 @@ RAW = pa.schema(
         (
             "content_type",
             pa.string(),
-        ),  # of `raw`, as the HTTP header or the recipe says: text/html; charset=gbk
+        ),  # of `raw`, from the HTTP header or the recipe: text/html; charset=gbk
         ("reject", pa.string()),
     ]
 )
 
-#: RAW plus what stages fill: `source` (the input's name), the lines that were cut, and the decision.
+#: RAW plus what stages fill: `source` (name of the input), the removed lines, and the decision.
 WORKING = pa.schema(
     [
         *RAW,
@@ -46,7 +45,7 @@ WORKING = pa.schema(
 
 
 def document(scores: Sequence[str], labels: Sequence[str]) -> pa.Schema:
-    """DOCUMENT: what a shard holds. `reject` is null in kept shards, else the name of the rule."""
+    """DOCUMENT: the schema of a shard. `reject` is null in kept shards, else the name of the rule."""
     return pa.schema(
         [
             ("id", pa.string()),
@@ -61,13 +60,13 @@ def document(scores: Sequence[str], labels: Sequence[str]) -> pa.Schema:
             ("reject", pa.string()),
             ("reject_value", pa.float32()),
             ("reject_bound", pa.float32()),
-            ("raw", pa.binary()),  # only of records that could not be read
+            ("raw", pa.binary()),  # only for records that could not be read
         ]
     )
 
 
 def working(table: pa.Table, source: str) -> pa.Table:
-    """A RAW table widened to WORKING."""
+    """Widens a RAW table to WORKING."""
     n = table.num_rows
     extra = {"source": pa.array([source] * n, pa.string())}
     columns = [
@@ -78,7 +77,8 @@ def working(table: pa.Table, source: str) -> pa.Table:
 
 
 def pack(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A working table as DOCUMENT: flat score and label columns become structs, absent ones null."""
+    """Converts a working table to DOCUMENT: flat score and label columns become
+    structs; missing ones are null."""
     columns = []
     for field in schema:
         prefix = {"scores": "score.", "labels": "label."}.get(field.name)
@@ -100,7 +100,7 @@ def _struct(table: pa.Table, field: pa.Field, prefix: str) -> pa.Array:
 
 
 def unpack(table: pa.Table) -> pa.Table:
-    """A DOCUMENT table as a working one: the fields of the two structs become flat columns."""
+    """Converts a DOCUMENT table to a working table: the fields of the two structs become flat columns."""
     for struct, prefix in (("scores", "score."), ("labels", "label.")):
         inner = table[struct].combine_chunks()
         for field, values in zip(inner.type, inner.flatten(), strict=True):
@@ -109,8 +109,7 @@ def unpack(table: pa.Table) -> pa.Table:
 
 
 def field(table: pa.Table, column: str, name: str) -> pa.Array:
-    """A field of the labels or scores of a DOCUMENT table; all null where these shards have none of that
-    name."""
+    """A field of the labels or scores of a DOCUMENT table; all null if the shards lack it."""
     struct = table[column].combine_chunks()
     if struct.type.get_field_index(name) < 0:
         return pa.nulls(table.num_rows, pa.string() if column == "labels" else pa.float32())
@@ -118,24 +117,24 @@ def field(table: pa.Table, column: str, name: str) -> pa.Array:
 
 
 def put_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
-    """The table with a column replaced, or added at the end."""
+    """The table with a column replaced, or appended."""
     if name in table.column_names:
         return table.set_column(table.column_names.index(name), name, values)
     return table.append_column(name, values)
 
 
 def utf8_bytes(texts: pa.Array | pa.ChunkedArray) -> int:
-    """UTF-8 bytes of all texts together (or bytes of binary values); nulls have none."""
+    """UTF-8 bytes of all texts (or bytes of binary values). Nulls count 0."""
     return pa.compute.sum(pa.compute.binary_length(texts)).as_py() or 0
 
 
 def live(table: pa.Table) -> np.ndarray:
-    """A boolean array, True where a row has text and has not been rejected yet: the rows a stage works on."""
+    """A boolean array: True for rows with text that are not rejected yet. Stages work on these rows."""
     return pa.compute.is_null(table["reject"]).to_numpy() & pa.compute.is_valid(table["text"]).to_numpy()
 
 
 def reject(table: pa.Table, rows: np.ndarray, rule: str, value: np.ndarray, bound: float) -> pa.Table:
-    """The table with those rows marked as rejected by a rule, unless an earlier one had them.
+    """Marks rows as rejected by a rule, unless an earlier rule rejected them.
 
     `rows` is boolean and `value` float32, both of the table's length.
     """

@@ -1,4 +1,5 @@
-"""Uncompressed Arrow IPC files between the phases of a pass: keys in partitions, and rows to be looked up.
+"""Reads and writes the uncompressed Arrow IPC files
+between the phases of a pass: key partitions and row files.
 
 Two ways to read one kind of file. A *partition* is a record batch: whoever shuffles writes one file with as
 many batches as there are partitions, empty ones too, and the reader of partition p takes batch p out of every
@@ -32,13 +33,13 @@ from ctllm_ray.base.storage_errors import remedy_of_reading
 from ctllm_ray.shards.manifest import Shard
 
 _LIBC = ctypes.CDLL(None)
-MOST_MAPPED = 16_384  # files of a pass at a time: a process may have some 65,000 mappings (vm.max_map_count)
+MOST_MAPPED = 16_384  # files of a pass at once: a process may have some 65,000 mappings (vm.max_map_count)
 _AGAIN = "delete the folder of this pass and run `ctllm prepare` again"
 
 
 class TableWriter:
-    """Writes record batches to one file below a section's folder, in order; `shard` describes it once it is
-    closed."""
+    """Writes record batches to one file below a section's folder, in order. After closing,
+    `shard` describes the file."""
 
     def __init__(self, folder: str, path: str, schema: pa.Schema) -> None:
         self._uri, self._path, self.schema = storage.join(folder, path), path, schema
@@ -66,7 +67,7 @@ class TableWriter:
         self.shard = Shard(self._path, self._rows, size, 0, digest)
 
     def write(self, table: pa.Table) -> None:
-        """Appends a table as one record batch, an empty one too."""
+        """Appends a table as one record batch, even if it is empty."""
         batch = pa.RecordBatch.from_arrays(
             [column.combine_chunks() for column in table.columns], schema=self.schema
         )
@@ -75,8 +76,7 @@ class TableWriter:
 
 
 def write_partitions(folder: str, path: str, table: pa.Table, stops: Sequence[int]) -> Shard:
-    """The file of one unit of a shuffle: the rows up to each stop, one after the other, as a record batch
-    each."""
+    """Writes the file of one unit of a shuffle: the rows up to each stop as one record batch."""
     with TableWriter(folder, path, table.schema) as writer:
         for start, stop in pairwise([0, *stops]):
             writer.write(table.slice(start, stop - start))
@@ -84,20 +84,20 @@ def write_partitions(folder: str, path: str, table: pa.Table, stops: Sequence[in
 
 
 def key_ranges(parts: int) -> np.ndarray:
-    """uint64: where each partition but the first begins, when all 64-bit keys are cut into ranges of one
-    width."""
+    """uint64: the first key of each partition but the first. All 64-bit keys are cut
+    into ranges of equal width."""
     return np.array([(part << 64) // parts for part in range(1, parts)], np.uint64)
 
 
 def read_partition(folder: str, shards: Sequence[Shard], number: int, schema: pa.Schema) -> pa.Table:
-    """The rows of one partition out of the files of a phase, file after file. Raises `StorageError`."""
+    """Reads one partition from the files of a phase, file after file. Raises `StorageError`."""
     return pa.Table.from_batches(
         [_batch(storage.join(folder, shard.path), number) for shard in shards], schema
     )
 
 
 def read_keys(folder: str, shards: Sequence[Shard], schema: pa.Schema, low: int, high: int) -> pa.Table:
-    """The rows whose first column, which `key_ranges` cut, is from `low` to below `high`, file after file."""
+    """Reads rows whose first column is in [low, high), file after file. `key_ranges` cut this column."""
     record_batches: list[pa.RecordBatch] = []
     for shard in shards:
         with _reader(storage.join(folder, shard.path)) as reader:
@@ -118,7 +118,7 @@ def _batch(uri: str, number: int) -> pa.RecordBatch:
 
 @contextmanager
 def _reader(uri: str) -> Iterator[pa.RecordBatchFileReader]:
-    """A file to read batches of, of a remote one by their ranges of bytes."""
+    """Opens a file for reading batches; a remote one by byte ranges."""
     if not storage.is_remote(uri):
         yield _open_mapped(uri)[0]
         return
@@ -127,7 +127,7 @@ def _reader(uri: str) -> Iterator[pa.RecordBatchFileReader]:
 
 
 def _open_mapped(path: str) -> tuple[pa.RecordBatchFileReader, pa.Buffer]:
-    """A local file and its memory, which needs no file handle. Raises `StorageError`."""
+    """Opens a local file as mapped memory, which needs no file handle. Raises `StorageError`."""
     try:
         with pa.memory_map(path.removeprefix("file://")) as file:
             mapped = file.read_buffer()
@@ -141,8 +141,7 @@ def _open_mapped(path: str) -> tuple[pa.RecordBatchFileReader, pa.Buffer]:
 
 
 class RowFile:
-    """The rows of the files of a phase by their number: the first file begins at 0, each other one where one
-    ends."""
+    """The rows of a phase's files by number. Numbers run on from one file to the next."""
 
     def __init__(self, files: Sequence[tuple[str, Shard]]) -> None:
         self._uris = [storage.join(folder, shard.path) for folder, shard in files]
@@ -159,7 +158,7 @@ class RowFile:
             shutil.rmtree(self._fetched, ignore_errors=True)
 
     def take(self, numbers: np.ndarray, columns: Sequence[str]) -> pa.Table:
-        """Rows (int64, rising) with some columns, each as one chunk."""
+        """Reads rows (int64, ascending) with some columns, each as one chunk."""
         places = np.searchsorted(self._ends, numbers, side="right") - 1
         files, starts = np.unique(places, return_index=True)
         stops = [*starts[1:].tolist(), len(numbers)][: len(files)]
@@ -171,18 +170,18 @@ class RowFile:
         return pa.Table.from_batches(batches).combine_chunks()
 
     def ids(self, numbers: np.ndarray) -> pa.Array:
-        """The ids of rows (int64, rising)."""
+        """Reads the ids of rows (int64, ascending)."""
         return self.take(numbers, ["id"])["id"].combine_chunks()
 
     def _file(self, number: int) -> _File:
         if number not in self._files:
             if len(self._files) >= MOST_MAPPED:
-                del self._files[next(iter(self._files))]  # what was taken of it is a copy
+                del self._files[next(iter(self._files))]  # rows taken from it are copies
             self._files[number] = _File(self._local(number))
         return self._files[number]
 
     def _local(self, number: int) -> str:
-        """A path on this machine of a file, which is fetched where it is remote."""
+        """The path of a file on this machine. A remote file is downloaded."""
         uri = self._uris[number]
         if not storage.is_remote(uri):
             return uri
@@ -205,18 +204,18 @@ class _File:
         self._empty = pa.RecordBatch.from_pylist([], schema=reader.schema)
 
     def take(self, rows: np.ndarray, columns: Sequence[str]) -> list[pa.RecordBatch]:
-        """Record batches with rows (rising) in their order."""
+        """Record batches that contain the rows (ascending), in order."""
         places = np.searchsorted(self._ends, rows, side="right") - 1
         results = [self._empty.select(columns)]
         for place in np.unique(places).tolist():
             inside = pa.array(rows[places == place] - self._ends[place])
             results.append(self._batches[place].select(columns).take(inside))  # a copy
-        _let_go(self._mapped)  # or all files end up resident
+        _let_go(self._mapped)  # else all files would become resident
         return results
 
 
 def _let_go(mapped: pa.Buffer) -> None:
-    """The pages of a mapped file leave this process; the system still has them at hand."""
+    """Releases the pages of a mapped file from this process. The system keeps them cached."""
     _LIBC.madvise(
         ctypes.c_void_p(mapped.address), ctypes.c_size_t(mapped.size), ctypes.c_int(mmap.MADV_DONTNEED)
     )

@@ -1,10 +1,10 @@
-"""Token shards: documents as framed token ids, laid out so that training reads them straight from the file.
+"""Token shards: documents as framed token ids, in a layout that training reads directly from the file.
 
 Arrow IPC without compression and with one record batch, so that the ids of a local shard are one flat
-memory-mapped array and reading a stretch of a document copies nothing. `ids` holds [BOS] + content + [EOS] of
-each document. A document of m ids has m - 1 targets, `ids[1:]`, as BOS is only ever an input. Two bytes per
-token where the vocabulary has no more than 65,536 pieces, else four: a fifth to a half of the text's own
-size.
+memory-mapped array and reading a stretch of a document copies nothing. `ids` holds [BOS] + content +
+[EOS] of each document. A document of m ids has m - 1 targets, `ids[1:]`, as BOS is only ever an
+input. Two bytes per token where the vocabulary has no more than 65,536 pieces, else four: a fifth to
+a half of the text's own size.
 
 A shard holds texts, conversations or preference pairs, and says which. Conversations, rendered by the chat
 template, have one more column: `answers`, the stretches of ids that an assistant says, as [start, stop,
@@ -31,20 +31,20 @@ from ctllm_ray.base.storage_errors import remedy_of_reading
 from ctllm_ray.shards.manifest import Shard
 
 TRAIN, HELD_OUT = "train", "held_out"
-SHARD_BYTES = 128 << 20  # of ids: what a writer holds in memory, and about a minute of training on one card
-SMALL_VOCABULARY = 1 << 16  # pieces that two bytes can tell apart
-Form = Literal["texts", "conversations", "pairs"]  # what a shard holds
-_FORM = b"form"  # where a shard's schema says so
-_REMEDY = "restore it, or delete the section's folder and run `ctllm prepare` again"
+SHARD_BYTES = 128 << 20  # of ids: a writer holds this much in memory; about a minute of training on one GPU
+SMALL_VOCABULARY = 1 << 16  # pieces that two bytes can distinguish
+Form = Literal["texts", "conversations", "pairs"]  # what a shard contains
+_FORM = b"form"  # key in a shard's schema metadata
+_REMEDY = "restore the file, or delete the section's folder and run `ctllm prepare` again"
 
 
 def id_type(vocab_size: int) -> pa.DataType:
-    """The type of an id: uint16 where the vocabulary allows, else uint32."""
+    """The type of an id: uint16 if the vocabulary allows it, else uint32."""
     return pa.uint16() if vocab_size <= SMALL_VOCABULARY else pa.uint32()
 
 
 def schema(ids: pa.DataType, scores: Sequence[str], form: Form = "texts") -> pa.Schema:
-    """TOKENS: what a token shard holds, one row for each document, of a preference pair two."""
+    """TOKENS: the schema of a token shard. It has one row per document, two per preference pair."""
     columns = [
         ("doc_id", pa.string()),  # the `id` of the clean document
         ("ids", pa.large_list(ids)),
@@ -64,8 +64,7 @@ def table(
     scores: Mapping[str, np.ndarray | pa.Array],
     type_of_ids: pa.DataType,
 ) -> pa.Table:
-    """A TOKENS table from framed ids, an array for each document. Raises `ArrowInvalid` for an id that does
-    not fit."""
+    """A TOKENS table from framed ids, one array per document. Raises `ArrowInvalid` if an id does not fit."""
     form = schema(type_of_ids, tuple(scores))
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in ids], dtype=np.int64)]).astype(np.int64)
     values = np.concatenate(ids) if len(ids) else np.empty(0, np.int64)
@@ -84,8 +83,8 @@ def table(
 
 
 def with_answers(table: pa.Table, answers: Sequence[np.ndarray], form: Form) -> pa.Table:
-    """A TOKENS table of conversations or pairs: for each document [start, stop, ...] of what an assistant
-    says."""
+    """Adds answers to a TOKENS table of conversations or pairs: [start, stop,
+    ...] of what an assistant says."""
     offsets = np.cumsum([0, *(len(spans) for spans in answers)], dtype=np.int64)
     flat = np.concatenate(answers) if len(answers) else np.empty(0, np.int32)
     column = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat, pa.int32()))
@@ -98,19 +97,19 @@ def _score_names(result: pa.Schema) -> list[str]:
 
 
 def shard_path(kind: str, group: str, split: int, number: int) -> str:
-    """Where a shard stands below the section's folder; a group may have any characters."""
+    """The path of a shard below the section's folder. A group may contain any characters."""
     return f"{kind}/{folder_name(group)}/{split:05d}-{number:03d}.arrow"
 
 
 def folder_name(group: str) -> str:
-    """The group as one part of a path."""
+    """The group's name as one path component."""
     quoted = quote(group, safe="")
     return "%2E" + quoted[1:] if quoted.startswith(".") else quoted
 
 
 class TokenShardWriter:
-    """Writes TOKENS tables to `<folder>/<kind>/<group>/<split>-<number>.arrow`; `shards` lists what was
-    closed."""
+    """Writes TOKENS tables to `<folder>/<kind>/<group>/<split>-<number>.arrow`.
+    `shards` lists the closed files."""
 
     def __init__(
         self,
@@ -137,7 +136,7 @@ class TokenShardWriter:
             self.close()
 
     def write(self, table: pa.Table) -> None:
-        """Appends the documents of a TOKENS table; they are held in memory until the shard is full."""
+        """Appends the documents of a TOKENS table. They stay in memory until the shard is full."""
         if table.num_rows == 0:
             return
         lists = table["ids"].combine_chunks()
@@ -148,8 +147,7 @@ class TokenShardWriter:
             self.close()
 
     def close(self) -> None:
-        """Closes the open shard, if there is one: it appears under its name. Writing again begins the
-        next."""
+        """Closes the open shard, if any, under its final name. Writing again begins the next shard."""
         if not self._rest:
             return
         path = shard_path(self._kind, self._group, self._split, len(self.shards))
@@ -183,7 +181,7 @@ class TokenShardWriter:
 
 
 class TokenShard:
-    """One token shard, opened. Document i has the ids `values[offsets[i]:offsets[i + 1]]`."""
+    """One open token shard. Document i has the ids `values[offsets[i]:offsets[i + 1]]`."""
 
     def __init__(self, uri: str, batch: pa.RecordBatch) -> None:
         self._uri, self._batch = uri, batch
@@ -196,8 +194,7 @@ class TokenShard:
 
     @classmethod
     def open(cls, uri: str) -> TokenShard:
-        """The shard under a URI: memory-mapped where it is local, else fetched whole. Raises
-        `StorageError`."""
+        """Opens the shard at a URI: memory-mapped if local, else downloaded whole. Raises `StorageError`."""
         try:
             source = (
                 pa.BufferReader(storage.read_bytes(uri))
@@ -213,30 +210,31 @@ class TokenShard:
                 f"a token shard cannot be read: {error.what}", where=uri, remedy=_REMEDY
             ) from error
         except pa.ArrowInvalid as error:
-            raise StorageError(f"not a readable token shard: {error}", where=uri, remedy=_REMEDY) from None
+            raise StorageError(
+                f"the token shard cannot be read: {error}", where=uri, remedy=_REMEDY
+            ) from None
         except OSError as error:
             reason, remedy = os.strerror(error.errno or 0), remedy_of_reading(error, _REMEDY)
             raise StorageError(f"a token shard cannot be read: {reason}", where=uri, remedy=remedy) from error
         return cls(uri, batch)
 
     def __len__(self) -> int:
-        """Documents."""
+        """The number of documents."""
         return self._batch.num_rows
 
     def ids(self, number: int) -> np.ndarray:
-        """The framed ids of a document: [BOS] + content + [EOS], a view."""
+        """The framed ids of a document, [BOS] + content + [EOS], as a view."""
         return self.values[self.offsets[number] : self.offsets[number + 1]]
 
     def doc_id(self, number: int) -> str:
-        """The id of a document: the address of the clean document."""
+        """The id of a document: the address of its clean document."""
         return self._batch["doc_id"][number].as_py()
 
     def answers(self) -> tuple[np.ndarray, np.ndarray]:
-        """What is answered: spans int32 [2 x answers] of ids within their document, and offsets int64
-        [documents + 1].
+        """Answer spans: int32 [2 x answers] of ids within their document, and offsets int64 [documents + 1].
 
-        Document i has spans[offsets[i]:offsets[i + 1]] = [start, stop, ...]. All of a text counts, but for
-        its BOS.
+        Document i has spans[offsets[i]:offsets[i + 1]] = [start,
+        stop, ...]. All of a text counts, but for its BOS.
         """
         if self.form == "texts":
             ends = np.diff(self.offsets)
@@ -246,13 +244,16 @@ class TokenShard:
         return lists.values.to_numpy(), lists.offsets.to_numpy()
 
     def score(self, name: str) -> np.ndarray:
-        """A score of every document, float32, NaN where it was not measured. Raises `InputError` for another
-        name."""
+        """A score of every document, float32; NaN if it was not measured. Raises
+        `InputError` for an unknown name."""
         scores = self._batch["scores"]
         names = [field.name for field in scores.type]
         if name not in names:
-            remedy = f"name it in `tokens.scores`; this shard has: {', '.join(names) or 'none'}"
-            raise InputError(f"no score {name!r} was kept", where=self._uri, remedy=remedy)
+            remedy = (
+                "add it to `tokens.scores` and make the token shards again; they have: "
+                f"{', '.join(names) or 'none'}"
+            )
+            raise InputError(f"the token shards have no score {name!r}", where=self._uri, remedy=remedy)
         return pc.fill_null(scores.field(name), np.float32("nan")).to_numpy()
 
 
@@ -261,7 +262,7 @@ def _local(uri: str) -> str:
 
 
 def _check(reader: pa.RecordBatchFileReader, uri: str) -> None:
-    """Raises `StorageError` where an Arrow file is not a token shard."""
+    """Raises `StorageError` if an Arrow file is not a token shard."""
     names = set(reader.schema.names)
     missing = {"doc_id", "ids", "text_bytes", "text_chars", "scores"} - names
     if missing or reader.num_record_batches != 1:

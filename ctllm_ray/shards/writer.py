@@ -1,4 +1,4 @@
-"""Arrow IPC shards of one split, written so that the same rows always give the same bytes.
+"""Writes the Arrow IPC shards of one split. The same rows always give the same bytes.
 
 A shard is closed once its text reaches a size that does not depend on who writes it, appears under its name
 in one step, and carries its SHA-256 into the manifest.
@@ -15,12 +15,12 @@ from ctllm_ray.base import storage
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.schema import utf8_bytes
 
-SHARD_BYTES = 256 << 20  # UTF-8 text of one shard before compression: about 100 MB on disk, seconds to read
+SHARD_BYTES = 256 << 20  # UTF-8 text of one shard before compression: about 100 MB on disk, read in seconds
 _OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
 
 
 class ShardWriter:
-    """Writes tables to `<folder>/<kind>/<split>-<number>.arrow`; `shards` lists what was closed."""
+    """Writes tables to `<folder>/<kind>/<split>-<number>.arrow`. `shards` lists the closed files."""
 
     def __init__(self, folder: str, kind: str, split: int, schema: pa.Schema) -> None:
         self._folder, self._kind, self._split, self._schema = folder, kind, split, schema
@@ -39,7 +39,7 @@ class ShardWriter:
             self._open.__exit__(kind, error, trace)
 
     def write(self, table: pa.Table) -> None:
-        """Appends a table as one record batch; an empty one is no batch."""
+        """Appends a table as one record batch. An empty table adds nothing."""
         if table.num_rows == 0:
             return
         if self._open is None:
@@ -57,7 +57,7 @@ class ShardWriter:
         self._local = self._open.enter_context(storage.writing(storage.join(self._folder, self._path)))
         sink = self._open.enter_context(
             pa.OSFile(self._local, "wb")
-        )  # closed on failure too: a full disk needs the space
+        )  # close on failure too: a full disk needs the space
         self._writer = pa.ipc.new_file(sink, self._schema, options=_OPTIONS)
 
     def _close(self) -> None:
@@ -67,7 +67,7 @@ class ShardWriter:
             self._writer.close()
             with open(
                 self._local, "rb"
-            ) as written:  # not `storage`: a file that went meanwhile is an error of writing
+            ) as written:  # not `storage`: if the file disappears meanwhile, that is a write error
                 size, digest = storage.hash_stream(written)
         self._open = None
         self.shards.append(Shard(self._path, self._rows, size, self._text_bytes, digest))

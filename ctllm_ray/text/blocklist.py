@@ -1,4 +1,5 @@
-"""Blocklists of domains and URLs by category, in the form of the Toulouse (UT1) and squidGuard lists.
+"""Looks up domains and URLs in blocklists by category,
+in the format of the UT1 (Toulouse) and squidGuard lists.
 
 A list is a folder with one folder per category that holds `domains` and `urls`, plain or as .gz or .zst. A
 domain matches itself and everything below it (a.b.example.com is in example.com); a url matches by path
@@ -33,8 +34,7 @@ from ctllm_ray.base.resolve import nearest
 
 #: No rank: the entry allows. Ranks above it are the categories in the order of the recipe.
 ALLOWED = 0
-#: Path prefixes and host suffixes that are looked up at most: a url of 10,000 slashes must not cost 10,000
-#: hashes.
+#: Path prefixes and host suffixes looked up at most: a URL of 10,000 slashes must not cost 10,000 hashes.
 MOST_PARTS = 32
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/+|/+", re.IGNORECASE)
@@ -46,13 +46,14 @@ _AS_NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
 
 
 def host(url: str) -> str:
-    """The host of a url: lower case, punycode, without scheme, user, port, `www.` and final dot; "" if it has
-    none."""
+    """The host of a URL in lower case and punycode, without scheme, user, port, `www.` and
+    final dot; "" if it has none."""
     return _parts(url)[0]
 
 
 def normal(url: str) -> str:
-    """Host and path of a url as they are looked up: decoded, lower case, no fragment, no slash at the end."""
+    """Host and path of a URL in the form used for lookup: decoded, lower case,
+    no fragment, no final slash."""
     name, path = _parts(url)
     return name + path
 
@@ -110,7 +111,7 @@ def _path_of(path: str) -> str:
 
 
 def keys(url: str) -> list[int]:
-    """The hashes under which a list may hold this url: every suffix of its host, every prefix of its path."""
+    """The hashes under which a list may hold this URL: every suffix of its host, every prefix of its path."""
     name, path = _parts(url)
     return [xxh3_64_intdigest(key.encode()) for key in (*_suffixes(name), *_prefixes(name, path))]
 
@@ -145,8 +146,8 @@ class Blocklist:
     ranks: np.ndarray
 
     def category(self, url: str) -> str:
-        """The first category of the recipe that holds the url; "" for none, for an allowed one, and for no
-        url."""
+        """The first category of the recipe that holds the URL; "" if none does or
+        the URL is allowed or empty."""
         if not url or not len(self.hashes):
             return ""
         sought = np.array(keys(url), np.uint64)
@@ -160,13 +161,15 @@ class Blocklist:
 def load(
     folder: str, categories: tuple[str, ...], allow: tuple[str, ...], allow_urls: tuple[str, ...]
 ) -> Blocklist:
-    """The list of some categories of a folder. Raises `RecipeError` for a category that the folder lacks."""
+    """Loads categories of a blocklist folder. Raises `RecipeError` if the folder lacks a category."""
     known = _categories(folder)
     for name in (*categories, *allow):
         if name not in known:
             raise RecipeError(f"unknown category {name!r}", where=folder, remedy=nearest(name, known))
     if len(categories) > np.iinfo(np.uint8).max - 1:
-        raise RecipeError(f"{len(categories)} categories; a blocklist takes 254 at most", where=folder)
+        raise RecipeError(
+            f"{len(categories)} categories are too many: a blocklist takes at most 254", where=folder
+        )
     groups = [
         _hash_entries(url.encode() for url in allow_urls),
         *(_of(folder, name) for name in allow),
@@ -184,7 +187,9 @@ def _categories(folder: str) -> list[str]:
     fs, path = storage.filesystem(folder)
     if not storage.exists(folder):
         raise InputError(
-            "no such folder of blocklists", where=folder, remedy="name the folder that holds categories"
+            "the blocklist folder does not exist",
+            where=folder,
+            remedy="set `folder` to the folder that holds one folder per category",
         )
     return sorted(i["name"].rpartition("/")[2] for i in fs.ls(path, detail=True) if i["type"] == "directory")
 
@@ -197,8 +202,8 @@ def _of(folder: str, category: str) -> np.ndarray:
         if n in {f"{kind}{end}" for kind in ("domains", "urls") for end in ("", ".gz", ".zst")}
     ]
     if not results:
-        remedy = "a category holds `domains` or `urls`, plain, .gz or .zst"
-        raise InputError(f"category {category!r} has no list", where=folder, remedy=remedy)
+        remedy = "put a file `domains` or `urls` (plain, .gz or .zst) into the category's folder"
+        raise InputError(f"the blocklist category {category!r} holds no list", where=folder, remedy=remedy)
     return np.concatenate([_hash_entries(_lines(storage.join(folder, category, name))) for name in results])
 
 
@@ -211,7 +216,7 @@ def _lines(uri: str) -> list[bytes]:
             data = gzip.decompress(data)
     except (zstandard.ZstdError, OSError, EOFError) as error:
         raise InputError(
-            f"cannot be decompressed: {error}", where=uri, remedy="fetch the list again"
+            f"the blocklist cannot be decompressed: {error}", where=uri, remedy="download the list again"
         ) from None
     return data.splitlines()
 
@@ -228,7 +233,8 @@ _PLAIN = re.compile(rb"[a-z0-9_-]+(\.[a-z0-9_-]+)+")
 
 
 def _entry(line: bytes) -> bytes:
-    """As `normal`; nine entries of ten are plain domains, which need no parsing."""
+    """The lookup form of an entry, as `normal` gives it. Nine entries of ten are plain
+    domains and need no parsing."""
     if _PLAIN.fullmatch(line):
         return line.removeprefix(b"www.")
     return normal(line.decode("utf-8", "replace")).encode()

@@ -1,11 +1,10 @@
-"""Which pages hold items of evaluation sets: an index of folded n-grams, and the stretches where pages hit
-it.
+"""Finds evaluation items in pages: builds an index of folded n-grams and returns the text spans that match.
 
 An item (a question with its options, an answer, a passage) is all n-grams of its folded text, so a
-Traditional or re-punctuated copy is found, and where the options were shuffled, the rest of the item still
-is. A page is hit where it holds one of them; the *overlap* is the share of the item's n-grams that the page
-holds anywhere. What follows from a hit (cut the stretch, drop the page, from which overlap on) is for the
-recipe.
+Traditional or re-punctuated copy is found, and where the options were shuffled, the rest of the item
+still is. A page is hit where it holds one of them; the *overlap* is the share of the item's n-grams
+that the page holds anywhere. What follows from a hit (cut the stretch, drop the page, from which
+overlap on) is for the recipe.
 
 N-grams that more than `max_items` items share (下列关于…的说法正确的是) tell no item from another and count
 for none. An item shorter than an n-gram, or made of such n-grams only, cannot be found: `Index.grams` is 0
@@ -34,8 +33,8 @@ FILTER_FACTOR = 16  # bits of the filter for an n-gram, at least: one look-up in
 
 
 class NgramIndex(NamedTuple):
-    """Items `items[starts[k]:starts[k + 1]]` have the n-gram `hashes[k]` (uint64, rising); each has `grams`
-    of them.
+    """Items `items[starts[k]:starts[k + 1]]` contain the n-gram
+    `hashes[k]` (uint64, ascending); `grams` counts per item.
 
     `filter` has a bit set for the `bits` upper bits of each hash, and `first[b]` is the place of the first
     hash whose `bits` - 4 upper bits are b or more.
@@ -52,8 +51,8 @@ class NgramIndex(NamedTuple):
 
 
 class Hits(NamedTuple):
-    """One row per stretch: page, item, code points `start` to `end` of the page, the item's overlap with the
-    page."""
+    """One row per span: page, item, code points `start` to `end` of the page, and the
+    item's overlap with the page."""
 
     rows: np.ndarray
     items: np.ndarray
@@ -63,7 +62,7 @@ class Hits(NamedTuple):
 
 
 def index(items: pa.Array, *, ngram_chars: int, max_items: int) -> NgramIndex:
-    """The index of evaluation items (a string array without nulls)."""
+    """Builds the index of evaluation items (a string array without nulls)."""
     hashes, owners = _distinct(*_grams(*buffers(fold(items)), ngram_chars))
     _, counts = np.unique(hashes, return_counts=True)
     keep = np.repeat(counts <= max_items, counts)
@@ -77,15 +76,15 @@ def index(items: pa.Array, *, ngram_chars: int, max_items: int) -> NgramIndex:
 
 
 def hits(texts: pa.Array, index: NgramIndex) -> Hits:
-    """The stretches of raw texts (a string array without nulls) that items of the index stand in, by page and
-    item."""
+    """The spans of raw texts (a string array without nulls) that match items of
+    the index, by page and item."""
     look_up = (index.hashes, index.bits, index.filter, index.first)
     result = _matches(*buffers(texts), *table(), *look_up, index.ngram_chars)
     match, gram = _by_item(index, result[1])
     order = np.lexsort((result[2][match], index.items[gram], result[0][match]))
     row, place, start, end = (column[match][order] for column in (result[0], *result[2:]))
     item, hashed = index.items[gram][order], result[1][match][order]
-    # A stretch ends where the next n-gram is not the next of the page.
+    # A span ends if the next n-gram is not the next one of the page.
     first = starts_of(row, item, place - np.arange(len(place)))
     last = np.append(first[1:], len(row)) - 1 if len(row) else first
     return Hits(
@@ -94,7 +93,7 @@ def hits(texts: pa.Array, index: NgramIndex) -> Hits:
 
 
 def _distinct(hashes: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each pair once, sorted."""
+    """Unique pairs, sorted."""
     order = np.lexsort((owners, hashes))
     hashes, owners = hashes[order], owners[order]
     starts = starts_of(hashes, owners)
@@ -102,8 +101,8 @@ def _distinct(hashes: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _by_item(index: NgramIndex, grams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each match and each item that has its n-gram: the match, and the place of the item in
-    `index.items`."""
+    """For each match and each item that contains its n-gram: the match, and the item's
+    position in `index.items`."""
     counts = index.starts[grams + 1] - index.starts[grams]
     match = np.repeat(np.arange(len(grams)), counts)
     within = np.arange(len(match)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -111,8 +110,8 @@ def _by_item(index: NgramIndex, grams: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _overlap(rows: np.ndarray, items: np.ndarray, grams: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """float32 for each match: the different n-grams of its item that are in its page, over all of the
-    item."""
+    """float32 per match: distinct n-grams of its item that occur in its page,
+    over all n-grams of the item."""
     pair = rows * len(of) + items
     pairs, _ = _distinct(pair, grams)
     which, counts = np.unique(pairs, return_counts=True)
@@ -121,7 +120,7 @@ def _overlap(rows: np.ndarray, items: np.ndarray, grams: np.ndarray, of: np.ndar
 
 @compiled
 def _grams(data, offsets, size):
-    """The hash of each n-gram and the row of its text; nothing for texts shorter than one."""
+    """The hash of each n-gram and the row of its text. Texts shorter than one n-gram give nothing."""
     total = offsets[-1] - offsets[0]
     hashes, rows = np.empty(total, np.uint64), np.empty(total, np.int32)
     n = 0
@@ -136,8 +135,8 @@ def _grams(data, offsets, size):
 
 @compiled
 def _matches(data, offsets, one, sequences, wanted, bits, filtered, first, size):
-    """For each n-gram of a page that is wanted: row, place in `wanted`, place in the folded page, start,
-    end."""
+    """For each page n-gram in the index: row, position in `wanted`, position in
+    the folded page, start, end."""
     values = np.empty((5, 1024), np.int64)
     n = 0
     for row in range(len(offsets) - 1):
@@ -163,7 +162,7 @@ def _matches(data, offsets, one, sequences, wanted, bits, filtered, first, size)
 
 @compiled
 def _filter(hashes, bits):
-    """2**bits bits, in uint8, of which those are set that the upper bits of the hashes name."""
+    """A bit filter (uint8) of 2**bits bits: a bit is set if the upper bits of some hash equal its number."""
     out = np.zeros(1 << (bits - 3), np.uint8)
     for hashed in hashes:
         slot = hashed >> np.uint64(64 - bits)

@@ -1,5 +1,5 @@
-"""The text cleaning of CT-LLM's released filter: full-width punctuation to ASCII, then three kinds of links
-cut out.
+"""Cleans text as CT-LLM's released filter does: full-width
+punctuation to ASCII, then three kinds of links removed.
 
 Here to compare with, defects included (docs/reference/ct-llm.md, "as released"): Chinese punctuation is lost for
 good, version numbers and IP addresses vanish, and a domain glued to a Han character stays.
@@ -36,18 +36,19 @@ _BARE = re.compile(rf"(?<![{_LABEL}.])(?>([{_LABEL}.]*?)(?<![{_HAN}])\b)[{_LABEL
 
 
 def ascii_punctuation(text: str) -> str:
-    """The text with full-width punctuation, ideographic full stop and curly quotes as ASCII; 、《》「」—… stay."""
+    """The text with full-width punctuation, ideographic full stops and curly
+    quotes as ASCII; 、《》「」—… stay."""
     return text.translate(_TO_ASCII)
 
 
 def without_links(text: str) -> str:
-    """The text without http(s):// and www. links, names of four dotted parts, and bare domains, in that
-    order."""
+    """The text without http(s):// and www. links, names of
+    four dotted parts, and bare domains, in that order."""
     text = _PREFIXED.sub("", text)
     text = _DOTTED.sub("", text)
     return _BARE.sub(r"\1", text)
 
 
 def clean(text: str) -> str:
-    """The text as the released filter measures and writes it; the empty text stays empty."""
+    """The text as the released filter measures and writes it; empty text stays empty."""
     return without_links(ascii_punctuation(text))

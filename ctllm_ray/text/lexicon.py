@@ -1,4 +1,4 @@
-"""Word lists by category, matched in one pass over folded text: 博*彩, 博 彩 and 賭博 are found like plain words.
+"""Matches word lists by category in one pass over folded text: 博*彩, 博 彩 and 賭博 match like plain words.
 
 Spam hides its words, so an exact match sees little of it. A character is folded as it is read: width, case
 and look-alikes through NFKC and a short table, Traditional to Simplified through OpenCC's character table,
@@ -11,8 +11,8 @@ term may be found inside two neighbouring words: lists should hold terms that ar
 characters and more, mostly). Latin letters must stand alone (av is not in java), and symbols between two of
 them are not skipped.
 
-A pass costs about 11 ns a character (200 MB/s of UTF-8, one core) plus 3 us a document, for all categories
-together.
+A pass costs about 11 ns a character (200 MB/s of UTF-8, one
+core) plus 3 us a document, for all categories together.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _LOOK_ALIKES = dict(
 
 
 class MatchSpan(NamedTuple):
-    """A term found in text[start:stop]."""
+    """A term that matches text[start:stop]."""
 
     start: int
     stop: int
@@ -67,8 +67,8 @@ class MatchSpan(NamedTuple):
 
 
 class MatchTally(NamedTuple):
-    """By text and category (as in `Lexicon.categories`): letters covered, hits, distinct terms, disguised
-    hits."""
+    """By text and category (as in `Lexicon.categories`): letters covered, hits,
+    distinct terms, disguised hits."""
 
     letters: np.ndarray
     hits: np.ndarray
@@ -88,7 +88,7 @@ class Lexicon:
     nodes: np.ndarray
 
     def find(self, text: str) -> np.ndarray:
-        """The hits of a text, one row each (int32): start, stop, term, 1 where it was disguised."""
+        """The hits of a text, one row each (int32): start, stop, term, 1 if disguised."""
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
         values = np.empty((len(points) // 2 + 1, 4), np.int32)
         n = scan(points, self.symbols, self.root, self.nodes, values)
@@ -111,7 +111,7 @@ class Lexicon:
         return MatchTally(*np.moveaxis(counts, 2, 0))
 
     def index(self, category: str) -> int:
-        """The place of a category in a tally. Raises `RecipeError` with the categories that exist."""
+        """The index of a category in a tally. Raises `RecipeError` with the categories that exist."""
         if category not in self.categories:
             raise RecipeError(
                 f"unknown lexicon category {category!r}", remedy=nearest(category, self.categories)
@@ -121,11 +121,15 @@ class Lexicon:
 
 @cache
 def load(folder: str = BUILT_IN) -> Lexicon:
-    """The lists of a folder: each `<category>.txt` holds one term a line; # starts a comment, ! an innocent
-    phrase."""
+    """Loads a folder of lists: each `<category>.txt` holds one term a line; # starts a
+    comment, ! an innocent phrase."""
     names = [name for name in storage.list_names(folder) if name.endswith(".txt")]
     if not names:
-        raise InputError("no word list", where=folder, remedy="a lexicon is a folder of <category>.txt files")
+        raise InputError(
+            "the lexicon folder holds no word list",
+            where=folder,
+            remedy="put files named <category>.txt into the folder",
+        )
     lists = {}
     for name in names:
         lines = storage.read_bytes(storage.join(folder, name)).decode("utf-8-sig", "replace").splitlines()
@@ -137,15 +141,14 @@ _last: list[tuple[pa.Array, str, MatchTally]] = []
 
 
 def tally(texts: pa.Array, folder: str) -> MatchTally:
-    """The tally of a column of texts; kept for the last one, so that all measures of a batch cost one
-    pass."""
+    """The tally of a column of texts. The last one is cached, so all measures of a batch cost one pass."""
     if not (_last and _last[0][0] is texts and _last[0][1] == folder):
         _last[:] = [(texts, folder, load(folder).tally(texts))]
     return _last[0][2]
 
 
 def build(lists: dict[str, list[str]]) -> Lexicon:
-    """The automaton of some lists by category. A term that several categories hold belongs to the first."""
+    """Builds the automaton of lists by category. A term in several categories belongs to the first."""
     fold, classes = _folding()
     letters: dict[int, int] = {
         ord(c): DIGIT + i for i, c in enumerate("0123456789abcdefghijklmnopqrstuvwxyz")
@@ -158,7 +161,8 @@ def build(lists: dict[str, list[str]]) -> Lexicon:
             )
             if not 2 <= len(term) <= MOST_LETTERS:
                 raise InputError(
-                    f"a term has 2 to {MOST_LETTERS} letters, not {line!r}", remedy="mend the word list"
+                    f"a lexicon term must have 2 to {MOST_LETTERS} letters: {line!r}",
+                    remedy="correct or remove the term in the word list",
                 )
             owners.setdefault(term, -1 if line.startswith("!") else category)
             for c in term:
@@ -170,8 +174,8 @@ def build(lists: dict[str, list[str]]) -> Lexicon:
 
 @cache
 def _folding() -> tuple[np.ndarray, np.ndarray]:
-    """For every code point: what it folds to (uint32), and its class where it is no letter (uint16, else
-    0)."""
+    """For each code point: what it folds to (uint32), and its class if it is not
+    a letter (uint16, else 0)."""
     fold = np.arange(LIMIT, dtype=np.uint32)
     classes = np.zeros(LIMIT, np.uint16)
     for point in range(LIMIT):
@@ -186,11 +190,11 @@ def _folding() -> tuple[np.ndarray, np.ndarray]:
     fold[0x4E00:0xA000] = [ord(s) if s < chr(LIMIT) else ord(c) for c, s in zip(han, simplified, strict=True)]
     for look, like in _LOOK_ALIKES.items():
         fold[[ord(look), ord(look.upper())]] = ord(like)
-    return fold[fold], classes  # twice: a compatibility form folds to a Traditional character first
+    return fold[fold], classes  # twice: a compatibility form first folds to a Traditional character
 
 
 def _symbols(fold: np.ndarray, classes: np.ndarray, letters: dict[int, int]) -> np.ndarray:
-    """What each code point is to the automaton; letters whose form is unusual carry a flag."""
+    """The automaton's symbol for each code point; unusual forms of letters carry a flag."""
     of_fold = np.zeros(LIMIT, np.uint16)
     of_fold[[*letters]] = [*letters.values()]
     symbols = np.where(classes > 0, classes, of_fold[fold])

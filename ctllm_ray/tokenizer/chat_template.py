@@ -1,5 +1,4 @@
-"""How a conversation becomes tokens: one Jinja template for everyone else, and the same rule in token ids for
-us.
+"""Encodes conversations by our chat template: as token ids, and as a Jinja template for other programs.
 
     <s> <|system|> text <|end|> <|user|> text <|end|> <|assistant|> text <|end|> ...
 
@@ -23,7 +22,7 @@ from ctllm_ray.tokenizer import specials
 FILE = "chat_template.jinja"
 ROLES = {"system": specials.SYSTEM, "user": specials.USER, "assistant": specials.ASSISTANT}
 
-#: `generation` marks what an assistant says, its end included: the mask of supervised fine-tuning.
+#: `generation` marks what an assistant says, including its end token: the mask of supervised fine-tuning.
 TEMPLATE = """\
 {{- bos_token -}}
 {%- for message in messages -%}
@@ -41,7 +40,7 @@ TEMPLATE = """\
 
 
 class Encoder(Protocol):
-    """What this needs of a tokenizer."""
+    """The part of a tokenizer that this module needs."""
 
     bos_id: int
 
@@ -51,11 +50,10 @@ class Encoder(Protocol):
 
 
 def render(tokenizer: Encoder, messages: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of a conversation (int32) and a mask of the same length, True where an assistant speaks.
+    """The ids of a conversation (int32), and a mask of the same length: True for assistant tokens.
 
-    It is False in answers of `weight` 0, which are not to be learnt.
-
-    Raises `InputError` for a role that is not in ROLES.
+    Answers of `weight` 0 are not learnt; their mask is False. Raises `InputError` for a
+    role that is not in ROLES.
     """
     ids, answers = [np.array([tokenizer.bos_id], np.int32)], [np.array([False])]
     end = tokenizer.special_id(specials.END)
@@ -69,11 +67,11 @@ def render(tokenizer: Encoder, messages: Sequence[Mapping[str, Any]]) -> tuple[n
 
 
 def prompt(tokenizer: Encoder, messages: Sequence[Mapping[str, str]]) -> np.ndarray:
-    """The ids (int32) of a conversation up to where the assistant is to speak."""
+    """The ids (int32) of a conversation up to the point where the assistant speaks."""
     return np.append(render(tokenizer, messages)[0], np.int32(tokenizer.special_id(specials.ASSISTANT)))
 
 
 def _opening(role: str) -> str:
     if role not in ROLES:
-        raise InputError(f"no such role: {role!r}", where="messages", remedy=f"one of {', '.join(ROLES)}")
+        raise InputError(f"unknown role {role!r}", where="messages", remedy=f"use one of {', '.join(ROLES)}")
     return ROLES[role]

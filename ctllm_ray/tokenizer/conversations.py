@@ -1,5 +1,4 @@
-"""A conversation as the ids that the model was taught: by our own rule, or by the template of a foreign
-model.
+"""Encodes a conversation for a model: by our own rule, or by the chat template of another model.
 
 Our rule (tokenizer/chat_template.py) never makes a string of it, so what spells a special stays text. A
 foreign template is a Jinja program over strings, run in transformers' sandbox; specials are found in what it
@@ -25,10 +24,10 @@ Turn = Mapping[str, str]  # `role` and `content`
 
 
 def read_template(folder: str) -> str:
-    """A model's chat template: its own file, else in the tokenizer's configuration, of several the one called
-    default.
+    """Reads a model's chat template: its own file, else the
+    tokenizer configuration; of several, the default one.
 
-    Empty where it has none.
+    Returns an empty string if the model has none.
     """
     names = storage.list_names(folder)
     if chat_template.FILE in names:
@@ -41,18 +40,18 @@ def read_template(folder: str) -> str:
 
 
 class ConversationEncoder:
-    """`template` is a model's Jinja template; empty where it has none."""
+    """Encodes turns for one model. `template` is the model's Jinja template; empty if it has none."""
 
     def __init__(self, tokenizer: Tokenizer, template: str) -> None:
         self._tokenizer, self._template = tokenizer, template
 
     def encode_prompt(self, turns: Sequence[Turn]) -> list[int]:
-        """The ids up to where the assistant is to speak. Raises `InputError` for turns that the model cannot
-        have."""
+        """The ids up to the point where the assistant speaks. Raises `InputError` for turns that
+        the model does not support."""
         if self._is_ours:
             return chat_template.prompt(self._tokenizer, turns).tolist()
         if not self._template:
-            remedy = "ask /v1/completions: this is a base model"
+            remedy = "this is a base model: use /v1/completions"
             raise InputError("this model has no chat template", where="messages", remedy=remedy)
         return self._foreign(turns)
 
@@ -85,14 +84,16 @@ class ConversationEncoder:
                 conversations=[list(map(dict, turns))], chat_template=self._template, **named
             )
         except jinja2.TemplateError as error:
-            remedy = "send turns that it takes, or correct the template in the model's folder"
+            remedy = "send turns that the template accepts, or correct the template in the model's folder"
             raise InputError(
-                f"the model's chat template refuses this: {error}", where="messages", remedy=remedy
+                f"the model's chat template rejects this conversation: {error}",
+                where="messages",
+                remedy=remedy,
             ) from None
         return rendered[0][0]
 
     def _encode(self, text: str) -> list[int]:
-        """The ids of a text whose specials are specials."""
+        """Encodes a text in which special tokens count as such."""
         known = self._tokenizer.specials
         return [
             id_

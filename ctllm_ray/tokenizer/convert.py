@@ -1,12 +1,12 @@
-"""A Hugging Face tokenizer.json out of a SentencePiece BPE model, with equal ids.
+"""Converts a SentencePiece BPE model to a Hugging Face tokenizer.json with equal ids.
 
 SentencePiece joins, again and again, the neighbours whose union has the best score, the leftmost of equals; a
 tokenizer.json holds a ranked list of pairs instead. So every way to cut a piece into two pieces becomes a
 pair, ranked by the piece's score. In which order the cuts of one piece stand does not matter: no text was
 found where it does, in 80,000 over 4,000 random small vocabularies.
 
-Only learnt pieces take part: a text cannot spell a control symbol or a byte's name. Cost: 1 s for 125,696
-pieces.
+Only learnt pieces take part: a text cannot spell a control
+symbol or a byte's name. Cost: 1 s for 125,696 pieces.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ TOKENIZER, CONFIG, MAP, TEMPLATE = (
     chat_template.FILE,
 )
 MODEL = "tokenizer.model"
-#: In tokenizer_config.json: the SHA-256 of the model beside it whose ids tokenizer.json has.
+#: Key in tokenizer_config.json: SHA-256 of the model whose ids tokenizer.json has.
 SAME_AS = "sentencepiece_sha256"
 
 
 def files(model: bytes, sha256: str, adds_bos: bool, adds_eos: bool) -> dict[str, bytes]:
-    """The files of a Hugging Face tokenizer folder by name. Raises `InputError` for a model that is not
-    BPE."""
+    """The files of a Hugging Face tokenizer folder by name. Raises `InputError` if the model is not BPE."""
     proto = _parse_model(model)
     names = _names(proto)
     config = _config(names) | {"add_bos_token": adds_bos, "add_eos_token": adds_eos, SAME_AS: sha256}
@@ -83,8 +82,8 @@ def fast(proto: Any, adds_bos: bool, adds_eos: bool) -> str:
 
 
 def _name(piece: Any, kinds: Any) -> str:
-    """How tokenizer.json writes a piece: one that is looked for in the text before all else, as the text has
-    it."""
+    """The spelling of a piece in tokenizer.json; a piece that is matched first in the text
+    is spelled as in the text."""
     return piece.piece.replace(SPACE, " ") if piece.type == kinds.USER_DEFINED else piece.piece
 
 
@@ -96,18 +95,20 @@ def _parse_model(model: bytes) -> Any:
     try:
         proto.ParseFromString(model)
     except DecodeError as error:
-        raise InputError(f"not a SentencePiece model: {error}", remedy="name another file") from None
+        raise InputError(
+            f"the file is not a SentencePiece model: {error}", remedy="give the path of a SentencePiece model"
+        ) from None
     if proto.trainer_spec.model_type != proto.trainer_spec.BPE:
         raise InputError(
-            "this SentencePiece model is not of the kind BPE: only those become a tokenizer.json here",
+            "the SentencePiece model is not of type BPE; only BPE models can be converted to tokenizer.json",
             where="tokenizer.path",
-            remedy="name the Hugging Face folder of that tokenizer instead",
+            remedy="give the Hugging Face folder of that tokenizer instead",
         )
     return proto
 
 
 def _merges(proto: Any) -> list[tuple[str, str]]:
-    """Pairs of pieces, the best first."""
+    """Pairs of pieces, best first."""
     kinds = proto.SentencePiece.Type
     learnt = {piece.piece: piece.score for piece in proto.pieces if piece.type == kinds.NORMAL}
     ranked = sorted(learnt, key=lambda piece: -learnt[piece])
@@ -128,7 +129,7 @@ def _normalizer(spec: Any) -> Any:
 
 
 def _names(proto: Any) -> dict[str, str]:
-    """The pieces that transformers calls bos_token and so on; those that the model has."""
+    """The model's special pieces by the names of transformers: bos_token and so on."""
     spec = proto.trainer_spec
     return {
         f"{name}_token": getattr(spec, f"{name}_piece")
@@ -138,7 +139,7 @@ def _names(proto: Any) -> dict[str, str]:
 
 
 def _config(names: dict[str, str]) -> dict[str, Any]:
-    """tokenizer_config.json: a class that takes tokenizer.json as it is, in transformers 4 and 5 alike."""
+    """tokenizer_config.json: names a class that reads tokenizer.json unchanged, in transformers 4 and 5."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **names,

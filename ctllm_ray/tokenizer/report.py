@@ -1,5 +1,4 @@
-"""What a tokenizer makes of documents that it was not trained on: characters per token, by group and by
-character.
+"""Measures a tokenizer on held-out documents: characters per token, by group and by character class.
 
 A group is whatever the caller names (source, genre, script). By character, each piece counts for the kind of
 the first character in it that is no space, so one table tells what Han, Latin letters and indentation cost in
@@ -19,8 +18,8 @@ from rich.table import Table
 
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
-#: Kinds of piece. A byte is a part of a character that has no piece of its own; whole characters of one byte,
-#: such as the newline, are what they are.
+#: Kinds of pieces. A byte is part of a character without its own piece. Whole one-byte characters, such as
+#: the newline, have their own kind.
 KINDS = ("Han", "kana", "hangul", "Latin", "digit", "space", "mark", "letter", "other", "byte", "special")
 BYTE = KINDS.index("byte")
 _TITLES = {"source": "by source", "genre": "by genre", "script": "by script of the document"}
@@ -29,7 +28,7 @@ _MARKS = {"P": "mark", "S": "mark", "N": "digit", "Z": "space", "L": "letter"}
 
 @dataclass(frozen=True)
 class Row:
-    """Totals over the documents of a group. `byte_tokens` are parts of characters without a piece."""
+    """Totals over the documents of a group. `byte_tokens` are parts of characters without their own piece."""
 
     documents: int
     chars: int
@@ -38,7 +37,7 @@ class Row:
     byte_tokens: int
 
     def plain(self) -> dict[str, Any]:
-        """The totals and their ratios; a ratio over nothing is left out."""
+        """The totals and their ratios. A ratio with denominator 0 is left out."""
         totals = asdict(self)
         if not self.tokens:
             return totals
@@ -52,7 +51,7 @@ class Row:
 def by_group(
     tokenizer: Tokenizer, texts: Sequence[str], contents: Sequence[np.ndarray], names: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """The plain `Row` of each group, by name; `contents` are the texts' ids and `names` their groups."""
+    """The totals of each group by name. `contents` are the ids of the texts, `names` their groups."""
     is_byte = kinds(tokenizer) == BYTE
     results: dict[str, list[int]] = {}
     for text, ids, name in zip(texts, contents, names, strict=True):
@@ -62,7 +61,7 @@ def by_group(
 
 
 def by_character(tokenizer: Tokenizer, contents: Sequence[np.ndarray]) -> dict[str, dict[str, Any]]:
-    """Tokens, their share of all, and characters per token, of each kind of piece that occurs."""
+    """For each kind of piece that occurs: tokens, their share, and characters per token."""
     lengths = np.array([len(text) for text in surfaces(tokenizer)])
     every = np.concatenate([np.empty(0, np.int32), *contents])
     uses = np.bincount(every, minlength=tokenizer.vocab_size)
@@ -77,14 +76,14 @@ def by_character(tokenizer: Tokenizer, contents: Sequence[np.ndarray]) -> dict[s
 
 
 def vocabulary(tokenizer: Tokenizer) -> dict[str, int]:
-    """How many pieces there are of each kind."""
+    """Counts the pieces of each kind."""
     counts = np.bincount(kinds(tokenizer), minlength=len(KINDS)).tolist()
     return {name: count for name, count in zip(KINDS, counts, strict=True) if count}
 
 
 @lru_cache(maxsize=1)
 def surfaces(tokenizer: Tokenizer) -> list[str]:
-    """The text of each piece by itself; U+FFFD where it is a part of a character."""
+    """The text of each piece alone; U+FFFD if it is part of a character."""
     return [tokenizer.decode([i]) for i in range(tokenizer.vocab_size)]
 
 
@@ -117,7 +116,7 @@ def _kind(text: str) -> str:
 
 
 def tables(report: Mapping[str, Any]) -> Iterator[Table]:
-    """The report as tables for a terminal: one for each way of grouping, and one by character."""
+    """The report as terminal tables: one for each grouping, and one by character class."""
     for way, title in _TITLES.items():
         rows = report["groups"][way]
         if [*rows] == ["none"]:

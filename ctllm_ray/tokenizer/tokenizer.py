@@ -1,4 +1,4 @@
-"""Text to ids and back, with one face for a SentencePiece model and a Hugging Face tokenizer.
+"""Encodes text to ids and back, with one interface for SentencePiece models and Hugging Face tokenizers.
 
 `encode` gives the ids of the content alone; `add_specials` puts around them what the tokenizer itself puts
 there, so that they are those of transformers' `tokenizer(text)`: Llama 2 begins with BOS, Qwen with nothing,
@@ -28,21 +28,21 @@ from ctllm_ray.tokenizer import convert
 
 
 class Tokenizer(ABC):
-    """`specials` are all pieces that no text can spell, by name; `bos_id`, `eos_id` and `pad_id` are three of
-    them.
+    """`specials` are all pieces that no text can spell, by name, including `bos_id`, `eos_id` and `pad_id`.
 
-    Where a foreign tokenizer has no BOS or no padding, EOS takes the place. `prefix_ids` and `suffix_ids` are
-    what the tokenizer itself puts before and behind a text: none, where it names a BOS and does not put it.
+    If a foreign tokenizer has no BOS or no padding, EOS takes its place. `prefix_ids` and
+    `suffix_ids` are what the tokenizer itself adds before and after a text. They are empty if it
+    names a BOS but does not add it.
     """
 
     specials: dict[str, int]
-    sha256: str  # of the file that decides ids: two tokenizers with one value give the same ids
+    sha256: str  # of the file that defines the ids: equal values mean equal ids
     bos_id: int
     eos_id: int
     pad_id: int
     prefix_ids: tuple[int, ...]
     suffix_ids: tuple[int, ...]
-    token_names: dict[str, str]  # `bos_token` and so on, as chat templates call them; those that it names
+    token_names: dict[str, str]  # `bos_token` and so on, as chat templates call them; only those that exist
 
     @abstractmethod
     def _encode(self, texts: list[str]) -> list[np.ndarray]: ...
@@ -57,11 +57,11 @@ class Tokenizer(ABC):
     @cached_property
     @abstractmethod
     def pieces(self) -> list[str]:
-        """Every piece by id, as the model writes it; empty where an id is not used."""
+        """Every piece by id, as the model writes it; empty for an unused id."""
 
     @property
     def vocab_size(self) -> int:
-        """Ids there are: one more than the largest."""
+        """The size of the vocabulary: the largest id plus one."""
         return len(self.pieces)
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -72,12 +72,12 @@ class Tokenizer(ABC):
             return self._encode([_mend_surrogates(text) for text in texts])
 
     def add_specials(self, ids: Sequence[int]) -> list[int]:
-        """The ids of a text between those that the tokenizer itself puts around it."""
+        """The ids of a text with the prefix and suffix that the tokenizer itself adds."""
         return [*self.prefix_ids, *ids, *self.suffix_ids]
 
     @property
     def document_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What stands before and behind a document to train on: never nothing, and EOS at the end.
+        """What frames a training document. The part before is never empty, and the part after ends with EOS.
 
         Where the tokenizer puts nothing before a text, EOS stands there, as it does between the documents of
         one long stream: the first id of a text needs something to be predicted from.
@@ -86,33 +86,35 @@ class Tokenizer(ABC):
         return self.prefix_ids or (self.eos_id,), self.suffix_ids if ends else (*self.suffix_ids, self.eos_id)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of ids, without specials. Raises `InputError` for an id that there is not."""
+        """The text of ids, without specials. Raises `InputError` for an id outside the vocabulary."""
         plain = np.asarray(ids, np.int64).tolist()
         if plain and not 0 <= min(plain) <= max(plain) < self.vocab_size:
             wrong = next(i for i in plain if not 0 <= i < self.vocab_size)
             raise InputError(
-                f"there is no id {wrong} in a vocabulary of {self.vocab_size}",
-                remedy="decode with the tokenizer that encoded",
+                f"id {wrong} is not in the vocabulary of {self.vocab_size} ids",
+                remedy="decode with the tokenizer that encoded the ids",
             )
         return self._decode(plain)
 
     def special_id(self, name: str) -> int:
-        """The id of a special. Raises `InputError` that lists those there are."""
+        """The id of a special. Raises `InputError` that lists the specials if there is none of this name."""
         if name not in self.specials:
             there = ", ".join([*self.specials][:20])
             raise InputError(
-                f"the tokenizer has no special {name!r}", where=there, remedy="name one of these"
+                f"the tokenizer has no special token {name!r}",
+                where=there,
+                remedy="use one of the tokenizer's special tokens",
             )
         return self.specials[name]
 
     def save(self, folder: str) -> None:
-        """Writes the files that transformers, vLLM and llama.cpp open; the same bytes each time."""
+        """Writes the files that transformers, vLLM and llama.cpp read; always the same bytes."""
         for name, content in self.files().items():
             storage.write_bytes(storage.join(folder, name), content)
 
 
 class SentencePiece(Tokenizer):
-    """A SentencePiece model; `files` are made from it. It puts BOS, if it has one, before a text."""
+    """A SentencePiece model; `files` converts it. It adds BOS, if it has one, before a text."""
 
     def __init__(self, model: bytes, adds_bos: bool = True, adds_eos: bool = False) -> None:
         import sentencepiece
@@ -121,7 +123,10 @@ class SentencePiece(Tokenizer):
             self._processor = sentencepiece.SentencePieceProcessor()
             self._processor.load_from_serialized_proto(model)
         except RuntimeError as error:
-            raise InputError(f"not a SentencePiece model: {error}", remedy="restore the file") from None
+            raise InputError(
+                f"the file is not a SentencePiece model: {error}",
+                remedy="restore the file, or give another tokenizer",
+            ) from None
         self._model = model
         self.sha256 = hashlib.sha256(model).hexdigest()
         size = self._processor.vocab_size()
@@ -145,7 +150,7 @@ class SentencePiece(Tokenizer):
         return [self._processor.id_to_piece(i) for i in range(self._processor.vocab_size())]
 
     def files(self) -> dict[str, bytes]:
-        """tokenizer.model and the Hugging Face files with equal ids."""
+        """tokenizer.model, and the Hugging Face files with equal ids."""
         return self._files
 
     @cached_property
@@ -160,21 +165,24 @@ class SentencePiece(Tokenizer):
 
 
 class HuggingFace(Tokenizer):
-    """A fast tokenizer; `files` are those of the folder that it came from."""
+    """A fast tokenizer; `files` are the files of the folder it came from."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         import tokenizers
 
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a worker has one core: Ray counts them
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Ray gives a worker one core
         self._files = files
         content = files[convert.TOKENIZER]
         try:
             self._fast = tokenizers.Tokenizer.from_str(content.decode())
-        except Exception as error:  # the Rust side knows no other
-            raise InputError(f"not a tokenizer.json: {error}", remedy="restore the file") from None
+        except Exception as error:  # the Rust side raises nothing more specific
+            raise InputError(
+                f"tokenizer.json cannot be loaded: {error}",
+                remedy="restore the file, or give another tokenizer",
+            ) from None
         self._fast.no_truncation()
         self._fast.no_padding()
-        self._fast.encode_special_tokens = True  # what spells a special stays text
+        self._fast.encode_special_tokens = True  # text that spells a special stays text
         self.sha256 = hashlib.sha256(content).hexdigest()
         added = self._fast.get_added_tokens_decoder()
         self.specials = {token.content: i for i, token in added.items() if token.special}
@@ -187,10 +195,10 @@ class HuggingFace(Tokenizer):
         self.prefix_ids, self.suffix_ids = self._added_ids()
 
     def _added_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What the post-processor puts before and behind a text, seen on the first one that has ids at
-        all."""
+        """What the post-processor adds before and after a
+        text, taken from the first text that has ids at all."""
         bare: list[int] = []
-        for probe in ("a", *self.pieces):  # a vocabulary of Chinese characters alone may have no "a"
+        for probe in ("a", *self.pieces):  # a vocabulary of Chinese characters only may lack "a"
             bare = self._fast.encode(probe, add_special_tokens=False).ids
             if bare:
                 break
@@ -198,8 +206,8 @@ class HuggingFace(Tokenizer):
         for at in range(len(whole)):
             if bare and whole[at : at + len(bare)] == bare:
                 return tuple(whole[:at]), tuple(whole[at + len(bare) :])
-        remedy = "check its vocabulary and its post_processor"
-        raise InputError("no text has ids in it", where=convert.TOKENIZER, remedy=remedy)
+        remedy = "check the vocabulary and the post_processor in tokenizer.json"
+        raise InputError("the tokenizer encodes no text to any id", where=convert.TOKENIZER, remedy=remedy)
 
     def __reduce__(self) -> tuple:
         return HuggingFace, (self._files,)
@@ -215,7 +223,7 @@ class HuggingFace(Tokenizer):
         return [by_id.get(i, "") for i in range(max(by_id) + 1)]
 
     def files(self) -> dict[str, bytes]:
-        """The files as they were found."""
+        """The original files."""
         return self._files
 
     def _encode(self, texts: list[str]) -> list[np.ndarray]:
@@ -226,7 +234,7 @@ class HuggingFace(Tokenizer):
         return self._fast.decode(ids, skip_special_tokens=True)
 
 
-#: The files that make up a tokenizer in a Hugging Face folder; the model's own are left alone.
+#: The tokenizer files of a Hugging Face folder. The model's own files are left alone.
 _FILES = (
     convert.MODEL,
     convert.TOKENIZER,
@@ -241,11 +249,11 @@ _FILES = (
 
 
 def load_tokenizer(path: str) -> Tokenizer:
-    """The tokenizer in a SentencePiece file, a folder that `save` wrote, or a Hugging Face folder, local or
-    remote.
+    """Loads the tokenizer from a SentencePiece file, a folder
+    written by `save`, or a Hugging Face folder, local or remote.
 
     A foreign folder counts by its tokenizer.json, which is what serves the model, then by its
-    tokenizer.model; one that has neither is converted by transformers. Raises `InputError` where there is
+    tokenizer.model; one that has neither is converted by transformers. Raises `InputError` if there is
     none of these.
     """
     try:
@@ -262,8 +270,8 @@ def _load_folder(path: str) -> Tokenizer:
     model = files.get(convert.MODEL, b"")
     if model and (convert.TOKENIZER not in files or _same(files, model)):
         config = _plain(files, convert.CONFIG)
-        # A model alone says nothing of it and has its BOS; beside a configuration transformers goes by what
-        # that says.
+        # A SentencePiece model alone does not say whether BOS is added; its default is yes. With a
+        # configuration, transformers follows that.
         return SentencePiece(
             model, config.get("add_bos_token", not config), config.get("add_eos_token", False)
         )
@@ -273,17 +281,17 @@ def _load_folder(path: str) -> Tokenizer:
 
 
 def _same(files: dict[str, bytes], model: bytes) -> bool:
-    """True where `save` wrote tokenizer.json from this very model."""
+    """True if `save` wrote tokenizer.json from this model."""
     return _plain(files, convert.CONFIG).get(convert.SAME_AS) == hashlib.sha256(model).hexdigest()
 
 
 def _convert_slow(path: str, files: dict[str, bytes]) -> dict[str, bytes]:
-    """tokenizer.json of a folder that has a slow tokenizer only."""
+    """Converts the slow tokenizer of a folder to tokenizer.json."""
     if not files.keys() - {convert.CONFIG, convert.MAP, convert.TEMPLATE}:
         raise InputError(
-            "no tokenizer here: neither tokenizer.model nor tokenizer.json",
+            "the folder has no tokenizer: neither tokenizer.model nor tokenizer.json",
             where=path,
-            remedy="name a SentencePiece file (.model) or a folder with a tokenizer",
+            remedy="give a SentencePiece file (.model) or a folder with a tokenizer",
         )
     import tempfile
     from pathlib import Path
@@ -297,9 +305,9 @@ def _convert_slow(path: str, files: dict[str, bytes]) -> dict[str, bytes]:
             slow = transformers.AutoTokenizer.from_pretrained(folder)
             return {convert.TOKENIZER: slow.backend_tokenizer.to_str().encode()}
         except (OSError, ValueError, AttributeError, KeyError) as error:
-            remedy = "save it with transformers as a fast tokenizer first"
+            remedy = "save the tokenizer with transformers as a fast tokenizer first"
             raise InputError(
-                f"transformers makes no fast tokenizer of it: {error}", where=path, remedy=remedy
+                f"transformers cannot convert the tokenizer to a fast one: {error}", where=path, remedy=remedy
             ) from None
 
 
@@ -307,17 +315,19 @@ def _plain(files: dict[str, bytes], name: str) -> dict[str, Any]:
     try:
         plain = json.loads(files.get(name, b"{}"))
     except ValueError as error:
-        raise InputError(f"not valid JSON: {error}", where=name, remedy="restore the file") from None
+        raise InputError(
+            f"the file is not valid JSON: {error}", where=name, remedy="restore the file"
+        ) from None
     if not isinstance(plain, dict):
-        raise InputError("not a JSON object", where=name, remedy="restore the file")
+        raise InputError("the file is not a JSON object", where=name, remedy="restore the file")
     return plain
 
 
 def _special_names(files: dict[str, bytes]) -> dict[str, str]:
-    """The names of bos_token and so on, as transformers reads them.
+    """The names of bos_token and so on, read as transformers reads them.
 
-    special_tokens_map.json is the older file: it counts where the configuration does not list added tokens
-    itself.
+    special_tokens_map.json is the older file: it counts where
+    the configuration does not list added tokens itself.
     """
     config = _plain(files, convert.CONFIG)
     plain = config if "added_tokens_decoder" in config else config | _plain(files, convert.MAP)
@@ -332,13 +342,13 @@ def _special_names(files: dict[str, bytes]) -> dict[str, str]:
 def _require_id(i: int, otherwise: str) -> int:
     if i < 0:
         raise InputError(
-            f"documents cannot be told apart: {otherwise}",
+            f"the end of a document cannot be marked: {otherwise}",
             where="tokenizer",
-            remedy="name a tokenizer that has one",
+            remedy="use a tokenizer that has an EOS token",
         )
     return i
 
 
 def _mend_surrogates(text: str) -> str:
-    """The text with pairs of surrogates joined and lone ones replaced by U+FFFD."""
+    """The text with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,4 +1,4 @@
-"""A SentencePiece BPE model with the properties of CT-LLM's tokenizer, out of a sample of texts.
+"""Trains a SentencePiece BPE tokenizer like CT-LLM's from a sample of texts.
 
 No normalisation, no dummy prefix, runs of spaces kept, each digit a piece of its own, characters that are too
 rare for a piece as UTF-8 bytes. A newline is always its byte: it ends a training sentence, so no piece spans
@@ -22,36 +22,39 @@ import psutil
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.tokenizer import specials
 
-#: Share of the sample's characters that get pieces; the rest are bytes (Baichuan 2 report, 2.1: 0.9999).
+#: Share of the sample's characters that get their own piece; others become bytes (Baichuan 2 report, 2.1:
+#: 0.9999).
 CHARACTER_COVERAGE = 0.9999
-#: But characters take no more than this share of the pieces: a small vocabulary needs words more than rare
+#: Maximum share of pieces that single characters take: a small vocabulary needs words more than rare
 #: characters.
 CHARACTER_SHARE = 0.5
-LEAST_COVERAGE = 0.98  # the trainer takes no less
+LEAST_COVERAGE = 0.98  # the trainer's minimum
 PIECE_CHARS = 16  # longest piece (MAP-NEO's tokenizer)
-SENTENCE_BYTES = 4096  # a longer line is cut: the trainer would leave it out, telling only its log
-MEMORY_PER_BYTE = 32  # of memory for each of the sample while training; 27 measured at 20 and 60 MB
-BYTES = 256  # pieces that stand for one byte
-SMALLEST = 2 * (specials.COUNT + BYTES)  # pieces: half of them learnt
+SENTENCE_BYTES = 4096  # longer lines are cut: the trainer would drop them with a log line only
+MEMORY_PER_BYTE = 32  # training memory per byte of sample; 27 measured at 20 and 60 MB
+BYTES = 256  # pieces that are single bytes
+SMALLEST = 2 * (specials.COUNT + BYTES)  # pieces; half of them are learnt
 
-#: U+2585 is how the trainer marks a rare character (it leaves sentences out that hold one); NUL ends a string
-#: in it.
+#: The trainer marks rare characters with U+2585 and drops sentences that contain it. NUL ends a string in the
+#: trainer.
 _CUT_AT = re.compile("[\n\x00\u2585]")
 
 
 def train(texts: Sequence[str], vocab_size: int) -> bytes:
-    """The bytes of a SentencePiece model of exactly `vocab_size` pieces, specials and bytes included.
+    """Trains a SentencePiece model with exactly `vocab_size`
+    pieces, including specials and bytes; returns its bytes.
 
-    Raises `RecipeError` where the sample cannot give so many, or is too large for this machine's memory, and
+    Raises `RecipeError` if the sample cannot give so many, or is too large for this machine's memory, and
     `InputError` where there is no text.
     """
     import sentencepiece
 
     if vocab_size < SMALLEST:
         raise RecipeError(
-            f"a vocabulary of {vocab_size} pieces: {specials.COUNT} specials and {BYTES} bytes stand in each",
+            f"a vocabulary of {vocab_size} pieces is too small: {specials.COUNT} specials "
+            f"and {BYTES} bytes are always part of it",
             where="tokenizer.vocab_size",
-            remedy=f"set at least {SMALLEST}",
+            remedy=f"set tokenizer.vocab_size to at least {SMALLEST}",
         )
     _check_memory(texts)
     model = BytesIO()
@@ -70,9 +73,9 @@ def train(texts: Sequence[str], vocab_size: int) -> bytes:
             allow_whitespace_only_pieces=True,  # indentation of code
             max_sentencepiece_length=PIECE_CHARS,
             max_sentence_length=SENTENCE_BYTES + 1,
-            input_sentence_size=0,  # all: the sample is bounded by who draws it
+            input_sentence_size=0,  # all: the caller limits the sample
             shuffle_input_sentence=False,
-            num_threads=1,  # stands in the model's bytes
+            num_threads=1,  # the number is stored in the model's bytes
             minloglevel=2,
             unk_id=specials.SPECIALS.index(specials.UNK),
             bos_id=specials.SPECIALS.index(specials.BOS),
@@ -86,7 +89,8 @@ def train(texts: Sequence[str], vocab_size: int) -> bytes:
 
 
 def sentences(texts: Iterable[str]) -> Iterator[str]:
-    """The pieces of text that the trainer sees: lines, long ones in parts of at most SENTENCE_BYTES."""
+    """The pieces of text that the trainer sees: lines; long lines are cut into parts
+    of at most SENTENCE_BYTES."""
     for text in texts:
         for line in _CUT_AT.split(text):
             yield from _parts(line)
@@ -100,22 +104,24 @@ def _parts(line: str) -> Iterator[str]:
     start = 0
     while start < len(data):
         stop = min(len(data), start + SENTENCE_BYTES)
-        while stop < len(data) and data[stop] & 0xC0 == 0x80:  # not within a character
+        while stop < len(data) and data[stop] & 0xC0 == 0x80:  # do not cut inside a character
             stop -= 1
         yield data[start:stop].decode()
         start = stop
 
 
 def _coverage(texts: Sequence[str], vocab_size: int) -> float:
-    """Share of the characters that get pieces: CHARACTER_COVERAGE, or what CHARACTER_SHARE of the pieces
-    covers."""
+    """Share of characters that get pieces: CHARACTER_COVERAGE, limited by what
+    CHARACTER_SHARE of the pieces covers."""
     counts = np.zeros(0x110000, np.int64)
     for text in texts:
         points, result = np.unique(np.frombuffer(text.encode("utf-32-le"), np.uint32), return_counts=True)
         counts[points] += result
     if not counts.any():
         raise InputError(
-            "the sample has no text", where="tokenizer", remedy="look at the clean section's funnel"
+            "the tokenizer sample contains no text",
+            where="tokenizer",
+            remedy="check with `ctllm report` what the clean section kept",
         )
     covered = np.cumsum(np.sort(counts)[::-1]) / counts.sum()
     room = int((vocab_size - specials.COUNT - BYTES) * CHARACTER_SHARE)
@@ -130,18 +136,21 @@ def _check_memory(texts: Sequence[str]) -> None:
             f"training on {sample_bytes / 1e6:.0f} MB takes about {need / 2**30:.1f} GiB of memory, "
             f"{free / 2**30:.1f} GiB are free",
             where="tokenizer.sample_mb",
-            remedy=f"set at most {free / MEMORY_PER_BYTE / 1e6:.0f}, or run on a machine with more memory",
+            remedy=f"set tokenizer.sample_mb to at most {free / MEMORY_PER_BYTE / 1e6:.0f}, or run "
+            "on a machine with more memory",
         )
 
 
 def _explain_training_error(error: RuntimeError, vocab_size: int) -> Exception:
     where = "tokenizer.vocab_size"
     if match := re.search(r"set it to a value <= (\d+)", str(error)):
-        reason = f"the sample is too small for {vocab_size} pieces: it gives {match[1]} at most"
+        reason = f"the sample is too small for {vocab_size} pieces: it allows at most {match[1]}"
         return RecipeError(
-            reason, where=where, remedy=f"set at most {match[1]}, or raise tokenizer.sample_mb"
+            reason,
+            where=where,
+            remedy=f"set tokenizer.vocab_size to at most {match[1]}, or raise tokenizer.sample_mb",
         )
     if match := re.search(r"required_chars\. \d+ vs (\d+)", str(error)):
-        reason = f"{vocab_size} pieces have no room for the sample's common characters"
-        return RecipeError(reason, where=where, remedy=f"set more than {match[1]}")
+        reason = f"{vocab_size} pieces are too few for the common characters of the sample"
+        return RecipeError(reason, where=where, remedy=f"set tokenizer.vocab_size to more than {match[1]}")
     return error

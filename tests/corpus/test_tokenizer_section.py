@@ -279,7 +279,7 @@ def test_an_existing_tokenizer_is_taken_over_and_measured(
 def test_a_tokenizer_that_is_not_there_is_an_error_that_names_it(
     clean: Callable[..., Recipe], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="no tokenizer here"):
+    with pytest.raises(InputError, match="the folder has no tokenizer"):
         tokenizer.prepare(clean(path=str(tmp_path / "nowhere")))
 
 
@@ -328,5 +328,5 @@ def test_a_tokenizer_that_is_not_there_is_told_before_anything_is_cleaned(tmp_pa
         "data": {"inputs": [{"use": "jsonl", "path": "none.jsonl"}], "max_error_share": 0},
         "tokenizer": {"path": str(tmp_path / "absent")},
     }  # fmt: skip
-    with pytest.raises(InputError, match="no tokenizer here"):
+    with pytest.raises(InputError, match="the folder has no tokenizer"):
         pipeline.prepare(recipes.parse_recipe(plain), lambda *_: pytest.fail("nothing is to be worked"))

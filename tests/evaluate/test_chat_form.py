@@ -120,7 +120,7 @@ def test_a_template_that_fails_is_an_error_with_a_remedy(
     folder: Path, tmp_path: Path, tokenizer: SentencePiece
 ) -> None:
     form = choose_form(copy_of(folder, tmp_path, template="{{ raise_exception('no') }}"), tokenizer)
-    with pytest.raises(InputError, match="chat template refuses this: no"):
+    with pytest.raises(InputError, match="chat template rejects this conversation: no"):
         form.write_prompt(QUERY)
 
 

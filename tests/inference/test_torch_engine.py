@@ -217,9 +217,9 @@ def test_a_step_that_never_ends_is_noticed() -> None:
     async def stuck() -> None:
         forward = opened._decoder.forward
         opened._decoder.forward = lambda pieces: (go_on.wait(), forward(pieces))[1]  # type: ignore[method-assign]
-        with pytest.raises(EngineFailed, match="no step ended"):
+        with pytest.raises(EngineFailed, match="no step finished"):
             await collect(opened, [1, 2])
-        with pytest.raises(EngineFailed, match="no step ended"):
+        with pytest.raises(EngineFailed, match="no step finished"):
             await opened.load()
 
     with engine(stuck_s=0.2) as opened:
@@ -267,7 +267,7 @@ def test_a_corrupted_folder_is_an_input_error(tmp_path: Path) -> None:
     broken = model()
     broken.model.layers[1].mlp.down_proj.weight.data[3, 4] = float("nan")
     hugging_face.save_model(broken, SHAPE, str(tmp_path))
-    with pytest.raises(InputError, match="finite"):
+    with pytest.raises(InputError, match="NaN or infinity"):
         TorchEngine.open(str(tmp_path), Serve())
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])

@@ -165,7 +165,7 @@ class Handler(BaseHTTPRequestHandler):
     def _allowed(self) -> bool:
         given = self.headers.get("Authorization", "")
         if self.stage.key and given != f"Bearer {self.stage.key}":
-            self._refuse(401, "this API key is not known here" if given else "no API key", "invalid_api_key")
+            self._refuse(401, "unknown API key" if given else "no API key", "invalid_api_key")
             return False
         return True
 

@@ -228,7 +228,7 @@ def test_a_key_is_asked_for_until_it_is_right_and_kept_in_this_tab_only(visit: V
         tab.shows("#key-why", "只回答有密钥的人")
         tab.write("#secret", "sk-wrong")
         tab.press("Enter")
-        tab.shows("#key-why", "this API key is not known here")
+        tab.shows("#key-why", "unknown API key")
         tab.write("#secret", " sk-right ")
         tab.press("Enter")
         tab.shows("#title", "tiny-1")
@@ -239,7 +239,7 @@ def test_a_key_is_asked_for_until_it_is_right_and_kept_in_this_tab_only(visit: V
         assert tab.text(".made") == "好"
         stage.key = "sk-rotated"
         ask(tab)
-        tab.shows("#key-why", "this API key is not known here")
+        tab.shows("#key-why", "unknown API key")
         tab.click("#no-key")
         answered(tab)
         assert "没有密钥" in tab.text(".turn:last-child .trouble")

@@ -231,7 +231,7 @@ def test_a_replica_that_goes_moves_only_its_own_prompts() -> None:
 
 
 def test_other_machines_are_not_served_without_a_key(root: Path) -> None:
-    with pytest.raises(RecipeError, match="there is no key"):
+    with pytest.raises(RecipeError, match="there is no API key"):
         application.application(recipe(root, host="0.0.0.0").model_copy(update={"name": "locked"}))
 
 

@@ -124,7 +124,7 @@ def test_a_run_longer_than_all_capped_groups_is_an_error_that_says_so() -> None:
 
 
 def test_a_share_of_less_than_a_sample_in_a_block_is_an_error_with_the_block_that_would_do() -> None:
-    with pytest.raises(RecipeError, match=r"'rare' has a share of 0.001") as caught:
+    with pytest.raises(RecipeError, match=r"'rare' has share 0.001") as caught:
         mixture([MixtureSpan(0, {"web": 0.999, "rare": 0.001})], 1000)
     assert "at least 1001" in caught.value.remedy
 

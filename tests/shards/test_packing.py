@@ -19,7 +19,7 @@ PACKERS = [resolve.resolve(resolve.PACKERS, name) for name in NAMES]
 def test_a_pair_may_fill_a_row_and_not_be_longer() -> None:
     full = Paired(np.array([10, 6, 3, 3]), 16, 0)
     assert full.fills.targets.tolist() == [16, 6]
-    with pytest.raises(InputError, match="has 17 targets, a row 16"):
+    with pytest.raises(InputError, match="has 17 targets; a row holds 16"):
         Paired(np.array([10, 7]), 16, 0)
 
 

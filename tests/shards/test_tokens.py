@@ -136,7 +136,7 @@ def test_a_score_that_was_not_measured_is_not_a_number_and_an_unknown_one_is_nam
     assert opened.score("score")[1] == 2
     with pytest.raises(InputError, match="'quality'") as caught:
         opened.score("quality")
-    assert "this shard has: score" in caught.value.remedy
+    assert "they have: score" in caught.value.remedy
 
 
 def test_a_shard_without_scores_is_a_shard(tmp_path: Path) -> None:

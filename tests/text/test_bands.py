@@ -42,7 +42,7 @@ def test_keys_are_equal_where_a_band_is_and_bands_do_not_mix() -> None:
 
 
 def test_more_rows_than_permutations_are_refused() -> None:
-    with pytest.raises(ValueError, match="need 130 permutations: there are 128"):
+    with pytest.raises(ValueError, match="need 130 permutations; the signatures have 128"):
         band_keys(np.zeros((1, 128), np.uint32), bands=10, rows=13)
 
 

@@ -117,10 +117,10 @@ def test_a_wrong_category_or_folder_is_an_error_that_names_what_exists(folder: s
     with pytest.raises(RecipeError, match="did you mean 'gambling'") as error:
         blocklist("", folder=folder, categories=["gamblin"])
     assert "phishing" in str(error.value)
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="folder does not exist"):
         blocklist("", folder=str(tmp_path / "absent"), categories=["gambling"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="has no list"):
+    with pytest.raises(InputError, match="holds no list"):
         blocklist("", folder=folder, categories=["empty"])
 
 

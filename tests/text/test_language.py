@@ -83,7 +83,7 @@ def test_classical_prose_poetry_and_law_are_chinese(shared_data: Path) -> None:
 
 def test_a_model_that_is_not_there_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     pytest.importorskip("fasttext")
-    with pytest.raises(InputError, match="no such language model"):
+    with pytest.raises(InputError, match="the language model does not exist"):
         label(ZH, model=str(tmp_path / "absent.bin"))
     (tmp_path / "text.bin").write_text("not a model")
     with pytest.raises(InputError, match="not a fastText model"):

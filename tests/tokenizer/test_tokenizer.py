@@ -147,7 +147,7 @@ def test_a_slow_tokenizer_is_converted_by_transformers(
 
 
 def test_a_folder_without_a_tokenizer_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no tokenizer here") as caught:
+    with pytest.raises(InputError, match="the folder has no tokenizer") as caught:
         load_tokenizer(str(tmp_path))
     assert caught.value.where == str(tmp_path)
 

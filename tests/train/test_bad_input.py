@@ -160,7 +160,7 @@ def test_a_folder_with_settings_of_a_tokenizer_and_no_pieces_has_none(
     tokenizer.save(str(tmp_path))
     for name in ("tokenizer.json", "tokenizer.model"):
         (tmp_path / name).unlink()
-    with pytest.raises(InputError, match=r"^no tokenizer here"):
+    with pytest.raises(InputError, match=r"^the folder has no tokenizer"):
         load_tokenizer(str(tmp_path))
 
 
@@ -287,7 +287,7 @@ def test_workers_that_cannot_share_a_batch_are_refused_before_ray_starts(
 
 def test_sequences_longer_than_the_context_are_refused_before_ray_starts(tmp_path: Path) -> None:
     of = recipe(tmp_path, tokens=8192, batch_tokens=1024, sequence_tokens=1024)
-    with pytest.raises(RecipeError, match="longer than the model's context") as caught:
+    with pytest.raises(RecipeError, match="do not fit the model's context") as caught:
         launch.run_training(of)
     assert "model.context_tokens=1024" in caught.value.remedy
     assert not ray.is_initialized()

@@ -1,4 +1,4 @@
-"""The edits that make a planted near-copy: what mirrors, scrapers and re-publishers do to a page.
+"""The edits that make planted near-copies: what mirrors, scrapers and republishers do to a page.
 
 Each function takes a text and a seeded random generator and returns the edited text. A deduplication should
 find all of them; each breaks another naive key (exact hash, script, width, punctuation, contained passage).

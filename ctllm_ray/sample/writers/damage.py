@@ -1,9 +1,8 @@
-"""Defects done to a clean text: wrong decoding, leftovers of markup, control characters, repetition, injected
-lines.
+"""Damages clean texts: wrong decoding, markup residue, control characters, repetition, injected lines.
 
-Mojibake is made by really decoding with the wrong codec, so it has exactly the holes that real mojibake has.
-Each function takes a clean text and a seeded random generator; the clean text stays in `stock` to compare a
-repair with.
+Mojibake is made by really decoding with the wrong codec, so it has exactly the holes that real
+mojibake has. Each function takes a clean text and a seeded random generator; the clean text stays in
+`stock` to compare a repair with.
 """
 
 from __future__ import annotations
@@ -115,8 +114,8 @@ def injected_lines(text: str, random: random.Random) -> str:
 
 
 def _reversible(text: str, written: str, read: str) -> str:
-    """Runs of one to three sentences, one a line, that survive being written in one codec and read strictly
-    in another.
+    """Runs of one to three sentences, one per line, that survive
+    encoding with one codec and strict decoding with another.
 
     Runs, because two-byte codecs pair up bytes across sentences. Without the last full stop, because 82, its
     third byte in UTF-8, starts a pair that the line's end breaks off: there every such page has U+FFFD.
@@ -142,7 +141,7 @@ def _fits(text: str, written: str, read: str) -> bool:
 
 
 def _misread(text: str, written: str, read: str) -> str:
-    """The text as a browser shows it. Raises `UnicodeError` where it would show U+FFFD.
+    """The text as a browser shows it. Raises `UnicodeError` if it would show U+FFFD.
 
     Browsers read a lone 80 as the euro sign in GBK, which Python's codec refuses.
     """

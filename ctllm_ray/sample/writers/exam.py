@@ -1,9 +1,8 @@
-"""An exam of four choices: elementary questions by hand and sums that are drawn, in the columns that CMMLU
-has.
+"""An exam with four choices, in CMMLU's columns: elementary questions written by hand, and random sums.
 
-`exam.txt` holds a question and its four choices on a line, the right one first; where it goes is drawn by the
-words of the question, so the same file is made anywhere. The first questions of a subject are the examples
-(`dev`).
+`exam.txt` holds a question and its four choices on a line, the right one first; where it goes is
+drawn by the words of the question, so the same file is made anywhere. The first questions of a
+subject are the examples (`dev`).
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def _subjects() -> dict[str, list[list[str]]]:
 
 
 def _sum(number: int) -> list[str]:
-    """A question about two numbers, its result, and three others near it."""
+    """A question about two numbers, its answer, and three nearby wrong answers."""
     draw = random.Random(f"sum {number}")
     one, two = draw.randint(11, 60), draw.randint(2, 40)
     result = one + two if number % 2 else one - two

@@ -1,4 +1,4 @@
-"""A page of the sample and what is true of it."""
+"""A page of the sample, and the truth about it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def copied_page(original: SamplePage, text: Text, edit: str, body: str) -> Sampl
 
 
 def damaged_page(text: Text, defect: str, body: str) -> SamplePage:
-    """A clean text that reached the crawl damaged; it stands nowhere else in the sample."""
+    """A clean text that was damaged before the crawl; it has no other page in the sample."""
     return SamplePage(
         clean_page(text).url,
         _date(text),

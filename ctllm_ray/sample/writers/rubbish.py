@@ -1,8 +1,7 @@
-"""Pages without prose, made from word lists: navigation, keyword stuffing, doorway pages, tables, links,
-symbols.
+"""Pages without prose, from word lists: navigation, keyword stuffing, doorway pages, tables, links, symbols.
 
-Each function takes a seeded random generator and returns a title and a text of the kind that crawls are full
-of.
+Each function takes a seeded random generator and returns
+a title and a text of the kind that crawls are full of.
 """
 
 from __future__ import annotations
@@ -66,8 +65,8 @@ def keyword_stuffing(random: random.Random) -> tuple[str, str]:
 
 
 def doorway(random: random.Random) -> tuple[str, str]:
-    """Fluent sentences around one inserted keyword: the page that exists a thousand times, one for each
-    place."""
+    """Fluent sentences around one inserted keyword: the page
+    that exists a thousand times, one for each place."""
     place, product = random.choice(_PLACES), random.choice(_PRODUCTS)
     name = place + product
     lines = [
@@ -93,7 +92,7 @@ def number_table(random: random.Random) -> tuple[str, str]:
 
 
 def timetable(random: random.Random) -> tuple[str, str]:
-    """Train numbers, places and times: a page of facts that is still no text."""
+    """Train numbers, places and times: facts, but no prose."""
     rows = []
     for _ in range(35):
         a, b = random.sample(_PLACES, 2)
@@ -126,7 +125,7 @@ def symbols(random: random.Random) -> tuple[str, str]:
 
 
 def random_characters(random: random.Random) -> tuple[str, str]:
-    """Han characters drawn at random: no language, though every character test passes."""
+    """Random Han characters: no language, though every character test passes."""
     lines = ["".join(chr(random.randint(0x4E00, 0x9FA5)) for _ in range(50)) for _ in range(8)]
     return "".join(chr(random.randint(0x4E00, 0x9FA5)) for _ in range(6)), "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The texts that pages are made of: plain UTF-8 files, a heading line `=== title` before each text.
+"""The texts of the sample: plain UTF-8 files with a heading line `=== title` before each text.
 
 `texts/<genre>.txt` holds clean texts, `noise/<defect>.txt` pages that nobody wants. Plain files, because
 writing and proof-reading is done in an editor; one line format, because a text may hold any other mark (code,

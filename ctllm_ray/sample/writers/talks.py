@@ -56,8 +56,7 @@ CONTRARY = (
 
 @dataclass(frozen=True)
 class Talk:
-    """A conversation, and a worse last answer with the name of what is wrong; both empty where there is
-    none."""
+    """A conversation, and a worse last answer with the name of its defect; both empty if there is none."""
 
     turns: tuple[tuple[str, str], ...]  # (role, content)
     worse: str = ""

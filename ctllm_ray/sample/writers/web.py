@@ -1,4 +1,4 @@
-"""Pages as HTML in several site templates and encodings, packed as WARC/1.1 response records.
+"""Renders pages as HTML in several site templates and encodings, packed as WARC/1.1 response records.
 
 The templates in `templates/` are of the kinds that Chinese crawls hold: news portal, blog, forum, a table
 layout of 2003, wiki, government site. The declarations are as unreliable as real ones: gb2312 for GB18030
@@ -25,7 +25,7 @@ from ctllm_ray.sample.writers.page import SamplePage
 
 @dataclass(frozen=True)
 class Encoding:
-    """The codec of a page's bytes, and what the HTTP header and the meta tag say of it (None: nothing)."""
+    """The codec of a page's bytes, and what the HTTP header and the meta tag declare (None: nothing)."""
 
     codec: str
     header: str | None
@@ -125,8 +125,7 @@ def _member(kind: str, url: str, content_type: str, block: bytes) -> bytes:
 
 
 def _markup(page: SamplePage, encoding: Encoding, number: int, others: Sequence[str]) -> str:
-    """The HTML of a page: its text escaped into the template of its genre, with everything that is not its
-    text."""
+    """The HTML of a page: its text in the template of its genre, with surrounding page furniture."""
     site = _SITES[number % len(_SITES)]
     words = _WORDS | {
         "site": site,
@@ -160,7 +159,7 @@ def _meta(charset: str | None) -> str:
 
 
 def _paragraphs(text: str) -> str:
-    """Paragraph elements, and one `pre` for what stands between lines of three backticks."""
+    """Paragraph elements; text between lines of three backticks becomes `pre`."""
     blocks = text.split("```")
     parts = []
     for i, block in enumerate(blocks):

@@ -1,4 +1,4 @@
-"""The API: OpenAI's endpoints over an engine, with a page, reports, health and metrics beside them.
+"""The HTTP API: OpenAI's endpoints over an engine, with the chat page, reports, health and metrics.
 
 It knows neither Ray nor which engine it talks to. All errors leave here in OpenAI's shape; prompts and
 answers are in no log unless `serve.log_prompts` is set.
@@ -36,9 +36,9 @@ from ctllm_ray.serving.evaluations import routes
 
 PAGE = Path(__file__).parents[1] / "page"
 PAGE_KINDS = (".html", ".css", ".js", ".svg", ".png", ".ico")
-LOAD_S = 5.0  # for an engine to say how it is
+LOAD_S = 5.0  # timeout for the load report of the engine
 
-#: Of the page: nothing from elsewhere, no inline script, and nobody frames it.
+#: For the page: nothing from other sites, no inline script, no framing.
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'self'; "
     "img-src data:; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -46,7 +46,7 @@ PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-#: Of a report: an origin of its own, so that what it shows of the web never reaches the page's key.
+#: For a report: an origin of its own. Web content in it must never reach the API key of the page.
 REPORT_HEADERS = {
     "Content-Security-Policy": "sandbox allow-scripts allow-popups; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
@@ -61,7 +61,7 @@ T = TypeVar("T")
 
 
 def create(served: AppState) -> FastAPI:
-    """The app, to be run by uvicorn or inside a Ray Serve ingress."""
+    """Creates the app for uvicorn, or for a Ray Serve ingress."""
     metrics = Metrics()
 
     @asynccontextmanager
@@ -73,11 +73,12 @@ def create(served: AppState) -> FastAPI:
 
     app = FastAPI(
         title="ctllm-ray",
-        docs_url=None,  # its page loads scripts from elsewhere
+        docs_url=None,  # its page loads scripts from other sites
         redoc_url=None,
         lifespan=lifespan,
         responses=_ERRORS,
-        dependencies=[Depends(HTTPBearer(auto_error=False))],  # for the document; the gate checks
+        # for the OpenAPI document; the middleware does the check
+        dependencies=[Depends(HTTPBearer(auto_error=False))],
     )
     _add_completions(app, served, metrics)
     _add_models(app, served)
@@ -112,7 +113,7 @@ def _add_completions(app: FastAPI, served: AppState, metrics: Metrics) -> None:
 
     @app.post("/v1/completions", response_model=responses.Completion, responses=_streams("text_completion"))
     async def completions(asked: requests.CompletionRequest, request: Request) -> Response:
-        """The continuation of a text, or of several."""
+        """Completes one or several texts."""
         plan = await parse_request.completion(served, asked)
         return await respond(
             request, asked, plan, format_response.Completions(served.card.id, served.pieces, plan.top)
@@ -122,7 +123,7 @@ def _add_completions(app: FastAPI, served: AppState, metrics: Metrics) -> None:
         "/v1/chat/completions", response_model=responses.Chat, responses=_streams("chat.completion.chunk")
     )
     async def chat_completions(asked: requests.ChatRequest, request: Request) -> Response:
-        """The next turn of a conversation."""
+        """Generates the next turn of a conversation."""
         plan = await parse_request.chat(served, asked)
         return await respond(
             request, asked, plan, format_response.Chats(served.card.id, served.pieces, plan.top)
@@ -132,8 +133,7 @@ def _add_completions(app: FastAPI, served: AppState, metrics: Metrics) -> None:
 async def _stream_response(
     shape: format_response.Shape, answer: Generation, with_usage: bool, draining: Draining
 ) -> Response:
-    """The answer as a stream, when its first piece is there: until then an error still has a status of its
-    own."""
+    """Streams the answer once its first part is there. Until then an error still has its own status."""
     pieces = answer.pieces()
     try:
         first = await anext(pieces)
@@ -158,12 +158,12 @@ def _add_models(app: FastAPI, served: AppState) -> None:
 
     @app.get("/v1/models", response_model=responses.Models)
     async def models() -> Response:
-        """The one model that is served, with its lineage."""
+        """Lists the one model that is served, with its lineage."""
         return _json(responses.Models(data=[model]).model_dump_json().encode())
 
     @app.get("/v1/models/{id:path}", response_model=responses.ModelObject)
     async def model_card(id: str) -> Response:
-        """Where the model comes from: recipe, data, step."""
+        """Describes where the model comes from: recipe, data, step."""
         parse_request.check_model(served, id)
         return _json(model.model_dump_json().encode())
 
@@ -171,7 +171,7 @@ def _add_models(app: FastAPI, served: AppState) -> None:
 def _add_tokens(app: FastAPI, served: AppState) -> None:
     @app.post("/tokenize", response_model=responses.TokenizeResponse)
     async def tokenize(asked: requests.TokenizeRequest) -> Response:
-        """The ids of a text or a conversation, as a completion would have them."""
+        """Returns the ids of a text or a conversation, as a completion would use them."""
         parse_request.check_model(served, asked.model)
         if asked.messages is not None:
             ids = await parse_request.conversation(served, asked.messages)
@@ -183,7 +183,7 @@ def _add_tokens(app: FastAPI, served: AppState) -> None:
 
     @app.post("/detokenize")
     async def detokenize(asked: requests.DetokenizeRequest) -> responses.DetokenizeResponse:
-        """The text of ids, without specials."""
+        """Returns the text of ids, without special tokens."""
         parse_request.check_model(served, asked.model)
         return responses.DetokenizeResponse(
             prompt=await asyncio.to_thread(served.tokenizer.decode, asked.tokens)
@@ -193,8 +193,8 @@ def _add_tokens(app: FastAPI, served: AppState) -> None:
 def _add_care(app: FastAPI, served: AppState, metrics: Metrics) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
-        """200 while the engine works: it died or is stuck where not. `warning`: of replicas that refuse to
-        serve."""
+        """Returns 200 while the engine works, 503 if it died or is stuck. `warning` counts
+        replicas that refuse to serve."""
         load = await _load(served)
         warning = (
             f"{load.refusing} replicas refuse to serve: the model's folder was replaced after it was deployed"
@@ -203,7 +203,8 @@ def _add_care(app: FastAPI, served: AppState, metrics: Metrics) -> None:
 
     @app.get("/ready")
     async def ready() -> dict[str, str]:
-        """200 while a request would be taken: 503 too where the queue is full or the server shuts down."""
+        """Returns 200 if a request would be accepted; 503 also if the queue is full or
+        the server is shutting down."""
         served.draining.check()
         load = await _load(served)
         if load.waiting >= served.serve.max_waiting > 0:
@@ -212,7 +213,8 @@ def _add_care(app: FastAPI, served: AppState, metrics: Metrics) -> None:
 
     @app.get("/metrics", response_class=Response, responses=_other("text/plain"))
     async def prometheus() -> Response:
-        """For Prometheus, which sends a key as other clients do (`authorization.credentials_file`)."""
+        """Returns metrics for Prometheus, which sends a key like other clients
+        (`authorization.credentials_file`)."""
         try:
             load = await _load(served)
         except CtllmError:
@@ -225,12 +227,11 @@ async def _load(served: AppState) -> EngineLoad:
         async with asyncio.timeout(LOAD_S):
             return await served.engine.load()
     except TimeoutError:
-        raise EngineFailed(f"the engine did not say within {LOAD_S:g} s how it is") from None
+        raise EngineFailed(f"the engine did not report its load within {LOAD_S:g} s") from None
 
 
 async def _of_store(work: Callable[[str], T], uri: str) -> T:
-    """What a store says of a URI; where it does not answer that is an error at once: the client can ask
-    again."""
+    """Reads from storage. If the storage does not answer, that is an error at once: the client can retry."""
     with patience(0):
         return await asyncio.to_thread(work, uri)
 
@@ -238,7 +239,7 @@ async def _of_store(work: Callable[[str], T], uri: str) -> T:
 def _add_reports(app: FastAPI, served: AppState) -> None:
     @app.get(REPORTS)
     async def reports(request: Request, response: Response) -> dict[str, bool]:
-        """Which pages there are about the corpus and the training run."""
+        """Tells which reports exist: of the corpus, and of the training run."""
         if request.state.key is not ANYONE:
             set_cookie(response, served.keys.ticket(request.state.key), request.url.scheme)
         known = {"clean": "", "train": ""} | served.reports
@@ -246,17 +247,20 @@ def _add_reports(app: FastAPI, served: AppState) -> None:
 
     @app.get(REPORTS + "/{name}", response_class=Response, responses=_other("text/html"))
     async def report(name: str) -> Response:
-        """A report as it was written, `clean` or `train`."""
+        """Returns a report as it was written: `clean` or `train`."""
         uri = served.reports.get(name, "")
         if not uri or not await _of_store(storage.exists, uri):
             raise errors.Refused(
-                "there is no such report", status=404, code="not_found", remedy="`ctllm report` makes it"
+                "this report does not exist",
+                status=404,
+                code="not_found",
+                remedy="create it with `ctllm report`",
             )
         return HTMLResponse(await _of_store(storage.read_bytes, uri), headers=REPORT_HEADERS)
 
 
 def _add_page(app: FastAPI) -> set[str]:
-    """Adds the page's files; their paths."""
+    """Adds the page's files and returns their paths."""
     files = [file for file in PAGE.glob("*") if file.suffix in PAGE_KINDS]
     result = {f"/{file.name}": file for file in files} | ({"/": PAGE / "index.html"} if files else {})
 
@@ -291,25 +295,25 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def answer_unforeseen(request: Request, error: Exception) -> Response:
-        return errors.json_answer(500, errors.problem(500, "an error of the server", "internal_error"))
+        return errors.json_answer(500, errors.problem(500, "internal server error", "internal_error"))
 
 
 def _of_http(request: Request, error: HTTPException) -> errors.ErrorAnswer:
-    """What Starlette refuses: mostly a path that there is not."""
+    """Converts Starlette's HTTP errors, mostly unknown paths."""
     if error.status_code != 404:
         return errors.problem(error.status_code, str(error.detail))
-    said = f"unknown request URL: {request.method} {request.url.path[:200]}; /openapi.json has all that there are"
+    said = f"unknown request URL: {request.method} {request.url.path[:200]}; see /openapi.json for all URLs"
     return errors.problem(404, said, "unknown_url")
 
 
 def _streams(object_: str) -> dict[int | str, dict[str, Any]]:
-    """For the document: the answer may be a stream."""
+    """For the OpenAPI document: the answer may be a stream."""
     said = f"With `stream`: server-sent events, each a `{object_}`, then `[DONE]`."
     return {200: {"content": {"text/event-stream": {"schema": {"type": "string", "description": said}}}}}
 
 
 def _other(media_type: str) -> dict[int | str, dict[str, Any]]:
-    """For the document: an answer that is no JSON, while errors are."""
+    """For the OpenAPI document: the answer is not JSON, but errors are."""
     return {200: {"content": {media_type: {"schema": {"type": "string"}}}}}
 
 

@@ -1,4 +1,4 @@
-"""What an API serves, put together by who starts it."""
+"""The state of the API: what it serves, and with which objects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class AppState:
-    """`reports` are the pages of the corpus and of the training run: `clean`, `train` -> URI."""
+    """What the starter of the API provides. `reports` maps `clean` and `train` to the URIs of reports."""
 
     engine: Engine
     tokenizer: Tokenizer
@@ -29,14 +29,14 @@ class AppState:
     serve: Serve
     reports: dict[str, str] = field(default_factory=dict)
     draining: Draining = field(default_factory=Draining)
-    evaluations: Evaluating | None = None  # None: the recipe has no tasks
+    evaluations: Evaluating | None = None  # None if the recipe has no tasks
 
     @cached_property
     def pieces(self) -> TokenNames:
-        """Names of tokens."""
+        """The names of tokens."""
         return TokenNames(self.tokenizer)
 
     @cached_property
     def conversations(self) -> ConversationEncoder:
-        """How a conversation becomes ids."""
+        """The encoder of conversations."""
         return ConversationEncoder(self.tokenizer, self.card.template)

@@ -1,4 +1,4 @@
-"""Before a request is read: who asks, may they, and how much do they send.
+"""Authenticates a request and limits its size, before anything reads it.
 
 The key is checked before a byte of the body is taken, the body is counted while it comes (a `Content-Length`
 may lie or be absent) and must come within `BODY_S`, so a stranger costs nothing and a client costs
@@ -24,15 +24,15 @@ from ctllm_ray.serving.api.errors import Refused, answer_to
 from ctllm_ray.serving.api.keys import ANYONE, ApiKey
 from ctllm_ray.serving.api.metrics import Metrics
 
-BODY_S = 60.0  # for a whole body
-WATCHED = {"/health", "/ready", "/metrics"}  # asked by those who watch, also while the server drains
+BODY_S = 60.0  # timeout for a whole body
+WATCHED = {"/health", "/ready", "/metrics"}  # polled by monitoring, also while the server drains
 COOKIE = "ctllm_reports"
 REPORTS = "/reports"
-CLIENT_GONE = 499  # nginx's number for a client that went away
+CLIENT_GONE = 499  # nginx's status for a client that disconnected
 
 
 class Gate:
-    """ASGI middleware. `public` are paths without a key; `paths` those that metrics tell apart."""
+    """ASGI middleware. `public` paths need no key; metrics distinguish `paths`."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        statuses = [CLIENT_GONE]  # until there is another
+        statuses = [CLIENT_GONE]  # until another status is sent
 
         async def count_status(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -79,7 +79,7 @@ class Gate:
         try:
             with self._served.draining.request():
                 await self._admit(scope, receive, send, path)
-        except ShuttingDown as error:  # of the way in: no answer has begun
+        except ShuttingDown as error:  # raised on the way in: no response has begun
             await answer_to(error)(scope, receive, send)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
@@ -120,12 +120,14 @@ class Gate:
                     if not message.get("more_body", False):
                         return bytes(body)
         except TimeoutError:
-            raise Refused(f"the body did not come within {BODY_S:g} s", status=408, code="timeout") from None
+            raise Refused(
+                f"the request body did not arrive within {BODY_S:g} s", status=408, code="timeout"
+            ) from None
         raise Gone
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """`receive` as if nothing had been read."""
+    """A `receive` that starts again from the beginning."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -135,7 +137,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _path(scope: Scope) -> str:
-    """The path below where the app is mounted."""
+    """The path relative to the mount point of the app."""
     return scope["path"].removeprefix(scope.get("root_path", "").rstrip("/")) or "/"
 
 
@@ -148,11 +150,11 @@ def _cookie(header: str) -> str:
 
 
 def _too_large(most: int) -> Refused:
-    return Refused(f"a request has {most // 1024} KB at most", status=413, code="request_too_large")
+    return Refused(f"the request body is larger than {most // 1024} KB", status=413, code="request_too_large")
 
 
 def set_cookie(response: Response, ticket: str, scheme: str) -> None:
-    """Lets the browser that got this response open reports in a frame, where it cannot send a key."""
+    """Sets a cookie so that the browser can open reports in a frame, where it cannot send a key."""
     response.set_cookie(
         COOKIE, ticket, path=REPORTS, httponly=True, samesite="strict", secure=scheme == "https", max_age=3600
     )

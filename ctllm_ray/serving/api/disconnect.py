@@ -1,4 +1,4 @@
-"""Work for a client ends when the client goes away or reads nothing for `SEND_S`, or the server ends."""
+"""Cancels the work for a client that disconnects or reads nothing for `SEND_S`, or if the server ends."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from starlette.types import Receive, Scope, Send
 from ctllm_ray.base.errors import CtllmError
 from ctllm_ray.serving.api.draining import Draining, ShuttingDown
 
-#: that a client may take nothing of a stream: its connection is full, and so is the server's buffer
+#: how long a client may read nothing of a stream while its connection and the server's buffer are full
 SEND_S = 60.0
 
 T = TypeVar("T")
 
 
 class Gone(Exception):
-    """The client is not there any more."""
+    """The client has disconnected."""
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T], draining: Draining) -> T:
-    """What the work gives. With the work cancelled, raises `Gone` when the client is gone before, and
-    `ShuttingDown` when the server cuts what is under way."""
+    """The result of the work. Cancels the work and raises `Gone` if the client disconnects first.
+
+    Raises `ShuttingDown` if the server stops before the work is done.
+    """
     doing, going = asyncio.ensure_future(work), asyncio.ensure_future(_wait_for_disconnect(receive))
     cutting = asyncio.ensure_future(draining.wait_for_cut())
     try:
@@ -34,7 +36,7 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T], draining: 
             return doing.result()
         if going.done():
             raise Gone
-        raise ShuttingDown("this server shut down before the answer was whole")
+        raise ShuttingDown("the server shut down before the answer was complete")
     finally:
         for each in (doing, going, cutting):
             each.cancel()
@@ -47,7 +49,7 @@ async def _wait_for_disconnect(receive: Receive) -> None:
 
 
 class EventStream(Response):
-    """Server-sent events; each is sent when the client has taken the one before, as far as buffers tell.
+    """Server-sent events. Each is sent once the client has taken the one before, as far as buffers tell.
 
     `describe` makes the event that ends a stream which the server cuts.
     """
@@ -67,7 +69,7 @@ class EventStream(Response):
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
             await unless_gone(receive, self._send(send), self._draining)
-        except (Gone, TimeoutError, OSError):  # nobody is there to be told
+        except (Gone, TimeoutError, OSError):  # nobody is left to receive an error
             return
         except ShuttingDown as error:
             await send({"type": "http.response.body", "body": self._describe(error), "more_body": False})

@@ -1,7 +1,8 @@
-"""The end of an API: no new requests are taken, those under way get a time to end, and the rest are told.
+"""Shutdown of the API: refuses new requests, gives running
+ones time to finish, and reports errors to the rest.
 
-A stream that is cut ends with an error event, any other request with a 503: nobody takes half an answer for a
-whole.
+A stream that is cut ends with an error event, any other
+request with a 503: nobody takes half an answer for a whole.
 """
 
 from __future__ import annotations
@@ -13,29 +14,29 @@ from dataclasses import dataclass
 
 from ctllm_ray.serving.api.errors import Refused
 
-TOLD_S = 2.0  # for those that are cut to be told
-RETRY_S = 5.0  # until another server may be asked, or this one again
+TOLD_S = 2.0  # for sending errors to the requests that were cut
+RETRY_S = 5.0  # until the client may retry
 LOOK_S = 0.05
 
 
 class ShuttingDown(Refused):
-    """A request that comes too late, or was cut."""
+    """A request that came during shutdown, or was cut by it."""
 
     def __init__(self, what: str) -> None:
-        remedy = "send it again: to another server, or when this one is up"
+        remedy = "retry on another server, or when this one is up again"
         super().__init__(what, remedy=remedy, status=503, code="shutting_down", retry_s=RETRY_S)
 
 
 @dataclass(frozen=True)
 class DrainOutcome:
-    """What became of the requests that were under way."""
+    """How many running requests finished, and how many were cut."""
 
     finished: int
     cut: int
 
 
 class Draining:
-    """Requests under way in one process, and whether it takes more of them."""
+    """The running requests of one process, and whether new ones are accepted."""
 
     def __init__(self) -> None:
         self._open = 0
@@ -43,13 +44,13 @@ class Draining:
         self._cut = asyncio.Event()
 
     def check(self) -> None:
-        """Raises `ShuttingDown` where no more requests are taken."""
+        """Raises `ShuttingDown` if new requests are refused."""
         if self._refuses:
-            raise ShuttingDown("this server is shutting down")
+            raise ShuttingDown("the server is shutting down")
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Around a request. Raises `ShuttingDown` where no more are taken."""
+        """Context of a running request. Raises `ShuttingDown` if new requests are refused."""
         self.check()
         self._open += 1
         try:
@@ -58,11 +59,11 @@ class Draining:
             self._open -= 1
 
     async def wait_for_cut(self) -> None:
-        """Returns when requests are cut."""
+        """Returns when running requests are cut."""
         await self._cut.wait()
 
     async def drain(self, grace_s: float) -> DrainOutcome:
-        """Takes no more requests, and cuts those that have not ended after so long."""
+        """Refuses new requests, and cuts those that do not finish within `grace_s`."""
         self._refuses = True
         before = self._open
         await self._wait_until_idle(grace_s)

@@ -1,7 +1,7 @@
-"""Errors as clients get them: OpenAI's shape, the right status, and when to ask again.
+"""Converts errors to HTTP responses in OpenAI's format, with status and retry time.
 
-What a client did wrong is told in full. What went wrong in here is not: paths and causes are nobody's
-business.
+What a client did wrong is told in full. What went wrong
+in here is not: paths and causes are nobody's business.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CONTEXT_EXCEEDED = "context_length_exceeded"
 
 
 class Refused(CtllmError):
-    """A request that is not done, with its HTTP status, OpenAI's code for the reason and the field.
+    """A refused request, with its HTTP status, OpenAI's error code and the field.
 
     `retry_s`: when the same request may be sent again; 0: nobody knows.
     """
@@ -51,7 +51,7 @@ class ErrorAnswer(BaseModel):
     error: Problem
 
 
-#: Where an `Overloaded` comes from (limits.py; else an engine) and OpenAI's code for it.
+#: Where an `Overloaded` comes from (rate_limits.py; else an engine), and OpenAI's code for it.
 _QUOTAS = {
     "tokens_per_day": "insufficient_quota",
     "tokens_under_way": "rate_limit_exceeded",
@@ -61,13 +61,13 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 def problem(status: int, message: str, code: str = "", param: str = "") -> ErrorAnswer:
-    """An error in OpenAI's shape."""
+    """An error in OpenAI's format."""
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     return ErrorAnswer(error=Problem(message=message, type=kind, param=param or None, code=code or None))
 
 
 def status_of(error: CtllmError) -> int:
-    """The HTTP status of an error that a request met."""
+    """The HTTP status of an error."""
     if isinstance(error, Refused):
         return error.status
     for kind, status in ((InputError, 400), (Overloaded, 429), (EngineFailed, 503), (StorageError, 503)):
@@ -77,7 +77,7 @@ def status_of(error: CtllmError) -> int:
 
 
 def problem_of(error: CtllmError) -> ErrorAnswer:
-    """The error as it goes out."""
+    """The error as the client sees it."""
     status = status_of(error)
     message = "; ".join(part for part in (error.what, error.remedy) if part)
     if isinstance(error, Refused):
@@ -88,27 +88,23 @@ def problem_of(error: CtllmError) -> ErrorAnswer:
         return problem(status, message)
     if isinstance(error, ModelReplaced):
         said = (
-            "this model's folder was replaced after it was deployed: its operator must restore or redeploy it"
+            "the model's folder was replaced after it was deployed; the operator must restore or redeploy it"
         )
         return problem(status, said, "model_replaced")
     if isinstance(error, StorageError):
-        said = "a store of the server does not answer: the same request may work in a moment"
+        said = "the server's storage does not answer; retry in a moment"
         return problem(status, said, "storage_failed")
-    return problem(
-        status, "the engine does not answer: the same request may work in a moment", "engine_failed"
-    )
+    return problem(status, "the engine does not answer; retry in a moment", "engine_failed")
 
 
 def invalid(errors: Sequence[Any], fields: Iterable[str] = ()) -> Refused:
-    """What is wrong with a request, out of pydantic's errors: the first field and all that was said about it.
+    """Converts pydantic's errors to one refusal: the first field, and all messages about it.
 
     `fields` are those that requests have.
     """
     first = _place(errors[0])
     said = list(dict.fromkeys(_describe_invalid(error, fields) for error in errors if _place(error) == first))
-    no_object = (
-        not first and errors[0]["type"] != "value_error"
-    )  # of another kind than a request's fields together
+    no_object = not first and errors[0]["type"] != "value_error"  # not an error about the fields of a request
     hint = "send a JSON object with `Content-Type: application/json`" if no_object else ""
     about = f"{first}: " if first and f"`{first}`" not in said[0] else ""
     return Refused(about + " or ".join(said[:4]), param=first, remedy=hint, code="invalid_value")
@@ -121,19 +117,19 @@ def _describe_invalid(error: Any, fields: Iterable[str]) -> str:
 
 
 def _place(error: Any) -> str:
-    """The field that an error is about: its name, and in lists the index."""
+    """The name of the field that an error is about; in lists its index."""
     inner = [part for part in error["loc"] if part != "body"]
     return str(inner[0])[:100] if inner and isinstance(inner[0], str) else ""
 
 
 def answer_to(error: CtllmError) -> Response:
-    """The HTTP response to an error."""
+    """The HTTP response for an error."""
     headers = {}
     answer = problem_of(error)
     if isinstance(error, Overloaded | Refused) and error.retry_s:
         headers["Retry-After"] = str(math.ceil(error.retry_s))
     if answer.error.code == "insufficient_quota":
-        headers["x-should-retry"] = "false"  # OpenAI's client asks again otherwise
+        headers["x-should-retry"] = "false"  # else OpenAI's client would retry
     if status_of(error) == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return json_answer(status_of(error), answer, headers)

@@ -1,4 +1,4 @@
-"""Pieces in OpenAI's two shapes, whole or as server-sent events.
+"""Formats pieces of an answer in OpenAI's two formats, whole or as server-sent events.
 
 A stream begins when its first piece is there, so what an engine refuses still gets its own status. What goes
 wrong later ends the stream with an `error` event and without `[DONE]`: a client cannot take half an answer
@@ -26,34 +26,34 @@ DONE = b"data: [DONE]\n\n"
 
 
 class Shape(Protocol):
-    """How the pieces of an answer look in one of the two APIs."""
+    """The format of an answer in one of the two APIs."""
 
     def opening(self, index: int) -> list[BaseModel]:
-        """What comes before a choice's first piece."""
+        """The events before the first piece of a choice."""
         ...
 
     def part(self, piece: TextPiece) -> BaseModel:
-        """A piece in a stream."""
+        """A piece as a stream event."""
         ...
 
     def last(self, usage: responses.Usage) -> BaseModel:
-        """The counts at the end of a stream."""
+        """The token counts at the end of a stream."""
         ...
 
     def whole(self, choices: Sequence[TextPiece], usage: responses.Usage) -> BaseModel:
-        """The answer in one."""
+        """The whole answer."""
         ...
 
 
 class Completions:
-    """The shape of /v1/completions; `top` as in `Plan`."""
+    """The format of /v1/completions; `top` as in `GenerationPlan`."""
 
     def __init__(self, model: str, pieces: TokenNames, top: int) -> None:
         self._pieces, self._top = pieces, top
         self._head = _head("cmpl", model)
 
     def opening(self, index: int) -> list[BaseModel]:
-        """Nothing."""
+        """None."""
         return []
 
     def part(self, piece: TextPiece) -> BaseModel:
@@ -82,7 +82,8 @@ class Completions:
         tops = [
             None
             if is_first
-            else {name(id_): logprob for id_, logprob in reversed(token.top)}  # of one name the likelier
+            # of tokens with the same name, keep the more likely
+            else {name(id_): logprob for id_, logprob in reversed(token.top)}
             for is_first, token in zip(first, piece.tokens, strict=True)
         ]
         return responses.CompletionLogprobs(
@@ -97,14 +98,14 @@ class Completions:
 
 
 class Chats:
-    """The shape of /v1/chat/completions; `top` as in `Plan`."""
+    """The format of /v1/chat/completions; `top` as in `GenerationPlan`."""
 
     def __init__(self, model: str, pieces: TokenNames, top: int) -> None:
         self._pieces, self._top = pieces, top
         self._head = _head("chatcmpl", model)
 
     def opening(self, index: int) -> list[BaseModel]:
-        """Who speaks."""
+        """The role of the speaker."""
         return [
             self._chunk(
                 [
@@ -163,7 +164,7 @@ class Chats:
 
 
 def _head(kind: str, model: str) -> dict[str, Any]:
-    """What all parts of an answer begin with."""
+    """The fields that begin every part of an answer."""
     return {"id": f"{kind}-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
 
 
@@ -172,7 +173,7 @@ def _reason(finish: Finish) -> responses.Reason | None:
 
 
 def usage_of(answer: Generation) -> responses.Usage:
-    """The counts so far; a prompt counts once, however many answers it gets."""
+    """The token counts so far. A prompt counts once, however many answers it has."""
     return responses.Usage(
         prompt_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens,
@@ -182,7 +183,7 @@ def usage_of(answer: Generation) -> responses.Usage:
 
 
 async def whole(shape: Shape, answer: Generation) -> bytes:
-    """The answer in one, as JSON."""
+    """The whole answer as JSON."""
     parts: list[list[TextPiece]] = [[] for _ in range(answer.choices)]
     async with aclosing(answer.pieces()) as pieces:
         async for piece in pieces:
@@ -209,17 +210,17 @@ async def events(
     except CtllmError as error:
         yield format_error(error)
     except Exception:
-        yield _event(errors.problem(500, "an error of the server", "internal_error"))
+        yield _event(errors.problem(500, "internal server error", "internal_error"))
         raise
 
 
 def format_error(error: CtllmError) -> bytes:
-    """The event that ends a stream which fails."""
+    """The event that ends a failed stream."""
     return _event(errors.problem_of(error))
 
 
 def _join_pieces(pieces: Sequence[TextPiece]) -> TextPiece:
-    """The pieces of a choice as one."""
+    """Joins the pieces of a choice."""
     return TextPiece(
         pieces[-1].index,
         "".join(piece.text for piece in pieces),
@@ -234,7 +235,7 @@ def _event(model: BaseModel) -> bytes:
 
 
 def _json(model: BaseModel) -> bytes:
-    """JSON on one line, also for clients that take U+0085, U+2028 and U+2029 for the end of one."""
+    """JSON on one line, also for clients that treat U+0085, U+2028 and U+2029 as line ends."""
     plain = model.model_dump_json(by_alias=True).encode()
     for character in ("\x85", "\u2028", "\u2029"):
         plain = plain.replace(character.encode(), b"\\u%04x" % ord(character))
@@ -242,7 +243,7 @@ def _json(model: BaseModel) -> bytes:
 
 
 async def after(first: TextPiece, pieces: AsyncGenerator[TextPiece]) -> AsyncGenerator[TextPiece]:
-    """The pieces with the one that was read before."""
+    """The pieces, preceded by one that was already read."""
     async with aclosing(pieces):
         yield first
         async for piece in pieces:

@@ -1,4 +1,4 @@
-"""What engines give as what a client reads: pieces of text with their log-probabilities, choice by choice.
+"""Runs a request on an engine: yields pieces of text with log-probabilities, for each choice.
 
 Several choices of one request are computed at the same time, at most `width` of them, so that one large
 request does not fill the queue. None runs ahead of the reader by more than a piece: a slow client holds up
@@ -25,16 +25,18 @@ from ctllm_ray.serving.api.keys import ApiKey
 from ctllm_ray.serving.api.metrics import Watch
 from ctllm_ray.serving.api.parse_request import GenerationPlan
 
-_ENDED = Output((), "stop")  # what an engine that says nothing more has said
+_ENDED = Output((), "stop")  # the last output of an engine that ended silently
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class TextPiece:
-    """What comes to the choice `index`: text, and where log-probabilities are asked for the tokens that came
-    with it and where each begins in the choice's text. The first token of a prompt has the log-probability
-    nan."""
+    """New text of choice `index`. If log-probabilities are requested, also its tokens and
+    their offsets in the text.
+
+    The first token of a prompt has log-probability nan.
+    """
 
     index: int
     text: str
@@ -44,7 +46,7 @@ class TextPiece:
 
 
 class Generation:
-    """A request on its way; the counts grow while `pieces` is read."""
+    """A running request. Its counts grow while `pieces` is read."""
 
     def __init__(self, served: AppState, plan: GenerationPlan, key: ApiKey, watch: Watch) -> None:
         self._served, self._plan, self._key, self._watch = served, plan, key, watch
@@ -55,16 +57,16 @@ class Generation:
 
     @property
     def choices(self) -> int:
-        """Answers in all."""
+        """The total number of answers."""
         return self._plan.choices
 
     @property
     def most_tokens(self) -> int:
-        """Tokens that the request may take: its prompts, and all of its answers at their longest."""
+        """Tokens that the request may use: its prompts, and the maximum of all its answers."""
         return self.prompt_tokens + self.choices * self._plan.sampling.max_tokens
 
     async def pieces(self) -> AsyncGenerator[TextPiece]:
-        """The pieces of all choices as they come; each choice's last one has `finish`.
+        """The pieces of all choices as they arrive; the last piece of each choice has `finish`.
 
         What the request may take is reserved before, and what it took is counted at the end, however it ends.
         """
@@ -79,10 +81,10 @@ class Generation:
         finally:
             taken = (
                 self.prompt_tokens + self.completion_tokens if self._began else 0
-            )  # what was refused costs nothing
+            )  # refused requests cost nothing
             if self._began:
                 self._watch.count_answer(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
-            await asyncio.shield(limits.settle(self._key, id_, taken))  # also for a client that is gone
+            await asyncio.shield(limits.settle(self._key, id_, taken))  # also if the client has disconnected
 
     async def _choice(self, index: int) -> AsyncGenerator[TextPiece]:
         prompt = index // self._plan.n
@@ -111,7 +113,7 @@ class Generation:
 
     def _outputs(self, ids: list[int], index: int) -> AsyncGenerator[Output]:
         sampling = self._plan.sampling
-        if sampling.seed is not None:  # else the n answers would be one
+        if sampling.seed is not None:  # else all n answers would be equal
             sampling = replace(sampling, seed=derive_seed(sampling.seed, index))
         return cast(AsyncGenerator[Output], self._served.engine.generate(ids, sampling))
 
@@ -121,7 +123,7 @@ class Generation:
         self.cached_tokens += output.cached_tokens
 
     async def _echo(self, index: int, ids: list[int], text: str) -> tuple[TextPiece, int]:
-        """The prompt as the first piece of an answer, and where its text ends."""
+        """The prompt as the first piece of an answer, and the offset of its end."""
         if self._plan.top < 0:
             return TextPiece(index, text), len(text)
         with self._watch.engine():
@@ -132,20 +134,20 @@ class Generation:
         return TextPiece(index, text, tokens, told), at
 
     def _place_tokens(self, tokens: Sequence[Token], at: int) -> tuple[tuple[int, ...], int]:
-        """Where tokens begin and the last one ends; nothing where no log-probabilities are asked for."""
+        """The offsets of tokens, and the end of the last; empty if no log-probabilities are requested."""
         if self._plan.top < 0:
             return (), at
         result, at = self._served.pieces.offsets([token.id for token in tokens], at)
         return tuple(result), at
 
     def _put_in_front(self, ids: list[int], text: str) -> int:
-        """1 where the tokenizer put a space in front that the text does not have, else 0."""
+        """1 if the tokenizer adds a leading space that the text does not have, else 0."""
         first = next((content for id_ in ids if (content := self._served.pieces.content(id_))), b"")
         return int(first.startswith(b" ") and not text.startswith(" "))
 
 
 def derive_seed(seed: int, index: int) -> int:
-    """The seed of a request's choice `index`, in [0, 2**63) but for the first, which has the request's own.
+    """The seed of choice `index`, in [0, 2**63). The first choice uses the request's own seed.
 
     Hashed, since seed + index would make choices of neighbouring seeds equal.
     """
@@ -154,7 +156,8 @@ def derive_seed(seed: int, index: int) -> int:
 
 
 async def merge(sources: Sequence[AsyncGenerator[T]], width: int) -> AsyncGenerator[T]:
-    """Items of several as they come, at most `width` open at a time; the first error ends all of them."""
+    """Merges items of several sources as they arrive, at
+    most `width` open at a time. The first error ends all."""
     ahead = iter(sources)
     asked = {asyncio.ensure_future(anext(source)): source for source in islice(ahead, width)}
     try:

@@ -1,4 +1,4 @@
-"""JSON schemas of clients: how deep they are nested, and whether a `$ref` leads back to itself."""
+"""Checks of clients' JSON schemas: nesting depth, and circular `$ref`s."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 
 def depth(value: Any) -> int:
-    """How deep lists and objects are nested in each other: 0 for a plain value."""
+    """Nesting depth of lists and objects: 0 for a plain value."""
     level, result = [value], 0
     while level := [inner for outer in level for inner in _inside(outer)]:
         result += 1
@@ -16,8 +16,7 @@ def depth(value: Any) -> int:
 
 
 def find_loop(schema: dict[str, Any]) -> str:
-    """A `$ref` that leads back to itself with no part of a value between, so that nothing follows it; else
-    empty.
+    """A `$ref` that leads back to itself without any part of a value in between; empty if there is none.
 
     A `$ref` below `properties` or `items` may lead back: that is how trees are written.
     """
@@ -41,7 +40,7 @@ def _all_refs(schema: Any) -> set[str]:
 
 
 def _refs(schema: Any) -> set[str]:
-    """The `$ref`s that hold for the very value that the schema is about."""
+    """The `$ref`s that apply to the same value as the schema itself."""
     if not isinstance(schema, dict):
         return set()
     own = {schema["$ref"]} if isinstance(schema.get("$ref"), str) else set()
@@ -50,7 +49,7 @@ def _refs(schema: Any) -> set[str]:
 
 
 def _resolve(schema: Any, ref: str) -> Any:
-    """What a `$ref` of this document points to; None where that is elsewhere or nothing."""
+    """The target of a `$ref` in this document; None if it is external or missing."""
     if not ref.startswith("#"):
         return None
     place = schema

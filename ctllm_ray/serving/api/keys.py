@@ -1,4 +1,4 @@
-"""Who may ask: several keys, each with a name and limits, in one file that holds no secret.
+"""API keys: names, limits and hashes in one file that contains no secret.
 
 The file has SHA-256 of each key. A slow hash such as scrypt protects passwords, which are guessed from a
 dictionary; a key here is 256 random bits, which nobody guesses at any speed, and a slow hash would cost every
@@ -10,10 +10,10 @@ the file, and all others wait for its look. So a new or revoked key counts every
 the storage does not answer, the keys known last count. The file is written as a whole: two people who change
 keys in the same moment should look afterwards (`ctllm keys list`).
 
-Without any key everybody may ask, but only where the server listens to its own machine alone, and only under
-a name of that machine: a web page elsewhere could else point a name of its own at 127.0.0.1 and read answers
-in the user's browser (DNS rebinding). A server that has seen a key never opens again: deleting the file locks
-the doors.
+Without any key everybody may ask, but only where the server listens to its own machine alone, and only
+under a name of that machine: a web page elsewhere could else point a name of its own at 127.0.0.1 and
+read answers in the user's browser (DNS rebinding). A server that has seen a key never opens again:
+deleting the file locks the doors.
 """
 
 from __future__ import annotations
@@ -37,62 +37,63 @@ from ctllm_ray.base.recipe_training import NAME, Frozen
 from ctllm_ray.serving.api.errors import Refused
 
 FILE = "keys.json"
-PREFIX = "ctllm-"  # so that a scanner for leaked secrets finds one
-LOOK_S = 1.0  # that what is known of the file may be old
-ANSWER_S = 5.0  # for the storage to answer a look
-TICKET_S = 3600  # how long a browser may open reports after it showed a key
+PREFIX = "ctllm-"  # secret scanners recognize leaked keys by it
+LOOK_S = 1.0  # maximum age of what is known of the file
+ANSWER_S = 5.0  # timeout for reading the file
+TICKET_S = 3600  # how long a browser may open reports after it sent a key
 
 Limit = Annotated[int, Field(ge=0)]
 
 
 class Secret(Frozen):
-    """The SHA-256 of a key, hexadecimal, and until when it counts (Unix seconds; 0: without end)."""
+    """The SHA-256 (hexadecimal) of a key, and its expiry in Unix seconds (0: never)."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     until: float = 0.0
 
 
 class ApiKey(Frozen):
-    """Who asks, and how much. Limits of 0 are none."""
+    """A client and its limits; 0 means no limit."""
 
     name: Annotated[str, Field(pattern=NAME, max_length=64)]
     created: int = 0  # Unix seconds
     requests_per_minute: Limit = 0
-    tokens_per_day: Limit = 0  # prompts and answers, UTC days
+    tokens_per_day: Limit = 0  # prompt and answer tokens per UTC day
     revoked: bool = False
-    secrets: tuple[Secret, ...] = ()  # the newest first; an older one may count for a while after a rotation
+    secrets: tuple[Secret, ...] = ()  # newest first; after a rotation an older one may stay valid for a while
 
 
 class _File(Frozen):
     keys: tuple[ApiKey, ...] = ()
 
 
-ANYONE = ApiKey(name="anyone")  # who asks where there are no keys
+ANYONE = ApiKey(name="anyone")  # the client if there are no keys
 
 
 def file_of(root: str, name: str) -> str:
-    """The keys of a recipe: beside its versions, since a new version of a model keeps its users."""
+    """The key file of a recipe. It is shared by all versions, so users keep their keys."""
     return storage.join(storage.absolute(root), name, FILE)
 
 
 def read_keys(uri: str) -> tuple[ApiKey, ...]:
-    """The keys of a file, revoked ones too; none where there is no file. Raises `StorageError` for another
-    file."""
+    """The keys in a file, revoked ones included; none if the file does not exist. Raises
+    `StorageError` if damaged."""
     if not storage.exists(uri):
         return ()
     try:
         return _File.model_validate(storage.read_json(uri)).keys
     except ValidationError as error:
-        remedy = "restore the file, or delete it and create keys anew"
-        raise StorageError(f"not a file of keys: {error}", where=uri, remedy=remedy) from None
+        remedy = "restore the file, or delete it and create the keys again"
+        raise StorageError(f"the key file is damaged: {error}", where=uri, remedy=remedy) from None
 
 
 def create_key(uri: str, name: str, requests_per_minute: int = 0, tokens_per_day: int = 0) -> str:
-    """The new key, told this once. Raises `InputError` for a name that is taken or no name."""
+    """Creates a key and returns it; it cannot be read again.
+    Raises `InputError` if the name is taken or invalid."""
     keys = read_keys(uri)
     if any(key.name == name for key in keys):
         raise InputError(
-            f"there is a key {name!r} already", where=uri, remedy="rotate it, or take another name"
+            f"a key named {name!r} already exists", where=uri, remedy="rotate it, or choose another name"
         )
     plain, secret = _new()
     try:
@@ -113,7 +114,8 @@ def create_key(uri: str, name: str, requests_per_minute: int = 0, tokens_per_day
 
 
 def rotate_key(uri: str, name: str, grace_s: float = 0.0) -> str:
-    """A new key in the place of the one with this name; the old one counts for `grace_s` seconds more."""
+    """Replaces the key of this name and returns the new one. The old one stays
+    valid for `grace_s` seconds."""
     plain, secret = _new()
     now = time.time()
 
@@ -126,7 +128,7 @@ def rotate_key(uri: str, name: str, grace_s: float = 0.0) -> str:
 
 
 def revoke_key(uri: str, name: str) -> None:
-    """Whoever shows the key is refused from now on. Its name stays taken, and so do its counts."""
+    """Revokes a key. Its name stays taken, and its counts remain."""
     _change(uri, name, lambda key: key.model_copy(update={"revoked": True}))
 
 
@@ -134,7 +136,7 @@ def _change(uri: str, name: str, change: Callable[[ApiKey], ApiKey]) -> None:
     keys = read_keys(uri)
     if all(key.name != name for key in keys):
         there = ", ".join(key.name for key in keys) or "none"
-        raise NotFound(f"there is no key {name!r}", where=uri, remedy=f"there are: {there}")
+        raise NotFound(f"no key is named {name!r}", where=uri, remedy=f"existing keys: {there}")
     _write(uri, tuple(change(key) if key.name == name else key for key in keys))
 
 
@@ -152,7 +154,7 @@ def _hash(plain: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """True for a name or an address that only this machine reaches."""
+    """True if only this machine can reach the name or address."""
     bare = host.removeprefix("[").removesuffix("]")
     try:
         return ipaddress.ip_address(bare).is_loopback
@@ -161,60 +163,65 @@ def is_loopback(host: str) -> bool:
 
 
 def check_bind(host: str, uri: str) -> None:
-    """Raises `RecipeError` where a server would be open to other machines without a key."""
+    """Raises `RecipeError` if other machines could use the server without a key."""
     if is_loopback(host) or any(not key.revoked for key in read_keys(uri)):
         return
     raise RecipeError(
-        f"serve.host={host} is reached from other machines, and there is no key",
+        f"serve.host={host} is reachable from other machines, and there is no API key",
         where=uri,
-        remedy="make one with `ctllm keys create`, or leave serve.host at 127.0.0.1",
+        remedy="create a key with `ctllm keys create`, or keep serve.host=127.0.0.1",
     )
 
 
 class KeyRing:
-    """The keys of a file as a server sees them. `host` is where it listens."""
+    """The keys of a file, as a server uses them. `host` is the address on which it listens."""
 
     def __init__(self, uri: str, host: str = "127.0.0.1", clock: Callable[[], float] = time.time) -> None:
         self._uri, self._loopback, self._clock = uri, is_loopback(host), clock
-        self._looked = time.monotonic()  # when the last look began
+        self._looked = time.monotonic()  # start of the last check
         self._looking = asyncio.Lock()
         self._keys = read_keys(uri)
-        self._locked = bool(self._keys)  # a key was seen
+        self._locked = bool(self._keys)  # a key has existed
 
     async def holder(self, secret: str, host: str) -> ApiKey:
-        """Whose key it is; `ANYONE` where no key is needed, asked under the name `host`. Raises `Refused`."""
+        """The key's owner; `ANYONE` if no key is needed for the host name `host`. Raises `Refused`."""
         keys = await self._current()
         if not self._locked and self._loopback:
             return self._anyone(host)
         if not secret:
-            raise Refused("no API key: send `Authorization: Bearer KEY`", status=401, code="invalid_api_key")
+            raise Refused(
+                "no API key; send the header `Authorization: Bearer KEY`", status=401, code="invalid_api_key"
+            )
         given = _hash(secret)
-        results = [key for key in keys if self._matches(key, given)]  # all of them: no early end
+        results = [key for key in keys if self._matches(key, given)]  # all of them, without early exit
         if not results:
-            raise Refused("this API key is not known here", status=401, code="invalid_api_key")
+            raise Refused("unknown API key", status=401, code="invalid_api_key")
         return _valid(results[0])
 
     async def visitor(self, ticket: str) -> ApiKey:
-        """Whose ticket a browser shows (`ticket`). Raises `Refused`."""
+        """The owner of a browser's ticket. Raises `Refused`."""
         name, _, rest = ticket.partition(":")
         until, _, signature = rest.partition(":")
         results = [key for key in await self._current() if key.name == name and key.secrets]
         right = results and hmac.compare_digest(_signature(results[0], until).encode(), signature.encode())
         if not right or not until.isdecimal() or int(until[:12]) < self._clock():
             raise Refused(
-                "no API key, and no report was asked for with one", status=401, code="invalid_api_key"
+                "no API key; open the report from the chat page after entering the key",
+                status=401,
+                code="invalid_api_key",
             )
         return _valid(results[0])
 
     def ticket(self, key: ApiKey) -> str:
-        """What lets a browser open reports for `TICKET_S`: a frame cannot send a key. A rotation ends it."""
+        """A ticket with which a browser opens reports for `TICKET_S`: a frame cannot send
+        a key. A rotation ends it."""
         until = str(int(self._clock()) + TICKET_S)
         return f"{key.name}:{until}:{_signature(key, until)}"
 
     def _anyone(self, host: str) -> ApiKey:
         name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
         if not is_loopback(name):
-            message = f"without keys this server answers to localhost only, not to {name[:100]!r}"
+            message = f"without keys this server accepts requests to localhost only, not to {name[:100]!r}"
             raise Refused(message, status=403, code="host_not_allowed")
         return ANYONE
 
@@ -225,22 +232,22 @@ class KeyRing:
         return any(map(operator.and_, right, fresh))
 
     async def _current(self) -> tuple[ApiKey, ...]:
-        """The keys as the file had them `LOOK_S` before now, or later."""
+        """The keys in the file, at most `LOOK_S` old."""
         since = time.monotonic() - LOOK_S
-        async with self._looking:  # one look for all who wait
+        async with self._looking:  # one check for all waiting requests
             if self._looked < since:
                 self._looked = await self._look()
         return self._keys
 
     async def _look(self) -> float:
-        """Reads the file: as of when it is known. Without an answer, what is known goes on counting."""
+        """Reads the file; returns the time of this state. Without an answer, the known keys stay valid."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(ANSWER_S):
                 with patience(0):
                     self._keys = await asyncio.to_thread(read_keys, self._uri)
         except TimeoutError:
-            return time.monotonic() + ANSWER_S  # else all would wait for each next look, too
+            return time.monotonic() + ANSWER_S  # else all would wait for every next check too
         except (InputError, StorageError):
             return began
         self._locked |= bool(self._keys)
@@ -254,7 +261,7 @@ def _valid(key: ApiKey) -> ApiKey:
 
 
 def _signature(key: ApiKey, until: str) -> str:
-    """Only who knows the stored hash makes it; it tells nothing about the hash."""
+    """Only who knows the stored hash can make it. It reveals nothing about the hash."""
     return hmac.new(
         key.secrets[0].sha256.encode(), f"{key.name}:{until}".encode(), hashlib.sha256
     ).hexdigest()

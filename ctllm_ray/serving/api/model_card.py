@@ -1,5 +1,4 @@
-"""What is told of the served model: its id, its context, whether it was taught to chat, and where it comes
-from."""
+"""Describes the served model: its id, context, chat template, and lineage."""
 
 from __future__ import annotations
 
@@ -12,33 +11,33 @@ from ctllm_ray.tokenizer.conversations import read_template
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 from ctllm_ray.train.checkpoint.lineage import PARENT_MODEL, PARENT_SHA256
 
-MOST_PHASES = 32  # that a lineage is followed through
+MOST_PHASES = 32  # maximum length of a lineage to follow
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """`lineage` is that of the export as it stands, empty for a foreign model; `template` its chat
-    template."""
+    """`lineage` is that of the export, empty for a foreign model; `template` is its chat template."""
 
     id: str
     context_tokens: int
     created: int = 0  # Unix seconds
     chat: bool = False
     template: str = ""
-    sha256: str = ""  # of all that answers depend on; empty: not known
-    trained_tokens: int = 0  # of all phases; 0: not known
-    stop_ids: frozenset[int] = frozenset()  # that end an answer, besides the tokenizer's EOS
+    sha256: str = ""  # over everything that affects answers; empty if unknown
+    trained_tokens: int = 0  # over all phases; 0 if unknown
+    stop_ids: frozenset[int] = frozenset()  # end an answer, in addition to the tokenizer's EOS
     lineage: dict[str, Any] = field(default_factory=dict)
 
 
 def read_card(
     folder: str, id_: str, tokenizer: Tokenizer, context_tokens: int, sha256: str = ""
 ) -> ModelCard:
-    """The card of a Hugging Face folder that has this hash.
+    """Reads the model card of a Hugging Face folder with this hash.
 
     A foreign model counts as taught to chat where it has a template.
     """
-    from ctllm_ray.model.folder import GENERATION  # imports torch, 300 MB that who has a card need not hold
+    # imports torch, which takes 300 MB that users of a card do not need
+    from ctllm_ray.model.folder import GENERATION
 
     lineage = read_lineage(folder)
     template = read_template(folder)
@@ -56,8 +55,7 @@ def read_card(
 
 
 def _trained_tokens(lineage: dict[str, Any]) -> int:
-    """Of a run and of those that made the model it began with; 0 where one of their lineages is gone or
-    another now."""
+    """Tokens of this run and of the runs before it; 0 if one of their lineages is missing or has changed."""
     total = 0
     for _ in range(MOST_PHASES):
         total += int(lineage.get("tokens", 0))

@@ -1,4 +1,4 @@
-"""Fields of OpenAI's and vLLM's requests that are not obeyed here, and what becomes of them.
+"""Unsupported fields of OpenAI's and vLLM's requests, and which of them are refused.
 
 A field that would change the answer is refused by name, unless its value asks for what is done anyway
 (`NO_EFFECT`). One that only informs (`IGNORED`) is taken, whatever it holds. So is null, which counts as not
@@ -12,8 +12,9 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import Any
 
-MOST_TOLD = 8  # fields that bind and are not obeyed
-#: Of a completion or a chat: about bill, trace, cache and speed, or about what there is none of here anyway.
+MOST_TOLD = 8  # fields to name in a refusal
+#: Of completions and chats: fields about billing, tracing, caching and speed, or about features that do not
+#: exist here.
 IGNORED = frozenset(
     {
         "user",
@@ -24,13 +25,13 @@ IGNORED = frozenset(
         "prompt_cache_key",
         "prompt_cache_options",
         "prompt_cache_retention",
-        "prediction",  # a guess that may speed an answer up
+        "prediction",  # a guess that may speed up an answer
         "parallel_tool_calls",
         "include_reasoning",
         "spaces_between_special_tokens",
     }
 )
-#: Of a completion or a chat: the values that ask for what is done anyway; () where each one binds.
+#: Of completions and chats: values that ask for the default behaviour; () if every value is refused.
 NO_EFFECT: dict[str, tuple[Any, ...]] = {
     # tools, other kinds of answers
     "tools": ([],),
@@ -66,7 +67,7 @@ NO_EFFECT: dict[str, tuple[Any, ...]] = {
     "use_beam_search": (False,),
     "length_penalty": (1,),
     "early_stopping": (False,),
-    # how a prompt is made
+    # how a prompt is built
     "echo": (False,),
     "add_special_tokens": (False,),
     "add_generation_prompt": (True,),
@@ -77,8 +78,8 @@ NO_EFFECT: dict[str, tuple[Any, ...]] = {
     "mm_processor_kwargs": ({},),
     "media_io_kwargs": ({},),
     "truncate_prompt_tokens": (),
-    # what is told of an answer
-    "prompt_logprobs": (),  # `echo` with `logprobs` tells the same
+    # what is returned with an answer
+    "prompt_logprobs": (),  # `echo` with `logprobs` returns the same
     "logprob_token_ids": ([],),
     "skip_special_tokens": (True,),
     "return_tokens_as_token_ids": (False,),
@@ -114,8 +115,7 @@ def drop_idle(
     ignored: Collection[str],
     no_effect: dict[str, tuple[Any, ...]],
 ) -> dict[str, Any]:
-    """A request with its `fields`, and of all others the first ones that bind: one is enough for a
-    refusal."""
+    """A request with its `fields`, and of other fields the first ones that must be refused."""
     obeyed = {name: value for name, value in given.items() if name in fields}
     binding = (
         (name, value)
@@ -126,10 +126,8 @@ def drop_idle(
 
 
 def describe_refusal(name: str, fields: Iterable[str]) -> str:
-    """Why a field is refused that is none of `fields`."""
+    """Explains why a field that is not in `fields` is refused."""
     if name in _HEARD_OF:
-        return f"`{name}` asks for something that this server does not do"
+        return f"`{name}` is not supported by this server"
     close = difflib.get_close_matches(name, fields, n=1)
-    return f"this server knows no parameter `{name[:100]}`" + (
-        f": did you mean `{close[0]}`?" if close else ""
-    )
+    return f"unknown parameter `{name[:100]}`" + (f": did you mean `{close[0]}`?" if close else "")

@@ -1,4 +1,4 @@
-"""A request as what an engine is to do, checked before it does anything.
+"""Parses a request into a plan for the engine, and checks it before any work.
 
 A text gets BOS in front, as documents have in training and as vLLM does it; ids are taken as they are.
 Specials that a text spells stay text. What a request may ask for at once is bounded by what the engine holds:
@@ -19,16 +19,18 @@ from ctllm_ray.serving.api.errors import CONTEXT_EXCEEDED, Refused
 from ctllm_ray.serving.api.requests import Asked, ChatRequest, CompletionRequest, Message, ResponseFormat
 from ctllm_ray.tokenizer import specials
 
-DEFAULT_TOKENS = 16  # of a completion, as OpenAI has it
-#: about 2 ms of tokenizing: longer ones go to a thread, so that streams go on meanwhile
+DEFAULT_TOKENS = 16  # OpenAI's default for completions
+#: About 2 ms of tokenizing. Longer texts go to a thread, so that streams continue meanwhile.
 LONG_TEXT_CHARS = 20_000
 MOST_TOLD = 1_000_000  # log-probabilities in one answer
 
 
 @dataclass(frozen=True)
 class GenerationPlan:
-    """`n` answers to each prompt. `echo` has the prompts' texts where they are to be told too, else nothing.
-    `top`: most likely ids to tell with each log-probability; -1: no log-probabilities."""
+    """`n` answers to each prompt. `echo` holds the prompt texts if they must be returned, else nothing.
+
+    `top` is the number of most likely ids to return with each log-probability; -1: no log-probabilities.
+    """
 
     prompts: tuple[list[int], ...]
     sampling: Sampling
@@ -39,18 +41,18 @@ class GenerationPlan:
 
     @property
     def choices(self) -> int:
-        """Answers in all."""
+        """The total number of answers."""
         return len(self.prompts) * self.n
 
 
 async def completion(served: AppState, asked: CompletionRequest) -> GenerationPlan:
-    """Raises `Refused` and `InputError` for what cannot be done."""
+    """The plan of a text completion. Raises `Refused` and `InputError`."""
     check_model(served, asked.model)
     prompts = await _prompts(served, asked)
     room = _room(served, prompts, "prompt")
     wanted = min(DEFAULT_TOKENS, room) if asked.max_tokens is None else asked.max_tokens
     if not wanted and not asked.echo:
-        raise Refused("`max_tokens` is 0 and `echo` is not set: nothing to do", param="max_tokens")
+        raise Refused("`max_tokens` is 0 and `echo` is not set: there is nothing to do", param="max_tokens")
     top = -1 if asked.logprobs is None else asked.logprobs
     sampling = _sampling(served, asked, wanted, max(top, 0))
     echo = _texts(served, asked, prompts) if asked.echo else ()
@@ -60,7 +62,7 @@ async def completion(served: AppState, asked: CompletionRequest) -> GenerationPl
 
 
 async def chat(served: AppState, asked: ChatRequest) -> GenerationPlan:
-    """Raises `Refused` and `InputError` for what cannot be done."""
+    """The plan of a chat completion. Raises `Refused` and `InputError`."""
     check_model(served, asked.model)
     prompt = await conversation(served, asked.messages)
     room = _room(served, [prompt], "messages")
@@ -71,7 +73,7 @@ async def chat(served: AppState, asked: ChatRequest) -> GenerationPlan:
 
 
 async def conversation(served: AppState, messages: Sequence[Message]) -> list[int]:
-    """The ids of a conversation up to where the assistant is to speak."""
+    """The ids of a conversation up to the point where the assistant speaks."""
     turns = [{"role": _role(message), "content": message.text} for message in messages]
     if sum(len(turn["content"]) for turn in turns) > LONG_TEXT_CHARS:
         return await asyncio.to_thread(served.conversations.encode_prompt, turns)
@@ -85,7 +87,7 @@ def _role(message: Message) -> str:
 async def encode_texts(
     served: AppState, texts: Sequence[str], add_special_tokens: bool | None
 ) -> list[list[int]]:
-    """The ids of texts; by default with what the tokenizer itself puts around them, which may be nothing."""
+    """The ids of texts; by default with the tokenizer's own prefix and suffix, if any."""
     if sum(map(len, texts)) > LONG_TEXT_CHARS:
         bare = await asyncio.to_thread(_encode, served, texts)
     else:
@@ -98,9 +100,9 @@ def _encode(served: AppState, texts: Sequence[str]) -> list[list[int]]:
 
 
 def check_model(served: AppState, model: str | None) -> None:
-    """Raises `Refused` for a model that is not served here."""
+    """Raises `Refused` if the request names another model."""
     if model is not None and model != served.card.id:
-        message = f"there is no model {model[:100]!r} here, only {served.card.id!r}"
+        message = f"model {model[:100]!r} does not exist; this server has {served.card.id!r}"
         raise Refused(message, status=404, code="model_not_found", param="model")
 
 
@@ -118,7 +120,7 @@ async def _prompts(served: AppState, asked: CompletionRequest) -> list[list[int]
 
 
 def _texts(served: AppState, asked: CompletionRequest, prompts: list[list[int]]) -> tuple[str, ...]:
-    """The prompts as texts: as they were sent, or decoded."""
+    """The prompts as texts: as sent, or decoded."""
     given = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
     if isinstance(given[0], str):
         return tuple(text for text in given if isinstance(text, str))
@@ -128,16 +130,17 @@ def _texts(served: AppState, asked: CompletionRequest, prompts: list[list[int]])
 
 
 def _room(served: AppState, prompts: list[list[int]], param: str) -> int:
-    """Tokens that the context has for an answer to the longest prompt. Raises `Refused` where there are
-    none."""
+    """Tokens left in the context for an answer to the longest prompt. Raises `Refused` if there are none."""
     context, longest = served.engine.context_tokens, max(map(len, prompts))
     if not min(map(len, prompts)):
-        raise Refused("a prompt is empty, and this tokenizer puts nothing before a text", param=param)
+        raise Refused("a prompt is empty, and this tokenizer adds nothing before a text", param=param)
     if longest >= context:
-        message = f"this model's context is {context} tokens, the prompt has {longest}"
+        message = f"the model's context has {context} tokens, but the prompt has {longest}"
         raise Refused(message, code=CONTEXT_EXCEEDED, param=param, remedy="shorten it")
     if wrong := [id_ for ids in prompts for id_ in ids if id_ >= served.engine.vocab_size]:
-        raise Refused(f"there is no id {wrong[0]} in a vocabulary of {served.engine.vocab_size}", param=param)
+        raise Refused(
+            f"id {wrong[0]} is not in the vocabulary of {served.engine.vocab_size} ids", param=param
+        )
     return context - longest
 
 
@@ -163,11 +166,11 @@ def _sampling(served: AppState, asked: Asked, max_tokens: int, top: int) -> Samp
 
 
 def _stop_ids(served: AppState, asked: Asked) -> frozenset[int]:
-    """Those asked for, EOS, what the model's folder adds, and the end of a turn where the tokenizer has
-    one."""
+    """The stop ids of the request, EOS, those of the model's folder, and the end
+    of a turn if there is one."""
     given = frozenset(asked.stop_token_ids or ())
     if given and max(given) >= served.engine.vocab_size:
-        what = f"there is no id {max(given)} in a vocabulary of {served.engine.vocab_size}"
+        what = f"id {max(given)} is not in the vocabulary of {served.engine.vocab_size} ids"
         raise Refused(what, param="stop_token_ids")
     if asked.ignore_eos:
         return given
@@ -176,7 +179,7 @@ def _stop_ids(served: AppState, asked: Asked) -> frozenset[int]:
 
 
 def _grammar(wanted: ResponseFormat | None) -> str:
-    """The JSON schema of an answer, as JSON; empty for any text."""
+    """The JSON schema of an answer, as JSON; empty if any text is allowed."""
     if wanted is None or wanted.type == "text":
         return ""
     schema = wanted.json_schema.schema_ if wanted.type == "json_schema" and wanted.json_schema else None
@@ -184,23 +187,30 @@ def _grammar(wanted: ResponseFormat | None) -> str:
 
 
 def _check_room(served: AppState, plan: GenerationPlan, room: int) -> GenerationPlan:
-    """The plan, where it fits the context and asks for no more than the engine holds. Raises `Refused`."""
+    """The plan, if it fits the context and the engine's capacity. Raises `Refused`."""
     wanted, context = plan.sampling.max_tokens, served.engine.context_tokens
     if wanted > room:
         message = (
-            f"the context is {context} tokens: the prompt has {context - room}, {wanted} more are asked for"
+            f"the context has {context} tokens: the prompt takes {context - room}, and "
+            f"{wanted} more are requested"
         )
-        raise Refused(message, code=CONTEXT_EXCEEDED, param="max_tokens", remedy=f"ask for {room} at most")
+        raise Refused(
+            message, code=CONTEXT_EXCEEDED, param="max_tokens", remedy=f"request at most {room} tokens"
+        )
     most = served.serve.slots * context
     if plan.choices * wanted > most:
         message = (
-            f"{plan.choices} answers of {wanted} tokens are asked for at once, at most {most} tokens can be"
+            f"the request asks for {plan.choices} answers of {wanted} tokens; at most "
+            f"{most} tokens are possible in one request"
         )
-        raise Refused(message, param="n", remedy="ask for less, or in several requests")
+        raise Refused(message, param="n", remedy="request fewer tokens, or send several requests")
     told = plan.n * sum(map(len, plan.prompts)) * bool(plan.echo) + plan.choices * wanted
     if plan.top >= 0 and told * (1 + plan.top) > MOST_TOLD:
         message = (
-            f"{told * (1 + plan.top):,} log-probabilities are asked for at once, at most {MOST_TOLD:,} can be"
+            f"the request asks for {told * (1 + plan.top):,} log-probabilities; at most "
+            f"{MOST_TOLD:,} are possible"
         )
-        raise Refused(message, param="logprobs", remedy="ask for less, or in several requests")
+        raise Refused(
+            message, param="logprobs", remedy="request fewer log-probabilities, or send several requests"
+        )
     return plan

@@ -1,4 +1,4 @@
-"""How much a key may ask: requests in any 60 seconds, tokens in a UTC day.
+"""Limits per key: requests in any 60 seconds, and tokens per UTC day.
 
 A sliding minute keeps the promise exactly (a window that starts on the full minute lets twice as much through
 at its edge) and costs one number for each request of the last minute. All tokens that a request may take are
@@ -27,46 +27,45 @@ from ctllm_ray.serving.api.keys import ApiKey
 FILE = "usage.json"  # beside keys.json
 SAVE_S = 2.0
 MINUTE_S, DAY_S = 60.0, 86_400
-RESERVED_S = 600.0  # that tokens stay reserved; an answer that takes longer counts when it ends
-TOKENS_PER_DAY = "tokens_per_day"  # where an `Overloaded` of the day's tokens comes from
-UNDER_WAY = "tokens_under_way"  # and one of tokens that others have reserved
+RESERVED_S = 600.0  # how long tokens stay reserved; a longer answer counts when it ends
+TOKENS_PER_DAY = "tokens_per_day"  # `where` of an `Overloaded` about the day's tokens
+UNDER_WAY = "tokens_under_way"  # `where` of one about tokens that other requests reserved
 
 
 class RateLimits(Protocol):
-    """What the API asks before and tells after each request."""
+    """The interface of the limits: the API calls it before and after each request."""
 
     async def admit(self, key: ApiKey) -> None:
-        """Counts a request. Raises `Overloaded`, with the seconds to wait, where it is one too many."""
+        """Counts a request. Raises `Overloaded` with the seconds to wait if there are too many."""
         ...
 
     async def reserve(self, key: ApiKey, id_: str, tokens: int) -> None:
-        """Sets tokens aside for a request that may take so many. Raises `Overloaded` where there are not so
-        many."""
+        """Reserves the tokens that a request may use. Raises `Overloaded` if not enough are left."""
         ...
 
     async def settle(self, key: ApiKey, id_: str, tokens: int) -> None:
-        """Gives back what was reserved under an id, if anything, and counts the tokens that were taken."""
+        """Releases the reservation under an id, if any, and counts the used tokens."""
         ...
 
     async def close(self) -> None:
-        """Nothing more will be counted."""
+        """Ends the counting."""
         ...
 
 
 @dataclass(frozen=True)
 class _Reservation:
-    name: str  # of the key
+    name: str  # name of the key
     tokens: int
     until: float  # Unix seconds
 
 
 class Counters:
-    """Limits in this process; `uri` is where counts are kept, empty for nowhere."""
+    """The limits counted in this process. `uri` is where counts are saved; empty for nowhere."""
 
     def __init__(self, uri: str = "", clock: Callable[[], float] = time.time) -> None:
         self._uri, self._clock = uri, clock
-        self._requests: dict[str, deque[float]] = {}  # Unix seconds of those in the last minute, by key
-        self._tokens: dict[str, int] = {}  # of this day, by key
+        self._requests: dict[str, deque[float]] = {}  # Unix seconds of requests in the last minute, by key
+        self._tokens: dict[str, int] = {}  # tokens of this day, by key
         self._reserved: dict[str, _Reservation] = {}
         self._day = int(clock() // DAY_S)
         self._saving: asyncio.Task | None = None
@@ -75,18 +74,20 @@ class Counters:
             self._restore(storage.read_json(uri))
 
     async def admit(self, key: ApiKey) -> None:
-        """Counts a request, or raises `Overloaded`; a refused one does not count."""
+        """Counts a request, or raises `Overloaded`. A refused one does not count."""
         now = self._clock()
         self._turn(now)
         if key.tokens_per_day and self._tokens.get(key.name, 0) >= key.tokens_per_day:
-            what = f"the {key.tokens_per_day:,} tokens of this key for today are used up"
-            raise self._until_tomorrow(what, "ask again tomorrow (UTC), or have the limit raised", now)
+            what = f"this key has used its {key.tokens_per_day:,} tokens for today"
+            raise self._until_tomorrow(
+                what, "retry tomorrow (UTC), or ask the operator for a higher limit", now
+            )
         if key.requests_per_minute:
             self._take(key, now)
             self._save_soon()
 
     async def reserve(self, key: ApiKey, id_: str, tokens: int) -> None:
-        """Sets tokens aside under an id, or raises `Overloaded`."""
+        """Reserves tokens under an id, or raises `Overloaded`."""
         if not key.tokens_per_day:
             return
         now = self._clock()
@@ -97,16 +98,15 @@ class Counters:
             raise self._too_many(key, tokens, left, now)
         if tokens > left - sum(held.tokens for held in self._reserved.values() if held.name == key.name):
             raise Overloaded(
-                f"this request may take {tokens:,} tokens: of the {left:,} that this key has left today, "
-                f"requests "
-                "under way have reserved too many",
+                f"this request may use {tokens:,} tokens; this key has {left:,} left today, "
+                "and running requests have reserved too many of them",
                 where=UNDER_WAY,
-                remedy="ask again when they have ended, or with a smaller max_tokens",
+                remedy="retry when they have finished, or set a smaller max_tokens",
             )
         self._reserved[id_] = _Reservation(key.name, tokens, now + RESERVED_S)
 
     async def settle(self, key: ApiKey, id_: str, tokens: int) -> None:
-        """Gives back a reservation and counts tokens, also over the limit."""
+        """Releases a reservation and counts the used tokens, even beyond the limit."""
         self._reserved.pop(id_, None)
         if key.tokens_per_day and tokens > 0:
             self._turn(self._clock())
@@ -114,7 +114,7 @@ class Counters:
             self._save_soon()
 
     async def close(self) -> None:
-        """Writes what is not written yet."""
+        """Saves unsaved counts."""
         if self._saving is not None:
             self._saving.cancel()
             await asyncio.gather(self._saving, return_exceptions=True)
@@ -127,17 +127,17 @@ class Counters:
         if len(recent) >= key.requests_per_minute:
             free_at = recent[-key.requests_per_minute] + MINUTE_S
             raise Overloaded(
-                f"more than {key.requests_per_minute} requests in a minute",
+                f"the key's limit of {key.requests_per_minute} requests per minute is reached",
                 where="requests_per_minute",
-                remedy="ask more slowly",
+                remedy="send requests more slowly",
                 retry_s=max(free_at - now, 0.001),
             )
         recent.append(now)
 
     def _too_many(self, key: ApiKey, tokens: int, left: int, now: float) -> Overloaded:
-        what = f"this request may take {tokens:,} tokens, and this key has {max(left, 0):,} left today"
+        what = f"this request may use {tokens:,} tokens, but this key has {max(left, 0):,} left today"
         tomorrow = "" if tokens > key.tokens_per_day else ", or tomorrow (UTC)"
-        return self._until_tomorrow(what, f"ask with a smaller max_tokens{tomorrow}", now)
+        return self._until_tomorrow(what, f"set a smaller max_tokens{tomorrow}", now)
 
     def _until_tomorrow(self, what: str, remedy: str, now: float) -> Overloaded:
         return Overloaded(what, where=TOKENS_PER_DAY, remedy=remedy, retry_s=(self._day + 1) * DAY_S - now)

@@ -1,4 +1,4 @@
-"""What comes over the wire: requests in OpenAI's shapes.
+"""Request bodies in OpenAI's format, as pydantic models.
 
 Types are strict (a number in quotes is an error), and of fields that are not listed here only those are taken
 that ask for nothing (parameters.py): all others are refused by name. A field that is null counts as not
@@ -27,17 +27,17 @@ MOST_CHOICES = 16  # `n`
 MOST_STOPS = 16
 MOST_STOP_IDS = 128
 MOST_MESSAGES = 4096
-MOST_TOP = 20  # log-probabilities told with a token
+MOST_TOP = 20  # log-probabilities per token
 SCHEMA_DEPTH = 64
 
 
 def _whole_characters(text: str) -> str:
-    """The text. JSON can spell half a surrogate pair, which no UTF-8 can hold."""
+    """Checks a text: JSON can spell half a surrogate pair, which UTF-8 cannot hold."""
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ValueError("half a surrogate pair is no character") from None
+            raise ValueError("the text contains half a surrogate pair, which is not a character") from None
     return text
 
 
@@ -49,7 +49,7 @@ class Wire(BaseModel):
 
 
 class Sent(Wire):
-    """A part of a request. Fields in `ignored`, and values in `no_effect`, ask for nothing."""
+    """A part of a request. Fields in `ignored`, and values in `no_effect`, are accepted without effect."""
 
     model_config = ConfigDict(extra="forbid")
     ignored: ClassVar[Collection[str]] = ()
@@ -64,7 +64,7 @@ class Sent(Wire):
 
     @classmethod
     def fields(cls) -> list[str]:
-        """The names of fields that are obeyed."""
+        """The names of supported fields."""
         return [field.alias or name for name, field in cls.model_fields.items()]
 
 
@@ -76,7 +76,7 @@ class StreamOptions(Sent):
 
 
 class JsonSchema(Sent):
-    ignored: ClassVar = ("description", "strict")  # it is followed to the letter anyway
+    ignored: ClassVar = ("description", "strict")  # schemas are always followed strictly
 
     name: str = ""
     schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
@@ -84,10 +84,10 @@ class JsonSchema(Sent):
     @model_validator(mode="after")
     def _check_depth(self) -> JsonSchema:
         if json_schemas.depth(self.schema_) > SCHEMA_DEPTH:
-            raise ValueError(f"a schema is nested {SCHEMA_DEPTH} deep at most")
+            raise ValueError(f"the schema is nested too deeply; at most {SCHEMA_DEPTH} levels are allowed")
         if loop := json_schemas.find_loop(self.schema_ or {}):
             raise ValueError(
-                f"the schema's `$ref` {loop[:100]!r} leads back to itself, so that no value can follow it"
+                f"the schema's `$ref` {loop[:100]!r} leads back to itself, so no value can match it"
             )
         return self
 
@@ -110,7 +110,7 @@ Stop = Annotated[Text, Field(min_length=1, max_length=256)]
 
 
 class Asked(Sent):
-    """What both kinds of completion share."""
+    """The common fields of both kinds of completions."""
 
     ignored: ClassVar = parameters.IGNORED
     no_effect: ClassVar = parameters.NO_EFFECT
@@ -123,24 +123,24 @@ class Asked(Sent):
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None  # 0 and -1: all
+    top_k: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None  # 0 and -1 mean all
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    ignore_eos: bool | None = None  # vLLM's: answers of one length, for measuring
-    # vLLM's: beside the model's own
+    ignore_eos: bool | None = None  # vLLM's field: answers of equal length, for benchmarks
+    # vLLM's field: in addition to the model's own
     stop_token_ids: Annotated[list[Id], Field(max_length=MOST_STOP_IDS, fail_fast=True)] | None = None
     response_format: ResponseFormat | None = None
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The stop strings; none where none are given."""
+        """The stop strings; empty if there are none."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     @property
     def with_usage(self) -> bool:
-        """True where a stream is to end with counts."""
+        """True if a stream must end with token counts."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
@@ -150,8 +150,8 @@ Lists = Annotated[list[Ids], Field(min_length=1, max_length=MOST_PROMPTS, fail_f
 
 
 def _kind_of_prompt(given: Any) -> str:
-    """By its first item: to try all kinds on a list of a million would take seconds, and find a million
-    errors."""
+    """Decides by the first item: trying all types on a list of a million items takes seconds
+    and gives a million errors."""
     first = given[0] if isinstance(given, list) and given else given
     kinds: dict[type, str] = {str: "texts", list: "lists"} if isinstance(given, list) else {str: "text"}
     return kinds.get(type(first), "ids")
@@ -167,13 +167,13 @@ Prompt = Annotated[
 
 
 class CompletionRequest(Asked):
-    """`prompt` is a text or ids, or several of either."""
+    """`prompt` is a text or ids, or a list of either."""
 
     prompt: Prompt
-    max_tokens: Annotated[int, Field(ge=0)] | None = None  # 16, as OpenAI has it
+    max_tokens: Annotated[int, Field(ge=0)] | None = None  # default 16, as in OpenAI's API
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=MOST_TOP)] | None = None
-    # vLLM's: false leaves BOS away before a text; ids are taken as they are
+    # vLLM's field: false adds no BOS before a text; ids are used as they are
     add_special_tokens: bool | None = None
 
 
@@ -194,7 +194,7 @@ class Message(Sent):
 
     @property
     def text(self) -> str:
-        """The content in one piece."""
+        """The content as one text."""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
@@ -203,8 +203,8 @@ Messages = Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES
 
 class ChatRequest(Asked):
     messages: Messages
-    max_tokens: Annotated[int, Field(ge=1)] | None = None  # what the context has room for
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None  # the same by its newer name
+    max_tokens: Annotated[int, Field(ge=1)] | None = None  # default: what the context has room for
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None  # the newer name of the same field
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP)] | None = None
 
@@ -216,9 +216,9 @@ class ChatRequest(Asked):
 
 
 class TokenizeRequest(Sent):
-    """Either `prompt` or `messages`, as vLLM has it."""
+    """Either `prompt` or `messages`, as in vLLM."""
 
-    ignored: ClassVar = ("return_token_strs",)  # they are told anyway
+    ignored: ClassVar = ("return_token_strs",)  # always returned
     no_effect: ClassVar = parameters.NO_EFFECT
 
     model: Text | None = None
@@ -229,10 +229,10 @@ class TokenizeRequest(Sent):
     @model_validator(mode="after")
     def _one_way(self) -> TokenizeRequest:
         if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give either `prompt` or `messages`")
+            raise ValueError("set either `prompt` or `messages`, not both")
         if self.messages is not None and self.add_special_tokens:
             raise ValueError(
-                "`add_special_tokens` is for a `prompt`: a chat template says what stands before turns"
+                "`add_special_tokens` works with `prompt` only: for messages the chat template decides"
             )
         return self
 

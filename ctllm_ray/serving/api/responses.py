@@ -1,4 +1,4 @@
-"""What goes over the wire: answers in OpenAI's shapes."""
+"""Response bodies in OpenAI's format, as pydantic models."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Reason = Literal["stop", "length"]
 
 
 class CompletionLogprobs(Wire):
-    """By token: its text, its log-probability (null for what nothing comes before), the most likely ones, and
-    where its text begins, in characters."""
+    """By token: its text, log-probability (null if it has no context), most likely tokens, and
+    text offset in characters."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -34,7 +34,7 @@ class CompletionLogprobs(Wire):
 
 
 class Told(Wire):
-    """What every answer begins with."""
+    """The fields that begin every answer."""
 
     id: str
     object: str
@@ -50,7 +50,7 @@ class CompletionChoice(Wire):
 
 
 class Completion(Told):
-    """A whole answer, or a part of a streamed one."""
+    """A whole answer, or a part of a streamed answer."""
 
     object: Literal["text_completion"] = "text_completion"
     choices: list[CompletionChoice]
@@ -72,7 +72,7 @@ class ChatLogprobs(Wire):
 
 
 class AssistantMessage(Wire):
-    """A message, or in a stream what comes to it: the role first, then text."""
+    """A message; in a stream its increments: first the role, then text."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
@@ -126,10 +126,11 @@ class ModelObject(Wire):
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "ctllm-ray"
-    model_sha256: str  # of all that its answers depend on (ctllm_ray/model/fingerprint.py); empty: not known
+    # over everything that affects answers (ctllm_ray/model/fingerprint.py); empty if unknown
+    model_sha256: str
     context_tokens: int
     chat: bool
-    trained_tokens: int  # of all phases (pretraining, SFT, DPO); 0: not known
+    trained_tokens: int  # over all phases (pretraining, SFT, DPO); 0 if unknown
     lineage: dict[str, Any]
 
 

@@ -1,4 +1,4 @@
-"""How log-probabilities name tokens, and where their texts stand.
+"""Names and text offsets of tokens in log-probabilities.
 
 A token may be a part of a character, which no text can name, and two ids may decode to one text. OpenAI
 writes such bytes as `bytes:\\xe4\\xbd`; so do we, so that the likely tokens of a position stay apart.
@@ -14,17 +14,17 @@ from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 
 class TokenNames:
-    """Names and bytes of ids."""
+    """The names and bytes of ids."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._spellings = spellings(tokenizer)
         self._specials = {id_: name for name, id_ in tokenizer.specials.items()}
         self._names: dict[
             int, str
-        ] = {}  # of ids that were asked for: names of parts of characters are slow to make
+        ] = {}  # cache of requested ids: names of partial characters are slow to make
 
     def name(self, id_: int) -> str:
-        """The text of an id, as OpenAI writes it; empty for one that the tokenizer does not have."""
+        """The text of an id, as OpenAI writes it; empty for an id outside the vocabulary."""
         if id_ not in self._names:
             self._names[id_] = self._specials.get(id_) or self._spell(id_)
         return self._names[id_]
@@ -36,12 +36,15 @@ class TokenNames:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in self.content(id_))
 
     def content(self, id_: int) -> bytes:
-        """The bytes of an id; none for a special."""
+        """The bytes of an id; empty for a special token."""
         return self._spellings[id_] if id_ < len(self._spellings) else b""
 
     def offsets(self, ids: Sequence[int], start: int) -> tuple[list[int], int]:
-        """Where the character stands that each id begins in, in characters from `start` on, and where the
-        next one would. A part of a character stands where that character does."""
+        """For each id the offset of the character it begins in, in characters from `start`, and
+        the offset after the last.
+
+        A partial character has the offset of that character.
+        """
         result, at = [], start
         for id_ in ids:
             content = self.content(id_)
@@ -51,5 +54,5 @@ class TokenNames:
 
 
 def _continues(byte: int) -> bool:
-    """True for a byte of UTF-8 that is not the first of its character."""
+    """True for a UTF-8 byte that is not the first of its character."""
     return byte & 0xC0 == 0x80

@@ -1,8 +1,8 @@
-"""The answer of /tokenize, written in slices: a megabyte of text is a million ids, and nobody else waits for
-them.
+"""Writes the response of /tokenize in slices: a megabyte
+of text is a million ids, and other requests must not wait.
 
-Work in a thread lets the event loop go on every few milliseconds, but one call into C does not: a slice takes
-about one millisecond.
+Work in a thread lets the event loop go on every few milliseconds,
+but one call into C does not: a slice takes about one millisecond.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SLICE_IDS = 4096
 
 
 def format_tokens(pieces: TokenNames, ids: Sequence[int], context_tokens: int) -> bytes:
-    """`told.Tokens` as JSON."""
+    """`TokenizeResponse` as JSON."""
     return b"".join(
         [
             b'{"count":%d,"max_model_len":%d,"tokens":[' % (len(ids), context_tokens),

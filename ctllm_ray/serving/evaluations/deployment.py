@@ -1,5 +1,4 @@
-"""Evaluations in a deployment of their own with a single replica, so that there is one queue for all
-ingresses.
+"""Evaluations as a Ray Serve deployment with one replica, so that all ingresses share one queue.
 
 It holds no model: it asks the engines that everyone asks. Where it dies, Ray Serve starts it again, and what
 was not over goes on; Ray Serve's health check is what starts it before anyone asks.
@@ -24,7 +23,7 @@ SLOTS_SHARE = 4  # one in so many slots of a replica is for evaluations
 
 
 class EvaluationsReplica:
-    """The one place that evaluates. `facts` is what build.py found out, as plain values."""
+    """The single place that evaluates. `facts` holds plain values from application.py."""
 
     def __init__(self, facts: dict[str, Any], engine: DeploymentHandle) -> None:
         self._facts, self._engine = facts, engine
@@ -32,7 +31,7 @@ class EvaluationsReplica:
         self._begun: asyncio.Task[None] | None = None
 
     def _open(self) -> Examined:
-        # torch comes with them, 300 MB that ingresses, which import this file, need not hold
+        # these import torch, 300 MB, which ingresses that import this file do not need
         from ctllm_ray.evaluate import run
         from ctllm_ray.evaluate.formats.chat_form import choose_form
         from ctllm_ray.evaluate.models import model_identity
@@ -75,8 +74,8 @@ class EvaluationsReplica:
         return await self._evaluations.cancel(id_)
 
     async def check_health(self) -> None:
-        """Begins with what is not over and waits for nothing: weights may have to be hashed. Raises if that
-        failed."""
+        """Resumes unfinished evaluations without waiting: weights may have to be
+        hashed. Raises if that failed."""
         if self._begun is None:
             self._begun = asyncio.create_task(self._evaluations.start())
         if self._begun.done():
@@ -87,7 +86,7 @@ class EvaluationsReplica:
 
 
 class RemoteEvaluations:
-    """That place, seen from an ingress."""
+    """The evaluations, called from an ingress."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
@@ -113,4 +112,4 @@ class RemoteEvaluations:
         return await persistently(lambda: self._handle.cancel.remote(id_))
 
     async def close(self) -> None:
-        """Nothing to do here: that place goes on."""
+        """Does nothing: the deployment keeps running."""

@@ -1,4 +1,4 @@
-"""`/v1/evaluations`: the model that answers here, evaluated on the recipe's tasks while it answers."""
+"""The endpoints `/v1/evaluations`: evaluate the served model on the recipe's tasks while it serves."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ Name = Annotated[str, Field(max_length=200)]
 
 
 class EvaluationRequest(BaseModel):
-    """What is to be evaluated: tasks of the recipe by name (none: all), and how many items of each part at
-    most."""
+    """What to evaluate: tasks of the recipe by name (empty: all), and the maximum
+    number of items of each part."""
 
     model_config = ConfigDict(extra="forbid")
 
     tasks: Annotated[list[Name], Field(max_length=100)] = []
-    limit: Annotated[int, Field(ge=0, le=1_000_000)] = 0  # 0: as the recipe says
+    limit: Annotated[int, Field(ge=0, le=1_000_000)] = 0  # 0: as in the recipe
 
 
 class EvaluationList(BaseModel):
-    """All evaluations, the newest first, and the tasks that may be asked for: none where the recipe has
-    none."""
+    """All evaluations, newest first, and the available tasks; none if the recipe has none."""
 
     object: Literal["list"] = "list"
     data: list[State]
@@ -39,18 +38,18 @@ def add(app: FastAPI, served: AppState) -> None:
 
     def there() -> Evaluating:
         if served.evaluations is None:
-            what, remedy = "this server evaluates nothing", "add a part `evaluate` to its recipe"
+            what, remedy = "this server offers no evaluations", "add the section `evaluate` to its recipe"
             raise Refused(what, status=404, code="no_evaluations", remedy=remedy)
         return served.evaluations
 
     @app.post("/v1/evaluations", response_model=State)
     async def evaluate(asked: EvaluationRequest) -> Response:
-        """Queues an evaluation. It runs beside the answers of others and gives way to them."""
+        """Queues an evaluation. It runs beside other requests and yields to them."""
         return _json(await there().submit(asked.tasks, asked.limit))
 
     @app.get("/v1/evaluations", response_model=EvaluationList)
     async def evaluations() -> Response:
-        """Every evaluation with its state: queued, running, done, failed or cancelled."""
+        """Lists all evaluations with their state: queued, running, done, failed or cancelled."""
         evaluating = served.evaluations
         if evaluating is None:
             return _json(EvaluationList(data=[], tasks=[]))
@@ -58,13 +57,13 @@ def add(app: FastAPI, served: AppState) -> None:
 
     @app.get("/v1/evaluations/{id}", response_model=State)
     async def evaluation(id: str) -> Response:
-        """One evaluation: how far it is, and its scores with intervals once it is done."""
+        """Returns one evaluation: its progress, and its scores with intervals once it is done."""
         return _json(await _require_state(there().one(id)))
 
     @app.post("/v1/evaluations/{id}/cancel", response_model=State)
     async def cancel(id: str) -> Response:
-        """Ends an evaluation; one that has ended stays as it is. What was answered is kept for the next
-        one."""
+        """Cancels an evaluation; a finished one does not change. Its answers are
+        kept for the next evaluation."""
         return _json(await _require_state(there().cancel(id)))
 
 

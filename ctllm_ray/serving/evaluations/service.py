@@ -1,12 +1,11 @@
-"""Evaluations of the served model, asked for over HTTP: one at a time, the others in a queue, kept over
-restarts.
+"""Runs evaluations of the served model: one at a time, the others in a queue that survives restarts.
 
 The model is asked by the same engines as everyone else, and gives way: a quarter of one replica's slots at
-most is taken, scores of prompts are computed after prompts that somebody waits for (inference/steps.py), and
-where a queue is full an evaluation waits. Each has a folder below `<root>/<name>/<version>/evaluations`, with
-`state.json` and all that `ctllm evaluate` leaves; what was answered stands beside them, for all evaluations
-of one model. So a server that was killed goes on where it was, and a second evaluation of the same items is
-quick.
+most is taken, scores of prompts are computed after prompts that somebody waits for (inference/steps.py),
+and where a queue is full an evaluation waits. Each has a folder below
+`<root>/<name>/<version>/evaluations`, with `state.json` and all that `ctllm evaluate` leaves; what was
+answered stands beside them, for all evaluations of one model. So a server that was killed goes on where it
+was, and a second evaluation of the same items is quick.
 
 It knows neither HTTP nor Ray. lm-eval runs in a thread and asks through the event loop of the server.
 """
@@ -43,8 +42,8 @@ _log = logging.getLogger("ctllm.serve")
 
 
 class State(BaseModel):
-    """An evaluation as it stands; `scores` as in its results.json, once it is done. Times are Unix
-    seconds."""
+    """The state of an evaluation. `scores` are as in its results.json, once it is
+    done. Times are Unix seconds."""
 
     id: str
     object: Literal["evaluation"] = "evaluation"
@@ -54,7 +53,7 @@ class State(BaseModel):
     created: float
     started: float | None = None
     finished: float | None = None
-    asked: str = ""  # what is asked now: scores, answers, verdicts
+    asked: str = ""  # what is computed now: scores, answers, verdicts
     answered: int = 0
     total: int = 0
     error: str = ""
@@ -62,54 +61,54 @@ class State(BaseModel):
 
     @property
     def over(self) -> bool:
-        """True where nothing more happens to it."""
+        """True if the evaluation has ended."""
         return self.status in ("done", "failed", "cancelled")
 
 
 class Evaluating(Protocol):
-    """What the API asks. Raises `NotFound` for an id that there is not."""
+    """The interface for the API. Raises `NotFound` for an unknown id."""
 
     async def task_names(self) -> list[str]:
-        """The names of tasks that may be asked for."""
+        """The names of available tasks."""
         ...
 
     async def submit(self, tasks: Sequence[str], limit: int) -> State:
-        """A new evaluation (no tasks: all; limit 0: as the recipe says). Raises `InputError`,
-        `Overloaded`."""
+        """Adds an evaluation (no tasks: all; limit 0: as in the recipe). Raises
+        `InputError`, `Overloaded`."""
         ...
 
     async def all(self) -> list[State]:
-        """The newest first."""
+        """All evaluations, newest first."""
         ...
 
     async def one(self, id_: str) -> State:
-        """One of them."""
+        """One evaluation."""
         ...
 
     async def cancel(self, id_: str) -> State:
-        """Ends it, if it has not ended."""
+        """Cancels it, if it has not ended."""
         ...
 
     async def close(self) -> None:
-        """The server ends."""
+        """Closes when the server ends."""
         ...
 
 
 @dataclass(frozen=True)
 class Examined:
-    """Who is evaluated, by which part of the recipe, kept where."""
+    """The model under evaluation, the recipe's section, and the folder of results."""
 
-    part: Evaluate  # with paths as this process finds them
+    part: Evaluate  # with paths as this process sees them
     folder: str
     subject: Subject
-    form: ChatForm  # in which judged benchmarks ask it; it has the tokenizer
+    form: ChatForm  # prompt format for judged benchmarks; holds the tokenizer
     model: Mapping[str, Any]
     at_once: int
-    decontaminated: str = ""  # the folder of the pass that knows which items the corpus held
+    decontaminated: str = ""  # folder of the pass that knows which items occur in the corpus
 
 
 class Evaluations:
-    """`Evaluating` in this process; it begins with the first call, in whose event loop it stays."""
+    """`Evaluating` in this process. It starts with the first call and stays in that event loop."""
 
     def __init__(self, open_: Callable[[], Examined], clock: Callable[[], float] = time.time) -> None:
         self._open, self._clock = open_, clock
@@ -121,7 +120,7 @@ class Evaluations:
         self._starting = asyncio.Lock()
 
     async def start(self) -> None:
-        """Reads what was kept and goes on with what was not over. Called by every other method, too."""
+        """Reads the stored states and resumes unfinished evaluations. All other methods call it first."""
         async with self._starting:
             if self._worker is None:
                 self._examined = await asyncio.to_thread(self._open)
@@ -133,7 +132,7 @@ class Evaluations:
                 self._worker = asyncio.create_task(self._work())
 
     async def close(self) -> None:
-        """Stops; what runs is not over and goes on at the next start."""
+        """Stops. A running evaluation resumes at the next start."""
         if self._runner is not None:
             self._runner.cancel()
         if self._worker is not None:
@@ -150,8 +149,8 @@ class Evaluations:
         await self.start()
         narrowed = plan.select_benchmarks(self._there.part, tasks, limit)
         if sum(state.status == "queued" for state in self._states.values()) >= MOST_WAITING:
-            what = f"{MOST_WAITING} evaluations wait already"
-            raise Overloaded(what, remedy="ask again when some are done", retry_s=FULL_RETRY_S)
+            what = f"the queue is full: {MOST_WAITING} evaluations are waiting"
+            raise Overloaded(what, remedy="retry when some are done", retry_s=FULL_RETRY_S)
         now = self._clock()
         id_ = f"eval-{int(now * 1000):012x}{secrets.token_hex(4)}"
         state = State(id=id_, tasks=plan.names(narrowed), limit=limit, created=now)
@@ -168,7 +167,7 @@ class Evaluations:
         """As `Evaluating.one`."""
         await self.start()
         if id_ not in self._states:
-            raise NotFound("there is no such evaluation", where=id_[:100])
+            raise NotFound("this evaluation does not exist", where=id_[:100])
         return self._states[id_]
 
     async def cancel(self, id_: str) -> State:
@@ -187,7 +186,7 @@ class Evaluations:
         return self._examined
 
     async def _work(self) -> None:
-        """One after another, for ever."""
+        """Runs one evaluation after another, forever."""
         while True:
             state = self._states[await self._queue.get()]
             if not state.over:
@@ -202,7 +201,7 @@ class Evaluations:
             update = {"status": "done", "scores": scores}
         except (CancelledError, asyncio.CancelledError):
             if not self._states[id_].over:
-                raise  # this server stops: another goes on
+                raise  # this server stops; another one resumes
             return
         except CtllmError as error:
             update = {
@@ -211,12 +210,12 @@ class Evaluations:
             }
         except Exception:
             _log.exception("evaluation %s", id_)
-            update = {"status": "failed", "error": "an error of the server"}
+            update = {"status": "failed", "error": "internal server error"}
         if not self._states[id_].over:
             await self._keep(self._states[id_].model_copy(update=update | {"finished": self._clock()}))
 
     def _scores(self, state: State, runner: Runner) -> list[dict[str, Any]]:
-        """In a thread: the evaluation."""
+        """Runs in a thread: the evaluation."""
         there = self._there
 
         def tell(asked: str, answered: int, total: int) -> None:
@@ -240,7 +239,7 @@ class Evaluations:
         return work.carry_out(runner, tell)["scores"]
 
     async def _keep(self, state: State) -> None:
-        """From now on the evaluation stands so, here and on storage."""
+        """Stores the new state, in memory and on storage."""
         self._states[state.id] = state
         uri = storage.join(self._there.folder, state.id, FILE)
         kept = state.model_dump(mode="json", exclude={"scores", "asked", "answered", "total"})
@@ -248,13 +247,13 @@ class Evaluations:
 
 
 def _read_states(folder: str) -> list[State]:
-    """The evaluations in a folder, the oldest first; those that are done with their scores."""
+    """The evaluations in a folder, oldest first; finished ones with their scores."""
     result = []
     for path in storage.list_tree(folder):
         if path.endswith(f"/{FILE}") and path.count("/") == 1:
             state = State.model_validate(storage.read_json(storage.join(folder, path)))
             if state.status == "done":
-                with suppress(NotFound):  # somebody deleted it: the rest is still true
+                with suppress(NotFound):  # somebody deleted it; the rest is still valid
                     scores = results(storage.join(folder, state.id))["scores"]
                     state = state.model_copy(update={"scores": scores})
             result.append(state)

@@ -1,4 +1,4 @@
-"""The application that a recipe serves, for `ctllm serve` on this machine and `serve deploy` on a cluster.
+"""The Ray Serve application of a recipe, for `ctllm serve` on this machine and `serve deploy` on a cluster.
 
     ctllm serve jobs/recipes/tiny.yaml root=out
     serve deploy serve/configs/cpu_cluster.yaml        # names `serve.build:deployed`, the recipe and its overrides
@@ -40,14 +40,14 @@ from ctllm_ray.tokenizer import tokenizer
 from ctllm_ray.train.checkpoint import export
 
 NAME, INGRESS = "ctllm", "api"
-DRAIN_S = 120  # for answers that are under way when a replica is replaced
+DRAIN_S = 120  # time for running answers when a replica is replaced
 HEALTH_S = 5
-INGRESS_REQUESTS = 1024  # that an ingress holds at a time: they wait for engines
+INGRESS_REQUESTS = 1024  # maximum requests in an ingress: they wait for engines
 
 
 def application(recipe: Recipe) -> Any:
-    """The Ray Serve application. Raises `CtllmError` where there is no model or it would be open without a
-    key."""
+    """The Ray Serve application. Raises `CtllmError` if there is no model, or it
+    would be open without a key."""
     serve = recipe.serve
     folder = storage.absolute(serve.model) if serve.model else export.newest_export(recipe)
     facts = _facts(recipe, folder)
@@ -74,7 +74,7 @@ def application(recipe: Recipe) -> Any:
 
 
 def _facts(recipe: Recipe, folder: str) -> dict[str, Any]:
-    """What replicas must know, as plain values."""
+    """The values that replicas need, as plain data."""
     serve, shape = recipe.serve, config.of_folder(folder)
     facts: dict[str, Any] = {
         "serve": serve.model_dump(mode="json"),
@@ -97,14 +97,14 @@ def _facts(recipe: Recipe, folder: str) -> dict[str, Any]:
 
 
 def _actor_options(recipe: Recipe, cpus: float = 0, gpus: float = 0) -> dict[str, Any]:
-    """What Ray reserves for a replica, on nodes of its kind: one without a GPU would keep a GPU node from
-    going."""
+    """Ray resources of a replica, on nodes of its kind: one without a GPU would keep a
+    GPU node from scaling down."""
     selector = recipe.resources.label_selector(gpus)
     return {"num_cpus": cpus, "num_gpus": gpus} | ({"label_selector": selector} if selector else {})
 
 
 def _evaluations(facts: dict[str, Any], replicas: Any, options: dict[str, Any]) -> Any:
-    """The bound deployment of evaluations; None where the recipe has no tasks."""
+    """The bound deployment of evaluations; None if the recipe has no tasks."""
     if "evaluate" not in facts:
         return None
     deployment: Any = ray_serve.deployment(
@@ -129,7 +129,7 @@ def _engines(recipe: Recipe, folder: str, facts: dict[str, Any]) -> Any:
 
 
 def engine_options(serve: Serve) -> dict[str, Any]:
-    """How replicas of an engine are scaled, chosen and cared for, whichever engine it is."""
+    """Scaling, routing and health options of engine replicas, for every engine."""
     least, most = serve.replicas
     return {
         "name": "engine",
@@ -158,7 +158,7 @@ def _id(recipe: Recipe) -> str:
 
 
 def _reports(recipe: Recipe) -> dict[str, str]:
-    """The reports that were made (`ctllm report`), by what they are about."""
+    """The existing reports (`ctllm report`), by section."""
     results = {of: storage.join(recipe.folder(of), "report.html") for of in ("clean", "train")}
     return {of: uri for of, uri in results.items() if storage.exists(uri)}
 
@@ -169,7 +169,7 @@ def deployed(arguments: dict[str, Any]) -> Any:
 
 
 def serve_until_signal(recipe: Recipe, tell: Callable[[str], None]) -> None:
-    """Serves until Ctrl-C or SIGTERM. `tell` is given lines for people."""
+    """Serves until Ctrl-C or SIGTERM. `tell` prints lines for people."""
     with serving_alone(recipe) as url:
         tell(f"{url} - the page, and the API below {url}/v1")
         tell(_about_keys(recipe))
@@ -178,19 +178,19 @@ def serve_until_signal(recipe: Recipe, tell: Callable[[str], None]) -> None:
 
 def _about_keys(recipe: Recipe) -> str:
     if keys.read_keys(keys.file_of(recipe.root, recipe.name)):
-        return "clients send a key: `Authorization: Bearer KEY`"
-    return "no key is needed, and only this machine is served; `ctllm keys create` makes the first one"
+        return "clients must send an API key: `Authorization: Bearer KEY`"
+    return "no API key is needed, and only this machine is served; `ctllm keys create` creates the first key"
 
 
 def wait_and_drain(recipe: Recipe, tell: Callable[[str], None]) -> None:
-    """Returns after Ctrl-C or SIGTERM, when what was under way has ended."""
+    """Waits for Ctrl-C or SIGTERM, then until running requests have ended."""
     shutdown.wait_for_signal()
     shutdown.drain(NAME, INGRESS, recipe.serve.drain_s, tell)
 
 
 @contextmanager
 def serving_session(cpus: int, object_store_mb: int) -> Iterator[None]:
-    """As `session`; where that starts a Ray, its HTTP proxies have what proxy.py puts around them."""
+    """Like `session`. If it starts a Ray, its HTTP proxies get the middlewares of proxy.py."""
     with environment(proxy.ENVIRONMENT), session(cpus, object_store_mb):
         yield
 
@@ -205,9 +205,9 @@ def serving_alone(recipe: Recipe) -> Iterator[str]:
 
 @contextmanager
 def serving(recipe: Recipe) -> Iterator[str]:
-    """The URL of what a recipe serves, on the Ray that is up, from when it is ready to the end of the block.
+    """Serves a recipe on the running Ray; yields the URL once it is ready.
 
-    Raises `CtllmError` where there is nothing to serve or the port is taken.
+    Raises `CtllmError` if there is nothing to serve or the port is taken.
     """
     host, app = recipe.serve.host, application(recipe)
     port = free_port(host, recipe.serve.port)
@@ -222,14 +222,15 @@ def serving(recipe: Recipe) -> Iterator[str]:
 
 
 def free_port(host: str, port: int) -> int:
-    """The port, or a free one for 0. Raises `InputError` where it is taken: Ray Serve would try for long."""
+    """Returns the port, or a free one for 0. Raises `InputError` if it is taken: Ray
+    Serve would retry for long."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
             return int(probe.getsockname()[1])
     except OSError as error:
-        remedy = "stop what listens there, or set serve.port to another one (0: a free one)"
+        remedy = "stop the program that uses the port, or set serve.port to another one (0: any free port)"
         raise InputError(
             f"port {port} cannot be used: {error.strerror}", where=host, remedy=remedy
         ) from error

@@ -1,4 +1,4 @@
-"""Engines as Ray Serve deployments, and the engine that an ingress sees: whichever replica answers.
+"""Engines as Ray Serve deployments, and the client that an ingress uses to call any replica.
 
 A request that loses its replica goes on at another: the prompt and what came so far are the new prompt
 (`Sampling.answered`), and seeded draws depend on the place in the answer alone, so that a client notices a
@@ -46,13 +46,13 @@ class EngineReplica:
         return await self._engine.load()
 
     async def check_health(self) -> None:
-        """Raises `EngineFailed` where the engine died or is stuck, or has refused long enough."""
+        """Raises `EngineFailed` if the engine died or is stuck, or has refused long enough."""
         if isinstance(self._engine, RefusingEngine):
             self._engine.check_health()
         await self._engine.load()
 
     def __del__(self) -> None:
-        with suppress(AttributeError):  # it never opened
+        with suppress(AttributeError):  # the engine never opened
             self._engine.close()
 
 
@@ -62,12 +62,12 @@ class RemoteEngine:
     def __init__(
         self, handle: DeploymentHandle, context_tokens: int, vocab_size: int, may_rest: bool = False
     ) -> None:
-        """`may_rest`: replicas go, to the last one, when nobody asks."""
+        """`may_rest`: without requests, all replicas may be scaled down, even the last one."""
         self._handle, self.context_tokens, self.vocab_size = handle, context_tokens, vocab_size
         self._may_rest = may_rest
 
     async def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Output]:
-        """As `Engine.generate`, over the loss of a replica."""
+        """Like `Engine.generate`; continues after the loss of a replica."""
         came: list[int] = []
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -89,17 +89,17 @@ class RemoteEngine:
                 async for output in stream:
                     yield output
         finally:
-            stream.cancel()  # a client that went away; nothing where the answer is whole
+            stream.cancel()  # the client disconnected; no effect if the answer is complete
 
     async def logprobs(
         self, ids: Sequence[int], start: int = 1, top: int = 0, others: Sequence[int] = ()
     ) -> list[Token]:
-        """As `Engine.logprobs`, over the loss of a replica."""
+        """Like `Engine.logprobs`; retries after the loss of a replica."""
         return await persistently(lambda: self._handle.logprobs.remote(list(ids), start, top, list(others)))
 
     async def load(self) -> EngineLoad:
-        """Of all replicas together; the oldest step. Where they may rest, none is no failure: a request wakes
-        one."""
+        """The total of all replicas, with the oldest step. If they may be scaled to
+        zero, none is not an error."""
         try:
             loads = await self._handle.broadcast("load").results_async()
         except DeploymentUnavailableError:
@@ -118,10 +118,12 @@ class RemoteEngine:
                 total.refusing + one.refusing,
             )
         if total.refusing and not total.slots:
-            raise ModelReplaced("all replicas refuse: the model's folder was replaced", remedy=REMEDY)
+            raise ModelReplaced(
+                "all replicas refuse to serve: the model's folder was replaced", remedy=REMEDY
+            )
         return total
 
 
 def _rest(sampling: Sampling, came: int) -> Sampling:
-    """What is left of a request after so many ids of its answer."""
+    """The rest of a request after so many ids of its answer."""
     return replace(sampling, max_tokens=sampling.max_tokens - came, answered=sampling.answered + came)

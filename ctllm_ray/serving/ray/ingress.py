@@ -1,5 +1,4 @@
-"""The HTTP side on Ray Serve: the API of app.py in replicas that hold no model, and one counter of limits for
-all.
+"""The HTTP side on Ray Serve: replicas of the API without a model.
 
 Engines and HTTP are deployments of their own, since an engine's replica must be as wide as a model is and an
 ingress as wide as its clients are many; and since a request can then outlive an engine's replica
@@ -28,12 +27,12 @@ from ctllm_ray.serving.ray.engine_deployments import RemoteEngine
 from ctllm_ray.serving.ray.limits_deployment import RemoteLimits
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
-OPEN_S = 10.0  # for the first word with the engines
+OPEN_S = 10.0  # for the first contact with the engines
 
 
 @serve.ingress()
 class Ingress:
-    """A replica of the HTTP side. `facts` is what build.py found out, as plain values.
+    """A replica of the HTTP side. `facts` holds plain values from application.py.
 
     Tokenizer and card come with the deployment, not from the folder: that may be replaced meanwhile.
     """
@@ -65,10 +64,10 @@ class Ingress:
         """As `Draining.drain`."""
         return await self._served.draining.drain(grace_s)
 
-    async def __serve_build_asgi_app__(self) -> Any:  # named by Ray Serve
-        """The API, when its way to the engines is open: that takes seconds, which no request is to wait
-        for."""
-        with suppress(CtllmError, RayServeException, TimeoutError):  # they may start later than this
+    async def __serve_build_asgi_app__(self) -> Any:  # Ray Serve calls this name
+        """Returns the API once the connection to the engines is
+        open: that takes seconds, and no request must wait for it."""
+        with suppress(CtllmError, RayServeException, TimeoutError):  # they may start later
             async with asyncio.timeout(OPEN_S):
                 await self._served.engine.load()
         return app.create(self._served)

@@ -1,7 +1,7 @@
-"""One counter of limits for all ingresses, in a deployment of its own with a single replica.
+"""The rate limits as a Ray Serve deployment with one replica, so that all ingresses share the counts.
 
-It imports next to nothing, so that it is up in a second. Where it dies, Ray Serve starts it again with the
-counts that were saved.
+It imports next to nothing, so that it is up in a second. Where it
+dies, Ray Serve starts it again with the counts that were saved.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ctllm_ray.serving.ray.remote import persistently
 
 
 class LimitsReplica:
-    """The one place that counts."""
+    """The single place that counts."""
 
     def __init__(self, uri: str) -> None:
         self._counters = Counters(uri)
@@ -36,7 +36,7 @@ class LimitsReplica:
 
 
 class RemoteLimits:
-    """That place, seen from an ingress. Keys without limits are not sent there."""
+    """The limits, called from an ingress. Keys without limits are not sent."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
@@ -57,4 +57,4 @@ class RemoteLimits:
             await persistently(lambda: self._handle.settle.remote(key, id_, tokens))
 
     async def close(self) -> None:
-        """Nothing to do here: the counter saves by itself."""
+        """Does nothing: the deployment saves by itself."""

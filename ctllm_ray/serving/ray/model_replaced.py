@@ -1,5 +1,5 @@
-"""Two models never answer under one id: a replica whose folder was replaced after the deployment refuses to
-serve.
+"""Prevents two models under one id: a replica refuses to
+serve if its folder was replaced after the deployment.
 
 It stays up and says so: requests go to other replicas, and where there are none each gets a 503 with the
 reason, at once. After `AGAIN_S` it fails its health check, so that Ray Serve starts another one, which looks
@@ -18,26 +18,23 @@ from ctllm_ray.base.errors import EngineFailed
 from ctllm_ray.inference.engine import Engine, EngineLoad, Output, Sampling, Token
 from ctllm_ray.model.fingerprint import hash_model
 
-AGAIN_S = 60.0  # until the folder is looked at again
+AGAIN_S = 60.0  # until the folder is checked again
 REMEDY = (
-    "restore the folder (replicas look again every minute), or serve the new model: stop the server and "
-    "start it again "
-    "(`serve deploy` of an unchanged file changes nothing: `serve shutdown` first, or give another "
-    "serve.name)"
+    "restore the folder (replicas check it every minute). To serve the new model, stop the "
+    "server and start it again; `serve deploy` of an unchanged file changes nothing: run "
+    "`serve shutdown` first, or set another serve.name"
 )
-_REFUSING: deque[str] = deque(
-    maxlen=256
-)  # replicas that said so, by their ids; those started anew have others
+_REFUSING: deque[str] = deque(maxlen=256)  # refusing replicas by id; new ones have other ids
 _log = logging.getLogger("ctllm.serve")
 E_ = TypeVar("E_", bound=Engine)
 
 
 class ModelReplaced(EngineFailed):
-    """A model's folder holds another model than was deployed. `where` is the replica, as Ray names it."""
+    """A model's folder holds another model than the deployed one. `where` is the replica's name in Ray."""
 
 
 class RefusingEngine:
-    """An `Engine` that answers nobody."""
+    """An `Engine` that refuses all requests."""
 
     def __init__(self, error: ModelReplaced) -> None:
         self.context_tokens = self.vocab_size = 0
@@ -55,35 +52,37 @@ class RefusingEngine:
         raise self._error
 
     async def load(self) -> EngineLoad:
-        """Tells that a replica refuses."""
+        """Reports one refusing replica."""
         return EngineLoad(0, 0, 0, 0, 0, 0.0, refusing=1)
 
     def check_health(self) -> None:
-        """Raises `ModelReplaced` when it is time to look at the folder again."""
+        """Raises `ModelReplaced` when it is time to check the folder again."""
         if time.monotonic() - self._since > AGAIN_S:
             raise self._error
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing."""
 
 
 def open_checked(folder: str, sha256: str, replica: str, open_: Callable[[], E_]) -> E_ | RefusingEngine:
-    """The engine that is opened, where the folder has the hash that was deployed; else one that refuses, and
-    says so in the log. Reads the whole folder once."""
+    """Opens the engine if the folder has the deployed hash; else returns one that refuses, and logs it.
+
+    Reads the whole folder once.
+    """
     if hash_model(folder) == sha256:
         return open_()
-    what = f"the folder {folder} holds another model than the one that was deployed"
+    what = f"the folder {folder} holds another model than the deployed one"
     error = ModelReplaced(what, where=replica, remedy=REMEDY)
     _log.error("%s", error)
     return RefusingEngine(error)
 
 
 def avoid(replica: str) -> None:
-    """From now on requests of this process go to the replica only where there is no other."""
+    """From now on, requests of this process use the replica only if there is no other."""
     if replica not in _REFUSING:
         _REFUSING.append(replica)
 
 
 def find_serving(replicas: Sequence[str]) -> list[int]:
-    """The places of replicas, by their ids, that do not refuse to serve; all where there are no others."""
+    """The indexes of replicas, by their ids, that do not refuse; all if there are no others."""
     return [at for at, each in enumerate(replicas) if each not in _REFUSING] or list(range(len(replicas)))

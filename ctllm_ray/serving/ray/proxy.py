@@ -1,5 +1,5 @@
-"""What stands before the API in each of Ray Serve's HTTP proxies: lost API replicas, and headers that never
-end.
+"""Middleware of Ray Serve's HTTP proxies: retries after the loss of an API replica, and times out slow
+headers.
 
 Ray Serve calls `middlewares` in the process of a proxy, where the environment in which Ray was started names
 it (`ENVIRONMENT`). `ctllm serve` sets that; on a cluster whoever starts its nodes does.
@@ -22,8 +22,8 @@ from uvicorn.protocols.http import auto
 
 from ctllm_ray.serving.api.errors import Refused, answer_to, problem_of
 
-#: What Ray must be started with. The last three: an engine that streams to a dead API replica stands still
-#: until Ray believes in that death, 6 s by default, and all other requests with it; a second so.
+#: What Ray must be started with. The last three: an engine that streams to a dead API replica blocks, with
+#: all its requests, until Ray detects the death, 6 s by default. These make it one second.
 ENVIRONMENT = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "ctllm_ray.serving.ray.proxy:middlewares",
     "RAY_grpc_client_check_connection_status_interval_milliseconds": "100",
@@ -31,9 +31,9 @@ ENVIRONMENT = {
     "RAY_core_worker_rpc_server_reconnect_timeout_max_s": "1",
 }
 HEADER_S = 20.0
-ATTEMPTS = 5  # replicas that a request may use
-AGAIN_S = 0.1  # before the second one, and longer before each after that
-KEPT_BYTES = 8 << 20  # of a body, so that it can be sent again
+ATTEMPTS = 5  # replicas that a request may try
+AGAIN_S = 0.1  # before the second try; longer before later ones
+KEPT_BYTES = 8 << 20  # of a body, kept for a retry
 REPEATABLE = (
     "/v1/completions",
     "/v1/chat/completions",
@@ -44,18 +44,18 @@ LOST = "the API lost the process that was answering"
 
 
 def middlewares() -> list[Middleware]:
-    """What Ray Serve puts around a proxy, and the header timeout of its connections."""
+    """The middlewares that Ray Serve puts around a proxy; also sets the header timeout of its connections."""
     auto.AutoHTTPProtocol = limit_headers(
         auto.AutoHTTPProtocol
-    )  # uvicorn looks it up when the proxy begins to listen
+    )  # uvicorn reads it when the proxy begins to listen
     return [Middleware(Border)]
 
 
 def limit_headers(protocol: Any) -> Any:
-    """The HTTP protocol of uvicorn, with connections closed whose headers do not come."""
+    """uvicorn's HTTP protocol, which closes connections whose headers do not arrive in time."""
 
     class Limited(protocol):
-        """`_timer` runs while a request's headers are awaited."""
+        """`_timer` runs while the headers of a request are awaited."""
 
         _timer: asyncio.TimerHandle | None = None
 
@@ -87,21 +87,21 @@ def limit_headers(protocol: Any) -> Any:
 
 
 class Body:
-    """What a client sends, kept so that it can be sent again."""
+    """The body of a client, kept so that it can be sent again."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._messages: list[Message] = []
         self._bytes = 0
-        self.is_gone = False  # the client
+        self.is_gone = False  # the client disconnected
 
     @property
     def is_kept(self) -> bool:
-        """True where all that came can be read again."""
+        """True if everything received can be read again."""
         return self._bytes <= KEPT_BYTES
 
     def read(self) -> Receive:
-        """`receive` from the beginning on."""
+        """A `receive` that starts from the beginning."""
         at = 0
 
         async def again() -> Message:
@@ -125,21 +125,21 @@ class Body:
 
 
 class Reply:
-    """What goes back to a client; what the proxy itself says is held back, to be said in another shape."""
+    """The response to a client. Errors of the proxy itself are held back and sent in OpenAI's format."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.status = 0  # that the proxy answers; 0: it does not
+        self.status = 0  # status of the proxy's own response; 0: there is none
         self.has_begun, self.is_whole, self.is_stream = False, False, False
 
     async def send(self, message: Message) -> None:
-        """A message of the answer."""
+        """Handles a message of the response."""
         if message["type"] == "http.response.start":
             kind = Headers(raw=message.get("headers", [])).get("content-type", "")
             self.is_stream = kind.startswith("text/event-stream")
             if message["status"] >= 400 and not kind.startswith(
                 "application/json"
-            ):  # our API says errors in JSON
+            ):  # our API sends errors as JSON
                 self.status = message["status"]
         if self.status:
             return
@@ -177,10 +177,10 @@ def _may_repeat(scope: Scope, body: Body, reply: Reply) -> bool:
 
 
 async def _say(reply: Reply, scope: Scope, receive: Receive, send: Send) -> None:
-    """Tells a client in OpenAI's shape what the proxy did not, or said in another one."""
+    """Sends the client an error in OpenAI's format, instead of the proxy's text or of nothing."""
     remedy = "send the request again"
     if not reply.has_begun:
-        said = {404: "there is no application here", 408: "the request took too long"}.get(reply.status, LOST)
+        said = {404: "no application is deployed here", 408: "the request timed out"}.get(reply.status, LOST)
         status = reply.status if reply.status in (404, 408) else 503
         retry_s = 1.0 if status == 503 else 0.0
         error = Refused(

@@ -1,4 +1,4 @@
-"""Calls to other deployments: over the loss of a replica, and with errors of their own types.
+"""Calls to other deployments: retried after the loss of a replica, with errors of their own types.
 
 Ray wraps what a replica raised; a client is to be told what it was.
 """
@@ -17,24 +17,24 @@ from ctllm_ray.base.errors import CtllmError, EngineFailed, Overloaded
 from ctllm_ray.serving.ray import model_replaced
 from ctllm_ray.serving.ray.model_replaced import ModelReplaced
 
-ATTEMPTS = 3  # replicas that a request may use, so it survives the loss of two
+ATTEMPTS = 3  # replicas that a request may try, so it survives the loss of two
 LOST = (RayActorError, DeploymentUnavailableError)
 T = TypeVar("T")
 
 
 @contextmanager
 def own_errors() -> Iterator[None]:
-    """What a replica raised, with its type. The loss of a replica passes as it is."""
+    """Re-raises what a replica raised, with its own type. The loss of a replica is passed on."""
     try:
         yield
     except RayTaskError as error:
         raise (error.cause if isinstance(error.cause, CtllmError) else explain_failure(error)) from error
     except BackPressureError as error:
-        raise Overloaded("all replicas are busy and their queues full", remedy="ask again later") from error
+        raise Overloaded("all replicas are busy and their queues are full", remedy="retry later") from error
 
 
 async def persistently(call: Callable[[], Awaitable[T]]) -> T:
-    """What a call gives that may be made again, over the loss of replicas."""
+    """The result of a repeatable call, retried after the loss of replicas."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with own_errors():
@@ -45,7 +45,7 @@ async def persistently(call: Callable[[], Awaitable[T]]) -> T:
 
 
 def after_loss(error: Exception, attempt: int) -> None:
-    """Prepares another attempt, away from a replica that refuses. Raises where there were enough."""
+    """Prepares another attempt, away from a refusing replica. Raises after the last attempt."""
     if isinstance(error, ModelReplaced):
         model_replaced.avoid(error.where)
     if attempt == ATTEMPTS:
@@ -53,8 +53,8 @@ def after_loss(error: Exception, attempt: int) -> None:
 
 
 def replica_id() -> str:
-    """Of the replica that this code runs in, as `ModelReplaced.where` names it; `local` in Serve's testing
-    mode."""
+    """The id of the replica that runs this code, as in `ModelReplaced.where`;
+    `local` in Serve's testing mode."""
     try:
         return get_replica_context().replica_id.unique_id
     except RayServeException:
@@ -62,6 +62,6 @@ def replica_id() -> str:
 
 
 def explain_failure(error: Exception) -> EngineFailed:
-    """The last line of whatever went wrong in a replica."""
+    """The last line of an error in a replica."""
     reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-    return EngineFailed(f"a replica failed while it answered: {reason[:200]}", remedy="ask again")
+    return EngineFailed(f"a replica failed while answering: {reason[:200]}", remedy="retry the request")

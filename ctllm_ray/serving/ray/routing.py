@@ -1,5 +1,4 @@
-"""Which replica gets a request: one that has computed the beginning of its prompt before, unless it is far
-busier.
+"""Routes a request to the replica that has its prompt prefix cached, unless that one is much busier.
 
 Prompts that begin alike (a system prompt, a conversation that goes on, the few-shot examples of an
 evaluation) are sent to the same replica by rendezvous hashing of their first `PREFIX_IDS` ids: every ingress
@@ -16,23 +15,23 @@ import xxhash
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
 from ctllm_ray.serving.ray import (
-    model_replaced,  # by its module: Ray Serve gives the router a copy of this one's globals
+    model_replaced,  # by its module: Ray Serve gives the router a copy of this module's globals
 )
 
-PREFIX_IDS = 64  # fewer save little; many more would tell apart prompts that differ late
-MOST_AHEAD = 8  # requests that the chosen replica may have more than the idlest one
+PREFIX_IDS = 64  # fewer save little; many more would separate prompts that differ late
+MOST_AHEAD = 8  # requests that the chosen replica may have more than the least busy one
 
 
 class PrefixRouter(FIFOMixin, RequestRouter):
-    """Ranks replicas for a request: the one of its prefix, then all others."""
+    """Ranks replicas for a request: first the one of its prefix, then all others."""
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """The replica of the prefix before the others, or all as equals where it is too busy."""
+        """The replica of the prefix before the others; all as equals if it is too busy."""
         names = [replica.replica_id.unique_id for replica in candidate_replicas]
         candidates = [candidate_replicas[at] for at in model_replaced.find_serving(names)]
-        free = self.select_available_replicas(candidates) or candidates  # what is known may be old
+        free = self.select_available_replicas(candidates) or candidates  # the known loads may be old
         if pending_request is None or not pending_request.args or len(free) < 2:
             return [free]
         names = [replica.replica_id.unique_id for replica in free]
@@ -44,7 +43,7 @@ class PrefixRouter(FIFOMixin, RequestRouter):
 
 
 def of_prefix(ids: list[int], replicas: list[str]) -> int:
-    """The index of the replica that prompts with this beginning belong to."""
+    """The index of the replica for prompts with this prefix."""
     prefix = array("I", ids[:PREFIX_IDS]).tobytes()
     weights = [xxhash.xxh3_64_intdigest(prefix + name.encode()) for name in replicas]
     return weights.index(max(weights))

@@ -1,4 +1,5 @@
-"""How `ctllm serve` ends: a signal drains, a second one ends at once, and what is said is what happened."""
+"""Shutdown of `ctllm serve`: one signal drains, a second one ends at once, and
+the output says what happened."""
 
 from __future__ import annotations
 
@@ -17,14 +18,14 @@ from ray.serve.context import _disconnect, _get_global_client
 from ctllm_ray.serving.api.draining import TOLD_S, DrainOutcome
 
 LOOK_S = 0.1
-FLUSH_S = 0.5  # for Ray Serve's proxy to hand on the last bytes
-ANSWER_S = 10.0  # for ingresses to answer, beside the time that requests have
+FLUSH_S = 0.5  # for Ray Serve's proxy to send the last bytes
+ANSWER_S = 10.0  # for ingresses to answer, in addition to the time for requests
 SHUTDOWN_S = 30.0
 CONTROLLER, NAMESPACE = "SERVE_CONTROLLER_ACTOR", "serve"
 
 
 def wait_for_signal() -> None:
-    """Returns at Ctrl-C or SIGTERM. From then on another one ends the process at once."""
+    """Waits for Ctrl-C or SIGTERM. Another signal after that ends the process at once."""
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -40,31 +41,32 @@ def wait_for_signal() -> None:
 
 
 def drain(app: str, ingress: str, grace_s: float, tell: Callable[[str], None]) -> None:
-    """Lets requests under way end, for so long, and tells what became of them."""
+    """Lets running requests finish for a time, and reports the result."""
     tell(
-        f"draining: no new requests are taken, those under way have {grace_s:g} s; Ctrl-C again ends at once"
+        f"draining: no new requests are accepted, running ones have {grace_s:g} s to "
+        "finish; press Ctrl-C again to stop at once"
     )
     try:
         handle = serve.get_deployment_handle(ingress, app)
         ended: list[DrainOutcome] = handle.broadcast("drain", grace_s).results(
             timeout_s=grace_s + TOLD_S + ANSWER_S
         )
-    except Exception as error:  # whatever Ray raises: the end comes all the same
-        tell(f"the API did not answer, so what was under way is cut: {type(error).__name__}")
+    except Exception as error:  # whatever Ray raises, the shutdown continues
+        tell(f"the API did not answer, so running requests are cut: {type(error).__name__}")
         return
     finished, cut = sum(each.finished for each in ended), sum(each.cut for each in ended)
     time.sleep(FLUSH_S)
     if not finished + cut:
-        tell("ended: nothing was under way")
+        tell("stopped: no request was running")
         return
     tell(
-        f"ended: of {finished + cut} requests under way {finished} finished"
+        f"stopped: of {finished + cut} running requests {finished} finished"
         + (f", {cut} were cut" if cut else "")
     )
 
 
 def shut_down_serve() -> None:
-    """As `ray.serve.shutdown`, but quiet; nothing where Serve does not run.
+    """Like `ray.serve.shutdown`, but quiet; does nothing if Serve is not running.
 
     Serve's last step kills its own controller, of which this process always asks something. Ray would print
     that the task failed and will be retried for ever, which is not so.
@@ -79,15 +81,14 @@ def shut_down_serve() -> None:
     while time.monotonic() < deadline:
         try:
             ray.get_actor(CONTROLLER, namespace=NAMESPACE)
-        except ValueError:  # it is gone, and all else before it
+        except ValueError:  # it is gone, and everything else before it
             break
         time.sleep(LOOK_S)
     _disconnect()
 
 
 def _stop_error_messages() -> None:
-    """Ray's thread that prints errors of the cluster ends, as `ray.shutdown` ends it; `ray.init` starts
-    another."""
+    """Stops Ray's thread that prints cluster errors, as `ray.shutdown` does; `ray.init` starts another."""
     global_worker.threads_stopped.set()
     if subscriber := getattr(global_worker, "gcs_error_subscriber", None):
         subscriber.close()

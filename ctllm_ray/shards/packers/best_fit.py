@@ -23,7 +23,7 @@ def best_fit(targets: np.ndarray, width: int, seed: int) -> Packing:
 
 
 class BestFit:
-    """Documents that fit a row stay whole: `targets` int [documents], rows of `width`, a 64-bit seed."""
+    """Keeps documents whole that fit a row: `targets` int [documents], rows of `width`, a 64-bit seed."""
 
     def __init__(self, targets: np.ndarray, width: int, seed: int) -> None:
         order = permute(np.arange(len(targets)), len(targets), seed)
@@ -41,8 +41,8 @@ class BestFit:
 
 @numba.njit(cache=True, nogil=True)
 def _best_fit(targets: np.ndarray, order: np.ndarray, width: int) -> tuple:
-    """Pieces row by row (document, begin, count), where each row starts, and its fill; the fullest rows come
-    first."""
+    """Pieces row by row (document, begin, count), the start of each row, and its fill;
+    the fullest rows come first."""
     whole = 0
     for document in range(len(targets)):
         whole += targets[document] // width
@@ -62,7 +62,7 @@ def _best_fit(targets: np.ndarray, order: np.ndarray, width: int) -> tuple:
     documents, begins, counts = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.int32)
     place = starts[:-1].copy()
     row = 0
-    for i in range(len(order)):  # the seeded order is also the order of documents within a row
+    for i in range(len(order)):  # the seeded order also orders documents within a row
         document = order[i]
         for part in range(targets[document] // width):
             documents[row], begins[row], counts[row] = document, 1 + part * width, width
@@ -77,8 +77,8 @@ def _best_fit(targets: np.ndarray, order: np.ndarray, width: int) -> tuple:
 
 @numba.njit(cache=True, nogil=True)
 def _longest_first(targets: np.ndarray, order: np.ndarray, width: int) -> np.ndarray:
-    """Documents with a rest (targets modulo width), longest rest first, in seeded order among equals:
-    counting sort."""
+    """Documents with a rest (targets modulo width), longest rest first, ties in
+    seeded order: counting sort."""
     places = np.zeros(width + 1, np.int64)
     for document in range(len(targets)):
         places[targets[document] % width] += 1
@@ -96,7 +96,7 @@ def _longest_first(targets: np.ndarray, order: np.ndarray, width: int) -> np.nda
 
 @numba.njit(cache=True, nogil=True)
 def _into_bins(targets: np.ndarray, items: np.ndarray, width: int) -> tuple:
-    """The bin of each document (-1: none) and the room left in each bin.
+    """The bin of each document (-1: none), and the free space of each bin.
 
     Bins with equal room form a stack. A binary tree over rooms 0..width tells which stacks have a bin, so the
     smallest room that is large enough is found by one way up and one way down the tree.
@@ -132,10 +132,10 @@ def _into_bins(targets: np.ndarray, items: np.ndarray, width: int) -> tuple:
 
 @numba.njit(cache=True, nogil=True)
 def _least(filled: np.ndarray, leaves: int, least: int) -> int:
-    """The smallest filled leaf that is not below `least`; past the last leaf where there is none."""
+    """The smallest filled leaf that is not below `least`; one past the last leaf if there is none."""
     node = leaves + least
     while not filled[node]:
-        while node & 1:  # a right child: nothing more above it on this side
+        while node & 1:  # a right child: this side has nothing more above
             node >>= 1
         if node == 0:
             return leaves
@@ -149,7 +149,7 @@ def _least(filled: np.ndarray, leaves: int, least: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def _mark(filled: np.ndarray, node: int, state: bool) -> None:
-    """Sets a leaf and what follows from it above."""
+    """Sets a leaf and updates its ancestors."""
     filled[node] = state
     while node > 1:
         node >>= 1
@@ -161,7 +161,7 @@ def _mark(filled: np.ndarray, node: int, state: bool) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def _fullest_first(left: np.ndarray, width: int) -> np.ndarray:
-    """The rank of each bin by room left, least first, in order of opening among equals: counting sort."""
+    """The rank of each bin by free space, least first; ties in order of opening: counting sort."""
     places = np.zeros(width + 1, np.int64)
     for b in range(len(left)):
         places[left[b]] += 1

@@ -18,7 +18,7 @@ def concatenate(targets: np.ndarray, width: int, seed: int) -> Packing:
 
 
 def fills_of_total(targets: int, width: int) -> Fills:
-    """The rows of `targets` cut at `width`: known without the documents."""
+    """The fills of `targets` cut at `width`. They do not depend on the documents."""
     runs = [(targets // width, width), (1, targets % width)]
     runs = [(rows, fill) for rows, fill in runs if rows and fill]
     ends = np.cumsum(np.array([rows for rows, _ in runs], np.int64))
@@ -26,8 +26,7 @@ def fills_of_total(targets: int, width: int) -> Fills:
 
 
 class Concatenated:
-    """Documents one after another in a seeded order: `targets` int [documents], rows of `width`, a 64-bit
-    seed."""
+    """Concatenates documents in a seeded order: `targets` int [documents], rows of `width`, a 64-bit seed."""
 
     def __init__(self, targets: np.ndarray, width: int, seed: int) -> None:
         self._width = width
@@ -38,7 +37,7 @@ class Concatenated:
         self.nbytes = self._order.nbytes + self._ends.nbytes
 
     def pieces(self, row: int) -> Pieces:
-        """The pieces of a row: two binary searches."""
+        """The pieces of a row, by two binary searches."""
         start = row * self._width
         stop = min(start + self._width, int(self._ends[-1]))
         first = int(np.searchsorted(self._ends, start, side="right"))
@@ -49,5 +48,5 @@ class Concatenated:
         counts = np.diff(bounds)
         begins = np.ones(last - first, np.int64)
         begins[0] += start - (int(self._ends[first - 1]) if first else 0)
-        some = counts > 0  # a document of BOS alone has no targets
+        some = counts > 0  # a document with BOS only has no targets
         return Pieces(self._order[first:last][some], begins[some], counts[some])

@@ -1,4 +1,4 @@
-"""Bands of signatures: the keys under which documents meet, and the pairs that meet.
+"""LSH bands of MinHash signatures: computes band keys, and the candidate pairs of documents that share a key.
 
 A band is `rows` neighbouring places of a signature, hashed to 64 bits together with its number. Two documents
 of Jaccard similarity s share at least one of `bands` keys with probability 1 - (1 - s**rows)**bands
@@ -35,29 +35,30 @@ class Pairs(NamedTuple):
     right: np.ndarray
 
     def take(self, which: np.ndarray) -> Pairs:
-        """Some of the pairs, by a mask or by their places."""
+        """Selects pairs by a mask or by positions."""
         return Pairs(self.left[which], self.right[which])
 
 
 def meeting_share(similarity: float, *, bands: int, rows: int) -> float:
-    """The probability that documents of this Jaccard similarity share a band."""
+    """The probability that two documents of this Jaccard similarity share at least one band."""
     return float(1 - (1 - similarity**rows) ** bands)
 
 
 def band_keys(signatures: np.ndarray, *, bands: int, rows: int) -> np.ndarray:
-    """uint64[documents, bands] of uint32[documents, permutations]; rows without shingles must not be among
-    them."""
+    """Band keys, uint64[documents, bands], of signatures uint32[documents, permutations]. Leave
+    out rows without shingles."""
     if bands * rows > signatures.shape[1]:
         raise ValueError(
-            f"{bands} bands of {rows} rows need {bands * rows} permutations: there are {signatures.shape[1]}"
+            f"{bands} bands of {rows} rows need {bands * rows} permutations; the signatures "
+            f"have {signatures.shape[1]}"
         )
     keys: np.ndarray = _keys(signatures, bands, rows)
     return keys
 
 
 def meeting(keys: np.ndarray, *, reach: int) -> Pairs:
-    """The pairs of one band: each document with the first `reach` documents before it that have its key
-    (uint64[n])."""
+    """Candidate pairs of one band (uint64[n]): each document with the first `reach`
+    earlier ones that share its key."""
     order = np.argsort(keys, kind="stable")
     return Pairs(*_meeting(keys[order], order, reach))
 
@@ -65,8 +66,8 @@ def meeting(keys: np.ndarray, *, reach: int) -> Pairs:
 def few(pairs: Pairs, alike: np.ndarray, ranks: np.ndarray, *, reach: int) -> np.ndarray:
     """bool[pairs]: of each document on the right the `reach` pairs that are most alike, and the `reach` best.
 
-    Pairs are sorted by their right; `alike` is float32[pairs], `ranks` those of the documents on the left
-    (int64).
+    Pairs are sorted by their right; `alike` is float32[pairs],
+    `ranks` those of the documents on the left (int64).
     """
     most_alike, best = _places(pairs.right, -alike, ranks), _places(pairs.right, ranks)
     kept: np.ndarray = (most_alike < reach) | (best < reach)
@@ -74,15 +75,15 @@ def few(pairs: Pairs, alike: np.ndarray, ranks: np.ndarray, *, reach: int) -> np
 
 
 def _places(groups: np.ndarray, *values: np.ndarray) -> np.ndarray:
-    """int64: the place of each row in its group (rising) by the values, the least first; later ones decide
-    ties."""
+    """int64: the rank of each row within its group by the values, smallest
+    first; later columns break ties."""
     result = np.empty(len(groups), np.int64)
     result[np.lexsort((*reversed(values), groups))] = places_in(groups)
     return result
 
 
 def distinct(pairs: list[Pairs]) -> Pairs:
-    """The pairs of several bands, each once, sorted."""
+    """The pairs of several bands, without duplicates, sorted."""
     both = np.unique(np.concatenate([np.stack(p, axis=1) for p in pairs]), axis=0)
     return Pairs(both[:, 0], both[:, 1])
 
@@ -101,7 +102,7 @@ def _keys(signatures, bands, rows):
 
 @compiled
 def _meeting(keys, order, reach):
-    """The pairs of rows among neighbours with equal keys; `order` rises within each key."""
+    """Pairs of rows that are neighbours with equal keys; `order` ascends within each key."""
     total = start = 0
     for i in range(len(keys)):
         if keys[i] != keys[start]:

@@ -1,5 +1,4 @@
-"""Two texts side by side around the first place where they differ, in pieces that both have or only one of
-them.
+"""Shows two texts side by side around their first difference, in shared and unshared pieces.
 
 What is compared is characters, and Latin words and numbers as a whole: Chinese has no spaces, and a word that
 differs in one letter is another word. Only a window of each text is compared (`difflib`, at worst 40 ms for
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import groupby
 
-LEAD_CHARS = 40  # that are shown before the first difference
+LEAD_CHARS = 40  # shown before the first difference
 WINDOW_CHARS = 320
 CHANCE_UNITS = 3  # fewer between two differences are equal by chance: 的 and 了 stand in every sentence
 
@@ -24,8 +23,8 @@ _UNIT = re.compile(r"[A-Za-z0-9]+|.", re.DOTALL)
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A stretch of a text: pieces of it, each with whether only this text has it, and what is left out around
-    it."""
+    """A stretch of a text: pieces of it, each with whether
+    only this text has it, and what is left out around it."""
 
     before_chars: int
     pieces: tuple[tuple[str, bool], ...]
@@ -41,8 +40,8 @@ class _Stretch:
 
 
 def side_by_side(one: str, other: str) -> tuple[Excerpt, Excerpt]:
-    """An excerpt of each text, from shortly before the first difference; the beginning where they are
-    equal."""
+    """An excerpt of each text, from shortly before the
+    first difference; the beginning where they are equal."""
     start = 0 if one == other else max(0, _first_difference(one, other) - LEAD_CHARS)
     windows = [text[start : start + WINDOW_CHARS] for text in (one, other)]
     goes_on = [len(text) > start + WINDOW_CHARS for text in (one, other)]
@@ -57,14 +56,13 @@ def _first_difference(one: str, other: str) -> int:
 
 
 def _units(window: str, cut: bool) -> list[str]:
-    """What is compared of a window; a word at its end may be half of one where the text goes on."""
+    """The units of a window to compare. A word at the end of the window may be cut in two."""
     result = _UNIT.findall(window)
     return result[:-1] if cut and len(result[-1]) > 1 and len(result) > 1 else result
 
 
 def _stretches(left: Sequence[str], right: Sequence[str]) -> Iterator[_Stretch]:
-    """The units from the first to the last, as stretches that are equal and stretches that differ, in
-    turn."""
+    """The units from first to last, as alternating equal and different stretches."""
     opcodes = SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
     last = len(opcodes) - 1
 
@@ -79,7 +77,7 @@ def _stretches(left: Sequence[str], right: Sequence[str]) -> Iterator[_Stretch]:
 
 
 def _without_overhang(stretches: list[_Stretch], goes_on: Sequence[bool]) -> list[_Stretch]:
-    """Without a last stretch that one text seems to lack and has behind its window."""
+    """Drops a last stretch that one text seems to lack but has behind its window."""
     if not (stretches and stretches[-1].differs):
         return stretches
     lacking = (not side for side in stretches[-1].sides)

@@ -1,4 +1,4 @@
-"""128-bit hashes of texts: two documents with one digest are one document, raw or folded.
+"""128-bit hashes of texts. Two documents with the same digest count as the same document.
 
 xxh3_128 of the UTF-8 bytes, as two unsigned numbers, so that keys are shuffled and sorted as plain columns.
 At 128 bits a false match among 10**12 documents has a probability below 10**-14: no Bloom filter, and no
@@ -22,8 +22,7 @@ from ctllm_ray.text.kernels.runs import starts_of
 
 
 def digests(texts: pa.Array) -> np.ndarray:
-    """uint64[rows, 2]: the upper and the lower half of the digest of each text (a string array without
-    nulls)."""
+    """uint64[rows, 2]: upper and lower half of the digest of each text (a string array without nulls)."""
     data, offsets = buffers(texts)
     view, ends = memoryview(data.data), offsets.tolist()
     packed = b"".join(xxhash.xxh3_128_digest(view[start:end]) for start, end in pairwise(ends))
@@ -31,13 +30,12 @@ def digests(texts: pa.Array) -> np.ndarray:
 
 
 def folded_digests(texts: pa.Array, folded: pa.Array) -> np.ndarray:
-    """uint64[rows, 2]: the digests of the folded texts, of the raw one where nothing is left of it."""
+    """uint64[rows, 2]: the digest of each folded text; of the raw text if folding leaves nothing."""
     return digests(pc.if_else(pc.equal(pc.binary_length(folded), 0), texts, folded))
 
 
 def first_rows(keys: np.ndarray) -> np.ndarray:
-    """int64[rows]: for each key (uint64[rows, 2]) the first row that has it; the row itself where it is the
-    first."""
+    """int64[rows]: for each key (uint64[rows, 2]) the first row with the same key, possibly itself."""
     order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: equal keys stay in the order of their rows
     starts = starts_of(keys[order, 0], keys[order, 1])
     first = np.empty(len(keys), np.int64)

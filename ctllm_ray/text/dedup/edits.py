@@ -1,5 +1,5 @@
-"""Whether one text is the other with slips scattered over it: what a scan, a dictation or a respelling does
-to a copy.
+"""Decides whether two texts differ only in scattered
+slips, as a scan, a dictation or a respelling makes them.
 
 A tenth of its characters changed one by one leaves a copy a Jaccard similarity of 0.4, which a page that
 shares half of its text with another has as well. The alignment of the two tells them apart, by three marks of
@@ -22,22 +22,23 @@ from numba.extending import register_jitable
 from ctllm_ray.text.kernels.codepoints import buffers, decode
 from ctllm_ray.text.kernels.compiled import compiled
 
-MOST_EDITS = 2_000  # of a pair, whatever its length: 16 MB of furthest points
-#: letters and digits of the alphabets stand before it; folded texts hold nothing else there
+MOST_EDITS = 2_000  # per pair, whatever its length: takes 16 MB
+#: Letters and digits of alphabets lie below it. Folded texts hold nothing else there.
 FIRST_HAN = 0x2E80
 NUMERALS = np.array(
     [ord(c) for c in "〇零一二三四五六七八九十百千万亿两廿卅壹贰叁肆伍陆柒捌玖拾佰仟"], np.uint32
 )
-REPEATS, REPEAT_SHARE = 2, 0.1  # a change that comes more often, and makes up more of all changes, is no slip
+# a change that occurs more often, and is a larger share of all changes, is not a slip
+REPEATS, REPEAT_SHARE = 2, 0.1
 
 
 def differ_in_slips(
     texts: pa.Array, left: np.ndarray, right: np.ndarray, *, max_edit_share: float, max_edit_run: int
 ) -> np.ndarray:
-    """bool[pairs]: whether folded texts differ in scattered slips only, or in nothing.
+    """bool[pairs]: whether folded texts are equal, or differ only in scattered slips.
 
-    Edits are at most `max_edit_share` of the characters of the longer text, in stretches of at most
-    `max_edit_run`.
+    Edits are at most `max_edit_share` of the characters of
+    the longer text, in stretches of at most `max_edit_run`.
     """
     values: np.ndarray = _find_slips(*buffers(texts), left, right, max_edit_share, max_edit_run)
     return values
@@ -61,7 +62,7 @@ def _find_slips(data, offsets, left, right, max_share, max_run):
 
 @register_jitable
 def _in_order(a, b):
-    """The two, the same way round whoever comes first: of several ways with fewest edits one is looked at."""
+    """The two texts in a fixed order. The fewest edits can be chosen in several ways; this picks one."""
     if len(a) != len(b):
         return (a, b) if len(a) < len(b) else (b, a)
     for i in range(len(a)):
@@ -72,7 +73,7 @@ def _in_order(a, b):
 
 @register_jitable
 def _distance(a, b, most, furthest):
-    """The fewest edits that make `a` into `b`, -1 where they are more than `most`.
+    """The edit distance from `a` to `b`; -1 if it exceeds `most`.
 
     `furthest[d * d + d + k]` is how far into `a` one gets with d edits where that is k further into `b`.
     """
@@ -92,8 +93,8 @@ def _distance(a, b, most, furthest):
 
 @register_jitable
 def _start(furthest, d, k, n, m):
-    """Where the last of d edits leads to in `a`, on the diagonal k, before what is equal there; -1:
-    nowhere."""
+    """Position in `a` on diagonal k after the last of d edits, before the equal
+    stretch; -1 if unreachable."""
     if d == 0:
         return 0
     before = (d - 1) * (d - 1) + d - 1 + k
@@ -109,13 +110,13 @@ def _start(furthest, d, k, n, m):
 
 @register_jitable
 def _are_slips(a, b, edits, furthest, max_run):
-    """Goes the way back that `_distance` came, edit by edit."""
+    """Traces the edits of `_distance` backwards, one by one."""
     changes = np.empty(edits, np.uint64)
     n, m = len(a), len(b)
     i, k, run_a, run_b = n, m - n, 0, 0
     for d in range(edits, 0, -1):
         start = _start(furthest, d, k, n, m)
-        if start < i:  # something is equal between this edit and the one behind it
+        if start < i:  # equal text lies between this edit and the next one
             run_a = run_b = 0
         before = (d - 1) * (d - 1) + d - 1 + k
         gone = came = np.uint32(0)
@@ -137,8 +138,8 @@ def _are_slips(a, b, edits, furthest, max_run):
 
 @register_jitable
 def _says_something_else(gone, came):
-    """Whether a change is of an alphabet's letters or digits, or of Chinese numerals into others or nothing
-    (0)."""
+    """Whether a change touches letters or digits of an alphabet, or Chinese numerals
+    other than to another or to 0."""
     sides = int(gone == 0) + int(came == 0)
     for numeral in NUMERALS:
         sides += int(gone == numeral) + int(came == numeral)
@@ -147,7 +148,7 @@ def _says_something_else(gone, came):
 
 @register_jitable
 def _commonest(changes):
-    """How often the commonest of them comes."""
+    """Count of the most common change."""
     changes.sort()
     most = count = 0
     for i in range(len(changes)):

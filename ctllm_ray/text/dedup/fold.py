@@ -52,27 +52,27 @@ DIGIT_ZERO, DIGIT_NINE = 0x30, 0x39
 
 
 class FoldTable(NamedTuple):
-    """What each code point below TABLE_END folds to: `one` (uint32; 0 is nothing), `sequences` where it is
-    several."""
+    """What each code point below TABLE_END folds to: `one` (uint32; 0 for nothing),
+    or `sequences` for several."""
 
     one: np.ndarray
     sequences: np.ndarray
 
 
 def fold(texts: pa.Array, *, digits: Digits = "keep") -> pa.Array:
-    """The folded texts (a string array, as `texts`, without nulls)."""
+    """The folded texts (a string array like `texts`, without nulls)."""
     data, offsets = _fold_batch(*buffers(texts), *table(), digits == "mask")
     return strings(data, offsets)
 
 
 def fold_text(text: str, *, digits: Digits = "keep") -> str:
-    """One text folded; for a few strings, not for columns."""
+    """Folds one text. Use `fold` for columns."""
     return str(fold(pa.array([text], pa.string()), digits=digits)[0])
 
 
 @cache
 def table() -> FoldTable:
-    """The table of every code point."""
+    """The folding table of all code points."""
     forms = _forms()
     one, sequences = np.zeros(TABLE_END, np.uint32), [np.uint32(0)]
     for point, character in enumerate(map(chr, range(TABLE_END))):
@@ -86,7 +86,7 @@ def table() -> FoldTable:
 
 
 def _fold_character(character: str, forms: dict[str, str]) -> str:
-    """What a character folds to: the steps again and again until nothing changes."""
+    """What a character folds to: the steps are repeated until nothing changes."""
     before, now = "", character
     while now != before:
         before, now = now, unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", now).casefold())
@@ -95,8 +95,8 @@ def _fold_character(character: str, forms: dict[str, str]) -> str:
 
 
 def _says(character: str) -> bool:
-    """Whether a character stays: letters, numbers and their marks; Han blocks newer than Python's Unicode as
-    well."""
+    """Whether a character is kept: letters, numbers and their marks, and Han blocks
+    newer than Python's Unicode."""
     point = ord(character)
     if unicodedata.category(character) in {"Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "Nl", "No", "Mn", "Mc"}:
         return not SELECTORS[0] <= point <= SELECTORS[1]
@@ -108,8 +108,8 @@ def _digit(character: str) -> str:
 
 
 def _forms() -> dict[str, str]:
-    """For each Han character of several forms the one that stands for all: of GB 2312 where one is, else the
-    lowest."""
+    """For each Han character with variants, the one that stands for all: in GB 2312
+    if any is, else the lowest."""
     han = [chr(point) for first, end in HAN for point in range(first, end)]
     parent = dict(zip(han, han, strict=True))
 
@@ -137,7 +137,7 @@ def _rank(character: str) -> tuple[bool, str]:
 
 @compiled
 def _fold_batch(data, offsets, one, sequences, mask):
-    """UTF-8 and offsets of the folded rows."""
+    """UTF-8 bytes and offsets of the folded rows."""
     out = np.empty(offsets[-1] - offsets[0] + 64, np.uint8)
     ends = np.zeros(len(offsets), np.int32)
     at = 0
@@ -154,7 +154,7 @@ def _fold_batch(data, offsets, one, sequences, mask):
 
 @register_jitable
 def fold_points(points, one, sequences, mask):
-    """The folded code points, and from which place of the text each of them came (int32)."""
+    """The folded code points, and the position in the text that each came from (int32)."""
     more = 0
     for c in points:
         more += one[c] & 0xFF if c < TABLE_END and one[c] >= MANY else 0
@@ -175,8 +175,8 @@ def fold_points(points, one, sequences, mask):
 
 @register_jitable
 def _write_point(out, n, point, mask):
-    """Writes a code point unless it is none, or a digit after one where runs are masked; returns the new
-    length."""
+    """Writes a code point and returns the new length. Skips 0, and a digit after
+    a digit if runs are masked."""
     if mask and DIGIT_ZERO <= point <= DIGIT_NINE:
         out[n] = DIGIT_ZERO
         return n + (n == 0 or out[n - 1] != DIGIT_ZERO)

@@ -40,8 +40,8 @@ EMPTY = 0xFFFFFFFF  # every place of the signature of an empty set
 
 
 class Signatures(NamedTuple):
-    """`values` (uint32[rows, permutations]) and how many shingles, repeated ones too, each row had
-    (int32)."""
+    """`values` (uint32[rows, permutations]) and how many
+    shingles, repeated ones too, each row had (int32)."""
 
     values: np.ndarray
     shingles: np.ndarray
@@ -54,7 +54,7 @@ def signatures(texts: pa.Array, *, shingle_chars: int, permutations: int = 128, 
 
 
 def shingle_hash(shingle: str) -> int:
-    """The 32-bit hash of one shingle: what datasketch is to be given as `hashfunc`."""
+    """The 32-bit hash of one shingle. Pass it to datasketch as `hashfunc`."""
     hashed = 0
     for c in shingle:
         hashed = (hashed * POLYNOMIAL + ord(c)) % 2**64
@@ -73,7 +73,7 @@ def affine(permutations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @compiled
 def _signature_batch(data, offsets, a, b, size):
-    """values[rows, permutations] and the shingles of each row."""
+    """values[rows, permutations], and the number of shingles of each row."""
     rows = len(offsets) - 1
     values = np.empty((rows, len(a)), np.uint32)
     shingles = np.empty(rows, np.int32)
@@ -89,8 +89,7 @@ def _signature_batch(data, offsets, a, b, size):
 
 @register_jitable
 def shingle_hashes(points, size):
-    """The 64-bit hashes (uint64) of all shingles in their order; one of the whole where the text is
-    shorter."""
+    """64-bit hashes (uint64) of all shingles in order. A text shorter than a shingle has one hash."""
     factor = np.uint64(POLYNOMIAL)
     leaving = np.uint64(1)
     for _ in range(size):
@@ -108,7 +107,7 @@ def shingle_hashes(points, size):
 
 @register_jitable
 def finish64(h):
-    """MurmurHash3's 64-bit finalizer: a bijection in which every bit depends on every other."""
+    """MurmurHash3's 64-bit finalizer: a bijection that mixes every bit into every other."""
     h = (h ^ (h >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     h = (h ^ (h >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
     return h ^ (h >> np.uint64(33))
@@ -116,7 +115,7 @@ def finish64(h):
 
 @register_jitable
 def _finish32(h):
-    """MurmurHash3's 32-bit finalizer, which datasketch puts before its permutations."""
+    """MurmurHash3's 32-bit finalizer. datasketch applies it before its permutations."""
     h = np.uint32((h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))
     h = np.uint32((h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35))
     return np.uint32(h ^ (h >> np.uint32(16)))
@@ -124,7 +123,7 @@ def _finish32(h):
 
 @register_jitable
 def _least(hashes, a, b, out):
-    """Fills `out` with the least of a * h + b mod 2**32 over all hashes, for each permutation."""
+    """Fills `out` with the minimum of a * h + b mod 2**32 over all hashes, for each permutation."""
     for k in range(len(a)):
         factor, offset, least = a[k], b[k], np.uint32(EMPTY)
         for i in range(len(hashes)):

@@ -1,4 +1,4 @@
-"""Which copy stays: the first under an explicit order, and never whoever happened to be crawled first.
+"""Chooses which duplicate survives: the first under an explicit order, never the one that was crawled first.
 
 The order (`ORDER`): a complete page over a partial one, the script it was written in over a conversion, the
 higher score, the longer, the earlier crawl, the smallest id. An id is an address, so ties end there and the
@@ -26,10 +26,10 @@ from numba.extending import register_jitable
 from ctllm_ray.text.kernels.compiled import compiled
 from ctllm_ray.text.kernels.runs import starts_of
 
-#: A column and which of its values wins.
+#: A column, and which of its values is preferred.
 Preference = tuple[str, Literal["ascending", "descending"]]
 
-#: Of pairs of rows that nobody compared so far (int64) which are copies (bool).
+#: Takes pairs of rows not compared yet (int64), returns which are duplicates (bool).
 Alike = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 ORDER: tuple[Preference, ...] = (
@@ -47,7 +47,7 @@ WHOLE = r"[。！？!?…；;｡.][”’」』）)》〉】\"'\]\s]*$"
 
 
 def ranks(table: pa.Table, order: tuple[Preference, ...] = ORDER) -> np.ndarray:
-    """int64[rows]: the place of each row in the order; 0 is the best."""
+    """int64[rows]: the rank of each row in the order; 0 is the best."""
     ranked = pc.sort_indices(table, sort_keys=list(order)).to_numpy()
     places = np.empty(len(ranked), np.int64)
     places[ranked] = np.arange(len(ranked))
@@ -55,7 +55,7 @@ def ranks(table: pa.Table, order: tuple[Preference, ...] = ORDER) -> np.ndarray:
 
 
 def of_components(components: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """int64[rows]: the row that stays for each row, the best of those with the same component (int64)."""
+    """int64[rows]: the survivor of each row: the best row of its component (int64)."""
     order = np.lexsort((ranks, components))
     starts = starts_of(components[order])
     stays = np.empty(len(order), np.int64)
@@ -66,12 +66,11 @@ def of_components(components: np.ndarray, ranks: np.ndarray) -> np.ndarray:
 def of_neighbours(
     left: np.ndarray, right: np.ndarray, ranks: np.ndarray, alike: Alike, settled: np.ndarray | None = None
 ) -> np.ndarray:
-    """int64[rows]: the row that stays for each row: itself, or the best that stays among those it is paired
-    with.
+    """int64[rows]: the survivor of each row: itself, or the best surviving row among its pairs.
 
-    Where none of these stays, it is the best of those that they left for, as far as the row is `alike`.
-    `settled` are rows whose survivor is known (int64[rows], -1 where it is not); they must be the best of
-    all.
+    Where none of these stays, it is the best of those that they left for, as far as the row
+    is `alike`. `settled` are rows whose survivor is known (int64[rows], -1 where it is not);
+    they must be the best of all.
     """
     known = np.full(len(ranks), -1) if settled is None else settled
     stays = np.where(known >= 0, known, np.arange(len(ranks)))
@@ -95,14 +94,13 @@ def of_neighbours(
 
 
 def complete(texts: pa.Array) -> pa.Array:
-    """True for each text (a string array) that ends as a page ends that was not cut."""
+    """True for each text (a string array) that ends like a complete page, not like a truncated one."""
     return pc.match_substring_regex(texts, WHOLE)
 
 
 @compiled
 def _of_neighbours(rows, starts, ends, better, ranks, stays, decided, asked, copies):
-    """Decides what can be decided of rows in their order, and returns the pairs that must be compared for the
-    rest.
+    """Decides rows in order as far as possible. Returns the pairs that must be compared for the rest.
 
     `better[starts[i]:ends[i]]` are the better neighbours of a row, the best first. Pairs are codes: the
     better row times the number of rows, and the other one. `copies` (sorted) are the copies among the pairs
@@ -133,8 +131,7 @@ def _of_neighbours(rows, starts, ends, better, ranks, stays, decided, asked, cop
 
 @register_jitable
 def _beside(row, others, stays, decided):
-    """Lets a row go for the best neighbour that stays; False where it must wait for a better one's
-    decision."""
+    """Assigns a row to its best surviving neighbour. False if a better neighbour is still undecided."""
     for other in others:
         if not decided[other]:
             return False

@@ -1,4 +1,4 @@
-"""How alike two documents that met are: by their signatures, or exactly, by their folded texts.
+"""Similarity of two candidate documents: estimated from signatures, or computed exactly from folded texts.
 
 `agreement` of signatures estimates the Jaccard similarity for a few nanoseconds a pair; it is off by up to
 0.044 (one standard deviation, 128 permutations). `jaccard` is exact: the shingles of a pair meet in one hash
@@ -27,39 +27,39 @@ from ctllm_ray.text.dedup.minhash import shingle_hashes
 from ctllm_ray.text.kernels.codepoints import buffers, decode
 from ctllm_ray.text.kernels.compiled import compiled
 
-LEFT, RIGHT = 1, 2  # bits of the document of a pair that has a shingle
-#: times the longest edit: slips hardly ever leave more alone in one stretch, so none are looked for
+LEFT, RIGHT = 1, 2  # which document of a pair contains a shingle
+#: Multiple of the longest edit. Slips hardly ever leave a longer unshared run, so slips are not searched
+#: beyond it.
 SLIPS_ALONE = 5
 
 
 def agreement(signatures: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """float32[pairs]: the share of equal places of two signatures, the estimate of the Jaccard similarity."""
+    """float32[pairs]: the share of equal positions in two signatures; it estimates the Jaccard similarity."""
     values: np.ndarray = _agreement(signatures, left, right)
     return values
 
 
 def jaccard(texts: pa.Array, left: np.ndarray, right: np.ndarray, *, shingle_chars: int) -> np.ndarray:
-    """float32[pairs]: the Jaccard similarity of the sets of shingles of folded texts; 0 where both have
-    none."""
+    """float32[pairs]: the Jaccard similarity of the shingle sets of folded texts; 0 if both are empty."""
     values: np.ndarray = _jaccard(*buffers(texts), left, right, shingle_chars)
     return values
 
 
 class Own(NamedTuple):
-    """Of the document of each pair with less of its own: the share (float32) and the longest stretch (code
-    points)."""
+    """For the document of a pair with less text of its own: its
+    unshared share (float32) and longest unshared run (code points)."""
 
     share: np.ndarray
     run: np.ndarray
 
 
 def own(texts: pa.Array, left: np.ndarray, right: np.ndarray, *, shingle_chars: int) -> Own:
-    """What folded texts say alone: code points that are in no shingle which the other text has too."""
+    """How much of folded texts is unshared: code points covered by no shingle that the other text has."""
     return Own(*_own(*buffers(texts), left, right, shingle_chars))
 
 
 class PairVerdicts(NamedTuple):
-    """For each pair the Jaccard similarity (float32), and whether one of the two may go (bool)."""
+    """For each pair: the Jaccard similarity (float32), and whether the two are duplicates (bool)."""
 
     similarity: np.ndarray
     duplicates: np.ndarray
@@ -80,10 +80,10 @@ def verdicts(
     max_edit_share: float,
     max_edit_run: int,
 ) -> PairVerdicts:
-    """Folded texts are duplicates from `sure_jaccard` on, and from lower bounds under a condition.
+    """Folded texts are duplicates from `sure_jaccard` on. Lower thresholds add a condition.
 
-    From `min_jaccard` on where one has nothing of its own, from `slips_jaccard` on where they differ in slips
-    only.
+    From `min_jaccard` on, one of the two must have nothing of its
+    own. From `slips_jaccard` on, they may differ in slips only.
     """
     similarity = jaccard(texts, left, right, shingle_chars=shingle_chars)
     duplicates = similarity >= sure_jaccard
@@ -150,8 +150,8 @@ def _own(data, offsets, left, right, size):
 
 @register_jitable
 def _table(data, offsets, left, right):
-    """An empty hash table that the shingles of any of the pairs fit: keys, marks, and the pair that a place
-    is of."""
+    """An empty hash table large enough for the shingles of any of the pairs: keys, marks,
+    and the pair of each entry."""
     most = 0
     for i in range(len(left)):
         count = 0
@@ -165,7 +165,7 @@ def _table(data, offsets, left, right):
 
 @register_jitable
 def _mask(count):
-    """The last place of a table that so many shingles fill by two thirds at most: 2**n - 1."""
+    """Index mask 2**n - 1 of a table that this many shingles fill by at most two thirds."""
     places = 2
     while 2 * places < 3 * count:
         places *= 2
@@ -174,8 +174,7 @@ def _mask(count):
 
 @register_jitable
 def _mark(hashes, side, keys, marks, stamps, stamp, mask):
-    """Puts shingles of one side into the table; returns how many are new there, and how many the other side
-    has."""
+    """Inserts the shingles of one side. Returns how many are new, and how many the other side has too."""
     new = both = 0
     for h in hashes:
         place = np.int64(h & np.uint64(mask))
@@ -192,8 +191,7 @@ def _mark(hashes, side, keys, marks, stamps, stamp, mask):
 
 @register_jitable
 def _alone(hashes, keys, marks, mask, count, size):
-    """Of a text of `count` code points: how many no shared shingle covers, and the longest stretch of
-    them."""
+    """For a text of `count` code points: how many no shared shingle covers, and the longest such run."""
     alone = run = covered = 0
     for i in range(len(hashes)):
         place = np.int64(hashes[i] & np.uint64(mask))

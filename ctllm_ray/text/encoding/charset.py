@@ -1,4 +1,4 @@
-"""Bytes to text: which charset a page is really in, how sure that is, and what said so.
+"""Decodes the bytes of a page: finds the real charset, how sure that is, and what the evidence was.
 
 The ladder: byte order mark, HTTP header, <meta> or XML declaration, then the bytes themselves. Headers lie,
 so a declaration is a prior and not a verdict: each candidate charset decodes a sample of the page,
@@ -29,17 +29,17 @@ Evidence = Literal["bom", "http", "meta", "score", "ascii"]
 SAMPLE_BYTES = (
     32 << 10
 )  # of non-ASCII content, half from the start, half from the middle: about 10,000 characters
-HEAD_BYTES = 4 << 10  # where a declaration is looked for; HTML asks for it in the first 1024
-#: so many two-byte sequences without an error are UTF-8: GB text passes for each with 1 in 5
+HEAD_BYTES = 4 << 10  # where a declaration is searched; HTML requires it in the first 1024
+#: So many two-byte sequences without an error prove UTF-8: GB text passes each with a chance of 1 in 5.
 CERTAIN_SEQUENCES = 12
 
 # In units of `likelihood`: the right charset of a Chinese page has 1 to 3, a wrong one less than 0.
 DECLARED = 0.8
 HOST = 0.2
-ERROR_COST = 12.0  # for the share of bytes that do not decode, 1 = all
-STRUCTURE = 0.35  # for each sequence of faultless UTF-8, up to CERTAIN_SEQUENCES
-CLEAR = 1.5  # a Chinese candidate of this score makes a trial of the foreign ones needless
-FOREIGN_COST = 0.5  # other legacy charsets need a clear lead, or a declaration, to beat the Chinese ones
+ERROR_COST = 12.0  # times the share of bytes that do not decode
+STRUCTURE = 0.35  # for each valid UTF-8 sequence, up to CERTAIN_SEQUENCES
+CLEAR = 1.5  # at this score of a Chinese candidate, foreign ones are not tried
+FOREIGN_COST = 0.5  # other legacy charsets need a clear lead or a declaration to beat the Chinese ones
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _WIDER = {
@@ -67,7 +67,8 @@ _HOST = re.compile(r"^\w+://[^/?#]*?\.(tw|hk|mo|cn)(?::\d+)?(?:[/?#]|$)", re.IGN
 
 @dataclass(frozen=True)
 class DecodedText:
-    """A page's text, the Python name of its charset, how sure that is (0 to 1), and which rung said so."""
+    """A page's text, the Python name of its charset, the confidence (0 to 1),
+    and the evidence that decided."""
 
     text: str
     charset: str
@@ -76,7 +77,7 @@ class DecodedText:
 
 
 def decode(raw: bytes, content_type: str | None, url: str | None = None) -> DecodedText:
-    """The text of a page with the charset decision; never raises: bytes that fit nowhere become U+FFFD.
+    """Decodes a page and explains the choice of charset. Never raises: undecodable bytes become U+FFFD.
 
     `content_type` is the HTTP header, charset parameter included, where there is one.
     """
@@ -91,7 +92,7 @@ def decode(raw: bytes, content_type: str | None, url: str | None = None) -> Deco
 
 
 def _hints(raw: bytes, content_type: str | None) -> dict[str, Evidence]:
-    """Declared charsets with where each was declared, the more trusted first."""
+    """Declared charsets and where each was declared, most trusted first."""
     hints: dict[str, Evidence] = {}
     if content_type and (header := _HTTP.search(content_type)):
         hints[_canonical(header[1])] = "http"
@@ -103,7 +104,7 @@ def _hints(raw: bytes, content_type: str | None) -> dict[str, Evidence]:
 
 @cache
 def _canonical(label: str) -> str:
-    """Python's name of the charset that browsers use for a label; empty for one that nobody knows."""
+    """Python's name of the charset that browsers use for a label; empty for an unknown label."""
     try:
         info = codecs.lookup(
             label.strip().lower().replace("x-", "", 1) if label.lower().startswith("x-") else label
@@ -114,7 +115,7 @@ def _canonical(label: str) -> str:
 
 
 def _as_utf8(raw: bytes, hints: dict[str, Evidence]) -> DecodedText | None:
-    """The page as UTF-8 where its structure leaves no doubt; None where the score has to decide."""
+    """The page as UTF-8 if its structure leaves no doubt; None if the score must decide."""
     try:
         text, lost = raw.decode("utf-8"), 0.0
     except UnicodeDecodeError as error:
@@ -129,7 +130,7 @@ def _as_utf8(raw: bytes, hints: dict[str, Evidence]) -> DecodedText | None:
 
 
 def _by_score(raw: bytes, hints: dict[str, Evidence], url: str | None) -> DecodedText:
-    """The candidate with the best sum of likelihood and priors."""
+    """The candidate with the highest sum of likelihood and priors."""
     sample = _sample(raw)
     expected = _expected_charset(url)
 
@@ -149,13 +150,13 @@ def _by_score(raw: bytes, hints: dict[str, Evidence], url: str | None) -> Decode
 
 
 def _expected_charset(url: str | None) -> str:
-    """The charset that pages of the host's country used before UTF-8; empty where the URL says nothing."""
+    """The usual charset of the host's country before UTF-8; empty if the URL does not tell."""
     match = _HOST.match(url or "")
     return "" if match is None else "gb18030" if match[1].lower() == "cn" else "big5hkscs"
 
 
 def _score(sample: bytes, charset: str) -> float:
-    """Likelihood of the sample in a charset, less what its undecodable bytes cost."""
+    """The likelihood of the sample in a charset, minus the cost of its undecodable bytes."""
     text = sample.decode(charset, "replace")
     valid = text.replace("�", "")
     errors = (len(text) - len(valid)) / max(1, len(sample))
@@ -166,15 +167,15 @@ def _score(sample: bytes, charset: str) -> float:
 
 
 def _sample(raw: bytes) -> bytes:
-    """The non-ASCII bytes with the byte after each (it may be the second half of a pair), from start and
-    middle."""
+    """Non-ASCII bytes from the start and the middle, each with the next byte: it may be
+    the second half of a pair."""
     data = np.frombuffer(raw, np.uint8)
     keep = data >= 0x80
     keep[1:] |= keep[:-1].copy()
     beyond = data[keep]
     if len(beyond) <= SAMPLE_BYTES:
         return beyond.tobytes()
-    # No character straddles these: a byte below 0x30 (a blank, the end of a line) is the second one of none.
+    # No character spans these bytes: a byte below 0x30 (space, line end) is never a second byte.
     starts = np.flatnonzero((data >= 0x80) & np.concatenate(([True], data[:-1] < 0x30)))
     middle = starts[np.searchsorted(starts, len(raw) // 2) - 1] if len(starts) else 0
     half = SAMPLE_BYTES // 2
@@ -182,11 +183,12 @@ def _sample(raw: bytes) -> bytes:
 
 
 def _confidence(margin: float, sample_bytes: int, text: str) -> float:
-    """0.5 for a draw, towards 1 with the margin and the evidence; less by what was lost."""
+    """Confidence: 0.5 for a tie, rising towards 1 with margin and evidence, lowered by losses."""
     weight = min(1.0, math.sqrt(sample_bytes / 200))
     return max(0.0, 1.0 - 0.5 * math.exp(-2.0 * margin * weight) - _lost_share(text))
 
 
 def _lost_share(text: str) -> float:
-    """Share of U+FFFD among the characters, tenfold and at most 0.5: one per ten characters is a ruin."""
+    """Ten times the share of U+FFFD among the characters, at most 0.5: one per
+    ten characters ruins a page."""
     return min(0.5, 10.0 * text.count("�") / max(1, len(text)))

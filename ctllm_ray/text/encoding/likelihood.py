@@ -1,4 +1,4 @@
-"""How much a string reads like Chinese: what decides between two decodings of the same bytes.
+"""Scores how much a string reads like Chinese. It decides between two decodings of the same bytes.
 
 A wrong decoding of Chinese bytes yields valid Han characters, but rare ones: the few hundred characters that
 make up half of any Chinese text are missing. So each code point has a weight: the frequent ones most, level 1
@@ -30,7 +30,7 @@ FREQUENT = (
     "兒東聲員論處義幾認條氣題爾別變總電數報結務場計資許統區隊決馬書則聽達強難權設類據張該規萬覺術領確傳師觀讓識帶"
     "導爭運嗎愛網請連聞係臺灣邊風臉錢車買賣讀寫語詞誰"
 )
-#: frequent hiragana: what tells Japanese from Big5 read as GBK
+#: Frequent hiragana: they tell Japanese from Big5 that was read as GBK.
 KANA = "のにはをたがでてとしれさいなるかもすあこりまく"
 HANGUL = "이다는에의가을를은로고하지도한기사서나대리자어인시그정스아해"
 
@@ -66,16 +66,13 @@ def points(text: str) -> np.ndarray:
 
 
 def likelihood(text: str) -> float:
-    """Mean weight of the characters beyond ASCII, about 2 for Chinese prose, 1 for verse, below 0 for
-    mojibake.
-
-    0 for a text without any.
-    """
+    """Mean weight of the non-ASCII characters: about 2 for Chinese
+    prose, 1 for verse, below 0 for mojibake; 0 if there are none."""
     result = points(text)
     beyond = result[result >= 0x80]
     if not len(beyond):
         return 0.0
     total = weights()[np.minimum(beyond, 0xFFFC)].sum(
         dtype=np.int64
-    )  # beyond the BMP: emoji and Han, neither telling
+    )  # beyond the BMP: emoji and rare Han, which tell nothing
     return float(total) / len(beyond)

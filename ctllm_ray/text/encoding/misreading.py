@@ -1,4 +1,4 @@
-"""A misread text as the bytes it came from, and those bytes read in the right charset.
+"""Recovers the bytes of a misread text and decodes them with the right charset.
 
 Decoders drop what they cannot map, or write U+FFFD, ? or a neighbour for it. What can be told of such a byte
 is put back, the rest costs its character:
@@ -40,7 +40,7 @@ _SECOND_HALF = rb"[\x40-\x7e\x80-\xfe]"
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to go wrong: bytes of the charset `written`, decoded as `read`."""
+    """A kind of mojibake: bytes of the charset `written` were decoded as `read`."""
 
     kind: str
     read: str
@@ -48,7 +48,7 @@ class Reading:
 
 
 def read_again(run: str, reading: Reading) -> str:
-    """The run's bytes read in the charset they were written in, each stretch that is lost as one `GONE`."""
+    """Decodes the run's bytes with the charset they were written in. Each lost stretch becomes one `GONE`."""
     if reading.written == "utf-8":
         data = _QUESTION.sub(b"\x1a", _utf8_bytes(run, reading.read))
         return _mark(data.decode("utf-8", "replace")).removeprefix("\ufeff")
@@ -84,7 +84,7 @@ def utf8_runs(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _utf8_bytes(run: str, read: str) -> bytes:
-    """The bytes with those put back that can only have been one."""
+    """The bytes, with bytes restored that can have only one value."""
     if read == "latin-1":
         return _SPACE.sub(b"\xa0", _bytes(run, read))
     data, _ = _gb18030(run)
@@ -94,8 +94,7 @@ def _utf8_bytes(run: str, read: str) -> bytes:
 
 
 def _gb18030(text: str) -> tuple[bytes, np.ndarray]:
-    """The bytes of UTF-8 that was read as GB18030, and where in them each character starts (one more: the
-    end)."""
+    """The bytes of UTF-8 that was read as GB18030, and the byte position of each character (plus the end)."""
     data = _bytes(text.replace("€", _EURO).replace("\x80", _EURO), "gb18030")
     edges = np.zeros(len(text) + 1, np.int64)
     np.cumsum(_gb18030_widths()[np.minimum(points(text), 0xFFFF)], out=edges[1:])
@@ -106,8 +105,8 @@ def _gb18030(text: str) -> tuple[bytes, np.ndarray]:
 
 @cache
 def _gb18030_widths() -> np.ndarray:
-    """How many bytes each code point of the BMP takes, those that stand for one byte 1; beyond it, and at
-    0xFFFF, 4."""
+    """Bytes that each BMP code point takes; 1 for those that stand for one byte; 4 for
+    0xFFFF and beyond the BMP."""
     widths = [1] * 0x80 + [len(chr(p).encode("gb18030", "replace")) for p in range(0x80, 0x10000)]
     for p in (0x80, ord("€"), 0xFFFD):
         widths[p] = 1
@@ -115,7 +114,7 @@ def _gb18030_widths() -> np.ndarray:
 
 
 def _bytes(text: str, charset: str) -> bytes:
-    """The bytes a text was read from; 1A stands where one is not known."""
+    """The bytes that a text was read from; 1A marks an unknown byte."""
     if charset == "latin-1":
         text = text.translate(_cp1252_bytes())
     return text.replace("�", _REPLACED).encode(charset, "replace")

@@ -1,4 +1,4 @@
-"""Mojibake: text that was decoded with the wrong charset, undone where the round trip is exact, else marked.
+"""Repairs mojibake (text decoded with the wrong charset) if the round trip is exact; else marks it.
 
     浣犲ソ      UTF-8 read as GBK            ÄãºÃ      GBK read as Latin-1 or windows-1252
     ä½ å¥½     UTF-8 read as Latin-1        琌Τㄓ     Big5 read as GBK, and the other way round
@@ -27,19 +27,19 @@ from ctllm_ray.text.encoding.likelihood import likelihood, points
 from ctllm_ray.text.encoding.misreading import GONE, Reading, read_again, utf8_runs
 from ctllm_ray.text.encoding.mojibake_scan import CP1252_SPECIALS, suspicious_rows
 
-# Restored characters that make a run of Latin letters believable, and a run of Han, where chance fits more
-# often.
+# Restored characters needed to believe a run of Latin letters, and a run of Han, where chance matches are
+# commoner.
 MIN_CHARS = {"utf-8": 3, "gb18030": 4, "big5hkscs": 4}
 MIN_CHARS_HAN = {"utf-8": 4, "gb18030": 10, "big5hkscs": 10}
-MIN_LIKELIHOOD = 0.8  # of the result; Chinese prose has 2 to 3, verse from 1.3, mojibake less than 0
-MIN_GAIN = 1.5  # of likelihood, over the run as it stood
-MAX_LOST_SHARE = 0.34  # of a run's characters; beyond it the run is marked, not repaired
-MAX_LAYERS = 3  # of wrong readings, one upon the other
+MIN_LIKELIHOOD = 0.8  # of the repaired text: Chinese prose has 2 to 3, verse from 1.3, mojibake less than 0
+MIN_GAIN = 1.5  # likelihood gained over the unrepaired run
+MAX_LOST_SHARE = 0.34  # share of a run's characters; above it the run is marked, not repaired
+MAX_LAYERS = 3  # of wrong decodings on top of each other
 #: characters beyond ASCII per restored one: GB pairs have 1.8, Big5 1.6, an accented word 1.0
 BEYOND_ASCII = 1.3
 #: of a run of Han, kana, private use; Greek, Cyrillic, accented letters have places in GB 2312 too
 HAN_SHARE = 0.6
-NESTED_CHARS = 6  # so many whole UTF-8 sequences are no chance: worth looking for another layer below
+NESTED_CHARS = 6  # so many complete UTF-8 sequences are no coincidence: look for another layer below
 
 _LEFT = "\udcfe"  # a lone surrogate, gone again in the end: a piece left beside a restored run
 _LATIN_RUN = re.compile(f"[\x80-\xff{CP1252_SPECIALS}�][\x00-\xff{CP1252_SPECIALS}�]{{5,}}")
@@ -51,7 +51,7 @@ _FILL = re.compile(r"烫{3,}|屯{3,}|葺{3,}|\A锘")
 
 @dataclass(frozen=True)
 class Repair:
-    """What became of a text; `kind` is empty where nothing was found.
+    """The result of a repair; `kind` is empty if nothing was found.
 
     `restored_chars` counts characters that were undone. `suspect_chars` counts what is damaged still: U+FFFD,
     ghosts, fills, runs beyond repair, and in full each line in which a restored run lost a character.
@@ -64,7 +64,7 @@ class Repair:
 
     @property
     def is_repaired(self) -> bool:
-        """True where something was undone, even if not all."""
+        """True if something was repaired, even if not all."""
         return self.restored_chars > 0
 
 
@@ -80,8 +80,7 @@ READINGS = (
 
 @dataclass
 class _Undone:
-    """A text on its way: kinds count the characters repaired by each, `marked` those of runs left as they
-    were."""
+    """A repair in progress: characters repaired by kind, and `marked` characters of runs left unrepaired."""
 
     text: str
     kinds: Counter[str] = field(default_factory=Counter)
@@ -90,18 +89,18 @@ class _Undone:
 
 
 def suspicious(text: str) -> bool:
-    """True where a text may hold mojibake; the scan that `repair` starts with."""
+    """True if a text may contain mojibake. `repair` starts with this scan."""
     data = np.frombuffer(text.encode("utf-8", "replace") or b" ", np.uint8)
     return bool(suspicious_rows(data, np.array([0, len(data)], np.int32))[0])
 
 
 def repair(text: str) -> Repair:
-    """The text with its mojibake undone as far as that is exact, and what kind it was."""
+    """Repairs the mojibake of a text as far as that is exact, and names its kind."""
     return repair_suspicious(text) if suspicious(text) else Repair(text, "", 0, 0)
 
 
 def repair_suspicious(text: str) -> Repair:
-    """`repair` for a text that the scan has flagged already."""
+    """Repairs a text that the scan has already flagged."""
     undone = _undo(text, MAX_LAYERS)
     lines = undone.text.split("\n")
     lost = sum(len(line) for line in lines if GONE in line or _LEFT in line)
@@ -119,7 +118,7 @@ def repair_suspicious(text: str) -> Repair:
 
 
 def _undo(text: str, layers: int) -> _Undone:
-    """The text with every believable run of every reading restored."""
+    """The text with every plausible run of every reading restored."""
     undone = _Undone(text)
     for reading in READINGS:
         pieces, at = [], 0
@@ -135,8 +134,7 @@ def _undo(text: str, layers: int) -> _Undone:
 
 
 def _leftover(gap: str) -> str:
-    """The text before, between or after restored runs, marked where it shares their line and reads no
-    better."""
+    """The text between restored runs; marked as damaged if it shares their line and reads no better."""
     lines = gap.split("\n")
     for i in {0, len(lines) - 1}:
         if likelihood(lines[i].replace(_LEFT, "")) < 0:
@@ -145,7 +143,7 @@ def _leftover(gap: str) -> str:
 
 
 def _restore_run(run: str, reading: Reading, layers: int, undone: _Undone) -> str:
-    """The run as it was meant, as a whole or line by line; unchanged where that is not believable."""
+    """The restored run, as a whole or line by line; unchanged if the result is not plausible."""
     restored = _judge_run(run, reading, layers, undone)
     if restored is None and "\n" in run.strip():
         lines = run.split("\n")
@@ -154,7 +152,7 @@ def _restore_run(run: str, reading: Reading, layers: int, undone: _Undone) -> st
 
 
 def _judge_run(run: str, reading: Reading, layers: int, undone: _Undone) -> str | None:
-    """The restored run with the tallies in `undone` brought up to date, or None."""
+    """The restored run, with the counts in `undone` updated; None if it is not plausible."""
     restored = read_again(run, reading)
     lost = restored.count(GONE)
     chars = _beyond_ascii(restored) - lost
@@ -175,7 +173,7 @@ def _judge_run(run: str, reading: Reading, layers: int, undone: _Undone) -> str 
 
 
 def _has_shape(run: str, chars: int, reading: Reading) -> bool:
-    """True where a run has the look of its reading; UTF-8 proves itself."""
+    """True if a run has the typical form of its reading. UTF-8 proves itself."""
     if reading.written == "utf-8":
         return True
     if reading.read == "latin-1":
@@ -188,13 +186,13 @@ def _beyond_ascii(text: str) -> int:
 
 
 def _better(run: str, restored: str) -> bool:
-    """True where the restored run reads like Chinese, and much more so than the run does."""
+    """True if the restored run reads like Chinese, and much better than the original."""
     after = likelihood(restored.replace(GONE, ""))
     return after >= MIN_LIKELIHOOD and after - likelihood(run) >= MIN_GAIN
 
 
 def _runs(text: str, reading: Reading) -> Iterator[tuple[int, int]]:
-    """The stretches of a text that may be of a reading, as start and stop in characters."""
+    """Spans of a text that may be this kind of mojibake, as start and stop in characters."""
     if reading.read == "latin-1":
         return (match.span() for match in _LATIN_RUN.finditer(text))
     if reading.written == "utf-8":

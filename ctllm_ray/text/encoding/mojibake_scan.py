@@ -1,4 +1,4 @@
-"""Which rows may hold mojibake: a compiled scan that lets clean text pass at memory speed.
+"""A compiled scan for rows that may contain mojibake. Clean text passes at memory speed.
 
 It looks for traces that wrong readings leave and that clean text leaves by chance only, so that the slow,
 exact work of `mojibake` is spent on one clean page in 1500:
@@ -32,7 +32,7 @@ from ctllm_ray.text.kernels.compiled import compiled
 #: ” … —
 CP1252_SPECIALS = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 TRACES = "�锟锘"
-FILLS = "烫屯葺"  # three in a row, read as GBK: memory that a debugger filled with CC, CD, DD
+FILLS = "烫屯葺"  # three in a row, read as GBK: debug fill bytes CC, CD, DD
 
 _FIRST, _SECOND, _THIRD = (
     np.uint16(1),
@@ -47,15 +47,15 @@ _BIG5_AS_GBK, _GBK_AS_BIG5 = np.uint16(32), np.uint16(64)
 _TRACE, _FILL, _ROW_C2 = np.uint16(128), np.uint16(256), np.uint16(512)
 
 ROW_C2_CHARS = 6  # in a row: 隆 to 驴 and 脌 to 每, of which clean text has one in fifty
-LETTERS_IN_A_ROW = 4  # unlike neighbours; no language writes so many beyond ASCII in Latin-1
+LETTERS_IN_A_ROW = 4  # different neighbours; no language writes this many non-ASCII Latin-1 letters in a row
 SEQUENCES = 2  # of UTF-8 shape, among Han or among Latin letters: what `mojibake` asks for at least
-NEARBY = 12  # characters beyond ASCII from one such sequence to the next; in a misread text it is 3
-SWAPPED_SHARE = 0.1  # of a row's characters beyond ASCII; a misread text has a third
+NEARBY = 12  # non-ASCII characters from one such sequence to the next; misread text has 3
+SWAPPED_SHARE = 0.1  # share of a row's non-ASCII characters; misread text has a third
 
 
 @cache
 def classes() -> np.ndarray:
-    """The traces each code point of the BMP can be part of, as bits (uint16)."""
+    """For each BMP code point: the traces it can be part of, as bits (uint16)."""
     table = np.zeros(65536, np.uint16)
     for lead in (*range(0x81, 0xC0), 0xC2, 0xC3, *range(0xE2, 0xF0)):
         for trail in range(0x40, 0xF0):
@@ -79,7 +79,7 @@ def _gbk_class(lead: int, trail: int) -> np.uint16:
 
 
 def _swap_points(written: str, read: str) -> list[int]:
-    """East Asian code points that frequent characters turn into, unless those are frequent themselves."""
+    """East Asian code points that frequent characters turn into, unless they are frequent themselves."""
     made = {p for c in FREQUENT for p in _points(c.encode(written, "ignore"), read)}
     return sorted(p for p in made if p >= 0x2E80 and chr(p) not in FREQUENT)
 
@@ -89,7 +89,7 @@ def _points(pair: bytes, charset: str) -> list[int]:
 
 
 def suspicious_rows(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """A boolean array, True for each row of UTF-8 bytes that may hold mojibake."""
+    """A boolean array: True for each row of UTF-8 bytes that may contain mojibake."""
     return _kernel()(data, offsets, classes())
 
 

@@ -1,4 +1,4 @@
-"""Text in one agreed form: line ends, controls, blanks and NFC, and nothing that changes what a Chinese page
+"""Normalizes text: line ends, control characters, spaces and NFC. It changes nothing that a Chinese page
 says.
 
 One pass over the code points of a batch (numba) does all but NFC. What it does, in the order of the classes
@@ -43,7 +43,7 @@ from ctllm_ray.text.kernels.compiled import compiled
 
 KEEP, DROP, NEWLINE, BLANK, CARRIAGE_RETURN, BREAK, JOINER, FOLD, CONTROL = range(9)
 
-#: First and last code point of what each class holds, below U+10000.
+#: First and last code point of each class, below U+10000.
 CLASSES = [
     (CONTROL, [(0x00, 0x08), (0x0E, 0x1F), (0x7F, 0x84), (0x86, 0x9F)]),
     (NEWLINE, [(0x0A, 0x0A), (0x85, 0x85), (0x2028, 0x2029)]),
@@ -68,8 +68,8 @@ FEWER_NEWLINES = 2  # one blank line, for longer runs
 
 
 class Normalized(NamedTuple):
-    """`texts` has the rows of the input; `control_share` (float32) is removed controls and marks over code
-    points."""
+    """`texts` has the rows of the input; `control_share` (float32) is removed control characters
+    and marks over code points."""
 
     texts: pa.Array
     control_share: np.ndarray
@@ -83,15 +83,17 @@ def normalize_texts(
     width: Literal["keep", "fold"] = "keep",
     links: Literal["keep", "remove"] = "keep",
 ) -> Normalized:
-    """The texts (a string array without nulls) in the agreed form, and the share of each that was litter."""
+    """The normalized texts (a string array without nulls), and the share of control
+    characters removed from each."""
     texts, share = _clean(texts, width, form)
     while links == "remove" and (bare := remove(texts)) is not texts:
-        texts, _ = _clean(bare, width, form)  # a link leaves blanks behind, and its neighbours may compose
+        # a removed link leaves spaces behind, and its neighbours may compose
+        texts, _ = _clean(bare, width, form)
     return Normalized(convert(texts, script), share)
 
 
 def _clean(texts: pa.Array, width: str, form: str) -> Normalized:
-    """The texts after the kernel and in the form asked for, with the share of each that was removed."""
+    """The texts after the kernel in the requested form, with the share of each that was removed."""
     data, offsets = buffers(texts)
     out, ends, changed, (removed, points, nfc) = _clean_batch(data, offsets, _classes(width))
     texts = strings(out, ends) if changed else texts
@@ -128,7 +130,7 @@ def _clean_batch(data, offsets, classes):
     Counts are code points removed as litter, code points read, and whether NFC may change the row.
     """
     rows = len(offsets) - 1
-    out = np.empty(offsets[rows] - offsets[0], np.uint8)  # nothing here lengthens a text
+    out = np.empty(offsets[rows] - offsets[0], np.uint8)  # no step makes a text longer
     ends = np.zeros(rows + 1, np.int32)
     counts = np.zeros((3, rows), np.int64)
     changed = False
@@ -146,9 +148,9 @@ def _clean_batch(data, offsets, classes):
 
 @register_jitable
 def _clean_points(points, classes):
-    """One text cleaned, how many code points were removed as litter, and whether NFC may change it."""
+    """One cleaned text, the number of code points removed, and whether NFC may change it."""
     out = np.empty(len(points), np.uint32)
-    # written so far; end of the last visible character; line start
+    # write position; end of the last visible character; line start
     w = visible = line = newlines = removed = 0
     nfc = littered = False
     breaks_known = False
@@ -202,7 +204,7 @@ def _has_control(points, classes):
 
 @register_jitable
 def _kind_above(c, out, w):
-    """The class of a code point from U+10000 on; tags stay only where they spell the flag of a region."""
+    """The class of a code point from U+10000 on; tags are kept only if they spell the flag of a region."""
     if c & np.uint32(0xFFFE) == np.uint32(0xFFFE):
         return DROP
     if 0xE0000 <= c <= 0xE007F:
@@ -213,7 +215,7 @@ def _kind_above(c, out, w):
 
 @register_jitable
 def _joins(before, after):
-    """True where a joiner between these two code points is spelling."""
+    """True if a joiner between these two code points is part of the spelling."""
     if 0x600 <= before < 0xE00:  # Arabic to Sinhala
         return True
     emoji = before == 0xFE0F or 0x1F000 <= before < 0x1FB00 or 0x2190 <= before < 0x2C00
@@ -222,11 +224,10 @@ def _joins(before, after):
 
 @register_jitable
 def may_compose(c):
-    """False only for code points that NFC neither changes, nor composes, nor reorders; never False by
-    mistake.
+    """False only for code points that NFC never changes, composes or reorders; it may be True without need.
 
-    Coarse on purpose: whole blocks that Chinese pages seldom hold are True. A test compares it with
-    `unicodedata`.
+    Coarse on purpose: whole blocks that Chinese pages seldom
+    hold are True. A test compares it with `unicodedata`.
     """
     if c < 0x10000:
         return (

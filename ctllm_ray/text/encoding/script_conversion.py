@@ -1,4 +1,4 @@
-"""Simplified and Traditional script by OpenCC: a choice of the recipe, `keep` unless it says so.
+"""Converts between Simplified and Traditional script with OpenCC. The default of a recipe is `keep`.
 
 Conversion loses: t2s cannot tell 乾 from 幹 again, 後 from 后, 髮 from 發, and rewrites quotations and names; the
 phrase configurations (tw2sp, s2twp) also swap vocabulary (計程車 becomes 出租车). Cost on one core: about 65 MB/s

@@ -1,23 +1,22 @@
-"""The lines of a page that are its body: one compiled pass over a reduced page, then maximum-scoring
-stretches.
+"""Finds the body of a page: scores its lines in one compiled pass, then takes the maximum-scoring stretches.
 
-Input is what resiliparse leaves of a page when it is asked for reduced markup: one block a line, and of all
-tags only `<a> <p> <h1> <pre> <br>`, with every `<` of the text escaped, so a tag is recognised by its first
-byte. Each line gets a score: prose counts for its length, links against it, a short line without punctuation
-slightly against it. The body is then the stretches of lines whose scores have the largest sums, so that a
-caption or a bare date between two paragraphs stays and a link list between the body and the comments parts
-them.
+Input is what resiliparse leaves of a page when it is asked for reduced markup: one block a line, and of
+all tags only `<a> <p> <h1> <pre> <br>`, with every `<` of the text escaped, so a tag is recognised by
+its first byte. Each line gets a score: prose counts for its length, links against it, a short line
+without punctuation slightly against it. The body is then the stretches of lines whose scores have the
+largest sums, so that a caption or a bare date between two paragraphs stays and a link list between the
+body and the comments parts them.
 
-Lengths are in UTF-8 bytes divided by 3: a Han character counts 1 and an English word about 2, close to what
-each says.
+Lengths are in UTF-8 bytes divided by 3: a Han character
+counts 1 and an English word about 2, close to what each says.
 
 Method: maximum subsequence segmentation (Pasternack and Roth, "Extracting article text from the web with
 maximum subsequence segmentation", WWW 2009), with all maximal subsequences found in linear time (Ruzzo and
-Tompa, 1999). They score tokens with a classifier trained on English; the scores here are four constants set
-on Chinese pages by benchmarks/extraction.py. Why not main_content=True of resiliparse: it drops text nodes of
-one character, which in Chinese are the punctuation between two links, it is quadratic in the nesting depth,
-and it finds less (see that benchmark). Cost: about 3 ms per MB of reduced page, which is about a fifth of the
-HTML.
+Tompa, 1999). They score tokens with a classifier trained on English; the scores here are four constants
+set on Chinese pages by benchmarks/extraction.py. Why not main_content=True of resiliparse: it drops text
+nodes of one character, which in Chinese are the punctuation between two links, it is quadratic in the
+nesting depth, and it finds less (see that benchmark). Cost: about 3 ms per MB of reduced page, which is
+about a fifth of the HTML.
 """
 
 from __future__ import annotations
@@ -30,30 +29,29 @@ from ctllm_ray.text.kernels.compiled import compiled
 #: on.
 UNPUNCTUATED = 0.4
 LINE_COST = 5.0
-#: No line counts for more characters than this, so that one block of terms and conditions cannot outweigh a
-#: body.
+#: No line counts for more characters than this. One block of terms and conditions must not outweigh a body.
 LINE_CAP = 50.0
-#: Plain lines that are short and unpunctuated (headings, names, dates) never cost more than this.
+#: Short plain lines without punctuation (headings, names, dates) never cost more than this.
 SHORT_COST = -0.5
-#: A further stretch belongs to the body when its sum is at least this share of the best one's.
+#: Another stretch belongs to the body if its sum is at least this share of the best one.
 STRETCH_SHARE = 0.3
-#: The first stretch within so many lines after an <h1> is body if it has this sum, however long the terms of
-#: use are.
+#: The first stretch within so many lines after an <h1> is body if it reaches this sum,
+#: however long the terms of use are.
 HEADLINE_LINES = 24
 HEADLINE_SUM = 30.0
-#: A line of the body is dropped when more than this share of it is link text.
+#: A body line is dropped if more than this share of it is link text.
 LINK_SHARE = 0.6
-#: Where no line scores, the plain lines are the body if they are at least this share of all text (poems,
-#: lists).
+#: If no line scores, the plain lines are the body if they are at least this share of all text
+#: (poems, lists).
 PLAIN_SHARE = 0.5
-#: So many short paragraphs before the first prose line (title of a poem, author) and after the last one
-#: (signature, place, date) still belong to it.
+#: So many short paragraphs still belong to the body: before the first prose line (poem title, author)
+#: and after the last one (signature, place, date).
 SIGNATURE_LINES = 4
 
 START, STOP, BYTES, LINK_BYTES, MARKS, LEVEL, PRE, LINKS, PARAGRAPH, KEPT = range(10)
 _COLUMNS = 10
 _PICKED = [START, STOP, PRE, LEVEL, KEPT]
-PADDING = 4  # bytes after the end, so that looking two bytes ahead needs no check
+PADDING = 4  # bytes after the end: looking two bytes ahead then needs no check
 
 
 def body(reduced: str) -> tuple[list[str], list[str]]:
@@ -73,8 +71,8 @@ def body(reduced: str) -> tuple[list[str], list[str]]:
 
 
 def score_lines(reduced: str) -> tuple[str, np.ndarray]:
-    """The page's text without tags, and one row per line (int32, columns START to KEPT) that points into
-    it."""
+    """The page's text without tags, and one row per line
+    (int32, columns START to KEPT) that points into it."""
     data = np.frombuffer(reduced.encode("utf-8", "replace") + b"\n" * (PADDING + 1), np.uint8)
     text = np.empty(len(data), np.uint8)
     rows = np.empty((reduced.count("\n") + 2, _COLUMNS), np.int32)
@@ -86,8 +84,7 @@ def score_lines(reduced: str) -> tuple[str, np.ndarray]:
 
 @compiled
 def _ascii_mark(data: np.ndarray, i: int) -> bool:
-    """Whether the ASCII byte at i is , . ! ? ; before a space, a tag or a Han character, so not within
-    3.14."""
+    """Whether the ASCII byte at i is , . ! ? ; before a space, a tag or a Han character (so not in 3.14)."""
     c, after = data[i], data[i + 1]
     mark = c == 0x2C or c == 0x2E or c == 0x21 or c == 0x3F or c == 0x3B
     return mark and (after <= 0x20 or after == 0x3C or after >= 0x80)
@@ -117,8 +114,8 @@ def _tag_end(data: np.ndarray, i: int) -> int:
 
 @compiled
 def _entity(data: np.ndarray, i: int) -> tuple[int, int]:
-    """The character that the entity at i stands for, and its length: resiliparse writes &lt; &gt; &quot;
-    &amp; only."""
+    """The character of the entity at i, and the entity's length. resiliparse writes
+    &lt; &gt; &quot; &amp; only."""
     after = data[i + 1]
     if after == 0x6C:
         return 0x3C, 4
@@ -131,13 +128,12 @@ def _entity(data: np.ndarray, i: int) -> tuple[int, int]:
 
 @compiled
 def _split_lines(data: np.ndarray, text: np.ndarray, rows: np.ndarray) -> tuple[int, int]:
-    """Fills `text` and `rows`; returns how many lines and bytes there are. Lines without text are left
-    out."""
+    """Fills `text` and `rows`; returns the number of lines and bytes. Lines without text are left out."""
     n, i, out, row = len(data) - PADDING, 0, 0, 0
     at = 0  # in characters, where `out` is in bytes
     start = size = linked = marks = level = links = 0
     link = pre = in_pre = paragraph = in_paragraph = False
-    # line breaks since the link opened: one may stand between a link and the block in it, not more
+    # Line breaks since the link opened: one may stand between a link and its block, not more.
     breaks = 0
     while i <= n:
         c = data[i]
@@ -191,7 +187,7 @@ def _split_lines(data: np.ndarray, text: np.ndarray, rows: np.ndarray) -> tuple[
 
 @compiled
 def _scores(rows: np.ndarray) -> np.ndarray:
-    """What each line says for (positive) or against (negative) being body, in characters."""
+    """The score of each line, in characters: positive for body, negative against."""
     scores = np.empty(len(rows), np.float64)
     for k in range(len(rows)):
         linked = rows[k, LINK_BYTES] / 3.0
@@ -210,8 +206,7 @@ def _scores(rows: np.ndarray) -> np.ndarray:
 
 @compiled
 def _keep(scores: np.ndarray, rows: np.ndarray) -> None:
-    """Marks the lines of the maximal stretches of scores that come near the best one; see the module's
-    method."""
+    """Marks the lines of the maximal stretches whose score is close to the best; see the module's method."""
     n, total, count = len(scores), 0.0, 0
     first, last, lower = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
     left, right = np.empty(n, np.float64), np.empty(n, np.float64)
@@ -224,7 +219,7 @@ def _keep(scores: np.ndarray, rows: np.ndarray) -> None:
         while True:
             j = count - 1
             while j >= 0 and left[j] >= low:
-                j = lower[j]  # all in between start higher still: this is what makes the search linear
+                j = lower[j]  # all starts in between are higher: this keeps the search linear
             if j < 0 or right[j] >= total:
                 break
             start, low, count = first[j], left[j], j

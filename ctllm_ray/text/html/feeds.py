@@ -1,4 +1,4 @@
-"""RSS and Atom feeds to text: the title and the body of each item.
+"""Converts RSS and Atom feeds to text: title and body of each item.
 
 Bodies are HTML fragments inside XML, so each goes through the HTML parser, without the search for a main
 part: an item is all body. Broken XML, and XML that is not a feed, gives the text of the document with its
@@ -16,16 +16,16 @@ from resiliparse.extract.html2text import extract_plain_text
 from ctllm_ray.text.html.main_content import ExtractedPage
 
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
-# Possessive throughout: with backtracking a page that opens with comments cost more here than in its
+# Possessive throughout: with backtracking, a page that begins with comments cost more here than in
 # extraction.
 _START = re.compile(
     r"\s*+(?:(?:<\?[^>]*+>|<!--(?:(?!-->).)*+-->|<!DOCTYPE[^>]*+>)\s*+)*+<(?:rss|feed|rdf:RDF)\b", re.I | re.S
 )
-_BODIES = ("encoded", "content", "description", "summary")  # the fullest first
+_BODIES = ("encoded", "content", "description", "summary")  # most complete first
 
 
 def is_feed(text: str) -> bool:
-    """Whether a document's root element is that of RSS, RDF or Atom."""
+    """Whether a document's root element is RSS, RDF or Atom."""
     return bool(_START.match(text[:2000]))
 
 

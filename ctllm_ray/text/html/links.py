@@ -1,5 +1,5 @@
-"""Links out of running text: http(s):// and www. addresses, and bare domains, also where Chinese characters
-touch them.
+"""Removes links from running text: http(s):// and www. addresses, and bare domains, also next to Chinese
+characters.
 
 The released CT-LLM filter deletes anything of the form a.b.c.d (so "v1.2.3.4" and IP addresses vanish) and
 misses domains that touch a Chinese character, because `\\b` sees no boundary there. Here:
@@ -44,7 +44,7 @@ _BARE = (
     rf"|(?=[a-z]*[0-9-]){_LABEL}(?:{_DOUBTFUL})|{_LABEL}(?:{_DOUBTFUL}|{_WITH_PATH})(?=/[A-Za-z0-9])){_END}{_PATH}"
 )
 LINK = re.compile(rf"{_ADDRESS}|{_WWW}|{_BARE}")
-#: What every link contains; RE2 and Python read it alike.
+#: Every link contains this; RE2 and Python read it alike.
 SCREEN = r"://|(?i:www)\.|[A-Za-z0-9-]\.[a-z]{2}"
 
 _ASCII = re.compile(r"[!-~]{4,}")
@@ -52,7 +52,7 @@ _BRACKETS = {"()", "（）", "<>", "[]", "【】", "「」"}
 
 
 def remove(texts: pa.Array) -> pa.Array:
-    """The texts (a string array without nulls) without links; the same array where there are none."""
+    """The texts (a string array without nulls) without links; the same array if there are none."""
     suspect = pc.match_substring_regex(texts, SCREEN)
     old = texts.filter(suspect).to_pylist()
     new = [without_links(text) for text in old]
@@ -60,15 +60,15 @@ def remove(texts: pa.Array) -> pa.Array:
 
 
 def without_links(text: str) -> str:
-    """One text without links; taken out until none is left, since what touched a link may be one itself."""
+    """One text without links. Repeats until none is left: removing a link may form another."""
     while (shorter := _once(text)) != text:
         text = shorter
     return text
 
 
 def spans(text: str) -> Iterator[tuple[int, int]]:
-    """Start and stop (in characters) of each link; only stretches of visible ASCII that hold a dot or :// are
-    read."""
+    """Start and stop (in characters) of each link. Only runs of visible ASCII
+    with a dot or :// are searched."""
     for stretch in _ASCII.finditer(text):
         if "." in stretch[0] or "://" in stretch[0]:
             yield from (match.span() for match in LINK.finditer(text, *stretch.span()))
@@ -85,5 +85,5 @@ def _once(text: str) -> str:
 
 
 def _gap(before: str, after: str) -> str:
-    """What a link leaves: a space where two words would run together, else nothing."""
+    """What replaces a link: a space if two words would run together, else nothing."""
     return " " if (before + after).isascii() and before.isalnum() and after.isalnum() else ""

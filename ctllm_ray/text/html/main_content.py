@@ -1,11 +1,11 @@
-"""HTML to the main text of a page and its title.
+"""Extracts the main text and the title of an HTML page.
 
-The default engine `stretches` lets resiliparse parse the page and reduce it to blocks with links (`REDUCED`),
-then takes the stretches of lines that are body (`html_blocks`) and removes what Chinese sites put around it
-(`furniture`). On the labelled pages it beats both libraries in precision and F1 and costs less than
-resiliparse's own heuristics; benchmarks/extraction.py prints the table. `resiliparse` (its main_content) and
-`trafilatura` are there to compare, or for the pages where a user prefers them; the Chinese rules follow
-either.
+The default engine `stretches` lets resiliparse parse the page and reduce it to blocks with links
+(`REDUCED`), then takes the stretches of lines that are body (`html_blocks`) and removes what Chinese sites
+put around it (`furniture`). On the labelled pages it beats both libraries in precision and F1 and costs
+less than resiliparse's own heuristics; benchmarks/extraction.py prints the table. `resiliparse` (its
+main_content) and `trafilatura` are there to compare, or for the pages where a user prefers them; the
+Chinese rules follow either.
 
 Hostile pages: the parser is linear in depth and size; the two library engines are not (resiliparse needs 5 s
 for 20,000 nested tags, trafilatura recurses), so a page nested deeper than MAX_DEPTH goes to `stretches`
@@ -27,10 +27,10 @@ from ctllm_ray.text.lines import furniture
 
 Engine = Literal["stretches", "resiliparse", "trafilatura"]
 
-#: Nesting at which the library engines stand back. Real pages stay below 100; browsers cut at 512.
+#: Nesting depth above which the library engines are not used. Real pages stay below 100; browsers cut at 512.
 MAX_DEPTH = 512
 
-#: Characters: an unclosed <title> swallows the page.
+#: Characters: an unclosed <title> would take the whole page.
 LONGEST_TITLE = 300
 
 #: Elements that are furniture by their tag or by the class and id names that Chinese site builders use. One
@@ -75,8 +75,8 @@ def extract(html: str, *, engine: Engine = "stretches") -> ExtractedPage:
 
 
 def _blocks(tree: HTMLTree) -> tuple[list[str], list[str]]:
-    """The body lines and the headings of a page; of the whole page where leaving out SKIPPED leaves no
-    body."""
+    """The body lines and the headings of a page. If leaving out SKIPPED leaves no
+    body, those of the whole page."""
     body, headings = blocks.body(extract_plain_text(tree, skip_elements=SKIPPED, **REDUCED))
     return (body, headings) if body else blocks.body(extract_plain_text(tree, **REDUCED))
 
@@ -88,7 +88,7 @@ def _by_resiliparse(html: str) -> list[str]:
 
 @cache
 def _trafilatura() -> Any:
-    import trafilatura  # half a second of imports, needed by this engine only
+    import trafilatura  # the import takes half a second; only this engine needs it
 
     return trafilatura
 
@@ -99,7 +99,7 @@ def _by_trafilatura(html: str) -> list[str]:
 
 
 def _depth(html: str) -> int:
-    """How deep the tags of a page nest at most, unclosed ones counted."""
+    """The maximum nesting depth of the page's tags, unclosed ones included."""
     depth = deepest = 0
     for tag in _OPEN_OR_CLOSE.finditer(html):
         depth += -1 if tag[1] else not _VOID.match(html, tag.start())
@@ -108,8 +108,8 @@ def _depth(html: str) -> int:
 
 
 def _title(full: str, headings: list[str]) -> str:
-    """The longest heading that <title> repeats, else <title> without the site's name, else the first
-    heading."""
+    """The longest heading that <title> repeats; else <title> without the site's
+    name; else the first heading."""
     if not full:
         return headings[0] if headings else ""
     first = next((part for part in _SITE.split(full) if len(part) >= _SHORTEST_TITLE), full)

@@ -1,10 +1,10 @@
-"""Aho-Corasick matching over classes of characters, with gaps: the engine of `lexicon`.
+"""Aho-Corasick matching over character classes, with gaps. `lexicon` uses it.
 
-The automaton (Aho and Corasick 1975) is a trie in flat arrays, each state with its list of children and the
-link to its longest suffix, run by one numba kernel; a dense row of next states would cost 4 bytes x states x
-letters, which lists of 100,000 terms do not forgive, and states below the root have one or two children. What
-a character is comes from a table, so folding costs one load. 11 ns a character measured (200 MB/s of UTF-8 on
-one core).
+The automaton (Aho and Corasick 1975) is a trie in flat arrays, each state with its list of children and
+the link to its longest suffix, run by one numba kernel; a dense row of next states would cost 4 bytes x
+states x letters, which lists of 100,000 terms do not forgive, and states below the root have one or two
+children. What a character is comes from a table, so folding costs one load. 11 ns a character measured
+(200 MB/s of UTF-8 on one core).
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -18,13 +18,13 @@ import numpy as np
 from ctllm_ray.text.kernels.codepoints import decode
 from ctllm_ray.text.kernels.compiled import compiled
 
-#: Symbols between two letters of a term that are skipped at most: 博**彩 is a disguise, 博***彩 is a table.
+#: Symbols skipped between two letters of a term, at most: 博**彩 is a disguise, 博***彩 is a table.
 MOST_GAP = 2
-#: Letters of a term at most; the kernel remembers where the last `_RING` letters stood.
+#: Maximum letters of a term; the kernel remembers the positions of the last `_RING` letters.
 MOST_LETTERS = 32
 _RING = 64
-#: Code points from here on are no letters of terms: the planes below hold CJK, kana, Latin, styled letters,
-#: emoji.
+#: Code points from here on are not letters of terms. Below lie CJK, kana, Latin, styled letters,
+#: and emoji.
 LIMIT = 0x20000
 
 #: What a code point is: no letter of any term, skipped between letters, a full stop (skipped where it stands
@@ -42,7 +42,7 @@ _LETTER, _CHILD, _SIBLING, _FAIL, _OUT, _TERM, _DEPTH = range(7)
 
 
 def machine(words: Iterable[list[int]], n_symbols: int) -> tuple[np.ndarray, np.ndarray]:
-    """The automaton of some words: the state after each first letter, and a row of nodes for each state."""
+    """The automaton of the words: the state after each first letter, and one row of nodes per state."""
     children: list[dict[int, int]] = [{}]
     term, depth = [-1], [0]
     for number, word in enumerate(words):
@@ -64,7 +64,7 @@ def machine(words: Iterable[list[int]], n_symbols: int) -> tuple[np.ndarray, np.
 
 
 def _link(nodes: np.ndarray, children: list[dict[int, int]]) -> None:
-    """Fills in the tree (as child and sibling lists) and, from the root down, the failure links."""
+    """Fills in the tree (child and sibling lists), and the failure links from the root down."""
     queue = deque([0])
     while queue:
         state = queue.popleft()
@@ -80,7 +80,7 @@ def _link(nodes: np.ndarray, children: list[dict[int, int]]) -> None:
 
 @compiled
 def scan(points, symbols, root, nodes, result):
-    """Writes the longest hits that do not overlap as rows of `found`; returns how many."""
+    """Writes the longest non-overlapping hits as rows of `result`; returns their number."""
     where = np.empty(_RING, np.int32)  # positions of the last letters
     marks = np.empty(_RING, np.int32)  # disguised letters and gaps before each of them
     state, gap, n_letters, disguised, latin_before = 0, 0, 0, 0, False
@@ -93,7 +93,7 @@ def scan(points, symbols, root, nodes, result):
                 if kind == GAP and gap < MOST_GAP:
                     gap += 1
                 elif kind == DOT and gap == 0:
-                    gap = MOST_GAP  # a dot with a space beside it ends a sentence
+                    gap = MOST_GAP  # a dot next to a space ends a sentence
                 else:
                     state = 0
             continue
@@ -136,7 +136,7 @@ def scan(points, symbols, root, nodes, result):
 
 @compiled
 def _stands_alone(points, symbols, first, last):
-    """False where a term that begins or ends with a Latin letter or a digit goes on with another."""
+    """False if a term that begins or ends with a Latin letter or digit continues beyond it."""
     return not (
         (first > 0 and _is_same_class(_class(points, symbols, first - 1), _class(points, symbols, first)))
         or (
@@ -161,8 +161,8 @@ def _is_same_class(a, b):
 
 @compiled
 def count(data, offsets, symbols, root, nodes, of_term, letters, n_categories):
-    """Per text and category: letters covered, hits, distinct terms, hits in disguise (int32[rows, categories,
-    4])."""
+    """Per text and category: letters covered, hits, distinct
+    terms, hits in disguise (int32[rows, categories, 4])."""
     out = np.zeros((len(offsets) - 1, n_categories, 4), np.int32)
     seen = np.full(len(of_term), -1, np.int32)
     for row in range(len(offsets) - 1):

@@ -1,4 +1,4 @@
-"""What a character is: one class and some flags for every code point, as one table that kernels look up.
+"""The class and flags of every code point, as one table that kernels look up.
 
 The table covers the Basic Multilingual Plane in 128 KiB (what a page really uses of it fits a first-level
 cache); the few code points above it follow a rule of three lines. Nothing is a hand-made list where a
@@ -63,7 +63,7 @@ _PUNCTUATION = {"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po"}
 
 @cache
 def table() -> np.ndarray:
-    """Class and flags of every code point below 0x10000 (uint16)."""
+    """Class and flags of each code point below 0x10000 (uint16)."""
     entries = np.array([_class(point) for point in range(0x10000)], np.uint16)
     entries[_points(_level_one())] = HAN
     traditional, simplified = _one_sided()
@@ -88,8 +88,8 @@ def _points(characters: str) -> np.ndarray:
 
 
 def _class(point: int) -> int:
-    """The class of a code point by block and general category; Han is rare until a national standard says
-    otherwise."""
+    """The class of a code point by block and general category. Han is rare unless a
+    national standard lists it."""
     if point in {0x0A, 0x0D, 0x2028, 0x2029}:
         return NEWLINE
     if point == 0x09:
@@ -143,7 +143,7 @@ def _level_one() -> str:
 
 
 def _one_sided() -> tuple[str, str]:
-    """Characters that only Traditional, and only Simplified text uses."""
+    """Characters that only Traditional text uses, and those that only Simplified text uses."""
     han = [chr(point) for point in range(0x4E00, 0xA000)]
     to_simplified = opencc.OpenCC("t2s").convert("\n".join(han)).split("\n")
     to_traditional = opencc.OpenCC("s2t").convert("\n".join(han)).split("\n")

@@ -31,7 +31,7 @@ def lengths(texts: pa.Array) -> np.ndarray:
 
 @register_jitable
 def decode(data, start, stop):
-    """The code points (uint32) of valid UTF-8 bytes data[start:stop]."""
+    """Decodes valid UTF-8 bytes data[start:stop] to code points (uint32)."""
     points = np.empty(stop - start, np.uint32)
     n = 0
     i = start
@@ -64,8 +64,8 @@ def decode(data, start, stop):
 
 @register_jitable
 def encode(points, data, at):
-    """Writes code points as UTF-8 into data from `at` on; returns where it ended. Needs 4 bytes a point at
-    most."""
+    """Writes code points as UTF-8 into data from `at` on; returns the end. Needs
+    up to 4 bytes a code point."""
     for i in range(len(points)):
         c = points[i]
         if c < 0x80:

@@ -19,7 +19,7 @@ import numba
 
 @cache
 def cache_folder() -> Path:
-    """The folder of compiled kernels for the sources as they are now; it is made if absent."""
+    """The folder of compiled kernels for the current sources; it is created if missing."""
     digest = hashlib.sha256(numba.__version__.encode())
     for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())
@@ -30,6 +30,6 @@ def cache_folder() -> Path:
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled at its first call and cached on disk for the next process."""
+    """Compiles the function at its first call and caches it on disk for later processes."""
     numba.config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
     return numba.njit(cache=True)(function)

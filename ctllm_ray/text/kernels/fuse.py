@@ -33,20 +33,18 @@ ROOTS = ("points", "table")
 
 
 def reads(function: Callable[..., Any]) -> list[str]:
-    """The names of a measure's or view's positional parameters: what it reads."""
+    """The names of the positional parameters of a measure or view: what it reads."""
     parameters = inspect.signature(function).parameters.values()
     return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
 
 def is_kernel(name: str) -> bool:
-    """True for a measure of code points; False for one of a `text` or `url` string, or of a column of
-    `texts`."""
+    """True if a measure reads code points; False if it reads a `text` or `url` string or a column `texts`."""
     return reads(resolve(MEASURES, name))[0] not in {"text", "url", "texts"}
 
 
 def needed_views(functions: Sequence[Callable[..., Any]]) -> list[str]:
-    """The views that functions name, directly or through other views, each after those that it needs
-    itself."""
+    """The views that the functions need, directly or indirectly, each after its own requirements."""
     order: list[str] = []
 
     def visit(name: str) -> None:
@@ -75,7 +73,7 @@ def source(lines: Sequence[Line]) -> str:
 
 
 def _link(module: ModuleType, lines: Sequence[Line], wrap: Callable[[Any], Any]) -> Callable[..., None]:
-    """The kernel of a loaded module with its measures and views put in place, each wrapped."""
+    """The kernel of a loaded module with its wrapped measures and views linked in."""
     functions = [resolve(MEASURES, name) for name, _ in lines]
     module.decode = wrap(codepoints.decode)  # type: ignore[attr-defined]
     for name in needed_views(functions):
@@ -86,7 +84,7 @@ def _link(module: ModuleType, lines: Sequence[Line], wrap: Callable[[Any], Any])
 
 
 def _positional(function: Any) -> Any:
-    """The function with its keyword-only options made positional, since numba knows no keyword-only ones."""
+    """The function with keyword-only options made positional: numba does not support keyword-only ones."""
     code = function.__code__
     plain = code.replace(co_argcount=code.co_argcount + code.co_kwonlyargcount, co_kwonlyargcount=0)
     positional = FunctionType(plain, function.__globals__, function.__name__)
@@ -101,12 +99,12 @@ def _compile_one(function: Any) -> Callable[..., Any]:
 
 @cache
 def kernel(lines: tuple[Line, ...]) -> Callable[..., None]:
-    """The compiled kernel of some measures, from the disk cache if it was compiled before."""
+    """The compiled kernel of the measures; from the disk cache if it was compiled before."""
     return _link(_load(source(lines)), lines, _compile_one)
 
 
 def interpret(lines: tuple[Line, ...]) -> Callable[..., None]:
-    """The same kernel run by Python itself: the reference that tests compare the compiled one with."""
+    """The same kernel run by Python. Tests compare the compiled kernel with it."""
     return _link(_load(source(lines)), lines, _positional)
 
 
@@ -118,7 +116,7 @@ def _load(text: str) -> ModuleType:
         handle, temporary = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(handle, "w") as stream:
             stream.write(text)
-        Path(temporary).replace(path)  # in one step: another process may be at the same place
+        Path(temporary).replace(path)  # in one step: another process may write the same file
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -129,8 +127,8 @@ def _load(text: str) -> ModuleType:
 
 
 def measure(texts: pa.Array, lines: tuple[Line, ...]) -> np.ndarray:
-    """float32[rows, lines]: the value of each measure of each text. `texts` is a string array without
-    nulls."""
+    """float32[rows, lines]: the value of each measure of
+    each text. `texts` is a string array without nulls."""
     out = np.zeros((len(texts), len(lines)), np.float32)
     if lines and len(texts):
         kernel(lines)(*codepoints.buffers(texts), characters.table(), out)

@@ -1,4 +1,4 @@
-"""The steps of `views.repeats`: which n-grams of a text occur more than once, found level by level.
+"""Finds which character n-grams of a text repeat, one length after another. `views.repeats` is built on it.
 
 N-grams get names instead of hashes, so that equal names mean equal text and no collision can add to a share.
 The loops avoid branches that depend on the text: mispredicted ones were half of the cost. On web pages all
@@ -14,8 +14,8 @@ from numba.extending import register_jitable
 
 @register_jitable
 def _slot(key, bits):
-    """The place of a 64-bit key in a table of 2**bits (Fibonacci hashing); unsigned, which numba indexes by
-    faster."""
+    """The slot of a 64-bit key in a table of 2**bits (Fibonacci hashing); unsigned,
+    which numba indexes faster."""
     return (np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits)
 
 
@@ -30,14 +30,14 @@ def table_bits(entries):
 
 @register_jitable
 def _key(name, last):
-    """The pair that names an n-gram: its (n-1)-gram's name and its last character."""
+    """The pair that names an n-gram: the name of its (n-1)-gram and its last character."""
     return (np.uint64(name) << np.uint64(32)) | np.uint64(last)
 
 
 @register_jitable
 def bigrams_seen_twice(char_ids, at):
-    """Fills `at` with the positions whose bigram may occur twice; most that occur once go here, without a
-    branch."""
+    """Fills `at` with positions whose bigram may repeat. Most unique bigrams are
+    removed here, without a branch."""
     bits = table_bits(len(char_ids)) + 1
     seen = np.zeros(1 << bits, np.uint8)
     for i in range(len(char_ids) - 1):
@@ -52,8 +52,7 @@ def bigrams_seen_twice(char_ids, at):
 
 @register_jitable
 def rename(names, char_ids, at, n, keys, counts):
-    """Gives the n-grams at `at` their names, the places of their keys; fills how often each occurs, returns
-    the most.
+    """Names the n-grams at `at` by the slots of their keys. Fills their counts; returns the highest.
 
     Written without branches that depend on the text: they were half of the cost.
     """
@@ -80,8 +79,8 @@ def rename(names, char_ids, at, n, keys, counts):
 
 @register_jitable
 def survivors(names, counts, most, at, left, n, out):
-    """Fills row n of `out` and compacts `at` to the positions whose (n+1)-gram may repeat; returns how
-    many."""
+    """Fills row n of `out`; keeps in `at` only positions whose (n+1)-gram may
+    repeat. Returns their number."""
     top = -1
     covered = 0
     covered_top = 0
@@ -100,7 +99,7 @@ def survivors(names, counts, most, at, left, n, out):
             end_top = i + n
         covered += i + n - max(end, i) if again else 0
         end = i + n if again else end
-        # where the n-gram before this one repeats as well, the (n+1)-gram that starts there may repeat
+        # If the n-gram before this one repeats too, the (n+1)-gram that starts there may repeat.
         at[kept] = last
         kept += again & (last == i - 1)
         last = i if again else last

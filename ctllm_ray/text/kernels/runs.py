@@ -1,4 +1,4 @@
-"""Runs of equal rows: what a sort leaves side by side."""
+"""Finds runs of equal rows in sorted columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def starts_of(*columns: np.ndarray) -> np.ndarray:
-    """int64: where each run of equal rows begins, of columns of one length."""
+    """int64: the start of each run of equal rows, over columns of one length."""
     new = np.zeros(len(columns[0]), bool)
     new[:1] = True
     for column in columns:
@@ -15,7 +15,7 @@ def starts_of(*columns: np.ndarray) -> np.ndarray:
 
 
 def places_in(column: np.ndarray) -> np.ndarray:
-    """int64: the place of each row in its run of equal rows, from 0 on."""
+    """int64: the position of each row within its run of equal rows, from 0."""
     starts = starts_of(column)
     places: np.ndarray = np.arange(len(column)) - np.repeat(starts, np.diff(starts, append=len(column)))
     return places

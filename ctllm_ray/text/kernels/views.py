@@ -1,4 +1,4 @@
-"""Views: what several measures read of a document, computed once.
+"""Views: values that several measures read from a document, computed once.
 
 A view is a function whose parameters name the views it needs itself, down to `points` (the code points,
 uint32[:]) and `table` (characters.table()). `fuse` computes those that a recipe's measures name, in order,
@@ -32,8 +32,7 @@ NGRAM_MAX = 10  # characters; CT-LLM and Gopher measure up to 10
 
 
 def kinds(points, table):
-    """Class and flags of each code point (uint16); a dot that ends a sentence has the flags of an end
-    mark."""
+    """Class and flags of each code point (uint16); a sentence-ending dot has the flags of an end mark."""
     out = np.empty(len(points), np.uint16)
     for i in range(len(points)):
         out[i] = _kind(points[i], table)
@@ -56,8 +55,7 @@ def _kind(point, table):
 
 @register_jitable
 def _dot_ends_sentence(points, i, table):
-    """True for the dot (. or ．) that ends a sentence, and not for those of 3.14, v1.2.3, U.S. or 1. in a
-    list.
+    """True for a dot (. or ．) that ends a sentence; False for those of 3.14, v1.2.3, U.S. or 1. in a list.
 
     It stands at the end of a line; before a space or closing mark, but not behind an initial (J. Smith) or
     the number of an item; or between two Han characters, as in Chinese that is written with ASCII marks.
@@ -75,7 +73,7 @@ def _dot_ends_sentence(points, i, table):
 
 @register_jitable
 def _numbers_line(points, i, table):
-    """True where nothing but digits, and spaces before them, stands between the start of the line and i."""
+    """True if only digits, and spaces before them, stand between the start of the line and i."""
     k = i - 1
     while k >= 0 and _kind(points[k], table) & CLASS_MASK == DIGIT:
         k -= 1
@@ -106,7 +104,7 @@ def flag_counts(kinds):
 
 
 def lines(kinds):
-    """Start and stop of each line that is not blank, without the spaces around it (int32[:, 2])."""
+    """Start and stop of each non-blank line, without surrounding spaces (int32[:, 2])."""
     n = len(kinds)
     total = 1
     for i in range(n):
@@ -131,7 +129,7 @@ def lines(kinds):
 
 
 def ended(kinds, lines):
-    """True for each line that ends in an end mark, closing quotes and brackets after it allowed (boolean)."""
+    """True for each line that ends with an end mark; closing quotes and brackets may follow (boolean)."""
     out = np.zeros(len(lines), np.bool_)
     for i in range(len(lines)):
         last = lines[i, 1] - 1
@@ -140,7 +138,7 @@ def ended(kinds, lines):
             closed = True
             last -= 1
         mark = kinds[last] & SENTENCE_END
-        # 「……」 and （见附录） end in the closer itself: such a line is complete where its text is long enough
+        # 「……」 and （见附录） end with the closing mark itself; such a line is complete if its text is long enough.
         out[i] = mark != 0 or (closed and lines[i, 1] - lines[i, 0] >= 10)
     return out
 
@@ -177,8 +175,7 @@ def char_counts(char_ids):
 
 
 def repeats(char_ids):
-    """For n = 2..10: positions covered by n-grams that occur twice or more, count of the top one, positions
-    it covers.
+    """For n = 2..10: positions covered by repeated n-grams, count of the top n-gram, positions it covers.
 
     int64[11, 3], each position counted once. N-grams are named, not hashed (after Karp, Miller and Rosenberg,
     1972): an (n+1)-gram is the pair of its n-gram's name and its last character, so equal names mean equal
@@ -203,7 +200,7 @@ def repeats(char_ids):
     return out
 
 
-#: characters: entropy and variety are means over windows, so that length does not decide (pitfall 13)
+#: Characters. Entropy and variety are means over windows, so that document length has no effect (pitfall 13).
 WINDOW = 256
 
 
@@ -240,8 +237,8 @@ def windows(char_ids):
 
 
 def clauses(kinds):
-    """Number of clauses of each length: runs of Han and kana between marks (int64[64], 63 and longer
-    last)."""
+    """Number of clauses of each length: runs of Han and
+    kana between marks (int64[64], 63 and longer last)."""
     counts = np.zeros(64, np.int64)
     run = 0
     for i in range(len(kinds)):

@@ -1,5 +1,5 @@
-"""Adverts and injected spam: one or two foreign lines in an otherwise good page. The line goes, the page
-stays.
+"""Finds adverts and injected spam: one or two foreign
+lines in a good page. The line is removed, the page stays.
 
 Density and context decide, not a word: an advert is short and calls to buy more than once, or names a contact
 to add; injected spam joins vice to a contact or to several offers. News, law and encyclopaedia name the same
@@ -35,7 +35,7 @@ _VICE = re.compile(
     "|发票代开|刻章办证|黑户贷款|无抵押贷款"
 )
 _VICES = _VICE.pattern.split("|")
-#: What a line with such a word contains: the word, or its first character with a mark behind it.
+#: What a line with such a word contains: the word, or its first character followed by a mark.
 VICE_CUES = (*_VICES, *(word[0] + mark for word in _VICES for mark in " *＊·•_~|^-—"))
 _OFFER = re.compile(
     r"开户|投注|返水|彩金|提现|充值|官网|网址|注册|下载|平台|导航|首选|信誉|[加联]系?(?:微信|QQ|客服)"
@@ -58,8 +58,8 @@ def advert(line: str) -> bool:
 def injected_spam(line: str) -> bool:
     """澳门新葡京娱乐城 注册送彩金 www.xx.com: vice with a contact, or two vices with two offers, in a short line.
 
-    Marks put between the characters of a word (博*彩) do not hide it. A full stop makes a line a sentence,
-    which stays.
+    Marks put between the characters of a word (博*彩) do not
+    hide it. A full stop makes a line a sentence, which stays.
     """
     if len(line) > SPAM_LONGEST or "。" in line:
         return False

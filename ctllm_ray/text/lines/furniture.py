@@ -1,4 +1,4 @@
-"""Lines of Chinese page furniture: breadcrumbs, counters, share buttons, editors' credits, licence numbers.
+"""Recognizes lines of Chinese page furniture: breadcrumbs, counters, share buttons, credits, licence numbers.
 
 A line is furniture only as a whole: a pattern must match it from end to end, and none admits a sentence after
 the words it knows. So 责任编辑：张三 goes and 责任编辑认为，这一稿可以发表。 stays.
@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import re
 
-#: A longer line is never furniture, save the disclaimers.
+#: A longer line is never furniture, except disclaimers.
 LONGEST = 120
-#: After a heading of related pages, a line of so many characters with a full stop is an article again.
+#: After a "related pages" heading, a line this long with a full stop is article text again.
 PROSE_LENGTH = 30
-#: A list of fields (来源, a date, counts) may leave so many characters unexplained: an author's name or the
-#: outlet.
+#: A list of fields (来源, a date, counts) may leave so many characters unexplained: an author's or an
+#: outlet's name.
 UNEXPLAINED = 8
-#: A credit of the editor at the end of the last paragraph is looked for in so many characters.
+#: The last paragraph is searched for an editor's credit in its last so many characters.
 CREDIT_LENGTH = 40
 
 
@@ -31,7 +31,7 @@ def _any(words: str) -> str:
 
 
 def _lines(*patterns: str) -> re.Pattern[str]:
-    """For fullmatch: one pattern a kind of line."""
+    """A pattern for fullmatch, one per kind of line."""
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
@@ -138,7 +138,7 @@ _FULL_STOP = re.compile(r"[。！？!?；]")
 
 
 def letters(line: str) -> str:
-    """The letters and digits of a line: what is compared where spacing and punctuation differ."""
+    """The letters and digits of a line, for comparisons that ignore spacing and punctuation."""
     return _NO_LETTERS.sub("", line)
 
 
@@ -150,7 +150,8 @@ def is_furniture(line: str) -> bool:
 
 
 def _is_field_list(line: str) -> bool:
-    """Whether a line is fields such as `2015-07-04 07:55 来源：新华网　阅读：39992` and next to nothing else."""
+    """Whether a line consists of fields, such as `2015-07-04 07:55
+    来源：新华网　阅读：39992`, and almost nothing else."""
     return len(_FIELD.sub("", line)) <= UNEXPLAINED
 
 
@@ -170,7 +171,7 @@ def _is_prose(line: str) -> bool:
 
 
 def trim(lines: list[str], titles: tuple[str, ...] = ()) -> list[str]:
-    """The lines without page furniture, in their order.
+    """The lines without page furniture, in order.
 
     At the head one line that repeats a title goes too, unless nothing would be left.
     """

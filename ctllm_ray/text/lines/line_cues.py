@@ -1,5 +1,5 @@
-"""Which lines of a batch a set of line rules must look at: those that hold a cue of a rule and are short
-enough for it.
+"""Finds the lines that line rules must look at: those
+that contain a cue of a rule and are short enough for it.
 
 A kernel runs over the code points once, finds cues through a table of first characters, and notes each line
 with the rules it concerns. Of clean prose some lines in a hundred pass, so that the rules themselves, regular
@@ -24,8 +24,8 @@ ANY_LENGTH = 1 << 30  # characters
 
 
 class Cues(NamedTuple):
-    """The words of all rules as flat arrays: words that begin with c are first[c] to first[c + 1] of
-    `words`."""
+    """The words of all rules as flat arrays; the words that begin with c are first[c]
+    to first[c + 1] of `words`."""
 
     first: np.ndarray
     words: np.ndarray  # code points, a row each, 0 after the end
@@ -35,8 +35,7 @@ class Cues(NamedTuple):
 
 
 class Suspects(NamedTuple):
-    """Lines to look at: row of the batch, number of the line in its text, rules concerned (bits, 64 at
-    most)."""
+    """Lines to look at: row of the batch, line number in its text, rules concerned (bits, 64 at most)."""
 
     rows: np.ndarray
     lines: np.ndarray

@@ -1,5 +1,4 @@
-"""64-bit keys of lines, and which repeated lines stand at the edges of a page: the kernels of the pass
-boilerplate.
+"""Kernels of the pass `boilerplate`: 64-bit keys of lines, and the repeated lines at the edges of a page.
 
 A key is a hash of the folded line (`fold.py`): the Traditional menu, the full-width one and the one with
 other separators are one line. 64 bits, since lines are only ever compared with the few that repeat: of 10**12
@@ -48,8 +47,7 @@ def line_keys(texts: pa.Array, *, digits: Digits) -> LineKeys:
 
 
 def at_edges(rows: np.ndarray, repeated: np.ndarray, *, cost: float) -> np.ndarray:
-    """True for each repeated line in the best stretch from the top or from the bottom of its page; `rows`
-    rise."""
+    """True for each repeated line in the best stretch from the top or bottom of its page; `rows` ascend."""
     values: np.ndarray = _at_edges(rows, repeated, float(cost))
     return values
 
@@ -97,7 +95,7 @@ def _at_edges(rows, repeated, cost):
 
 @register_jitable
 def _take_head(repeated, result, cost):
-    """Marks the repeated lines of the beginning with the largest sum; of equal ones the shortest."""
+    """Marks the repeated lines of the head with the largest sum; on ties the shortest stretch."""
     total, best, end = 0.0, 0.0, 0
     for i in range(len(repeated)):
         total += 1.0 if repeated[i] else -cost

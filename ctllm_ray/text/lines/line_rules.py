@@ -1,4 +1,4 @@
-"""Rules that cut whole lines, by name: what a recipe may list under `cut`, and the default set.
+"""Rules that remove whole lines, by name: what a recipe may list under `cut`, and the default set.
 
 A rule sees one line, blanks at its ends removed. Its cues are words, in any case of Latin letters, one of
 which every line that it cuts contains: lines without any are never looked at, which keeps clean text nearly
@@ -33,8 +33,8 @@ _NOT_A_LABEL = re.compile(r"[。；，]|\d\.\d|---|[={}]")
 
 
 class LineRule(NamedTuple):
-    """`cuts` is true for a line to cut; each such line holds one of `cues`, if any, in at most `longest`
-    characters."""
+    """`cuts` is true for a line to remove. Such a line contains
+    one of `cues`, if any, and has at most `longest` characters."""
 
     cuts: Callable[[str], object]
     cues: tuple[str, ...]
@@ -42,15 +42,15 @@ class LineRule(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """The rules of a recipe, in the order in which a line is asked."""
+    """The rules of a recipe, in the order in which they are applied."""
 
     by_name: dict[str, LineRule]
     cues: Cues
 
 
 def bare_link(line: str) -> bool:
-    """https://example.com/a.html, alone on its line or beside others; "[1]: https://..." and "via: ..."
-    stay."""
+    """https://example.com/a.html, alone on its line or
+    beside others; "[1]: https://..." and "via: ..." stay."""
     if not _STARTS_WITH_LINK.match(line):
         return False
     return not any(c.isalnum() for c in links.without_links(line))
@@ -79,8 +79,8 @@ def javascript(line: str) -> bool:
 
 
 def fewer_than_3_words(line: str) -> bool:
-    """Lines of fewer than three words, a Chinese word counted as 1.6 characters (jieba's mean on running
-    text)."""
+    """Lines of fewer than three words, a Chinese word counted
+    as 1.6 characters (jieba's mean on running text)."""
     han = len(re.findall(r"[\u3400-\u9fff]", line))
     return han / 1.6 + len(re.findall(r"[A-Za-z0-9]+", line)) < 3
 
@@ -97,7 +97,7 @@ def _rule(cuts: Callable[[str], object], longest: int, *cues: str) -> LineRule:
     return LineRule(cuts, tuple(" ".join(cues).split()), longest)
 
 
-#: The set that `zh_web` cuts, in the order in which a line is asked.
+#: The set that `zh_web` uses, in the order in which the rules are applied.
 DEFAULT: dict[str, LineRule] = {
     "controls": _rule(
         page_lines.controls,
@@ -153,8 +153,8 @@ DESCRIBED: dict[str, LineRule] = {
 
 
 def select(names: Iterable[str], words: Iterable[str] = ()) -> Rules:
-    """The named rules with the tables of their cues. Raises `RecipeError` with the nearest name for an
-    unknown one."""
+    """The named rules with their cue tables. Raises `RecipeError` with the
+    nearest name for an unknown one."""
     known = DEFAULT | DESCRIBED | {"bad_word": bad_words(words)}
     for name in names:
         if name not in known:
@@ -166,8 +166,8 @@ def select(names: Iterable[str], words: Iterable[str] = ()) -> Rules:
 
 
 def cuts(texts: pa.Array, rules: Rules) -> dict[int, dict[int, str]]:
-    """Which lines of the texts (a string array without nulls) go: for a row, by number of the line, the
-    rule's name."""
+    """The lines to remove from the texts (a string array without nulls): for each row, the
+    rule's name by line number."""
     names, tests = list(rules.by_name), [rule.cuts for rule in rules.by_name.values()]
     results: dict[int, dict[int, str]] = {}
     row, lines = -1, [""]

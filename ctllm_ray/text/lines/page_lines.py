@@ -1,5 +1,4 @@
-"""Lines that a site puts around a text: buttons, breadcrumbs, bylines, owners' lines, notices. Strict, for
-any text.
+"""Recognizes lines that a site puts around a text: buttons, breadcrumbs, bylines, copyright lines, notices.
 
 Each function answers for one line, blanks at its ends removed: is the whole of it such a line? Vocabulary is
 closed and must fill the line, so that no text goes with it; a lone word that may be a heading (登录, 相关阅读,
@@ -17,8 +16,8 @@ LONGEST = 300  # characters; a longer line is text
 
 
 def _any(words: str) -> str:
-    """A group over words separated by blanks, longer ones first: the possessive match takes the first that
-    fits."""
+    """A regex group of words separated by spaces, longer ones first: the possessive match
+    takes the first that fits."""
     return "(?:" + "|".join(sorted(words.split(), key=len, reverse=True)) + ")"
 
 
@@ -109,7 +108,7 @@ def byline(line: str) -> object:
     )
 
 
-# Who owns it.
+# Copyright and licences.
 _OWNER = re.compile(
     r"(?=.{0,200}$)[^。，]*(?:ICP\s*[备证備]\s*(?:案?号)?\s*[:：]?\s*[A-Z]?\d|网安备\s*[:：]?\s*\d|all "
     r"rights? reserved"
@@ -133,7 +132,7 @@ def copyright_line(line: str) -> object:
     return _OWNER.fullmatch(line) or _DISCLAIMER.fullmatch(line)
 
 
-# What else is to be read.
+# Links to other pages.
 _RELATED = re.compile(
     r"[\s【\[■◆●▶|>＞]*(?:相关(?:推荐|新闻|搜索|资讯|专题|视频|话题)"
     r"|热门(?:推荐|文章|新闻|话题|标签|搜索|评论|资讯|图片|视频|跟贴|排行)|最新(?:文章|评论|资讯)|猜[你您]喜欢|大家都在[看搜]|为[你您]推荐|(?:点击|阅读|新闻|热点|人气)排行榜?|精彩(?:推荐|评论)"
@@ -146,7 +145,7 @@ def related_heading(line: str) -> object:
     return _RELATED.fullmatch(line)
 
 
-# What the page's software has to say.
+# Messages of the page's software.
 _SCRIPT = r"\s*(?:JavaScript|Javascript|javascript|JS|脚本|Cookies?)"
 _WAIT = r"[，,、…。.⋅!！ ]*(?:请稍[候等后])?[…。.!！]*"
 _NOTICES = "|".join(

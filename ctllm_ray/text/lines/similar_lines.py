@@ -1,4 +1,4 @@
-"""Lines of a document that say again what an earlier line said: the safe form of CT-LLM's similar-line stage.
+"""Finds lines that repeat an earlier line of the document: the safe form of CT-LLM's similar-line stage.
 
 Two lines are similar when their keys are equal, and the key leaves out only what cannot change what a line
 says:
@@ -60,24 +60,23 @@ _TABLE_ROW = re.compile(r"[|│┃\t]")
 MAX_BLOCK_LINES = 64  # a longer block that repeats side by side is not looked for
 FNV_START, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3  # Fowler, Noll and Vo, 64 bits
 LONG_RUN = 5  # copies of one line in a row: more than any refrain has
-LONG_RUN_HAN = 3  # Han characters that each of them must have
+LONG_RUN_HAN = 3  # Han characters that each copy must have
 
 
 def similar(lines: list[str], *, reach: Reach, min_han: int) -> list[int]:
-    """The indexes of the lines to cut, rising: copies of an earlier line within reach."""
+    """The indexes of the lines to remove, ascending: copies of an earlier line within reach."""
     keys = {i: key(line) for i, line in enumerate(lines) if line.strip()}
     far = _repeated_blocks if reach == "adjacent" else _later_copies
     return sorted({*far(keys, lines, min_han), *_long_runs(keys, lines)})
 
 
 def key(line: str) -> str:
-    """What a line says, in a form that is equal for similar lines."""
+    """A form of the line that is equal for similar lines."""
     return _UNSAID.sub(_what_is_left, _OPENING_MARKS.sub("", line.translate(_folds())).strip())
 
 
 def _what_is_left(match: re.Match[str]) -> str:
-    """Of a stretch of blanks and punctuation: the marks that belong to a number, a question mark, or a
-    space."""
+    """What stays of a run of spaces and punctuation: the marks of a number, a question mark, or a space."""
     before, after = (
         match.string[match.start() - 1 : match.start()],
         match.string[match.end() : match.end() + 1],
@@ -90,13 +89,14 @@ def _what_is_left(match: re.Match[str]) -> str:
 
 
 def candidates(texts: pa.Array, *, reach: Reach, min_han: int) -> np.ndarray:
-    """True for each text (of a string array without nulls) that may hold similar lines; False is certain."""
+    """True for each text (of a string array without nulls) that may contain
+    similar lines; False is certain."""
     values: np.ndarray = _repeats(*buffers(texts), _hash_table(), min_han, reach == "anywhere")
     return values
 
 
 def _repeated_blocks(keys: dict[int, str], lines: list[str], min_han: int) -> list[int]:
-    """Lines of blocks that repeat the block just before them; blank lines do not count."""
+    """Lines of blocks that repeat the block directly before; blank lines do not count."""
     order = list(keys)
     said = [keys[i] for i in order]
     last: dict[str, int] = {}
@@ -116,7 +116,7 @@ def _repeated_blocks(keys: dict[int, str], lines: list[str], min_han: int) -> li
 
 
 def _later_copies(keys: dict[int, str], lines: list[str], min_han: int) -> list[int]:
-    """Lines that repeat any earlier one, list items and table rows apart."""
+    """Lines that repeat any earlier one, except list items and table rows."""
     seen: set[str] = set()
     cut = []
     for i, said in keys.items():
@@ -143,7 +143,7 @@ def _han(lines: list[str]) -> int:
 
 @cache
 def _simplified_table() -> dict[int, int]:
-    """Traditional to simplified, one character to one, for those of the first plane that differ."""
+    """Traditional to Simplified for single characters of the BMP that differ."""
     points = [*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000)]
     converted = opencc.OpenCC("t2s").convert("\n".join(map(chr, points))).split("\n")
     return {a: ord(b) for a, b in zip(points, converted, strict=True) if len(b) == 1 and ord(b) not in (a, 0)}
@@ -151,16 +151,15 @@ def _simplified_table() -> dict[int, int]:
 
 @cache
 def _folds() -> dict[int, int]:
-    """Simplified script and half width, as `str.translate` wants it; ideographic full stop and comma keep
-    theirs."""
+    """Simplified script and half width, as `str.translate`
+    wants it; ideographic full stop and comma keep theirs."""
     narrow = {c: c - 0xFEE0 for c in range(0xFF01, 0xFF5F)}
     return narrow | {0x3000: 0x20, 0xA0: 0x20} | _simplified_table()
 
 
 @cache
 def _hash_table() -> np.ndarray:
-    """For each code point of the first plane what the hash counts it as; 0 for what it leaves out
-    (uint32)."""
+    """For each BMP code point its value in the hash; 0 if it is left out (uint32)."""
     table = np.array([c if unicodedata.category(chr(c))[0] in "LN" else 0 for c in range(0x10000)], np.uint32)
     for source, target in _folds().items():
         table[source] = target if unicodedata.category(chr(target))[0] in "LN" else 0
@@ -169,8 +168,8 @@ def _hash_table() -> np.ndarray:
 
 @compiled
 def _repeats(data, offsets, table, min_han, far):
-    """For each row whether its hashed lines repeat side by side or, if `far`, a long enough one comes
-    again."""
+    """For each row: whether hashed lines repeat side by side or, if `far`, a long
+    enough one repeats anywhere."""
     values = np.zeros(len(offsets) - 1, np.bool_)
     for row in range(len(offsets) - 1):
         points = decode(data, offsets[row], offsets[row + 1])
@@ -181,8 +180,8 @@ def _repeats(data, offsets, table, min_han, far):
 
 @register_jitable
 def _in_a_block(hashes, han, min_han):
-    """Whether a block of lines repeats the one before it and has Han characters enough, or runs on for
-    long."""
+    """Whether a block of lines repeats the block before it and has enough Han
+    characters, or the run is long."""
     total = np.zeros(len(han) + 1, np.int64)
     run = 1
     for i in range(len(hashes)):
@@ -209,7 +208,7 @@ def _again(hashes):
 
 @register_jitable
 def _line_hashes(points, table):
-    """FNV-1a over the counted code points of each line that has any, and how many may be Han characters."""
+    """FNV-1a over the counted code points of each non-empty line, and how many may be Han characters."""
     lines = 1
     for c in points:
         lines += c == 0x0A

@@ -1,4 +1,4 @@
-"""How densely a document tells its reader where to write, call or click: the mark of advertisement.
+"""Measures contact details and links per 1000 characters: a sign of advertisement.
 
 A contact id is a number or name that a cue announces (QQ, 微信 and its disguises, 电话, 加群 ...), or a number that
 is a telephone by its form alone: a mobile, a landline with its area code set off, a 400 or 800 number.
@@ -6,8 +6,8 @@ Full-width digits, separators and masks (138****1234, xxxxxxx) count. Cues are f
 `lexicon`, so 薇★信 is one. Dates, prices, versions, article numbers, ISBN and IP addresses have neither the cue
 nor the form.
 
-Two passes of C code: about 100 MB/s of Chinese UTF-8 on one core. This is no PII finder: it counts, it does
-not cut.
+Two passes of C code: about 100 MB/s of Chinese UTF-8 on one
+core. This is no PII finder: it counts, it does not cut.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ _AFTER = {
     ),
 }
 
-# A digit is sought first and what stands before it is asked afterwards: the search then skips text at C
-# speed.
+# Search for a digit first, then check what stands before it: the search then skips text at C speed.
 _MASK = r"[\d*＊xX]"
 _NOT_IN_WORD = r"(?<![\dA-Za-z._/=#%-].)"
 _WORD_ENDS = r"(?![\dA-Za-z_])"
@@ -54,8 +53,8 @@ _PHONE = re.compile(
 
 #: URLs with a scheme, and the hosts of mail addresses, which are no links.
 _LINKED = re.compile(r"://[^\s，。；、）】》\"'<>]+|@[A-Za-z0-9.-]+")
-#: Bare domains: lower case, by their last label. Endings that programs use as names of members (console.info,
-#: rect.top) or files (main.cc) count only after www. or before a path.
+#: Bare domains: lower case, by their last label. Endings that are also member names (console.info,
+#: rect.top) or file names (main.cc) count only after www. or before a path.
 _BARE = re.compile(
     r"[.．](?<=[A-Za-z0-9][.．])"
     r"(?:(?:com|cn|net|org|edu|gov|hk|tw|vip|xyz|tk|wang)(?![A-Za-z0-9_(-]|[.．][A-Za-z0-9])"
@@ -69,8 +68,8 @@ def id_density(text: str) -> float:
 
 
 def url_density(text: str) -> float:
-    """URLs and bare domains per 1000 characters; mail addresses, file names, versions and IP addresses are
-    none."""
+    """URLs and bare domains per 1000 characters. Mail addresses, file names, versions and
+    IP addresses do not count."""
     if "." not in text and "．" not in text:
         return 0.0
     linked = _LINKED.findall(text)

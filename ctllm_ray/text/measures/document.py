@@ -31,7 +31,7 @@ from ctllm_ray.text.kernels.characters import (
 
 @register_jitable
 def _ratio(part, whole):
-    """part / whole, 0 where there is nothing to divide by."""
+    """part / whole; 0 if whole is 0."""
     return part / whole if whole > 0 else 0.0
 
 
@@ -108,8 +108,8 @@ def windowed_entropy_nats(windows):
 
 
 def sentence_count(kinds):
-    """Stretches of text up to an end mark or the end of the text. The dots of 3.14, v1.2.3 and U.S. end
-    none."""
+    """Sentences: stretches up to an end mark or the end of the text. The dots of 3.14,
+    v1.2.3 and U.S. do not end one."""
     result = 0
     content = False
     for i in range(len(kinds)):
@@ -130,8 +130,8 @@ def mean_clause_chars(clauses):
 
 
 def clause_mark_share(kinds):
-    """Marks that end a clause or sentence, newlines excepted, over characters that are not space or
-    newline."""
+    """Marks that end a clause or sentence, newlines excepted,
+    over characters that are not space or newline."""
     marks = 0
     visible = 0
     for i in range(len(kinds)):
@@ -196,7 +196,7 @@ def longest_run_share(points, kinds):
     return _ratio(longest, len(points))
 
 
-TAG_CHARS = 300  # a tag is at most this long: a lone < in prose or mathematics opens none
+TAG_CHARS = 300  # maximum length of a tag: a lone < in prose or mathematics opens none
 ENTITY_CHARS = 10
 
 
@@ -207,13 +207,13 @@ def _is_letter(point):
 
 @register_jitable
 def _is_in_name(point):
-    """True for what the name of a tag goes on with; h1, !DOCTYPE, o:p, my-tag."""
+    """True for characters inside a tag name, as in h1, !DOCTYPE, o:p, my-tag."""
     return _is_letter(point) or 0x30 <= point <= 0x3A or point == 0x2D
 
 
 @register_jitable
 def _markup_end(points, i, stop):
-    """Where the HTML tag or named entity that starts at i ends; i itself where none starts there."""
+    """The end of the HTML tag or named entity that starts at i; i if none starts there."""
     if points[i] == 0x3C and i + 2 < stop and (_is_letter(points[i + 1]) or points[i + 1] in (0x2F, 0x21)):
         k = i + 2
         while k < stop and _is_in_name(points[k]):

@@ -1,4 +1,4 @@
-"""Which language a document is in, and how much of it, by CLD2 or by any fastText model.
+"""Detects the language of a document and its share, with CLD2 or any fastText model.
 
 CLD2 (github.com/CLD2Owners/cld2, Apache-2.0; pycld2 ships its tables) is the default because it comes with
 the package, tells Simplified from Traditional, and calls a few characters `un` instead of guessing. It reads
@@ -27,7 +27,7 @@ from ctllm_ray.base.errors import InputError, RecipeError
 CLD2 = "cld2"
 UNKNOWN = "un"
 
-#: What CLD2 refuses as invalid: controls, noncharacters; surrogates cannot be encoded at all.
+#: CLD2 rejects these as invalid: control characters and noncharacters. Surrogates cannot be encoded at all.
 _NONCHARACTERS = "".join(chr(plane * 0x10000 + last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
 _INVALID = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ud800-\udfff{_NONCHARACTERS}]")
 _KANA = re.compile("[\u3040-\u30ff\uff66-\uff9f]")
@@ -49,7 +49,7 @@ _FAMILIES = {"zh": {"zh", "zh-Hant", "lzh", "yue", "wuu", "hak", "nan", "gan"}}
 
 
 def label(text: str, *, model: str = CLD2, sample_chars: int = 600) -> str:
-    """The main language: zh, zh-Hant, en, ja ...; `un` where the text is too short or too mixed to tell.
+    """The main language: zh, zh-Hant, en, ja ...; `un` if the text is too short or too mixed to tell.
 
     `model` is "cld2" or the path of a fastText model; `sample_chars` characters are read, 0 for all.
     """
@@ -57,8 +57,8 @@ def label(text: str, *, model: str = CLD2, sample_chars: int = 600) -> str:
 
 
 def score(text: str, *, model: str = CLD2, expect: str = "zh", sample_chars: int = 600) -> float:
-    """How much the text is in the expected language, 0 to 1: share of bytes (CLD2), or probability
-    (fastText).
+    """How much of the text is in the expected language, 0
+    to 1: share of bytes (CLD2) or probability (fastText).
 
     For `expect` zh the Simplified, Traditional, classical and regional labels count together.
     """
@@ -68,15 +68,15 @@ def score(text: str, *, model: str = CLD2, expect: str = "zh", sample_chars: int
 
 @lru_cache(maxsize=2)
 def _shares(text: str, model: str, sample_chars: int) -> tuple[tuple[str, float], ...]:
-    """Labels with their shares, largest first, at least one; kept for the last texts: label and score cost
-    one."""
+    """Labels with their shares, largest first, at least one. The last texts are cached: `label`
+    and `score` cost one call."""
     part = _sample(text, sample_chars)
     return _by_cld2(part) if model == CLD2 else _by_fasttext(part, model)
 
 
 def _sample(text: str, chars: int) -> str:
-    """The head, middle and tail of a text, a third of `chars` each; the whole text where it is no longer (or
-    0)."""
+    """Head, middle and tail of a text, a third of `chars` each; the whole text if it is
+    shorter, or if `chars` is 0."""
     if chars <= 0 or len(text) <= chars:
         return text
     width = max(chars // 3, 1)
@@ -90,12 +90,13 @@ def _by_cld2(text: str) -> tuple[tuple[str, float], ...]:
     except (
         pycld2.error,
         UnicodeEncodeError,
-    ):  # it refuses controls and noncharacters: rare enough to look for them only then
+        # it rejects control characters and noncharacters: they are rare, so search for them only after a failure
+    ):
         _, _, languages = pycld2.detect(_INVALID.sub(" ", text).encode(), isPlainText=True)
     result = tuple((code, percent / 100) for _, code, percent, _ in languages if code != UNKNOWN)
     if not result or (
         result[0][0] == "ja" and not _KANA.search(text)
-    ):  # it takes short Chinese titles for Japanese
+    ):  # it mistakes short Chinese titles for Japanese
         return ((UNKNOWN, 0.0), *result)
     return result
 
@@ -121,15 +122,17 @@ def _load(path: str) -> Any:
     except ImportError:
         remedy = "pip install 'ctllm-ray[fasttext]', or use the model \"cld2\""
         raise RecipeError(
-            "a fastText model is named but fasttext is not installed", where=path, remedy=remedy
+            "a fastText model is set but fasttext is not installed", where=path, remedy=remedy
         ) from None
     if not Path(path).is_file():
         raise InputError(
-            "no such language model", where=path, remedy='name a fastText .bin or .ftz file, or "cld2"'
+            "the language model does not exist",
+            where=path,
+            remedy='set `model` to a fastText .bin or .ftz file, or to "cld2"',
         )
     try:
         return fasttext.load_model(path)
     except ValueError as error:
         raise InputError(
-            f"not a fastText model: {error}", where=path, remedy="fetch the model again"
+            f"the file is not a fastText model: {error}", where=path, remedy="download the model again"
         ) from None

@@ -1,4 +1,5 @@
-"""How much of a document is the vocabulary of a trade: gambling, pornography, forged papers, advertisement.
+"""Measures how much of a document is the vocabulary of
+a trade: gambling, pornography, forged papers, adverts.
 
 Sensitive words alone say nothing (encyclopaedia, law, news and medicine need them), so these measures give
 density and the number of different terms, and the built-in lists keep the words of a subject (category
@@ -38,8 +39,8 @@ def distinct_hits(texts: pa.Array, *, category: str, path: str | None = None) ->
 
 
 def evasion_count(texts: pa.Array, *, category: str, path: str | None = None) -> np.ndarray:
-    """Hits in disguise: with inserted symbols, look-alike or full-width letters; case and script are no
-    disguise."""
+    """Disguised hits: inserted symbols, look-alike or full-width letters. Case
+    and script are not a disguise."""
     tally, at = _tally(texts, path, category)
     return tally.evaded[:, at]
 

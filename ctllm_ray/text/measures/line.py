@@ -57,8 +57,8 @@ def short_share(lines):
 
 
 def ended_share(ended):
-    """Lines that end in an end mark (。！？…； and so on, closing quotes and brackets after it allowed) over
-    lines."""
+    """Lines that end in an end mark (。！？…； and so on, closing
+    quotes and brackets after it allowed) over lines."""
     return _ratio(ended.sum(), len(ended))
 
 
@@ -93,8 +93,8 @@ def ellipsis_share(points, lines):
 
 @register_jitable
 def _ends_with(points, start, stop, word):
-    """True where points[start:stop] ends in the word (code points; Latin letters of the text are
-    lower-cased)."""
+    """True if points[start:stop] ends with the word (code points; the text's Latin letters
+    are compared in lower case)."""
     if stop - start < len(word):
         return False
     for k in range(len(word)):
@@ -133,8 +133,8 @@ def readmore_share(points, lines):
 
 
 def numeric_share(kinds, lines):
-    """Lines in which digits outnumber all letters and Han characters, over lines: tables, scores, phone
-    lists."""
+    """Lines in which digits outnumber all letters and Han
+    characters, over lines: tables, scores, phone lists."""
     result = 0
     for i in range(len(lines)):
         digits = 0
@@ -176,7 +176,7 @@ def article_share(points, kinds, lines):
 
 @register_jitable
 def _later_copies(line_hashes):
-    """True for each line that an earlier line equals (boolean)."""
+    """True for each line that equals an earlier one (boolean)."""
     order = np.argsort(line_hashes, kind="mergesort")
     out = np.zeros(len(line_hashes), np.bool_)
     for k in range(1, len(order)):
@@ -217,8 +217,8 @@ def duplicate_paragraph_share(points, kinds, lines, line_hashes):
 
 
 def regular_share(kinds):
-    """Share of the most frequent clause length among clauses of Han characters, 3 to 8 long: high for
-    verse."""
+    """Share of the most frequent clause length among clauses
+    of Han characters, 3 to 8 long: high for verse."""
     counts = np.zeros(9, np.int64)
     total = 0
     run = 0
@@ -280,8 +280,7 @@ RESIDUE_MARKS = 3  # on a line: prose that speaks of <div> names one or two
 
 @register_jitable
 def _is_residue(points, start, end):
-    """True for an entity, a tag with an attribute and a <p>: <strong> and <br/> alone are a way to write
-    headings."""
+    """True for an entity, a tag with an attribute and a <p>. <strong> and <br/> alone may mark a heading."""
     if points[start] == 0x26:
         return True
     for k in range(start, end):
@@ -292,8 +291,8 @@ def _is_residue(points, start, end):
 
 
 def residue_share(points, kinds, lines):
-    """Han characters on lines with three or more entities, <p> or tags with attributes, over Han characters
-    in lines.
+    """Han characters on lines with three or more entities,
+    <p> or tags with attributes, over Han characters in lines.
 
     Text between tags that nobody took out; code on lines of its own has no Han characters to count.
     """

@@ -1,5 +1,4 @@
-"""CT-LLM's document rules with the formulas of its released code, to compare with; our own measures stand
-beside them.
+"""CT-LLM's document rules with the formulas of its released code, for comparison with our own measures.
 
 Every function is one rule of Chinese-Tiny-LLM `filter/filter.py` at 392f0e3 as it really computes, so that
 `map_cc_as_released` agrees with that program record for record; where the formula misses what the rule was
@@ -110,15 +109,15 @@ def readmore_line_share(text: str) -> float:
 
 
 def bullet_line_share(text: str) -> float:
-    """Share of NFKC lines whose first character is one of 15 bullet glyphs (en dash among them, hyphen and *
-    not)."""
+    """Share of NFKC lines whose first character is one of 15
+    bullet glyphs (en dash among them, hyphen and * not)."""
     lines = _nfkc(text).splitlines()
     return _share(sum(line.startswith(_BULLETS) for line in lines), len(lines))
 
 
 def punctuation_share(text: str) -> float:
-    """Share of ASCII punctuation among NFKC characters; 、《》「」 do not count, nor does … (NFKC makes it
-    three)."""
+    """Share of ASCII punctuation among NFKC characters;
+    、《》「」 do not count, nor does … (NFKC makes it three)."""
     counts = _char_counts(text)
     return _share(sum(counts[c] for c in _PUNCTUATION), len(_nfkc(text)))
 

@@ -1,4 +1,4 @@
-"""Measures of script: how much is Han, which Han, and what the characters say of the language's age and kind.
+"""Measures of script: the share of Han, its variety, and what characters tell about period and language.
 
 No word segmentation: single characters carry the evidence. 的 and 了 mark modern text, 之 and 也 classical text,
 and a character that only one of the two scripts writes marks that script.
@@ -34,8 +34,8 @@ _SIMPLIFIED, _TRADITIONAL = _bit(SIMPLIFIED), _bit(TRADITIONAL)
 
 
 def han_share(class_counts):
-    """Han characters, all extensions, 〇 and 々 included, over characters that are neither space nor
-    control."""
+    """Han characters, all extensions, 〇 and 々 included,
+    over characters that are neither space nor control."""
     return _ratio(class_counts[HAN] + class_counts[RARE_HAN], visible_count(class_counts))
 
 
@@ -48,8 +48,8 @@ def han_letter_share(class_counts):
 
 
 def rare_han_share(class_counts):
-    """Han characters outside level 1 of GB 2312 and Big5 over Han characters: garbled text is full of
-    them."""
+    """Han characters outside level 1 of GB 2312 and Big5
+    over Han characters: garbled text is full of them."""
     return _ratio(class_counts[RARE_HAN], class_counts[HAN] + class_counts[RARE_HAN])
 
 
@@ -96,8 +96,8 @@ def classical_share(flag_counts, class_counts):
 
 
 def modern_share(flag_counts, class_counts):
-    """Marks of the modern vernacular (的 了 们 這 ...) over Han characters: near 0 in classical text and
-    verse."""
+    """Marks of the modern vernacular (的 了 们 這 ...) over
+    Han characters: near 0 in classical text and verse."""
     return _ratio(flag_counts[_MODERN], class_counts[HAN] + class_counts[RARE_HAN])
 
 

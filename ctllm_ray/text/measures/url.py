@@ -1,4 +1,4 @@
-"""What the address of a document says about it.
+"""Measures of a document's URL: its category in a blocklist.
 
 CT-LLM's filter compares the page's url with the `urls` files of every UT1 folder, the white list included,
 and drops records without a url (docs/reference/ct-llm.md). Here domains are read as well as urls, the recipe names
@@ -20,8 +20,7 @@ def blocklist(
     allow: Sequence[str] = ("liste_blanche",),
     allow_urls: Sequence[str] = (),
 ) -> str:
-    """The category of a blocklist that the url is in, "" for none: the first of `categories` where several
-    hold it.
+    """The blocklist category of the URL: the first of `categories` that holds it; "" if none does.
 
     `folder` holds one folder per category. Whatever a category of `allow` holds, and every domain or url of
     `allow_urls`, is in no category. Raises `RecipeError` for a category that the folder lacks.

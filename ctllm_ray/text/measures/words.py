@@ -1,4 +1,4 @@
-"""Word measures: the only ones that need words, so a recipe of ours names them only where it wants them.
+"""Measures of words. They need segmentation, so our recipes name them only if necessary.
 
 Cost: about 10 MB/s of UTF-8 on one core, more than a whole cascade of code-point measures takes.
 """

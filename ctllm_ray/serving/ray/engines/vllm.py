@@ -1,5 +1,4 @@
-"""vLLM as an engine, through Ray Serve LLM: its server with the methods of our replicas, behind our own
-ingress.
+"""vLLM as an engine through Ray Serve LLM, with the methods of our replicas, behind our own ingress.
 
 Ids go in and ids come out of its completions API (`return_token_ids`, `logprob_token_ids`), so that keys,
 limits, chat templates, text and errors stay ours and are the same with every engine. Ray Serve LLM does not
@@ -24,14 +23,14 @@ from ctllm_ray.inference.engine import EngineLoad, Finish, Output, Sampling, Tok
 from ctllm_ray.serving.ray.model_replaced import RefusingEngine, open_checked
 from ctllm_ray.serving.ray.remote import replica_id
 
-_ID = "token_id:"  # how vLLM names a token by `return_tokens_as_token_ids`
+_ID = "token_id:"  # prefix of token names with `return_tokens_as_token_ids`
 _DATA, _DONE = "data: ", "[DONE]"
-MODEL = "model"  # its name between this file and vLLM; the API's own stands on the card
+MODEL = "model"  # model name between this file and vLLM; the API's name is on the card
 AUTO_PRECISION = "of the folder"
-MAX_LOGPROBS = 20  # the most that the API lets a client ask for
+MAX_LOGPROBS = 20  # the maximum that the API lets a client request
 _FINISH: dict[str, Finish] = {"stop": "stop", "length": "length"}
 
-#: A request to /v1/completions as plain values, and what comes back: lines of a stream, or one whole answer.
+#: A request to /v1/completions as plain values, and its response: lines of a stream, or one whole answer.
 Completions = Callable[[dict[str, Any]], AsyncGenerator[Any]]
 
 
@@ -41,15 +40,19 @@ class VllmEngine:
     def __init__(self, completions: Completions, slots: int, context_tokens: int, vocab_size: int) -> None:
         self._completions, self._slots = completions, slots
         self.context_tokens, self.vocab_size = context_tokens, vocab_size
-        self._tokens: dict[object, int] = {}  # of each request that is under way
-        self._since = 0.0  # when something last came, or was first asked for
+        self._tokens: dict[object, int] = {}  # of each running request
+        self._since = 0.0  # time of the last output, or of the first request after idling
 
     async def generate(self, ids: Sequence[int], sampling: Sampling) -> AsyncGenerator[Output]:
         """As `Engine.generate`."""
         self._check(ids, self.context_tokens - 1)
         room = min(sampling.max_tokens, self.context_tokens - len(ids))
         if room < 1:
-            raise InputError("an answer of no tokens", where="max_tokens", remedy="ask for at least 1")
+            raise InputError(
+                "the request asks for less than one token",
+                where="max_tokens",
+                remedy="set max_tokens to at least 1",
+            )
         key = self._begin(len(ids))
         stream = self._completions(_make_request(ids, sampling, room))
         try:
@@ -69,11 +72,15 @@ class VllmEngine:
     async def logprobs(
         self, ids: Sequence[int], start: int = 1, top: int = 0, others: Sequence[int] = ()
     ) -> list[Token]:
-        """As `Engine.logprobs`: the last id and `others` stand where an answer would begin, the rest in the
-        prompt."""
+        """Like `Engine.logprobs`: the last id and `others` are scored as an
+        answer, the rest as the prompt."""
         self._check([*ids, *others], self.context_tokens + len(others))
         if start < 1:
-            raise InputError(f"nothing comes before id {start}", where="start", remedy="start at 1 or later")
+            raise InputError(
+                f"log-probabilities cannot start at id {start}: the first id has no context",
+                where="start",
+                remedy="start at 1 or later",
+            )
         if start >= len(ids):
             return []
         *before, last = ids
@@ -88,7 +95,7 @@ class VllmEngine:
         return [*told, Token(last, named[last], (*tops, *((other, named[other]) for other in others)))]
 
     async def load(self) -> EngineLoad:
-        """As `Engine.load`, as far as this side knows: vLLM keeps its cache to itself."""
+        """Like `Engine.load`, as far as it is known here: vLLM does not report its cache."""
         busy = len(self._tokens)
         running = min(busy, self._slots)
         age_s = time.monotonic() - self._since if busy else 0.0
@@ -96,14 +103,15 @@ class VllmEngine:
         return EngineLoad(running, busy - running, self._slots, min(used, all_), all_, age_s)
 
     async def _score_ids(self, ids: Sequence[int], top: int) -> dict[str, Any]:
-        """One answer of one token with what is likely in its place, and in all places of the prompt."""
+        """One answer of one token, with the most likely ids at its position and at
+        all positions of the prompt."""
         asked = _make_request(ids, Sampling(1, temperature=0.0, top_logprobs=top), 1) | {
             "prompt_logprobs": top
         }
         return await self._whole(asked)
 
     async def _logprobs_of(self, ids: Sequence[int], named: Sequence[int]) -> dict[int, float]:
-        """The log-probability of each of some ids as the next one."""
+        """The log-probability of each given id as the next one."""
         asked = _make_request(ids, Sampling(1, temperature=0.0), 1) | {
             "logprob_token_ids": sorted(set(named))
         }
@@ -111,7 +119,7 @@ class VllmEngine:
         return _ids(choice["logprobs"]["top_logprobs"][0])
 
     async def _whole(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """The one choice of an answer that is not streamed."""
+        """The single choice of an answer that is not streamed."""
         asked = {name: value for name, value in asked.items() if name not in ("stream", "stream_options")}
         async for answer in self._completions(asked):
             plain = answer if isinstance(answer, Mapping) else answer.model_dump()
@@ -123,13 +131,14 @@ class VllmEngine:
     def _check(self, ids: Sequence[int], most: int) -> None:
         if not 0 < len(ids) <= most:
             what = (
-                f"a prompt of {len(ids)} tokens: the context has {self.context_tokens}, the answer's included"
+                f"the prompt has {len(ids)} tokens; prompt and answer must fit the context "
+                f"of {self.context_tokens} tokens"
             )
             raise InputError(
-                what, where="prompt", remedy="give at least one token, and fewer than the context"
+                what, where="prompt", remedy="send at least one token and fewer than the context"
             )
         if not 0 <= min(ids) <= max(ids) < self.vocab_size:
-            what = f"an id out of a vocabulary of {self.vocab_size}"
+            what = f"an id is not in the vocabulary of {self.vocab_size} ids"
             raise InputError(what, where="prompt", remedy="encode with the model's own tokenizer")
 
     def _begin(self, tokens: int) -> object:
@@ -145,8 +154,8 @@ class VllmEngine:
 
 
 def _make_request(ids: Sequence[int], sampling: Sampling, room: int) -> dict[str, Any]:
-    """A streamed request for `room` ids, every value given: vLLM would take those left out from the model's
-    folder."""
+    """A streamed request for `room` ids, with every value set: vLLM would read missing
+    ones from the model's folder."""
     asked: dict[str, Any] = {
         "prompt": list(ids),
         "max_tokens": room,
@@ -159,7 +168,7 @@ def _make_request(ids: Sequence[int], sampling: Sampling, room: int) -> dict[str
         "frequency_penalty": sampling.frequency_penalty,
         "seed": sampling.seed,
         "stop_token_ids": sorted(sampling.stop_ids),
-        "ignore_eos": True,  # what ends an answer is ours to say
+        "ignore_eos": True,  # this file decides what ends an answer
         "logprobs": sampling.top_logprobs,
         "return_tokens_as_token_ids": True,
         "return_token_ids": True,
@@ -171,9 +180,9 @@ def _make_request(ids: Sequence[int], sampling: Sampling, room: int) -> dict[str
 
 
 async def _chunks(stream: AsyncGenerator[Any]) -> AsyncGenerator[dict[str, Any]]:
-    """The events of a stream. Raises what vLLM says instead of one."""
+    """The events of a stream. Raises the error that vLLM sends instead of one."""
     async for item in stream:
-        for line in item if isinstance(item, list) else [item]:  # Ray Serve LLM hands over several at a time
+        for line in item if isinstance(item, list) else [item]:  # Ray Serve LLM passes several at a time
             if not isinstance(line, str):
                 raise _error(line.model_dump()["error"])
             data = line.removeprefix(_DATA).strip()
@@ -192,37 +201,37 @@ def _tokens(choice: Mapping[str, Any], top: int) -> tuple[Token, ...]:
 
 
 def _of_prompt(told: Mapping[Any, Mapping[str, Any]], id_: int, top: int) -> Token:
-    """A token of a prompt: what is told holds it and the most likely ones."""
+    """A token of a prompt, from log-probabilities that contain it and the most likely ones."""
     logprobs = {int(other): entry["logprob"] for other, entry in told.items()}
     return Token(id_, logprobs[id_], _falling(logprobs, top))
 
 
 def _ids(named: Mapping[str, float]) -> dict[int, float]:
-    """Log-probabilities by id: vLLM tells the chosen id and the most likely ones."""
+    """Log-probabilities by id: vLLM returns the chosen id and the most likely ones."""
     return {int(name.removeprefix(_ID)): logprob for name, logprob in named.items()}
 
 
 def _falling(logprobs: Mapping[int, float], most: int) -> tuple[tuple[int, float], ...]:
-    """The most likely ids first."""
+    """Sorted by probability, highest first."""
     return tuple(sorted(logprobs.items(), key=lambda each: -each[1])[:most])
 
 
 def _finish(reason: str | None) -> Finish:
     if reason is None or reason in _FINISH:
         return _FINISH.get(reason or "", "")
-    raise EngineFailed(f"vLLM gave the answer up: {reason}", remedy="ask again")
+    raise EngineFailed(f"vLLM aborted the answer: {reason}", remedy="ask again")
 
 
 def _error(told: Mapping[str, Any]) -> CtllmError:
-    """What vLLM said: an error of the request, or of the engine."""
+    """The error that vLLM reported: of the request, or of the engine."""
     what = str(told.get("message") or told)[:500]
     if told.get("code") == 400:
-        return InputError(f"vLLM refuses the request: {what}", where="prompt", remedy="correct the request")
+        return InputError(f"vLLM rejected the request: {what}", where="prompt", remedy="correct the request")
     return EngineFailed(f"vLLM failed: {what}", remedy="ask again")
 
 
 def config(serve: Serve, folder: str, context_tokens: int) -> dict[str, Any]:
-    """What Ray Serve LLM's `LLMConfig` is made of."""
+    """The values of Ray Serve LLM's `LLMConfig`."""
     arguments: dict[str, Any] = {
         "max_model_len": context_tokens,
         "max_num_seqs": serve.slots,
@@ -230,13 +239,13 @@ def config(serve: Serve, folder: str, context_tokens: int) -> dict[str, Any]:
         "dtype": {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}[serve.precision],
         "enable_prefix_caching": True,
         "max_logprobs": MAX_LOGPROBS,
-        "generation_config": "vllm",  # nothing of how answers are drawn comes from the folder
+        "generation_config": "vllm",  # sampling settings never come from the model's folder
     }
     return {
         "model_loading_config": {"model_id": MODEL, "model_source": folder},
         "engine_kwargs": arguments,
         "deployment_config": {"ray_actor_options": {"num_cpus": serve.cpus}},
-        "experimental_configs": {"stream_batching_interval_ms": 0},  # by default tokens are held for 50 ms
+        "experimental_configs": {"stream_batching_interval_ms": 0},  # by default, tokens are held for 50 ms
         "log_engine_metrics": True,
     }
 
@@ -279,7 +288,7 @@ def replica(server: Any) -> Any:
                 await super().start()
 
         async def check_health(self) -> None:
-            """Raises where vLLM died, or the replica has refused long enough."""
+            """Raises if vLLM died, or the replica has refused long enough."""
             if isinstance(self._ours, RefusingEngine):
                 self._ours.check_health()
             await super().check_health()
