@@ -33,7 +33,9 @@ def losses(of: Recipe) -> list[float]:
 
 def test_tasks_write_what_one_process_writes(tmp_path: Path) -> None:
     alone = pair_runs.recipe(tmp_path / "alone")
-    on_ray = pair_runs.recipe(tmp_path / "ray", resources={"threads": 2})  # one task at a time: torch comes in once
+    on_ray = pair_runs.recipe(
+        tmp_path / "ray", resources={"threads": 2}
+    )  # one task at a time: torch comes in once
     expected = reference_log_probs.complete(alone, reference_log_probs.here)
     found = reference_log_probs.complete(on_ray, reference_launch.run_reference)
     assert files(on_ray) == files(alone)
