@@ -1,4 +1,4 @@
-"""The clean section: read a stretch of raw input, run every stage, write kept and rejected shards."""
+"""The clean section: reads a part of the raw input, runs every stage, and writes kept and rejected shards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNIT = "documents"
 
 
 def list_splits(recipe: Recipe) -> list[Split]:
-    """Stretches of the recipe's input files. Raises `InputError` where there are none."""
+    """The splits of the recipe's input files. Raises `InputError` if there are none."""
     if not recipe.data.inputs:
         raise InputError(
             "the recipe has no inputs",
@@ -40,12 +40,12 @@ def list_splits(recipe: Recipe) -> list[Split]:
 
 
 def sources(recipe: Recipe) -> dict[str, str]:
-    """Nothing beside the recipe and its files; how stages read turns, where there are any."""
+    """Nothing besides the recipe and its files; for conversations, how stages read turns."""
     return input_forms.READ_AS if recipe.stages and input_forms.has_turns(recipe) else {}
 
 
 def work(recipe: Recipe, folder: str, split: Split) -> SplitWork:
-    """Reads a stretch of raw input and writes its kept and rejected shards."""
+    """Reads a part of the raw input; writes its kept and rejected shards."""
     document, form = document_schema(recipe.stages), input_forms.inputs(recipe)[split.input]
     counts: Counter[str] = Counter({"in": 0, "kept": 0})
     text_bytes = 0
@@ -65,7 +65,7 @@ def work(recipe: Recipe, folder: str, split: Split) -> SplitWork:
 
 
 def finish(recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
-    """Raises `ErrorShareExceeded` where more records could not be read than the recipe allows."""
+    """Raises `ErrorShareExceeded` if more records are unreadable than the recipe allows."""
     errors = {key: n for key, n in counts.items() if key.startswith("reject:error.")}
     share = sum(errors.values()) / max(1, counts["in"])
     if share > recipe.data.max_error_share:
@@ -73,13 +73,13 @@ def finish(recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
         raise ErrorShareExceeded(
             f"{share:.2%} of {counts['in']} records could not be read ({kinds})",
             where=storage.join(folder, "rejected"),
-            remedy=f"mend the input, or raise data.max_error_share above {recipe.data.max_error_share} and run again: "
-            "no split is worked twice",
+            remedy="repair the input and give the recipe another `version`; or raise data.max_error_share "
+            f"above {recipe.data.max_error_share} and run again: finished splits are kept",
         )
 
 
 def run_stages(stages: tuple[StagePart, ...], table: pa.Table, form: Form = "texts") -> pa.Table:
-    """A WORKING table after all stages: the same rows in the same order.
+    """The WORKING table after all stages, with the same rows in the same order.
 
     Of conversations stages see what is said, and change nothing (corpus/readers/input_forms.py).
     """
@@ -90,22 +90,21 @@ def run_stages(stages: tuple[StagePart, ...], table: pa.Table, form: Form = "tex
         rows = table.num_rows
         table = function(table, **(stage.model_extra or {}))
         assert table.num_rows == rows, f"stage {stage.use} changed the number of rows"
-    # a page whose bytes no stage turned into text (a recipe without `extract`) must not pass as kept
+    # A page whose bytes no stage decoded (a recipe without `extract`) must not count as kept.
     left = pc.is_null(table["text"]).to_numpy()
     table = table if form == "texts" else schema.put_column(table, "text", given.combine_chunks())
     return schema.reject(table, left, "error.no_text", np.full(table.num_rows, np.nan, np.float32), math.nan)
 
 
 def warm(recipe: Recipe) -> None:
-    """Runs the stages over one tiny page: compiles kernels into the disk cache before many workers want
-    them."""
+    """Runs the stages on a tiny page, so that kernels are compiled once before many workers need them."""
     row = {"id": "warm#0", "text": "天地玄黄，宇宙洪荒。", "url": "http://warm.example/", "reject": None}
     table = pa.Table.from_pylist([row], schema=schema.RAW)
     run_stages(recipe.stages, schema.working(table, "warm"))
 
 
 def document_schema(stages: tuple[StagePart, ...]) -> pa.Schema:
-    """The DOCUMENT schema of a recipe: a score or label for each thing that its stages add."""
+    """The DOCUMENT schema of a recipe: one score or label for each that its stages add."""
     scores: dict[str, None] = {}
     labels: dict[str, None] = {}
     for stage in stages:
@@ -120,12 +119,12 @@ def document_schema(stages: tuple[StagePart, ...]) -> pa.Schema:
 
 
 def every_rule(stages: tuple[StagePart, ...]) -> list[Rule]:
-    """The rules of all measure stages in order, then the conditions of their genres."""
+    """The rules of all measure stages in order, then the conditions of genres."""
     return measure_rules(stages) + [condition for _, condition in genre_conditions(stages)]
 
 
 def measure_rules(stages: tuple[StagePart, ...]) -> list[Rule]:
-    """The rules that decide, of all measure stages in order."""
+    """The rules of all measure stages that decide, in order."""
     return [Rule.model_validate(rule) for part in _measure_options(stages) for rule in part["rules"]]
 
 
@@ -140,7 +139,7 @@ def _measure_options(stages: tuple[StagePart, ...]) -> list[dict[str, Any]]:
 
 
 def counts_of(table: pa.Table) -> dict[str, int]:
-    """The documents of a table by what became of them, as in the manifest."""
+    """Document counts by outcome, as in the manifest."""
     results = {"in": table.num_rows}
     for item in pc.value_counts(table["reject"].combine_chunks()).to_pylist():
         results["kept" if item["values"] is None else f"reject:{item['values']}"] = item["counts"]
@@ -152,7 +151,7 @@ def _text_bytes(table: pa.Table) -> int:
 
 
 def sample_rejects(table: pa.Table, recipe: Recipe) -> pa.Table:
-    """The rejected pages with the text of all but the recipe's share left out, chosen by a hash of the id."""
+    """The rejected pages. Only a share set in the recipe, chosen by a hash of the id, keeps its text."""
     share = recipe.data.rejected_text_share
     if share >= 1 or table.num_rows == 0:
         return table

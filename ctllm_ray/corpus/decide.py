@@ -1,4 +1,4 @@
-"""From scores to a decision: the first rule, in the recipe's order, that a document breaks.
+"""Turns scores into a decision: the first rule, in the recipe's order, that a document breaks.
 
 The measure stage and `ctllm replay` both decide here, over the same float32 scores.
 """
@@ -18,8 +18,8 @@ Columns = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Decision:
-    """For each document the index of the rule that rejects it (-1: kept), its value and the bound it
-    broke."""
+    """For each document: the index of the rule that rejects
+    it (-1: kept), its value, and the broken threshold."""
 
     rule: np.ndarray
     value: np.ndarray
@@ -27,7 +27,7 @@ class Decision:
 
 
 def decide(rules: Sequence[Rule], columns: Columns, genres: np.ndarray) -> Decision:
-    """The decision over documents with these columns and genres."""
+    """The decision for documents with these columns and genres."""
     n = len(genres)
     first = np.full(n, -1, np.int32)
     value, bound = np.full(n, np.nan, np.float32), np.full(n, np.nan, np.float32)
@@ -41,7 +41,8 @@ def decide(rules: Sequence[Rule], columns: Columns, genres: np.ndarray) -> Decis
 
 
 def violations(rule: Rule, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
-    """Which documents break the rule, genre aside (boolean), and the bound that each broke (float32)."""
+    """Which documents break the rule, ignoring genre (boolean), and the
+    threshold that each broke (float32)."""
     result = columns[rule.score]
     if not rule.is_label:
         return rule.find_violations(result.astype(np.float32))
@@ -53,7 +54,7 @@ def violations(rule: Rule, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
 
 
 def genre(genres: Mapping[str, Sequence[Rule]], columns: Columns, n: int) -> np.ndarray:
-    """The genre of each document: the first one whose every condition holds, else `prose` (array of str)."""
+    """The genre of each document: the first whose conditions all hold, else `prose` (array of str)."""
     out = np.full(n, "prose", object)
     open_rows = np.ones(n, bool)
     for name, conditions in genres.items():

@@ -1,4 +1,4 @@
-"""The documents of a corpus, in whichever section they ended: `clean` and every pass write some.
+"""All documents of a corpus across its sections: `clean` and every pass.
 
 What a section kept is what the next one reads. So every document that was ever read stands in one place only:
 among the rejected ones of the section that dropped it, or among the kept ones of the last section. `why`,
@@ -30,7 +30,7 @@ class Part:
 
 
 def schema_of(recipe: Recipe, section: str) -> pa.Schema:
-    """The DOCUMENT schema of what a section writes: what the stages add, then the passes up to this one."""
+    """The DOCUMENT schema that a section writes: columns of the stages, then of the passes up to this one."""
     columns = document_schema(recipe.stages)
     scores, labels = ([field.name for field in columns.field(name).type] for name in ("scores", "labels"))
     for use in recipe.corpus_sections[1 : recipe.corpus_sections.index(section) + 1]:
@@ -40,13 +40,12 @@ def schema_of(recipe: Recipe, section: str) -> pa.Schema:
 
 
 def made_from(recipe: Recipe, section: str) -> dict[str, str]:
-    """What to keep in the manifest of whatever reads the kept documents of a section: the hash of all its
-    shards."""
+    """The provenance of whatever reads the kept documents of a section: the hash of all its shards."""
     return {f"{section}_shards": manifest.read_manifest(recipe.folder(section)).digest("kept")}
 
 
 def kept_shards(recipe: Recipe, section: str) -> list[tuple[Shard, str]]:
-    """The kept shards of a section in order, each with the input that all its documents come from.
+    """The kept shards of a section in order, each with the input of all its documents.
 
     A shard is of one split, and the plan of its section knows that split's input.
     """
@@ -65,7 +64,7 @@ def parts(folder: str, finished: Manifest) -> list[Part]:
 
 
 def whole(sections: Sequence[Part]) -> Manifest:
-    """The sections as if they were one: what the first read, what each rejected, what the last kept."""
+    """Merges the sections: the first one's input, all rejects, the last one's kept documents."""
     rejects: Counter[str] = Counter()
     for part in sections:
         rejects.update({f"reject:{rule}": n for rule, n in part.finished.rejects().items()})
@@ -93,6 +92,6 @@ def tables(sections: Sequence[Part], kind: str, columns: Sequence[str] | None = 
 
 
 def hosts(urls: pa.Array) -> pa.Array:
-    """The host of each URL in lower case; null where there is none."""
+    """The host of each URL in lower case; null if there is none."""
     result = pc.extract_regex(urls, r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#:]+)")
     return pc.utf8_lower(pc.struct_field(result, "host"))

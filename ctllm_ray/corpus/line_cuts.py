@@ -1,4 +1,4 @@
-"""Lines taken out of documents: the text that is left, and every line that went, with the rule that took it.
+"""Removes lines from documents, and records each removed line with the rule that removed it.
 
 The stage `lines` and the pass `boilerplate` decide which; here stands what cutting is, so that the ledger of
 both holds the same: `cuts` and the text together have every line of the page.
@@ -16,8 +16,8 @@ from ctllm_ray.shards import schema
 
 
 class LineCut(NamedTuple):
-    """A document after cutting: its text, what was cut from it as `schema.CUT` rows, and the share of
-    characters."""
+    """A document after cutting: its text, the removed lines as `schema.CUT` rows, and
+    their share of characters."""
 
     text: str
     cuts: list[dict[str, str]]
@@ -25,7 +25,7 @@ class LineCut(NamedTuple):
 
 
 def cut_lines(text: str, taken: Mapping[int, str]) -> LineCut:
-    """A text without the lines whose numbers are given with the name of the rule that took them."""
+    """A text without the lines of these numbers; each has the name of the rule that removes it."""
     lines = text.split("\n")
     cuts = [{"rule": taken[i], "text": lines[i]} for i in sorted(taken)]
     share = sum(len(lines[i].strip()) for i in taken) / sum(len(line.strip()) for line in lines)
@@ -33,14 +33,13 @@ def cut_lines(text: str, taken: Mapping[int, str]) -> LineCut:
 
 
 def put_texts(table: pa.Table, done: Mapping[int, LineCut]) -> pa.Table:
-    """The table with new texts of some rows, and with cuts added to those made before."""
+    """The table with new texts in some rows, and with their cuts added."""
     texts = {row: document.text for row, document in done.items()}
     return add_cuts(table, texts, {row: document.cuts for row, document in done.items()})
 
 
 def add_cuts(table: pa.Table, texts: Mapping[int, str], cuts: Mapping[int, list[dict[str, str]]]) -> pa.Table:
-    """The table with new texts of some rows, and with cuts (`schema.CUT` rows) of the same rows behind
-    earlier ones."""
+    """The table with new texts in some rows, and with cuts (`schema.CUT` rows) appended to earlier ones."""
     if not texts:
         return table
     before = table["cuts"].combine_chunks()
@@ -57,7 +56,7 @@ def replace_rows(column: pa.Array, new: Mapping[int, Any]) -> pa.Array:
 
 
 def _close_gaps(lines: list[str], taken: Mapping[int, str]) -> list[str]:
-    """The lines that are left, with the gaps closed: no blank line beside another where a line was cut."""
+    """The remaining lines with gaps closed: no two blank lines in a row where a line was cut."""
     kept: list[str] = []
     gap = False
     for i, line in enumerate(lines):

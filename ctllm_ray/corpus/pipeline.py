@@ -1,4 +1,4 @@
-"""Sections in order, each resumable: what `ctllm prepare` and `ctllm tokenizer` run.
+"""Runs the sections in order, each resumable, for `ctllm prepare` and `ctllm tokenizer`.
 
 Clean shards, then the passes over all of them, then the tokenizer where the recipe names one, then token
 shards where it asks for them. Each section reads the manifest of the one before and writes its own; a
@@ -40,8 +40,7 @@ TOKENS: Final = "tokens"
 def prepare(
     recipe: Recipe, run: Runner | None = None, progress: SectionProgress | None = None
 ) -> dict[str, Manifest]:
-    """The manifests by name of all sections that the recipe has, after doing what is left. Raises
-    `CtllmError`."""
+    """Finishes all sections of the recipe; returns their manifests by name. Raises `CtllmError`."""
     tokens.check(recipe)
     tokenizer.check(recipe)
     with _runner(run) as run:
@@ -56,8 +55,7 @@ def prepare(
 def prepare_corpus(
     recipe: Recipe, run: Runner | None = None, progress: SectionProgress | None = None
 ) -> dict[str, Manifest]:
-    """The manifests by name of the clean section and of the passes, after doing what is left. Raises
-    `CtllmError`."""
+    """Finishes the clean section and the passes; returns their manifests by name. Raises `CtllmError`."""
     check(recipe)
     with _runner(run) as run:
         finished = {CLEAN: clean(recipe, run, progress)}
@@ -67,15 +65,14 @@ def prepare_corpus(
 
 
 def clean(recipe: Recipe, run: Runner | None = None, progress: SectionProgress | None = None) -> Manifest:
-    """The manifest of the clean section, after doing what is left of it. Raises `CtllmError`."""
+    """Finishes the clean section; returns its manifest. Raises `CtllmError`."""
     with _runner(run) as run:
         return section_run.complete(CLEAN, recipe, run, progress or SectionProgress.silent())
 
 
 @contextmanager
 def _runner(given: Runner | None) -> Iterator[Runner]:
-    """The runner given, else that of production: one Ray for many sections, from the first that has something
-    to do."""
+    """The given runner, else Ray: one session for many sections, started by the first that has work."""
     if given:
         yield given
         return
@@ -84,7 +81,7 @@ def _runner(given: Runner | None) -> Iterator[Runner]:
         def on_ray(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterable[Done]:
             from ctllm_ray.corpus.engine import (
                 launch,
-            )  # Ray takes seconds to import, and a finished section needs none
+            )  # importing Ray takes seconds, and a finished section does not need it
 
             until_all_are_done.enter_context(launch.ray_for(recipe))
             return launch.run_splits(recipe, folder, splits)
@@ -93,7 +90,7 @@ def _runner(given: Runner | None) -> Iterator[Runner]:
 
 
 def _run_pass(use: str, recipe: Recipe, run: Runner, progress: SectionProgress) -> Manifest:
-    """The manifest of a pass, after doing what is left of its phases."""
+    """Finishes the phases of a pass; returns its manifest."""
     folder, made = recipe.folder(use), phase.of(use, recipe)
     if not manifest.is_finished(folder):
         for name in made.order(recipe):
@@ -106,7 +103,7 @@ def _run_pass(use: str, recipe: Recipe, run: Runner, progress: SectionProgress) 
 def prepare_tokenizer(
     recipe: Recipe, run: Runner | None = None, progress: SectionProgress | None = None
 ) -> Manifest:
-    """The manifest of the tokenizer section, after the corpus that it is made from. Raises `CtllmError`."""
+    """Finishes the corpus, then the tokenizer section; returns its manifest. Raises `CtllmError`."""
     tokenizer.check(recipe)
     prepare_corpus(recipe, run, progress)
     return _tokenizer(recipe, progress)
@@ -119,15 +116,15 @@ def _tokenizer(recipe: Recipe, progress: SectionProgress | None) -> Manifest:
 
 
 def check(recipe: Recipe) -> None:
-    """Raises `RecipeError` where a stage or pass cannot do with the inputs, or with what the parts before it
-    give."""
+    """Raises `RecipeError` if a stage or pass cannot handle the inputs, or needs
+    columns that do not exist yet."""
     input_forms.check(recipe)
     for part in recipe.passes:
         phase.of(part.use, recipe).check(recipe)
 
 
 def recipe_of(finished: Manifest) -> Recipe:
-    """The recipe that a finished section was made with, as the manifest holds it."""
+    """The recipe of a finished section, from its manifest."""
     return parse_recipe(
         finished.recipe | {"data": finished.recipe["data"] | {"max_error_share": 1.0}}, "manifest"
     )

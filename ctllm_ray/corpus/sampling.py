@@ -1,4 +1,4 @@
-"""A seeded sample of clean documents of a given size: those whose ids hash lowest.
+"""Draws a seeded sample of clean documents of a given size: those with the lowest id hashes.
 
 Which documents are drawn depends on the seed, the ids and the size only, never on how many workers wrote the
 shards or in which order they are read here. Nothing but the sample is held in memory: a document that hashes
@@ -19,40 +19,41 @@ from ctllm_ray.base import storage
 from ctllm_ray.shards import reader
 from ctllm_ray.shards.manifest import Shard
 
-#: Documents that hash into this last part are never drawn: what is trained on a sample is measured on them.
+#: Documents that hash into this last part are never drawn: tokenizers trained on a sample are measured on
+#: them.
 UNSEEN_SHARE = 0.05
-PLENTY = 4  # times the wanted bytes that the shards which are read hold
-LEAST_SHARDS = 8  # that are read where there are so many: a shard is often one site or one book
-#: Of one document no more is taken than this part of the sample, or this many times its fair part: a few
-#: books must not be a whole source.
+PLENTY = 4  # the shards to read hold this many times the wanted bytes
+LEAST_SHARDS = 8  # shards to read at least, if there are so many: one shard is often one site or one book
+#: Maximum share of one document in the sample, or this many times its fair share: a few books must not be a
+#: whole source.
 DOCUMENT_SHARE = 0.01
 FAIR_PARTS = 4
 
 
 @dataclass(frozen=True)
 class SampledDocument:
-    """A document that was drawn; its text may be the beginning only."""
+    """A drawn document; its text may be cut at the end."""
 
     id: str
-    genre: str  # empty where the recipe has none
+    genre: str  # empty if the recipe has no genres
     text: str
     is_cut: bool
 
 
 @dataclass(frozen=True)
 class CorpusSample:
-    """What was drawn from one source."""
+    """The sample of one source."""
 
-    documents: list[SampledDocument]  # in the order of their hashes
+    documents: list[SampledDocument]  # in order of their hashes
     unseen: list[SampledDocument]
-    bytes: int  # of the documents, UTF-8
-    cut_documents: int  # of which a part was taken
+    bytes: int  # UTF-8 bytes of the documents
+    cut_documents: int  # documents of which only a part was used
     shards_read: int
 
 
 def draw(folder: str, shards: Sequence[Shard], seed: int, size_bytes: int, unseen_bytes: int) -> CorpusSample:
-    """A sample of at most `size_bytes`, and other documents of at most `unseen_bytes` that are never in any
-    sample."""
+    """A sample of at most `size_bytes`, and other documents of at most
+    `unseen_bytes` that no sample contains."""
     wanted = max(PLENTY * size_bytes, PLENTY * unseen_bytes / UNSEEN_SHARE)
     chosen = _choose_shards(shards, seed, wanted)
     most_share = min(1.0, max(DOCUMENT_SHARE, FAIR_PARTS / max(1, sum(shard.rows for shard in chosen))))
@@ -72,7 +73,7 @@ def draw(folder: str, shards: Sequence[Shard], seed: int, size_bytes: int, unsee
 
 
 def unit(seed: int, name: str) -> float:
-    """A number in [0, 1) that a name has under a seed."""
+    """A number in [0, 1) that depends on a name and a seed."""
     return xxhash.xxh3_64_intdigest(f"sample:{seed}:{name}".encode()) / 2**64
 
 
@@ -88,7 +89,7 @@ def _choose_shards(shards: Sequence[Shard], seed: int, wanted_bytes: float) -> l
 def _candidates(
     table: pa.Table, seed: int, taken: _Lowest, unseen: _Lowest
 ) -> Iterator[tuple[float, SampledDocument]]:
-    """The documents of a table that may be drawn; only their texts become Python strings."""
+    """The documents of a table that may be drawn. Only their texts become Python strings."""
     labels = table["labels"].combine_chunks()
     names = [field.name for field in labels.type]
     genres = labels.field("genre").to_pylist() if "genre" in names else [None] * table.num_rows
@@ -99,17 +100,17 @@ def _candidates(
 
 
 class _Lowest:
-    """The documents that hash lowest and come to a size, the last one cut to fit."""
+    """The documents with the lowest hashes up to a total size; the last one is cut to fit."""
 
     def __init__(self, size_bytes: int, most_bytes: int) -> None:
         self._size_bytes, self._most_bytes = size_bytes, most_bytes  # of all, of one
         self._heap: list[tuple[float, str, SampledDocument]] = []
         self._bytes = 0
-        self._next: SampledDocument | None = None  # the lowest of those that were too many
-        self.bound = 1.0 if size_bytes else 0.0  # its hash: what hashes higher is not wanted
+        self._next: SampledDocument | None = None  # the lowest of those that no longer fit
+        self.bound = 1.0 if size_bytes else 0.0  # its hash: higher hashes are not needed
 
     def add(self, at: float, document: SampledDocument) -> None:
-        """Takes a document that hashes below the bound, and gives up those that are now too many."""
+        """Adds a document with a hash below the limit, and drops those that no longer fit."""
         cut = _truncate(document, self._most_bytes)
         heapq.heappush(self._heap, (-at, document.id, cut))
         self._bytes += len(cut.text.encode())
@@ -119,14 +120,14 @@ class _Lowest:
             self.bound = -highest
 
     def documents(self) -> list[SampledDocument]:
-        """In the order of their hashes."""
+        """The documents in order of their hashes."""
         results = [document for _, _, document in sorted(self._heap, key=lambda entry: (-entry[0], entry[1]))]
         room = self._size_bytes - self._bytes
         return [*results, _truncate(self._next, room)] if self._next and room else results
 
 
 def _truncate(document: SampledDocument, most_bytes: int) -> SampledDocument:
-    """The document with at most so many bytes of text; a character that the cut halves is left out."""
+    """The document with at most so many bytes of text, cut between characters."""
     whole = document.text.encode()
     if len(whole) <= most_bytes:
         return document

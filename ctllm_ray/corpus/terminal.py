@@ -1,5 +1,4 @@
-"""What the commands print: the funnel of a section, tokens by group, a page's verdict, a replay's
-differences."""
+"""Terminal output of corpus commands: funnel of a section, tokens by group, explanation of a page, replay."""
 
 from __future__ import annotations
 
@@ -17,9 +16,9 @@ from ctllm_ray.corpus.pipeline import TOKENIZER, TOKENS
 from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.tokens import HELD_OUT, TRAIN
 
-#: the label that names evaluation items: set, item, overlap, places; one line each
+#: The label that names evaluation items: set, item, overlap, spans; one line each.
 HITS = "decontaminate.hits"
-TEXT_SHOWN = 2000  # characters of a page's text
+TEXT_SHOWN = 2000  # characters of a page's text to print
 
 
 def _console() -> Console:
@@ -28,7 +27,7 @@ def _console() -> Console:
 
 
 def print_section(name: str, finished: Manifest, folder: str) -> None:
-    """Prints what a finished section made."""
+    """Prints the result of a finished section."""
     if name == TOKENIZER:
         tokenizer.show(folder, _console())
     else:
@@ -36,7 +35,7 @@ def print_section(name: str, finished: Manifest, folder: str) -> None:
 
 
 def funnel(finished: Manifest, folder: str) -> None:
-    """Prints what went in, what each rule dropped, and what was kept."""
+    """Prints the number of documents, the drops of each rule, and the documents kept."""
     total = finished.counts["in"]
     table = Table(
         "step",
@@ -58,7 +57,7 @@ def funnel(finished: Manifest, folder: str) -> None:
 
 
 def tokens(finished: Manifest, folder: str) -> None:
-    """Prints the documents and tokens of each group, and what is held out of them."""
+    """Prints the documents and tokens of each group, and the held-out part."""
     table = Table(
         "group",
         "documents",
@@ -80,7 +79,7 @@ def tokens(finished: Manifest, folder: str) -> None:
 
 
 def _sums(shards: list[Shard]) -> list[str]:
-    """The cells of a row: BOS and EOS are counted as tokens, bytes are of the text alone."""
+    """The cells of a row. Tokens include BOS and EOS; bytes are of the text alone."""
     train, held_out = ([s for s in shards if s.path.startswith(f"{kind}/")] for kind in (TRAIN, HELD_OUT))
     sizes = [sum(s.rows for s in train), sum(s.tokens for s in train)]
     share = sum(s.text_bytes for s in shards) / max(1, sum(s.tokens for s in shards))
@@ -89,7 +88,7 @@ def _sums(shards: list[Shard]) -> list[str]:
 
 
 def print_pages(page_histories: list[PageHistory]) -> None:
-    """Prints the verdict on each page."""
+    """Prints the explanation of each page."""
     for page in page_histories:
         _page(_console(), page)
 
@@ -149,7 +148,7 @@ def _bounds(judgement: Judgement) -> str:
 
 
 def _plain(text: str, newlines: bool = False) -> str:
-    """Corpus text made safe for a terminal: control characters are shown, not sent."""
+    """Corpus text made safe for a terminal: control characters are escaped."""
     return "".join(
         c if c.isprintable() or (newlines and c == "\n") or c == "\u3000" else f"\\x{ord(c):02x}"
         for c in text
@@ -157,7 +156,7 @@ def _plain(text: str, newlines: bool = False) -> str:
 
 
 def print_replay(result: Replay) -> None:
-    """Prints how the decisions would move."""
+    """Prints how the decisions would change."""
     console = _console()
     table = Table("reason", "before", "after", "difference")
     for column in table.columns[1:]:
@@ -168,13 +167,13 @@ def print_replay(result: Replay) -> None:
             table.add_row(reason, f"{before:,}", f"{after:,}", f"{after - before:+,}")
     console.print(table)
     if not result.moves:
-        console.print("no page would be decided otherwise")
+        console.print("no decision would change")
     for (old, new), count in result.moves.most_common():
         console.print(
-            Text(f"{count:,} pages: {old} -> {new}, such as {', '.join(result.examples[old, new])}")
+            Text(f"{count:,} pages: {old} -> {new}, for example {', '.join(result.examples[old, new])}")
         )
     if result.unmeasured:
         console.print(
-            f"{result.unmeasured:,} pages would be kept that a stage before the last measures dropped: "
-            "a run may still drop them."
+            f"{result.unmeasured:,} pages would be kept that were dropped before the last "
+            "measures ran; a real run may still drop them."
         )

@@ -1,4 +1,4 @@
-"""The tokenizer section: one trained on a sample of the kept documents, or an existing one taken over.
+"""The tokenizer section: trains a tokenizer on a sample of the kept documents, or uses an existing one.
 
 The sample has the recipe's shares of sources, or those of the shards. The result is measured on documents
 that are in no sample, and on the same documents its two forms (tokenizer.model and tokenizer.json) must give
@@ -35,17 +35,17 @@ SECTION: Final = "tokenizer"
 REPORT = "report.json"
 PACKAGES = ("sentencepiece", "tokenizers")
 UNSEEN_BYTES = 500_000  # of each source, for the report
-FULL_SHARE = 0.99  # less than this part of what a source was to give is too little
+FULL_SHARE = 0.99  # a source that gives less than this share of its part is reported
 
 
 def check(recipe: Recipe) -> None:
-    """Raises where the tokenizer that the recipe names is not there, before hours of work for it are done."""
+    """Raises if the tokenizer that the recipe names does not exist, before hours of work for it."""
     if recipe.tokenizer and recipe.tokenizer.path and not manifest.is_finished(recipe.folder(SECTION)):
         load_tokenizer(recipe.locate(recipe.tokenizer.path))
 
 
 def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> Manifest:
-    """The manifest of the tokenizer section, after making it if need be. Raises `CtllmError`.
+    """Makes the tokenizer section if necessary; returns its manifest. Raises `CtllmError`.
 
     The corpus must be finished. `log` is told what begins.
     """
@@ -87,8 +87,8 @@ def _by_source(recipe: Recipe) -> dict[str, list[Shard]]:
         results.setdefault(source, []).append(shard)
     if not results:
         reason, remedy = (
-            f"the section {recipe.corpus!r} kept no document",
-            "look at its funnel: `ctllm prepare` prints it",
+            f"the section {recipe.corpus!r} kept no documents",
+            "check its funnel, which `ctllm prepare` prints",
         )
         raise InputError(reason, where=recipe.folder(recipe.corpus), remedy=remedy)
     return results
@@ -97,11 +97,12 @@ def _by_source(recipe: Recipe) -> dict[str, list[Shard]]:
 def _draw(
     recipe: Recipe, part: TokenizerPart, sources: Mapping[str, Sequence[Shard]]
 ) -> dict[str, CorpusSample]:
-    """A sample of each source. Raises `RecipeError` where one is too small for the share that it was
-    given."""
+    """A sample of each source. Raises `RecipeError` if a source is too small for its share."""
     for name in part.shares:
         if name not in sources:
-            raise RecipeError(f"no source {name!r}", where="tokenizer.shares", remedy=nearest(name, sources))
+            raise RecipeError(
+                f"there is no source {name!r}", where="tokenizer.shares", remedy=nearest(name, sources)
+            )
     shares = part.shares or _as_they_are(sources)
     samples = {}
     for name, shards in sources.items():
@@ -119,10 +120,10 @@ def _as_they_are(sources: Mapping[str, Sequence[Shard]]) -> dict[str, float]:
 
 def _too_small(name: str, there: int, wanted: int, share: float) -> RecipeError:
     return RecipeError(
-        f"the source {name!r} has {there / 1e6:.3g} MB to give, its share of the sample is "
+        f"the source {name!r} has only {there / 1e6:.3g} MB; its share of the sample is "
         f"{wanted / 1e6:.3g} MB",
         where=f"tokenizer.shares.{name}",
-        remedy=f"lower its share, or set sample_mb to at most {there / share / 1e6:.3g}",
+        remedy=f"lower its share, or set tokenizer.sample_mb to at most {there / share / 1e6:.3g}",
     )
 
 
@@ -140,13 +141,13 @@ def _make_tokenizer(
 
 
 def _texts(samples: Mapping[str, CorpusSample]) -> list[str]:
-    """The sample's texts, source after source by name: an order that does not hang on the recipe's."""
+    """The sample's texts, source by source in order of name, so that the recipe's order has no effect."""
     return [document.text for name in sorted(samples) for document in samples[name].documents]
 
 
 def _report(tokenizer: Tokenizer, part: TokenizerPart, samples: Mapping[str, CorpusSample]) -> dict[str, Any]:
-    """report.json: what it was trained on, and what it makes of unseen documents. Raises where its forms
-    differ."""
+    """report.json: the training sample, and the measures on unseen documents.
+    Raises if the two forms differ."""
     unseen = [(name, document) for name in sorted(samples) for document in samples[name].unseen]
     texts = [document.text for _, document in unseen]
     contents = tokenizer.encode(texts)
@@ -163,7 +164,7 @@ def _report(tokenizer: Tokenizer, part: TokenizerPart, samples: Mapping[str, Cor
         "sample": {} if part.path else {name: _describe_sample(sample) for name, sample in samples.items()},
         "groups": {way: by_group(tokenizer, texts, contents, names) for way, names in groups.items()},
         "characters": by_character(tokenizer, contents),
-        "compared_documents": len(texts),  # all with equal ids from tokenizer.model and tokenizer.json
+        "compared_documents": len(texts),  # all have equal ids from tokenizer.model and tokenizer.json
         "notes": _notes(part, samples),
     }
 
@@ -178,38 +179,38 @@ def _describe_sample(sample: CorpusSample) -> dict[str, int]:
 
 
 def _notes(part: TokenizerPart, samples: Mapping[str, CorpusSample]) -> list[str]:
-    """What a reader of the figures should know."""
+    """Notes for readers of the figures."""
     drawn = sum(sample.bytes for sample in samples.values())
     empty = [name for name, sample in samples.items() if not sample.unseen]
     notes = []
     if not part.path and drawn < FULL_SHARE * part.sample_mb * 1e6:
-        notes.append(
-            f"sample_mb asks for {part.sample_mb:g} MB, the corpus gave all it has: {drawn / 1e6:.3g} MB"
-        )
+        notes.append(f"sample_mb is {part.sample_mb:g} MB, but the corpus has only {drawn / 1e6:.3g} MB")
     if empty:
-        notes.append(f"too small to set documents aside, hence not measured: {', '.join(empty)}")
+        notes.append(f"not measured, because too small to hold out documents: {', '.join(empty)}")
     return notes
 
 
 def _check_forms(
     tokenizer: Tokenizer, texts: Sequence[str], contents: Sequence[np.ndarray], path: str
 ) -> None:
-    """Raises where tokenizer.json, which others will use, gives other ids than the tokenizer itself."""
+    """Raises if tokenizer.json, which other programs use, gives other ids than the tokenizer itself."""
     other = HuggingFace(tokenizer.files()).encode(texts)
     wrong = sum(not np.array_equal(a, b) for a, b in zip(contents, other, strict=True))
     if wrong:
         raise InputError(
-            f"tokenizer.json made from this model gives other ids on {wrong} of {len(texts)} documents",
+            f"tokenizer.json made from this model gives other ids for {wrong} of {len(texts)} documents",
             where=path or "tokenizer",
-            remedy="name the Hugging Face folder of that tokenizer" if path else "this is a bug: report it",
+            remedy="give the Hugging Face folder of that tokenizer"
+            if path
+            else "this is a bug: please report it",
         )
 
 
 def script(text: str) -> str:
-    """The script of a document: by its letters, and for Han by the characters that only one side writes.
+    """The script of a document: by its letters, and for Han by characters that only one script uses.
 
-    Under a twelfth of Han letters is another script; kana make Japanese from a twentieth of kana and Han on.
-    A document with fewer Han than other letters is Chinese and Latin (code and its comments, mostly).
+    Less than a twelfth of Han letters: another script. Kana make it Japanese from a twentieth of kana and Han
+    on. A document with fewer Han than other letters is Chinese and Latin (mostly code with comments).
     """
     points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     entries = characters.table()[points[points < 0x10000]]

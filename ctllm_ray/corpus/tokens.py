@@ -1,5 +1,4 @@
-"""The tokens section: kept documents into token shards, by group, with some documents held out for
-validation.
+"""The tokens section: encodes kept documents to token shards, by group, and holds some out for validation.
 
 One split is one kept shard. Which documents are held out is a seeded hash of the id alone, so the same
 document is held out of every version of the corpus that has it. Inputs that are conversations or preference
@@ -40,69 +39,74 @@ from ctllm_ray.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
 PACKAGES = ("sentencepiece", "tokenizers")
 UNIT = "documents"
-UNLABELLED = "unlabelled"  # the group of documents whose label is null
+UNLABELLED = "unlabelled"  # group of documents with a null label
 
 
 def check(recipe: Recipe) -> None:
-    """Raises `RecipeError` where token shards are asked for that the other parts of the recipe cannot
-    give."""
+    """Raises `RecipeError` if the recipe asks for token shards that its other parts cannot give."""
     if not recipe.tokens:
         return
     if not recipe.tokenizer:
         raise RecipeError(
-            "`tokens` without `tokenizer`",
+            "the recipe has `tokens` but no `tokenizer`",
             where="tokens",
-            remedy="add `tokenizer: {vocab_size, sample_mb}` or a path",
+            remedy="add `tokenizer: {vocab_size: ..., sample_mb: ...}` or `tokenizer: {path: ...}`",
         )
     columns = documents.schema_of(recipe, recipe.corpus)
     labels = ["source", *(field.name for field in columns.field("labels").type)]
     if recipe.tokens.group_by not in labels:
-        reason = f"documents have no label {recipe.tokens.group_by!r}"
+        reason = f"the documents have no label {recipe.tokens.group_by!r}"
         raise RecipeError(reason, where="tokens.group_by", remedy=nearest(recipe.tokens.group_by, labels))
     scores = [field.name for field in columns.field("scores").type]
     for name in recipe.tokens.scores:
         if name not in scores:
             raise RecipeError(
-                f"documents have no score {name!r}", where="tokens.scores", remedy=nearest(name, scores)
+                f"the documents have no score {name!r}", where="tokens.scores", remedy=nearest(name, scores)
             )
     _check_forms(recipe, recipe.tokens)
 
 
 def _check_forms(recipe: Recipe, part: TokensPart) -> None:
-    """Raises `RecipeError` where conversations have no part that says how, or meet texts in a group or long
-    rows."""
+    """Raises `RecipeError` if conversations lack their settings, share a group
+    with texts, or exceed a row."""
     held = input_forms.inputs(recipe)
     talking = sorted(name for name, form in held.items() if form != "texts")
     if talking and part.conversations is None:
-        remedy = "add `conversations: {max_tokens: ..., too_long: cut or reject}`"
-        raise RecipeError(f"the input {talking[0]!r} holds {held[talking[0]]}", where="tokens", remedy=remedy)
+        remedy = "add `tokens.conversations: {max_tokens: ..., too_long: cut or reject}`"
+        raise RecipeError(
+            f"the input {talking[0]!r} holds {held[talking[0]]}, but tokens.conversations is not set",
+            where="tokens",
+            remedy=remedy,
+        )
     if talking and recipe.tokenizer and recipe.tokenizer.vocab_size:
-        remedy = "name the one of the model that is to be taught: `tokenizer: {path: ...}`"
+        remedy = "use the tokenizer of the model to align: `tokenizer: {path: ...}`"
         raise RecipeError(
             "a tokenizer is trained on texts, not on conversations", where="tokenizer", remedy=remedy
         )
     if part.group_by != "source" and len(set(held.values())) > 1:
-        remedy = "set tokens.group_by=source: a shard holds one of them"
+        remedy = "set tokens.group_by=source, so that a shard holds one form only"
         raise RecipeError(
-            f"inputs of several forms: {', '.join(sorted(set(held.values())))}", where="tokens", remedy=remedy
+            f"the inputs have several forms: {', '.join(sorted(set(held.values())))}",
+            where="tokens",
+            remedy=remedy,
         )
     longest = part.conversations.max_tokens if part.conversations else 0
     if recipe.train and longest > recipe.train.sequence_tokens:
         raise RecipeError(
-            f"conversations of up to {longest} tokens, in rows of {recipe.train.sequence_tokens}",
+            f"conversations may have {longest} tokens, but a row holds {recipe.train.sequence_tokens}",
             where="tokens.conversations.max_tokens",
-            remedy=f"set it to {recipe.train.sequence_tokens} at most, or raise train.sequence_tokens",
+            remedy=f"set it to at most {recipe.train.sequence_tokens}, or raise train.sequence_tokens",
         )
 
 
 def list_splits(recipe: Recipe) -> list[Split]:
-    """The kept shards of the corpus, one split each. Raises `InputError` where nothing was kept."""
+    """The kept shards of the corpus, one split each. Raises `InputError` if nothing was kept."""
     folder, corpus = recipe.folder(recipe.corpus), recipe.corpus
     kept = manifest.read_manifest(folder).of_kind("kept")
     if not kept:
         reason, remedy = (
-            f"the section {corpus!r} kept no document",
-            "look at its funnel: `ctllm prepare` prints it",
+            f"the section {corpus!r} kept no documents",
+            "check its funnel, which `ctllm prepare` prints",
         )
         raise InputError(reason, where=folder, remedy=remedy)
     tokenizer = {"tokenizer": _load_tokenizer(recipe).sha256}
@@ -112,8 +116,7 @@ def list_splits(recipe: Recipe) -> list[Split]:
 
 
 def sources(recipe: Recipe) -> dict[str, str]:
-    """The hash of the documents' shards, and the tokenizer: its hash, its size, and the ids that frame
-    documents."""
+    """The hash of the documents' shards; and of the tokenizer its hash, size, and framing ids."""
     tokenizer = _load_tokenizer(recipe)
     before, behind = tokenizer.document_ids
     ours = (before, behind) == (
@@ -136,12 +139,12 @@ def _load_tokenizer(recipe: Recipe) -> Tokenizer:
 
 
 def warm(recipe: Recipe) -> None:
-    """Nothing is compiled."""
+    """Nothing to compile."""
 
 
 def work(recipe: Recipe, folder: str, split: Split) -> SplitWork:
-    """Reads a shard of documents and writes the token shards of its groups. Raises `StorageError` where it
-    changed."""
+    """Reads a shard of documents; writes the token shards of its groups. Raises
+    `StorageError` if it changed."""
     part = recipe.tokens
     assert part is not None, "a tokens section without a tokens part"
     tokenizer = _same_tokenizer(recipe.folder("tokenizer"), split.options["tokenizer"])
@@ -171,7 +174,7 @@ def work(recipe: Recipe, folder: str, split: Split) -> SplitWork:
 
 
 def _encode_table(documents: pa.Table, form: Form, tokenizer: Tokenizer, part: TokensPart) -> Rendered:
-    """The token rows of a table of documents of one form."""
+    """Encodes a table of documents of one form."""
     if form == "texts":
         every = np.arange(documents.num_rows)
         return Rendered(tokenize(documents, tokenizer, part.scores), every, Counter({"kept": len(every)}))
@@ -181,12 +184,12 @@ def _encode_table(documents: pa.Table, form: Form, tokenizer: Tokenizer, part: T
 
 @lru_cache(maxsize=1)
 def _same_tokenizer(folder: str, sha256: str) -> Tokenizer:
-    """The tokenizer of a folder, loaded once in each worker. Raises `StorageError` where it is not the one
-    meant."""
+    """The tokenizer of a folder, loaded once per worker. Raises `StorageError`
+    if it is not the expected one."""
     loaded = load_tokenizer(folder)
     if loaded.sha256 != sha256:
         raise StorageError(
-            "the tokenizer changed while documents were encoded with it",
+            "the tokenizer changed during encoding",
             where=folder,
             remedy="restore it, or delete the tokens section's folder and run the same command again",
         )
@@ -194,7 +197,7 @@ def _same_tokenizer(folder: str, sha256: str) -> Tokenizer:
 
 
 def _places(documents: pa.Table, part: TokensPart, seed: int) -> Iterator[tuple[tuple[str, str], np.ndarray]]:
-    """((train or held_out, group), which documents go there) for each that has any, in order."""
+    """For each non-empty (train or held_out, group): which documents go there, in order."""
     groups = _groups(documents, part.group_by)
     out = held_out(documents["id"].to_pylist(), part.held_out_share, seed)
     for group in sorted(pc.unique(groups).to_pylist()):
@@ -212,8 +215,7 @@ def _groups(documents: pa.Table, group_by: str) -> pa.Array:
 
 
 def held_out(ids: list[str], share: float, seed: int) -> np.ndarray:
-    """A boolean array, True for documents set aside: the same for the same id and seed, whatever else there
-    is.
+    """A boolean array, True for held-out documents. It depends on id and seed only.
 
     The hash is of a word and the id, so that this draw is independent of other draws by the id.
     """
@@ -222,7 +224,7 @@ def held_out(ids: list[str], share: float, seed: int) -> np.ndarray:
 
 
 def _counts(shards: list[Shard]) -> dict[str, int]:
-    """Tokens of the shards: of those to train on and of those held out, in all and by group."""
+    """Counts the tokens of the shards, for training and held out, in total and by group."""
     counts: Counter[str] = Counter({"tokens": 0, "held_out_tokens": 0})
     for shard in shards:
         if shard.path.startswith(f"{HELD_OUT}/"):
@@ -233,7 +235,7 @@ def _counts(shards: list[Shard]) -> dict[str, int]:
 
 
 def finish(recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
-    """Copies the tokenizer beside the shards: whoever has them needs nothing else."""
+    """Copies the tokenizer next to the shards, so that they are complete by themselves."""
     start, target = recipe.folder("tokenizer"), storage.join(folder, "tokenizer")
     for name in storage.list_names(start):
         if name != MANIFEST and not name.startswith(storage.TEMPORARY):

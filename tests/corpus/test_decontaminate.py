@@ -368,7 +368,7 @@ def test_a_set_that_changed_is_refused_by_name(tmp_path: Path, exam: dict[str, A
     ("items", "options", "said"),
     [
         ([], {}, "no items.*'exam'"),
-        ([{"q": "天地玄黄宇宙洪荒"}], {}, "no item has a field 'question'.*fields that items have: q"),
+        ([{"q": "天地玄黄宇宙洪荒"}], {}, "no item has the field 'question'.*the items have the fields q"),
         ([SHORT], {"ngram_chars": 40}, "an n-gram has 40.*lower passes.decontaminate.ngram_chars"),
         ([CIRCLE] * 6, {}, "in more than 4 items.*raise passes.decontaminate.max_items"),
     ],
@@ -390,13 +390,16 @@ def test_a_missing_file_and_names_that_do_not_tell_sets_apart_are_errors(
     with pytest.raises(InputError, match=r"(?s)no file matches.*nowhere\.jsonl"):
         made(tmp_path / "a", exam | {"path": str(tmp_path / "nowhere.jsonl")}, [CLEAN])
     crawl = write_crawl(tmp_path / "crawl", [[CLEAN]])
-    for sets, said in (([exam, exam], "two sets are named 'exam'"), ([], "no evaluation set is named")):
+    for sets, said in (
+        ([exam, exam], "two evaluation sets are named 'exam'"),
+        ([], "has no evaluation sets"),
+    ):
         with pytest.raises(RecipeError, match=said):
             pipeline.prepare(decontaminated(crawl, tmp_path / "out", sets), run_here)
     for folder in ("dev", "test"):
         (tmp_path / folder).mkdir()
         write_set(tmp_path / folder / "law.jsonl", [CELL])
-    with pytest.raises(InputError, match=r"two files of the set 'exam' are named 'law\.jsonl'"):
+    with pytest.raises(InputError, match=r"two files of the evaluation set 'exam' are named 'law\.jsonl'"):
         made(tmp_path / "b", exam | {"path": str(tmp_path / "*" / "law.jsonl")}, [CLEAN])
     with pytest.raises(RecipeError, match="fields"):
         decontaminated(crawl, tmp_path / "out", [{"name": "exam", "path": exam["path"]}])

@@ -166,7 +166,7 @@ def test_shards_with_other_columns_are_refused_by_name(
     other = documents.schema_of(over(copies, tmp_path / "out", [EXACT], **scored), "clean")
     assert other != wanted
     monkeypatch.setattr(phase.documents, "schema_of", lambda *_: other)
-    with pytest.raises(StorageError, match=r"labels with nothing more, genre less"):
+    with pytest.raises(StorageError, match=r"labels has nothing more and genre less"):
         pipeline.prepare(recipe, run_here)
 
 

@@ -96,7 +96,7 @@ def test_time_left_counts_hours_and_only_what_this_run_has_to_work() -> None:
     assert progress.line().startswith("clean: 501/1000 splits  100 documents")
     assert progress.line().endswith("left 1:23:10")
     first = stream.getvalue().splitlines()[0]
-    assert first == "clean: 1000 splits, 500 of them finished before; 5,000.0 MB of input to work"
+    assert first == "clean: 1000 splits, 500 of them already finished; 5,000.0 MB of input left"
 
 
 def test_splits_of_one_file_share_its_bytes() -> None:
@@ -118,7 +118,7 @@ def test_a_log_gets_a_line_at_the_start_every_few_seconds_and_at_the_end() -> No
     progress.stop()
     found = stream.getvalue().splitlines()
     assert [line.split("  ")[0] for line in found] == [
-        "clean: 5 splits; 0.0 MB of input to work",
+        "clean: 5 splits; 0.0 MB of input left",
         "clean: 2/5 splits",
         "clean: 4/5 splits",
         "clean: 5/5 splits",

@@ -110,7 +110,7 @@ def test_tables_are_closed_near_the_batch_size_although_rows_differ_in_length(tm
     [
         ({"text": "txet"}, "did you mean 'text'?"),
         ({"url": "link"}, "no column 'link'"),
-        ({"html": "n"}, "cannot be the raw"),
+        ({"html": "n"}, "cannot be used as raw"),
     ],
 )
 def test_a_column_that_cannot_serve_is_explained(tmp_path: Path, options: dict, says: str) -> None:
@@ -128,7 +128,7 @@ def test_an_empty_file_and_one_without_rows_have_no_records(tmp_path: Path) -> N
 
 def test_another_kind_of_file_is_an_input_error_and_one_without_its_end_one_truncated(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b'{"text": "a"}\n')
-    with pytest.raises(InputError, match="not a Parquet file"):
+    with pytest.raises(InputError, match="the file is not Parquet"):
         rows("parquet", tmp_path / "a.parquet")
     path = write(tmp_path / "b.parquet", {"text": ["a"] * 1000})
     path.write_bytes(path.read_bytes()[:-20])

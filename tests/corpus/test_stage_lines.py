@@ -81,7 +81,7 @@ def test_the_stage_run_twice_changes_nothing_more_and_keeps_the_record() -> None
 
 
 def test_bad_word_needs_its_list(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="needs a list"):
+    with pytest.raises(RecipeError, match="needs a word list"):
         lines(table("x"), cut=("bad_word",))
     words = tmp_path / "words.txt"
     words.write_text("坏词\n\n", encoding="utf-8")

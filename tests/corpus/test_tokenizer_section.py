@@ -249,7 +249,7 @@ def test_shares_of_a_source_that_there_is_not_name_the_nearest(clean: Callable[.
 def test_a_corpus_smaller_than_the_sample_gives_all_it_has_and_says_so(clean: Callable[..., Recipe]) -> None:
     recipe = clean(vocab_size=700, sample_mb=5)
     tokenizer.prepare(recipe)
-    assert any("gave all it has" in note for note in report(recipe)["notes"])
+    assert any("but the corpus has only" in note for note in report(recipe)["notes"])
 
 
 def test_a_vocabulary_too_large_for_the_sample_leaves_nothing_behind(clean: Callable[..., Recipe]) -> None:

@@ -115,7 +115,7 @@ def test_recipes_that_cannot_be_are_told_before_any_work(tmp_path: Path, model: 
         ("'instructions' holds conversations", recipe(tmp_path, model, conversations=None)),
         ("several forms", labelled(tmp_path, model, [*INPUTS, text])),
         ("trained on texts", trained_on_talks(tmp_path, model)),
-        ("rows of 64", in_rows_of(64, tmp_path, model)),
+        ("a row holds 64", in_rows_of(64, tmp_path, model)),
     ]
     for words, of in wrong:
         with pytest.raises(RecipeError, match=words):

@@ -250,7 +250,7 @@ def test_an_unknown_label_or_score_is_refused_before_anything_is_read(
 
 
 def test_token_shards_without_a_tokenizer_are_refused(make: Make) -> None:
-    with pytest.raises(RecipeError, match="without `tokenizer`"):
+    with pytest.raises(RecipeError, match="but no `tokenizer`"):
         pipeline.prepare(make(tokens={"held_out_share": 0.1}), run_here)
 
 
@@ -268,7 +268,7 @@ def test_a_clean_shard_that_is_not_what_its_manifest_says_is_named(made: Make, d
     with pytest.raises(StorageError) as caught:
         tokenized(recipe)
     assert caught.value.where == str(path)
-    assert "restore it" in caught.value.remedy
+    assert "restore the file" in caught.value.remedy
 
 
 def test_another_tokens_part_under_the_same_version_names_the_fields(made: Make) -> None:

@@ -107,7 +107,7 @@ def test_measures_see_what_is_said_and_turns_stay_as_they_are(tmp_path: Path) ->
 def test_a_stage_that_would_change_the_json_is_refused_by_name(tmp_path: Path, use: str) -> None:
     of = recipe(tmp_path, [turns("问", "答")], stages=[{"use": use}])
     with pytest.raises(
-        RecipeError, match=f"'{use}' is for texts: of conversations it would see JSON"
+        RecipeError, match=f"'{use}' supports texts only: conversations are stored as JSON"
     ) as refused:
         pipeline.prepare(of, run_here)
     assert "talks" in refused.value.where
@@ -118,7 +118,7 @@ def test_a_pass_over_lines_of_pages_is_refused_by_name(tmp_path: Path) -> None:
     of = recipe(
         tmp_path, [turns("问", "答")], passes=[{"use": "boilerplate", "min_pages": 3, "min_share": 0.5}]
     )
-    with pytest.raises(RecipeError, match="'boilerplate' is for texts"):
+    with pytest.raises(RecipeError, match="'boilerplate' supports texts only"):
         pipeline.prepare(of, run_here)
 
 

@@ -1,2 +1,1 @@
-"""The phases of the pass boilerplate: what is counted of lines, which of them pass the bounds, their
-removal."""
+"""The phases of the pass `boilerplate`: count lines, apply the thresholds, remove lines."""

@@ -1,5 +1,5 @@
-"""Which lines repeat often enough to be boilerplate: one unit for each partition of the counted lines and
-hosts.
+"""Decides which lines repeat often enough to be boilerplate.
+A unit is a partition of the counted lines and hosts.
 
 What a unit finds goes back to the shards that hold it: a file has a partition for each shard, with the lines
 of that shard that may be cut and the page totals of its hosts. So the share of a host's pages is taken by the
@@ -26,26 +26,26 @@ from ctllm_ray.shards.tables import read_partition, write_partitions
 from ctllm_ray.text.kernels.runs import starts_of
 
 BOUNDS = "bounds"
-#: `pages` of the host; `hosts` that hold the line; `first` document that does, of the host and of all.
+#: `pages` of the host; `hosts` that have the line; `first` document with it, on the host and overall.
 FOUND_SCHEMA = pa.schema([*LINE_SCHEMA, ("hosts", pa.int32()), ("first_of_all", pa.int64())])
 
 
 @dataclass(frozen=True)
 class Bounding(Phase):
-    """The lines that pass the bounds on pages or on hosts."""
+    """Selects the lines that pass the thresholds on pages or on hosts."""
 
     UNIT: ClassVar[str] = "lines"
 
     counting: Counting
     min_pages: int
-    min_hosts: int | None  # none: lines are not compared between hosts
+    min_hosts: int | None  # None: lines are not compared across hosts
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each partition."""
         return self.list_parts(recipe, COUNTS, LINES, self.counting.parts(recipe))
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Reads a partition; writes what concerns each shard."""
+        """Reads a partition; writes the results for each shard."""
         made, place = self.read_manifest(recipe, COUNTS), recipe.folder(self.counting.name)
         lines, line_shards = _gather_rows(place, made, LINES, split.index, LINE_SCHEMA)
         hosts, host_shards = _gather_rows(place, made, HOSTS, split.index, HOST_SCHEMA)
@@ -68,7 +68,7 @@ class Bounding(Phase):
 def _gather_rows(
     place: str, made: Manifest, kind: str, part: int, schema: pa.Schema
 ) -> tuple[pa.Table, np.ndarray]:
-    """The rows of a partition by their first two columns, and the shard that each is of."""
+    """The rows of a partition by their first two columns, and the shard of each row."""
     tables = [read_partition(place, [shard], part, schema) for shard in made.of_kind(kind)]
     shards = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
     table = pa.concat_tables(tables).combine_chunks()
@@ -103,14 +103,14 @@ def _pages(hosts: pa.Table) -> pa.Table:
 
 
 def _reduce_runs(function: np.ufunc, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """The values of each run put together; `reduceat` knows no empty array."""
+    """Reduces the values of each run. `reduceat` does not support empty arrays."""
     return function.reduceat(values, starts) if len(starts) else values
 
 
 def _write_scattered(
     folder: str, path: str, table: pa.Table, shards: np.ndarray, chosen: np.ndarray, count: int
 ) -> Shard:
-    """The file of the chosen rows, a partition for each shard that they are of."""
+    """Writes the file of the chosen rows, with one partition per shard."""
     rows = np.flatnonzero(chosen)
     rows = rows[np.argsort(shards[rows], kind="stable")]
     stops = np.searchsorted(shards[rows], np.arange(count), side="right").tolist()

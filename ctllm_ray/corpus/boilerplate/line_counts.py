@@ -1,4 +1,4 @@
-"""Which lines the pages of a host hold, and how many pages it has: what is shuffled to find boilerplate.
+"""Counts, for each host, the pages that contain each line. These counts are shuffled to find boilerplate.
 
 A unit counts its shard: one row for each line and host, with the pages that hold the line (a page counts it
 once) and the first of them; and one for each host, with its pages. Lines go to partitions by their key, hosts
@@ -39,24 +39,24 @@ LINE_SCHEMA = pa.schema(
     [("key", pa.uint64()), ("host", pa.uint64()), ("pages", pa.int32()), ("first", pa.int64())]
 )
 HOST_SCHEMA = pa.schema([("host", pa.uint64()), ("pages", pa.int32())])
-LINE_BYTES = 64  # of text in a line; web_zh_raw has 140. Only how many partitions there are depends on it
+LINE_BYTES = 64  # text per line; web_zh_raw has 140. It only sets the number of partitions
 
 
 @dataclass(frozen=True)
 class LineReading:
-    """How a page is read: which of its lines have a key, and what counts as equal."""
+    """How to read a page: which lines have a key, and which lines count as equal."""
 
     digits: Digits
     min_chars: int
 
     def __call__(self, texts: pa.Array) -> LineKeys:
-        """The lines of the texts that say something."""
+        """The lines of the texts that have a key."""
         return line_keys(texts, digits=self.digits)
 
 
 @dataclass(frozen=True)
 class Counting(Phase):
-    """The lines and hosts of every shard, counted, in partitions."""
+    """Counts the lines and hosts of every shard, in partitions."""
 
     reading: LineReading
     partition_rows: int
@@ -68,12 +68,12 @@ class Counting(Phase):
         self.reading(pa.array(["天地玄黄"]))
 
     def parts(self, recipe: Recipe) -> int:
-        """How many partitions keep to `partition_rows` where lines are as long as usual."""
+        """The number of partitions that keeps each within `partition_rows` for lines of usual length."""
         text_bytes = sum(shard.text_bytes for shard in self.kept_shards(recipe))
         return math.ceil(text_bytes / LINE_BYTES / self.partition_rows)
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Reads a shard; writes what it counted."""
+        """Reads a shard; writes its counts."""
         number, text_bytes = self.first_number(recipe, split), 0
         result, hosts = [np.empty((0, 3), np.uint64)], [np.empty(0, np.uint64)]
         for table in self.tables(recipe, split):
@@ -93,14 +93,15 @@ class Counting(Phase):
 
 
 def host_keys(table: pa.Table) -> np.ndarray:
-    """uint64: for each document the hash of its host, of its source where it has no url."""
+    """uint64: the hash of each document's host; of its source if it has no url."""
     columns = zip(table["url"].to_pylist(), table["source"].to_pylist(), strict=True)
-    names = ((url and blocklist.host(url)) or f"/{source}" for url, source in columns)  # no host has a slash
+    # no host contains a slash
+    names = ((url and blocklist.host(url)) or f"/{source}" for url, source in columns)
     return np.array([xxh3_64_intdigest(name.encode()) for name in names], np.uint64)
 
 
 def once(reading: LineReading, texts: pa.Array, hosts: np.ndarray, first: int) -> np.ndarray:
-    """uint64[lines, 3]: key, host and number of the document, each line of a page once."""
+    """uint64[lines, 3]: key, host and document number; each line of a page once."""
     rows, _, keys, chars = reading(texts)
     long = chars >= reading.min_chars
     rows, keys = rows[long], keys[long]
@@ -112,22 +113,22 @@ def once(reading: LineReading, texts: pa.Array, hosts: np.ndarray, first: int) -
 
 
 def _lines(values: np.ndarray) -> pa.Table:
-    """LINE_SCHEMA: the pages of each line and host, by key."""
+    """LINE_SCHEMA: the pages of each line and host, sorted by key."""
     keys, hosts, numbers = values[
         np.lexsort((values[:, 1], values[:, 0]))
-    ].T  # stable: documents stay in order
+    ].T  # stable: keeps documents in order
     starts = starts_of(keys, hosts)
     counted = np.diff([*starts, len(keys)])
     return pa.table([keys[starts], hosts[starts], counted, numbers[starts]], schema=LINE_SCHEMA)
 
 
 def _hosts(pages: np.ndarray) -> pa.Table:
-    """HOST_SCHEMA: the pages of each host, by key."""
+    """HOST_SCHEMA: the pages of each host, sorted by key."""
     hosts, counted = np.unique(pages, return_counts=True)
     return pa.table([hosts, counted], schema=HOST_SCHEMA)
 
 
 def _write_shuffled(folder: str, path: str, table: pa.Table, parts: int) -> Shard:
-    """The file of a table sorted by its first column, cut into ranges of that column."""
+    """Writes a table sorted by its first column, cut into ranges of that column."""
     stops = np.searchsorted(table.column(0).to_numpy(), key_ranges(parts)).tolist()
     return write_partitions(folder, path, table, [*stops, table.num_rows])

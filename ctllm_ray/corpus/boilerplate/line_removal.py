@@ -1,4 +1,4 @@
-"""The last phase of the pass boilerplate: lines that repeat, and stand where boilerplate stands, are cut.
+"""The last phase of the pass `boilerplate`: cuts lines that repeat and stand at the edges of a page.
 
 A line is cut from the pages of a host where enough of them hold it (`boilerplate.host`), or from all pages
 where enough hosts do (`boilerplate.hosts`). The first copy goes too unless `keep_first` says otherwise: a
@@ -30,19 +30,19 @@ from ctllm_ray.text.lines.line_keys import LineKeys, at_edges
 RULES = ("", "boilerplate.host", "boilerplate.hosts")
 NONE, OF_HOST, OF_HOSTS = range(3)
 NOTHING_LEFT = "boilerplate.nothing_left"
-ODD = np.uint64(0x9E3779B97F4A7C15)  # keeps hosts apart that share lines; 2**64 divided by the golden ratio
+ODD = np.uint64(0x9E3779B97F4A7C15)  # separates hosts that share lines; 2**64 divided by the golden ratio
 
 
 class LineVerdicts(NamedTuple):
-    """The lines of a shard that may be cut: line and host as one number (rising), rule, the first page to
-    hold it."""
+    """The lines of a shard that may be cut: line and host as
+    one number (ascending), rule, first page with the line."""
 
     pairs: np.ndarray  # uint64
     rules: np.ndarray  # uint8
     first: np.ndarray  # int64
 
     def of(self, keys: np.ndarray, hosts: np.ndarray, numbers: np.ndarray, keep_first: bool) -> np.ndarray:
-        """uint8: the rule by which each line may be cut, NONE for most."""
+        """uint8: the rule that allows each line to be cut; NONE for most."""
         if not len(self.pairs):
             return np.zeros(len(keys), np.uint8)
         sought = _pairs(keys, hosts)
@@ -56,21 +56,21 @@ class LineVerdicts(NamedTuple):
 
 @dataclass(frozen=True)
 class Removing(Phase):
-    """The documents without their boilerplate."""
+    """Removes boilerplate from the documents."""
 
     reading: LineReading
     bounding: Bounding
     min_share: float
-    own_line_cost: float | None  # none: lines are cut wherever they stand
+    own_line_cost: float | None  # None: lines are cut anywhere on a page
     min_left_chars: int
     keep_first: bool
 
     def warm(self, recipe: Recipe) -> None:
-        """Compiles the kernel that the counting did not need."""
+        """Compiles the kernel that counting did not need."""
         at_edges(np.zeros(1, np.int32), np.ones(1, bool), cost=1)
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Reads a shard and what repeats in it."""
+        """Reads a shard and the repeated lines in it."""
         made, place = self.read_manifest(recipe, BOUNDS), recipe.folder(self.bounding.name)
         lines = read_partition(place, made.of_kind(LINES), split.index, FOUND_SCHEMA)
         hosts = read_partition(place, made.of_kind(HOSTS), split.index, HOST_SCHEMA)
@@ -121,5 +121,5 @@ def _cut_lines(texts: pa.Array, lines: LineKeys, rules: np.ndarray) -> dict[int,
 
 
 def _pairs(keys: np.ndarray, hosts: np.ndarray) -> np.ndarray:
-    """uint64: a line of a host as one number."""
+    """uint64: line and host as one number."""
     return keys ^ (hosts * ODD)

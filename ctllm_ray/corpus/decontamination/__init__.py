@@ -1,2 +1,1 @@
-"""What the pass decontaminate is made of: evaluation sets, their index, where pages hold items, what became
-of them."""
+"""The parts of the pass `decontaminate`: evaluation sets, their index, the search, the removal."""

@@ -1,4 +1,4 @@
-"""Evaluation sets as a recipe names them, and the phase that reads their items: one unit is one file.
+"""Evaluation sets of a recipe, and the phase that reads their items. A unit is a file.
 
 So a file that is missing, empty or of other fields is an error that names it, before any page is read. Files
 are known by size and modification time while the pass is begun, and by SHA-256 in the manifests of all its
@@ -36,12 +36,12 @@ SCHEMA = pa.schema([("set", pa.string()), ("item", pa.string()), ("text", pa.str
 
 
 class EvaluationSet(Frozen):
-    """Files of one benchmark, in a form that evaluation reads too (benchmark_files.py), and which of an item
-    is its text."""
+    """Files of one benchmark in a format of benchmark_files.py, and the fields that form an item's text."""
 
     name: Annotated[str, Field(pattern=NAME)]
     path: str  # a file, a glob, or `sample:`
-    fields: Literal["all"] | tuple[str, ...]  # whose strings are the text; all: every string of an item
+    # fields whose strings form the text; all: every string of an item
+    fields: Literal["all"] | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,25 @@ class OverSets(Phase):
 
 @dataclass(frozen=True)
 class Items(OverSets):
-    """The items of all sets: where each stands, and its text."""
+    """Lists the items of all sets: the address and the text of each."""
 
     UNIT: ClassVar[str] = "items"
 
     def check(self, recipe: Recipe) -> None:
-        """Raises `RecipeError` where no set is named, or two have one name."""
+        """Raises `RecipeError` if no set is named, or two sets have the same name."""
         where, names = f"passes.{self.use}.sets", [part.name for part in self.sets]
         if not names:
             raise RecipeError(
-                "no evaluation set is named", where=where, remedy="name one, or leave the pass out"
+                "the pass decontaminate has no evaluation sets",
+                where=where,
+                remedy="add a set, or remove the pass",
             )
         for name, count in Counter(names).items():
             if count > 1:
                 raise RecipeError(
-                    f"two sets are named {name!r}", where=where, remedy="give each a name of its own"
+                    f"two evaluation sets are named {name!r}",
+                    where=where,
+                    remedy="give each set its own name",
                 )
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
@@ -95,8 +99,7 @@ class Items(OverSets):
         ]
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Reads a file; writes its items. Raises `InputError` where it has none, or not the fields that are
-        named."""
+        """Reads a file; writes its items. Raises `InputError` if it has none, or lacks a named field."""
         part = self.sets[split.options["set"]]
         result = benchmark_files.of_file(split.file.uri)
         _check(result, part, split.file.uri)
@@ -109,20 +112,21 @@ class Items(OverSets):
 
 
 def files(recipe: Recipe, part: EvaluationSet) -> list[File]:
-    """The files of a set by name. Raises `InputError` where there are none, or where two would give equal
-    ids."""
+    """The files of a set. Raises `InputError` if there are none, or two would give equal ids."""
     result = storage.list_files(sample.locate(recipe.locate(part.path)))
     for name, count in Counter(_base(file) for file in result).items():
         if count > 1:
-            remedy = "items are known by file name and row: make a set of each folder"
+            remedy = "ids consist of file name and row: make one set per folder"
             raise InputError(
-                f"two files of the set {part.name!r} are named {name!r}", where=part.path, remedy=remedy
+                f"two files of the evaluation set {part.name!r} are named {name!r}",
+                where=part.path,
+                remedy=remedy,
             )
     return result
 
 
 def source(name: str, file: File) -> str:
-    """The key in a manifest's provenance under which the hash of a set's file stands."""
+    """The key of a file's hash in the manifest's provenance."""
     return f"set:{name}/{_base(file)}"
 
 
@@ -134,16 +138,16 @@ def _check(rows: Sequence[Row], part: EvaluationSet, uri: str) -> None:
     """Raises `InputError` for a file without items, or without a field that the recipe names."""
     where = f"{uri}, of the set {part.name!r}"
     if not rows:
-        raise InputError("this evaluation file has no items", where=where, remedy="name another file")
+        raise InputError("the evaluation file has no items", where=where, remedy="give another file")
     there = {key for row in rows for key, value in row.items() if value is not None} - {ID}
     for field in () if part.fields == "all" else part.fields:
         if field not in there:
-            remedy = f"fields that items have: {', '.join(sorted(there))}"
-            raise InputError(f"no item has a field {field!r}", where=where, remedy=remedy)
+            remedy = f"the items have the fields {', '.join(sorted(there))}"
+            raise InputError(f"no item has the field {field!r}", where=where, remedy=remedy)
 
 
 def text_of(row: Row, fields: Literal["all"] | Sequence[str]) -> str:
-    """The strings of an item, in the order of its fields, or of those that are named."""
+    """The strings of an item in order of its fields, or of the named fields."""
     wanted = [key for key in row if key != ID] if fields == "all" else fields
     return "\n".join(_option(key, text) for key in wanted for text in _strings(row.get(key)))
 
@@ -153,7 +157,7 @@ def _option(key: str, text: str) -> str:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """Every string in a value, however deep."""
+    """All strings in a value, at any depth."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

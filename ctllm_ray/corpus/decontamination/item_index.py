@@ -1,4 +1,4 @@
-"""The index of all items, made once, and mapped into memory by the workers that look for them.
+"""The index of all items: built once, and memory-mapped by the workers that search.
 
 It is one file: a row with a list for each array of `text/contamination.Index`, so that whoever opens it has
 the arrays without a copy, and all workers of a machine share its pages. Making it takes some 50 bytes for
@@ -34,13 +34,13 @@ _ARRAYS = {
     "first": pa.int64(),
 }  # fmt: skip
 _STORED = pa.schema([*_NUMBERS.items(), *((name, pa.large_list(kind)) for name, kind in _ARRAYS.items())])
-#: An item by its number: where it stands, and how many n-grams can tell it (0: it cannot be found).
+#: An item by number: its address, and its number of distinguishing n-grams (0: it cannot be found).
 _NAMED = pa.schema([("set", pa.string()), ("item", pa.string()), ("ngrams", pa.int32())])
 
 
 @dataclass(frozen=True)
 class Indexing(OverSets):
-    """The index of the items' n-grams, and what an item's number stands for."""
+    """Builds the index of the items' n-grams, and the table of items by number."""
 
     ngram_chars: int
     max_items: int
@@ -53,7 +53,7 @@ class Indexing(OverSets):
         return self.list_parts(recipe, ITEMS, ITEMS, 1)
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Reads all items. Raises `InputError` where no item of a set can be found."""
+        """Reads all items. Raises `InputError` if no item of a set can be found."""
         made, place = self.read_manifest(recipe, ITEMS), recipe.folder(f"{self.use}/{ITEMS}")
         items = read_partition(place, made.of_kind(ITEMS), 0, SCHEMA).combine_chunks()
         texts = items["text"].combine_chunks()
@@ -73,14 +73,18 @@ class Indexing(OverSets):
                 continue
             longest = int(lengths(fold(items["text"].combine_chunks().filter(pa.array(mine)))).max())
             what, remedy = (
-                f"each n-gram of it is in more than {self.max_items} items",
+                f"each of its n-grams occurs in more than {self.max_items} items",
                 f"raise passes.{self.use}.max_items",
             )
             if longest < self.ngram_chars:
-                what = f"its longest has {longest} letters and digits, an n-gram has {self.ngram_chars}"
-                remedy = f"lower passes.{self.use}.ngram_chars, name more fields, or leave the set out"
+                what = (
+                    f"its longest item has {longest} letters and digits, but an n-gram has {self.ngram_chars}"
+                )
+                remedy = f"lower passes.{self.use}.ngram_chars, add fields, or remove the set"
             raise InputError(
-                f"no item of the set {part.name!r} can be found: {what}", where=part.path, remedy=remedy
+                f"no item of the evaluation set {part.name!r} can be found: {what}",
+                where=part.path,
+                remedy=remedy,
             )
 
 
@@ -98,7 +102,7 @@ def _as_list_array(values: np.ndarray, kind: pa.DataType) -> pa.Array:
 
 
 def open_index(folder: str, made: Manifest) -> NgramIndex:
-    """The index in the folder of its finished phase, mapped. Raises `StorageError`."""
+    """Opens the mapped index in the folder of its finished phase. Raises `StorageError`."""
     row = read_partition(folder, made.of_kind(INDEX), 0, _STORED)
     return NgramIndex(
         **{name: row[name][0].as_py() for name in _NUMBERS},
@@ -112,7 +116,7 @@ def names(folder: str, made: Manifest) -> pa.Table:
 
 
 def warm() -> None:
-    """Compiles what looks for items, for arrays that may not be written to, as those of a mapped file are."""
+    """Compiles the search for read-only arrays, such as those of a mapped file."""
     built = index(pa.array(["天地玄黄宇宙洪荒"]), ngram_chars=4, max_items=1)
     for values in built:
         if isinstance(values, np.ndarray):

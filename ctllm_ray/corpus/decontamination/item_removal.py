@@ -1,4 +1,4 @@
-"""What becomes of pages that hold items: their stretches are cut, or they go. The last phase of the pass.
+"""The last phase of the pass `decontaminate`: cuts the spans of items from pages, or drops the pages.
 
 A page's label `decontaminate.hits` names every item that counts in it with its overlap and its stretches in
 the text as it was before the cut: `exam exam.jsonl.zst#12 0.981 340-398`, one item behind the other. A cut
@@ -36,7 +36,7 @@ Action = Literal["cut", "drop"]
 
 
 class Stretch(NamedTuple):
-    """A place of a page's text (code points), and the item that stands there."""
+    """A span of a page's text (code points), and the item that matches it."""
 
     start: int
     end: int
@@ -47,16 +47,15 @@ class Stretch(NamedTuple):
 
 @dataclass(frozen=True)
 class Marking(OverSets):
-    """The documents, without the items or without the pages that hold them; and the table of what was
-    seen."""
+    """Removes items, or the pages that contain them; writes the table of contamination per item."""
 
     min_overlap: float
     action: Action
     min_left_chars: int
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Reads a shard and its stretches. Counts `cut:<set>` and `dropped:<set>`: pages that hold items of
-        the set."""
+        """Reads a shard and its spans. Counts `cut:<set>` and `dropped:<set>`:
+        pages with items of the set."""
         result, fates = self._stretches(recipe, split), Counter[str]()
         drops = self.action == "drop" or input_forms.inputs(recipe)[split.input] != "texts"
 
@@ -67,7 +66,7 @@ class Marking(OverSets):
         return replace(worked, counts=worked.counts | fates)
 
     def finish(self, recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
-        """Writes what was seen of each item: the phases' files go when the pass is finished."""
+        """Writes the contamination of each item. The phases' files are deleted when the pass is finished."""
         made = self.read_manifest(recipe, FOUND)
         bests = read_partition(recipe.folder(f"{self.use}/{FOUND}"), made.of_kind(BEST), 0, BESTS)
         seen_items.write_seen_items(folder, self._names(recipe), bests)
@@ -78,7 +77,7 @@ class Marking(OverSets):
         )
 
     def _stretches(self, recipe: Recipe, split: Split) -> dict[int, list[Stretch]]:
-        """The stretches by the number of their page."""
+        """The spans by page number."""
         made, place = self.read_manifest(recipe, FOUND), recipe.folder(f"{self.use}/{FOUND}")
         table = read_partition(place, made.of_kind(FOUND)[split.index : split.index + 1], 0, STRETCHES)
         named = self._names(recipe).take(table["item"])
@@ -119,8 +118,8 @@ class Marking(OverSets):
         hits: list[list[Stretch]],
         gone: np.ndarray,
     ) -> pa.Table:
-        """The table with scores, labels and rejects for pages that hold items; `tops` are those that overlap
-        most."""
+        """The table with scores, labels and rejects of pages with
+        items; `tops` are the items with the largest overlap."""
         overlap = np.array([top.overlap for top in tops], np.float32)
         counts = [len({(stretch.set, stretch.item) for stretch in each}) for each in hits]
         table = _add_column(table, "score.decontaminate.overlap", rows, overlap.tolist(), pa.float32())
@@ -145,7 +144,7 @@ def _most(stretch: Stretch) -> float:
 
 
 def describe_items(stretches: Sequence[Stretch]) -> str:
-    """The items in words: set, item, overlap and places of each, in their order."""
+    """The items as text: set, item, overlap and spans of each, in order."""
     results = []
     for (name, item), each in groupby(stretches, lambda stretch: (stretch.set, stretch.item)):
         places = list(each)
@@ -156,8 +155,7 @@ def describe_items(stretches: Sequence[Stretch]) -> str:
 
 
 def merge_stretches(stretches: Sequence[Stretch]) -> list[Stretch]:
-    """The places that any of them covers, in order, each with the item that overlaps most of those that share
-    it."""
+    """The union of the spans, in order, each with the item of largest overlap among those that share it."""
     result: list[Stretch] = []
     for stretch in sorted(stretches):
         if result and stretch.start <= result[-1].end:
@@ -169,7 +167,7 @@ def merge_stretches(stretches: Sequence[Stretch]) -> list[Stretch]:
 
 
 def cut_stretches(text: str, places: Sequence[Stretch]) -> str:
-    """The text without these places (merged), a line break where one was inside a line."""
+    """The text without these (merged) spans; a line break replaces a span inside a line."""
     rest, at = "", 0
     for place in places:
         rest, at = _join_around(rest, text[at : place.start]), place.end
@@ -182,7 +180,7 @@ def _join_around(before: str, behind: str) -> str:
 
 
 def _with_cuts(table: pa.Table, pages: dict[int, tuple[str, str, list[Stretch]]]) -> pa.Table:
-    """The table with what is left of pages in place of their texts, and what was cut in their ledgers."""
+    """The table with the remaining texts of pages, and their cuts."""
     cuts = {
         row: [
             {"rule": f"decontaminate.{place.set}", "text": text[place.start : place.end]} for place in places
@@ -195,6 +193,6 @@ def _with_cuts(table: pa.Table, pages: dict[int, tuple[str, str, list[Stretch]]]
 def _add_column(
     table: pa.Table, name: str, rows: list[int], values: list[Any], kind: pa.DataType
 ) -> pa.Table:
-    """The table with a column that has values in some rows and is null elsewhere."""
+    """The table with a column that has values in some rows and is null in the others."""
     nulls = pa.nulls(table.num_rows, kind)
     return schema.put_column(table, name, line_cuts.replace_rows(nulls, dict(zip(rows, values, strict=True))))

@@ -1,4 +1,4 @@
-"""Where pages hold items: the one phase that reads pages against the index. One unit is one shard.
+"""Searches pages for evaluation items: the only phase that compares pages with the index. A unit is a shard.
 
 An item counts in a page that holds at least `min_overlap` of the item's n-grams; its stretches there go to
 the last phase. The best page of every item goes to the table of what was seen, counted or not: of an item
@@ -26,7 +26,7 @@ from ctllm_ray.text.contamination import Hits, hits
 from ctllm_ray.text.kernels.runs import starts_of
 
 FOUND, BEST = "hits", "best"
-#: A stretch of a page (by its number) that an item stands in: code points `start` to `end` of its text.
+#: A span of a page (by number) that matches an item: code points `start` to `end` of its text.
 STRETCHES = pa.schema(
     [
         ("number", pa.int64()),
@@ -36,13 +36,13 @@ STRETCHES = pa.schema(
         ("overlap", pa.float32()),
     ]
 )
-#: The page of the unit that holds most of an item; of equal ones the first.
+#: The page of the unit with the largest overlap with an item; the first on ties.
 BESTS = pa.schema([("item", pa.int32()), ("overlap", pa.float32()), ("page", pa.string())])
 
 
 @dataclass(frozen=True)
 class Finding(OverSets):
-    """The stretches of every page that items stand in, and the best page of every item."""
+    """Finds the spans of items in every page, and the best page of every item."""
 
     min_overlap: float
 
@@ -54,7 +54,7 @@ class Finding(OverSets):
         item_index.warm()
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Reads a shard; writes its stretches and the best pages."""
+        """Reads a shard; writes its spans and the best pages."""
         place = recipe.folder(f"{self.use}/{item_index.INDEX}")
         index = item_index.open_index(place, self.read_manifest(recipe, item_index.INDEX))
         number, text_bytes, stretches, bests = self.first_number(recipe, split), 0, [], []
@@ -83,7 +83,7 @@ class Finding(OverSets):
 
 
 def _find_stretches(result: Hits, number: int, least: np.float32) -> pa.Table:
-    """The stretches of items that count; `number` is that of the first page."""
+    """The spans of items that count; `number` is the number of the first page."""
     rows = result.overlap >= least
     columns = [number + result.rows, result.items, result.start, result.end, result.overlap]
     return pa.table(
@@ -92,7 +92,7 @@ def _find_stretches(result: Hits, number: int, least: np.float32) -> pa.Table:
 
 
 def best(items: np.ndarray, overlap: np.ndarray, pages: pa.Array) -> pa.Table:
-    """For each item that is there, the row of the greatest overlap; of equal ones the first."""
+    """For each item, the row with the largest overlap; the first on ties."""
     order = np.lexsort((np.arange(len(items)), -overlap, items))
     rows = order[starts_of(items[order])]
     columns = [

@@ -1,5 +1,4 @@
-"""What the corpus had seen of every item of the evaluation sets, before it was cleaned of them:
-`seen.parquet`.
+"""Records how much of every evaluation item the corpus contained before decontamination: `seen.parquet`.
 
 A row for each item, in the order of the sets and their files: set, item, ngrams (0: too short or too common,
 it cannot be found), overlap (the greatest share of its n-grams that one page held, 0 where none held any) and
@@ -27,7 +26,7 @@ USE = "decontaminate"
 
 
 def write_seen_items(folder: str, names: pa.Table, bests: pa.Table) -> None:
-    """Writes the file: items by number, and the best pages of every unit, in the order of units."""
+    """Writes the file: items by number, and the best pages of all units in order."""
     merged = bests.combine_chunks()
     top = best(merged["item"].to_numpy(), merged["overlap"].to_numpy(), merged["page"].combine_chunks())
     overlap = np.zeros(len(names), np.float32)
@@ -41,13 +40,13 @@ def write_seen_items(folder: str, names: pa.Table, bests: pa.Table) -> None:
 
 
 def read_seen_items(folder: str) -> pa.Table:
-    """The table in the folder of a finished pass. Raises `InputError` where it is gone."""
+    """The table in the folder of a finished pass. Raises `InputError` if it is missing."""
     with storage.reading(storage.join(folder, FILE)) as stream:
         return pq.read_table(stream)
 
 
 def benchmarks(parts: Sequence[Part]) -> tuple[BenchmarkFacts, ...]:
-    """What was found of each set, in the order of the recipe; nothing where no section is of this pass."""
+    """The contamination of each set, in the order of the recipe; empty if no section belongs to this pass."""
     return tuple(each for part in parts if part.finished.section == USE for each in _benchmarks(part))
 
 

@@ -1,1 +1,1 @@
-"""The phases of the passes that remove copies, and what they share."""
+"""The phases of the passes that remove duplicates, and what they share."""

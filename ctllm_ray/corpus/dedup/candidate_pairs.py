@@ -1,4 +1,4 @@
-"""Near copies, second phase: the pairs of documents that share a key. One unit is one range of keys.
+"""Near duplicates, phase 2: pairs of documents that share a band key. A unit is a range of keys.
 
 Of the documents under one key, each meets the best of them, in the order that decides who stays. Any others
 would leave for the best one, and the rest would have met nobody that stays.
@@ -30,14 +30,14 @@ from ctllm_ray.text.kernels.runs import places_in, starts_of
 
 BANDS = "bands"  # the phase
 MET = "met"  # the kind of its files
-KEYS_AT_ONCE = 500_000  # and what is left of the last one's documents
-WAITING = 4_000_000  # codes gathered before those that occur twice are thrown out: 32 MB
+KEYS_AT_ONCE = 500_000  # plus the rest of the last key's documents
+WAITING = 4_000_000  # codes to gather before duplicates are removed: 32 MB
 SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64())])
 
 
 @dataclass(frozen=True)
 class Meeting(Phase):
-    """Each document with the best `reach` documents under each of its keys."""
+    """Pairs each document with the best `reach` documents under each of its keys."""
 
     UNIT: ClassVar[str] = "keys"
 
@@ -53,7 +53,7 @@ class Meeting(Phase):
         return self.list_parts(recipe, KEYS, KEYS, self.sketches.parts(recipe))
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Reads a range of keys; writes the pairs that meet in it, each once."""
+        """Reads a range of keys; writes its candidate pairs, each once."""
         shards, folder_of_keys = (
             self.read_manifest(recipe, KEYS).of_kind(KEYS),
             recipe.folder(self.sketches.name),
@@ -76,7 +76,7 @@ class Meeting(Phase):
     def _with_older(
         self, index: CorpusIndex, keys: np.ndarray, numbers: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The keys and numbers, in no order, of settled documents too that have such a key."""
+        """The keys and numbers, unordered, including indexed documents with such a key."""
         if not (index.settled and len(keys)):
             return keys, numbers
         older = index.older_keys(signatures.SCHEMA, np.unique(keys), self.reach)
@@ -85,8 +85,8 @@ class Meeting(Phase):
     def _best_first(
         self, index: CorpusIndex, keys: np.ndarray, numbers: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Keys that several documents have, rising, the best document first; of settled ones those within
-        `reach`."""
+        """Keys of several documents, ascending, best document first; of indexed
+        documents those within `reach`."""
         keys, numbers = _keep_shared_keys(keys, numbers)
         if not len(keys):
             return keys, numbers
@@ -99,8 +99,8 @@ class Meeting(Phase):
         return keys[meets], numbers[meets]
 
     def _find_pairs(self, keys: np.ndarray, numbers: np.ndarray, settled: int, total: int) -> np.ndarray:
-        """The pairs, packed, of documents with these keys (rising), the worse one not settled; each once,
-        sorted."""
+        """The pairs, packed, of documents with these keys (ascending); the worse one is not
+        indexed. Each once, sorted."""
         distinct = Distinct()
         ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) + 1
         start = 0
@@ -123,35 +123,35 @@ def _keep_shared_keys(keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray
 
 
 class Distinct:
-    """Gathers codes (uint64) of which many are the same, and holds each once."""
+    """Collects codes (uint64) with many duplicates, and holds each once."""
 
     def __init__(self) -> None:
         self._codes, self._waiting = np.empty(0, np.uint64), [np.empty(0, np.uint64)]
 
     def add(self, codes: np.ndarray) -> None:
-        """Takes some more."""
+        """Adds codes."""
         self._waiting.append(codes)
         if sum(map(len, self._waiting)) > WAITING:
             self._codes, self._waiting = self.codes(), []
 
     def codes(self) -> np.ndarray:
-        """All so far, each once, sorted."""
+        """All codes so far, each once, sorted."""
         return np.unique(np.concatenate([self._codes, *self._waiting]))
 
 
 def ranges(index: CorpusIndex, parts: int) -> np.ndarray:
-    """int64[parts + 1]: the documents that are not settled, by number, cut into ranges of one width."""
+    """int64[parts + 1]: the documents that are not indexed, by number, cut into ranges of equal width."""
     width = index.total - index.settled
     return np.array([index.settled + width * part // parts for part in range(parts + 1)], np.int64)
 
 
 def pack_pairs(pairs: Pairs, base: int, total: int) -> np.ndarray:
-    """uint64[pairs]: two numbers below `total` as one, sorted as by right, then left; no right is below
-    `base`."""
+    """uint64[pairs]: packs two numbers below `total` into one.
+    Sorts by right, then left; each right is at least `base`."""
     return (pairs.right - base).astype(np.uint64) * np.uint64(total) + pairs.left.astype(np.uint64)
 
 
 def unpack_pairs(codes: np.ndarray, base: int, total: int) -> Pairs:
-    """The pairs of `pack_pairs`."""
+    """Unpacks the result of `pack_pairs`."""
     right, left = np.divmod(codes, np.uint64(max(total, 1)))
     return Pairs(left.astype(np.int64), right.astype(np.int64) + base)

@@ -1,4 +1,4 @@
-"""Near copies that are too many pairs for one process: components by rounds of stars, as phases.
+"""Connected components of near duplicates whose pairs do not fit one process: rounds of stars, as phases.
 
 `edges` scatters the pairs, `large-00`, `small-00`, `large-01` ... are the rounds of text/dedup/components.py,
 each a shuffle by file, and `groups` brings the pairs of a component into one partition. Each of these has as
@@ -32,20 +32,20 @@ from ctllm_ray.text.dedup.minhash import POLYNOMIAL
 
 EDGES, GROUPS = "edges", "groups"  # phases, and kinds of files
 LARGE, SMALL = "large", "small"  # halves of a round
-ROUNDS = 64  # more than any number of documents takes: about log2 of the longest chain
+ROUNDS = 64  # more than any corpus needs: about log2 of the longest chain
 SCHEMA = pa.schema([("first", pa.int64()), ("second", pa.int64())])
 
 
 @dataclass(frozen=True)
 class Grouped(Phase):
-    """What the phases of this file share: how many partitions the pairs are cut into."""
+    """The common part of the phases in this file: the number of partitions of pairs."""
 
     UNIT: ClassVar[str] = "pairs"
 
     local_pairs: int
 
     def parts(self, recipe: Recipe) -> int:
-        """How many partitions of `local_pairs` the pairs of copies make."""
+        """The number of partitions of `local_pairs` pairs of duplicates."""
         return math.ceil(self.read_manifest(recipe, PAIRS).counts.get("copies", 0) / self.local_pairs)
 
     def edges(self, recipe: Recipe, phase: str, part: int) -> Edges:
@@ -62,7 +62,7 @@ class Grouped(Phase):
     def write_scattered(
         self, folder: str, kind: str, index: int, table: pa.Table, by: np.ndarray, parts: int
     ) -> Shard:
-        """The file of a table whose rows are cut by the numbers `by`."""
+        """Writes a table whose rows are partitioned by the numbers `by`."""
         places = partition_of(by, parts)
         order = np.argsort(places, kind="stable")
         stops = np.searchsorted(places[order], np.arange(parts), side="right").tolist()
@@ -72,14 +72,14 @@ class Grouped(Phase):
 
 
 def partition_of(numbers: np.ndarray, parts: int) -> np.ndarray:
-    """int64: the partition of each number, in no order."""
+    """int64: the partition of each number, unordered."""
     mixed = numbers.astype(np.uint64) * np.uint64(POLYNOMIAL) >> np.uint64(32)
     return (mixed * np.uint64(parts) >> np.uint64(32)).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Scatter(Grouped):
-    """The pairs as edges in both directions, and with their similarity by the better document."""
+    """Writes the pairs as edges in both directions, and with their similarity by the better document."""
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each file of pairs."""
@@ -88,7 +88,7 @@ class Scatter(Grouped):
         return [splits.of_shard(index, self.name, folder, shard) for index, shard in enumerate(made)]
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Reads a file of pairs and scatters it twice."""
+        """Reads a file of pairs and partitions it both ways."""
         shard = self.read_manifest(recipe, PAIRS).of_kind(PAIRS)[split.index]
         pairs = read_partition(recipe.folder(f"{self.use}/{PAIRS}"), [shard], 0, verify_pairs.SCHEMA)
         parts = self.parts(recipe)
@@ -102,7 +102,7 @@ class Scatter(Grouped):
 
 @dataclass(frozen=True)
 class Star(Grouped):
-    """Half a round: a large star, or a small one."""
+    """Half of a round: a large star or a small star."""
 
     UNIT: ClassVar[str] = "edges"
 
@@ -122,8 +122,8 @@ class Star(Grouped):
         return self.list_parts(recipe, self.previous, EDGES, self.parts(recipe))
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Reads a partition of edges; writes what the star makes of it, as the other half of a round reads
-        it."""
+        """Reads a partition of edges; writes the star's result in the form that the
+        other half of a round reads."""
         given = self.edges(recipe, self.previous, split.index)
         result = large_star(given) if self.large else small_star(given)
         out = downward(result) if self.large else mirror_edges(result)
@@ -134,7 +134,7 @@ class Star(Grouped):
         return SplitWork({"in": len(given.first), "kept": len(given.first), "digest": digest}, 0, [shard])
 
     def is_stable(self, recipe: Recipe) -> bool:
-        """True where this is the second half of a round that left the edges as they were."""
+        """True if this is the second half of a round that changed no edge."""
         kind, number = self.name.rpartition("/")[2].split("-")
         if kind == LARGE or number == "00":
             return False
@@ -143,14 +143,14 @@ class Star(Grouped):
 
 
 def rounds(use: str, local_pairs: int) -> list[Star]:
-    """The halves of all rounds that there could be, in order."""
+    """The halves of all possible rounds, in order."""
     names = [f"{half}-{number:02d}" for number in range(ROUNDS) for half in (LARGE, SMALL)]
     return [Star(f"{use}/{name}", local_pairs, before) for before, name in pairwise([EDGES, *names])]
 
 
 @dataclass(frozen=True)
 class Groups(Grouped):
-    """The pairs of copies again, those of one component in one partition."""
+    """Brings the pairs of one component into one partition."""
 
     def stars(self, recipe: Recipe) -> str:
         """The phase that wrote (member, root), in both directions."""

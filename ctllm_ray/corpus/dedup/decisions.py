@@ -1,4 +1,4 @@
-"""What becomes of documents that have copies, and the phase that carries it out.
+"""Decides which duplicates are dropped, and applies the decisions.
 
 A fate is a row for each document of a cluster: the id of the one that stays in its place (null for itself),
 how alike the two are, how many documents the cluster has. The files of fates have a partition for each shard
@@ -33,15 +33,14 @@ SCHEMA = pa.schema(
         ("survivor", pa.string()),
         ("similarity", pa.float32()),
         ("cluster_size", pa.float32()),
-        ("stays", pa.int64()),  # the number of the survivor
-        ("stays_in", pa.string()),  # in the snapshot of this name, in this pass where it is empty
+        ("stays", pa.int64()),  # number of the survivor
+        ("stays_in", pa.string()),  # snapshot of the survivor; empty for this pass
     ]
 )
 
 
 class Fate(NamedTuple):
-    """Documents (numbers, rising), who stays for each, by number, and how alike the two are (NaN where not
-    known)."""
+    """Documents (numbers, ascending), the survivor of each, and their similarity (NaN if unknown)."""
 
     numbers: np.ndarray
     stays: np.ndarray
@@ -49,7 +48,7 @@ class Fate(NamedTuple):
 
 
 def write(folder: str, unit: int, fate: Fate, index: CorpusIndex, rows: RowFile, kept: list[Shard]) -> Shard:
-    """The file of fates of a unit; those of settled documents are in the sections that they are of."""
+    """Writes the decisions of a unit. Decisions about indexed documents are stored by their own sections."""
     staying, place, sizes = np.unique(fate.stays, return_inverse=True, return_counts=True)
     goes = fate.stays != fate.numbers
     stays_in, stays = index.locate_documents(fate.stays)
@@ -69,14 +68,13 @@ def write(folder: str, unit: int, fate: Fate, index: CorpusIndex, rows: RowFile,
 
 @dataclass(frozen=True)
 class Removal(Phase):
-    """The last phase: documents whose fate is to go are rejected, and every cluster's size is written
-    down."""
+    """The last phase: rejects dropped duplicates, and writes the size of every cluster."""
 
-    phase: str = FATES  # that wrote the fates
-    bound: float = math.nan  # of the similarity, for the ledger
+    phase: str = FATES  # phase that wrote the decisions
+    bound: float = math.nan  # threshold of similarity, stored with each reject
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Reads a shard and the fates of its documents."""
+        """Reads a shard and the decisions about its documents."""
         made, place = self.read_manifest(recipe, self.phase), recipe.folder(f"{self.use}/{self.phase}")
         fates = (
             read_partition(place, made.of_kind(FATES), split.index, SCHEMA).sort_by("number").combine_chunks()

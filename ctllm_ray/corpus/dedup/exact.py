@@ -1,9 +1,9 @@
-"""Exact copies: the phases that find them. Digests meet in partitions, and the best of equal documents stays.
+"""Exact duplicates: finds documents with equal digests in partitions, and keeps the best of them.
 
-`keys` works one shard: 24 bytes a document go to the shuffle, about 60 to the file of rows. `fates` works one
-partition, which is a range of digests, so how many there are changes no result; only documents that have
-copies are looked up. Cost: hashing runs at gigabytes a second, folding at 230 MB/s, reading the shard is the
-rest.
+`keys` works one shard: 24 bytes a document go to the shuffle, about 60 to the file of rows. `fates`
+works one partition, which is a range of digests, so how many there are changes no result; only
+documents that have copies are looked up. Cost: hashing runs at gigabytes a second, folding at 230 MB/s,
+reading the shard is the rest.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SCHEMA = pa.schema([("high", pa.uint64()), ("low", pa.uint64()), ("number", pa.i
 
 @dataclass(frozen=True)
 class DigestKeys(Phase):
-    """The digest of every document, in partitions, and the rows that decide between copies."""
+    """Writes the digest of every document in partitions, and the rows for the choice of survivors."""
 
     of: Literal["raw", "folded"]
     prefer: tuple[str, ...]
@@ -42,7 +42,7 @@ class DigestKeys(Phase):
     PACKAGES: ClassVar[tuple[str, ...]] = ("numba", "opencc", "xxhash")
 
     def check(self, recipe: Recipe) -> None:
-        """Raises `RecipeError` where `prefer` names a score that documents do not have."""
+        """Raises `RecipeError` if `prefer` names a score that documents do not have."""
         ranking.check(recipe, self.use, self.before(recipe), self.prefer)
 
     def warm(self, recipe: Recipe) -> None:
@@ -50,7 +50,7 @@ class DigestKeys(Phase):
         fold(pa.array(["天"]))
 
     def parts(self, recipe: Recipe) -> int:
-        """How many partitions keep to `partition_rows`, but for chance."""
+        """The number of partitions that keeps each within `partition_rows`, up to chance."""
         return math.ceil(total_rows(self.kept_shards(recipe)) / self.partition_rows)
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
@@ -75,7 +75,7 @@ class DigestKeys(Phase):
 
 @dataclass(frozen=True)
 class Fates(Phase):
-    """The survivor of every document that has copies."""
+    """Chooses the survivor of every document with duplicates."""
 
     keys: DigestKeys
 
@@ -84,7 +84,7 @@ class Fates(Phase):
         return self.list_parts(recipe, KEYS, KEYS, self.keys.parts(recipe))
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Reads a partition; writes the fates of its copies."""
+        """Reads a partition; writes the decisions about its duplicates."""
         made, place = self.read_manifest(recipe, KEYS), recipe.folder(self.keys.name)
         table = read_partition(place, made.of_kind(KEYS), split.index, SCHEMA)
         labels = first_rows(np.stack([table[name].to_numpy() for name in ("high", "low")], axis=1))
@@ -96,7 +96,7 @@ class Fates(Phase):
         with index.rows() as rows:
             ranks = ranking.ranks(rows, numbers, self.keys.prefer, np.zeros(len(numbers), np.int64))
             stays = numbers[survivors.of_components(labels, ranks)]
-            same = np.full(len(numbers), np.nan, np.float32)  # a digest says no more than that they are equal
+            same = np.full(len(numbers), np.nan, np.float32)  # equal digests carry no similarity
             shard = decisions.write(
                 folder, split.index, Fate(numbers, stays, same), index, rows, self.kept_shards(recipe)
             )

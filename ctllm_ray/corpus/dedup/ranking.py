@@ -1,4 +1,4 @@
-"""What decides between copies: a row for each document, in files where it is found by its number.
+"""Ranks duplicates: one row per document with the values that decide, found by its number.
 
 The order is that of `text/dedup/survivors.py`: a complete page before a partial one, then the scores that the
 recipe names under `prefer` (higher first; a stage that tells the original script from a conversion, or
@@ -21,16 +21,18 @@ from ctllm_ray.shards.tables import RowFile
 from ctllm_ray.text.dedup import survivors
 from ctllm_ray.text.kernels.codepoints import lengths
 
-ROWS = "rows"  # the kind of file that holds them
+ROWS = "rows"  # the kind of file
 
 
 def check(recipe: Recipe, use: str, before: str, prefer: Sequence[str]) -> None:
-    """Raises `RecipeError` where documents have no score of that name when the pass begins."""
+    """Raises `RecipeError` if documents have no score of that name when the pass begins."""
     scores = [field.name for field in documents.schema_of(recipe, before).field("scores").type]
     for name in prefer:
         if name not in scores:
             where = f"passes.{use}.prefer"
-            raise RecipeError(f"documents have no score {name!r}", where=where, remedy=nearest(name, scores))
+            raise RecipeError(
+                f"the documents have no score {name!r}", where=where, remedy=nearest(name, scores)
+            )
 
 
 def columns(prefer: Sequence[str]) -> list[pa.Field]:
@@ -42,7 +44,7 @@ def columns(prefer: Sequence[str]) -> list[pa.Field]:
 
 
 def of(table: pa.Table, prefer: Sequence[str]) -> list[pa.Array]:
-    """Those columns of a table of documents."""
+    """Those columns, computed from a table of documents."""
     texts = table["text"].combine_chunks()
     return [
         table["id"].combine_chunks(),
@@ -54,13 +56,13 @@ def of(table: pa.Table, prefer: Sequence[str]) -> list[pa.Array]:
 
 
 def ranks(rows: RowFile, numbers: np.ndarray, prefer: Sequence[str], snapshots: np.ndarray) -> np.ndarray:
-    """int64: the places of documents (numbers, rising) among each other; 0 is the best. Earlier snapshots go
-    first."""
+    """int64: the ranks of documents (numbers, ascending) among each other; 0 is the best.
+    Earlier snapshots come first."""
     return ranks_of(rows.take(numbers, [field.name for field in columns(prefer)]), snapshots)
 
 
 def ranks_of(table: pa.Table, snapshots: np.ndarray) -> np.ndarray:
-    """int64: the places of documents among each other, by a table of what decides."""
+    """int64: the ranks of documents among each other, from a table of the deciding columns."""
     complete, *_, chars, date, identity = survivors.ORDER
     scores: list[survivors.Preference] = [
         (n, "descending") for n in table.column_names if n.startswith("score.")

@@ -1,4 +1,4 @@
-"""Near copies, last step before the removal: which of them stay.
+"""Near duplicates, last step before removal: chooses which documents survive.
 
 One unit holds whole components: all pairs where they are few (`local_pairs`), else a partition of groups. A
 document goes for one that it is directly like (`neighbours`), or all but the best of a component go
@@ -32,7 +32,7 @@ Survivors = Literal["neighbours", "components"]
 
 @dataclass(frozen=True)
 class Choosing(Grouped):
-    """The survivor of every document that is in a pair."""
+    """Chooses the survivor of every document that is in a pair."""
 
     sketches: Sketches
     likeness: Likeness
@@ -48,12 +48,12 @@ class Choosing(Grouped):
         components(np.array([0]), np.array([1]))
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
-        """One unit for all pairs, or one for each partition of groups; none where nothing is a copy."""
+        """One unit for all pairs, or one per partition of groups; none if there are no duplicates."""
         source = self.source(recipe)
         return self.list_parts(recipe, source, source, self.parts(recipe))
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Reads the pairs of whole components; writes the fates of their documents."""
+        """Reads the pairs of whole components; writes the decisions about their documents."""
         source = self.source(recipe)
         table, index = self.pairs(recipe, source, source, split.index), self.sketches.index(recipe)
         numbers, places = np.unique(
@@ -84,7 +84,7 @@ class Choosing(Grouped):
         ranks: np.ndarray,
         settled: int,
     ) -> np.ndarray:
-        """The place that stays for each place."""
+        """The survivor's position for each position."""
         if self.survivors == "components":
             labels = np.arange(len(ranks))
             result = components(left, right)
@@ -103,7 +103,7 @@ class Choosing(Grouped):
 def _look_up_similarity(
     left: np.ndarray, right: np.ndarray, similarity: np.ndarray, stays: np.ndarray
 ) -> np.ndarray:
-    """float32: the similarity of each place and the one that stays for it, NaN where they are no pair."""
+    """float32: the similarity of each position and its survivor; NaN if they are not a pair."""
     alike = np.full(len(stays), np.nan, np.float32)
     for one, other in ((left, right), (right, left)):
         told = stays[one] == other

@@ -1,4 +1,4 @@
-"""Near copies, first phase: the keys under which documents meet, and what is needed to compare those that do.
+"""Near duplicates, phase 1: computes band keys of documents, and stores what a comparison needs.
 
 One unit is one shard. To the shuffle go `bands` keys a document, 16 bytes each, cut by ranges of the key: a
 key is of one band (text/dedup/bands.py), so bands need no partitions of their own, and how many there are
@@ -37,12 +37,12 @@ from ctllm_ray.text.dedup.fold import fold
 from ctllm_ray.text.dedup.minhash import signatures
 from ctllm_ray.text.kernels.codepoints import lengths
 
-SCHEMA = pa.schema([("key", pa.uint64()), ("number", pa.int64())])  # of one key, the best document first
+SCHEMA = pa.schema([("key", pa.uint64()), ("number", pa.int64())])  # per key, the best document first
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """How documents are read: what two of them must share to be compared at all."""
+    """How to read documents: what two of them must share to be compared."""
 
     of: Literal["raw", "folded"]
     shingle_chars: int
@@ -54,7 +54,7 @@ class Sketch:
 
 @dataclass(frozen=True)
 class Sketches(Phase):
-    """Keys in partitions, and rows by number."""
+    """Writes keys in partitions, and rows by number."""
 
     sketch: Sketch
     prefer: tuple[str, ...]
@@ -66,8 +66,7 @@ class Sketches(Phase):
     READS_WHAT_IS_SAID: ClassVar[bool] = True
 
     def check(self, recipe: Recipe) -> None:
-        """Raises `RecipeError` for bands that the signature is too short for, and for scores that are not
-        there.
+        """Raises `RecipeError` if the signature is too short for the bands, or a score does not exist.
 
         And `InputError` for an older index that does not fit, where there is work left that needs it.
         """
@@ -75,7 +74,9 @@ class Sketches(Phase):
         if needed > self.sketch.permutations:
             reason = f"{self.sketch.bands} bands of {self.sketch.rows} rows need {needed} permutations"
             raise RecipeError(
-                reason, where=f"passes.{self.use}.permutations", remedy=f"set it to {needed} or more"
+                reason,
+                where=f"passes.{self.use}.permutations",
+                remedy=f"set permutations to at least {needed}",
             )
         ranking.check(recipe, self.use, self.before(recipe), self.prefer)
         if not manifest.is_finished(recipe.folder(self.use)):
@@ -86,32 +87,31 @@ class Sketches(Phase):
         self._keys(signatures(self._prepare_texts(pa.array(["天地玄黄"])), **self._shingles).values)
 
     def sources(self, recipe: Recipe) -> dict[str, str]:
-        """The documents that the pass reads, and the indexes of older ones."""
+        """The documents that the pass reads, and the indexes of older documents."""
         older = {f"against:{one.name}": one.digest for one in self.older(recipe)}
         return super().sources(recipe) | older
 
     def older(self, recipe: Recipe) -> list[Snapshot]:
-        """The indexes that the recipe names. Raises `InputError` for one that does not fit, or is not
-        there."""
+        """The indexes that the recipe names. Raises `InputError` if one does not fit or does not exist."""
         [part] = [part for part in recipe.passes if part.use == self.use]
         return [open_snapshot(recipe.locate(path), part.model_extra or {}) for path in self.against]
 
     def index(self, recipe: Recipe) -> CorpusIndex:
-        """All documents that are compared: settled ones, then those of this pass."""
+        """All documents to compare: indexed ones, then those of this pass."""
         return CorpusIndex([*self.older(recipe), Snapshot(recipe.folder(self.use))])
 
     def parts(self, recipe: Recipe) -> int:
-        """How many partitions keep to `partition_rows`, but for chance."""
+        """The number of partitions that keeps each within `partition_rows`, up to chance."""
         return math.ceil(total_rows(self.kept_shards(recipe)) * self.sketch.bands / self.partition_rows)
 
     def schema(self) -> pa.Schema:
-        """The columns of what documents are compared by."""
+        """The columns for comparing documents."""
         signature = pa.field("signature", pa.binary(4 * self.sketch.permutations))
         text = [pa.field("text_bytes", pa.int32()), pa.field("text", pa.string())] if self.with_text else []
         return pa.schema([signature, *text])
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Reads a shard; writes its keys, and in two files what decides and what is compared."""
+        """Reads a shard; writes its keys, and two files: for ranking and for comparison."""
         keys, numbers = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
         text_bytes, number = 0, self.first_number(recipe, split)
         first, file = number, f"{split.index:05d}.arrow"
@@ -163,6 +163,6 @@ class Sketches(Phase):
 
 
 def signatures_of(texts: RowFile, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
-    """uint32[documents, permutations] of documents (numbers, rising)."""
+    """uint32[documents, permutations]: the signatures of documents (numbers, ascending)."""
     column = texts.take(np.asarray(numbers), ["signature"])["signature"].combine_chunks()
     return np.frombuffer(column.buffers()[1], np.uint32).reshape(len(column), -1)

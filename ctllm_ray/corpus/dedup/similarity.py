@@ -1,4 +1,4 @@
-"""How alike two documents are that met: by their signatures, and where the recipe says so by their texts.
+"""Compares candidate pairs: by their signatures and, if the recipe says so, by their texts.
 
 Signatures and folded texts are read out of the mapped files of the keys phase, for as many pairs at a time as
 fit `TEXT_BYTES`. The bounds and what they cost and catch: text/dedup/text_similarity.py and
@@ -20,28 +20,28 @@ from ctllm_ray.shards.tables import RowFile
 from ctllm_ray.text.dedup.bands import Pairs
 from ctllm_ray.text.dedup.text_similarity import PairVerdicts, agreement, jaccard, verdicts
 
-PAIRS = 200_000  # compared at a time by their signatures: at most 2 x 512 bytes each
-TEXT_BYTES = 16 << 20  # of texts compared at a time: hashes of their shingles take eight times as much
+PAIRS = 200_000  # compared at once by signatures: at most 2 x 512 bytes each
+TEXT_BYTES = 16 << 20  # of texts compared at once; hashes of their shingles take eight times as much
 
 
 class Verify(BaseModel):
-    """Bounds of the comparison of texts; Jaccard similarities are of the shingles that the sketch has too."""
+    """Thresholds for comparing texts. Jaccard similarities use the shingles of the signatures."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     min_jaccard: Share
-    sure_jaccard: Annotated[float, Field(ge=0)]  # from here on nothing else is asked
+    sure_jaccard: Annotated[float, Field(ge=0)]  # from this value on, no other condition applies
     own_shingle_chars: Annotated[int, Field(gt=0)]
-    max_own_share: Share  # of the characters of a document, that no shingle of the other one covers
-    max_own_run: Annotated[int, Field(ge=0)]  # and the longest stretch of them
+    max_own_share: Share  # share of a document's characters that no shingle of the other one covers
+    max_own_run: Annotated[int, Field(ge=0)]  # longest run of such characters
     slips_jaccard: Share
-    max_edit_share: Share  # edits against the characters of the longer document
-    max_edit_run: Annotated[int, Field(ge=0)]  # and the longest stretch of them
+    max_edit_share: Share  # edits, as a share of the longer document's characters
+    max_edit_run: Annotated[int, Field(ge=0)]  # longest run of edited characters
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """What makes a pair of documents copies. Without `verify` signatures decide alone."""
+    """The conditions for duplicates. Without `verify`, signatures decide alone."""
 
     shingle_chars: int
     min_agreement: float
@@ -49,16 +49,16 @@ class Likeness:
 
     @property
     def bound(self) -> float:
-        """The least similarity with which a document may go."""
+        """The smallest similarity at which a document may be dropped."""
         return min(self.verify.min_jaccard, self.verify.slips_jaccard) if self.verify else self.min_agreement
 
     def agreement(self, texts: RowFile, pairs: Pairs) -> np.ndarray:
-        """float32: how far the signatures of pairs agree."""
+        """float32: the share of equal positions in the signatures of pairs."""
         results = [_agreement(texts, part) for part in _slices(pairs, range(PAIRS, len(pairs.left), PAIRS))]
         return np.concatenate([np.empty(0, np.float32), *results])
 
     def verdicts(self, texts: RowFile, pairs: Pairs, agreement: np.ndarray) -> PairVerdicts:
-        """How alike pairs are whose signatures agree, and whether they are copies."""
+        """The similarity of pairs whose signatures agree, and whether they are duplicates."""
         if not self.verify:
             return PairVerdicts(agreement, np.ones(len(agreement), bool))
         bounds = self.verify.model_dump() | {"shingle_chars": self.shingle_chars}
@@ -71,14 +71,14 @@ class Likeness:
         return PairVerdicts(*map(np.concatenate, zip(*results, strict=True)))
 
     def are_copies(self, texts: RowFile, pairs: Pairs) -> np.ndarray:
-        """bool: which of any pairs are copies."""
+        """bool: which pairs are duplicates."""
         agreement = self.agreement(texts, pairs)
         enough = agreement >= self.min_agreement
         enough[enough] = self.verdicts(texts, pairs.take(enough), agreement[enough]).duplicates
         return enough
 
     def similarity(self, texts: RowFile, pairs: Pairs) -> np.ndarray:
-        """How alike any documents are (float32), by texts where texts are compared, else by signatures."""
+        """The similarity of documents (float32): by texts if texts are compared, else by signatures."""
         if not self.verify:
             return self.agreement(texts, pairs)
         results = [np.empty(0, np.float32)]
@@ -95,20 +95,20 @@ def _agreement(texts: RowFile, pairs: Pairs) -> np.ndarray:
 
 
 def _local(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The documents of pairs (numbers, rising), and the pairs as places among them."""
+    """The documents of pairs (numbers, ascending), and the pairs as positions among them."""
     numbers, places = np.unique(np.concatenate(pairs), return_inverse=True)
     return numbers, places[: len(pairs.left)], places[len(pairs.left) :]
 
 
 def _slices(pairs: Pairs, stops: range | np.ndarray) -> Iterator[Pairs]:
-    """The pairs cut at those places; nothing of none."""
+    """The pairs cut at these positions; nothing if there are none."""
     if len(pairs.left):
         cut = zip(*(np.split(side, list(stops)) for side in pairs), strict=True)
         yield from (Pairs(left, right) for left, right in cut)
 
 
 def _text_stops(texts: RowFile, pairs: Pairs) -> np.ndarray:
-    """Where to cut pairs so that the texts of no part are much more than `TEXT_BYTES`."""
+    """Where to cut pairs so that the texts of each part take little more than `TEXT_BYTES`."""
     if not len(pairs.left):
         return np.empty(0, np.int64)
     numbers, left, right = _local(pairs)

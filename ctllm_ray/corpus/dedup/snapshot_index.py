@@ -1,5 +1,4 @@
-"""Documents of finished versions that take part as settled: the indexes that their passes kept, and this
-pass's own.
+"""Indexes of documents from finished versions, and the index of this pass.
 
 With `keep_index` a pass leaves the keys, the rows and the fates of all documents that it saw. A later version
 names such passes under `against`. Their documents then have the first numbers, in the order of the list, so a
@@ -34,8 +33,8 @@ from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.tables import RowFile, read_keys, read_partition
 from ctllm_ray.text.kernels.runs import places_in
 
-KEYS = "keys"  # the phase that writes all that an index is, and a kind of its files
-TEXTS = "texts"  # the kind of file that has what documents are compared by, where pages.ROWS has what decides
+KEYS = "keys"  # the phase that writes the whole index, and a kind of its files
+TEXTS = "texts"  # the kind of file for comparison; ranking.ROWS is the one for ranking
 READ = (
     "of",
     "shingle_chars",
@@ -44,20 +43,19 @@ READ = (
     "rows",
     "min_chars",
     "prefer",
-)  # options that an index is made by
+)  # options that an index depends on
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The index of one pass: `name` goes before the ids of its documents, empty for the pass that is under
-    way."""
+    """The index of one pass. `name` is the prefix of its documents' ids; empty for the current pass."""
 
     folder: str
     name: str = ""
 
     @cached_property
     def rows(self) -> list[Shard]:
-        """The files of rows."""
+        """The files for ranking."""
         return manifest.read_manifest(storage.join(self.folder, KEYS)).of_kind(ranking.ROWS)
 
     @cached_property
@@ -67,14 +65,14 @@ class Snapshot:
 
     @cached_property
     def fates(self) -> list[Shard]:
-        """The files that tell who stayed."""
+        """The files of survivors."""
         place = storage.join(self.folder, decisions.FATES)
         finished = manifest.is_finished(place)
         return manifest.read_manifest(place).of_kind(decisions.FATES) if finished else []
 
     @property
     def complete(self) -> bool:
-        """True where its files are there; an index of an earlier version of this package has no texts."""
+        """True if all files exist; an index by an earlier version of this package has no texts."""
         places = [
             (KEYS, ranking.ROWS, self.rows),
             (KEYS, TEXTS, self.texts),
@@ -88,18 +86,18 @@ class Snapshot:
 
     @cached_property
     def digest(self) -> str:
-        """What it is, as one hash."""
+        """One hash that identifies the index."""
         kept = manifest.read_manifest(storage.join(self.folder, KEYS))
         gone = manifest.read_manifest(storage.join(self.folder, decisions.FATES)).digest(decisions.FATES)
         return "".join(kept.digest(kind)[:16] for kind in (KEYS, ranking.ROWS, TEXTS)) + gone[:16]
 
     def keys(self, schema: pa.Schema, low: int, high: int) -> pa.Table:
-        """The keys in a range, with the numbers that documents have in this snapshot."""
+        """The keys in a range, with the document numbers in this snapshot."""
         place = storage.join(self.folder, KEYS)
         return read_keys(place, manifest.read_manifest(place).of_kind(KEYS), schema, low, high)
 
     def read_removed(self, numbers: np.ndarray) -> pa.Table:
-        """The fates of those documents (numbers, rising) that went for another one."""
+        """The decisions about those documents (numbers, ascending) that were dropped."""
         place, stops = storage.join(self.folder, decisions.FATES), ends(self.rows)
         shards = manifest.read_manifest(place).of_kind(decisions.FATES)
         results = [decisions.SCHEMA.empty_table()]
@@ -111,8 +109,7 @@ class Snapshot:
 
 
 class CorpusIndex:
-    """The documents of several snapshots, numbered through; the last snapshot is the pass that is under
-    way."""
+    """The documents of several snapshots with consecutive numbers. The last snapshot is the current pass."""
 
     def __init__(self, snapshots: Sequence[Snapshot]) -> None:
         self._snapshots = snapshots
@@ -121,24 +118,24 @@ class CorpusIndex:
         self.settled, self.total = int(self._starts[-2]), int(self._starts[-1])
 
     def rows(self) -> RowFile:
-        """What decides between copies, of all documents."""
+        """The ranking columns of all documents."""
         return RowFile(
             [(storage.join(one.folder, KEYS), shard) for one in self._snapshots for shard in one.rows]
         )
 
     def texts(self) -> RowFile:
-        """What they are compared by, of all documents."""
+        """The comparison columns of all documents."""
         return RowFile(
             [(storage.join(one.folder, KEYS), shard) for one in self._snapshots for shard in one.texts]
         )
 
     def snapshot(self, numbers: np.ndarray) -> np.ndarray:
-        """int64: which snapshot each document is of; an earlier one goes before a later one in the order."""
+        """int64: the snapshot of each document; earlier ones come first in the order."""
         return np.searchsorted(self._starts, numbers, side="right") - 1
 
     def ids(self, rows: RowFile, numbers: np.ndarray) -> pa.Array:
-        """The ids of documents (numbers, rising), of settled ones with the name of their version before
-        it."""
+        """The ids of documents (numbers, ascending); those of indexed
+        documents have the name of their version as prefix."""
         result = rows.ids(numbers)
         names = np.array([one.name and f"{one.name}:" for one in self._snapshots], object)[
             self.snapshot(numbers)
@@ -146,8 +143,8 @@ class CorpusIndex:
         return pc.binary_join_element_wise(pa.array(names, pa.string()), result, "")
 
     def stays(self, numbers: np.ndarray) -> np.ndarray:
-        """int64: who stayed for documents (numbers, rising) that are settled, -1 if it is in no index; else
-        they."""
+        """int64: the survivors of indexed documents (numbers,
+        ascending); -1 if the survivor is in no index. Others survive."""
         which, stays = self.snapshot(numbers), numbers.copy()
         starts = {one.name: start for one, start in zip(self._snapshots, self._starts.tolist(), strict=False)}
         for place in np.unique(which[numbers < self.settled]).tolist():
@@ -159,14 +156,14 @@ class CorpusIndex:
         return stays
 
     def locate_documents(self, numbers: np.ndarray) -> tuple[pa.Array, np.ndarray]:
-        """The names of the snapshots of documents, empty for this pass, and their numbers in them."""
+        """The snapshot names of documents, empty for this pass, and their numbers in them."""
         which = self.snapshot(numbers)
         names = np.array([one.name for one in self._snapshots], object)
         return pa.array(names[which], pa.string()), numbers - self._starts[which]
 
     def older_keys(self, schema: pa.Schema, wanted: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-        """Keys (uint64) and numbers under the wanted keys (rising): of each file of settled documents the
-        best."""
+        """Keys (uint64) and numbers under the wanted keys (ascending): the best
+        indexed documents of each file."""
         keys, numbers = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
         for place, snapshot in enumerate(self._snapshots[:-1]):
             for batch in snapshot.keys(schema, int(wanted[0]), int(wanted[-1]) + 1).to_batches():
@@ -180,26 +177,28 @@ class CorpusIndex:
 
 
 def open_snapshot(folder: str, options: dict[str, Any]) -> Snapshot:
-    """The index of a finished pass of these options. Raises `InputError` for one of others, or where there is
-    none."""
+    """Opens the index of a finished pass with these options.
+    Raises `InputError` if they differ, or there is none."""
     made = manifest.read_manifest(folder)
     if made.section != "near":
-        remedy = "name the folder of a pass: <root>/<name>/<version>/near"
-        raise InputError(f"a section of {made.section!r}, not of near", where=folder, remedy=remedy)
+        remedy = "give the folder of a near pass: <root>/<name>/<version>/near"
+        raise InputError(
+            f"the folder holds a section {made.section!r}, not a near pass", where=folder, remedy=remedy
+        )
     [old] = [part for part in made.recipe["passes"] if part["use"] == "near"]
     asked = [*READ, *(["verify"] if not (old["verify"] and options["verify"]) else [])]
     differences = changes({key: old[key] for key in asked}, {key: options[key] for key in asked})
     if differences:
         raise InputError(
-            "this index was made otherwise:\n    " + "\n    ".join(differences),
+            "the index was made with other options:\n    " + "\n    ".join(differences),
             where=folder,
-            remedy="give both versions the same options, or leave this one out of `against`",
+            remedy="use the same options in both versions, or remove this one from `against`",
         )
     index = Snapshot(folder, f"{made.name}/{made.version}")
     if not old.get("keep_index") or not storage.exists(storage.join(folder, KEYS)) or not index.complete:
         raise InputError(
-            "this version has kept no index, or an earlier ctllm_ray has",
+            "this version has no index, or an index of an earlier ctllm_ray",
             where=folder,
-            remedy="set keep_index: true in its recipe, delete this folder, and run `ctllm prepare` with it again",
+            remedy="set keep_index: true in its recipe, delete this folder, and run `ctllm prepare` again",
         )
     return index

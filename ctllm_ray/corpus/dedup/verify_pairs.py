@@ -1,13 +1,14 @@
-"""Near copies, third phase: of the pairs that met those that are copies. One unit is a range of documents.
+"""Near duplicates, phase 3: compares the candidate pairs
+and keeps the duplicates. A unit is a range of documents.
 
 A pair comes from as many bands as it shares; here each is compared once. Distinct pairs are gathered file by
 file, so that memory is that of the distinct ones of `partition_rows / bands` documents, with at most `reach`
 a key. Signatures are compared of all of them; texts, which cost a hundred times as much, of the few that
 `bands.few` leaves of a crowd.
 
-A settled document that lost is one that nobody goes for, but what it is like may go for its survivor. So that
-the two come together, the pair of both, a *link*, is written too; it is the one kind of pair in which both
-are settled.
+A settled document that lost is one that nobody goes for, but what it is like may go for its survivor.
+So that the two come together, the pair of both, a *link*, is written too; it is the one kind of pair
+in which both are settled.
 """
 
 from __future__ import annotations
@@ -36,21 +37,21 @@ SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64()), ("similarity", 
 
 @dataclass(frozen=True)
 class Comparing(Phase):
-    """The pairs of copies, with their similarity."""
+    """Writes the pairs of duplicates, with their similarity."""
 
     UNIT: ClassVar[str] = "pairs"
 
     sketches: Sketches
     likeness: Likeness
     reach: int
-    limits: bool  # whether of a crowd a few texts are compared
+    limits: bool  # in large clusters, compare only a few texts
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each range of documents."""
         return self.list_parts(recipe, BANDS, MET, self.sketches.parts(recipe))
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Reads the pairs of a range; writes those that are copies."""
+        """Reads the pairs of a range; writes the duplicates."""
         index = self.sketches.index(recipe)
         met = self._read_pairs(recipe, index, split.index)
         with index.rows() as rows, index.texts() as texts:
@@ -71,8 +72,7 @@ class Comparing(Phase):
     def _select_for_text(
         self, index: CorpusIndex, rows: RowFile, pairs: Pairs, agreement: np.ndarray
     ) -> np.ndarray:
-        """bool: the pairs whose texts are compared; all, where signatures decide, or where chains are
-        wanted."""
+        """bool: pairs whose texts are compared. All pairs, if signatures decide or chains are needed."""
         if not (self.likeness.verify and self.limits):
             return np.ones(len(pairs.left), bool)
         left, places = np.unique(pairs.left, return_inverse=True)
@@ -80,7 +80,7 @@ class Comparing(Phase):
         return few(pairs, agreement, ranks[places], reach=self.reach)
 
     def _read_pairs(self, recipe: Recipe, index: CorpusIndex, part: int) -> Pairs:
-        """The pairs of a range of documents, each once, sorted by the worse one."""
+        """The pairs of a range of documents, each once, sorted by the worse document."""
         base = int(ranges(index, self.sketches.parts(recipe))[part])
         folder, shards = recipe.folder(f"{self.use}/{BANDS}"), self.read_manifest(recipe, BANDS).of_kind(MET)
         distinct = Distinct()
@@ -93,7 +93,8 @@ class Comparing(Phase):
 
 
 def _split_indexed(index: CorpusIndex, pairs: Pairs, similarity: np.ndarray) -> tuple[pa.Table, pa.Table]:
-    """The pairs of copies, but for those with a lost document whose survivor is in no index; and links."""
+    """The pairs of duplicates, except those with a dropped document whose
+    survivor is in no index; and links."""
     left, places = np.unique(pairs.left, return_inverse=True)
     stays = index.stays(left)
     known = stays[places] >= 0

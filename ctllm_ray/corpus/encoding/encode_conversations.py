@@ -1,4 +1,4 @@
-"""Conversations and preference pairs into token ids by the chat template, one table at a time.
+"""Encodes conversations and preference pairs to token ids by the chat template, one table at a time.
 
 A conversation is one row of TOKENS with the stretches that an assistant says; a pair is two rows, the chosen
 one first, of which only what comes after the prompt is an answer. There is no EOS behind: a conversation ends
@@ -32,8 +32,8 @@ TOO_LONG, NO_ANSWER, NO_DIFFERENCE = "too_long", "cut_without_answer", "cut_to_i
 
 @dataclass(frozen=True)
 class EncodedSide:
-    """A rendered conversation: ids, a mask of the same length that is True in its answers, and the answers'
-    text."""
+    """An encoded conversation: ids, a mask of the same length that is True in answers,
+    and the text of the answers."""
 
     ids: np.ndarray
     answered: np.ndarray
@@ -42,8 +42,7 @@ class EncodedSide:
 
 @dataclass(frozen=True)
 class Rendered:
-    """`table` is TOKENS; row i of it comes from row `documents[i]`; `counts` has kept, cut, and
-    reject:<kind>."""
+    """`table` is TOKENS. Row i comes from row `documents[i]`. `counts` has kept, cut, and reject:<kind>."""
 
     table: pa.Table
     documents: np.ndarray
@@ -53,8 +52,7 @@ class Rendered:
 def render(
     documents: pa.Table, form: Form, tokenizer: Tokenizer, part: Conversations, scores: Sequence[str]
 ) -> Rendered:
-    """The token rows of a table of clean conversations or pairs (`id`, `text`, `scores`), in the same
-    order."""
+    """Encodes a table of clean conversations or pairs (`id`, `text`, `scores`), in the same order."""
     rows: list[int] = []
     said: list[EncodedSide] = []
     counts: Counter[str] = Counter()
@@ -78,7 +76,7 @@ def render(
 
 
 def _sides(result: Any, form: Form) -> list[tuple[list[Turn], int]]:
-    """(turns, how many of them are given) of the conversation, or of both sides of a pair."""
+    """(turns, number of prompt turns) of the conversation, or of both sides of a pair."""
     if form == "conversations":
         return [(result, 0)]
     prompt = result["prompt"]
@@ -97,7 +95,7 @@ def _conversation(tokenizer: Tokenizer, turns: list[Turn], prompt: int) -> Encod
 def _fitting(
     sides: list[EncodedSide], part: Conversations, tokenizer: Tokenizer, counts: Counter[str]
 ) -> list[EncodedSide]:
-    """The sides as they fit; none where they are rejected, which is counted."""
+    """The sides cut to fit; empty if they are rejected. Counts rejects."""
     lengths = [len(side.ids) for side in sides]
     if sum(lengths) <= part.max_tokens:
         return sides
@@ -117,13 +115,13 @@ def _fitting(
 
 
 def _others(lengths: list[int], max_tokens: int) -> list[int]:
-    """What is kept free for the other side of a pair: all of it, up to a half."""
+    """Tokens reserved for the other side of a pair: all of it, up to a half."""
     half = -(-max_tokens // 2)
     return [min(length, half) for length in reversed(lengths)] if len(lengths) > 1 else [0]
 
 
 def _truncate(side: EncodedSide, most: int, tokenizer: Tokenizer) -> EncodedSide:
-    """The first `most` ids, up to the last of them that is an answer."""
+    """The first `most` ids, cut after the last answer id."""
     if len(side.ids) <= most:
         return side
     last = np.flatnonzero(side.answered[:most])

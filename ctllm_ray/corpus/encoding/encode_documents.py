@@ -1,5 +1,5 @@
-"""Documents into framed token ids, one table at a time: BOS + content + EOS, or as a foreign tokenizer has
-it.
+"""Encodes documents to framed token ids, one table at a time: BOS + content + EOS, or a foreign tokenizer's
+frame.
 
 BOS opens every document so that its first token has something to be predicted from (`Tokenizer.document_ids`
 says what foreign tokenizers have there), EOS tells the model that a text can end; documents are packed into
@@ -36,7 +36,7 @@ def tokenize(documents: pa.Table, tokenizer: Tokenizer, scores: Sequence[str]) -
 def frame_documents(
     contents: Sequence[Sequence[int] | np.ndarray], before: Sequence[int], behind: Sequence[int]
 ) -> list[np.ndarray]:
-    """The ids of each document between two runs of ids: int32 views into one array."""
+    """The ids of each document between a prefix and a suffix, as int32 views into one array."""
     first, last = len(before), len(behind)
     lengths = [len(ids) + first + last for ids in contents]
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Splits on Ray: the whole section as one fused Ray Data operator.
+"""Runs splits on Ray: the whole section is one fused Ray Data operator.
 
 The driver lists the splits (Ray's own listing stage is not retried when its node dies), one task per split
 does all the work, and only a marker of a few hundred bytes comes back. Functions rather than actors, so that
@@ -33,9 +33,8 @@ _RESULT = pa.schema([("done", pa.string()), ("error", pa.binary())])
 
 
 def dataset(recipe: Recipe, folder: str, splits: Sequence[Split]) -> ray.data.Dataset:
-    """The lazy dataset that works the splits: one row out per split, its `Done` as JSON."""
-    # As an option of the execution it binds what Ray Data asks of the autoscaler too, and not its tasks
-    # alone.
+    """The lazy dataset that runs the splits: one output row per split, its `Done` as JSON."""
+    # As an execution option it also affects what Ray Data requests from the autoscaler, not its tasks alone.
     ray.data.DataContext.get_current().execution_options.label_selector = recipe.resources.label_selector()
     items = [{"split": json.dumps(split.plain())} for split in splits]
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
@@ -49,10 +48,10 @@ def dataset(recipe: Recipe, folder: str, splits: Sequence[Split]) -> ray.data.Da
 
 
 def _work(batch: pa.Table, recipe: str, folder: str) -> pa.Table:
-    """Works the splits of a batch; a plain function over plain values, which is all that Ray has to ship.
+    """Runs the splits of a batch. A plain function over plain values: Ray ships nothing else.
 
-    An error that a user can mend comes back as a value: of a raised one Ray Data would bring the text but not
-    the type.
+    Errors that a user can fix are returned as values: Ray Data would keep the text of a
+    raised error, but not its type.
     """
     loaded = parse_recipe(json.loads(recipe))
     rows: list[dict[str, Any]] = []
@@ -67,25 +66,26 @@ def _work(batch: pa.Table, recipe: str, folder: str) -> pa.Table:
 
 
 def _count_attempt(folder: str, split: Split, max_retries: int) -> None:
-    """Raises once a split has cost more workers than allowed: Ray Data itself would try it forever."""
+    """Raises if a split has crashed too many workers: Ray Data itself would retry it forever."""
     place = storage.join(folder, section.ATTEMPTS)
     tried = sum(name.startswith(f"{split.index:05d}-") for name in storage.list_names(place))
     if tried > max_retries:
         raise WorkerLost(
-            f"this split ended its worker {tried} times",
+            f"processing this split crashed its worker {tried} times",
             where=f"{split.file.uri}, from {split.start} to {split.stop or 'the end'}",
-            remedy="look for the record that does it, lower data.max_record_mb, or give the workers more memory",
+            remedy="find the record that causes it, lower data.max_record_mb, or give the workers "
+            "more memory",
         )
     storage.write_bytes(storage.join(place, f"{split.index:05d}-{uuid.uuid4().hex[:8]}"), b"")
 
 
 def ray_for(recipe: Recipe) -> AbstractContextManager[None]:
-    """A Ray for the recipe's sections, or the one that is up."""
+    """A Ray session for the recipe's sections, or the one already running."""
     return session(recipe.resources.workers or os.cpu_count() or 1, recipe.resources.object_store_mb)
 
 
 def run_splits(recipe: Recipe, folder: str, splits: Sequence[Split]) -> Iterator[Done]:
-    """Works the splits on Ray and yields each one's `Done` as it finishes, in no order."""
+    """Runs the splits on Ray; yields each `Done` as it finishes, unordered."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

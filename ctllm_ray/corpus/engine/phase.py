@@ -1,5 +1,4 @@
-"""Passes: whole-corpus steps between clean section and tokens. A pass is a list of phases, and a phase is a
-section.
+"""Passes: steps over the whole corpus, between the clean section and tokens. A pass is a list of phases.
 
 So resume, retries, attempts, markers and manifests inside a pass come from the one mechanism that there is: a
 phase lists units (`Split`), a unit reads what earlier phases wrote and writes files, and a killed driver
@@ -34,24 +33,24 @@ from ctllm_ray.shards import manifest, reader, schema
 from ctllm_ray.shards.manifest import MANIFEST, RUNS, Manifest, Shard
 from ctllm_ray.shards.writer import ShardWriter
 
-#: Takes a WORKING table of live documents and the number of its first one; marks those that go.
+#: Takes a WORKING table of live documents and the number of its first one; marks those to drop.
 Judge = Callable[[pa.Table, int], pa.Table]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A section inside a pass; `name` is `near/keys`, or `near` for the last one, which writes the
-    documents."""
+    """A phase: one section inside a pass. `name` is `near/keys`, or `near` for the last
+    one, which writes documents."""
 
     name: str
 
     PACKAGES: ClassVar[tuple[str, ...]] = ()
     UNIT: ClassVar[str] = "documents"
-    READS_WHAT_IS_SAID: ClassVar[bool] = False  # of conversations, by `readable`
+    READS_WHAT_IS_SAID: ClassVar[bool] = False  # reads the contents of conversations, by `readable`
 
     @property
     def use(self) -> str:
-        """The pass that it belongs to."""
+        """The pass of the phase."""
         return self.name.partition("/")[0]
 
     def before(self, recipe: Recipe) -> str:
@@ -60,16 +59,16 @@ class Phase:
         return sections[sections.index(self.use) - 1]
 
     def kept_shards(self, recipe: Recipe) -> list[Shard]:
-        """The shards of those documents, in the order that numbers them."""
+        """The shards of those documents, in numbering order."""
         return manifest.read_manifest(recipe.folder(self.before(recipe))).of_kind("kept")
 
     def read_manifest(self, recipe: Recipe, phase: str) -> Manifest:
-        """What an earlier phase of the pass made."""
+        """The manifest of an earlier phase of the pass."""
         return manifest.read_manifest(recipe.folder(f"{self.use}/{phase}"))
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
-        """One unit for each kept shard of the section before; a phase that works parts of a shuffle has its
-        own."""
+        """One unit per kept shard of the section before. Phases that work on parts
+        of a shuffle override this."""
         before = self.before(recipe)
         folder = recipe.folder(before)
         return [
@@ -83,48 +82,48 @@ class Phase:
         return [splits.of_part(part, self.name, folder, made, kind, parts) for part in range(parts)]
 
     def sources(self, recipe: Recipe) -> dict[str, str]:
-        """The hash of the documents that the pass reads; how it reads turns, where there are any."""
+        """The hash of the documents that the pass reads; for conversations, how it reads turns."""
         how = input_forms.READ_AS if self.READS_WHAT_IS_SAID and input_forms.has_turns(recipe) else {}
         return documents.made_from(recipe, self.before(recipe)) | how
 
     def check(self, recipe: Recipe) -> None:
-        """Nothing is asked of the recipe."""
+        """No check by default."""
 
     def warm(self, recipe: Recipe) -> None:
-        """Nothing is compiled."""
+        """No compilation by default."""
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
-        """Works one unit."""
+        """Runs one unit."""
         raise NotImplementedError
 
     def finish(self, recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
-        """Nothing is left to do."""
+        """Nothing by default."""
 
     def first_number(self, recipe: Recipe, split: Split) -> int:
         """The number of the first document of a unit that is a shard."""
         return sum(shard.rows for shard in self.kept_shards(recipe)[: split.index])
 
     def tables(self, recipe: Recipe, split: Split) -> Iterator[pa.Table]:
-        """The documents of a unit that is a shard. Raises `StorageError` where it changed or has other
-        columns."""
+        """The documents of a unit that is a shard. Raises `StorageError` if it
+        changed or has other columns."""
         wanted = documents.schema_of(recipe, self.before(recipe))
         for table in reader.same_tables(split.file.uri, split.file.size, split.file.version, wanted.names):
             if table.schema != wanted:
                 raise StorageError(
-                    f"this shard has other columns than the recipe says: {_difference(table.schema, wanted)}",
+                    f"the shard's columns differ from the recipe: {_difference(table.schema, wanted)}",
                     where=split.file.uri,
                     remedy="delete the folder of that section and run `ctllm prepare` again",
                 )
             yield table
 
     def readable(self, recipe: Recipe, split: Split) -> Iterator[pa.Table]:
-        """As `tables`, with what is said in place of the JSON of conversations: to compare, not to write
-        again."""
+        """Like `tables`, with conversations as plain contents instead of JSON. For
+        comparison only, not for writing."""
         form = input_forms.inputs(recipe)[split.input]
         return (input_forms.readable(table, form) for table in self.tables(recipe, split))
 
     def judge_shard(self, recipe: Recipe, folder: str, split: Split, judge: Judge) -> SplitWork:
-        """The work of a last phase: the documents of a shard, judged, in kept and rejected shards."""
+        """The work of a last phase: judges the documents of a shard; writes kept and rejected shards."""
         document = documents.schema_of(recipe, self.use)
         number, text_bytes, counts = self.first_number(recipe, split), 0, {"in": 0, "kept": 0}
         with (
@@ -144,29 +143,29 @@ class Phase:
 
 
 def _difference(result: pa.Schema, wanted: pa.Schema) -> str:
-    """Where two schemas differ, in words."""
+    """The differences of two schemas in words."""
     for name in wanted.names:
         a, b = result.field(name).type, wanted.field(name).type
         if a != b and pa.types.is_struct(b):
             names = [{field.name for field in kind} for kind in (a, b)]
             more, fewer = sorted(names[0] - names[1]), sorted(names[1] - names[0])
-            return f"{name} with {', '.join(more) or 'nothing'} more, {', '.join(fewer) or 'nothing'} less"
+            return f"{name} has {', '.join(more) or 'nothing'} more and {', '.join(fewer) or 'nothing'} less"
         if a != b:
             return f"{name} is {a}, not {b}"
     return "their order"
 
 
 class Pass:
-    """What the function of a pass returns: its phases in order, the last one named like the pass."""
+    """What the function of a pass returns: its phases in order. The last one is named like the pass."""
 
-    lasting: tuple[str, ...] = ()  # phases whose files are wanted when the pass is finished
+    lasting: tuple[str, ...] = ()  # phases whose files are kept when the pass is finished
 
     def __init__(self, *phases: Phase) -> None:
         self._phases = {phase.name: phase for phase in phases}
 
     def order(self, recipe: Recipe) -> Iterator[str]:
-        """The names of the phases; the next is asked for when one is finished, and may depend on what that
-        one made."""
+        """The names of the phases. The next one is requested
+        when one is finished, and may depend on its result."""
         yield from self._phases
 
     def phase(self, name: str) -> Phase:
@@ -174,7 +173,7 @@ class Pass:
         return self._phases[name]
 
     def check(self, recipe: Recipe) -> None:
-        """Raises `RecipeError` where a phase asks for columns that documents do not have by then."""
+        """Raises `RecipeError` if a phase needs columns that documents do not have at that point."""
         for phase in self._phases.values():
             phase.check(recipe)
 
@@ -187,7 +186,7 @@ def of(use: str, recipe: Recipe) -> Pass:
 
 
 def sweep(folder: str, lasting: Sequence[str]) -> None:
-    """Removes what the phases of a finished pass wrote for each other; what they counted, and when, stays."""
+    """Deletes temporary files of a finished pass's phases; their counts and times stay."""
     own = {MARKERS, ATTEMPTS, "kept", "rejected", *(name.rpartition("/")[2] for name in lasting)}
     for path in storage.list_tree(folder):
         if (
@@ -199,7 +198,7 @@ def sweep(folder: str, lasting: Sequence[str]) -> None:
 
 
 def total_rows(shards: Sequence[Shard]) -> int:
-    """The rows of all shards."""
+    """The number of rows in all shards."""
     return sum(shard.rows for shard in shards)
 
 

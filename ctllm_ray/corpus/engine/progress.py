@@ -1,5 +1,5 @@
-"""Progress of a section: documents, MB/s, time left, drops or tokens so far; a live line on a terminal, else
-a log."""
+"""Progress of a section: documents, MB/s, time left, drops
+or tokens; a live line on a terminal, else log lines."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ctllm_ray.base.live_line import LiveLine, format_clock
 from ctllm_ray.corpus.engine.section import Done
 from ctllm_ray.corpus.engine.splits import Split
 
-LINE_S = 10  # seconds between plain lines, where nobody watches a terminal
+LINE_S = 10  # seconds between log lines without a terminal
 
 
 class SectionProgress:
-    """Says how far a section is. Time left is reckoned from the input bytes of the splits worked in this run.
+    """Reports the progress of a section. Time left is estimated
+    from the input bytes of splits finished in this run.
 
     MB/s are UTF-8 bytes of text over the time since the start; `clock` gives seconds.
     """
@@ -27,20 +28,21 @@ class SectionProgress:
 
     @staticmethod
     def silent() -> SectionProgress:
-        """One that says nothing."""
+        """A progress without output."""
         return SectionProgress(None)
 
     @staticmethod
     def to_stderr() -> SectionProgress:
-        """One for a person or a log."""
+        """A progress on stderr, for a terminal or a log."""
         return SectionProgress(sys.stderr)
 
     def note(self, text: str) -> None:
-        """A line of its own, for work that has no splits."""
+        """Prints a line of its own, for work without splits."""
         self._line.print_above(text)
 
     def start(self, splits: Sequence[Split], done: Sequence[Done], unit: str = "documents") -> None:
-        """Before the first split; `done` was finished by earlier runs, `unit` is what its counts count."""
+        """Call before the first split. `done` was finished by earlier runs;
+        `unit` is what the counts count."""
         sharing = Counter(split.file.uri for split in splits)
         self._weight = {split.index: split.file.size / sharing[split.file.uri] for split in splits}
         self._left = sum(self._weight.values()) - sum(self._weight[d.index] for d in done)
@@ -50,12 +52,13 @@ class SectionProgress:
         self._counts: Counter[str] = Counter()
         self._text_bytes = 0
         self._began = self._clock()
-        before = f", {len(done)} of them finished before" if done else ""
+        before = f", {len(done)} of them already finished" if done else ""
         total = "1 split" if len(splits) == 1 else f"{len(splits)} splits"
-        self._line.update(f"{self._section}: {total}{before}; {self._left / 1e6:,.1f} MB of input to work")
+        self._line.update(f"{self._section}: {total}{before}; {self._left / 1e6:,.1f} MB of input left")
 
     def advance(self, item: Done) -> None:
-        """After each finished split. The clock starts where the first one did: starting Ray is no speed."""
+        """Call after each finished split. The clock starts with
+        the first one: Ray's start is not part of the speed."""
         if self._worked == 0:
             self._began = max(self._began, self._clock() - item.wall_s)
         self._finished += 1
@@ -66,7 +69,7 @@ class SectionProgress:
             self._line.update(self.line())
 
     def line(self) -> str:
-        """The state of the run in one line."""
+        """The current state in one line."""
         elapsed = max(self._clock() - self._began, 1e-3)
         eta = (self._left - self._worked) / (self._worked / elapsed) if self._worked else 0
         parts = [
@@ -78,7 +81,7 @@ class SectionProgress:
         return "  ".join(parts)
 
     def _describe_documents(self, elapsed_s: float) -> list[str]:
-        """Speed and result; nothing for keys, pairs and the like, which have no text and are all kept."""
+        """Speed and result; empty for keys, pairs and the like, which have no text and are all kept."""
         if self._unit != "documents":
             return []
         speed = f"{self._text_bytes / elapsed_s / 1e6:.1f} MB/s"
@@ -89,5 +92,5 @@ class SectionProgress:
         return [speed, f"dropped {dropped:,} ({dropped / max(1, documents):.1%})"]
 
     def stop(self) -> None:
-        """After the last split, or where the run ended before it: the last line stays."""
+        """Call after the last split or an interruption. The last line stays."""
         self._line.close(self.line() if self._counts["in"] else "")

@@ -1,4 +1,5 @@
-"""What all sections of work share: each is a module of this package, or a phase of a pass, that works splits.
+"""What all sections of work share. A section is a module
+of this package or a phase of a pass; it works on splits.
 
 A split names its section, so that a Ray task ships names and plain values only, and `run_split` is the whole
 of what it does: a plain function, the same in a test, under plain multiprocessing (the honest baseline in
@@ -17,12 +18,12 @@ from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards.manifest import Shard, section_files
 
 MARKERS = "splits"  # folder of one small JSON file per finished split
-ATTEMPTS = "attempts"  # folder of one empty file for each time that a split was begun in this run
+ATTEMPTS = "attempts"  # folder with one empty file per attempt at a split in this run
 
 
 @dataclass(frozen=True)
 class SplitWork:
-    """What came out of one split; `counts` as in the manifest, `text_bytes` of what was read."""
+    """The result of one split. `counts` are as in the manifest; `text_bytes` counts what was read."""
 
     counts: dict[str, int]
     text_bytes: int
@@ -31,7 +32,7 @@ class SplitWork:
 
 @dataclass(frozen=True)
 class Done:
-    """What a finished split says of itself; `counts` as in the manifest."""
+    """The marker of a finished split; `counts` as in the manifest."""
 
     index: int
     file: str
@@ -43,38 +44,36 @@ class Done:
 
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> Done:
-        """The marker that `asdict` made plain."""
+        """Converts the plain form of `asdict` back."""
         return Done(**plain | {"shards": [Shard(**s) for s in plain["shards"]]})
 
 
 class Section(Protocol):
-    """The functions of a section's module (`clean`, `tokens`), or of a phase of a pass
-    (corpus/engine/phase.py)."""
+    """The functions of a section's module (`clean`, `tokens`),
+    or of a phase of a pass (corpus/engine/phase.py)."""
 
     @property
     def PACKAGES(self) -> tuple[str, ...]:
-        """Whose versions decide its bytes, beside those that every section has."""
+        """Packages whose versions affect its bytes, in addition to those of every section."""
 
     @property
     def UNIT(self) -> str:
         """What its counts count: documents, keys, pairs."""
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
-        """What there is to do, always in the same order. Raises where the input is not there."""
+        """All splits, always in the same order. Raises if the input does not exist."""
 
     def sources(self, recipe: Recipe) -> dict[str, str]:
-        """What it is made from beside the recipe's decisions and files: hashes by name, kept in the
-        manifest."""
+        """What it is made from besides the recipe and input files: hashes by name, kept in the manifest."""
 
     def warm(self, recipe: Recipe) -> None:
-        """What one process does once before many do it at the same time, such as compiling."""
+        """Work to do in one process before many do the same, such as compiling."""
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads one split and writes its shards."""
 
     def finish(self, recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
-        """Once before the manifest is written, with the counts of all splits. Raises where they may not
-        stand."""
+        """Called once before the manifest is written, with the total counts. May raise."""
 
 
 def of(name: str, recipe: Recipe) -> Section:
@@ -87,7 +86,7 @@ def of(name: str, recipe: Recipe) -> Section:
 
 
 def run_split(recipe: Recipe, folder: str, split: Split) -> Done:
-    """Works one split of its section; its marker, written last, says that it is finished."""
+    """Runs one split of its section. Its marker, written last, says that it is finished."""
     started = time.monotonic()
     worked = of(split.section, recipe).work(recipe, folder, split)
     wall_s = time.monotonic() - started

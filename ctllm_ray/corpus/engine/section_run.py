@@ -1,4 +1,4 @@
-"""One section from begun to finished, through crashes: the driver's side of it, the same for every section.
+"""Runs one section from start to end, through crashes: the driver's side, the same for every section.
 
 A section's folder holds PLAN.json (the decisions and the splits, written first), one marker per finished
 split, the shards, and MANIFEST.json (written last). Finished: only the manifest is read. Begun: the splits
@@ -27,12 +27,12 @@ from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import RUNS, Manifest, section_files
 
-#: Works splits and yields what each says of itself: Ray in production, a plain loop in tests and baselines.
+#: Runs splits and yields each one's `Done`: Ray in production, a plain loop in tests and baselines.
 Runner = Callable[[Recipe, str, Sequence[Split]], Iterable[Done]]
 
 
 def complete(name: Section, recipe: Recipe, run: Runner, progress: SectionProgress) -> Manifest:
-    """The manifest of a section, after doing what is left of it. Raises `CtllmError`."""
+    """Finishes a section and returns its manifest. Raises `CtllmError`."""
     folder = recipe.folder(name)
     if manifest.is_finished(folder):
         finished = manifest.read_manifest(folder)
@@ -44,7 +44,7 @@ def complete(name: Section, recipe: Recipe, run: Runner, progress: SectionProgre
     except StorageError:
         if not manifest.is_finished(folder):
             raise
-        # The same command was run twice at once: the other one finished, and swept up what this one wrote.
+        # The same command was running twice: the other one finished and deleted what this one wrote.
         return manifest.read_manifest(folder)
     finished = _manifest(name, recipe, splits, done)
     section.of(name, recipe).finish(recipe, folder, finished.counts)
@@ -56,7 +56,7 @@ def complete(name: Section, recipe: Recipe, run: Runner, progress: SectionProgre
 def _work_splits(
     name: Section, recipe: Recipe, splits: Sequence[Split], run: Runner, progress: SectionProgress
 ) -> list[Done]:
-    """What every split said of itself, in order, after working those that have no marker."""
+    """The `Done` of every split in order, after running those without a marker."""
     folder = recipe.folder(name)
     done = _markers(folder, splits)
     left = [split for split in splits if split.index not in done]
@@ -67,7 +67,7 @@ def _work_splits(
         section.of(name, recipe).warm(recipe)
         try:
             for item in run(recipe, folder, left):
-                if len(done) == reused:  # the clock leaves out compiling and the start of Ray
+                if len(done) == reused:  # the clock excludes compiling and the start of Ray
                     clock = time.monotonic() - item.wall_s
                 done[item.index] = item
                 progress.advance(item)
@@ -79,16 +79,15 @@ def _work_splits(
 
 
 def check_same(finished: Manifest, recipe: Recipe, sources: dict[str, str]) -> None:
-    """Raises `VersionConflict` where a finished section is of other decisions, or was made from something
-    else."""
+    """Raises `VersionConflict` if a finished section has other decisions, or was made from something else."""
     folder = recipe.folder(finished.section)
     _check_decisions(finished.recipe, recipe.decisions(finished.section), folder)
     then = {key: finished.provenance.get(key, "") for key in sources}
     section_files(folder).check_unchanged(
         then,
         sources,
-        "what this section was made from changed since",
-        remedy="restore it, or delete this section's folder and run the same command again",
+        "the inputs of this section changed since it was made",
+        remedy="restore them, or delete this section's folder and run the same command again",
     )
 
 
@@ -102,8 +101,7 @@ def _check_decisions(old: dict[str, Any], new: dict[str, Any], folder: str) -> N
 
 
 def _plan_splits(name: Section, recipe: Recipe, folder: str) -> list[Split]:
-    """The splits of the section, the same as when it was begun. Raises where decisions or input files
-    changed."""
+    """The splits of the section, equal to those at its start. Raises if decisions or input files changed."""
     begun = section_files(folder).read_begun()
     if begun:
         _check_decisions(begun["decisions"], recipe.decisions(name), folder)
@@ -111,7 +109,7 @@ def _plan_splits(name: Section, recipe: Recipe, folder: str) -> list[Split]:
     plain = [split.plain() for split in splits]
     if begun and begun["splits"] != plain:
         raise VersionConflict(
-            f"the input files changed since this version was begun: "
+            "the input files changed since this version was begun: "
             f"{_first_difference(begun['splits'], plain)}",
             where=folder,
             remedy="restore the files, or give the recipe another `version`",
@@ -127,11 +125,11 @@ def _first_difference(old: list[dict], new: list[dict]) -> str:
     before, after = (
         {(s["file"]["uri"], s["file"]["size"], s["file"]["version"]) for s in part} for part in (old, new)
     )
-    return ", ".join(sorted({uri for uri, _, _ in before ^ after})[:3]) or "they are cut in another way"
+    return ", ".join(sorted({uri for uri, _, _ in before ^ after})[:3]) or "they are split differently"
 
 
 def _markers(folder: str, splits: Sequence[Split]) -> dict[int, Done]:
-    """What finished splits said, by index."""
+    """The `Done` of finished splits, by index."""
     files = section_files(folder)
     names = set(files.list_units())
     return {
@@ -161,7 +159,7 @@ def _manifest(name: Section, recipe: Recipe, splits: Sequence[Split], done: Sequ
 
 
 def _sweep(folder: str, finished: Manifest) -> None:
-    """Removes what killed writers left behind: a split that was worked again wrote to the same folders."""
+    """Deletes files of killed writers: a split that was run again wrote to the same folders."""
     written = {shard.path.rpartition("/")[0] for shard in finished.shards}
     for part in (*sorted(written), section.MARKERS, section.ATTEMPTS):
         for name in storage.list_names(storage.join(folder, part)):
@@ -170,8 +168,7 @@ def _sweep(folder: str, finished: Manifest) -> None:
 
 
 def _log_run(folder: str, started: datetime, wall_s: float, worked: Sequence[Done], reused: int) -> None:
-    """One line in RUNS.jsonl: what this run did and how fast; kept out of the manifest, which has no
-    times."""
+    """Appends a line to RUNS.jsonl: what this run did, and how fast. The manifest has no times."""
     path = storage.join(folder, RUNS)
     line = {
         "started": started.isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""Splits: the units of reading, of retry and of resume.
+"""Splits: the units of reading, retry and resume.
 
 A split is a stretch of one input file, a whole shard of the section before, or a part of what a shuffle
 wrote. Which splits there are depends on the files and on `data.split_mb` only, never on how many workers run:
@@ -26,15 +26,15 @@ from ctllm_ray.shards.manifest import Manifest, Shard
 class SplitLimits:
     """What a source may hold in memory, in bytes."""
 
-    record_bytes: int  # a longer record becomes error.record_too_large
-    error_raw_bytes: int  # of a bad record this many bytes are kept in `raw`
+    record_bytes: int  # longer records become error.record_too_large
+    error_raw_bytes: int  # so many bytes of a bad record are kept in `raw`
     batch_bytes: int = 4 << 20  # a RAW table is closed once its text and raw bytes reach this
 
 
 @dataclass(frozen=True)
 class Split:
-    """`start` and `stop` count what the source counts (bytes after decompression, row groups); stop None is
-    the end."""
+    """`start` and `stop` are in the source's unit (bytes after decompression, row
+    groups). Stop None means the end."""
 
     index: int
     input: str  # name of the recipe's input: the `source` column, and the first part of every id
@@ -44,24 +44,24 @@ class Split:
     start: int
     stop: int | None
     limits: SplitLimits
-    section: str = "clean"  # whose work it is
+    section: str = "clean"  # the section that works on it
 
     def id(self, position: int) -> str:
         """The address of the record at a position of this split's file."""
         return f"{self.input}/{self.file.name}#{position}"
 
     def plain(self) -> dict[str, Any]:
-        """As plain values, for a Ray row or a JSON file."""
+        """Plain values for a Ray row or a JSON file."""
         return asdict(self)
 
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> Split:
-        """The split that `plain` described."""
+        """Restores a split from its plain form."""
         return Split(**plain | {"file": File(**plain["file"]), "limits": SplitLimits(**plain["limits"])})
 
 
 def list_splits(data: Data) -> list[Split]:
-    """All splits of the recipe's inputs: in the order of the recipe, then of file names, then of position."""
+    """All splits of the recipe's inputs: in the order of the recipe, of file names, then of position."""
     limits = SplitLimits(int(data.max_record_mb * 2**20), int(data.error_raw_kb * 2**10))
     results = [
         (part, file, start, stop)
@@ -84,14 +84,15 @@ def of_shard(
     *,
     input: str = "",
 ) -> Split:
-    """The split of a section that works a whole shard in a folder. `input` is the source of its documents."""
+    """The split of a section that works on a whole shard in a folder. `input` is
+    the source of its documents."""
     file = File(storage.join(folder, shard.path), shard.path, shard.bytes, shard.sha256)
     return Split(index, input, "", options or {}, file, 0, None, SplitLimits(0, 0), section)
 
 
 def of_part(index: int, section: str, folder: str, made: Manifest, kind: str, parts: int) -> Split:
-    """The split of a section that works part `index` of the files of a kind in the folder of a finished
-    phase."""
+    """The split of a section that works on part `index` of a kind of files in
+    the folder of a finished phase."""
     size = sum(shard.bytes for shard in made.of_kind(kind)) // parts
     file = File(folder, f"{kind}, part {index} of {parts}", size, made.digest(kind))
     return Split(index, made.section, "", {}, file, index, index + 1, SplitLimits(0, 0), section)

@@ -1,5 +1,4 @@
-"""The cluster of a page: the copy that stayed in its place and those that went, as the passes wrote them
-down.
+"""The duplicate cluster of a page: the survivor and the dropped copies, as the passes recorded them.
 
 Nothing is indexed for this: the rejected shards of the pass are scanned for labels that name the survivor.
 """
@@ -17,13 +16,12 @@ from ctllm_ray.base import resolve, storage
 from ctllm_ray.corpus.documents import Part
 from ctllm_ray.shards import reader, schema
 
-MEMBERS = 20  # of a cluster that are told
+MEMBERS = 20  # dropped copies to show per cluster
 
 
 @dataclass(frozen=True)
 class Member:
-    """A page that went; `similarity` is that of it and the survivor, null where the pass knows only
-    equality."""
+    """A dropped page and its similarity to the survivor; null if the pass knows only equality."""
 
     id: str
     url: str | None
@@ -32,7 +30,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Pages of which one stayed: how many there are, and the first of those that went."""
+    """A duplicate cluster: its size, and the first of the dropped pages."""
 
     use: str
     survivor: str
@@ -41,7 +39,7 @@ class Cluster:
 
 
 def of_page(parts: Sequence[Part], row: Mapping[str, Any]) -> Iterator[Cluster]:
-    """The clusters of more than one page that a page (a DOCUMENT row) is in, one for each pass at most."""
+    """The clusters with more than one page that contain a page (a DOCUMENT row), at most one per pass."""
     for part in parts:
         use = part.finished.section
         size = row["scores"].get(f"{use}.cluster_size") or 1
@@ -51,7 +49,7 @@ def of_page(parts: Sequence[Part], row: Mapping[str, Any]) -> Iterator[Cluster]:
 
 
 def _members(part: Part, survivor: str) -> Iterator[Member]:
-    """The pages that went for a survivor, in the order of the corpus."""
+    """The pages dropped in favour of a survivor, in corpus order."""
     use = part.finished.section
     known = f"{use}.similarity" in resolve.declared_names(resolve.PASSES, use, "SCORES")
     for path in part.finished.paths("rejected"):

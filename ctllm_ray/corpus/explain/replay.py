@@ -1,4 +1,4 @@
-"""What other bounds would do, from stored scores alone: no text is read and nothing is measured again.
+"""Shows what other thresholds would keep and drop, from stored scores alone: no text is read or measured.
 
 The law: a replay without changes takes the decisions of the run. A page that an earlier rule dropped before a
 later stage measured it has no later scores; such pages are counted, since their replay is a guess.
@@ -22,41 +22,43 @@ from ctllm_ray.corpus import decide, documents
 from ctllm_ray.corpus.clean import measure_rules
 from ctllm_ray.shards.manifest import Manifest
 
-EXAMPLES = 5  # ids shown of each kind of change
+EXAMPLES = 5  # ids to show per kind of change
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Counts before and after by reject reason (`kept` among them), the moves between them, and ids of each
-    move."""
+    """Counts before and after by reject reason (including `kept`), the moves
+    between them, and example ids."""
 
     before: Counter[str]
     after: Counter[str]
     moves: Counter[tuple[str, str]]
     examples: dict[tuple[str, str], list[str]]
-    unmeasured: int  # pages whose new decision rests on scores that were never taken
+    unmeasured: int  # pages whose new decision depends on scores that were not measured
 
 
 def change_bounds(rules: Sequence[Rule], sets: Sequence[str]) -> list[Rule]:
-    """The rules with `<rule>.<bound>=<number>` applied; `none` takes a bound away. Raises `RecipeError`."""
+    """The rules with `<rule>.<bound>=<number>` applied; `none` removes a threshold. Raises `RecipeError`."""
     out = {rule.name: rule for rule in rules}
     for text in sets:
         path, equals, value = text.partition("=")
         name, dot, bound = path.rpartition(".")
         if not equals or not dot:
             remedy = "write RULE.BOUND=NUMBER, for example document.char_count.min=50"
-            raise RecipeError(f"not a bound of a rule: {text!r}", where=f"--set {text}", remedy=remedy)
+            raise RecipeError(
+                f"this is not a threshold of a rule: {text!r}", where=f"--set {text}", remedy=remedy
+            )
         if name not in out:
             raise RecipeError(f"no rule is named {name!r}", where=f"--set {text}", remedy=nearest(name, out))
         if bound not in BOUNDS:
             raise RecipeError(
-                f"{bound!r} is not a bound", where=f"--set {text}", remedy=nearest(bound, BOUNDS)
+                f"{bound!r} is not a threshold", where=f"--set {text}", remedy=nearest(bound, BOUNDS)
             )
         try:
             number = None if value == "none" else float(value)
             out[name] = Rule.model_validate(out[name].model_dump() | {bound: number})
         except ValueError as error:
-            reason = f"not a number: {value!r}"
+            reason = f"{value!r} is not a number"
             if isinstance(error, ValidationError):
                 reason = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise RecipeError(reason, where=f"--set {text}", remedy="give another number, or none") from None
@@ -64,15 +66,15 @@ def change_bounds(rules: Sequence[Rule], sets: Sequence[str]) -> list[Rule]:
 
 
 def replay_bounds(folder: str, finished: Manifest, recipe: Recipe, sets: Sequence[str]) -> Replay:
-    """What the corpus would have kept and dropped with other bounds. Raises `RecipeError` where it has no
-    rules.
+    """Counts what the corpus would keep and drop with other
+    thresholds. Raises `RecipeError` if it has no rules.
 
     What the sections before rejected is asked too; what a pass dropped stays dropped.
     """
     old = measure_rules(recipe.stages)
     if not old:
         raise RecipeError(
-            "the recipe has no rules to replay", where=folder, remedy="give it a stage `measure`"
+            "the recipe has no rules to replay", where=folder, remedy="add a stage `measure` with rules"
         )
     rules = change_bounds(old, sets)
     result = Replay(Counter(), Counter(), Counter(), {}, 0)
@@ -85,9 +87,9 @@ def replay_bounds(folder: str, finished: Manifest, recipe: Recipe, sets: Sequenc
 
 
 def _replay_table(table: pa.Table, names: set[str], rules: Sequence[Rule], result: Replay) -> int:
-    """Adds a table's pages to the counts; returns how many were not measured by every rule."""
+    """Adds a table's pages to the counts; returns how many lack the score of some rule."""
     old = np.array([r or "kept" for r in table["reject"].to_pylist()], object)
-    open_again = np.isin(old, [*names, "kept"])  # error.* and what other stages dropped stays as it is
+    open_again = np.isin(old, [*names, "kept"])  # error.* and drops by other stages do not change
     columns = _columns(table, rules)
     genres = np.array([g or "prose" for g in table["labels"].combine_chunks().field("genre").to_pylist()])
     decision = decide.decide(rules, columns, genres)

@@ -1,4 +1,4 @@
-"""Why a page was kept or dropped: every measure of it, each rule's bound, its copies, what was cut, the text.
+"""Explains why a page was kept or dropped: measures, thresholds of rules, duplicates, cuts, and the text.
 
 A page is found by its id (an address: it names the file it came from) or by its url. Ids and urls are scanned
 column by column, so a lookup reads a small part of the shards.
@@ -26,8 +26,8 @@ from ctllm_ray.shards.manifest import Manifest
 
 @dataclass(frozen=True)
 class Judgement:
-    """One rule on one page: `outcome` is pass, spared (its genre), breaks too, DROPPED IT, measured or not
-    measured.
+    """One rule on one page. `outcome` is pass, spared (its
+    genre), breaks too, DROPPED IT, measured or not measured.
 
     For the condition of a genre it is `<genre>: holds` or `<genre>: fails`.
     """
@@ -39,7 +39,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class PageHistory:
-    """A page of the corpus as its shard holds it (a DOCUMENT row), and every rule's judgement of it."""
+    """A page as its shard holds it (a DOCUMENT row), and the judgement of every rule."""
 
     row: dict[str, Any]
     shard: str  # section and path
@@ -48,7 +48,7 @@ class PageHistory:
 
 
 def explain_page(folder: str, finished: Manifest, recipe: Recipe, key: str) -> list[PageHistory]:
-    """The pages with this id or url, kept ones first. Raises `NotFound`.
+    """The pages with this id or URL, kept ones first. Raises `NotFound`.
 
     The folder is that of the last section of documents; what the sections before rejected is searched too.
     """
@@ -58,9 +58,9 @@ def explain_page(folder: str, finished: Manifest, recipe: Recipe, key: str) -> l
     ]
     if not pages:
         raise NotFound(
-            f"no page has the id or url {key!r}",
+            f"no page has the id or URL {key!r}",
             where=folder,
-            remedy="an id looks like crawl/part-000.jsonl.zst#1234",
+            remedy="check the id, for example crawl/part-000.jsonl.zst#1234, or the URL",
         )
     return pages
 

@@ -1,1 +1,1 @@
-"""Steps over a whole corpus: a module and its function are a name that a recipe may `use` under `passes`."""
+"""Steps over a whole corpus. A module and its function form a name for `use` under `passes`."""

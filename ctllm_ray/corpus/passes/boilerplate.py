@@ -1,14 +1,13 @@
-"""The pass that cuts lines which many pages of a host repeat, and lines which many hosts repeat; the page
-stays.
+"""The pass that cuts lines which many pages of a host, or many hosts, repeat. The page stays.
 
 Three phases: `counts` counts the lines and the pages of every host, `bounds` finds the lines that repeat
 often enough, the last one cuts them where they stand at the edges of a page (`text/lines/line_keys.py` has
 the rule and why). Each cut is in `cuts`, so text and ledger together hold every line of the page. A paragraph
 that repeats is lines that repeat.
 
-It belongs behind `near`: of an article that one site shows under ten addresses every line repeats, and what
-is left when its copies are gone is what a template repeats. docs/calibration.md says how the bounds of zh_web
-were chosen.
+It belongs behind `near`: of an article that one site shows under ten addresses every line repeats, and
+what is left when its copies are gone is what a template repeats. docs/calibration.md says how the
+bounds of zh_web were chosen.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ def boilerplate(
     keep_first: bool = False,
     partition_rows: Count = 4_000_000,
 ) -> Pass:
-    """The pass: counts, bounds, removal. A worker holds about 140 bytes for each of `partition_rows`
-    lines."""
+    """Creates the pass: counts, thresholds, removal. A worker holds about 140 bytes
+    per row of `partition_rows`."""
     reading = LineReading(digits, min_chars)
     counting = Counting(f"boilerplate/{COUNTS}", reading, partition_rows)
     bounding = Bounding(f"boilerplate/{BOUNDS}", counting, min_pages, min_hosts)

@@ -1,5 +1,5 @@
-"""The pass that takes evaluation items out of the corpus: what a model trained on it is to be asked, it must
-not read.
+"""The pass that removes evaluation items from the corpus:
+a model must not train on what it will be tested on.
 
 Items of named sets become an index of folded n-grams (`text/contamination.py`), so a Traditional,
 re-punctuated or embedded copy is found. An item counts in a page that holds at least `min_overlap` of its
@@ -36,8 +36,8 @@ def decontaminate(
     action: Action,
     min_left_chars: Annotated[int, Field(ge=0)] = 1,
 ) -> Pass:
-    """The pass. A worker maps the index, about 33 bytes an n-gram of the items, which those of a machine
-    share."""
+    """Creates the pass. A worker maps the index, about 33 bytes per n-gram; the
+    workers of a machine share it."""
     named = tuple(EvaluationSet.model_validate(part) for part in sets)
     return Pass(
         Items(f"decontaminate/{ITEMS}", named),

@@ -1,5 +1,5 @@
-"""The pass that keeps one of equal documents: equal byte for byte, or equal once folded
-(`text/dedup/fold.py`).
+"""The pass that keeps one of equal documents: equal byte
+for byte, or equal after folding (`text/dedup/fold.py`).
 
 Documents with one 128-bit digest are one document; no Bloom filter, no document lost to chance. The survivor
 follows the order of `corpus/dedup/ranking.py`; a loser is `exact.duplicate`, its label names the survivor's
@@ -27,7 +27,7 @@ def exact(
     prefer: tuple[str, ...] = (),
     partition_rows: Annotated[int, Field(gt=0)] = 4_000_000,
 ) -> Pass:
-    """The pass: keys, fates, removal. A worker holds about 100 bytes for each of `partition_rows`
-    documents."""
+    """Creates the pass: keys, decisions, removal. A worker holds about 100 bytes
+    per row of `partition_rows`."""
     keys = DigestKeys("exact/keys", of, tuple(prefer), partition_rows)
     return Pass(keys, Fates("exact/fates", keys), Removal("exact"))

@@ -1,14 +1,14 @@
-"""The pass that keeps one of near copies: MinHash and bands find pairs, a comparison decides, an order
-chooses.
+"""The pass that keeps one of near duplicates: MinHash
+bands find pairs, a comparison decides, an order chooses.
 
-Five phases and the removal: keys of every document, documents that meet, pairs that are copies, which of them
-stay. Where pairs are more than `local_pairs`, rounds of stars bring the pairs of a component together first.
-What the kernels do and cost stands in text/: `minhash`, `bands`, `similarity`, `survivors`; the phases are in
-corpus/dedup/. Losers are `near.duplicate`; the ledger holds their similarity to the survivor that the label
-names.
+Five phases and the removal: keys of every document, documents that meet, pairs that are copies, which of
+them stay. Where pairs are more than `local_pairs`, rounds of stars bring the pairs of a component
+together first. What the kernels do and cost stands in text/: `minhash`, `bands`, `similarity`,
+`survivors`; the phases are in corpus/dedup/. Losers are `near.duplicate`; the ledger holds their
+similarity to the survivor that the label names.
 
-The bounds of jobs/recipes/zh_web.yaml were chosen on labelled pages (docs/calibration.md); those of
-map_cc.yaml are CT-LLM's.
+The bounds of jobs/recipes/zh_web.yaml were chosen on labelled
+pages (docs/calibration.md); those of map_cc.yaml are CT-LLM's.
 """
 
 from __future__ import annotations
@@ -56,10 +56,11 @@ def near(
     keep_index: bool = False,
     against: tuple[str, ...] = (),
 ) -> Pass:
-    """The pass. A worker holds some 60 bytes for each of `partition_rows` keys, 300 for each of `local_pairs`
-    pairs.
+    """Creates the pass. A worker holds some 60 bytes per key of `partition_rows`, and 300
+    per pair of `local_pairs`.
 
-    And 210 for each document that shares a key with another one; where all are one crowd, 300 a key.
+    It also holds 210 bytes per document that shares a key with another, or 300 per
+    key if all are one cluster.
     """
     verified = Verify.model_validate(verify) if verify else None
     sketch = Sketch(of, shingle_chars, permutations, bands, rows, min_chars)
@@ -72,7 +73,7 @@ def near(
 
 
 class _Near(Pass):
-    """Its phases; the rounds of stars are as many as the pairs need."""
+    """The phases of the pass. The number of star rounds depends on the pairs."""
 
     def __init__(
         self, sketches: Sketches, likeness: Likeness, reach: int, survivors: Survivors, local: int
@@ -88,17 +89,19 @@ class _Near(Pass):
         super().__init__(*self._first, self._scatter, *self._stars, self._groups, *self._last)
 
     def check(self, recipe: Recipe) -> None:
-        """Raises `RecipeError` for one page of a component where older pages are settled: a new one may join
-        two."""
+        """Raises `RecipeError` for `survivors: components` with an older index: a new page
+        may join two old components."""
         if self._settling:
-            remedy = "set survivors: neighbours, or leave `against` out"
+            remedy = "set survivors: neighbours, or remove `against`"
             raise RecipeError(
-                "components cannot be had crawl by crawl", where="passes.near.survivors", remedy=remedy
+                "survivors: components does not work with an index of earlier versions",
+                where="passes.near.survivors",
+                remedy=remedy,
             )
         super().check(recipe)
 
     def order(self, recipe: Recipe) -> Iterator[str]:
-        """The phases, with rounds of stars where the pairs are many, until one changes nothing."""
+        """The phases; if pairs are many, with rounds of stars until one changes nothing."""
         yield from (phase.name for phase in self._first)
         if self._scatter.parts(recipe) > 1:
             yield self._scatter.name

@@ -1,4 +1,4 @@
-"""What all sources of conversations share: turns in one form, checked, as the JSON text of a document.
+"""Common code of all conversation sources: turns in one form, checked, stored as the JSON text of a document.
 
     [{"role": "user", "content": "..."}, {"role": "assistant", "content": "...", "weight": 0}, ...]
     {"prompt": [...], "chosen": [...], "rejected": [...]}
@@ -39,9 +39,9 @@ from ctllm_ray.corpus.readers.records import Record
 
 Turn = dict[
     str, Any
-]  # role: system, user or assistant; content; weight 0 where an answer is not to be learnt
+]  # role: system, user or assistant; content; weight 0 for an answer that is not trained on
 
-#: What others call the three roles. Those of tools are known, so that they can be told from mistakes.
+#: Other names of the three roles. Tool roles are listed to tell them from mistakes.
 ROLES = {
     "system": "system", "developer": "system",
     "user": "user", "human": "user", "prompter": "user",
@@ -50,13 +50,13 @@ ROLES = {
     "function_call": "tool", "function": "tool", "tool": "tool", "tool_call": "tool", "tool_response": "tool",
     "observation": "tool", "tool_calls": "tool", "tool_use": "tool", "tool_result": "tool", "ipython": "tool",
 }  # fmt: skip
-#: Types of parts of a content: OpenAI's Chat and Responses.
+#: Types of content parts: OpenAI's Chat and Responses APIs.
 TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 def records(split: Split, read: Callable[[dict[str, Any]], Any]) -> Iterator[Record]:
-    """The records of the JSON lines of a split. `read` gives the turns, or the pair, of a line, or raises
-    `Unfit`."""
+    """The records of a split of JSON lines. `read` returns the turns or the pair of
+    a line, or raises `Unfit`."""
     return json_lines.records(split, partial(_record, read))
 
 
@@ -70,19 +70,19 @@ def _record(
 
 
 def check_turns(turns: Sequence[Turn]) -> list[Turn]:
-    """The turns of a whole conversation, without an empty system turn. Raises `Unfit`."""
+    """The turns of a complete conversation, without an empty system turn. Raises `Unfit`."""
     result = _drop_empty_system(turns)
     spoken = result[1:] if result and result[0]["role"] == "system" else result
     for number, turn in enumerate(spoken):
         wanted = ("user", "assistant")[number % 2]
         if turn["role"] != wanted:
-            reason = f"turn {number + 1} is the {turn['role']}'s, not the {wanted}'s"
+            reason = f"turn {number + 1} is by the {turn['role']}, but the {wanted} is next"
             raise Unfit("conversation.role_order", reason)
         if not turn["content"].strip():
             kind = "empty_answer" if wanted == "assistant" else "empty_question"
             raise Unfit(f"conversation.{kind}", f"turn {number + 1} is empty")
     if len(spoken) % 2 or not spoken:
-        raise Unfit("conversation.no_answer", "it ends before the assistant answers")
+        raise Unfit("conversation.no_answer", "the conversation ends before the assistant answers")
     if all(turn.get("weight") == 0 for turn in spoken[1::2]):
         raise Unfit("conversation.nothing_to_learn", "every answer has weight 0")
     return result
@@ -95,19 +95,17 @@ def _drop_empty_system(turns: Sequence[Turn]) -> list[Turn]:
 
 
 def pair(prompt: Sequence[Turn], chosen: Sequence[Turn], rejected: Sequence[Turn]) -> dict[str, list[Turn]]:
-    """A preference pair of which both sides are whole conversations. Raises `Unfit`."""
+    """A preference pair whose sides are both complete conversations. Raises `Unfit`."""
     prompt = [
         {name: turn[name] for name in ("role", "content")} for turn in prompt
-    ]  # nothing of it is learnt
+    ]  # prompts are not trained on
     if any("weight" in turn for turn in (*chosen, *rejected)):
-        raise Unfit(
-            "conversation.weight", "an answer of a pair has weight 0: what it is compared by would be gone"
-        )
+        raise Unfit("conversation.weight", "an answer of the pair has weight 0, but both answers are needed")
     sides = [check_turns([*prompt, *side])[-len(side) :] if side else [] for side in (chosen, rejected)]
     if not all(sides):
-        raise Unfit("conversation.no_answer", "one side says nothing")
+        raise Unfit("conversation.no_answer", "one answer is empty")
     if sides[0] == sides[1]:
-        raise Unfit("pair.identical", "the chosen answer is the rejected one")
+        raise Unfit("pair.identical", "the chosen and the rejected answer are equal")
     return {"prompt": _drop_empty_system(prompt), "chosen": sides[0], "rejected": sides[1]}
 
 
@@ -123,28 +121,29 @@ def _turn(item: Any, field: str, role: str, content: str) -> Turn:
         raise Unfit("error.wrong_type", f"a turn of {field!r} is not an object but {type_of(item)}")
     if type(item.get(role)) is not str:
         raise Unfit(
-            "error.missing_field", f"a turn of {field!r} has no {role!r}, only: {', '.join(list(item)[:20])}"
+            "error.missing_field",
+            f"a turn of {field!r} has no {role!r}; its fields are {', '.join(list(item)[:20])}",
         )
     known = ROLES.get(item[role].strip().lower())
     if known == "tool" or item.get("tool_calls") or item.get("function_call"):
-        raise Unfit("conversation.tool_call", "the chat template has no turns for tools")
+        raise Unfit("conversation.tool_call", "the chat template does not support tools")
     if known is None:
-        raise Unfit("error.unknown_role", f"{item[role]!r} is none of {', '.join(ROLES)}")
+        raise Unfit("error.unknown_role", f"unknown role {item[role]!r}; use one of {', '.join(ROLES)}")
     conversation_fields.check_turn(item, field)
     if content not in item:
         raise Unfit(
-            "error.missing_field", f"a turn of {field!r} has no {content!r}, only: {', '.join([*item][:20])}"
+            "error.missing_field",
+            f"a turn of {field!r} has no {content!r}; its fields are {', '.join([*item][:20])}",
         )
     turn = {"role": known, "content": text(item[content], content)}
     return turn | {"weight": 0} if known == "assistant" and not conversation_fields.is_learnt(item) else turn
 
 
 def text(value: Any, field: str) -> str:
-    """A text, null being an empty one; parts of text, as OpenAI's API takes them, are joined. Raises
-    `Unfit`."""
+    """A text; null counts as empty. Text parts, as in OpenAI's API, are joined. Raises `Unfit`."""
     if type(value) is list and all(type(part) is dict for part in value):
         if any(part.get("type") not in TEXT_PARTS for part in value):
-            raise Unfit("conversation.not_text", f"{field!r} holds more than text")
+            raise Unfit("conversation.not_text", f"{field!r} contains parts that are not text")
         return "".join(text(part.get("text"), field) for part in value)
     if value is not None and type(value) is not str:
         raise Unfit("error.wrong_type", f"field {field!r} is not a string but {type_of(value)}")
@@ -152,15 +151,17 @@ def text(value: Any, field: str) -> str:
 
 
 def require_field(fields: dict[str, Any], name: str) -> Any:
-    """A field's value. Raises `Unfit` where there is none."""
+    """A field's value. Raises `Unfit` if it is missing."""
     if fields.get(name) is None:
-        raise Unfit("error.missing_field", f"no field {name!r}, only: {', '.join(list(fields)[:20])}")
+        raise Unfit(
+            "error.missing_field",
+            f"the record has no field {name!r}; its fields are {', '.join(list(fields)[:20])}",
+        )
     return fields[name]
 
 
 def with_system(value: Any, turns: Sequence[Turn]) -> list[Turn]:
-    """The turns behind a system prompt that stands beside them, unless they begin with the same. Raises
-    `Unfit`."""
+    """The turns after a separate system prompt, unless they begin with the same. Raises `Unfit`."""
     first = make_turn("system", text(value, "system"))
     if not first["content"].strip() or list(turns[:1]) == [first]:
         return list(turns)
@@ -168,7 +169,7 @@ def with_system(value: Any, turns: Sequence[Turn]) -> list[Turn]:
 
 
 def history(value: Any) -> list[Turn]:
-    """The turns of [[question, answer], ...], as alpaca files have them. Raises `Unfit`."""
+    """The turns of [[question, answer], ...], as in alpaca files. Raises `Unfit`."""
     result: list[Turn] = []
     if value is not None and type(value) is not list:
         raise Unfit("error.wrong_type", f"field 'history' is not an array but {type_of(value)}")
@@ -183,7 +184,7 @@ def history(value: Any) -> list[Turn]:
 
 
 def question(instruction: str, more: str) -> str:
-    """The instruction and, where there is one, the input after a newline, as LLaMA-Factory reads them."""
+    """The instruction and, after a newline, the input if any, as LLaMA-Factory joins them."""
     return "\n".join(part for part in (instruction, more) if part.strip())
 
 

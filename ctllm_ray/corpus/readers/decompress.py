@@ -1,4 +1,4 @@
-"""Input files as a flow of decompressed pieces, at flat memory.
+"""Reads input files as a stream of decompressed pieces, with constant memory.
 
 The file's name says how it is packed (.gz .zst .bz2 .xz). All members or frames of a file are read to its
 end, as `cat a.gz b.gz` and parallel compressors write several. The compressed bytes are fed to the decoder a
@@ -7,8 +7,8 @@ format's highest ratio, and when the stream turns out to be cut or corrupt every
 point has been handed on already. (The file objects of gzip, zstandard, pyarrow and FastWARC 2.0 either lose
 the last piece or take the cut for a normal end.)
 
-Measured on this project's web pages, one core of a shared two-core machine: zst 1200 MB/s, gz 270 MB/s of
-text.
+Measured on this project's web pages, one core of a shared
+two-core machine: zst 1200 MB/s, gz 270 MB/s of text.
 """
 
 from __future__ import annotations
@@ -26,15 +26,14 @@ import zstandard
 from ctllm_ray.base import storage
 from ctllm_ray.base.storage import File
 
-#: Bytes asked of the file system at a time.
+#: Bytes to read from the file system at once.
 READ_BYTES = 1 << 20
 
-#: Compressed bytes given to a decoder at a time. The densest stream there is, zstd's run-length blocks, holds
-#: 128 KiB in 4 bytes (RFC 8878, 3.1.1.2): 1 KiB then unfolds to 32 MiB at most, and 16 KiB would be a seventh
-#: faster.
+#: Compressed bytes to feed to a decoder at once. The densest stream, zstd's run-length blocks, holds 128 KiB
+#: in 4 bytes (RFC 8878, 3.1.1.2): 1 KiB then unfolds to at most 32 MiB. 16 KiB would be a seventh faster.
 FEED_BYTES = 1 << 10
 
-#: xz may ask for a dictionary of any size; this is four times what `xz -9` needs.
+#: xz files may demand a dictionary of any size; this is four times what `xz -9` needs.
 XZ_MEMORY_BYTES = 256 << 20
 
 _DECODERS: dict[str, Callable[[], Any]] = {
@@ -48,7 +47,7 @@ _DECODER_ERRORS = (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError, EOF
 
 
 class Broken(Exception):
-    """A compressed stream is cut or corrupt; all that could be decoded before has been yielded."""
+    """A compressed stream is cut or corrupt. Everything decodable before was yielded."""
 
 
 def suffix(name: str) -> str:
@@ -60,7 +59,7 @@ def suffix(name: str) -> str:
 def pieces(file: File, start: int = 0) -> Iterator[bytes]:
     """The content from byte `start` of the decompressed stream on, as non-empty pieces of any size.
 
-    Raises `Broken` where the stream is cut or corrupt, `InputError` where the file cannot be read.
+    Raises `Broken` if the stream is cut or corrupt, `InputError` where the file cannot be read.
     """
     with storage.reading(file.uri) as stream:
         if packed := suffix(file.name):
@@ -75,7 +74,7 @@ def _plain(stream: IO[bytes], start: int) -> Iterator[bytes]:
     block = stream.read(READ_BYTES)
     for magic, packed in _MAGIC.items():
         if start == 0 and block.startswith(magic):
-            raise Broken(f"the file is compressed: give it a name that ends with {packed}")
+            raise Broken(f"the file is compressed; rename it to end with {packed}")
     while block:
         yield block
         block = stream.read(READ_BYTES)
@@ -98,7 +97,7 @@ def _decompress_stream(stream: IO[bytes], new_decoder: Callable[[], Any]) -> Ite
                     yield piece
                 data = decoder.unused_data
     if decoder is not None and not decoder.eof:
-        raise Broken("the compressed stream ends in the middle")
+        raise Broken("the compressed stream is truncated")
 
 
 def _feed(decoder: Any, data: bytes) -> bytes:
@@ -109,7 +108,7 @@ def _feed(decoder: Any, data: bytes) -> bytes:
 
 
 def _after(start: int, flow: Iterator[bytes]) -> Iterator[bytes]:
-    """The flow without its first `start` bytes."""
+    """The stream without its first `start` bytes."""
     skipped = 0
     for piece in flow:
         if skipped >= start:
@@ -120,21 +119,21 @@ def _after(start: int, flow: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def unpacked_bytes(file: File) -> int:
-    """The estimated size of the decompressed content in bytes, from the ratio over the first `READ_BYTES`.
+    """Estimates the decompressed size in bytes from the ratio over the first `READ_BYTES`.
 
     A frame header may state a size, but only its own frame's, and writers of streams leave it out.
     """
     with storage.reading(file.uri) as stream:
         head = stream.read(READ_BYTES)
     unpacked = 0
-    with suppress(Broken):  # the sample ends in the middle of the stream
+    with suppress(Broken):  # the sample ends inside the stream
         for piece in _decompress_stream(io.BytesIO(head), _DECODERS[suffix(file.name)]):
             unpacked += len(piece)
     return unpacked * file.size // max(1, len(head))
 
 
 class Reader(io.RawIOBase):
-    """Pieces as a file object, for libraries that want one: forward only, short reads.
+    """Pieces as a file object for libraries that need one: forward only, short reads.
 
     `position` is the offset of the next byte, `last` the last byte read. A broken stream looks like one that
     ends, so that a library hands on what it has; `broken` then holds the reason, else an empty string.
@@ -169,7 +168,7 @@ class Reader(io.RawIOBase):
         return piece
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """The position, where the call asks for nothing else: FastWARC asks where its stream begins."""
+        """The position, for calls that ask for nothing else: FastWARC asks where its stream begins."""
         if (offset, whence) not in {(0, io.SEEK_CUR), (self.position, io.SEEK_SET)}:
             raise io.UnsupportedOperation("seek")
         return self.position

@@ -1,5 +1,4 @@
-"""What the inputs of a recipe hold: texts, conversations, or preference pairs; and which parts can work on
-them.
+"""What the inputs of a recipe hold (texts, conversations or preference pairs), and which parts support them.
 
 A conversation is a document whose text is the JSON of its turns (corpus/readers/conversations.py). Whoever
 measures or compares it wants what is said in it: the contents of its turns, one after the other, and not
@@ -22,42 +21,42 @@ from ctllm_ray.base.resolve import PASSES, SOURCES, STAGES, declared_names
 from ctllm_ray.shards import schema
 from ctllm_ray.shards.tokens import Form
 
-#: In a manifest's provenance, where turns were read as what is said in them: before, their JSON was.
+#: Key in a manifest's provenance: turns were read as plain contents. Earlier versions read their JSON.
 READ_AS = {"turns": "contents"}
 
 
 def inputs(recipe: Recipe) -> dict[str, Form]:
-    """What each input holds by its name, as its source declares: `FORMS`, or texts where it says nothing."""
+    """What each input holds, by name, as its source declares in `FORMS`; texts by default."""
     results = {part.name: declared_names(SOURCES, part.use, "FORMS") for part in recipe.data.inputs}
     return {name: cast(Form, (*forms, "texts")[0]) for name, forms in results.items()}
 
 
 def has_turns(recipe: Recipe) -> bool:
-    """True where an input holds conversations or pairs."""
+    """True if an input holds conversations or pairs."""
     return any(form != "texts" for form in inputs(recipe).values())
 
 
 def check(recipe: Recipe) -> None:
-    """Raises `RecipeError` that names a stage or pass which cannot do with what an input holds."""
+    """Raises `RecipeError` for a stage or pass that does not support what an input holds."""
     parts = [(STAGES, "stages", stage.use) for stage in recipe.stages]
     parts += [(PASSES, "passes", part.use) for part in recipe.passes]
     for name, form in inputs(recipe).items():
         for package, where, use in parts:
             if form not in (declared_names(package, use, "FORMS") or ("texts",)):
                 raise RecipeError(
-                    f"{use!r} is for texts: of {form} it would see JSON, and change that",
+                    f"{use!r} supports texts only: {form} are stored as JSON, which it would change",
                     where=f"{where}.{use}, input {name!r}",
-                    remedy="leave it out, or give texts and conversations a recipe each",
+                    remedy="remove it, or use separate recipes for texts and conversations",
                 )
 
 
 def readable(table: pa.Table, form: Form) -> pa.Table:
-    """The table with what is said in place of JSON; as it is where its documents are texts."""
+    """The table with plain contents instead of JSON; unchanged if its documents are texts."""
     return table if form == "texts" else schema.put_column(table, "text", extract_contents(table["text"]))
 
 
 def extract_contents(texts: pa.ChunkedArray) -> pa.Array:
-    """The contents of the turns of conversations or pairs, one after the other, a line end between them."""
+    """The contents of the turns of conversations or pairs, joined by newlines."""
     return pa.array(
         [None if text is None else "\n".join(_contents(orjson.loads(text))) for text in texts.to_pylist()],
         pa.string(),

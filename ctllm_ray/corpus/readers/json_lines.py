@@ -1,4 +1,4 @@
-r"""The objects of a split of JSON lines, each handed to what makes a record of it.
+r"""Reads the JSON objects of a split of JSON lines, and passes each to a function that makes a record.
 
 A line that is no object is one record of `reject` error.invalid_json, error.invalid_utf8,
 error.invalid_unicode (half of a surrogate pair, as cutting a UTF-16 string leaves it), error.wrong_type,
@@ -21,7 +21,7 @@ from ctllm_ray.corpus.readers.records import Record, bad
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-#: Makes a record of an object: its position, its line as it was read, its fields.
+#: Makes a record of an object from its position, its raw line, and its fields.
 Recorded = Callable[[int, bytes, dict[str, Any]], Record]
 
 
@@ -56,7 +56,7 @@ def _kind(error: orjson.JSONDecodeError, line: bytes) -> str:
 
 
 def type_of(value: Any) -> str:
-    """What JSON calls the type of a value."""
+    """The JSON name of a value's type."""
     names = {
         dict: "an object",
         list: "an array",

@@ -1,10 +1,9 @@
-r"""The lines of a split, at flat memory, each with the byte offset at which it begins in the decompressed
-file.
+r"""Reads the lines of a split with constant memory, each with its byte offset in the decompressed file.
 
-A line ends with \n and belongs to the span in which its first byte lies. A span that starts in the middle of
-a line leaves that line to the span before it; so any cutting of a file gives the same lines, each once. A
-line that is longer than `limits.record_bytes` is walked over without being held, and only its first bytes are
-handed on.
+A line ends with \n and belongs to the span in which its first byte lies. A span that starts in the middle
+of a line leaves that line to the span before it; so any cutting of a file gives the same lines, each
+once. A line that is longer than `limits.record_bytes` is walked over without being held, and only its
+first bytes are handed on.
 
 A plain file is cut at byte offsets. A compressed file cannot be entered in the middle, so every span of it
 unpacks the file from the start and skips: unpacking runs about 50 times as fast as the stages that follow,
@@ -29,8 +28,8 @@ MAX_SPANS = 32
 
 
 class Line(NamedTuple):
-    """`content` without its newline; with `error` (a kind of `error.<kind>`) only its first bytes, and a
-    `reason`."""
+    """`content` without its newline. With `error` (a kind of `error.<kind>`) only its
+    first bytes, and a `reason`."""
 
     position: int
     content: bytes
@@ -39,12 +38,12 @@ class Line(NamedTuple):
 
 
 def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
-    """Spans (start, stop) in decompressed bytes that cover a file of lines; the last stop is None, the
-    end."""
+    """Spans (start, stop) in decompressed bytes that cover
+    a file of lines; the last stop is None, the end."""
     step, size = split_bytes, file.size
     if decompress.suffix(file.name):
         step = SPAN_FACTOR * split_bytes
-        if file.size <= split_bytes:  # text shrinks 2 to 6 times: too small to be worth opening it
+        if file.size <= split_bytes:  # text compresses 2 to 6 times: too small to be worth opening
             return [(0, None)]
         size = decompress.unpacked_bytes(file)
         step = max(step, -(-size // MAX_SPANS))
@@ -53,11 +52,11 @@ def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
 
 
 def lines(split: Split) -> Iterator[Line]:
-    """The lines that begin in a split, in order; a cut or corrupt stream ends with one Line of error
-    `truncated`."""
+    """The lines that begin in a split, in order. A cut or corrupt stream ends with one
+    Line of error `truncated`."""
     origin = max(
         0, split.start - 1
-    )  # one byte early: whether a line begins at `start` shows in the byte before it
+    )  # one byte early: the byte before `start` shows whether a line begins there
     first, entered = _Unended(origin, split.limits), split.start == 0
     try:
         for piece in decompress.pieces(split.file, origin):
@@ -83,8 +82,8 @@ def lines(split: Split) -> Iterator[Line]:
 
 
 class _Unended:
-    """The line whose end has not been seen yet: where it begins, how long it is, its bytes while they may be
-    held."""
+    """The current line while its end is unknown: its start, its length, and its bytes
+    as far as they may be held."""
 
     def __init__(self, position: int, limits: SplitLimits) -> None:
         self.position, self.limits, self.kept, self.size = position, limits, bytearray(), 0
@@ -99,13 +98,13 @@ class _Unended:
             del self.kept[self.limits.error_raw_bytes :]
 
     def end(self, part: bytes) -> Line:
-        """The line that ends after `part`; from here on this is the line behind it."""
+        """Ends the line after `part` and returns it; then this object holds the next line."""
         if self.size == 0 and len(part) <= self.limits.record_bytes:
             line = Line(self.position, part)
             self.position += len(part) + 1
             return line
         self.grow(part)
-        reason = f"{self.size} bytes, the limit is {self.limits.record_bytes}"
+        reason = f"{self.size} bytes; the limit is {self.limits.record_bytes}"
         fits = self.size <= self.limits.record_bytes
         line = Line(self.position, bytes(self.kept)) if fits else self._too_large(reason)
         self.position += self.size + 1

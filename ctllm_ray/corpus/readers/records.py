@@ -1,4 +1,4 @@
-"""Records into RAW tables of bounded size.
+"""Converts records to RAW tables of limited size.
 
 A source is a generator of `Record`s, most of whose fields are usually null; here they become Arrow tables of
 about `limits.batch_bytes`. A record that could not be read is one of `bad(...)`: `reject` says
@@ -15,13 +15,12 @@ import pyarrow as pa
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards import schema
 
-#: A table is closed at this many records too, as each costs about a kilobyte of Python objects before it is
-#: closed.
+#: A table is also closed at this many records: each takes about a kilobyte of Python objects until then.
 BATCH_RECORDS = 16_384
 
 
 class Record(NamedTuple):
-    """One row of RAW, before its position has become an id."""
+    """One row of RAW, before its position becomes an id."""
 
     position: int
     text: str | None = None
@@ -34,7 +33,7 @@ class Record(NamedTuple):
 
 
 def bad(position: int, kind: str, reason: str, raw: bytes = b"", url: str | None = None) -> Record:
-    """The record that stands for one that could not be read."""
+    """The record for input that could not be read."""
     return Record(position, url=url, title=reason, raw=raw, reject=f"error.{kind}")
 
 

@@ -1,4 +1,4 @@
-r"""The records of a WARC-shaped file (WARC, WET), whole ones only; broken ones become error records.
+r"""Reads the complete records of WARC and WET files. Broken ones become error records.
 
 FastWARC parses (https://resiliparse.chatnoir.eu), in its lenient mode, which accepts headers that end in bare
 \n and finds the next record behind a damaged one. It reads from our own decompression, because FastWARC 2.0
@@ -22,17 +22,16 @@ from ctllm_ray.corpus.readers import decompress
 from ctllm_ray.corpus.readers.records import Record, bad
 
 #: More bytes than this between two records were a record once: its four mandatory fields alone are longer
-#: (WARC 1.1, section 5), and a header's length is computed here from its fields, a few bytes off where it has
-#: unusual spacing.
+#: (WARC 1.1, section 5). A header's length is computed from its fields and is a few bytes off with unusual
+#: spacing.
 GAP_BYTES = 100
 
-#: Turns a record and its block (the bytes behind the WARC header) into what the source makes of it: none or
-#: one.
+#: Turns a record and its block (the bytes after the WARC header) into at most one record of the source.
 Page = Callable[[int, WarcRecord, bytes], Iterator[Record]]
 
 
 def entries(split: Split, page: Page) -> Iterator[Record]:
-    """What `page` makes of each record of a file, in order, and one error record for each that is broken."""
+    """What `page` makes of each record of a file, in order, and one error record for each broken one."""
     stream = decompress.Reader(decompress.pieces(split.file))
     limit, end, headless = (
         split.limits.record_bytes,
@@ -66,13 +65,13 @@ def entries(split: Split, page: Page) -> Iterator[Record]:
 
 
 def _has_header(entry: WarcRecord) -> bool:
-    """False for a damaged header, or one in which the file ends (the lenient mode takes what there is of
-    it)."""
+    """False for a damaged header, or for one cut by the end of the file (the lenient
+    mode accepts what is there)."""
     return bool(entry.headers.get("WARC-Type") and entry.headers.get("Content-Length"))
 
 
 def _rest(stream: decompress.Reader, end: int, headless: bool) -> Iterator[Record]:
-    """An error record if something follows the last record, or its end is missing."""
+    """An error record if data follows the last record, or its end is missing."""
     if stream.broken:
         yield bad(max(end, stream.position), "truncated", stream.broken)
     elif headless or (stream.position <= end + GAP_BYTES and stream.last not in {b"", b"\n"}):

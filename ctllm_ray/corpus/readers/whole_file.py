@@ -1,4 +1,4 @@
-"""A file as one record: its unpacked bytes, while they fit the limit."""
+"""Reads a file as one record: its decompressed bytes, if they fit the limit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ctllm_ray.corpus.readers.records import Record, bad
 
 
 def whole(split: Split, content_type: str) -> Iterator[Record]:
-    """One record at position 0 with the file's bytes in `raw`; none of an empty file.
+    """One record at position 0 with the file's bytes in `raw`; none for an empty file.
 
-    Errors: record_too_large, and truncated for a compressed file that is cut or corrupt (its first bytes are
-    kept).
+    Errors: record_too_large, and truncated for a compressed
+    file that is cut or corrupt (its first bytes are kept).
     """
     content = bytearray()
     try:

@@ -1,5 +1,5 @@
-"""Instructions as Alpaca has them: JSON lines with `instruction`, `input`, `output`, and perhaps `history`,
-`system`.
+"""Instructions in Alpaca's format: JSON lines with
+`instruction`, `input`, `output`, optional `history`, `system`.
 
 What is rejected and why: corpus/readers/conversations.py.
 """

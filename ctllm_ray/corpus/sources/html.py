@@ -1,5 +1,5 @@
-"""HTML files, one page each, as bytes: the charset ladder decodes them. Compressed ones (.gz .zst .bz2 .xz)
-too.
+"""HTML files, one page each, as bytes; a later stage
+detects the charset. Also compressed (.gz .zst .bz2 .xz).
 
 A page has no url; its id ends with the file's name and position 0. An empty file is no record.
 """
@@ -16,6 +16,6 @@ from ctllm_ray.corpus.readers.whole_file import whole
 
 
 def html(split: Split, *, content_type: str = "text/html") -> Iterator[pa.Table]:
-    """A RAW table of one page; `content_type` may name a charset that all files are in: text/html;
-    charset=gb18030."""
+    """A RAW table of one page. `content_type` may name a charset for all files:
+    text/html; charset=gb18030."""
     yield from tables(split, whole(split, content_type))

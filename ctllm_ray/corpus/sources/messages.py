@@ -1,5 +1,4 @@
-"""Conversations as OpenAI's API and its fine-tuning files have them: JSON lines with {"messages": [{role,
-content}]}.
+"""Conversations in OpenAI's format: JSON lines with {"messages": [{role, content}]}.
 
 `developer` is taken for `system`; parts of text are joined; a field `system` beside the turns comes first.
 What is rejected and why: corpus/readers/conversations.py.
@@ -28,8 +27,7 @@ def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
 
 
 def messages(split: Split, *, messages: str = "messages") -> Iterator[pa.Table]:
-    """RAW tables of the conversations that begin in a split; the option names the field that holds the
-    turns."""
+    """RAW tables of the conversations that begin in a split; the option names the field with the turns."""
     yield from tables(split, conversations.records(split, partial(_turns, messages)))
 
 

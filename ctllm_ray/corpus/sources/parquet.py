@@ -1,9 +1,9 @@
-"""Parquet files: a row is a record, its text in a string column or its HTML in a column of bytes or strings.
+"""Parquet files: a row is a record, with text in a string column or HTML in a column of bytes or strings.
 
-Whole columns are handed from Parquet to the RAW table without a Python object per row. A split is a run of
-adjacent row groups; the position in an id is the row's number in the file. Rows are read in slices that hold
-about `limits.batch_bytes`, so a row group of any size needs no more memory than a slice of it (and its
-dictionary).
+Whole columns are handed from Parquet to the RAW table without a Python object per row. A split is a
+run of adjacent row groups; the position in an id is the row's number in the file. Rows are read in
+slices that hold about `limits.batch_bytes`, so a row group of any size needs no more memory than a
+slice of it (and its dictionary).
 
 The columns for url, title and date may be absent under their default names; any other absent column is an
 `InputError`. Numbers and timestamps become strings there. Errors: missing_field (null text), invalid_utf8
@@ -30,7 +30,7 @@ from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers.records import BATCH_RECORDS, bad, tables
 from ctllm_ray.shards import schema
 
-#: Bytes of a column chunk that are read at a time.
+#: Bytes of a column chunk to read at once.
 BUFFER_BYTES = 1 << 20
 
 _OPTIONAL = {"url": "url", "title": "title", "date": "date", "text": "text"}
@@ -46,7 +46,7 @@ class _Broken(Exception):
 
 
 def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
-    """Spans (first row group, one behind the last) of about `split_bytes` uncompressed bytes each."""
+    """Spans (first row group, one after the last) of about `split_bytes` uncompressed bytes each."""
     if file.size == 0:
         return [(0, None)]
     try:
@@ -73,8 +73,8 @@ def parquet(
     date: str = "date",
     charset: str | None = None,
 ) -> Iterator[pa.Table]:
-    """RAW tables of the rows of a split; the options name columns, `charset` one of charsets that `html`
-    declares."""
+    """RAW tables of the rows of a split. The options name columns; `charset` is a
+    column of charsets of `html`."""
     if split.file.size == 0:
         return
     names = {"text": text, "url": url, "title": title, "date": date, "raw": html, "charset": charset}
@@ -92,13 +92,13 @@ def parquet(
 
 @contextmanager
 def _open_parquet(file: File) -> Iterator[pq.ParquetFile]:
-    """The file's reader. Raises `InputError` where it is not Parquet, `_Broken` where its index is
-    missing."""
+    """Opens the file's reader. Raises `InputError` if it is not Parquet,
+    `_Broken` if its index is missing."""
     with storage.reading(file.uri) as stream:
         magic = stream.read(4)
         if magic != b"PAR1":
             raise InputError(
-                "not a Parquet file", where=file.uri, remedy="name another source, or other files"
+                "the file is not Parquet", where=file.uri, remedy="use another source, or give Parquet files"
             )
         stream.seek(0)
         try:
@@ -109,8 +109,8 @@ def _open_parquet(file: File) -> Iterator[pq.ParquetFile]:
 
 
 def _present(names: dict[str, str | None], columns: pa.Schema, file: File) -> dict[str, str]:
-    """The column of each RAW field that has one. Raises `InputError` for an absent one or one of an unfit
-    type."""
+    """The column of each RAW field that has one. Raises
+    `InputError` if it is missing or of an unsuitable type."""
     present = {}
     for field, name in names.items():
         if name is None:
@@ -118,12 +118,14 @@ def _present(names: dict[str, str | None], columns: pa.Schema, file: File) -> di
         if name not in columns.names:
             if _OPTIONAL.get(field) == name and (field != "text" or names["raw"]):
                 continue
-            raise InputError(f"no column {name!r}", where=file.uri, remedy=nearest(name, columns.names))
+            raise InputError(
+                f"the file has no column {name!r}", where=file.uri, remedy=nearest(name, columns.names)
+            )
         kind = columns.field(name).type
         if pa.types.is_nested(kind) or (field in {"text", "raw", "charset"} and not _is_bytes(kind)):
-            remedy = "name a column of strings or bytes"
+            remedy = "give a column of strings or bytes"
             raise InputError(
-                f"column {name!r} of type {kind} cannot be the {field}", where=file.uri, remedy=remedy
+                f"column {name!r} of type {kind} cannot be used as {field}", where=file.uri, remedy=remedy
             )
         present[field] = name
     return present
@@ -141,7 +143,8 @@ def _is_string(kind: pa.DataType) -> bool:
 def _row_group(
     split: Split, parquet: pq.ParquetFile, group: int, row: int, columns: dict[str, str]
 ) -> Iterator[pa.Table]:
-    """RAW tables of a row group whose first row is number `row`; where it is damaged, one error ends it."""
+    """RAW tables of a row group whose first row is number `row`; if it is damaged,
+    ends with one error record."""
     about = parquet.metadata.row_group(group)
     fit = split.limits.batch_bytes * about.num_rows // max(1, about.total_byte_size)
     rows = max(1, min(BATCH_RECORDS, fit))
@@ -191,8 +194,8 @@ def _table(split: Split, batch: pa.RecordBatch, row: int, columns: dict[str, str
 def _mark_rejects(
     values: dict[str, pa.Array], content: pa.Array, error_raw_bytes: int
 ) -> dict[str, pa.Array]:
-    """Text, raw, content type and title of rows of which some are rejected: no text, first bytes, and the
-    reason."""
+    """Text, raw, content type and title of rows; rejected ones have no text, their
+    first bytes, and the reason."""
     n = len(content)
     fine = values["reject"].is_null()
     reasons = pa.array([_REASONS.get(reject) for reject in values["reject"].to_pylist()], pa.string())
@@ -212,12 +215,12 @@ def _bytes(column: pa.Array) -> pa.Array:
 
 
 def _strings(column: pa.Array) -> pa.Array:
-    """The column as strings; null where bytes are not UTF-8."""
+    """The column as strings; null if bytes are not UTF-8."""
     if not _is_bytes(column.type):
         return column.cast(pa.string())
     column = _bytes(column)
     try:
-        return column.cast(pa.string())  # checks that it is UTF-8
+        return column.cast(pa.string())  # checks UTF-8
     except pa.ArrowInvalid:
         return pa.array([_decode(value) for value in column.to_pylist()], pa.string())
 

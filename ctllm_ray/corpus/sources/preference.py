@@ -22,9 +22,9 @@ from ctllm_ray.corpus.readers.conversations import Turn, Unfit, make_turn, text
 from ctllm_ray.corpus.readers.records import tables
 
 FORMS = ("pairs",)
-INPUT = "input"  # what an instruction is about, as alpaca files have it
+INPUT = "input"  # the input of an instruction, as in alpaca files
 
-#: Who speaks in a transcript of HH-RLHF.
+#: Speakers in a transcript of HH-RLHF.
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 
 
@@ -62,23 +62,23 @@ class _Fields(NamedTuple):
         return conversations.with_system(fields.get(self.system), [*before, *self._read_prompt(fields)])
 
     def _read_prompt(self, fields: dict[str, Any]) -> list[Turn]:
-        """The prompt without what stands beside it."""
+        """The prompt without the fields next to it."""
         value, more = fields[self.prompt], text(fields.get(INPUT), INPUT)
         if type(value) is str and not _SPEAKER.match(value):
             return [make_turn("user", conversations.question(value, more))]
         if more.strip():
             raise Unfit(
-                "error.wrong_type", f"{INPUT!r} beside a prompt that has turns: where does it belong?"
+                "error.wrong_type", f"{INPUT!r} next to a prompt with turns: it is unclear where it belongs"
             )
         asked = self._whole(value, self.prompt)
-        is_cue = asked[-1:] == [make_turn("assistant", "")]  # with which a transcript asks for the answer
+        is_cue = asked[-1:] == [make_turn("assistant", "")]  # a transcript ends with it to ask for the answer
         return asked[:-1] if is_cue else asked
 
     def _turns(self, value: Any, field: str) -> list[Turn]:
         return conversations.turns(value, field, self.role, self.content)
 
     def _answer(self, value: Any, field: str) -> list[Turn]:
-        """An answer that is a string, a turn, or turns."""
+        """An answer given as a string, a turn, or turns."""
         if type(value) is str and not _SPEAKER.match(value):
             return [make_turn("assistant", value)]
         return self._whole([value] if type(value) is dict else value, field)
@@ -92,7 +92,8 @@ def _transcript(value: str) -> list[Turn]:
     before, *parts = _SPEAKER.split(value)
     if before.strip() or not parts:
         raise Unfit(
-            "error.missing_field", "no prompt, and the answers are no transcripts that begin with 'Human:'"
+            "error.missing_field",
+            "there is no prompt, and the answers are not transcripts that begin with 'Human:'",
         )
     roles = {"Human": "user", "Assistant": "assistant"}
     return [
@@ -101,13 +102,13 @@ def _transcript(value: str) -> list[Turn]:
 
 
 def _count_repeated(prompt: list[Turn], answers: list[list[Turn]]) -> int:
-    """How many turns of the prompt's end, or all of them, both answers begin with."""
+    """The number of final prompt turns (possibly all) with which both answers begin."""
     lengths = range(len(prompt), 0, -1)
     return next((n for n in lengths if all(answer[:n] == prompt[-n:] for answer in answers)), 0)
 
 
 def _count_shared(chosen: list[Turn], rejected: list[Turn]) -> int:
-    """How many turns both sides begin with, up to a question. Raises `Unfit` where there is none."""
+    """The number of turns that both sides share, up to a question. Raises `Unfit` if there are none."""
     same = [a == b for a, b in zip(chosen, rejected, strict=False)]
     most = same.index(False) if False in same else len(same)
     shared = next((n for n in range(most, 0, -1) if chosen[n - 1]["role"] == "user"), 0)
@@ -132,7 +133,7 @@ def preference(
     role: str = "role",
     content: str = "content",
 ) -> Iterator[pa.Table]:
-    """RAW tables of the pairs that begin in a split; the options name the fields, the last two those of a
-    turn."""
+    """RAW tables of the pairs that begin in a split. The options
+    name the fields; the last two name those of a turn."""
     names = _Fields(prompt, chosen, rejected, history, system, role, content)
     yield from tables(split, conversations.records(split, names.pair))

@@ -1,5 +1,5 @@
-"""Conversations as ShareGPT has them: JSON lines with {"conversations": [{"from": "human", "value": ...},
-...]}.
+"""Conversations in ShareGPT's format: JSON lines with
+{"conversations": [{"from": "human", "value": ...}, ...]}.
 
 Who speaks may be called by any name in `conversations.ROLES` (human, gpt, user, chatgpt, ...); a field
 `system` beside the turns comes first. What is rejected and why: corpus/readers/conversations.py.

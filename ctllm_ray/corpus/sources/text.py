@@ -1,9 +1,9 @@
-r"""Plain text files, as bytes: the charset ladder decodes them. Compressed ones (.gz .zst .bz2 .xz) too.
+r"""Plain text files as bytes; a later stage detects the charset. Also compressed (.gz .zst .bz2 .xz).
 
-A document is the whole file, or a line, or a paragraph (lines up to a blank one); blank lines are no
-documents. Cutting at \n is right for UTF-8, GB18030 and Big5, in which that byte never is a part of another
-character, but not for UTF-16. The charset of a short line is a guess: convert files of lines to UTF-8 where
-you can.
+A document is the whole file, or a line, or a paragraph (lines up to a blank one); blank lines are
+no documents. Cutting at \n is right for UTF-8, GB18030 and Big5, in which that byte never is a part
+of another character, but not for UTF-16. The charset of a short line is a guess: convert files of
+lines to UTF-8 where you can.
 
 The position in an id is the byte offset in the unpacked file. Errors: record_too_large, truncated.
 """
@@ -55,7 +55,7 @@ def _paragraphs(split: Split) -> Iterator[Record]:
 
 
 class _Paragraph:
-    """The lines since the last blank one, held as far as the limit."""
+    """The lines since the last blank one, held up to the limit."""
 
     def __init__(self, split: Split) -> None:
         self.limits, self.position, self.lines, self.size = split.limits, 0, list[bytes](), 0
@@ -70,7 +70,7 @@ class _Paragraph:
     def end(self) -> Iterator[Record]:
         content = b"\n".join(self.lines)
         if self.size - 1 > self.limits.record_bytes:
-            reason = f"{self.size - 1} bytes, the limit is {self.limits.record_bytes}"
+            reason = f"{self.size - 1} bytes; the limit is {self.limits.record_bytes}"
             yield bad(self.position, "record_too_large", reason, content)
         elif content:
             yield Record(self.position, raw=content, content_type=CONTENT_TYPE)

@@ -27,7 +27,8 @@ from ctllm_ray.corpus.readers import warc_records
 from ctllm_ray.corpus.readers.records import Record, bad, tables
 
 PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/plain", ""})
-_ENCODED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip and zstd magic: bytes that are no page as they are
+# magic numbers of gzip and zstd: such bytes are still compressed
+_ENCODED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 
 
 def warc(split: Split) -> Iterator[pa.Table]:
@@ -50,14 +51,16 @@ def _page(limit: int, position: int, entry: WarcRecord, block: bytes) -> Iterato
     if not _is_page(content_type):
         return
     if len(content) > limit:
-        yield bad(position, "record_too_large", f"unpacks to more than {limit} bytes", content, url)
+        yield bad(
+            position, "record_too_large", f"the content decompresses to more than {limit} bytes", content, url
+        )
     else:
         yield Record(position, url=url, date=date, raw=content, content_type=content_type)
 
 
 def _response(entry: WarcRecord, block: bytes, limit: int) -> tuple[bytes, str]:
-    """Up to limit + 1 bytes of a response's content, and its Content-Type. Raises `OSError` where it is not
-    HTTP."""
+    """Up to limit + 1 bytes of a response's content, and its Content-Type. Raises
+    `OSError` if it is not HTTP."""
     whole = warc_records.header(entry) + block
     response = _parse_record(whole, "all")
     if response.http_headers is None or response.http_headers.status_code is None:
@@ -77,8 +80,8 @@ def _response(entry: WarcRecord, block: bytes, limit: int) -> tuple[bytes, str]:
 
 
 def _parse_record(whole: bytes, auto_decode: Literal["all", "none"]) -> WarcRecord:
-    """A record that decodes while it is read (one of an archive that was read ahead decodes in full at
-    once)."""
+    """A record that is decoded while it is read. A record of an archive that was read
+    ahead would decode at once."""
     record = WarcRecord.from_reader(io.BytesIO(whole), quirks_mode=True)
     record.parse_http(auto_decode=auto_decode, quirks_mode=True)
     return record

@@ -1,8 +1,8 @@
 """Texts from WET files (.warc.wet, .gz, .zst): the `conversion` records of Common Crawl's text extraction.
 
-The url and date are WARC-Target-URI and WARC-Date; text that is not UTF-8 is error.invalid_utf8. Other errors
-are those of `corpus/readers/warc_records.py`; records of other types (warcinfo) are no texts and are not
-counted.
+The url and date are WARC-Target-URI and WARC-Date; text that is not UTF-8 is error.invalid_utf8.
+Other errors are those of `corpus/readers/warc_records.py`; records of other types (warcinfo) are no
+texts and are not counted.
 """
 
 from __future__ import annotations

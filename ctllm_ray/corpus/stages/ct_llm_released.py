@@ -1,4 +1,4 @@
-"""The stage that cleans text the way CT-LLM's released filter does; only `map_cc_as_released` uses it.
+"""The stage that cleans text as CT-LLM's released filter does; only `map_cc_as_released` uses it.
 
 The released program measures its bracket rule before this and everything else after it. A record without url
 passes like any other (the released program loses it).
@@ -13,7 +13,7 @@ from ctllm_ray.text.ct_llm_released import clean
 
 
 def ct_llm_released(table: pa.Table) -> pa.Table:
-    """The table with the text of live rows cleaned; no row is rejected here."""
+    """The table with cleaned texts in live rows. No row is rejected here."""
     texts = table["text"].to_pylist()
     for row in schema.live(table).nonzero()[0]:
         texts[row] = clean(texts[row])

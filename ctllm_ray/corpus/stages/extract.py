@@ -1,4 +1,4 @@
-"""The stage that turns raw pages into text: charset, then HTML, feed or plain text by what the page is.
+"""The stage that turns raw pages into text: decodes the charset, then extracts HTML, a feed or plain text.
 
 It works on rows whose `text` is null and whose `raw` is set; rows that came with text pass untouched. After
 success `raw` is null: only records that could not be read keep their bytes. A page without main text gets the
@@ -42,7 +42,7 @@ _NO_PAGE = ExtractedPage("", "")
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of one row: a page with its charset, or the name of an error and no page."""
+    """The result of one row: a page with its charset, or the name of an error and no page."""
 
     page: ExtractedPage
     charset: str | None = None
@@ -86,7 +86,7 @@ def _outcome(
         raise
     except (
         BaseException
-    ):  # a page must never stop a run, whatever a library raises: a Rust panic is no Exception
+    ):  # a page must never stop a run, whatever a library raises: a Rust panic is not an Exception
         return _Outcome(_NO_PAGE, decoded.charset, decoded.confidence, "error.extraction")
     return _Outcome(page, decoded.charset, decoded.confidence)
 
@@ -102,7 +102,7 @@ def _page(text: str, content_type: str, engine: Engine) -> ExtractedPage:
 
 
 def _fill_columns(table: pa.Table, outcomes: dict[int, _Outcome], error_raw_bytes: int) -> pa.Table:
-    """The table with the columns that an extracted row has set: text, title, raw and reject."""
+    """The table with the columns of extracted rows: text, title, raw and reject."""
     columns = {name: table[name].to_pylist() for name in ("text", "title", "reject")}
     read, failed = np.zeros((2, table.num_rows), bool)
     for row, outcome in outcomes.items():
@@ -114,9 +114,7 @@ def _fill_columns(table: pa.Table, outcomes: dict[int, _Outcome], error_raw_byte
     for name, values in columns.items():
         table = schema.put_column(table, name, pa.array(values, table.schema.field(name).type))
     raw = table["raw"].combine_chunks()
-    raw = pc.if_else(
-        pa.array(read), pa.scalar(None, pa.binary()), raw
-    )  # first: it is the step that frees memory
+    raw = pc.if_else(pa.array(read), pa.scalar(None, pa.binary()), raw)  # first: this step frees memory
     if failed.any():
         raw = pc.if_else(pa.array(failed), pc.binary_slice(raw, 0, error_raw_bytes), raw)
     return schema.put_column(table, "raw", raw)

@@ -1,4 +1,4 @@
-"""The stage that cuts single lines out of documents: page furniture, adverts, links, and lines said twice.
+"""The stage that removes single lines: page furniture, adverts, links and repeated lines.
 
 Nothing goes silently: each cut line stands in `cuts` with the rule that took it, and `lines.cut_share` lets a
 recipe reject what was furniture for the most part. A document that loses every line is rejected as
@@ -25,7 +25,7 @@ from ctllm_ray.shards import schema
 from ctllm_ray.text.lines import line_rules, similar_lines
 from ctllm_ray.text.lines.line_rules import Rules
 
-#: Share of a document's characters (line ends not counted) that were cut.
+#: Share of a document's characters (without line ends) that were removed.
 SCORES = ("lines.cut_share",)
 Similar = Literal["keep", "adjacent", "anywhere"]
 NOTHING_LEFT = "lines.nothing_left"
@@ -39,7 +39,7 @@ def lines(
     similar_min_han: int = 12,
     bad_words: str = "",
 ) -> pa.Table:
-    """The table without the lines that the rules named in `cut` and the reach of `similar` take out."""
+    """The table without the lines that the rules in `cut` and the reach of `similar` remove."""
     rules = _rules(tuple(cut), bad_words)
     live = schema.live(table)
     texts = table["text"].combine_chunks()
@@ -62,7 +62,7 @@ def _cut_texts(
     """The texts that lose lines, by row."""
     taken = line_rules.cuts(texts, rules)
     left = {row: _blank_out(texts[row].as_py(), by_rule) for row, by_rule in taken.items()}
-    if similar != "keep":  # looked for in what the rules left: furniture may stand between copies
+    if similar != "keep":  # searched after the rules: furniture may stand between copies
         result = similar_lines.candidates(replace_rows(texts, left), reach=similar, min_han=min_han)
         for row in np.flatnonzero(result).tolist():
             lines = left.get(row, texts[row].as_py()).split("\n")
@@ -74,15 +74,17 @@ def _cut_texts(
 
 
 def _blank_out(text: str, taken: dict[int, str]) -> str:
-    """The text with empty lines in place of those taken."""
+    """The text with these lines emptied."""
     return "\n".join("" if i in taken else line for i, line in enumerate(text.split("\n")))
 
 
 @cache
 def _rules(names: tuple[str, ...], bad_words: str) -> Rules:
-    """The rules of a recipe, with the word list read once per process."""
+    """The rules of a recipe; the word list is read once per process."""
     if "bad_word" in names and not bad_words:
-        remedy = "name a file with one word per line: bad_words: path"
-        raise RecipeError("the line rule 'bad_word' needs a list", where="lines.bad_words", remedy=remedy)
+        remedy = "set bad_words to a file with one word per line"
+        raise RecipeError(
+            "the line rule 'bad_word' needs a word list", where="lines.bad_words", remedy=remedy
+        )
     listed = storage.read_bytes(bad_words).decode("utf-8").splitlines() if bad_words else []
     return line_rules.select(names, (word.strip() for word in listed if word.strip()))

@@ -1,4 +1,4 @@
-"""Measures every document, tells its genre, and marks those that break a rule.
+"""The stage that measures every document, assigns its genre, and rejects those that break a rule.
 
 Code-point measures run in one fused kernel over the text column, measures of `texts` over the column in one
 call, and measures of a `text` or `url` string row by row. All rules are measured for every live document,
@@ -37,8 +37,7 @@ class Genre(BaseModel):
 
 
 def _in_order(given: Any) -> Any:
-    """A list of genres out of the mapping that a recipe has: their order decides, so it is part of the
-    fingerprint."""
+    """A list of genres from the recipe's mapping. Their order decides, so it is part of the fingerprint."""
     if not isinstance(given, dict):
         return given
     return [{"name": name, "conditions": conditions} for name, conditions in given.items()]
@@ -48,7 +47,7 @@ Genres = Annotated[tuple[Genre, ...], BeforeValidator(_in_order)]
 
 
 def measure(table: pa.Table, *, rules: list[Rule], genres: Genres = ()) -> pa.Table:
-    """The table with a score or label per measure, the genre, and `reject` where a rule is broken.
+    """The table with one score or label per measure, the genre, and `reject` if a rule is broken.
 
     `genres` maps a genre to conditions written as rules; the first whose conditions all hold is the
     document's. A stage without genres goes by those that an earlier one told.
@@ -70,7 +69,7 @@ def measure(table: pa.Table, *, rules: list[Rule], genres: Genres = ()) -> pa.Ta
 
 @dataclass(frozen=True)
 class MeasurePlan:
-    """The rules and genres of a measure stage, and what has to be measured for them."""
+    """The rules and genres of a measure stage, and the measures they need."""
 
     rules: tuple[Rule, ...]
     genres: dict[str, tuple[Rule, ...]]
@@ -78,8 +77,8 @@ class MeasurePlan:
     columns: dict[str, Callable[[pa.Array], np.ndarray]]  # score -> measure of the whole column of texts
     texts: dict[str, Callable[[str], Any]]  # score or label -> measure of one text
     urls: dict[str, Callable[[str], Any]]
-    labels: frozenset[str]  # those of them that are words
-    earlier: tuple[str, ...]  # scores and labels that an earlier stage added
+    labels: frozenset[str]  # those with labels as values
+    earlier: tuple[str, ...]  # scores and labels added by an earlier stage
 
     @property
     def every(self) -> tuple[Rule, ...]:
@@ -89,7 +88,7 @@ class MeasurePlan:
 
 @cache
 def plan_of(text: str) -> MeasurePlan:
-    """The plan of a stage's options, given as JSON so that it is made once per process."""
+    """The plan of a stage's options. The options are JSON, so that one process makes the plan once."""
     rules, genres = json.loads(text)
     plan = MeasurePlan(
         tuple(Rule.model_validate(r) for r in rules),
@@ -129,7 +128,7 @@ def _measure_part(part: pa.Table, plan: MeasurePlan) -> dict[str, np.ndarray]:
 def _by_row(
     group: dict[str, Callable[[str], Any]], values: list[str | None], labels: frozenset[str]
 ) -> dict[str, np.ndarray]:
-    """The measures of a string, document by document: they share what they cache of the last document."""
+    """Measures of strings, document by document: they share a cache of the last document."""
     results: dict[str, list] = {name: [] for name in group}
     for value in values:
         for name, function in group.items():
@@ -163,7 +162,7 @@ def _spread_rows(values: np.ndarray, rows: np.ndarray) -> pa.Array:
 def _mark_rejects(
     table: pa.Table, plan: MeasurePlan, decision: decide.Decision, rows: np.ndarray
 ) -> pa.Table:
-    """The table with `reject`, its value and its bound filled for the live rows that a rule dropped."""
+    """The table with `reject`, its value and its threshold for live rows that a rule rejects."""
     reasons = np.array([rule.name for rule in plan.rules] + [None], object)[decision.rule]
     for column, values in [
         ("reject", reasons),

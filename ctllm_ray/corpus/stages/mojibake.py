@@ -1,5 +1,4 @@
-"""The stage that undoes mojibake: see `text/encoding/mojibake.py` for what is recognised and when it is
-repaired.
+"""The stage that repairs mojibake. What is detected and when it is repaired: `text/encoding/mojibake.py`.
 
 Run it after extraction and before `normalize`: removing controls, no-break spaces or soft hyphens first would
 take away bytes that the repair needs. It rejects nothing; a recipe bounds `mojibake.suspect_share`.
@@ -16,16 +15,16 @@ from ctllm_ray.text.encoding.mojibake import Repair, repair_suspicious
 from ctllm_ray.text.encoding.mojibake_scan import suspicious_rows
 from ctllm_ray.text.kernels.codepoints import buffers
 
-#: Null, or what was found and what became of it: `utf8_as_gbk:repaired` (nothing of it is left), `:partial`
-#: (repaired, but characters were lost), `:marked` (the text is as it was).
+#: Null, or the kind and the result: `utf8_as_gbk:repaired` (completely), `:partial` (repaired, but characters
+#: were lost), `:marked` (the text is unchanged).
 LABELS = ("mojibake",)
-#: Share of characters that are damaged still, 0 for clean text. A lost character counts its whole line where
-#: the line was mojibake, itself elsewhere.
+#: Share of characters that are still damaged, 0 for clean text. A lost character counts its whole line if the
+#: line was mojibake, else itself.
 SCORES = ("mojibake.suspect_share",)
 
 
 def mojibake(table: pa.Table, *, repair: bool = True) -> pa.Table:
-    """The table with mojibake of live rows undone, or with `repair` false only labelled and scored."""
+    """The table with mojibake of live rows repaired; with `repair` false only labelled and scored."""
     live = schema.live(table)
     texts = table["text"].combine_chunks()
     flagged = live & suspicious_rows(*buffers(texts.fill_null("")))

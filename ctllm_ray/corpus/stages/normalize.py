@@ -1,5 +1,4 @@
-"""The stage that brings texts into one agreed form: see `text/encoding/normalize.py` for what is changed and
-why.
+"""The stage that normalizes texts. What is changed and why: `text/encoding/normalize.py`.
 
 Run it after mojibake repair and before line rules and measures. It rejects nothing; `normalize.control_share`
 lets a recipe reject pages that were full of control characters instead of trusting their repair.
@@ -17,7 +16,7 @@ from ctllm_ray.shards import schema
 from ctllm_ray.text.encoding.normalize import normalize_texts
 from ctllm_ray.text.encoding.script_conversion import Script
 
-#: Share of code points that were controls or invisible marks, and were removed.
+#: Share of code points that were control characters or invisible marks, and were removed.
 SCORES = ("normalize.control_share",)
 
 
@@ -29,7 +28,7 @@ def normalize(
     width: Literal["keep", "fold"] = "keep",
     links: Literal["keep", "remove"] = "keep",
 ) -> pa.Table:
-    """The table with the texts of live rows normalised, and `score.normalize.control_share` (0..1)."""
+    """The table with normalized texts of live rows, and `score.normalize.control_share` (0..1)."""
     live = schema.live(table)
     texts = table["text"].combine_chunks()
     clean = normalize_texts(texts.filter(pa.array(live)), form=form, script=script, width=width, links=links)
