@@ -39,7 +39,7 @@ def test_a_letter_counts_in_each_spelling(answer: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "why"), [("D", None, "no field 'D'"), ("answer", "E", "the answer is 'E'")]
+    ("field", "value", "why"), [("D", None, "a row has no field 'D'"), ("answer", "E", "the answer is 'E'")]
 )
 def test_a_row_that_is_not_right_is_counted_and_the_others_are_scored(
     field: str, value: Any, why: str, tmp_path: Path, tokenizer: SentencePiece
@@ -156,7 +156,7 @@ def test_a_published_form_that_is_not_right_is_an_error_that_names_the_file(
     name: str, content: str, use: Any, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
-    with pytest.raises(InputError, match="not readable") as error:
+    with pytest.raises(InputError, match="cannot be read") as error:
         use(path=str(tmp_path / name))
     assert name in str(error.value)
 

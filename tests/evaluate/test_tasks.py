@@ -148,7 +148,7 @@ def test_a_missing_file_is_an_error_that_names_it(use: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ('{"question": "一', "not readable"),
+        ('{"question": "一', "cannot be read"),
         ("[1]\n", "no JSON object|not a JSON object"),
         (
             '{"subject": "arts", "split": "test", "question": "一？", "A": "1", "B": "2", "C": "3", "answer": "A"}',
@@ -159,7 +159,7 @@ def test_a_missing_file_is_an_error_that_names_it(use: str, tmp_path: Path) -> N
             "'E'",
         ),
         ('{"subject": "arts", "split": "dev"}', "split 'test'"),
-        ("\udcff", "not readable"),
+        ("\udcff", "cannot be read"),
     ],
 )
 def test_a_file_that_is_not_right_is_an_error_that_names_file_and_row(
