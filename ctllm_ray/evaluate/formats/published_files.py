@@ -27,4 +27,4 @@ def _name_values(row: Row, of_list: Callable[[Sequence[Any], str], Row]) -> Row:
         return of_list(values, row[ID].rpartition("#")[0]) | {ID: row[ID]}
     except (ValueError, IndexError, TypeError) as error:
         remedy = "give the file as it is published"
-        raise InputError(f"not readable: {error}", where=row[ID], remedy=remedy) from error
+        raise InputError(f"the row cannot be read: {error}", where=row[ID], remedy=remedy) from error
