@@ -8,7 +8,7 @@ PURE := tests/test_floors.py tests/base tests/text tests/tokenizer tests/shards 
 #: Two processes: one has all tests that start Ray, the other one begins with the rest (tests/conftest.py).
 TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: env demo check test test-slow lint docs bench clean
+.PHONY: env demo check test test-slow mutants lint docs clean
 
 env: $(STAMP)
 
@@ -34,6 +34,10 @@ test: lint
 
 test-slow: env
 	$(BIN)/pytest -m slow
+
+# A seeded sample of one-line faults in the pure rooms, each run against its tests; half an hour.
+mutants: env
+	PYTHONPATH=. $(BIN)/python benchmarks/mutants.py
 
 # Into build/site; a broken link, or an option without a description, is an error. `python3 -m http.server -d build/site` shows it.
 docs: env
