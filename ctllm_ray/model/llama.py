@@ -15,7 +15,8 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -25,6 +26,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.utils import logging
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, RecipeError
@@ -116,9 +118,10 @@ def load(folder: str, *, attention: str = "sdpa") -> LlamaForCausalLM:
     with tempfile.TemporaryDirectory() as copy:
         local = _fetch_folder(folder, copy) if storage.is_remote(folder) else folder.removeprefix("file://")
         try:
-            loaded: Any = LlamaForCausalLM.from_pretrained(
-                local, dtype=torch.float32, output_loading_info=True
-            )
+            with _without_progress_bar():
+                loaded: Any = LlamaForCausalLM.from_pretrained(
+                    local, dtype=torch.float32, output_loading_info=True
+                )
         except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
             what = f"the model cannot be loaded: {' '.join(str(error).split())}"
             raise InputError(what, where=folder, remedy="restore the folder from its source") from error
@@ -128,6 +131,18 @@ def load(folder: str, *, attention: str = "sdpa") -> LlamaForCausalLM:
         raise InputError(what, where=folder, remedy="restore the folder from its source")
     model.model.rotary_emb = ExactRotary(model.config)
     return set_attention(model, attention)
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """transformers draws one bar for each model that is loaded, also into logs."""
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()
 
 
 def _fetch_folder(folder: str, copy: str) -> str:

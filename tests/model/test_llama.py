@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
+from transformers.utils import logging
 
 from ctllm_ray.base.errors import InputError, RecipeError
 from ctllm_ray.model import attention, llama
@@ -139,6 +140,19 @@ def test_a_folder_of_transformers_loads_in_fp32_with_the_same_logits(
     batch = llama.tensors(rows(), torch.device("cpu"))
     assert loaded.lm_head.weight.dtype == torch.float32
     assert torch.equal(logits(model.float(), batch), logits(loaded, batch))
+
+
+def test_loading_draws_no_bar_and_leaves_the_callers_bars_as_they_were(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    llama.build(SMALL, seed=3).save_pretrained(tmp_path)
+    capfd.readouterr()
+    for switch, is_on in ((logging.enable_progress_bar, True), (logging.disable_progress_bar, False)):
+        switch()
+        llama.load(str(tmp_path))
+        assert logging.is_progress_bar_enabled() is is_on
+    logging.enable_progress_bar()
+    assert "Loading weights" not in "".join(capfd.readouterr())
 
 
 def test_a_damaged_model_folder_is_an_input_error(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ from tests.inference.scripted_engine import ScriptedEngine
 from tests.serve.apps import MODEL, served
 
 RARE = "".join(chr(0x4E00 + at * 7919 % 20_000) for at in range(330_000))  # 1 MB; nearly each byte is an id
-WAIT_S = 0.25  # of its thread's CPU, whatever else the machine does; 5 to 60 ms when this was written, 3 s before
+WAIT_S = (
+    0.25  # of its thread's CPU, whatever else the machine does; 5 to 60 ms when this was written, 3 s before
+)
 
 
 async def measure_lag(app: Any, path: str, body: dict[str, Any]) -> tuple[httpx.Response, float]:

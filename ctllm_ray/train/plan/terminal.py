@@ -59,7 +59,7 @@ def _facts(plan: TrainingPlan) -> Table:
         (
             "time",
             f"{_span(compute.hours)} on {plan.gpus} {cards} at {compute.mfu:.0%} MFU (assumed): "
-            f"{compute.tokens_per_s:,.0f} tokens/s, {compute.gpu_hours:,.1f} {card_hours}",
+            f"{compute.tokens_per_s:,.0f} tokens/s, {_hours(compute.gpu_hours)} {card_hours}",
         ),
         (
             "text",
@@ -68,8 +68,8 @@ def _facts(plan: TrainingPlan) -> Table:
         ),
         (
             "preparing",
-            f"{work.clean_core_hours:,.1f} core-hours of cleaning at {CLEAN_MB_PER_S:g} MB/s, "
-            f"{work.tokenize_core_hours:,.1f} of tokenising at {TOKENIZE_MB_PER_S:g} MB/s",
+            f"{_hours(work.clean_core_hours)} core-hours of cleaning at {CLEAN_MB_PER_S:g} MB/s, "
+            f"{_hours(work.tokenize_core_hours)} of tokenising at {TOKENIZE_MB_PER_S:g} MB/s",
         ),
         (
             "storage",
@@ -149,6 +149,11 @@ def _size(count: float) -> str:
 
 def _flops(count: float) -> str:
     return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.1f} M"
+
+
+def _hours(count: float) -> str:
+    """12,751.5, or two digits of what is less than one: never 0.0 for something."""
+    return f"{count:,.1f}" if count >= 1 or not count else f"{count:.2g}"
 
 
 def _span(hours: float) -> str:
