@@ -28,16 +28,16 @@ ALIGNED = ("sft", "dpo")  # recipes beside the first one: <name>_sft.yaml, <name
 #: The sample's pages, one of them that is dropped, and a threshold that keeps more.
 SAMPLE = "sample:pages.jsonl.zst"
 DROPPED, REPLAYED = "http://loan.spam4.example/view.php?id=19", "document.digit_share.max=0.6"
-#: The steps and the seconds that each took on two idle cores (docs/results.md, "The demo").
+#: The steps and the seconds that each took on two cores that others used too (docs/results.md, "The demo").
 STEPS = {
-    "cleaning pages": 13,
-    "tokenizer and token shards": 4,
-    "pretraining": 24,
-    "SFT": 18,
-    "DPO": 24,
-    "mixture sweep": 22,
-    "evaluation": 3,
-    "serving": 14,
+    "cleaning pages": 11,
+    "tokenizer and token shards": 2,
+    "pretraining": 46,
+    "SFT": 26,
+    "DPO": 35,
+    "mixture sweep": 37,
+    "evaluation": 2,
+    "serving": 11,
 }
 Tell = Callable[[str], None]
 
@@ -49,7 +49,7 @@ def run_demo(path: str, recipe: Recipe, tell: Tell, stay: bool) -> None:
     resources. `tell` is given lines for people. Raises `CtllmError` as the steps do.
     """
     progress = StepProgress(tell)
-    tell(f"{len(STEPS)} steps, about {sum(STEPS.values())} s on two idle cores; output: {recipe.root}")
+    tell(f"{len(STEPS)} steps, about {sum(STEPS.values())} s on two cores; output: {recipe.root}")
     aligned = [_load_beside(path, name, recipe) for name in ALIGNED]
     from ctllm_ray.serving.ray import application  # brings Ray, in seconds
 
