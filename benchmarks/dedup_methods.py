@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctllm_ray.text.dedup.bands import Pairs, band_keys, distinct, few, meeting
+from ctllm_ray.text.dedup.bands import Pairs, band_keys, distinct, find_candidates, select_most_similar
 from ctllm_ray.text.dedup.fold import fold
 from ctllm_ray.text.dedup.minhash import signatures
 from ctllm_ray.text.dedup.text_similarity import agreement, verdicts
@@ -47,14 +47,14 @@ class Near:
         values = signatures(texts.take(pa.array(long)), shingle_chars=self.shingle_chars).values
         keys = band_keys(values, bands=self.bands, rows=self.rows)
         met = distinct(
-            [meeting(np.ascontiguousarray(keys[:, i]), reach=self.reach) for i in range(self.bands)]
+            [find_candidates(np.ascontiguousarray(keys[:, i]), reach=self.reach) for i in range(self.bands)]
         )
         met = met.take(np.lexsort((met.left, met.right)))
         alike = agreement(values, *met)
         met, alike = met.take(alike >= self.min_agreement), alike[alike >= self.min_agreement]
         if self.min_jaccard == 0:
             return Pairs(long[met.left], long[met.right])
-        met = met.take(few(met, alike, met.left, reach=self.reach))
+        met = met.take(select_most_similar(met, alike, met.left, reach=self.reach))
         met = Pairs(long[met.left], long[met.right])
         return met.take(self._duplicates(texts, *met))
 

@@ -91,8 +91,10 @@ def collect(folder: Path, recipe: str) -> JobFiles:
     listed = _keep_wanted(
         folder, set(_git(folder, "ls-files", "-z", "--recurse-submodules") if checkout else _sources(folder))
     )
-    there = {name for name in listed if os.path.lexists(folder / name)}
-    results = {name for name in there if (folder / name).is_file()}  # follows links; false for circular links
+    existing = {name for name in listed if os.path.lexists(folder / name)}
+    results = {
+        name for name in existing if (folder / name).is_file()
+    }  # follows links; false for circular links
     secrets = {name for name in results if is_secret(name)}
     names = tuple(sorted(results - secrets | {recipe}))
     _check_links(folder, names)
@@ -108,7 +110,7 @@ def collect(folder: Path, recipe: str) -> JobFiles:
         sha256=sha256,
         secrets=tuple(sorted(secrets)),
         untracked=tuple(sorted(others - set(names) - secrets)),
-        no_files=tuple(sorted(there - results)),
+        no_files=tuple(sorted(existing - results)),
         commit=_git(folder, "rev-parse", "HEAD")[0] if has_commit else "",
         dirty=bool(changed) or recipe not in listed,
     )

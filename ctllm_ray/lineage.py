@@ -70,18 +70,18 @@ def format_lineage(link: Link) -> Iterator[str]:
     yield from _lines(link, "", "", set())
 
 
-def _lines(link: Link, first: str, rest: str, told: set[str]) -> Iterator[str]:
-    again = link.where in told and link.made_from
+def _lines(link: Link, first: str, rest: str, printed: set[str]) -> Iterator[str]:
+    again = link.where in printed and link.made_from
     yield f"{first}{link.what}  {link.where}{', as above' if again else ''}"
     if again:
         return
-    told.add(link.where)
+    printed.add(link.where)
     bar = "│ " if link.made_from else "  "
     yield from (f"{rest}{bar}{fact}" for fact in link.facts)
     for index, inner in enumerate(link.made_from):
         last = index + 1 == len(link.made_from)
         yield from _lines(
-            inner, f"{rest}{'└─' if last else '├─'} ", f"{rest}{'   ' if last else '│  '}", told
+            inner, f"{rest}{'└─' if last else '├─'} ", f"{rest}{'   ' if last else '│  '}", printed
         )
 
 
@@ -91,11 +91,11 @@ def _lines(link: Link, first: str, rest: str, told: set[str]) -> Iterator[str]:
 
 def _trace_served(url: str) -> Link:
     """The model of a server, with the lineage that the server reports."""
-    asked = request.Request(f"{url.rstrip('/').removesuffix('/v1')}/v1/models")
+    models_request = request.Request(f"{url.rstrip('/').removesuffix('/v1')}/v1/models")
     if key := os.environ.get("OPENAI_API_KEY"):
-        asked.add_header("Authorization", f"Bearer {key}")
+        models_request.add_header("Authorization", f"Bearer {key}")
     try:
-        with request.urlopen(asked, timeout=ASK_S) as answer:
+        with request.urlopen(models_request, timeout=ASK_S) as answer:
             [model, *_] = json.load(answer)["data"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         remedy = "give the URL of `ctllm serve`; if it needs a key, set OPENAI_API_KEY"
@@ -200,11 +200,11 @@ def _paper(folder: str) -> str:
     return storage.size_and_sha256(storage.join(folder, names[0]))[1] if names else ""
 
 
-def _follow(what: str, folder: str, gone: str) -> Link:
+def _follow(what: str, folder: str, note: str) -> Link:
     try:
         return trace_lineage(folder)
     except NotFound:
-        return Link(what, folder, [gone])
+        return Link(what, folder, [note])
 
 
 # --- sections
@@ -215,8 +215,8 @@ def _tokens(corpus: Mapping[str, Any]) -> Link:
     """The token shards that joined a run together, compared with the current ones."""
     folder, shards = corpus["folder"], corpus["shards"]
     result = _manifest(folder)
-    there = {shard.path: shard.sha256 for shard in result.shards} if result else {}
-    changed = [shard["path"] for shard in shards if there.get(shard["path"]) != shard["sha256"]]
+    current = {shard.path: shard.sha256 for shard in result.shards} if result else {}
+    changed = [shard["path"] for shard in shards if current.get(shard["path"]) != shard["sha256"]]
     facts = [
         f"{len(shards)} shards, {sum(shard['tokens'] for shard in shards):,} tokens, {_together(shards)}"
     ]

@@ -174,11 +174,11 @@ def _patient(look: Callable[..., Any], **options: int) -> Callable[..., Any]:
     run meanwhile, so a signal would not be answered. `options` make one look short.
     """
 
-    def look_again(*given: Any, **_: Any) -> Any:
+    def look_again(*arguments: Any, **_: Any) -> Any:
         until = time.monotonic() + START_S
         while True:
             try:
-                return look(*given, **options)
+                return look(*arguments, **options)
             except RuntimeError:  # not there yet
                 if time.monotonic() > until:
                     raise

@@ -159,14 +159,14 @@ def follow(jobs: JobSubmissionClient, job: str, address: str, tell: Tell) -> int
 
 async def _follow_job(jobs: JobSubmissionClient, job: str, address: str, tell: Tell) -> JobDetails:
     """The final state of the job."""
-    told, failures = 0, 0
+    printed_chars, failures = 0, 0
     while True:
         try:
             at = 0  # a connection starts the log from its beginning
             async for text in jobs.tail_job_logs(job):
                 at, failures = at + len(text), 0
-                tell(text[max(0, told - at + len(text)) :])
-                told = max(told, at)
+                tell(text[max(0, printed_chars - at + len(text)) :])
+                printed_chars = max(printed_chars, at)
             if (job_info := jobs.get_job_info(job)).status.is_terminal():
                 return job_info
         except LOST as error:
@@ -201,9 +201,9 @@ def _connect(address: str) -> tuple[JobSubmissionClient, int]:
 def _under_way(jobs: JobSubmissionClient, identity: str) -> tuple[str, str]:
     """The running job that does the same, and the hash of its files; empty if there is none."""
     for job in jobs.list_jobs():
-        told = job.metadata or {}
-        if told.get(IDENTITY) == identity and job.submission_id and not job.status.is_terminal():
-            return job.submission_id, told.get(SENT, "")
+        metadata = job.metadata or {}
+        if metadata.get(IDENTITY) == identity and job.submission_id and not job.status.is_terminal():
+            return job.submission_id, metadata.get(SENT, "")
     return "", ""
 
 

@@ -9,7 +9,7 @@ _BYTE = re.compile(r"^<0x([0-9A-Fa-f]{2})>$")
 _METASPACE = "▁"
 
 
-def surfaces(pieces: Sequence[str]) -> list[bytes]:
+def list_piece_bytes(pieces: Sequence[str]) -> list[bytes]:
     """The UTF-8 bytes of each piece; for a byte piece `<0xE4>` its spelling and a mark.
 
     SentencePiece writes a space as ▁, byte-level BPE maps every byte to a character of its own.

@@ -161,7 +161,7 @@ def train(on_ray: Callable[..., RunState]) -> Callable[..., RunState]:
     def run_training(recipe: Recipe, tell: Callable[[str], None]) -> RunState:
         if recipe.training()[1].tokens > FEW_TOKENS:
             return on_ray(recipe, tell)
-        if objective.of(recipe.training()[1]).needs_reference:
+        if objective.find_objective(recipe.training()[1]).needs_reference:
             reference_log_probs.complete(recipe, reference_log_probs.here)
         return session.train(recipe, TorchStepper)
 

@@ -83,7 +83,7 @@ def run_stages(stages: tuple[StagePart, ...], table: pa.Table, form: Form = "tex
 
     Of conversations stages see what is said, and change nothing (corpus/readers/input_forms.py).
     """
-    given = table["text"]
+    texts = table["text"]
     table = input_forms.readable(table, form)
     for stage in stages:
         function: Callable[..., pa.Table] = resolve.resolve(resolve.STAGES, stage.use)
@@ -92,7 +92,7 @@ def run_stages(stages: tuple[StagePart, ...], table: pa.Table, form: Form = "tex
         assert table.num_rows == rows, f"stage {stage.use} changed the number of rows"
     # A page whose bytes no stage decoded (a recipe without `extract`) must not count as kept.
     left = pc.is_null(table["text"]).to_numpy()
-    table = table if form == "texts" else schema.put_column(table, "text", given.combine_chunks())
+    table = table if form == "texts" else schema.put_column(table, "text", texts.combine_chunks())
     return schema.reject(table, left, "error.no_text", np.full(table.num_rows, np.nan, np.float32), math.nan)
 
 

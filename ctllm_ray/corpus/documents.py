@@ -63,7 +63,7 @@ def parts(folder: str, finished: Manifest) -> list[Part]:
     return [*(Part(place, manifest.read_manifest(place)) for place in before), Part(folder, finished)]
 
 
-def whole(sections: Sequence[Part]) -> Manifest:
+def merge_sections(sections: Sequence[Part]) -> Manifest:
     """Merges the sections: the first one's input, all rejects, the last one's kept documents."""
     rejects: Counter[str] = Counter()
     for part in sections:

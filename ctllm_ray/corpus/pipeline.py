@@ -71,10 +71,10 @@ def clean(recipe: Recipe, run: Runner | None = None, progress: SectionProgress |
 
 
 @contextmanager
-def _runner(given: Runner | None) -> Iterator[Runner]:
+def _runner(run: Runner | None) -> Iterator[Runner]:
     """The given runner, else Ray: one session for many sections, started by the first that has work."""
-    if given:
-        yield given
+    if run:
+        yield run
         return
     with ExitStack() as until_all_are_done:
 
@@ -91,7 +91,7 @@ def _runner(given: Runner | None) -> Iterator[Runner]:
 
 def _run_pass(use: str, recipe: Recipe, run: Runner, progress: SectionProgress) -> Manifest:
     """Finishes the phases of a pass; returns its manifest."""
-    folder, made = recipe.folder(use), phase.of(use, recipe)
+    folder, made = recipe.folder(use), phase.load_pass(use, recipe)
     if not manifest.is_finished(folder):
         for name in made.order(recipe):
             section_run.complete(name, recipe, run, progress)
@@ -120,7 +120,7 @@ def check(recipe: Recipe) -> None:
     columns that do not exist yet."""
     input_forms.check(recipe)
     for part in recipe.passes:
-        phase.of(part.use, recipe).check(recipe)
+        phase.load_pass(part.use, recipe).check(recipe)
 
 
 def recipe_of(finished: Manifest) -> Recipe:

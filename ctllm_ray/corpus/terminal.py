@@ -29,7 +29,7 @@ def _console() -> Console:
 def print_section(name: str, finished: Manifest, folder: str) -> None:
     """Prints the result of a finished section."""
     if name == TOKENIZER:
-        tokenizer.show(folder, _console())
+        tokenizer.print_report(folder, _console())
     else:
         (tokens if name == TOKENS else funnel)(finished, folder)
 

@@ -70,7 +70,7 @@ def prepare(recipe: Recipe, log: Callable[[str], None] = lambda line: None) -> M
     return finished
 
 
-def show(folder: str, console: Console) -> None:
+def print_report(folder: str, console: Console) -> None:
     """Prints the report of a finished section."""
     report = storage.read_json(storage.join(folder, REPORT))
     for table in tables(report):
@@ -118,12 +118,12 @@ def _as_they_are(sources: Mapping[str, Sequence[Shard]]) -> dict[str, float]:
     return {name: size / max(1, sum(sizes.values())) for name, size in sizes.items()}
 
 
-def _too_small(name: str, there: int, wanted: int, share: float) -> RecipeError:
+def _too_small(name: str, available: int, wanted: int, share: float) -> RecipeError:
     return RecipeError(
-        f"the source {name!r} has only {there / 1e6:.3g} MB; its share of the sample is "
+        f"the source {name!r} has only {available / 1e6:.3g} MB; its share of the sample is "
         f"{wanted / 1e6:.3g} MB",
         where=f"tokenizer.shares.{name}",
-        remedy=f"lower its share, or set tokenizer.sample_mb to at most {there / share / 1e6:.3g}",
+        remedy=f"lower its share, or set tokenizer.sample_mb to at most {available / share / 1e6:.3g}",
     )
 
 

@@ -25,7 +25,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_training import TokensPart
 from ctllm_ray.base.resolve import nearest
 from ctllm_ray.corpus import documents
-from ctllm_ray.corpus.encoding.encode_conversations import Rendered, render
+from ctllm_ray.corpus.encoding.encode_conversations import EncodedTable, encode_table
 from ctllm_ray.corpus.encoding.encode_documents import tokenize
 from ctllm_ray.corpus.engine import splits
 from ctllm_ray.corpus.engine.section import SplitWork
@@ -173,13 +173,13 @@ def work(recipe: Recipe, folder: str, split: Split) -> SplitWork:
     return SplitWork(dict(counts) | _counts(shards), text_bytes, shards)
 
 
-def _encode_table(documents: pa.Table, form: Form, tokenizer: Tokenizer, part: TokensPart) -> Rendered:
+def _encode_table(documents: pa.Table, form: Form, tokenizer: Tokenizer, part: TokensPart) -> EncodedTable:
     """Encodes a table of documents of one form."""
     if form == "texts":
         every = np.arange(documents.num_rows)
-        return Rendered(tokenize(documents, tokenizer, part.scores), every, Counter({"kept": len(every)}))
+        return EncodedTable(tokenize(documents, tokenizer, part.scores), every, Counter({"kept": len(every)}))
     assert part.conversations is not None, "checked before the section began"
-    return render(documents, form, tokenizer, part.conversations, part.scores)
+    return encode_table(documents, form, tokenizer, part.conversations, part.scores)
 
 
 @lru_cache(maxsize=1)

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 Words = Mapping[str, tuple[str, str]]  # phrases of a page by key: (Chinese, English)
 
 
-def render(
+def render_page(
     module: str, words: Words, filters: Mapping[str, Callable], names: Mapping[str, Any], **facts: Any
 ) -> str:
     """Renders the page of a module from `report_page.html`, `.css` and an optional `.js` beside its file.

@@ -141,8 +141,8 @@ class Flash:
         """Arguments of the kernel: where pieces begin, how far each attends, and which page is its slot."""
         begins = np.cumsum([0, *(len(piece.ids) for piece in pieces)])
         whole = np.concatenate([begins, [piece.end for piece in pieces], [piece.slot for piece in pieces]])
-        told = torch.from_numpy(whole.astype(np.int32)).to(self._device, non_blocking=True)
-        begins_P, ends_P, slots_P = told.split([len(begins), len(pieces), len(pieces)])
+        numbers = torch.from_numpy(whole.astype(np.int32)).to(self._device, non_blocking=True)
+        begins_P, ends_P, slots_P = numbers.split([len(begins), len(pieces), len(pieces)])
         return {
             "cu_seq_q": begins_P,
             "cu_seq_k": None,

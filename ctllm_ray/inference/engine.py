@@ -36,7 +36,7 @@ class Sampling:
     top_logprobs: int = 0  # number of most likely ids to return with each token
     grammar: str = ""  # a JSON schema, as JSON text, that the answer must follow
     # so many ids at the end of the prompt belong to the answer: it continues from another engine
-    answered: int = 0
+    answer_prefix_tokens: int = 0
 
 
 @dataclass(frozen=True)

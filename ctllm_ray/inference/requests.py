@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ctllm_ray.base.errors import CtllmError, InputError
 from ctllm_ray.inference.attention import SequencePiece
 from ctllm_ray.inference.engine import Finish, Token
-from ctllm_ray.inference.sampling import Chooser, Wish
+from ctllm_ray.inference.sampling import Chooser, LogprobQuery
 
 
 class Inbox:
@@ -49,7 +49,7 @@ class Inbox:
 
 
 @dataclass(frozen=True)
-class Letter:
+class Delivery:
     """A result addressed to an inbox."""
 
     inbox: Inbox
@@ -58,9 +58,9 @@ class Letter:
     error: CtllmError | None = None
 
 
-def deliver(letters: Sequence[Letter]) -> None:
+def deliver(letters: Sequence[Delivery]) -> None:
     """Delivers letters to their inboxes, from any thread."""
-    by_loop: defaultdict[asyncio.AbstractEventLoop, list[Letter]] = defaultdict(list)
+    by_loop: defaultdict[asyncio.AbstractEventLoop, list[Delivery]] = defaultdict(list)
     for letter in letters:
         by_loop[letter.inbox.loop].append(letter)
     for loop, some in by_loop.items():
@@ -68,7 +68,7 @@ def deliver(letters: Sequence[Letter]) -> None:
             loop.call_soon_threadsafe(_deliver_all, some)
 
 
-def _deliver_all(letters: Sequence[Letter]) -> None:
+def _deliver_all(letters: Sequence[Delivery]) -> None:
     for letter in letters:
         letter.inbox.deliver(letter.tokens, letter.finish, letter.error)
 
@@ -106,7 +106,7 @@ class Request:
         rows = max(0, end - max(self.filled, self.wanted))
         return SequencePiece(self.slot, self.filled, self.ids[self.filled : end], rows)
 
-    def add(self, tokens: Sequence[Token]) -> Letter:
+    def add(self, tokens: Sequence[Token]) -> Delivery:
         """Takes the results of a step; returns the letter to the caller."""
         raise NotImplementedError
 
@@ -124,17 +124,17 @@ class GenerateRequest(Request):
         """True once the first id came."""
         return len(self.ids) > self._prompt_tokens
 
-    def add(self, tokens: Sequence[Token]) -> Letter:
+    def add(self, tokens: Sequence[Token]) -> Delivery:
         """Takes the next id; returns the letter to the caller."""
         [token] = tokens
         self.ids.append(token.id)
         matcher = self.chooser.matcher
         if matcher is not None and matcher.error:
             what = f"the JSON schema is too complex for this answer: {matcher.error}"
-            return Letter(self.inbox, error=InputError(what, where="grammar", remedy="simplify the schema"))
+            return Delivery(self.inbox, error=InputError(what, where="grammar", remedy="simplify the schema"))
         if token.id in self.chooser.sampling.stop_ids or (matcher is not None and matcher.ended):
-            return Letter(self.inbox, tokens, "stop")
-        return Letter(self.inbox, tokens, "length" if len(self.ids) == self._end else "")
+            return Delivery(self.inbox, tokens, "stop")
+        return Delivery(self.inbox, tokens, "length" if len(self.ids) == self._end else "")
 
 
 class ScoreRequest(Request):
@@ -152,12 +152,12 @@ class ScoreRequest(Request):
         self._top, self._others = top, tuple(others)
         self._start = start
 
-    def wishes(self, piece: SequencePiece) -> list[Wish]:
+    def queries(self, piece: SequencePiece) -> list[LogprobQuery]:
         """What to report for each row of a piece."""
         ids = self.ids[piece.end - piece.rows + 1 : piece.end + 1]
-        results = [Wish(id_, self._top) for id_ in ids]
+        results = [LogprobQuery(id_, self._top) for id_ in ids]
         if results and piece.end == self.target:
-            results[-1] = Wish(ids[-1], self._top, self._others)
+            results[-1] = LogprobQuery(ids[-1], self._top, self._others)
         return results
 
     @property
@@ -170,6 +170,6 @@ class ScoreRequest(Request):
         """The position before `start`: it predicts the id at `start`."""
         return self._start - 1
 
-    def add(self, tokens: Sequence[Token]) -> Letter:
+    def add(self, tokens: Sequence[Token]) -> Delivery:
         """Takes more scored ids; returns the letter to the caller."""
-        return Letter(self.inbox, tokens, "stop" if self.filled == self.target else "")
+        return Delivery(self.inbox, tokens, "stop" if self.filled == self.target else "")

@@ -64,7 +64,9 @@ class Chooser:
         self._random = random.Random(None if seed is None else seed % 2**64)  # Python's Random takes -7 for 7
         self._seen = set(ids) if self.penalized else set()
         self._counts: dict[int, int] = {}
-        for id_ in ids[len(ids) - sampling.answered :]:  # the answer continues where another engine stopped
+        for id_ in ids[
+            len(ids) - sampling.answer_prefix_tokens :
+        ]:  # the answer continues where another engine stopped
             self.number()
             self.took(id_)
 
@@ -83,9 +85,9 @@ class Chooser:
     def penalize(self, logits_V: torch.Tensor) -> None:
         """Changes the logits of previous ids in place."""
         sampling = self.sampling
-        seen = torch.tensor(sorted(self._seen), device=logits_V.device)
-        result = logits_V[seen]
-        logits_V[seen] = torch.where(
+        previous = torch.tensor(sorted(self._seen), device=logits_V.device)
+        result = logits_V[previous]
+        logits_V[previous] = torch.where(
             result > 0, result / sampling.repetition_penalty, result * sampling.repetition_penalty
         )
         if self._counts:
@@ -100,17 +102,17 @@ def choose(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> list[Token]:
     most = max(chooser.sampling.top_logprobs for chooser in choosers)
     top = logits_RV.topk(min(most, logits_RV.shape[1]), dim=1) if most else None
     ids_R = _choose_ids(_adjust_logits(logits_RV, choosers), choosers)
-    told = [ids_R[:, None], logits_RV.gather(1, ids_R[:, None]) - total_R[:, None]]
+    columns = [ids_R[:, None], logits_RV.gather(1, ids_R[:, None]) - total_R[:, None]]
     if top is not None:
-        told += [top.indices, top.values - total_R[:, None]]
-    plain = torch.cat([part.double() for part in told], dim=1).tolist()
+        columns += [top.indices, top.values - total_R[:, None]]
+    plain = torch.cat([part.double() for part in columns], dim=1).tolist()
     for chooser, row in zip(choosers, plain, strict=True):
         chooser.took(int(row[0]))
     return [_token(row, chooser.sampling.top_logprobs) for row, chooser in zip(plain, choosers, strict=True)]
 
 
 @dataclass(frozen=True)
-class Wish:
+class LogprobQuery:
     """What to report for a row: the log-probability of an id, the most likely ids, and those of `others`."""
 
     id: int
@@ -119,22 +121,22 @@ class Wish:
 
 
 @torch.inference_mode()
-def score(logits_RV: torch.Tensor, wishes: Sequence[Wish]) -> list[Token]:
+def score(logits_RV: torch.Tensor, wishes: Sequence[LogprobQuery]) -> list[Token]:
     """Given ids, one per row, with their log-probabilities. Waits for the GPU once."""
     widest = max(len(wish.others) for wish in wishes)
     ids = [[wish.id, *wish.others, *[wish.id] * (widest - len(wish.others))] for wish in wishes]
     ids_RO = torch.tensor(ids, device=logits_RV.device)
     total_R1 = logits_RV.logsumexp(1, keepdim=True)
     likely = logits_RV.topk(min(max(wish.top for wish in wishes), logits_RV.shape[1]), dim=1)
-    told = [logits_RV.gather(1, ids_RO) - total_R1, likely.indices, likely.values - total_R1]
-    plain = torch.cat([part.double() for part in told], dim=1).tolist()
+    columns = [logits_RV.gather(1, ids_RO) - total_R1, likely.indices, likely.values - total_R1]
+    plain = torch.cat([part.double() for part in columns], dim=1).tolist()
     return [
         _make_token(wish, row[: 1 + widest], row[1 + widest :])
         for wish, row in zip(wishes, plain, strict=True)
     ]
 
 
-def _make_token(wish: Wish, logprobs: Sequence[float], likely: Sequence[float]) -> Token:
+def _make_token(wish: LogprobQuery, logprobs: Sequence[float], likely: Sequence[float]) -> Token:
     """Builds a token from log-probabilities of its id and of others, followed by the
     most likely ids and theirs."""
     most = len(likely) // 2
@@ -179,11 +181,11 @@ def _choose_ids(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.T
 def _draw_ids(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
     """Ids drawn with temperature and filters, int64 [R]."""
     samplings = [chooser.sampling for chooser in choosers]
-    told = [
+    parameters = [
         (max(s.temperature, LEAST_TEMPERATURE), s.min_p, chooser.number())
         for s, chooser in zip(samplings, choosers, strict=True)
     ]
-    temperature, min_p, number = torch.tensor(told, device=logits_RV.device)[:, :, None].unbind(1)
+    temperature, min_p, number = torch.tensor(parameters, device=logits_RV.device)[:, :, None].unbind(1)
     weights_RV = (
         (logits_RV - logits_RV.amax(1, keepdim=True)) / temperature
     ).exp_()  # the most likely id has weight 1
@@ -200,8 +202,8 @@ def _draw_ids(logits_RV: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Ten
 def _least_weight(weights_RV: torch.Tensor, samplings: Sequence[Sampling]) -> torch.Tensor:
     """The smallest weight that top_k and then top_p keep, [R, 1]; 0 keeps all."""
     vocabulary = weights_RV.shape[1]
-    told = torch.tensor([(s.top_k or vocabulary, s.top_p) for s in samplings], device=weights_RV.device)
-    k_R1, p_R1 = told[:, :1].long().clamp_max(vocabulary), told[:, 1:]
+    parameters = torch.tensor([(s.top_k or vocabulary, s.top_p) for s in samplings], device=weights_RV.device)
+    k_R1, p_R1 = parameters[:, :1].long().clamp_max(vocabulary), parameters[:, 1:]
     falling_RV = _falling(weights_RV)
     sums_RV = falling_RV.cumsum(1)
     share_R1 = p_R1 * sums_RV.gather(1, k_R1 - 1)

@@ -96,9 +96,9 @@ class Slots:
 
     def _shared_prefixes(self, ids: Sequence[int]) -> np.ndarray:
         """For each slot, the length of the prefix shared with the sequence, int64 [S]."""
-        given = np.asarray(ids, np.int32)
-        other_SN = self.ids_SC[:, : len(given)] != given
-        return np.where(other_SN.any(axis=1), other_SN.argmax(axis=1), len(given))
+        sequence = np.asarray(ids, np.int32)
+        other_SN = self.ids_SC[:, : len(sequence)] != sequence
+        return np.where(other_SN.any(axis=1), other_SN.argmax(axis=1), len(sequence))
 
     def _oldest(self, spared: int) -> int:
         """The free slot that was left first; `spared` only if it is the only one."""

@@ -16,7 +16,7 @@ import torch
 from ctllm_ray.inference.attention import SequencePiece
 from ctllm_ray.inference.decoder import Decoder
 from ctllm_ray.inference.engine import Token
-from ctllm_ray.inference.requests import GenerateRequest, Letter, Request, ScoreRequest
+from ctllm_ray.inference.requests import Delivery, GenerateRequest, Request, ScoreRequest
 from ctllm_ray.inference.sampling import choose, score
 from ctllm_ray.inference.slots import Place, Slots
 
@@ -64,7 +64,7 @@ class Steps:
                 self._decoder.copy(place.source, place.slot, place.tokens)
         return self._tokens(step.planned, self._decoder.forward([piece for _, piece in step.planned]))
 
-    def end(self, step: EngineStep, tokens: Sequence[Sequence[Token]]) -> list[Letter]:
+    def end(self, step: EngineStep, tokens: Sequence[Sequence[Token]]) -> list[Delivery]:
         """Records the results of a step; returns the letters to callers."""
         settled = [
             self._settle(request, piece, new)
@@ -128,7 +128,7 @@ class Steps:
     ) -> dict[int, Sequence[Token]]:
         """The tokens of scoring requests, by their index in the plan; their rows are scored together."""
         wishes = {
-            n: request.wishes(piece)
+            n: request.queries(piece)
             for n, (request, piece) in enumerate(planned)
             if isinstance(request, ScoreRequest)
         }
@@ -146,7 +146,7 @@ class Steps:
         came = iter(tokens)
         return {n: [next(came) for _ in wished] for n, wished in wishes.items()}
 
-    def _settle(self, request: Request, piece: SequencePiece, new: Sequence[Token]) -> list[Letter]:
+    def _settle(self, request: Request, piece: SequencePiece, new: Sequence[Token]) -> list[Delivery]:
         """Records the results of one request; returns the letter to its caller, if any."""
         request.filled = piece.end
         self.slots.fill(request.slot, piece.end)

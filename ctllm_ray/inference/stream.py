@@ -16,14 +16,14 @@ import codecs
 from collections.abc import Sequence
 from functools import lru_cache
 
-from ctllm_ray.token_bytes import surfaces
+from ctllm_ray.token_bytes import list_piece_bytes
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 
 @lru_cache(maxsize=4)
 def spellings(tokenizer: Tokenizer) -> list[bytes]:
     """The bytes of each id; empty for special tokens."""
-    results = [surface.removeprefix(b"\xff") for surface in surfaces(tokenizer.pieces)]
+    results = [surface.removeprefix(b"\xff") for surface in list_piece_bytes(tokenizer.pieces)]
     for id_ in tokenizer.specials.values():
         results[id_] = b""
     return results

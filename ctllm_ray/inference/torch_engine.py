@@ -23,7 +23,7 @@ from ctllm_ray.base.errors import EngineFailed, InputError, Overloaded
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.decoder import Decoder
 from ctllm_ray.inference.engine import EngineLoad, Output, Sampling, Token
-from ctllm_ray.inference.requests import GenerateRequest, Inbox, Letter, Request, ScoreRequest, deliver
+from ctllm_ray.inference.requests import Delivery, GenerateRequest, Inbox, Request, ScoreRequest, deliver
 from ctllm_ray.inference.sampling import Chooser, Matcher
 from ctllm_ray.inference.steps import Steps
 from ctllm_ray.inference.weights import take
@@ -202,7 +202,7 @@ class TorchEngine:
             return
         self._failure = why
         requests = [*self._steps.running, *self._steps.waiting]
-        deliver([Letter(request.inbox, error=_explain_failure(why)) for request in requests])
+        deliver([Delivery(request.inbox, error=_explain_failure(why)) for request in requests])
         for request in requests:
             self._steps.cancel(request)
 

@@ -27,7 +27,7 @@ from ctllm_ray.mixture import results
 from ctllm_ray.mixture.plan import SweepPlan, run_name
 from ctllm_ray.mixture.results import Trial
 from ctllm_ray.ray_session import check_nodes, environment, session
-from ctllm_ray.train.checkpoint.run_lock import Lease
+from ctllm_ray.train.checkpoint.run_lock import RunLock
 
 TUNE = "tune"  # folder of Tune's own files; nothing of ours reads them
 FAILURE = "failure"
@@ -47,7 +47,7 @@ def run_sweep(plan: SweepPlan, tell: Callable[[str], None] = lambda text: None) 
     Raises `VersionConflict` where the recipe or the data changed since it began, or where it runs already,
     `WorkerLost` where a trial ended its worker again and again, and whatever `CtllmError` ends a trial.
     """
-    lease = Lease(plan.folder, uuid.uuid4().hex)
+    lease = RunLock(plan.folder, uuid.uuid4().hex)
     try:
         results.begin(plan)
         ended = results.read_trials(plan.folder, plan.sweep.trials)

@@ -125,8 +125,8 @@ def load(folder: str, *, attention: str = "sdpa") -> LlamaForCausalLM:
         except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
             what = f"the model cannot be loaded: {' '.join(str(error).split())}"
             raise InputError(what, where=folder, remedy="restore the folder from its source") from error
-    model, told = cast(tuple[LlamaForCausalLM, dict[str, Any]], loaded)
-    if missing := sorted(told["missing_keys"]):  # transformers would fill them with random numbers
+    model, loading_info = cast(tuple[LlamaForCausalLM, dict[str, Any]], loaded)
+    if missing := sorted(loading_info["missing_keys"]):  # transformers would fill them with random numbers
         what = f"{len(missing)} weights are missing, for example {missing[0]}"
         raise InputError(what, where=folder, remedy="restore the folder from its source")
     model.model.rotary_emb = ExactRotary(model.config)

@@ -34,7 +34,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.token_bytes import surfaces
+from ctllm_ray.token_bytes import list_piece_bytes
 
 Method = Literal["mean_of_pieces", "multivariate_normal", "wechsel"]
 
@@ -92,9 +92,9 @@ def extend(
 
 def shared_pieces(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
     """New id to old id for pieces that stand for the same bytes, or are spelt alike, in both."""
-    ids = {surface: number for number, surface in reversed(list(enumerate(surfaces(old))))}
-    result = ((number, ids.get(surface)) for number, surface in enumerate(surfaces(new)))
-    return {number: there for number, there in result if there is not None}
+    ids = {surface: number for number, surface in reversed(list(enumerate(list_piece_bytes(old))))}
+    result = ((number, ids.get(surface)) for number, surface in enumerate(list_piece_bytes(new)))
+    return {number: old_number for number, old_number in result if old_number is not None}
 
 
 def combinations(
@@ -106,12 +106,12 @@ def combinations(
 ) -> Combinations:
     """The old rows that make up each new row: one for a shared piece, several by
     `mean_of_pieces` and `wechsel`."""
-    pairs = [(number, there, 1.0) for number, there in shared.items()]
+    pairs = [(number, old_number, 1.0) for number, old_number in shared.items()]
     others = [number for number in range(len(new)) if number not in shared]
     if method == "mean_of_pieces":
-        pairs += _split_pieces(surfaces(new), others, encode)
+        pairs += _split_pieces(list_piece_bytes(new), others, encode)
     if method == "wechsel":
-        pairs += _nearest(surfaces(old), surfaces(new), others)
+        pairs += _nearest(list_piece_bytes(old), list_piece_bytes(new), others)
     pairs.sort()
     columns = list(zip(*pairs, strict=True)) or [(), (), ()]
     return Combinations(
@@ -136,12 +136,12 @@ def _nearest(
     """Softmax weights of the nearest old pieces by spelling; none for a piece that
     shares no n-gram with them."""
     rarity = _rarity(old)
-    there = torch.from_numpy(_vectors(old, rarity))
+    old_vectors = torch.from_numpy(_vectors(old, rarity))
     results: list[tuple[int, int, float]] = []
     for start in range(0, len(others), _BLOCK):
         block = others[start : start + _BLOCK]
         here = torch.from_numpy(_vectors([new[number] for number in block], rarity))
-        similarity, ids = (here @ there.T).topk(min(NEIGHBOURS, len(old)), dim=1)
+        similarity, ids = (here @ old_vectors.T).topk(min(NEIGHBOURS, len(old)), dim=1)
         weights = torch.softmax(similarity / TEMPERATURE, dim=1)
         for row, number in enumerate(block):
             if here[row].any():

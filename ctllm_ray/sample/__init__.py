@@ -38,6 +38,6 @@ def path(name: str) -> str:
     return str(FOLDER / name)
 
 
-def locate(given: str) -> str:
+def locate(path_or_name: str) -> str:
     """A path as it is; one that begins with `sample:` becomes the path of the built file."""
-    return path(given.removeprefix("sample:")) if given.startswith("sample:") else given
+    return path(path_or_name.removeprefix("sample:")) if path_or_name.startswith("sample:") else path_or_name

@@ -116,8 +116,8 @@ def _clean(recipe: Recipe, progress: StepProgress) -> None:
 
     cleaned = pipeline.prepare_corpus(recipe, progress=_progress())
     write_corpus_report(recipe.folder(recipe.corpus), _report(recipe, "clean"))
-    kept, seen = cleaned[recipe.corpus].counts["kept"], cleaned["clean"].counts["in"]
-    progress.finish(f"{kept:,} of {seen:,} pages kept")
+    kept, read = cleaned[recipe.corpus].counts["kept"], cleaned["clean"].counts["in"]
+    progress.finish(f"{kept:,} of {read:,} pages kept")
 
 
 def _write_tokens(recipes: Sequence[Recipe], progress: StepProgress) -> None:
@@ -193,9 +193,9 @@ def _ask_question(url: str) -> str:
     with urllib.request.urlopen(f"{url}/v1/models", timeout=60) as answer:
         model = json.load(answer)["data"][0]["id"]
     messages = [{"role": "user", "content": QUESTION}]
-    asked = {"model": model, "messages": messages, "max_tokens": TOKENS, "temperature": 0}
+    body = {"model": model, "messages": messages, "max_tokens": TOKENS, "temperature": 0}
     headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"{url}/v1/chat/completions", json.dumps(asked).encode(), headers)
+    request = urllib.request.Request(f"{url}/v1/chat/completions", json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=120) as answer:
         result: dict[str, Any] = json.load(answer)
     return result["choices"][0]["message"]["content"]
@@ -235,12 +235,12 @@ class NextStep:
 def next_steps(path: str, recipe: Recipe) -> list[NextStep]:
     """What to run after the demo, with its recipes and its root; of a page and a rule only where they are the
     sample's."""
-    given = f"{path} root={recipe.root}"
+    arguments = f"{path} root={recipe.root}"
     aligned = f"{_beside(path, ALIGNED[-1])} root={recipe.root}"
     steps = [NextStep(f"ctllm serve {aligned}", "serves this model and a chat page until Ctrl-C")]
     if any(source.path == SAMPLE for source in recipe.data.inputs):
         steps += [
-            NextStep(f"ctllm why {given} '{DROPPED}'", "shows why this page was dropped"),
-            NextStep(f"ctllm replay {given} --set {REPLAYED}", "shows what another threshold would keep"),
+            NextStep(f"ctllm why {arguments} '{DROPPED}'", "shows why this page was dropped"),
+            NextStep(f"ctllm replay {arguments} --set {REPLAYED}", "shows what another threshold would keep"),
         ]
     return steps

@@ -106,8 +106,8 @@ class Stream:
         if not self._stretches:
             return _Stretch(part.start, 0, part.rows, 0, 0)
         last = self._stretches[-1]
-        gone = part.start - last.start
-        left = last.rest - gone if gone < last.rest else -(gone - last.rest) % last.rows
+        consumed = part.start - last.start
+        left = last.rest - consumed if consumed < last.rest else -(consumed - last.rest) % last.rows
         rest = left + part.rows - last.rows if left else 0
         return _Stretch(part.start, rest, part.rows, last.rows, self.epochs_begun(part.start))
 

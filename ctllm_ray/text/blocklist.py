@@ -195,10 +195,10 @@ def _categories(folder: str) -> list[str]:
 
 
 def _of(folder: str, category: str) -> np.ndarray:
-    there = storage.list_names(storage.join(folder, category))
+    files = storage.list_names(storage.join(folder, category))
     results = [
         n
-        for n in there
+        for n in files
         if n in {f"{kind}{end}" for kind in ("domains", "urls") for end in ("", ".gz", ".zst")}
     ]
     if not results:

@@ -2,9 +2,10 @@
 
     <s> <|system|> text <|end|> <|user|> text <|end|> <|assistant|> text <|end|> ...
 
-The template is what transformers, vLLM and llama.cpp read. They render a string and then look for specials in
-it, so a user who types `<|end|>` ends the turn. `render` does not go by way of a string: each text is encoded
-by itself, and what spells a special stays text. For texts that spell none the two give the same ids.
+transformers, vLLM and llama.cpp use the template. They render a string and then search it for special tokens,
+so a user who types `<|end|>` ends the turn. `encode_conversation` never builds such a string: it encodes each
+text alone, and text that spells a special token stays text. For texts without such spellings both give equal
+ids.
 
 There is no newline and no trimming: a text is trained on as it was written.
 """
@@ -49,7 +50,9 @@ class Encoder(Protocol):
     def special_id(self, name: str) -> int: ...
 
 
-def render(tokenizer: Encoder, messages: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+def encode_conversation(
+    tokenizer: Encoder, messages: Sequence[Mapping[str, Any]]
+) -> tuple[np.ndarray, np.ndarray]:
     """The ids of a conversation (int32), and a mask of the same length: True for assistant tokens.
 
     Answers of `weight` 0 are not learnt; their mask is False. Raises `InputError` for a
@@ -66,9 +69,11 @@ def render(tokenizer: Encoder, messages: Sequence[Mapping[str, Any]]) -> tuple[n
     return np.concatenate(ids), np.concatenate(answers)
 
 
-def prompt(tokenizer: Encoder, messages: Sequence[Mapping[str, str]]) -> np.ndarray:
+def encode_prompt(tokenizer: Encoder, messages: Sequence[Mapping[str, str]]) -> np.ndarray:
     """The ids (int32) of a conversation up to the point where the assistant speaks."""
-    return np.append(render(tokenizer, messages)[0], np.int32(tokenizer.special_id(specials.ASSISTANT)))
+    return np.append(
+        encode_conversation(tokenizer, messages)[0], np.int32(tokenizer.special_id(specials.ASSISTANT))
+    )
 
 
 def _opening(role: str) -> str:

@@ -49,7 +49,7 @@ class ConversationEncoder:
         """The ids up to the point where the assistant speaks. Raises `InputError` for turns that
         the model does not support."""
         if self._is_ours:
-            return chat_template.prompt(self._tokenizer, turns).tolist()
+            return chat_template.encode_prompt(self._tokenizer, turns).tolist()
         if not self._template:
             remedy = "this is a base model: use /v1/completions"
             raise InputError("this model has no chat template", where="messages", remedy=remedy)

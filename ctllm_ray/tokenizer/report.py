@@ -62,7 +62,7 @@ def by_group(
 
 def by_character(tokenizer: Tokenizer, contents: Sequence[np.ndarray]) -> dict[str, dict[str, Any]]:
     """For each kind of piece that occurs: tokens, their share, and characters per token."""
-    lengths = np.array([len(text) for text in surfaces(tokenizer)])
+    lengths = np.array([len(text) for text in decode_pieces(tokenizer)])
     every = np.concatenate([np.empty(0, np.int32), *contents])
     uses = np.bincount(every, minlength=tokenizer.vocab_size)
     kind = kinds(tokenizer)
@@ -82,7 +82,7 @@ def vocabulary(tokenizer: Tokenizer) -> dict[str, int]:
 
 
 @lru_cache(maxsize=1)
-def surfaces(tokenizer: Tokenizer) -> list[str]:
+def decode_pieces(tokenizer: Tokenizer) -> list[str]:
     """The text of each piece alone; U+FFFD if it is part of a character."""
     return [tokenizer.decode([i]) for i in range(tokenizer.vocab_size)]
 
@@ -91,7 +91,7 @@ def surfaces(tokenizer: Tokenizer) -> list[str]:
 def kinds(tokenizer: Tokenizer) -> np.ndarray:
     """The kind of each piece (uint8, an index into KINDS)."""
     special = set(tokenizer.specials.values())
-    results = ["special" if i in special else _kind(text) for i, text in enumerate(surfaces(tokenizer))]
+    results = ["special" if i in special else _kind(text) for i, text in enumerate(decode_pieces(tokenizer))]
     return np.array([KINDS.index(name) for name in results], np.uint8)
 
 

@@ -99,10 +99,10 @@ class Tokenizer(ABC):
     def special_id(self, name: str) -> int:
         """The id of a special. Raises `InputError` that lists the specials if there is none of this name."""
         if name not in self.specials:
-            there = ", ".join([*self.specials][:20])
+            names = ", ".join([*self.specials][:20])
             raise InputError(
                 f"the tokenizer has no special token {name!r}",
-                where=there,
+                where=names,
                 remedy="use one of the tokenizer's special tokens",
             )
         return self.specials[name]

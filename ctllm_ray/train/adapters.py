@@ -1,5 +1,5 @@
-"""LoRA: a frozen model, and beside some of its matrices two small ones that are trained (Hu et al. 2021),
-through peft.
+"""LoRA through peft: the model is frozen, and small matrices beside some of its own are trained (Hu et al.
+2021).
 
 peft makes the layers; the model stays the Llama that everything else knows. Steppers train what asks for
 gradients, so a checkpoint holds the adapters and their moments only: 12 bytes for each of their parameters
@@ -32,15 +32,15 @@ from ctllm_ray.train import initial_model, objective
 from ctllm_ray.train.checkpoint.checkpoint import Checkpoint
 from ctllm_ray.train.data.corpora import Vocabulary
 
-_ADAPTER = "default"  # peft's name for the only one
-MODEL = "model"  # of the run's lineage: the hash of the model that it began with
+_ADAPTER = "default"  # peft's name for the only adapter
+MODEL = "model"  # key in the run's lineage: hash of the initial model
 
 
 def adapt(model: torch.nn.Module, lora: Lora, seed: int) -> None:
-    """Freezes the model and puts new adapters beside the matrices that the recipe names."""
-    from peft import LoraConfig, inject_adapter_in_model  # takes seconds to import
+    """Freezes the model and adds new adapters to the matrices that the recipe names."""
+    from peft import LoraConfig, inject_adapter_in_model  # the import takes seconds
 
-    alpha: Any = lora.alpha  # annotated as an int there, and divided by the rank
+    alpha: Any = lora.alpha  # annotated as an int there, but divided by the rank
     given = LoraConfig(
         r=lora.rank, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets)
     )
@@ -51,26 +51,26 @@ def adapt(model: torch.nn.Module, lora: Lora, seed: int) -> None:
                 parameter.copy_(_initial(name, parameter.shape, seed))
 
 
-#: What happens where `leaves_specials_untaught`, and what to do.
+#: What goes wrong if `leaves_specials_untaught`, and what to do.
 UNTAUGHT = {
-    "why": "the base never saw the marks of turns, and LoRA trains no rows of the vocabulary: hardly an answer ends",
-    "remedy": "train without train.lora, or begin with a model that was taught turns without it",
+    "why": "answers will hardly ever end: LoRA does not train the special tokens of turns, which the base lacks",
+    "remedy": "train without train.lora, or start from a model trained on conversations without LoRA",
 }
 
 
 def leaves_specials_untaught(recipe: Recipe) -> bool:
-    """True where a run teaches turns by adapters to an export of ours that only pretraining made.
+    """True if a run trains conversations with adapters on our own export that only had pretraining.
 
-    The rows of `<|user|>`, `<|assistant|>` and `<|end|>` are then as they were drawn, and stay so.
+    The rows of `<|user|>`, `<|assistant|>` and `<|end|>` are then still random, and stay so.
     """
     model, train = recipe.training()
-    if train.lora is None or not model.path or not objective.of(train).teaches_chat:
+    if train.lora is None or not model.path or not objective.find_objective(train).teaches_chat:
         return False
     return is_base(read_lineage(model.path))
 
 
 def _initial(name: str, shape: torch.Size, seed: int) -> torch.Tensor:
-    """What an adapter begins with: `up` zero, `down` uniform within one over the root of its inputs."""
+    """Initial weights of an adapter: `up` zero, `down` uniform within 1 / sqrt(inputs)."""
     if ".lora_B." in name:
         return torch.zeros(shape)
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
@@ -82,8 +82,8 @@ def _initial(name: str, shape: torch.Size, seed: int) -> torch.Tensor:
 def merge_adapters(
     model: llama.LlamaForCausalLM, lora: Lora, adapter: Callable[[str], torch.Tensor]
 ) -> Callable[[str], torch.Tensor]:
-    """The fp32 weights of an adapted model by their names without adapters; `adapter` gives those of the
-    adapters."""
+    """The fp32 weights of an adapted model by their names without adapters.
+    `adapter` returns adapter weights."""
     held = {name: parameter.detach() for name, parameter in model.named_parameters()}
 
     def weights(name: str) -> torch.Tensor:
@@ -97,9 +97,9 @@ def merge_adapters(
 
 
 def weights_of(recipe: Recipe, vocabulary: Vocabulary, saved: Checkpoint) -> Callable[[str], torch.Tensor]:
-    """The fp32 weights of the model in a checkpoint, merged where it holds adapters, by parameter name.
+    """The fp32 weights of the model in a checkpoint by parameter name, with adapters merged.
 
-    Raises `VersionConflict` where the model that they adapt is no longer what it was.
+    Raises `VersionConflict` if the model that the adapters belong to has changed.
     """
     model, train = recipe.training()
     if train.lora is None:
@@ -112,13 +112,13 @@ def weights_of(recipe: Recipe, vocabulary: Vocabulary, saved: Checkpoint) -> Cal
 
 
 def check_same(lineage: Mapping[str, str], text: str, where: str) -> None:
-    """Raises `VersionConflict` where the model that a run began with is another one now."""
+    """Raises `VersionConflict` if the initial model of a run has changed."""
     then = lineage.get(MODEL, text)
     if then != text:
         raise VersionConflict(
-            f"the model that this run began with has changed: its hash was {then[:12]}..., now it is "
-            f"{text[:12]}...",
+            f"the initial model of this run has changed: its hash was {then[:12]}..., now "
+            f"it is {text[:12]}...",
             where=where,
-            remedy="restore the folder of model.path (an export that was written again?), or begin a run of another "
-            "name: train.run=<name>",
+            remedy="restore the folder of model.path (perhaps an export was written again), or "
+            "start a run with another name: train.run=<name>",
         )

@@ -1,5 +1,5 @@
-"""What surrounds a run: who says that it should stop, and who is told of its checkpoints. Ray has its own
-(launch.py).
+"""The interface between a run and its surroundings: stop
+requests, and news of checkpoints. Ray implements it in launch.py.
 
 The loop calls these on all workers, at the same points and in the same order.
 """
@@ -17,25 +17,24 @@ from ctllm_ray.base.recipe import Recipe
 
 
 class Hooks(Protocol):
-    """How a run and its surroundings meet."""
+    """Called by the loop on all workers."""
 
-    #: Who runs it. A start under the same owner takes a run over at once: worker groups that are started
-    #: again.
+    #: Owner of the run. A start by the same owner takes the run over at once: Ray restarts worker groups.
     owner: str
 
     def should_stop(self) -> bool:
-        """True once the run should save and end: the machine is about to go. Asked often; any worker may say
-        so."""
+        """True once the run should save and end: the machine will stop. Called often;
+        any worker may return True."""
 
     def after_save(self, step: int, metrics: Mapping[str, float]) -> None:
-        """After the checkpoint of a step is complete."""
+        """Called when the checkpoint of a step is complete."""
 
     def validate(self, step: int) -> None:
-        """After `after_save`, for steps that the recipe wants validated. The checkpoint is on storage."""
+        """Called after `after_save` for steps to validate. The checkpoint is on storage."""
 
 
 class Alone:
-    """Hooks of a run in this process: SIGTERM stops it, validation runs in between."""
+    """Hooks of a run in this process: SIGTERM stops it, and validation interrupts training."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.owner = uuid.uuid4().hex
@@ -62,10 +61,10 @@ class Alone:
         return self._stop
 
     def after_save(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Nobody is to be told."""
+        """Nobody to notify."""
 
     def validate(self, step: int) -> None:
-        """Training waits meanwhile."""
+        """Training waits for it."""
         from ctllm_ray.train.checkpoint.checkpoint import folder_of
         from ctllm_ray.train.validation.validate import validate_checkpoint
 

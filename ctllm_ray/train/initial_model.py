@@ -1,5 +1,5 @@
-"""The model that a run begins with: a new one, or that of a Hugging Face folder, on the tokenizer of the
-run's shards.
+"""The initial model of a run: a new one, or one from a
+Hugging Face folder, for the tokenizer of the run's shards.
 
 With `model.vocabulary: same` the folder's tokenizer, where it has one, must have the pieces of the run's: two
 vocabularies of one size would train without an error, and every row would mean something else.
@@ -24,15 +24,15 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 def first(
     model: Model, config: ModelConfig, ours: Vocabulary, seed: int, attention: str
 ) -> llama.LlamaForCausalLM:
-    """The model with which a run begins, the same at each start. Raises what `inherit` does."""
+    """The initial model of a run, equal at each start. Raises like `load_initial_model`."""
     if not model.path:
         return llama.build(config, seed, attention=attention)
-    return inherit(model, ours, seed, attention)
+    return load_initial_model(model, ours, seed, attention)
 
 
 def identity(model: Model, ours: Vocabulary, seed: int) -> str:
-    """SHA-256 of what `first` depends on, hexadecimal: for a folder its weights of every format, at 1
-    GB/s."""
+    """SHA-256 (hexadecimal) of what `first` depends on; for a folder its weights in all
+    formats, hashed at 1 GB/s."""
     if not model.path:
         facts = [model.use, str(seed), str(ours.vocab_size)]
     else:
@@ -44,11 +44,11 @@ def identity(model: Model, ours: Vocabulary, seed: int) -> str:
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 
-def inherit(model: Model, ours: Vocabulary, seed: int, attention: str) -> llama.LlamaForCausalLM:
-    """The model of `model.path` with a row for each piece of the run's tokenizer.
+def load_initial_model(model: Model, ours: Vocabulary, seed: int, attention: str) -> llama.LlamaForCausalLM:
+    """The model of `model.path` with one row per piece of the run's tokenizer.
 
-    Raises `InputError` where the folder holds no Llama model, or its tokenizer is needed and missing or
-    another one.
+    Raises `InputError` if the folder holds no Llama model,
+    or if its tokenizer is needed but missing or different.
     """
     result = llama.load(model.path, attention=attention)
     if model.context_tokens:
@@ -74,16 +74,17 @@ def _check_same(folder: str, ours: Vocabulary) -> None:
     differing = _differing(load_tokenizer(folder), load_tokenizer(ours.folder))
     if differing:
         raise InputError(
-            f"the model's tokenizer is not the run's: {differing}",
+            f"the model's tokenizer differs from the run's: {differing}",
             where=folder,
-            remedy="set model.vocabulary to mean_of_pieces, or tokenise the shards with `tokenizer: {path: ...}`",
+            remedy="set model.vocabulary to mean_of_pieces, or tokenize the shards with the "
+            "model's tokenizer: `tokenizer.path`",
         )
 
 
 def _differing(theirs: Tokenizer, ours: Tokenizer) -> str:
-    """The first piece that differs, in words; empty where none does."""
+    """The first difference in words; empty if there is none."""
     for number, (there, here) in enumerate(zip(theirs.pieces, ours.pieces, strict=False)):
         if there != here:
-            return f"id {number} is {there!r} there and {here!r} here"
+            return f"id {number} is {there!r} in the model and {here!r} in the run"
     counts = len(theirs.pieces), len(ours.pieces)
-    return "" if counts[0] == counts[1] else f"{counts[0]} pieces there, {counts[1]} here"
+    return "" if counts[0] == counts[1] else f"{counts[0]} pieces in the model, {counts[1]} in the run"

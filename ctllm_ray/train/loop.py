@@ -1,5 +1,4 @@
-"""The loop of all training: batch, gradients, judgement, update; beside it records, checkpoints and
-agreement.
+"""The training loop: batch, gradients, checks, update; also records, checkpoints and agreement of workers.
 
 Batch n is the same whoever asks for it, the rate is a function of tokens, and nothing random happens in a
 step that is not seeded by the batch's number. So the cursor in the run state is all that a resumed run needs,
@@ -34,13 +33,13 @@ from ctllm_ray.train.schedule import rate
 from ctllm_ray.train.stepper import Stepper
 from ctllm_ray.train.tracking.records import Recorder, StepRecord
 
-BEAT_S = 1.0  # between agreements of the workers, about
-MOST_STEPS = 50  # from one agreement to the next
-NAMED_DOCUMENTS = 100  # of a batch that made trouble, in an event: `ctllm batch` prints all
+BEAT_S = 1.0  # between agreements of the workers, approximately
+MOST_STEPS = 50  # maximum number of steps between agreements
+NAMED_DOCUMENTS = 100  # documents of a bad batch to name in an event; `ctllm batch` prints all
 
 
 class Source(Protocol):
-    """Where batches come from: train/data/batches.py has it."""
+    """The source of batches; implemented in train/data/batches.py."""
 
     count: int
     sequences: int
@@ -49,23 +48,23 @@ class Source(Protocol):
         """Rows of a rank."""
 
     def targets(self, number: int) -> int:
-        """Labels of a global batch that are trained."""
+        """Trained labels in a global batch."""
 
     def divisor(self, number: int) -> int:
-        """What the loss of a global batch is divided by."""
+        """The loss divisor of a global batch."""
 
     def pieces(self, number: int, first: int, last: int) -> list[DocumentPiece]:
-        """What stands in rows of a global batch."""
+        """The document pieces in rows of a global batch."""
 
     def stream(
         self, numbers: Iterable[int], first: int, last: int, micro_sequences: int
     ) -> Generator[list[Batch], None, None]:
-        """These batches, made ahead."""
+        """These batches, prefetched."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of. `restore` loads the newest checkpoint into the stepper and gives its state."""
+    """The parts of a run. `restore` loads the newest checkpoint into the stepper and returns its state."""
 
     train: Train
     resources: TrainResources
@@ -75,15 +74,15 @@ class Parts:
     records: Recorder
     hooks: Hooks
     restore: Callable[[], RunState]
-    still_ours: Callable[[], None]  # raises where another start took the run over
+    still_ours: Callable[[], None]  # raises if another start took the run over
     mfu: Callable[[float], float]  # of tokens per second
     seed: int
-    is_new: bool  # no checkpoint of its own yet
-    sums: tuple[str, ...] = ()  # of the objective, beside the loss
+    is_new: bool  # has no checkpoint of its own yet
+    sums: tuple[str, ...] = ()  # of the objective, besides the loss
 
 
 class Loop:
-    """A run from where `state` stands. All workers go through it alike."""
+    """A run from `state` on. All workers execute it in the same way."""
 
     def __init__(self, parts: Parts, state: RunState) -> None:
         self.parts, self.state = parts, state
@@ -92,16 +91,16 @@ class Loop:
         self._losses = Losses(parts.train, parts.records, parts.mfu, self._documents, parts.sums)
         self._stopped = False
         self._saved_at, self._saved = time.monotonic(), state
-        self._awaited: dict[int, tuple[bool, dict[str, float]]] = {}  # by step: to be validated?, metrics
+        self._awaited: dict[int, tuple[bool, dict[str, float]]] = {}  # by step: whether to validate, metrics
         self._validated: set[int] = set()
         self._stalls: dict[int, float] = {}
         self._beat_at, self._beat_step, self._pace = time.monotonic(), state.step, 1
         self._learn(state)
 
     def run(self) -> RunState:
-        """The state at the end of the run, or where it was told to stop; a checkpoint of it is complete."""
+        """Runs to the end or until stopped. Returns the state; its checkpoint is complete."""
         if self._train.spikes.policy == "rewind" and self.parts.is_new:
-            self._save(to_validate=False)  # else there would be nothing to go back to
+            self._save(to_validate=False)  # else a rewind would have no checkpoint
         while self.state.batch < self.parts.batches.count and not self._stopped:
             self._through(self._numbers())
         self._end()
@@ -113,12 +112,12 @@ class Loop:
         )
 
     def _numbers(self) -> list[int]:
-        """The batches that are still to be trained."""
+        """The remaining batches."""
         known = set(self.state.passed_over)
         return [n for n in range(self.state.batch, self.parts.batches.count) if n not in known]
 
     def _through(self, numbers: list[int]) -> None:
-        """Until the end, a stop, or a rewind, after which the batches are others."""
+        """Trains until the end, a stop, or a rewind, after which the batches change."""
         first, last = self.parts.batches.share(self._stepper.rank, self._world)
         stream = self.parts.batches.stream(numbers, first, last, self.parts.resources.micro_sequences)
         with closing(stream):
@@ -135,13 +134,13 @@ class Loop:
         self._step_over(self.parts.batches.count)
 
     def _step_over(self, number: int) -> None:
-        """Moves the cursor to a batch, over those that an earlier life of the run passed over."""
+        """Moves to a batch, past those that an earlier life of the run skipped."""
         for _ in range(self.state.batch, number):
             self._detector.passed_over()
         self.state = replace(self.state, batch=number, tokens=number * self._train.batch_tokens)
 
     def _take(self, number: int, micro_batches: list[Batch], wait_s: float) -> bool:
-        """Trains on a batch. False where the run went back."""
+        """Trains on a batch. False if the run rewound."""
         targets = self.parts.batches.targets(number)
         torch.manual_seed(self.parts.seed * 1_000_003 + number)
         tokens = (number + 1) * self._train.batch_tokens
@@ -167,7 +166,7 @@ class Loop:
         return True
 
     def _refuse(self, number: int, loss: float) -> bool:
-        """Passes a batch over without an update. False where the run went back for it."""
+        """Skips a batch without an update. False if the run rewound because of it."""
         self._flush()
         facts = {
             "batch": number,
@@ -186,10 +185,10 @@ class Loop:
         return False
 
     def _rewind(self, passed_over: tuple[int, ...], facts: dict[str, Any]) -> None:
-        """Goes back to the newest checkpoint."""
+        """Rewinds to the newest checkpoint."""
         from_step = self.state.step
         self.parts.saver.wait()
-        most([0], self._world)  # rank 0's part in saving is the last: now the checkpoint is there for all
+        most([0], self._world)  # rank 0 finishes saving last: now the checkpoint is there for all
         state, now = self.parts.restore(), self.state
         both = tuple(sorted({*state.passed_over, *passed_over}))
         self.state = replace(state, passed_over=both, data=now.data, recipe=now.recipe, lineage=now.lineage)
@@ -211,7 +210,8 @@ class Loop:
         return self.state.step - self._beat_step >= self._pace
 
     def _beat(self) -> None:
-        """About once a second: what is recorded, whether to save or stop, which checkpoint is complete."""
+        """About once a second: flushes records, and agrees on saving, stopping and the
+        newest complete checkpoint."""
         self._flush()
         self.parts.still_ours()
         now = time.monotonic()
@@ -235,7 +235,7 @@ class Loop:
             self._save(to_validate=False)
 
     def _newly_complete(self) -> int:
-        """The step of the newest checkpoint that rank 0 has completed since it was asked last, or 0."""
+        """The step of the newest checkpoint that rank 0 completed since the last call, or 0."""
         finished = self.parts.saver.take_finished()
         if self._stepper.rank:
             return 0
@@ -254,7 +254,7 @@ class Loop:
         )
 
     def _tell(self, done: int) -> None:
-        """Tells of the checkpoints up to a step, on all workers alike."""
+        """Notifies all workers of the checkpoints up to a step."""
         for step in sorted(step for step in self._awaited if step <= done):
             to_validate, metrics = self._awaited.pop(step)
             self.parts.hooks.after_save(step, metrics)
@@ -263,7 +263,7 @@ class Loop:
                 self._losses.restart_clock()
 
     def _save_at_marks(self, before: int, tokens: int) -> None:
-        """Saves where tokens pass what the recipe wants kept or validated: steps that all workers know."""
+        """Saves at token counts that the recipe wants kept or validated; all workers know these steps."""
         validation = self._train.validation
         to_validate = validation is not None and passes(validation.every_tokens, before, tokens)
         keep = self.parts.resources.keep_every_tokens
@@ -271,7 +271,7 @@ class Loop:
             self._save(to_validate=to_validate)
 
     def _save(self, *, to_validate: bool) -> None:
-        """Begins a checkpoint. What was recorded of its steps is on storage before it can be complete."""
+        """Starts a checkpoint. Records of its steps are on storage before it can be complete."""
         self._flush()
         began = time.perf_counter()
         self.parts.records.roll(self.state.step + 1)
@@ -284,7 +284,7 @@ class Loop:
         self._saved, self._saved_at = self.state, time.monotonic()
 
     def _describe_state(self) -> RunState:
-        """The state with what stands beside it: the window of losses, and who trains."""
+        """The state with the loss window and the lineage."""
         return replace(
             self.state,
             world=self._world,
@@ -294,7 +294,7 @@ class Loop:
         )
 
     def _end(self) -> None:
-        """The last checkpoint, complete on all workers, and told of."""
+        """Completes the last checkpoint on all workers, and notifies them."""
         self._flush()
         finished = not self._stopped
         to_validate = (
@@ -314,5 +314,5 @@ class Loop:
 
 
 def passes(every: int, before: int, tokens: int) -> bool:
-    """True where a multiple of `every` lies in (before, tokens]."""
+    """True if (before, tokens] contains a multiple of `every`."""
     return tokens // every > before // every

@@ -1,4 +1,4 @@
-"""The contract of what is learnt: a file of train/objectives/ for each way, one loop for all.
+"""The interface of objectives: one file in train/objectives/ each, one loop for all.
 
 An objective says by what the loss of a global batch is divided, and what it says is known from the packing
 alone: no worker waits for another to count, and accumulation, padding and the number of workers change
@@ -31,38 +31,37 @@ Per = Literal["target", "answer", "pair"]
 
 
 class Objective(Protocol):
-    """What a file of train/objectives/ makes from the options of a recipe."""
+    """What a file of train/objectives/ creates from the options of a recipe."""
 
     @property
     def per(self) -> Per:
-        """By what the sum over a global batch is divided."""
+        """The divisor of the sum over a global batch."""
 
     @property
     def needs_reference(self) -> bool:
-        """Whether it compares with what the initial model gives each answer; of pairs only. Without it the
+        """Whether it needs log-probabilities of the initial model; for pairs only. Else
         `references` of a batch are 0."""
 
     @property
     def teaches_chat(self) -> bool:
-        """Whether a model that it made answers in turns."""
+        """Whether a model trained by it answers in turns."""
 
     @property
     def sums(self) -> tuple[str, ...]:
-        """Names of what `loss` gives beside the loss, as the records and the report call it."""
+        """Names of the values that `loss` returns besides the loss, as in records and report."""
 
     def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Sums over a micro-batch, fp32 [1 + len(sums)]: of the loss, which gives the gradient, then the
-        named ones."""
+        """Sums over a micro-batch, fp32 [1 + len(sums)]: first the loss, which gives the
+        gradient, then the named ones."""
 
 
-def of(train: Train) -> Objective:
-    """The objective that a recipe names. Raises `RecipeError` where the recipe does not pack rows as it reads
-    them."""
+def find_objective(train: Train) -> Objective:
+    """The objective of a recipe. Raises `RecipeError` if the recipe's packing does not suit it."""
     options = dict(train.objective.model_extra or {})
     objective = cast(Objective, resolve.resolve(resolve.OBJECTIVES, train.objective.use)(**options))
     if objective.per == "pair" and not (train.packing == "best_fit" and train.document_attention):
         raise RecipeError(
-            f"{train.objective.use} reads whole pairs that must not see each other",
+            f"{train.objective.use} needs whole pairs that do not attend to each other",
             where="train",
             remedy="set train.packing=best_fit and train.document_attention=true",
         )

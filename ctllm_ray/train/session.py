@@ -27,7 +27,7 @@ from ctllm_ray.tokenizer import tokenizer
 from ctllm_ray.train import adapters, initial_model, objective
 from ctllm_ray.train.checkpoint import lineage, resume
 from ctllm_ray.train.checkpoint.resume import Start
-from ctllm_ray.train.checkpoint.run_lock import Lease
+from ctllm_ray.train.checkpoint.run_lock import RunLock
 from ctllm_ray.train.checkpoint.run_state import RunState
 from ctllm_ray.train.checkpoint.saver import Saver
 from ctllm_ray.train.data import reference_log_probs
@@ -114,7 +114,7 @@ class _Session:
         """Takes the run for this start. What it gives raises where another start took it since."""
         if self.rank:
             return lambda: None
-        lease = Lease(self.folder, self.hooks.owner)
+        lease = RunLock(self.folder, self.hooks.owner)
         self.at_the_end.callback(lease.release)
         return lease.check
 
@@ -140,7 +140,7 @@ class _Session:
     def _begun_with(self, start: Start, corpora: Corpora) -> dict[str, str]:
         """The hash of the model that the run begins with, where it needs that model again whenever it comes
         back."""
-        if self.train.lora is None and not objective.of(self.train).needs_reference:
+        if self.train.lora is None and not objective.find_objective(self.train).needs_reference:
             return {}
         result = initial_model.identity(self.model, corpora.vocabulary, self.seed)
         adapters.check_same(start.state.lineage, result, self.folder)
@@ -225,7 +225,7 @@ def set_threads(resources: TrainResources, world: int) -> None:
 
 def _objective(train: Train, resources: TrainResources) -> Objective:
     """The recipe's objective, by the kernel that its resources name."""
-    result: Any = objective.of(train)
+    result: Any = objective.find_objective(train)
     if not resources.fused_loss:
         return result
     head_loss.check_fused(resources.gpu)

@@ -40,10 +40,10 @@ def submit(
 
     if verb not in submission.VERBS:
         raise typer.BadParameter(f"no job is called {verb!r}; choose from {', '.join(submission.VERBS)}")
-    given = arguments or []
-    loaded = load(recipe, [argument for argument in given if re.match(r"[\w.]+=", argument)])
+    options = arguments or []
+    loaded = load(recipe, [argument for argument in options if re.match(r"[\w.]+=", argument)])
     tell = partial(typer.echo, nl=False)
     if dry_run:
         submission.list_files(recipe, tell)
         return
-    raise typer.Exit(submission.submit(verb, recipe, given, loaded, address, shared_root, tell))
+    raise typer.Exit(submission.submit(verb, recipe, options, loaded, address, shared_root, tell))

@@ -25,7 +25,7 @@ def plan(
     from ctllm_ray.train.plan import terminal
     from ctllm_ray.train.plan.plan import plan_training
 
-    terminal.show(plan_training(load(recipe, overrides), gpu=gpu, gpus=gpus, mfu=mfu))
+    terminal.print_plan(plan_training(load(recipe, overrides), gpu=gpu, gpus=gpus, mfu=mfu))
 
 
 def train(recipe: RecipePath, overrides: Overrides = None) -> None:
@@ -86,5 +86,5 @@ def batch(
         raise typer.BadParameter("give --step N (from 1) or --batch N (from 0)")
     loaded = load(recipe, overrides)
     chosen = number if number >= 0 else inspect_batch.batch_of_step(loaded, step)
-    for line in inspect_batch.lines(inspect_batch.inspect(loaded, chosen, rank, world)):
+    for line in inspect_batch.format_batch(inspect_batch.inspect(loaded, chosen, rank, world)):
         typer.echo(line)

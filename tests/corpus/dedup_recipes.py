@@ -100,7 +100,7 @@ def conserved(of: Recipe) -> None:
         )
     for before, after in pairwise(found):
         assert before.finished.counts["kept"] == after.finished.counts["in"]
-    counts = documents.whole(found).counts
+    counts = documents.merge_sections(found).counts
     ids = [
         i
         for kind in ("kept", "rejected")

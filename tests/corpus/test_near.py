@@ -18,10 +18,10 @@ from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline
-from ctllm_ray.corpus.dedup.candidate_pairs import Distinct, Meeting, pack_pairs, unpack_pairs
+from ctllm_ray.corpus.dedup.candidate_pairs import CandidatePairs, Distinct, pack_pairs, unpack_pairs
 from ctllm_ray.shards import manifest
 from ctllm_ray.text.dedup import survivors
-from ctllm_ray.text.dedup.bands import Pairs, meeting
+from ctllm_ray.text.dedup.bands import Pairs, find_candidates
 from ctllm_ray.text.dedup.fold import fold
 from ctllm_ray.text.dedup.text_similarity import jaccard
 from tests.corpus.conftest import run_here
@@ -202,7 +202,7 @@ def test_a_unit_that_dies_in_the_middle_leaves_nothing_that_counts(
     calm = finished(copies, tmp_path / "calm")
     shaken = over(copies, tmp_path / "shaken", [NEAR])
     with monkeypatch.context() as patch:
-        patch.setattr(Meeting, "_find_pairs", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        patch.setattr(CandidatePairs, "_find_pairs", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
         with pytest.raises(OSError, match="full"):
             pipeline.prepare(shaken, run_here)
     assert not list(Path(shaken.folder("near/bands")).rglob("*.arrow"))
@@ -236,7 +236,7 @@ def test_bands_that_the_signature_is_too_short_for_are_refused_before_any_work(
 def test_one_giant_cluster_costs_its_distinct_pairs(tmp_path: Path) -> None:
     """Two hundred thousand documents under one key, in four bands: eight pairs a document, once."""
     documents, reach = 200_000, 8
-    phase = Meeting("near/bands", None, reach)  # type: ignore[arg-type]
+    phase = CandidatePairs("near/bands", None, reach)  # type: ignore[arg-type]
     keys = np.repeat(np.arange(4, dtype=np.uint64), documents)
     codes = phase._find_pairs(keys, np.tile(np.arange(documents), 4), 0, documents)
     assert len(codes) == documents * reach - reach * (reach + 1) // 2
@@ -249,8 +249,8 @@ def test_pairs_worked_a_few_keys_at_a_time_are_those_of_all_keys_at_once(
 ) -> None:
     draw = np.random.default_rng(3)
     keys, numbers = np.sort(draw.integers(0, 60, 900).astype(np.uint64)), np.arange(900)
-    phase = Meeting("near/bands", None, 5)  # type: ignore[arg-type]
-    left, right = meeting(keys, reach=5)
+    phase = CandidatePairs("near/bands", None, 5)  # type: ignore[arg-type]
+    left, right = find_candidates(keys, reach=5)
     expected = np.unique(pack_pairs(Pairs(left, right), 0, 900))
     for at_once in (1, 7, 10_000):
         monkeypatch.setattr("ctllm_ray.corpus.dedup.candidate_pairs.KEYS_AT_ONCE", at_once)

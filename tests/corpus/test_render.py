@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from ctllm_ray.base.recipe_training import Conversations
-from ctllm_ray.corpus.encoding.encode_conversations import Rendered, render
+from ctllm_ray.corpus.encoding.encode_conversations import EncodedTable, encode_table
 from ctllm_ray.shards.tokens import Form
 from ctllm_ray.tokenizer import chat_template
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
@@ -49,7 +49,7 @@ def rendered(
     form: Form = "conversations",
     max_tokens: int = 10**6,
     too_long: Any = "cut",
-) -> Rendered:
+) -> EncodedTable:
     table = pa.table(
         {
             "id": [f"in/a#{number}" for number in range(len(found))],
@@ -59,7 +59,9 @@ def rendered(
             ),
         }
     )
-    return render(table, form, tokenizer, Conversations(max_tokens=max_tokens, too_long=too_long), ["x"])
+    return encode_table(
+        table, form, tokenizer, Conversations(max_tokens=max_tokens, too_long=too_long), ["x"]
+    )
 
 
 def answered(ids: list[int], spans: list[int]) -> list[int]:
@@ -96,7 +98,7 @@ def test_a_conversation_token_by_token(trained: SentencePiece) -> None:  # noqa:
 def test_what_is_trained_is_what_serving_asks_with(trained: SentencePiece) -> None:  # noqa: F811
     [row] = rendered(trained, [TWO_TURNS]).table.to_pylist()
     for turns, start in ((2, row["answers"][0]), (4, row["answers"][2])):
-        assert row["ids"][:start] == chat_template.prompt(trained, TWO_TURNS[:turns]).tolist()
+        assert row["ids"][:start] == chat_template.encode_prompt(trained, TWO_TURNS[:turns]).tolist()
 
 
 def test_a_pair_is_two_rows_and_only_what_comes_after_the_prompt_is_an_answer(trained: SentencePiece) -> None:  # noqa: F811

@@ -300,7 +300,7 @@ def test_every_unseen_document_is_measured_once_each_way(clean: Callable[..., Re
         assert sum(row["documents"] for row in rows.values()) == found["compared_documents"] > 0
     console = Console(width=160)
     with console.capture() as shown:
-        tokenizer.show(recipe.folder("tokenizer"), console)
+        tokenizer.print_report(recipe.folder("tokenizer"), console)
     assert "by source" in shown.get()
 
 

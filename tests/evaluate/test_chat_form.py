@@ -55,7 +55,7 @@ def test_our_model_that_was_taught_turns_is_asked_by_our_rule(
     form = choose_form(copy_of(folder, tmp_path, lineage=taught("sft")), tokenizer)
     turns = [{"role": "user", "content": QUERY}]
     assert (form.name, form.until) == ("chat", ())
-    assert form.write_prompt(QUERY) == chat_template.prompt(tokenizer, turns).tolist()
+    assert form.write_prompt(QUERY) == chat_template.encode_prompt(tokenizer, turns).tolist()
 
 
 def test_our_base_model_completes_and_sees_no_role_token(

@@ -52,9 +52,9 @@ class ScriptedEngine:
         self._check(ids, self.context_tokens - 1)
         number = len(self.seen)
         self.seen.append((list(ids), sampling))
-        prompt = ids[: len(ids) - sampling.answered]
+        prompt = ids[: len(ids) - sampling.answer_prefix_tokens]
         script = list(next(self._answers) if self._answers else islice(cycle(prompt), self.context_tokens))
-        script = script[sampling.answered :]
+        script = script[sampling.answer_prefix_tokens :]
         room = min(sampling.max_tokens, self.context_tokens - len(ids))
         self._asked += 1
         finished = False

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ctllm_ray.inference.engine import Sampling
-from ctllm_ray.inference.sampling import Chooser, Wish, choose, score
+from ctllm_ray.inference.sampling import Chooser, LogprobQuery, choose, score
 
 #: Probabilities 0.4, 0.3, 0.2, 0.1 of ids 2, 0, 3, 1.
 ROW = [0.3, 0.1, 0.4, 0.2]
@@ -138,7 +138,7 @@ def test_a_seed_gives_the_same_draws_wherever_its_row_stands() -> None:
 
 
 def test_scored_ids_have_their_log_probabilities() -> None:
-    found = score(logits(ROW, ROW), [Wish(3, 1), Wish(1, 1)])
+    found = score(logits(ROW, ROW), [LogprobQuery(3, 1), LogprobQuery(1, 1)])
     assert [token.id for token in found] == [3, 1]
     assert [token.logprob for token in found] == pytest.approx([math.log(0.2), math.log(0.1)], abs=1e-6)
     assert found[0].top == ((2, pytest.approx(math.log(0.4), abs=1e-6)),)

@@ -107,7 +107,7 @@ def test_an_answer_that_goes_on_from_another_engine_is_the_same_answer() -> None
     [ids] = prompts(1)
     with engine() as opened:
         answer = ids_of(together(collect(opened, ids, whole))[0])
-        rest = replace(whole, max_tokens=13, answered=7)
+        rest = replace(whole, max_tokens=13, answer_prefix_tokens=7)
         assert ids_of(together(collect(opened, [*ids, *answer[:7]], rest))[0]) == answer[7:]
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.model import llama, vocabulary
 from ctllm_ray.model.config import ModelConfig
-from ctllm_ray.token_bytes import surfaces
+from ctllm_ray.token_bytes import list_piece_bytes
 
 TEXT = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。" * 6
 OLD = [
@@ -145,7 +145,7 @@ def test_fewer_rows_than_dimensions_are_no_obstacle() -> None:
 def test_byte_level_and_sentencepiece_spellings_of_one_text_are_one_piece() -> None:
     byte_level = ["Ġthe", "æľº", "ä", "Ċ", "A", "<|endoftext|>"]
     sentencepiece = ["▁the", "机", "<0xE4>", "<0x0A>", "A", "<|endoftext|>", "▁"]
-    assert surfaces(byte_level)[:2] == [b" the", "机".encode()]
+    assert list_piece_bytes(byte_level)[:2] == [b" the", "机".encode()]
     shared = vocabulary.shared_pieces(byte_level, sentencepiece)
     assert {sentencepiece[n]: byte_level[o] for n, o in shared.items()} == {
         "▁the": "Ġthe", "机": "æľº", "<0xE4>": "ä", "A": "A", "<|endoftext|>": "<|endoftext|>",

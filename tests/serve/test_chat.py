@@ -40,7 +40,7 @@ def test_turns_become_the_ids_that_the_model_was_taught(start: Start, tokenizer:
     answer = start(engine).http.post(PATH, json={"model": MODEL, "messages": sent, "max_tokens": 1})
     assert answer.status_code == 200, answer.text
     [(ids, _)] = engine.seen
-    assert ids == chat_template.prompt(tokenizer, turns).tolist()
+    assert ids == chat_template.encode_prompt(tokenizer, turns).tolist()
     assert ids.count(tokenizer.specials["<|end|>"]) == 4
 
 

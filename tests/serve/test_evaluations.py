@@ -22,7 +22,7 @@ from ctllm_ray.evaluate.models.model_under_test import EngineSubject
 from ctllm_ray.evaluate.scoring import contamination, item_results
 from ctllm_ray.inference.engine import Engine, Token
 from ctllm_ray.serving.api import keys
-from ctllm_ray.serving.evaluations.service import MOST_WAITING, Evaluations, Examined
+from ctllm_ray.serving.evaluations.service import MOST_WAITING, EvaluationContext, Evaluations
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.corpus.conftest import run_here
 from tests.evaluate.conftest import exam_rows, lines, seeing
@@ -60,7 +60,7 @@ def evaluating(start: Start, tokenizer: SentencePiece, tmp_path: Path) -> Evalua
     def started(engine: Engine, decontaminated: str = "", **changes: Any) -> Client:
         subject = EngineSubject(engine, tokenizer, frozenset({tokenizer.eos_id}))
         folder, model = str(tmp_path / "evaluations"), {"weights": {}, "tokenizer": ""}
-        there = Examined(part, folder, subject, ChatForm(tokenizer, ""), model, 2, decontaminated)
+        there = EvaluationContext(part, folder, subject, ChatForm(tokenizer, ""), model, 2, decontaminated)
         return start(engine, evaluations=Evaluations(lambda: there), **changes)
 
     return started

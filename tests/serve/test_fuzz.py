@@ -13,7 +13,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, status_c
 
 from ctllm_ray.base.recipe_evaluation import Evaluate
 from ctllm_ray.evaluate.models.model_under_test import EngineSubject
-from ctllm_ray.serving.evaluations.service import Evaluations, Examined
+from ctllm_ray.serving.evaluations.service import EvaluationContext, Evaluations
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.evaluate.conftest import exam_rows, lines
 from tests.inference.scripted_engine import ScriptedEngine
@@ -32,7 +32,7 @@ def test_no_request_makes_a_server_error(tokenizer: SentencePiece, tmp_path: Pat
         {"tasks": [{"use": "cmmlu", "path": exam, "subjects": [], "shots": 0, "limit": 0}]}
     )
     subject = EngineSubject(engine, tokenizer, frozenset())
-    there = Examined(part, str(tmp_path / "evaluations"), subject, tokenizer, {}, at_once=2)
+    there = EvaluationContext(part, str(tmp_path / "evaluations"), subject, tokenizer, {}, at_once=2)
     with running(served(engine, tokenizer, tmp_path, evaluations=Evaluations(lambda: there))) as url:
         document = schemathesis.openapi.from_url(f"{url}/openapi.json")
         operations = [found.ok() for found in document.get_all_operations()]

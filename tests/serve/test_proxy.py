@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ctllm_ray.serving.api.app import create
 from ctllm_ray.serving.ray import proxy
-from ctllm_ray.serving.ray.proxy import Border
+from ctllm_ray.serving.ray.proxy import ProxyMiddleware
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.conftest import REPOSITORY
 from tests.inference.scripted_engine import ScriptedEngine
@@ -78,7 +78,7 @@ def ask(
     app: ASGIApp, method: str = "POST", path: str = "/v1/completions", body: dict | None = None
 ) -> httpx.Response:
     async def once() -> httpx.Response:
-        transport = httpx.ASGITransport(Border(app))
+        transport = httpx.ASGITransport(ProxyMiddleware(app))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, json=body or BODY)
 

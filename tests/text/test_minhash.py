@@ -10,7 +10,7 @@ import pytest
 from datasketch import LeanMinHash, MinHash, MinHashLSH
 
 from ctllm_ray.text.dedup import minhash as module
-from ctllm_ray.text.dedup.bands import band_keys, meeting
+from ctllm_ray.text.dedup.bands import band_keys, find_candidates
 from ctllm_ray.text.dedup.minhash import EMPTY, affine, shingle_hash, signatures
 from ctllm_ray.text.dedup.text_similarity import agreement, jaccard
 from ctllm_ray.text.kernels.codepoints import buffers
@@ -80,7 +80,7 @@ def test_the_lsh_and_the_lean_sketches_of_datasketch_work_on_our_signatures() ->
     lean[0].serialize(packed)
     assert LeanMinHash.deserialize(packed) == lean[0]
     assert lean[0].jaccard(lean[1]) == agreement(values, np.array([0]), np.array([1]))[0]
-    assert meeting(band_keys(values, bands=9, rows=13)[:, 0], reach=8) == ([0], [1])
+    assert find_candidates(band_keys(values, bands=9, rows=13)[:, 0], reach=8) == ([0], [1])
 
 
 def test_the_estimate_lies_around_the_exact_similarity() -> None:

@@ -76,7 +76,7 @@ def test_a_run_says_that_a_base_without_trained_marks_of_turns_will_not_end_its_
     run(of)
     told = [event for event in records.read_events(of.folder("train")) if event.kind == "specials_untaught"]
     assert [event.facts for event in told] == ([adapters.UNTAUGHT] if is_told else [])
-    assert all("hardly an answer ends" in progress.sentence(event) for event in told)
+    assert all("answers will hardly ever end" in progress.sentence(event) for event in told)
 
 
 def test_adapters_are_a_function_of_the_seed_and_their_name() -> None:
@@ -185,9 +185,9 @@ def test_a_model_that_changed_under_its_adapters_stops_the_run_and_the_export(tm
     of = ready(tmp_path, objective={"use": "dpo"})
     run(of, 2)
     pair_runs.touch_model(tmp_path / "model")
-    with pytest.raises(VersionConflict, match=r"stale, .*\n    model: "):
+    with pytest.raises(VersionConflict, match=r"out of date, .*\n    model: "):
         run(of)
-    with pytest.raises(VersionConflict, match="the model that this run began with has changed"):
+    with pytest.raises(VersionConflict, match="the initial model of this run has changed"):
         adapters.weights_of(of, look(of).vocabulary, last(of))
 
 
@@ -196,7 +196,7 @@ def test_a_whole_run_cannot_go_on_from_adapters(tmp_path: Path) -> None:
     of = ready(tmp_path, schedule=stable)
     run(of, 2)
     parent = last(of).folder
-    with pytest.raises(StorageError, match="there is no tensor"):
+    with pytest.raises(StorageError, match="the checkpoint has no tensor"):
         run(pair_runs.recipe(tmp_path, run="whole", branch_from=parent, schedule=stable))
 
 

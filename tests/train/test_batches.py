@@ -222,13 +222,13 @@ def test_a_mixture_goes_on_when_shards_join_in_the_middle_of_a_block(root: Path,
 
 def test_a_global_batch_that_does_not_divide_names_what_does(root: Path) -> None:
     batches = batches_over(root, {"max_epochs": 50})
-    with pytest.raises(RecipeError, match="4 sequences does not divide over 3 workers") as caught:
+    with pytest.raises(RecipeError, match="4 sequences cannot be divided among 3 workers") as caught:
         batches.share(0, 3)
     assert "1, 2, 4" in caught.value.remedy
 
 
 def test_a_batch_beyond_the_run_is_not_found(root: Path) -> None:
-    with pytest.raises(NotFound, match="this run has 0 to 39"):
+    with pytest.raises(NotFound, match="this run has batches 0 to 39"):
         batches_over(root, {"max_epochs": 50}).batch(40, 0, 4)
 
 
@@ -242,7 +242,7 @@ def test_a_group_too_small_for_its_share_is_an_error_with_figures_and_remedy(roo
 
 
 def test_a_group_that_has_no_documents_is_an_error_with_the_nearest_name(root: Path) -> None:
-    with pytest.raises(RecipeError, match="takes from 'book'") as caught:
+    with pytest.raises(RecipeError, match="uses group 'book'") as caught:
         batches_over(root, {"mixture": [{"shares": {"web": 0.5, "book": 0.5}}]})
     assert "books" in caught.value.remedy
 
@@ -302,7 +302,7 @@ def test_shards_in_an_object_store_are_fetched_once_and_checked(
     corpora = open_corpora(recipe, batch=1)
     path = f"{remote}/train/books/00001-000.arrow"
     storage.write_bytes(path, storage.read_bytes(path)[:-1] + b"!")
-    with pytest.raises(InputError, match="SHA-256 is another"):
+    with pytest.raises(InputError, match="SHA-256 differs"):
         [Batches(recipe, corpora).digest(n) for n in range(40)]
 
 
@@ -319,7 +319,7 @@ def test_what_goes_wrong_in_the_background_is_raised_at_its_batch(root: Path) ->
     batches = batches_over(root, {"max_epochs": 50})
     stream = batches.stream([38, 39, 40], 0, 4, 4)
     assert len(next(stream)) == len(next(stream)) == 1
-    with pytest.raises(NotFound, match="no batch 40"):
+    with pytest.raises(NotFound, match="batch 40 does not exist"):
         next(stream)
 
 

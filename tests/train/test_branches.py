@@ -80,7 +80,7 @@ def test_a_branch_resumes_without_the_run_that_it_left(root: Path) -> None:
     (root / "test" / "1" / "train" / "DATA.json").unlink()
     again, _ = run(child, batch=90, data=corpora.fingerprint)
     assert [again.digest(n) for n in range(60, 120)] == [decay.digest(n) for n in range(60, 120)]
-    with pytest.raises(NotFound, match="this run has 60 to 999"):
+    with pytest.raises(NotFound, match="this run has batches 60 to 999"):
         again.batch(59, 0, 1)
 
 
@@ -119,12 +119,12 @@ def test_two_branches_under_one_name_are_refused(root: Path) -> None:
     run(parent)
     for _ in range(2):  # the first start may have ended before its first checkpoint
         run(child, batch=60, origin=origin_of(child, parent, 60))
-    with pytest.raises(VersionConflict, match="began elsewhere"):
+    with pytest.raises(VersionConflict, match="with another origin"):
         run(child, batch=70, origin=origin_of(child, parent, 70))
 
 
 def test_a_branch_with_another_global_batch_is_refused(root: Path) -> None:
     parent = recipe(root)
     run(parent)
-    with pytest.raises(RecipeError, match="batch_tokens is 32, and 16"):
+    with pytest.raises(RecipeError, match="batch_tokens is 32, but 16"):
         origin_of(recipe(root, run="decay", batch_tokens=32), parent, 60)

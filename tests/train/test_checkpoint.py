@@ -23,7 +23,7 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import NotFound, StorageError, VersionConflict
 from ctllm_ray.train.checkpoint import checkpoint, run_lock, saver
 from ctllm_ray.train.checkpoint.checkpoint import CHECKPOINT, PassedOver, newest, open_at
-from ctllm_ray.train.checkpoint.run_lock import RUNNING, Lease
+from ctllm_ray.train.checkpoint.run_lock import RUNNING, RunLock
 from ctllm_ray.train.checkpoint.run_state import RunState
 from ctllm_ray.train.checkpoint.saver import Saver, to_drop
 from tests.base.test_storage_s3 import endpoint  # noqa: F401
@@ -99,7 +99,7 @@ def test_a_run_without_checkpoints_says_so(run_folder: str) -> None:
         ("truncated", "bytes, not"),
         ("missing rank", "is missing"),
         ("not JSON", "not valid JSON"),
-        ("not ours", "not a checkpoint of this program"),
+        ("not ours", "not written by ctllm"),
     ],
 )
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it_and_named(
@@ -137,7 +137,7 @@ def test_one_flipped_bit_is_found_by_its_hash(run_folder: str) -> None:
 def test_where_none_is_whole_all_reasons_are_told(run_folder: str) -> None:
     for step in (1, 2):
         os.truncate(state_file(save(run_folder, step)), 8)
-    with pytest.raises(StorageError, match=r"no checkpoint is whole \(00000002: .*; 00000001: .*\)"):
+    with pytest.raises(StorageError, match=r"all checkpoints are damaged \(00000002: .*; 00000001: .*\)"):
         newest(run_folder)
 
 
@@ -373,20 +373,18 @@ def note(run_folder: str) -> dict:
 
 
 def test_a_second_run_under_a_name_is_refused_while_the_first_is_alive(run_folder: str, quick: None) -> None:
-    first = Lease(run_folder, "a")
-    with pytest.raises(
-        VersionConflict, match=f"another run is training under this name: process {os.getpid()}"
-    ):
-        Lease(run_folder, "b")
+    first = RunLock(run_folder, "a")
+    with pytest.raises(VersionConflict, match=f"another process is training this run: process {os.getpid()}"):
+        RunLock(run_folder, "b")
     first.check()
     first.release()
     assert not (Path(run_folder) / RUNNING).exists()
-    Lease(run_folder, "b").release()
+    RunLock(run_folder, "b").release()
 
 
 def test_the_same_owner_takes_over_at_once_and_the_one_before_notices(run_folder: str, quick: None) -> None:
-    first = Lease(run_folder, "a")
-    second = Lease(run_folder, "a")
+    first = RunLock(run_folder, "a")
+    second = RunLock(run_folder, "a")
     first._thread.join()  # its next beat finds the other's token
     with pytest.raises(VersionConflict):
         first.check()
@@ -400,20 +398,20 @@ def test_a_process_that_is_gone_holds_nothing(run_folder: str, monkeypatch: pyte
     code = f"import os; from ctllm_ray.train.checkpoint.run_lock import Lease; Lease({run_folder!r}, 'a'); os._exit(9)"
     subprocess.run([sys.executable, "-c", code], check=False)
     assert note(run_folder)["owner"] == "a"
-    Lease(run_folder, "b").release()
+    RunLock(run_folder, "b").release()
 
 
 def test_a_machine_that_is_gone_frees_the_name_after_a_while(run_folder: str, quick: None) -> None:
     old = {"owner": "a", "token": "x", "host": "elsewhere", "pid": 1, "started": 0.0, "beat": 7}
     storage.write_json(storage.join(run_folder, RUNNING), old)
-    Lease(run_folder, "b").release()
+    RunLock(run_folder, "b").release()
 
 
 def test_a_pid_that_is_used_again_is_another_process(run_folder: str) -> None:
     process = psutil.Process(os.getppid())
     held = {"owner": "a", "token": "x", "host": run_lock.socket.gethostname(), "pid": process.pid, "beat": 7}
     storage.write_json(storage.join(run_folder, RUNNING), held | {"started": process.create_time() - 100})
-    Lease(run_folder, "b").release()
+    RunLock(run_folder, "b").release()
 
 
 def test_looking_for_files_of_other_workers_ends(run_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:

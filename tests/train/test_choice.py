@@ -26,5 +26,5 @@ def test_a_stepper_that_is_named_is_taken() -> None:
 
 
 def test_offloading_without_deepspeed_is_an_error_and_not_forgotten() -> None:
-    with pytest.raises(RecipeError, match="only DeepSpeed offloads"):
+    with pytest.raises(RecipeError, match="only DeepSpeed supports offloading"):
         select_stepper(TrainResources(stepper="torch", offload=True))

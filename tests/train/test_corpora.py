@@ -84,7 +84,7 @@ def test_a_corpus_that_is_taken_away_or_moved_in_the_list_is_refused(
     more = tmp_path / "more"
     write_section(more, {"web": [[5, 6]]})
     open_corpora(recipe_over(tmp_path, {"corpora": [str(own), str(more)]}))
-    with pytest.raises(VersionConflict, match="removed or moved in the list"):
+    with pytest.raises(VersionConflict, match="removed from the list, or moved in it"):
         open_corpora(recipe_over(tmp_path, {"corpora": [str(more), str(own)][:count]}))
 
 
@@ -159,7 +159,7 @@ def test_a_section_that_is_not_finished_is_not_found(tmp_path: Path) -> None:
 def test_corpora_of_two_tokenizers_are_refused(tmp_path: Path, own: Path) -> None:
     other = tmp_path / "other"
     write_section(other, {"web": [[5]]}, facts=FACTS | {"tokenizer": "e" * 64})
-    with pytest.raises(VersionConflict, match="tokenised otherwise"):
+    with pytest.raises(VersionConflict, match="have different tokenizers"):
         open_corpora(recipe_over(tmp_path, {"corpora": [str(own), str(other)]}))
 
 
@@ -167,7 +167,7 @@ def test_a_lost_data_file_of_a_begun_run_is_an_error_and_not_a_new_order(tmp_pat
     recipe = recipe_over(tmp_path, {})
     open_corpora(recipe)
     (tmp_path / "test" / "1" / "train" / "DATA.json").unlink()
-    with pytest.raises(StorageError, match="is gone"):
+    with pytest.raises(StorageError, match="is missing"):
         open_corpora(recipe, batch=5)
 
 

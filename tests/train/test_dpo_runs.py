@@ -108,7 +108,7 @@ def test_the_preference_of_the_pairs_is_learnt_and_told(tmp_path: Path, lora: di
 def test_the_report_draws_what_is_told_and_has_words_for_it(tmp_path: Path) -> None:
     of = ready(tmp_path, 4)
     run(of)
-    page = render.render(gather(of))
+    page = render.render_page(gather(of))
     for name in SUMS:
         assert all(word in page for word in WORDS[name])
 

@@ -68,7 +68,7 @@ def test_every_piece_is_shown_with_its_document_and_the_text_it_begins_with(root
         assert shown.text.strip("�") in text
         if shown.piece.start == 1:
             assert text.startswith(shown.text.strip("�"))
-    printed = list(inspect_batch.lines(found))
+    printed = list(inspect_batch.format_batch(found))
     assert printed[0].startswith("batch 3: 64 targets")
     assert sum("web/0.jsonl#" in line for line in printed) == len(found.shown)
 
@@ -76,7 +76,9 @@ def test_every_piece_is_shown_with_its_document_and_the_text_it_begins_with(root
 def test_of_a_conversation_the_question_is_shown_too(tmp_path: Path, tokenizer: SentencePiece) -> None:
     folder, turns = str(tmp_path / "test" / "1" / "tokens"), [TEXTS[i : i + 2] for i in range(0, 60, 2)]
     said = [
-        chat_template.render(tokenizer, [{"role": "user", "content": q}, {"role": "assistant", "content": a}])
+        chat_template.encode_conversation(
+            tokenizer, [{"role": "user", "content": q}, {"role": "assistant", "content": a}]
+        )
         for q, a in turns
     ]
     ids, masks = [ids for ids, _ in said], [answered for _, answered in said]
@@ -119,5 +121,5 @@ def test_the_batch_of_a_step_is_the_recorded_one(root: Path) -> None:
         records.step(StepRecord(step, batch, 0, 0, 1.0, 1.0, 0.1, 1.0, 0.0, 1.0))
     records.close()
     assert [inspect_batch.batch_of_step(recipe, step) for step in (2, 3, 5)] == [1, 4, 6]
-    with pytest.raises(NotFound, match="no step 0"):
+    with pytest.raises(NotFound, match="step 0 does not exist"):
         inspect_batch.batch_of_step(recipe, 0)

@@ -140,7 +140,7 @@ def test_control_options_need_a_score_and_a_share() -> None:
 
 
 def test_the_fused_loss_says_what_it_needs() -> None:
-    with pytest.raises(RecipeError, match="NVIDIA cards only"):
+    with pytest.raises(RecipeError, match="needs an NVIDIA GPU"):
         head_loss.check_fused(gpu=False)
     if not torch.cuda.is_available():
         with pytest.raises(RecipeError, match="liger-kernel is not installed"):

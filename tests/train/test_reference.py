@@ -21,7 +21,7 @@ from ctllm_ray.shards.tokens import TokenShard
 from ctllm_ray.train.data import reference_log_probs
 from tests.train import pair_runs
 
-STALE_MODEL = 'stale, .*\n    model: "'
+STALE_MODEL = 'out of date, .*\n    model: "'
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_stale_cache_is_an_error_that_names_what_changed(of: Recipe, tmp_path:
     with pytest.raises(VersionConflict, match=r'data: "\w+" -> "\w+"\n    model: "\w+" -> "\w+"\n'):
         reference_log_probs.complete(of, reference_log_probs.here)
     pair_runs.write_model(tmp_path / "model")
-    with pytest.raises(VersionConflict, match=r"stale, .*\n    data: "):
+    with pytest.raises(VersionConflict, match=r"out of date, .*\n    data: "):
         reference_log_probs.open_references(of)
 
 
@@ -106,7 +106,9 @@ def test_weights_of_another_format_that_were_exchanged_make_it_stale(of: Recipe,
 
 def test_a_run_of_another_precision_does_not_take_it(of: Recipe, tmp_path: Path) -> None:
     reference_log_probs.complete(of, reference_log_probs.here)
-    with pytest.raises(VersionConflict, match=r'stale, .*\n    precision: "fp32" -> "bf16"\n') as conflict:
+    with pytest.raises(
+        VersionConflict, match=r'out of date, .*\n    precision: "fp32" -> "bf16"\n'
+    ) as conflict:
         reference_log_probs.open_references(pair_runs.recipe(tmp_path, run="other", precision="bf16"))
     assert "delete this folder" in conflict.value.remedy
 

@@ -144,7 +144,7 @@ def test_where_no_checkpoint_is_whole_the_run_does_not_begin_again_unasked(tmp_p
     of = recipe(tmp_path)
     run(of, 2)
     next(Path(last(of).folder).glob("*.safetensors")).unlink()
-    with pytest.raises(StorageError, match="no checkpoint is whole"):
+    with pytest.raises(StorageError, match="all checkpoints are damaged"):
         run(of)
 
 
@@ -206,7 +206,7 @@ def test_a_batch_that_does_not_divide_is_told_before_anything_is_built(
     monkeypatch.setattr(
         resume, "from_first", lambda value, world: value
     )  # the other two workers are not there
-    with pytest.raises(RecipeError, match="4 sequences does not divide over 3 workers"):
+    with pytest.raises(RecipeError, match="4 sequences cannot be divided among 3 workers"):
         session.train(recipe(tmp_path), pytest.fail, rank=0, world=3, hooks=tiny_runs.Around())  # type: ignore[arg-type]
 
 
@@ -320,7 +320,7 @@ def test_another_tokenizer_under_the_same_name_is_refused(tmp_path: Path) -> Non
     of = recipe(tmp_path)
     run(of, 1)
     write_tokens(tmp_path / "other", facts=tiny_runs.FACTS | {"tokenizer": "b" * 64})
-    with pytest.raises(VersionConflict, match="tokenised otherwise"):
+    with pytest.raises(VersionConflict, match="have different tokenizers"):
         run(recipe(tmp_path, corpora=[str(tmp_path / "t" / "1" / "tokens"), str(tmp_path / "other")]))
 
 
@@ -335,7 +335,7 @@ def test_a_second_run_under_one_name_is_refused_while_the_first_lives(
         def after_save(self, step: int, metrics: Any) -> None:
             other = tiny_runs.Around()
             other.owner = "another"
-            with pytest.raises(VersionConflict, match="another run is training under this name") as caught:
+            with pytest.raises(VersionConflict, match="another process is training this run") as caught:
                 session.train(of, other.stepper_of, hooks=other)
             refused.append(caught.value)
 

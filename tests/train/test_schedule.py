@@ -105,7 +105,7 @@ def test_a_branch_follows_its_parent_then_only_decays() -> None:
 @pytest.mark.parametrize(
     ("total", "tokens", "changes", "message"),
     [
-        (500, 500, {"decay_tokens": 100}, "counts the parent's tokens too"),
+        (500, 500, {"decay_tokens": 100}, "includes the parent's tokens"),
         (1100, 900, {"decay_tokens": 100}, "between 100 and 800 tokens"),  # the parent decays already
         (150, 60, {"decay_tokens": 10}, "between 100 and 800 tokens"),  # it still warms up
         (600, 500, {"decay_tokens": 200}, "decay_tokens of at most 100"),

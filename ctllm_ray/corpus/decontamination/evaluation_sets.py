@@ -139,10 +139,10 @@ def _check(rows: Sequence[Row], part: EvaluationSet, uri: str) -> None:
     where = f"{uri}, of the set {part.name!r}"
     if not rows:
         raise InputError("the evaluation file has no items", where=where, remedy="give another file")
-    there = {key for row in rows for key, value in row.items() if value is not None} - {ID}
+    fields = {key for row in rows for key, value in row.items() if value is not None} - {ID}
     for field in () if part.fields == "all" else part.fields:
-        if field not in there:
-            remedy = f"the items have the fields {', '.join(sorted(there))}"
+        if field not in fields:
+            remedy = f"the items have the fields {', '.join(sorted(fields))}"
             raise InputError(f"no item has the field {field!r}", where=where, remedy=remedy)
 
 

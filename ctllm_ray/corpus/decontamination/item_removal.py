@@ -101,14 +101,14 @@ class Marking(OverSets):
         texts = table["text"].combine_chunks().take(pa.array(rows)).to_pylist()
         places = [merge_stretches(stretches) for stretches in hits]
         rests = [cut_stretches(text, each) for text, each in zip(texts, places, strict=True)]
-        gone = np.full(len(rows), drops) | (lengths(fold(pa.array(rests))) < self.min_left_chars)
-        for stretches, goes in zip(hits, gone.tolist(), strict=True):
+        dropped = np.full(len(rows), drops) | (lengths(fold(pa.array(rests))) < self.min_left_chars)
+        for stretches, goes in zip(hits, dropped.tolist(), strict=True):
             fates.update(
                 f"{'dropped' if goes else 'cut'}:{name}" for name in {stretch.set for stretch in stretches}
             )
-        stays = np.flatnonzero(~gone).tolist()
+        stays = np.flatnonzero(~dropped).tolist()
         table = _with_cuts(table, {rows[i]: (texts[i], rests[i], places[i]) for i in stays})
-        return self._judge_pages(table, rows, [max(each, key=_most) for each in hits], hits, gone)
+        return self._judge_pages(table, rows, [max(each, key=_most) for each in hits], hits, dropped)
 
     def _judge_pages(
         self,
@@ -116,7 +116,7 @@ class Marking(OverSets):
         rows: list[int],
         tops: list[Stretch],
         hits: list[list[Stretch]],
-        gone: np.ndarray,
+        dropped: np.ndarray,
     ) -> pa.Table:
         """The table with scores, labels and rejects of pages with
         items; `tops` are the items with the largest overlap."""
@@ -132,9 +132,9 @@ class Marking(OverSets):
         value[rows] = overlap
         for name in sorted({top.set for top in tops}):
             goes = np.zeros(table.num_rows, bool)
-            goes[[row for row, top, out in zip(rows, tops, gone, strict=True) if out and top.set == name]] = (
-                True
-            )
+            goes[
+                [row for row, top, out in zip(rows, tops, dropped, strict=True) if out and top.set == name]
+            ] = True
             table = schema.reject(table, goes, f"decontaminate.{name}", value, self.min_overlap)
         return table
 

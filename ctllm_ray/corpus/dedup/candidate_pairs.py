@@ -19,47 +19,47 @@ import pyarrow as pa
 
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import ranking, signatures
-from ctllm_ray.corpus.dedup.signatures import Sketches
+from ctllm_ray.corpus.dedup.signatures import SignaturePhase
 from ctllm_ray.corpus.dedup.snapshot_index import KEYS, CorpusIndex
 from ctllm_ray.corpus.engine.phase import Phase
 from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards.tables import read_partition, write_partitions
-from ctllm_ray.text.dedup.bands import Pairs, meeting
+from ctllm_ray.text.dedup.bands import Pairs, find_candidates
 from ctllm_ray.text.kernels.runs import places_in, starts_of
 
 BANDS = "bands"  # the phase
-MET = "met"  # the kind of its files
+CANDIDATES = "met"  # the kind of its files
 KEYS_AT_ONCE = 500_000  # plus the rest of the last key's documents
 WAITING = 4_000_000  # codes to gather before duplicates are removed: 32 MB
 SCHEMA = pa.schema([("left", pa.int64()), ("right", pa.int64())])
 
 
 @dataclass(frozen=True)
-class Meeting(Phase):
+class CandidatePairs(Phase):
     """Pairs each document with the best `reach` documents under each of its keys."""
 
     UNIT: ClassVar[str] = "keys"
 
-    sketches: Sketches
+    signatures: SignaturePhase
     reach: int
 
     def warm(self, recipe: Recipe) -> None:
         """Compiles the kernel."""
-        meeting(np.zeros(2, np.uint64), reach=self.reach)
+        find_candidates(np.zeros(2, np.uint64), reach=self.reach)
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each range of keys."""
-        return self.list_parts(recipe, KEYS, KEYS, self.sketches.parts(recipe))
+        return self.list_parts(recipe, KEYS, KEYS, self.signatures.parts(recipe))
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a range of keys; writes its candidate pairs, each once."""
         shards, folder_of_keys = (
             self.read_manifest(recipe, KEYS).of_kind(KEYS),
-            recipe.folder(self.sketches.name),
+            recipe.folder(self.signatures.name),
         )
         table = read_partition(folder_of_keys, shards, split.index, signatures.SCHEMA)
-        index = self.sketches.index(recipe)
+        index = self.signatures.index(recipe)
         keys, numbers = self._with_older(
             index, table["key"].to_numpy(), table["number"].to_numpy() + index.settled
         )
@@ -67,9 +67,9 @@ class Meeting(Phase):
         met = unpack_pairs(
             self._find_pairs(keys, numbers, index.settled, index.total), index.settled, index.total
         )
-        stops = np.searchsorted(met.right, ranges(index, self.sketches.parts(recipe))[1:]).tolist()
+        stops = np.searchsorted(met.right, ranges(index, self.signatures.parts(recipe))[1:]).tolist()
         shard = write_partitions(
-            folder, f"{MET}/{split.index:05d}.arrow", pa.table(list(met), schema=SCHEMA), stops
+            folder, f"{CANDIDATES}/{split.index:05d}.arrow", pa.table(list(met), schema=SCHEMA), stops
         )
         return SplitWork({"in": table.num_rows, "kept": table.num_rows, "met": len(met.left)}, 0, [shard])
 
@@ -92,7 +92,7 @@ class Meeting(Phase):
             return keys, numbers
         known, place = np.unique(numbers, return_inverse=True)
         with index.rows() as rows:
-            ranks = ranking.ranks(rows, known, self.sketches.prefer, index.snapshot(known))
+            ranks = ranking.ranks(rows, known, self.signatures.prefer, index.snapshot(known))
         order = np.lexsort((ranks[place], keys))
         keys, numbers = keys[order], numbers[order]
         meets = (places_in(keys) < self.reach) | (numbers >= index.settled)
@@ -106,7 +106,7 @@ class Meeting(Phase):
         start = 0
         while start < len(keys):
             stop = int(ends[np.searchsorted(ends, min(start + KEYS_AT_ONCE, len(keys)))])
-            left, right = meeting(keys[start:stop], reach=self.reach)
+            left, right = find_candidates(keys[start:stop], reach=self.reach)
             pairs = Pairs(numbers[start:stop][left], numbers[start:stop][right])
             distinct.add(pack_pairs(pairs.take(pairs.right >= settled), settled, total))
             start = stop

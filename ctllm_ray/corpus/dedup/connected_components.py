@@ -124,14 +124,14 @@ class Star(Grouped):
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a partition of edges; writes the star's result in the form that the
         other half of a round reads."""
-        given = self.edges(recipe, self.previous, split.index)
-        result = large_star(given) if self.large else small_star(given)
+        edges = self.edges(recipe, self.previous, split.index)
+        result = large_star(edges) if self.large else small_star(edges)
         out = downward(result) if self.large else mirror_edges(result)
         shard = self.write_scattered(
             folder, EDGES, split.index, pa.table([*out], schema=SCHEMA), out.first, self.parts(recipe)
         )
         digest = xxhash.xxh3_64_intdigest(np.concatenate(result).tobytes(), split.index)
-        return SplitWork({"in": len(given.first), "kept": len(given.first), "digest": digest}, 0, [shard])
+        return SplitWork({"in": len(edges.first), "kept": len(edges.first), "digest": digest}, 0, [shard])
 
     def is_stable(self, recipe: Recipe) -> bool:
         """True if this is the second half of a round that changed no edge."""

@@ -26,7 +26,7 @@ from ctllm_ray.shards.tables import RowFile, read_partition, write_partitions
 if TYPE_CHECKING:
     from ctllm_ray.corpus.dedup.snapshot_index import CorpusIndex
 
-FATES = "fates"  # the kind of file
+DECISIONS = "fates"  # the kind of file
 SCHEMA = pa.schema(
     [
         ("number", pa.int64()),
@@ -39,7 +39,7 @@ SCHEMA = pa.schema(
 )
 
 
-class Fate(NamedTuple):
+class Decisions(NamedTuple):
     """Documents (numbers, ascending), the survivor of each, and their similarity (NaN if unknown)."""
 
     numbers: np.ndarray
@@ -47,7 +47,9 @@ class Fate(NamedTuple):
     similarity: np.ndarray
 
 
-def write(folder: str, unit: int, fate: Fate, index: CorpusIndex, rows: RowFile, kept: list[Shard]) -> Shard:
+def write_decisions(
+    folder: str, unit: int, fate: Decisions, index: CorpusIndex, rows: RowFile, kept: list[Shard]
+) -> Shard:
     """Writes the decisions of a unit. Decisions about indexed documents are stored by their own sections."""
     staying, place, sizes = np.unique(fate.stays, return_inverse=True, return_counts=True)
     goes = fate.stays != fate.numbers
@@ -63,21 +65,23 @@ def write(folder: str, unit: int, fate: Fate, index: CorpusIndex, rows: RowFile,
     first = int(np.searchsorted(fate.numbers, index.settled))
     table = pa.table(columns, schema=SCHEMA).slice(first).combine_chunks()
     stops = np.searchsorted(table["number"].to_numpy(), ends(kept)).tolist()
-    return write_partitions(folder, f"{FATES}/{unit:05d}.arrow", table, stops)
+    return write_partitions(folder, f"{DECISIONS}/{unit:05d}.arrow", table, stops)
 
 
 @dataclass(frozen=True)
 class Removal(Phase):
     """The last phase: rejects dropped duplicates, and writes the size of every cluster."""
 
-    phase: str = FATES  # phase that wrote the decisions
+    phase: str = DECISIONS  # phase that wrote the decisions
     bound: float = math.nan  # threshold of similarity, stored with each reject
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard and the decisions about its documents."""
         made, place = self.read_manifest(recipe, self.phase), recipe.folder(f"{self.use}/{self.phase}")
         fates = (
-            read_partition(place, made.of_kind(FATES), split.index, SCHEMA).sort_by("number").combine_chunks()
+            read_partition(place, made.of_kind(DECISIONS), split.index, SCHEMA)
+            .sort_by("number")
+            .combine_chunks()
         )
         return self.judge_shard(
             recipe, folder, split, lambda table, first: self._mark_copies(table, first, fates)
@@ -88,8 +92,8 @@ class Removal(Phase):
         known = fates["number"].to_numpy()
         at = np.searchsorted(known, numbers)
         at[at == len(known)] = 0
-        told = known[at] == numbers if len(known) else np.zeros(len(numbers), bool)
-        result = fates.take(pa.array(at, mask=~told))
+        has_row = known[at] == numbers if len(known) else np.zeros(len(numbers), bool)
+        result = fates.take(pa.array(at, mask=~has_row))
         table = schema.put_column(table, f"label.{self.use}.survivor", result["survivor"])
         table = schema.put_column(table, f"score.{self.use}.similarity", result["similarity"])
         table = schema.put_column(

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import decisions, ranking
-from ctllm_ray.corpus.dedup.decisions import Fate
+from ctllm_ray.corpus.dedup.decisions import Decisions
 from ctllm_ray.corpus.dedup.snapshot_index import KEYS, CorpusIndex, Snapshot
 from ctllm_ray.corpus.engine.phase import Phase, total_rows
 from ctllm_ray.corpus.engine.section import SplitWork
@@ -63,7 +63,7 @@ class DigestKeys(Phase):
                 texts = table["text"].combine_chunks()
                 text_bytes += utf8_bytes(texts)
                 result.append(digests(texts) if self.of == "raw" else folded_digests(texts, fold(texts)))
-                rows.write(pa.table(ranking.of(table, self.prefer), schema=rows.schema))
+                rows.write(pa.table(ranking.compute_ranking_columns(table, self.prefer), schema=rows.schema))
         keys = np.concatenate(result)
         numbers = self.first_number(recipe, split) + np.arange(len(keys))
         order = np.lexsort((keys[:, 1], keys[:, 0]))
@@ -74,7 +74,7 @@ class DigestKeys(Phase):
 
 
 @dataclass(frozen=True)
-class Fates(Phase):
+class ExactSurvivors(Phase):
     """Chooses the survivor of every document with duplicates."""
 
     keys: DigestKeys
@@ -97,8 +97,8 @@ class Fates(Phase):
             ranks = ranking.ranks(rows, numbers, self.keys.prefer, np.zeros(len(numbers), np.int64))
             stays = numbers[survivors.of_components(labels, ranks)]
             same = np.full(len(numbers), np.nan, np.float32)  # equal digests carry no similarity
-            shard = decisions.write(
-                folder, split.index, Fate(numbers, stays, same), index, rows, self.kept_shards(recipe)
+            shard = decisions.write_decisions(
+                folder, split.index, Decisions(numbers, stays, same), index, rows, self.kept_shards(recipe)
             )
         return SplitWork(
             {"in": len(copied), "kept": len(copied), "copies": int((stays != numbers).sum())}, 0, [shard]

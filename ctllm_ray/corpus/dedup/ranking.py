@@ -43,7 +43,7 @@ def columns(prefer: Sequence[str]) -> list[pa.Field]:
     ]
 
 
-def of(table: pa.Table, prefer: Sequence[str]) -> list[pa.Array]:
+def compute_ranking_columns(table: pa.Table, prefer: Sequence[str]) -> list[pa.Array]:
     """Those columns, computed from a table of documents."""
     texts = table["text"].combine_chunks()
     return [

@@ -16,9 +16,9 @@ import numpy as np
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import decisions, ranking
 from ctllm_ray.corpus.dedup.connected_components import GROUPS, Grouped
-from ctllm_ray.corpus.dedup.decisions import Fate
-from ctllm_ray.corpus.dedup.signatures import Sketches
-from ctllm_ray.corpus.dedup.similarity import Likeness
+from ctllm_ray.corpus.dedup.decisions import Decisions
+from ctllm_ray.corpus.dedup.signatures import SignaturePhase
+from ctllm_ray.corpus.dedup.similarity import SimilarityTest
 from ctllm_ray.corpus.dedup.verify_pairs import PAIRS
 from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
@@ -31,11 +31,11 @@ Survivors = Literal["neighbours", "components"]
 
 
 @dataclass(frozen=True)
-class Choosing(Grouped):
+class SelectSurvivors(Grouped):
     """Chooses the survivor of every document that is in a pair."""
 
-    sketches: Sketches
-    likeness: Likeness
+    signatures: SignaturePhase
+    similarity: SimilarityTest
     survivors: Survivors
 
     def source(self, recipe: Recipe) -> str:
@@ -55,22 +55,26 @@ class Choosing(Grouped):
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads the pairs of whole components; writes the decisions about their documents."""
         source = self.source(recipe)
-        table, index = self.pairs(recipe, source, source, split.index), self.sketches.index(recipe)
+        table, index = self.pairs(recipe, source, source, split.index), self.signatures.index(recipe)
         numbers, places = np.unique(
             np.concatenate([table["left"].to_numpy(), table["right"].to_numpy()]), return_inverse=True
         )
         left, right = places[: table.num_rows], places[table.num_rows :]
         with index.rows() as rows, index.texts() as texts:
-            ranks = ranking.ranks(rows, numbers, self.sketches.prefer, index.snapshot(numbers))
+            ranks = ranking.ranks(rows, numbers, self.signatures.prefer, index.snapshot(numbers))
             stays = self._stays(texts, numbers, left, right, ranks, index.settled)
             alike = _look_up_similarity(left, right, table["similarity"].to_numpy(), stays)
             unknown = np.flatnonzero(
                 np.isnan(alike) & (stays != np.arange(len(stays))) & (numbers >= index.settled)
             )
-            alike[unknown] = self.likeness.similarity(texts, Pairs(numbers[stays[unknown]], numbers[unknown]))
+            alike[unknown] = self.similarity.similarity(
+                texts, Pairs(numbers[stays[unknown]], numbers[unknown])
+            )
             here = (numbers >= index.settled) | (stays == np.arange(len(stays)))
-            fate = Fate(numbers[here], numbers[stays[here]], alike[here])
-            shard = decisions.write(folder, split.index, fate, index, rows, self.kept_shards(recipe))
+            fate = Decisions(numbers[here], numbers[stays[here]], alike[here])
+            shard = decisions.write_decisions(
+                folder, split.index, fate, index, rows, self.kept_shards(recipe)
+            )
         return SplitWork(
             {"in": len(table), "kept": len(table), "clusters": len(np.unique(stays))}, 0, [shard]
         )
@@ -95,7 +99,7 @@ class Choosing(Grouped):
         known[right[links]] = left[links]
 
         def alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-            return self.likeness.are_copies(texts, Pairs(numbers[one], numbers[other]))
+            return self.similarity.are_copies(texts, Pairs(numbers[one], numbers[other]))
 
         return survivors.of_neighbours(left, right, ranks, alike, known)
 
@@ -106,6 +110,6 @@ def _look_up_similarity(
     """float32: the similarity of each position and its survivor; NaN if they are not a pair."""
     alike = np.full(len(stays), np.nan, np.float32)
     for one, other in ((left, right), (right, left)):
-        told = stays[one] == other
-        alike[one[told]] = similarity[told]
+        is_pair = stays[one] == other
+        alike[one[is_pair]] = similarity[is_pair]
     return alike

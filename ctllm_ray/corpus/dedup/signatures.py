@@ -41,7 +41,7 @@ SCHEMA = pa.schema([("key", pa.uint64()), ("number", pa.int64())])  # per key, t
 
 
 @dataclass(frozen=True)
-class Sketch:
+class SignatureOptions:
     """How to read documents: what two of them must share to be compared."""
 
     of: Literal["raw", "folded"]
@@ -53,10 +53,10 @@ class Sketch:
 
 
 @dataclass(frozen=True)
-class Sketches(Phase):
+class SignaturePhase(Phase):
     """Writes keys in partitions, and rows by number."""
 
-    sketch: Sketch
+    options: SignatureOptions
     prefer: tuple[str, ...]
     with_text: bool
     partition_rows: int
@@ -70,9 +70,9 @@ class Sketches(Phase):
 
         And `InputError` for an older index that does not fit, where there is work left that needs it.
         """
-        needed = self.sketch.bands * self.sketch.rows
-        if needed > self.sketch.permutations:
-            reason = f"{self.sketch.bands} bands of {self.sketch.rows} rows need {needed} permutations"
+        needed = self.options.bands * self.options.rows
+        if needed > self.options.permutations:
+            reason = f"{self.options.bands} bands of {self.options.rows} rows need {needed} permutations"
             raise RecipeError(
                 reason,
                 where=f"passes.{self.use}.permutations",
@@ -102,11 +102,11 @@ class Sketches(Phase):
 
     def parts(self, recipe: Recipe) -> int:
         """The number of partitions that keeps each within `partition_rows`, up to chance."""
-        return math.ceil(total_rows(self.kept_shards(recipe)) * self.sketch.bands / self.partition_rows)
+        return math.ceil(total_rows(self.kept_shards(recipe)) * self.options.bands / self.partition_rows)
 
     def schema(self) -> pa.Schema:
         """The columns for comparing documents."""
-        signature = pa.field("signature", pa.binary(4 * self.sketch.permutations))
+        signature = pa.field("signature", pa.binary(4 * self.options.permutations))
         text = [pa.field("text_bytes", pa.int32()), pa.field("text", pa.string())] if self.with_text else []
         return pa.schema([signature, *text])
 
@@ -123,10 +123,12 @@ class Sketches(Phase):
                 text_bytes += utf8_bytes(table["text"])
                 texts = self._prepare_texts(table["text"].combine_chunks())
                 values = signatures(texts, **self._shingles).values
-                long = np.flatnonzero(lengths(texts) >= self.sketch.min_chars)
+                long = np.flatnonzero(lengths(texts) >= self.options.min_chars)
                 keys.append(self._keys(values[long]).ravel())
-                numbers.append(np.repeat(number + long, self.sketch.bands))
-                decides.append(pa.table(ranking.of(table, self.prefer), schema=deciding.schema))
+                numbers.append(np.repeat(number + long, self.options.bands))
+                decides.append(
+                    pa.table(ranking.compute_ranking_columns(table, self.prefer), schema=deciding.schema)
+                )
                 deciding.write(decides[-1])
                 compared.write(self._verification_rows(texts, values))
                 number += table.num_rows
@@ -137,19 +139,19 @@ class Sketches(Phase):
         counts = {
             "in": number - first,
             "kept": number - first,
-            "short": number - first - len(table) // self.sketch.bands,
+            "short": number - first - len(table) // self.options.bands,
         }
         return SplitWork(counts, text_bytes, [shard, deciding.shard, compared.shard])
 
     def _prepare_texts(self, texts: pa.Array) -> pa.Array:
-        return texts if self.sketch.of == "raw" else fold(texts)
+        return texts if self.options.of == "raw" else fold(texts)
 
     @property
     def _shingles(self) -> dict[str, int]:
-        return {"shingle_chars": self.sketch.shingle_chars, "permutations": self.sketch.permutations}
+        return {"shingle_chars": self.options.shingle_chars, "permutations": self.options.permutations}
 
     def _keys(self, values: np.ndarray) -> np.ndarray:
-        return band_keys(values, bands=self.sketch.bands, rows=self.sketch.rows)
+        return band_keys(values, bands=self.options.bands, rows=self.options.rows)
 
     def _verification_rows(self, texts: pa.Array, values: np.ndarray) -> pa.Table:
         kind = pa.binary(values.itemsize * values.shape[1])

@@ -40,7 +40,7 @@ class Verify(BaseModel):
 
 
 @dataclass(frozen=True)
-class Likeness:
+class SimilarityTest:
     """The conditions for duplicates. Without `verify`, signatures decide alone."""
 
     shingle_chars: int

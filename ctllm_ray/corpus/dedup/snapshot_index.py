@@ -64,11 +64,11 @@ class Snapshot:
         return manifest.read_manifest(storage.join(self.folder, KEYS)).of_kind(TEXTS)
 
     @cached_property
-    def fates(self) -> list[Shard]:
+    def decision_shards(self) -> list[Shard]:
         """The files of survivors."""
-        place = storage.join(self.folder, decisions.FATES)
+        place = storage.join(self.folder, decisions.DECISIONS)
         finished = manifest.is_finished(place)
-        return manifest.read_manifest(place).of_kind(decisions.FATES) if finished else []
+        return manifest.read_manifest(place).of_kind(decisions.DECISIONS) if finished else []
 
     @property
     def complete(self) -> bool:
@@ -76,7 +76,7 @@ class Snapshot:
         places = [
             (KEYS, ranking.ROWS, self.rows),
             (KEYS, TEXTS, self.texts),
-            (decisions.FATES, decisions.FATES, self.fates),
+            (decisions.DECISIONS, decisions.DECISIONS, self.decision_shards),
         ]
         return len(self.rows) == len(self.texts) and all(
             {shard.path.rpartition("/")[2] for shard in shards}
@@ -88,8 +88,10 @@ class Snapshot:
     def digest(self) -> str:
         """One hash that identifies the index."""
         kept = manifest.read_manifest(storage.join(self.folder, KEYS))
-        gone = manifest.read_manifest(storage.join(self.folder, decisions.FATES)).digest(decisions.FATES)
-        return "".join(kept.digest(kind)[:16] for kind in (KEYS, ranking.ROWS, TEXTS)) + gone[:16]
+        decisions_digest = manifest.read_manifest(storage.join(self.folder, decisions.DECISIONS)).digest(
+            decisions.DECISIONS
+        )
+        return "".join(kept.digest(kind)[:16] for kind in (KEYS, ranking.ROWS, TEXTS)) + decisions_digest[:16]
 
     def keys(self, schema: pa.Schema, low: int, high: int) -> pa.Table:
         """The keys in a range, with the document numbers in this snapshot."""
@@ -98,13 +100,13 @@ class Snapshot:
 
     def read_removed(self, numbers: np.ndarray) -> pa.Table:
         """The decisions about those documents (numbers, ascending) that were dropped."""
-        place, stops = storage.join(self.folder, decisions.FATES), ends(self.rows)
-        shards = manifest.read_manifest(place).of_kind(decisions.FATES)
+        place, stops = storage.join(self.folder, decisions.DECISIONS), ends(self.rows)
+        shards = manifest.read_manifest(place).of_kind(decisions.DECISIONS)
         results = [decisions.SCHEMA.empty_table()]
         for part in np.unique(np.searchsorted(stops, numbers, side="right")).tolist():
             table = read_partition(place, shards, part, decisions.SCHEMA)
-            asked = np.isin(table["number"].to_numpy(), numbers)
-            results.append(table.filter(pc.and_(pa.array(asked), pc.is_valid(table["survivor"]))))
+            wanted = np.isin(table["number"].to_numpy(), numbers)
+            results.append(table.filter(pc.and_(pa.array(wanted), pc.is_valid(table["survivor"]))))
         return pa.concat_tables(results)
 
 
@@ -186,8 +188,10 @@ def open_snapshot(folder: str, options: dict[str, Any]) -> Snapshot:
             f"the folder holds a section {made.section!r}, not a near pass", where=folder, remedy=remedy
         )
     [old] = [part for part in made.recipe["passes"] if part["use"] == "near"]
-    asked = [*READ, *(["verify"] if not (old["verify"] and options["verify"]) else [])]
-    differences = changes({key: old[key] for key in asked}, {key: options[key] for key in asked})
+    option_names = [*READ, *(["verify"] if not (old["verify"] and options["verify"]) else [])]
+    differences = changes(
+        {key: old[key] for key in option_names}, {key: options[key] for key in option_names}
+    )
     if differences:
         raise InputError(
             "the index was made with other options:\n    " + "\n    ".join(differences),

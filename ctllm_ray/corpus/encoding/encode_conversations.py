@@ -36,12 +36,12 @@ class EncodedSide:
     and the text of the answers."""
 
     ids: np.ndarray
-    answered: np.ndarray
+    answer_mask: np.ndarray
     text: str
 
 
 @dataclass(frozen=True)
-class Rendered:
+class EncodedTable:
     """`table` is TOKENS. Row i comes from row `documents[i]`. `counts` has kept, cut, and reject:<kind>."""
 
     table: pa.Table
@@ -49,15 +49,15 @@ class Rendered:
     counts: Counter[str]
 
 
-def render(
+def encode_table(
     documents: pa.Table, form: Form, tokenizer: Tokenizer, part: Conversations, scores: Sequence[str]
-) -> Rendered:
+) -> EncodedTable:
     """Encodes a table of clean conversations or pairs (`id`, `text`, `scores`), in the same order."""
     rows: list[int] = []
     said: list[EncodedSide] = []
     counts: Counter[str] = Counter()
     for row, text in enumerate(documents["text"].to_pylist()):
-        sides = [_conversation(tokenizer, *given) for given in _sides(orjson.loads(text), form)]
+        sides = [_conversation(tokenizer, *side) for side in _sides(orjson.loads(text), form)]
         fitting = _fitting(sides, part, tokenizer, counts)
         counts["kept"] += bool(fitting)
         said += fitting
@@ -71,8 +71,8 @@ def render(
         {name: chosen["scores"].combine_chunks().field(name) for name in scores},
         tokens.id_type(tokenizer.vocab_size),
     )
-    answers = [_spans(one.answered) for one in said]
-    return Rendered(tokens.with_answers(table, answers, form), np.array(rows, np.int64), counts)
+    answers = [_spans(one.answer_mask) for one in said]
+    return EncodedTable(tokens.with_answers(table, answers, form), np.array(rows, np.int64), counts)
 
 
 def _sides(result: Any, form: Form) -> list[tuple[list[Turn], int]]:
@@ -84,12 +84,12 @@ def _sides(result: Any, form: Form) -> list[tuple[list[Turn], int]]:
 
 
 def _conversation(tokenizer: Tokenizer, turns: list[Turn], prompt: int) -> EncodedSide:
-    ids, answered = chat_template.render(tokenizer, turns)
+    ids, answer_mask = chat_template.encode_conversation(tokenizer, turns)
     if prompt:
-        answered[: len(chat_template.render(tokenizer, turns[:prompt])[0])] = False
+        answer_mask[: len(chat_template.encode_conversation(tokenizer, turns[:prompt])[0])] = False
     learnt = (turn for turn in turns[prompt:] if turn["role"] == "assistant" and turn.get("weight") != 0)
     text = "".join(turn["content"] for turn in learnt)
-    return EncodedSide(ids, answered, text)
+    return EncodedSide(ids, answer_mask, text)
 
 
 def _fitting(
@@ -104,7 +104,7 @@ def _fitting(
         return []
     most = [part.max_tokens - other for other in _others(lengths, part.max_tokens)]
     cut = [_truncate(side, length, tokenizer) for side, length in zip(sides, most, strict=True)]
-    if not all(side.answered.any() for side in cut):
+    if not all(side.answer_mask.any() for side in cut):
         counts[f"reject:{NO_ANSWER}"] += 1
         return []
     if len(cut) > 1 and np.array_equal(cut[0].ids, cut[1].ids):
@@ -124,12 +124,12 @@ def _truncate(side: EncodedSide, most: int, tokenizer: Tokenizer) -> EncodedSide
     """The first `most` ids, cut after the last answer id."""
     if len(side.ids) <= most:
         return side
-    last = np.flatnonzero(side.answered[:most])
+    last = np.flatnonzero(side.answer_mask[:most])
     stop = int(last[-1]) + 1 if len(last) else 0
-    ids, answered = side.ids[:stop], side.answered[:stop]
-    return EncodedSide(ids, answered, tokenizer.decode(ids[answered]))
+    ids, answer_mask = side.ids[:stop], side.answer_mask[:stop]
+    return EncodedSide(ids, answer_mask, tokenizer.decode(ids[answer_mask]))
 
 
-def _spans(answered: np.ndarray) -> np.ndarray:
+def _spans(answer_mask: np.ndarray) -> np.ndarray:
     """[start, stop, ...] of the stretches of True, int32."""
-    return np.flatnonzero(np.diff(answered, prepend=False, append=False)).astype(np.int32)
+    return np.flatnonzero(np.diff(answer_mask, prepend=False, append=False)).astype(np.int32)

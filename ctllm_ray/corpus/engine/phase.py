@@ -178,7 +178,7 @@ class Pass:
             phase.check(recipe)
 
 
-def of(use: str, recipe: Recipe) -> Pass:
+def load_pass(use: str, recipe: Recipe) -> Pass:
     """One of the recipe's passes, with its options."""
     [options] = [part.model_extra or {} for part in recipe.passes if part.use == use]
     made: Pass = resolve.resolve(resolve.PASSES, use)(**options)

@@ -76,7 +76,7 @@ class Section(Protocol):
         """Called once before the manifest is written, with the total counts. May raise."""
 
 
-def of(name: str, recipe: Recipe) -> Section:
+def load_section(name: str, recipe: Recipe) -> Section:
     """The section of that name: a module of corpus/, or a phase of one of the recipe's passes."""
     use = name.partition("/")[0]
     if use in recipe.corpus_sections[1:]:
@@ -88,7 +88,7 @@ def of(name: str, recipe: Recipe) -> Section:
 def run_split(recipe: Recipe, folder: str, split: Split) -> Done:
     """Runs one split of its section. Its marker, written last, says that it is finished."""
     started = time.monotonic()
-    worked = of(split.section, recipe).work(recipe, folder, split)
+    worked = load_section(split.section, recipe).work(recipe, folder, split)
     wall_s = time.monotonic() - started
     counts = dict(sorted(worked.counts.items()))
     done = Done(

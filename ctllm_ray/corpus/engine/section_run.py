@@ -36,7 +36,7 @@ def complete(name: Section, recipe: Recipe, run: Runner, progress: SectionProgre
     folder = recipe.folder(name)
     if manifest.is_finished(folder):
         finished = manifest.read_manifest(folder)
-        check_same(finished, recipe, section.of(name, recipe).sources(recipe))
+        check_same(finished, recipe, section.load_section(name, recipe).sources(recipe))
         return finished
     splits = _plan_splits(name, recipe, folder)
     try:
@@ -47,7 +47,7 @@ def complete(name: Section, recipe: Recipe, run: Runner, progress: SectionProgre
         # The same command was running twice: the other one finished and deleted what this one wrote.
         return manifest.read_manifest(folder)
     finished = _manifest(name, recipe, splits, done)
-    section.of(name, recipe).finish(recipe, folder, finished.counts)
+    section.load_section(name, recipe).finish(recipe, folder, finished.counts)
     manifest.write_manifest(folder, finished)
     _sweep(folder, finished)
     return finished
@@ -61,10 +61,10 @@ def _work_splits(
     done = _markers(folder, splits)
     left = [split for split in splits if split.index not in done]
     reused = len(done)
-    progress.start(splits, list(done.values()), section.of(name, recipe).UNIT)
+    progress.start(splits, list(done.values()), section.load_section(name, recipe).UNIT)
     started, clock = datetime.now(UTC), time.monotonic()
     if left:
-        section.of(name, recipe).warm(recipe)
+        section.load_section(name, recipe).warm(recipe)
         try:
             for item in run(recipe, folder, left):
                 if len(done) == reused:  # the clock excludes compiling and the start of Ray
@@ -105,7 +105,7 @@ def _plan_splits(name: Section, recipe: Recipe, folder: str) -> list[Split]:
     begun = section_files(folder).read_begun()
     if begun:
         _check_decisions(begun["decisions"], recipe.decisions(name), folder)
-    splits = section.of(name, recipe).list_splits(recipe)
+    splits = section.load_section(name, recipe).list_splits(recipe)
     plain = [split.plain() for split in splits]
     if begun and begun["splits"] != plain:
         raise VersionConflict(
@@ -153,8 +153,8 @@ def _manifest(name: Section, recipe: Recipe, splits: Sequence[Split], done: Sequ
         inputs=[{"input": part, "name": file, "bytes": size} for (part, file), size in files.items()],
         counts=dict(sorted(counts.items())),
         shards=[shard for item in done for shard in item.shards],
-        provenance=provenance.of_code(section.of(name, recipe).PACKAGES)
-        | section.of(name, recipe).sources(recipe),
+        provenance=provenance.of_code(section.load_section(name, recipe).PACKAGES)
+        | section.load_section(name, recipe).sources(recipe),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ctllm_ray.corpus.dedup.decisions import Removal
-from ctllm_ray.corpus.dedup.exact import DigestKeys, Fates
+from ctllm_ray.corpus.dedup.exact import DigestKeys, ExactSurvivors
 from ctllm_ray.corpus.engine.phase import Pass
 
 FORMS = ("texts", "conversations", "pairs")
@@ -30,4 +30,4 @@ def exact(
     """Creates the pass: keys, decisions, removal. A worker holds about 100 bytes
     per row of `partition_rows`."""
     keys = DigestKeys("exact/keys", of, tuple(prefer), partition_rows)
-    return Pass(keys, Fates("exact/fates", keys), Removal("exact"))
+    return Pass(keys, ExactSurvivors("exact/fates", keys), Removal("exact"))

@@ -21,14 +21,14 @@ from pydantic import Field
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_training import Share
-from ctllm_ray.corpus.dedup.candidate_pairs import BANDS, Meeting
+from ctllm_ray.corpus.dedup.candidate_pairs import BANDS, CandidatePairs
 from ctllm_ray.corpus.dedup.connected_components import EDGES, GROUPS, Groups, Scatter, rounds
-from ctllm_ray.corpus.dedup.decisions import FATES, Removal
-from ctllm_ray.corpus.dedup.select_survivors import Choosing, Survivors
-from ctllm_ray.corpus.dedup.signatures import Sketch, Sketches
-from ctllm_ray.corpus.dedup.similarity import Likeness, Verify
+from ctllm_ray.corpus.dedup.decisions import DECISIONS, Removal
+from ctllm_ray.corpus.dedup.select_survivors import SelectSurvivors, Survivors
+from ctllm_ray.corpus.dedup.signatures import SignatureOptions, SignaturePhase
+from ctllm_ray.corpus.dedup.similarity import SimilarityTest, Verify
 from ctllm_ray.corpus.dedup.snapshot_index import KEYS
-from ctllm_ray.corpus.dedup.verify_pairs import PAIRS, Comparing
+from ctllm_ray.corpus.dedup.verify_pairs import PAIRS, VerifyPairs
 from ctllm_ray.corpus.engine.phase import Pass
 
 FORMS = ("texts", "conversations", "pairs")
@@ -63,12 +63,14 @@ def near(
     key if all are one cluster.
     """
     verified = Verify.model_validate(verify) if verify else None
-    sketch = Sketch(of, shingle_chars, permutations, bands, rows, min_chars)
-    sketches = Sketches(
+    sketch = SignatureOptions(of, shingle_chars, permutations, bands, rows, min_chars)
+    sketches = SignaturePhase(
         f"near/{KEYS}", sketch, tuple(prefer), verified is not None, partition_rows, tuple(against)
     )
-    result = _Near(sketches, Likeness(shingle_chars, min_agreement, verified), reach, survivors, local_pairs)
-    result.lasting = (f"near/{KEYS}", f"near/{FATES}") if keep_index else ()
+    result = _Near(
+        sketches, SimilarityTest(shingle_chars, min_agreement, verified), reach, survivors, local_pairs
+    )
+    result.lasting = (f"near/{KEYS}", f"near/{DECISIONS}") if keep_index else ()
     return result
 
 
@@ -76,16 +78,16 @@ class _Near(Pass):
     """The phases of the pass. The number of star rounds depends on the pairs."""
 
     def __init__(
-        self, sketches: Sketches, likeness: Likeness, reach: int, survivors: Survivors, local: int
+        self, sketches: SignaturePhase, likeness: SimilarityTest, reach: int, survivors: Survivors, local: int
     ) -> None:
-        meeting = Meeting(f"near/{BANDS}", sketches, reach)
+        meeting = CandidatePairs(f"near/{BANDS}", sketches, reach)
         self._settling = bool(sketches.against) and survivors == "components"
-        comparing = Comparing(f"near/{PAIRS}", sketches, likeness, reach, limits=survivors == "neighbours")
+        comparing = VerifyPairs(f"near/{PAIRS}", sketches, likeness, reach, limits=survivors == "neighbours")
         self._first = (sketches, meeting, comparing)
         self._scatter, self._stars = Scatter(f"near/{EDGES}", local), rounds("near", local)
         self._groups = Groups(f"near/{GROUPS}", local)
-        choosing = Choosing(f"near/{FATES}", local, sketches, likeness, survivors)
-        self._last = (choosing, Removal("near", FATES, likeness.bound))
+        choosing = SelectSurvivors(f"near/{DECISIONS}", local, sketches, likeness, survivors)
+        self._last = (choosing, Removal("near", DECISIONS, likeness.bound))
         super().__init__(*self._first, self._scatter, *self._stars, self._groups, *self._last)
 
     def check(self, recipe: Recipe) -> None:

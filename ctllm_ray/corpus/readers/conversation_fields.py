@@ -74,13 +74,13 @@ def check_turn(turn: dict[str, Any], field: str) -> None:
 
 def is_learnt(turn: dict[str, Any]) -> bool:
     """False if a turn says that it is not trained on. Raises `Unfit` for a fractional weight."""
-    given = {name: turn[name] for name in MASKS if turn.get(name) is not None}
-    for name, value in given.items():
+    masks = {name: turn[name] for name in MASKS if turn.get(name) is not None}
+    for name, value in masks.items():
         if value not in (0, 1):  # True and False are equal to these
             raise Unfit(
                 "conversation.weight", f"{name!r} is {value!r}; an answer is trained on (1) or not (0)"
             )
-    return all(given.values())
+    return all(masks.values())
 
 
 def holds(value: Any) -> bool:

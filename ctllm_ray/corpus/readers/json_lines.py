@@ -27,7 +27,7 @@ Recorded = Callable[[int, bytes, dict[str, Any]], Record]
 
 def records(split: Split, recorded: Recorded) -> Iterator[Record]:
     """The records of the objects that begin in a split, in order."""
-    for position, line, error, reason in lines.lines(split):
+    for position, line, error, reason in lines.read_lines(split):
         if error:
             yield bad(position, error, reason, line)
             continue

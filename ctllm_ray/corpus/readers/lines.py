@@ -51,7 +51,7 @@ def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
     return [*pairwise(starts), (starts[-1], None)]
 
 
-def lines(split: Split) -> Iterator[Line]:
+def read_lines(split: Split) -> Iterator[Line]:
     """The lines that begin in a split, in order. A cut or corrupt stream ends with one
     Line of error `truncated`."""
     origin = max(

@@ -9,7 +9,7 @@ from ctllm_ray.corpus.readers import decompress
 from ctllm_ray.corpus.readers.records import Record, bad
 
 
-def whole(split: Split, content_type: str) -> Iterator[Record]:
+def read_whole_file(split: Split, content_type: str) -> Iterator[Record]:
     """One record at position 0 with the file's bytes in `raw`; none for an empty file.
 
     Errors: record_too_large, and truncated for a compressed

@@ -63,7 +63,7 @@ def gather(folder: str) -> Report:
     The runs are those of the first: it reads what comes from outside.
     """
     result = documents.parts(folder, read_manifest(folder))
-    survey = Survey(documents.whole(result))
+    survey = Survey(documents.merge_sections(result))
     for kind in COLUMNS:
         for table in documents.tables(result, kind, COLUMNS[kind]):
             if table.num_rows:

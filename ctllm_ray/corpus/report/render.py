@@ -44,7 +44,7 @@ def write_corpus_report(folder: str, to: str) -> None:
 def render(report: Report) -> str:
     """The page as HTML."""
     passes = {part["use"] for part in report.manifest.recipe.get("passes", ())}
-    return html_page.render(
+    return html_page.render_page(
         __file__,
         WORDS,
         FILTERS,

@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers.records import tables
-from ctllm_ray.corpus.readers.whole_file import whole
+from ctllm_ray.corpus.readers.whole_file import read_whole_file
 
 
 def html(split: Split, *, content_type: str = "text/html") -> Iterator[pa.Table]:
     """A RAW table of one page. `content_type` may name a charset for all files:
     text/html; charset=gb18030."""
-    yield from tables(split, whole(split, content_type))
+    yield from tables(split, read_whole_file(split, content_type))

@@ -170,11 +170,11 @@ def _slice_table(table: pa.Table, batch_bytes: int) -> Iterator[pa.Table]:
 
 def _table(split: Split, batch: pa.RecordBatch, row: int, columns: dict[str, str]) -> pa.Table:
     n = batch.num_rows
-    given = {field: batch.column(name) for field, name in columns.items()}
-    values: dict[str, pa.Array] = {f: _strings(given[f]) for f in ("url", "title", "date") if f in given}
+    fields = {field: batch.column(name) for field, name in columns.items()}
+    values: dict[str, pa.Array] = {f: _strings(fields[f]) for f in ("url", "title", "date") if f in fields}
     values["id"] = pa.array([split.id(row + i) for i in range(n)], pa.string())
-    raw = _bytes(given["raw"]) if "raw" in given else pa.nulls(n, pa.binary())
-    text = _bytes(given["text"]) if "text" in given else pa.nulls(n, pa.binary())
+    raw = _bytes(fields["raw"]) if "raw" in fields else pa.nulls(n, pa.binary())
+    text = _bytes(fields["text"]) if "text" in fields else pa.nulls(n, pa.binary())
     content = pc.coalesce(raw, text)
     values["text"] = _strings(pc.if_else(raw.is_valid(), None, text))
     lost = pc.and_(pc.and_(raw.is_null(), text.is_valid()), values["text"].is_null())
@@ -182,9 +182,9 @@ def _table(split: Split, batch: pa.RecordBatch, row: int, columns: dict[str, str
     reject = pc.if_else(lost, "error.invalid_utf8", pa.nulls(n, pa.string()))
     reject = pc.if_else(large, "error.record_too_large", reject)
     values["reject"] = pc.if_else(content.is_null(), "error.missing_field", reject)
-    if "raw" in given:
+    if "raw" in fields:
         values["raw"] = raw
-        values["content_type"] = pc.if_else(raw.is_valid(), _content_type(given), None)
+        values["content_type"] = pc.if_else(raw.is_valid(), _content_type(fields), None)
     if values["reject"].null_count < n:
         values |= _mark_rejects(values, content, split.limits.error_raw_bytes)
     arrays = [values[field.name] if field.name in values else pa.nulls(n, field.type) for field in schema.RAW]
@@ -232,11 +232,11 @@ def _decode(value: bytes | None) -> str | None:
         return None
 
 
-def _content_type(given: dict[str, pa.Array]) -> pa.Array | pa.Scalar:
-    if _is_string(given["raw"].type):
+def _content_type(fields: dict[str, pa.Array]) -> pa.Array | pa.Scalar:
+    if _is_string(fields["raw"].type):
         return pa.scalar("text/html; charset=utf-8")
-    if "charset" not in given:
+    if "charset" not in fields:
         return pa.scalar("text/html")
-    charset = pc.fill_null(_strings(given["charset"]), "")
+    charset = pc.fill_null(_strings(fields["charset"]), "")
     declared = pc.binary_join_element_wise("text/html; charset=", charset, "")
     return pc.if_else(pc.equal(charset, ""), "text/html", declared)

@@ -70,9 +70,11 @@ class _Fields(NamedTuple):
             raise Unfit(
                 "error.wrong_type", f"{INPUT!r} next to a prompt with turns: it is unclear where it belongs"
             )
-        asked = self._whole(value, self.prompt)
-        is_cue = asked[-1:] == [make_turn("assistant", "")]  # a transcript ends with it to ask for the answer
-        return asked[:-1] if is_cue else asked
+        turns_before = self._whole(value, self.prompt)
+        is_cue = turns_before[-1:] == [
+            make_turn("assistant", "")
+        ]  # a transcript ends with it to ask for the answer
+        return turns_before[:-1] if is_cue else turns_before
 
     def _turns(self, value: Any, field: str) -> list[Turn]:
         return conversations.turns(value, field, self.role, self.content)

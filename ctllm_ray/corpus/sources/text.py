@@ -18,7 +18,7 @@ import pyarrow as pa
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import lines
 from ctllm_ray.corpus.readers.records import Record, bad, tables
-from ctllm_ray.corpus.readers.whole_file import whole
+from ctllm_ray.corpus.readers.whole_file import read_whole_file
 
 CONTENT_TYPE = "text/plain"
 
@@ -30,11 +30,11 @@ def text(split: Split, *, separator: Literal["file", "line", "blank_line"] = "fi
 
 
 def _file(split: Split) -> Iterator[Record]:
-    return whole(split, CONTENT_TYPE)
+    return read_whole_file(split, CONTENT_TYPE)
 
 
 def _lines(split: Split) -> Iterator[Record]:
-    for position, line, error, reason in lines.lines(split):
+    for position, line, error, reason in lines.read_lines(split):
         if error:
             yield bad(position, error, reason, line)
         elif line.strip():
@@ -43,7 +43,7 @@ def _lines(split: Split) -> Iterator[Record]:
 
 def _paragraphs(split: Split) -> Iterator[Record]:
     paragraph = _Paragraph(split)
-    for position, line, error, reason in lines.lines(split):
+    for position, line, error, reason in lines.read_lines(split):
         if error:
             yield from paragraph.end()
             yield bad(position, error, reason, line)

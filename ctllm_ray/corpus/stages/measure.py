@@ -36,11 +36,11 @@ class Genre(BaseModel):
     conditions: list[Rule]
 
 
-def _in_order(given: Any) -> Any:
+def _in_order(genres: Any) -> Any:
     """A list of genres from the recipe's mapping. Their order decides, so it is part of the fingerprint."""
-    if not isinstance(given, dict):
-        return given
-    return [{"name": name, "conditions": conditions} for name, conditions in given.items()]
+    if not isinstance(genres, dict):
+        return genres
+    return [{"name": name, "conditions": conditions} for name, conditions in genres.items()]
 
 
 Genres = Annotated[tuple[Genre, ...], BeforeValidator(_in_order)]
@@ -56,13 +56,13 @@ def measure(table: pa.Table, *, rules: list[Rule], genres: Genres = ()) -> pa.Ta
     rows = schema.live(table)
     part = table.filter(pa.array(rows))
     columns = _measure_part(part, plan)
-    told = "label.genre" in table.column_names and not plan.genres
-    result = _earlier(part, "genre") if told else decide.genre(plan.genres, columns, part.num_rows)
+    has_genre = "label.genre" in table.column_names and not plan.genres
+    result = _earlier(part, "genre") if has_genre else decide.genre(plan.genres, columns, part.num_rows)
     decision = decide.decide(plan.rules, columns, result)
     for name, values in columns.items():
         kind = "label" if values.dtype == object else "score"
         table = schema.put_column(table, f"{kind}.{name}", _spread_rows(values, rows))
-    if not told:
+    if not has_genre:
         table = schema.put_column(table, "label.genre", _spread_rows(result.astype(object), rows))
     return _mark_rejects(table, plan, decision, rows)
 

@@ -30,7 +30,7 @@ def render(results: Plain, items: Sequence[Item]) -> str:
     counted = {key: sum(score[key] for score in whole) for key in ("items", "scored")}
     guessable = [score for score in whole if score["chance"]]
     names = [score["benchmark"] for score in whole]
-    return html_page.render(
+    return html_page.render_page(
         __file__,
         WORDS,
         {"value": value, "interval": interval, "chance": _chance, "short": _short},

@@ -60,7 +60,7 @@ def render(plan: SweepPlan, trials: Sequence[Trial], chosen: Choice) -> str:
     tried = gather_runs(trials, plan.sweep.weights)
     measured = {each.number: each.mean for each in tried}
     decisions = yaml.safe_dump(plan.decisions(), allow_unicode=True, sort_keys=False, width=110)
-    return html_page.render(
+    return html_page.render_page(
         __file__,
         WORDS,
         {"short": curves.short, "bits": _bits, "rank": _rank},

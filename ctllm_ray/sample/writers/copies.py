@@ -46,8 +46,8 @@ def typos(text: str, random: random.Random) -> str:
 def sentence_dropped(text: str, random: random.Random) -> str:
     """One sentence from the middle left out."""
     sentences = list(_SENTENCE.finditer(text))[1:-1]
-    gone = random.choice(sentences)
-    return text[: gone.start()] + text[gone.end() :]
+    dropped = random.choice(sentences)
+    return text[: dropped.start()] + text[dropped.end() :]
 
 
 def script_changed(text: str, _random: random.Random) -> str:

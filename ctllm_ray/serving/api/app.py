@@ -25,8 +25,8 @@ from ctllm_ray.base.outage import patience
 from ctllm_ray.inference.engine import EngineLoad
 from ctllm_ray.serving.api import errors, format_response, parse_request, requests, responses
 from ctllm_ray.serving.api.app_state import AppState
-from ctllm_ray.serving.api.auth import CLIENT_GONE, REPORTS, Gate, set_cookie
-from ctllm_ray.serving.api.disconnect import EventStream, Gone, unless_gone
+from ctllm_ray.serving.api.auth import CLIENT_DISCONNECTED, REPORTS, AuthMiddleware, set_cookie
+from ctllm_ray.serving.api.disconnect import ClientDisconnected, EventStream, run_while_connected
 from ctllm_ray.serving.api.draining import Draining
 from ctllm_ray.serving.api.generation import Generation
 from ctllm_ray.serving.api.keys import ANYONE
@@ -90,43 +90,43 @@ def create(served: AppState) -> FastAPI:
     _add_errors(app)
     paths = {getattr(route, "path", "") for route in app.routes}
     public = {"/health", "/ready", "/openapi.json", *page}
-    app.add_middleware(Gate, served=served, metrics=metrics, public=public, paths=paths)
+    app.add_middleware(AuthMiddleware, served=served, metrics=metrics, public=public, paths=paths)
     return app
 
 
 def _add_completions(app: FastAPI, served: AppState, metrics: Metrics) -> None:
     async def respond(
         request: Request,
-        asked: requests.Asked,
+        body: requests.CommonRequest,
         plan: parse_request.GenerationPlan,
         shape: format_response.Shape,
     ) -> Response:
         if served.serve.log_prompts:
-            _log.info("%s asks %s", request.state.key.name, asked.model_dump_json(exclude_none=True))
+            _log.info("%s asks %s", request.state.key.name, body.model_dump_json(exclude_none=True))
         answer = Generation(served, plan, request.state.key, Watch(metrics, request.state.arrived))
-        if asked.stream:
-            streamed = _stream_response(shape, answer, asked.with_usage, served.draining)
-            return await unless_gone(request.receive, streamed, served.draining)
+        if body.stream:
+            streamed = _stream_response(shape, answer, body.with_usage, served.draining)
+            return await run_while_connected(request.receive, streamed, served.draining)
         return _json(
-            await unless_gone(request.receive, format_response.whole(shape, answer), served.draining)
+            await run_while_connected(request.receive, format_response.whole(shape, answer), served.draining)
         )
 
     @app.post("/v1/completions", response_model=responses.Completion, responses=_streams("text_completion"))
-    async def completions(asked: requests.CompletionRequest, request: Request) -> Response:
+    async def completions(body: requests.CompletionRequest, request: Request) -> Response:
         """Completes one or several texts."""
-        plan = await parse_request.completion(served, asked)
+        plan = await parse_request.completion(served, body)
         return await respond(
-            request, asked, plan, format_response.Completions(served.card.id, served.pieces, plan.top)
+            request, body, plan, format_response.Completions(served.card.id, served.pieces, plan.top)
         )
 
     @app.post(
         "/v1/chat/completions", response_model=responses.Chat, responses=_streams("chat.completion.chunk")
     )
-    async def chat_completions(asked: requests.ChatRequest, request: Request) -> Response:
+    async def chat_completions(body: requests.ChatRequest, request: Request) -> Response:
         """Generates the next turn of a conversation."""
-        plan = await parse_request.chat(served, asked)
+        plan = await parse_request.chat(served, body)
         return await respond(
-            request, asked, plan, format_response.Chats(served.card.id, served.pieces, plan.top)
+            request, body, plan, format_response.Chats(served.card.id, served.pieces, plan.top)
         )
 
 
@@ -170,23 +170,21 @@ def _add_models(app: FastAPI, served: AppState) -> None:
 
 def _add_tokens(app: FastAPI, served: AppState) -> None:
     @app.post("/tokenize", response_model=responses.TokenizeResponse)
-    async def tokenize(asked: requests.TokenizeRequest) -> Response:
+    async def tokenize(body: requests.TokenizeRequest) -> Response:
         """Returns the ids of a text or a conversation, as a completion would use them."""
-        parse_request.check_model(served, asked.model)
-        if asked.messages is not None:
-            ids = await parse_request.conversation(served, asked.messages)
+        parse_request.check_model(served, body.model)
+        if body.messages is not None:
+            ids = await parse_request.conversation(served, body.messages)
         else:
-            ids = (await parse_request.encode_texts(served, [asked.prompt or ""], asked.add_special_tokens))[
-                0
-            ]
+            ids = (await parse_request.encode_texts(served, [body.prompt or ""], body.add_special_tokens))[0]
         return _json(await asyncio.to_thread(format_tokens, served.pieces, ids, served.card.context_tokens))
 
     @app.post("/detokenize")
-    async def detokenize(asked: requests.DetokenizeRequest) -> responses.DetokenizeResponse:
+    async def detokenize(body: requests.DetokenizeRequest) -> responses.DetokenizeResponse:
         """Returns the text of ids, without special tokens."""
-        parse_request.check_model(served, asked.model)
+        parse_request.check_model(served, body.model)
         return responses.DetokenizeResponse(
-            prompt=await asyncio.to_thread(served.tokenizer.decode, asked.tokens)
+            prompt=await asyncio.to_thread(served.tokenizer.decode, body.tokens)
         )
 
 
@@ -289,9 +287,9 @@ def _add_errors(app: FastAPI) -> None:
     async def answer_refusal(request: Request, error: HTTPException) -> Response:
         return errors.json_answer(error.status_code, _of_http(request, error), error.headers)
 
-    @app.exception_handler(Gone)
-    async def nobody(request: Request, error: Gone) -> Response:
-        return Response(status_code=CLIENT_GONE)
+    @app.exception_handler(ClientDisconnected)
+    async def nobody(request: Request, error: ClientDisconnected) -> Response:
+        return Response(status_code=CLIENT_DISCONNECTED)
 
     @app.exception_handler(Exception)
     async def answer_unforeseen(request: Request, error: Exception) -> Response:

@@ -12,7 +12,7 @@ from ctllm_ray.serving.api.keys import KeyRing
 from ctllm_ray.serving.api.model_card import ModelCard
 from ctllm_ray.serving.api.rate_limits import RateLimits
 from ctllm_ray.serving.api.token_names import TokenNames
-from ctllm_ray.serving.evaluations.service import Evaluating
+from ctllm_ray.serving.evaluations.service import EvaluationService
 from ctllm_ray.tokenizer.conversations import ConversationEncoder
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
@@ -29,7 +29,7 @@ class AppState:
     serve: Serve
     reports: dict[str, str] = field(default_factory=dict)
     draining: Draining = field(default_factory=Draining)
-    evaluations: Evaluating | None = None  # None if the recipe has no tasks
+    evaluations: EvaluationService | None = None  # None if the recipe has no tasks
 
     @cached_property
     def pieces(self) -> TokenNames:

@@ -18,20 +18,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ctllm_ray.base.errors import CtllmError
 from ctllm_ray.serving.api.app_state import AppState
-from ctllm_ray.serving.api.disconnect import Gone
+from ctllm_ray.serving.api.disconnect import ClientDisconnected
 from ctllm_ray.serving.api.draining import ShuttingDown
 from ctllm_ray.serving.api.errors import Refused, answer_to
 from ctllm_ray.serving.api.keys import ANYONE, ApiKey
 from ctllm_ray.serving.api.metrics import Metrics
 
 BODY_S = 60.0  # timeout for a whole body
-WATCHED = {"/health", "/ready", "/metrics"}  # polled by monitoring, also while the server drains
+MONITORING_PATHS = {"/health", "/ready", "/metrics"}  # polled by monitoring, also while the server drains
 COOKIE = "ctllm_reports"
 REPORTS = "/reports"
-CLIENT_GONE = 499  # nginx's status for a client that disconnected
+CLIENT_DISCONNECTED = 499  # nginx's status for a client that disconnected
 
 
-class Gate:
+class AuthMiddleware:
     """ASGI middleware. `public` paths need no key; metrics distinguish `paths`."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        statuses = [CLIENT_GONE]  # until another status is sent
+        statuses = [CLIENT_DISCONNECTED]  # until another status is sent
 
         async def count_status(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -73,7 +73,7 @@ class Gate:
             self._metrics.requests.labels(known, str(statuses[-1])).inc()
 
     async def _enter(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        if path in WATCHED:
+        if path in MONITORING_PATHS:
             await self._admit(scope, receive, send, path)
             return
         try:
@@ -91,7 +91,7 @@ class Gate:
         except CtllmError as error:
             await answer_to(error)(scope, receive, send)
             return
-        except Gone:
+        except ClientDisconnected:
             return
         scope["state"]["key"] = key
         await self._app(scope, _replay(body, receive), send)
@@ -123,7 +123,7 @@ class Gate:
             raise Refused(
                 f"the request body did not arrive within {BODY_S:g} s", status=408, code="timeout"
             ) from None
-        raise Gone
+        raise ClientDisconnected
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -19,12 +19,12 @@ SEND_S = 60.0
 T = TypeVar("T")
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client has disconnected."""
 
 
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T], draining: Draining) -> T:
-    """The result of the work. Cancels the work and raises `Gone` if the client disconnects first.
+async def run_while_connected(receive: Receive, work: Coroutine[Any, Any, T], draining: Draining) -> T:
+    """The result of the work. Cancels the work and raises `ClientDisconnected` if the client disconnects first.
 
     Raises `ShuttingDown` if the server stops before the work is done.
     """
@@ -35,7 +35,7 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T], draining: 
         if doing.done():
             return doing.result()
         if going.done():
-            raise Gone
+            raise ClientDisconnected
         raise ShuttingDown("the server shut down before the answer was complete")
     finally:
         for each in (doing, going, cutting):
@@ -68,8 +68,8 @@ class EventStream(Response):
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
-            await unless_gone(receive, self._send(send), self._draining)
-        except (Gone, TimeoutError, OSError):  # nobody is left to receive an error
+            await run_while_connected(receive, self._send(send), self._draining)
+        except (ClientDisconnected, TimeoutError, OSError):  # nobody is left to receive an error
             return
         except ShuttingDown as error:
             await send({"type": "http.response.body", "body": self._describe(error), "more_body": False})

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ctllm_ray.serving.api.errors import Refused
 
-TOLD_S = 2.0  # for sending errors to the requests that were cut
+NOTICE_S = 2.0  # for sending errors to the requests that were cut
 RETRY_S = 5.0  # until the client may retry
 LOOK_S = 0.05
 
@@ -69,7 +69,7 @@ class Draining:
         await self._wait_until_idle(grace_s)
         cut = self._open
         self._cut.set()
-        await self._wait_until_idle(TOLD_S)
+        await self._wait_until_idle(NOTICE_S)
         return DrainOutcome(before - cut, cut)
 
     async def _wait_until_idle(self, most_s: float) -> None:

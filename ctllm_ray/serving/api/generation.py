@@ -108,8 +108,8 @@ class Generation:
                 )
                 finish = "stop" if text.stopped else output.finish
                 said += text.finish() if finish else ""
-                told, at = self._place_tokens(output.tokens, at)
-                yield TextPiece(index, said, output.tokens if told else (), told, finish)
+                offsets, at = self._place_tokens(output.tokens, at)
+                yield TextPiece(index, said, output.tokens if offsets else (), offsets, finish)
 
     def _outputs(self, ids: list[int], index: int) -> AsyncGenerator[Output]:
         sampling = self._plan.sampling
@@ -130,8 +130,8 @@ class Generation:
             known = await self._served.engine.logprobs(ids, 1, self._plan.top) if len(ids) > 1 else []
         self._began = True
         tokens = (Token(ids[0], math.nan), *known)
-        told, at = self._place_tokens(tokens, -self._put_in_front(ids, text))
-        return TextPiece(index, text, tokens, told), at
+        offsets, at = self._place_tokens(tokens, -self._put_in_front(ids, text))
+        return TextPiece(index, text, tokens, offsets), at
 
     def _place_tokens(self, tokens: Sequence[Token], at: int) -> tuple[tuple[int, ...], int]:
         """The offsets of tokens, and the end of the last; empty if no log-probabilities are requested."""
@@ -159,21 +159,21 @@ async def merge(sources: Sequence[AsyncGenerator[T]], width: int) -> AsyncGenera
     """Merges items of several sources as they arrive, at
     most `width` open at a time. The first error ends all."""
     ahead = iter(sources)
-    asked = {asyncio.ensure_future(anext(source)): source for source in islice(ahead, width)}
+    pending = {asyncio.ensure_future(anext(source)): source for source in islice(ahead, width)}
     try:
-        while asked:
-            for came in (await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED))[0]:
-                source = asked.pop(came)
+        while pending:
+            for came in (await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED))[0]:
+                source = pending.pop(came)
                 try:
                     item = came.result()
                 except StopAsyncIteration:
-                    asked |= {asyncio.ensure_future(anext(source)): source for source in islice(ahead, 1)}
+                    pending |= {asyncio.ensure_future(anext(source)): source for source in islice(ahead, 1)}
                     continue
-                asked[asyncio.ensure_future(anext(source))] = source
+                pending[asyncio.ensure_future(anext(source))] = source
                 yield item
     finally:
-        for waiting in asked:
+        for waiting in pending:
             waiting.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
+        await asyncio.gather(*pending, return_exceptions=True)
         for source in sources:
             await source.aclose()

@@ -135,8 +135,8 @@ def revoke_key(uri: str, name: str) -> None:
 def _change(uri: str, name: str, change: Callable[[ApiKey], ApiKey]) -> None:
     keys = read_keys(uri)
     if all(key.name != name for key in keys):
-        there = ", ".join(key.name for key in keys) or "none"
-        raise NotFound(f"no key is named {name!r}", where=uri, remedy=f"existing keys: {there}")
+        existing = ", ".join(key.name for key in keys) or "none"
+        raise NotFound(f"no key is named {name!r}", where=uri, remedy=f"existing keys: {existing}")
     _write(uri, tuple(change(key) if key.name == name else key for key in keys))
 
 
@@ -192,8 +192,8 @@ class KeyRing:
             raise Refused(
                 "no API key; send the header `Authorization: Bearer KEY`", status=401, code="invalid_api_key"
             )
-        given = _hash(secret)
-        results = [key for key in keys if self._matches(key, given)]  # all of them, without early exit
+        key_hash = _hash(secret)
+        results = [key for key in keys if self._matches(key, key_hash)]  # all of them, without early exit
         if not results:
             raise Refused("unknown API key", status=401, code="invalid_api_key")
         return _valid(results[0])
@@ -225,9 +225,9 @@ class KeyRing:
             raise Refused(message, status=403, code="host_not_allowed")
         return ANYONE
 
-    def _matches(self, key: ApiKey, given: str) -> bool:
+    def _matches(self, key: ApiKey, key_hash: str) -> bool:
         now = self._clock()
-        right = [hmac.compare_digest(secret.sha256, given) for secret in key.secrets]
+        right = [hmac.compare_digest(secret.sha256, key_hash) for secret in key.secrets]
         fresh = [not secret.until or now < secret.until for secret in key.secrets]
         return any(map(operator.and_, right, fresh))
 

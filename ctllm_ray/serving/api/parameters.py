@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import Any
 
-MOST_TOLD = 8  # fields to name in a refusal
+MOST_NAMED = 8  # fields to name in a refusal
 #: Of completions and chats: fields about billing, tracing, caching and speed, or about features that do not
 #: exist here.
 IGNORED = frozenset(
@@ -110,19 +110,19 @@ _HEARD_OF = {*IGNORED, *NO_EFFECT, *MESSAGE_NO_EFFECT}
 
 
 def drop_idle(
-    given: dict[str, Any],
+    body: dict[str, Any],
     fields: Collection[str],
     ignored: Collection[str],
     no_effect: dict[str, tuple[Any, ...]],
 ) -> dict[str, Any]:
     """A request with its `fields`, and of other fields the first ones that must be refused."""
-    obeyed = {name: value for name, value in given.items() if name in fields}
+    obeyed = {name: value for name, value in body.items() if name in fields}
     binding = (
         (name, value)
-        for name, value in given.items()
+        for name, value in body.items()
         if not (name in fields or value is None or name in ignored or value in no_effect.get(name, ()))
     )
-    return obeyed | dict(islice(binding, MOST_TOLD))
+    return obeyed | dict(islice(binding, MOST_NAMED))
 
 
 def describe_refusal(name: str, fields: Iterable[str]) -> str:

@@ -16,13 +16,19 @@ from dataclasses import dataclass
 from ctllm_ray.inference.engine import Sampling
 from ctllm_ray.serving.api.app_state import AppState
 from ctllm_ray.serving.api.errors import CONTEXT_EXCEEDED, Refused
-from ctllm_ray.serving.api.requests import Asked, ChatRequest, CompletionRequest, Message, ResponseFormat
+from ctllm_ray.serving.api.requests import (
+    ChatRequest,
+    CommonRequest,
+    CompletionRequest,
+    Message,
+    ResponseFormat,
+)
 from ctllm_ray.tokenizer import specials
 
 DEFAULT_TOKENS = 16  # OpenAI's default for completions
 #: About 2 ms of tokenizing. Longer texts go to a thread, so that streams continue meanwhile.
 LONG_TEXT_CHARS = 20_000
-MOST_TOLD = 1_000_000  # log-probabilities in one answer
+MOST_LOGPROBS = 1_000_000  # log-probabilities in one answer
 
 
 @dataclass(frozen=True)
@@ -45,31 +51,31 @@ class GenerationPlan:
         return len(self.prompts) * self.n
 
 
-async def completion(served: AppState, asked: CompletionRequest) -> GenerationPlan:
+async def completion(served: AppState, body: CompletionRequest) -> GenerationPlan:
     """The plan of a text completion. Raises `Refused` and `InputError`."""
-    check_model(served, asked.model)
-    prompts = await _prompts(served, asked)
+    check_model(served, body.model)
+    prompts = await _prompts(served, body)
     room = _room(served, prompts, "prompt")
-    wanted = min(DEFAULT_TOKENS, room) if asked.max_tokens is None else asked.max_tokens
-    if not wanted and not asked.echo:
+    wanted = min(DEFAULT_TOKENS, room) if body.max_tokens is None else body.max_tokens
+    if not wanted and not body.echo:
         raise Refused("`max_tokens` is 0 and `echo` is not set: there is nothing to do", param="max_tokens")
-    top = -1 if asked.logprobs is None else asked.logprobs
-    sampling = _sampling(served, asked, wanted, max(top, 0))
-    echo = _texts(served, asked, prompts) if asked.echo else ()
+    top = -1 if body.logprobs is None else body.logprobs
+    sampling = _sampling(served, body, wanted, max(top, 0))
+    echo = _texts(served, body, prompts) if body.echo else ()
     return _check_room(
-        served, GenerationPlan(tuple(prompts), sampling, asked.n or 1, asked.stops, echo, top), room
+        served, GenerationPlan(tuple(prompts), sampling, body.n or 1, body.stops, echo, top), room
     )
 
 
-async def chat(served: AppState, asked: ChatRequest) -> GenerationPlan:
+async def chat(served: AppState, body: ChatRequest) -> GenerationPlan:
     """The plan of a chat completion. Raises `Refused` and `InputError`."""
-    check_model(served, asked.model)
-    prompt = await conversation(served, asked.messages)
+    check_model(served, body.model)
+    prompt = await conversation(served, body.messages)
     room = _room(served, [prompt], "messages")
-    wanted = asked.max_completion_tokens or asked.max_tokens or room
-    top = (asked.top_logprobs or 0) if asked.logprobs else -1
-    sampling = _sampling(served, asked, wanted, max(top, 0))
-    return _check_room(served, GenerationPlan((prompt,), sampling, asked.n or 1, asked.stops, (), top), room)
+    wanted = body.max_completion_tokens or body.max_tokens or room
+    top = (body.top_logprobs or 0) if body.logprobs else -1
+    sampling = _sampling(served, body, wanted, max(top, 0))
+    return _check_room(served, GenerationPlan((prompt,), sampling, body.n or 1, body.stops, (), top), room)
 
 
 async def conversation(served: AppState, messages: Sequence[Message]) -> list[int]:
@@ -106,24 +112,24 @@ def check_model(served: AppState, model: str | None) -> None:
         raise Refused(message, status=404, code="model_not_found", param="model")
 
 
-async def _prompts(served: AppState, asked: CompletionRequest) -> list[list[int]]:
-    given = asked.prompt
-    if isinstance(given, str):
-        return await encode_texts(served, [given], asked.add_special_tokens)
-    if isinstance(given[0], str):
+async def _prompts(served: AppState, body: CompletionRequest) -> list[list[int]]:
+    prompt = body.prompt
+    if isinstance(prompt, str):
+        return await encode_texts(served, [prompt], body.add_special_tokens)
+    if isinstance(prompt[0], str):
         return await encode_texts(
-            served, [text for text in given if isinstance(text, str)], asked.add_special_tokens
+            served, [text for text in prompt if isinstance(text, str)], body.add_special_tokens
         )
-    if isinstance(given[0], int):
-        return [[id_ for id_ in given if isinstance(id_, int)]]
-    return [ids for ids in given if isinstance(ids, list)]
+    if isinstance(prompt[0], int):
+        return [[id_ for id_ in prompt if isinstance(id_, int)]]
+    return [ids for ids in prompt if isinstance(ids, list)]
 
 
-def _texts(served: AppState, asked: CompletionRequest, prompts: list[list[int]]) -> tuple[str, ...]:
+def _texts(served: AppState, body: CompletionRequest, prompts: list[list[int]]) -> tuple[str, ...]:
     """The prompts as texts: as sent, or decoded."""
-    given = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
-    if isinstance(given[0], str):
-        return tuple(text for text in given if isinstance(text, str))
+    texts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    if isinstance(texts[0], str):
+        return tuple(text for text in texts if isinstance(text, str))
     return tuple(
         served.tokenizer.decode([i for i in ids if i < served.tokenizer.vocab_size]) for ids in prompts
     )
@@ -144,38 +150,38 @@ def _room(served: AppState, prompts: list[list[int]], param: str) -> int:
     return context - longest
 
 
-def _sampling(served: AppState, asked: Asked, max_tokens: int, top: int) -> Sampling:
-    given = {
-        "temperature": asked.temperature,
-        "top_p": asked.top_p,
-        "top_k": None if asked.top_k is None else max(asked.top_k, 0),
-        "min_p": asked.min_p,
-        "repetition_penalty": asked.repetition_penalty,
-        "presence_penalty": asked.presence_penalty,
-        "frequency_penalty": asked.frequency_penalty,
+def _sampling(served: AppState, body: CommonRequest, max_tokens: int, top: int) -> Sampling:
+    options = {
+        "temperature": body.temperature,
+        "top_p": body.top_p,
+        "top_k": None if body.top_k is None else max(body.top_k, 0),
+        "min_p": body.min_p,
+        "repetition_penalty": body.repetition_penalty,
+        "presence_penalty": body.presence_penalty,
+        "frequency_penalty": body.frequency_penalty,
     }
-    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen = {name: value for name, value in options.items() if value is not None}
     return Sampling(
         max_tokens,
         **chosen,  # type: ignore[arg-type]  # top_k is the one int among floats
-        seed=asked.seed,
-        stop_ids=_stop_ids(served, asked),
+        seed=body.seed,
+        stop_ids=_stop_ids(served, body),
         top_logprobs=top,
-        grammar=_grammar(asked.response_format),
+        grammar=_grammar(body.response_format),
     )
 
 
-def _stop_ids(served: AppState, asked: Asked) -> frozenset[int]:
+def _stop_ids(served: AppState, body: CommonRequest) -> frozenset[int]:
     """The stop ids of the request, EOS, those of the model's folder, and the end
     of a turn if there is one."""
-    given = frozenset(asked.stop_token_ids or ())
-    if given and max(given) >= served.engine.vocab_size:
-        what = f"id {max(given)} is not in the vocabulary of {served.engine.vocab_size} ids"
+    requested = frozenset(body.stop_token_ids or ())
+    if requested and max(requested) >= served.engine.vocab_size:
+        what = f"id {max(requested)} is not in the vocabulary of {served.engine.vocab_size} ids"
         raise Refused(what, param="stop_token_ids")
-    if asked.ignore_eos:
-        return given
+    if body.ignore_eos:
+        return requested
     ends = {served.tokenizer.eos_id, served.tokenizer.specials.get(specials.END, served.tokenizer.eos_id)}
-    return served.card.stop_ids | ends | given
+    return served.card.stop_ids | ends | requested
 
 
 def _grammar(wanted: ResponseFormat | None) -> str:
@@ -204,11 +210,11 @@ def _check_room(served: AppState, plan: GenerationPlan, room: int) -> Generation
             f"{most} tokens are possible in one request"
         )
         raise Refused(message, param="n", remedy="request fewer tokens, or send several requests")
-    told = plan.n * sum(map(len, plan.prompts)) * bool(plan.echo) + plan.choices * wanted
-    if plan.top >= 0 and told * (1 + plan.top) > MOST_TOLD:
+    logprobs = plan.n * sum(map(len, plan.prompts)) * bool(plan.echo) + plan.choices * wanted
+    if plan.top >= 0 and logprobs * (1 + plan.top) > MOST_LOGPROBS:
         message = (
-            f"the request asks for {told * (1 + plan.top):,} log-probabilities; at most "
-            f"{MOST_TOLD:,} are possible"
+            f"the request asks for {logprobs * (1 + plan.top):,} log-probabilities; at most "
+            f"{MOST_LOGPROBS:,} are possible"
         )
         raise Refused(
             message, param="logprobs", remedy="request fewer log-probabilities, or send several requests"

@@ -44,11 +44,11 @@ def _whole_characters(text: str) -> str:
 Text = Annotated[str, AfterValidator(_whole_characters)]
 
 
-class Wire(BaseModel):
+class ApiModel(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
 
 
-class Sent(Wire):
+class RequestPart(ApiModel):
     """A part of a request. Fields in `ignored`, and values in `no_effect`, are accepted without effect."""
 
     model_config = ConfigDict(extra="forbid")
@@ -57,10 +57,10 @@ class Sent(Wire):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_what_asks_for_nothing(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        return parameters.drop_idle(given, cls.fields(), cls.ignored, cls.no_effect)
+    def _drop_idle_fields(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        return parameters.drop_idle(body, cls.fields(), cls.ignored, cls.no_effect)
 
     @classmethod
     def fields(cls) -> list[str]:
@@ -68,14 +68,14 @@ class Sent(Wire):
         return [field.alias or name for name, field in cls.model_fields.items()]
 
 
-class StreamOptions(Sent):
+class StreamOptions(RequestPart):
     ignored: ClassVar = ("include_obfuscation",)
     no_effect: ClassVar = {"continuous_usage_stats": (False,)}
 
     include_usage: bool | None = None
 
 
-class JsonSchema(Sent):
+class JsonSchema(RequestPart):
     ignored: ClassVar = ("description", "strict")  # schemas are always followed strictly
 
     name: str = ""
@@ -92,12 +92,12 @@ class JsonSchema(Sent):
         return self
 
 
-class ResponseFormat(Sent):
+class ResponseFormat(RequestPart):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> ResponseFormat:
+    def _check_schema(self) -> ResponseFormat:
         if self.type == "json_schema" and (self.json_schema is None or self.json_schema.schema_ is None):
             raise ValueError("`json_schema.schema` is missing")
         if self.type != "json_schema" and self.json_schema is not None:
@@ -109,7 +109,7 @@ Id = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Stop = Annotated[Text, Field(min_length=1, max_length=256)]
 
 
-class Asked(Sent):
+class CommonRequest(RequestPart):
     """The common fields of both kinds of completions."""
 
     ignored: ClassVar = parameters.IGNORED
@@ -149,11 +149,11 @@ Ids = Annotated[list[Id], Field(min_length=1, fail_fast=True)]
 Lists = Annotated[list[Ids], Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)]
 
 
-def _kind_of_prompt(given: Any) -> str:
+def _kind_of_prompt(prompt: Any) -> str:
     """Decides by the first item: trying all types on a list of a million items takes seconds
     and gives a million errors."""
-    first = given[0] if isinstance(given, list) and given else given
-    kinds: dict[type, str] = {str: "texts", list: "lists"} if isinstance(given, list) else {str: "text"}
+    first = prompt[0] if isinstance(prompt, list) and prompt else prompt
+    kinds: dict[type, str] = {str: "texts", list: "lists"} if isinstance(prompt, list) else {str: "text"}
     return kinds.get(type(first), "ids")
 
 
@@ -166,7 +166,7 @@ Prompt = Annotated[
 ]
 
 
-class CompletionRequest(Asked):
+class CompletionRequest(CommonRequest):
     """`prompt` is a text or ids, or a list of either."""
 
     prompt: Prompt
@@ -177,7 +177,7 @@ class CompletionRequest(Asked):
     add_special_tokens: bool | None = None
 
 
-class TextPart(Sent):
+class TextPart(RequestPart):
     ignored: ClassVar = parameters.MESSAGE_IGNORED
     no_effect: ClassVar = parameters.MESSAGE_NO_EFFECT
 
@@ -185,7 +185,7 @@ class TextPart(Sent):
     text: Text
 
 
-class Message(Sent):
+class Message(RequestPart):
     ignored: ClassVar = parameters.MESSAGE_IGNORED
     no_effect: ClassVar = parameters.MESSAGE_NO_EFFECT
 
@@ -201,7 +201,7 @@ class Message(Sent):
 Messages = Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)]
 
 
-class ChatRequest(Asked):
+class ChatRequest(CommonRequest):
     messages: Messages
     max_tokens: Annotated[int, Field(ge=1)] | None = None  # default: what the context has room for
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None  # the newer name of the same field
@@ -209,13 +209,13 @@ class ChatRequest(Asked):
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP)] | None = None
 
     @model_validator(mode="after")
-    def _asked_for(self) -> ChatRequest:
+    def _check_top_logprobs(self) -> ChatRequest:
         if self.top_logprobs and not self.logprobs:
             raise ValueError("`top_logprobs` needs `logprobs` to be true")
         return self
 
 
-class TokenizeRequest(Sent):
+class TokenizeRequest(RequestPart):
     """Either `prompt` or `messages`, as in vLLM."""
 
     ignored: ClassVar = ("return_token_strs",)  # always returned
@@ -227,7 +227,7 @@ class TokenizeRequest(Sent):
     add_special_tokens: bool | None = None
 
     @model_validator(mode="after")
-    def _one_way(self) -> TokenizeRequest:
+    def _check_one_input(self) -> TokenizeRequest:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("set either `prompt` or `messages`, not both")
         if self.messages is not None and self.add_special_tokens:
@@ -237,6 +237,6 @@ class TokenizeRequest(Sent):
         return self
 
 
-class DetokenizeRequest(Sent):
+class DetokenizeRequest(RequestPart):
     model: Text | None = None
     tokens: Annotated[list[Id], Field(fail_fast=True)]

@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
-from ctllm_ray.serving.api.requests import Wire
+from ctllm_ray.serving.api.requests import ApiModel
 
 
-class CachedTokens(Wire):
+class CachedTokens(ApiModel):
     cached_tokens: int
 
 
-class Usage(Wire):
+class Usage(ApiModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
@@ -23,7 +23,7 @@ class Usage(Wire):
 Reason = Literal["stop", "length"]
 
 
-class CompletionLogprobs(Wire):
+class CompletionLogprobs(ApiModel):
     """By token: its text, log-probability (null if it has no context), most likely tokens, and
     text offset in characters."""
 
@@ -33,7 +33,7 @@ class CompletionLogprobs(Wire):
     text_offset: list[int]
 
 
-class Told(Wire):
+class AnswerHead(ApiModel):
     """The fields that begin every answer."""
 
     id: str
@@ -42,14 +42,14 @@ class Told(Wire):
     model: str
 
 
-class CompletionChoice(Wire):
+class CompletionChoice(ApiModel):
     index: int
     text: str
     logprobs: CompletionLogprobs | None = None
     finish_reason: Reason | None = None
 
 
-class Completion(Told):
+class Completion(AnswerHead):
     """A whole answer, or a part of a streamed answer."""
 
     object: Literal["text_completion"] = "text_completion"
@@ -57,7 +57,7 @@ class Completion(Told):
     usage: Usage | None = None
 
 
-class TopLogprob(Wire):
+class TopLogprob(ApiModel):
     token: str
     logprob: float
     bytes: list[int]
@@ -67,59 +67,59 @@ class ChatLogprob(TopLogprob):
     top_logprobs: list[TopLogprob]
 
 
-class ChatLogprobs(Wire):
+class ChatLogprobs(ApiModel):
     content: list[ChatLogprob]
 
 
-class AssistantMessage(Wire):
+class AssistantMessage(ApiModel):
     """A message; in a stream its increments: first the role, then text."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
 
     @model_serializer(mode="wrap")
-    def _what_is_there(self, plain: SerializerFunctionWrapHandler) -> dict[str, str]:
+    def _drop_empty(self, plain: SerializerFunctionWrapHandler) -> dict[str, str]:
         return {name: value for name, value in plain(self).items() if value is not None}
 
 
-class ChatChoice(Wire):
+class ChatChoice(ApiModel):
     index: int
     message: AssistantMessage
     logprobs: ChatLogprobs | None = None
     finish_reason: Reason
 
 
-class Chat(Told):
+class Chat(AnswerHead):
     object: Literal["chat.completion"] = "chat.completion"
     choices: list[ChatChoice]
     usage: Usage
 
 
-class ChatPart(Wire):
+class ChatPart(ApiModel):
     index: int
     delta: AssistantMessage
     logprobs: ChatLogprobs | None = None
     finish_reason: Reason | None = None
 
 
-class ChatChunk(Told):
+class ChatChunk(AnswerHead):
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     choices: list[ChatPart]
     usage: Usage | None = None
 
 
-class TokenizeResponse(Wire):
+class TokenizeResponse(ApiModel):
     count: int
     max_model_len: int
     tokens: list[int]
     token_strs: list[str]
 
 
-class DetokenizeResponse(Wire):
+class DetokenizeResponse(ApiModel):
     prompt: str
 
 
-class ModelObject(Wire):
+class ModelObject(ApiModel):
     """OpenAI's model object; the fields after `owned_by` are ours."""
 
     id: str
@@ -134,6 +134,6 @@ class ModelObject(Wire):
     lineage: dict[str, Any]
 
 
-class Models(Wire):
+class Models(ApiModel):
     object: Literal["list"] = "list"
     data: list[ModelObject]

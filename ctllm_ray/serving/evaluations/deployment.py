@@ -14,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 
 from ctllm_ray.base.recipe_evaluation import Evaluate
 from ctllm_ray.base.recipe_serving import Serve
-from ctllm_ray.serving.evaluations.service import Evaluations, Examined, State
+from ctllm_ray.serving.evaluations.service import EvaluationContext, Evaluations, State
 from ctllm_ray.serving.ray.engine_deployments import RemoteEngine
 from ctllm_ray.serving.ray.remote import persistently
 from ctllm_ray.tokenizer import tokenizer
@@ -30,7 +30,7 @@ class EvaluationsReplica:
         self._evaluations = Evaluations(self._open)
         self._begun: asyncio.Task[None] | None = None
 
-    def _open(self) -> Examined:
+    def _open(self) -> EvaluationContext:
         # these import torch, 300 MB, which ingresses that import this file do not need
         from ctllm_ray.evaluate import run
         from ctllm_ray.evaluate.formats.chat_form import choose_form
@@ -42,7 +42,7 @@ class EvaluationsReplica:
         engine = RemoteEngine(self._engine, facts["context_tokens"], facts["vocab_size"])
         part = Evaluate.model_validate(facts["evaluate"])
         serve = Serve.model_validate(facts["serve"])
-        return Examined(
+        return EvaluationContext(
             part,
             facts["evaluations"],
             EngineSubject(engine, result, run.stop_ids(folder, result)),
@@ -54,23 +54,23 @@ class EvaluationsReplica:
         )
 
     async def task_names(self) -> list[str]:
-        """As `Evaluating.task_names`."""
+        """As `EvaluationService.task_names`."""
         return await self._evaluations.task_names()
 
     async def submit(self, tasks: list[str], limit: int) -> State:
-        """As `Evaluating.submit`."""
+        """As `EvaluationService.submit`."""
         return await self._evaluations.submit(tasks, limit)
 
     async def all(self) -> list[State]:
-        """As `Evaluating.all`."""
+        """As `EvaluationService.all`."""
         return await self._evaluations.all()
 
     async def one(self, id_: str) -> State:
-        """As `Evaluating.one`."""
+        """As `EvaluationService.one`."""
         return await self._evaluations.one(id_)
 
     async def cancel(self, id_: str) -> State:
-        """As `Evaluating.cancel`."""
+        """As `EvaluationService.cancel`."""
         return await self._evaluations.cancel(id_)
 
     async def check_health(self) -> None:
@@ -92,23 +92,23 @@ class RemoteEvaluations:
         self._handle = handle
 
     async def task_names(self) -> list[str]:
-        """As `Evaluating.task_names`."""
+        """As `EvaluationService.task_names`."""
         return await persistently(lambda: self._handle.task_names.remote())
 
     async def submit(self, tasks: Sequence[str], limit: int) -> State:
-        """As `Evaluating.submit`."""
+        """As `EvaluationService.submit`."""
         return await persistently(lambda: self._handle.submit.remote(list(tasks), limit))
 
     async def all(self) -> list[State]:
-        """As `Evaluating.all`."""
+        """As `EvaluationService.all`."""
         return await persistently(lambda: self._handle.all.remote())
 
     async def one(self, id_: str) -> State:
-        """As `Evaluating.one`."""
+        """As `EvaluationService.one`."""
         return await persistently(lambda: self._handle.one.remote(id_))
 
     async def cancel(self, id_: str) -> State:
-        """As `Evaluating.cancel`."""
+        """As `EvaluationService.cancel`."""
         return await persistently(lambda: self._handle.cancel.remote(id_))
 
     async def close(self) -> None:

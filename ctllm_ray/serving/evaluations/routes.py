@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ctllm_ray.base.errors import NotFound
 from ctllm_ray.serving.api.app_state import AppState
 from ctllm_ray.serving.api.errors import Refused
-from ctllm_ray.serving.evaluations.service import Evaluating, State
+from ctllm_ray.serving.evaluations.service import EvaluationService, State
 
 Name = Annotated[str, Field(max_length=200)]
 
@@ -36,16 +36,16 @@ class EvaluationList(BaseModel):
 def add(app: FastAPI, served: AppState) -> None:
     """Adds the endpoints."""
 
-    def there() -> Evaluating:
+    def require_service() -> EvaluationService:
         if served.evaluations is None:
             what, remedy = "this server offers no evaluations", "add the section `evaluate` to its recipe"
             raise Refused(what, status=404, code="no_evaluations", remedy=remedy)
         return served.evaluations
 
     @app.post("/v1/evaluations", response_model=State)
-    async def evaluate(asked: EvaluationRequest) -> Response:
+    async def evaluate(body: EvaluationRequest) -> Response:
         """Queues an evaluation. It runs beside other requests and yields to them."""
-        return _json(await there().submit(asked.tasks, asked.limit))
+        return _json(await require_service().submit(body.tasks, body.limit))
 
     @app.get("/v1/evaluations", response_model=EvaluationList)
     async def evaluations() -> Response:
@@ -58,13 +58,13 @@ def add(app: FastAPI, served: AppState) -> None:
     @app.get("/v1/evaluations/{id}", response_model=State)
     async def evaluation(id: str) -> Response:
         """Returns one evaluation: its progress, and its scores with intervals once it is done."""
-        return _json(await _require_state(there().one(id)))
+        return _json(await _require_state(require_service().one(id)))
 
     @app.post("/v1/evaluations/{id}/cancel", response_model=State)
     async def cancel(id: str) -> Response:
         """Cancels an evaluation; a finished one does not change. Its answers are
         kept for the next evaluation."""
-        return _json(await _require_state(there().cancel(id)))
+        return _json(await _require_state(require_service().cancel(id)))
 
 
 async def _require_state(state: Any) -> State:

@@ -65,7 +65,7 @@ class State(BaseModel):
         return self.status in ("done", "failed", "cancelled")
 
 
-class Evaluating(Protocol):
+class EvaluationService(Protocol):
     """The interface for the API. Raises `NotFound` for an unknown id."""
 
     async def task_names(self) -> list[str]:
@@ -95,7 +95,7 @@ class Evaluating(Protocol):
 
 
 @dataclass(frozen=True)
-class Examined:
+class EvaluationContext:
     """The model under evaluation, the recipe's section, and the folder of results."""
 
     part: Evaluate  # with paths as this process sees them
@@ -108,11 +108,13 @@ class Examined:
 
 
 class Evaluations:
-    """`Evaluating` in this process. It starts with the first call and stays in that event loop."""
+    """`EvaluationService` in this process. It starts with the first call and stays in that event loop."""
 
-    def __init__(self, open_: Callable[[], Examined], clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, open_: Callable[[], EvaluationContext], clock: Callable[[], float] = time.time
+    ) -> None:
         self._open, self._clock = open_, clock
-        self._examined: Examined | None = None
+        self._examined: EvaluationContext | None = None
         self._states: dict[str, State] = {}
         self._queue: asyncio.Queue[str] = asyncio.Queue()
         self._worker: asyncio.Task | None = None
@@ -140,12 +142,12 @@ class Evaluations:
             await asyncio.gather(self._worker, return_exceptions=True)
 
     async def task_names(self) -> list[str]:
-        """As `Evaluating.task_names`."""
+        """As `EvaluationService.task_names`."""
         await self.start()
         return plan.names(self._there.part)
 
     async def submit(self, tasks: Sequence[str], limit: int) -> State:
-        """As `Evaluating.submit`."""
+        """As `EvaluationService.submit`."""
         await self.start()
         narrowed = plan.select_benchmarks(self._there.part, tasks, limit)
         if sum(state.status == "queued" for state in self._states.values()) >= MOST_WAITING:
@@ -159,19 +161,19 @@ class Evaluations:
         return state
 
     async def all(self) -> list[State]:
-        """As `Evaluating.all`."""
+        """As `EvaluationService.all`."""
         await self.start()
         return sorted(self._states.values(), key=lambda state: state.id, reverse=True)
 
     async def one(self, id_: str) -> State:
-        """As `Evaluating.one`."""
+        """As `EvaluationService.one`."""
         await self.start()
         if id_ not in self._states:
             raise NotFound("this evaluation does not exist", where=id_[:100])
         return self._states[id_]
 
     async def cancel(self, id_: str) -> State:
-        """As `Evaluating.cancel`."""
+        """As `EvaluationService.cancel`."""
         state = await self.one(id_)
         if not state.over:
             running = state.status == "running"
@@ -181,7 +183,7 @@ class Evaluations:
         return self._states[id_]
 
     @property
-    def _there(self) -> Examined:
+    def _there(self) -> EvaluationContext:
         assert self._examined is not None
         return self._examined
 
@@ -191,9 +193,9 @@ class Evaluations:
             state = self._states[await self._queue.get()]
             if not state.over:
                 await self._keep(state.model_copy(update={"status": "running", "started": self._clock()}))
-                await self._one_of_them(state.id)
+                await self._run_one(state.id)
 
-    async def _one_of_them(self, id_: str) -> None:
+    async def _run_one(self, id_: str) -> None:
         update: dict[str, Any]
         self._runner = Runner(asyncio.get_running_loop())
         try:
@@ -216,25 +218,25 @@ class Evaluations:
 
     def _scores(self, state: State, runner: Runner) -> list[dict[str, Any]]:
         """Runs in a thread: the evaluation."""
-        there = self._there
+        context = self._there
 
-        def tell(asked: str, answered: int, total: int) -> None:
+        def tell(what: str, answered: int, total: int) -> None:
             now = self._states[state.id]
             if not now.over:
-                update = {"asked": asked, "answered": answered, "total": total}
+                update = {"asked": what, "answered": answered, "total": total}
                 self._states[state.id] = now.model_copy(update=update)
 
-        narrowed = plan.select_benchmarks(there.part, state.tasks, state.limit)
+        narrowed = plan.select_benchmarks(context.part, state.tasks, state.limit)
         runner.check()
-        restart(storage.join(there.folder, state.id))  # its answers are kept elsewhere: it goes on
+        restart(storage.join(context.folder, state.id))  # its answers are kept elsewhere: it goes on
         work = EvaluationRun(
-            plan.plan_evaluation(narrowed, there.form.tokenizer, there.decontaminated),
-            storage.join(there.folder, state.id),
-            there.subject,
-            there.form,
-            there.model,
-            there.at_once,
-            answers=storage.join(there.folder, f"answers-{key(there.model)[:16]}"),
+            plan.plan_evaluation(narrowed, context.form.tokenizer, context.decontaminated),
+            storage.join(context.folder, state.id),
+            context.subject,
+            context.form,
+            context.model,
+            context.at_once,
+            answers=storage.join(context.folder, f"answers-{key(context.model)[:16]}"),
         )
         return work.carry_out(runner, tell)["scores"]
 

@@ -1,7 +1,7 @@
 """Engines as Ray Serve deployments, and the client that an ingress uses to call any replica.
 
 A request that loses its replica goes on at another: the prompt and what came so far are the new prompt
-(`Sampling.answered`), and seeded draws depend on the place in the answer alone, so that a client notices a
+(`Sampling.answer_prefix_tokens`), and seeded draws depend on the place in the answer alone, so that a client notices a
 pause and nothing else.
 """
 
@@ -126,4 +126,8 @@ class RemoteEngine:
 
 def _rest(sampling: Sampling, came: int) -> Sampling:
     """The rest of a request after so many ids of its answer."""
-    return replace(sampling, max_tokens=sampling.max_tokens - came, answered=sampling.answered + came)
+    return replace(
+        sampling,
+        max_tokens=sampling.max_tokens - came,
+        answer_prefix_tokens=sampling.answer_prefix_tokens + came,
+    )

@@ -48,7 +48,7 @@ def middlewares() -> list[Middleware]:
     auto.AutoHTTPProtocol = limit_headers(
         auto.AutoHTTPProtocol
     )  # uvicorn reads it when the proxy begins to listen
-    return [Middleware(Border)]
+    return [Middleware(ProxyMiddleware)]
 
 
 def limit_headers(protocol: Any) -> Any:
@@ -86,7 +86,7 @@ def limit_headers(protocol: Any) -> Any:
     return Limited
 
 
-class Body:
+class RequestBody:
     """The body of a client, kept so that it can be sent again."""
 
     def __init__(self, receive: Receive) -> None:
@@ -124,7 +124,7 @@ class Body:
         return message
 
 
-class Reply:
+class ProxyResponse:
     """The response to a client. Errors of the proxy itself are held back and sent in OpenAI's format."""
 
     def __init__(self, send: Send) -> None:
@@ -148,7 +148,7 @@ class Reply:
         await self._send(message)
 
 
-class Border:
+class ProxyMiddleware:
     """ASGI middleware around a proxy."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -158,25 +158,25 @@ class Border:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = Body(receive)
+        body = RequestBody(receive)
         for attempt in range(1, ATTEMPTS + 1):
-            reply = Reply(send)
+            reply = ProxyResponse(send)
             await self._app(dict(scope, headers=[*scope["headers"]]), body.read(), reply.send)
             if reply.is_whole or body.is_gone:
                 return
             if reply.has_begun or attempt == ATTEMPTS or not _may_repeat(scope, body, reply):
                 break
             await asyncio.sleep(AGAIN_S * attempt)
-        await _say(reply, scope, body.read(), send)
+        await _send_error(reply, scope, body.read(), send)
 
 
-def _may_repeat(scope: Scope, body: Body, reply: Reply) -> bool:
+def _may_repeat(scope: Scope, body: RequestBody, reply: ProxyResponse) -> bool:
     if reply.status not in (0, 500, 503):  # 0: the replica is gone, and the proxy says nothing
         return False
     return body.is_kept and (scope["method"] == "GET" or scope["path"] in REPEATABLE)
 
 
-async def _say(reply: Reply, scope: Scope, receive: Receive, send: Send) -> None:
+async def _send_error(reply: ProxyResponse, scope: Scope, receive: Receive, send: Send) -> None:
     """Sends the client an error in OpenAI's format, instead of the proxy's text or of nothing."""
     remedy = "send the request again"
     if not reply.has_begun:

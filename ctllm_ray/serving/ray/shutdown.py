@@ -15,7 +15,7 @@ from ray import serve
 from ray._private.worker import global_worker
 from ray.serve.context import _disconnect, _get_global_client
 
-from ctllm_ray.serving.api.draining import TOLD_S, DrainOutcome
+from ctllm_ray.serving.api.draining import NOTICE_S, DrainOutcome
 
 LOOK_S = 0.1
 FLUSH_S = 0.5  # for Ray Serve's proxy to send the last bytes
@@ -49,7 +49,7 @@ def drain(app: str, ingress: str, grace_s: float, tell: Callable[[str], None]) -
     try:
         handle = serve.get_deployment_handle(ingress, app)
         ended: list[DrainOutcome] = handle.broadcast("drain", grace_s).results(
-            timeout_s=grace_s + TOLD_S + ANSWER_S
+            timeout_s=grace_s + NOTICE_S + ANSWER_S
         )
     except Exception as error:  # whatever Ray raises, the shutdown continues
         tell(f"the API did not answer, so running requests are cut: {type(error).__name__}")

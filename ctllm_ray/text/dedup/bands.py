@@ -1,19 +1,19 @@
 """LSH bands of MinHash signatures: computes band keys, and the candidate pairs of documents that share a key.
 
-A band is `rows` neighbouring places of a signature, hashed to 64 bits together with its number. Two documents
-of Jaccard similarity s share at least one of `bands` keys with probability 1 - (1 - s**rows)**bands
-(`meeting_share`). A hash that two different bands share by chance costs one more comparison and nothing else:
-every pair is verified (`similarity.py`).
+A band is `rows` neighbouring positions of a signature, hashed to 64 bits together with its number. Two
+documents of Jaccard similarity s share at least one of `bands` keys with probability
+1 - (1 - s**rows)**bands (`compute_share_probability`). A chance collision of two bands only costs one more
+comparison: every pair is verified (`text_similarity.py`).
 
-Documents that share a key are compared with the first `reach` of them that stand before: not with all, which
-is quadratic in the copies of a template, nor with the first alone, which loses what is only like the second.
-They should stand in the order of survivors (`survivors.py`), for a page leaves only for one that it was
-compared with. The rule looks at nothing but the documents before, so adding documents behind never changes
-the pairs of those that were there: a new snapshot against a stored index of keys gives the pairs that all at
-once would give.
+A document is compared with the first `reach` earlier documents that share a key. Comparing with all of them
+would be quadratic in the copies of a template. Comparing with the first one only would miss documents that
+are similar only to the second. Documents should be in the order of survivors (`survivors.py`): a page is
+dropped only in favour of one that it was compared with. The rule looks at earlier documents only, so later
+additions never change existing pairs. A new snapshot against a stored index gives the pairs that one run over
+everything would give.
 
-In a crowd (one template, one page under a thousand addresses) that is still `reach` documents in each band,
-and other ones in each. `few` leaves of them the most alike and the best.
+In a large cluster (one template, one page under a thousand addresses), `reach` documents per band remain, and
+different ones in each band. `select_most_similar` keeps the most similar and the best of them.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -39,7 +39,7 @@ class Pairs(NamedTuple):
         return Pairs(self.left[which], self.right[which])
 
 
-def meeting_share(similarity: float, *, bands: int, rows: int) -> float:
+def compute_share_probability(similarity: float, *, bands: int, rows: int) -> float:
     """The probability that two documents of this Jaccard similarity share at least one band."""
     return float(1 - (1 - similarity**rows) ** bands)
 
@@ -56,14 +56,14 @@ def band_keys(signatures: np.ndarray, *, bands: int, rows: int) -> np.ndarray:
     return keys
 
 
-def meeting(keys: np.ndarray, *, reach: int) -> Pairs:
+def find_candidates(keys: np.ndarray, *, reach: int) -> Pairs:
     """Candidate pairs of one band (uint64[n]): each document with the first `reach`
     earlier ones that share its key."""
     order = np.argsort(keys, kind="stable")
-    return Pairs(*_meeting(keys[order], order, reach))
+    return Pairs(*_find_candidates(keys[order], order, reach))
 
 
-def few(pairs: Pairs, alike: np.ndarray, ranks: np.ndarray, *, reach: int) -> np.ndarray:
+def select_most_similar(pairs: Pairs, alike: np.ndarray, ranks: np.ndarray, *, reach: int) -> np.ndarray:
     """bool[pairs]: of each document on the right the `reach` pairs that are most alike, and the `reach` best.
 
     Pairs are sorted by their right; `alike` is float32[pairs],
@@ -101,7 +101,7 @@ def _keys(signatures, bands, rows):
 
 
 @compiled
-def _meeting(keys, order, reach):
+def _find_candidates(keys, order, reach):
     """Pairs of rows that are neighbours with equal keys; `order` ascends within each key."""
     total = start = 0
     for i in range(len(keys)):

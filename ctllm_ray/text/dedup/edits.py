@@ -119,31 +119,31 @@ def _are_slips(a, b, edits, furthest, max_run):
         if start < i:  # equal text lies between this edit and the next one
             run_a = run_b = 0
         before = (d - 1) * (d - 1) + d - 1 + k
-        gone = came = np.uint32(0)
+        deleted = inserted = np.uint32(0)
         if abs(k) < d and furthest[before] >= 0 and furthest[before] + 1 == start:
-            gone, came = a[start - 1], b[start - 1 + k]
+            deleted, inserted = a[start - 1], b[start - 1 + k]
         elif abs(k - 1) < d and furthest[before - 1] == start:
-            came = b[start + k - 1]
+            inserted = b[start + k - 1]
             k -= 1
         else:
-            gone = a[start - 1]
+            deleted = a[start - 1]
             k += 1
-        run_a, run_b = run_a + (gone > 0), run_b + (came > 0)
-        if max(run_a, run_b) > max_run or _says_something_else(gone, came):
+        run_a, run_b = run_a + (deleted > 0), run_b + (inserted > 0)
+        if max(run_a, run_b) > max_run or _says_something_else(deleted, inserted):
             return False
-        changes[d - 1] = np.uint64(gone) << np.uint64(32) | np.uint64(came)
+        changes[d - 1] = np.uint64(deleted) << np.uint64(32) | np.uint64(inserted)
         i = furthest[(d - 1) * (d - 1) + d - 1 + k]
     return _commonest(changes) <= max(REPEATS, REPEAT_SHARE * edits)
 
 
 @register_jitable
-def _says_something_else(gone, came):
+def _says_something_else(deleted, inserted):
     """Whether a change touches letters or digits of an alphabet, or Chinese numerals
     other than to another or to 0."""
-    sides = int(gone == 0) + int(came == 0)
+    sides = int(deleted == 0) + int(inserted == 0)
     for numeral in NUMERALS:
-        sides += int(gone == numeral) + int(came == numeral)
-    return 0 < gone < FIRST_HAN or 0 < came < FIRST_HAN or sides == 2
+        sides += int(deleted == numeral) + int(inserted == numeral)
+    return 0 < deleted < FIRST_HAN or 0 < inserted < FIRST_HAN or sides == 2
 
 
 @register_jitable

@@ -77,16 +77,18 @@ def of_neighbours(
     left, right = np.where(
         ranks[left] < ranks[right], (left, right), (right, left)
     )  # the better one, the other one
-    asking = (known[right] < 0) & (left != right)
-    order = np.lexsort((ranks[left[asking]], ranks[right[asking]]))
-    better, rows = left[asking][order], right[asking][order]
+    undecided = (known[right] < 0) & (left != right)
+    order = np.lexsort((ranks[left[undecided]], ranks[right[undecided]]))
+    better, rows = left[undecided][order], right[undecided][order]
     starts = starts_of(rows)
     ends, rows = np.append(starts[1:], len(rows)), rows[starts]
     decided, copies = np.ones(len(ranks), bool), np.empty(0, np.int64)
     decided[rows] = False
-    asked = np.zeros(len(ranks), bool)
+    requested = np.zeros(len(ranks), bool)
     while len(rows):
-        codes = np.unique(_of_neighbours(rows, starts, ends, better, ranks, stays, decided, asked, copies))
+        codes = np.unique(
+            _of_neighbours(rows, starts, ends, better, ranks, stays, decided, requested, copies)
+        )
         copies = codes[alike(*np.divmod(codes, len(ranks)))] if len(codes) else codes
         open_ = ~decided[rows]
         rows, starts, ends = rows[open_], starts[open_], ends[open_]
@@ -99,7 +101,7 @@ def complete(texts: pa.Array) -> pa.Array:
 
 
 @compiled
-def _of_neighbours(rows, starts, ends, better, ranks, stays, decided, asked, copies):
+def _of_neighbours(rows, starts, ends, better, ranks, stays, decided, requested, copies):
     """Decides rows in order as far as possible. Returns the pairs that must be compared for the rest.
 
     `better[starts[i]:ends[i]]` are the better neighbours of a row, the best first. Pairs are codes: the
@@ -112,8 +114,8 @@ def _of_neighbours(rows, starts, ends, better, ranks, stays, decided, asked, cop
         row, others = rows[i], better[starts[i] : ends[i]]
         if not _beside(row, others, stays, decided):
             continue
-        if stays[row] == row and not asked[row]:
-            asked[row] = True
+        if stays[row] == row and not requested[row]:
+            requested[row] = True
             for other in others:
                 codes[count] = stays[other] * len(ranks) + row
                 count += 1

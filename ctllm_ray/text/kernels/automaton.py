@@ -164,7 +164,7 @@ def count(data, offsets, symbols, root, nodes, of_term, letters, n_categories):
     """Per text and category: letters covered, hits, distinct
     terms, hits in disguise (int32[rows, categories, 4])."""
     out = np.zeros((len(offsets) - 1, n_categories, 4), np.int32)
-    seen = np.full(len(of_term), -1, np.int32)
+    last_row = np.full(len(of_term), -1, np.int32)
     for row in range(len(offsets) - 1):
         points = decode(data, offsets[row], offsets[row + 1])
         values = np.empty((len(points) // 2 + 1, 4), np.int32)
@@ -175,7 +175,7 @@ def count(data, offsets, symbols, root, nodes, of_term, letters, n_categories):
                 continue
             out[row, category, 0] += letters[term]
             out[row, category, 1] += 1
-            out[row, category, 2] += seen[term] != row
+            out[row, category, 2] += last_row[term] != row
             out[row, category, 3] += values[k, 3]
-            seen[term] = row
+            last_row[term] = row
     return out

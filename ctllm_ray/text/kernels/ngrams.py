@@ -39,14 +39,14 @@ def bigrams_seen_twice(char_ids, at):
     """Fills `at` with positions whose bigram may repeat. Most unique bigrams are
     removed here, without a branch."""
     bits = table_bits(len(char_ids)) + 1
-    seen = np.zeros(1 << bits, np.uint8)
+    history = np.zeros(1 << bits, np.uint8)
     for i in range(len(char_ids) - 1):
         slot = _slot(_key(char_ids[i], char_ids[i + 1]), bits)
-        seen[slot] = (seen[slot] << 1) | 1
+        history[slot] = (history[slot] << 1) | 1
     kept = 0
     for i in range(len(char_ids) - 1):
         at[kept] = i
-        kept += seen[_slot(_key(char_ids[i], char_ids[i + 1]), bits)] > 1
+        kept += history[_slot(_key(char_ids[i], char_ids[i + 1]), bits)] > 1
     return kept
 
 

@@ -149,16 +149,16 @@ def char_ids(points):
     out = np.empty(n, np.int32)
     bits = table_bits(min(n, 0x110000))
     slots = np.full(1 << bits, -1, np.int32)
-    seen = np.empty(n, np.uint32)
+    characters = np.empty(n, np.uint32)
     distinct = 0
     for i in range(n):
         point = points[i]
         slot = np.int64(np.uint32(point * np.uint32(2654435769)) >> np.uint32(32 - bits))
-        while slots[slot] >= 0 and seen[slots[slot]] != point:
+        while slots[slot] >= 0 and characters[slots[slot]] != point:
             slot = (slot + 1) & ((1 << bits) - 1)
         if slots[slot] < 0:
             slots[slot] = distinct
-            seen[distinct] = point
+            characters[distinct] = point
             distinct += 1
         out[i] = slots[slot]
     return out

@@ -117,11 +117,11 @@ def _repeated_blocks(keys: dict[int, str], lines: list[str], min_han: int) -> li
 
 def _later_copies(keys: dict[int, str], lines: list[str], min_han: int) -> list[int]:
     """Lines that repeat any earlier one, except list items and table rows."""
-    seen: set[str] = set()
+    keys_before: set[str] = set()
     cut = []
     for i, said in keys.items():
-        if said not in seen:
-            seen.add(said)
+        if said not in keys_before:
+            keys_before.add(said)
         elif _han([said]) >= min_han and not _LIST_ITEM.match(lines[i]) and not _TABLE_ROW.search(lines[i]):
             cut.append(i)
     return cut

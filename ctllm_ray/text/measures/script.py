@@ -77,15 +77,15 @@ def function_word_share(flag_counts, class_counts):
 
 def function_word_kinds(points, kinds):
     """Different function characters in the text: a count is safer than a share (pitfall 4)."""
-    seen = np.zeros(256, np.uint32)
+    characters = np.zeros(256, np.uint32)
     result = 0
     for i in range(len(points)):
         if kinds[i] & FUNCTION:
             slot = np.int64(points[i]) & 255
-            while seen[slot] != 0 and seen[slot] != points[i]:
+            while characters[slot] != 0 and characters[slot] != points[i]:
                 slot = (slot + 1) & 255
-            if seen[slot] == 0:
-                seen[slot] = points[i]
+            if characters[slot] == 0:
+                characters[slot] = points[i]
                 result += 1
     return result
 

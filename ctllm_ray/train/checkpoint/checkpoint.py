@@ -1,4 +1,4 @@
-"""Checkpoints: what they are on disk, and how one is found and read. How one is written stands in saver.py.
+"""Checkpoints on disk: their format, how to find and how to read them. saver.py writes them.
 
     checkpoints/<step:08d>/state-<rank:05d>-of-<world:05d>-<token>.safetensors   each rank's share of the tensors
     checkpoints/<step:08d>/CHECKPOINT.json                                       written last: names all of them
@@ -31,15 +31,15 @@ from ctllm_ray.base import storage
 from ctllm_ray.base.errors import NotFound, StorageError
 from ctllm_ray.train.checkpoint.run_state import RunState
 
-FOLDER = "checkpoints"  # below the folder of a run
+FOLDER = "checkpoints"  # below a run's folder
 CHECKPOINT = "CHECKPOINT.json"
 FORMAT = 1
-BLOCK_BYTES = 16 << 20  # read, hashed and written at a time
+BLOCK_BYTES = 16 << 20  # read, hashed and written at once
 
 
 @dataclass(frozen=True)
 class StateFile:
-    """One rank's file."""
+    """The file of one rank."""
 
     bytes: int
     sha256: str
@@ -48,7 +48,7 @@ class StateFile:
 
 @dataclass(frozen=True)
 class PassedOver:
-    """A checkpoint that was not used, and why."""
+    """A checkpoint that was skipped, and why."""
 
     folder: str
     reason: str
@@ -56,18 +56,18 @@ class PassedOver:
 
 @dataclass
 class Checkpoint:
-    """A complete checkpoint. Files are opened when a tensor of theirs is first asked for; remote ones are
-    fetched."""
+    """A complete checkpoint. Each file is opened when one of its tensors is first needed;
+    remote ones are downloaded."""
 
     folder: str
     state: RunState
     files: dict[str, StateFile]
-    passed_over: tuple[PassedOver, ...] = ()  # newer ones
+    passed_over: tuple[PassedOver, ...] = ()  # newer checkpoints that were skipped
     _open: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def step(self) -> int:
-        """Updates that the model has seen."""
+        """The number of updates of the model."""
         return self.state.step
 
     @property
@@ -76,12 +76,12 @@ class Checkpoint:
         return sorted(name for file in self.files.values() for name in file.names)
 
     def tensor(self, name: str) -> torch.Tensor:
-        """A whole fp32 tensor on the CPU. Raises `StorageError` where the checkpoint has none of that
-        name."""
+        """A whole fp32 tensor on the CPU. Raises `StorageError` if the checkpoint
+        has no tensor of that name."""
         return self._open_file(self._file_of(name)).get_tensor(name)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of a tensor, without reading it. Raises as `tensor` does."""
+        """The shape of a tensor, without reading it. Raises like `tensor`."""
         return tuple(self._open_file(self._file_of(name)).get_slice(name).get_shape())
 
     def _file_of(self, name: str) -> str:
@@ -89,11 +89,10 @@ class Checkpoint:
             if name in facts.names:
                 return file
         remedy = "the checkpoint is of another model: check model.use, model.path and the tokenizer"
-        raise StorageError(f"there is no tensor {name!r} in it", where=self.folder, remedy=remedy)
+        raise StorageError(f"the checkpoint has no tensor {name!r}", where=self.folder, remedy=remedy)
 
     def verify(self, files: Iterable[str]) -> str:
-        """What is wrong with some of its files, by SHA-256; empty where nothing is. Fetches those that are
-        remote."""
+        """Checks files by SHA-256; returns the first problem, or an empty string. Downloads remote files."""
         for name in files:
             path = self._local(name)
             if (result := storage.size_and_sha256(path)[1]) != self.files[name].sha256:
@@ -102,7 +101,7 @@ class Checkpoint:
         return ""
 
     def forget_copies(self) -> None:
-        """Closes all files and deletes what was fetched."""
+        """Closes all files and deletes downloaded copies."""
         self._open.clear()
         if storage.is_remote(self.folder):
             for file in self.files:
@@ -115,9 +114,11 @@ class Checkpoint:
             except (SafetensorError, OSError) as error:
                 where, remedy = (
                     storage.join(self.folder, file),
-                    "delete this checkpoint: the one before it is used",
+                    "delete this checkpoint; the one before it is then used",
                 )
-                raise StorageError(f"not readable: {error}", where=where, remedy=remedy) from error
+                raise StorageError(
+                    f"a checkpoint file cannot be read: {error}", where=where, remedy=remedy
+                ) from error
         return self._open[file]
 
     def _local(self, file: str) -> str:
@@ -125,7 +126,7 @@ class Checkpoint:
         if not storage.is_remote(uri):
             return uri
         copy = _copy_of(self.files[file])
-        if not copy.exists():  # workers of one machine share it
+        if not copy.exists():  # the workers of a machine share it
             with (
                 storage.writing(str(copy)) as path,
                 storage.reading(uri) as source,
@@ -141,36 +142,37 @@ def _copy_of(file: StateFile) -> Path:
 
 
 def folder_of(run_folder: str, step: int) -> str:
-    """Where the checkpoint of a step stands in a run's folder."""
+    """The folder of a step's checkpoint in a run's folder."""
     return storage.join(run_folder, FOLDER, f"{step:08d}")
 
 
 def steps(run_folder: str) -> list[int]:
-    """The steps of all complete checkpoints of a run, rising; whether their files are whole is not looked
-    at."""
+    """The steps of all complete checkpoints of a run, ascending. Their files are not checked."""
     return sorted({int(folder) for folder, name in _names(run_folder) if name == CHECKPOINT})
 
 
 def half_written(run_folder: str) -> list[int]:
-    """The steps of saves that never finished: folders with files and no CHECKPOINT.json."""
+    """The steps of unfinished saves: folders with files but without CHECKPOINT.json."""
     result = _names(run_folder)
     complete = {folder for folder, name in result if name == CHECKPOINT}
     return sorted({int(folder) for folder, _ in result if folder not in complete})
 
 
 def _names(run_folder: str) -> list[tuple[str, str]]:
-    """(folder, file name) of every file below the checkpoints of a run."""
+    """(folder, file name) of every file in the checkpoints of a run."""
     results = [path.split("/") for path in storage.list_tree(storage.join(run_folder, FOLDER))]
     return sorted((parts[0], parts[1]) for parts in results if len(parts) == 2 and parts[0].isdecimal())
 
 
 def open_at(folder: str) -> Checkpoint:
-    """The checkpoint in a folder. Raises `NotFound` where none was finished, `StorageError` where it is
-    damaged."""
+    """Opens the checkpoint in a folder. Raises `NotFound` if none was finished,
+    `StorageError` if it is damaged."""
     path = storage.join(folder, CHECKPOINT)
     if not storage.exists(path):
         raise NotFound(
-            "no finished checkpoint here", where=folder, remedy=f"name a folder with a {CHECKPOINT}"
+            "this folder has no finished checkpoint",
+            where=folder,
+            remedy=f"give a folder that contains {CHECKPOINT}",
         )
     plain = storage.read_json(path)
     try:
@@ -184,17 +186,17 @@ def open_at(folder: str) -> Checkpoint:
         checkpoint = Checkpoint(folder, RunState.from_plain(plain["state"]), files)
     except (KeyError, TypeError, AttributeError) as error:
         raise StorageError(
-            f"not a checkpoint of this program: {error}", where=path, remedy="delete it"
+            f"the checkpoint was not written by ctllm, or is damaged: {error}", where=path, remedy="delete it"
         ) from None
     if reason := _sizes(checkpoint):
         raise StorageError(
-            f"the checkpoint is damaged: {reason}", where=folder, remedy="use the one before it"
+            f"the checkpoint is damaged: {reason}", where=folder, remedy="use an earlier checkpoint"
         )
     return checkpoint
 
 
 def _sizes(checkpoint: Checkpoint) -> str:
-    """What is wrong with its files at a glance; empty where nothing is."""
+    """Checks the sizes of its files; returns the first problem, or an empty string."""
     fs, path = storage.filesystem(checkpoint.folder)
     fs.invalidate_cache()
     present = {
@@ -209,9 +211,9 @@ def _sizes(checkpoint: Checkpoint) -> str:
 
 
 def newest(run_folder: str, *, unfit: Sequence[PassedOver] = ()) -> Checkpoint:
-    """The newest whole checkpoint of a run, leaving out `unfit` ones; it names those that it passed over.
+    """The newest undamaged checkpoint of a run, except `unfit` ones. It lists those that it skipped.
 
-    Raises `NotFound` where the run has none, and `StorageError` where it has some and none is whole.
+    Raises `NotFound` if the run has none, and `StorageError` where it has some and none is whole.
     """
     passed_over = list(unfit)
     for step in reversed(steps(run_folder)):
@@ -227,13 +229,13 @@ def newest(run_folder: str, *, unfit: Sequence[PassedOver] = ()) -> Checkpoint:
         return result
     if passed_over:
         reasons = "; ".join(f"{known.folder.rpartition('/')[2]}: {known.reason}" for known in passed_over)
-        remedy = "restore one of them, or delete the folder to begin again"
-        raise StorageError(f"no checkpoint is whole ({reasons})", where=run_folder, remedy=remedy)
-    raise NotFound("this run has no checkpoint yet", where=run_folder, remedy="run `ctllm train`")
+        remedy = "restore one of them, or delete the folder to start from the beginning"
+        raise StorageError(f"all checkpoints are damaged ({reasons})", where=run_folder, remedy=remedy)
+    raise NotFound("this run has no checkpoint yet", where=run_folder, remedy="run `ctllm train` first")
 
 
 def safetensors_blocks(tensors: Sequence[tuple[str, torch.Tensor]]) -> Iterator[memoryview]:
-    """The bytes of a safetensors file of fp32 tensors, in blocks, without a second copy of them.
+    """The bytes of a safetensors file of fp32 tensors, in blocks, without a second copy of the tensors.
 
     The format: 8 bytes with the length of a JSON header, the header with each tensor's type, shape and place,
     the tensors one after the other; the header ends in spaces so that these begin at a multiple of 8.
@@ -253,7 +255,7 @@ def safetensors_blocks(tensors: Sequence[tuple[str, torch.Tensor]]) -> Iterator[
 
 
 def write_state_file(uri: str, tensors: Sequence[tuple[str, torch.Tensor]]) -> StateFile:
-    """What was written: sizes, SHA-256 and names. The bytes are hashed on their way, read once."""
+    """Writes a file; returns its size, SHA-256 and names. The bytes are hashed while they are written."""
     digest, size = hashlib.sha256(), 0
     with storage.writing(uri) as path, open(path, "wb", buffering=0) as stream:
         for block in safetensors_blocks(tensors):

@@ -1,4 +1,4 @@
-"""A checkpoint as a Hugging Face folder: what training hands to serving, and the paper it comes with.
+"""Exports a checkpoint as a Hugging Face folder for serving, with its lineage.
 
 `<export>/<step>/` holds the weights (safetensors, in shards), config.json, generation_config.json, the
 tokenizer's files as the token section has them, and lineage.json: which recipe, mixture, shards (by SHA-256),
@@ -29,50 +29,50 @@ LINEAGE = exports.LINEAGE
 NOT_TOKENIZER = (
     "report.json",
     "MANIFEST.json",
-)  # files of the tokenizer's section that no model folder needs
+)  # files of the tokenizer section that a model folder does not need
 
 Precision = Literal["bf16", "fp32"]
 
 
 def export_checkpoint(recipe: Recipe, step: int | None = None, precision: Precision = "bf16") -> str:
-    """The folder of an exported checkpoint: the newest one, or that of a step. One that is finished is left
-    as it is.
+    """Exports a checkpoint (the newest, or that of a step)
+    and returns the folder. A finished export is not repeated.
 
-    Raises `NotFound` where the run has no such checkpoint, `StorageError` where it is damaged, `RecipeError`
+    Raises `NotFound` if the run has no such checkpoint, `StorageError` where it is damaged, `RecipeError`
     where the recipe trains nothing.
     """
-    recipe.training()  # or tell that there is nothing to export
+    recipe.training()  # raises if the recipe trains nothing
     checkpoint = _checkpoint(recipe, step)
     folder = storage.join(recipe.folder("export"), str(checkpoint.state.step))
     if not _is_finished(folder, checkpoint, precision):
-        write(recipe, checkpoint, folder, precision)
+        write_export(recipe, checkpoint, folder, precision)
     checkpoint.forget_copies()
     return folder
 
 
 def newest_export(recipe: Recipe) -> str:
-    """The folder of the finished export with the most steps. Raises `NotFound` where there is none."""
-    return exports.newest(recipe.folder("export"), "run `ctllm export`, or name a model: serve.model=PATH")
+    """The folder of the finished export with the most steps. Raises `NotFound` if there is none."""
+    return exports.newest(recipe.folder("export"), "run `ctllm export`, or set a model: serve.model=PATH")
 
 
 def _checkpoint(recipe: Recipe, step: int | None) -> Checkpoint:
-    """The checkpoint to export, its files hashed: damaged weights would look like any others once
-    exported."""
-    from ctllm_ray.train.checkpoint import checkpoint  # brings torch
+    """The checkpoint to export, with hashes checked: damaged weights would not
+    be noticed after the export."""
+    from ctllm_ray.train.checkpoint import checkpoint  # imports torch
 
     run = recipe.folder("train")
     known = checkpoint.steps(run)
     if step is not None and known and step not in known:
-        remedy = f"there are those of the steps {', '.join(map(str, known))}"
+        remedy = f"existing steps: {', '.join(map(str, known))}"
         raise NotFound(f"this run has no checkpoint of step {step}", where=run, remedy=remedy)
     result = checkpoint.newest(run) if step is None else checkpoint.open_at(checkpoint.folder_of(run, step))
     if wrong := result.verify(result.files):
-        raise StorageError(wrong, where=result.folder, remedy="restore it, or export another with `step`")
+        raise StorageError(wrong, where=result.folder, remedy="restore it, or choose another --step")
     return result
 
 
 def _is_finished(folder: str, checkpoint: Checkpoint, precision: str) -> bool:
-    """True where the folder holds this checkpoint in this precision already."""
+    """True if the folder already holds this checkpoint in this precision."""
     path = storage.join(folder, LINEAGE)
     if not storage.exists(path):
         return False
@@ -85,15 +85,15 @@ def _identity(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"folder": checkpoint.folder, "step": state.step, "batch": state.batch, "data": state.data}
 
 
-def write(recipe: Recipe, checkpoint: Checkpoint, folder: str, precision: Precision) -> None:
-    """Writes the folder: weights and configuration, tokenizer, lineage."""
+def write_export(recipe: Recipe, checkpoint: Checkpoint, folder: str, precision: Precision) -> None:
+    """Writes the folder: weights, configuration, tokenizer, lineage."""
     import torch
 
     from ctllm_ray.model.folder import write_folder
     from ctllm_ray.train import adapters
 
     vocabulary = _vocabulary(recipe)
-    storage.remove(storage.join(folder, LINEAGE))  # from here on the folder is not finished
+    storage.remove(storage.join(folder, LINEAGE))  # from here on the folder counts as unfinished
     write_folder(
         folder,
         _shape(recipe, vocabulary.vocab_size),
@@ -106,10 +106,10 @@ def write(recipe: Recipe, checkpoint: Checkpoint, folder: str, precision: Precis
 
 
 def _token_ids(recipe: Recipe, vocabulary: corpora.Vocabulary) -> dict[str, Any]:
-    """Ids that frame texts, as configurations name them; what was taught to answer also ends where its turn
-    does."""
+    """Framing ids by their configuration names. A model trained on conversations also
+    ends at the end of a turn."""
     ids: dict[str, Any] = {"bos_token_id": vocabulary.bos, "pad_token_id": vocabulary.pad}
-    answers = objective.of(recipe.training()[1]).teaches_chat
+    answers = objective.find_objective(recipe.training()[1]).teaches_chat
     end = load_tokenizer(vocabulary.folder).specials.get(specials.END) if answers else None
     return ids | {"eos_token_id": vocabulary.eos if end is None else [vocabulary.eos, end]}
 
@@ -124,20 +124,20 @@ def _shape(recipe: Recipe, vocab_size: int) -> ModelConfig:
 
 
 def _copy_tokenizer(source: str, folder: str) -> None:
-    """Copies the tokenizer beside the weights. Raises `InputError` where the token section has none."""
+    """Copies the tokenizer into the folder. Raises `InputError` if the token section has none."""
     names = [name for name in storage.list_names(source) if name not in NOT_TOKENIZER]
     if "tokenizer.json" not in names:
         raise InputError(
-            "the token section holds no tokenizer.json",
+            "the token section has no tokenizer.json",
             where=source,
-            remedy="write it again with `ctllm prepare`",
+            remedy="delete the tokens section's folder and run `ctllm prepare` again",
         )
     for name in names:
         storage.write_bytes(storage.join(folder, name), storage.read_bytes(storage.join(source, name)))
 
 
 def _lineage(recipe: Recipe, checkpoint: Checkpoint, folder: str, precision: str) -> dict[str, Any]:
-    """Where the weights come from, as plain values."""
+    """The origin of the weights, as plain values."""
     _, train = recipe.training()
     state = checkpoint.state
     decided = state.recipe or recipe.decisions("train")

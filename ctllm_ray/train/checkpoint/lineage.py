@@ -1,5 +1,4 @@
-"""Where a model comes from: code, packages, parent. It stands in every checkpoint and, with the recipe, in
-RUN.json."""
+"""The lineage of a model: code, packages and parent. Stored in every checkpoint and in RUN.json."""
 
 from __future__ import annotations
 
@@ -10,19 +9,18 @@ from ctllm_ray.base.exports import LINEAGE
 from ctllm_ray.base.recipe import Recipe
 
 RUN = "RUN.json"
-PARENT_MODEL = "parent_model"  # the folder of the model that a run began with
+PARENT_MODEL = "parent_model"  # folder of the initial model of a run
 PARENT_SHA256 = "parent_sha256"
 PACKAGES = ("torch", "transformers", "deepspeed", "liger-kernel", "safetensors")
 
 
 def of_code() -> dict[str, str]:
-    """The commit of the code where it is a checkout, the versions of what computes, and of Python."""
+    """The commit of a git checkout, the versions of the computing packages, and of Python."""
     return dict(provenance.of_code(PACKAGES))
 
 
 def of_parent(folder: str) -> dict[str, str]:
-    """The model folder that a run begins with, and the SHA-256 of the paper that came with it; empty without
-    a folder.
+    """The initial model folder of a run and the SHA-256 of its description; empty without a folder.
 
     The paper is lineage.json, which has the hashes of the weights; of a foreign model its config.json.
     `model.path` alone would not tell: `root:...` means the newest export, another one tomorrow.
@@ -35,6 +33,6 @@ def of_parent(folder: str) -> dict[str, str]:
 
 
 def write_run(recipe: Recipe, lineage: dict[str, str], data: str) -> None:
-    """Writes RUN.json: what the run began with. Later starts leave it as it is."""
+    """Writes RUN.json, the state at the start of the run. Later starts do not change it."""
     facts: dict[str, Any] = {"recipe": recipe.model_dump(mode="json"), "lineage": lineage, "data": data}
     storage.write_json(storage.join(recipe.folder("train"), RUN), facts)

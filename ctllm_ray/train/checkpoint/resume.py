@@ -1,4 +1,4 @@
-"""Where a run stands when it starts: at its newest whole checkpoint, at another run's, or at nothing.
+"""Finds where a run resumes: at its newest undamaged checkpoint, at another run's, or from the beginning.
 
 Rank 0 proposes the newest checkpoint; one that any worker finds damaged is passed over by all. Hashing is
 shared out among workers where storage is shared; from an object store each machine fetches the files anyway.
@@ -31,7 +31,8 @@ from ctllm_ray.train.tracking.records import is_validated
 
 @dataclass(frozen=True)
 class Start:
-    """`state` to go on from; `saved` holds its tensors, `origin` its data where it is another run's."""
+    """`state` is where the run resumes; `saved` holds its tensors; `origin` its data if it
+    branches from another run."""
 
     state: RunState
     saved: Checkpoint | None
@@ -39,8 +40,7 @@ class Start:
 
 
 def start(recipe: Recipe, train: Train, seed: int, rank: int, world: int) -> Start:
-    """Where the run of a recipe stands. Raises `VersionConflict` where the recipe decides otherwise than it
-    did."""
+    """Where the run of a recipe resumes. Raises `VersionConflict` if the recipe's decisions changed."""
     own = newest(recipe.folder("train"), rank, world)
     if own is not None:
         _check_decisions(own, recipe)
@@ -49,8 +49,7 @@ def start(recipe: Recipe, train: Train, seed: int, rank: int, world: int) -> Sta
 
 
 def read_ended(recipe: Recipe, train: Train) -> RunState | None:
-    """The state of a run that has nothing left to do; None where training or its last validation is still to
-    come.
+    """The state of a finished run; None if training or its last validation remains.
 
     Read from the newest checkpoint's description alone. Raises `VersionConflict` as `start` does.
     """
@@ -64,9 +63,9 @@ def read_ended(recipe: Recipe, train: Train) -> RunState | None:
 
 
 def newest(run_folder: str, rank: int, world: int) -> Checkpoint | None:
-    """The newest checkpoint that all workers find whole; None where the run has none yet.
+    """The newest checkpoint that no worker finds damaged; None if the run has none yet.
 
-    Rank 0 proposes one: on a network file system workers may not see a new file at the same moment.
+    Rank 0 proposes one: on a network file system, workers may see a new file at different times.
     """
     unfit: list[PassedOver] = []
     while True:
@@ -84,7 +83,7 @@ def newest(run_folder: str, rank: int, world: int) -> Checkpoint | None:
 
 
 def _propose(run_folder: str, unfit: list[PassedOver]) -> tuple[Checkpoint | None, CtllmError | None]:
-    """The newest checkpoint that looks whole, or the error that ends all workers."""
+    """The newest checkpoint that looks undamaged, or the error that ends all workers."""
     try:
         return checkpoint.newest(run_folder, unfit=unfit), None
     except NotFound:
@@ -94,7 +93,7 @@ def _propose(run_folder: str, unfit: list[PassedOver]) -> tuple[Checkpoint | Non
 
 
 def _open_or_reason(folder: str) -> tuple[Checkpoint | None, str]:
-    """The checkpoint in a folder, or why it is not to be had."""
+    """The checkpoint in a folder, or why it cannot be used."""
     try:
         return checkpoint.open_at(folder), ""
     except (StorageError, NotFound) as error:
@@ -102,14 +101,14 @@ def _open_or_reason(folder: str) -> tuple[Checkpoint | None, str]:
 
 
 def load(stepper: Stepper, saved: Checkpoint) -> None:
-    """Loads a checkpoint; what was fetched of it is deleted once all workers have it."""
+    """Loads a checkpoint. Downloaded copies are deleted once all workers have loaded it."""
     stepper.load(saved.tensor, saved.state.step)
     most([0], stepper.world)
     saved.forget_copies()
 
 
 def check_shapes(model: torch.nn.Module, saved: Checkpoint) -> None:
-    """Raises `VersionConflict` where the weights of a checkpoint do not fit what is trained of the model."""
+    """Raises `VersionConflict` if the weights of a checkpoint do not fit the trained part of the model."""
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -124,7 +123,7 @@ def check_shapes(model: torch.nn.Module, saved: Checkpoint) -> None:
 
 
 def _damage(saved: Checkpoint | None, rank: int, world: int) -> str:
-    """What this worker finds wrong with its part of a checkpoint's files; empty where nothing is."""
+    """What is wrong with this worker's part of a checkpoint's files; empty if nothing is."""
     if saved is None:
         return ""
     names = sorted(saved.files)
@@ -132,7 +131,7 @@ def _damage(saved: Checkpoint | None, rank: int, world: int) -> str:
 
 
 def _agree_on(reason: str, world: int) -> str:
-    """What any worker found wrong; empty where none did."""
+    """What any worker found wrong; empty if nothing is."""
     any_worker = bool(most([bool(reason)], world)[0])
     return reason or ("another worker found it damaged" if any_worker else "")
 
@@ -143,19 +142,19 @@ def _check_decisions(saved: Checkpoint, recipe: Recipe) -> None:
         raise VersionConflict(
             "the recipe changed since this run began: " + "; ".join(result[:8]),
             where=recipe.folder("train"),
-            remedy="undo it, or begin a run of another name: train.run=<name>, and train.branch_from=<a checkpoint "
-            "folder> to go on from there",
+            remedy="undo the change, or start a run with another name: train.run=<name>; to "
+            "continue from this one, add train.branch_from=<a checkpoint folder>",
         )
 
 
 def _of_the_model(decisions: Mapping[str, Any]) -> dict[str, Any]:
-    """Decisions without how the run is validated, which does not touch the model."""
+    """The decisions without validation settings, which do not affect the model."""
     return {**decisions, "train": {k: v for k, v in decisions.get("train", {}).items() if k != "validation"}}
 
 
 def _branch(recipe: Recipe, train: Train, rank: int, world: int) -> Start:
-    """The first start of a run that goes on from another's checkpoint: tokens and optimizer state
-    continue."""
+    """The first start of a run that branches from another's checkpoint: tokens
+    and optimizer state continue."""
     parent = checkpoint.open_at(storage.absolute(recipe.locate(train.branch_from)))
     if reason := _agree_on(_damage(parent, rank, world), world):
         remedy = "branch from another checkpoint of that run"
@@ -166,6 +165,6 @@ def _branch(recipe: Recipe, train: Train, rank: int, world: int) -> Start:
     check_branch(train.schedule, train.tokens, then.schedule, then.tokens, parent.state.tokens)
     kept = {
         name: fact for name, fact in parent.state.lineage.items() if name == MODEL
-    }  # what adapters stand beside
+    }  # what adapters were added to
     state = replace(parent.state, passed_over=(), recent_losses=(), lineage={"parent": parent.folder} | kept)
     return Start(state, parent, branches.origin(recipe, parent.state, parent.folder))

@@ -1,5 +1,4 @@
-"""One writer for a run: a small file that whoever trains keeps alive, so that a second one under its name is
-refused.
+"""Run lock: allows one writer per run. A second run under the same name is refused.
 
 RUNNING.json in the run's folder names its owner and is written anew every few seconds. Who comes and finds it
 looks whether it still changes, by its own clock, so clocks that differ do no harm. It is free at once when
@@ -30,19 +29,18 @@ LOOK_S = 1.0
 
 @dataclass(frozen=True)
 class _Note:
-    """What the file says."""
+    """The content of the file."""
 
     owner: str
     token: str
     host: str
     pid: int
-    started: float  # of the process, Unix seconds: tells a pid that is used again
+    started: float  # start of the process, Unix seconds: detects a reused pid
     beat: int = 0
 
 
-class Lease:
-    """Held from the moment it is made. Raises `VersionConflict` where another run is alive under this
-    name."""
+class RunLock:
+    """Held from its creation. Raises `VersionConflict` if another run is alive under this name."""
 
     def __init__(self, run_folder: str, owner: str) -> None:
         self._folder, self._uri = run_folder, storage.join(run_folder, RUNNING)
@@ -56,12 +54,12 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises `VersionConflict` where another run took the name over meanwhile. It costs nothing."""
+        """Raises `VersionConflict` if another run took over the name. Costs nothing."""
         if self._lost:
             raise _conflict(self._folder, self._lost)
 
     def release(self) -> None:
-        """Frees the name."""
+        """Releases the name."""
         self._done.set()
         self._thread.join()
         with suppress(CtllmError):
@@ -73,7 +71,7 @@ class Lease:
         beat = 0
         while not self._done.wait(BEAT_S):
             beat += 1
-            with suppress(CtllmError):  # storage that fails for a moment: the next beat may pass
+            with suppress(CtllmError):  # storage failed for a moment: the next write may succeed
                 note = _read_note(self._uri)
                 if note is not None and note.token != self._note.token:
                     self._lost = _words(note)
@@ -85,9 +83,9 @@ class Lease:
 
 
 def wait_until_free(run_folder: str, owner: str = "") -> None:
-    """Returns at once for a free name, after `STALE_S` for one whose owner shows no sign of life.
+    """Returns at once if the name is free, after `STALE_S` if its owner shows no sign of life.
 
-    Raises `VersionConflict` where another run is alive under this name.
+    Raises `VersionConflict` if another run is alive under this name.
     """
     uri = storage.join(run_folder, RUNNING)
     first = seen = _read_note(uri)
@@ -109,15 +107,15 @@ def _read_note(uri: str) -> _Note | None:
         return None
     try:
         return _Note(**storage.read_json(uri))
-    except (CtllmError, TypeError):  # removed meanwhile, or not ours: nobody keeps it alive
+    except (CtllmError, TypeError):  # deleted in the meantime, or not ours: nobody keeps it alive
         return None
 
 
 def _conflict(run_folder: str, other: str) -> VersionConflict:
     return VersionConflict(
-        f"another run is training under this name: {other}",
+        f"another process is training this run: {other}",
         where=run_folder,
-        remedy="stop it, or give this one a `train.run` of its own",
+        remedy="stop it, or set another name for this run with `train.run`",
     )
 
 
@@ -126,7 +124,7 @@ def _words(note: _Note) -> str:
 
 
 def _runs(note: _Note) -> bool:
-    """True where the process runs on this machine."""
+    """True if the process runs on this machine."""
     try:
         return abs(psutil.Process(note.pid).create_time() - note.started) < 1
     except psutil.Error:

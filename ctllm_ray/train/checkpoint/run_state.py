@@ -1,4 +1,4 @@
-"""Where a run stands: all that is not tensors. Saving it at step k and going on equals never stopping."""
+"""The state of a run besides its tensors. Law: saving at step k and resuming equals never stopping."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class RunState:
-    """`batch` is the cursor in the order of the data; it runs ahead of `step` by the batches that were passed
-    over."""
+    """`batch` is the position in the data order. It runs ahead of `step` by the number of skipped batches."""
 
     step: int = 0  # optimizer updates done
-    batch: int = 0  # global batches consumed or passed over: the next one has this number
-    tokens: int = 0  # positions of consumed batches: what schedules and phases count
-    targets: int = 0  # tokens trained, padding not counted
-    passed_over: tuple[int, ...] = ()  # numbers of batches whose update was skipped
+    batch: int = 0  # global batches consumed or skipped; the next one has this number
+    tokens: int = 0  # positions of consumed batches; schedules and phases use it
+    targets: int = 0  # trained tokens, without padding
+    passed_over: tuple[int, ...] = ()  # numbers of batches without an update
     world: int = 1  # workers that saved it
     stepper: str = "torch"
     zero_stage: int = 0
     seed: int = 0
-    data: str = ""  # fingerprint of the shards that the run has been given so far (train/data/corpora.py)
-    recipe: dict[str, Any] = field(default_factory=dict)  # decisions of the train section
+    data: str = ""  # fingerprint of the shards given to the run so far (train/data/corpora.py)
+    recipe: dict[str, Any] = field(default_factory=dict)  # decisions of the section `train`
     lineage: dict[str, str] = field(default_factory=dict)  # code commit, package versions, parent checkpoint
     recent_losses: tuple[float, ...] = ()  # window of the spike detector, nats per token
 
@@ -38,10 +37,10 @@ class RunState:
 
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> RunState:
-        """The state that `plain` described. Raises `TypeError` unless each field is there and of its kind.
+        """Restores the state from its plain form. Raises `TypeError` if a field is
+        missing or has a wrong type.
 
-        A field that was lost would be filled by its default: a run that begins again from its first batch,
-        unseen.
+        A default for a missing field could silently restart the run from its first batch.
         """
         state = RunState(**plain)
         kinds = {field.name: _KINDS[str(field.type).partition("[")[0]] for field in fields(state)}

@@ -1,4 +1,4 @@
-"""Saving checkpoints beside training: the training thread only copies, a thread behind it hashes and writes.
+"""Saves checkpoints in the background: the training thread only copies, another thread hashes and writes.
 
 One save is in flight at most; a second one waits for it, and training stands still until it is done. Each
 worker writes its file, then a small JSON beside it that announces it. Rank 0's thread waits for the
@@ -7,8 +7,8 @@ names carry a token of this start and the number of the save, so a save that is 
 was saved before, never touches what is complete. No collective operation is used: threads behind training
 must not meet on its process group.
 
-Retention: the newest `keep` stay, and for good the first one at or after each multiple of
-`keep_every_tokens`.
+Retention: the newest `keep` stay, and for good the first
+one at or after each multiple of `keep_every_tokens`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from ctllm_ray.train.checkpoint import checkpoint
 from ctllm_ray.train.checkpoint.checkpoint import CHECKPOINT, FORMAT, StateFile
 from ctllm_ray.train.checkpoint.run_state import RunState
 
-LOOK_S = (0.02, 1.0)  # between looks for the other workers' files: at first, at most
-ALL_WORKERS_S = 1800.0  # until all workers' files must be there
+LOOK_S = (0.02, 1.0)  # between checks for the other workers' files: first, later
+ALL_WORKERS_S = 1800.0  # timeout for all workers' files
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint that is complete. `seconds` it took in the background."""
+    """A complete checkpoint. `seconds` is its time in the background."""
 
     state: RunState
     folder: str
@@ -43,7 +43,7 @@ class Saved:
 
 
 class Saver:
-    """One worker's part in saving. `token` is the same on all workers and new at each start."""
+    """The part of one worker in saving. `token` is equal on all workers and new at each start."""
 
     def __init__(
         self, run_folder: str, rank: int, world: int, token: str, keep: int, keep_every_tokens: int
@@ -55,22 +55,21 @@ class Saver:
         self._complete: list[Saved] = []
         self._given_up = threading.Event()
         self._count = 0
-        self._known: dict[int, int] = {}  # tokens by step, of what retention decides about
+        self._known: dict[int, int] = {}  # tokens by step, for the retention policy
         if rank == 0:
             self._take_stock()
 
     def save(self, state: RunState, tensors: Iterator[tuple[str, torch.Tensor]]) -> None:
-        """Returns when the tensors are copied. Raises `StorageError` where the save before this one
-        failed."""
+        """Returns when the tensors are copied. Raises `StorageError` if the previous save failed."""
         self.wait()
         copies = list(tensors)
         self._count += 1
         self._flight = self._thread.submit(self._write, state, copies, f"{self._token}{self._count}")
 
     def take_finished(self) -> list[Saved]:
-        """Saves that became complete since it was last asked; on other ranks: this rank's part of them.
+        """Saves completed since the last call; on other ranks this rank's part of them.
 
-        Raises what failed in one.
+        Raises the error of a failed save.
         """
         if self._flight is not None and self._flight.done():
             self.wait()
@@ -78,22 +77,22 @@ class Saver:
         return told
 
     def wait(self) -> None:
-        """Until no save is in flight. Raises what failed in it."""
+        """Waits until no save is running. Raises the error of a failed save."""
         if self._flight is not None:
             flight, self._flight = self._flight, None
             self._complete.append(flight.result())
 
     def close(self) -> None:
-        """Gives a save up that waits for other workers; what this worker is writing is written."""
+        """Abandons a save that waits for other workers. What this worker is writing is finished."""
         self._given_up.set()
         self._thread.shutdown(wait=True)
 
     def _take_stock(self) -> None:
-        """Sweeps what was half-written, and learns what retention has to decide about."""
+        """Deletes unfinished saves, and reads what the retention policy needs."""
         for step in checkpoint.half_written(self._run_folder):
             remove(self._run_folder, step)
         for step in checkpoint.steps(self._run_folder):
-            with suppress(CtllmError):  # a damaged one is left to people
+            with suppress(CtllmError):  # damaged ones are left to people
                 self._known[step] = checkpoint.open_at(
                     checkpoint.folder_of(self._run_folder, step)
                 ).state.tokens
@@ -111,15 +110,15 @@ class Saver:
             raise StorageError(
                 f"the checkpoint of step {state.step} could not be written: {error.what}",
                 where=error.where,
-                remedy="free space or repair the storage, then run the same command again: "
-                "training goes on from the checkpoint before this one, which is whole",
+                remedy="free space or repair the storage, then run the same command again; "
+                "training resumes from the checkpoint before this one",
             ) from error
         return Saved(state, folder, size, time.perf_counter() - began)
 
     def _write_parts(
         self, folder: str, mine: str, state: RunState, tensors: Sequence[tuple[str, torch.Tensor]], token: str
     ) -> int:
-        """Bytes of the whole checkpoint on rank 0, of this rank's file on others."""
+        """The size of the whole checkpoint on rank 0, of this rank's file on others, in bytes."""
         written = checkpoint.write_state_file(storage.join(folder, mine), tensors)
         if self._rank:
             storage.write_json(storage.join(folder, _announcement(mine)), asdict(written))
@@ -136,7 +135,7 @@ class Saver:
         return sum(file.bytes for file in files.values())
 
     def _others(self, folder: str, token: str) -> dict[str, StateFile]:
-        """What the other workers announce, once all have."""
+        """The announcements of the other workers, once all are there."""
         awaited = {_name(rank, self._world, token) for rank in range(1, self._world)}
         results: dict[str, StateFile] = {}
         pause, deadline = LOOK_S[0], time.monotonic() + ALL_WORKERS_S
@@ -147,13 +146,15 @@ class Saver:
                 results[name] = StateFile(plain["bytes"], plain["sha256"], tuple(plain["names"]))
                 awaited.remove(name)
             if awaited and (self._given_up.wait(pause) or time.monotonic() > deadline):
-                raise StorageError(f"{len(awaited)} workers did not write their files", where=folder)
+                raise StorageError(
+                    f"{len(awaited)} workers did not write their checkpoint files", where=folder
+                )
             pause = min(2 * pause, LOOK_S[1])
         return results
 
     def _tidy(self, folder: str, files: set[str], step: int) -> None:
-        """Deletes announcements, files of an older save of this step, and the checkpoints that need not
-        stay."""
+        """Deletes announcements, files of an older save of this step, and checkpoints that
+        the retention policy drops."""
         for name in storage.list_names(folder):
             if name not in files and name.startswith("state-"):
                 storage.remove(storage.join(folder, name))
@@ -172,7 +173,7 @@ def _announcement(name: str) -> str:
 
 
 def to_drop(tokens: dict[int, int], keep: int, keep_every_tokens: int) -> list[int]:
-    """The steps whose checkpoints go, out of tokens by step."""
+    """The steps whose checkpoints are dropped, from tokens by step."""
     stay = set(sorted(tokens)[-keep:])
     reached = 0
     for step in sorted(tokens):
@@ -183,7 +184,7 @@ def to_drop(tokens: dict[int, int], keep: int, keep_every_tokens: int) -> list[i
 
 
 def remove(run_folder: str, step: int) -> None:
-    """Deletes a checkpoint: first what makes it one."""
+    """Deletes a checkpoint, CHECKPOINT.json first."""
     folder = checkpoint.folder_of(run_folder, step)
     storage.remove(storage.join(folder, CHECKPOINT))
     for name in storage.list_names(folder):

@@ -1,4 +1,4 @@
-"""Batches: which documents stand in row b of batch n, as a pure function of the recipe, DATA.json and (n, b).
+"""Gives the documents in row b of batch n, as a pure function of the recipe, DATA.json and (n, b).
 
 Sample n x G + b of a run (G rows in a global batch) is a row of a group (train/data/sample_order.py), and the
 row is found in the packed shards (train/data/row_index.py). No state but the number of the next batch: a run
@@ -24,17 +24,17 @@ from ctllm_ray.train.data.batch import Batch, blank
 from ctllm_ray.train.data.corpora import Corpora
 from ctllm_ray.train.data.data_log import Branch
 from ctllm_ray.train.data.packed_shards import Control, Layout, OpenUnit, References, units
-from ctllm_ray.train.data.prefetch import ahead
+from ctllm_ray.train.data.prefetch import prefetch
 from ctllm_ray.train.data.row_index import RowIndex, Units
-from ctllm_ray.train.data.sample_order import OrderStage, Timetable
+from ctllm_ray.train.data.sample_order import OrderStage, SampleOrder
 
-AHEAD = 2  # batches that the background thread holds ready
+AHEAD = 2  # batches that the background thread keeps ready
 
 
 @dataclass(frozen=True)
 class DocumentPiece:
-    """A stretch of a document in a row: `count` targets from `ids[start]` on (start >= 1; its inputs begin
-    before)."""
+    """A part of a document in a row: `count` targets from `ids[start]` on (start >= 1; its
+    inputs begin one earlier)."""
 
     row: int  # of the global batch
     group: str
@@ -46,19 +46,19 @@ class DocumentPiece:
 
 @dataclass(frozen=True)
 class Account:
-    """What a stretch of a run takes of one group."""
+    """What a range of batches takes from one group."""
 
     rows: int
     targets: int
     padding: int
-    epochs_begun: int  # by the end of the stretch, since the group's first row
+    epochs_begun: int  # at the end of the range, since the group's first row
 
 
 class Batches:
-    """The batches of a run; `control` and `references` (of a shard) are what its objective needs beside the
-    ids.
+    """The batches of a run. `control` and `references` (of a shard) are inputs of its
+    objective besides the ids.
 
-    Raises `RecipeError` where groups do not fit the mixture.
+    Raises `RecipeError` if groups do not fit the mixture.
     """
 
     def __init__(
@@ -74,27 +74,28 @@ class Batches:
         self.sequence_tokens = train.sequence_tokens
         self.sequences = train.batch_tokens // train.sequence_tokens  # rows of a global batch
         self.count = -(-train.tokens // train.batch_tokens)  # batches of the run
-        self.first = corpora.branch.batch  # batch of the run: a branch goes on where it left another
+        # first batch of the run; a branch continues where it left another run
+        self.first = corpora.branch.batch
         self._apart = train.document_attention
         self._pad = corpora.vocabulary.pad if corpora.vocabulary.pad >= 0 else corpora.vocabulary.eos
-        per = objective.of(train).per
+        per = objective.find_objective(train).per
         self._units = Units(Layout(train.packing, train.sequence_tokens, seed, per, control, references))
         groups = {name for phase in train.mixture for name, share in phase.shares.items() if share > 0}
-        self.unused = sorted(set(corpora.groups()) - groups)  # groups that no phase takes from
+        self.unused = sorted(set(corpora.groups()) - groups)  # groups that no phase uses
         self._rows: dict[str, RowIndex] = {name: RowIndex() for name in sorted(groups)}
         stages = list(self._stages(corpora))
-        self._timetable = Timetable(train, seed, stages, corpora.branch)
+        self._timetable = SampleOrder(train, seed, stages, corpora.branch)
         self._timetable.check_epochs({name: rows.tokens for name, rows in self._rows.items()})
 
     def _stages(self, corpora: Corpora) -> Iterator[OrderStage]:
-        """How many rows each group has with each generation; they are added on the way."""
+        """The rows of each group at each generation, which are added here."""
         for generation in corpora.generations:
             for name, rows in self._rows.items():
                 joined = units(generation, name)
                 rows.add(joined, self._units.counts(joined))
                 if not len(rows) and generation is corpora.generations[-1]:
                     raise RecipeError(
-                        f"the mixture takes from {name!r}, which has no documents", where="train.mixture",
+                        f"the mixture uses group {name!r}, which has no documents", where="train.mixture",
                         remedy=nearest(name, corpora.groups()),
                     )  # fmt: skip
             yield OrderStage(
@@ -102,23 +103,24 @@ class Batches:
             )
 
     def share(self, rank: int, world: int) -> tuple[int, int]:
-        """The rows [first, last) of a rank. Raises `RecipeError` where the global batch does not divide."""
+        """The rows [first, last) of a rank. Raises `RecipeError` if the workers do
+        not divide the global batch."""
         if self.sequences % world:
             divisors = ", ".join(str(n) for n in range(1, self.sequences + 1) if self.sequences % n == 0)
             raise RecipeError(
-                f"a global batch of {self.sequences} sequences does not divide over {world} workers",
-                where="train.batch_tokens", remedy=f"workers that divide it: {divisors}; or another batch_tokens",
+                f"a global batch of {self.sequences} sequences cannot be divided among {world} workers",
+                where="train.batch_tokens", remedy=f"use {divisors} workers, or another train.batch_tokens",
             )  # fmt: skip
         return rank * self.sequences // world, (rank + 1) * self.sequences // world
 
     def targets(self, number: int) -> int:
-        """Labels of a whole global batch that are trained, from lengths alone."""
+        """Trained labels in a whole global batch, from lengths alone."""
         return sum(
             self._rows[group].targets(rows) for group, _, rows in self._draw_rows(number, 0, self.sequences)
         )
 
     def divisor(self, number: int) -> int:
-        """What the loss of a whole global batch is divided by: its targets, or its pairs. At least 1."""
+        """The divisor of the loss of a whole global batch: its targets, or its pairs. At least 1."""
         drawn = self._draw_rows(number, 0, self.sequences)
         return max(1, sum(self._rows[group].loss_divisor(rows) for group, _, rows in drawn))
 
@@ -151,15 +153,13 @@ class Batches:
     def stream(
         self, numbers: Iterable[int], first: int, last: int, micro_sequences: int
     ) -> Generator[list[Batch], None, None]:
-        """Rows [first, last) of each of these batches as micro-batches, made ahead in a thread; close it when
-        done."""
+        """Rows [first, last) of these batches as micro-batches, prepared in a thread. Close it when done."""
         starts = range(first, last, micro_sequences)
         made = ([self.batch(n, at, min(at + micro_sequences, last)) for at in starts] for n in numbers)
-        return ahead(made, AHEAD)
+        return prefetch(made, AHEAD)
 
     def account(self, first: int, last: int) -> dict[str, Account]:
-        """What batches [first, last) take of each group; accounts of parts of a run sum to that of the
-        whole."""
+        """What batches [first, last) take from each group. Parts of a run sum to the whole."""
         sums = {name: np.zeros(3, np.int64) for name in self._rows}
         for number in range(first, last):
             for name, _, rows in self._draw_rows(number, 0, self.sequences):
@@ -173,12 +173,11 @@ class Batches:
         }
 
     def branch(self, batch: int, generations: int) -> Branch:
-        """What a run takes over that leaves this one at a batch, at which this one had so many
-        generations."""
+        """The data state for a run that branches off at a batch, when this run had so many generations."""
         return self._timetable.branch(batch, generations)
 
     def _locate_rows(self, number: int, first: int, last: int) -> Iterator[tuple[int, str, OpenUnit, int]]:
-        """(place in [0, last - first), group, open unit, row of the unit) of each row, group by group."""
+        """(position in [0, last - first), group, open unit, row of the unit) for each row, group by group."""
         for group, places, rows in self._draw_rows(number, first, last):
             for place, row in zip(places.tolist(), rows.tolist(), strict=True):
                 unit, within = self._rows[group].locate(row)
@@ -187,10 +186,11 @@ class Batches:
     def _draw_rows(self, number: int, first: int, last: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         if not self.first <= number < self.count:
             remedy = (
-                "name one of these" if number >= self.first else "look at the run that this one branched from"
+                "use one of these" if number >= self.first else "look at the run that this one branched from"
             )
             raise NotFound(
-                f"there is no batch {number}: this run has {self.first} to {self.count - 1}", remedy=remedy
+                f"batch {number} does not exist: this run has batches {self.first} to {self.count - 1}",
+                remedy=remedy,
             )
         start = number * self.sequences
         return self._timetable.draw_rows(start + first, start + last)

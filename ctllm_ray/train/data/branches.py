@@ -1,5 +1,4 @@
-"""What a run that branches from another's checkpoint takes over of the data: where the other stood in each
-group.
+"""Data state of branches: where the parent run stood in each group.
 
 A decay run that leaves a stable run at batch n goes on in the order of each group where the stable run was,
 so that a document which the stable run has just seen does not come again before its epoch ends. That needs
@@ -19,17 +18,16 @@ from ctllm_ray.train.data.data_log import Branch, Origin, read_data
 
 
 def origin(recipe: Recipe, state: RunState, checkpoint_folder: str) -> Origin:
-    """What `open_corpora` needs at the first start of a run from the checkpoint of another, whose state this
-    is.
+    """What `open_corpora` needs at the first start of a run from another run's checkpoint with this state.
 
-    Raises `RecipeError` where the global batch is another: the cursor counts batches.
+    Raises `RecipeError` if the global batch differs, because positions are counted in batches.
     """
     assert recipe.train is not None
     then = Train.model_validate(state.recipe["train"])
     if then.batch_tokens != recipe.train.batch_tokens:
         raise RecipeError(
-            f"batch_tokens is {recipe.train.batch_tokens:,}, and {then.batch_tokens:,} in the run it "
-            f"branches from",
+            f"batch_tokens is {recipe.train.batch_tokens:,}, but {then.batch_tokens:,} in "
+                "the parent run",
             where="train.batch_tokens", remedy=f"set train.batch_tokens to {then.batch_tokens}",
         )  # fmt: skip
     seed = then.seed if then.seed is not None else state.recipe["seed"]
@@ -46,5 +44,5 @@ def origin(recipe: Recipe, state: RunState, checkpoint_folder: str) -> Origin:
 
 
 def _rows(train: Train) -> tuple[int, str]:
-    """What decides which documents a row holds, but for the seed."""
+    """What determines the documents of a row, besides the seed."""
     return train.sequence_tokens, train.packing

@@ -1,4 +1,4 @@
-"""The token shards of a run: which ones, since when, and that they are still what they were.
+"""Opens the token shards of a run, and checks that they have not changed.
 
 A run reads the token sections that `train.corpora` names, or its recipe's own. All share one tokenizer. What
 it was given stands in the run's folder (train/data/data_log.py): later starts must find every shard of it
@@ -36,12 +36,15 @@ from ctllm_ray.train.data.data_log import (
     write_data,
 )
 
-_AGAIN = "restore it, or delete the section's folder and run `ctllm prepare` again: the same recipe, the same shards"
+_AGAIN = (
+    "restore it; or delete the section's folder and run `ctllm prepare` again: the same recipe "
+    "gives the same shards"
+)
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The tokenizer that all shards of a run share; `folder` holds its files."""
+    """The common tokenizer of a run's shards. `folder` holds its files."""
 
     sha256: str
     vocab_size: int
@@ -62,7 +65,7 @@ class Corpora:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all shards and the batches from which they count, hexadecimal: `RunState.data`."""
+        """SHA-256 (hexadecimal) over all shards and the batches from which they count: `RunState.data`."""
         return fingerprint(self.generations, self.branch)
 
     def groups(self) -> list[str]:
@@ -83,8 +86,7 @@ def open_corpora(
     rank: int = 0,
     world: int = 1,
 ) -> Corpora:
-    """The verified corpora of a run that stands at `batch`; `data` is the fingerprint in the state it resumes
-    from.
+    """The verified corpora of a run at `batch`. `data` is the fingerprint in the state it resumes from.
 
     `origin` is what train/data/branches.py gives for a run that begins from another's checkpoint. Raises
     `NotFound` for a section that is not finished, `InputError` for a shard that is missing or changed,
@@ -111,7 +113,7 @@ def open_corpora(
 
 
 def look(recipe: Recipe) -> Corpora:
-    """The corpora as the run has them, or would begin with; nothing is hashed, joins or is written."""
+    """The corpora as the run has them or would start with. Nothing is hashed, joined or written."""
     assert recipe.train is not None
     sections = read_sections(recipe.token_folders())
     folder = recipe.folder("train")
@@ -127,41 +129,45 @@ def read_sections(folders: Iterable[str]) -> dict[str, Manifest]:
     results: dict[str, Manifest] = {}
     for folder in map(storage.absolute, folders):
         if folder in results:
-            remedy = "name it once: a group's weight is its share in train.mixture"
-            raise RecipeError("a folder of token shards is named twice", where=folder, remedy=remedy)
+            remedy = "list it once; train.mixture sets the weight of a group"
+            raise RecipeError("a folder of token shards is listed twice", where=folder, remedy=remedy)
         section = manifest.read_manifest(folder)
         if section.section != "tokens":
-            remedy = "name folders of token sections: <root>/<name>/<version>/tokens"
-            raise InputError(f"a section of {section.section!r}, not of tokens", where=folder, remedy=remedy)
+            remedy = "give folders of token sections: <root>/<name>/<version>/tokens"
+            raise InputError(
+                f"the folder holds a section {section.section!r}, not tokens", where=folder, remedy=remedy
+            )
         results[folder] = section
     return results
 
 
 def validation_sections(recipe: Recipe, own: dict[str, Manifest]) -> dict[str, Manifest]:
-    """The sections whose held-out documents a run is validated on: its own, or those that it names; empty
-    without.
+    """The sections whose held-out documents validate a run:
+    its own, or those it names; empty without validation.
 
-    Raises `InputError` where they hold no document out.
+    Raises `InputError` if they have no held-out documents.
     """
     assert recipe.train is not None
     if recipe.train.validation is None:
         return {}
     sections = read_sections(map(recipe.locate, recipe.train.validation.corpora)) or own
     if not any(shard.rows for _, shard in held_out_shards(sections)):
-        remedy = "raise tokens.held_out_share, name others in train.validation.corpora, or leave train.validation out"
-        raise InputError("no held-out documents to validate on", where=", ".join(sections), remedy=remedy)
+        remedy = "raise tokens.held_out_share, set train.validation.corpora, or remove train.validation"
+        raise InputError(
+            "there are no held-out documents for validation", where=", ".join(sections), remedy=remedy
+        )
     return sections
 
 
 def shared_vocabulary(sections: dict[str, Manifest]) -> Vocabulary:
-    """The tokenizer of all sections. Raises `VersionConflict` where two differ."""
+    """The tokenizer of all sections. Raises `VersionConflict` if two differ."""
     results = {folder: _vocabulary(folder, section) for folder, section in sections.items()}
     first = next(iter(results.values()))
     for folder, vocabulary in results.items():
         if vocabulary.sha256 != first.sha256:
             raise VersionConflict(
-                f"tokenised otherwise: tokenizer {vocabulary.sha256[:9]}, not {first.sha256[:9]} as in "
-                f"{first.folder}",
+                f"the sections have different tokenizers: {vocabulary.sha256[:9]}, but "
+                    f"{first.sha256[:9]} in {first.folder}",
                 where=folder, remedy="tokenise both with one tokenizer: `tokenizer: {path: ...}` in the recipe",
             )  # fmt: skip
     return first
@@ -181,21 +187,23 @@ def held_out_shards(sections: dict[str, Manifest]) -> list[tuple[str, Shard]]:
 
 
 def _check_tokenizer(vocabulary: Vocabulary) -> None:
-    """Raises `InputError` where the tokenizer beside the shards is another: ids would mean something else."""
+    """Raises `InputError` if the tokenizer next to the shards is another one:
+    ids would have another meaning."""
     if not storage.list_names(vocabulary.folder):
-        return  # training reads ids only; an export needs it, and says so
+        return  # training reads ids only; an export needs it and reports it
     result = tokenizer.load_tokenizer(vocabulary.folder)
     if (result.sha256, result.vocab_size) != (vocabulary.sha256, vocabulary.vocab_size):
         raise InputError(
-            f"the tokenizer beside the token shards is not the one that made them: {result.sha256[:9]} with "
-            f"{result.vocab_size} pieces, not {vocabulary.sha256[:9]} with {vocabulary.vocab_size}",
+            "the tokenizer next to the token shards is not the one that made them: "
+            f"{result.sha256[:9]} with {result.vocab_size} pieces, not "
+            f"{vocabulary.sha256[:9]} with {vocabulary.vocab_size}",
             where=vocabulary.folder,
             remedy="restore it, or delete the tokens section's folder and run `ctllm prepare` again",
         )
 
 
 def verify(shards: Sequence[tuple[str, Shard]], hashed: bool, rank: int, world: int) -> None:
-    """Raises `InputError` that names the first shard of this rank's part whose size or SHA-256 is another."""
+    """Raises `InputError` for the first shard of this rank's part whose size or SHA-256 differs."""
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
         for _ in pool.map(lambda pair: _verify(pair[0], pair[1], hashed), shards[rank::world]):
             pass
@@ -207,7 +215,7 @@ def _verify(folder: str, shard: Shard, hashed: bool) -> None:
         raise InputError("a shard of this run is missing", where=uri, remedy=_AGAIN)
     size, digest = storage.size_and_sha256(uri) if hashed else (_size(uri), shard.sha256)
     if size != shard.bytes or digest != shard.sha256:
-        what = f"{size} bytes, not {shard.bytes}" if size != shard.bytes else "its SHA-256 is another"
+        what = f"{size} bytes, not {shard.bytes}" if size != shard.bytes else "its SHA-256 differs"
         raise InputError(f"a shard changed since it was written: {what}", where=uri, remedy=_AGAIN)
 
 
@@ -222,38 +230,38 @@ def _vocabulary(folder: str, section: Manifest) -> Vocabulary:
         size, bos, eos, pad = (int(facts[name]) for name in ("vocab_size", "bos", "eos", "pad"))
         return Vocabulary(facts["tokenizer"], size, bos, eos, pad, storage.join(folder, "tokenizer"))
     except (KeyError, ValueError) as error:
-        remedy = "write the section again with `ctllm prepare`"
+        remedy = "delete the section's folder and run `ctllm prepare` again"
         raise StorageError(
-            f"its manifest does not tell the tokenizer: {error}", where=folder, remedy=remedy
+            f"the manifest does not name the tokenizer: {error}", where=folder, remedy=remedy
         ) from None
 
 
 def _recorded_origin(folder: str, batch: int, origin: Origin | None) -> Origin:
-    """What DATA.json says; at a first start what the other run had read, or nothing."""
+    """What DATA.json says; at a first start what the parent run had read, or nothing."""
     path = storage.join(folder, DATA)
     if storage.exists(path):
         recorded = read_data(folder)
         if origin is not None and recorded.branch != origin.branch:
-            remedy = "give this branch a name of its own: train.run"
+            remedy = "give this branch another name: train.run=<name>"
             raise VersionConflict(
-                "a run that began elsewhere stands under this name", where=path, remedy=remedy
+                "a run with another origin exists under this name", where=path, remedy=remedy
             )
         return recorded
     if origin is None and batch:
         raise StorageError(
-            f"the run stands at batch {batch}, but its {DATA} is gone", where=path, remedy=RESTORE
+            f"the run is at batch {batch}, but its {DATA} is missing", where=path, remedy=RESTORE
         )
     return origin or Origin(Branch())
 
 
 def _check_data(corpora: Corpora, data: str, folder: str) -> None:
-    """Raises unless a state with this fingerprint was trained on these generations or on the first of
-    them."""
+    """Raises unless the state was trained on these generations or on the first of them."""
     counts = range(len(corpora.generations) + 1)
     if data and data not in {
         replace(corpora, generations=corpora.generations[:n]).fingerprint for n in counts
     }:
         raise VersionConflict(
-            "the checkpoint was trained on other shards than this run's", where=storage.join(folder, DATA),
-            remedy="restore the file that belongs to the checkpoint, or begin a new run under another `train.run`",
+            "the checkpoint was trained on other shards than this run", where=storage.join(folder, DATA),
+            remedy="restore the file that belongs to the checkpoint, or start a new run with "
+                "another `train.run`",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""DATA.json: which shards a run has been given, and from which batch on each of them counts.
+"""DATA.json: the shards of a run, and the batch from which each of them counts.
 
 An append-only list of generations. The first holds what the run began with; a corpus that is appended to the
 recipe makes one more, from the batch where the run stands. The order of the data is a function of this file
@@ -19,12 +19,12 @@ from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.shards.tokens import TRAIN
 
 DATA = "DATA.json"
-RESTORE = "restore it from a backup: without it the order of the data is lost"
+RESTORE = "restore it from a backup: it defines the order of the data"
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Training shards of one token section."""
+    """The training shards of one token section."""
 
     folder: str
     shards: tuple[Shard, ...]
@@ -32,7 +32,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class DataGeneration:
-    """What joined at a batch."""
+    """The shards that joined at a batch."""
 
     from_batch: int
     corpora: tuple[Corpus, ...]
@@ -40,27 +40,27 @@ class DataGeneration:
 
 @dataclass(frozen=True)
 class Branch:
-    """Where a run left another one: at which batch, and what it had of each group by then; all empty if it
-    did not."""
+    """Where a run left another one: the batch, and its rows of each group at
+    that point; empty if it did not."""
 
     batch: int = 0
-    begun: dict[str, int] = field(default_factory=dict)  # rows that were consumed
+    begun: dict[str, int] = field(default_factory=dict)  # consumed rows
     joined: dict[str, list[list[int]]] = field(
         default_factory=dict
-    )  # [place in the order, rows from there on]
-    generations: int = 0  # how many of the generations are the other run's
+    )  # [position in the order, rows from there on]
+    generations: int = 0  # number of generations of the other run
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run takes over from the one that it branches from."""
+    """The data state that a run takes from the run it branches from."""
 
     branch: Branch
     generations: tuple[DataGeneration, ...] = ()
 
 
 def fingerprint(generations: Sequence[DataGeneration], branch: Branch) -> str:
-    """SHA-256 over all shards and the batches from which they count, hexadecimal."""
+    """SHA-256 (hexadecimal) over all shards and the batches from which they count."""
     shards = [
         [g.from_batch, [[s.sha256, s.rows, s.tokens, s.group] for c in g.corpora for s in c.shards]]
         for g in generations
@@ -69,7 +69,7 @@ def fingerprint(generations: Sequence[DataGeneration], branch: Branch) -> str:
 
 
 def read_data(folder: str) -> Origin:
-    """What the DATA.json of a run's folder says. Raises `StorageError` where it is not one."""
+    """Reads DATA.json of a run's folder. Raises `StorageError` if it is damaged."""
     path = storage.join(folder, DATA)
     try:
         plain = storage.read_json(path)
@@ -82,13 +82,15 @@ def read_data(folder: str) -> Origin:
         ]
         return Origin(Branch(**plain["branch"]), tuple(generations))
     except (KeyError, TypeError) as error:
-        raise StorageError(f"not written by this program: {error}", where=path, remedy=RESTORE) from None
+        raise StorageError(
+            f"the file was not written by ctllm, or is damaged: {error}", where=path, remedy=RESTORE
+        ) from None
     except StorageError as error:
         raise StorageError(error.what, where=path, remedy=RESTORE) from None
 
 
 def write_data(folder: str, origin: Origin) -> None:
-    """Writes the DATA.json of a run's folder in one step."""
+    """Writes DATA.json of a run's folder in one step."""
     plain = {
         "generations": [asdict(generation) for generation in origin.generations],
         "branch": asdict(origin.branch),
@@ -99,13 +101,15 @@ def write_data(folder: str, origin: Origin) -> None:
 def join_generations(
     known: list[DataGeneration], sections: dict[str, Manifest], batch: int
 ) -> list[DataGeneration]:
-    """The known generations, their folders as they are now, and one more for what they lack."""
+    """The known generations with their current folders, and one more for new shards."""
     present = {
         folder: training for folder, section in sections.items() if (training := section.of_kind(TRAIN))
     }
     if not present:
         raise InputError(
-            "no documents to train on", where=", ".join(sections), remedy="lower tokens.held_out_share"
+            "there are no documents to train on",
+            where=", ".join(sections),
+            remedy="lower tokens.held_out_share",
         )
     old: dict[str, list[Shard]] = {}
     for corpus in (corpus for generation in known for corpus in generation.corpora):
@@ -131,8 +135,8 @@ def join_generations(
 
 
 def _check_shards(before: str, shards: Sequence[Shard], now: str, training: Sequence[Shard]) -> None:
-    """Raises unless every shard that a run knows of a corpus is still among those of the same place in its
-    list."""
+    """Raises unless every known shard of a corpus is still in the section at the
+    same position of the list."""
     present = {shard.path: shard.sha256 for shard in training}
     for shard in shards:
         if present.get(shard.path) == shard.sha256:
@@ -141,12 +145,12 @@ def _check_shards(before: str, shards: Sequence[Shard], now: str, training: Sequ
             raise _explain_reordered(before)
         uri = storage.join(now, shard.path)
         state = "changed" if shard.path in present else "was removed"
-        remedy = "restore it, or begin a new run under another `train.run`"
-        raise InputError(f"a shard {state} since this run began", where=uri, remedy=remedy)
+        remedy = "restore it, or start a new run with another `train.run`"
+        raise InputError(f"a shard has {state} since this run began", where=uri, remedy=remedy)
 
 
 def _explain_reordered(folder: str) -> VersionConflict:
     return VersionConflict(
-        "a corpus of a begun run was removed or moved in the list", where=folder,
-        remedy="append to train.corpora only, or begin a new run under another `train.run`",
+        "a corpus of this run was removed from the list, or moved in it", where=folder,
+        remedy="only append to train.corpora, or start a new run with another `train.run`",
     )  # fmt: skip

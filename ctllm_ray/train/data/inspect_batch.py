@@ -1,5 +1,4 @@
-"""Which documents stood in a batch: what `ctllm batch` prints, also long after the run and without its
-checkpoints.
+"""Lists the documents of a batch for `ctllm batch`, even long after the run and without its checkpoints.
 
 The order of the data is a pure function, so the batch is made again from the recipe and DATA.json, not looked
 up in a log. A document's id is its address in the clean shards: `ctllm why` takes it and shows the page.
@@ -20,13 +19,13 @@ from ctllm_ray.train.data.batches import Batches, DocumentPiece
 from ctllm_ray.train.data.corpora import look
 from ctllm_ray.train.tracking import records
 
-EXCERPT_TOKENS = 48  # of each piece that are decoded
+EXCERPT_TOKENS = 48  # decoded tokens of each piece
 EXCERPT_CHARS = 60
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A piece of a row and how its text begins."""
+    """A piece of a row, and the beginning of its text."""
 
     piece: DocumentPiece
     text: str
@@ -45,10 +44,9 @@ class Look:
 
 
 def batch_of_step(recipe: Recipe, step: int) -> int:
-    """The number of the batch that a step was made with: as recorded, or as it will be if none is passed
-    over."""
+    """The number of the batch of a step: as recorded; before that, as it will be if no batch is skipped."""
     if step < 1:
-        raise NotFound(f"there is no step {step}", remedy="steps are counted from 1; --batch counts from 0")
+        raise NotFound(f"step {step} does not exist", remedy="steps count from 1; --batch counts from 0")
     recorded = records.read_steps(recipe.folder("train"))
     for record in recorded:
         if record.step == step:
@@ -63,9 +61,11 @@ def inspect(recipe: Recipe, number: int, rank: int = 0, world: int = 1) -> Look:
 
     Raises `RecipeError` for a recipe that trains nothing, or where there is no such rank.
     """
-    recipe.training()  # or tell that there is no run
+    recipe.training()  # raises if there is no run
     if not 0 <= rank < world:
-        raise RecipeError(f"there is no rank {rank} of {world} workers", remedy="ranks are counted from 0")
+        raise RecipeError(
+            f"rank {rank} does not exist: there are {world} workers", remedy="ranks count from 0"
+        )
     corpora = look(recipe)
     batches = Batches(recipe, corpora)
     first, last = batches.share(rank, world)
@@ -77,7 +77,7 @@ def inspect(recipe: Recipe, number: int, rank: int = 0, world: int = 1) -> Look:
         start = columns[piece.row]
         columns[piece.row] += piece.count
         row, stop = piece.row - first, start + min(piece.count, EXCERPT_TOKENS)
-        # not from the labels alone: of a conversation they hold the answers only
+        # not from the labels: those of a conversation contain only the answers
         targets = [*batch.input_ids[row, start + 1 : stop].tolist(), batch.labels[row, stop - 1]]
         text = " ".join(
             tokenizer.decode([i for i in targets if i not in (tokenizer.eos_id, IGNORED)]).split()
@@ -86,8 +86,8 @@ def inspect(recipe: Recipe, number: int, rank: int = 0, world: int = 1) -> Look:
     return Look(number, first, last, batches.targets(number), batches.digest(number), shown)
 
 
-def lines(look: Look) -> Iterator[str]:
-    """The look as text: a line for the batch, one for each row, one for each piece."""
+def format_batch(look: Look) -> Iterator[str]:
+    """Formats the batch as text: one line for the batch, one per row, one per piece."""
     yield f"batch {look.number}: {look.targets:,} targets, XXH3 {look.digest}, rows {look.first}-{look.last - 1}"
     row = -1
     for shown in look.shown:

@@ -1,4 +1,4 @@
-"""One unit of packed shards: its rows, each found and filled by its number.
+"""Opens a unit of packed shards, and fills its rows by number.
 
 Shards are packed in units: neighbouring shards of one group, one corpus and one generation, up to UNIT_TOKENS
 tokens. A unit's packing depends on its own shards and the seed alone, so it does not move when other shards
@@ -25,27 +25,26 @@ from ctllm_ray.shards.paired_packing import Paired
 from ctllm_ray.shards.tokens import TokenShard
 from ctllm_ray.train.data.batch import IGNORED, Batch
 from ctllm_ray.train.data.data_log import DataGeneration
-from ctllm_ray.train.data.shard_cache import nearby
+from ctllm_ray.train.data.shard_cache import cache_shard
 from ctllm_ray.train.objective import Per
 
 UNIT_TOKENS = (
     1 << 25
-)  # a unit is closed when it has so many: one shard of 128 MB in four bytes, half of one in two
-UNIT_SHARDS = 64  # or so many shards: opening a unit opens them all
+)  # tokens at which a unit is closed: one shard of 128 MB with four bytes a token, half of one with two
+UNIT_SHARDS = 64  # shards at which a unit is closed: opening a unit opens them all
 
 
-#: Log-probability that the reference gives each document of a shard, float32 in nats
+#: The reference's log-probability of each document of a shard, float32 in nats
 #: (train/data/reference_log_probs.py).
 References = Callable[[Shard], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Control:
-    """Conditional pretraining: the BOS input of a document becomes a token that tells how good the document
-    is.
+    """Conditional pretraining: the BOS input of a document is replaced by a token for its quality.
 
-    A score of at most `most` is good. A seeded `drop_share` of documents, and those without a score, keep
-    BOS.
+    A score of at most `most` is good. A seeded `drop_share`
+    of documents, and those without a score, keep BOS.
     """
 
     score: str
@@ -57,13 +56,13 @@ class Control:
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """Shards that are packed together: (folder, shard) in order. Two units are equal only if they are one."""
+    """Shards that are packed together: (folder, shard) in order. Units are compared by identity."""
 
     shards: tuple[tuple[str, Shard], ...]
 
     @property
     def targets(self) -> int:
-        """Ids of all documents but their first ones."""
+        """The number of ids of all documents except their first ones."""
         return sum(shard.tokens - shard.rows for _, shard in self.shards)
 
 
@@ -85,7 +84,7 @@ def units(generation: DataGeneration, group: str) -> list[Unit]:
 
 @dataclass(frozen=True)
 class Layout:
-    """How rows are made: the same for all units of a run."""
+    """How rows are made; equal for all units of a run."""
 
     packing: str
     width: int
@@ -97,8 +96,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of each row of a unit: positions that are filled, labels that are trained, what the loss is divided
-    by."""
+    """For each row of a unit: filled positions, trained labels, and its part of the loss divisor."""
 
     filled: Fills
     trained: Fills
@@ -106,11 +104,11 @@ class Counts:
 
 
 class OpenUnit:
-    """A unit with its shards mapped and its packing made."""
+    """A unit with mapped shards and computed packing."""
 
     def __init__(self, unit: Unit, layout: Layout) -> None:
         self.unit = unit
-        near = [nearby(storage.join(folder, shard.path), shard.sha256) for folder, shard in unit.shards]
+        near = [cache_shard(storage.join(folder, shard.path), shard.sha256) for folder, shard in unit.shards]
         self.shards = [TokenShard.open(path) for path in near]
         self.bases = np.cumsum(
             [0] + [len(shard) for shard in self.shards]
@@ -118,9 +116,9 @@ class OpenUnit:
         targets = np.concatenate([np.maximum(np.diff(shard.offsets) - 1, 0) for shard in self.shards])
         if targets.sum() != unit.targets:
             raise StorageError(
-                f"{targets.sum()} targets, where its manifest has {unit.targets}",
+                f"the unit has {targets.sum()} targets, but its manifest says {unit.targets}",
                 where=storage.join(*self._path(0)),
-                remedy="write the section again with `ctllm prepare`",
+                remedy="delete the section's folder and run `ctllm prepare` again",
             )  # fmt: skip
         seed = key(layout.seed, "unit", *(shard.sha256 for _, shard in unit.shards))
         self._check_form(layout.per)
@@ -133,21 +131,23 @@ class OpenUnit:
         self.counts = self._count(layout.per)
 
     def _read_references(self, layout: Layout) -> np.ndarray | None:
-        """float32 [documents]: what the reference gives each; 0 for pairs whose objective has no reference."""
+        """float32 [documents]: the reference's log-probabilities; 0 for pairs whose
+        objective has no reference."""
         if layout.references:
             return np.concatenate([layout.references(shard) for _, shard in self.unit.shards])
         return np.zeros(int(self.bases[-1]), np.float32) if layout.per == "pair" else None
 
     def _check_form(self, per: Per) -> None:
-        """Raises `InputError` where pairs meet an objective that knows none, or the other way round."""
+        """Raises `InputError` if the shards hold pairs and the objective does not read
+        them, or the other way round."""
         for place, shard in enumerate(self.shards):
             if (shard.form == "pairs") != (per == "pair"):
                 group = self.unit.shards[place][1].group
                 wanted = "preference pairs" if per == "pair" else "texts or conversations"
                 raise InputError(
-                    f"the group {group!r} holds {shard.form}, the objective reads {wanted}",
+                    f"the group {group!r} holds {shard.form}, but the objective reads {wanted}",
                     where=storage.join(*self._path(place)),
-                    remedy="name other groups in train.mixture, or another train.objective",
+                    remedy="use other groups in train.mixture, or another train.objective",
                 )
 
     def _pack(self, targets: np.ndarray, layout: Layout, seed: int) -> Packing:
@@ -168,7 +168,7 @@ class OpenUnit:
         )
 
     def describe_row(self, row: int) -> Iterator[tuple[str, str, int, int]]:
-        """(path of the shard, doc_id, first target, targets) of each piece of a row."""
+        """(path of the shard, doc_id, first target, targets) for each piece of a row."""
         pieces = self.packing.pieces(row)
         for document, begin, count in zip(pieces.documents, pieces.begins, pieces.counts, strict=True):
             place = int(np.searchsorted(self.bases, document, side="right")) - 1
@@ -176,7 +176,7 @@ class OpenUnit:
             yield storage.join(*self._path(place)), doc_id, int(begin), int(count)
 
     def references_of(self, row: int) -> int:
-        """How many references a row has: one for each piece, or none."""
+        """The number of references of a row: one per piece, or none."""
         return len(self.packing.pieces(row).documents) if self.references is not None else 0
 
     def _path(self, place: int) -> tuple[str, str]:
@@ -184,8 +184,8 @@ class OpenUnit:
         return folder, shard.path
 
     def fill(self, row: int, apart: bool, batch: Batch, at: int) -> None:
-        """Writes a row into row `at` of a batch that is all padding; `apart` numbers pieces and their
-        positions."""
+        """Writes a row to row `at` of a padding batch. `apart`
+        numbers pieces and restarts their positions."""
         pieces = self.packing.pieces(row)
         places = np.searchsorted(self.bases, pieces.documents, side="right") - 1
         if self.references is not None:
@@ -214,7 +214,7 @@ class OpenUnit:
 
 
 class _Answers:
-    """Which ids of each document of a unit are answers."""
+    """The answer ids of each document of a unit."""
 
     def __init__(self, shards: Sequence[TokenShard]) -> None:
         results = [shard.answers() for shard in shards]
@@ -230,12 +230,12 @@ class _Answers:
         return self.spans[self.offsets[document] : self.offsets[document + 1]]
 
     def count_trained(self, documents: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> int:
-        """Answer targets of some pieces."""
+        """Answer targets in these pieces."""
         return _count_trained(documents, begins, counts, self.offsets, self.spans)
 
 
 def _runs(values: Sequence[int]) -> Fills:
-    """A count for each row, as runs of equal rows."""
+    """A count per row, as runs of equal rows."""
     result = np.array(values, np.int64)
     ends = np.flatnonzero(np.diff(result, append=-1)) + 1
     return Fills(ends.astype(np.int64), result[ends - 1])
@@ -245,7 +245,7 @@ def _runs(values: Sequence[int]) -> Fills:
 def _count_trained(
     documents: np.ndarray, begins: np.ndarray, counts: np.ndarray, offsets: np.ndarray, spans: np.ndarray
 ) -> int:
-    """Ids of pieces that lie in a span."""
+    """Ids of pieces that lie within a span."""
     total = 0
     for piece in range(len(documents)):
         first, last = begins[piece], begins[piece] + counts[piece]
@@ -256,7 +256,8 @@ def _count_trained(
 
 @numba.njit(cache=True, nogil=True)
 def _silence(labels: np.ndarray, begin: int, spans: np.ndarray) -> None:
-    """Of a piece whose first label is id `begin` of its document: labels outside the spans become IGNORED."""
+    """Sets labels outside the spans to IGNORED, for a piece whose first label is
+    id `begin` of its document."""
     at = 0
     for i in range(len(labels)):
         while at < len(spans) and spans[at + 1] <= begin + i:
@@ -266,7 +267,7 @@ def _silence(labels: np.ndarray, begin: int, spans: np.ndarray) -> None:
 
 
 def _first_inputs(shards: Sequence[TokenShard], control: Control, seed: int) -> np.ndarray:
-    """The id that stands in the place of each document's BOS, int32; -1 where BOS stays."""
+    """The id that replaces each document's BOS, int32; -1 if BOS stays."""
     scores = np.concatenate([shard.score(control.score) for shard in shards])
     tokens = np.where(scores <= control.most, control.good, control.bad).astype(np.int32)
     drawn = permute(np.arange(len(scores)), len(scores), key(seed, "control"))
@@ -278,7 +279,7 @@ def _first_inputs(shards: Sequence[TokenShard], control: Control, seed: int) -> 
 def _copy(
     values: np.ndarray, start: int, count: int, column: int, ids: np.ndarray, labels: np.ndarray
 ) -> None:
-    """Inputs and labels of one piece. Without the GIL: reading a mapped page may wait for the disk."""
+    """Copies inputs and labels of one piece, without the GIL: a mapped page may have to be read from disk."""
     for i in range(count):
         ids[column + i] = values[start + i - 1]
         labels[column + i] = values[start + i]

@@ -1,4 +1,4 @@
-"""Items made ahead by a background thread, so that the step does not wait for the loader."""
+"""Prefetches items in a background thread, so that training does not wait for the loader."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-_LOOK_S = 0.1  # how long a thread that waits for room takes to see that nobody wants more
+_LOOK_S = 0.1  # how soon a thread that waits for space notices that the consumer closed
 
 
 class _End:
-    """What comes after the last item: the error that ended them, if any."""
+    """Follows the last item; holds the error that ended them, if any."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
-def ahead(items: Iterable[Item], count: int) -> Generator[Item, None, None]:
-    """The same items, up to `count` of them waiting ready. The thread starts at the first one that is asked
-    for.
+def prefetch(items: Iterable[Item], count: int) -> Generator[Item, None, None]:
+    """Yields the same items with up to `count` of them ready. The thread starts at the first request.
 
-    What goes wrong while an item is made is raised in its place. Closing the iterator, or dropping it, ends
-    the thread after the item that it is at.
+    An error in making an item is raised in its place. Closing or dropping the iterator ends the
+    thread after its current item.
     """
     ready: queue.Queue[Item | _End] = queue.Queue(count)
     closed = threading.Event()
@@ -46,12 +45,12 @@ def _make(items: Iterable[Item], ready: queue.Queue[Item | _End], closed: thread
             if not _handed_over(item, ready, closed):
                 return
         _handed_over(_End(None), ready, closed)
-    except BaseException as error:  # whatever it is: else the consumer would wait for ever
+    except BaseException as error:  # any error: else the consumer would wait forever
         _handed_over(_End(error), ready, closed)
 
 
 def _handed_over(item: Item | _End, ready: queue.Queue[Item | _End], closed: threading.Event) -> bool:
-    """True when the item found room, False when nobody wants it."""
+    """True if the item was queued, False if the consumer closed."""
     while not closed.is_set():
         try:
             ready.put(item, timeout=_LOOK_S)

@@ -1,5 +1,5 @@
-"""What the reference gives each answer of the preference pairs: computed once, kept as Arrow, read by every
-run.
+"""Computes the reference's log-probabilities of preference
+answers once, and stores them as Arrow for all runs.
 
 DPO compares the model with the one it began with. That one never changes, so a second model beside the first
 and a second forward pass in every step, as is usual, compute the same numbers again and again. Here one task
@@ -46,15 +46,16 @@ from ctllm_ray.train.losses import preference_loss
 SECTION = "reference"
 MICRO_TOKENS = 16_384  # positions of one forward pass
 _SCHEMA = pa.schema([("logprob", pa.float32())])
-_AGAIN = "delete this folder: the next start computes it again"
+_AGAIN = "delete this folder; the next start computes it again"
 
 
 @dataclass(frozen=True)
 class CacheKey:
-    """To what a cache belongs: SHA-256 of the model, and over those of the token shards, sorted; hexadecimal.
+    """What a cache depends on: SHA-256 of the model, and over the sorted SHA-256 of the
+    token shards; hexadecimal.
 
-    Numbers of another precision differ by more than a first step of DPO moves them. Empty: the cache does not
-    say.
+    Another precision changes the numbers by more than a first step of DPO does.
+    Empty: the cache does not say.
     """
 
     model: str
@@ -63,21 +64,20 @@ class CacheKey:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a recipe's runs need: of which shards (folder, shard), and of which model."""
+class NeededScores:
+    """What a recipe's runs need: the shards (folder, shard), and the model."""
 
     key: CacheKey
     shards: tuple[tuple[str, Shard], ...]
 
 
-#: Scores token shards (of a recipe, in the order given) and yields each one's part of the cache: Ray, or a
-#: plain loop.
+#: Scores token shards of a recipe in the given order, and yields each part of the cache: Ray, or a plain
+#: loop.
 Runner = Callable[[Recipe, Sequence[tuple[str, Shard]]], Iterable[Shard]]
 
 
-def list_wanted(recipe: Recipe) -> Wanted:
-    """The pairs of all groups that the mixture takes from, held-out ones too. Hashes the model, at about 1
-    GB/s."""
+def list_needed(recipe: Recipe) -> NeededScores:
+    """The pairs of all groups in the mixture, held-out ones included. Hashes the model, at about 1 GB/s."""
     model, train = recipe.training()
     own = corpora.read_sections(recipe.token_folders())
     validated = corpora.validation_sections(recipe, own)
@@ -87,13 +87,12 @@ def list_wanted(recipe: Recipe) -> Wanted:
     shards = {shard.sha256: (folder, shard) for folder, shard in results if shard.group in groups}
     data = hashlib.sha256("".join(sorted(shards)).encode()).hexdigest()
     identity = initial_model.identity(model, corpora.shared_vocabulary(own), recipe.train_seed)
-    return Wanted(CacheKey(identity, data, train.precision), tuple(shards.values()))
+    return NeededScores(CacheKey(identity, data, train.precision), tuple(shards.values()))
 
 
 def complete(recipe: Recipe, run: Runner) -> Manifest:
-    """The manifest of the cache, after computing what is left of it. Raises `VersionConflict` where it is
-    stale."""
-    folder, need = recipe.folder(SECTION), list_wanted(recipe)
+    """Completes the cache and returns its manifest. Raises `VersionConflict` if it is stale."""
+    folder, need = recipe.folder(SECTION), list_needed(recipe)
     if manifest.is_finished(folder):
         return _check_manifest(manifest.read_manifest(folder), need.key, folder)
     files = _files(folder)
@@ -112,22 +111,21 @@ def complete(recipe: Recipe, run: Runner) -> Manifest:
 
 
 def open_references(recipe: Recipe) -> References:
-    """The cache of a recipe, as batches read it. Raises `NotFound` before it is made, `VersionConflict` when
-    stale."""
+    """The cache of a recipe, in the form that batches read. Raises `NotFound` if it is missing,
+    `VersionConflict` if stale."""
     folder = recipe.folder(SECTION)
-    finished = _check_manifest(manifest.read_manifest(folder), list_wanted(recipe).key, folder)
+    finished = _check_manifest(manifest.read_manifest(folder), list_needed(recipe).key, folder)
     parts = {shard.path.removesuffix(".arrow"): shard for shard in finished.shards}
     return lambda shard: _read_part(folder, parts[shard.sha256])
 
 
 def here(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> Iterable[Shard]:
-    """Scores shards one after the other in this process."""
+    """Scores shards one after another in this process."""
     return (work(recipe, folder, shard) for folder, shard in shards)
 
 
 def work(recipe: Recipe, folder: str, shard: Shard) -> Shard:
-    """Scores a token shard, writes its part of the cache and the marker; the same bytes whenever it is tried
-    again."""
+    """Scores a token shard; writes its part of the cache and the marker. A retry writes the same bytes."""
     to = recipe.folder(SECTION)
     result = score(_model(recipe), folder, shard, recipe)
     sink = io.BytesIO()
@@ -143,7 +141,7 @@ def work(recipe: Recipe, folder: str, shard: Shard) -> Shard:
 
 @torch.inference_mode()
 def score(model: llama.LlamaForCausalLM, folder: str, shard: Shard, recipe: Recipe) -> np.ndarray:
-    """Log-probability of the answers of each document of a shard of pairs, float32 in nats."""
+    """Log-probabilities of the answers in each document of a shard of pairs, float32 in nats."""
     _, train = recipe.training()
     width, device = train.sequence_tokens, model.lm_head.weight.device
     unit = OpenUnit(Unit(((folder, shard),)), Layout("best_fit", width, 0, "pair"))
@@ -162,11 +160,11 @@ def score(model: llama.LlamaForCausalLM, folder: str, shard: Shard, recipe: Reci
     return result
 
 
-_held: dict[str, Any] = {}  # of this process: the model, by the folder of its cache and its hash
+_held: dict[str, Any] = {}  # cached in this process: the model, by its cache folder and hash
 
 
 def _model(recipe: Recipe) -> llama.LlamaForCausalLM:
-    """The reference: the model with which the recipe's runs begin. Loaded once in each process."""
+    """The reference: the initial model of the recipe's runs. Loaded once per process."""
     model, train = recipe.training()
     vocabulary = _vocabulary(recipe)
     name = initial_model.identity(model, vocabulary, recipe.train_seed)
@@ -188,11 +186,11 @@ def _vocabulary(recipe: Recipe) -> Vocabulary:
 
 
 def _files(folder: str) -> ResumableFolder:
-    """A unit is a token shard, by its SHA-256."""
+    """The resumable folder; a unit is a token shard, by its SHA-256."""
     return manifest.section_files(folder, unit="shards/{}.json")
 
 
-def _manifest(recipe: Recipe, need: Wanted, parts: list[Shard]) -> Manifest:
+def _manifest(recipe: Recipe, need: NeededScores, parts: list[Shard]) -> Manifest:
     rows = sum(part.rows for part in parts)
     inputs = [{"input": folder, "name": shard.path, "bytes": shard.bytes} for folder, shard in need.shards]
     key, counts = asdict(need.key), {"in": rows, "kept": rows}
@@ -210,18 +208,17 @@ def _check_key(then: CacheKey, now: CacheKey, folder: str) -> None:
     _files(folder).check_unchanged(
         asdict(then),
         asdict(now),
-        "the reference's log-probabilities are stale, since these changed",
+        "the reference's log-probabilities are out of date, because these changed",
         remedy=f"restore what changed, or give the recipe another `version`; or {_AGAIN}",
     )
 
 
 def _read_part(folder: str, part: Shard) -> np.ndarray:
-    """The values of a token shard's documents. Raises `StorageError` where the file is not what was
-    written."""
+    """The values of a token shard's documents. Raises `StorageError` if the file has changed."""
     uri = storage.join(folder, part.path)
     content = storage.read_bytes(uri)
     if hashlib.sha256(content).hexdigest() != part.sha256:
         raise StorageError(
-            "a part of the reference's cache changed since it was written", where=uri, remedy=_AGAIN
+            "a part of the reference cache has changed since it was written", where=uri, remedy=_AGAIN
         )
     return pa.ipc.open_file(content).read_all()["logprob"].to_numpy()

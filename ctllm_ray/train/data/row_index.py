@@ -1,4 +1,4 @@
-"""Packed shards: the rows of a group, over all its units (train/data/packed_shards.py).
+"""The rows of a group over all its units of packed shards (train/data/packed_shards.py).
 
 Which row is how full is known for all units (from the manifest, or by packing once at the start); their
 indices and memory maps are made on demand and the least recently used are let go, so a corpus may be far
@@ -19,13 +19,13 @@ from ctllm_ray.base import resolve
 from ctllm_ray.shards.packing import Fills
 from ctllm_ray.train.data.packed_shards import Counts, Layout, OpenUnit, Unit
 
-OPEN_SHARDS = 16_384  # memory maps held at a time (Linux allows 65,530); each also holds a file handle
-INDEX_BYTES = 1 << 30  # of the packings held at a time: those of about 100 GB of ids
+OPEN_SHARDS = 16_384  # maximum number of memory maps (Linux allows 65,530); each also holds a file handle
+INDEX_BYTES = 1 << 30  # of packings held at once: those of about 100 GB of ids
 PACKING_THREADS = 4
 
 
 class Units:
-    """Open units, the least recently used let go. Safe to use from several threads."""
+    """An LRU cache of open units, thread-safe."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -34,7 +34,7 @@ class Units:
         self._most = min(OPEN_SHARDS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
     def __getitem__(self, unit: Unit) -> OpenUnit:
-        """The unit, opened."""
+        """The open unit."""
         with self._lock:
             if unit in self._open:
                 self._open.move_to_end(unit)
@@ -47,8 +47,7 @@ class Units:
         return opened
 
     def counts(self, all_units: Sequence[Unit]) -> list[Counts]:
-        """What the rows of each unit hold: from the manifest where texts are concatenated, else by
-        packing."""
+        """The row counts of each unit: from the manifest if texts are concatenated, else by packing."""
         packer = resolve.load_module(resolve.PACKERS, self.layout.packing)
         if hasattr(packer, "fills_of_total") and self.layout.per == "target":
             fills = [packer.fills_of_total(unit.targets, self.layout.width) for unit in all_units]
@@ -62,15 +61,15 @@ class Units:
 
 
 class RowIndex:
-    """The rows of a group: those of its units, one after another."""
+    """The rows of a group: its units one after another."""
 
     def __init__(self) -> None:
         self._units: list[Unit] = []
-        self._starts = np.zeros(1, np.int64)  # row of each unit's first, and after the last
+        self._starts = np.zeros(1, np.int64)  # first row of each unit, and the end
         self._filled, self._trained, self._divided = _Runs(), _Runs(), _Runs()
 
     def add(self, joined: Sequence[Unit], counts: Sequence[Counts]) -> None:
-        """More units, after those before."""
+        """Adds units after the existing ones."""
         self._units += joined
         starts = np.cumsum([len(self), *(count.filled.rows for count in counts)])
         self._starts = np.concatenate([self._starts, starts[1:]])
@@ -80,45 +79,45 @@ class RowIndex:
             self._divided.add(start, count.divided)
 
     def __len__(self) -> int:
-        """Rows."""
+        """The number of rows."""
         return int(self._starts[-1])
 
     @property
     def tokens(self) -> int:
-        """Tokens of all units, BOS and EOS included."""
+        """The number of tokens in all units, including BOS and EOS."""
         return sum(shard.tokens for unit in self._units for _, shard in unit.shards)
 
     def count_filled(self, rows: np.ndarray) -> int:
-        """Positions of these rows that are not padding."""
+        """The number of filled positions in these rows."""
         return self._filled.sum(rows)
 
     def targets(self, rows: np.ndarray) -> int:
-        """Labels of these rows that are trained."""
+        """The number of trained labels in these rows."""
         return self._trained.sum(rows)
 
     def loss_divisor(self, rows: np.ndarray) -> int:
-        """What these rows add to the number that the loss is divided by."""
+        """The part of these rows in the loss divisor."""
         return self._divided.sum(rows)
 
     def locate(self, row: int) -> tuple[Unit, int]:
-        """The unit of a row and the row's number within it."""
+        """The unit of a row, and the row's number in it."""
         place = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self._units[place], row - int(self._starts[place])
 
 
 class _Runs:
-    """A number for each row, as runs of equal ones: of rows that are filled, most are full."""
+    """A number per row, as runs of equal numbers: most rows are full."""
 
     def __init__(self) -> None:
         self._ends, self._values = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
 
     def add(self, start: int, fills: Fills) -> None:
-        """Those of the rows from `start` on."""
+        """Adds the numbers of the rows from `start` on."""
         self._ends.append(fills.ends + start)
         self._values.append(fills.targets)
 
     def sum(self, rows: np.ndarray) -> int:
-        """Over these rows."""
+        """The sum over these rows."""
         if len(self._ends) > 1:
             self._ends, self._values = [np.concatenate(self._ends)], [np.concatenate(self._values)]
         return int(self._values[0][np.searchsorted(self._ends[0], rows, side="right")].sum())

@@ -1,5 +1,4 @@
-"""The timetable of a run: which row of which group each sample is, from the recipe, DATA.json and the number
-of rows.
+"""Sample order of a run: maps each sample to a row of a group, from the recipe, DATA.json and the row counts.
 
 Sample i of a run belongs to a group and has a number in it (shards/mixture.py); the group's stream says which
 of its rows that is (shards/order.py). Each generation of shards is planned from its first batch to the run's
@@ -23,15 +22,15 @@ from ctllm_ray.train.data.data_log import Branch
 
 @dataclass(frozen=True)
 class OrderStage:
-    """From a batch on, each group has so many rows, those of earlier stages included."""
+    """From a batch on, the number of rows of each group, earlier stages included."""
 
     from_batch: int
     rows: dict[str, int]
 
 
-class Timetable:
-    """Samples to rows. Stages are the generations of DATA.json in order; a branch has the first of them
-    behind it."""
+class SampleOrder:
+    """Maps samples to rows. Stages are the generations of DATA.json in order; a branch
+    starts after the first of them."""
 
     def __init__(self, train: Train, seed: int, stages: Sequence[OrderStage], branch: Branch) -> None:
         self._train, self._stages = train, stages
@@ -68,8 +67,8 @@ class Timetable:
         return plan(spans, first, self._last, begun, caps, train.block_sequences)
 
     def draw_rows(self, first: int, last: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """(group, places in [0, last - first), rows of the group) for each group that samples [first, last)
-        are of."""
+        """(group, positions in [0, last - first), rows of the group) for each
+        group in samples [first, last)."""
         groups, numbers = self._mixture.samples(first, last)
         for index in np.unique(groups):
             name = self._mixture.groups[index]
@@ -77,12 +76,11 @@ class Timetable:
             yield name, places, self._streams[name].rows(numbers[places])
 
     def consumed_rows(self, batch: int) -> dict[str, int]:
-        """How many rows of each group stand before a batch, those of a run that this one branched from
-        included."""
+        """Rows of each group consumed before a batch, including those of a parent run."""
         return self._mixture.before(batch * self._sequences)
 
     def epochs_begun(self, batch: int) -> dict[str, int]:
-        """How many epochs of each group have been begun before a batch."""
+        """Epochs of each group begun before a batch."""
         return {
             name: self._streams[name].epochs_begun(rows)
             for name, rows in self.consumed_rows(batch).items()
@@ -90,8 +88,7 @@ class Timetable:
         }
 
     def branch(self, batch: int, generations: int) -> Branch:
-        """What another run takes over that leaves this one at a batch, having so many of its generations
-        behind it."""
+        """The data state for a run that branches off at a batch, after so many generations."""
         begun = self.consumed_rows(batch)
         most = self._stages[generations - 1].rows
         joined = {
@@ -101,8 +98,7 @@ class Timetable:
         return Branch(batch, begun, {name: pairs for name, pairs in joined.items() if pairs}, generations)
 
     def check_epochs(self, tokens: Mapping[str, int]) -> None:
-        """Raises `RecipeError` where a group without a cap, which has so many tokens, is too small for its
-        share."""
+        """Raises `RecipeError` if a group without an epoch cap is too small for its share."""
         consumed = self.consumed_rows(self._last // self._sequences)
         for name, rows in self._stages[-1].rows.items():
             used = consumed.get(name, 0)
@@ -110,10 +106,10 @@ class Timetable:
                 continue
             most = self._train.max_epochs
             raise RecipeError(
-                f"group {name!r} is too small for its share: its {tokens[name]:,} tokens ({rows:,} rows) "
-                f"would be seen "
-                f"{used / rows:.1f} times, more than train.max_epochs {most:g}",
+                f"group {name!r} is too small for its share: its {tokens[name]:,} tokens "
+                f"({rows:,} rows) would be repeated {used / rows:.1f} times, more than "
+                f"train.max_epochs {most:g}",
                 where="train.mixture",
-                remedy=f"multiply its share or train.tokens by {most * rows / used:.2g}, "
-                f"or let it end and the others take its share: train.epoch_caps.{name}={most:g}",
+                remedy=f"multiply its share or train.tokens by {most * rows / used:.2g}; or cap "
+                f"it, so that other groups take its share: train.epoch_caps.{name}={most:g}",
             )

@@ -1,10 +1,10 @@
-"""Shards of an object store on a local disk, where they can be memory-mapped: fetched whole when first
-needed.
+"""Caches shards of an object store on a local disk, where
+they can be memory-mapped. Downloads each when first needed.
 
-All workers of a machine share a copy, whose name is the shard's SHA-256. Copies stay until the machine goes
-or someone deletes the folder: `ctllm-shards` in CTLLM_CACHE_DIR, by default in the system's folder for
-temporary files. It must hold all shards that the machine draws from; where it cannot, mount the store as a
-file system.
+All workers of a machine share a copy, whose name is the shard's SHA-256. Copies stay until the machine
+goes or someone deletes the folder: `ctllm-shards` in CTLLM_CACHE_DIR, by default in the system's
+folder for temporary files. It must hold all shards that the machine draws from; where it cannot, mount
+the store as a file system.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ctllm_ray.base.errors import InputError
 _BLOCK_BYTES = 8 << 20
 
 
-def nearby(uri: str, digest: str) -> str:
-    """The local path of a shard with this SHA-256: its own, or that of a copy. Raises `InputError` where it
-    changed."""
+def cache_shard(uri: str, digest: str) -> str:
+    """The local path of a shard with this SHA-256: its own path, or a copy. Raises
+    `InputError` if it changed."""
     if not storage.is_remote(uri):
         return uri
     copy = Path(os.environ.get("CTLLM_CACHE_DIR") or tempfile.gettempdir(), "ctllm-shards", f"{digest}.arrow")
@@ -31,8 +31,8 @@ def nearby(uri: str, digest: str) -> str:
             with Path(path).open("wb") as target:
                 shutil.copyfileobj(source, target, _BLOCK_BYTES)
             if storage.size_and_sha256(path)[1] != digest:
-                remedy = "restore it, or begin a new run under another `train.run`"
+                remedy = "restore it, or start a new run with another `train.run`"
                 raise InputError(
-                    "a shard changed since it was written: its SHA-256 is another", where=uri, remedy=remedy
+                    "a shard changed since it was written: its SHA-256 differs", where=uri, remedy=remedy
                 )
     return str(copy)

@@ -1,8 +1,8 @@
-"""What workers must agree on while they train: one small collective for all of it, about once a second.
+"""Small collectives: what workers must agree on during training, about once a second.
 
-Whether to save, to stop, which checkpoint is complete, when to ask next: each worker has an opinion or none
-(zero), and the largest wins. It costs one all-reduce of four numbers; a lone worker agrees with itself for
-nothing.
+Whether to save, to stop, which checkpoint is complete, when to ask next: each worker has an
+opinion or none (zero), and the largest wins. It costs one all-reduce of four numbers; a lone
+worker agrees with itself for nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ Value = TypeVar("Value")
 
 
 def most(numbers: Sequence[int], world: int) -> list[int]:
-    """The largest of each number over all workers, equal on all. Waits for the slowest, on a GPU for its work
-    too."""
+    """The maximum of each number over all workers, equal on all. Waits for the
+    slowest worker, and for its GPU."""
     if world == 1:
         return list(numbers)
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -28,7 +28,7 @@ def most(numbers: Sequence[int], world: int) -> list[int]:
 
 
 def from_first(value: Value, world: int) -> Value:
-    """The value that rank 0 gave, on all workers."""
+    """Rank 0's value, on all workers."""
     if world == 1:
         return value
     values = [value]

@@ -1,4 +1,4 @@
-"""The loss of the output layer, without its logits ever standing in memory as a whole.
+"""The loss of the output layer, computed in chunks so that the logits are never in memory as a whole.
 
 What it costs: at 125,696 pieces the logits of 32,768 positions are 16 GB in fp32, and their gradient as much
 again: more than all else in a step. Here the positions pass in chunks; each chunk's logits turn into the
@@ -21,15 +21,15 @@ import torch
 from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.train.data.batch import IGNORED
 
-#: Logits of a chunk: 32 MB in fp32 on a CPU (more is no faster, less slower), 1 GB on a GPU for large matrix
-#: products.
+#: Size of a chunk's logits: 32 MB in fp32 on a CPU (more is no faster, less is slower), 1 GB on a GPU for
+#: large matrix products.
 CHUNK_LOGITS = {"cpu": 1 << 23, "cuda": 1 << 28}
 LEAST_CHUNK = 128  # positions: smaller matrix products are slow (32: 1.5 times as long)
 
 
 def nats(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
-    """Sum over all targets of their surprise in nats, an fp32 scalar. Positions labelled IGNORED count
-    nothing."""
+    """The total negative log-likelihood of all targets in nats, an fp32 scalar.
+    Labels IGNORED do not count."""
     hidden_ND, labels_N = hidden_BTD.flatten(0, -2), labels_BT.flatten()
     device = hidden_ND.device.type
     precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
@@ -47,13 +47,13 @@ def nats(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, labels_BT: torch.Ten
 def log_probabilities(
     hidden_KD: torch.Tensor, weight_VD: torch.Tensor, labels_K: torch.Tensor
 ) -> torch.Tensor:
-    """Of each of K targets in nats, fp32 [K]; every label is one. For losses that weigh documents after the
-    fact.
+    """Log-probabilities of K targets in nats, fp32 [K]; every label counts. For losses that
+    weight documents afterwards.
 
-    What a target weighs in the loss is known only when all of its document are summed, so the gradients
-    cannot be made in the forward pass as `nats` makes them: the backward pass computes each chunk's logits
-    again, one matrix product in four. Leave positions without a target out before: half of a preference pair
-    is its prompt, twice.
+    The weight of a target is known only after all targets of its document are summed. So gradients
+    cannot be computed in the forward pass, as in `nats`. The backward pass computes each chunk's logits
+    again, one matrix product in four. Remove positions without a target first: half of a preference
+    pair is its prompt, twice.
     """
     device = hidden_KD.device.type
     precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_KD.dtype
@@ -63,7 +63,7 @@ def log_probabilities(
 
 
 def fused_nats(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
-    """The same by Liger's kernel: a few launches on the GPU for each chunk."""
+    """The same with Liger's kernel: a few GPU launches per chunk."""
     from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
     device = hidden_BTD.device.type
@@ -73,15 +73,15 @@ def fused_nats(hidden_BTD: torch.Tensor, weight_VD: torch.Tensor, labels_BT: tor
 
 
 def check_fused(gpu: bool) -> None:
-    """Raises `RecipeError` where Liger's kernel cannot run."""
+    """Raises `RecipeError` if Liger's kernel cannot run."""
     where = "resources.train.fused_loss"
     if not gpu:
-        raise RecipeError("the fused loss runs on NVIDIA cards only", where=where, remedy="set it to false")
+        raise RecipeError("the fused loss needs an NVIDIA GPU", where=where, remedy="set it to false")
     try:
         import liger_kernel  # noqa: F401
     except ImportError:
         remedy = (
-            "pip install 'ctllm-ray[gpu]', or set it to false: the loss then runs in chunks of plain PyTorch"
+            "pip install 'ctllm-ray[gpu]', or set it to false: the loss is then computed in chunks by PyTorch"
         )
         raise RecipeError("liger-kernel is not installed", where=where, remedy=remedy) from None
 
@@ -91,8 +91,8 @@ def _chunks(positions: int, size: int) -> list[slice]:
 
 
 class _Surprise:
-    """Of one chunk after the other, in memory that they share: `logs_NV` of the last one is
-    log-probabilities, fp32."""
+    """Computes one chunk after another in shared memory. `logs_NV` of the last one
+    are log-probabilities, fp32."""
 
     def __init__(self, weight_VD: torch.Tensor, chunk: int) -> None:
         self._weight_VD = weight_VD
@@ -100,7 +100,7 @@ class _Surprise:
         self._logs = self._logits.new_empty(self._logits.shape, dtype=torch.float32)
 
     def of(self, hidden_ND: torch.Tensor, labels_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The sum over the targets in nats, and the logarithms of the probabilities [N, V], both fp32."""
+        """The sum over the targets in nats, and the log-probabilities [N, V], both fp32."""
         rows = slice(len(labels_N))
         logits_NV = torch.mm(hidden_ND, self._weight_VD.t(), out=self._logits[rows])
         logs_NV = torch.log_softmax(logits_NV, 1, dtype=torch.float32, out=self._logs[rows])
@@ -109,7 +109,7 @@ class _Surprise:
 
 
 class _ChunkedNats(torch.autograd.Function):
-    """Gradients are made in the forward pass; the backward pass only scales them."""
+    """Computes gradients in the forward pass; the backward pass only scales them."""
 
     @staticmethod
     def forward(
@@ -129,11 +129,11 @@ class _ChunkedNats(torch.autograd.Function):
             hidden, labels = hidden_ND[rows].to(precision), labels_N[rows]
             nats_of_chunk, logs_NV = surprise.of(hidden, labels)
             total += nats_of_chunk
-            by_logits = logs_NV.exp_()  # softmax, less one at the label
+            by_logits = logs_NV.exp_()  # softmax minus one at the label
             index = labels.clamp_min(0).unsqueeze(1)
             by_logits.scatter_add_(1, index, torch.full_like(index, -1, dtype=torch.float32))
             by_logits = by_logits.to(precision)
-            ignored = (labels == IGNORED).unsqueeze(1)  # zeroed where they are narrow: not in the logits
+            ignored = (labels == IGNORED).unsqueeze(1)  # zero the narrow tensors, not the logits
             by_hidden_ND[rows] = (by_logits @ weight).masked_fill_(ignored, 0)
             hidden = hidden.masked_fill(ignored, 0)
             if by_weight_VD is not None and precision == torch.float32:
@@ -157,8 +157,7 @@ class _ChunkedNats(torch.autograd.Function):
 
 
 class _ChunkedLogs(torch.autograd.Function):
-    """Keeps the logarithm of each position's normaliser, one number, so that the backward pass need not look
-    for it."""
+    """Keeps each position's log normalizer, one number, so that the backward pass need not recompute it."""
 
     @staticmethod
     def forward(

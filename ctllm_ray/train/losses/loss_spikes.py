@@ -1,5 +1,4 @@
-"""Loss spikes by a robust statistic: the loss of a batch against the median and the noise of those accepted
-before it.
+"""Detects loss spikes: compares a batch's loss with the median and the noise of recently accepted losses.
 
 A mean and a standard deviation would be moved by the very spikes they should find. The noise is the median
 absolute difference of neighbouring losses, times 1.4826 (as for a MAD; Rousseeuw & Croux 1993) over sqrt(2),
@@ -27,16 +26,16 @@ from collections.abc import Sequence
 from ctllm_ray.base.errors import Diverged
 from ctllm_ray.base.recipe_training import Spikes
 
-MAD_TO_DEVIATION = 1.4826  # 1 / the third quartile of the standard normal distribution
-LEAST_LOSSES = 8  # and half of the window: before that nothing finite is judged
-#: nats per token: a loss that hardly varies (memorised text) does not make noise a spike
+MAD_TO_DEVIATION = 1.4826  # 1 / (third quartile of the standard normal distribution)
+LEAST_LOSSES = 8  # and half of the window: earlier, finite losses are not checked
+#: Nats per token. If losses hardly vary (memorized text), noise must not count as a spike.
 LEAST_DEVIATION = 0.005
-MOST_IN_A_ROW = 8  # batches passed over one after the other; then the higher loss is taken for the new level
+MOST_IN_A_ROW = 8  # skipped batches in a row; then the higher loss is the new level
 
 
 class Detector:
-    """Judges losses in nats per token by those before. `recent` and the run of passed-over batches are its
-    state."""
+    """Compares losses in nats per token with earlier ones. Its
+    state is `recent` and the number of skipped batches in a row."""
 
     def __init__(self, spikes: Spikes, recent: Sequence[float] = (), in_a_row: int = 0) -> None:
         self._deviations = spikes.deviations
@@ -51,7 +50,8 @@ class Detector:
 
     @property
     def bound(self) -> float:
-        """The loss above which a batch is a spike, nats per token; infinite while too little is known."""
+        """The threshold: a higher loss is a spike, nats per
+        token. Infinite while too few losses are known."""
         if len(self._recent) < self._ready:
             return math.inf
         median = statistics.median(self._recent)
@@ -60,31 +60,31 @@ class Detector:
         return median + self._deviations * max(deviation, LEAST_DEVIATION)
 
     def is_spike(self, loss: float) -> bool:
-        """True for a loss far above those before it, and for one that is not finite. Changes nothing."""
+        """True for a loss far above earlier ones, and for one that is not finite. Changes nothing."""
         return not math.isfinite(loss) or loss > self.bound
 
     def add(self, loss: float) -> None:
-        """After an update with this loss. One that is not finite never enters the window."""
+        """Call after an update with this loss. A loss that is not finite never enters the window."""
         self._in_a_row = 0
         if math.isfinite(loss):
             self._recent.append(loss)
 
     def passed_over(self) -> None:
-        """After a batch without an update. Raises `Diverged` when even a new window does not help."""
+        """Call after a batch without an update. Raises `Diverged` if even a new window does not help."""
         self._in_a_row += 1
         if self._in_a_row == MOST_IN_A_ROW:
             self._recent.clear()
         if self._in_a_row > MOST_IN_A_ROW:
             raise Diverged(
-                f"the loss of {self._in_a_row} batches in a row is not a finite number",
+                f"the loss of {self._in_a_row} batches in a row is NaN or infinite",
                 where="train.spikes",
-                remedy="the last checkpoint is good: lower train.schedule.peak_rate, warm up longer, or train in fp32",
+                remedy="the last checkpoint is good: lower train.schedule.peak_rate, use a longer "
+                "warm-up, or train in fp32",
             )
 
 
 def in_a_row(passed_over: Sequence[int], batch: int) -> int:
-    """How many batches just before `batch` were passed over, one after the other: the detector's state at a
-    resume."""
+    """How many consecutive batches just before `batch` were skipped: the detector's state after a resume."""
     numbers = set(passed_over)
     count = 0
     while batch - 1 - count in numbers:

@@ -1,4 +1,4 @@
-"""Losses on their way from the device to the records: fetched together, about once a second, and judged late.
+"""Losses on their way from the device to the records: fetched together, about once a second.
 
 With the policy `report` no update waits for its loss, so a spike is told after its update was made, and a
 loss that is no number ends the run within about a second. Steppers make no update from a gradient that is not
@@ -22,18 +22,18 @@ from ctllm_ray.train.tracking.records import Recorder, StepRecord
 
 @dataclass(frozen=True)
 class _Waiting:
-    """An update whose loss, named sums and gradient norm are still on the device."""
+    """An update whose loss, metrics and gradient norm are still on the device."""
 
     record: StepRecord
-    sums: torch.Tensor  # [1 + names], the loss first
+    sums: torch.Tensor  # [1 + names], loss first
     grad_norm: torch.Tensor
 
 
 class Losses:
     """Updates that are not recorded yet.
 
-    `names` are those of an objective's sums beside the loss, `documents` names those of a batch, `mfu` judges
-    a speed in tokens/s.
+    `names` are those of an objective's sums beside the loss, `documents`
+    names those of a batch, `mfu` judges a speed in tokens/s.
     """
 
     def __init__(
@@ -48,19 +48,19 @@ class Losses:
         self._names = tuple(names)
         self._waiting: list[_Waiting] = []
         self._since = time.monotonic()
-        self.last: dict[str, float] = {}  # of the newest update that is recorded
+        self.last: dict[str, float] = {}  # of the newest recorded update
 
     def add(self, record: StepRecord, sums: torch.Tensor, grad_norm: torch.Tensor) -> None:
-        """After an update. `record` lacks what is still on the device, and the time."""
+        """Call after an update. `record` lacks the time and the values on the device."""
         self._waiting.append(_Waiting(record, sums, grad_norm))
 
     def restart_clock(self) -> None:
-        """After a pause that is no part of training: steps did not take longer for it."""
+        """Call after a pause that is not training, so that it does not count in step times."""
         self._since = time.monotonic()
 
     def flush(self, detector: Detector) -> None:
-        """Fetches and records all; the device is waited for here only. Raises `Diverged` where one is no
-        number."""
+        """Fetches and records all; only here does the host wait for the device. Raises
+        `Diverged` if one is not finite."""
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
@@ -70,7 +70,7 @@ class Losses:
         seconds, self._since = (now - self._since) / len(waiting), now
         speed = self._train.batch_tokens / max(seconds, 1e-9)
         for w, (loss, *others), norm in zip(waiting, sums, norms, strict=True):
-            if self._train.spikes.policy == "report":  # the others looked before the update
+            if self._train.spikes.policy == "report":  # other policies checked before the update
                 self._judge(detector, w.record, loss, norm)
             known = {"loss": loss, "grad_norm": norm, "seconds": seconds, "tokens_per_s": speed}
             metrics = dict(zip(self._names, others, strict=True))
@@ -89,9 +89,10 @@ class Losses:
         what = "gradient norm" if math.isfinite(loss) else "loss"
         named = self._documents(record.batch)
         return Diverged(
-            f"the {what} of step {record.step} is not a finite number (loss {loss}, gradient norm {norm})",
+            f"the {what} of step {record.step} is NaN or infinite (loss {loss}, gradient norm {norm})",
             where=f"batch {record.batch}, documents {', '.join(named[:5])}{', ...' if len(named) > 5 else ''} "
             "(`ctllm batch` prints them all)",
-            remedy="the last checkpoint is good; train.spikes.policy=skip passes such batches over; "
-            "where they are many: a lower train.schedule.peak_rate, a longer warm-up, or fp32",
+            remedy="the last checkpoint is good. train.spikes.policy=skip skips such batches; if "
+            "they are many: lower train.schedule.peak_rate, use a longer warm-up, or train "
+            "in fp32",
         )

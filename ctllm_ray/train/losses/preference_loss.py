@@ -1,5 +1,4 @@
-"""What preference learning computes on packed rows: the log-probability of each piece, and the loss of each
-pair.
+"""The math of preference learning on packed rows: log-probability of each piece, loss of each pair.
 
 A pair is two neighbouring pieces of one row, the chosen answer and then the rejected one, each behind the
 prompt: piece 2k and piece 2k + 1. The log-probability of a piece is the sum over its targets, which are its
@@ -8,8 +7,8 @@ answer's tokens.
 The loss is that of DPO (Rafailov et al. 2023) with the label smoothing of conservative DPO (Mitchell 2023): a
 share of the pairs is taken to be labelled the wrong way round.
 
-Shapes: B rows, T positions, K targets of all rows, P pieces of the row that has most of them, D width, V
-vocabulary.
+Shapes: B rows, T positions, K targets of all rows, P pieces
+of the row that has most of them, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from ctllm_ray.train.losses.head_loss import log_probabilities
 def of_pieces(
     model: Any, tensors: Mapping[str, torch.Tensor], pieces: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of every piece's targets in nats, and their number, both fp32 [B, P]; 0 where a row has
-    fewer."""
+    """Log-probability of each piece's targets in nats, and
+    their number, both fp32 [B, P]; 0 for missing pieces."""
     hidden_BTD, labels_BT = forward_hidden(model, tensors), tensors["labels"]
     is_target_BT = labels_BT != IGNORED
     rows_K, columns_K = is_target_BT.nonzero(as_tuple=True)
@@ -39,13 +38,13 @@ def of_pieces(
     logs_BT = torch.zeros(labels_BT.shape, device=logs_K.device).index_put((rows_K, columns_K), logs_K)
     numbers_P = torch.arange(pieces, device=labels_BT.device, dtype=tensors["documents"].dtype)
     inside_BPT = (tensors["documents"].unsqueeze(1) == numbers_P[:, None]).float()
-    with torch.autocast(logs_K.device.type, enabled=False):  # a product, whose order of addition never varies
+    # a matrix product, whose summation order is fixed
+    with torch.autocast(logs_K.device.type, enabled=False):
         return tuple((inside_BPT @ torch.stack([logs_BT, is_target_BT.float()], 2)).unbind(2))  # type: ignore[return-value]
 
 
 def losses(margins: torch.Tensor, beta: float, label_smoothing: float) -> torch.Tensor:
-    """The loss of each pair in nats: -log of the probability that its label is right, under Bradley and
-    Terry.
+    """The loss of each pair in nats: -log of the probability that its label is right, under Bradley-Terry.
 
     A margin is how much more than the reference the model prefers the chosen answer, in nats.
     """

@@ -1,5 +1,4 @@
-"""DPO: the model learns to prefer chosen answers more than the model it began with does (Rafailov et al.
-2023).
+"""DPO: trains the model to prefer chosen answers more than its initial model does (Rafailov et al. 2023).
 
 What that model, the reference, gives each answer is computed once and read from a cache
 (train/data/reference_log_probs.py): no second model stands in memory, and no step waits for one. The loss is
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
 
 SUMS = (
     "margin",  # beta x how much more than the reference the model prefers the chosen answer, nats
-    "accuracy",  # share of pairs whose margin is above zero
+    "accuracy",  # share of pairs with a margin above zero
     "chosen_logprob", "rejected_logprob",  # of a whole answer, nats
-    "chosen_gain", "rejected_gain",  # of these, what the model gives more than the reference
+    "chosen_gain", "rejected_gain",  # difference to the reference's log-probability
     "chosen_tokens", "rejected_tokens",  # length of an answer
 )  # fmt: skip
 
@@ -42,15 +41,15 @@ class PreferenceOptimisation:
     sums: tuple[str, ...] = SUMS
 
     def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Sums over the pairs, fp32 [1 + len(SUMS)]. `references` [B, P] are of each piece, NaN where is
-        none."""
+        """Sums over the pairs, fp32 [1 + len(SUMS)]. `references` [B, P] are per
+        piece, NaN if there is none."""
         import torch
 
         from ctllm_ray.train.losses import preference_loss
 
         references_BP = tensors["references"]
         logs_BP, tokens_BP = preference_loss.of_pieces(model, tensors, references_BP.shape[1])
-        is_pair = references_BP[:, 0::2].isfinite()  # [B, P / 2], as what follows
+        is_pair = references_BP[:, 0::2].isfinite()  # [B, P / 2], like the following
         gains_BP = logs_BP - references_BP.nan_to_num()
         margins = gains_BP[:, 0::2] - gains_BP[:, 1::2]
         told = torch.stack(
@@ -65,10 +64,16 @@ class PreferenceOptimisation:
 
 
 def dpo(*, beta: float = 0.1, label_smoothing: float = 0.0) -> PreferenceOptimisation:
-    """Direct preference optimisation on pairs. Raises `RecipeError` for options that no loss has."""
+    """Direct preference optimization on pairs. Raises `RecipeError` for invalid options."""
     if not beta > 0:
-        raise RecipeError(f"beta is {beta:g}", where="train.objective", remedy="set it above 0; 0.1 is usual")
+        raise RecipeError(
+            f"beta is {beta:g}; it must be above 0", where="train.objective", remedy="0.1 is common"
+        )
     if not 0 <= label_smoothing < 0.5:
-        remedy = "it is the share of pairs that are labelled the wrong way round, below a half"
-        raise RecipeError(f"label_smoothing is {label_smoothing:g}", where="train.objective", remedy=remedy)
+        remedy = "set the share of pairs with swapped labels, below 0.5"
+        raise RecipeError(
+            f"label_smoothing is {label_smoothing:g}; it must be at least 0 and below 0.5",
+            where="train.objective",
+            remedy=remedy,
+        )
     return PreferenceOptimisation(beta, label_smoothing)

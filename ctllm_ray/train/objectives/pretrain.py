@@ -1,4 +1,4 @@
-"""Pretraining: the next token. Optionally conditional on quality (Korbak et al. 2023), as a control token.
+"""Pretraining by next-token prediction, optionally conditional on quality (Korbak et al. 2023).
 
 With `control_score`, the BOS that a document begins with is handed to the model as `<|good|>` or `<|bad|>`
 according to that score column; a share of documents keeps BOS, so that the model also works without a control
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """The loss, and which documents get which control token."""
+    """The loss, and the control token of each document."""
 
     control_score: str = ""  # a column of tokens.scores; empty: no control tokens
-    control_max: float = 0.0  # documents scoring up to this are good
+    control_max: float = 0.0  # documents with at most this score are good
     control_drop_share: float = 0.0  # of documents that keep BOS
-    fused: bool = False  # the loss by Liger's kernel, on a GPU
+    fused: bool = False  # use Liger's kernel, on a GPU
     per: Per = "target"
     needs_reference: bool = False
     teaches_chat: bool = False
     sums: tuple[str, ...] = ()
 
     def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Sum over the target tokens of their surprise in nats, fp32 [1]."""
+        """The total negative log-likelihood of the targets in nats, fp32 [1]."""
         from ctllm_ray.model.llama import forward_hidden
         from ctllm_ray.train.losses import head_loss
 
@@ -49,9 +49,10 @@ def pretrain(
     """Next-token prediction on packed documents. Raises `RecipeError` for control options without a score."""
     if not 0 <= control_drop_share <= 1:
         raise RecipeError(
-            f"control_drop_share is {control_drop_share:g}", remedy="a share is between 0 and 1"
+            f"control_drop_share is {control_drop_share:g}; it must be between 0 and 1",
+            remedy="set a share between 0 and 1",
         )
     if not control_score and (control_max or control_drop_share):
-        remedy = "name a column of tokens.scores as control_score, or leave the other two out"
+        remedy = "set control_score to a column of tokens.scores, or remove the other two"
         raise RecipeError("control_max and control_drop_share need a control_score", remedy=remedy)
     return Pretraining(control_score, control_max, control_drop_share)

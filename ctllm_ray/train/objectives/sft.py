@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: the next token of what an assistant says, its end included; the rest is only read.
+"""Supervised fine-tuning: next-token prediction on what an assistant says, including the end of its turn.
 
 The batch already says what is an answer (train/data/packed_shards.py), so this is the loss of pretraining
 over fewer labels. The sum is divided by the answer targets of the global batch: a long answer counts by its
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 class FineTuning:
     """The loss."""
 
-    fused: bool = False  # the loss by Liger's kernel, on a GPU
+    fused: bool = False  # use Liger's kernel, on a GPU
     per: Per = "answer"
     needs_reference: bool = False
     teaches_chat: bool = True
     sums: tuple[str, ...] = ()
 
     def loss(self, model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Sum over the answers' tokens of their surprise in nats, fp32 [1]."""
+        """The total negative log-likelihood of the answers' tokens in nats, fp32 [1]."""
         from ctllm_ray.model.llama import forward_hidden
         from ctllm_ray.train.data.batch import IGNORED
         from ctllm_ray.train.losses import head_loss
@@ -47,6 +47,6 @@ class FineTuning:
 
 
 def sft() -> FineTuning:
-    """Next-token prediction of answers in packed conversations; a plain text in the mixture counts as one
-    answer."""
+    """Next-token prediction on answers in packed conversations. A plain text in the
+    mixture counts as one answer."""
     return FineTuning()

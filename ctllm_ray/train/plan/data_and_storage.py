@@ -1,5 +1,4 @@
-"""What a run needs of data and storage, told before it starts: text to clean, token shards, checkpoints,
-epochs.
+"""Estimates data and storage of a run before it starts: text to clean, token shards, checkpoints, epochs.
 
 From the manifests of the token sections once they are finished; until then from the run's token count and
 figures that are assumed and named here.
@@ -17,21 +16,20 @@ from ctllm_ray.model.config import SIZES, ModelConfig, of_folder, parameters
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.tokens import TRAIN
 
-#: Assumed until the data is there. MAP-CC: 2,702 GB of text for about 800 billion tokens of CT-LLM's
-#: tokenizer.
+#: Assumed until the data exists. MAP-CC: 2,702 GB of text for about 800 billion tokens of CT-LLM's tokenizer.
 BYTES_PER_TOKEN = 3.4
-#: Of the raw text of Chinese Common Crawl the heuristic rules of CT-LLM's successor keep 38 % (MAP-NEO's
+#: Share of raw Chinese Common Crawl text that the heuristic rules of CT-LLM's successor keep: 38 % (MAP-NEO's
 #: figure).
 KEPT_SHARE = 0.38
-#: MB/s of one core: `zh_web` end to end (9 to 13, docs/results.md), SentencePiece BPE encoding (8.6 bare).
+#: MB/s per core: `zh_web` end to end (9 to 13, docs/results.md), SentencePiece BPE encoding (8.6 alone).
 CLEAN_MB_PER_S, TOKENIZE_MB_PER_S = 10.0, 8.0
-#: Clean shards are compressed with zstd, which brings Chinese web text to this (level 3, 6 MB of it).
+#: Compression ratio of clean shards: zstd level 3 on 6 MB of Chinese web text.
 CLEAN_COMPRESSION = 0.44
 
 
 @dataclass(frozen=True)
 class DataGroup:
-    """A group of the mixture: what the run draws from it, and what there is (0: not known yet)."""
+    """A group of the mixture: the tokens that the run uses, and those that exist (0: unknown yet)."""
 
     name: str
     drawn_tokens: float
@@ -39,14 +37,14 @@ class DataGroup:
 
     @property
     def epochs(self) -> float:
-        """How often the run goes over it; NaN where it is not known."""
+        """Epochs over the group; NaN if unknown."""
         return self.drawn_tokens / self.there_tokens if self.there_tokens else math.nan
 
 
 @dataclass(frozen=True)
 class DataWork:
-    """From raw text to token shards. Bytes are UTF-8 text, uncompressed; `measured` is False for
-    assumptions."""
+    """From raw text to token shards. Bytes are uncompressed UTF-8 text.
+    `measured` is False for assumptions."""
 
     measured: bool
     clean_bytes: float
@@ -72,7 +70,7 @@ class Space:
 
 
 def token_counts(recipe: Recipe) -> dict[str, int]:
-    """Facts of the finished token sections that the run reads, added up; empty where one is missing."""
+    """Facts of the finished token sections that the run reads, summed; empty if one is missing."""
     results: dict[str, int] = {}
     for folder in recipe.token_folders():
         if not manifest.is_finished(folder):
@@ -90,8 +88,7 @@ def token_counts(recipe: Recipe) -> dict[str, int]:
 
 
 def vocab_size(recipe: Recipe, tokens: Mapping[str, int]) -> int:
-    """Pieces of the tokenizer: of the token section, of the recipe, or the rows that the model has by
-    itself."""
+    """Pieces of the tokenizer: of the token section, of the recipe, or the model's default number of rows."""
     assert recipe.model is not None
     if "vocab_size" in tokens:
         return tokens["vocab_size"]
@@ -103,7 +100,7 @@ def vocab_size(recipe: Recipe, tokens: Mapping[str, int]) -> int:
 
 
 def work(train: Train, tokens: Mapping[str, int]) -> DataWork:
-    """Text that has to be cleaned and tokenised: what there is, or what one epoch of the run would need."""
+    """Text to clean and tokenize: what exists, or what one epoch of the run would need."""
     clean = float(tokens["text"]) if tokens else train.tokens * BYTES_PER_TOKEN
     raw = clean / KEPT_SHARE
     hours = [size / 1e6 / speed / 3600 for size, speed in ((raw, CLEAN_MB_PER_S), (clean, TOKENIZE_MB_PER_S))]
@@ -111,7 +108,7 @@ def work(train: Train, tokens: Mapping[str, int]) -> DataWork:
 
 
 def space(recipe: Recipe, config: ModelConfig, tokens: Mapping[str, int]) -> Space:
-    """Storage at the end of the run: one epoch of data where there is none yet."""
+    """Storage at the end of the run; one epoch of data if none exists yet."""
     assert recipe.train is not None
     resources, train = recipe.resources.train, recipe.train
     for_good = train.tokens // resources.keep_every_tokens if resources.keep_every_tokens else 0
@@ -127,7 +124,7 @@ def space(recipe: Recipe, config: ModelConfig, tokens: Mapping[str, int]) -> Spa
 
 
 def groups(train: Train, tokens: Mapping[str, int]) -> tuple[DataGroup, ...]:
-    """What each group of the mixture gives to the run, phase by phase."""
+    """What the run takes from each group of the mixture, phase by phase."""
     drawn: dict[str, float] = {}
     begun = 0
     for phase in train.mixture:
@@ -149,8 +146,8 @@ def group_problems(groups: tuple[DataGroup, ...], train: Train) -> list[str]:
             results.append(f"the token shards have no group {group.name!r}; correct train.mixture")
         elif group.epochs > most and group.name not in train.epoch_caps:
             results.append(
-                f"group {group.name!r} is too small for its share: {group.epochs:.1f} epochs, {most:g} "
-                f"allowed; "
-                "lower its share, add data, or give it an epoch cap"
+                f"group {group.name!r} is too small for its share: {group.epochs:.1f} "
+                f"epochs, but at most {most:g} are allowed; lower its share, add data, or "
+                "set an epoch cap"
             )
     return results

@@ -1,4 +1,4 @@
-"""How much memory a GPU needs for a training run, by ZeRO stage: arithmetic, before anything is started.
+"""Estimates the GPU memory of a training run, by ZeRO stage.
 
 Bytes for each parameter, bf16 (fp32 in brackets), W workers:
 
@@ -23,11 +23,11 @@ from ctllm_ray.model.config import ModelConfig, parameters
 
 Precision = Literal["fp32", "bf16"]
 
-#: Of a card's memory this much can be planned with.
+#: Usable share of a GPU's memory.
 USABLE_SHARE = 0.9
 
-#: As train/steppers/deepspeed.py and train/losses/head_loss.py set them; they import torch, which this file
-#: must not.
+#: The values of train/steppers/deepspeed.py and train/losses/head_loss.py, which import torch; this file must
+#: not.
 BUCKET_ELEMENTS = 200_000_000
 CHUNK_LOGITS = 1 << 28
 LEAST_CHUNK = 128
@@ -35,7 +35,7 @@ LEAST_CHUNK = 128
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one GPU, by what holds them."""
+    """Bytes on one GPU, by use."""
 
     stage: int
     weights: float
@@ -44,7 +44,7 @@ class Memory:
     buffers: float
     activations: float
     logits: float
-    host: float = 0.0  # of the optimizer where it is offloaded: in the machine's memory, for each worker
+    host: float = 0.0  # offloaded optimizer state per worker, in host memory
 
     @property
     def total(self) -> float:
@@ -53,23 +53,23 @@ class Memory:
 
     @property
     def fixed_bytes(self) -> float:
-        """Bytes that the size of a micro-batch does not change."""
+        """Bytes that do not depend on the size of a micro-batch."""
         return self.weights + self.gradients + self.optimizer + self.buffers
 
 
 @dataclass(frozen=True)
 class MemoryLoad:
-    """What one worker does at a time."""
+    """The work of one worker at a time."""
 
     precision: Precision
     sequence_tokens: int
     micro_sequences: int
-    checkpointed: bool  # activations are computed again
-    offloaded: bool  # the optimizer stands in host memory
+    checkpointed: bool  # activation checkpointing
+    offloaded: bool  # optimizer state in host memory
 
 
 def estimate_memory(config: ModelConfig, load: MemoryLoad, stage: int, workers: int) -> Memory:
-    """Memory of one worker."""
+    """The memory of one worker."""
     count = parameters(config)
     weights, gradients, optimizer = (count * share for share in _shares(load.precision, stage, workers))
     tokens = load.micro_sequences * load.sequence_tokens
@@ -87,7 +87,7 @@ def estimate_memory(config: ModelConfig, load: MemoryLoad, stage: int, workers: 
 
 
 def _shares(precision: Precision, stage: int, workers: int) -> tuple[float, float, float]:
-    """Bytes of weights, gradients and optimizer for each parameter."""
+    """Bytes of weights, gradients and optimizer state per parameter."""
     if stage == 0:
         return (6.0 if precision == "bf16" else 4.0), 4.0, 8.0
     weights = 2.0 if precision == "bf16" else 4.0
@@ -97,7 +97,7 @@ def _shares(precision: Precision, stage: int, workers: int) -> tuple[float, floa
 
 
 def activation_bytes(config: ModelConfig, precision: Precision, checkpointed: bool, stage: int) -> float:
-    """Bytes that autograd keeps of the blocks for each position."""
+    """Bytes that autograd keeps of the blocks, per position."""
     stream = 2 if precision == "bf16" and stage else 4  # the residual stream: bf16, or fp32 under autocast
     whole = block_activation_bytes(config, precision, stage)
     if checkpointed:
@@ -106,7 +106,7 @@ def activation_bytes(config: ModelConfig, precision: Precision, checkpointed: bo
 
 
 def block_activation_bytes(config: ModelConfig, precision: Precision, stage: int) -> float:
-    """Bytes that autograd keeps of one block for each position.
+    """Bytes that autograd keeps of one block, per position.
 
     Norms keep their input in fp32 and what they give; attention keeps queries, keys, values and its result;
     the MLP keeps the gate before and after its activation, the other half, and their product.
@@ -118,15 +118,14 @@ def block_activation_bytes(config: ModelConfig, precision: Precision, stage: int
 
 
 def logits_bytes(config: ModelConfig, tokens: int, precision: Precision) -> float:
-    """Bytes of a chunk's logits, their logarithms and gradients, and of the fp32 gradient of the output
-    matrix."""
+    """Bytes of a chunk's logits, their logarithms and gradients, and of the output matrix's fp32 gradient."""
     chunk = min(tokens, max(LEAST_CHUNK, CHUNK_LOGITS // config.vocab_size))
     held = 8 if precision == "bf16" else 12
     return held * chunk * config.vocab_size + 4 * config.vocab_size * config.width
 
 
 def most_sequences(config: ModelConfig, load: MemoryLoad, stage: int, workers: int, card_bytes: float) -> int:
-    """The most sequences of one forward pass that fit a card; 0 where not even one does."""
+    """The maximum number of sequences per forward pass that fits a GPU; 0 if not even one does."""
     one = estimate_memory(config, load, stage, workers)
     of_one = one.activations / load.micro_sequences
     room = card_bytes * USABLE_SHARE - one.fixed_bytes - logits_bytes(config, 1 << 40, load.precision)

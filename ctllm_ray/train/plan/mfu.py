@@ -1,11 +1,11 @@
-"""Model FLOPs utilisation: how much of what the devices could compute goes into the model.
+"""Model FLOPs utilization (MFU): the share of the devices' peak FLOP/s that the model uses.
 
-MFU = tokens/s x FLOPs per token / peak FLOPs of all devices, with FLOPs per token after PaLM (Chowdhery et
-al. 2022, appendix B: 6 x matmul parameters + 12 x layers x width x context; attention counted whole though it
-is causal, recomputed activations not counted). The peak of a GPU is its maker's dense bf16 tensor rate
-without sparsity. A CPU has no such number: its peak is the best fp32 matmul that this process reaches in half
-a second at the start, so that MFU says how near a step comes to what this machine does with plain matrix
-products.
+MFU = tokens/s x FLOPs per token / peak FLOPs of all devices, with FLOPs per token after PaLM (Chowdhery
+et al. 2022, appendix B: 6 x matmul parameters + 12 x layers x width x context; attention counted whole
+though it is causal, recomputed activations not counted). The peak of a GPU is its maker's dense bf16
+tensor rate without sparsity. A CPU has no such number: its peak is the best fp32 matmul that this process
+reaches in half a second at the start, so that MFU says how near a step comes to what this machine does
+with plain matrix products.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 
 import torch
 
-#: Dense bf16 FLOPs per second, by a part of the name that CUDA gives; the first that fits. NVIDIA's data
+#: Dense bf16 FLOPs per second by a part of CUDA's device name; the first match counts. From NVIDIA's data
 #: sheets.
 PEAK_FLOPS = (
     ("B300", 2250e12),
@@ -40,25 +40,24 @@ MATMUL_WIDTH, MATMUL_S = 1024, 0.5
 
 
 def mfu(tokens_per_s: float, flops_per_token: float, peak_flops: float) -> float:
-    """Share of the peak of all devices, 0 to 1; NaN where the peak is not known."""
+    """Share of the peak of all devices, 0 to 1; NaN if the peak is unknown."""
     return tokens_per_s * flops_per_token / peak_flops
 
 
 def device_peak(device: torch.device) -> float:
-    """FLOPs per second of one device at its peak: of a known GPU, or measured on a CPU; NaN for an unknown
-    GPU."""
+    """Peak FLOPs per second of one device: of a known GPU, or measured on a CPU; NaN for an unknown GPU."""
     if device.type == "cpu":
         return _matmul_flops()
     return peak_of(torch.cuda.get_device_name(device)) if device.type == "cuda" else float("nan")
 
 
 def peak_of(gpu: str) -> float:
-    """Dense bf16 FLOPs per second of a GPU by the name that CUDA gives it; NaN for an unknown one."""
+    """Dense bf16 FLOPs per second of a GPU by CUDA's device name; NaN for an unknown one."""
     return next((peak for part, peak in PEAK_FLOPS if part.lower() in gpu.lower()), float("nan"))
 
 
 def _matmul_flops() -> float:
-    """FLOPs per second of the best of the fp32 products done in `MATMUL_S`, on this process's threads."""
+    """FLOPs per second of the fastest fp32 product within `MATMUL_S`, with this process's threads."""
     a_KK = torch.ones(MATMUL_WIDTH, MATMUL_WIDTH)
     torch.mm(a_KK, a_KK)
     best_s, began = float("inf"), time.perf_counter()

@@ -1,5 +1,4 @@
-"""What a training run takes, told before it starts: FLOPs, steps, memory, GPU-hours, core-hours, storage,
-epochs.
+"""Estimates a training run before it starts: FLOPs, steps, memory, GPU-hours, core-hours, storage, epochs.
 
 Arithmetic over the recipe, and over the token section's manifest once there is one; nothing is started and no
 torch is imported. Two figures are assumptions and say so: the MFU that the cards will reach, and what is not
@@ -32,14 +31,15 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class GpuCard:
-    """Memory in bytes as the driver tells it, and the maker's peak of dense bf16 tensor FLOPs per second."""
+    """Memory in bytes, as the driver reports it, and the maker's peak of dense
+    bf16 tensor FLOPs per second."""
 
     memory_bytes: float
     peak_flops: float
 
 
-#: Peaks are those of train/plan/mfu.py, a test holds them together. `cpu` is one core with AVX2 in fp32, as
-#: measured on the machine of docs/results.md; it has the memory of nothing in particular.
+#: Peaks equal those of train/plan/mfu.py; a test compares them. `cpu` is one core with AVX2 in fp32, measured
+#: on the machine of docs/results.md; its memory is a placeholder.
 CARDS: Mapping[str, GpuCard] = {
     "h100": GpuCard(81_559 * MIB, 989.4e12),
     "h200": GpuCard(143_771 * MIB, 989.4e12),
@@ -58,14 +58,14 @@ CARDS: Mapping[str, GpuCard] = {
 
 @dataclass(frozen=True)
 class Compute:
-    """The training itself. Hours are at the assumed MFU."""
+    """The training itself. Hours assume the given MFU."""
 
     flops_per_token: float
     causal_flops_per_token: float
     tokens: int
     steps: int
     batch_sequences: int
-    micro_batches: int  # of each worker and step
+    micro_batches: int  # per worker and step
     mfu: float
     tokens_per_s: float
     hours: float
@@ -73,14 +73,14 @@ class Compute:
 
     @property
     def flops(self) -> float:
-        """FLOPs of the run, in PaLM's convention."""
+        """FLOPs of the run in PaLM's convention."""
         return self.flops_per_token * self.tokens
 
 
 @dataclass(frozen=True)
 class PlanStage:
-    """One ZeRO stage: memory at the recipe's settings, and the most sequences of a forward pass that would
-    fit."""
+    """One ZeRO stage: memory with the recipe's settings, and the maximum number of
+    sequences per forward pass."""
 
     memory: Memory
     fits: bool
@@ -90,8 +90,7 @@ class PlanStage:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Everything that `ctllm plan` prints. `problems` would stop the run, or its memory; each names its
-    remedy."""
+    """Everything that `ctllm plan` prints. Each of `problems` would stop the run, and names its remedy."""
 
     name: str
     config: ModelConfig
@@ -112,18 +111,18 @@ class TrainingPlan:
 
 
 def plan_training(recipe: Recipe, *, gpu: str = "", gpus: int = 0, mfu: float = 0.4) -> TrainingPlan:
-    """What the recipe takes on `gpus` cards of a kind; by default those that its resources name, 8 H100 at
-    least.
+    """The plan of a recipe for `gpus` GPUs of a kind; by default those of its resources, at least 8 H100.
 
-    Raises `RecipeError` for a recipe that trains nothing, a card that is not known, numbers that cannot be.
+    Raises `RecipeError` if the recipe trains nothing, the GPU is unknown, or a number is impossible.
     """
     resources, (model, train) = recipe.resources.train, recipe.training()
     kind = gpu or ("h100" if resources.gpu else "cpu")
     if kind not in CARDS:
-        raise RecipeError(f"no card {kind!r}", where="gpu", remedy=f"cards: {', '.join(CARDS)}")
+        raise RecipeError(f"unknown GPU type {kind!r}", where="gpu", remedy=f"use one of {', '.join(CARDS)}")
     if gpus < 0 or not 0 < mfu <= 1:
         raise RecipeError(
-            f"{gpus} cards at {mfu:g} of their peak", remedy="give 1 card or more, and a share up to 1"
+            f"{gpus} GPUs with an MFU of {mfu:g} are not possible",
+            remedy="set --gpus to at least 1, and --mfu between 0 and 1",
         )
     most = resources.workers if isinstance(resources.workers, int) else resources.workers[1]
     count = gpus or (most if most > 1 or kind == "cpu" else 8)
@@ -196,26 +195,30 @@ def _compute(
 
 
 def _memory_problems(stages: tuple[PlanStage, ...], chosen: int, card: GpuCard) -> list[str]:
-    """Why the chosen stage does not fit, and the least change that does."""
+    """Why the chosen stage does not fit, and the smallest change that does."""
     stage = stages[chosen]
     if stage.fits:
         return []
-    size = f"{stage.memory.total / 1e9:.1f} GB are needed, {card.memory_bytes * USABLE_SHARE / 1e9:.1f} can be used"
+    size = (
+        f"{stage.memory.total / 1e9:.1f} GB are needed, "
+        f"{card.memory_bytes * USABLE_SHARE / 1e9:.1f} GB are usable"
+    )
     if stage.most_sequences:
         remedy = f"set resources.train.micro_sequences={stage.most_sequences}"
     elif stage.most_sequences_checkpointed:
         most = stage.most_sequences_checkpointed
-        remedy = f"set resources.train.activation_checkpointing=true and micro_sequences={most} at most"
+        remedy = f"set resources.train.activation_checkpointing=true and micro_sequences to at most {most}"
     else:
-        remedy = "take cards with more memory, more of them under zero_stage=3, or offload the optimizer"
+        remedy = "use GPUs with more memory, more GPUs with zero_stage=3, or offload the optimizer"
         for number in range(chosen + 1, 4):
             if most := stages[number].most_sequences_checkpointed:
                 fitting = (
-                    f"zero_stage={number}, activation_checkpointing=true and micro_sequences={most} at most"
+                    f"set zero_stage={number}, activation_checkpointing=true and "
+                    f"micro_sequences to at most {most}"
                 )
                 remedy = f"set resources.train.{fitting}"
                 break
-    return [f"too little memory at ZeRO stage {chosen}: {size}; {remedy}"]
+    return [f"too little GPU memory at ZeRO stage {chosen}: {size}; {remedy}"]
 
 
 def _batch_problems(train: Train, workers: int) -> list[str]:
@@ -225,8 +228,8 @@ def _batch_problems(train: Train, workers: int) -> list[str]:
     fitting = [number for number in range(1, 2 * workers) if sequences % number == 0]
     nearest = sorted(fitting, key=lambda number: abs(number - workers))[:4]
     return [
-        f"a batch of {sequences} sequences does not divide by {workers} workers; "
-        f"take {', '.join(map(str, sorted(nearest)))} of them, or another train.batch_tokens"
+        f"{workers} workers do not divide a batch of {sequences} sequences; use "
+        f"{', '.join(map(str, sorted(nearest)))} workers, or another train.batch_tokens"
     ]
 
 

@@ -1,4 +1,4 @@
-"""What `ctllm plan` prints."""
+"""Terminal output of `ctllm plan`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ctllm_ray.train.plan.memory import USABLE_SHARE
 from ctllm_ray.train.plan.plan import PlanStage, TrainingPlan
 
 
-def show(plan: TrainingPlan) -> None:
+def print_plan(plan: TrainingPlan) -> None:
     """Prints a plan."""
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=140)
@@ -26,7 +26,7 @@ def show(plan: TrainingPlan) -> None:
 
 
 def table(plan: TrainingPlan) -> Group:
-    """A plan as tables: the run, memory by ZeRO stage, the groups of the mixture, and what is wrong."""
+    """A plan as tables: the run, memory by ZeRO stage, the groups of the mixture, and problems."""
     parts: list[Table | Text] = [_facts(plan)]
     if math.isfinite(plan.card.memory_bytes):
         parts += [Text(), _memory(plan)]

@@ -76,7 +76,7 @@ def run_training(recipe: Recipe, tell: Callable[[str], None] = lambda text: None
     with session(cpus, recipe.resources.object_store_mb), environment(_settings(resources)):
         recipe = _absolute(recipe)
         check_nodes(recipe.resources.label_selector(resources.gpu))
-        if objective.of(train).needs_reference:
+        if objective.find_objective(train).needs_reference:
             reference_log_probs.complete(
                 recipe, lambda recipe, shards: _score_reference(recipe, shards, tell)
             )

@@ -1,4 +1,4 @@
-"""Curves of a run as inline SVG, to be seen without a script and at any width.
+"""Curves of a run as inline SVG, which needs no script and scales to any width.
 
 A drawing is a box of 1000 x 1000 units stretched over its frame, with strokes that keep their width; ticks,
 marks and the cross-hair are HTML placed by percent, so type is as large on a telephone as on a wall. A run of
@@ -16,23 +16,23 @@ from itertools import pairwise
 import numpy as np
 from markupsafe import Markup
 
-PLACES = 400  # along the axis
-SMOOTH_SHARE = 0.01  # of the run: half-life of the smoothed curve, to either side
+PLACES = 400  # positions along the axis
+SMOOTH_SHARE = 0.01  # half-life of the smoothed curve, on each side
 SIZE = 1000  # of the box, in its own units
-LOG_RATIO = 2.0  # a range this wide gets a logarithmic axis where the values may have one
-HEADROOM = 0.06  # of the axis, beyond the values
+LOG_RATIO = 2.0  # ratio of a range from which the axis is logarithmic, if the values allow it
+HEADROOM = 0.06  # free space beyond the values, as a share of the axis
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From a value to its place: 0 at the low end, 1 at the high end."""
+    """Maps a value to its position: 0 at the low end, 1 at the high end."""
 
     low: float
     high: float
     log: bool = False
 
     def place(self, value: float) -> float:
-        """Where a value stands, 0 to 1; outside values stand at the edge."""
+        """The position of a value, 0 to 1, limited to this range."""
         if self.log:
             share = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
         else:
@@ -60,7 +60,7 @@ def _round_values(low: float, high: float) -> list[float]:
 
 
 def axis(values: Sequence[float] | np.ndarray, *, from_zero: bool = False, log: bool = False) -> Axis:
-    """An axis that holds all finite values, from zero or logarithmic where asked and sensible."""
+    """An axis that contains all finite values; starts at zero or is logarithmic if requested and useful."""
     finite = np.asarray(values, np.float64)
     finite = finite[np.isfinite(finite)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
@@ -74,8 +74,8 @@ def axis(values: Sequence[float] | np.ndarray, *, from_zero: bool = False, log: 
 
 
 def smooth(values: np.ndarray, share: float = SMOOTH_SHARE) -> np.ndarray:
-    """An average with exponential weights to both sides: it does not lag. What is not finite is stepped
-    over."""
+    """An average with exponential weights on both sides, so it does not lag. Skips
+    values that are not finite."""
     keep = 0.5 ** (1 / max(1.0, share * len(values)))
     finite = np.isfinite(values)
     known = np.where(finite, values, 0.0)
@@ -85,7 +85,7 @@ def smooth(values: np.ndarray, share: float = SMOOTH_SHARE) -> np.ndarray:
 
 
 def _decaying(values: np.ndarray, keep: float) -> np.ndarray:
-    """Sums of all values up to each, those before it weighing less and less."""
+    """Sums of all values up to each one, with decaying weights."""
     result, total = np.empty(len(values)), 0.0
     for index, value in enumerate(values.tolist()):
         total = keep * total + value
@@ -95,7 +95,7 @@ def _decaying(values: np.ndarray, keep: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Thinned:
-    """Places along the axis; `last` is the index of each place's last value."""
+    """Positions along the axis; `last` is the index of each position's last value."""
 
     last: np.ndarray
     least: np.ndarray
@@ -103,7 +103,7 @@ class Thinned:
 
 
 def thin(values: np.ndarray, places: int = PLACES) -> Thinned:
-    """The least and the most of up to `places` stretches of equal length."""
+    """Minimum and maximum of up to `places` ranges of equal length."""
     edges = np.unique(np.linspace(0, len(values), min(len(values), places) + 1).astype(np.int64))
     parts = [values[a:b] for a, b in pairwise(edges)]
     finite = [part[np.isfinite(part)] for part in parts]
@@ -113,7 +113,7 @@ def thin(values: np.ndarray, places: int = PLACES) -> Thinned:
 
 
 def path(x: Axis, y: Axis, xs: Sequence[float] | np.ndarray, ys: Sequence[float] | np.ndarray) -> str:
-    """SVG path data through the points, with a gap wherever a value is not finite."""
+    """SVG path data through the points, with a gap at values that are not finite."""
     parts, pen = [], "M"
     for at, value in zip(xs, ys, strict=True):
         if not math.isfinite(value):
@@ -125,7 +125,7 @@ def path(x: Axis, y: Axis, xs: Sequence[float] | np.ndarray, ys: Sequence[float]
 
 
 def raw_path(x: Axis, y: Axis, xs: np.ndarray, ys: np.ndarray) -> str:
-    """SVG path data of a thinned curve: down to the least and up to the most of each place."""
+    """SVG path data of a thinned curve: from minimum to maximum at each position."""
     if len(ys) <= PLACES:
         return path(x, y, xs, ys)
     result = thin(ys)
@@ -150,7 +150,7 @@ def drawing(paths: Sequence[tuple[str, str]], label: str) -> Markup:
 
 
 def short(value: float) -> str:
-    """A number for an axis: 0.045, 1,500, 20k, 3.4M, 2.5e-4."""
+    """Formats a number for an axis: 0.045, 1,500, 20k, 3.4M, 2.5e-4."""
     for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             return f"{value / (1e3 if unit == 'k' else size):.4g}{unit}"

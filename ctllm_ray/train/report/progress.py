@@ -1,9 +1,9 @@
-"""Progress of a training run, told by whoever waits for it: step, loss, tokens/s, MFU, time left, validation,
-events.
+"""Reports the progress of a training run in the driver:
+step, loss, tokens/s, MFU, time left, validation, events.
 
-The driver may be far from the workers, so it reads what rank 0 records on storage, every few seconds: nothing
-passes through Ray, and a second terminal could follow the same run. A bar on a terminal, plain lines
-elsewhere.
+The driver may be far from the workers, so it reads what rank 0 records on storage, every few
+seconds: nothing passes through Ray, and a second terminal could follow the same run. A bar on a
+terminal, plain lines elsewhere.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ctllm_ray.base.live_line import LiveLine, format_clock
 from ctllm_ray.train.tracking import records
 from ctllm_ray.train.tracking.records import Event, StepRecord
 
-POLL_S, POLL_REMOTE_S = 2.0, 5.0  # between looks at the records; they are written every 5 s
-LINE_S = 15.0  # between plain lines, where nobody watches a terminal
+POLL_S, POLL_REMOTE_S = 2.0, 5.0  # between reads of the records; they are written every 5 s
+LINE_S = 15.0  # between log lines without a terminal
 BAR_CELLS = 16
 
-#: Events that are worth a line of their own. Checkpoints and validation stand in the line of the run.
+#: Events that get a line of their own. Checkpoints and validation are part of the status line.
 _SPOKEN = (
     "started", "resumed", "resized", "spike", "skipped", "rewound", "checkpoint_passed_over",
     "tracker_failed",
@@ -35,7 +35,7 @@ _SPOKEN = (
 
 
 class Following:
-    """Says how far the run in a folder is, from a thread, for as long as the `with` block lasts."""
+    """Reports on the run in a folder from a thread, while the `with` block lasts."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Following:
         self._line = LiveLine(stream or sys.stderr, LINE_S, clock=clock)
         self._began = clock()
         self._shown: StepRecord | None = None
-        self._heard = len(records.read_events(folder))  # those of runs before this one were told then
+        self._heard = len(records.read_events(folder))  # events of earlier runs were reported then
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
@@ -70,7 +70,7 @@ class Following:
             self.look()
 
     def look(self) -> None:
-        """Reads what is new and says it. A store that does not answer is asked again the next time."""
+        """Reads new records and reports them. If the storage does not answer, the next call retries."""
         try:
             events, last = records.read_events(self._folder), records.read_last(self._folder)
         except CtllmError:
@@ -80,13 +80,13 @@ class Following:
                 self.print_above(sentence(event))
         self._heard = len(events)
         if last is None or last.time < self._began or last == self._shown:
-            return  # nothing new, or of a run before this one
+            return  # nothing new, or from an earlier run
         self._shown = last
         if self._line.is_due():
             self._line.update(self.line(last, bar=self._line.is_live))
 
     def line(self, last: StepRecord, *, bar: bool = False) -> str:
-        """The state of the run in one line. Time left is reckoned from the speed of the last update."""
+        """The state of the run in one line. Time left is estimated from the speed of the last update."""
         done = min(1.0, last.tokens / self._total_tokens)
         full = round(done * BAR_CELLS)
         left_s = max(0, self._total_tokens - last.tokens) / max(last.tokens_per_s, 1e-9)
@@ -112,12 +112,12 @@ class Following:
         return [f"bits/byte at {validation_last['step']:,}: {', '.join(shown)}"]
 
     def print_above(self, text: str) -> None:
-        """A line that stays, above the live one."""
+        """Prints a permanent line above the live one."""
         self._line.print_above(text)
 
 
 def sentence(event: Event) -> str:
-    """An event in one line: its kind, its step, its facts."""
+    """An event in one line: kind, step, facts."""
     facts = [f"{name} {_short(value)}" for name, value in event.facts.items()]
     return f"{event.kind.replace('_', ' ')} at step {event.step:,}{': ' if facts else ''}{', '.join(facts)}"
 

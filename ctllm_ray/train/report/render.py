@@ -1,5 +1,4 @@
-"""One self-contained HTML page about a training run: curves, what happened on the way, what it read, whence
-it comes.
+"""One self-contained HTML page about a training run: curves, events, data and lineage.
 
 The page (html_report/html_page.py) is complete without its script. Names of documents and groups are other
 people's text: all of it goes through the template's escaping.
@@ -29,7 +28,7 @@ from ctllm_ray.train.report.run_facts import RunFacts, gather
 from ctllm_ray.train.report.words import WORDS
 from ctllm_ray.train.tracking.records import Event
 
-#: Events that are marked on the curves, with their signs; bad ones in red.
+#: Events marked on the curves, with their signs; bad ones in red.
 SIGNS = {
     "resumed": "↻", "resized": "⇄", "spike": "▲", "skipped": "×", "rewound": "↶",
     "checkpoint_passed_over": "!",
@@ -38,14 +37,14 @@ SIGNS = {
 BAD = {"spike", "skipped", "rewound", "checkpoint_passed_over"}
 UNMARKED = {"started", "finished", "checkpoint", "validation"}
 UNLISTED = {"checkpoint", "validation"}
-NEAR_SHARE = 0.012  # of the axis: events closer than this share a mark
-DOCUMENTS, SAVES = 200, 15  # shown of a spike's documents; of the checkpoints
+NEAR_SHARE = 0.012  # events closer than this share of the axis share a mark
+DOCUMENTS, SAVES = 200, 15  # documents of a spike to show; checkpoints to show
 COLOURS = 6
 
 
 @dataclass(frozen=True)
 class CurvePlot:
-    """A chart: its name in WORDS, what is drawn, and what stands beside it."""
+    """A chart: its name in WORDS, the curves, and the text next to it."""
 
     key: str
     drawing: Markup
@@ -55,24 +54,24 @@ class CurvePlot:
 
 
 def write_training_report(recipe: Recipe, to: str) -> None:
-    """Writes the page about a recipe's run. Raises `NotFound` where it has made no step yet."""
-    storage.write_bytes(to, render(gather(recipe)).encode())
+    """Writes the page about a recipe's run. Raises `NotFound` if it has no step yet."""
+    storage.write_bytes(to, render_page(gather(recipe)).encode())
 
 
-def render(facts: RunFacts) -> str:
+def render_page(facts: RunFacts) -> str:
     """The page as HTML."""
     x = Axis(0.0, float(max(facts.total_tokens, facts.steps[-1].tokens)))
     groups = sorted(
         {g for v in facts.validation for g in v["groups"]}
         | {g for p in facts.train.mixture for g in p.shares}
     )
-    return html_page.render(
+    return html_page.render_page(
         __file__,
         _words(facts),
         FILTERS,
         NAMES,
         f=facts,
-        per=objective.of(facts.train).per,
+        per=objective.find_objective(facts.train).per,
         s=_summary(facts),
         plots=_plots(facts, x, groups),
         x_ticks=[(100 * x.place(tokens), curves.short(tokens)) for tokens in x.ticks()],
@@ -89,17 +88,17 @@ def render(facts: RunFacts) -> str:
 
 
 def _metrics(facts: RunFacts) -> list[str]:
-    """Names of what the objective told beside its loss, in its order."""
+    """Names of the objective's metrics besides its loss, in order."""
     return list(dict.fromkeys(name for record in facts.steps for name in record.metrics))
 
 
 def _words(facts: RunFacts) -> dict[str, tuple[str, str]]:
-    """All words of the page; a metric that has none is called by its name."""
+    """All texts of the page. A metric without a text is shown by its name."""
     return {name: (str(escape(name)), str(escape(name))) for name in _metrics(facts)} | WORDS
 
 
 def _summary(facts: RunFacts) -> dict[str, Any]:
-    """The figures of the page's head."""
+    """The figures in the page's head."""
     steps, kinds = facts.steps, Counter(event.kind for event in facts.events)
     seconds = sum(record.seconds for record in steps)
     passed_over = len(facts.state.passed_over) if facts.state else kinds["skipped"] + kinds["rewound"]
@@ -152,7 +151,7 @@ def _plots(facts: RunFacts, x: Axis, groups: Sequence[str]) -> list[CurvePlot]:
 def _noisy(
     key: str, x: Axis, tokens: np.ndarray, values: np.ndarray, y: Axis, wide: bool = False
 ) -> CurvePlot:
-    """Single steps thin, their average bold."""
+    """Thin lines for single steps, bold for their average."""
     smooth = curves.smooth(values)
     at = curves.thin(values).last
     paths = [
@@ -171,7 +170,7 @@ def _steady(key: str, x: Axis, tokens: np.ndarray, values: np.ndarray) -> CurveP
 
 
 def _validation(facts: RunFacts, x: Axis, groups: Sequence[str]) -> CurvePlot:
-    """A line for each group of held-out documents."""
+    """One line per group of held-out documents."""
     lines = {
         group: [
             (v["tokens"], v["groups"][group]["bits_per_byte"])
@@ -195,7 +194,7 @@ def _labels(key: str, y: Axis) -> list[tuple[float, str]]:
 
 
 def _places(facts: RunFacts, x: Axis) -> dict[str, Any]:
-    """What the cross-hair reads: for up to 400 places, where they are and each chart's value as text."""
+    """Data of the cross-hair: up to 400 positions, each with every chart's value as text."""
     steps = facts.steps
     losses = np.array([record.loss for record in steps])
     smooth = curves.smooth(losses)
@@ -220,14 +219,14 @@ def _places(facts: RunFacts, x: Axis) -> dict[str, Any]:
 
 
 def _bits_at(facts: RunFacts, step: int) -> str:
-    """The validation before a step."""
+    """The last validation before a step."""
     before = bisect_left([v["step"] for v in facts.validation], step + 1)
     groups = facts.validation[before - 1]["groups"] if before else {}
     return ", ".join(f"{group} {bits['bits_per_byte']:.4f}" for group, bits in sorted(groups.items())) or "–"
 
 
 def _marks(facts: RunFacts, x: Axis) -> list[dict[str, Any]]:
-    """Marks on the curves: events that lie together share one, which leads to the first of them."""
+    """Marks on the curves. Nearby events share one, which links to the first of them."""
     results: list[dict[str, Any]] = []
     for index, event in enumerate(list_events(facts)):
         if event.kind in UNMARKED:
@@ -248,12 +247,12 @@ def _marks(facts: RunFacts, x: Axis) -> list[dict[str, Any]]:
 
 
 def list_events(facts: RunFacts) -> list[Event]:
-    """The events of the page's table, in the order of time."""
+    """The events of the page's table, by time."""
     return [event for event in facts.events if event.kind not in UNLISTED]
 
 
 def _tokens_at(facts: RunFacts, step: int) -> int:
-    """Positions that had been consumed at a step; of the nearest recorded step."""
+    """Positions consumed at a step, or at the nearest recorded step."""
     at = bisect_left([record.step for record in facts.steps], step)
     return 0 if step <= 0 else facts.steps[min(at, len(facts.steps) - 1)].tokens
 
@@ -302,7 +301,7 @@ def _when(unix_s: float) -> str:
 
 
 def _value(value: Any) -> str:
-    """A fact of an event."""
+    """Formats a fact of an event."""
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 

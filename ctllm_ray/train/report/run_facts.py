@@ -1,7 +1,7 @@
-"""All that storage tells of a run: its records, its checkpoints, and what its data order says it has read.
+"""Reads all facts of a run from storage: its records, its checkpoints, and its data.
 
-Reading only: nothing of the run is changed, and it may be going on. What a page or a table shows is made from
-this.
+Reading only: nothing of the run is changed, and it may be
+going on. What a page or a table shows is made from this.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from ctllm_ray.train.data.batches import Batches
     from ctllm_ray.train.data.corpora import Corpora
 
-MOST_ROWS = 20_000_000  # that are counted again: about a minute
+MOST_ROWS = 20_000_000  # rows to count again at most: about a minute
 
 
 @dataclass(frozen=True)
 class Save:
-    """A checkpoint that was written; `kept` says whether it is still there."""
+    """A written checkpoint; `kept` says whether it still exists."""
 
     step: int
     tokens: int
@@ -40,20 +40,20 @@ class Save:
 
 @dataclass(frozen=True)
 class Taken:
-    """What a phase took of a group."""
+    """What a phase took from a group."""
 
     group: str
     planned: float  # share of sequences
     realised: float
     targets: int
     padding: int
-    epochs: float  # targets from the run's start to the phase's end over `whole`
-    whole: int  # targets that the group has
+    epochs: float  # targets from the run's start to the phase's end, divided by `whole`
+    whole: int  # targets of the group
 
 
 @dataclass(frozen=True)
 class PhaseTaken:
-    """A phase of the mixture as it went: batches [first, last)."""
+    """A phase of the mixture as it happened: batches [first, last)."""
 
     first: int
     last: int
@@ -62,41 +62,41 @@ class PhaseTaken:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A run as it stands."""
+    """The current state of a run."""
 
     recipe: Recipe
     folder: str
     steps: list[StepRecord]
     events: list[Event]
     validation: list[dict[str, Any]]
-    state: RunState | None  # of the newest whole checkpoint
+    state: RunState | None  # of the newest undamaged checkpoint
     checkpoint: str  # its folder
     saves: list[Save]
     phases: list[PhaseTaken]
-    unaccounted: str  # why the phases could not be counted; empty where they were
+    unaccounted: str  # why the phases could not be counted; empty if they were
     data: list[dict[str, Any]]  # generations of DATA.json
     fingerprint: str  # of the recipe's decisions
 
     @property
     def train(self) -> Train:
-        """The recipe's part about training."""
+        """The recipe's section `train`."""
         return self.recipe.training()[1]
 
     @property
     def total_tokens(self) -> int:
-        """Positions of the whole run, whole batches."""
+        """Positions of the whole run, in whole batches."""
         return -(-self.train.tokens // self.train.batch_tokens) * self.train.batch_tokens
 
 
 def gather(recipe: Recipe) -> RunFacts:
-    """The facts of a recipe's run. Raises `NotFound` where it has made no step yet, `RecipeError` where it
-    has none."""
-    recipe.training()  # or tell that there is no run
+    """The facts of a recipe's run. Raises `NotFound` if it has
+    no step yet, `RecipeError` if the recipe has no run."""
+    recipe.training()  # raises if there is no run
     folder = recipe.folder("train")
     steps = records.read_steps(folder)
     if not steps:
         raise NotFound(
-            "this run has recorded no step yet", where=folder, remedy="run `ctllm train` with this recipe"
+            "this run has not recorded a step yet", where=folder, remedy="run `ctllm train` with this recipe"
         )
     events = records.read_events(folder)
     state, where = _newest(folder)
@@ -150,7 +150,7 @@ def _generations(folder: str) -> list[dict[str, Any]]:
 
 
 def _phases(recipe: Recipe, batch: int) -> tuple[list[PhaseTaken], str]:
-    """What each phase took up to a batch, or why that cannot be told: the shards may be elsewhere by now."""
+    """What each phase took up to a batch, or why that is unknown: the shards may have been moved."""
     from ctllm_ray.train.data.batches import Batches
     from ctllm_ray.train.data.corpora import open_corpora
 
@@ -167,7 +167,7 @@ def _phases(recipe: Recipe, batch: int) -> tuple[list[PhaseTaken], str]:
 
 
 def _whole(corpora: Corpora) -> dict[str, int]:
-    """Targets that each group has: all ids of a document but its BOS."""
+    """The targets of each group: all ids of a document except BOS."""
     results: dict[str, int] = {}
     for generation in corpora.generations:
         for corpus in generation.corpora:

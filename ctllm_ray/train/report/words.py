@@ -1,4 +1,4 @@
-"""Every word of the training report in Chinese and English; the page carries both and shows one."""
+"""All texts of the training report in Chinese and English; the page contains both and shows one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "n_resumed": ("{n} 次续训", "resumed {n}×"),
     "n_resized": ("{n} 次改变规模", "resized {n}×"),
     "n_spike": ("{n} 次损失尖峰", "loss spikes {n}×"),
-    "n_passed_over": ("{n} 个批次被跳过", "batches passed over {n}×"),
+    "n_passed_over": ("{n} 个批次被跳过", "batches skipped {n}×"),
     "done": ("全程的 {share}", "{share} of the run"),
     "finished": ("已完成", "Finished"),
     "unfinished": ("未完成", "Not finished"),
@@ -43,11 +43,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "curves_note": (
         "横轴是走过的位置数。指针或方向键移动读数线，各图同步。细线是每步的值，粗线是双侧指数平滑，"
         "半衰期为全程的 {share}；点多时每处画出最小与最大，尖峰不会被抹掉。",
-        "Over positions consumed. Move the pointer or the arrow keys: all charts read the same place. Thin "
-        "lines are "
-        "single steps, bold ones an exponential average to both sides (half-life {share} of the run); where "
-        "there are "
-        "many, the least and the most of each place are drawn, so no spike is lost.",
+        "Over positions consumed. Move the pointer or use the arrow keys: all charts show "
+        "the same position. Thin lines are single steps; bold lines are an exponential "
+        "average on both sides (half-life {share} of the run). If there are many steps, "
+        "the minimum and maximum of each position are drawn, so no spike is lost.",
     ),
     "loss": ("损失", "Loss"),
     "grad_norm": ("梯度范数（裁剪前）", "Gradient norm before clipping"),
@@ -63,8 +62,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "accuracy": ("间距为正的偏好对占比", "Share of pairs with a margin above 0"),
     "chosen_logprob": ("优答对数概率（整句，nats）", "Log-probability of chosen answers, nats"),
     "rejected_logprob": ("劣答对数概率（整句，nats）", "Log-probability of rejected answers, nats"),
-    "chosen_gain": ("优答比参考多出（nats）", "Chosen answers: more than the reference, nats"),
-    "rejected_gain": ("劣答比参考多出（nats）", "Rejected answers: more than the reference, nats"),
+    "chosen_gain": ("优答比参考多出（nats）", "Chosen answers: difference to the reference, nats"),
+    "rejected_gain": ("劣答比参考多出（nats）", "Rejected answers: difference to the reference, nats"),
     "chosen_tokens": ("优答长度（token）", "Length of chosen answers, tokens"),
     "rejected_tokens": ("劣答长度（token）", "Length of rejected answers, tokens"),
     "unit_target": ("nats / token", "nats per token"),
@@ -79,8 +78,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "events": ("事件", "Events"),
     "events_note": (
         "按时间先后。尖峰一栏列出那个批次里的文档：可以用 <code>ctllm batch</code> 再看一遍。",
-        "In the order of time. A spike names the documents of its batch: <code>ctllm batch</code> shows them "
-        "again.",
+        "By time. A spike lists the documents of its batch; <code>ctllm batch</code> shows them again.",
     ),
     "no_events": ("没有事件。", "No events."),
     "when": ("时间 (UTC)", "Time (UTC)"),
@@ -93,19 +91,19 @@ WORDS: dict[str, tuple[str, str]] = {
     "event.spike": ("损失尖峰", "Loss spike"),
     "event.skipped": ("跳过更新", "Update skipped"),
     "event.rewound": ("退回存档", "Rewound"),
-    "event.checkpoint_passed_over": ("存档不可用，改用更早的", "Checkpoint passed over"),
+    "event.checkpoint_passed_over": ("存档不可用，改用更早的", "Checkpoint skipped"),
     "event.stopped": ("停下", "Stopped"),
     "event.tracker_failed": ("曲线服务失败", "Tracker failed"),
     "event.finished": ("完成", "Finished"),
     "event.data_joined": ("新数据加入", "Data joined"),
-    "event.specials_untaught": ("对话标记未曾训练", "Marks of turns untaught"),
+    "event.specials_untaught": ("对话标记未曾训练", "Special tokens of turns untrained"),
     # data
-    "data": ("数据：每一阶段实际用了什么", "Data: what each phase took"),
+    "data": ("数据：每一阶段实际用了什么", "Data used by each phase"),
     "data_note": (
         "由数据次序重新算出，直到最新存档；被跳过的批次也在内。“轮”是从本次训练开始到该阶段末，训练词元与该组全部之比。",
-        "Counted again from the order of the data, up to the newest checkpoint, with batches that were "
-        "passed over. "
-        "Epochs are targets over all that the group has, from this run's start to the phase's end.",
+        "Counted again from the order of the data, up to the newest checkpoint, including "
+        "skipped batches. Epochs are targets over all targets of the group, from this "
+        "run's start to the phase's end.",
     ),
     "phase_to": ("第 {n} 阶段，至 {tokens}", "Phase {n}, to {tokens}"),
     "group": ("组", "Group"),
@@ -115,9 +113,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "padding": ("填充", "Padding"),
     "epochs": ("轮", "Epochs"),
     "has_tokens": ("该组共有", "Group has"),
-    "no_account": ("无法重算：{reason}", "Cannot be counted again: {reason}"),
+    "no_account": ("无法重算：{reason}", "Cannot be counted: {reason}"),
     # lineage
-    "lineage": ("来历：存档从何而来", "Lineage: where the checkpoints come from"),
+    "lineage": ("来历：存档从何而来", "Lineage: origin of the checkpoints"),
     "newest": ("最新存档", "Newest checkpoint"),
     "recipe_fingerprint": ("配方指纹", "Recipe's fingerprint"),
     "data_fingerprint": ("数据指纹", "Data's fingerprint"),
@@ -141,22 +139,20 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     # settings
     "settings": ("设定", "Settings"),
-    "recipe": ("配方（决定结果的部分）", "Recipe (what decides the result)"),
+    "recipe": ("配方（决定结果的部分）", "Recipe (settings that affect the result)"),
     "mfu_note": (
         "MFU = 每秒位置 × 每位置 FLOPs ÷ 全部设备的峰值。FLOPs 按 PaLM：6 × 参与矩阵乘的参数 + 12 × 层 × 宽 "
         "× 上下文，"
         "注意力不因因果而减半，重算不计。GPU 峰值取厂商的 bf16 稠密值；CPU 取开始时实测的 fp32 矩阵乘。",
-        "MFU = positions/s × FLOPs per position ÷ peak of all devices. FLOPs after PaLM: 6 × matmul "
-        "parameters + 12 × "
-        "layers × width × context; attention not halved for being causal, recomputation not counted. A GPU's "
-        "peak is "
-        "its maker's dense bf16 rate; a CPU's the fp32 matrix product measured at the start.",
+        "MFU = positions/s × FLOPs per position ÷ peak of all devices. FLOPs as in PaLM: 6 "
+        "× matmul parameters + 12 × layers × width × context. Causal attention counts in "
+        "full; recomputation does not count. A GPU's peak is its maker's dense bf16 rate; "
+        "a CPU's is an fp32 matrix product measured at the start.",
     ),
     "bits_note": (
         "每字节比特 = 文档全部目标（含结尾）的 nats ÷ ln 2 ÷ UTF-8 字节数；超过上下文的文档切段，段间不重叠。"
         "",
-        "Bits per byte = nats of all targets of a document, its end included ÷ ln 2 ÷ bytes of UTF-8; "
-        "documents longer "
-        "than the context are cut without overlap.",
+        "Bits per byte = nats of all targets of a document, including its end ÷ ln 2 ÷ "
+        "UTF-8 bytes. Documents longer than the context are cut without overlap.",
     ),
 }

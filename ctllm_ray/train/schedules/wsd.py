@@ -25,12 +25,12 @@ def wsd(
     decay_tokens: int,
     decay: Literal["exponential", "linear", "sqrt"],
 ) -> Decay:
-    """The decay. Raises `RecipeError` if it does not fit the run, or cannot end where it should."""
+    """The decay. Raises `RecipeError` if it does not fit the run or cannot end at its final value."""
     if decay == "exponential" and min_share == 0:
-        remedy = "set `min_share` above 0, or another `decay`"
+        remedy = "set `min_share` above 0, or use another `decay`"
         raise RecipeError("an exponential decay cannot end at zero", remedy=remedy)
     if warmup_tokens + decay_tokens > total_tokens:
-        remedy = f"they have {total_tokens:,} tokens together: lower warmup_tokens or decay_tokens"
+        remedy = f"the run has {total_tokens:,} tokens: lower warmup_tokens or decay_tokens"
         raise RecipeError("warm-up and decay are longer than the run", remedy=remedy)
     shares = {
         "exponential": lambda progress: min_share**progress,

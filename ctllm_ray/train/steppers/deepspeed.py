@@ -1,5 +1,4 @@
-"""The DeepSpeed stepper: ZeRO 0 to 3 behind the same few methods as the plain one, on CPU (gloo) and GPU
-(NCCL).
+"""The DeepSpeed stepper: ZeRO 0 to 3 with the interface of the plain one, on CPU (gloo) and GPU (NCCL).
 
 Why some things are done by hand: DeepSpeed averages gradients over ranks and knows nothing of padding, so the
 loss is scaled by ranks / targets, which makes the average the gradient of the loss per target of the global
@@ -12,8 +11,8 @@ the same stage only. Gathering costs a collective for every tensor of the state:
 go over the links.
 
 Written against DeepSpeed 0.19 (`runtime/engine.py`, `runtime/zero/stage_1_and_2.py`,
-`runtime/zero/stage3.py`, `runtime/bf16_optimizer.py`): of these `discard` and `load` use what is no public
-interface.
+`runtime/zero/stage3.py`, `runtime/bf16_optimizer.py`): of these `discard` and `load` use
+what is no public interface.
 """
 
 from __future__ import annotations
@@ -40,13 +39,14 @@ from ctllm_ray.train.data.batch import Batch
 from ctllm_ray.train.stepper import Loss
 from ctllm_ray.train.steppers.torch import MOMENTS, host_copy, owners, parameter_groups
 
-#: a lock on a half-built extension is left by a dead process once it is older; building takes about 120
+#: Seconds. A lock on an unfinished extension build that is older was left by a dead process; a build takes
+#: about 120.
 STALE_S = 600
-BUCKET = 200_000_000  # most elements of one collective over gradients: 0.8 GB in fp32
+BUCKET = 200_000_000  # maximum elements per gradient collective: 0.8 GB in fp32
 
 
 class DeepSpeedStepper:
-    """One rank under DeepSpeed. `torch.distributed` is up before it is made, but for a lone rank."""
+    """One rank under DeepSpeed. With several ranks, `torch.distributed` must be initialized before."""
 
     kind = "deepspeed"
 
@@ -60,7 +60,7 @@ class DeepSpeedStepper:
         world: int,
     ) -> None:
         if resources.offload and not resources.zero_stage:
-            remedy = "set resources.train.zero_stage to 1, 2 or 3, or resources.train.offload to false"
+            remedy = "set resources.train.zero_stage to 1, 2 or 3, or resources.train.offload=false"
             raise RecipeError("zero_stage 0 has no optimizer state to offload", remedy=remedy)
         deepspeed = _start_deepspeed()
         self.rank, self.world, self.module = rank, world, model
@@ -72,7 +72,7 @@ class DeepSpeedStepper:
             llama.compile_blocks(cast(Any, model))
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._owners = owners(self._parameters, world)
-        with contextlib.redirect_stdout(io.StringIO()):  # some of its reports know no log level
+        with contextlib.redirect_stdout(io.StringIO()):  # some of its reports ignore the log level
             self._engine, *_ = deepspeed.initialize(
                 model=_Whole(model.train(), loss, autocast=bf16 and not self.zero_stage),
                 optimizer=_optimizer(self._parameters.values(), train.optimizer, resources),
@@ -81,7 +81,7 @@ class DeepSpeedStepper:
         self._begin()
 
     def backward(self, micro_batches: Iterable[Batch], divisor: int) -> torch.Tensor:
-        """The sums over the global batch, divided, the loss first; gradients wait, reduced over the ranks."""
+        """The divided sums over the global batch, loss first. Gradients stay, reduced over the ranks."""
         device = self._engine.device
         total = torch.zeros((), device=device)
         for batch, is_last in _with_last(micro_batches):
@@ -93,8 +93,8 @@ class DeepSpeedStepper:
         return total / divisor
 
     def apply(self, rate: float) -> torch.Tensor:
-        """Gradient norm before clipping; infinite where a gradient was not finite: then nothing was
-        updated."""
+        """The gradient norm before clipping; infinite if a gradient was not
+        finite: then there was no update."""
         for group in self._engine.optimizer.param_groups:
             group["lr"] = rate
         if self.zero_stage:
@@ -108,7 +108,7 @@ class DeepSpeedStepper:
         return norm
 
     def discard(self) -> None:
-        """Forgets the gradients the way DeepSpeed's own steps do when they meet an overflow."""
+        """Discards the gradients as DeepSpeed does after an overflow."""
         zero = self._engine.optimizer
         if self.zero_stage == 3:
             zero._pre_step()
@@ -125,8 +125,7 @@ class DeepSpeedStepper:
         zero.zero_grad(set_to_none=True)
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Gathered in one order on all ranks, since each takes part in all; a rank copies those of its
-        parameters."""
+        """Gathered in one order on all ranks, since all take part; each rank copies its own parameters."""
         copies = []
         for name, parameter in self._parameters.items():
             for part in ("model", *MOMENTS):
@@ -138,11 +137,11 @@ class DeepSpeedStepper:
         yield from copies
 
     def load(self, tensor: Callable[[str], torch.Tensor], updates: int) -> None:
-        """Takes the state over; a rank reads the tensors of which it holds a part."""
+        """Loads the state; a rank reads only tensors of which it holds a part."""
         self.discard()
         for name, parameter in self._parameters.items():
             if getattr(parameter, "_hp_mapping", parameter) is None:
-                continue  # ZeRO 1 and 2: no part of it here; the weights come from the ranks that have one
+                continue  # ZeRO 1 and 2: this rank has no part of it; the weights come from ranks that do
             for part in ("model", *MOMENTS):
                 self._put(parameter, part, tensor(f"{part}.{name}"))
         for state in self._states():
@@ -150,8 +149,8 @@ class DeepSpeedStepper:
         self._publish()
 
     def _begin(self) -> None:
-        """Zero moments from the start, as AdamW would make them at its first step: so they can be read and
-        set."""
+        """Creates zero moments at the start, as AdamW does at
+        its first step, so that they can be read and set."""
         zero, adam = self._engine.optimizer, self._adam()
         counter = 0 if type(adam).__name__ == "DeepSpeedCPUAdam" else torch.zeros(())
         for flat in self._masters():
@@ -165,8 +164,7 @@ class DeepSpeedStepper:
         return self._engine.optimizer.optimizer if self.zero_stage else self._engine.optimizer
 
     def _masters(self) -> list[torch.Tensor]:
-        """The fp32 tensors that this rank updates: its flat partitions, or without ZeRO the parameters
-        themselves."""
+        """The fp32 tensors that this rank updates: its flat partitions; without ZeRO the parameters."""
         zero = self._engine.optimizer
         if self.zero_stage == 3:
             return zero.fp32_partitioned_groups_flat
@@ -198,7 +196,7 @@ class DeepSpeedStepper:
             safe_set_full_optimizer_state(parameter, value, part)
 
     def _publish(self) -> None:
-        """Brings the fp32 weights into those the model computes with, on all ranks."""
+        """Copies the fp32 weights to those the model computes with, on all ranks."""
         zero = self._engine.optimizer
         if self.zero_stage == 3:
             zero._partition_all_parameters()
@@ -212,8 +210,8 @@ class DeepSpeedStepper:
 
 
 class _Whole(torch.nn.Module):
-    """Model and loss as one module: ZeRO 3 gathers for its forward pass what the loss uses of the model's
-    weights."""
+    """Model and loss as one module: in its forward pass, ZeRO 3 then gathers the model
+    weights that the loss uses."""
 
     def __init__(self, model: torch.nn.Module, loss: Loss, *, autocast: bool) -> None:
         super().__init__()
@@ -221,7 +219,7 @@ class _Whole(torch.nn.Module):
         self._loss, self._autocast = loss, autocast
 
     def forward(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The objective's sums, the loss first. Without ZeRO bf16 is autocast over fp32 weights."""
+        """The objective's sums, loss first. Without ZeRO, bf16 is autocast over fp32 weights."""
         with torch.autocast(tensors["input_ids"].device.type, torch.bfloat16, enabled=self._autocast):
             return self._loss(self.model, tensors)
 
@@ -229,8 +227,8 @@ class _Whole(torch.nn.Module):
 def _optimizer(
     parameters: Iterable[torch.nn.Parameter], options: Optimizer, resources: TrainResources
 ) -> torch.optim.Optimizer:
-    """AdamW whose rate is zero until `apply` sets it; for offloading DeepSpeed's, which is compiled at first
-    use."""
+    """AdamW with rate zero until `apply` sets it; for offloading DeepSpeed's
+    version, compiled at first use."""
     groups = parameter_groups(parameters, options)
     if resources.offload:
         from deepspeed.ops.adam import DeepSpeedCPUAdam
@@ -241,7 +239,8 @@ def _optimizer(
 
 
 def _config(train: Train, resources: TrainResources, sizes: list[int]) -> dict[str, Any]:
-    """DeepSpeed's settings. A bucket holds the largest parameter, which would else take a path of its own."""
+    """DeepSpeed's settings. A bucket holds the largest parameter; otherwise that
+    would take another code path."""
     bucket = max(max(sizes), min(BUCKET, sum(sizes)))
     zero: dict[str, Any] = {
         "stage": resources.zero_stage,
@@ -253,7 +252,7 @@ def _config(train: Train, resources: TrainResources, sizes: list[int]) -> dict[s
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": resources.gpu}
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": resources.micro_sequences,
-        "gradient_accumulation_steps": 1,  # of DeepSpeed's own count: here the boundary is set by hand
+        "gradient_accumulation_steps": 1,  # for DeepSpeed's own counter; the boundary is set by hand here
         "gradient_clipping": train.optimizer.clip_norm if resources.zero_stage else 0.0,
         "zero_allow_untested_optimizer": True,
         "zero_optimization": zero,
@@ -268,7 +267,7 @@ def _config(train: Train, resources: TrainResources, sizes: list[int]) -> dict[s
 
 
 def _count_like(step: Any, updates: int) -> Any:
-    """Adam's counter of updates in the form that its optimizer keeps it."""
+    """Adam's update counter in the optimizer's own form."""
     return torch.full_like(step, updates) if isinstance(step, torch.Tensor) else updates
 
 
@@ -283,17 +282,18 @@ def _with_last(batches: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
 
 
 def _start_deepspeed() -> Any:
-    """The imported package, with a process group of one where none is up."""
+    """Imports the package; initializes a process group of one if there is none."""
     os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+_tensor` is deprecated")  # DeepSpeed's calls
+    # DeepSpeed calls them
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+_tensor` is deprecated")
     import deepspeed
 
-    # What DeepSpeed would compile when it starts: asked for one op only, an all-reduce of inference on CPUs,
-    # which training never calls (comm/torch.py: inference_all_reduce). Without it no compiler is needed.
+    # At start, DeepSpeed would compile one op: an all-reduce for inference on CPUs, which training never
+    # calls (comm/torch.py: inference_all_reduce). An empty list avoids the need for a compiler.
     deepspeed.ops.__compatible_ops__ = {}
-    os.environ.setdefault("LOCAL_RANK", "0")  # set by every launcher; a lone rank has none
+    os.environ.setdefault("LOCAL_RANK", "0")  # every launcher sets it; a single rank has none
     if not dist.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
@@ -305,9 +305,9 @@ open_stepper = DeepSpeedStepper
 
 
 def reason_not_to_start(resources: TrainResources) -> str:
-    """Why DeepSpeed cannot run here and what it would need; empty where it can.
+    """Why DeepSpeed cannot run here, and what it needs; empty if it can run.
 
-    Only offloading needs a compiler: the optimizer for the CPU is built at first use.
+    Only offloading needs a compiler: the CPU optimizer is built at first use.
     """
     if find_spec("deepspeed") is None:
         return "the package deepspeed is not installed (pip install deepspeed)"
@@ -333,8 +333,8 @@ def _has_python_headers() -> bool:
 
 
 def remove_stale_locks(now_s: float | None = None) -> list[str]:
-    """The lock files of killed builds that were removed: with one in place a later build waits for ever,
-    silently."""
+    """Deletes lock files of killed builds, and returns them: with such a file, later
+    builds wait forever silently."""
     home = os.environ.get("TORCH_EXTENSIONS_DIR") or str(Path.home() / ".cache" / "torch_extensions")
     now_s = time.time() if now_s is None else now_s
     stale = [
@@ -348,11 +348,11 @@ def remove_stale_locks(now_s: float | None = None) -> list[str]:
 
 
 def _is_open_somewhere(path: Path) -> bool:
-    """True where a process of this machine has the file open, as torch's builds have their lock."""
+    """True if a process of this machine has the file open, as torch's builds hold their lock."""
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             if descriptor.readlink() == path:
                 return True
-        except OSError:  # gone meanwhile, or another user's
+        except OSError:  # deleted in the meantime, or another user's
             continue
     return False

@@ -1,5 +1,4 @@
-"""The plain PyTorch stepper: AdamW, data-parallel by adding up gradients, on a CPU or one GPU for each
-worker.
+"""The plain PyTorch stepper: AdamW, data-parallel by summed gradients, on a CPU or one GPU per worker.
 
 All gradients live in a few flat fp32 buffers that parameters' `.grad` are views of, so that adding them over
 the workers, their norm and clipping are a handful of large operations. The buffers are added up over the
@@ -27,14 +26,14 @@ from ctllm_ray.train.stepper import Loss
 
 BUCKET_ELEMENTS = (
     1 << 24
-)  # 64 MB in fp32: large enough for any link, small enough to begin before backward ends
+)  # 64 MB in fp32: large enough for any link, small enough to start before backward ends
 ALIGNED_ELEMENTS = 16  # 64 bytes in fp32
-NORM_ELEMENTS = 1 << 16  # of which a norm is taken at once: one over 16 M in fp32 is off by 7e-4 on a CPU
+NORM_ELEMENTS = 1 << 16  # elements per partial norm: one norm over 16 M in fp32 is off by 7e-4 on a CPU
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class TorchStepper:
-    """One worker. With several, `torch.distributed` is up before it is made."""
+    """One worker. With several, `torch.distributed` must be initialized before."""
 
     kind, zero_stage = "torch", 0
 
@@ -66,8 +65,7 @@ class TorchStepper:
             self._adam.state[parameter] = _no_moments(parameter)
 
     def backward(self, micro_batches: Iterable[Batch], divisor: int) -> torch.Tensor:
-        """The sums over the global batch, divided, the loss first; gradients wait, added up over the
-        workers."""
+        """The divided sums over the global batch, loss first. Gradients stay, summed over the workers."""
         batches = list(micro_batches)
         total = torch.zeros((), device=self._device)
         self._gradients.clear()
@@ -85,10 +83,10 @@ class TorchStepper:
         return total
 
     def apply(self, rate: float) -> torch.Tensor:
-        """Gradient norm before clipping; where it is not finite nothing was updated. Nothing waits for the
-        device."""
+        """The gradient norm before clipping; if it is not finite, there was no update.
+        Never waits for the device."""
         norm = self._gradients.clip(self._clip_norm)
-        # torch's own loss scaler tells the fused kernel in this way to leave all as it is
+        # torch's loss scaler uses the same way to make the fused kernel skip the update
         setattr(self._adam, "found_inf", (~norm.isfinite()).to(torch.float32))  # noqa: B010
         for group in self._adam.param_groups:
             group["lr"] = rate
@@ -100,7 +98,7 @@ class TorchStepper:
         self._gradients.clear()
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """All workers hold everything; each copies the tensors of the parameters that are its own by size."""
+        """All workers hold the full state; each copies its part of the parameters, balanced by size."""
         mine = [name for name, rank in owners(self._parameters, self.world).items() if rank == self.rank]
         copies = []
         for name in mine:
@@ -126,7 +124,7 @@ class TorchStepper:
 
 
 def parameter_groups(parameters: Iterable[torch.nn.Parameter], options: Optimizer) -> list[dict[str, Any]]:
-    """Two groups: matrices, which decay, and norms and biases, which do not."""
+    """Two parameter groups: matrices, with weight decay; norms and biases, without."""
     result = list(parameters)
     return [
         {"params": [p for p in result if p.ndim > 1], "weight_decay": options.weight_decay},
@@ -135,14 +133,14 @@ def parameter_groups(parameters: Iterable[torch.nn.Parameter], options: Optimize
 
 
 def _no_moments(parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:
-    """What AdamW holds before the first update."""
+    """AdamW's state before the first update."""
     step = torch.zeros((), dtype=torch.float32, device=parameter.device)
     return {"step": step} | {moment: torch.zeros_like(parameter, requires_grad=False) for moment in MOMENTS}
 
 
 def host_copy(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in host memory; from a GPU it is only begun. PyTorch keeps pinned memory for the next
-    checkpoint."""
+    """A copy in host memory; from a GPU the copy is asynchronous. PyTorch keeps pinned
+    memory for the next checkpoint."""
     if not tensor.is_cuda:
         return tensor.clone(memory_format=torch.contiguous_format)
     copy = torch.empty(tensor.shape, dtype=torch.float32, pin_memory=True)
@@ -150,7 +148,7 @@ def host_copy(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def owners(parameters: Mapping[str, torch.Tensor], world: int) -> dict[str, int]:
-    """The rank that saves each parameter: the largest first, each to the rank with least so far."""
+    """The rank that saves each parameter: largest first, each to the rank with least so far."""
     result, loads = {}, [0] * world
     for name in sorted(parameters, key=lambda n: (-parameters[n].numel(), n)):
         result[name] = loads.index(min(loads))
@@ -162,17 +160,17 @@ open_stepper = TorchStepper
 
 
 def reason_not_to_start(resources: TrainResources) -> str:
-    """Why this stepper cannot run with these resources; empty where it can."""
-    return "only DeepSpeed offloads" if resources.offload else ""
+    """Why this stepper cannot run with these resources; empty if it can."""
+    return "only DeepSpeed supports offloading" if resources.offload else ""
 
 
 class _Gradients:
-    """Flat buffers, in the order in which backward fills them: from the last parameter to the first."""
+    """Flat buffers, in the order in which backward fills them: from last parameter to first."""
 
     def __init__(self, parameters: list[torch.nn.Parameter]) -> None:
         groups = _group_parameters(list(reversed(parameters)))
         self._buckets, self._sizes = [_flat(group) for group in groups], [len(group) for group in groups]
-        self._waiting: list[int] = []  # of each bucket, parameters whose gradient is still to come
+        self._waiting: list[int] = []  # per bucket: parameters without a gradient so far
         self._sent: list[dist.Work] = []
         for index, group in enumerate(groups):
             for parameter in group:
@@ -184,8 +182,7 @@ class _Gradients:
             bucket.zero_()
 
     def add_up_as_they_come(self) -> None:
-        """From now on a bucket is added up over the workers once it is full: called before the last
-        micro-batch."""
+        """From now on, each full bucket is summed over the workers. Call before the last micro-batch."""
         self._waiting = list(self._sizes)
 
     def _came(self, bucket: int) -> None:
@@ -195,13 +192,13 @@ class _Gradients:
                 self._send()
 
     def _send(self) -> None:
-        """Buckets go in one order on all workers, else their sums would mix."""
+        """Sends buckets in one order on all workers; else their sums would mix."""
         work = dist.all_reduce(self._buckets[len(self._sent)], async_op=True)
         assert work is not None
         self._sent.append(work)
 
     def wait(self) -> None:
-        """Until all buckets are added up, those without a gradient too."""
+        """Waits until all buckets are summed, including those without a gradient."""
         while self._waiting and len(self._sent) < len(self._buckets):
             self._send()
         for work in self._sent:
@@ -209,7 +206,7 @@ class _Gradients:
         self._waiting, self._sent = [], []
 
     def clip(self, most: float) -> torch.Tensor:
-        """The norm of all gradients together, which are scaled down to `most` where it is larger."""
+        """The global gradient norm. Scales the gradients down to `most` if it is larger."""
         parts = [part for bucket in self._buckets for part in bucket.split(NORM_ELEMENTS)]
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in parts]))
         scale = (most / (norm + 1e-6)).clamp(max=1.0)
@@ -219,7 +216,7 @@ class _Gradients:
 
 
 def _group_parameters(parameters: list[torch.nn.Parameter]) -> list[list[torch.nn.Parameter]]:
-    """Neighbours together, up to the size of a bucket; a larger parameter has one to itself."""
+    """Groups neighbours up to the size of a bucket; a larger parameter has its own bucket."""
     groups: list[list[torch.nn.Parameter]] = [[]]
     for parameter in parameters:
         if groups[-1] and sum(map(_room, groups[-1])) + _room(parameter) > BUCKET_ELEMENTS:
@@ -229,12 +226,12 @@ def _group_parameters(parameters: list[torch.nn.Parameter]) -> list[list[torch.n
 
 
 def _room(parameter: torch.Tensor) -> int:
-    """Elements that a parameter takes in a buffer."""
+    """Elements that a parameter occupies in a buffer."""
     return -(-parameter.numel() // ALIGNED_ELEMENTS) * ALIGNED_ELEMENTS
 
 
 def _flat(parameters: list[torch.nn.Parameter]) -> torch.Tensor:
-    """A zeroed buffer of which the parameters' gradients are views."""
+    """A zeroed buffer; the parameters' gradients are views of it."""
     flat = torch.zeros(sum(map(_room, parameters)), dtype=torch.float32, device=parameters[0].device)
     first = 0
     for parameter in parameters:

@@ -1,10 +1,10 @@
-"""Where curves are shown besides the run's own records: TensorBoard always; MLflow, W&B and SwanLab where a
-recipe names them (`resources.train.trackers`).
+"""Opens trackers that show curves: TensorBoard always; MLflow, W&B and SwanLab if a recipe names them
+(`resources.train.trackers`).
 
-Each is a thin adapter: a few calls of the service's own client, configured by that client's own environment
-variables (`MLFLOW_TRACKING_URI`, `WANDB_API_KEY`, `SWANLAB_API_KEY`, ...), never by a recipe. A run has one
-identity in them, made from its folder, so that a resumed run goes on with the same curves. What is not finite
-is not sent.
+Each is a thin adapter: a few calls of the service's own client, configured by that client's own
+environment variables (`MLFLOW_TRACKING_URI`, `WANDB_API_KEY`, `SWANLAB_API_KEY`, ...), never by a recipe.
+A run has one identity in them, made from its folder, so that a resumed run goes on with the same curves.
+What is not finite is not sent.
 
 Each is made and called in a thread of its own: an HTTP request takes as long as it takes, and training waits
 for none. One that fails is told nothing more and says why in `failure`, which becomes an event of the run; a
@@ -23,14 +23,14 @@ from ctllm_ray.base import resolve, storage
 from ctllm_ray.train.tracking.tensorboard import TensorBoard
 from ctllm_ray.train.tracking.tracker import TrackedRun, Tracker
 
-MOST_WAITING = 10_000  # calls handed to a tracker and not yet made
+MOST_WAITING = 10_000  # calls queued for a tracker
 
 
 def open_trackers(
     names: Sequence[str], folder: str, project: str, run: str, settings: Mapping[str, Any], next_step: int
 ) -> list[Behind]:
-    """TensorBoard and the named ones, for the run in `folder`. Raises `RecipeError` where one is not
-    installed."""
+    """TensorBoard and the named trackers for the run in `folder`. Raises
+    `RecipeError` if one is not installed."""
     identity = hashlib.sha256(folder.encode()).hexdigest()[:21]
     tracked = TrackedRun(identity, project, run or project, dict(settings))
     board = Behind("tensorboard", lambda: TensorBoard(storage.join(folder, "tensorboard"), next_step))
@@ -39,30 +39,30 @@ def open_trackers(
 
 
 class Behind:
-    """A tracker in a thread of its own: MLflow, for one, knows its open run by the thread. Made before this
-    returns."""
+    """A tracker in its own thread: MLflow, for example, knows its open run by the thread.
+    Created before this returns."""
 
     def __init__(self, name: str, make: Callable[[], Tracker]) -> None:
         self.name, self.failure = name, ""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._tracker = self._thread.submit(make).result()
-        self._left = 0  # calls that wait; a race only miscounts it by a few
+        self._left = 0  # queued calls; a race may miscount by a few
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
-        """Handed on, unless too many wait."""
+        """Queues the values, unless too many calls are queued."""
         if self._left < MOST_WAITING:
             self._hand(self._tracker.values, step, values)
 
     def note(self, step: int, kind: str, text: str) -> None:
-        """Handed on."""
+        """Queues an event."""
         self._hand(self._tracker.note, step, kind, text)
 
     def flush(self) -> None:
-        """Handed on; not waited for."""
+        """Queues a flush without waiting."""
         self._hand(self._tracker.flush)
 
     def close(self) -> None:
-        """Waits until all that was handed on is told."""
+        """Waits until all queued calls are done."""
         self._hand(self._tracker.close)
         self._thread.shutdown(wait=True)
 
@@ -74,7 +74,7 @@ class Behind:
         try:
             if not self.failure:
                 call(*arguments)
-        except Exception as error:  # of any client: a run does not end because nobody looks at it
+        except Exception as error:  # of any client: a tracker's failure must not end a run
             self.failure = f"{type(error).__name__}: {error}"
         finally:
             self._left -= 1

@@ -1,4 +1,4 @@
-"""What a run writes down about itself: one line for each step and each event, on storage, safe from crashes.
+"""Records of a run on storage: one line per step and event, safe against crashes.
 
 Only rank 0 records. Step lines go to `metrics/<first step:08d>-<serial:05d>.jsonl`, events to
 `events/<serial:05d>.jsonl`, validation to `validation/<step:08d>.json`. An object store cannot append, so a
@@ -27,7 +27,7 @@ from ctllm_ray.base.errors import StorageError
 from ctllm_ray.train.tracking.open_trackers import Behind
 
 EVERY_S = 5.0  # between two writes of a chunk
-MOST_LINES = 5000  # of a chunk, 1 MB: so that writing it anew stays cheap where checkpoints are far apart
+MOST_LINES = 5000  # per chunk, 1 MB: rewriting stays cheap even if checkpoints are far apart
 METRICS, EVENTS, VALIDATION = "metrics", "events", "validation"
 
 #: Bits per byte, bits per character, nats per token and counts of one group of held-out documents.
@@ -39,26 +39,26 @@ class StepRecord:
     """One update. Speeds are of the whole run, over all workers."""
 
     step: int  # this update's number, from 1
-    batch: int  # number of the global batch it was made with
-    tokens: int  # positions consumed so far, this batch included
-    targets: int  # labels trained in this batch
-    loss: float  # nats per target (by pair, where the objective compares pairs), before the update
+    batch: int  # number of its global batch
+    tokens: int  # positions consumed so far, including this batch
+    targets: int  # trained labels in this batch
+    loss: float  # nats per target (per pair for preference objectives), before the update
     grad_norm: float  # before clipping
     rate: float  # learning rate
-    seconds: float  # from the update before it
-    wait_s: float  # of these: for data
+    seconds: float  # since the previous update
+    wait_s: float  # of those, waiting for data
     tokens_per_s: float  # positions
     mfu: float = math.nan  # share of the devices' peak; train/plan/mfu.py states the convention
     time: float = 0.0  # Unix seconds at which it was recorded
     metrics: Mapping[str, float] = field(
         default_factory=dict
-    )  # what the objective told beside its loss, divided alike
+    )  # the objective's metrics besides its loss, with the same divisor
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a run: started, resumed, resized, checkpoint, spike, skipped, rewound,
-    finished..."""
+    """Something that happened to a run: started, resumed, resized, checkpoint, spike,
+    skipped, rewound, finished..."""
 
     kind: str
     time: float  # Unix seconds
@@ -67,29 +67,29 @@ class Event:
 
 
 class Recorder(Protocol):
-    """What the loop tells; `Records` on rank 0, `Quiet` on the others."""
+    """The interface for the loop: `Records` on rank 0, `Quiet` on the others."""
 
     def step(self, record: StepRecord) -> None:
         """After each update."""
 
     def event(self, kind: str, *, step: int, **facts: Any) -> None:
-        """When something happened; facts are plain values."""
+        """Records an event; facts are plain values."""
 
     def validation(self, step: int, tokens: int, groups: Mapping[str, Bits]) -> None:
-        """Results on held-out documents for the model after `step`."""
+        """Records results on held-out documents for the model after `step`."""
 
     def roll(self, next_step: int) -> None:
-        """At a checkpoint, before it is complete: what was recorded is on storage when this returns."""
+        """Called at a checkpoint before it is complete. When this returns, all records are on storage."""
 
     def rewind(self, next_step: int) -> None:
-        """The run goes back: what was recorded from `next_step` on no longer counts."""
+        """Called at a rewind: records from `next_step` on no longer count."""
 
     def close(self) -> None:
-        """At the end, also after an error."""
+        """Called at the end, also after an error."""
 
 
 class Quiet:
-    """Records nothing: for every rank but 0."""
+    """Records nothing: for all ranks except 0."""
 
     def step(self, record: StepRecord) -> None:
         """Nothing."""
@@ -111,8 +111,8 @@ class Quiet:
 
 
 class Records:
-    """Writes the records of a run whose next update is `next_step`. A failed write is raised by the call
-    after it."""
+    """Writes the records of a run whose next update is `next_step`. A failed write
+    is raised by the next call."""
 
     def __init__(
         self,
@@ -130,11 +130,11 @@ class Records:
         self._failed: set[str] = set()
         self._lines: list[bytes] = []
         self._told = set(storage.list_names(storage.join(folder, VALIDATION)))
-        self._written = 0.0  # when the chunk was last handed over
+        self._written = 0.0  # when the chunk was last queued
         self.rewind(next_step)
 
     def step(self, record: StepRecord) -> None:
-        """Records an update; on storage within about 5 s."""
+        """Records an update; it is on storage within about 5 s."""
         now = self._clock()
         self._lines.append(orjson.dumps(asdict(replace(record, time=now))))
         values = {"loss": record.loss, "grad_norm": record.grad_norm, "rate": record.rate, "mfu": record.mfu}
@@ -149,7 +149,7 @@ class Records:
             self._write(self._chunk, self._lines)
 
     def event(self, kind: str, *, step: int, **facts: Any) -> None:
-        """Records an event, on storage soon."""
+        """Records an event; it is on storage soon."""
         line = orjson.dumps({"kind": kind, "time": self._clock(), "step": step, "facts": facts}, default=str)
         self._events.append(line)
         for tracker in self._trackers:
@@ -157,13 +157,13 @@ class Records:
         self._write(storage.join(self._folder, EVENTS, self._events_name), self._events)
 
     def validation(self, step: int, tokens: int, groups: Mapping[str, Bits]) -> None:
-        """Writes and tells the results for the model after `step`."""
+        """Writes and reports the results for the model after `step`."""
         write_validation(self._folder, step, tokens, groups)
         self._tell_validation()
 
     def roll(self, next_step: int) -> None:
-        """Closes the chunk and waits until all is on storage. Tells trackers of validation that other
-        processes did."""
+        """Closes the chunk and waits until all is on storage. Passes validation of other
+        processes to the trackers."""
         self._write(self._chunk, self._lines)
         self._wait()
         self._tell_validation()
@@ -173,14 +173,15 @@ class Records:
         self._tell_failures(next_step - 1)
 
     def rewind(self, next_step: int) -> None:
-        """Closes the chunk; the next one replaces what was recorded from `next_step` on."""
+        """Closes the chunk. The next one replaces all records from `next_step` on."""
         if self._lines:
             self.roll(next_step)
         self._begin(next_step)
-        self._write(self._chunk, self._lines)  # empty, but there: from now on the steps it replaces are gone
+        # empty, but it exists: from now on the steps it replaces are gone
+        self._write(self._chunk, self._lines)
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Writes the rest."""
         try:
             self._write(self._chunk, self._lines)
             self._wait()
@@ -191,7 +192,7 @@ class Records:
                 tracker.close()
 
     def _tell_failures(self, step: int) -> None:
-        """An event for each tracker that failed since the last look."""
+        """Records an event for each tracker that failed since the last call."""
         for tracker in self._trackers:
             if tracker.failure and tracker.name not in self._failed:
                 self._failed.add(tracker.name)
@@ -204,14 +205,14 @@ class Records:
         self._written = self._clock()
 
     def _write(self, uri: str, lines: Sequence[bytes]) -> None:
-        """Hands the lines to the background thread, which writes in the order it is asked to."""
+        """Queues the lines for the background thread, which writes in order."""
         if self._pending is not None and self._pending.done():
             self._wait()
         before, content = self._pending, b"".join(line + b"\n" for line in lines)
         self._pending = self._thread.submit(_write_after, before, uri, content)
 
     def _wait(self) -> None:
-        """Waits for the background thread; raises what failed in it."""
+        """Waits for the background thread; raises its error."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
@@ -228,29 +229,30 @@ class Records:
                 tracker.values(plain["step"], values)
 
 
-#: Those of a validation's values that trackers draw.
+#: The validation values that trackers show.
 BITS = ("bits_per_byte", "bits_per_char")
 
 
 def _write_after(before: Future[None] | None, uri: str, content: bytes) -> None:
     if before is not None:
-        before.result()  # one thread: it is done; its failure is not lost
+        before.result()  # one thread, so it is done; its error is not lost
     storage.write_bytes(uri, content)
 
 
 def write_validation(folder: str, step: int, tokens: int, groups: Mapping[str, Bits]) -> None:
-    """Writes `validation/<step>.json` of the run in a folder: any process may, each step has one writer."""
+    """Writes `validation/<step>.json` of the run in a folder.
+    Any process may call it; each step has one writer."""
     value = {"step": step, "tokens": tokens, "groups": groups}
     storage.write_json(storage.join(folder, VALIDATION, f"{step:08d}.json"), value)
 
 
 def is_validated(folder: str, step: int) -> bool:
-    """True where the validation of a step is on storage."""
+    """True if the validation of a step is on storage."""
     return f"{step:08d}.json" in storage.list_names(storage.join(folder, VALIDATION))
 
 
 def read_steps(folder: str) -> list[StepRecord]:
-    """The updates that the run's model is made of, by step."""
+    """The updates that made the run's model, by step."""
     results: dict[int, StepRecord] = {}
     for _, first, name in sorted(_chunks(storage.join(folder, METRICS))):
         for step in [step for step in results if step >= first]:
@@ -260,7 +262,7 @@ def read_steps(folder: str) -> list[StepRecord]:
 
 
 def read_last(folder: str) -> StepRecord | None:
-    """The newest update on storage, by reading few chunks; None before the first."""
+    """The newest update on storage, from few chunks; None before the first."""
     replaced_from = math.inf
     for _, first, name in sorted(_chunks(storage.join(folder, METRICS)), reverse=True):
         steps = [r for r in _steps(storage.join(folder, METRICS, name)) if r.step < replaced_from]
@@ -314,16 +316,17 @@ def _steps(uri: str) -> list[StepRecord]:
 
 
 def _nan_for_null(value: Any) -> Any:
-    """What JSON could not hold is NaN again."""
+    """Restores NaN, which JSON cannot hold."""
     if isinstance(value, dict):
         return {name: _nan_for_null(inner) for name, inner in value.items()}
     return math.nan if value is None else value
 
 
 def _lines(uri: str) -> list[Any]:
-    """The values of a file with one JSON value a line. Raises `StorageError` where a line is not JSON."""
+    """The values of a file with one JSON value per line. Raises `StorageError`
+    for a line that is not JSON."""
     try:
         return [orjson.loads(line) for line in storage.read_bytes(uri).splitlines()]
     except ValueError as error:
-        remedy = "delete the file: the run goes on without these records"
-        raise StorageError(f"not valid JSON: {error}", where=uri, remedy=remedy) from None
+        remedy = "delete the file; the run continues without these records"
+        raise StorageError(f"a records file is not valid JSON: {error}", where=uri, remedy=remedy) from None

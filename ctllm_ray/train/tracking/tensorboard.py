@@ -1,4 +1,4 @@
-"""TensorBoard's event files beside the run: always written, whatever the recipe's trackers are."""
+"""Writes TensorBoard's event files for every run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ctllm_ray.train.tracking.tracker import finite_only
 
 
 class TensorBoard:
-    """Event files beside the run. A remote run has them in a local folder first: an object store cannot
-    append."""
+    """Event files of the run. For a remote run they are first written to a local folder: an
+    object store cannot append."""
 
     def __init__(self, folder: str, next_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -23,7 +23,7 @@ class TensorBoard:
         self._local = (
             tempfile.mkdtemp(prefix="ctllm-tensorboard-") if self._remote else folder.removeprefix("file://")
         )
-        # steps from next_step on that an earlier run wrote no longer count
+        # Steps from next_step on by an earlier run no longer count.
         self._writer = SummaryWriter(self._local, purge_step=next_step, flush_secs=10)
 
     def values(self, step: int, values: Mapping[str, float]) -> None:

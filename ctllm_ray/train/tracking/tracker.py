@@ -1,4 +1,4 @@
-"""The contract of a tracker, and what the modules of train/tracking/trackers/ share."""
+"""The interface of trackers, and what the modules of train/tracking/trackers/ share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ctllm_ray.base.errors import RecipeError
 
 
 class Tracker(Protocol):
-    """A place for curves."""
+    """A service that shows curves."""
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers at a step, by name."""
@@ -21,15 +21,15 @@ class Tracker(Protocol):
         """An event at a step."""
 
     def flush(self) -> None:
-        """At each checkpoint."""
+        """Called at each checkpoint."""
 
     def close(self) -> None:
-        """At the end."""
+        """Called at the end."""
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is told of a run. `identity` stays the same when the run is resumed."""
+    """What a tracker knows of a run. `identity` stays the same when the run resumes."""
 
     identity: str  # 21 characters, which SwanLab once wanted exactly
     project: str
@@ -38,17 +38,18 @@ class TrackedRun:
 
 
 def load_client(module: str, package: str) -> Any:
-    """The service's own client. Raises `RecipeError` if it is not installed."""
+    """Imports the client of a service. Raises `RecipeError` if it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise RecipeError(
             f"{package} is not installed: {error}",
             where="resources.train.trackers",
-            remedy="pip install 'ctllm-ray[trackers]' on the workers, or take it out of the list",
+            remedy="pip install 'ctllm-ray[trackers]' on the workers, or remove it from "
+            "resources.train.trackers",
         ) from None
 
 
 def finite_only(values: Mapping[str, float]) -> dict[str, float]:
-    """The values that are numbers: services draw no NaN."""
+    """The finite values: services do not draw NaN."""
     return {name: value for name, value in values.items() if math.isfinite(value)}

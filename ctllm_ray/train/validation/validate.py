@@ -46,7 +46,7 @@ MICRO_TOKENS = 16_384  # positions of one forward pass
 
 @dataclass(frozen=True)
 class HeldOutDocument:
-    """BOS + content + EOS and the size of the text, or a conversation, whose text is its answers."""
+    """BOS + content + EOS and the size of the text; or a conversation, whose text is its answers."""
 
     ids: np.ndarray
     text_bytes: int
@@ -58,7 +58,7 @@ class HeldOutDocument:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """The ids, IGNORED where they are no answers."""
+        """The ids; IGNORED outside answers."""
         values = np.full(len(self.ids), IGNORED, np.int64)
         for start, stop in self.answers.reshape(-1, 2):
             values[start:stop] = self.ids[start:stop]
@@ -66,23 +66,23 @@ class HeldOutDocument:
 
     @property
     def targets(self) -> int:
-        """Ids whose surprise is counted."""
+        """The number of counted ids."""
         return int((self.labels != IGNORED).sum())
 
 
 def documents(uris: Mapping[str, Sequence[str]], max_tokens: int) -> dict[str, list[HeldOutDocument]]:
-    """The documents of each group by which models are compared: at least one of each that has any."""
+    """The documents of each group for comparing models; at least one of each non-empty group."""
     results = {group: _first(group_uris, max_tokens) for group, group_uris in uris.items()}
     results = {group: chosen for group, chosen in results.items() if chosen}
     if not results:
         raise InputError(
-            "no held-out documents", where="train.validation", remedy="raise tokens.held_out_share"
+            "there are no held-out documents", where="train.validation", remedy="raise tokens.held_out_share"
         )
     return results
 
 
 def _first(uris: Sequence[str], max_tokens: int) -> list[HeldOutDocument]:
-    """Documents in the order of their ids' hashes while their targets sum to `max_tokens` at most."""
+    """Documents in order of their id hashes, up to `max_tokens` targets in total."""
     shards = [TokenShard.open(uri) for uri in uris]
     answers = [shard.answers() for shard in shards]
     places = [
@@ -113,8 +113,8 @@ def bits(
     sequence_tokens: int,
     precision: Literal["fp32", "bf16"] = "fp32",
 ) -> dict[str, dict[str, float]]:
-    """By group: bits_per_byte, bits_per_char, nats_per_token, and the counted documents, tokens, bytes,
-    characters."""
+    """By group: bits_per_byte, bits_per_char, nats_per_token, and counts of documents,
+    tokens, bytes, characters."""
     training = model.training
     model.eval()
     try:
@@ -149,7 +149,7 @@ def _of_group(
 
 
 def rows(chosen: Sequence[HeldOutDocument], sequence_tokens: int) -> Iterator[Batch]:
-    """The documents packed into batches in which they are apart: each of their targets is a label once."""
+    """The documents packed into batches that keep them apart. Each target is a label once."""
     packing = BestFit(np.array([len(d.ids) - 1 for d in chosen], np.int64), sequence_tokens, 0)
     at_once = max(1, MICRO_TOKENS // sequence_tokens)
     for first in range(0, packing.fills.rows, at_once):
@@ -175,10 +175,10 @@ def _batch(pieces: Sequence[Any], chosen: Sequence[HeldOutDocument], sequence_to
 
 
 def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[str, dict[str, float]]:
-    """The bits of the model in a checkpoint folder, also written to the run's `validation/`: for a task of
-    its own.
+    """Validates the model in a checkpoint folder; also writes the result to the run's
+    `validation/`. Runs as a task.
 
-    Raises `VersionConflict` where the held-out documents were tokenised otherwise than the run's.
+    Raises `VersionConflict` if the held-out documents have another tokenizer than the run.
     """
     recipe = parse_recipe(recipe_plain)
     (shape, train), device = recipe.training(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -197,7 +197,7 @@ def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[st
     precision = train.precision if device.type == "cuda" else "fp32"
     model.to(device)  # type: ignore[arg-type]
     results = bits(model, chosen, sequence_tokens=train.sequence_tokens, precision=precision)
-    if objective.of(train).needs_reference:
+    if objective.find_objective(train).needs_reference:
         told = validate_pairs.preferences(recipe, model)
         results = {group: facts | told.get(group, {}) for group, facts in results.items()}
     saved.forget_copies()

@@ -1,4 +1,4 @@
-"""Validation of preferences: on held-out pairs, how often the model is on the side of the chosen answer.
+"""Validates preferences on held-out pairs: how often the model prefers the chosen answer.
 
 Two accuracies, for they answer different questions. `preferred_share`: the model gives the chosen answer the
 higher probability; the reference has that too (`reference_preferred_share`), and the difference is what was
@@ -17,8 +17,7 @@ from ctllm_ray.train.data import corpora, reference_log_probs
 
 
 def preferences(recipe: Recipe, model: llama.LlamaForCausalLM) -> dict[str, dict[str, float]]:
-    """By group of the mixture that holds pairs out: their number, accuracy, margin in nats, both preferred
-    shares."""
+    """By group with held-out pairs: their number, accuracy, margin in nats, and both preferred shares."""
     _, train = recipe.training()
     groups = {group for phase in train.mixture for group in phase.shares}
     own = corpora.read_sections(recipe.token_folders())
@@ -26,7 +25,7 @@ def preferences(recipe: Recipe, model: llama.LlamaForCausalLM) -> dict[str, dict
     references = reference_log_probs.open_references(recipe)
     scores: dict[str, list[np.ndarray]] = {}
     for folder, shard in corpora.held_out_shards(validated):
-        if shard.group not in groups:  # the reference has not read them either
+        if shard.group not in groups:  # the reference has not scored them either
             continue
         both = np.stack([reference_log_probs.score(model, folder, shard, recipe), references(shard)])
         scores.setdefault(shard.group, []).append(both)
@@ -34,8 +33,7 @@ def preferences(recipe: Recipe, model: llama.LlamaForCausalLM) -> dict[str, dict
 
 
 def score_pairs(logs: np.ndarray, references: np.ndarray) -> dict[str, float]:
-    """What log-probabilities of chosen, rejected, chosen, ... answers say, the model's and its
-    reference's."""
+    """Compares log-probabilities of chosen, rejected, chosen, ... answers of the model and its reference."""
     chosen, rejected = logs[0::2], logs[1::2]
     reference_chosen, reference_rejected = references[0::2], references[1::2]
     margins = chosen - reference_chosen - (rejected - reference_rejected)

@@ -90,9 +90,9 @@ class VllmEngine:
             named = await self._logprobs_of(before, [last, *others])
         finally:
             self._tokens.pop(key)
-        told = [_of_prompt(likely["prompt_logprobs"][at], ids[at], top) for at in range(start, len(before))]
+        tokens = [_of_prompt(likely["prompt_logprobs"][at], ids[at], top) for at in range(start, len(before))]
         tops = _falling(_ids(likely["logprobs"]["top_logprobs"][0]), top)
-        return [*told, Token(last, named[last], (*tops, *((other, named[other]) for other in others)))]
+        return [*tokens, Token(last, named[last], (*tops, *((other, named[other]) for other in others)))]
 
     async def load(self) -> EngineLoad:
         """Like `Engine.load`, as far as it is known here: vLLM does not report its cache."""
@@ -105,23 +105,21 @@ class VllmEngine:
     async def _score_ids(self, ids: Sequence[int], top: int) -> dict[str, Any]:
         """One answer of one token, with the most likely ids at its position and at
         all positions of the prompt."""
-        asked = _make_request(ids, Sampling(1, temperature=0.0, top_logprobs=top), 1) | {
+        body = _make_request(ids, Sampling(1, temperature=0.0, top_logprobs=top), 1) | {
             "prompt_logprobs": top
         }
-        return await self._whole(asked)
+        return await self._whole(body)
 
     async def _logprobs_of(self, ids: Sequence[int], named: Sequence[int]) -> dict[int, float]:
         """The log-probability of each given id as the next one."""
-        asked = _make_request(ids, Sampling(1, temperature=0.0), 1) | {
-            "logprob_token_ids": sorted(set(named))
-        }
-        choice = await self._whole(asked)
+        body = _make_request(ids, Sampling(1, temperature=0.0), 1) | {"logprob_token_ids": sorted(set(named))}
+        choice = await self._whole(body)
         return _ids(choice["logprobs"]["top_logprobs"][0])
 
-    async def _whole(self, asked: dict[str, Any]) -> dict[str, Any]:
+    async def _whole(self, body: dict[str, Any]) -> dict[str, Any]:
         """The single choice of an answer that is not streamed."""
-        asked = {name: value for name, value in asked.items() if name not in ("stream", "stream_options")}
-        async for answer in self._completions(asked):
+        body = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+        async for answer in self._completions(body):
             plain = answer if isinstance(answer, Mapping) else answer.model_dump()
             if plain.get("error"):
                 raise _error(plain["error"])
@@ -156,7 +154,7 @@ class VllmEngine:
 def _make_request(ids: Sequence[int], sampling: Sampling, room: int) -> dict[str, Any]:
     """A streamed request for `room` ids, with every value set: vLLM would read missing
     ones from the model's folder."""
-    asked: dict[str, Any] = {
+    body: dict[str, Any] = {
         "prompt": list(ids),
         "max_tokens": room,
         "temperature": sampling.temperature,
@@ -176,7 +174,7 @@ def _make_request(ids: Sequence[int], sampling: Sampling, room: int) -> dict[str
         "skip_special_tokens": False,
         "stream": True,
     }
-    return asked | ({"structured_outputs": {"json": sampling.grammar}} if sampling.grammar else {})
+    return body | ({"structured_outputs": {"json": sampling.grammar}} if sampling.grammar else {})
 
 
 async def _chunks(stream: AsyncGenerator[Any]) -> AsyncGenerator[dict[str, Any]]:
@@ -195,8 +193,8 @@ async def _chunks(stream: AsyncGenerator[Any]) -> AsyncGenerator[dict[str, Any]]
 
 def _tokens(choice: Mapping[str, Any], top: int) -> tuple[Token, ...]:
     """The tokens of a part of an answer, each with the most likely ones."""
-    told = choice.get("logprobs") or {"token_logprobs": [], "top_logprobs": []}
-    columns = choice.get("token_ids") or [], told["token_logprobs"], told["top_logprobs"]
+    logprobs = choice.get("logprobs") or {"token_logprobs": [], "top_logprobs": []}
+    columns = choice.get("token_ids") or [], logprobs["token_logprobs"], logprobs["top_logprobs"]
     return tuple(Token(id_, own, _falling(_ids(tops), top)) for id_, own, tops in zip(*columns, strict=True))
 
 
@@ -222,10 +220,10 @@ def _finish(reason: str | None) -> Finish:
     raise EngineFailed(f"vLLM aborted the answer: {reason}", remedy="ask again")
 
 
-def _error(told: Mapping[str, Any]) -> CtllmError:
+def _error(event: Mapping[str, Any]) -> CtllmError:
     """The error that vLLM reported: of the request, or of the engine."""
-    what = str(told.get("message") or told)[:500]
-    if told.get("code") == 400:
+    what = str(event.get("message") or event)[:500]
+    if event.get("code") == 400:
         return InputError(f"vLLM rejected the request: {what}", where="prompt", remedy="correct the request")
     return EngineFailed(f"vLLM failed: {what}", remedy="ask again")
 

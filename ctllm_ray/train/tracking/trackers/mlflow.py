@@ -1,4 +1,4 @@
-"""MLflow: a resumed run is found again by a tag."""
+"""MLflow: finds a resumed run by a tag."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def open_tracker(run: TrackedRun) -> Tracker:
 
 
 class Mlflow:
-    """MLflow: found again by a tag."""
+    """An MLflow run."""
 
     def __init__(self, run: TrackedRun) -> None:
         self._mlflow = load_client("mlflow", "MLflow")
@@ -35,7 +35,7 @@ class Mlflow:
         self._mlflow.log_metrics(finite_only(values), step=step)
 
     def note(self, step: int, kind: str, text: str) -> None:
-        """The newest event of each kind as a tag (5,000 characters at most)."""
+        """The newest event of each kind as a tag (at most 5,000 characters)."""
         self._mlflow.set_tag(f"event.{kind}", f"step {step}: {text}"[:5000])
 
     def flush(self) -> None:

@@ -1,4 +1,4 @@
-"""SwanLab: a resumed run goes on under its id."""
+"""SwanLab: a resumed run keeps its id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def open_tracker(run: TrackedRun) -> Tracker:
 
 
 class Swanlab:
-    """SwanLab."""
+    """A SwanLab run."""
 
     def __init__(self, run: TrackedRun) -> None:
         self._swanlab = load_client("swanlab", "SwanLab")

@@ -1,4 +1,4 @@
-"""Weights & Biases: a resumed run goes on under its id."""
+"""Weights & Biases: a resumed run keeps its id."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ def open_tracker(run: TrackedRun) -> Tracker:
 
 
 class Wandb:
-    """Weights & Biases."""
+    """A Weights & Biases run."""
 
     def __init__(self, run: TrackedRun) -> None:
         client = load_client("wandb", "W&B")
         self._run = client.init(
             project=run.project, name=run.name, id=run.identity, resume="allow", config=run.settings
         )
-        # its own step counter only grows: after a resume from an earlier step it would drop values
+        # Its own step counter only grows: after a resume from an earlier step it would drop values.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
     def values(self, step: int, values: Mapping[str, float]) -> None:
-        """Metrics over a step of ours."""
+        """Metrics over our own step."""
         self._run.log({"step": step} | finite_only(values))
 
     def note(self, step: int, kind: str, text: str) -> None:
