@@ -81,7 +81,7 @@ def load_section(name: str, recipe: Recipe) -> Section:
     use = name.partition("/")[0]
     if use in recipe.corpus_sections[1:]:
         passes = importlib.import_module(f"{__package__}.phase")
-        return cast(Section, passes.of(use, recipe).phase(name))
+        return cast(Section, passes.load_pass(use, recipe).phase(name))
     return cast(Section, importlib.import_module(f"ctllm_ray.corpus.{name}"))
 
 
