@@ -158,11 +158,11 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
             "stages.measure.rules.document.char_count.use=document.char_cont",
             "did you mean 'document.char_count'",
         ),
-        ("stages.measure.rules.document.char_count.max=10", "no value can be"),
+        ("stages.measure.rules.document.char_count.max=10", "no value is at least"),
         ("stages.measure.rules.document.char_count.min=.nan", "finite"),
-        ("stages.measure.rules.document.char_count.in=[zh]", "bounds a label"),
+        ("stages.measure.rules.document.char_count.in=[zh]", "use `in` for a label"),
         ("stages.measure.rules.repetition.covered_share.n2.n=99", "n"),
-        ("version=2026-01-01", "in quotes"),
+        ("version=2026-01-01", "quotes around the value"),
         ("seed.x=1", "plain value"),
     ],
 )
@@ -176,7 +176,7 @@ def test_a_wrong_recipe_is_explained(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "no such recipe"),
+        (None, "the recipe file does not exist"),
         (b"", "a mapping of keys"),
         (b"- a\n- b\n", "a mapping of keys"),
         (b"name: [\n", "not readable as YAML"),
@@ -206,8 +206,8 @@ def test_a_folder_as_recipe_is_explained(tmp_path: Path, capsys: pytest.CaptureF
     ("pattern", "says"),
     [
         ("{0}/crawl/*.parquet", "no file matches"),
-        ("{0}/none/*.jsonl", "there is no folder"),
-        ("{0}/crawl", "a folder was given"),
+        ("{0}/none/*.jsonl", "does not exist"),
+        ("{0}/crawl", "the path is a folder"),
         ("{0}/crawl/3.jsonl", "no file matches"),
         ("nosuch://bucket/a", "nosuch"),
     ],
@@ -371,10 +371,10 @@ def test_why_shows_the_verdict_each_rule_and_the_text(
     [
         ("document.char_cont.min=3", "did you mean 'document.char_count'"),
         ("document.char_count.mim=3", "did you mean 'min'"),
-        ("document.char_count.min=three", "not a number: 'three'"),
-        ("document.char_count.min=nan", "a bound must be a finite number"),
-        ("document.char_count.max=10", "no value can be at least 60 and at most 10"),
-        ("language.label.min=1", "`in` bounds a label"),
+        ("document.char_count.min=three", "'three' is not a number"),
+        ("document.char_count.min=nan", "a threshold must be a finite number"),
+        ("document.char_count.max=10", "no value is at least 60 and at most 10"),
+        ("language.label.min=1", "use `in` for a label"),
         ("document.char_count.min", "RULE.BOUND=NUMBER"),
         ("min=3", "RULE.BOUND=NUMBER"),
     ],
@@ -443,7 +443,7 @@ def test_the_process_ends_with_the_code_and_writes_no_traceback(begun: str, tmp_
         [sys.executable, "-m", "jobs.prepare", "none.yaml"], capture_output=True, text=True, timeout=WAIT_S
     )
     assert job.returncode == 2
-    assert_one_message(job.stderr, "no such recipe")
+    assert_one_message(job.stderr, "the recipe file does not exist")
 
 
 def test_a_terminal_without_chinese_ends_no_command(finished: str) -> None:

@@ -262,7 +262,7 @@ def test_a_served_model_is_followed_by_what_its_server_tells(
 def test_nothing_to_follow_is_explained(
     tmp_path: Path, server: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(NotFound, match="no exported model here"):
+    with pytest.raises(NotFound, match="no finished export"):
         lineage.trace_lineage(str(tmp_path))
     server.told = []
     with pytest.raises(InputError, match="no ctllm server answers"):

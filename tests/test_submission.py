@@ -138,7 +138,7 @@ def test_a_root_that_goes_with_the_job_or_that_one_node_sees_is_refused() -> Non
     [
         (["trane", RECIPE, "--address", "http://127.0.0.1:1"], 2, "no job is called 'trane'"),
         (["train", RECIPE], 2, "RAY_API_SERVER_ADDRESS"),
-        (["train", "none.yaml", "--address", "http://127.0.0.1:1"], 2, "no such recipe"),
+        (["train", "none.yaml", "--address", "http://127.0.0.1:1"], 2, "the recipe file does not exist"),
         (
             ["train", RECIPE, "root=/data", "sed=1", "--address", "http://127.0.0.1:1"],
             2,

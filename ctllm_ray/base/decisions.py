@@ -1,4 +1,4 @@
-"""Decisions as plain values: what tells one set of them from another, and how two of them differ."""
+"""Fingerprints and differences of decisions, given as plain values."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 
 def fingerprint(decisions: Mapping[str, Any]) -> str:
-    """SHA-256 of the decisions, hexadecimal."""
+    """SHA-256 (hexadecimal) of the decisions."""
     return hashlib.sha256(json.dumps(decisions, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def changes(old: Any, new: Any, path: str = "") -> list[str]:
-    """One line for each decision that differs: where it stands, what it was, what it is now."""
+    """One line per changed decision: its place, the old value, the new value."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
         return [c for k in keys for c in changes(old.get(k), new.get(k), f"{path}.{k}" if path else str(k))]
@@ -35,7 +35,7 @@ def changes(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def _by_name(items: list[Any]) -> dict[str, Any]:
-    """The items by name or `use`; empty where these do not tell them apart."""
+    """The items by name or `use`; empty if these are not unique."""
     results = {str(item.get("name") or item.get("use")): item for item in items if isinstance(item, dict)}
     return results if len(results) == len(items) else {}
 
@@ -47,6 +47,6 @@ def _label(pair: tuple[Any, Any], index: int) -> str:
 
 
 def short(value: Any) -> str:
-    """A value as a message shows it."""
+    """A value in the form that a message shows."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -1,4 +1,4 @@
-"""One tree of errors, each with what happened, where, and the remedy.
+"""The error tree. Each error says what happened, where, and what to do.
 
 They are raised anywhere and caught at one border only (the command line turns them into one message and an
 exit code), so they must survive the pickling that Ray does between a worker and the driver: hence
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class CtllmError(Exception):
-    """Base of all errors a user can cause or repair. `exit_code` is what the command line ends with."""
+    """Base of all errors that a user can cause or fix. `exit_code` is the exit code of the command line."""
 
     exit_code = 1
 
@@ -34,13 +34,13 @@ def _rebuild(kind: type[CtllmError], what: str, where: str, remedy: str) -> Ctll
 
 
 class RecipeError(CtllmError):
-    """The recipe, or an override of it, cannot be used."""
+    """The recipe or an override is invalid."""
 
     exit_code = 2
 
 
 class InputError(CtllmError):
-    """An input of the run is missing, unreadable, or not what the recipe says it is."""
+    """An input of the run is missing, unreadable, or not what the recipe says."""
 
     exit_code = 3
 
@@ -58,37 +58,37 @@ class StorageError(CtllmError):
 
 
 class VersionConflict(CtllmError):
-    """Output of another recipe stands under the same name and version."""
+    """The output folder holds results of another recipe with the same name and version."""
 
     exit_code = 6
 
 
 class NotFound(CtllmError):
-    """What was asked for (a page, a finished section) is not there."""
+    """A requested page, section or file does not exist."""
 
     exit_code = 7
 
 
 class WorkerLost(CtllmError):
-    """A piece of work ended its worker process again and again."""
+    """A split or trial crashed its worker too often."""
 
     exit_code = 8
 
 
 class NoCluster(CtllmError):
-    """Ray is not to be reached, or does not start."""
+    """Ray cannot be reached, or does not start."""
 
     exit_code = 9
 
 
 class Diverged(CtllmError):
-    """Training gave a loss or a gradient that is not a number, or met spike after spike."""
+    """The loss or the gradient of training became NaN or infinite, or spikes did not stop."""
 
     exit_code = 10
 
 
 class Overloaded(CtllmError):
-    """A queue is full or a quota is used up: the same request may be sent again, `retry_s` seconds later."""
+    """A queue is full or a quota is used up. The same request may be sent again after `retry_s` seconds."""
 
     exit_code = 11
 
@@ -105,6 +105,6 @@ def _rebuild_overloaded(what: str, where: str, remedy: str, retry_s: float) -> O
 
 
 class EngineFailed(CtllmError):
-    """An engine died, or has work to do and does none."""
+    """An engine died, or has work but makes no progress."""
 
     exit_code = 12

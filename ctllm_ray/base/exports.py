@@ -1,7 +1,7 @@
-"""Exported models in their folder: `<export>/<step>/`, each finished once its lineage is written.
+"""Exported models in their folder `<export>/<step>/`. An export is finished once its lineage is written.
 
-Training writes them (train/checkpoint/export.py); recipes that go on from one, and serving, look for the
-newest.
+Training writes them (train/checkpoint/export.py); recipes
+that go on from one, and serving, look for the newest.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ LINEAGE = "lineage.json"
 
 
 def is_base(lineage: Mapping[str, Any]) -> bool:
-    """True for an export of an objective that does not teach to answer in turns, as its lineage says; an empty
-    one is of a foreign model."""
+    """True for an export whose objective does not teach turns, according to its lineage. An empty
+    lineage is a foreign model."""
     objective = lineage.get("recipe", {}).get("train", {}).get("objective", {})
     if objective.get("use") not in resolve.names(resolve.OBJECTIVES):
         return False
@@ -27,17 +27,17 @@ def is_base(lineage: Mapping[str, Any]) -> bool:
 
 
 def read_lineage(folder: str) -> dict[str, Any]:
-    """What an export says of where it comes from; empty for a foreign model, which has no lineage.json."""
+    """The lineage of an export; empty for a foreign model, which has no lineage.json."""
     path = storage.join(folder, LINEAGE)
     return storage.read_json(path) if storage.exists(path) else {}
 
 
 def newest(folder: str, remedy: str = "run `ctllm export` of that recipe first") -> str:
-    """The finished export with the most steps below a folder. Raises `NotFound` where there is none."""
+    """The finished export with the most steps in a folder. Raises `NotFound` if there is none."""
     results = [
         path.removesuffix(f"/{LINEAGE}") for path in storage.list_tree(folder) if path.endswith(f"/{LINEAGE}")
     ]
     steps = [int(name) for name in results if name.isdecimal()]
     if not steps:
-        raise NotFound("no exported model here", where=folder, remedy=remedy)
+        raise NotFound("the folder has no finished export", where=folder, remedy=remedy)
     return storage.join(folder, str(max(steps)))

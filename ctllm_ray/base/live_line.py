@@ -1,4 +1,4 @@
-"""One line that says how far work is: rewritten in place on a terminal, written again now and then into a log."""
+"""A status line for progress: rewritten in place on a terminal, repeated from time to time in a log."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-_CLEAR = "\r\x1b[K"  # to the start of the terminal's line, and empties it
+_CLEAR = "\r\x1b[K"  # moves to the start of the terminal's line and clears it
 
 
 class LiveLine:
-    """Writes to `stream`; None writes nothing. `clock` gives seconds.
+    """Writes to `stream`; None writes nothing. `clock` returns seconds.
 
     A log gets a line every `log_s` seconds at most, a terminal a new state every `live_s`.
     """
@@ -27,30 +27,30 @@ class LiveLine:
         self.is_live = bool(stream and stream.isatty())
         self._pause_s = live_s if self.is_live else log_s
         self._written_at = clock()
-        self._last = ""  # the state that was written last
-        self._is_shown = False  # the cursor stands behind a state
+        self._last = ""  # the last written state
+        self._is_shown = False  # the cursor stands after a state
 
     def is_due(self) -> bool:
-        """True if the pause since the last state is over."""
+        """True if enough time has passed since the last state."""
         return self._clock() - self._written_at >= self._pause_s
 
     def update(self, state: str) -> None:
-        """Writes the state in place of the one before."""
+        """Writes a new state in place of the previous one."""
         self._written_at, self._last = self._clock(), state
         if self.is_live:
-            width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be written over
+            width = shutil.get_terminal_size().columns - 1  # a wrapped line could not be overwritten
             self._write(f"{_CLEAR}{state[:width]}")
             self._is_shown = True
         else:
             self._write(f"{state}\n")
 
     def print_above(self, text: str) -> None:
-        """Writes a line that stays, above the live one."""
+        """Writes a permanent line above the live one."""
         self._write(f"{_CLEAR if self._is_shown else ''}{text}\n")
         self._is_shown = False
 
     def close(self, state: str = "") -> None:
-        """Ends the live line. The last state stays, once; a log that has it already does not get it again."""
+        """Ends the live line. The last state stays; a log that has it already does not get it again."""
         if self._is_shown:
             self._write(_CLEAR)
         if state and (self.is_live or state != self._last):

@@ -1,4 +1,4 @@
-"""A store that does not answer for a while: what counts as that, and how long it is waited for.
+"""Waits for a storage service that does not answer for a while.
 
 An object store that restarts, or a switch that does, is away for seconds to minutes. s3fs itself tries for
 some 12 s. What is waited for here is a store that refuses connections, times out, or says itself that it is
@@ -18,24 +18,22 @@ from typing import TypeVar
 from ctllm_ray.base.errors import StorageError
 
 PATIENCE_S = 300.0  # from the first failure on
-FIRST_S, LONGEST_S = 1.0, 30.0  # the first pause; each one is twice the one before, up to the longest
+FIRST_S, LONGEST_S = 1.0, 30.0  # the first pause; each later one doubles, up to the longest
 
-#: Errors of botocore, aiohttp, fsspec and others that mean a connection and not its use, by the names of
-#: their classes.
+#: Class names of errors by botocore, aiohttp, fsspec and others that mean a broken connection.
 _NAMES = {
     "HTTPClientError", "ConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "IncompleteReadError",
     "ClientConnectionError", "ClientPayloadError", "ServerTimeoutError", "FSTimeoutError", "TimeoutError",
     "ConnectError", "TransportError", "RetriesExceededError",
 }  # fmt: skip
-#: What the same is on a socket, and what s3fs makes of the answers 500 and 503.
+#: The same on a socket, and s3fs's errors for the responses 500 and 503.
 _NUMBERS = {
     errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT,
     errno.EHOSTUNREACH,
     errno.ENETUNREACH, errno.EBUSY, errno.EREMOTEIO,
 }  # fmt: skip
 
-#: What says that a connection will not come about however long it is waited for: a wrong certificate, no TLS
-#: at all.
+#: Errors that waiting cannot fix: a wrong certificate, no TLS at all.
 _NEVER = ("certificate", "WRONG_VERSION_NUMBER")
 
 T = TypeVar("T")
@@ -44,8 +42,8 @@ _bound: ContextVar[float | None] = ContextVar("patience", default=None)
 
 @contextmanager
 def patience(seconds: float) -> Iterator[None]:
-    """Waits no longer than this within the block: for whoever has a client that waits, and knows what to do
-    without."""
+    """Limits the waiting inside the block, for callers whose client waits and that can
+    continue without the data."""
     token = _bound.set(seconds)
     try:
         yield
@@ -54,7 +52,7 @@ def patience(seconds: float) -> Iterator[None]:
 
 
 def is_outage(error: BaseException) -> bool:
-    """True for an error that says that a store does not answer."""
+    """True for an error that means that the storage does not answer."""
     if any(sign in str(error) for sign in _NEVER):
         return False
     names = {kind.__name__ for kind in type(error).__mro__}
@@ -62,7 +60,7 @@ def is_outage(error: BaseException) -> bool:
 
 
 def wait_out(uri: str, work: Callable[[], T]) -> T:
-    """What work gives, tried again while the store of a URI does not answer.
+    """The result of `work`, retried while the storage of a URI does not answer.
 
     It says so on stderr, once, and once when the store is back. Raises `StorageError` after `PATIENCE_S` (or
     what `patience` says), and any other error of the work as it is.
@@ -74,14 +72,14 @@ def wait_out(uri: str, work: Callable[[], T]) -> T:
         try:
             result = work()
             if began:
-                _tell(f"{uri}: the store answers again, after {time.monotonic() - began:.0f} s")
+                _tell(f"{uri}: the storage answers again, after {time.monotonic() - began:.0f} s")
             return result
         except Exception as error:
             if not is_outage(error):
                 raise
             reason, now = str(error).strip() or type(error).__name__, time.monotonic()
             if not began and most_s:
-                _tell(f"{uri}: the store does not answer ({reason}); trying again for {most_s:.0f} s")
+                _tell(f"{uri}: the storage does not answer ({reason}); retrying for {most_s:.0f} s")
             began = began or now
             if now - began + pause > most_s:
                 raise _give_up_error(uri, reason, now - began) from error
@@ -91,10 +89,11 @@ def wait_out(uri: str, work: Callable[[], T]) -> T:
 
 def _give_up_error(uri: str, reason: str, waited_s: float) -> StorageError:
     remedy = (
-        "when it is back, or its endpoint (AWS_ENDPOINT_URL) is right, run the same command again: it goes on"
+        "when it is back, or its endpoint (AWS_ENDPOINT_URL) is correct, run the same "
+        "command again; it resumes"
     )
     return StorageError(
-        f"the store has not answered for {waited_s:.0f} s: {reason}", where=uri, remedy=remedy
+        f"the storage did not answer for {waited_s:.0f} s: {reason}", where=uri, remedy=remedy
     )
 
 

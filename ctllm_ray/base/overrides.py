@@ -1,4 +1,4 @@
-"""`key=value` on a command line: a dotted path into a recipe's plain values, and YAML to stand there."""
+"""Overrides `key=value` of the command line: a dotted path into the recipe, and a YAML value."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from ctllm_ray.base.errors import RecipeError
 
 
 class Yaml(yaml.SafeLoader):
-    """YAML in which a key that occurs twice is an error: else the first of two lists of rules would be lost
-    unseen."""
+    """YAML that rejects duplicate keys. Otherwise the first of two lists of rules would be lost silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping, its keys all different."""
+        """A mapping with unique keys."""
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for key in keys:
             if keys.count(key) > 1:
@@ -26,21 +25,21 @@ class Yaml(yaml.SafeLoader):
 
 
 def overridden(plain: dict[str, Any], override: str) -> dict[str, Any]:
-    """A copy with one `key=value` applied; the value is YAML, or that in a file where it is `@FILE`."""
+    """A copy with one `key=value` applied. The value is YAML; `@FILE` reads it from a file."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise RecipeError(f"not an override: {override!r}", remedy="write key=value, for example root=out")
+        raise RecipeError(f"{override!r} is not an override", remedy="write key=value, for example root=out")
     file = text.removeprefix("@") if text.startswith("@") else ""
     try:
         value = yaml.load(storage.read_bytes(file) if file else text, Yaml)
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        remedy = "correct the file" if file else "quote the whole override"
+        remedy = "correct the file" if file else "put quotes around the whole override"
         raise RecipeError(f"the value of {key!r} is not YAML: {error}", where=file, remedy=remedy) from None
     return _place_value(plain, key, value, key)
 
 
 def _place_value(node: Any, path: str, value: Any, whole: str) -> Any:
-    """`node` with `value` at a dotted path; items of a list are addressed by name, `use` or index."""
+    """Sets `value` at a dotted path below `node`. Items of a list are addressed by name, `use` or index."""
     if not path:
         return value
     if isinstance(node, list):
@@ -56,11 +55,15 @@ def _place_value(node: Any, path: str, value: Any, whole: str) -> Any:
         if not head.isdecimal() or int(head) >= len(node):
             names = [str(i.get("name") or i.get("use")) if isinstance(i, dict) else str(i) for i in node]
             raise RecipeError(
-                f"nothing called {head!r} in the list", where=whole, remedy=resolve.nearest(head, names)
+                f"the list has no item {head!r}", where=whole, remedy=resolve.nearest(head, names)
             )
         return [*node[: int(head)], _place_value(node[int(head)], rest, value, whole), *node[int(head) + 1 :]]
     head, _, rest = path.partition(".")
     if node is not None and not isinstance(node, dict):
-        raise RecipeError(f"{head!r} is set below a plain value", where=whole, remedy="check the dotted path")
+        raise RecipeError(
+            f"{head!r} cannot be set: the key above it holds a plain value",
+            where=whole,
+            remedy="check the dotted path",
+        )
     base = node or {}
     return base | {head: _place_value(base.get(head), rest, value, whole)}

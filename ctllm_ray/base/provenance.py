@@ -1,5 +1,4 @@
-"""Which code made something: the versions that decide its bytes, the commit, and whether files differ from
-it.
+"""Records which code made an output: package versions, the commit, and whether files differ from it.
 
 A job on a cluster runs from a copy without git, so whoever sends it says there what was sent (`SOURCE`).
 """
@@ -15,15 +14,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ALWAYS = ("ctllm-ray", "numpy", "pyarrow", "ray")
-SOURCE = "CTLLM_SOURCE"  # environment: JSON of commit, dirty and sent_sha256, as the sender of a job saw them
+# environment variable: JSON of commit, dirty and sent_sha256, as the sender of a job saw them
+SOURCE = "CTLLM_SOURCE"
 
 
 @cache
 def of_code(packages: tuple[str, ...]) -> dict[str, str]:
-    """Versions of the installed ones of these packages, of Python, and where the code comes from.
-
-    That is `commit` and `dirty` (yes, no) of a checkout, and in a submitted job `sent_sha256` beside them.
-    """
+    """Versions of those packages that are installed, of Python, and the origin of the code."""
     results = {}
     for name in (*ALWAYS, *packages):
         try:
@@ -36,7 +33,7 @@ def of_code(packages: tuple[str, ...]) -> dict[str, str]:
 def _source() -> dict[str, str]:
     if SOURCE in os.environ:
         return {str(key): str(value) for key, value in json.loads(os.environ[SOURCE]).items()}
-    if not _git("ls-files", __file__):  # installed: a repository above it is somebody else's
+    if not _git("ls-files", __file__):  # installed package: a repository above it belongs to somebody else
         return {}
     changed = _git("status", "--porcelain", "--untracked-files=no")
     return {"commit": _git("rev-parse", "HEAD"), "dirty": "yes" if changed else "no"}
@@ -46,5 +43,5 @@ def _git(*arguments: str) -> str:
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:  # no git here
+    except OSError:  # git is not installed
         return ""

@@ -1,8 +1,8 @@
-"""One YAML file drives everything: frozen, unknown keys refused with the nearest valid name.
+"""The recipe: one YAML file, frozen after loading. Unknown keys are refused with the nearest valid name.
 
-Decisions (data, stages, bounds, seed) have no defaults and are part of the fingerprint; `root`, `serve` and
-`resources` (where, how wide) are outside it, so the same recipe gives the same bytes on a laptop and on a
-cluster.
+Decisions (data, stages, bounds, seed) have no defaults and are part of the fingerprint; `root`,
+`serve` and `resources` (where, how wide) are outside it, so the same recipe gives the same bytes on
+a laptop and on a cluster.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ from ctllm_ray.base.recipe_training import (
     TrainResources,
 )
 
-#: A section of work: `clean`, a pass (`near`) or a phase of one (`near/keys`), `tokenizer`, `tokens`,
-#: `train`.
+#: A section: `clean`, a pass (`near`) or a phase of one (`near/keys`), `tokenizer`, `tokens`, `train`.
 Section = str
 CLEAN: Final = "clean"
-ROOT = "root:"  # before a path that stands below the recipe's root, wherever that is
-#: What each kind of section adds to the decisions of those before it, in the order of work.
+ROOT = "root:"  # prefix of a path relative to the recipe's root
+#: The decisions that each kind of section adds to those before it, in order of work.
 _DECIDES: dict[str, tuple[str, ...]] = {
     CLEAN: ("name", "version", "seed", "data", "stages"),
     "passes": ("passes",),
@@ -51,14 +50,14 @@ _DECIDES: dict[str, tuple[str, ...]] = {
 
 
 class Input(BaseModel):
-    """Files of one kind: `use` names the source, other keys are its options (field names, charset column,
-    ...)."""
+    """Files of one kind: `use` names the source; other keys are its options (field
+    names, charset column, ...)."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     use: str
     path: str
-    # the `source` of its documents and the first part of their ids; by default the folder's name
+    # the `source` of its documents and the first part of their ids; default: the folder's name
     name: str = ""
 
     @model_validator(mode="before")
@@ -79,8 +78,8 @@ class StagePart(BaseModel):
 
 
 class PassPart(BaseModel):
-    """A step over all documents that are left: `use` names the pass and its section, other keys are its
-    options."""
+    """A step over all remaining documents: `use` names the pass and its section;
+    other keys are its options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -88,36 +87,37 @@ class PassPart(BaseModel):
 
 
 class Data(Frozen):
-    """What is read, and what may go wrong while reading."""
+    """What is read, and how many errors are allowed."""
 
     inputs: tuple[Input, ...]
-    max_error_share: Share  # the section fails when more of its records than this are error.*
-    # of rejected pages this share keeps its text, chosen by a hash of the id
+    max_error_share: Share  # the section fails if more of its records are error.*
+    # share of rejected pages that keep their text, chosen by a hash of the id
     rejected_text_share: Share = 1.0
-    split_mb: Annotated[float, Field(gt=0)] = 64  # size of a split, the unit of retry and of resume
-    max_record_mb: Annotated[float, Field(gt=0, le=1024)] = 16  # a longer record is error.record_too_large
-    error_raw_kb: Annotated[float, Field(ge=0)] = 4  # of a bad record this much is kept
+    split_mb: Annotated[float, Field(gt=0)] = 64  # size of a split, the unit of retry and resume
+    max_record_mb: Annotated[float, Field(gt=0, le=1024)] = 16  # longer records become error.record_too_large
+    error_raw_kb: Annotated[float, Field(ge=0)] = 4  # so much of a bad record is kept
 
 
 class Resources(Frozen):
-    """Where and how wide; never part of a fingerprint."""
+    """Where and how wide to run; never part of a fingerprint."""
 
-    workers: Annotated[int, Field(ge=0)] = 0  # splits at the same time; 0 means all CPUs
-    object_store_mb: Annotated[int, Field(ge=80)] = 256  # of a Ray that this run starts itself
-    max_retries: Annotated[int, Field(ge=0)] = 20  # times a split is tried again after its worker died
-    #: Ray label selector of work that asks for no GPU: the cluster's files label GPU nodes, so that it starts
+    workers: Annotated[int, Field(ge=0)] = 0  # splits at once; 0 means all CPUs
+    object_store_mb: Annotated[int, Field(ge=80)] = 256  # of a Ray that this run starts
+    max_retries: Annotated[int, Field(ge=0)] = 20  # retries of a split after its worker died
+    #: Ray label selector of work without GPUs. The cluster files label GPU nodes, so that such work starts
     #: none.
     cpu_nodes: Mapping[str, str] = {"ctllm-nodes": "!gpu"}
     train: TrainResources = TrainResources()
     sweep: SweepResources = SweepResources()
 
     def label_selector(self, gpus: float = 0) -> dict[str, str]:
-        """Of the nodes that work with so many GPUs may stand on, as Ray takes it; empty: on any."""
+        """Ray's label selector for nodes that may run work with so many GPUs; empty: any node."""
         return {} if gpus else dict(self.cpu_nodes)
 
 
 class Recipe(Frozen):
-    """The whole recipe, resolved: every option of every stage and source is checked and filled in."""
+    """The whole recipe after resolving names: every option
+    of every stage and source is checked and filled in."""
 
     name: Annotated[str, Field(pattern=NAME)]
     version: Annotated[str, Field(pattern=NAME)]
@@ -136,8 +136,7 @@ class Recipe(Frozen):
     resources: Resources = Resources()
 
     def folder(self, section: str) -> str:
-        """Where a section of this recipe lives: a URI or an absolute path. A named run has folders of its
-        own."""
+        """The folder of a section: a URI or an absolute path. A named run has its own folders."""
         if section in ("train", "export", "sweep", "evaluate") and self.train and self.train.run:
             section = f"{section}-{self.train.run}"
         if section.startswith("evaluate") and self.evaluate and self.evaluate.run:
@@ -146,8 +145,8 @@ class Recipe(Frozen):
 
     @property
     def corpus_sections(self) -> tuple[str, ...]:
-        """The sections that write documents, in order: `clean` and the passes. Each reads what the one before
-        kept."""
+        """The sections that write documents, in order: `clean` and the passes. Each reads
+        what the previous one kept."""
         return (CLEAN, *(part.use for part in self.passes))
 
     @property
@@ -156,9 +155,10 @@ class Recipe(Frozen):
         return self.corpus_sections[-1]
 
     def locate(self, path: str) -> str:
-        """A path of the recipe as others take it: `root:` stands for its root; of
-        `root:NAME/VERSION/export[-RUN]` the newest export is meant. Raises `NotFound` where there is none
-        yet.
+        """The full path of a recipe path. `root:` means its root;
+        `root:NAME/VERSION/export[-RUN]` the newest export there.
+
+        Raises `NotFound` if there is no export yet.
         """
         if not path.startswith(ROOT):
             return path
@@ -168,10 +168,10 @@ class Recipe(Frozen):
         return exports.newest(folder) if is_export else folder
 
     def training(self) -> tuple[Model, Train]:
-        """The parts that training needs, the model's path located. Raises `RecipeError` where it trains no
-        model."""
+        """The sections for training, with the model's path resolved. Raises `RecipeError` if
+        the recipe trains no model."""
         if self.model is None or self.train is None:
-            raise RecipeError("this recipe trains no model", remedy="add the parts `model` and `train`")
+            raise RecipeError("the recipe trains no model", remedy="add the sections `model` and `train`")
         return self.model.model_copy(update={"path": self.locate(self.model.path)}), self.train
 
     @property
@@ -180,13 +180,13 @@ class Recipe(Frozen):
         return self.seed if self.train is None or self.train.seed is None else self.train.seed
 
     def token_folders(self) -> tuple[str, ...]:
-        """The token sections that training reads: those that `train.corpora` names, else the recipe's own."""
+        """The token sections that training reads: those in `train.corpora`, else the recipe's own."""
         named = self.train.corpora if self.train else ()
         return tuple(self.locate(folder) for folder in named) or (self.folder("tokens"),)
 
     def decisions(self, section: Section = CLEAN) -> dict[str, Any]:
-        """What a section's output depends on, as plain values: not where it is, how wide it runs, when it
-        gives up.
+        """The decisions that a section's output depends on,
+        as plain values: not location, parallelism or limits.
 
         A section depends on all that the sections before it do, a pass and its phases on the passes before.
         Data may join a run: `train.corpora` is left out here and held by the run itself.
@@ -212,12 +212,18 @@ def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
     try:
         plain = yaml.load(Path(path).read_text(encoding="utf-8"), Yaml)
     except FileNotFoundError:
-        raise RecipeError("no such recipe", where=path, remedy="recipes stand in jobs/recipes/") from None
+        raise RecipeError(
+            "the recipe file does not exist",
+            where=path,
+            remedy="check the path; recipes are in jobs/recipes/",
+        ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"not readable as YAML: {error}", where=path, remedy="correct the file") from None
+        raise RecipeError(
+            f"the recipe is not readable as YAML: {error}", where=path, remedy="correct the file"
+        ) from None
     if not isinstance(plain, dict):
         raise RecipeError(
-            "a recipe is a mapping of keys", where=path, remedy="start from jobs/recipes/tiny.yaml"
+            "a recipe must be a mapping of keys", where=path, remedy="start from jobs/recipes/tiny.yaml"
         )
     for override in overrides:
         plain = overridden(plain, override)
@@ -241,8 +247,8 @@ def parse_recipe(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
             )
     for use in recipe.corpus_sections:
         if recipe.corpus_sections.count(use) > 1:
-            remedy = "a pass has one section of its own: name it once"
-            raise RecipeError(f"the pass {use!r} occurs twice", where=f"{where}: passes", remedy=remedy)
+            remedy = "a pass has only one section: list it once"
+            raise RecipeError(f"the pass {use!r} is listed twice", where=f"{where}: passes", remedy=remedy)
     rules = [rule["name"] for stage in stages for rule in stage.get("rules") or []]
     for name in rules:
         if rules.count(name) > 1:
@@ -264,25 +270,29 @@ def parse_recipe(plain: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
 
 def _check_scores(stages: Sequence[Mapping[str, Any]], where: str) -> None:
-    """Raises where a column of the output would hold two things: replay and `why` read what the run decided
-    by."""
+    """Raises if an output column would hold two different values: replay and `why`
+    read what the run decided by."""
     meanings: dict[str, tuple[int, dict[str, Any]]] = {}
     sorting = [index for index, stage in enumerate(stages) if stage.get("genres")]
     if len(sorting) > 1:
         raise RecipeError(
-            "two stages have genres", where=where, remedy="give all genres to one: later stages know them"
+            "two stages define genres",
+            where=where,
+            remedy="define all genres in one stage: later stages can use them",
         )
     for index, stage in enumerate(stages):
         conditions = [rule for genre in stage.get("genres") or [] for rule in genre["conditions"]]
         for rule in map(Rule.model_validate, [*(stage.get("rules") or []), *conditions]):
             meaning = (index if rule.use in resolve.names(resolve.MEASURES) else -1, rule.options)
             if meanings.setdefault(rule.score, meaning) != meaning:
-                remedy = "measure it in one stage, with the same options: its values stand in one column"
-                raise RecipeError(f"{rule.score!r} is measured in two ways", where=where, remedy=remedy)
+                remedy = "measure it in one stage, or with the same options: its values share one column"
+                raise RecipeError(
+                    f"{rule.score!r} is measured with different options", where=where, remedy=remedy
+                )
 
 
 def _check_names(recipe: Recipe, where: str) -> None:
-    """Raises where a key names a module that does not exist."""
+    """Raises if a key names a module that does not exist."""
     resources = recipe.resources.train
     named = [(resolve.TRACKERS, "resources.train.trackers", name) for name in resources.trackers]
     if resources.stepper != "auto":
@@ -299,8 +309,7 @@ def _check_names(recipe: Recipe, where: str) -> None:
 
 
 def _check_schedule(schedule: Schedule, total_tokens: int, where: str) -> None:
-    """Raises for a schedule that does not exist, an option that it does not have, or a value that it cannot
-    take."""
+    """Raises for an unknown schedule, an unknown option of it, or an invalid value."""
     function = resolve.resolve(resolve.SCHEDULES, schedule.use)
     fields = resolve.options(function).model_fields
     for key in schedule.model_extra or {}:
@@ -318,7 +327,7 @@ def _check_schedule(schedule: Schedule, total_tokens: int, where: str) -> None:
 def _check_part(
     part: Input | StagePart | PassPart | ObjectivePart | Benchmark, package: str, where: str
 ) -> dict[str, Any]:
-    """A source, stage or the like with its options checked against the function it names, and filled in."""
+    """A source, stage or the like, with its options checked against its function and filled in."""
     function = resolve.resolve(package, part.use)
     extra = resolve.check_options(function, dict(part.model_extra or {}), f"{where}.{part.use}")
     return part.model_dump(exclude=set(part.model_extra or {})) | extra
@@ -327,14 +336,14 @@ def _check_part(
 _UNION_TAGS = (
     "constrained-",
     "tuple[",
-)  # of pydantic, where a value may be of several kinds: no keys of a recipe
+)  # pydantic's markers for values of several types: not keys of a recipe
 
 
 def _explain_invalid(error: ValidationError, where: str) -> RecipeError:
     unknown = {"extra_forbidden", "invalid_key"}
     first = min(
         error.errors(), key=lambda e: e["type"] not in unknown
-    )  # a misspelt key is also a missing one
+    )  # a misspelt key is also a missing key
     place = ".".join(str(part) for part in first["loc"] if not str(part).startswith(_UNION_TAGS))
     if first["type"] == "extra_forbidden":
         remedy = resolve.nearest(str(first["loc"][-1]), _part(first["loc"][:-1]).model_fields)
@@ -344,12 +353,15 @@ def _explain_invalid(error: ValidationError, where: str) -> RecipeError:
         extra = given.keys() - _part(first["loc"][:-1]).model_fields.keys()
         if misspelt := resolve.closest(name, extra):
             remedy = f"did you mean {name!r}?"
-            return RecipeError(f"{place!r} is missing, {misspelt!r} is no option", where=where, remedy=remedy)
+            return RecipeError(
+                f"{place!r} is missing; {misspelt!r} is not an option", where=where, remedy=remedy
+            )
         return RecipeError(
-            f"{place!r} is missing", where=where, remedy="decisions have no defaults: set it in the recipe"
+            f"{place!r} is missing", where=where, remedy="set it in the recipe: decisions have no defaults"
         )
-    remedy = "write the value in quotes" if first["type"] == "string_type" else "correct the value"
-    got = "" if first["type"] == "value_error" else f", got {short(first['input'])}"  # ours say what they met
+    remedy = "put quotes around the value" if first["type"] == "string_type" else "correct the value"
+    # our own messages contain the value
+    got = "" if first["type"] == "value_error" else f", got {short(first['input'])}"
     return RecipeError(
         f"{place!r}: {first['msg'].removeprefix('Value error, ')}{got}",
         where=where,
@@ -358,7 +370,7 @@ def _explain_invalid(error: ValidationError, where: str) -> RecipeError:
 
 
 def _part(path: Sequence[str | int]) -> type[BaseModel]:
-    """The model that stands at a place of the recipe, seen through optional parts and lists."""
+    """The model at a place of the recipe, through optional parts and lists."""
     model: Any = Recipe
     for step in path:
         if isinstance(step, str):

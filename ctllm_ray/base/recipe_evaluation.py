@@ -1,5 +1,4 @@
-"""The part of a recipe about evaluation: which tasks, by whom judged, on which model. It changes no bytes of
-a model.
+"""The section `evaluate` of a recipe: tasks, judge and model.
 
 What decides a score (tasks, their files, shots, limits, seed, judge) is held by the evaluation itself, with
 the hashes of the files and of the model: see evaluate/run.py.
@@ -15,13 +14,13 @@ from ctllm_ray.base.recipe_training import NAME, Count, Frozen, Positive
 
 
 class Benchmark(BaseModel):
-    """A benchmark: `use` names its file in evaluate/tasks, other keys are its options (path, shots,
-    limit)."""
+    """A benchmark: `use` names its file in evaluate/tasks; other keys are its
+    options (path, shots, limit)."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     use: str
-    name: Annotated[str, Field(pattern=NAME)] = ""  # in results and in the API; by default `use`
+    name: Annotated[str, Field(pattern=NAME)] = ""  # name in results and in the API; default: `use`
 
     @model_validator(mode="before")
     @classmethod
@@ -35,40 +34,39 @@ class Bits(Frozen):
     """Bits per byte by group on held-out documents of token sections."""
 
     corpora: tuple[str, ...] = ()  # folders of token sections; empty: the recipe's own
-    max_tokens: Count = 200_000  # by group, from the front of a fixed order
+    max_tokens: Count = 200_000  # per group, from the start of a fixed order
 
 
 class Judge(Frozen):
-    """CHC-Bench: answers to the items of a file, each marked 1 to 10 by another model with an
-    OpenAI-compatible API."""
+    """CHC-Bench: another model with an OpenAI-compatible API marks each answer from 1 to 10."""
 
     items: str  # JSON lines or Parquet with the columns `category` (one of the eight classes) and `query`
-    url: str  # such as https://host/v1
+    url: str  # for example https://host/v1
     model: str
-    key_env: str = ""  # the environment variable that holds the key; empty: none is sent
+    key_env: str = ""  # environment variable with the API key; empty: no key is sent
     form: Literal["auto", "chat", "completion"] = (
-        "auto"  # auto: through its chat template where it was taught turns
+        "auto"  # auto: use the chat template if the model was trained on conversations
     )
     answer_tokens: Count = 1024  # of the model's answer
     verdict_tokens: Count = 1024  # of the judge's
     at_once: Count = 4  # requests to the judge
     timeout_s: Positive = 120  # of one request
-    attempts: Count = 8  # at one request, while the judge is busy, fails or is silent
-    asks: Count = 3  # for one mark: a verdict without one is asked for again, with a reminder
+    attempts: Count = 8  # per request, while the judge is busy, fails or does not answer
+    asks: Count = 3  # per mark: a verdict without a mark is requested again, with a reminder
     limit: Annotated[int, Field(ge=0)] = 0  # items of each class; 0: all
 
 
 class Evaluate(Frozen):
-    """`ctllm evaluate`. The engine in process is that of the part `serve`."""
+    """Settings of `ctllm evaluate`. The in-process engine uses the section `serve`."""
 
-    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""  # tells evaluations of one recipe apart
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""  # distinguishes evaluations of one recipe
     model: str = ""  # a Hugging Face folder; empty: this recipe's newest export
     tasks: tuple[Benchmark, ...] = ()
     bits: Bits | None = None
     judge: Judge | None = None
-    seed: int = 0  # of the order of examples and of the bootstrap
+    seed: int = 0  # for the order of examples, and for the bootstrap
     resamples: Count = 1000  # of the bootstrap
-    # requests to an API, and the most that evaluations beside a served model have under way
+    # concurrent requests to an API, and the maximum that evaluations use of a served model
     at_once: Count = 16
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""A rule is a line of the recipe: a measure, its options, its bounds, and the genres it speaks of.
+"""A rule of a recipe: a measure, its options, its thresholds, and the genres it applies to.
 
 Measures measure and recipes decide. Bounds are compared in float32, the type in which scores are stored, so a
 replay over stored scores takes the very decisions that the run took.
@@ -31,23 +31,23 @@ def _part(key: str, value: Any) -> str:
 class Rule(BaseModel):
     """`min`/`max` are inclusive, `above`/`below` exclusive, `in` lists the labels that pass.
 
-    Keys that are none of the fields below are options of the measure. A rule without bounds only measures. A
-    score that is NaN or null (a url measure on a page without url) passes every bound: the rule has nothing
-    to say.
+    Keys that are none of the fields below are options of the measure. A rule without bounds only
+    measures. A score that is NaN or null (a url measure on a page without url) passes every bound:
+    the rule has nothing to say.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, serialize_by_alias=True)
 
     use: str
-    score: str = ""  # the column of the value: the measure and its number options, always
-    name: str = ""  # the reject reason; by default the same, to be set where two rules bound one score
+    score: str = ""  # column of the value; always the measure and its number options
+    name: str = ""  # the reject reason; default: the score. Set it if two rules use one score
     min: float | None = None
     max: float | None = None
     above: float | None = None
     below: float | None = None
     accept: tuple[str, ...] | None = Field(None, alias="in")
-    only: tuple[str, ...] = ()  # genres it applies to; none named: all
-    unless: tuple[str, ...] = ()  # genres it spares
+    only: tuple[str, ...] = ()  # genres it applies to; empty: all
+    unless: tuple[str, ...] = ()  # genres it does not apply to
 
     @model_validator(mode="before")
     @classmethod
@@ -57,7 +57,8 @@ class Rule(BaseModel):
         options = {k: v for k, v in given.items() if k not in _FIELDS}
         if not all(isinstance(key, str) for key in options):
             raise ValueError(
-                "a key of a rule is a word; YAML reads on, off, yes and no as truth values: quote them"
+                "a rule's key must be a word; YAML reads on, off, yes and no as truth "
+                "values: put them in quotes"
             )
         score = ".".join([given["use"], *(_part(k, v) for k, v in sorted(options.items()) if _brief(v))])
         return given | {"score": score, "name": given.get("name") or score}
@@ -68,17 +69,17 @@ class Rule(BaseModel):
         low = [b for b in (self.min, self.above) if b is not None]
         high = [b for b in (self.max, self.below) if b is not None]
         if low and high and max(low) > min(high):
-            raise ValueError(f"no value can be at least {max(low):g} and at most {min(high):g}")
+            raise ValueError(f"no value is at least {max(low):g} and at most {min(high):g}")
         if any(not np.isfinite(b) for b in low + high):
-            raise ValueError("a bound must be a finite number")
+            raise ValueError("a threshold must be a finite number")
         if self.accept is not None and (low + high or not self.is_label):
-            raise ValueError("`in` bounds a label, min, max, above and below bound a score")
+            raise ValueError("use `in` for a label; use min, max, above and below for a score")
         if self.is_label and low + high:
-            raise ValueError("this measure gives a word: bound it by `in: [...]`")
+            raise ValueError("this measure gives a label: use `in: [...]`")
         return self
 
     def _check_measure(self) -> None:
-        """Raises `RecipeError` for a measure or an option of it that does not exist."""
+        """Raises `RecipeError` for an unknown measure or option."""
         added = [n for s in resolve.names(resolve.STAGES) for n in self._added_by(s)]
         if self.use in added:
             return
@@ -104,12 +105,12 @@ class Rule(BaseModel):
 
     @property
     def bounds(self) -> dict[str, float]:
-        """The number bounds that are set, by key."""
+        """The numeric thresholds, by key."""
         return {key: value for key in BOUNDS if (value := getattr(self, key)) is not None}
 
     @property
     def is_label(self) -> bool:
-        """True where the measure gives a word instead of a number."""
+        """True if the measure gives a label instead of a number."""
         if self.use not in resolve.names(resolve.MEASURES):
             return any(
                 self.use in resolve.declared_names(resolve.STAGES, s, "LABELS")
@@ -123,13 +124,12 @@ class Rule(BaseModel):
         return bool(self.bounds) or self.accept is not None
 
     def applies(self, genres: np.ndarray) -> np.ndarray:
-        """True where the rule speaks of a document's genre (array of str)."""
+        """True where the rule applies to a document's genre (array of str)."""
         spared = np.isin(genres, self.unless)
         return ~spared & np.isin(genres, self.only) if self.only else ~spared
 
     def find_violations(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which float32 scores break a bound (boolean), and the bound that each broke (float32, NaN where
-        none)."""
+        """Which float32 scores break a threshold (boolean), and which threshold (float32, NaN if none)."""
         broken = np.full(len(scores), np.nan, np.float32)
         tests = {"min": np.less, "max": np.greater, "above": np.less_equal, "below": np.greater_equal}
         for key, bound in self.bounds.items():

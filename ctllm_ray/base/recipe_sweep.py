@@ -1,5 +1,4 @@
-"""The part of a recipe about choosing a mixture: which mixtures are tried, with what model, and what is to be
-small.
+"""The section `sweep` of a recipe: which mixtures to try, with which model, and which losses to minimize.
 
 All of it decides what comes out, so nothing has a default but `replicates`, which later starts may raise; how
 many trials run at the same time stands in `resources.sweep`. What is not said here (packing, length of a row,
@@ -16,22 +15,21 @@ from ctllm_ray.base.recipe_training import Count, Frozen, Model, Positive, Sched
 
 
 class Sweep(Frozen):
-    """`ctllm sweep`: trials over mixtures of the groups in `bounds`. Later starts may ask for more trials."""
+    """Settings of `ctllm sweep`: trials over mixtures of the groups in `bounds`. Later
+    starts may request more trials."""
 
-    trials: Annotated[int, Field(ge=2)]  # the first one takes the token shares
-    # runs of each mixture, each with a seed of its own: their noise
+    trials: Annotated[int, Field(ge=2)]  # the first trial uses the token shares
+    # runs per mixture with different seeds: they measure the noise
     replicates: Annotated[int, Field(ge=1, le=100)] = 2
-    seed: int  # of the mixtures; those of weights and order come from train's
+    seed: int  # for the mixtures; seeds of weights and order derive from train's
     bounds: dict[
         str, tuple[Share, Share]
-    ]  # least and most of each group's share; groups without them take no part
-    temperature: (
-        Share  # the middle of the mixtures: token shares to this power; 1: as they are, 0: all groups alike
-    )
-    concentration: Positive  # sum of the Dirichlet's parameters: the higher, the nearer to that middle
-    weights: dict[str, Share]  # of held-out groups: their bits per byte, so weighted, are to be small
+    ]  # minimum and maximum of each group's share; other groups take no part
+    temperature: Share  # centre of the mixtures: token shares to this power; 1: unchanged, 0: equal groups
+    concentration: Positive  # sum of the Dirichlet parameters: the higher, the closer to the centre
+    weights: dict[str, Share]  # weights of held-out groups: the sweep minimizes their weighted bits per byte
     model: Model
-    tokens: Count  # of each trial
+    tokens: Count  # per trial
     batch_tokens: Count
     schedule: Schedule
 
@@ -40,17 +38,17 @@ class Sweep(Frozen):
         for group, (least, most) in self.bounds.items():
             if least > most:
                 raise ValueError(
-                    f"the bounds of {group!r}: the least, {least:g}, is more than the most, {most:g}"
+                    f"bounds of {group!r}: the minimum {least:g} is larger than the maximum {most:g}"
                 )
         if len(self.bounds) < 2:
-            raise ValueError("bounds names fewer than two groups: there is nothing to mix")
+            raise ValueError("bounds has fewer than two groups: there is nothing to mix")
         check_sum(self.weights, "weights")
         return self
 
 
 class SweepResources(Frozen):
-    """How many trials run at the same time, and what Ray reserves for each; a trial is one process."""
+    """How many trials run at once, and what Ray reserves for each. A trial is one process."""
 
-    concurrent: Annotated[int, Field(ge=0)] = 0  # 0: as many as the cluster has room for
-    cpus: Count = 1  # of each trial, and its threads
-    gpus: Annotated[float, Field(ge=0, le=1)] = 0  # of each trial; 0.25: four of them share a GPU
+    concurrent: Annotated[int, Field(ge=0)] = 0  # 0: as many as fit the cluster
+    cpus: Count = 1  # per trial, also its number of threads
+    gpus: Annotated[float, Field(ge=0, le=1)] = 0  # per trial; 0.25: four trials share a GPU

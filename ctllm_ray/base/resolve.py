@@ -1,4 +1,5 @@
-"""A name is a path: `repetition.covered_share` is `measures/repetition.py`, function `covered_share`.
+"""Resolves names of a recipe: `repetition.covered_share` is
+the function `covered_share` in `measures/repetition.py`.
 
 The one mechanism by which a recipe reaches code. A name without a dot is a module and the function of the
 same name in it. A function's keyword-only parameters are the options that a recipe may set, so its signature
@@ -29,7 +30,7 @@ SCHEDULES = "ctllm_ray.train.schedules"
 PACKERS = "ctllm_ray.shards.packers"
 TASKS = "ctllm_ray.evaluate.tasks"
 
-#: Of these a module is the thing that a name stands for: the functions of its contract have fixed names.
+#: In these packages a name stands for a module; the functions of its contract have fixed names.
 STEPPERS = "ctllm_ray.train.steppers"
 TRACKERS = "ctllm_ray.train.tracking.trackers"
 LAWS = "ctllm_ray.mixture.laws"
@@ -38,7 +39,7 @@ ENGINES = "ctllm_ray.serving.ray.engines"
 
 @cache
 def names(package: str) -> tuple[str, ...]:
-    """The names that `resolve` accepts in a package, sorted; read from the source, nothing is imported."""
+    """The names that `resolve` accepts in a package, sorted; read from the source without imports."""
     results = []
     for file in _files(package):
         body = ast.parse(file.read_text(encoding="utf-8")).body
@@ -62,12 +63,12 @@ def _files(package: str) -> list[Path]:
 
 
 def closest(name: str, valid: Iterable[str]) -> str:
-    """The valid name that is most like this one; empty if none is."""
+    """The most similar valid name; empty if none is similar."""
     return next(iter(difflib.get_close_matches(name, valid, n=1, cutoff=0.5)), "")
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A sentence that proposes the closest valid name and lists them all."""
+    """A sentence that suggests the closest valid name and lists all of them."""
     valid = list(valid)
     close = closest(name, valid)
     hint = f"did you mean {close!r}? " if close else ""
@@ -76,14 +77,14 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 @cache
 def declared_names(package: str, stage: str, constant: str) -> tuple[str, ...]:
-    """The names in a constant (`SCORES`, `LABELS`) of a module: columns that it adds; read from the
-    source."""
+    """The names in a constant (`SCORES`, `LABELS`) of a module: columns that it
+    adds. Read from the source."""
     return tuple(declared_value(package, stage, constant) or ())
 
 
 @cache
 def declared_value(package: str, name: str, constant: str) -> Any:
-    """The value of a constant of a module, read from the source; None where it has none."""
+    """The value of a constant of a module, read from the source; None if it has none."""
     [file] = [file for file in _files(package) if file.stem == name]
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == [constant]:
@@ -93,14 +94,14 @@ def declared_value(package: str, name: str, constant: str) -> Any:
 
 @cache
 def resolve(package: str, name: str) -> Callable[..., Any]:
-    """The function that a name stands for. Raises `RecipeError` with the names that exist."""
+    """The function of a name. Raises `RecipeError` with the existing names."""
     _check_name(package, name, names(package))
     module, _, function = name.partition(".")
     return getattr(importlib.import_module(f"{package}.{module}"), function or module)
 
 
 def load_module(package: str, name: str) -> Any:
-    """The module that a name stands for. Raises `RecipeError` with the names that exist."""
+    """The module of a name. Raises `RecipeError` with the existing names."""
     check_module(package, name)
     return importlib.import_module(f"{package}.{name}")
 
@@ -131,8 +132,8 @@ def options(function: Callable[..., Any]) -> type[BaseModel]:
 
 
 def check_options(function: Callable[..., Any], given: dict[str, Any], where: str) -> dict[str, Any]:
-    """The given options with defaults filled in, as plain values. Raises `RecipeError` for an unknown or bad
-    one."""
+    """The given options with defaults filled in, as plain values. Raises `RecipeError` for
+    unknown or invalid options."""
     model = options(function)
     for key in given:
         if key not in model.model_fields:

@@ -1,4 +1,4 @@
-"""Work that survives a kill: what was begun, which units are finished, and that all of it is.
+"""Resumable work: records what was begun, which units are finished, and that all of it is finished.
 
 Three kinds of files in one folder, written in this order: `begun` (what the results depend on) before any unit,
 a unit's file after its output, `finished` last. A later start reads them. Finished: nothing is computed. Begun with
@@ -20,7 +20,8 @@ from ctllm_ray.base.errors import StorageError, VersionConflict
 
 @dataclass(frozen=True)
 class ResumableFolder:
-    """The files of one piece of resumable work, below `uri`. `unit` is a path with {} for the name of a unit."""
+    """The files of one piece of resumable work below `uri`. `unit` is a path
+    with {} for the name of a unit."""
 
     uri: str
     begun: str
@@ -28,19 +29,19 @@ class ResumableFolder:
     unit: str = ""
 
     def read_begun(self) -> Any:
-        """What this work depended on when it began; None if it has not begun."""
+        """The decisions at the beginning; None if the work has not begun."""
         return _read_if_there(storage.join(self.uri, self.begun))
 
     def begin(self, decisions: Any) -> None:
-        """Writes what the results depend on, as plain values."""
+        """Writes the decisions that the results depend on, as plain values."""
         storage.write_json(storage.join(self.uri, self.begun), decisions)
 
     def forget(self) -> None:
-        """Removes the first file: the next start may begin with other decisions."""
+        """Removes the first file, so that the next start may use other decisions."""
         storage.remove(storage.join(self.uri, self.begun))
 
     def check_unchanged(self, then: Any, now: Any, message: str, remedy: str) -> None:
-        """Raises `VersionConflict`, with one line for each decision that changed."""
+        """Raises `VersionConflict` with one line per changed decision."""
         if lines := changes(then, now):
             raise VersionConflict("\n    ".join([f"{message}:", *lines]), where=self.uri, remedy=remedy)
 
@@ -60,30 +61,31 @@ class ResumableFolder:
         return storage.join(self.uri, self.unit.format(name))
 
     def read_unit(self, name: str) -> Any:
-        """What a finished unit wrote. Raises `StorageError` if the file is damaged."""
+        """The content of a finished unit. Raises `StorageError` if the file is damaged."""
         return storage.read_json(self.locate_unit(name))
 
     def write_unit(self, name: str, content: Any) -> None:
-        """Writes a unit's file, in one step and after its output: the unit is never computed again."""
+        """Writes a unit's file in one step, after its output. The unit is never computed again."""
         storage.write_json(self.locate_unit(name), content)
 
     def require_units(self, names: Collection[str]) -> None:
-        """Raises `StorageError` if units are missing that workers computed: the nodes do not share the disk."""
+        """Raises `StorageError` if units that workers computed are missing: then the
+        nodes do not share the disk."""
         missing = sorted(set(names) - set(self.list_units()))
         if missing:
             raise StorageError(
-                f"{len(missing)} of {len(names)} units were computed, but what was written is not here; "
-                f"the first is {missing[0]}",
+                f"{len(missing)} of {len(names)} units were computed, but their files are "
+                f"not visible here; the first is {missing[0]}",
                 where=self.uri,
                 remedy="set root to a place that all nodes share: s3://, gs:// or a network file system",
             )
 
     def is_finished(self) -> bool:
-        """True if all of it is finished."""
+        """True if all work is finished."""
         return storage.exists(storage.join(self.uri, self.finished))
 
     def read_finished(self) -> Any:
-        """What the finished work wrote last; None if it has not finished."""
+        """The content of the last file; None if the work is not finished."""
         return _read_if_there(storage.join(self.uri, self.finished))
 
     def finish(self, content: Any) -> None:

@@ -1,5 +1,5 @@
-"""Files by URI: the only place that knows local paths from s3://, gs://, oss:// and whatever else fsspec
-opens.
+"""Files by URI, local or remote (s3://, gs://, oss:// and
+others through fsspec). Only this module knows the difference.
 
 Local paths go without a scheme. Credentials and endpoints come from the environment (`AWS_ENDPOINT_URL`,
 `AWS_ACCESS_KEY_ID`, ...), never from a recipe. Every write is all or nothing: it goes to a temporary local
@@ -28,11 +28,11 @@ from ctllm_ray.base.outage import wait_out
 from ctllm_ray.base.storage_errors import explain_errors
 from ctllm_ray.base.uris import is_remote
 
-#: How the name of a file that is still being written begins.
+#: Prefix of the name of a file that is still being written.
 TEMPORARY = ".writing-"
 
-#: What a remote file fetches at a time: s3fs would take 50 MiB, fifty times what a Parquet column chunk's
-#: page needs.
+#: Bytes to fetch from a remote file at once. s3fs would take 50 MiB, fifty times what a page of a Parquet
+#: column needs.
 READ_AHEAD_BYTES = 8 << 20
 
 T = TypeVar("T")
@@ -42,22 +42,22 @@ _GLOB = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True)
 class File:
-    """An input file. `name` is its path below the pattern's fixed part: the part of an id that does not
-    move."""
+    """An input file. `name` is its path below the fixed part of the pattern; ids contain it."""
 
     uri: str
     name: str
     size: int
-    version: str  # ETag or modification time: tells whether the file changed since it was read
+    version: str  # ETag or modification time: detects changes after reading
 
 
 def join(uri: str, *parts: str) -> str:
-    """The URI of something below another."""
+    """Joins a URI and a relative path."""
     return "/".join([uri.rstrip("/"), *parts])
 
 
 def absolute(uri: str) -> str:
-    """The URI; a local path without a scheme and from the root, since workers may stand in another folder."""
+    """The URI; a local path becomes absolute and without a scheme, since workers
+    may run in another folder."""
     return uri if is_remote(uri) else os.path.abspath(uri.removeprefix("file://"))
 
 
@@ -68,8 +68,8 @@ def filesystem(uri: str) -> tuple[Any, str]:
 
 
 def list_files(pattern: str) -> list[File]:
-    """The files that match a path or glob, by name. Raises `InputError` where nothing matches or a folder is
-    named."""
+    """The files that match a path or glob, by name. Raises `InputError` if
+    nothing matches or it is a folder."""
     fs, path = filesystem(pattern)
 
     def look() -> tuple[dict[str, dict], str]:
@@ -89,11 +89,13 @@ def list_files(pattern: str) -> list[File]:
 
 
 def _no_match(fs: Any, base: str, pattern: str) -> InputError:
-    """The error for a pattern without files. Raises another where the folder may not be listed."""
+    """The error for a pattern without files. Raises another error if the folder may not be listed."""
     if not fs.exists(base):
-        return InputError(f"there is no folder or bucket {base}", where=pattern, remedy="check the path")
-    fs.ls(base)  # a glob takes a folder that may not be listed for an empty one: this does not
-    remedy = "check the path; quote a glob so that the shell leaves it alone"
+        return InputError(
+            f"the folder or bucket {base} does not exist", where=pattern, remedy="check the path"
+        )
+    fs.ls(base)  # a glob treats a folder without list permission as empty; this call does not
+    remedy = "check the path; put a glob in quotes so that the shell does not expand it"
     return InputError("no file matches", where=pattern, remedy=remedy)
 
 
@@ -106,8 +108,8 @@ def _single(fs: Any, path: str, pattern: str) -> dict[str, dict]:
         return {}
     info = fs.info(path)
     if info["type"] == "directory":
-        remedy = f"name files, for example {join(pattern, '*')}"
-        raise InputError("a folder was given where files are expected", where=pattern, remedy=remedy)
+        remedy = f"give files, for example {join(pattern, '*')}"
+        raise InputError("the path is a folder, but files are expected", where=pattern, remedy=remedy)
     return {path: info}
 
 
@@ -122,7 +124,7 @@ def _version(info: dict) -> str:
 
 
 def open_input(uri: str) -> IO[bytes]:
-    """A seekable binary stream. Raises `InputError` where it cannot be opened."""
+    """Opens a seekable binary stream. Raises `InputError` if it cannot be opened."""
     fs, path = filesystem(uri)
     options = {"block_size": READ_AHEAD_BYTES} if is_remote(uri) else {}
     return _call_store(uri, "read", lambda: fs.open(path, "rb", **options))
@@ -130,15 +132,14 @@ def open_input(uri: str) -> IO[bytes]:
 
 @contextmanager
 def reading(uri: str) -> Iterator[IO[bytes]]:
-    """A seekable binary stream that also turns a failure of each later read (a lost connection) into
-    `InputError`."""
+    """A seekable binary stream whose later read errors (a lost connection) are `InputError`s too."""
     with open_input(uri) as stream:
         yield cast(IO[bytes], _Explained(stream, uri))
 
 
 @contextmanager
 def reading_ranges(uri: str) -> Iterator[IO[bytes]]:
-    """As `reading`, for a few stretches of a large file: nothing is fetched ahead."""
+    """Like `reading`, for a few ranges of a large file: nothing is read ahead."""
     fs, path = filesystem(uri)
     options = {"cache_type": "none"} if is_remote(uri) else {}
     with _call_store(uri, "read", lambda: fs.open(path, "rb", **options)) as stream:
@@ -146,14 +147,14 @@ def reading_ranges(uri: str) -> Iterator[IO[bytes]]:
 
 
 def fetch(uri: str, path: str) -> None:
-    """Copies a file to a local path. Raises `InputError` where it cannot be read."""
+    """Copies a file to a local path. Raises `InputError` if it cannot be read."""
     fs, remote = filesystem(uri)
     _call_store(uri, "read", lambda: fs.get_file(remote, path))
 
 
 class _Explained(io.RawIOBase):
-    """A stream whose reads fail with an `InputError`, so that a lost connection is never taken for a damaged
-    file."""
+    """A stream whose read errors are `InputError`s, so that a lost connection never
+    looks like a damaged file."""
 
     def __init__(self, stream: IO[bytes], uri: str) -> None:
         self._stream, self._uri = stream, uri
@@ -183,7 +184,7 @@ class _Explained(io.RawIOBase):
 
 
 def exists(uri: str) -> bool:
-    """True where a file or folder stands under the URI, asked of the store, not of a cache."""
+    """True if a file or folder exists at the URI. It asks the storage, not a cache."""
     fs, path = filesystem(uri)
 
     def look() -> bool:
@@ -194,12 +195,12 @@ def exists(uri: str) -> bool:
 
 
 def list_names(folder: str) -> list[str]:
-    """The sorted names of the files in a folder; empty where there is no such folder."""
+    """The sorted names of the files in a folder; empty if the folder does not exist."""
     return _list(folder, "file")
 
 
 def list_folders(folder: str) -> list[str]:
-    """The sorted names of the folders in a folder; empty where there is no such folder."""
+    """The sorted names of the folders in a folder; empty if the folder does not exist."""
     return _list(folder, "directory")
 
 
@@ -215,7 +216,7 @@ def _list(folder: str, kind: str) -> list[str]:
 
 
 def list_tree(folder: str) -> list[str]:
-    """The sorted paths of all files below a folder, relative to it; empty where there is no such folder."""
+    """The sorted paths of all files below a folder, relative to it; empty if the folder does not exist."""
     fs, path = filesystem(folder)
 
     def look() -> list[str]:
@@ -226,7 +227,7 @@ def list_tree(folder: str) -> list[str]:
 
 
 def remove(uri: str) -> None:
-    """Deletes a file if it is there."""
+    """Deletes a file if it exists."""
     fs, path = filesystem(uri)
 
     def delete() -> None:
@@ -244,13 +245,13 @@ def read_bytes(uri: str) -> bytes:
 
 
 def size_and_sha256(uri: str) -> tuple[int, str]:
-    """Bytes of a file and their SHA-256, hexadecimal; about 1 GB/s on a core."""
+    """The size of a file in bytes, and its SHA-256 (hexadecimal); about 1 GB/s per core."""
     with reading(uri) as stream:
         return hash_stream(stream)
 
 
 def hash_stream(stream: IO[bytes]) -> tuple[int, str]:
-    """The same of what is left of a stream."""
+    """The same for the rest of a stream."""
     digest, size = hashlib.sha256(), 0
     while block := stream.read(READ_AHEAD_BYTES):
         digest.update(block)
@@ -259,12 +260,12 @@ def hash_stream(stream: IO[bytes]) -> tuple[int, str]:
 
 
 def read_json(uri: str) -> Any:
-    """A parsed JSON file. Raises `StorageError` where it is not JSON."""
+    """A parsed JSON file. Raises `StorageError` if it is not JSON."""
     try:
         return json.loads(read_bytes(uri))
     except ValueError as error:
         raise StorageError(
-            f"not valid JSON: {error}", where=uri, remedy="restore the file or delete it"
+            f"the file is not valid JSON: {error}", where=uri, remedy="restore the file or delete it"
         ) from None
 
 
@@ -281,8 +282,7 @@ def write_json(uri: str, value: Any) -> None:
 
 @contextmanager
 def writing(uri: str) -> Iterator[str]:
-    """A local path to write to; when the block ends well the file appears under `uri`, else nothing is
-    left."""
+    """A local path to write to. If the block succeeds, the file appears under `uri`; else nothing is left."""
     remote = is_remote(uri)
     target = uri.removeprefix("file://")
     with explain_errors(uri, "written"):
@@ -305,14 +305,19 @@ def writing(uri: str) -> Iterator[str]:
 
 
 def _refuse_special(target: Path) -> None:
-    """Raises where a file would take the place of a folder or of a device such as /dev/stdout."""
+    """Raises if a file would replace a folder or a device such as /dev/stdout."""
     if target.exists() and not target.is_file():
         kind = "a folder" if target.is_dir() else "not a regular file"
-        raise StorageError(f"cannot be written: it is {kind}", where=str(target), remedy="name a file")
+        raise StorageError(
+            f"the file cannot be written: the path is {kind}",
+            where=str(target),
+            remedy="give the path of a file",
+        )
 
 
 def _publish(temporary: str, target: str) -> None:
-    """Makes a finished local file durable, then visible under its name, with the rights the umask gives."""
+    """Flushes a finished local file to disk, then makes it visible under its name,
+    with the umask's permissions."""
     umask = os.umask(0)
     os.umask(umask)
     Path(temporary).chmod(0o666 & ~umask)
@@ -322,7 +327,6 @@ def _publish(temporary: str, target: str) -> None:
 
 
 def _call_store(uri: str, verb: str, work: Callable[[], T]) -> T:
-    """What work on a store gives: waited for where it is a store that does not answer, its errors
-    explained."""
+    """The result of work on a storage: waits during outages, and explains errors."""
     with explain_errors(uri, verb):
         return wait_out(uri, work) if is_remote(uri) else work()

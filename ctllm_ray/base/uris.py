@@ -1,4 +1,4 @@
-"""Which URIs name a store and which a path of this machine."""
+"""Tells remote URIs from local paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An evaluation from its first question to its results, whoever is evaluated and whoever waits.
+"""Runs an evaluation from the first prompt to the results, for any model and any caller.
 
 `<folder>/` holds `begun.json` (what the scores depend on), `probes.json` (how a served model answered fixed
 prompts), `answers/` and `verdicts/` (what was answered), `items.parquet`, `report.html`, and `results.json`,
@@ -36,29 +36,30 @@ FORMAT = 1  # of results.json
 
 @dataclass(frozen=True)
 class EvaluationRun:
-    """An evaluation that can be carried out. `model` identifies what is evaluated, as plain values."""
+    """An evaluation to run. `model` identifies the model under evaluation, as plain values."""
 
     plan: EvaluationPlan
     folder: str
     subject: Subject
-    form: ChatForm  # in which the model is asked by a judged benchmark; it has the tokenizer
+    form: ChatForm  # prompt format of judged benchmarks; holds the tokenizer
     model: Mapping[str, Any]
     at_once: int
-    answers: str = ""  # a folder of answers that evaluations of this model share; empty: one of its own
-    probes: Probes | None = None  # of a model that may be replaced behind its address
+    answers: str = ""  # folder of answers shared by evaluations of this model; empty: a folder of its own
+    probes: Probes | None = None  # for a model that may be replaced behind its address
 
     def carry_out(self, runner: Runner, tell: Tell) -> dict[str, Any]:
-        """The results. Raises `VersionConflict` where others stand in the folder."""
+        """Runs the evaluation and returns the results. Raises `VersionConflict` if the
+        folder has another evaluation."""
         model = {**self.model, "context_tokens": self.subject.context_tokens}
         decided = decisions(self.plan, model, self.form.name)
         if finished := self._read_finished(decided, runner):
             return finished
         answered = Answered(self.answers or storage.join(self.folder, "answers"))
         asking = Asking(self.subject, Crowd(runner, answered, self.at_once, tell))
-        self._check_lengths(asking)  # before it is begun: the remedy is another evaluation
+        self._check_lengths(asking)  # before it begins: the remedy is another evaluation
         self._begin(decided, runner)
         items = contamination.mark_items(self._items(asking, runner, tell), self.plan.seen)
-        assert len(items) == self.plan.items  # nothing is lost
+        assert len(items) == self.plan.items  # every item is accounted for
         part = self.plan.part
         told = [score.plain() for score in scores.of(items, part.seed, part.resamples, self.plan.seen.bound)]
         results = {
@@ -74,24 +75,24 @@ class EvaluationRun:
         return results
 
     def _read_finished(self, decided: dict[str, Any], runner: Runner) -> dict[str, Any]:
-        """The results where they are there already and whole."""
+        """The results, if they already exist and are complete."""
         files = _files(self.folder)
         if (begun := files.read_begun()) is None:
             return {}
         files.check_unchanged(
             begun,
             decided,
-            "another evaluation stands here",
-            remedy="name this one: evaluate.run=NAME; or delete the folder",
+            "the folder holds another evaluation",
+            remedy="give this evaluation a name: evaluate.run=NAME; or delete the folder",
         )
         if self.probes:
             self.probes.check(self.folder, runner)
         result = files.read_finished() or {}
         unjudged = sum(score["unparsable"] for score in result.get("scores", ()))
-        return {} if unjudged else result  # what has no mark is asked for again
+        return {} if unjudged else result  # items without a mark are judged again
 
     def _begin(self, decided: dict[str, Any], runner: Runner) -> None:
-        """Notes what the results depend on."""
+        """Records what the results depend on."""
         if _files(self.folder).read_begun() is not None:
             return
         if self.probes:
@@ -99,9 +100,9 @@ class EvaluationRun:
         _files(self.folder).begin(decided)
 
     def _check_lengths(self, asking: Asking) -> None:
-        """Raises `InputError` where a benchmark has no item that fits the context."""
+        """Raises `InputError` if no item of a benchmark fits the context."""
         if self.plan.tasks:
-            from ctllm_ray.evaluate import harness  # lm-eval: four seconds
+            from ctllm_ray.evaluate import harness  # lm-eval: the import takes four seconds
 
             harness.check_lengths(self.plan.tasks, harness.EngineLM(asking, self.form.tokenizer))
         if self.plan.part.judge:
@@ -133,20 +134,23 @@ class EvaluationRun:
 
 
 def results(folder: str) -> dict[str, Any]:
-    """The results in a folder. Raises `NotFound` where no finished evaluation stands there."""
+    """The results in a folder. Raises `NotFound` if it has no finished evaluation."""
     finished = _files(folder).read_finished()
     if finished is None:
         raise NotFound(
-            "no finished evaluation here", where=folder, remedy="run `ctllm evaluate`, or name its folder"
+            "the folder has no finished evaluation",
+            where=folder,
+            remedy="run `ctllm evaluate` first, or give the folder of a finished evaluation",
         )
     return finished
 
 
 def restart(folder: str) -> None:
-    """Forgets what the evaluation in this folder began with; answers are kept."""
+    """Deletes the record of what the evaluation in this folder depends on. Answers are kept."""
     _files(folder).forget()
 
 
 def _files(folder: str) -> ResumableFolder:
-    """Its units are single answers, which are too many for a file each: the answer cache keeps them."""
+    """The resumable folder. Its units are single answers, too many for one file each, so
+    the answer cache keeps them."""
     return ResumableFolder(folder, begun="begun.json", finished="results.json")

@@ -1,11 +1,11 @@
-"""lm-eval over our engines: its tasks, its prompts, its filters and metrics, hence its numbers.
+"""Runs lm-eval's tasks on our engines: its prompts, filters and metrics, so that scores are comparable.
 
 One class stands between: what lm-eval asks in text goes to a subject in ids. A text gets BOS in front, as
 documents have in training; lm-eval's `hf` backend does so too with our tokenizers, and the two agree to the
 last token. Where `hf` cuts a prompt that is too long from the left, here the item is left out and counted.
 
-lm-eval is an extra of this package: it brings pandas, datasets and scikit-learn, and takes four seconds to
-import.
+lm-eval is an extra of this package: it brings pandas,
+datasets and scikit-learn, and takes four seconds to import.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ from ctllm_ray.evaluate.task import Task
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
-lm_eval_task.tqdm = partial(tqdm, disable=True)  # its bars would write over our progress
+lm_eval_task.tqdm = partial(tqdm, disable=True)  # its progress bars would overwrite ours
 
-ANSWER_TOKENS = 256  # where a task does not say, as in lm-eval's `hf`
-UNLIKELY_NATS = -1e30  # stands for what was not scored: minus infinity would make lm-eval divide by nothing
+ANSWER_TOKENS = 256  # if a task does not say; as in lm-eval's `hf`
+UNLIKELY_NATS = -1e30  # for items without a score: minus infinity would make lm-eval divide by zero
 
 
 class EngineLM(TemplateLM):
-    """A subject as a model of lm-eval. `too_long` has task and document of what did not fit the context."""
+    """A model under evaluation as a model of lm-eval. `too_long`
+    lists task and document of items beyond the context."""
 
     def __init__(self, asking: Asking, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -54,11 +55,11 @@ class EngineLM(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """BOS, before a text that nothing stands before."""
+        """BOS, before a text without context."""
         return self._tokens.bos_id
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """The ids of a text, behind what the tokenizer itself puts before one unless told otherwise.
+        """The ids of a text, by default with the tokenizer's own prefix.
 
         What it puts behind a text stays away: a text that ends is none to go on with.
         """
@@ -66,8 +67,8 @@ class EngineLM(TemplateLM):
         return [*front, *self._tokens.encode([string])[0].tolist()]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Each continuation's log-probability in nats and whether it is greedy; next to none where it is too
-        long."""
+        """The log-probability in nats of each continuation, and whether it is greedy;
+        UNLIKELY_NATS if it is too long."""
         pairs = [self._pair(*request.args) for request in requests]
         return [self._note_too_long(*each) for each in zip(requests, self._asking.scores(pairs), strict=True)]
 
@@ -78,24 +79,24 @@ class EngineLM(TemplateLM):
         return [self.prefix_token_id], ids
 
     def _loglikelihood_tokens(self, requests: Any, **_: Any) -> list[tuple[float, bool]]:
-        """As lm-eval's own part of this class wants it."""
+        """Implements lm-eval's part of this class."""
         scores = self._asking.scores([(context, continuation) for _, context, continuation in requests])
         return [_plain(score) for score in scores]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Each text's log-probability in nats, over windows of the whole context without overlap."""
+        """The log-probability in nats of each text, over full-context windows without overlap."""
         windows = [list(self._windows(*request.args)) for request in requests]
         scores = iter(self._asking.scores([pair for pairs in windows for pair in pairs]))
         return [sum(_plain(next(scores))[0] for _ in pairs) for pairs in windows]
 
     def _windows(self, text: str) -> Iterator[tuple[list[int], list[int]]]:
         ids = self.tok_encode(text, add_special_tokens=False)
-        most = self._asking.context_tokens - 2  # a window is one longer than this, and has to fit
+        most = self._asking.context_tokens - 2  # a window has one more token than this, and must fit
         for window in utils.get_rolling_token_windows(ids, self.prefix_token_id, most, 1):
             yield utils.make_disjoint_window(window)
 
     def fits(self, request: Instance) -> bool:
-        """True where the context has room for a request."""
+        """True if the request fits the context."""
         if request.request_type == "generate_until":
             tokens = len(self.tok_encode(request.args[0])) + _continuation(request.args[1]).max_tokens
         elif request.request_type == "loglikelihood":
@@ -105,11 +106,11 @@ class EngineLM(TemplateLM):
         return self._asking.fits(tokens)
 
     def refuse_too_long(self, benchmark: str) -> InputError:
-        """The error for a benchmark of which nothing fits the context."""
+        """The error for a benchmark without any item that fits the context."""
         return self._asking.refuse_too_long(benchmark)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """What is written after each context; nothing where it is too long."""
+        """The generated text after each context; empty if the context is too long."""
         prompts = [(self.tok_encode(request.args[0]), _continuation(request.args[1])) for request in requests]
         texts = self._asking.texts(prompts)
         for request, text in zip(requests, texts, strict=True):
@@ -128,7 +129,7 @@ def _plain(score: Scored | None) -> tuple[float, bool]:
 
 
 def _continuation(given: Mapping[str, Any]) -> Continuation:
-    """What lm-eval's keywords of generation ask for."""
+    """Converts lm-eval's generation keywords."""
     kwargs = normalize_gen_kwargs(dict(given), ANSWER_TOKENS)
     until = handle_stop_sequences(kwargs.pop("until", None), eos=None)
     sampled, temperature = kwargs.pop("do_sample", False), float(kwargs.pop("temperature", 0.0))
@@ -140,13 +141,13 @@ def _continuation(given: Mapping[str, Any]) -> Continuation:
         int(kwargs.pop("seed", 0)),
     )
     if kwargs:
-        remedy = "engines know until, max_gen_toks, do_sample, temperature, top_p and seed"
-        raise InputError(f"unknown keywords of generation: {', '.join(kwargs)}", remedy=remedy)
+        remedy = "supported: until, max_gen_toks, do_sample, temperature, top_p and seed"
+        raise InputError(f"unsupported generation keywords: {', '.join(kwargs)}", remedy=remedy)
     return wanted
 
 
 def evaluate(benchmarks: Mapping[str, Sequence[Task]], lm: EngineLM) -> list[Item]:
-    """Every item of the tasks of each benchmark, scored or with the reason why not."""
+    """Every item of each benchmark's tasks, scored or with the reason why not."""
     tasks = {f"{name}/{task.name}": (name, task) for name, parts in benchmarks.items() for task in parts}
     built = {key: lm_eval_task_of(key, task) for key, (_, task) in tasks.items() if task.items}
     result = evaluator.evaluate(lm, {"tasks": built, "groups": {}}, bootstrap_iters=0, log_samples=True)
@@ -165,10 +166,10 @@ def evaluate(benchmarks: Mapping[str, Sequence[Task]], lm: EngineLM) -> list[Ite
 
 
 def check_lengths(benchmarks: Mapping[str, Sequence[Task]], lm: EngineLM) -> None:
-    """Raises `InputError` where no item of a benchmark fits the context. Nothing is asked.
+    """Raises `InputError` if no item of a benchmark fits the context. Sends no request.
 
-    Prompts take long to build, so the shortest row of each task is looked at first: where that fits, all is
-    well.
+    Prompts take long to build, so the shortest row of each task is tried first: if
+    it fits, the check is done.
     """
     for name, tasks in benchmarks.items():
         asked = [task for task in tasks if task.items]
@@ -180,7 +181,7 @@ def check_lengths(benchmarks: Mapping[str, Sequence[Task]], lm: EngineLM) -> Non
 
 
 def _fits(lm: EngineLM, name: str, task: Task) -> bool:
-    """True where an item of the task fits the context, with all its choices."""
+    """True if an item of the task fits the context, with all its choices."""
     built = lm_eval_task_of(f"{name}/{task.name}", task)
     built.build_all_requests()
     too_long = {request.doc_id for request in built.instances if not lm.fits(request)}
@@ -188,14 +189,14 @@ def _fits(lm: EngineLM, name: str, task: Task) -> bool:
 
 
 def lm_eval_task_of(key: str, task: Task) -> lm_eval_task.ConfigurableTask:
-    """The task as lm-eval has it, over the rows that were read."""
+    """The lm-eval task over the rows that were read."""
     data = {"items": datasets.Dataset.from_list(list(task.items))}
     if task.shots:
         data["shots"] = datasets.Dataset.from_list(list(task.shots))
     config = {
         **task.config,
         "task": key,
-        "metadata": None,  # lm-eval would give it to the function below
+        "metadata": None,  # lm-eval would pass it to the function below
         "custom_dataset": lambda: data,
         "test_split": "items",
         "num_fewshot": len(task.shots),
@@ -205,7 +206,7 @@ def lm_eval_task_of(key: str, task: Task) -> lm_eval_task.ConfigurableTask:
 
 
 def _items(name: str, task: Task, samples: Sequence[Mapping[str, Any]], too_long: set[int]) -> Iterator[Item]:
-    """The items of a task; lm-eval gives one sample for each filter, and one filter has the score."""
+    """The items of a task. lm-eval gives one sample per filter; one filter has the score."""
     metric, _, wanted = task.measure.partition(",")
     for sample in samples:
         if wanted and sample["filter"] != wanted:
@@ -237,11 +238,11 @@ def _score(task: Task, sample: Mapping[str, Any], metric: str) -> float:
 
 
 def _answer(task: Task, sample: Mapping[str, Any]) -> str:
-    """The number of the choice that was scored; or the text that was written."""
+    """The index of the scored choice, or the generated text."""
     if task.config["output_type"] != "multiple_choice":
         return str(sample["resps"][0][0])
     logprobs = [score[0] for score in sample["filtered_resps"]]
-    if task.measure == "acc_norm":  # by character, as lm-eval does
+    if task.measure == "acc_norm":  # per character, like lm-eval
         lengths = [len(choice) for choice in sample["doc"][task.config["doc_to_choice"]]]
         logprobs = [logprob / length for logprob, length in zip(logprobs, lengths, strict=True)]
     return str(logprobs.index(max(logprobs)))

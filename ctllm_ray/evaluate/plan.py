@@ -1,4 +1,5 @@
-"""What an evaluation is to ask, read and checked before anything is asked, and what its scores depend on."""
+"""Plans an evaluation: reads and checks everything before the first request, and
+records what scores depend on."""
 
 from __future__ import annotations
 
@@ -20,30 +21,29 @@ from ctllm_ray.evaluate.scoring import bits_per_byte, contamination
 from ctllm_ray.evaluate.task import Task, require_lm_eval
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
-PATHS = ("path", "examples")  # options of tasks that name files
-SCORING = 2  # how items are scored; 1: sums by lm-eval's exact_match
+PATHS = ("path", "examples")  # task options that are file paths
+SCORING = 2  # version of the scoring; 1: math problems by lm-eval's exact_match
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """Tasks by benchmark, held-out documents by group, items for the judge: each may be empty."""
+    """Tasks by benchmark, held-out documents by group, and items for the judge. Each may be empty."""
 
     part: Evaluate
     tasks: Mapping[str, Sequence[Task]]
     documents: bits_per_byte.Groups
     judged: Sequence[Row]
     files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 by name
-    seen: contamination.Seen = contamination.NOTHING  # of the items by the corpus
+    seen: contamination.Seen = contamination.NOTHING  # overlap of items with the corpus
 
     @property
     def items(self) -> int:
-        """Items in all."""
+        """The number of items."""
         asked = sum(len(task.items) + len(task.left_out) for tasks in self.tasks.values() for task in tasks)
         return asked + sum(map(len, self.documents.values())) + len(self.judged)
 
     def notes(self) -> list[dict[str, Any]]:
-        """What is to be known of the items of each benchmark, as plain values: a kind of note once for
-        each."""
+        """Notes on the items of each benchmark, as plain values; each kind of note once."""
         results: dict[tuple[str, str], dict[str, Any]] = {}
         told = ((name, note) for name, tasks in self.tasks.items() for task in tasks for note in task.notes)
         for name, note in told:
@@ -53,20 +53,22 @@ class EvaluationPlan:
 
 
 def names(part: Evaluate) -> list[str]:
-    """What the recipe offers, by the names that results have."""
+    """The benchmarks of the recipe, by their names in results."""
     more = [bits_per_byte.NAME] * bool(part.bits) + [judge.NAME] * bool(part.judge)
     return [*(task.name for task in part.tasks), *more]
 
 
 def select_benchmarks(part: Evaluate, wanted: Sequence[str], limit: int) -> Evaluate:
-    """The part with the named benchmarks alone (none named: all), of each part `limit` items at most (0: as
-    it says).
+    """The section with only the named benchmarks (none named: all), and at most `limit`
+    items of each (0: as it says).
 
     Raises `InputError` for a name that the recipe does not have.
     """
     for name in wanted:
         if name not in names(part):
-            raise InputError(f"the recipe has no task {name!r}", remedy=resolve.nearest(name, names(part)))
+            raise InputError(
+                f"the recipe has no benchmark {name!r}", remedy=resolve.nearest(name, names(part))
+            )
     kept = [task for task in part.tasks if not wanted or task.name in wanted]
     judged = part.judge if not wanted or judge.NAME in wanted else None
     return part.model_copy(
@@ -83,10 +85,10 @@ def _limit_items(task: Benchmark, limit: int) -> Benchmark:
 
 
 def locate_paths(recipe: Recipe) -> Evaluate:
-    """The recipe's part with the paths as any process finds them. Raises `RecipeError` where it has none."""
+    """The recipe's section with absolute paths. Raises `RecipeError` if it has none."""
     part = recipe.evaluate
     if part is None or not names(part):
-        raise RecipeError("this recipe evaluates nothing", remedy="add a part `evaluate` with tasks")
+        raise RecipeError("the recipe has no evaluation", remedy="add the section `evaluate` with tasks")
 
     def path(given: str) -> str:
         return storage.absolute(sample.locate(recipe.locate(given))) if given else ""
@@ -109,7 +111,8 @@ def locate_paths(recipe: Recipe) -> Evaluate:
 
 
 def plan_evaluation(part: Evaluate, tokenizer: Tokenizer, decontaminated: str = "") -> EvaluationPlan:
-    """Everything that a located part names, read, and what the pass in the folder `decontaminated` saw of it.
+    """Reads everything that a section with absolute paths
+    names, and the overlaps from the pass in `decontaminated`.
 
     Raises `InputError` for a file that is not there or not right.
     """
@@ -118,7 +121,7 @@ def plan_evaluation(part: Evaluate, tokenizer: Tokenizer, decontaminated: str = 
     tasks = {task.name: _tasks(task) for task in part.tasks}
     judged, judge_files = judge.items(part.judge) if part.judge else ([], {})
     if part.judge:
-        openai_client.key_of(part.judge.key_env)  # or tell now that there is none
+        openai_client.key_of(part.judge.key_env)  # raises now if there is no key
     files = dict(judge_files) | {
         uri: sha for each in tasks.values() for task in each for uri, sha in task.files.items()
     }
@@ -128,25 +131,27 @@ def plan_evaluation(part: Evaluate, tokenizer: Tokenizer, decontaminated: str = 
 
 
 def _tasks(benchmark: Benchmark) -> Sequence[Task]:
-    """The benchmark's tasks. Raises `InputError` where they have nothing to ask."""
+    """The benchmark's tasks. Raises `InputError` if they have no items."""
     tasks = resolve.resolve(resolve.TASKS, benchmark.use)(**_options(benchmark))
     if not any(task.items for task in tasks):
-        remedy = "name a file and a split that have some"
-        raise InputError("there are no items to ask", where=f"evaluate.tasks.{benchmark.name}", remedy=remedy)
+        remedy = "give a file and a split with items"
+        raise InputError(
+            "there are no items to evaluate", where=f"evaluate.tasks.{benchmark.name}", remedy=remedy
+        )
     return tasks
 
 
 def _options(task: Benchmark) -> dict[str, Any]:
-    """The options, each of the kind that the function wants."""
+    """The options, converted to the types that the function takes."""
     given = dict(task.model_extra or {})
     kinds = resolve.options(resolve.resolve(resolve.TASKS, task.use))
     return dict(kinds(**given))
 
 
 def decisions(plan: EvaluationPlan, model: Mapping[str, Any], form: str) -> dict[str, Any]:
-    """What the scores depend on, as plain values: files count by their hashes, wherever they are.
+    """What the scores depend on, as plain values. Files count by hash, independent of location.
 
-    `form`: in which a judged benchmark asks the model, `chat` or `completion`.
+    `form` is the prompt format of judged benchmarks, `chat` or `completion`.
     """
     part = plan.part
     tasks = [

@@ -1,8 +1,8 @@
-"""`ctllm evaluate`: a recipe's benchmarks asked of a model in this process or behind an API.
+"""Runs `ctllm evaluate`: a recipe's benchmarks on a model in this process or behind an API.
 
-In process, the engine is the one that serves (inference/torch_engine.py) with the recipe's part `serve`:
-slots, precision, threads. Its queue is kept filled, twice as many requests as slots. No Ray: one process has
-the model.
+In process, the engine is the one that serves (inference/torch_engine.py) with the recipe's part
+`serve`: slots, precision, threads. Its queue is kept filled, twice as many requests as slots. No Ray:
+one process has the model.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ from ctllm_ray.train.checkpoint import export
 
 
 def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") -> dict[str, Any]:
-    """The results, which stand in the recipe's folder `evaluate`. With `url`, of the model that is served
-    there.
+    """Evaluates and returns the results, which are stored in the
+    recipe's folder `evaluate`. With `url`, the model served there.
 
-    Raises `RecipeError` where the recipe evaluates nothing, `VersionConflict` where its folder has another
-    evaluation.
+    Raises `RecipeError` if the recipe has no evaluation, `VersionConflict` if its folder has another one.
     """
     part = locate_paths(recipe)
     folder = part.model or export.newest_export(recipe)
@@ -60,7 +59,7 @@ def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") ->
 def _in_process(
     recipe: Recipe, folder: str, tokenizer: Tokenizer
 ) -> Iterator[tuple[Subject, dict[str, Any], int]]:
-    from ctllm_ray.inference.torch_engine import TorchEngine  # brings torch
+    from ctllm_ray.inference.torch_engine import TorchEngine  # imports torch
 
     at_once = recipe.serve.slots + min(recipe.serve.slots, recipe.serve.max_waiting)
     model = model_identity.identify_model(folder, tokenizer) | model_identity.describe_engine(
@@ -83,8 +82,8 @@ def _open_served(
         result = runner.run(openai_model.find_served_model(client))
         runner.run(openai_model.check_tokenizer(client, result.id, tokenizer))
         if not result.context_tokens:
-            remedy = "serve it with `ctllm serve` or vLLM, which tell"
-            raise InputError("the API does not tell the model's context", where=url, remedy=remedy)
+            remedy = "serve the model with `ctllm serve` or vLLM, which report it"
+            raise InputError("the API does not report the model's context length", where=url, remedy=remedy)
         subject = openai_model.ApiSubject(client, result.id, result.context_tokens, tokenizer)
         yield (
             subject,
@@ -96,15 +95,15 @@ def _open_served(
 
 
 def _weights(served: openai_model.ServedModel, url: str) -> dict[str, str]:
-    """What tells a served model from others, the surest that its API says; probes look whether it stays
-    so."""
+    """Identifies a served model by the most certain facts of its API; probes check that it stays the same."""
     if served.sha256:
         return {"model_sha256": served.sha256}
     return model_identity.weights_of_lineage(served.lineage) or {"id": served.id, "url": url}
 
 
 def stop_ids(folder: str, tokenizer: Tokenizer) -> frozenset[int]:
-    """What ends an answer: EOS, the end of a turn, and what the folder's generation_config.json names."""
+    """The ids that end an answer: EOS, the end of a turn, and those in the
+    folder's generation_config.json."""
     path = storage.join(folder, GENERATION)
     named = (storage.read_json(path) if storage.exists(path) else {}).get("eos_token_id")
     turn = tokenizer.specials.get(specials.END, tokenizer.eos_id)

@@ -1,9 +1,9 @@
-"""A task: what lm-eval is to ask, of which items, after which examples.
+"""A task: prompts of lm-eval, the items, and the examples before them.
 
-A function of evaluate/tasks makes tasks out of files in their native form (benchmark_files.py). Prompts are
-lm-eval's own where it has the benchmark (`read_published` reads them from the installed package), so that a score
-here means what it means elsewhere. lm-eval gets the rows themselves, so it never looks for a data set
-anywhere.
+A function of evaluate/tasks makes tasks out of files in their native form (benchmark_files.py).
+Prompts are lm-eval's own where it has the benchmark (`read_published` reads them from the installed
+package), so that a score here means what it means elsewhere. lm-eval gets the rows themselves, so it
+never looks for a data set anywhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ctllm_ray.base.errors import InputError
 from ctllm_ray.benchmark_files import ID, Row
 from ctllm_ray.evaluate.scoring.item_results import BAD, NO_LABEL, SHOWN
 
-#: Of lm-eval's configuration: where it would find the data, and how it is listed.
+#: Keys of lm-eval's configuration that locate data or list the task.
 _ELSEWHERE = (
     "dataset_path", "dataset_name", "dataset_kwargs", "training_split", "validation_split", "test_split",
     "fewshot_split", "fewshot_config", "tag", "group", "include", "task",
@@ -29,12 +29,12 @@ _ELSEWHERE = (
 
 
 class NoLabel(InputError):
-    """A row that nobody labelled."""
+    """A row without a label."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An item that is counted and not asked."""
+    """An item that is counted but not asked."""
 
     item: str
     status: str
@@ -43,7 +43,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Note:
-    """What whoever reads a score should know of its items. `kind` names the words in report_words.py."""
+    """What a reader of a score should know about its items. `kind` names the texts in report/words.py."""
 
     kind: str
     count: int
@@ -52,22 +52,23 @@ class Note:
 
 @dataclass(frozen=True)
 class Task:
-    """A part of a benchmark (a subject, a data set), which has its own prompts and examples."""
+    """A part of a benchmark (a subject, a data set) with its own prompts and examples."""
 
     name: str
     config: Mapping[str, Any]  # lm-eval's, without the data
     items: Sequence[Row]
     shots: Sequence[Row] = ()  # examples before each item, in this order
-    measure: str = "acc"  # lm-eval's metric that is the score, with its filter behind a comma
-    chance: float | None = None  # share that guessing gets right; None: next to nothing
+    measure: str = "acc"  # lm-eval's metric for the score; its filter follows a comma
+    chance: float | None = None  # score of random guessing; None: almost zero
     files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 by URI
     left_out: Sequence[LeftOut] = ()
     notes: Sequence[Note] = ()
-    grade: Callable[[Row, str], bool] | None = None  # is what was written right? None: lm-eval's metric says
+    # decides whether a generated text is right; None: lm-eval's metric does
+    grade: Callable[[Row, str], bool] | None = None
 
 
 def sort_out(rows: Iterable[Row], build: Callable[[Row], Row]) -> tuple[list[Row], list[LeftOut]]:
-    """The rows as `build` makes them, and those of which it makes nothing."""
+    """The rows as converted by `build`, and those that it rejects."""
     built, left_out = [], []
     for row in rows:
         try:
@@ -78,23 +79,25 @@ def sort_out(rows: Iterable[Row], build: Callable[[Row], Row]) -> tuple[list[Row
 
 
 def finish(tasks: Sequence[Task], where: str) -> list[Task]:
-    """The tasks with notes on items that stand twice, and on those that stand among their own examples.
+    """The tasks with notes on repeated items, and on items among their own examples.
 
-    Raises `InputError` where there is nothing to ask.
+    Raises `InputError` if there are no items.
     """
     if not any(task.items for task in tasks):
         first = next((each for task in tasks for each in task.left_out), None)
-        what = f"no item can be asked; the first one: {first.why}" if first else "there are no items to ask"
-        remedy = "correct the rows" if first else "name a file and a split that have some"
+        what = (
+            f"no item can be used; the first one: {first.why}" if first else "there are no items to evaluate"
+        )
+        remedy = "correct the rows" if first else "give a file and a split with items"
         raise InputError(what, where=f"{where}: {first.item}" if first else where, remedy=remedy)
     return [replace(task, notes=[*task.notes, *_copies(task), *_among_examples(task)]) for task in tasks]
 
 
 def leave_out_shown(task: Task) -> Task:
-    """The task without items that stand among its examples, which hold their answers."""
+    """The task without items that are among its examples, which contain their answers."""
     shown = set(map(_content, task.shots))
     seen = [
-        LeftOut(item[ID], SHOWN, "it is one of the examples")
+        LeftOut(item[ID], SHOWN, "the item is one of the examples")
         for item in task.items
         if _content(item) in shown
     ]
@@ -105,7 +108,7 @@ def leave_out_shown(task: Task) -> Task:
 def _copies(task: Task) -> list[Note]:
     first: dict[bytes, str] = {}
     copies = [
-        f"{item[ID]} is {original}"
+        f"{item[ID]} repeats {original}"
         for item in task.items
         if (original := first.setdefault(_content(item), item[ID])) != item[ID]
     ]
@@ -119,14 +122,13 @@ def _among_examples(task: Task) -> list[Note]:
 
 
 def _content(row: Row) -> bytes:
-    """What a row says, wherever it stands."""
+    """The content of a row, independent of its address."""
     told = {name: value for name, value in row.items() if name != ID}
     return orjson.dumps(told, option=orjson.OPT_SORT_KEYS, default=str)
 
 
 def choose_rows(rows: Sequence[Row], limit: int) -> list[Row]:
-    """At most so many rows (0: all), in their order; those whose ids hash lowest, whatever else is in the
-    file."""
+    """At most `limit` rows (0: all) in order: those with the lowest id hashes, independent of other rows."""
     if not limit or len(rows) <= limit:
         return list(rows)
     kept = {row[ID] for row in sorted(rows, key=_hash)[:limit]}
@@ -138,15 +140,17 @@ def _hash(row: Row) -> tuple[int, str]:
 
 
 def examples(rows: Sequence[Row], shots: int, where: str) -> list[Row]:
-    """The first `shots` rows. Raises `InputError` where there are fewer."""
+    """The first `shots` rows. Raises `InputError` if there are fewer."""
     if len(rows) < shots:
-        remedy = f"set shots to {len(rows)} at most, or give more examples"
-        raise InputError(f"{shots} examples are wanted, there are {len(rows)}", where=where, remedy=remedy)
+        remedy = f"set shots to at most {len(rows)}, or give more examples"
+        raise InputError(
+            f"{shots} examples are needed, but there are {len(rows)}", where=where, remedy=remedy
+        )
     return list(rows[:shots])
 
 
 def by(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
-    """The rows by what `key` says of each, in the order of their first ones."""
+    """The rows grouped by `key`, in the order of first occurrence."""
     results: dict[str, list[Row]] = {}
     for row in rows:
         results.setdefault(key(row), []).append(row)
@@ -154,10 +158,9 @@ def by(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
 
 
 def read_published(name: str) -> dict[str, Any]:
-    """lm-eval's own configuration of a task, such as `cmmlu/cmmlu_anatomy`, without where its data would come
-    from.
+    """lm-eval's own configuration of a task, such as `cmmlu/cmmlu_anatomy`, without the location of its data.
 
-    Raises `InputError` where lm-eval has no such task.
+    Raises `InputError` if lm-eval has no such task.
     """
     folder = resources.files(require_lm_eval()) / "tasks"
     return {
@@ -166,7 +169,7 @@ def read_published(name: str) -> dict[str, Any]:
 
 
 def is_published(name: str) -> bool:
-    """True where lm-eval has the task."""
+    """True if lm-eval has the task."""
     return (resources.files(require_lm_eval()) / "tasks" / f"{name}.yaml").is_file()
 
 
@@ -174,7 +177,7 @@ def _read_include(folder: Any, name: str) -> dict[str, Any]:
     file = folder / name
     if not file.is_file():
         raise InputError(
-            f"lm-eval has no task {name.removesuffix('.yaml')!r}", remedy="name a part that it has"
+            f"lm-eval has no task {name.removesuffix('.yaml')!r}", remedy="use a part that lm-eval has"
         )
     plain = yaml.safe_load(file.read_text("utf-8"))
     above = (
@@ -184,7 +187,7 @@ def _read_include(folder: Any, name: str) -> dict[str, Any]:
 
 
 def require_lm_eval() -> str:
-    """`lm_eval`, where it is installed. Raises `InputError` with the remedy where it is not."""
+    """Returns `lm_eval`. Raises `InputError` with the remedy if it is not installed."""
     from importlib.util import find_spec
 
     if find_spec("lm_eval") is None:

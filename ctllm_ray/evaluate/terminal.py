@@ -1,5 +1,4 @@
-"""Results for a terminal: a line for each benchmark, a line for each comparison, and how far an evaluation
-is."""
+"""Terminal output of evaluations: scores, comparisons and progress."""
 
 from __future__ import annotations
 
@@ -12,24 +11,24 @@ from ctllm_ray.evaluate.report import render
 from ctllm_ray.evaluate.report.words import WORDS
 from ctllm_ray.evaluate.scoring.scores import Comparison
 
-LINE_S, LIVE_S = 10.0, 0.2  # between two lines in a log, and between two looks of a live one
+LINE_S, LIVE_S = 10.0, 0.2  # between two log lines, and between two updates of a live line
 _LOST = {
     "too_long": "too long for the context",
     "unparsable": "not judged: run it again",
     "no_label": "without a label",
-    "bad": "whose rows are not right",
-    "shown": "left out, being examples",
+    "bad": "with invalid rows",
+    "shown": "left out, because they are examples",
 }
 
 
 class EvaluationProgress:
-    """Says how far an evaluation is: a live line on a terminal, else a line now and then."""
+    """Reports progress: a live line on a terminal, else a line from time to time."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._line = LiveLine(stream or sys.stderr, LINE_S, LIVE_S)
 
     def __call__(self, kind: str, done: int, total: int) -> None:
-        """`done` of `total` are answered."""
+        """Updates: `done` of `total` are answered."""
         state = f"{kind}: {done:,} of {total:,}"
         if done == total:
             self._line.print_above(state)
@@ -58,13 +57,12 @@ def format_scores(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _form(results: Mapping[str, Any]) -> str:
-    """In which form a judged benchmark asked the model, in words."""
+    """The prompt format of a judged benchmark, in words."""
     return WORDS[f"form_{results['decisions']['judge']['form']}"][1]
 
 
 def format_comparison(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Lines: each benchmark's two scores, their difference, its interval, and how often chance makes as
-    much."""
+    """Lines: each benchmark's two scores, their difference with interval, and its p-value."""
     widest = max(len(each.benchmark) for each in comparisons)
     for each in comparisons:
         one, two = (

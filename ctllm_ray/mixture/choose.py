@@ -1,4 +1,5 @@
-"""Which mixture to train with, why, and which others are as good; or that there is nothing to choose by.
+"""Chooses the mixture to train with, and explains why; lists
+others that are as good, or finds no basis for a choice.
 
 A law chooses where it orders mixtures that it has not seen, what it sees is not noise, and its gain over the
 token shares is above zero at the least; the best measured mixture is taken where its lead is above zero at
@@ -24,12 +25,12 @@ from ctllm_ray.mixture.quality import Fit, predict_weighted
 from ctllm_ray.mixture.replicates import UNKNOWN, Noise, Tried, gather_runs, pool_noise
 from ctllm_ray.mixture.results import Trial
 
-#: A law is good enough to choose by from this rank correlation on, if its interval lies above zero: about the
-#: point at which the better of two mixtures is picked three times of four (Kendall's tau is then near 0.5).
+#: A law may choose from this rank correlation on, if its interval is above zero. At about this point the
+#: better of two mixtures is picked three times of four (Kendall's tau near 0.5).
 LEAST_RANK_CORRELATION = 0.7
-SOUGHT = 512  # candidates among which each deal of the permutation test seeks its best
+SOUGHT = 512  # candidates in which each shuffle of the permutation test searches its best
 
-#: Why there is nothing to choose by; the words are in report_words.py.
+#: Why no choice is possible; the texts are in report/words.py.
 Reason = Literal[
     "", "none_finished", "no_baseline", "no_replicates", "too_few", "no_order", "noise", "no_gain"
 ]
@@ -37,31 +38,30 @@ Reason = Literal[
 
 @dataclass(frozen=True)
 class Choice:
-    """The mixture to train with. Gains are bits per byte below the token shares; NaN where they are not
-    known."""
+    """The mixture to train with. Gains are bits per byte below the token shares; NaN if unknown."""
 
     by: Literal["law", "best_trial", "token_shares"]
     shares: dict[str, float]
     why: str
-    reason: Reason = ""  # of token_shares
+    reason: Reason = ""  # reason for keeping token_shares
     fits: tuple[Fit, ...] = ()  # the better one first
     noise: Noise = UNKNOWN  # of one run
-    expected: float = math.nan  # weighted bits per byte at the trials' size
-    baseline: float = math.nan  # the same of the token shares, measured
+    expected: float = math.nan  # weighted bits per byte at the size of the trials
+    baseline: float = math.nan  # the same for the token shares, measured
     gain: float = math.nan
-    gain_interval: tuple[float, float] = (math.nan, math.nan)  # at least and at most, at 97.5 % each
-    p: float = math.nan  # how often mixtures that do not matter look as good to the laws; NaN: not asked
+    gain_interval: tuple[float, float] = (math.nan, math.nan)  # lower and upper limit, 97.5 % each
+    p: float = math.nan  # how often mixtures without effect look as good to the laws; NaN: not tested
     runner_up: Mapping[str, tuple[float, float]] = field(
         default_factory=dict
-    )  # least and most share of each group there
-    runner_up_share: float = math.nan  # of all mixtures between the tried ones
-    at_edge: tuple[str, ...] = ()  # groups whose share stands at the least or most that was tried
-    number: int = 0  # the tried mixture that was taken, where no law chose
+    )  # minimum and maximum share of each group there
+    runner_up_share: float = math.nan  # share of all mixtures between tried ones
+    at_edge: tuple[str, ...] = ()  # groups whose share is the minimum or maximum that was tried
+    number: int = 0  # the tried mixture that was chosen, if no law chose
 
 
 @dataclass(frozen=True)
 class LawSample:
-    """What the mixtures of a sweep gave: rows are those whose runs all finished, the token shares first."""
+    """The results of a sweep: one row per mixture whose runs all finished, token shares first."""
 
     tried: list[Tried]
     shares_MG: np.ndarray
@@ -71,7 +71,7 @@ class LawSample:
 
 
 def choose(plan: SweepPlan, trials: Sequence[Trial]) -> Choice:
-    """The mixture that the trials speak for. Mixtures of which a run diverged are left out, and said."""
+    """The mixture that the trials support. Mixtures with a diverged run are left out and reported."""
     weights = plan.sweep.weights
     tried = gather_runs(trials, weights)
     diverged = len({trial.number for trial in trials} - {each.number for each in tried})
@@ -79,22 +79,20 @@ def choose(plan: SweepPlan, trials: Sequence[Trial]) -> Choice:
     if not tried:
         return _nothing(plan, "none_finished", f"no trial finished ({diverged} diverged)")
     if tried[0].number != 0:
-        return _nothing(
-            plan, "no_baseline", f"the token shares diverged, with which the {told} would be compared"
-        )
+        return _nothing(plan, "no_baseline", f"the token shares diverged, so {told} have no baseline")
     sample = _sample(plan, tried)
     fits = tuple(
         quality.fits(sample.shares_MG, sample.bits, weights, plan.sweep.seed, sample.noise.of_means(tried))
     )
     if not sample.noise.freedom:
-        why = "no mixture ran twice, so nobody knows what is noise; set sweep.replicates=2 or more and run it again"
+        why = "no mixture ran twice, so the noise is unknown; set sweep.replicates=2 or more and run it again"
         return _nothing(plan, "no_replicates", why, sample, fits)
     by_law = _by_law(plan, sample, fits, told)
     return by_law if by_law.by == "law" else _best_measured(plan, sample, fits, by_law.p) or by_law
 
 
 def is_good(fit: Fit) -> bool:
-    """True where a law orders mixtures that it has not seen well enough to choose by."""
+    """True if a law orders unseen mixtures well enough to choose by."""
     return fit.rank_correlation >= LEAST_RANK_CORRELATION and fit.interval[0] > 0
 
 
@@ -120,12 +118,12 @@ def _nothing(
     fits: tuple[Fit, ...] = (),
     p: float = math.nan,
 ) -> Choice:
-    """The token shares, since nothing speaks for another mixture."""
+    """The token shares, because nothing supports another mixture."""
     measured = sample.tried[0].mean if sample else math.nan
     return Choice(
         by="token_shares",
         shares=dict(plan.mixtures[0]),
-        why=f"Nothing to choose by: {why}. The token shares stay.",
+        why=f"No basis for a choice: {why}. The token shares stay.",
         reason=reason,
         fits=fits,
         noise=sample.noise if sample else UNKNOWN,
@@ -137,24 +135,24 @@ def _nothing(
 
 
 def _by_law(plan: SweepPlan, sample: LawSample, fits: tuple[Fit, ...], told: str) -> Choice:
-    """What the better law chooses, or why none may."""
+    """The mixture that the better law chooses, or why no law may choose."""
     if not fits:
-        return _nothing(plan, "too_few", f"{told} are too few to fit a law to and test it", sample, fits)
+        return _nothing(plan, "too_few", f"{told} are too few to fit and test a law", sample, fits)
     weights, best = plan.sweep.weights, fits[0]
     order = (
-        f"of {told}, each predicted by the {best.law} law from the others, the order is right to a rank "
-        f"correlation of "
-        f"{best.rank_correlation:.2f} (90 % interval {best.interval[0]:.2f} to {best.interval[1]:.2f})"
+        f"of {told}, each predicted by the {best.law} law from the others, the order has a "
+        f"rank correlation of {best.rank_correlation:.2f} (90 % interval "
+        f"{best.interval[0]:.2f} to {best.interval[1]:.2f})"
     )
     if not is_good(best):
-        why = f"{order}; {LEAST_RANK_CORRELATION:g} and an interval above 0 are asked for"
+        why = f"{order}; required are {LEAST_RANK_CORRELATION:g} and an interval above 0"
         return _nothing(plan, "no_order", why, sample, fits)
     candidates = hull.draw_candidates(plan.region, sample.shares_MG, plan.sweep.seed)
     some = candidates[:SOUGHT]
     p = evidence.permutation_p(sample.tried, sample.shares_MG, weights, some, plan.sweep.seed)
     if p > evidence.EACH:
-        most = f"{evidence.EACH:.1%} is the most"
-        why = f"{order}, but results dealt out to mixtures at random look as good in {p:.1%} of the deals ({most})"
+        most = f"at most {evidence.EACH:.1%} is allowed"
+        why = f"{order}, but randomly shuffled results look as good in {p:.1%} of the shuffles ({most})"
         return _nothing(plan, "noise", why, sample, fits, p)
     return _choose_by_law(plan, sample, fits, candidates, order, p)
 
@@ -162,7 +160,7 @@ def _by_law(plan: SweepPlan, sample: LawSample, fits: tuple[Fit, ...], told: str
 def _choose_by_law(
     plan: SweepPlan, sample: LawSample, fits: tuple[Fit, ...], candidates_CG: np.ndarray, order: str, p: float
 ) -> Choice:
-    """The mixture with the least bits by the better law, where it gains for certain."""
+    """The mixture with the lowest bits by the better law, if its gain is certain."""
     weights, best = plan.sweep.weights, fits[0]
     chosen = hull.find_least(
         plan.region, lambda shares: best.predict(weights, shares), sample.shares_MG, candidates_CG
@@ -174,15 +172,17 @@ def _choose_by_law(
     gain = float(before - after)
     low, high = gain - too_high, gain + too_low
     if low <= 0:
-        why = f"{order}, but the gain of the best mixture, {gain:.4f} bits, may be none ({low:.4f} at the least)"
+        why = (
+            f"{order}, but the gain of the best mixture, {gain:.4f} bits, may be zero (lower limit {low:.4f})"
+        )
         return _nothing(plan, "no_gain", why, sample, fits, p)
     near = _as_good(best.law, draws, weights, candidates_CG, chosen[None])
     inside = np.vstack([candidates_CG[near], chosen])
     return Choice(
         by="law",
         shares=dict(zip(plan.region.groups, map(float, chosen), strict=True)),
-        why=f"{order[0].upper()}{order[1:]}: good enough to choose by. By that law the mixture is {gain:.4f} bits per "
-        f"byte ({low:.4f} at the least) below the token shares.",
+        why=f"{order[0].upper()}{order[1:]}: good enough to choose by. By that law the mixture "
+        f"is {gain:.4f} bits per byte below the token shares (lower limit {low:.4f}).",
         fits=fits,
         noise=sample.noise,
         expected=float(after),
@@ -200,7 +200,7 @@ def _choose_by_law(
 
 
 def _best_measured(plan: SweepPlan, sample: LawSample, fits: tuple[Fit, ...], p: float) -> Choice | None:
-    """The tried mixture whose lead over the token shares is the surest; None where it may be none."""
+    """The tried mixture with the most certain lead over the token shares; None if no lead is certain."""
     least = evidence.bound_measured(sample.tried, sample.noise, plan.sweep.seed)
     at = int(np.argmax(least))
     if least[at] <= 0:
@@ -210,8 +210,9 @@ def _best_measured(plan: SweepPlan, sample: LawSample, fits: tuple[Fit, ...], p:
     return Choice(
         by="best_trial",
         shares=dict(best.shares),
-        why=f"No law is good enough to choose by. Taken is mixture {best.number}, measured {gain:.4f} bits per byte "
-        f"({least[at]:.4f} at the least, being the best of {len(sample.tried)}) below the token shares.",
+        why=f"No law is good enough to choose by. Chosen is mixture {best.number}, measured "
+        f"{gain:.4f} bits per byte below the token shares (lower limit {least[at]:.4f}, as "
+        f"the best of {len(sample.tried)}).",
         fits=fits,
         noise=sample.noise,
         expected=best.mean,
@@ -231,7 +232,7 @@ def _as_good(
     candidates_CG: np.ndarray,
     chosen: np.ndarray,
 ) -> np.ndarray:
-    """For each candidate whether in more than 5 % of the draws it is as good as the chosen mixture."""
+    """For each candidate: whether it is as good as the chosen mixture in more than 5 % of the draws."""
     better = np.zeros(len(candidates_CG))
     for drawn in draws:
         better += predict_weighted(law, drawn, weights, candidates_CG) <= predict_weighted(
@@ -241,8 +242,8 @@ def _as_good(
 
 
 def _at_edge(plan: SweepPlan, tried_MG: np.ndarray, chosen_G: np.ndarray) -> tuple[str, ...]:
-    """Groups whose share is the least or the most that was tried, within a sequence: beyond it may be
-    better."""
+    """Groups whose share is within a sequence of the tried minimum or maximum:
+    mixtures beyond may be better."""
     low, high, one = tried_MG.min(0), tried_MG.max(0), 0.5 / plan.region.block
     edges = zip(plan.region.groups, chosen_G, low, high, strict=True)
     return tuple(

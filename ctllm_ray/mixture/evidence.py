@@ -1,5 +1,4 @@
-"""Is there a gain, and how much of one at least? What a sweep must show before it says that a mixture is
-better.
+"""Tests whether a sweep shows a gain, and its lower limit. Without evidence, no mixture is called better.
 
 The best of many looks better than it is (the winner's curse), so nothing here looks at the chosen mixture
 alone.
@@ -36,7 +35,7 @@ LEVEL = 0.05  # a flat truth claims a gain in at most one of twenty sweeps
 EACH = LEVEL / 2  # of the two ways
 PERMUTATIONS = 999
 DUNNETT_DRAWS = 40_000
-_NO_NOISE = 1e-12  # relative to a value: replicates that agree to the last digit
+_NO_NOISE = 1e-12  # relative to a value: for replicates that agree to the last digit
 
 
 def permutation_p(
@@ -46,7 +45,7 @@ def permutation_p(
     candidates_CG: np.ndarray,
     seed: int,
 ) -> float:
-    """How often mixtures that do not matter look as good. The first of `tried` has the token shares."""
+    """How often mixtures without effect look as good. The first of `tried` has the token shares."""
     index_N = np.repeat(np.arange(len(tried)), [len(each.runs) for each in tried])
     runs = [run for each in tried for run in each.runs]
     random = np.random.default_rng(seed)
@@ -76,7 +75,7 @@ def _noise(values_PN: np.ndarray, means_PN: np.ndarray, mixtures: int) -> np.nda
 def _best_gains(
     law: str, shares_MG: np.ndarray, means: Bits, weights: Mapping[str, float], candidates_CG: np.ndarray
 ) -> np.ndarray:
-    """The greatest gain over the first mixture that the law predicts in each deal [P]."""
+    """The largest predicted gain over the first mixture in each shuffle [P]."""
     deals = len(next(iter(means.values())))
     everyone = np.ones((deals, len(shares_MG)), bool)
     laws = {name: load_module(LAWS, law).fit(shares_MG, values, everyone) for name, values in means.items()}
@@ -91,8 +90,8 @@ def _best_gains(
 def bound_gain(
     fit: Fit, draws: Sequence[Mapping[str, np.ndarray]], weights: Mapping[str, float], asked_CG: np.ndarray
 ) -> tuple[float, float]:
-    """How far a predicted gain may be too high and too low: bits per byte, for all mixtures of `asked_CG` at
-    once.
+    """How much a predicted gain may be too high and too low,
+    in bits per byte, for all mixtures of `asked_CG` at once.
 
     Its first row has the token shares, from which gains count.
     """
@@ -110,7 +109,7 @@ def _gains(values_C: np.ndarray) -> np.ndarray:
 
 
 def bound_measured(tried: Sequence[Tried], noise: Noise, seed: int) -> np.ndarray:
-    """Bits per byte [mixtures] by which each lies below the first at least, for all of them at once."""
+    """For each mixture the lower limit in bits per byte by which it is below the first, for all at once."""
     means = np.array([each.mean for each in tried])
     runs = np.array([len(each.values) for each in tried])
     if len(tried) < 2:

@@ -1,4 +1,4 @@
-"""What a sweep costs, told before it starts: trials, tokens, FLOPs, hours, storage.
+"""Estimates the cost of a sweep before it starts: trials, tokens, FLOPs, hours, storage.
 
 Hours come from the trials of this sweep that ended, where there are any; until then from FLOPs and the share
 of the device's peak that training is taken to reach, as `ctllm plan` does, to which a small model on a big
@@ -21,16 +21,16 @@ from ctllm_ray.model.config import flops_per_token, for_recipe, parameters
 from ctllm_ray.train.plan import data_and_storage
 from ctllm_ray.train.plan.plan import CARDS
 
-MFU = 0.4  # assumed
-LOG_BYTES = 50_000  # that a trial leaves on storage, and as much for each thousand steps; its checkpoint goes
+MFU = 0.4  # assumption
+LOG_BYTES = 50_000  # storage of a trial's records, plus as much per thousand steps; its checkpoint is deleted
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of the runs that are left, unless it says all. `measured` is False where the speed is assumed."""
+    """For the remaining runs, unless a field says all. `measured` is False if the speed is an assumption."""
 
     trials: int  # mixtures
-    replicates: int  # runs of each
+    replicates: int  # runs per mixture
     left: int
     at_once: int
     parameters: int
@@ -40,12 +40,12 @@ class Forecast:
     measured: bool
     hours: float
     device_hours: float
-    peak_bytes: float  # while it runs: a checkpoint of each running trial, two while one is written
+    peak_bytes: float  # during the sweep: one checkpoint per running trial, two while one is written
     left_bytes: float  # at the end, of all trials
 
 
 def forecast_sweep(plan: SweepPlan, ended: Sequence[Trial]) -> Forecast:
-    """The cost of a sweep of which these trials have ended."""
+    """The cost of a sweep after these trials have ended."""
     trial, width = plan.trial(0), plan.recipe.resources.sweep
     assert trial.train is not None
     assert trial.model is not None
@@ -65,7 +65,7 @@ def forecast_sweep(plan: SweepPlan, ended: Sequence[Trial]) -> Forecast:
     known = [each.seconds for each in ended if each.status == "finished"]
     each_s = sum(known) / len(known) if known else each_flops / (peak * MFU)
     rounds = -(-left // at_once)
-    checkpoint = 12 * parameters(config)  # fp32 weights and both of Adam's moments
+    checkpoint = 12 * parameters(config)  # fp32 weights and Adam's two moments
     return Forecast(
         trials=plan.sweep.trials,
         replicates=plan.sweep.replicates,
@@ -95,9 +95,9 @@ def show_forecast(plan: SweepPlan, forecast: Forecast) -> None:
 def _facts(plan: SweepPlan, forecast: Forecast) -> Table:
     device = "GPU-hours" if plan.recipe.resources.sweep.gpus else "core-hours"
     speed = (
-        "by the trials that ended"
+        "from the speed of finished trials"
         if forecast.measured
-        else f"at {MFU:.0%} MFU (assumed), starting up not counted"
+        else f"at {MFU:.0%} MFU (assumed), without start-up time"
     )
     rows = (
         (
@@ -113,8 +113,8 @@ def _facts(plan: SweepPlan, forecast: Forecast) -> Table:
         ),
         (
             "storage",
-            f"{html_page.size(forecast.peak_bytes)} while it runs, {html_page.size(forecast.left_bytes)} of "
-            f"records in the end",
+            f"{html_page.size(forecast.peak_bytes)} during the sweep, "
+            f"{html_page.size(forecast.left_bytes)} of records at the end",
         ),
         ("to be small", " + ".join(f"{weight:g} {name}" for name, weight in plan.sweep.weights.items())),
     )

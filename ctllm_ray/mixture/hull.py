@@ -1,4 +1,4 @@
-"""Mixtures between those that were tried: a law is asked about no others.
+"""Restricts candidates to mixtures between tried ones. Laws are not used outside.
 
 A law says nothing of what lies outside the trials, however well it fits them. So the mixtures to choose from
 are convex combinations of tried ones, which also keeps them within the bounds. They are whole sequences of a
@@ -15,12 +15,12 @@ from ctllm_ray.mixture import simplex
 from ctllm_ray.mixture.simplex import Region
 
 CANDIDATES = 4096
-MIXED = 3.0  # sum of the Dirichlet's parameters of the weights: a candidate mixes about so many tried ones
+MIXED = 3.0  # sum of the Dirichlet parameters of the weights: a candidate mixes about so many tried mixtures
 _SMALLEST_STEP = 2.0**-10
 
 
 def draw_candidates(region: Region, tried_MG: np.ndarray, seed: int) -> np.ndarray:
-    """Shares [candidates, groups] in the hull of tried ones, these first; no two alike."""
+    """Shares [candidates, groups] in the hull of tried mixtures, tried ones first, without duplicates."""
     weights = np.random.default_rng(seed).dirichlet(np.full(len(tried_MG), MIXED / len(tried_MG)), CANDIDATES)
     between = _whole(region, weights @ tried_MG)
     _, first = np.unique(np.vstack([tried_MG, between]).round(12), axis=0, return_index=True)
@@ -33,11 +33,11 @@ def find_least(
     tried_MG: np.ndarray,
     candidates_CG: np.ndarray,
 ) -> np.ndarray:
-    """Shares [groups] of the least of a function of shares [N, groups] in the hull.
+    """The minimum in the hull of a function of shares [N, groups]; returns shares [groups].
 
-    From the best candidate it steps towards tried mixtures, by smaller and smaller steps, while that helps
-    (the vertex direction method, Wynn 1970): what it varies are weights of tried mixtures, so it never leaves
-    their hull.
+    From the best candidate it steps towards tried mixtures, by smaller and smaller steps, while that
+    helps (the vertex direction method, Wynn 1970): what it varies are weights of tried mixtures, so
+    it never leaves their hull.
     """
     best = candidates_CG[int(np.argmin(predict(candidates_CG)))]
     weights, step = _weights(best, tried_MG), 0.5
@@ -53,7 +53,7 @@ def find_least(
 
 
 def _weights(shares_G: np.ndarray, tried_MG: np.ndarray) -> np.ndarray:
-    """Weights [mixtures], none negative, that make these shares of tried ones."""
+    """Non-negative weights [mixtures] that combine tried mixtures to these shares."""
     from scipy.optimize import nnls
 
     ones = 1e3 * np.ones((1, len(tried_MG)))

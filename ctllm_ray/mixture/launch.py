@@ -1,5 +1,4 @@
-"""A sweep on Ray Tune: the one file of this room that knows Ray. Trials run side by side as far as resources
-reach.
+"""Runs a sweep on Ray Tune. Trials run side by side as far as resources allow.
 
 Each trial is a training run inside a Tune worker process (trial.py), which then takes the next trial: torch
 and transformers are imported once for each place, not once for each trial, and no trial pays for a Ray Train
@@ -29,23 +28,23 @@ from ctllm_ray.mixture.results import Trial
 from ctllm_ray.ray_session import check_nodes, environment, session
 from ctllm_ray.train.checkpoint.run_lock import RunLock
 
-TUNE = "tune"  # folder of Tune's own files; nothing of ours reads them
+TUNE = "tune"  # folder for Tune's own files; we read none of them
 FAILURE = "failure"
 
-#: What Tune reads from the driver's environment.
+#: Environment variables for Tune in the driver.
 SETTINGS = {
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep at once: what ended is on storage
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep at once: finished trials are on storage
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",  # the new one draws tables of its own even where it is to be silent
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints tables even if it should be silent
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 
 
 def run_sweep(plan: SweepPlan, tell: Callable[[str], None] = lambda text: None) -> list[Trial]:
-    """All trials of a sweep, trained where they have no result yet. `tell` is given lines for people.
+    """Trains all trials of a sweep that have no result yet; returns all. `tell` prints lines for people.
 
-    Raises `VersionConflict` where the recipe or the data changed since it began, or where it runs already,
-    `WorkerLost` where a trial ended its worker again and again, and whatever `CtllmError` ends a trial.
+    Raises `VersionConflict` if the recipe or the data changed, or the sweep is already running; `WorkerLost`
+    if a trial crashed its worker again and again; and any `CtllmError` of a trial.
     """
     lease = RunLock(plan.folder, uuid.uuid4().hex)
     try:
@@ -67,8 +66,8 @@ def run_sweep(plan: SweepPlan, tell: Callable[[str], None] = lambda text: None) 
 
 
 def work(given: dict[str, Any]) -> dict[str, Any]:
-    """One trial on a worker, from plain values. An error that trying again does not mend comes back as a
-    value."""
+    """Runs one trial on a worker, from plain values. Errors that a retry cannot
+    fix are returned as values."""
     from ctllm_ray.mixture import trial
 
     recipe = parse_recipe(given["trial"], "sweep")
@@ -76,13 +75,13 @@ def work(given: dict[str, Any]) -> dict[str, Any]:
         ended = trial.run_trial(recipe)
         return {"number": ended.number, "replicate": ended.replicate}
     except StorageError:
-        raise  # it may pass
+        raise  # a retry may succeed
     except CtllmError as error:
         return {FAILURE: pickle.dumps(error).hex()}
 
 
 def _train_trials(plan: SweepPlan, left: Sequence[tuple[int, int]], told: _Told) -> None:
-    """Trains the trials that are left. Raises `WorkerLost` for those that Ray gave up on."""
+    """Trains the remaining trials. Raises `WorkerLost` for those that Ray gave up on."""
     width = plan.recipe.resources.sweep
     fs, path = storage.filesystem(plan.folder)
     remote = storage.is_remote(plan.folder)
@@ -107,16 +106,16 @@ def _train_trials(plan: SweepPlan, left: Sequence[tuple[int, int]], told: _Told)
     if grid.errors:
         first = str(grid.errors[0]).strip().splitlines() or [""]
         raise WorkerLost(
-            f"{len(grid.errors)} trials ended their worker again and again; the last words of one: "
-            f"{first[-1]}",
+            f"{len(grid.errors)} trials crashed their worker again and again; last error: {first[-1]}",
             where=plan.folder,
-            remedy="trials that ended are kept: run the same command again; where memory ran out: "
-            "resources.train.micro_sequences=1, or fewer trials at once with resources.sweep.concurrent",
+            remedy="run the same command again; finished trials are kept. If memory ran out, set "
+            "resources.train.micro_sequences=1, or run fewer trials at once with "
+            "resources.sweep.concurrent",
         )
 
 
 def _trial_resources(resources: Resources) -> tune.PlacementGroupFactory:
-    """What Ray reserves for a trial, on nodes of its kind."""
+    """Ray resources of a trial, on nodes of its kind."""
     width = resources.sweep
     selector = resources.label_selector(width.gpus)
     bundle: dict[str, float] = {"CPU": width.cpus} | ({"GPU": width.gpus} if width.gpus else {})
@@ -128,14 +127,14 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
 
 
 class _Told(tune.Callback):
-    """Tells of each trial that ended, and raises the error that ends the sweep."""
+    """Reports each finished trial, and raises the error that ends the sweep."""
 
     def __init__(self, plan: SweepPlan, ended: int, tell: Callable[[str], None]) -> None:
         self._plan, self._ended, self._tell = plan, ended, tell
         self._failure: CtllmError | None = None
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        """After a trial's one report."""
+        """Called after a trial's single report."""
         if FAILURE in result:
             self._failure = pickle.loads(bytes.fromhex(result[FAILURE]))
             return
@@ -147,7 +146,8 @@ class _Told(tune.Callback):
         )
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
-        """Between two looks at the trials: what is raised in the other one, Tune turns into text."""
+        """Called between two polls of the trials. Tune would convert an exception from
+        the other callback to text."""
         if self._failure is not None:
             raise self._failure
 

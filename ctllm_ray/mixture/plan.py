@@ -1,5 +1,4 @@
-"""What a sweep is going to do: its mixtures, and the recipe of each trial, from the recipe and the token
-shards alone.
+"""Plans a sweep: its mixtures and the recipe of each trial, from the recipe and the token shards alone.
 
 A trial is an ordinary training run under a recipe of its own: the sweep's model, tokens, batch and schedule,
 one mixture, a seed, and all else as `train` has it; `<sweep>/trials/<number>[-<replicate>]/train` is its
@@ -35,8 +34,8 @@ TRIALS = "trials"
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """A sweep. `mixtures` are the trials' shares by group, in order; `caps` the most of each that its epochs
-    allow."""
+    """A planned sweep. `mixtures` are the trials' shares by group, in order; `caps`
+    the maximum share by epochs."""
 
     recipe: Recipe
     sweep: Sweep
@@ -49,22 +48,22 @@ class SweepPlan:
 
     @property
     def folder(self) -> str:
-        """Where the sweep lives."""
+        """The folder of the sweep."""
         return self.recipe.folder("sweep")
 
     @property
     def runs(self) -> list[tuple[int, int]]:
-        """All trainings, as (mixture, replicate): each mixture once, then each again."""
+        """All trainings as (mixture, replicate): first each mixture once, then the replicates."""
         return [
             (number, again) for again in range(self.sweep.replicates) for number in range(self.sweep.trials)
         ]
 
     def trial(self, number: int, replicate: int = 0) -> Recipe:
-        """The recipe of a trial: a training on one mixture."""
+        """The recipe of a trial: training on one mixture."""
         return _trial(self.recipe, self.sweep, number, replicate, self.mixtures[number])
 
     def decisions(self) -> dict:
-        """What the trials depend on, but for how many there are: plain values."""
+        """What the trials depend on, except their number, as plain values."""
         trial = self.trial(0).decisions("train")
         trial["train"] = {key: value for key, value in trial["train"].items() if key != "mixture"}
         region = self.region
@@ -80,15 +79,14 @@ class SweepPlan:
 
 
 def plan_sweep(recipe: Recipe) -> SweepPlan:
-    """The sweep of a recipe. Raises `CtllmError` of several kinds where it cannot be: each says what to
-    change."""
+    """The sweep of a recipe. Raises `CtllmError` if it is impossible; each error says what to change."""
     _, train = recipe.training()
     sweep = recipe.sweep
     if sweep is None:
-        raise RecipeError("this recipe sweeps no mixtures", remedy="add the part `sweep`")
+        raise RecipeError("the recipe has no sweep", remedy="add the section `sweep`")
     if train.validation is None:
         raise RecipeError(
-            "a sweep compares trials on held-out documents", remedy="add the part `train.validation`"
+            "a sweep needs held-out documents to compare trials", remedy="add the section `train.validation`"
         )
     own = corpora.read_sections(recipe.token_folders())
     held_out = corpora.validation_sections(recipe, own)
@@ -116,12 +114,11 @@ def _targets(sections: Mapping[str, Manifest]) -> dict[str, int]:
 def _check_names(where: str, named: Mapping[str, object], known: Sequence[str]) -> None:
     for name in named:
         if name not in known:
-            raise RecipeError(f"there is no group {name!r}", where=where, remedy=nearest(name, known))
+            raise RecipeError(f"group {name!r} does not exist", where=where, remedy=nearest(name, known))
 
 
 def _cap(train: Train, sweep: Sweep, name: str, targets: int) -> float:
-    """The most of a group that its epochs allow, as a share of the run; a row less, for the last block's
-    rounding."""
+    """The maximum share of a group that its epochs allow, less one row for rounding in the last block."""
     batches = math.ceil(max(train.tokens, sweep.tokens) / train.batch_tokens)
     rows = batches * train.batch_tokens // train.sequence_tokens
     epochs = train.epoch_caps.get(name, train.max_epochs)
@@ -131,7 +128,7 @@ def _cap(train: Train, sweep: Sweep, name: str, targets: int) -> float:
 def _mixtures(
     sweep: Sweep, region: Region, token_shares: Mapping[str, float]
 ) -> tuple[dict[str, float], ...]:
-    """The token shares first, as far as the bounds allow them, then the design without them."""
+    """The token shares first, as close as the bounds allow, then the other mixtures of the design."""
     first = simplex.nearest(region, token_shares)
     middle = simplex.middle(region, token_shares, sweep.temperature)
     others = (
@@ -142,17 +139,17 @@ def _mixtures(
     results = [first, *islice(others, sweep.trials - 1)]
     if len(results) < sweep.trials:
         raise RecipeError(
-            f"the bounds leave {len(results)} mixtures that differ in a block of {region.block} sequences, "
-            f"not {sweep.trials}",
+            f"the bounds allow only {len(results)} different mixtures in a block of "
+            f"{region.block} sequences, not {sweep.trials}",
             where="sweep.trials",
-            remedy="fewer trials, wider bounds, or more train.block_sequences",
+            remedy="use fewer trials, wider bounds, or more train.block_sequences",
         )
     return tuple(region.shares(counts) for counts in results)
 
 
 def _data(sections: Mapping[str, Manifest]) -> str:
-    """SHA-256 over the groups and hashes of all training and held-out shards, wherever they lie;
-    hexadecimal."""
+    """SHA-256 (hexadecimal) over groups and hashes of all training and held-out
+    shards, independent of location."""
     shards = {
         kind: sorted(
             [shard.group, shard.sha256] for section in sections.values() for shard in section.of_kind(kind)
@@ -163,7 +160,7 @@ def _data(sections: Mapping[str, Manifest]) -> str:
 
 
 def run_name(number: int, replicate: int) -> str:
-    """The folder of a run of a mixture: `0003`, `0003-1`, ..."""
+    """The folder name of a run: `0003`, `0003-1`, ..."""
     return f"{number:04d}-{replicate}" if replicate else f"{number:04d}"
 
 
@@ -180,7 +177,8 @@ def _run_seed(recipe: Recipe, number: int, replicate: int) -> int:
 
 
 def _trial(recipe: Recipe, sweep: Sweep, number: int, replicate: int, shares: Mapping[str, float]) -> Recipe:
-    """One process, one mixture, validated at the end; all paths absolute, since a worker stands elsewhere."""
+    """One process, one mixture, validated at the end. All paths are absolute,
+    since a worker runs elsewhere."""
     plain = recipe.model_dump(mode="json")
     train, part, width = plain["train"], plain["sweep"], recipe.resources.sweep
     folders = [storage.absolute(folder) for folder in recipe.token_folders()]
@@ -218,5 +216,5 @@ def _trial(recipe: Recipe, sweep: Sweep, number: int, replicate: int, shares: Ma
 
 
 def _locate_path(recipe: Recipe, part: dict[str, Any]) -> dict[str, Any]:
-    """A part of a recipe with its path in full, where it has one."""
+    """A section of a recipe with its path made absolute, if it has one."""
     return part | {"path": part["path"] and storage.absolute(recipe.locate(part["path"]))}

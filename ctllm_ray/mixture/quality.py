@@ -1,5 +1,4 @@
-"""How far a law can be trusted: what it says of mixtures it was not fitted to, and how it moves with the
-noise.
+"""Measures how far a law can be trusted: its predictions for mixtures it was not fitted to, and its noise.
 
 Each mixture is predicted by a law fitted to the others, and the order of these predictions is held against
 the order that was measured (Spearman's rank correlation): choosing needs the order, not the values. Its
@@ -24,7 +23,7 @@ from scipy.stats import rankdata
 from ctllm_ray.base.resolve import LAWS, load_module, module_names
 
 DRAWS, ORDER_DRAWS = 400, 2000  # bootstrap draws of a law, and of a rank correlation
-INTERVAL = (5.0, 95.0)  # percentiles: intervals are of 90 %
+INTERVAL = (5.0, 95.0)  # percentiles of a 90 % interval
 
 #: Losses [N] in bits per byte by held-out group.
 Bits = Mapping[str, np.ndarray]
@@ -32,15 +31,15 @@ Bits = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Fit:
-    """A law fitted to all trials. Values [N] are weighted bits per byte; `left_out` by the fits without each
-    trial."""
+    """A law fitted to all trials. Values [N] are weighted bits per byte; `left_out` comes
+    from fits without each trial."""
 
     law: str
     parameters: dict[str, np.ndarray]  # by held-out group
     left_out: np.ndarray
     rank_correlation: float
     interval: tuple[float, float]
-    error_bits: float  # mean distance of `left_out` to what was measured
+    error_bits: float  # mean distance between `left_out` and the measurement
 
     def predict(self, weights: Mapping[str, float], shares_NG: np.ndarray) -> np.ndarray:
         """Weighted bits per byte [N]."""
@@ -50,8 +49,8 @@ class Fit:
 def fits(
     shares_NG: np.ndarray, bits: Bits, weights: Mapping[str, float], seed: int, noise_bits: float = 0.0
 ) -> list[Fit]:
-    """Each law that has enough mixtures to leave one out, the better one first: the one that errs less on
-    these.
+    """Fits each law that has enough mixtures to leave one
+    out. The law with smaller left-out errors comes first.
 
     `noise_bits`: standard deviation of a measured value, weighted bits per byte.
     """
@@ -62,7 +61,7 @@ def fits(
 
 
 def fitting(shares_NG: np.ndarray) -> list[str]:
-    """The laws that have enough mixtures to leave one out."""
+    """The laws with enough mixtures to leave one out."""
     trials, groups = shares_NG.shape
     return [name for name in module_names(LAWS) if trials > max(2, load_module(LAWS, name).count(groups))]
 
@@ -88,7 +87,7 @@ def _fit_law(
 def left_out_predictions(
     law: str, shares_NG: np.ndarray, bits: Bits, weights: Mapping[str, float]
 ) -> np.ndarray:
-    """Weighted bits per byte [N] of each trial, by a law fitted to the others."""
+    """Weighted bits per byte [N] of each trial, predicted by a law fitted to the others."""
     trials = len(shares_NG)
     others = ~np.eye(trials, dtype=bool)
     laws = {
@@ -118,10 +117,10 @@ def sum_of(bits: Bits, weights: Mapping[str, float]) -> np.ndarray:
 def redraw_parameters(
     fit: Fit, shares_NG: np.ndarray, bits: Bits, seed: int, noise_nats: Mapping[str, float]
 ) -> list[dict[str, np.ndarray]]:
-    """Parameters by held-out group, of the law fitted anew to each of `DRAWS` draws of the residuals.
+    """Parameters by held-out group, for the law fitted to each of `DRAWS` draws of the residuals.
 
-    `noise_nats`: the standard deviation of log `bits` by replicates; residuals are drawn as wide as that at
-    least.
+    `noise_nats`: the standard deviation of log `bits` by
+    replicates; residuals are drawn as wide as that at least.
     """
     law, trials = load_module(LAWS, fit.law), len(shares_NG)
     wider = np.sqrt(trials / (trials - law.count(shares_NG.shape[1])))
@@ -141,14 +140,13 @@ def redraw_parameters(
 
 
 def _widen_residuals(residuals_N: np.ndarray, least: float) -> np.ndarray:
-    """The residuals with a standard deviation of `least` or more."""
+    """The residuals, scaled to a standard deviation of at least `least`."""
     deviation = float(residuals_N.std())
     return residuals_N * (least / deviation) if 0 < deviation < least else residuals_N
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's rank correlation, -1 to 1; ties share the mean of their ranks; 0 where one has no order at
-    all."""
+    """Spearman's rank correlation, -1 to 1. Ties share their mean rank; 0 if one side is constant."""
     return float(_spearman_rows(a[None], b[None])[0])
 
 
@@ -163,8 +161,7 @@ def _spearman_rows(a_DN: np.ndarray, b_DN: np.ndarray) -> np.ndarray:
 def spearman_interval(
     said: np.ndarray, measured: np.ndarray, seed: int, noise_bits: float = 0.0
 ) -> tuple[float, float]:
-    """The 90 % interval of the rank correlation, by a bootstrap over pairs whose measured values are drawn
-    anew."""
+    """The 90 % interval of the rank correlation, by a bootstrap over pairs with redrawn measurements."""
     random = np.random.default_rng(seed)
     drawn = random.integers(len(said), size=(ORDER_DRAWS, len(said)))
     again = measured + random.normal(0, noise_bits, drawn.shape)

@@ -1,10 +1,10 @@
-"""The runs of each mixture together, and the noise that they show: what a training gives under another seed.
+"""Groups the runs of each mixture, and estimates their noise: how much a result changes with the seed.
 
 Every interval and every choice of a sweep rests on this noise. It is the spread of runs of one mixture,
-pooled over mixtures, as in an analysis of variance: s^2 = sum over mixtures and runs of (y_mk - mean_m)^2 /
-sum of (R_m - 1) (Fisher 1925, "Statistical Methods for Research Workers"). Where no mixture ran twice there
-is none, and nothing can be chosen. A mixture of which a run diverged is no candidate: its other runs are left
-out too.
+pooled over mixtures, as in an analysis of variance: s^2 = sum over mixtures and runs of (y_mk -
+mean_m)^2 / sum of (R_m - 1) (Fisher 1925, "Statistical Methods for Research Workers"). Where no mixture
+ran twice there is none, and nothing can be chosen. A mixture of which a run diverged is no candidate:
+its other runs are left out too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ctllm_ray.mixture.results import Trial
 
 @dataclass(frozen=True)
 class Tried:
-    """A mixture all of whose runs finished. `values` are weighted bits per byte of its runs."""
+    """A mixture whose runs all finished. `values` are weighted bits per byte of its runs."""
 
     number: int
     shares: dict[str, float]
@@ -35,20 +35,20 @@ class Tried:
 
     @property
     def seconds(self) -> float:
-        """Of all its runs."""
+        """Seconds of all its runs."""
         return math.fsum(run.seconds for run in self.runs)
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Of one run: its standard deviation by pooled replicates (NaN: not known), and the degrees of freedom of
-    that."""
+    """Noise of one run: pooled standard deviation of replicates (NaN: unknown),
+    and its degrees of freedom."""
 
     deviation: float
     freedom: int
 
     def of_means(self, tried: Sequence[Tried]) -> float:
-        """The standard deviation of the mean of a mixture's runs; 0 where it is not known."""
+        """The standard deviation of the mean of a mixture's runs; 0 if unknown."""
         return self.deviation / math.sqrt(average_runs(tried)) if self.freedom else 0.0
 
 
@@ -56,12 +56,12 @@ UNKNOWN = Noise(math.nan, 0)
 
 
 def average_runs(tried: Sequence[Tried]) -> float:
-    """Runs of a mixture, the harmonic mean: variances of means go by one over them."""
+    """The harmonic mean of runs per mixture: the variance of a mean is proportional to 1 / runs."""
     return len(tried) / math.fsum(1 / len(each.values) for each in tried)
 
 
 def gather_runs(trials: Sequence[Trial], weights: Mapping[str, float]) -> list[Tried]:
-    """The mixtures whose runs all finished, in their order."""
+    """The mixtures whose runs all finished, in order."""
     by_number: dict[int, list[Trial]] = {}
     for trial in trials:
         by_number.setdefault(trial.number, []).append(trial)

@@ -1,4 +1,4 @@
-"""What a sweep has found so far: a file for each trial that ended, and what they all depend on.
+"""The stored results of a sweep: one file per finished trial, and what they all depend on.
 
 `trials/<number>/RESULT.json` is written when a trial ends, in one step: from then on it is never trained
 again, and what was killed before it is. `SWEEP.json` is written first and holds what the trials depend on: a
@@ -27,7 +27,7 @@ _RUN = re.compile(r"(\d{4,})(?:-(\d+))?")
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial that ended. A diverged one has no bits, and says why; it stays in the count."""
+    """A finished trial. A diverged one has no bits but a reason; it still counts."""
 
     number: int
     shares: dict[str, float]
@@ -35,21 +35,21 @@ class Trial:
     bits: dict[str, float]  # per byte, by held-out group
     steps: int
     tokens: int
-    loss: float | None  # nats per target, of the last update; None where it is no number
+    loss: float | None  # nats per target at the last update; None if not finite
     tokens_per_s: float | None
-    seconds: float  # of the start that ended it
+    seconds: float  # of the start that finished it
     reason: str = ""
-    replicate: int = 0  # which of the runs of its mixture
+    replicate: int = 0  # which run of its mixture
 
     def objective(self, weights: Mapping[str, float]) -> float:
-        """Bits per byte, weighted over held-out groups; NaN where it diverged."""
+        """Weighted bits per byte over held-out groups; NaN if it diverged."""
         if self.status == "diverged":
             return math.nan
         return sum(weight * self.bits[name] for name, weight in weights.items() if weight)
 
 
 def begin(plan: SweepPlan) -> None:
-    """Writes SWEEP.json, or holds the plan against it. Raises `VersionConflict` where they differ."""
+    """Writes SWEEP.json, or compares the plan with it. Raises `VersionConflict` if they differ."""
     files, decisions = _files(plan.folder), plan.decisions()
     if (begun := files.read_begun()) is None:
         files.begin(decisions)
@@ -58,40 +58,43 @@ def begin(plan: SweepPlan) -> None:
         begun,
         decisions,
         "the recipe or its data changed since this sweep began",
-        remedy="undo it, or begin another sweep under a name of its own: train.run=<name>",
+        remedy="undo the change, or start another sweep with its own name: train.run=<name>",
     )
 
 
 def write(folder: str, trial: Trial) -> None:
-    """Writes the result of a trial: it is not trained again."""
+    """Writes the result of a trial. It is not trained again."""
     _files(folder).write_unit(run_name(trial.number, trial.replicate), asdict(trial))
 
 
 def read_trials(folder: str, trials: int) -> list[Trial]:
-    """The runs that ended, of the mixtures below this number, in order. Raises `StorageError` for a damaged
-    file."""
+    """The finished runs of mixtures below this number, in order. Raises `StorageError` for a damaged file."""
     matches = map(_RUN.fullmatch, _files(folder).list_units())
     runs = sorted((int(match[1]), int(match[2] or 0)) for match in matches if match)
     return [read_one(folder, *run) for run in runs if run[0] < trials]
 
 
 def read_one(folder: str, number: int, replicate: int = 0) -> Trial:
-    """The result of a trial that ended."""
+    """The result of a finished trial."""
     files, name = _files(folder), run_name(number, replicate)
     try:
         return Trial(**files.read_unit(name))
     except TypeError as error:
-        reason, remedy = f"not the result of a trial: {error}", "delete the file: the trial is trained again"
+        reason, remedy = (
+            f"the file is not a trial result: {error}",
+            "delete the file; the trial is then trained again",
+        )
         raise StorageError(reason, where=files.locate_unit(name), remedy=remedy) from None
 
 
 def _files(folder: str) -> ResumableFolder:
-    """A unit is a trial. A sweep has no last file: it is finished when all its trials are."""
+    """The resumable folder. A unit is a trial; there is no last file: a sweep is
+    finished when all its trials are."""
     return ResumableFolder(folder, begun="SWEEP.json", unit=f"{TRIALS}/{{}}/RESULT.json")
 
 
 def write_all(plan: SweepPlan, trials: Sequence[Trial]) -> None:
-    """Writes results.jsonl: a line for each trial that ended."""
+    """Writes results.jsonl, one line per finished trial."""
     lines = [orjson.dumps(_line(plan, trial)) + b"\n" for trial in trials]
     storage.write_bytes(storage.join(plan.folder, RESULTS), b"".join(lines))
 

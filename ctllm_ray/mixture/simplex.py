@@ -1,5 +1,5 @@
-"""Mixtures to try: points of the simplex within bounds, spread evenly around the token shares, always the
-same ones.
+"""Designs the mixtures to try: points of the simplex within
+bounds, evenly around the token shares, reproducible.
 
 A mixture is whole sequences of a block (`train.block_sequences`): that is what training deals out, so a law
 is fitted to what was trained and not to what was asked for. Its distribution is a Dirichlet around a middle,
@@ -24,19 +24,18 @@ from scipy.special import betainc, betaincinv
 
 from ctllm_ray.base.errors import RecipeError
 
-#: Below this a fraction of a sequence is rounding of the bounds themselves.
+#: Smaller fractions of a sequence are rounding errors of the bounds.
 _ROUNDING = 1e-9
-#: Of a Beta distribution less than this between the bounds: their place in it says nothing, and the draw is
-#: even.
+#: If less of a Beta distribution lies between the bounds, quantiles there are meaningless and the draw is
+#: uniform.
 _LEAST_MASS = 1e-9
-#: Draws in a row that are mixtures already had, until it is taken that there are no others.
+#: Draws in a row without a new mixture, after which no others are expected.
 _MOST_REPEATS = 1000
 
 
 @dataclass(frozen=True)
 class Region:
-    """The mixtures between `least` and `most` sequences of each group in a block of so many; groups by
-    name."""
+    """The mixtures with `least` to `most` sequences of each group in a block; groups by name."""
 
     groups: tuple[str, ...]
     least: tuple[int, ...]
@@ -44,28 +43,29 @@ class Region:
     block: int
 
     def shares(self, counts: np.ndarray) -> dict[str, float]:
-        """A mixture by group; it sums to one."""
+        """A mixture by group; its shares sum to one."""
         return {name: int(count) / self.block for name, count in zip(self.groups, counts, strict=True)}
 
 
 def region(bounds: Mapping[str, tuple[float, float]], caps: Mapping[str, float], block: int) -> Region:
-    """The mixtures that bounds, and caps (the most of a group that its epochs allow), leave. Raises
-    `RecipeError`."""
+    """The mixtures that bounds and caps (maximum shares by epochs) allow. Raises `RecipeError`."""
     groups = tuple(sorted(bounds))
     least = tuple(math.ceil(bounds[name][0] * block - _ROUNDING) for name in groups)
     most = tuple(math.floor(min(bounds[name][1], caps[name]) * block + _ROUNDING) for name in groups)
     for name, low, high in zip(groups, least, most, strict=True):
         if low > high and caps[name] < bounds[name][0]:
             raise RecipeError(
-                f"group {name!r} is too small for its bounds: its epochs allow a share of {caps[name]:.2%}, "
-                f"the least is {bounds[name][0]:.2%}",
+                f"group {name!r} is too small for its bounds: its epochs allow a share of "
+                f"{caps[name]:.2%}, but the minimum is {bounds[name][0]:.2%}",
                 where="sweep.bounds",
-                remedy=f"lower its least share or train.tokens, raise train.epoch_caps.{name}, or add data",
+                remedy=f"lower its minimum share or train.tokens, raise train.epoch_caps.{name}, or add data",
             )
         if low > high:
             remedy = "widen the bounds, or raise train.block_sequences"
             raise RecipeError(
-                f"no share of {name!r} is whole in {block} sequences", where="sweep.bounds", remedy=remedy
+                f"no share of {name!r} within its bounds is a whole number of {block} sequences",
+                where="sweep.bounds",
+                remedy=remedy,
             )
     if not sum(least) <= block <= sum(most):
         raise RecipeError(_no_mixture(groups, bounds, caps), where="sweep.bounds", remedy=_REMEDY)
@@ -81,13 +81,13 @@ def _no_mixture(
     low, high = (sum(bounds[name][side] for name in groups) for side in (0, 1))
     capped = sorted(name for name in groups if caps[name] < bounds[name][1])
     most = sum(min(bounds[name][1], caps[name]) for name in groups)
-    told = f"bounds and caps leave no mixture: the least shares sum to {low:.4g}, the most to {most:.4g}"
-    return told + (f" ({high:.4g} but for the epochs of {', '.join(capped)})" if capped else "")
+    told = f"bounds and caps allow no mixture: minimum shares sum to {low:.4g}, maximum shares to {most:.4g}"
+    return told + (f" ({high:.4g} without the epoch limits of {', '.join(capped)})" if capped else "")
 
 
 def nearest(region: Region, shares: Mapping[str, float]) -> np.ndarray:
-    """Counts [groups] of the mixture in the region next to shares (all positive): in proportion to them but
-    for bounds.
+    """Counts [groups] of the mixture in the region closest to the
+    (positive) shares: proportional to them except for bounds.
 
     That is the least relative entropy to the shares. It is found by bisection of the factor of proportion.
     """
@@ -102,7 +102,7 @@ def nearest(region: Region, shares: Mapping[str, float]) -> np.ndarray:
 
 
 def whole(region: Region, shares: np.ndarray) -> np.ndarray:
-    """Counts [groups] within the bounds that sum to the block, each as near to its share as that allows."""
+    """Counts [groups] within the bounds that sum to the block, each as close to its share as possible."""
     exact = shares * region.block
     counts = np.clip(np.floor(exact + _ROUNDING), region.least, region.most).astype(np.int64)
     while (lacking := region.block - int(counts.sum())) != 0:
@@ -113,14 +113,13 @@ def whole(region: Region, shares: np.ndarray) -> np.ndarray:
 
 
 def middle(region: Region, shares: Mapping[str, float], temperature: float) -> np.ndarray:
-    """Shares [groups] to the power of the temperature, summing to one: 1 leaves them, 0 makes all alike."""
+    """Shares [groups] to the power of the temperature, normalized: 1 keeps them, 0 makes all equal."""
     powers = np.array([shares[name] for name in region.groups]) ** temperature
     return powers / powers.sum()
 
 
 def mixtures(region: Region, middle: np.ndarray, concentration: float, seed: int) -> Iterator[np.ndarray]:
-    """Counts [groups] of one mixture after another, no two alike, until the region seems to have no
-    others."""
+    """Counts [groups] of different mixtures, one after another, until the region seems to have no more."""
     seen: set[tuple[int, ...]] = set()
     repeats, number = 0, 0
     start = np.random.default_rng(seed).random(len(region.groups) - 1)
@@ -135,7 +134,7 @@ def mixtures(region: Region, middle: np.ndarray, concentration: float, seed: int
 
 
 def _steps(dimensions: int) -> np.ndarray:
-    """The recurrence's step in each dimension: powers of 1/x, where x^(d+1) = x + 1."""
+    """The step of the recurrence in each dimension: powers of 1/x, where x^(d+1) = x + 1."""
     root = 2.0
     for _ in range(64):
         root = (1 + root) ** (1 / (dimensions + 1))
@@ -143,7 +142,7 @@ def _steps(dimensions: int) -> np.ndarray:
 
 
 def _draw_shares(region: Region, parameters: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Shares [groups] at a place [groups - 1] of the unit cube."""
+    """Shares [groups] for a point [groups - 1] of the unit cube."""
     least, most = np.array(region.least) / region.block, np.array(region.most) / region.block
     shares, left = np.zeros(len(parameters)), 1.0
     for index, place in enumerate(places):
@@ -157,7 +156,7 @@ def _draw_shares(region: Region, parameters: np.ndarray, places: np.ndarray) -> 
 
 
 def _of_rest(a: float, b: float, low: float, high: float, place: float) -> float:
-    """The quantile of a Beta(a, b) cut off at both ends."""
+    """The quantile of a Beta(a, b) truncated at both ends."""
     low, high = min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
     below, above = betainc(a, b, low), betainc(a, b, high)
     if above - below < _LEAST_MASS:

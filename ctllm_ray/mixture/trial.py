@@ -1,4 +1,4 @@
-"""One trial in this process: an ordinary training run, and what is kept of it. No Ray here.
+"""Runs one trial in this process: an ordinary training run, of which only the records are kept. No Ray here.
 
 A run that was killed goes on from its checkpoint. The checkpoint goes once the result is on storage: a sweep
 compares mixtures and keeps no models, and a hundred proxies of 100 million parameters would be 120 GB. Curves
@@ -22,7 +22,7 @@ from ctllm_ray.train.tracking import records
 
 
 def run_trial(recipe: Recipe) -> Trial:
-    """The trial of a recipe that plan.py made. It is on storage when this returns; a diverged one too."""
+    """Runs a trial recipe of plan.py. Its result, even a diverged one, is on storage when this returns."""
     began, reason = time.monotonic(), ""
     folder = recipe.folder("train")
     try:

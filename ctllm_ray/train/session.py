@@ -1,10 +1,10 @@
-"""What every worker runs, under Ray or alone: from a recipe to a trained model, going on where the run
-stands.
+"""The session of every worker, under Ray or alone: from
+a recipe to a trained model, resuming where the run is.
 
-Lease, newest checkpoint, data, model, stepper, loop. All workers come to the same by themselves; the little
-that one must decide for all (the token of this start) rank 0 tells. For several workers torch.distributed is
-up before. Rank 0 holds the run's lease and writes its records. No Ray here: tests run it in their own
-process.
+Lease, newest checkpoint, data, model, stepper, loop. All workers come to the same by themselves; the
+little that one must decide for all (the token of this start) rank 0 tells. For several workers
+torch.distributed is up before. Rank 0 holds the run's lease and writes its records. No Ray here: tests
+run it in their own process.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ from ctllm_ray.train.tracking import open_trackers, records
 def train(
     recipe: Recipe, stepper_of: StepperOf, rank: int = 0, world: int = 1, hooks: Hooks | None = None
 ) -> RunState:
-    """The state of the run when it ended or was told to stop. Raises `CtllmError` of many kinds, each with a
-    remedy."""
+    """Trains and returns the final state. Raises `CtllmError` of many kinds, each with a remedy."""
     model, train = recipe.training()
     with ExitStack() as at_the_end:
         around = at_the_end.enter_context(Alone(recipe)) if hooks is None else hooks
@@ -77,7 +76,7 @@ class _Session:
         self.seed = recipe.train_seed
 
     def run(self) -> RunState:
-        """The state in which the run ends."""
+        """Runs to the end; returns the state."""
         still_ours = self._lease()
         set_threads(self.resources, self.world)
         if not self.resources.gpu:
@@ -87,7 +86,8 @@ class _Session:
         learnt = _objective(self.train, self.resources)
         references = reference_log_probs.open_references(self.recipe) if learnt.needs_reference else None
         batches = Batches(self.recipe, corpora, _control(learnt, corpora), references)
-        batches.share(self.rank, self.world)  # a batch that does not divide is told before anything is built
+        # a batch that cannot be divided is reported before anything is built
+        batches.share(self.rank, self.world)
         state = self._facts(start, corpora)
         if self._is_finished(start, batches.count):
             return state
@@ -111,7 +111,8 @@ class _Session:
         return Loop(parts, state).run()
 
     def _lease(self) -> Callable[[], None]:
-        """Takes the run for this start. What it gives raises where another start took it since."""
+        """Takes the run's lock for this start. The returned function raises if
+        another start took the run over."""
         if self.rank:
             return lambda: None
         lease = RunLock(self.folder, self.hooks.owner)
@@ -126,8 +127,8 @@ class _Session:
         )
 
     def _facts(self, start: Start, corpora: Corpora) -> RunState:
-        """The state with the facts of this start, which every checkpoint carries; a first start writes
-        RUN.json too."""
+        """The state with the facts of this start, which every checkpoint carries. A first
+        start also writes RUN.json."""
         parentage = {name: fact for name, fact in start.state.lineage.items() if name.startswith("parent")}
         if start.saved is None:
             parentage |= lineage.of_parent(self.model.path)
@@ -138,8 +139,7 @@ class _Session:
         return replace(start.state, seed=self.seed, data=corpora.fingerprint, recipe=decisions, lineage=facts)
 
     def _begun_with(self, start: Start, corpora: Corpora) -> dict[str, str]:
-        """The hash of the model that the run begins with, where it needs that model again whenever it comes
-        back."""
+        """The hash of the run's initial model, if later starts need that model again."""
         if self.train.lora is None and not objective.find_objective(self.train).needs_reference:
             return {}
         result = initial_model.identity(self.model, corpora.vocabulary, self.seed)
@@ -147,7 +147,7 @@ class _Session:
         return {adapters.MODEL: result}
 
     def _is_finished(self, start: Start, count: int) -> bool:
-        """True where nothing is left to train. Validation that a killed start left out is made up for."""
+        """True if no training remains. Makes up for validation that a killed start left out."""
         if start.saved is None or start.origin is not None:
             return False
         state, done = start.state, start.state.batch >= count
@@ -159,11 +159,11 @@ class _Session:
         return done
 
     def _build_model(self, config: ModelConfig, start: Start, corpora: Corpora) -> torch.nn.Module:
-        """The model as a new run begins with it; empty where a checkpoint is going to fill it."""
+        """The initial model of a new run; unset weights if a checkpoint will fill it."""
         attention = self.resources.attention
         if (
             start.saved is None or self.train.lora
-        ):  # a checkpoint of adapters has none of what they stand beside
+        ):  # a checkpoint of adapters does not contain the base weights
             model = initial_model.first(self.model, config, corpora.vocabulary, self.seed, attention)
         else:
             model = llama.empty(config, attention=attention)
@@ -198,15 +198,16 @@ class _Session:
         return saver
 
     def _restore(self, stepper: Stepper) -> RunState:
-        """The state of the newest checkpoint, which is now in the stepper."""
+        """Loads the newest checkpoint into the stepper; returns its state."""
         result = resume.newest(self.folder, self.rank, self.world)
         if result is None:
-            raise NotFound("there is no checkpoint to go back to", where=self.folder)
+            raise NotFound("there is no checkpoint to rewind to", where=self.folder)
         resume.load(stepper, result)
         return result.state
 
     def _mfu(self, config: ModelConfig) -> Callable[[float], float]:
-        """Share of all devices' peak at a speed in tokens per second; told by rank 0, which alone records."""
+        """A function from tokens per second to the share of all devices' peak; rank 0 computes
+        it, since it records alone."""
         if self.rank:
             return lambda speed: float("nan")
         peak = device_peak(torch.device("cuda" if self.resources.gpu else "cpu")) * self.world
@@ -215,7 +216,7 @@ class _Session:
 
 
 def set_threads(resources: TrainResources, world: int) -> None:
-    """Gives a CPU worker its threads: those the recipe names, else its part of the machine's cores."""
+    """Sets the threads of a CPU worker: as in the recipe, else its part of the machine's cores."""
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     if resources.threads:
         torch.set_num_threads(resources.threads)
@@ -224,13 +225,13 @@ def set_threads(resources: TrainResources, world: int) -> None:
 
 
 def _objective(train: Train, resources: TrainResources) -> Objective:
-    """The recipe's objective, by the kernel that its resources name."""
+    """The recipe's objective, with the kernel of its resources."""
     result: Any = objective.find_objective(train)
     if not resources.fused_loss:
         return result
     head_loss.check_fused(resources.gpu)
     if not hasattr(result, "fused"):
-        remedy = "set resources.train.fused_loss to false"
+        remedy = "set resources.train.fused_loss=false"
         raise RecipeError(f"{train.objective.use} has no fused loss", where="resources.train", remedy=remedy)
     return replace(result, fused=True)
 
@@ -258,7 +259,7 @@ def _tell_start(recorder: records.Recorder, start: Start, world: int) -> None:
 
 
 def _tell_joined(recorder: records.Recorder, start: Start, corpora: Corpora) -> None:
-    """Tells of shards that the checkpoint was not trained with yet."""
+    """Records shards that the checkpoint was not trained with yet."""
     if start.saved is None or start.origin is not None or start.state.data == corpora.fingerprint:
         return
     new = corpora.generations[-1]

@@ -77,18 +77,18 @@ def test_a_store_that_is_away_for_minutes_costs_only_time(
     assert wait_out(URI, away(clock, 240, error)) == "found"
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 2
-    assert told[0].startswith(f"ctllm: {URI}: the store does not answer (")
+    assert told[0].startswith(f"ctllm: {URI}: the storage does not answer (")
     assert "answers again" in told[1]
 
 
 def test_pauses_grow_and_after_five_minutes_the_store_is_named(clock: Clock) -> None:
     began = clock.now
-    with pytest.raises(StorageError, match="the store has not answered for") as refused:
+    with pytest.raises(StorageError, match="the storage did not answer for") as refused:
         wait_out(URI, away(clock, 1e9))
     assert clock.pauses[:7] == [1, 2, 4, 8, 16, 30, 30]
     assert 240 < clock.now - began <= 300
     assert (refused.value.where, refused.value.exit_code) == (URI, 5)
-    assert "it goes on" in refused.value.remedy
+    assert "it resumes" in refused.value.remedy
 
 
 @pytest.mark.parametrize("error", WRONG, ids=lambda error: type(error).__name__)

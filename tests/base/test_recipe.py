@@ -87,7 +87,7 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(RecipeError):
         recipe.load_recipe(str(tmp_path / "bad.yaml"))
-    with pytest.raises(RecipeError, match="no such recipe"):
+    with pytest.raises(RecipeError, match="the recipe file does not exist"):
         recipe.load_recipe(str(tmp_path / "none.yaml"))
 
 

@@ -91,8 +91,8 @@ def test_another_content_gives_another_version(folder: Path) -> None:
     [
         ("{}/*.parquet", "no file matches"),
         ("{}/absent.jsonl", "no file matches"),
-        ("{}/absent/*.jsonl", "no folder"),
-        ("{}", "a folder was given"),
+        ("{}/absent/*.jsonl", "does not exist"),
+        ("{}", "the path is a folder"),
         ("nosuch://bucket/a", "rotocol"),
     ],
 )

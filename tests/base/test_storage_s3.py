@@ -140,10 +140,10 @@ def test_a_compressed_file_is_read_from_s3_as_from_a_disk(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("pattern", "says"),
     [
-        ("s3://nobucket/*.jsonl", "no folder or bucket"),
-        ("s3://bucket/absent/*.jsonl", "no folder or bucket"),
+        ("s3://nobucket/*.jsonl", "the folder or bucket .* does not exist"),
+        ("s3://bucket/absent/*.jsonl", "the folder or bucket .* does not exist"),
         ("s3://bucket/*.parquet", "no file matches"),
-        ("s3://bucket/only", "a folder was given"),
+        ("s3://bucket/only", "the path is a folder"),
     ],
 )
 def test_a_wrong_address_is_explained(pattern: str, says: str) -> None:
@@ -154,7 +154,7 @@ def test_a_wrong_address_is_explained(pattern: str, says: str) -> None:
 
 @pytest.mark.usefixtures("endpoint")
 def test_a_missing_object_and_a_missing_bucket_are_explained() -> None:
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="the file does not exist"):
         storage.read_bytes("s3://bucket/absent")
     with pytest.raises(StorageError, match="bucket does not exist"):
         storage.write_bytes("s3://nobucket/a", b"x")
@@ -170,7 +170,7 @@ def test_a_server_that_does_not_answer_is_an_error_of_the_store_that_names_it(
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         s3fs.S3FileSystem.clear_instance_cache()
-        with pytest.raises(StorageError, match=r"the store has not answered .* Could not connect") as caught:
+        with pytest.raises(StorageError, match=r"the storage did not answer .* Could not connect") as caught:
             storage.list_files("s3://bucket/a")
         assert (caught.value.exit_code, caught.value.where) == (5, "s3://bucket/a")
         assert "AWS_ENDPOINT_URL" in caught.value.remedy

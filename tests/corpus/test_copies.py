@@ -163,7 +163,7 @@ def test_texts_are_those_that_the_pass_read_whatever_became_of_them(tmp_path: Pa
     assert half.stays.excerpt
     assert half.goes.excerpt is None
     page = render.render(render.gather(recipe.folder("near")))
-    assert page.count("(no shard holds its text any more)") == 3
+    assert page.count("(no shard has its text any more)") == 3
 
 
 def test_pages_that_went_for_an_earlier_version_are_counted_apart(tmp_path: Path) -> None:
@@ -200,5 +200,5 @@ def test_a_pass_that_found_nothing_says_so_and_a_corpus_without_passes_has_no_su
     recipe = made(tmp_path / "out", crawl, EXACT)
     [exact] = found_in(recipe)
     assert (exact.dropped, exact.sizes, exact.largest, exact.most_pages) == (0, (), (), 0)
-    assert "This pass found no copies." in render.render(render.gather(recipe.folder("exact")))
+    assert "This pass found no duplicates." in render.render(render.gather(recipe.folder("exact")))
     assert 'id="copies"' not in render.render(render.gather(recipe.folder("clean")))

@@ -60,12 +60,15 @@ def test_pages_that_the_first_stage_dropped_keep_its_scores_and_later_stages_kno
 @pytest.mark.parametrize(
     ("stages", "says"),
     [
-        ([FIRST, SECOND | {"genres": TALK}], "two stages have genres"),
+        ([FIRST, SECOND | {"genres": TALK}], "two stages define genres"),
         (
             [FIRST, {"use": "measure", "rules": [FIRST["rules"][0] | {"name": "again"}]}],
-            "measured in two ways",
+            "measured with different options",
         ),
-        ([FIRST, {"use": "measure", "rules": [{"use": "document.sentence_count"}]}], "measured in two ways"),
+        (
+            [FIRST, {"use": "measure", "rules": [{"use": "document.sentence_count"}]}],
+            "measured with different options",
+        ),
         (
             [
                 {
@@ -82,7 +85,7 @@ def test_pages_that_the_first_stage_dropped_keep_its_scores_and_later_stages_kno
                     ],
                 }
             ],
-            "measured in two ways",
+            "measured with different options",
         ),
     ],
 )

@@ -135,7 +135,7 @@ def test_an_option_of_a_pass_is_a_conflict_for_that_pass_and_not_for_those_befor
 def test_the_names_of_passes_and_options_are_checked(copies: Path, tmp_path: Path) -> None:
     for passes, words in [
         ([{"use": "exakt"}], "valid names: .*exact"),
-        ([EXACT, EXACT], "occurs twice"),
+        ([EXACT, EXACT], "listed twice"),
         ([EXACT | {"key": 1}], "unknown option 'key'"),
         ([{"use": "exact"}], "'of'"),
     ]:

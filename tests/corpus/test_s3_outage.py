@@ -119,14 +119,14 @@ def test_a_section_waits_for_a_store_that_is_away_and_writes_the_same_bytes(
     pipeline.clean(remote, shut_after(door, 3, AWAY_S))
     assert remote_digests(remote) == local_digests(local)
     told = capsys.readouterr().err
-    assert "the store does not answer" in told
-    assert "the store answers again" in told
+    assert "the storage does not answer" in told
+    assert "the storage answers again" in told
 
 
 def test_a_store_that_stays_away_ends_the_section_as_an_error_of_the_store_and_nothing_is_done_twice(
     make: Make, remote: Recipe, door: Door
 ) -> None:
-    with pytest.raises(StorageError, match="the store has not answered") as refused:
+    with pytest.raises(StorageError, match="the storage did not answer") as refused:
         pipeline.clean(remote, shut_after(door, 3, 0))
     assert refused.value.exit_code == 5
     assert refused.value.where.startswith("s3://bucket/")

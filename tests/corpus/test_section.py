@@ -162,7 +162,7 @@ def test_bytes_that_no_stage_turned_into_text_are_not_kept(make: Make, tmp_path:
 def test_no_input_is_said_before_anything_is_written(make: Make, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no inputs"):
         pipeline.clean(make(data={"inputs": [], "max_error_share": 0.1}), run_here)
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match="does not exist"):
         pipeline.clean(
             make(data={"inputs": [{"use": "jsonl", "path": f"{tmp_path}/none/*"}], "max_error_share": 0.1}),
             run_here,

@@ -84,7 +84,7 @@ def test_a_connection_that_stays_lost_is_an_error_of_the_store_and_no_damaged_fi
             out.write(gzip.compress(record(response(b"<p>" * 500_000)) * 3, compresslevel=0))
     whole = rows(use, f"flaky:/{path}")
     monkeypatch.setattr(FlakyFileSystem, "healthy", 1_200_000)
-    with pytest.raises(StorageError, match=r"the store has not answered for .* connection was reset"):
+    with pytest.raises(StorageError, match=r"the storage did not answer for .* connection was reset"):
         rows(use, f"flaky:/{path}")
     monkeypatch.setattr(FlakyFileSystem, "comes_back", True)
     assert rows(use, f"flaky:/{path}") == whole

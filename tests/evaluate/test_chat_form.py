@@ -133,7 +133,7 @@ def test_results_of_a_judged_benchmark_say_in_which_form_the_model_was_asked(
         recipe = judged(copy, tmp_path, there.url, cases(1))
         results, _ = evaluated(recipe)
     assert results["decisions"]["judge"]["form"] == form
-    said = {"chat": "asked through its chat template", "completion": "asked as a base model"}[form]
+    said = {"chat": "prompts use the chat template", "completion": "prompts are plain text"}[form]
     assert said in next(terminal.format_scores(results))
     page = (Path(recipe.folder("evaluate")) / "report.html").read_text("utf-8")
     assert said in page

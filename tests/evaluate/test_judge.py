@@ -180,7 +180,7 @@ def test_a_judge_that_goes_away_midway_is_asked_nothing_twice(folder: Path, tmp_
 
 @pytest.mark.parametrize("status", [400, 401, 404])
 def test_a_refusal_that_will_not_pass_is_an_error_at_once(folder: Path, tmp_path: Path, status: int) -> None:
-    with judging(status) as there, pytest.raises(InputError, match=f"refused with {status}"):
+    with judging(status) as there, pytest.raises(InputError, match=f"refused the request with {status}"):
         evaluated(judged(folder, tmp_path, there.url))
     assert len(there.asked) == 1
 

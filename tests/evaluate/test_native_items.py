@@ -75,4 +75,4 @@ def test_a_task_that_there_is_not_is_one_message(tmp_path: Path, capsys: pytest.
     assert "where:  no_such_task" in told
     assert not (tmp_path / "x.jsonl").exists()
     assert cli.run(["items", "cmmlu", "--to", str(tmp_path / "x.jsonl.zst")]) == 3
-    assert "plain JSON lines" in capsys.readouterr().err
+    assert "a JSON lines file" in capsys.readouterr().err

@@ -39,7 +39,8 @@ def test_a_letter_counts_in_each_spelling(answer: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "why"), [("D", None, "a row has no field 'D'"), ("answer", "E", "the answer is 'E'")]
+    ("field", "value", "why"),
+    [("D", None, "a row has no field 'D'"), ("answer", "E", "the answer is 'E', not A, B, C or D")],
 )
 def test_a_row_that_is_not_right_is_counted_and_the_others_are_scored(
     field: str, value: Any, why: str, tmp_path: Path, tokenizer: SentencePiece
@@ -72,7 +73,7 @@ def test_items_that_stand_twice_are_told_and_counted(tmp_path: Path) -> None:
     [task] = cmmlu(path=lines(tmp_path / "a.jsonl", rows))
     assert len(task.items) == 7
     assert [(note.kind, note.count, note.example) for note in task.notes] == [
-        ("copies", 1, "a.jsonl#11 is a.jsonl#10")
+        ("copies", 1, "a.jsonl#11 repeats a.jsonl#10")
     ]  # fmt: skip
 
 
@@ -118,7 +119,7 @@ def test_the_labelled_test_of_fewclue_is_read_and_a_split_that_is_not_there_is_r
     assert [item["_id"] for item in task.items] == ["f.jsonl#8", "f.jsonl#9", "f.jsonl#10"]
     with pytest.raises(InputError, match="no rows of the split 'test_private'") as error:
         fewclue(path=path, split="test_private")
-    assert error.value.remedy == "set split to one that is there: dev_0, test_public, train_0"
+    assert error.value.remedy == "set split to an existing one: dev_0, test_public, train_0"
     tests = lines(tmp_path / "t.jsonl", [row for row in CLUES if row["_split"] == "test_public"])
     with pytest.raises(InputError, match="no rows of the split 'dev'"):
         fewclue(path=tests)
@@ -126,7 +127,7 @@ def test_the_labelled_test_of_fewclue_is_read_and_a_split_that_is_not_there_is_r
 
 def test_a_test_whose_labels_are_not_public_is_refused_as_without_labels(tmp_path: Path) -> None:
     rows = [{"_task": "tnews", "_split": "test", "sentence": f"第{n}条"} for n in range(3)]
-    with pytest.raises(InputError, match="no item can be asked; the first one: the label is ''"):
+    with pytest.raises(InputError, match="no item can be used; the first one: the label is ''"):
         fewclue(path=lines(tmp_path / "f.jsonl", rows), split="test")
 
 
@@ -225,10 +226,10 @@ def test_results_tell_what_is_odd_about_the_items(odd: dict[str, Any]) -> None:
     assert (whole["items"], whole["scored"], whole["bad"]) == (8, 7, 1)
     assert {note["kind"]: note["count"] for note in odd["notes"]} == {"own_subject": 1, "copies": 1}
     told = "\n".join(terminal.format_scores(odd))
-    assert "1 whose rows are not right" in told
-    assert "copies of earlier ones" in told
+    assert "1 with invalid rows" in told
+    assert "repeat earlier ones" in told
     page = (Path(odd["folder"]) / "report.html").read_text("utf-8")
-    assert "1 items are copies of earlier ones" in page
+    assert "1 items repeat earlier ones" in page
     assert "1 题的数据有误" in page
 
 

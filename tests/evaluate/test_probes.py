@@ -39,7 +39,7 @@ class Noisy:
 
     async def logprobs(self, ids: Sequence[int], start: int, others: Sequence[int]) -> list[Token]:
         if not self._tells:
-            raise InputError("the API tells no log-probabilities of prompts")
+            raise InputError("the API gives no log-probabilities of prompts")
         true = np.random.default_rng([self._model, *ids]).gamma(1.0, 2.0, len(ids))[start:]
         told = -true + self._random.normal(0, self._noise, len(true))
         return [Token(id_, float(p), ((id_, float(p)),)) for id_, p in zip(ids[start:], told, strict=True)]
@@ -71,7 +71,7 @@ def test_another_model_behind_the_address_is_noticed_through_the_noise(
     tells: bool, noise_nats: float, tokenizer: SentencePiece, tmp_path: Path, runner: Runner
 ) -> None:
     Probes(Noisy(1, noise_nats, 0, tells), tokenizer).write(str(tmp_path), runner)
-    with pytest.raises(VersionConflict, match="not the one that was evaluated here"):
+    with pytest.raises(VersionConflict, match="has changed since the evaluation began"):
         Probes(Noisy(2, noise_nats, 1, tells), tokenizer).check(str(tmp_path), runner)
 
 
@@ -118,7 +118,7 @@ def test_results_are_not_given_again_when_another_model_answers_at_the_address(
         assert run.evaluate(asked, quiet, url=url) == results
     with (
         api_of(other_engine, tokenizer, tmp_path) as url,
-        pytest.raises(VersionConflict, match="not the one that was evaluated here") as error,
+        pytest.raises(VersionConflict, match="has changed since the evaluation began") as error,
     ):
         run.evaluate(asked, quiet, url=url)
     assert "evaluate.run=NAME" in error.value.remedy

@@ -121,7 +121,7 @@ def test_items_that_the_corpus_had_seen_are_marked_and_the_score_is_told_without
     others = [item.score or 0 for item in found if item not in held]
     assert exam["unseen_value"] == pytest.approx(sum(others) / len(others))
     assert len(others) == 9
-    assert "3 seen by the corpus" in next(terminal.format_scores(results))
+    assert "3 seen in the corpus" in next(terminal.format_scores(results))
     assert "语料见过 3 题" in (Path(asked_of.folder("evaluate")) / "report.html").read_text()
     assert set(results["decisions"]["seen"]) == {"sha256", "min_overlap"}
 
@@ -218,7 +218,7 @@ def test_a_server_with_another_tokenizer_is_refused(
     from tests.tokenizer.conftest import document
 
     other = SentencePiece(train([document(seed) for seed in range(300)], 700))
-    with api(engine, other, tmp_path) as url, pytest.raises(InputError, match="tokenizer is another one"):
+    with api(engine, other, tmp_path) as url, pytest.raises(InputError, match="uses another tokenizer"):
         run.evaluate(recipe(folder, tmp_path), quiet, url=url)
 
 
@@ -234,7 +234,7 @@ def test_a_key_is_read_from_the_environment(
     key = keys.create_key(str(tmp_path / "keys.json"), "team")
     monkeypatch.setenv("MODEL_KEY", key)
     with api(engine, tokenizer, tmp_path) as url:
-        with pytest.raises(InputError, match="refused with 401"):
+        with pytest.raises(InputError, match="refused the request with 401"):
             run.evaluate(recipe(folder, tmp_path), quiet, url=url)
         assert run.evaluate(recipe(folder, tmp_path), quiet, url=url, key_env="MODEL_KEY")["scores"]
 
@@ -244,7 +244,7 @@ def test_a_context_that_the_api_does_not_tell_is_an_error(
 ) -> None:
     with (
         api(engine, tokenizer, tmp_path, card=ModelCard("tiny-1", 0)) as url,
-        pytest.raises(InputError, match="does not tell the model's context"),
+        pytest.raises(InputError, match="does not report the model's context"),
     ):
         run.evaluate(recipe(folder, tmp_path), quiet, url=url)
 
@@ -277,7 +277,7 @@ def test_a_part_that_is_not_right_is_told_before_anything_is_read(
 
 
 def test_a_recipe_without_tasks_evaluates_nothing(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="evaluates nothing"):
+    with pytest.raises(RecipeError, match="has no evaluation"):
         run.evaluate(recipe(folder, tmp_path, tasks=[]), quiet)
 
 

@@ -149,7 +149,7 @@ def test_a_missing_file_is_an_error_that_names_it(use: str, tmp_path: Path) -> N
     ("content", "said"),
     [
         ('{"question": "一', "cannot be read"),
-        ("[1]\n", "no JSON object|not a JSON object"),
+        ("[1]\n", "not a JSON object"),
         (
             '{"subject": "arts", "split": "test", "question": "一？", "A": "1", "B": "2", "C": "3", "answer": "A"}',
             "'D'",
@@ -173,7 +173,7 @@ def test_a_file_that_is_not_right_is_an_error_that_names_file_and_row(
 
 
 def test_too_few_examples_and_unknown_parts_are_errors(exam: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="6 examples are wanted, there are 5"):
+    with pytest.raises(InputError, match="6 examples are needed, but there are 5"):
         cmmlu(path=exam, shots=6)
     with pytest.raises(InputError, match="'law'"):
         cmmlu(path=exam, subjects=("law",))

@@ -179,7 +179,7 @@ def test_a_perfect_order_of_few_mixtures_is_nothing_to_choose_by_where_another_s
         ]
         chosen = choose.choose(of, trials)
         assert (chosen.by, chosen.shares) == ("token_shares", of.mixtures[0])
-        assert chosen.why.startswith("Nothing to choose by: ")
+        assert chosen.why.startswith("No basis for a choice: ")
 
 
 def test_without_replicates_there_is_nothing_to_choose_by_and_the_remedy_is_told(tmp_path: Path) -> None:

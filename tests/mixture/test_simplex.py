@@ -103,15 +103,23 @@ def test_the_temperature_moves_the_middle_from_token_shares_to_all_alike() -> No
 @pytest.mark.parametrize(
     ("bounds", "caps", "says"),
     [
-        (WIDE, {"a": 0.2, "b": 0.2, "c": 0.2}, r"the most to 0.6 \(3 but for the epochs of a, b, c\)"),
-        ({"a": (0, 0.2), "b": (0, 0.2), "c": (0, 0.5)}, NO_CAPS, r"the most to 0.9\n"),
-        ({"a": (0.5, 1), "b": (0.4, 1), "c": (0.2, 1)}, NO_CAPS, "the least shares sum to 1.1"),
+        (
+            WIDE,
+            {"a": 0.2, "b": 0.2, "c": 0.2},
+            r"maximum shares to 0.6 \(3 without the epoch limits of a, b, c\)",
+        ),
+        ({"a": (0, 0.2), "b": (0, 0.2), "c": (0, 0.5)}, NO_CAPS, r"maximum shares to 0.9\n"),
+        ({"a": (0.5, 1), "b": (0.4, 1), "c": (0.2, 1)}, NO_CAPS, "minimum shares sum to 1.1"),
         (
             {"a": (0.3, 1), "b": (0, 1)},
             {"a": 0.1, "b": 1.0},
             "'a' is too small for its bounds.*10.00%.*30.00%",
         ),
-        ({"a": (0.01, 0.012), "b": (0, 1)}, {"a": 1.0, "b": 1.0}, "no share of 'a' is whole in 10 sequences"),
+        (
+            {"a": (0.01, 0.012), "b": (0, 1)},
+            {"a": 1.0, "b": 1.0},
+            "no share of 'a' within its bounds is a whole number of 10 sequences",
+        ),
     ],
 )
 def test_bounds_and_caps_that_leave_no_mixture_say_which(bounds: dict, caps: dict, says: str) -> None:

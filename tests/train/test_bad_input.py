@@ -228,7 +228,7 @@ SCHEDULE = {"use": "wsd", "peak_rate": 0.003, "warmup_tokens": BATCH_TOKENS}
         ({"schedule": SCHEDULE | {"peakrate": 1}}, "did you mean 'peak_rate'"),
         (
             {"schedule": {"use": "cosine", "peak_rate": 0.1, "warmup_token": 9}},
-            "'warmup_token' is no option\n  where:  recipe\n  remedy: did you mean 'warmup_tokens'",
+            "'warmup_token' is not an option\n  where:  recipe\n  remedy: did you mean 'warmup_tokens'",
         ),
         ({"schedule": SCHEDULE | {"use": "cosin"}}, "did you mean 'cosine'"),
         ({"schedule": SCHEDULE | {"min_share": 0}}, "an exponential decay cannot end at zero"),

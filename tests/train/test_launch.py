@@ -212,7 +212,7 @@ def test_a_range_of_workers_needs_one_number_that_divides(tmp_path: Path) -> Non
 def test_a_range_that_is_upside_down_is_refused(tmp_path: Path) -> None:
     of = recipe(tmp_path, resources={"workers": [4, 2]})
     assert of.train
-    with pytest.raises(RecipeError, match="more than the most"):
+    with pytest.raises(RecipeError, match="larger than the maximum"):
         launch.check_workers(of.train, of.resources.train)
 
 

@@ -1,4 +1,5 @@
-"""The largest clusters with their texts: what stayed beside what went, where the two differ.
+"""The largest duplicate clusters with texts: the survivor
+next to a dropped page, from where they first differ.
 
 Texts are those that the pass read, in the `kept/` of the section before, where they still are; else what is
 left of a page where it ended, which later passes may have cut, and of which `data.rejected_text_share` may
@@ -23,13 +24,13 @@ from ctllm_ray.corpus.report.facts import Copy, Largest
 from ctllm_ray.shards import reader
 from ctllm_ray.text.dedup.differences import Excerpt, side_by_side
 
-Place = tuple[int, int]  # a file of `ExcerptedCopy` and a row of it; file -1: in an earlier version
+Place = tuple[int, int]  # number of a file of `ExcerptedCopy` and a row in it; file -1: in an earlier version
 
 
 @dataclass(frozen=True)
 class Top:
-    """One of the largest clusters: where its survivor ended, and some of those that went, the least alike
-    first."""
+    """One of the largest clusters: the place of its survivor, and of some
+    dropped pages, least similar first."""
 
     pages: int
     stays: Place
@@ -39,7 +40,7 @@ class Top:
 
 @dataclass(frozen=True)
 class ExcerptedCopy:
-    """The documents that a pass (`found[number]`) read, where they ended: dropped by it or later, or kept."""
+    """The documents that a pass read, at their final places: dropped by this or a later pass, or kept."""
 
     found: Sequence[Part]
     number: int
@@ -57,7 +58,7 @@ class ExcerptedCopy:
         return [storage.join(self.found[at].folder, path) for at, path in self._files]
 
     def row(self, place: Place) -> dict[str, Any]:
-        """The document in a place."""
+        """The document at a place."""
         file, row = place
         for number, ids in enumerate(reader.shard_tables(self.uris[file], ["id"])):
             if row < ids.num_rows:
@@ -66,7 +67,7 @@ class ExcerptedCopy:
         raise IndexError(f"{self.uris[file]} has no row {place[1]}")
 
     def text(self, place: Place, row: dict[str, Any]) -> str | None:
-        """The text of a document as the pass read it, else as it ended; null where nothing is left."""
+        """The text of a document as the pass read it, else its final text; null if nothing is left."""
         at, path = self._files[place[0]]
         for section in range(at, self.number - 1, -1):
             path = self.found[section - 1].finished.paths("kept")[
@@ -77,7 +78,7 @@ class ExcerptedCopy:
 
 
 def _texts(uri: str, name: str) -> Iterator[str]:
-    """The text of the document of that id in a shard."""
+    """The text of the document with this id in a shard."""
     for number, ids in enumerate(reader.shard_tables(uri, ["id"])):
         at = pc.index(ids["id"], pa.scalar(name)).as_py()
         if at >= 0:
@@ -85,8 +86,8 @@ def _texts(uri: str, name: str) -> Iterator[str]:
 
 
 def show(ended: ExcerptedCopy, top: Top) -> Largest:
-    """The survivor beside the first of those that went whose text is another; the first of them where none
-    is."""
+    """The survivor next to the first dropped page with another text; if there is
+    none, the first dropped page."""
     stays = ended.row(top.stays) if top.stays[0] >= 0 else None
     kept = ended.text(top.stays, stays) if stays else None
     rows: list[dict[str, Any]] = []

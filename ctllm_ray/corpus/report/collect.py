@@ -1,4 +1,4 @@
-"""The facts of a finished corpus, gathered in one pass over its shards in bounded memory.
+"""Collects the facts of a finished corpus in one pass over its shards, with bounded memory.
 
 Counts are exact and come from the manifest or from every document; only histograms use a sample, drawn by a
 hash of the id so that any run draws the same one. Text is read once, to count characters and to take ten
@@ -40,13 +40,13 @@ from ctllm_ray.corpus.report.histograms import Histogram, histogram
 from ctllm_ray.shards import schema
 from ctllm_ray.shards.manifest import Manifest, read_manifest
 
-SAMPLE_DOCUMENTS = 200_000  # for histograms; at 60 scores 48 MB
-EXAMPLES = 10  # of each rule
-EXCERPT_CHARS = (170, 40)  # of an example: from its beginning, from its end
-ADDRESSES = (".survivor", ".hits")  # ends of names of labels that hold ids: as many values as documents
-CUT_CHARS = 120  # of a cut line
+SAMPLE_DOCUMENTS = 200_000  # for histograms; 48 MB for 60 scores
+EXAMPLES = 10  # per rule
+EXCERPT_CHARS = (170, 40)  # of an example: from its start, from its end
+ADDRESSES = (".survivor", ".hits")  # suffixes of labels that hold ids: almost every value is unique
+CUT_CHARS = 120  # of a removed line
 SCRIPT = "script.traditional_share"  # 0 Simplified, 1 Traditional, NaN no evidence
-SCRIPT_MIXED = (0.2, 0.8)  # between these a page is called mixed: quotations, names, calligraphy
+SCRIPT_MIXED = (0.2, 0.8)  # between these values a page counts as mixed: quotations, names, calligraphy
 
 COLUMNS = {
     "kept": ["id", "text", "url", "source", "labels", "scores", "cuts", "reject"],
@@ -58,7 +58,7 @@ COLUMNS = {
 
 
 def gather(folder: str) -> Report:
-    """The facts of the finished section of documents in a folder, and of those before it. Raises `NotFound`.
+    """The facts of the finished section of documents in a folder and of those before it. Raises `NotFound`.
 
     The runs are those of the first: it reads what comes from outside.
     """
@@ -73,7 +73,7 @@ def gather(folder: str) -> Report:
 
 
 class Survey:
-    """Takes the tables of a section one after another, and holds no document longer than its table."""
+    """Reads the tables of a section one by one, and keeps no document beyond its table."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
@@ -89,7 +89,7 @@ class Survey:
         self._kept_chars = 0
 
     def add(self, table: pa.Table) -> None:
-        """Takes the documents of one record batch."""
+        """Adds the documents of one record batch."""
         hashes = np.array(
             [xxhash.xxh3_64_intdigest(i) for i in table["id"].cast(pa.binary()).to_pylist()], np.uint64
         )
@@ -102,7 +102,7 @@ class Survey:
             self._pick(table, hashes)
 
     def _judge(self, table: pa.Table, hashes: np.ndarray) -> None:
-        """Holds each rule against its documents, whatever the order of rules, and samples their scores."""
+        """Applies each rule to its documents, independent of the order of rules, and samples their scores."""
         genres, rejects = (
             _texts(schema.field(table, "labels", "genre")),
             _texts(table["reject"].combine_chunks()),
@@ -118,12 +118,12 @@ class Survey:
             self._verdicts[0, i] += known.sum()
         self._verdicts[1] += failed.sum(axis=1)
         names = np.array([rule.name for rule in self._rules], object)
-        charged = names[:, None] == rejects  # a page that another stage had dropped would not come back
+        charged = names[:, None] == rejects  # a page dropped by another stage would not come back
         self._verdicts[2] += (failed & (failed.sum(axis=0) == 1) & charged).sum(axis=1)
         self._sample.append((rejects[chosen], values))
 
     def _slice(self, table: pa.Table) -> None:
-        """Counts documents and what dropped them by host, source, script and every label."""
+        """Counts documents and their drop reasons by host, source, script and every label."""
         results = {
             "source": table["source"].combine_chunks(),
             "host": documents.hosts(table["url"].combine_chunks()),
@@ -151,8 +151,7 @@ class Survey:
         self._cut_lines.add(_pairs(rules, pc.utf8_slice_codeunits(texts, 0, CUT_CHARS)))
 
     def _pick(self, table: pa.Table, hashes: np.ndarray) -> None:
-        """Offers the rejected documents of the smallest hashes as examples; those that kept their text come
-        first."""
+        """Offers the rejected documents with the smallest hashes as examples; those with text come first."""
         shown = pc.or_(pc.is_valid(table["text"]), pc.is_valid(table["raw"])).to_numpy()
         rejects = _texts(table["reject"].combine_chunks())
         order = np.lexsort((hashes, ~shown))
@@ -166,7 +165,7 @@ class Survey:
             self._examples.add(reason, better)
 
     def report(self, runs: tuple[SectionRun, ...]) -> Report:
-        """The facts about all documents taken so far."""
+        """The facts about all documents so far."""
         kept = [s for s in self._manifest.shards if s.path.startswith("kept/")]
         return Report(
             manifest=self._manifest,
@@ -216,13 +215,13 @@ def _breakdown(name: str, tally: StreamCounter[tuple[str | None, str | None]]) -
 
 
 def _chart(scores: np.ndarray, fate: np.ndarray, rule: Rule) -> Histogram | None:
-    """The histogram of a rule; none where no document has its score."""
+    """The histogram of a rule; none if no document has its score."""
     finite = np.isfinite(scores)
     return histogram(scores[finite], fate[finite], rule.bounds) if finite.any() else None
 
 
 def _column(table: pa.Table, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
-    """What a rule reads, float32 scores or object labels, and which documents have it."""
+    """The values that a rule reads (float32 scores or object labels), and which documents have them."""
     if rule.accept is None and table.schema.field("labels").type.get_field_index(rule.score) < 0:
         scores = _floats(schema.field(table, "scores", rule.score))
         return scores, ~np.isnan(scores)
@@ -231,7 +230,7 @@ def _column(table: pa.Table, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pairs(left: pa.Array, right: pa.Array) -> Iterator[tuple[Any, int]]:
-    """How often each pair of values occurs."""
+    """The count of each pair of values."""
     groups = pa.table({"left": left, "right": right}).group_by(["left", "right"], use_threads=False)
     for row in groups.aggregate([([], "count_all")]).to_pylist():
         yield (row["left"], row["right"]), row["count_all"]
@@ -242,7 +241,7 @@ def _floats(values: pa.Array) -> np.ndarray:
 
 
 def _texts(values: pa.Array) -> np.ndarray:
-    """Strings as an object array, null as the empty string."""
+    """Strings as an object array; null becomes an empty string."""
     return pc.fill_null(values, "").to_numpy(zero_copy_only=False)
 
 

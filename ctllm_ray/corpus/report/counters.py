@@ -1,4 +1,4 @@
-"""Counters and picks over a stream of any length in bounded memory, the same for the same stream.
+"""Counters and samples over a stream of any length with bounded memory, reproducible for the same stream.
 
 A corpus has millions of hosts, and a report shows thirty. A `StreamCounter` that grows past its limit forgets its
 rarest half: a frequent key then loses at most the little that was forgotten before it was seen again (lossy
@@ -19,7 +19,7 @@ KEYS = 400_000  # about 60 MB of host names and rules
 
 
 class StreamCounter(Generic[Key]):
-    """Counts by key; `exact` is False once rare keys had to be forgotten."""
+    """Counts by key. `exact` is False once rare keys were dropped."""
 
     def __init__(self, keys: int = KEYS) -> None:
         self.counts: Counter[Key] = Counter()
@@ -27,7 +27,7 @@ class StreamCounter(Generic[Key]):
         self._keys = keys
 
     def add(self, result: Iterable[tuple[Key, int]]) -> None:
-        """Adds counts, then forgets the rarest half where there are too many keys."""
+        """Adds counts; drops the rarer half of the keys if there are too many."""
         for key, count in result:
             self.counts[key] += count
         if len(self.counts) > self._keys:
@@ -36,20 +36,20 @@ class StreamCounter(Generic[Key]):
 
 
 class Smallest(Generic[Item]):
-    """For each name the items with the smallest ranks: with a hash as rank, a sample that any run draws
-    again."""
+    """For each name, the items with the smallest ranks. With a hash as rank,
+    this is a reproducible sample."""
 
     def __init__(self, items: int) -> None:
         self._items = items
         self._found: dict[str, list[tuple[tuple[int, ...], Item]]] = {}
 
     def worst(self, name: str) -> tuple[int, ...]:
-        """The rank that a new item must be below; infinite (a tuple above all) while there is room."""
+        """A new item's rank must be below this; infinite (a tuple above all) while there is room."""
         result = self._found.get(name, [])
         return result[-1][0] if len(result) == self._items else (2,)
 
     def add(self, name: str, offered: Iterable[tuple[tuple[int, ...], Item]]) -> None:
-        """Keeps the best of what it has and what is offered."""
+        """Keeps the best of the present and the offered items."""
         both = [*self._found.get(name, []), *offered]
         self._found[name] = heapq.nsmallest(self._items, both, key=lambda pair: pair[0])
 

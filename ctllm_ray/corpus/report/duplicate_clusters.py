@@ -1,5 +1,4 @@
-"""What the passes that find copies found, for the report: clusters by size, pages by pairs of hosts, the
-largest.
+"""Collects duplicate clusters for the report: sizes, pages by pairs of hosts, and the largest clusters.
 
 A page that went names its survivor, so a cluster is known by the survivor's id, and counting the pages that
 went counts every drop of the pass once. Survivors are found where documents end: among what the last section
@@ -31,11 +30,11 @@ from ctllm_ray.corpus.report.facts import Copies, HostPair, SizeClass
 from ctllm_ray.shards import reader, schema
 from ctllm_ray.text.dedup.digests import digests
 
-PART_PAGES = 2_000_000  # that went and are counted at once
-TOP = 10  # clusters that are shown
-CANDIDATES = 4  # of those that went from one of these: the first whose text differs is shown
+PART_PAGES = 2_000_000  # dropped pages to count at once
+TOP = 10  # clusters to show
+CANDIDATES = 4  # dropped pages per cluster to read; the first with another text is shown
 HOST_PAIRS = 15
-CHUNK_ROWS = 100_000  # pairs of hosts that are Python objects at once, beside the tally
+CHUNK_ROWS = 100_000  # host pairs to hold as Python objects, besides the counter
 
 COLUMNS = ["id", "url", "source", "labels", "scores"]
 ENTRY = np.dtype(
@@ -48,11 +47,11 @@ ENTRY = np.dtype(
     ]
 )
 NOT_HERE = np.zeros(1, ENTRY)
-NOT_HERE["file"] = -1  # a survivor of an earlier version
+NOT_HERE["file"] = -1  # the survivor is in an earlier version
 
 
 def gather(parts: Sequence[Part]) -> tuple[Copies, ...]:
-    """What each pass that finds copies found, in their order; nothing where there is none."""
+    """The duplicates of each pass that finds some, in order; empty if there is no such pass."""
     uses = [part.finished.section for part in parts]
     return tuple(_of_pass(parts, number) for number, use in enumerate(uses) if number and _finds_copies(use))
 
@@ -85,7 +84,7 @@ def _of_pass(sections: Sequence[Part], number: int) -> Copies:
 
 
 class _Count:
-    """Adds up the clusters of the parts."""
+    """Adds up the clusters of all parts."""
 
     def __init__(self) -> None:
         self._clusters, self._dropped = np.zeros((2, 64), np.int64)  # by size class
@@ -94,7 +93,7 @@ class _Count:
         self.top: list[Top] = []
 
     def add(self, went: np.ndarray, stayed: np.ndarray) -> None:
-        """Takes the pages that went from some clusters (ENTRY), and those that stayed for them."""
+        """Adds the dropped pages of some clusters (ENTRY), and their survivors."""
         if not len(went):
             return
         went = went[np.lexsort((went["row"], went["file"], went["similarity"], went["cluster"]))]
@@ -120,7 +119,7 @@ class _Count:
             self.pairs.add(((row["survivor"], row["loser"]), row["count_all"]) for row in batch.to_pylist())
 
     def _add_top(self, went: np.ndarray, stays: np.ndarray, starts: np.ndarray, losers: np.ndarray) -> None:
-        """Keeps the largest clusters; of one size those whose survivors stand first."""
+        """Keeps the largest clusters; of equal size those with the first survivors."""
         order = np.lexsort((stays["row"], stays["file"], -losers))[:TOP]
         for at in order.tolist():
             shown = went[starts[at] : starts[at] + min(losers[at], CANDIDATES)]
@@ -130,18 +129,18 @@ class _Count:
         self.top = sorted(self.top, key=lambda top: (-top.pages, top.stays))[:TOP]
 
     def sizes(self) -> Iterator[SizeClass]:
-        """From pairs to the largest, without gaps."""
+        """Size classes from pairs to the largest, without gaps."""
         last = int(np.flatnonzero(self._clusters).max(initial=0))
         for size in range(1, last + 1):
             yield SizeClass(2 ** (size - 1) + 1, 2**size, int(self._clusters[size]), int(self._dropped[size]))
 
     def host_pairs(self) -> list[tuple[tuple[int, int], int]]:
-        """The pairs of two hosts (hashes) with the most pages, in an order that any run finds again."""
+        """The pairs of hosts (hashes) with the most pages, in a reproducible order."""
         return sorted(self.pairs.counts.items(), key=lambda pair: (-pair[1], pair[0]))[:HOST_PAIRS]
 
 
 def _of_clusters(stayed: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """The survivor (ENTRY) of each cluster, NOT_HERE where it is of an earlier version."""
+    """The survivor (ENTRY) of each cluster; NOT_HERE if it is in an earlier version."""
     stayed = np.concatenate([stayed[np.argsort(stayed["cluster"])], NOT_HERE])
     at = np.searchsorted(stayed["cluster"][:-1], clusters)
     return stayed[np.where(stayed["cluster"][at] == clusters, at, -1)]
@@ -152,7 +151,7 @@ def _places(entries: np.ndarray) -> list[Place]:
 
 
 def _entries(ended: ExcerptedCopy, use: str, part: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pages of a part's clusters: those that went, and those that stayed (ENTRY each)."""
+    """The pages of a part's clusters: dropped ones and survivors (ENTRY each)."""
     went, stayed = [NOT_HERE[:0]], [NOT_HERE[:0]]
     for file, uri in enumerate(ended.uris):
         row = 0
@@ -188,12 +187,12 @@ def _take_entries(
 
 
 def _hosts(table: pa.Table) -> pa.Array:
-    """The host of each document; without a URL its source."""
+    """The host of each document; its source if it has no URL."""
     return pc.coalesce(documents.hosts(table["url"].combine_chunks()), table["source"].combine_chunks(), "")
 
 
 def _names(ended: ExcerptedCopy, wanted: set[int]) -> dict[int, str]:
-    """The names of hosts by their hashes. Reads on until all are found: the most frequent ones are soon."""
+    """The names of hosts by their hashes. Stops reading once all are known: frequent hosts appear early."""
     names: dict[int, str] = {}
     for uri in ended.uris:
         for table in reader.shard_tables(uri, ["url", "source"]):

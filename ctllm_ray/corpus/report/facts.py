@@ -1,4 +1,4 @@
-"""What a report says: plain frozen values, apart from how they are gathered and how they are shown."""
+"""The facts of a report as frozen values, separate from collecting and rendering."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SectionRun:
     started: str = ""
     ended: str = ""
     wall_s: float = 0.0
-    worker_s: float = 0.0  # wall time of the splits, added up over the processes that worked them
+    worker_s: float = 0.0  # wall time of splits, summed over worker processes
     splits_done: int = 0
     splits_reused: int = 0
     documents: int = 0
@@ -30,8 +30,7 @@ class SectionRun:
 
 @dataclass(frozen=True)
 class Example:
-    """A dropped document: the `head` and `tail` of its text. `head` is null where neither text nor bytes were
-    kept."""
+    """A dropped document with `head` and `tail` of its text. `head` is null if no text or bytes were kept."""
 
     id: str
     url: str | None
@@ -47,8 +46,8 @@ class Example:
 
 @dataclass(frozen=True)
 class RuleFacts:
-    """What a rule did: `dropped` were charged to it, `failed` break it whatever the order, `alone` break only
-    it."""
+    """The effect of a rule: `dropped` counts its drops, `failed` all
+    documents that break it, `alone` those that break only it."""
 
     rule: Rule
     measured: int
@@ -65,7 +64,7 @@ class Slice:
     value: str | None
     documents: int
     kept: int
-    reasons: tuple[tuple[str, int], ...]  # what dropped the others, most first
+    reasons: tuple[tuple[str, int], ...]  # drop reasons of the others, most frequent first
 
     @property
     def dropped(self) -> int:
@@ -74,12 +73,12 @@ class Slice:
 
     @property
     def keep_rate(self) -> float:
-        """Share that was kept."""
+        """The share that was kept."""
         return self.kept / self.documents
 
     def lost_share(self, families: Collection[str]) -> float:
-        """Share that was dropped by rules of other families (the parts of names before the first dot) than
-        these."""
+        """The share dropped by rules outside these families (a family is the part of a
+        name before the first dot)."""
         return sum(n for rule, n in self.reasons if rule.partition(".")[0] not in families) / self.documents
 
 
@@ -94,7 +93,7 @@ class Breakdown:
 
 @dataclass(frozen=True)
 class CutFacts:
-    """What a line rule cut out of documents: its most frequent lines with their counts."""
+    """The lines that a line rule removed most often, with counts."""
 
     rule: str
     lines: int
@@ -104,25 +103,25 @@ class CutFacts:
 
 @dataclass(frozen=True)
 class BenchmarkFacts:
-    """What a decontaminated corpus held of an evaluation set."""
+    """How much of an evaluation set the corpus contained."""
 
     name: str
     items: int
     cannot_be_found: int
-    found: int  # items that a page held enough of to count
-    touched: int  # items that pages held less of
+    found: int  # items that a page contains enough of to count
+    touched: int  # items of which pages contain less
     cut_pages: int
     dropped_pages: int
 
     @property
     def pages(self) -> int:
-        """Pages that hold items of it."""
+        """The number of pages that contain its items."""
         return self.cut_pages + self.dropped_pages
 
 
 @dataclass(frozen=True)
 class SizeClass:
-    """Clusters of `least` to `most` pages: one page of each stayed, `dropped` went."""
+    """Clusters of `least` to `most` pages: one page of each survived, `dropped` were removed."""
 
     least: int
     most: int
@@ -131,13 +130,13 @@ class SizeClass:
 
     @property
     def pages(self) -> int:
-        """All pages of these clusters."""
+        """All pages in these clusters."""
         return self.clusters + self.dropped
 
 
 @dataclass(frozen=True)
 class HostPair:
-    """Pages of one host that went for pages of another."""
+    """Pages of one host that were dropped in favour of pages of another."""
 
     survivor: str
     loser: str
@@ -146,8 +145,7 @@ class HostPair:
 
 @dataclass(frozen=True)
 class Copy:
-    """A page of a cluster. `host` is null where it is of an earlier version, `excerpt` where no text of it is
-    left."""
+    """A page of a cluster. `host` is null if it is in an earlier version, `excerpt` if no text is left."""
 
     id: str
     url: str | None
@@ -158,26 +156,25 @@ class Copy:
 
 @dataclass(frozen=True)
 class Largest:
-    """One of the largest clusters: how many pages, the one that stayed, one that went, and how alike these
-    two are."""
+    """One of the largest clusters: its size, the survivor, one dropped page, and their similarity."""
 
     pages: int
-    similarity: float | None  # null where the pass knows only equality
+    similarity: float | None  # null if the pass knows only equality
     stays: Copy
     goes: Copy
 
 
 @dataclass(frozen=True)
 class Copies:
-    """What a pass that finds copies found. `same_host`, `other_host` and `earlier` add up to `dropped`.
+    """The result of a pass that removes duplicates. `same_host`, `other_host` and `earlier` sum to `dropped`.
 
     Pages that went for a page of an earlier version count as `earlier`, since its host is not known here.
     """
 
     use: str
-    documents: int  # that the pass read
+    documents: int  # read by the pass
     sizes: tuple[SizeClass, ...]
-    most_pages: int  # of one cluster
+    most_pages: int  # in one cluster
     same_host: int
     other_host: int
     earlier: int
@@ -188,18 +185,18 @@ class Copies:
 
     @property
     def clusters(self) -> int:
-        """Clusters of more than one page."""
+        """The number of clusters with more than one page."""
         return sum(each.clusters for each in self.sizes)
 
     @property
     def dropped(self) -> int:
-        """Pages that went."""
+        """The number of dropped pages."""
         return sum(each.dropped for each in self.sizes)
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything the page shows."""
+    """All facts of the page."""
 
     manifest: Manifest
     runs: tuple[SectionRun, ...]
@@ -217,7 +214,7 @@ class Report:
 
 
 def read_runs(folder: str) -> tuple[SectionRun, ...]:
-    """The runs that made a section, in order; a line that a kill cut short is left out."""
+    """The runs of a section, in order. A line that a kill cut short is left out."""
     path = storage.join(folder, RUNS)
     if not storage.exists(path):
         return ()
@@ -232,7 +229,7 @@ def read_runs(folder: str) -> tuple[SectionRun, ...]:
 
 
 def total(runs: Sequence[SectionRun]) -> SectionRun:
-    """The runs of a section as one: resumed work adds up."""
+    """The runs of a section merged into one: resumed work adds up."""
     if not runs:
         return SectionRun()
     return SectionRun(

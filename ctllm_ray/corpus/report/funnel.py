@@ -1,4 +1,4 @@
-"""The funnel of a corpus: its reject counts in the order in which stages, rules and passes act.
+"""The funnel of a corpus: reject counts in the order in which stages, rules and passes act.
 
 A document is charged to the first rule that it fails, so the steps can be subtracted one after another and
 what is left after the last one is what was kept. It needs the manifest alone and costs nothing.
@@ -17,7 +17,7 @@ from ctllm_ray.shards.manifest import Manifest
 
 @dataclass(frozen=True)
 class FunnelStep:
-    """One reason to drop: `dropped` documents are charged to it, `left` remain after it."""
+    """One drop reason: `dropped` documents are charged to it, `left` remain after it."""
 
     rule: str
     dropped: int
@@ -26,7 +26,7 @@ class FunnelStep:
 
 @dataclass(frozen=True)
 class FunnelGroup:
-    """Neighbouring steps of one family (the part of their names before the first dot)."""
+    """Consecutive steps of one family (the part of their names before the first dot)."""
 
     family: str
     steps: tuple[FunnelStep, ...]
@@ -38,23 +38,22 @@ class FunnelGroup:
 
     @property
     def left(self) -> int:
-        """Documents that remain after its last step."""
+        """Documents that remain after the last step of the group."""
         return self.steps[-1].left
 
 
 def rules_of(recipe: Mapping[str, Any]) -> tuple[Rule, ...]:
-    """The rules of a resolved recipe's measure stages, in the order in which they act.
+    """The rules of a resolved recipe's measure stages, in order.
 
-    They were checked when the section ran; checking again would refuse a section whose measures were renamed
-    since.
+    They were checked when the section ran; checking again
+    would refuse a section whose measures were renamed since.
     """
     stages = [stage for stage in recipe.get("stages", ()) if stage["use"] == "measure"]
     return tuple(Rule.model_construct(**rule) for stage in stages for rule in stage.get("rules") or ())
 
 
 def funnel(manifest: Manifest) -> tuple[FunnelGroup, ...]:
-    """The steps from all documents to the kept ones: read errors first, then stages and passes in their
-    order."""
+    """The steps from all documents to the kept ones: read errors first, then stages and passes in order."""
     left, steps = manifest.counts["in"], []
     rejects = manifest.rejects()
     for rule in _order(manifest.recipe, rejects):
@@ -65,7 +64,7 @@ def funnel(manifest: Manifest) -> tuple[FunnelGroup, ...]:
 
 
 def _order(recipe: Mapping[str, Any], rejects: Mapping[str, int]) -> Iterator[str]:
-    """Every rule that can drop and every reason that did, each once, in the order of acting."""
+    """Every rule that can drop and every actual drop reason, each once, in order."""
     deciding = {rule.name for rule in rules_of(recipe) if rule.decides}
     waiting = dict.fromkeys(name for name in rejects if name not in deciding)
     yield from _take_family(waiting, "error")
@@ -78,14 +77,12 @@ def _order(recipe: Mapping[str, Any], rejects: Mapping[str, int]) -> Iterator[st
         else:
             yield from _take_family(waiting, stage["use"].partition(".")[0])
     for part in recipe.get("passes", ()):
-        yield from _take_family(waiting, part["use"]) or [
-            part["use"]
-        ]  # a pass that dropped nothing is a step too
+        yield from _take_family(waiting, part["use"]) or [part["use"]]  # also a pass that dropped nothing
     yield from waiting
 
 
 def _take_family(waiting: dict[str, None], family: str) -> list[str]:
-    """Removes and returns the waiting reasons of a family."""
+    """Removes the remaining reasons of a family, and returns them."""
     results = [name for name in waiting if name.partition(".")[0] == family]
     for name in results:
         del waiting[name]

@@ -1,8 +1,8 @@
-"""Histograms as inline SVG, with the bounds that cut them drawn in.
+"""Histograms as inline SVG, with the thresholds drawn in.
 
-Strings rather than a plotting library: a chart is two kilobytes, takes its colours from the page's style
-sheet (so it follows light, dark and print) and needs no script to be seen. Only numbers and escaped names get
-into it.
+Strings rather than a plotting library: a chart is two kilobytes, takes its colours from the page's
+style sheet (so it follows light, dark and print) and needs no script to be seen. Only numbers and
+escaped names get into it.
 """
 
 from __future__ import annotations
@@ -16,40 +16,42 @@ import numpy as np
 from markupsafe import Markup, escape
 
 BINS = 44
-#: of the documents beyond either edge: gathered in one bar, so that an outlier does not flatten all
+#: Share of documents beyond each edge that is collected in one bar, so that outliers do not flatten the
+#: chart.
 TAIL_SHARE = 0.005
 LOG_RATIO, LOG_TOP = (
     50,
     20,
-)  # values that reach this high, over a range this wide, get a logarithmic axis; shares do not
-REACH = 4  # the axis is stretched to a bound that lies within this many widths (decades / 2) of the data
+)  # values that reach this high over a range this wide get a logarithmic axis; shares do not
+REACH = 4  # the axis extends to a threshold within this many widths (decades / 2) of the data
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, FLOOR = 360, 168, 24, 336, 34, 142  # of a histogram, in its own units
-FATES = ("kept", "other", "charged")  # as bars are stacked, from the bottom
+FATES = ("kept", "other", "charged")  # order of stacked bars, from the bottom
 SIGNS = {"min": "≥", "max": "≤", "above": ">", "below": "<"}
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Documents by value. The first and the last count of each row lie outside the edges."""
+    """Documents by value. The first and last counts of each row lie outside the edges."""
 
     edges: tuple[float, ...]
     kept: tuple[int, ...]
-    charged: tuple[int, ...]  # dropped by this very rule
+    charged: tuple[int, ...]  # dropped by this rule
     other: tuple[int, ...]  # dropped by another rule
     log: bool
     quantiles: tuple[float, ...]  # 5, 50 and 95 %
-    cuts: tuple[tuple[str, float, float], ...]  # bound's key, its value, and where it separates the values
+    # the threshold's key, its value, and where it separates the values
+    cuts: tuple[tuple[str, float, float], ...]
 
     @property
     def documents(self) -> int:
-        """Documents in it."""
+        """The number of documents in it."""
         return sum(self.kept) + sum(self.charged) + sum(self.other)
 
 
 def histogram(values: np.ndarray, fate: np.ndarray, bounds: Mapping[str, float]) -> Histogram:
-    """A histogram of at least one finite value; `fate` is 0 kept, 1 dropped by this rule, 2 dropped by
-    another."""
+    """A histogram of at least one finite value. `fate` is 0 kept, 1 dropped by this
+    rule, 2 dropped by another."""
     values = values.astype(np.float64)
     low, high = np.quantile(values, [TAIL_SHARE, 1 - TAIL_SHARE], method="nearest")
     log = bool(low > 0 and high >= LOG_TOP and high / low >= LOG_RATIO)
@@ -57,7 +59,7 @@ def histogram(values: np.ndarray, fate: np.ndarray, bounds: Mapping[str, float])
     cuts = tuple((key, bound, _place_bound(key, bound, whole)) for key, bound in bounds.items())
     low, high = _axis_range(low, high, log, [at for _, _, at in cuts])
     edges = _edges(low, high, log, whole)
-    for _, _, at in cuts:  # so that a bar never mixes what passes with what does not
+    for _, _, at in cuts:  # so that a bar never mixes passing and failing values
         if edges[0] < at < edges[-1]:
             edges[1 + np.argmin(np.abs(edges[1:-1] - at))] = at
     edges = np.unique(edges)
@@ -71,14 +73,14 @@ def histogram(values: np.ndarray, fate: np.ndarray, bounds: Mapping[str, float])
 
 
 def _place_bound(key: str, bound: float, whole: bool) -> float:
-    """Where a bound separates values: between two whole numbers, or at the bound itself."""
+    """Where a threshold separates values: between two integers, or at the threshold itself."""
     if not whole:
         return bound
     return math.ceil(bound) - 0.5 if key in ("min", "below") else math.floor(bound) + 0.5
 
 
 def _axis_range(low: float, high: float, log: bool, cuts: Sequence[float]) -> tuple[float, float]:
-    """The range of the axis, with the bounds that are not too far off."""
+    """The range of the axis, extended to thresholds that are close enough."""
     reach = REACH * (high - low)
     for at in cuts:
         near = (
@@ -92,7 +94,7 @@ def _axis_range(low: float, high: float, log: bool, cuts: Sequence[float]) -> tu
 
 
 def _edges(low: float, high: float, log: bool, whole: bool) -> np.ndarray:
-    """Up to BINS + 1 ascending edges; between whole numbers where the values are whole."""
+    """Up to BINS + 1 ascending edges; between integers if the values are integers."""
     if whole:
         low, high = math.floor(low), math.ceil(high) + 1
     raw = np.geomspace(low, high, BINS + 1) if log else np.linspace(low, high, BINS + 1)
@@ -126,8 +128,8 @@ def ticks(low: float, high: float, log: bool) -> list[float]:
 
 
 def histogram_svg(chart: Histogram, name: str) -> Markup:
-    """A histogram as SVG: bars on a square-root scale, shaded where a bound fails, the bounds as labelled
-    lines."""
+    """A histogram as SVG: bars on a square-root scale, the failing side shaded,
+    thresholds as labelled lines."""
     low, high = chart.edges[0], chart.edges[-1]
     span = math.log(high / low) if chart.log else high - low
 
@@ -158,7 +160,7 @@ def histogram_svg(chart: Histogram, name: str) -> Markup:
 
 
 def _bars(chart: Histogram, sides: Sequence[tuple[float, float]]) -> str:
-    """Three paths, one for each fate, stacked: kept at the bottom, dropped by this rule on top."""
+    """Three stacked paths: kept at the bottom, dropped by this rule on top."""
     peak = _peak(chart)
     stacked = np.cumsum([chart.kept, chart.other, chart.charged], axis=0)
     levels = FLOOR - (FLOOR - TOP) * np.sqrt(np.vstack([np.zeros(stacked.shape[1]), stacked]) / peak)
@@ -179,7 +181,7 @@ def _peak(chart: Histogram) -> int:
 
 
 def _grid(chart: Histogram) -> str:
-    """Two level lines with their counts: a round number near the top, and a tenth of it."""
+    """Two level lines with counts: a round number near the top, and a tenth of it."""
     peak = _peak(chart)
     size = 10 ** math.floor(math.log10(peak))
     tops = {m * size for m in (1, 2, 5) if m * size <= peak}
@@ -232,15 +234,15 @@ def _fail_shade(chart: Histogram, x: Callable[[float], float]) -> str:
 
 
 def _edge_place(chart: Histogram, x: Callable[[float], float], at: float) -> float:
-    """Where a bound is drawn: at its place, or at the rim where it lies outside the axis."""
+    """Where a threshold is drawn: at its position, or at the edge if it is outside the axis."""
     if at < chart.edges[0]:
         return 1.0
     return WIDTH - 1.0 if at > chart.edges[-1] else x(at)
 
 
 def _bound_lines(chart: Histogram, x: Callable[[float], float]) -> str:
-    """Each bound as a line with its label above; an upper bound's label stands one row higher, so they never
-    meet."""
+    """Each threshold as a line with a label above. Labels of upper thresholds are one row
+    higher, so they never overlap."""
     results = []
     for key, bound, at in chart.cuts:
         place = _edge_place(chart, x, at)

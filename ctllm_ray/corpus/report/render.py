@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a finished section: a person should want to look at it.
+"""One self-contained HTML page about a finished corpus.
 
 The page (html_report/html_page.py) shows the facts of `survey`. Corpus text is hostile: everything goes
 through the template's escaping, and no corpus text becomes a link or an attribute of script.
@@ -25,11 +25,11 @@ from ctllm_ray.text.dedup.differences import Excerpt
 
 __all__ = ["gather", "render", "write_corpus_report"]
 
-ALARM_LOST_SHARE = 0.2  # of a genre: above it the bounds rather than the pages are to be doubted
-HOSTS, ROWS, FILES = 30, 15, 40  # rows of the tables by host, by anything else, of input files
-RARE_SHARE = 0.001  # of all documents: a rule that drops less has its histogram folded away
+ALARM_LOST_SHARE = 0.2  # drop rate of a genre above which the thresholds are suspect, not the pages
+HOSTS, ROWS, FILES = 30, 15, 40  # rows in the tables of hosts, of other properties, of input files
+RARE_SHARE = 0.001  # of all documents: the histogram of a rule that drops less is folded
 
-#: Control, format, bidirectional, private-use and tag characters: shown as code points, never obeyed.
+#: Control, format, bidirectional, private-use and tag characters: shown as code points.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164"
     "\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\ue000-\uf8ff\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
@@ -37,7 +37,7 @@ _UNSEEN = re.compile(
 
 
 def write_corpus_report(folder: str, to: str) -> None:
-    """Writes the page about the section in a folder. Raises `NotFound` where the section has not finished."""
+    """Writes the page about the section in a folder. Raises `NotFound` if the section is not finished."""
     storage.write_bytes(to, render(gather(folder)).encode())
 
 
@@ -67,7 +67,7 @@ def render(report: Report) -> str:
 
 
 def _names(family: str) -> tuple[str, str]:
-    """A family of rules in Chinese and English, or its own name where the page knows none."""
+    """A family of rules in Chinese and English; its own name if the page has no text for it."""
     return WORDS.get(f"family.{family}", (family, family))
 
 
@@ -76,7 +76,7 @@ def _family(name: str) -> Markup:
 
 
 def _escape_visibly(text: str | None) -> Markup:
-    """Corpus text, escaped, with characters that cannot be seen as code points and line ends as a mark."""
+    """Escaped corpus text; invisible characters are shown as code points, line ends as a mark."""
     parts, at = [], 0
     for match in _UNSEEN.finditer(text or ""):
         parts.append(escape(match.string[at : match.start()]))
@@ -87,7 +87,7 @@ def _escape_visibly(text: str | None) -> Markup:
 
 
 def _mark_differences(excerpt: Excerpt) -> Markup:
-    """An excerpt with what only this text has marked."""
+    """An excerpt in which text that only this page has is marked."""
     pieces = (
         Markup("<mark>{}</mark>").format(_escape_visibly(text)) if only else _escape_visibly(text)
         for text, only in excerpt.pieces
@@ -96,7 +96,7 @@ def _mark_differences(excerpt: Excerpt) -> Markup:
 
 
 def _number(value: float | None) -> str:
-    """A measured value with as many digits as say something."""
+    """A measured value with a useful number of digits."""
     if value is None or value != value:
         return "–"
     return f"{value:,.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:,.4g}"
@@ -121,7 +121,7 @@ def _big(count: int) -> Markup:
 
 
 def _bound(rule: Rule) -> str:
-    """The bounds of a rule: ≥ 50 · ≤ 10,000."""
+    """The thresholds of a rule: ≥ 50 · ≤ 10,000."""
     if rule.accept is not None:
         return "∈ " + ", ".join(rule.accept)
     return " · ".join(f"{histograms.SIGNS[key]} {bound:,g}" for key, bound in rule.bounds.items())
@@ -133,7 +133,7 @@ def _labels_of(report: Report, rule: Rule) -> Breakdown | None:
 
 
 def _sorted_rules(report: Report) -> dict[str, list[RuleFacts]]:
-    """Rules for the histograms: those that act, those that rarely do, those that only measure."""
+    """Rules for the histograms: active ones, rarely active ones, and those that only measure."""
     line = RARE_SHARE * report.manifest.counts["in"]
     results: dict[str, list[RuleFacts]] = {"acting": [], "rare": [], "measuring": []}
     for rule in report.rules:
@@ -149,13 +149,12 @@ def _rank(breakdown: Breakdown) -> tuple[int, str]:
 
 
 def _tells(breakdown: Breakdown) -> bool:
-    """Whether a breakdown has more than what is not known; no url is worth saying, too."""
+    """Whether a breakdown has more than unknown values. A lack of URLs is also worth showing."""
     return breakdown.name == "host" or any(s.value is not None for s in breakdown.slices)
 
 
 def _order_breakdown(breakdown: Breakdown, passes: Collection[str]) -> dict[str, Any]:
-    """A breakdown as the page shows it: its first rows, what the others add up to, and genres that bounds may
-    not suit.
+    """A breakdown for the page: its first rows, the sum of the others, and genres with suspect thresholds.
 
     What passes drop (copies) says nothing about bounds.
     """

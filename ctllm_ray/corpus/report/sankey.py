@@ -1,5 +1,5 @@
-"""The funnel as a river: a band as wide as what is left, and a stream that falls away at every family of
-rules.
+"""The funnel as a Sankey diagram: the band's width is what
+is left, and each family of rules branches off a stream.
 
 One inline SVG that takes its colours from the page. Families that drop under a hundredth of all documents
 only narrow the band; the table of steps names them.
@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT, TOP, FLOOR = 1080.0, 330.0, 34.0, 286.0
-START, END = 96.0, 960.0  # of the stretch in which streams fall away
-DEPTH = 170.0  # of the band before anything was dropped
-NAMED_SHARE = 0.01  # of all documents: a smaller stream is not drawn
+START, END = 96.0, 960.0  # range in which streams branch off
+DEPTH = 170.0  # width of the band before any drop
+NAMED_SHARE = 0.01  # of all documents: smaller streams are not drawn
 
 
 def river_svg(groups: Sequence[tuple[tuple[str, str], int, int]], total: int) -> Markup:
-    """The river of groups ((Chinese, English) name, dropped, left); empty where no document came in."""
+    """The diagram of groups ((Chinese, English) name, dropped, left); empty if no document was read."""
     if not total:
         return Markup("")
     left = groups[-1][2] if groups else total
@@ -48,7 +48,7 @@ def river_svg(groups: Sequence[tuple[tuple[str, str], int, int]], total: int) ->
 
 
 def _stream(x: float, slot: float, upper: float, lower: float) -> str:
-    """What one family takes: out of the lower side of the band, over the edge, and down to the floor."""
+    """The stream of one family: from the lower side of the band, over the edge, down to the floor."""
     right = x + 0.9 * slot
     left = right - max(1.5, min(lower - upper, 0.56 * slot))
     bend = max(TOP + DEPTH + 30, lower + 20)

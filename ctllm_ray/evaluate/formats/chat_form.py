@@ -1,5 +1,4 @@
-"""In which form a model is asked a question: through its own chat template, or as a text that a base model
-completes.
+"""The prompt format of a model: its own chat template, or plain text that a base model completes.
 
 A model with a chat template was taught to answer in turns. Ours carries one from pretraining on, so of an
 export of ours its lineage says whether it ever saw turns. Whoever knows better says so in the recipe.
@@ -18,29 +17,28 @@ from ctllm_ray.tokenizer.tokenizer import Tokenizer
 Form = Literal["auto", "chat", "completion"]
 
 COMPLETION = "问题：{query}\n回答："
-NEXT_QUESTION = "\n问题："  # where a base model begins to ask itself
+NEXT_QUESTION = "\n问题："  # where a base model begins to write questions itself
 
 
 @dataclass(frozen=True)
 class ChatForm:
-    """How one model is asked. `template`: its chat template; empty: it completes."""
+    """The prompt format of one model. `template` is its chat template; empty: completion."""
 
     tokenizer: Tokenizer
     template: str
 
     @property
     def name(self) -> str:
-        """`chat` or `completion`, as results have it."""
+        """`chat` or `completion`, as in the results."""
         return "chat" if self.template else "completion"
 
     @property
     def until(self) -> tuple[str, ...]:
-        """Texts that end an answer, besides the model's own end."""
+        """Texts that end an answer, in addition to the model's own end tokens."""
         return () if self.template else (NEXT_QUESTION,)
 
     def write_prompt(self, query: str) -> list[int]:
-        """The ids of a question up to where the answer begins. Raises `InputError` where the template refuses
-        it."""
+        """The prompt ids of a question. Raises `InputError` if the template rejects it."""
         if not self.template:
             text = self.tokenizer.encode([COMPLETION.format(query=query)])[0].tolist()
             return [*self.tokenizer.prefix_ids, *text]
@@ -50,8 +48,7 @@ class ChatForm:
 
 
 def choose_form(folder: str, tokenizer: Tokenizer, form: Form = "auto") -> ChatForm:
-    """The form for the model in a folder. Raises `InputError` where a template is wanted and there is
-    none."""
+    """The format for the model in a folder. Raises `InputError` if it has no template but needs one."""
     template = read_template(folder)
     if form == "chat" and not template:
         remedy = "put chat_template.jinja into the folder, or set evaluate.judge.form=completion"

@@ -1,4 +1,4 @@
-"""Tasks that lm-eval does not have: a text, the choices that may follow it, and which one is right.
+"""Multiple-choice tasks that lm-eval does not have: a text, its possible continuations, and the right one.
 
 The choices are told nowhere in the text. A model is asked how likely each is to come next, which needs no
 instruction to be understood: what a base model of any size can do. Where choices differ in length the score
@@ -28,10 +28,12 @@ CONFIG = {
 
 
 def row(id_: str, text: str, choices: Sequence[str], right: str) -> Row:
-    """An item or an example. Raises `InputError` where the right answer is none of the choices."""
+    """An item or an example. Raises `InputError` if the right answer is not among the choices."""
     if right not in choices:
         raise InputError(
-            f"{right!r} is none of the choices {list(choices)}", where=id_, remedy="correct the row"
+            f"the answer {right!r} is not among the choices {list(choices)}",
+            where=id_,
+            remedy="correct the row",
         )
     return {ID: id_, "text": text, "choices": list(choices), "target": list(choices).index(right)}
 
@@ -39,6 +41,6 @@ def row(id_: str, text: str, choices: Sequence[str], right: str) -> Row:
 def task(
     name: str, items: Sequence[Row], shots: Sequence[Row], files: Mapping[str, str], *, measure: str
 ) -> Task:
-    """The task of these items."""
+    """The task with these items."""
     chance = fmean(1 / len(item["choices"]) for item in items) if items else None
     return Task(name, CONFIG, items, shots, measure, chance, files)

@@ -1,11 +1,10 @@
-"""Exams of four choices by subject, as CMMLU and C-Eval have them: the first examples of the dev split, then
-the item.
+"""Four-choice exams by subject, like CMMLU and C-Eval: first examples of the dev split, then the item.
 
 Files in their native form are one CSV for each subject and split, `<folder>/dev/*.csv` and
-`<folder>/test/*.csv`; one file with all of it has the columns `subject` and `split` besides. All items of a
-subject share their examples, word for word, so an engine that keeps prefixes computes them once. A subject
-that lm-eval does not have, of an exam of one's own, is asked in the words of the others, with its own name in
-them.
+`<folder>/test/*.csv`; one file with all of it has the columns `subject` and `split` besides. All items
+of a subject share their examples, word for word, so an engine that keeps prefixes computes them once.
+A subject that lm-eval does not have, of an exam of one's own, is asked in the words of the others,
+with its own name in them.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ ONE_FILE = (".jsonl", ".json", ".csv", ".parquet", ".zst", ".gz")  # else a fold
 
 @dataclass(frozen=True)
 class Prompts:
-    """Where lm-eval has the prompts of a subject, and what stands for it where it has none."""
+    """The names of a subject's prompts in lm-eval, and the substitute if lm-eval lacks the subject."""
 
-    name: str  # of the task of a subject
-    like: str  # a task whose prompts the others share
-    description: str  # of a subject of one's own
+    name: str  # task name of a subject
+    like: str  # a task whose prompts other subjects use
+    description: str  # description for a subject that lm-eval lacks
 
 
 def exam(
@@ -55,13 +54,13 @@ def exam(
     prompts: Prompts,
     row: Callable[[Row], Row],
 ) -> list[Task]:
-    """A task for each subject; `row` gives a question the names that it has in lm-eval's prompts."""
+    """One task per subject. `row` gives a question the field names of lm-eval's prompts."""
     dev, result = _tables(path, split)
     questions, shown = by(result.rows, _subject), by(dev.rows, _subject)
     for subject in subjects:
         if subject not in questions:
-            remedy = f"subjects there: {', '.join(questions)}"
-            raise InputError(f"no questions about {subject!r}", where=path, remedy=remedy)
+            remedy = f"available subjects: {', '.join(questions)}"
+            raise InputError(f"there are no questions about {subject!r}", where=path, remedy=remedy)
     files = {**dev.files, **result.files}
     tasks = []
     for subject in subjects or questions:
@@ -84,7 +83,7 @@ def exam(
 
 
 def _config(prompts: Prompts, subject: str) -> Mapping[str, Any]:
-    """lm-eval's configuration of the subject, or that of another one with this one's name."""
+    """lm-eval's configuration of the subject; or another subject's with this one's name."""
     name = prompts.name.format(subject)
     if is_published(name):
         return read_published(name)
@@ -98,7 +97,9 @@ def _tables(path: str, split: str) -> tuple[BenchmarkTable, BenchmarkTable]:
     whole = table(path)
     dev, result = (_of_split(whole, name) for name in ("dev", split))
     if not result.rows:
-        raise InputError(f"no rows of the split {split!r}", where=path, remedy="give a file that has them")
+        raise InputError(
+            f"there are no rows of the split {split!r}", where=path, remedy="give a file that has this split"
+        )
     return dev, result
 
 
@@ -109,13 +110,13 @@ def _of_split(whole: BenchmarkTable, name: str) -> BenchmarkTable:
 
 
 def _folder(path: str, split: str) -> BenchmarkTable:
-    """All subjects of a split: `law_dev.csv` or `law.csv` is about law."""
+    """All subjects of a split: `law_dev.csv` and `law.csv` are about law."""
     result = table(storage.join(path, split, "*.csv"))
     return BenchmarkTable([row | {"subject": _stem(row[ID], split)} for row in result.rows], result.files)
 
 
 def _stem(id_: str, split: str) -> str:
-    """The subject that a file is named after."""
+    """The subject in a file's name."""
     return id_.partition("#")[0].removesuffix(".csv").removesuffix(f"_{split}")
 
 
@@ -124,8 +125,8 @@ def _subject(row: Row) -> str:
 
 
 def question(row: Row, names: Mapping[str, str]) -> dict[str, Any]:
-    """A question with four choices and the letter of the right one, under `names` of `question` and
-    `answer`."""
+    """A four-choice question and the letter of its answer, under the names
+    `question` and `answer` in `names`."""
     answer = _letter(row, field_of(row, "answer", "Answer"))
     choices = {letter: str(field_of(row, letter)) for letter in LETTERS}
     text = str(field_of(row, "question", "Question"))
@@ -133,8 +134,10 @@ def question(row: Row, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _letter(row: Row, answer: Any) -> str:
-    """The letter that an answer is: also Ａ, a, A. or (A). Raises `InputError` where it is none."""
+    """The letter of an answer, also as Ａ, a, A. or (A). Raises `InputError` if it is none."""
     match = _ANSWER.fullmatch(unicodedata.normalize("NFKC", str(answer)).strip().upper())
     if not match:
-        raise InputError(f"the answer is {str(answer)!r}", where=row[ID], remedy="it must be A, B, C or D")
+        raise InputError(
+            f"the answer is {str(answer)!r}, not A, B, C or D", where=row[ID], remedy="correct the row"
+        )
     return match[1]

@@ -1,5 +1,4 @@
-"""Sums in words, answered by writing: GSM8K and MGSM as lm-eval asks them, marked by the number that the
-answer says.
+"""Math word problems with written answers: GSM8K and MGSM with lm-eval's prompts, graded by number.
 
 lm-eval compares strings: to its `exact_match`, where punctuation does not count, 4.60 is 460, and 460.0 and
 四百六十 are not. Here numbers are compared (numbers.py); what lm-eval's metric says stands beside each score.
@@ -22,7 +21,7 @@ from ctllm_ray.evaluate.task import (
     sort_out,
 )
 
-#: lm-eval's filter that takes the last number, whatever the answer's form.
+#: lm-eval's filter that takes the last number in any form.
 MEASURE = "exact_match,flexible-extract"
 
 
@@ -39,7 +38,7 @@ def sums(
     target: Callable[[Row], str],
     read: Callable[[str], BenchmarkTable] = table,
 ) -> list[Task]:
-    """One task; `target` is the number of a row that `row` made.
+    """One task; `target` returns the number of a row made by `row`.
 
     Examples are the first rows of the file `shown`, and rows of `path` that are the same are left out; where
     none is named, they are the first of `path`, and are not asked.
@@ -49,7 +48,9 @@ def sums(
     asked = result.rows if shown else result.rows[shots:]
     if not asked:
         raise InputError(
-            "no row is left to ask", where=path, remedy="take fewer shots, or name a file of examples"
+            "all rows are used as examples, so none is left to ask",
+            where=path,
+            remedy="use fewer shots, or give a separate file of examples",
         )
     taught = read_published(config)
     given = {**taught, "generation_kwargs": {**taught["generation_kwargs"], "max_gen_toks": answer_tokens}}
@@ -65,12 +66,12 @@ def sums(
 
 
 def number(row: Row, text: str) -> str:
-    """The number that a target is. Raises `InputError` where it is none."""
+    """The number of a target. Raises `InputError` if it is not a number."""
     plain = text.replace(",", "").strip()
     try:
         float(plain)
     except ValueError:
         raise InputError(
-            f"the answer {text[:40]!r} is no number", where=row[ID], remedy="correct the row"
+            f"the answer {text[:40]!r} is not a number", where=row[ID], remedy="correct the row"
         ) from None
     return plain

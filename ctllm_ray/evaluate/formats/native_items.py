@@ -1,7 +1,7 @@
-"""The items of lm-eval's own tasks as a file: what the pass `decontaminate` and the tasks here read is files.
+"""Writes the items of lm-eval's own tasks to a file, for the pass `decontaminate` and the tasks here.
 
-lm-eval takes a task's data from where its configuration says, which for most is a hub; nothing else here asks
-one.
+lm-eval takes a task's data from where its configuration
+says, which for most is a hub; nothing else here asks one.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ SUFFIX = ".jsonl"
 
 
 def write(names: Sequence[str], uri: str) -> dict[str, int]:
-    """Writes a line of JSON for each item, with the fields that its task has. Items by task.
+    """Writes one JSON line per item with the fields of its task. Returns the number of items by task.
 
     A task that two names lead to is written once. `names` are lm-eval's: tasks, groups, tags, files of YAML.
-    Items are those that it asks: the test split, else the validation split. Raises `InputError` where a name
+    Items are those that it asks: the test split, else the validation split. Raises `InputError` if a name
     is unknown or the data cannot be loaded.
     """
     if not uri.endswith(SUFFIX):
         raise InputError(
-            "items are written as plain JSON lines", where=uri, remedy=f"name a file that ends in {SUFFIX}"
+            "the output must be a JSON lines file",
+            where=uri,
+            remedy=f"give a file name that ends in {SUFFIX}",
         )
     results: dict[str, list[str]] = {}
     for task, documents in _documents(names):
@@ -47,7 +49,10 @@ def _documents(names: Sequence[str]) -> Iterator[tuple[str, Sequence[dict[str, A
         try:
             result = manager.load([name])["tasks"]
             yield from ((task.task_name, task.eval_docs) for task in result.values())
-        except Exception as error:  # lm-eval, datasets and hub clients raise of every kind
+        except Exception as error:  # lm-eval, datasets and hub clients raise errors of all kinds
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-            remedy = "`lm-eval ls tasks` lists the names; most data comes from a hub, which must be reachable or cached"
+            remedy = (
+                "`lm-eval ls tasks` lists the names; most data come from a hub, which must be "
+                "reachable or cached"
+            )
             raise InputError(f"lm-eval cannot load this task: {reason}", where=name, remedy=remedy) from error

@@ -1,4 +1,4 @@
-"""The number that an answer in words comes to, for sums: as a number, not as a string.
+"""Reads the number in a written answer to a math problem, as a number instead of a string.
 
     460, 460.0, 1,234, $460, ４６０, 四百六十, 四百六, 46万, 3百万, -460, −460
 
@@ -27,12 +27,12 @@ _ONES = {han: value for value, han in enumerate("零一二三四五六七八九"
 _TENS = {"十": Decimal(10), "百": Decimal(100), "千": Decimal(1000)}
 _UNITS = {"万": Decimal(10_000), "亿": Decimal(100_000_000)}
 _MINUS = str.maketrans("−–", "--")
-_LISTED = re.compile(r"^\s*[-*+•·]\s+", re.M)  # the dash of a list is no sign
+_LISTED = re.compile(r"^\s*[-*+•·]\s+", re.M)  # the dash of a list is not a sign
 _CLAUSE = re.compile(r"[。;!?\n、]|[,.](?!\d)")
 
 
 def read_number(answer: str) -> Decimal | None:
-    """The number that an answer says; None where it says none."""
+    """The number in an answer; None if there is none."""
     text = _plain(answer)
     if markers := list(_MARKERS.finditer(text)):
         for clause in _CLAUSE.split(text[markers[-1].end() :]):
@@ -46,13 +46,13 @@ def read_number(answer: str) -> Decimal | None:
 
 
 def is_same_number(answer: str, target: str) -> bool:
-    """True where an answer says the target's number."""
+    """True if an answer contains the target's number."""
     return read_number(answer) == Decimal(target)
 
 
 def _plain(answer: str) -> str:
-    """With plain digits, signs and commas. A full-width comma parts numbers, but for one between full-width
-    digits."""
+    """With plain digits, signs and commas. A full-width comma separates numbers, except
+    between full-width digits."""
     parted = re.sub("(?<![０-９])，|，(?![０-９]{3})", ", ", answer)
     text = unicodedata.normalize("NFKC", parted).translate(_MINUS)
     return _LISTED.sub("", text.replace("{,}", ",").replace("\\,", ""))
@@ -85,8 +85,8 @@ def _of_chinese(numeral: str) -> Decimal:
             below, ones = below + (ones or 1) * _TENS[han], zero
         elif han == "万":
             total, below, ones = total + (below + ones) * _UNITS[han], zero, zero
-        else:  # 亿 is of all before it: 一万亿
+        else:  # 亿 multiplies everything before it: 一万亿
             total, below, ones = (total + below + ones) * _UNITS[han], zero, zero
-    if whole[-2:-1] in {"百", "千", "万", "亿"}:  # what is left away is the next unit: 四千五 is 四千五百
+    if whole[-2:-1] in {"百", "千", "万", "亿"}:  # the omitted unit is the next lower one: 四千五 is 四千五百
         ones *= _size(whole[-2]) / 10
     return total + below + ones + fraction

@@ -1,4 +1,4 @@
-"""Benchmark files that are lists instead of objects, as some are published: C3's .json and MGSM's .tsv."""
+"""Reads benchmark files whose rows are lists instead of objects: C3's .json and MGSM's .tsv."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ctllm_ray.benchmark_files import ID, BenchmarkTable, Row
 
 
 def read_table(uri: str, of_list: Callable[[Sequence[Any], str], Row]) -> BenchmarkTable:
-    """As `rows.table`; a row that is a list becomes what `of_list` makes of it and of its file's name.
+    """Like `benchmark_files.table`; `of_list` converts a row that is a list, given the file's name.
 
     Raises `InputError` that names the row.
     """
@@ -26,5 +26,5 @@ def _name_values(row: Row, of_list: Callable[[Sequence[Any], str], Row]) -> Row:
     try:
         return of_list(values, row[ID].rpartition("#")[0]) | {ID: row[ID]}
     except (ValueError, IndexError, TypeError) as error:
-        remedy = "give the file as it is published"
+        remedy = "give the file in its published form"
         raise InputError(f"the row cannot be read: {error}", where=row[ID], remedy=remedy) from error

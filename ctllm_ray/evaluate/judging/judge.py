@@ -1,4 +1,4 @@
-"""CHC-Bench: a model's answers to hard Chinese questions, marked 1 to 10 by another model (Du et al. 2024).
+"""CHC-Bench: another model marks a model's answers to hard Chinese questions from 1 to 10 (Du et al. 2024).
 
 The published form: eight classes, one turn, the single-answer prompt of MT-bench (Zheng et al. 2023) in
 Chinese, marks from 1 to 10. The published items come without reference answers, and not with this package:
@@ -39,20 +39,20 @@ CLASSES = (
 
 @dataclass(frozen=True)
 class Case:
-    """What the judge is asked about."""
+    """A question and an answer to judge."""
 
     row: Row
     answer: str
 
     @property
     def quoted_text(self) -> str:
-        """Other people's text in the prompt."""
+        """The texts of others in the prompt."""
         return f"{self.row['query']}\n{self.answer}"
 
 
 def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
-    """The items, and SHA-256 of their files by URI. Raises `InputError` for a class that CHC-Bench does not
-    have."""
+    """The items, and SHA-256 of their files by URI. Raises `InputError` for a
+    class that is not in CHC-Bench."""
     result = table(wanted.items)
     rows = [
         {ID: row[ID], "category": str(field_of(row, "category")), "query": str(field_of(row, "query"))}
@@ -60,7 +60,7 @@ def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
     ]
     for row in rows:
         if row["category"] not in CLASSES:
-            remedy = f"the classes are {', '.join(CLASSES)}"
+            remedy = f"use one of {', '.join(CLASSES)}"
             raise InputError(f"unknown class {row['category']!r}", where=row[ID], remedy=remedy)
     kept = [
         row
@@ -73,7 +73,7 @@ def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
 def evaluate(
     wanted: Judge, rows: Sequence[Row], asking: Asking, form: ChatForm, client: Client, crowd: Crowd
 ) -> list[Item]:
-    """Every item with its mark, or with the reason why it has none. `crowd` asks the judge."""
+    """Every item with its mark, or the reason why it has none. `crowd` sends requests to the judge."""
     answers = asking.texts(write_prompts(wanted, rows, form))
     cases = [Case(row, answer) for row, answer in zip(rows, answers, strict=True) if answer is not None]
     keys = {case.row[ID]: _key(wanted, case) for case in cases}
@@ -90,10 +90,10 @@ def evaluate(
 
 
 def check_lengths(wanted: Judge, rows: Sequence[Row], asking: Asking, form: ChatForm) -> None:
-    """Raises `InputError` where no question fits the context, or there is none."""
+    """Raises `InputError` if there are no questions, or none fits the context."""
     if not rows:
-        remedy = "name a file that has some"
-        raise InputError("there are no items to ask", where="evaluate.judge.items", remedy=remedy)
+        remedy = "give a file with items"
+        raise InputError("there are no items to evaluate", where="evaluate.judge.items", remedy=remedy)
     if not any(
         asking.fits(len(ids) + wanted.max_tokens) for ids, wanted in write_prompts(wanted, rows, form)
     ):
@@ -101,7 +101,7 @@ def check_lengths(wanted: Judge, rows: Sequence[Row], asking: Asking, form: Chat
 
 
 def write_prompts(wanted: Judge, rows: Sequence[Row], form: ChatForm) -> list[tuple[list[int], Continuation]]:
-    """What the model is asked."""
+    """The prompts for the model."""
     return [(form.write_prompt(row["query"]), Continuation(form.until, wanted.answer_tokens)) for row in rows]
 
 
@@ -118,11 +118,11 @@ def _key(wanted: Judge, case: Case) -> str:
 
 
 async def _ask_for_mark(wanted: Judge, client: Client, case: Case) -> dict[str, Any]:
-    """What the judge said at last, and its mark: asked again with a reminder until there is one,
-    `wanted.asks` times.
+    """The judge's last verdict and its mark. Without a mark, the
+    request is repeated with a reminder, up to `wanted.asks` times.
 
-    A judge that insists on a number below the scale means the worst mark; leaving such answers out would
-    flatter.
+    A judge that insists on a number below the scale means
+    the worst mark; leaving such answers out would flatter.
     """
     code, refused, number = code_of(case.row["query"], case.answer), "", None
     for attempt in range(wanted.asks):
@@ -135,7 +135,7 @@ async def _ask_for_mark(wanted: Judge, client: Client, case: Case) -> dict[str, 
 
 
 async def _ask(wanted: Judge, client: Client, case: Case, refused: str, seed: int) -> tuple[str, bool]:
-    """A verdict, and whether it came to its end."""
+    """A verdict, and whether it is complete."""
     body = {
         "model": wanted.model,
         "messages": write_messages(case.row["query"], case.answer, refused),
@@ -148,7 +148,7 @@ async def _ask(wanted: Judge, client: Client, case: Case, refused: str, seed: in
         return str(choice["message"]["content"] or ""), choice.get("finish_reason") != "length"
     except (KeyError, IndexError, TypeError, AttributeError):
         raise EngineFailed(
-            "the judge's answer has no message", where=client.url, remedy="ask again"
+            "the judge's response has no message", where=client.url, remedy="ask again"
         ) from None
 
 

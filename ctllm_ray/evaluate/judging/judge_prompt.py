@@ -1,5 +1,4 @@
-"""What a judge is asked: the published prompt, the judged text made harmless, and what it is told when asked
-again.
+"""The prompts for a judge: the published prompt with neutralized texts, and a reminder for repeated requests.
 
 The prompt is pinned; its SHA-256 stands beside every score. Only text that imitates it is changed, by a space
 that leaves it readable: marks in double brackets, the words that frame an answer, and what chat templates
@@ -37,14 +36,14 @@ _MARKS = re.compile(r"([\[［【])(?=[\[［【]\s*[^\[\]［］【】\n]{1,12}\s*
 
 
 def neutralise(text: str) -> str:
-    """The text without anything that a judge or its chat template may take for the frame around it."""
+    """The text without anything that a judge or its chat template may take for the surrounding frame."""
     for imitation in (_FRAMES, _TURNS, _MARKS):
         text = imitation.sub(lambda match: f"{match.group()} ", text)
     return text
 
 
 def write_messages(question: str, answer: str, refused: str = "") -> list[dict[str, str]]:
-    """The conversation with the judge; after a verdict that was `refused`, with the reminder."""
+    """The conversation with the judge; after a `refused` verdict, with the reminder."""
     asked = PROMPT.format(question=neutralise(question), answer=neutralise(answer))
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": asked}]
     if refused:
@@ -54,5 +53,5 @@ def write_messages(question: str, answer: str, refused: str = "") -> list[dict[s
 
 
 def code_of(question: str, answer: str) -> str:
-    """Six characters that the judged text cannot hold: they are a hash of it."""
+    """A six-character code from a hash of the judged text, which the text therefore cannot contain."""
     return hashlib.sha256(f"{marks.GRAMMAR}\n{question}\n{answer}".encode()).hexdigest()[:6]

@@ -1,5 +1,4 @@
-"""The mark in a judge's verdict, from 1 to 10, by a strict grammar: what the judge says last, in its own
-words.
+"""Parses the mark (1 to 10) in a judge's verdict with a strict grammar: the judge's last own statement.
 
     verdict  = lines; the last one that is the judge's own ends with a clause that is nothing but a mark
     mark     = "[[" number ["分" | "/10"] "]]", also as ［［9］］ and 【【9】】; or "评分：" number ("分" | "/10")
@@ -18,7 +17,7 @@ import re
 import unicodedata
 
 LEAST, MOST = 1.0, 10.0
-GRAMMAR = 3  # its version; 1 took the last [[number]] wherever it stood, 2 none beside bold type
+GRAMMAR = 3  # version of the grammar; 1 took the last [[number]] anywhere, 2 did not allow bold type
 
 _DIGITS = {
     "零": 0,
@@ -54,21 +53,21 @@ _EXAMPLE = re.compile(
     r"[,。、;:\s]*(?:例如|比如|譬如|示例|格式(?:如下|为|如)?\s*:|for example|e\.g\.).*", re.I
 )
 _BRACKETS = str.maketrans("【】", "[]")
-_UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]|\\*+|__+")  # what is not seen: marks of bold type too
+_UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]|\\*+|__+")  # ignored characters, including bold marks
 _MARKUP = " \t_#-—=|.。!！~…"
 
 
 def read_mark(verdict: str, judged: str = "", code: str = "") -> float | None:
-    """The mark, or None where the judge gave none that is surely its own or none on the scale.
+    """The mark; None if there is none that is certainly the judge's own and on the scale.
 
-    `judged`: what the judge was shown. Behind `code` a mark counts whatever that holds.
+    `judged` is the text shown to the judge. A mark after `code` counts whatever `judged` contains.
     """
     number = read_number(verdict, judged, code)
     return number if number is not None and LEAST <= number <= MOST else None
 
 
 def read_number(verdict: str, judged: str = "", code: str = "") -> float | None:
-    """As `read_mark`, on the scale or not."""
+    """Like `read_mark`, on the scale or not."""
     if code and (coded := _last_clause(_plain(verdict))) and (coded["code"] or "").lower() == code:
         return _value(coded)
     own = _own_text(verdict)
@@ -84,12 +83,12 @@ def _last_line(text: str) -> str:
 
 
 def _last_clause(text: str) -> re.Match[str] | None:
-    """The mark at the end of the last line, where nothing but words for a mark stand before it."""
+    """The mark at the end of the last line, if only words that introduce a mark stand before it."""
     return _CLAUSE.fullmatch(re.split(r"[。!?;,]|\.\s", _last_line(text))[-1].strip(_MARKUP))
 
 
 def _own_text(verdict: str) -> str:
-    """The verdict without what is thought, quoted, in parentheses or said as an example."""
+    """The verdict without thoughts, quotations, parentheses and examples."""
     _, closed, said = verdict.rpartition("</think>")
     if "<think>" in said:  # it was cut off in its thoughts
         return ""
@@ -101,7 +100,7 @@ def _own_text(verdict: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Full-width forms as their plain ones, without bold type: ［［９］］, 【【９】】 and **[[9]]** are [[9]]."""
+    """Full-width forms made plain, without bold type: ［［９］］, 【【9】】 and **[[9]]** become [[9]]."""
     return _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).translate(_BRACKETS).replace("\r", "\n")
 
 

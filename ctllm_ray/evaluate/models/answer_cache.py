@@ -1,4 +1,4 @@
-"""What was answered, by question, on storage: an evaluation that goes on asks nothing twice.
+"""A cache of answers on storage: a resumed evaluation repeats no request.
 
 A question's key is a hash of all that the answer depends on. Answers are appended as JSON lines to chunks of
 at most `MOST_LINES`; an object store cannot append, so the last chunk is written anew, all or nothing, at
@@ -16,7 +16,7 @@ import xxhash
 
 from ctllm_ray.base import storage
 
-MOST_LINES = 4000  # of a chunk, about 1 MB
+MOST_LINES = 4000  # per chunk, about 1 MB
 EVERY_S = 5.0
 
 
@@ -26,7 +26,7 @@ def key(*parts: object) -> str:
 
 
 class Answered:
-    """Answers by key in a folder; one writer at a time."""
+    """Answers by key in a folder, for one writer at a time."""
 
     def __init__(
         self, folder: str, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic
@@ -53,7 +53,7 @@ class Answered:
         return self._answers[key]
 
     def keep(self, key: str, answer: Any) -> None:
-        """Keeps an answer, of plain values."""
+        """Stores an answer, made of plain values."""
         self._answers[key] = answer
         self._lines.append(orjson.dumps({"key": key, "answer": answer}, option=orjson.OPT_SERIALIZE_NUMPY))
         self._unwritten = True
@@ -61,11 +61,11 @@ class Answered:
             self.write()
 
     def forget(self, key: str) -> None:
-        """From now on it is not answered; the line stays on storage, and a later one of the key counts."""
+        """Marks a key as unanswered. Its line stays on storage; a later line of the key counts."""
         del self._answers[key]
 
     def write(self) -> None:
-        """What was answered is on storage when this returns."""
+        """Flushes all answers to storage."""
         if self._unwritten:
             name = f"{self._chunk:05d}.jsonl"
             storage.write_bytes(storage.join(self._folder, name), b"\n".join(self._lines) + b"\n")

@@ -1,4 +1,4 @@
-"""Questions to a subject, in the order in which they share most.
+"""Batches requests to a model in the order in which they share most prefixes.
 
 Prompts that begin alike stand next to each other (they are sorted by their ids), so an engine that keeps
 prefixes finds the examples of a subject in its cache. Continuations of one prompt that differ in their last
@@ -25,7 +25,7 @@ Prompt = tuple[Ids, Continuation]
 
 @dataclass(frozen=True)
 class Scored:
-    """The log-probability of a continuation in nats, and whether each of its ids was the most likely one."""
+    """The log-probability of a continuation in nats, and whether it is greedy."""
 
     logprob: float
     greedy: bool
@@ -33,7 +33,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class _Scores:
-    """A request for the ids `last` that may stand after `ids`; `start`: the first of `ids` that counts."""
+    """Requests scores of the ids `last` that may follow `ids`; `start` is the first id that counts."""
 
     ids: Ids
     start: int
@@ -41,27 +41,27 @@ class _Scores:
 
 
 class Asking:
-    """What a subject says of ids."""
+    """Sends requests to a model under evaluation."""
 
     def __init__(self, subject: Subject, crowd: Crowd) -> None:
         self.context_tokens = subject.context_tokens
         self._subject, self._crowd = subject, crowd
 
     def fits(self, tokens: int) -> bool:
-        """True where so many tokens leave the room for one more that an API insists on."""
+        """True if so many tokens leave room for the one more that an API requires."""
         return tokens < self.context_tokens
 
     def refuse_too_long(self, benchmark: str) -> InputError:
-        """The error for a benchmark of which nothing fits the context."""
+        """The error for a benchmark without any item that fits the context."""
         return InputError(
-            f"all items are too long for the context of {self.context_tokens:,} tokens, with what may be "
-            f"written",
+            f"all items are too long for the context of {self.context_tokens:,} tokens, including the answer",
             where=benchmark,
-            remedy="take fewer shots or answer_tokens, or a model with a longer context (serve.context_tokens)",
+            remedy="use fewer shots or answer_tokens, or a model with a longer context "
+            "(serve.context_tokens)",
         )
 
     def scores(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Scored | None]:
-        """Each continuation after its context, of at least one id each; None where they do not fit."""
+        """Scores each continuation after its context, at least one id each; None if they do not fit."""
         last: dict[tuple[Ids, int], dict[int, None]] = {}
         for context, continuation in pairs:
             if continuation and self.fits(len(context) + len(continuation)):
@@ -73,7 +73,7 @@ class Asking:
         return [self._score(requests, context, continuation) for context, continuation in pairs]
 
     def texts(self, prompts: Sequence[tuple[Sequence[int], Continuation]]) -> list[str | None]:
-        """What is written after each prompt; None where it and the most that may be written do not fit."""
+        """Generates a text after each prompt; None if prompt and maximum answer do not fit."""
         given = [(tuple(ids), wanted) for ids, wanted in prompts]
         fitting = {prompt for prompt in given if self.fits(len(prompt[0]) + prompt[1].max_tokens)}
         self._crowd.ask("answers", sorted(fitting, key=lambda prompt: prompt[0]), _text_key, self._generate)
@@ -91,8 +91,8 @@ class Asking:
         return Scored(before + told[str(continuation[-1])], before_greedy and likeliest == continuation[-1])
 
     async def _request_score(self, request: _Scores) -> Any:
-        """Log-probability of all ids but the last and whether they are greedy; the likeliest last; by last
-        id."""
+        """Log-probability of all ids but the last, and whether they
+        are greedy; the most likely last id; scores by last id."""
         first, *others = request.last
         *before, last = await self._subject.logprobs([*request.ids, first], request.start, others)
         told = {str(id_): logprob for id_, logprob in last.top[1:]} | {str(last.id): last.logprob}
@@ -104,7 +104,7 @@ class Asking:
 
 
 def _group(context: Sequence[int], continuation: Sequence[int]) -> tuple[Ids, int]:
-    """What continuations share that differ in the last id alone."""
+    """The common part of continuations that differ in their last id only."""
     return (*context, *continuation[:-1]), len(context)
 
 

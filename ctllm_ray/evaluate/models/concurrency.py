@@ -1,5 +1,4 @@
-"""Many questions at a time, in an event loop that another thread waits for: kept as they are answered, and
-cancellable.
+"""Runs many requests at once in an event loop, for a waiting thread. Results are stored as they arrive.
 
 lm-eval calls a model like a function and waits; engines and APIs are coroutines. The loop may be one's own
 (`own_loop`) or that of a server which evaluates beside its chats.
@@ -19,13 +18,13 @@ from ctllm_ray.evaluate.models.answer_cache import Answered
 
 LONGEST_PAUSE_S = 30.0
 Q = TypeVar("Q")
-#: Is given what is asked, how much of it is answered, and how much there is.
+#: Called with what is requested, how many are done, and the total.
 Tell = Callable[[str, int, int], None]
 
 
 @contextmanager
 def own_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop in a thread of its own, for as long as the block lasts."""
+    """An event loop in its own thread, inside the block."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -38,7 +37,7 @@ def own_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 class Runner:
-    """Runs coroutines in a loop, one at a time, for a thread that waits for them."""
+    """Runs coroutines in a loop, one at a time, for a waiting thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -46,22 +45,22 @@ class Runner:
         self._cancelled = threading.Event()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """What the coroutine gives. Raises `CancelledError` after `cancel`."""
+        """The result of the coroutine. Raises `CancelledError` after `cancel`."""
         self._under_way = asyncio.run_coroutine_threadsafe(work, self._loop)
         if self._cancelled.is_set():
             self._under_way.cancel()
         try:
             return self._under_way.result()
-        except BaseException:  # also where the thread that waits was interrupted: nobody wants the rest
+        except BaseException:  # also if the waiting thread was interrupted: nobody needs the rest
             self._under_way.cancel()
             raise
 
     def finish(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Runs what has to be done at the end, also after `cancel`."""
+        """Runs cleanup work, even after `cancel`."""
         asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def cancel(self) -> None:
-        """Ends what runs, and all that would; from any thread."""
+        """Cancels what runs and all later work; callable from any thread."""
         self._cancelled.set()
         if self._under_way is not None:
             self._under_way.cancel()
@@ -73,7 +72,7 @@ class Runner:
 
 
 class Crowd:
-    """Asks `at_once` questions at a time and keeps the answers in `answered`."""
+    """Runs `at_once` requests at a time and stores their results in `answered`."""
 
     def __init__(self, runner: Runner, answered: Answered, at_once: int, tell: Tell) -> None:
         self.answered = answered
@@ -86,8 +85,8 @@ class Crowd:
         key_of: Callable[[Q], str],
         ask: Callable[[Q], Awaitable[Any]],
     ) -> None:
-        """Asks what is not answered yet. An error ends the others too; what was answered is on storage
-        then."""
+        """Sends the requests without a stored result. An error cancels the others;
+        finished results are on storage."""
         self._runner.check()
         left = [question for question in questions if key_of(question) not in self.answered]
         if not left:
@@ -125,7 +124,7 @@ class Crowd:
 
 
 async def _patiently(ask: Callable[[Q], Awaitable[Any]], question: Q) -> Any:
-    """What is answered, however often the queue is full: others go first."""
+    """The result, retried while the queue is full."""
     while True:
         try:
             return await ask(question)

@@ -1,4 +1,5 @@
-"""Which model is evaluated, and what computes it: two evaluations are the same only where all of this is.
+"""Identifies the model and the engine of an evaluation.
+Two evaluations are equal only if all of this is equal.
 
 Weights count by their hashes, whatever their format; so do the files beside them that change answers. An
 export of ours says the hashes in lineage.json, which is written last: they hold as long as no file of the
@@ -16,9 +17,9 @@ from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.model import fingerprint
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
-#: Files of an export of ours that hold weights; the same that `fingerprint.hash_weights` takes of them.
+#: Weight files of our exports; the same that `fingerprint.hash_weights` hashes.
 _EXPORTED = (".safetensors", ".safetensors.index.json")
-#: Files beside weights and tokenizer that change answers: shape, ends of answers, how turns are written.
+#: Files besides weights and tokenizer that change answers: shape, end tokens, chat template.
 _SETTINGS = (
     "config.json", "generation_config.json", "adapter_config.json", "tokenizer_config.json",
     "chat_template.jinja",
@@ -28,7 +29,7 @@ _CHANGED = ("created", "LastModified", "updated", "last_modified")  # fsspec: lo
 
 
 def identify_model(folder: str, tokenizer: Tokenizer) -> dict[str, Any]:
-    """SHA-256 of the weights by file, of the tokenizer, and of the files beside them that change answers."""
+    """SHA-256 of the weights by file, of the tokenizer, and of other files that change answers."""
     there = storage.list_names(folder)
     settings = {
         name: storage.size_and_sha256(storage.join(folder, name))[1] for name in _SETTINGS if name in there
@@ -38,7 +39,8 @@ def identify_model(folder: str, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def describe_engine(serve: Serve, engine: str) -> dict[str, str]:
-    """What computes: bf16 and fp32, or two engines, give scores that differ by more than noise."""
+    """The engine and its settings: bf16 and fp32, or two engines, give scores
+    that differ by more than noise."""
     device = "cuda" if serve.gpus else "cpu"
     auto = resolve.declared_value(resolve.ENGINES, engine, "AUTO_PRECISION")
     auto = auto or ("bf16" if serve.gpus else "fp32")
@@ -50,14 +52,13 @@ def describe_engine(serve: Serve, engine: str) -> dict[str, str]:
 
 
 def weights_of_lineage(lineage: dict[str, Any]) -> dict[str, str]:
-    """SHA-256 by file with weights, as a lineage.json says; empty where it says none."""
+    """SHA-256 of weight files, from a lineage.json; empty if it has none."""
     files = lineage.get("files", {})
     return {name: file["sha256"] for name, file in sorted(files.items()) if name.endswith(_EXPORTED)}
 
 
 def _exported_weights(folder: str, there: list[str]) -> dict[str, str]:
-    """The hashes of an export without reading its weights; empty where a file is not the one that was
-    exported."""
+    """The hashes of an export without reading its weights; empty if a file was changed after the export."""
     if LINEAGE not in there:
         return {}
     lineage = read_lineage(folder)
@@ -72,7 +73,7 @@ def _exported_weights(folder: str, there: list[str]) -> dict[str, str]:
 
 
 def _changed_at(uri: str) -> float:
-    """When the file was last written or replaced, Unix seconds; 0 where the storage does not say.
+    """When the file was last written or replaced, Unix seconds; 0 if the storage does not say.
 
     Of a local file that is its ctime: copying tools carry the mtime along.
     """

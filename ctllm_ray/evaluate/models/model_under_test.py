@@ -1,9 +1,8 @@
-"""Who is evaluated: a model that scores ids and continues them, in this process, behind Ray Serve or behind
-an API.
+"""The interface of a model under evaluation: it scores ids and continues them, in process or behind an API.
 
-It is given ids, never text, so that what is asked does not depend on who reads the text: a model scores the
-same in process and through the API. Requests that a subject cannot take now (`Overloaded`) are asked again by
-who asks.
+It is given ids, never text, so that what is asked does not depend on who reads the text: a model
+scores the same in process and through the API. Requests that a subject cannot take now (`Overloaded`)
+are asked again by who asks.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Continuation:
-    """What is to be written after a prompt: until one of these texts, the end of the answer, or so many
-    tokens."""
+    """A request to continue a prompt: until one of these texts, the end of the answer, or the token limit."""
 
     until: tuple[str, ...]
     max_tokens: int
@@ -30,21 +28,22 @@ class Continuation:
 
 
 class Subject(Protocol):
-    """Raises `Overloaded` where it is to be asked again later, `EngineFailed` where it answers no more."""
+    """Raises `Overloaded` if the request must be retried later, `EngineFailed` if
+    the model no longer answers."""
 
     context_tokens: int  # prompt and answer together
 
     async def logprobs(self, ids: Sequence[int], start: int, others: Sequence[int]) -> list[Token]:
-        """As `Engine.logprobs`, with the most likely id of each place."""
+        """Like `Engine.logprobs`, with the most likely id at each position."""
         ...
 
     async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
-        """The text after a prompt, without the text that ended it."""
+        """The text after a prompt, without the stop text."""
         ...
 
 
 class EngineSubject:
-    """An engine, with the tokenizer of its model. `stop_ids` end an answer."""
+    """An engine with the tokenizer of its model. `stop_ids` end an answer."""
 
     def __init__(self, engine: Engine, tokenizer: Tokenizer, stop_ids: frozenset[int]) -> None:
         self.context_tokens = engine.context_tokens
@@ -55,7 +54,7 @@ class EngineSubject:
         return await self._engine.logprobs(ids, start, 1, others)
 
     async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
-        """As `Subject.generate`; the engine is stopped as soon as a text of `until` is there."""
+        """Like `Subject.generate`; stops the engine as soon as a text of `until` appears."""
         sampling = Sampling(
             wanted.max_tokens,
             temperature=wanted.temperature,

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible API as seen by who asks it much: over its pauses, its failures and its silence.
+"""A client of an OpenAI-compatible API for many requests: it retries after limits, failures and timeouts.
 
 429 and 5xx are asked again when the server says (`Retry-After`), else after a growing pause; so are lost
 connections and answers that do not come in time. A refusal that asking again does not mend is an error at
@@ -21,11 +21,11 @@ import aiohttp
 from ctllm_ray.base.errors import EngineFailed, InputError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
-NO_QUOTA = "insufficient_quota"  # OpenAI's code: asking again does not help
+NO_QUOTA = "insufficient_quota"  # OpenAI's code: a retry does not help
 
 
 class Client:
-    """One API. It belongs to the event loop that it is entered in."""
+    """A client of one API. It belongs to the event loop in which it is entered."""
 
     def __init__(self, url: str, key: str = "", *, timeout_s: float = 120, attempts: int = 8) -> None:
         self.url = url.rstrip("/")
@@ -45,14 +45,14 @@ class Client:
             await self._session.close()
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer, parsed; `path` is below the API's URL, or a URL itself.
+        """The parsed response. `path` is relative to the API's URL, or a URL itself.
 
-        Raises `InputError` where it is refused, `EngineFailed` where none comes.
+        Raises `InputError` if the request is refused, `EngineFailed` if no response comes.
         """
         return await self._request("POST", path, body)
 
     async def get(self, path: str) -> dict[str, Any]:
-        """As `post`."""
+        """Like `post`."""
         return await self._request("GET", path, None)
 
     async def _request(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
@@ -67,20 +67,24 @@ class Client:
                         return _parse_answer(text)
                     said = f"{answer.status}: {_message(text)}"
                     if not _passes(answer.status, text):
-                        remedy = "check the address, the key and what is asked"
-                        raise InputError(f"refused with {said}", where=address, remedy=remedy)
+                        remedy = "check the URL, the key and the request"
+                        raise InputError(
+                            f"the API refused the request with {said}", where=address, remedy=remedy
+                        )
                     pause_s = _retry_s(answer.headers.get("Retry-After", "")) or pause_s
             except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError) as error:
                 said = f"{type(error).__name__}: {error}".removesuffix(": ")
             if attempt + 1 < self._attempts:
                 await asyncio.sleep(pause_s)
-        remedy = "run the same command again when it answers: what was answered is kept"
-        raise EngineFailed(f"no answer in {self._attempts} attempts; {said}", where=address, remedy=remedy)
+        remedy = "run the same command again when the API answers; earlier answers are kept"
+        raise EngineFailed(
+            f"the API gave no answer in {self._attempts} attempts; {said}", where=address, remedy=remedy
+        )
 
 
 def key_of(variable: str) -> str:
-    """The key in an environment variable; none where no variable is named. Raises `InputError` where it is
-    not set."""
+    """The key in an environment variable; empty if no variable is named. Raises
+    `InputError` if it is not set."""
     if not variable:
         return ""
     if not os.environ.get(variable):
@@ -89,12 +93,12 @@ def key_of(variable: str) -> str:
 
 
 def _passes(status: int, text: str) -> bool:
-    """True for what asking again may mend."""
+    """True for an error that a retry may fix."""
     return (status in (408, 429) and NO_QUOTA not in text) or status >= 500
 
 
 def _retry_s(header: str) -> float:
-    """Seconds that a server wants to be left alone, from a number or a date; 0 where it does not say."""
+    """Seconds to wait, from a number or a date; 0 if the server does not say."""
     try:
         return max(0.0, float(header))
     except ValueError:
@@ -108,12 +112,12 @@ def _retry_s(header: str) -> float:
 def _parse_answer(text: str) -> dict[str, Any]:
     plain = json.loads(text)
     if not isinstance(plain, dict):
-        raise ValueError("the answer is no JSON object")
+        raise ValueError("the response is not a JSON object")
     return plain
 
 
 def _message(text: str) -> str:
-    """What an error says, whatever its form."""
+    """The message of an error in any form."""
     try:
         return str(json.loads(text)["error"]["message"])[:300]
     except (ValueError, KeyError, TypeError):

@@ -1,8 +1,8 @@
-"""A model behind an OpenAI-compatible API as a subject: prompts as ids, log-probabilities by `echo`.
+"""A model behind an OpenAI-compatible API as a model under evaluation: prompts as ids, scores by `echo`.
 
-Chat endpoints tell no log-probabilities of a prompt, so everything goes to `/completions`. The tokenizer must
-be the served one: where the server tells (`/tokenize`, of ours and of vLLM), that is checked before anything
-is asked.
+Chat endpoints tell no log-probabilities of a prompt, so everything goes to `/completions`. The
+tokenizer must be the served one: where the server tells (`/tokenize`, of ours and of vLLM), that is
+checked before anything is asked.
 """
 
 from __future__ import annotations
@@ -18,58 +18,56 @@ from ctllm_ray.inference.engine import Token
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 PROBE = "今天天气很好，the weather is fine: 1 + 1 = 2。\n"
-MOST_STOPS = 4  # that OpenAI's API takes
+MOST_STOPS = 4  # maximum in OpenAI's API
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model as its API tells of it."""
+    """A served model, as its API describes it."""
 
     id: str
-    context_tokens: int  # 0: not told
+    context_tokens: int  # 0: unknown
     lineage: dict[str, Any]
-    sha256: str = ""  # of all that its answers depend on; empty: not told
+    sha256: str = ""  # over everything that affects answers; empty: unknown
 
 
 async def find_served_model(client: Client) -> ServedModel:
-    """The first model that the API serves. Raises `InputError` where it serves none."""
+    """The first model that the API serves. Raises `InputError` if there is none."""
     models = (await client.get("/models")).get("data") or []
     if not models:
-        raise InputError(
-            "the API serves no model", where=client.url, remedy="check the address: it ends in /v1"
-        )
+        raise InputError("the API serves no model", where=client.url, remedy="check the URL: it ends in /v1")
     first = models[0]
-    context = first.get("context_tokens") or first.get("max_model_len") or 0  # ours; vLLM's
+    context = first.get("context_tokens") or first.get("max_model_len") or 0  # in our API; in vLLM's
     return ServedModel(
         str(first["id"]), int(context), first.get("lineage") or {}, str(first.get("model_sha256") or "")
     )
 
 
 async def check_tokenizer(client: Client, model: str, tokenizer: Tokenizer) -> None:
-    """Raises `InputError` where the server makes other ids of a text than this tokenizer."""
+    """Raises `InputError` if the server's ids of a text differ from this tokenizer's."""
     root = client.url.removesuffix("/v1")
     try:
         told = await client.post(
             f"{root}/tokenize", {"model": model, "prompt": PROBE, "add_special_tokens": False}
         )
     except InputError:
-        return  # it has no such endpoint
+        return  # the API has no such endpoint
     if told.get("tokens") != tokenizer.encode([PROBE])[0].tolist():
-        remedy = "name the served model's folder: evaluate.model=PATH"
-        raise InputError("the server's tokenizer is another one", where=client.url, remedy=remedy)
+        remedy = "give the served model's folder: evaluate.model=PATH"
+        raise InputError(
+            "the server uses another tokenizer than evaluate.model", where=client.url, remedy=remedy
+        )
 
 
 class ApiSubject:
-    """The served model. What `others` may stand last takes a request each: the API has no way to ask for
-    several."""
+    """The served model. Each id of `others` takes its own request: the API cannot score several at once."""
 
     def __init__(self, client: Client, model: str, context_tokens: int, tokenizer: Tokenizer) -> None:
         self.context_tokens = context_tokens
         self._client, self._model, self._tokenizer = client, model, tokenizer
 
     async def logprobs(self, ids: Sequence[int], start: int, others: Sequence[int]) -> list[Token]:
-        """As `Subject.logprobs`; where the most likely last id is none of those asked for, it is told as
-        -1."""
+        """Like `Subject.logprobs`. If the most likely last id is not among the requested ones, it is -1."""
         result = await self._score_ids(ids, start)
         lasts = [result[-1], *[(await self._score_ids([*ids[:-1], other], start))[-1] for other in others]]
         likeliest = next((last.top[0] for last in lasts if last.top[0][0] >= 0), lasts[0].top[0])
@@ -83,9 +81,9 @@ class ApiSubject:
         )
         if not said or len(said["token_logprobs"]) < len(ids):
             raise InputError(
-                "the API tells no log-probabilities of prompts",
+                "the API gives no log-probabilities of prompts",
                 where=self._client.url,
-                remedy="evaluate the folder in process, or serve it with `ctllm serve` or vLLM",
+                remedy="evaluate the model's folder in process, or serve it with `ctllm serve` or vLLM",
             )
         places = zip(ids, said["token_logprobs"], said["top_logprobs"], strict=False)
         return [_token(*place) for place in list(places)[start:]]
@@ -105,10 +103,12 @@ class ApiSubject:
         try:
             return cut_at_stop(str(answer["choices"][0]["text"]), wanted.until)
         except (KeyError, IndexError, TypeError):
-            raise EngineFailed("the answer has no text", where=self._client.url, remedy="ask again") from None
+            raise EngineFailed(
+                "the API's response has no text", where=self._client.url, remedy="ask again"
+            ) from None
 
 
 def _token(id_: int, logprob: float, top: dict[str, float] | None) -> Token:
-    """A place. Which id was likeliest is told by its text alone, so by its log-probability."""
+    """One position. The API names the most likely id by text only, so it is found by its log-probability."""
     likeliest = max((top or {}).values(), default=logprob)
     return Token(id_, logprob, ((id_ if logprob >= likeliest else -1, likeliest),))

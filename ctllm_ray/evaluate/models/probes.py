@@ -1,5 +1,4 @@
-"""Does the model behind an address still answer as it did? A few fixed prompts, asked when an evaluation
-begins and again whenever it goes on.
+"""Checks that the model behind an address has not changed: fixed prompts at the start and at every resume.
 
 Not every server is bit-stable: what else is in a batch changes the last digits. So each time the prompts are
 asked twice, one after another and all at once, which shows the server's own noise, and answers may differ by
@@ -33,23 +32,24 @@ PROMPTS = (
     "1, 1, 2, 3, 5, 8, 13,",
 )
 ANSWER_TOKENS = 8
-#: mean difference of a token's log-probability; an estimate: a fifth of what bf16 does to fp32
+#: Mean difference of a token's log-probability in nats; an estimate: a fifth of the difference between bf16
+#: and fp32.
 LEAST_NATS = 0.02
-MOST_NOISES = 4.0  # and so many times the difference between two rounds of one server
-LEAST_ALIKE = 0.5  # share of answers that begin alike, where a server tells no log-probabilities
+MOST_NOISES = 4.0  # or this many times the difference between two rounds of one server
+LEAST_ALIKE = 0.5  # share of answers with the same beginning, for servers without log-probabilities
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Two rounds: log-probabilities of the prompts' tokens in nats (empty: not told), and what follows each
-    prompt."""
+    """Two rounds: log-probabilities of the prompts' tokens in nats (empty if
+    unavailable), and continuations."""
 
     logprobs: list[list[float]]
     texts: list[list[str]]
 
 
 class Probes:
-    """The probes of a subject behind an address."""
+    """The probes of a model behind an address."""
 
     def __init__(self, subject: Subject, tokenizer: Tokenizer) -> None:
         self._subject = subject
@@ -57,19 +57,19 @@ class Probes:
         self._ids = [tokenizer.encode([prompt])[0].tolist()[: max(2, most)] for prompt in PROMPTS]
 
     def write(self, folder: str, runner: Runner) -> None:
-        """Asks, and keeps what was answered."""
+        """Sends the prompts, and stores the answers."""
         storage.write_json(storage.join(folder, FILE), asdict(runner.run(self._ask())))
 
     def check(self, folder: str, runner: Runner) -> None:
-        """Raises `VersionConflict` where the answers are not those that the folder keeps."""
+        """Raises `VersionConflict` if the answers differ from those stored in the folder."""
         path = storage.join(folder, FILE)
         if not storage.exists(path):
             return
         if differing := compare(Answers(**storage.read_json(path)), runner.run(self._ask())):
             raise VersionConflict(
-                f"the model behind the address is not the one that was evaluated here: {differing}",
+                f"the model behind the address has changed since the evaluation began: {differing}",
                 where=folder,
-                remedy="name this one: evaluate.run=NAME; or delete the folder",
+                remedy="give this evaluation a name: evaluate.run=NAME; or delete the folder",
             )
 
     async def _ask(self) -> Answers:
@@ -78,7 +78,7 @@ class Probes:
             one_by_one = [await self._logprobs(ids) for ids in self._ids]
             together = await asyncio.gather(*map(self._logprobs, self._ids))
             logprobs = [[each for prompt in of for each in prompt] for of in (one_by_one, together)]
-        except InputError:  # it tells no log-probabilities of prompts: texts have to do
+        except InputError:  # it gives no log-probabilities of prompts: compare texts instead
             pass
         texts = [
             [await self._text(ids) for ids in self._ids],
@@ -94,17 +94,19 @@ class Probes:
 
 
 def compare(old: Answers, new: Answers) -> str:
-    """How two sets of answers differ by more than noise; empty where they do not."""
+    """How two sets of answers differ by more than noise; empty if they do not."""
     if old.logprobs and new.logprobs:
         return _compare_logprobs(old.logprobs, new.logprobs)
     alike = max(_share_alike(one, two) for one, two in product(old.texts, new.texts))
-    return "" if alike >= LEAST_ALIKE else f"{1 - alike:.0%} of the answers to fixed prompts are others"
+    return "" if alike >= LEAST_ALIKE else f"{1 - alike:.0%} of the answers to fixed prompts differ"
 
 
 def _compare_logprobs(old: list[list[float]], new: list[list[float]]) -> str:
     apart = min(_mean_apart(one, two) for one, two in product(old, new))
     bound = LEAST_NATS + MOST_NOISES * max(_mean_apart(*old), _mean_apart(*new))
-    return "" if apart <= bound else f"log-probabilities of fixed prompts are {apart:.2g} nats a token apart"
+    return (
+        "" if apart <= bound else f"log-probabilities of fixed prompts differ by {apart:.2g} nats per token"
+    )
 
 
 def _mean_apart(one: list[float], two: list[float]) -> float:

@@ -1,5 +1,4 @@
-"""One self-contained HTML page about an evaluation: scores with intervals and chance, parts, answers, what it
-depends on.
+"""One self-contained HTML page about an evaluation: scores with intervals, parts, answers, and settings.
 
 The page (html_report/html_page.py) is complete without its script. Answers of models, words of judges and
 names of files are other people's text: all of it goes through the template's escaping.
@@ -17,7 +16,7 @@ from ctllm_ray.evaluate.scoring.item_results import LOST, Item
 from ctllm_ray.html_report import html_page
 
 SHOWN = 20  # items of each benchmark
-LONGEST = 400  # characters shown of an answer
+LONGEST = 400  # characters of an answer to show
 SCALES = {"share": (0.0, 1.0), "mark": (1.0, 10.0), "bits": (0.0, 1.0)}
 
 Plain = Mapping[str, Any]  # a score of results.json
@@ -60,7 +59,7 @@ def render(results: Plain, items: Sequence[Item]) -> str:
 
 
 def value(score: Plain) -> str:
-    """A score as people read it: 41.5 %, 6.32, 1.234 bits; a dash where nothing was scored."""
+    """A score for people: 41.5 %, 6.32, 1.234 bits; a dash if nothing was scored."""
     return _number(score, score["value"])
 
 
@@ -78,25 +77,25 @@ def _number(score: Plain, number: float | None) -> str:
 
 
 def describe_unseen(score: Plain) -> str:
-    """The score without items that the corpus had seen, in words; empty where it had seen none, or nobody
-    knows."""
-    if not score.get("seen"):  # results of earlier versions do not say
+    """The score without items that the corpus contained, in words; empty if
+    there are none or it is unknown."""
+    if not score.get("seen"):  # results of earlier versions lack it
         return ""
-    return f", {score['seen']:,} seen by the corpus, without them {without_seen(score)}"
+    return f", {score['seen']:,} seen in the corpus, without them {without_seen(score)}"
 
 
 def without_seen(score: Plain) -> str:
-    """The score on items that the corpus had not seen."""
+    """The score on items that the corpus did not contain."""
     return _number(score, score["unseen_value"])
 
 
 def lm_eval(score: Plain) -> str:
-    """What lm-eval's own metric says, where ours is another; empty elsewhere."""
+    """The value of lm-eval's own metric, if ours is another; else empty."""
     return _number(score, score["lm_eval"]) if score.get("lm_eval") is not None else ""
 
 
 def mean(score: Plain) -> str:
-    """The mean over its parts."""
+    """The mean over the parts."""
     return _number(score, score["parts_mean"])
 
 
@@ -105,12 +104,12 @@ def _chance(score: Plain) -> str:
 
 
 def _above_chance(score: Plain) -> bool:
-    """True where the whole interval stands above guessing."""
+    """True if the whole interval is above chance."""
     return bool(score["chance"]) and score["low"] is not None and score["low"] > score["chance"]
 
 
 def _place(score: Plain, number: float) -> str:
-    """Where a number stands on its scale, in percent from the left."""
+    """The position of a number on its scale, in percent from the left."""
     low, high = SCALES[score["kind"]]
     return f"{100 * (number - low) / (high - low):.2f}"
 
@@ -121,7 +120,7 @@ def _width(score: Plain) -> str:
 
 
 def _weights(model: Plain) -> str:
-    """A short name of the model: how its weights' hashes begin."""
+    """A short name of the model: the first digits of its weights' hashes."""
     return " ".join(str(sha)[:12] for _, sha in sorted(model["weights"].items())[:3])
 
 

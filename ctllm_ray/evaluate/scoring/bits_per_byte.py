@@ -1,4 +1,5 @@
-"""Bits per byte by group on held-out documents: validation's formula and its documents, asked of a subject.
+"""Bits per byte by group on held-out documents: validation's
+formula and documents, for a model under evaluation.
 
 The nats of a document are the sum over all its targets, its end included; bits = nats / ln 2, over the bytes
 of its text (train/validation/validate.py). A document that is longer than the context is cut into pieces
@@ -26,17 +27,17 @@ Groups = Mapping[str, Sequence["HeldOutDocument"]]
 
 
 def documents(wanted: Bits, tokenizer: Tokenizer) -> Groups:
-    """The documents of each group. Raises `VersionConflict` where another tokenizer made them."""
+    """The documents of each group. Raises `VersionConflict` if another tokenizer made them."""
     from ctllm_ray.train.data import corpora
-    from ctllm_ray.train.validation import validate  # bring torch
+    from ctllm_ray.train.validation import validate  # these import torch
 
     sections = corpora.read_sections(wanted.corpora)
     vocabulary = corpora.shared_vocabulary(sections)
     if vocabulary.sha256 != tokenizer.sha256:
         raise VersionConflict(
-            "the held-out documents were tokenised otherwise than the model",
+            "the held-out documents have another tokenizer than the model",
             where=vocabulary.folder,
-            remedy="name token sections of the model's own tokenizer: evaluate.bits.corpora",
+            remedy="set evaluate.bits.corpora to token sections made with the model's own tokenizer",
         )
     return validate.documents(corpora.held_out(sections), wanted.max_tokens)
 
@@ -51,7 +52,7 @@ def evaluate(groups: Groups, asking: Asking) -> list[Item]:
 
 
 def _pieces(ids: list[int], most: int) -> list[tuple[list[int], list[int]]]:
-    """Targets with the one id before each piece of them, at most so many in a piece."""
+    """Pieces of at most `most` targets, each with the one id before it."""
     return [(ids[at - 1 : at], ids[at : at + most]) for at in range(1, len(ids), most)]
 
 

@@ -1,4 +1,4 @@
-"""`ctllm compare A B`: two finished evaluations, item by item."""
+"""Compares two finished evaluations item by item, for `ctllm compare A B`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from ctllm_ray.evaluate.scoring.scores import Comparison
 
 
 def compare(first: str, second: str, resamples: int) -> list[Comparison]:
-    """Each benchmark that both have. Raises `NotFound` where one is not finished, `InputError` where none is
-    shared."""
+    """Compares each common benchmark. Raises `NotFound` if one is not finished,
+    `InputError` if none is common."""
     seed = evaluation.results(first)["decisions"]["seed"]
     names = [score["benchmark"] for score in evaluation.results(second)["scores"]]
     result = scores.compare(item_results.read_items(first), item_results.read_items(second), seed, resamples)
     if not result:
         remedy = "compare evaluations of the same tasks"
         raise InputError(
-            "the two have no benchmark in common", where=f"{second}: {', '.join(names)}", remedy=remedy
+            "the two evaluations have no benchmark in common",
+            where=f"{second}: {', '.join(names)}",
+            remedy=remedy,
         )
     return result

@@ -1,5 +1,4 @@
-"""Which items of an evaluation the pages of the recipe's corpus held, before the pass `decontaminate` took
-them out.
+"""Finds which evaluation items the recipe's corpus contained before the pass `decontaminate` removed them.
 
 An item is known by its file, whose SHA-256 must be the one that the pass read, and by its row; of several
 sets of one file the greatest overlap counts. Where the recipe has no such pass, or it is not finished, or it
@@ -22,15 +21,14 @@ USE = "decontaminate"
 
 @dataclass(frozen=True)
 class Seen:
-    """The greatest overlap of each item that the pass could look for, by its address; from `bound` on it
-    counted."""
+    """The largest overlap of each searchable item, by its address; from `bound` on it counts."""
 
     overlap: Mapping[str, float]
     bound: float
     sha256: str  # of the table
 
     def plain(self) -> dict[str, Any]:
-        """What tells one from another."""
+        """Plain values that identify it."""
         return {"sha256": self.sha256, "min_overlap": self.bound}
 
 
@@ -38,15 +36,15 @@ NOTHING = Seen({}, 1.0, "")
 
 
 def folder_of(recipe: Recipe) -> str:
-    """The folder of the recipe's pass as any process finds it; empty where it has none."""
+    """The absolute folder of the recipe's pass; empty if it has none."""
     return storage.absolute(recipe.folder(USE)) if USE in recipe.corpus_sections else ""
 
 
 def of(folder: str, files: Mapping[str, str]) -> Seen:
-    """What a finished pass says of the items in files (SHA-256 by name); `NOTHING` where it says nothing."""
+    """What a finished pass says about the items in files (SHA-256 by name); `NOTHING` if it says nothing."""
     if not folder or not manifest.is_finished(folder):
         return NOTHING
-    from ctllm_ray.corpus.decontamination import seen_items  # brings numba
+    from ctllm_ray.corpus.decontamination import seen_items  # imports numba
 
     finished, rows = manifest.read_manifest(folder), seen_items.read_seen_items(folder).to_pylist()
     read = {
@@ -68,11 +66,11 @@ def of(folder: str, files: Mapping[str, str]) -> Seen:
 
 
 def mark_items(items: Sequence[Item], seen: Seen) -> list[Item]:
-    """The items with what is known of each."""
+    """The items with their overlap."""
     return [replace(item, seen_overlap=seen.overlap.get(_address(item.item))) for item in items]
 
 
 def _address(item: str) -> str:
-    """The row that an item is of: questions about one text (C3) have a number behind it."""
+    """The row of an item: questions about one text (C3) have a number after it."""
     name, _, row = item.rpartition("#")
     return f"{name}#{row.partition('.')[0]}"

@@ -1,8 +1,8 @@
-"""What is known of each item of an evaluation: one row of a Parquet file, scored or with the reason why not.
+"""The results of each item of an evaluation: one row of a Parquet file, with a score or a reason.
 
-An item's id is its address in the files that were read, so that two evaluations can be compared item by item
-and an item can be looked up elsewhere (in a training corpus, for one). Nothing is left out: rows and items
-are as many.
+An item's id is its address in the files that were read, so that two evaluations can be compared item
+by item and an item can be looked up elsewhere (in a training corpus, for one). Nothing is left out:
+rows and items are as many.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ctllm_ray.base import storage
 
 FILE = "items.parquet"
 SCORED = "scored"
-#: Why an item has no score: it does not fit the context; the judge gave no mark; nobody labelled it; its row
-#: is not right; it is one of the examples.
+#: Why an item has no score: it does not fit the context; the judge gave no mark; it has no label; its row is
+#: invalid; it is one of the examples.
 TOO_LONG, UNPARSABLE, NO_LABEL, BAD, SHOWN = "too_long", "unparsable", "no_label", "bad", "shown"
 LOST = (TOO_LONG, UNPARSABLE, NO_LABEL, BAD, SHOWN)
 
@@ -46,25 +46,25 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Item:
-    """One item. `score`: right 1 or wrong 0; a judge's mark, 1 to 10; bits per byte. None unless it is
-    scored."""
+    """One item. `score` is 1 for right, 0 for wrong; a judge's
+    mark, 1 to 10; or bits per byte. None if not scored."""
 
     benchmark: str
     part: str
     item: str
     status: str
     score: float | None
-    chance: float | None = None  # the score that guessing has
+    chance: float | None = None  # the score of random guessing
     target: str = ""
-    answer: str = ""  # the number of the choice that was scored, or what was written
+    answer: str = ""  # the index of the scored choice, or the generated text
     logprobs: Sequence[float] = field(default_factory=list)  # nats of each choice
-    nats: float | None = None  # of a text, where bits per byte are the score
+    nats: float | None = None  # of a text, if the score is bits per byte
     text_bytes: int | None = None
-    said: str = ""  # the judge's words; or what is not right in the row
-    doc_hash: str = ""  # of the item as it was read
-    prompt_hash: str = ""  # of what the model was given
-    seen_overlap: float | None = None  # with a page of the corpus before decontamination; None: not known
-    lm_eval: float | None = None  # lm-eval's own score, where ours is another
+    said: str = ""  # the judge's words; or what is wrong with the row
+    doc_hash: str = ""  # of the item as read
+    prompt_hash: str = ""  # of the prompt
+    seen_overlap: float | None = None  # with a page of the corpus before decontamination; None: unknown
+    lm_eval: float | None = None  # lm-eval's own score, if ours is another
 
 
 def write_items(folder: str, items: Sequence[Item]) -> None:
@@ -75,6 +75,6 @@ def write_items(folder: str, items: Sequence[Item]) -> None:
 
 
 def read_items(folder: str) -> list[Item]:
-    """The items of an evaluation. Raises `InputError` where there are none."""
+    """The items of an evaluation. Raises `InputError` if there are none."""
     with storage.reading(storage.join(folder, FILE)) as stream:
         return [Item(**row) for row in pq.read_table(stream).to_pylist()]

@@ -1,5 +1,4 @@
-"""Scores out of items: for each benchmark and each of its parts, how good, how sure, and of how many
-items."""
+"""Computes scores from items: for each benchmark and each part, the value, its interval, and the counts."""
 
 from __future__ import annotations
 
@@ -13,16 +12,16 @@ from ctllm_ray.evaluate.scoring import bits_per_byte, statistics
 from ctllm_ray.evaluate.scoring.item_results import LOST, SCORED, Item
 from ctllm_ray.evaluate.scoring.statistics import Difference, Estimate
 
-Kind = Literal["share", "mark", "bits"]  # right answers; 1 to 10; bits per byte, the fewer the better
+Kind = Literal["share", "mark", "bits"]  # right answers; 1 to 10; bits per byte, lower is better
 
 
 @dataclass(frozen=True)
 class BenchmarkScore:
-    """A benchmark's score, or that of a part of it. What is not scored is counted: items = scored + the
-    rest."""
+    """The score of a benchmark or of one part. Items without a score are
+    counted: items = scored + the rest."""
 
     benchmark: str
-    part: str  # empty: all of them, each item alike
+    part: str  # empty: all parts, each item counts equally
     kind: Kind
     value: float
     stderr: float
@@ -35,26 +34,23 @@ class BenchmarkScore:
     no_label: int
     bad: int
     shown: int
-    chance: float | None  # of guessing, over the scored items
-    parts_mean: float | None  # the mean over parts, as C-Eval and CMMLU publish it
-    seen: int | None  # scored items of which the corpus held as much as counts; None: not known of any
-    unseen_value: (
-        float | None
-    )  # the score on the others, and its interval; None: there are none that were seen
+    chance: float | None  # of random guessing, over the scored items
+    parts_mean: float | None  # mean over parts, as C-Eval and CMMLU publish it
+    seen: int | None  # scored items that the corpus contained; None: unknown
+    unseen_value: float | None  # score and interval of the others; None: the corpus contained none
     unseen_low: float | None
     unseen_high: float | None
-    lm_eval: float | None  # what lm-eval's own metric makes of the scored items, where ours is another
+    lm_eval: float | None  # lm-eval's own metric over the scored items, if ours is another
 
     def plain(self) -> dict[str, object]:
-        """For JSON: what is no number is null."""
+        """Plain values for JSON; NaN becomes null."""
         return {key: None if value != value else value for key, value in asdict(self).items()}
 
 
 def of(items: Sequence[Item], seed: int, resamples: int, seen_from: float = 1.0) -> list[BenchmarkScore]:
-    """The scores of each benchmark, followed by those of its parts where there are several; in the order of
-    items.
+    """The scores of each benchmark, then of its parts if there are several, in the order of items.
 
-    From an overlap of `seen_from` on, an item counts as seen by the corpus.
+    From an overlap of `seen_from` on, an item counts as seen in the corpus.
     """
     benchmark_scores: list[BenchmarkScore] = []
     for whole in _by(items, "benchmark").values():
@@ -74,7 +70,7 @@ def _by(items: Sequence[Item], name: str) -> dict[str, list[Item]]:
 
 
 def kind_of(benchmark: str) -> Kind:
-    """What a benchmark's scores are."""
+    """The kind of a benchmark's scores."""
     kinds: Mapping[str, Kind] = {bits_per_byte.NAME: "bits", judge.NAME: "mark"}
     return kinds.get(benchmark, "share")
 
@@ -109,7 +105,7 @@ def _score(
 def _without_seen(
     scored: Sequence[Item], kind: Kind, seed: int, resamples: int, seen_from: float
 ) -> dict[str, Any]:
-    """How many items the corpus had seen, and the score on the others."""
+    """The number of items that the corpus contained, and the score on the others."""
     others = [item for item in scored if not item.seen_overlap or item.seen_overlap < seen_from]
     known = any(item.seen_overlap is not None for item in scored)
     told: dict[str, Any] = {"seen": len(scored) - len(others) if known else None}
@@ -127,7 +123,7 @@ def _estimate(scored: Sequence[Item], kind: Kind, seed: int, resamples: int) -> 
 
 
 def _weigh(scored: Sequence[Item]) -> tuple[list[float], list[float]]:
-    """What is summed and what it is divided by: bits and bytes of texts, else scores and ones."""
+    """Numerators and denominators: bits and bytes of texts; else scores and ones."""
     if scored and kind_of(scored[0].benchmark) == "bits":
         return [(item.nats or 0.0) / math.log(2) for item in scored], [
             float(item.text_bytes or 1) for item in scored
@@ -137,7 +133,8 @@ def _weigh(scored: Sequence[Item]) -> tuple[list[float], list[float]]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How two evaluations differ on a benchmark. Only items that both scored count; the others are told."""
+    """The difference of two evaluations on a benchmark. Only items that both scored
+    count; others are reported."""
 
     benchmark: str
     kind: Kind
@@ -146,11 +143,11 @@ class Comparison:
     difference: Difference
     only_first: int
     only_second: int
-    other_prompts: int  # compared items whose prompts differ (other examples, another template)
+    other_prompts: int  # compared items with different prompts (other examples, another template)
 
 
 def compare(first: Sequence[Item], second: Sequence[Item], seed: int, resamples: int) -> list[Comparison]:
-    """Each benchmark that both have, item by item. An item counts as the same where its text is the same."""
+    """Compares each common benchmark item by item. Items are equal if their texts are equal."""
     others = _by(second, "benchmark")
     return [
         _compare_task(items, others[benchmark], seed, resamples)

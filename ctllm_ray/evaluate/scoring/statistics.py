@@ -1,4 +1,4 @@
-"""How sure a score is, and whether two differ: standard errors, intervals at 95 %, paired tests.
+"""Statistics of scores: standard errors, 95 % intervals, and paired tests.
 
 Items are taken as drawn at random from those that might have been asked. A share of right answers gets
 Wilson's interval (1927), which is honest for few items and for shares of 0 and 1, where the bootstrap's has
@@ -19,13 +19,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Z95 = 1.959963984540054  # standard deviations of the normal distribution that hold 95 %
-CHUNK_DRAWS = 4_000_000  # of the bootstrap at a time: 32 MB
+Z95 = 1.959963984540054  # half-width of 95 % of the normal distribution, in standard deviations
+CHUNK_DRAWS = 4_000_000  # bootstrap draws at once: 32 MB
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score with its standard error and its interval at 95 %; NaN where there is nothing to tell."""
+    """A score with its standard error and 95 % interval; NaN if undefined."""
 
     value: float
     stderr: float
@@ -35,7 +35,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """B less A over the items that both answered. `p`: how often chance alone makes as large a difference."""
+    """B minus A over the items that both answered. `p` is the probability of such a
+    large difference by chance."""
 
     value: float
     low: float
@@ -57,8 +58,8 @@ def share(right: Sequence[float]) -> Estimate:
 
 
 def ratio(above: Sequence[float], below: Sequence[float], seed: int, resamples: int) -> Estimate:
-    """The sum of `above` over that of `below` (the mean, where all of these are 1), with the bootstrap's
-    interval."""
+    """The sum of `above` divided by the sum of `below` (the mean, if all of these are 1),
+    with a bootstrap interval."""
     a, b = np.asarray(above, np.float64), np.asarray(below, np.float64)
     if not len(a):
         return Estimate(math.nan, math.nan, math.nan, math.nan)
@@ -73,7 +74,7 @@ def mean_of(values: Sequence[float]) -> float:
 
 
 def stderr(above: Sequence[float] | np.ndarray, below: Sequence[float] | np.ndarray) -> float:
-    """The standard error of a ratio of sums by its linear part; NaN for one item."""
+    """The standard error of a ratio of sums, from its linear part; NaN for one item."""
     a, b = np.asarray(above, np.float64), np.asarray(below, np.float64)
     if len(a) < 2:
         return math.nan
@@ -82,7 +83,7 @@ def stderr(above: Sequence[float] | np.ndarray, below: Sequence[float] | np.ndar
 
 
 def _bootstrap(above: np.ndarray, below: np.ndarray, seed: int, resamples: int) -> np.ndarray:
-    """Ratios of as many items drawn with replacement, so many times."""
+    """Ratios over bootstrap resamples of the items."""
     random, n = np.random.default_rng(seed), len(above)
     at_once = max(1, CHUNK_DRAWS // n)
     results = []
@@ -95,7 +96,7 @@ def _bootstrap(above: np.ndarray, below: np.ndarray, seed: int, resamples: int) 
 def compare_paired(
     a: Sequence[float], b: Sequence[float], below: Sequence[float], seed: int, resamples: int
 ) -> Difference:
-    """B less A over the same items; `below` weighs them (bytes of a text, else 1)."""
+    """B minus A over the same items; `below` weights them (bytes of a text, else 1)."""
     first, second, weight = (np.asarray(values, np.float64) for values in (a, b, below))
     if not len(first):
         return Difference(math.nan, math.nan, math.nan, math.nan, "none", 0)
@@ -107,8 +108,7 @@ def compare_paired(
 
 
 def mcnemar(differences: np.ndarray) -> float:
-    """The exact two-sided probability of a split as uneven among the items where one is right and the other
-    wrong."""
+    """The exact two-sided probability of such an uneven split among items where exactly one is right."""
     up, down = int((differences > 0).sum()), int((differences < 0).sum())
     n, fewer = up + down, min(up, down)
     if not n:
@@ -119,7 +119,7 @@ def mcnemar(differences: np.ndarray) -> float:
 
 
 def sign_flip_p(differences: np.ndarray, seed: int, resamples: int) -> float:
-    """The share of random signs whose sum is as far from zero, the given ones counted too."""
+    """The share of random sign flips with a sum at least as far from zero, including the given signs."""
     random = np.random.default_rng(seed)
     there = differences[differences != 0]
     if not len(there):

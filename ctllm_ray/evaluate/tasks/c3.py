@@ -1,4 +1,4 @@
-"""C3: questions about dialogues and texts with two to four answers in words (Sun et al. 2020).
+"""C3: questions about dialogues and texts, with two to four answers in words (Sun et al. 2020).
 
 lm-eval does not have it. The prompt is the context, `问题：` and the question, `答案：`; answers differ in length,
 so the score is by character.
@@ -19,7 +19,7 @@ from ctllm_ray.evaluate.formats import choices
 from ctllm_ray.evaluate.formats.published_files import read_table
 from ctllm_ray.evaluate.task import Task, choose_rows, examples, finish, sort_out
 
-NO_SPLIT = "none"  # of a file whose name says no split: it is asked
+NO_SPLIT = "none"  # split of a file whose name has none: its questions are asked
 
 
 def c3(
@@ -29,13 +29,13 @@ def c3(
     shots: Annotated[int, Field(ge=0)] = 0,
     limit: Annotated[int, Field(ge=0)] = 0,
 ) -> list[Task]:
-    """One task: the questions of rows whose `split` ends with the option's word; examples are of `dev`."""
+    """One task: questions of rows whose `split` ends with the option's value; examples come from `dev`."""
     table = read_table(path, _of_list)
     asked = _of_split(table.rows, split, NO_SPLIT)
     if not asked:
         there = sorted({str(row.get("split") or row.get("_split")) for row in table.rows})
-        remedy = f"set split to one that is there: {', '.join(there)}"
-        raise InputError(f"no rows of the split {split!r}", where=path, remedy=remedy)
+        remedy = f"set split to an existing one: {', '.join(there)}"
+        raise InputError(f"there are no rows of the split {split!r}", where=path, remedy=remedy)
     items, left_out = sort_out(choose_rows(list(_questions(asked)), limit), _build_row)
     dev, _ = sort_out(_questions(_of_split(table.rows, "dev")), _build_row)
     task = choices.task("c3", items, examples(dev, shots, path), table.files, measure="acc_norm")
@@ -43,7 +43,7 @@ def c3(
 
 
 def _of_list(values: Sequence[Any], name: str) -> Row:
-    """A text of the published form: sentences, questions, id. The file's name says the split."""
+    """A text in the published form: sentences, questions, id. The file's name gives the split."""
     context, questions, id_ = values
     split = re.search(r"train|dev|test", name)
     return {"id": id_, "context": context, "questions": questions, "split": split[0] if split else NO_SPLIT}

@@ -1,5 +1,5 @@
-"""C-Eval: 52 subjects, four choices (Huang et al. 2023), as lm-eval asks it: on `val`, since `test` has no
-answers."""
+"""C-Eval: 52 subjects, four choices (Huang et al. 2023), with lm-eval's prompts; on `val`,
+since `test` has no answers."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ def ceval(
     shots: Annotated[int, Field(ge=0)] = 5,
     limit: Annotated[int, Field(ge=0)] = 0,
 ) -> list[Task]:
-    """A task for each subject (empty: all that the files have), from the published folder or one file of
-    all."""
+    """One task per subject (empty: all in the files), from the published folder or a single file."""
     return exam(
         path,
         split="val",

@@ -1,4 +1,4 @@
-"""CMMLU: 67 subjects of Chinese school and life, four choices (Li et al. 2023), as lm-eval asks it."""
+"""CMMLU: 67 subjects of Chinese school and life, four choices (Li et al. 2023), with lm-eval's prompts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ def cmmlu(
     shots: Annotated[int, Field(ge=0)] = 5,
     limit: Annotated[int, Field(ge=0)] = 0,
 ) -> list[Task]:
-    """A task for each subject (empty: all that the files have), from the published folder or one file of
-    all."""
+    """One task per subject (empty: all in the files), from the published folder or a single file."""
     return exam(
         path,
         split="test",

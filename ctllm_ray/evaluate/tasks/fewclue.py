@@ -1,5 +1,4 @@
-"""FewCLUE: nine small tasks of Chinese understanding (Xu et al. 2021), asked as text with a word to come
-next.
+"""FewCLUE: nine small tasks of Chinese understanding (Xu et al. 2021), as texts whose next word is scored.
 
 lm-eval does not have it. Each part is a prompt and the words that stand for its labels; the parts with label
 sets of their own (iflytek, csldcp) take the words from the file. Where a sentence has a gap (chid), the rest
@@ -41,23 +40,25 @@ def fewclue(
     shots: Annotated[int, Field(ge=0)] = 0,
     limit: Annotated[int, Field(ge=0)] = 0,
 ) -> list[Task]:
-    """A task for each part (empty: all that have rows of the split): items of `split`, examples of the train
-    split.
+    """One task per part (empty: all with rows of the split): items of `split`, examples of the train split.
 
-    A split is named by how it begins: `dev` is dev_0 to dev_few_all, `test_public` the public test with its
-    labels.
+    `split` is a prefix: `dev` means dev_0 to dev_few_all, `test_public` the public test with labels.
     """
     if unknown := [part for part in parts if part not in _PARTS]:
-        raise RecipeError(f"FewCLUE has no part {unknown[0]!r}", remedy=f"parts: {', '.join(_PARTS)}")
+        raise RecipeError(f"FewCLUE has no part {unknown[0]!r}", remedy=f"use one of {', '.join(_PARTS)}")
     result = table(path)
     there = by(result.rows, lambda row: str(field_of(row, "_task", "task")))
     if missing := [part for part in parts if part not in there]:
-        raise InputError(f"no rows of {missing[0]!r}", where=path, remedy=f"parts there: {', '.join(there)}")
+        raise InputError(
+            f"there are no rows of {missing[0]!r}", where=path, remedy=f"available parts: {', '.join(there)}"
+        )
     asked = {part: _of_split(there.get(part, []), split) for part in parts or _PARTS}
     if empty := [part for part in parts or asked if not asked[part] and (parts or not any(asked.values()))]:
         splits = sorted({_split_of(row) for row in result.rows})
-        remedy = f"set split to one that is there: {', '.join(splits)}"
-        raise InputError(f"no rows of the split {split!r} in {', '.join(empty)}", where=path, remedy=remedy)
+        remedy = f"set split to an existing one: {', '.join(splits)}"
+        raise InputError(
+            f"there are no rows of the split {split!r} in {', '.join(empty)}", where=path, remedy=remedy
+        )
     return finish(
         [_task(part, there[part], asked[part], shots, limit, result) for part in asked if asked[part]], path
     )
@@ -71,7 +72,7 @@ def _task(
     limit: int,
     benchmark_table: BenchmarkTable,
 ) -> Task:
-    """A part, asked about the rows `asked`."""
+    """The task of one part over the rows `asked`."""
     words = sorted({_word(row) for row in rows if _is_labelled(row)}) if part in _OWN_LABELS else []
 
     def build(row: Row) -> Row:
@@ -99,16 +100,16 @@ def _is_labelled(row: Row) -> bool:
 
 
 def _label_row(row: Row, text: str, words: dict[str, str], label: str) -> Row:
-    """A row whose answer is the word for its label. Raises `NoLabel` where its annotators agreed on none."""
+    """A row whose answer is the word for its label. Raises `NoLabel` if its annotators did not agree."""
     if label in _NO_LABEL:
         raise NoLabel(f"the label is {label!r}", where=row[ID])
     if label not in words:
-        raise InputError(f"unknown label {label!r}", where=row[ID], remedy=f"labels: {', '.join(words)}")
+        raise InputError(f"unknown label {label!r}", where=row[ID], remedy=f"use one of {', '.join(words)}")
     return choices.row(row[ID], text, list(dict.fromkeys(words.values())), words[label])
 
 
 def _label(row: Row, name: str = "label") -> str:
-    """The label; empty where the row has none, as in a test split that is not public."""
+    """The label; empty if the row has none, as in a test split that is not public."""
     return str(field_of(row, name)) if row.get(name) is not None else ""
 
 
@@ -145,10 +146,10 @@ def _cluewsc(row: Row, _: Sequence[str]) -> Row:
 def _chid(row: Row, _: Sequence[str]) -> Row:
     before, gap, after = field_of(row, "content").partition(_GAP)
     if not gap:
-        raise InputError(f"no gap {_GAP}", where=row[ID], remedy="correct the row")
+        raise InputError(f"the text has no gap {_GAP}", where=row[ID], remedy="correct the row")
     filled = [f"{candidate}{after}" for candidate in field_of(row, "candidates")]
     if row.get("answer") is None:
-        raise NoLabel("there is no answer", where=row[ID])
+        raise NoLabel("the row has no answer", where=row[ID])
     return choices.row(row[ID], before or "\n", filled, filled[row["answer"]])
 
 
@@ -161,9 +162,9 @@ def _csldcp(row: Row, words: Sequence[str]) -> Row:
 
 
 def _word(row: Row) -> str:
-    """The label in words, of the parts that name it in the file."""
+    """The label in words, for parts that name it in the file."""
     if not _is_labelled(row):
-        raise NoLabel("there is no label", where=row[ID])
+        raise NoLabel("the row has no label", where=row[ID])
     return str(field_of(row, "label_des", "label"))
 
 

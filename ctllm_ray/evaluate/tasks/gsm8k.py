@@ -1,5 +1,4 @@
-"""GSM8K: sums of primary school in English words, with their solutions (Cobbe et al. 2021), as lm-eval asks
-them.
+"""GSM8K: primary school math problems in English with solutions (Cobbe et al. 2021), with lm-eval's prompts.
 
 lm-eval draws other examples for each item; here they are the first of the file, the same for all, which costs
 a fraction of the time (a prefix that all share) and makes two evaluations comparable item by item.
@@ -24,7 +23,7 @@ def gsm8k(
     limit: Annotated[int, Field(ge=0)] = 0,
     answer_tokens: Annotated[int, Field(gt=0)] = 256,
 ) -> list[Task]:
-    """One task, of the published JSON lines."""
+    """One task, from the published JSON lines."""
     return sums(
         "gsm8k",
         path,
@@ -44,5 +43,5 @@ def _target(row: Row) -> str:
 
 def _row(row: Row) -> Row:
     answer = str(field_of(row, "answer"))
-    _target({ID: row[ID], "answer": answer})  # or tell that it is no number
+    _target({ID: row[ID], "answer": answer})  # raises if it is not a number
     return {ID: row[ID], "question": str(field_of(row, "question")), "answer": answer}

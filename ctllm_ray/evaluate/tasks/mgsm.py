@@ -1,5 +1,5 @@
-"""MGSM in Chinese: 250 sums of GSM8K's test, translated (Shi et al. 2022), as lm-eval asks them, step by
-step."""
+"""MGSM in Chinese: 250 translated problems of GSM8K's test (Shi et al. 2022), with
+lm-eval's step-by-step prompts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ def mgsm(
     limit: Annotated[int, Field(ge=0)] = 0,
     answer_tokens: Annotated[int, Field(gt=0)] = 256,
 ) -> list[Task]:
-    """One task. Its examples show the answer alone: the published ones with steps are in no file of this
-    form."""
+    """One task. Its examples show the answer only: no file of this form has the published steps."""
     return sums(
         "mgsm",
         path,

@@ -1,16 +1,16 @@
-"""The data mixing law: L(r) = c + k exp(sum_j t_j r_j) (Ye et al. 2024, "Data Mixing Laws", equation for one
-domain).
+"""The data mixing law: L(r) = c + k exp(sum_j t_j r_j)
+(Ye et al. 2024, "Data Mixing Laws", one-domain equation).
 
 Shares sum to one, so k could be any number and the t_j would make up for it: fitted is c + exp(sum_j s_j
 r_j), and `k` and `t` are read off by the rule that the t_j sum to zero. c is what is left where no share
 helps any more; with trials that lie close together it is hardly known (linear and exponential look alike
 there), which the bootstrap shows.
 
-Fit: for fixed c the rest is linear in log(L - c), so a line of values of c gives starts that need no luck;
-the best of them are refined by Levenberg and Marquardt's method under Huber's loss on log L, so that one odd
-trial does not bend the law. All problems of a bootstrap are refined together, as arrays: 200 fits of 24
-trials take a tenth of a second. c keeps between zero and the least loss as a logistic function of what is
-varied.
+Fit: for fixed c the rest is linear in log(L - c), so a line of values of c gives starts that need no
+luck; the best of them are refined by Levenberg and Marquardt's method under Huber's loss on log L, so
+that one odd trial does not bend the law. All problems of a bootstrap are refined together, as arrays:
+200 fits of 24 trials take a tenth of a second. c keeps between zero and the least loss as a logistic
+function of what is varied.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from __future__ import annotations
 import numpy as np
 
 NAME = ("指数混合定律", "exponential law")
-HUBER = 0.01  # of the loss: residuals beyond one percent count by their size, not by its square
-STARTS, REFINED = 40, 3  # values of c that are tried, and how many of them are refined
+HUBER = 0.01  # of the loss: residuals beyond one percent count linearly, not squared
+STARTS, REFINED = 40, 3  # values of c to try, and how many to refine
 ROUNDS = 100
-DAMPING = (1e-3, 0.3, 4.0)  # to begin with, after a step that helped, after one that did not
+DAMPING = (1e-3, 0.3, 4.0)  # at first, after a successful step, after a failed step
 _LEAST, _MOST_EXPONENT = 1e-12, 50.0
 
 
 def count(groups: int) -> int:
-    """Parameters of the law."""
+    """The number of parameters of the law."""
     return groups + 1
 
 
 def fit(shares_NG: np.ndarray, losses_DN: np.ndarray, kept_DN: np.ndarray) -> np.ndarray:
-    """[c, s_1, ..., s_G] [D, 1 + G] for each row of losses, by the trials that are kept; c is below all of
-    these."""
+    """[c, s_1, ..., s_G] [D, 1 + G] for each row of losses, fitted to the kept
+    trials; c is below all of them."""
     lowest_D = np.where(kept_DN, losses_DN, np.inf).min(axis=1)
     starts = _starts(shares_NG, losses_DN, kept_DN, lowest_D)
     refined = [_refine(start, shares_NG, np.log(losses_DN), kept_DN, lowest_D) for start in starts]
@@ -42,12 +42,12 @@ def fit(shares_NG: np.ndarray, losses_DN: np.ndarray, kept_DN: np.ndarray) -> np
 
 
 def predict(parameters: np.ndarray, shares_NG: np.ndarray) -> np.ndarray:
-    """Losses [N], in the unit of those it was fitted to."""
+    """Losses [N], in the unit of the fitted losses."""
     return parameters[0] + np.exp(np.minimum(shares_NG @ parameters[1:], _MOST_EXPONENT))
 
 
 def published_form(parameters: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """c, k and the t_j of the published form, with t_j that sum to zero."""
+    """c, k and the t_j of the published form; the t_j sum to zero."""
     mean = float(parameters[1:].mean())
     return float(parameters[0]), float(np.exp(mean)), parameters[1:] - mean
 
@@ -55,8 +55,7 @@ def published_form(parameters: np.ndarray) -> tuple[float, float, np.ndarray]:
 def _starts(
     shares_NG: np.ndarray, losses_DN: np.ndarray, kept_DN: np.ndarray, lowest_D: np.ndarray
 ) -> list[np.ndarray]:
-    """The best few [D, 1 + G] of the laws with c from just below the losses down to zero, by least
-    squares."""
+    """The best few [D, 1 + G] least-squares laws, with c from just below the losses down to zero."""
     spread_D = np.maximum(np.where(kept_DN, losses_DN, 0.0).max(axis=1) - lowest_D, 1e-6 * lowest_D)
     first_D = np.minimum(0.02 * spread_D, 0.5 * lowest_D)
     weighted_DNG = shares_NG * kept_DN[:, :, None]
@@ -75,7 +74,7 @@ def _starts(
 def _refine(
     start: np.ndarray, shares_NG: np.ndarray, logs_DN: np.ndarray, kept_DN: np.ndarray, lowest_D: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The parameters [D, 1 + G] that starts lead to, and their costs [D]."""
+    """The parameters [D, 1 + G] reached from the starts, and their costs [D]."""
     share = np.clip(start[:, 0] / lowest_D, 1e-9, 1 - 1e-9)
     varied = np.column_stack([np.log(share / (1 - share)), start[:, 1:]])  # the logit of c, then the slopes
     damping = np.full(len(varied), DAMPING[0])
@@ -101,7 +100,7 @@ def _step(
     lowest_D: np.ndarray,
     damping: np.ndarray,
 ) -> np.ndarray:
-    """Marquardt's step [D, 1 + G] on squares that are weighted so that they are Huber's loss."""
+    """Marquardt's step [D, 1 + G] on squares weighted to equal Huber's loss."""
     parameters = _parameters(varied, lowest_D)
     residuals = _residuals(parameters, shares_NG, logs_DN)
     weights = kept_DN * np.minimum(1.0, HUBER / np.maximum(np.abs(residuals), _LEAST))
@@ -127,6 +126,6 @@ def _residuals(parameters: np.ndarray, shares_NG: np.ndarray, logs_DN: np.ndarra
 
 
 def _cost(residuals_DN: np.ndarray, kept_DN: np.ndarray) -> np.ndarray:
-    """Huber's loss [D], summed over the trials that are kept."""
+    """Huber's loss [D], summed over the kept trials."""
     size = np.abs(residuals_DN)
     return (kept_DN * np.where(size <= HUBER, size**2 / 2, HUBER * (size - HUBER / 2))).sum(axis=1)

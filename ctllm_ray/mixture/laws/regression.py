@@ -1,4 +1,4 @@
-"""The law that is linear in the log of the loss: L(r) = exp(sum_j b_j r_j), over shares r that sum to one.
+"""A law that is linear in the log of the loss: L(r) = exp(sum_j b_j r_j), over shares r that sum to one.
 
 Least squares on log L: one parameter for each group, no intercept since the shares already sum to one. It is
 the first law to try with few trials; by its form no group ever has an interior best share, so what it chooses
@@ -13,12 +13,12 @@ NAME = ("对数线性定律", "log-linear law")
 
 
 def count(groups: int) -> int:
-    """Parameters of the law."""
+    """The number of parameters of the law."""
     return groups
 
 
 def fit(shares_NG: np.ndarray, losses_DN: np.ndarray, kept_DN: np.ndarray) -> np.ndarray:
-    """b_j [D, G] for each row of losses, by the trials that are kept, in nats.
+    """b_j [D, G] for each row of losses, fitted to the kept trials, in nats.
 
     It is the log of the loss that training on group j alone is taken to end with.
     """
@@ -27,5 +27,5 @@ def fit(shares_NG: np.ndarray, losses_DN: np.ndarray, kept_DN: np.ndarray) -> np
 
 
 def predict(parameters: np.ndarray, shares_NG: np.ndarray) -> np.ndarray:
-    """Losses [N], in the unit of those it was fitted to."""
+    """Losses [N], in the unit of the fitted losses."""
     return np.exp(shares_NG @ parameters)

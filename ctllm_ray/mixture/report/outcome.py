@@ -1,5 +1,4 @@
-"""What a sweep leaves: the mixture as a file that training reads unchanged, the choice with its reasons, and
-a page.
+"""Writes the results of a sweep: the mixture as a file for training, the choice with its reasons, and a page.
 
 `mixture.yaml` is the value of `train.mixture` (`ctllm train RECIPE train.mixture=@.../mixture.yaml`); what it
 rests on, the hash of the data among it, stands above it in comments. `choice.json` has the same and the laws
@@ -25,8 +24,7 @@ MIXTURE, CHOICE, REPORT = "mixture.yaml", "choice.json", "report.html"
 
 
 def write(plan: SweepPlan, trials: Sequence[Trial]) -> Choice:
-    """The choice that the trials speak for; mixture.yaml, choice.json and report.html are in the sweep's
-    folder."""
+    """Chooses by the trials; writes mixture.yaml, choice.json and report.html to the sweep's folder."""
     chosen = choose(plan, trials)
     storage.write_bytes(storage.join(plan.folder, MIXTURE), mixture_file(plan, trials, chosen).encode())
     storage.write_json(storage.join(plan.folder, CHOICE), facts(plan, trials, chosen))
@@ -42,7 +40,7 @@ def words(shares: Mapping[str, float]) -> str:
 
 
 def mixture_file(plan: SweepPlan, trials: Sequence[Trial], chosen: Choice) -> str:
-    """YAML of the mixture's one phase, under comments."""
+    """YAML of the mixture's single phase, with comments above."""
     said = [
         f"By `ctllm sweep` of {plan.recipe.name} {plan.recipe.version}, from {len(trials)} trials of "
         f"{plan.sweep.tokens:,} tokens.",
@@ -60,7 +58,7 @@ def _ranges(shares: Mapping[str, tuple[float, float]]) -> str:
 
 
 def facts(plan: SweepPlan, trials: Sequence[Trial], chosen: Choice) -> dict[str, Any]:
-    """The choice as plain values; what is not known is null."""
+    """The choice as plain values; unknown values are null."""
     return {
         "by": chosen.by,
         "why": chosen.why,

@@ -1,5 +1,4 @@
-"""One self-contained HTML page about a sweep: the verdict, the mixture, how far to trust the law, every
-trial.
+"""One self-contained HTML page about a sweep: verdict, mixture, trust in the law, and all trials.
 
 The page (html_report/html_page.py) is complete without its script, which only switches the language. Names of
 groups are other people's text: all of it goes through the template's escaping.
@@ -83,7 +82,7 @@ def render(plan: SweepPlan, trials: Sequence[Trial], chosen: Choice) -> str:
 
 
 def _summary(plan: SweepPlan, trials: Sequence[Trial], chosen: Choice) -> dict[str, Any]:
-    """The figures of the page's head."""
+    """The figures in the page's head."""
     trial = plan.trial(0)
     assert trial.model is not None
     assert trial.train is not None
@@ -107,7 +106,7 @@ def _verdict(chosen: Choice) -> Markup:
 
 
 def _why(chosen: Choice, tried: Sequence[Tried], runs: int) -> list[Markup]:
-    """The sentences that say how it came about."""
+    """The sentences that explain the choice."""
     said = (
         [html_page.phrase(WORDS, f"reason_{chosen.reason}", n=len(tried), runs=runs)] if chosen.reason else []
     )
@@ -132,7 +131,7 @@ def _why(chosen: Choice, tried: Sequence[Tried], runs: int) -> list[Markup]:
 
 
 def _group(plan: SweepPlan, chosen: Choice, name: str) -> dict[str, Any]:
-    """A group's row: shares as parts of one."""
+    """A group's row; shares between 0 and 1."""
     at = plan.region.groups.index(name)
     return {
         "name": name,
@@ -146,7 +145,7 @@ def _group(plan: SweepPlan, chosen: Choice, name: str) -> dict[str, Any]:
 
 
 def _fit_plot(fit: Fit, good: Sequence[Tried], measured: Mapping[int, float]) -> LawPlot:
-    """What a law said of each trial without it, against what was measured: one scale on both axes."""
+    """A law's prediction of each trial without it, against the measurement; same scale on both axes."""
     values = np.array([measured[trial.number] for trial in good])
     axis = curves.axis(np.concatenate([values, fit.left_out]))
     dots = [
@@ -190,7 +189,7 @@ def _along(
 
 
 def _domain(plan: SweepPlan, chosen: Choice, name: str, good: Sequence[Tried]) -> dict[str, Any]:
-    """A held-out group's row: measured bits per byte, and what the better law says of two mixtures."""
+    """A held-out group's row: measured bits per byte, and the better law's predictions for two mixtures."""
     bits = [trial.bits[name] for trial in good]
     pair = [plan.mixtures[0], chosen.shares]
     shares = np.array([[mixture[group] for group in plan.region.groups] for mixture in pair])

@@ -1,14 +1,14 @@
-"""What the driver and its workers leave for each other: an actor on the driver's machine.
+"""An actor through which the driver and its workers exchange messages. It runs on the driver's machine.
 
-A file of its own that imports nothing: an actor's process imports the module of its class, and ray.train takes three
-seconds.
+A file of its own that imports nothing: an actor's process imports
+the module of its class, and ray.train takes three seconds.
 """
 
 from __future__ import annotations
 
 
 class Board:
-    """What the driver and its workers leave for each other: an actor on the driver's machine."""
+    """Messages between the driver and its workers."""
 
     def __init__(self) -> None:
         self._stop, self._failure, self._notes = False, b"", list[str]()
@@ -18,23 +18,23 @@ class Board:
         self._stop = True
 
     def is_stopping(self) -> bool:
-        """True once the driver asked for it."""
+        """True once the driver requested it."""
         return self._stop
 
     def fail(self, error: bytes) -> None:
-        """For the driver: an error that trying again does not mend. The first one counts."""
+        """For the driver: an error that a retry cannot fix. The first one counts."""
         self._failure = self._failure or error
 
     def failure(self) -> bytes:
-        """That error, pickled; empty where there is none."""
+        """That error, pickled; empty if there is none."""
         return self._failure
 
     def note(self, text: str) -> None:
-        """For people; what was said before is not said again."""
+        """For people. A repeated text is dropped."""
         if text not in self._notes:
             self._notes.append(text)
 
     def notes(self) -> list[str]:
-        """What was noted since it was last asked."""
+        """The notes since the last call."""
         told, self._notes = self._notes, []
         return told

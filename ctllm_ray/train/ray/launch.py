@@ -1,11 +1,10 @@
-"""A training run on Ray Train: workers, failures, resizing, preemption, validation beside training. The
-driver's part.
+"""The driver's part of a training run on Ray Train: workers, failures, resizing, preemption, validation.
 
-Each worker runs `session.train`, as a lone process would (worker.py). Checkpoints are ours (checkpoint.py):
-at every start, after a failure, a resize or under a new driver, a worker goes on from the newest whole one by
-itself. Ray is told of a checkpoint only to have it validated; it deletes none (`num_to_keep` is not set), and
-its own list of them is dropped at each launch, since it would insist on those that our retention has deleted
-since.
+Each worker runs `session.train`, as a lone process would (worker.py). Checkpoints are ours
+(checkpoint.py): at every start, after a failure, a resize or under a new driver, a worker goes on from the
+newest whole one by itself. Ray is told of a checkpoint only to have it validated; it deletes none
+(`num_to_keep` is not set), and its own list of them is dropped at each launch, since it would insist on
+those that our retention has deleted since.
 
 An error that a person has to mend comes back as a value, with its type, and nothing is tried again in vain.
 Anything else (a killed worker, storage that fails) is Ray's to try again, up to `max_failures`.
@@ -49,23 +48,22 @@ from ctllm_ray.train.ray.board import Board
 from ctllm_ray.train.ray.trainer import Trainer
 from ctllm_ray.train.ray.worker import first_line
 
-COLLECTIVE_S = 3600  # until a collective of all workers fails: rank 0 may validate in between
-HEALTH_CHECK_S = 1.0  # between Ray's looks at the workers: a killed one is noticed after so long
+COLLECTIVE_S = 3600  # timeout of a collective: rank 0 may validate in between
+HEALTH_CHECK_S = 1.0  # between Ray's checks of the workers: the delay until a killed one is noticed
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray's own list of checkpoints
 _PATHS = (("tokenizer", "path"), ("model", "path"), ("train", "branch_from"))
 
 
 def run_training(recipe: Recipe, tell: Callable[[str], None] = lambda text: None) -> RunState:
-    """The state of the run when it ended. Ctrl-C or SIGTERM saves first, then goes its way; a second one does
-    not wait.
+    """Runs the training and returns its final state. Ctrl-C
+    or SIGTERM saves first; a second one does not wait.
 
-    `tell` is given lines for people. Raises `CtllmError` of many kinds: those of the session, with their
-    types.
+    `tell` prints lines for people. Raises `CtllmError` of many kinds: those of the session, with their types.
     """
     model, train = recipe.training()
     resources = recipe.resources.train
     check_workers(train, resources)
-    vocabulary = corpora.look(recipe).vocabulary  # what is missing is told before Ray starts
+    vocabulary = corpora.look(recipe).vocabulary  # missing data are reported before Ray starts
     for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
     if ended := resume.read_ended(recipe, train):
         return ended
@@ -85,35 +83,34 @@ def run_training(recipe: Recipe, tell: Callable[[str], None] = lambda text: None
             result = launch.fit()
             if not result["preempted"]:
                 return RunState.from_plain(result["state"])
-            tell("a machine is being taken away: saved; starting again on what is left")
+            tell("a machine is being preempted: saved; restarting on the remaining machines")
 
 
 def _score_reference(
     recipe: Recipe, shards: Sequence[tuple[str, Shard]], tell: Callable[[str], None]
 ) -> Iterator[Shard]:
-    """Parts of the reference's cache as tasks finish them."""
-    tell(f"scoring the pairs of {len(shards)} token shards with the model that the run begins with: once")
+    """Parts of the reference cache, as tasks finish them."""
+    tell(f"scoring the pairs of {len(shards)} token shards once with the initial model")
     return reference_launch.run_reference(recipe, shards)
 
 
 def _check_writable(folder: str) -> None:
-    """Raises `StorageError` where the run's folder cannot be written: Ray would end in a traceback of its
-    own."""
+    """Raises `StorageError` if the run's folder is not writable: Ray would end in a traceback of its own."""
     probe = storage.join(folder, f"{storage.TEMPORARY}{uuid.uuid4().hex}")
     storage.write_bytes(probe, b"")
     storage.remove(probe)
 
 
 def check_workers(train: Train, resources: TrainResources) -> None:
-    """Raises `RecipeError` where no allowed number of workers divides the sequences of a batch."""
+    """Raises `RecipeError` if no allowed number of workers divides the sequences of a batch."""
     sequences = train.batch_tokens // train.sequence_tokens
     least, most = resources.worker_range
     if least > most:
-        raise RecipeError(f"resources.train.workers: the least, {least}, is more than the most, {most}")
+        raise RecipeError(f"resources.train.workers: the minimum {least} is larger than the maximum {most}")
     if not any(sequences % workers == 0 for workers in range(least, most + 1)):
         divide = ", ".join(str(workers) for workers in range(1, sequences + 1) if sequences % workers == 0)
         raise RecipeError(
-            f"a batch of {sequences} sequences cannot be split evenly over {_words(resources)} workers",
+            f"a batch of {sequences} sequences cannot be divided among {_words(resources)} workers",
             where="resources.train.workers",
             remedy=f"use a number of workers that divides it: {divide}; or change train.batch_tokens",
         )
@@ -125,7 +122,7 @@ def _words(resources: TrainResources) -> str:
 
 
 def _absolute(recipe: Recipe) -> Recipe:
-    """The recipe with paths that mean the same in a worker's folder."""
+    """The recipe with absolute paths, which mean the same in a worker's folder."""
     plain = recipe.model_dump(mode="json") | {"root": storage.absolute(recipe.root)}
     for part, key in _PATHS:
         if plain.get(part) and plain[part][key]:
@@ -140,12 +137,12 @@ def _absolute(recipe: Recipe) -> Recipe:
 
 
 def _absolute_path(path: str) -> str:
-    """The path in full; one below the recipe's root is that already, as the root is."""
+    """The absolute path. Paths below the recipe's root are already absolute, like the root."""
     return path if path.startswith(ROOT) else storage.absolute(path)
 
 
 def _settings(resources: TrainResources) -> dict[str, str]:
-    """What Ray Train reads from the driver's environment."""
+    """Environment variables for Ray Train in the driver."""
     return {
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(resources.start_timeout_s),
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(HEALTH_CHECK_S),
@@ -156,7 +153,7 @@ def _settings(resources: TrainResources) -> dict[str, str]:
 
 
 class _Launch:
-    """One driver's part in a run."""
+    """The part of one driver in a run."""
 
     def __init__(self, recipe: Recipe, tell: Callable[[str], None]) -> None:
         self._recipe, self._tell = recipe, tell
@@ -168,7 +165,7 @@ class _Launch:
         self._board: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
 
     def fit(self) -> dict[str, Any]:
-        """The state that rank 0 ended with, as plain values, and whether a preemption ended it."""
+        """Rank 0's final state as plain values, and whether a preemption ended it."""
         storage.remove(storage.join(self._folder, SNAPSHOT))
         trainer, result = self._trainer(), _Outcome()
         thread = threading.Thread(target=result.of, args=(trainer.fit,), name="ray-train", daemon=True)
@@ -184,21 +181,21 @@ class _Launch:
         return result.value
 
     def _wait(self, outcome: _Outcome) -> BaseException | None:
-        """Waits for the end of training, here in the main thread, where signals arrive; tells what workers
-        say."""
+        """Waits for the end of training in the main thread, where signals arrive;
+        prints messages of the workers."""
         stopped_by: BaseException | None = None
         while not outcome.is_there.is_set():
             try:
                 outcome.is_there.wait(
                     HEALTH_CHECK_S
-                )  # not Thread.join: in Python 3.11 a signal in it ends `is_alive`
+                )  # not Thread.join: in Python 3.11 a signal during it ends `is_alive`
                 for note in ray.get(self._board.notes.remote()):
                     self._tell(note)
             except (KeyboardInterrupt, SystemExit) as error:
                 if stopped_by is not None:
                     raise
                 stopped_by = error
-                self._tell("stopping: a checkpoint is saved first; once more to stop without")
+                self._tell("stopping: saving a checkpoint first; press Ctrl-C again to stop without it")
                 ray.get(self._board.ask_to_stop.remote())
         return stopped_by
 
@@ -239,14 +236,14 @@ class _Launch:
         )
 
     def _each(self) -> dict[str, float]:
-        """What Ray reserves for a worker: its threads as CPUs, or a GPU and a CPU to feed it."""
+        """Ray resources of a worker: its threads as CPUs, or a GPU and a CPU to feed it."""
         if self._resources.gpu:
             return {"CPU": 1, "GPU": 1}
         most = self._resources.worker_range[1]
         return {"CPU": self._resources.threads or max(1, int(ray.cluster_resources().get("CPU", 1)) // most)}
 
     def _has_spare(self) -> bool:
-        """True where the cluster has room for a validation beside the workers."""
+        """True if the cluster has room for a validation besides the workers."""
         kind = "GPU" if self._resources.gpu else "CPU"
         reserved = self._resources.worker_range[1] * self._each()[kind]
         return ray.cluster_resources().get(kind, 0) - reserved >= 1
@@ -262,14 +259,15 @@ class _Launch:
         )
 
     def _explain_failure(self, error: BaseException) -> BaseException:
-        """What came of Ray's last attempt, in one message."""
+        """The outcome of Ray's last attempt, in one message."""
         if isinstance(error, ControllerError):
             have = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
             return NoCluster(
-                f"the {_words(self._resources)} workers did not come up: "
+                f"the {_words(self._resources)} workers did not start: "
                 f"{first_line(error.controller_failure)}",
-                where=f"each needs {self._each()}, the cluster has {have}",
-                remedy="ask for fewer with resources.train.workers, or raise resources.train.start_timeout_s",
+                where=f"each needs {self._each()}; the cluster has {have}",
+                remedy="use fewer workers (resources.train.workers), or raise "
+                "resources.train.start_timeout_s",
             )
         if not isinstance(error, WorkerGroupError):
             return error
@@ -277,19 +275,19 @@ class _Launch:
         for _, failure in failures:
             if isinstance(failure, CtllmError):
                 return failure
-        # A lost connection is what the others see of the one that failed.
+        # A lost connection is how the others see the worker that failed.
         rank, failure = min(failures, key=lambda f: "onnection" in str(f[1]))
         return WorkerLost(
-            f"the workers failed {self._resources.max_failures + 1} times; the last time: "
-            f"{first_line(failure)}",
+            f"the workers failed {self._resources.max_failures + 1} times; last error: {first_line(failure)}",
             where=f"worker {rank}, {self._folder}",
-            remedy="the newest checkpoint is whole: run the same command again; where memory ran out: "
-            "resources.train.micro_sequences=1, activation_checkpointing=true or a higher zero_stage",
+            remedy="run the same command again; it resumes from the newest checkpoint. If memory "
+            "ran out, set resources.train.micro_sequences=1, activation_checkpointing=true "
+            "or a higher zero_stage",
         )
 
 
 class _Outcome:
-    """What a function gave, in a thread."""
+    """The result of a function in a thread."""
 
     def __init__(self) -> None:
         self.value: dict[str, Any] = {}
@@ -307,7 +305,7 @@ class _Outcome:
 
 
 def _worker_environment(resources: TrainResources) -> dict[str, str]:
-    """Environment of the workers; what a person has set for the driver goes before."""
+    """Environment of the workers. Variables set by the user for the driver take precedence."""
     wanted = {
         "OMP_NUM_THREADS": str(max(1, resources.threads)),
         "TOKENIZERS_PARALLELISM": "false",
@@ -316,7 +314,7 @@ def _worker_environment(resources: TrainResources) -> dict[str, str]:
     if resources.gpu:
         wanted |= {
             "NCCL_DEBUG": "WARN",
-            "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",  # a collective that hangs ends its process
+            "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",  # a hanging collective ends its process
             "PYTORCH_ALLOC_CONF": "expandable_segments:True",
         }
     else:

@@ -1,4 +1,4 @@
-"""The reference's log-probabilities on Ray: one Ray Data task for each token shard
+"""Computes the reference's log-probabilities on Ray: one Ray Data task per token shard
 (train/data/reference_log_probs.py).
 
 A file of its own beside launch.py, which is about Ray Train and workers that meet; tasks of Ray Data never
@@ -30,7 +30,7 @@ _RESULT = pa.schema([("part", pa.string()), ("error", pa.binary())])
 
 
 def run_reference(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> Iterator[Shard]:
-    """Scores token shards on the Ray that is up and yields each one's part of the cache, in no order."""
+    """Scores token shards on the running Ray; yields each part of the cache, unordered."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -42,14 +42,15 @@ def run_reference(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> Iterat
                 yield Shard(**json.loads(row["part"]))
     except RayError as error:
         raise WorkerLost(
-            f"scoring the pairs failed, the last time with {first_line(error)}",
+            f"scoring the pairs failed, last with {first_line(error)}",
             where=recipe.folder(reference_log_probs.SECTION),
-            remedy="where memory ran out, give the workers more; what is finished is kept: run the same command again",
+            remedy="run the same command again; finished shards are kept. If memory ran out, give "
+            "the workers more",
         ) from error
 
 
 def _dataset(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> ray.data.Dataset:
-    """The lazy dataset that scores them: one row out for each shard."""
+    """The lazy dataset that scores the shards: one output row each."""
     items = [{"folder": folder, "shard": json.dumps(asdict(shard))} for folder, shard in shards]
     gpus = int(recipe.resources.train.gpu)
     selector = recipe.resources.label_selector(gpus)
@@ -65,13 +66,13 @@ def _dataset(recipe: Recipe, shards: Sequence[tuple[str, Shard]]) -> ray.data.Da
         num_gpus=gpus,
         ray_remote_args_fn=lambda: {
             "max_retries": recipe.resources.max_retries
-        },  # its own default is for ever
+        },  # the default is to retry forever
     )
 
 
 def _work(batch: pa.Table, recipe: str) -> pa.Table:
-    """Scores the shards of a batch. An error that a user can mend comes back as a value: raised, its type is
-    lost."""
+    """Scores the shards of a batch. Errors that a user can
+    fix are returned as values: raising loses their type."""
     import torch
 
     loaded = parse_recipe(json.loads(recipe))

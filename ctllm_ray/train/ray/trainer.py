@@ -1,5 +1,4 @@
-"""Ray's `TorchTrainer` with what its public options do not reach: here are the internals of Ray Train 2.60 it
-takes.
+"""Ray's `TorchTrainer` with changes that its public options do not offer. Uses internals of Ray Train 2.60.
 
 The elastic policy takes only numbers of workers that divide the batch, and counts no node that is about to
 go: Ray would wait there for workers until the start times out. And no actor is started for data sets.
@@ -21,16 +20,16 @@ from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 
 class Trainer(TorchTrainer):
-    """A `TorchTrainer` without data sets, whose elastic groups have only numbers of workers that divide a
-    batch."""
+    """A `TorchTrainer` without data sets, whose elastic groups have only worker
+    numbers that divide a batch."""
 
     def __init__(self, work: Callable[[dict], dict], *, sequences: int, **given: Any) -> None:
         super().__init__(work, **given)
         self._sequences = sequences
 
     def _create_default_callbacks(self) -> list[Any]:
-        """Ray's own, but no actor (a process of seconds at each start) for Ray Data sets, of which there are
-        none."""
+        """Ray's default callbacks without the actor for Ray Data sets
+        (a process that takes seconds to start): there are none."""
         result = super()._create_default_callbacks()
         return [callback for callback in result if not isinstance(callback, DatasetsCallback)] + [
             _NoDatasets()
@@ -44,15 +43,15 @@ class Trainer(TorchTrainer):
 
 
 class _NoDatasets(WorkerGroupCallback):
-    """Says so to the workers."""
+    """Tells the workers that there are no data sets."""
 
     def before_init_train_context(self, workers: list[Any]) -> dict[str, list[Any]]:
-        """One for each worker."""
+        """One entry per worker."""
         return {"dataset_shard_provider": [None] * len(workers)}
 
 
 class Dividing(ElasticScalingPolicy):
-    """Of the workers that there is room for, as many as divide the sequences of a batch.
+    """Chooses as many available workers as divide the sequences of a batch.
 
     A group that starts takes no node that is about to go. One that runs there is left alone: it has its
     notice, saves and ends by itself, and a resize would not let it.
@@ -65,7 +64,7 @@ class Dividing(ElasticScalingPolicy):
         self._sequences, self._leaving, self._avoided = sequences, leaving, frozenset[str]()
 
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
-        """How many workers start."""
+        """The number of workers to start."""
         self._avoided = frozenset(self._leaving())
         try:
             return super().make_decision_for_non_running_worker_group()

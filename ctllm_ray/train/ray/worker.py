@@ -1,8 +1,9 @@
-"""What runs on the workers of Ray Train: a session with Ray around it. The driver's part stands in launch.py.
+"""The worker's part of a training run on Ray Train: a
+session with Ray around it. launch.py is the driver's part.
 
 Workers and driver leave notes for each other on a board (board.py). An error that a
-person has to mend goes there with its type; the worker group that Ray starts after it finds it and leaves at
-once.
+person has to mend goes there with its type; the worker group that Ray starts after it
+finds it and leaves at once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ctllm_ray.base.errors import CtllmError, RecipeError, StorageError
 from ctllm_ray.base.recipe import Recipe, parse_recipe
 from ctllm_ray.train.checkpoint.run_state import RunState
 
-ASK_S = 2.0  # between a worker's looks whether the driver wants it to stop
+ASK_S = 2.0  # between a worker's checks whether the driver wants it to stop
 
 
 def work(config: dict[str, Any]) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
         state = _train(recipe, rank, world, hooks)
     except CtllmError as error:
         if isinstance(error, StorageError):
-            hooks.note(f"storage failed, which may pass: {error.what}")
+            hooks.note(f"a storage error, which may be temporary: {error.what}")
         else:
             ray.get(board.fail.remote(pickle.dumps(error)))
         raise
@@ -59,13 +60,13 @@ def _train(recipe: Recipe, rank: int, world: int, hooks: _Hooks) -> RunState:
         raise RecipeError(
             f"the GPU has too little memory: {first_line(error)}",
             where=f"worker {rank}",
-            remedy="try resources.train.micro_sequences=1, activation_checkpointing=true, a higher zero_stage, "
-            "offload=true; `ctllm plan` says what is needed",
+            remedy="set resources.train.micro_sequences=1, activation_checkpointing=true, a "
+            "higher zero_stage or offload=true; `ctllm plan` estimates the memory",
         ) from error
 
 
 class _Hooks:
-    """Ray around a worker."""
+    """The hooks of a worker under Ray."""
 
     def __init__(self, recipe: Recipe, owner: str, board: Any, rank: int, validates_aside: bool) -> None:
         self.owner = owner
@@ -73,7 +74,7 @@ class _Hooks:
         self._asked_at, self._is_stopping = -math.inf, False
 
     def should_stop(self) -> bool:
-        """True once this worker's machines are to be taken away, or the driver wants to end."""
+        """True once this worker's machines will be taken away, or the driver wants to stop."""
         now = time.monotonic()
         if self._rank == 0 and now - self._asked_at >= ASK_S:
             self._asked_at = now
@@ -81,19 +82,19 @@ class _Hooks:
         return self._is_stopping or self.is_preempted()
 
     def is_preempted(self) -> bool:
-        """True once a machine of this worker group is to be taken away."""
+        """True once a machine of this worker group will be taken away."""
         return get_train_context().preemption_context.preemption_info is not None
 
     def note(self, text: str) -> None:
-        """A line for people, by way of the driver."""
+        """Prints a line for people, through the driver."""
         ray.get(self._board.note.remote(text))
 
     def after_save(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Ray keeps no account of checkpoints."""
+        """Nothing: Ray does not track checkpoints."""
 
     def validate(self, step: int) -> None:
-        """A task of its own beside training where the cluster has room, else rank 0 does it while the others
-        wait."""
+        """Runs in its own task during training if the cluster has room; else rank 0
+        validates while the others wait."""
         from ctllm_ray.train.checkpoint.checkpoint import FOLDER, folder_of
 
         folder = folder_of(self._recipe.folder("train"), step)
@@ -114,7 +115,7 @@ class _Hooks:
 
 
 def validate(checkpoint: ray.train.Checkpoint | None, recipe: str, folder: str) -> dict[str, float]:
-    """Bits per byte by group. The records of the run have them too, and more."""
+    """Bits per byte by group. The records of the run contain them and more."""
     from ctllm_ray.train.validation.validate import validate_checkpoint
 
     result = validate_checkpoint(json.loads(recipe), folder)
@@ -122,5 +123,5 @@ def validate(checkpoint: ray.train.Checkpoint | None, recipe: str, folder: str) 
 
 
 def first_line(error: BaseException) -> str:
-    """Of an error, with its type."""
+    """The first line of an error, with its type."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
