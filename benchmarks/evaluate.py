@@ -32,10 +32,10 @@ from lm_eval.models.huggingface import HFLM
 from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.benchmark_files import table
 from ctllm_ray.evaluate import harness
-from ctllm_ray.evaluate.models.answer_cache import Answered
-from ctllm_ray.evaluate.models.batching import Asking
-from ctllm_ray.evaluate.models.concurrency import Crowd, Runner, own_loop
-from ctllm_ray.evaluate.models.model_under_test import EngineSubject
+from ctllm_ray.evaluate.models.answer_cache import AnswerCache
+from ctllm_ray.evaluate.models.batching import RequestBatching
+from ctllm_ray.evaluate.models.concurrency import ConcurrentRequests, Runner, own_loop
+from ctllm_ray.evaluate.models.model_under_test import EngineModel
 from ctllm_ray.evaluate.tasks.cmmlu import cmmlu
 from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.model import folder as hugging_face
@@ -100,12 +100,14 @@ def main() -> None:
         hf = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=1)
         serve = Serve(threads=given.threads)
         engine = TorchEngine.open(str(folder), serve)
-        subject = EngineSubject(engine, tokenizer, frozenset({tokenizer.eos_id}))
+        subject = EngineModel(engine, tokenizer, frozenset({tokenizer.eos_id}))
 
         def ours() -> tuple[float, list[float]]:
             with tempfile.TemporaryDirectory() as fresh:
-                crowd = Crowd(Runner(loop), Answered(fresh), 2 * serve.slots, lambda kind, done, total: None)
-                lm = harness.EngineLM(Asking(subject, crowd), tokenizer)
+                crowd = ConcurrentRequests(
+                    Runner(loop), AnswerCache(fresh), 2 * serve.slots, lambda kind, done, total: None
+                )
+                lm = harness.EngineLM(RequestBatching(subject, crowd), tokenizer)
                 return timed(lambda: lm.loglikelihood(asked, disable_tqdm=True))
 
         def theirs(batch_size: int, some: list[Instance]) -> tuple[float, list[float]]:

@@ -119,7 +119,7 @@ def sweep_mixtures(recipe: Recipe, stream: TextIO | None = None) -> Choice:
     from ctllm_ray.mixture.report import outcome
 
     planned = plan.plan_sweep(recipe)
-    return outcome.write(planned, launch.run_sweep(planned, LineWriter(stream or sys.stderr)))
+    return outcome.write_outcome(planned, launch.run_sweep(planned, LineWriter(stream or sys.stderr)))
 
 
 class LineWriter:

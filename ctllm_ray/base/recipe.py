@@ -62,11 +62,11 @@ class Input(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_by_path(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or given.get("name") or not isinstance(given.get("path"), str):
-            return given
-        fixed = given["path"].split("*")[0].rpartition("/")[0]
-        return given | {"name": fixed.rpartition("/")[2].rpartition(":")[2] or given.get("use", "")}
+    def _name_by_path(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("name") or not isinstance(value.get("path"), str):
+            return value
+        fixed = value["path"].split("*")[0].rpartition("/")[0]
+        return value | {"name": fixed.rpartition("/")[2].rpartition(":")[2] or value.get("use", "")}
 
 
 class StagePart(BaseModel):
@@ -317,9 +317,9 @@ def _check_schedule(schedule: Schedule, total_tokens: int, where: str) -> None:
             names = sorted({*Schedule.model_fields, *fields})
             raise RecipeError(f"unknown option {key!r}", where=where, remedy=resolve.nearest(key, names))
     known = schedule.model_dump() | {"total_tokens": total_tokens}
-    given = {name: value for name, value in known.items() if name in fields}
+    options = {name: value for name, value in known.items() if name in fields}
     try:
-        function(**resolve.check_options(function, given, where))
+        function(**resolve.check_options(function, options, where))
     except RecipeError as error:
         raise RecipeError(error.what, where=error.where or where, remedy=error.remedy) from None
 
@@ -349,8 +349,8 @@ def _explain_invalid(error: ValidationError, where: str) -> RecipeError:
         remedy = resolve.nearest(str(first["loc"][-1]), _part(first["loc"][:-1]).model_fields)
         return RecipeError(f"unknown key {place!r}", where=where, remedy=remedy)
     if first["type"] == "missing":
-        name, given = str(first["loc"][-1]), first["input"] if isinstance(first["input"], Mapping) else {}
-        extra = given.keys() - _part(first["loc"][:-1]).model_fields.keys()
+        name, keys = str(first["loc"][-1]), first["input"] if isinstance(first["input"], Mapping) else {}
+        extra = keys.keys() - _part(first["loc"][:-1]).model_fields.keys()
         if misspelt := resolve.closest(name, extra):
             remedy = f"did you mean {name!r}?"
             return RecipeError(

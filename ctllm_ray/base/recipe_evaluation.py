@@ -24,9 +24,9 @@ class Benchmark(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_by_use(cls, given: object) -> object:
+    def _name_by_use(cls, value: object) -> object:
         return (
-            given | {"name": given.get("name") or given.get("use", "")} if isinstance(given, dict) else given
+            value | {"name": value.get("name") or value.get("use", "")} if isinstance(value, dict) else value
         )
 
 

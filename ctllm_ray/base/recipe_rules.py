@@ -51,17 +51,17 @@ class Rule(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_by_use(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or not isinstance(given.get("use"), str):
-            return given
-        options = {k: v for k, v in given.items() if k not in _FIELDS}
+    def _name_by_use(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get("use"), str):
+            return value
+        options = {k: v for k, v in value.items() if k not in _FIELDS}
         if not all(isinstance(key, str) for key in options):
             raise ValueError(
                 "a rule's key must be a word; YAML reads on, off, yes and no as truth "
                 "values: put them in quotes"
             )
-        score = ".".join([given["use"], *(_part(k, v) for k, v in sorted(options.items()) if _brief(v))])
-        return given | {"score": score, "name": given.get("name") or score}
+        score = ".".join([value["use"], *(_part(k, v) for k, v in sorted(options.items()) if _brief(v))])
+        return value | {"score": score, "name": value.get("name") or score}
 
     @model_validator(mode="after")
     def _sensible(self) -> Rule:

@@ -131,16 +131,16 @@ def options(function: Callable[..., Any]) -> type[BaseModel]:
     )
 
 
-def check_options(function: Callable[..., Any], given: dict[str, Any], where: str) -> dict[str, Any]:
+def check_options(function: Callable[..., Any], values: dict[str, Any], where: str) -> dict[str, Any]:
     """The given options with defaults filled in, as plain values. Raises `RecipeError` for
     unknown or invalid options."""
     model = options(function)
-    for key in given:
+    for key in values:
         if key not in model.model_fields:
             remedy = nearest(key, model.model_fields) if model.model_fields else "it takes no options"
             raise RecipeError(f"unknown option {key!r}", where=where, remedy=remedy)
     try:
-        return model(**given).model_dump(mode="json")
+        return model(**values).model_dump(mode="json")
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

@@ -19,10 +19,10 @@ from ctllm_ray.base.recipe_evaluation import Judge
 from ctllm_ray.base.resumable import ResumableFolder
 from ctllm_ray.evaluate.formats.chat_form import ChatForm
 from ctllm_ray.evaluate.judging import judge
-from ctllm_ray.evaluate.models.answer_cache import Answered
-from ctllm_ray.evaluate.models.batching import Asking
-from ctllm_ray.evaluate.models.concurrency import Crowd, Runner, Tell
-from ctllm_ray.evaluate.models.model_under_test import Subject
+from ctllm_ray.evaluate.models.answer_cache import AnswerCache
+from ctllm_ray.evaluate.models.batching import RequestBatching
+from ctllm_ray.evaluate.models.concurrency import ConcurrentRequests, Runner, Tell
+from ctllm_ray.evaluate.models.model_under_test import ModelUnderTest
 from ctllm_ray.evaluate.models.openai_client import Client, key_of
 from ctllm_ray.evaluate.models.probes import Probes
 from ctllm_ray.evaluate.plan import EvaluationPlan, decisions
@@ -40,7 +40,7 @@ class EvaluationRun:
 
     plan: EvaluationPlan
     folder: str
-    subject: Subject
+    subject: ModelUnderTest
     form: ChatForm  # prompt format of judged benchmarks; holds the tokenizer
     model: Mapping[str, Any]
     at_once: int
@@ -54,23 +54,26 @@ class EvaluationRun:
         decided = decisions(self.plan, model, self.form.name)
         if finished := self._read_finished(decided, runner):
             return finished
-        answered = Answered(self.answers or storage.join(self.folder, "answers"))
-        asking = Asking(self.subject, Crowd(runner, answered, self.at_once, tell))
-        self._check_lengths(asking)  # before it begins: the remedy is another evaluation
+        cache = AnswerCache(self.answers or storage.join(self.folder, "answers"))
+        batching = RequestBatching(self.subject, ConcurrentRequests(runner, cache, self.at_once, tell))
+        self._check_lengths(batching)  # before it begins: the remedy is another evaluation
         self._begin(decided, runner)
-        items = contamination.mark_items(self._items(asking, runner, tell), self.plan.seen)
+        items = contamination.mark_items(self._items(batching, runner, tell), self.plan.seen)
         assert len(items) == self.plan.items  # every item is accounted for
         part = self.plan.part
-        told = [score.plain() for score in scores.of(items, part.seed, part.resamples, self.plan.seen.bound)]
+        score_rows = [
+            score.plain()
+            for score in scores.compute_scores(items, part.seed, part.resamples, self.plan.seen.bound)
+        ]
         results = {
             "format": FORMAT,
             "decisions": decided,
             "fingerprint": fingerprint(decided),
-            "scores": told,
+            "scores": score_rows,
             "notes": self.plan.notes(),
         }
         item_results.write_items(self.folder, items)
-        storage.write_bytes(storage.join(self.folder, REPORT), render.render(results, items).encode())
+        storage.write_bytes(storage.join(self.folder, REPORT), render.render_page(results, items).encode())
         _files(self.folder).finish(results)
         return results
 
@@ -99,36 +102,38 @@ class EvaluationRun:
             self.probes.write(self.folder, runner)
         _files(self.folder).begin(decided)
 
-    def _check_lengths(self, asking: Asking) -> None:
+    def _check_lengths(self, batching: RequestBatching) -> None:
         """Raises `InputError` if no item of a benchmark fits the context."""
         if self.plan.tasks:
             from ctllm_ray.evaluate import harness  # lm-eval: the import takes four seconds
 
-            harness.check_lengths(self.plan.tasks, harness.EngineLM(asking, self.form.tokenizer))
+            harness.check_lengths(self.plan.tasks, harness.EngineLM(batching, self.form.tokenizer))
         if self.plan.part.judge:
-            judge.check_lengths(self.plan.part.judge, self.plan.judged, asking, self.form)
+            judge.check_lengths(self.plan.part.judge, self.plan.judged, batching, self.form)
 
-    def _items(self, asking: Asking, runner: Runner, tell: Tell) -> list[Item]:
+    def _items(self, batching: RequestBatching, runner: Runner, tell: Tell) -> list[Item]:
         items: list[Item] = []
         if self.plan.tasks:
             from ctllm_ray.evaluate import harness
 
-            items += harness.evaluate(self.plan.tasks, harness.EngineLM(asking, self.form.tokenizer))
+            items += harness.evaluate(self.plan.tasks, harness.EngineLM(batching, self.form.tokenizer))
         if self.plan.documents:
-            items += bits_per_byte.evaluate(self.plan.documents, asking)
+            items += bits_per_byte.evaluate(self.plan.documents, batching)
         if self.plan.part.judge:
-            items += self._judge_answers(self.plan.part.judge, asking, runner, tell)
+            items += self._judge_answers(self.plan.part.judge, batching, runner, tell)
         return items
 
-    def _judge_answers(self, wanted: Judge, asking: Asking, runner: Runner, tell: Tell) -> list[Item]:
+    def _judge_answers(
+        self, wanted: Judge, batching: RequestBatching, runner: Runner, tell: Tell
+    ) -> list[Item]:
         client = Client(
             wanted.url, key_of(wanted.key_env), timeout_s=wanted.timeout_s, attempts=wanted.attempts
         )
-        verdicts = Answered(storage.join(self.folder, "verdicts"), every_s=0)
-        crowd = Crowd(runner, verdicts, wanted.at_once, tell)
+        verdicts = AnswerCache(storage.join(self.folder, "verdicts"), every_s=0)
+        crowd = ConcurrentRequests(runner, verdicts, wanted.at_once, tell)
         runner.run(client.__aenter__())
         try:
-            return judge.evaluate(wanted, self.plan.judged, asking, self.form, client, crowd)
+            return judge.evaluate(wanted, self.plan.judged, batching, self.form, client, crowd)
         finally:
             runner.finish(client.__aexit__(None, None, None))
 

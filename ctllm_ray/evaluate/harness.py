@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.benchmark_files import ID
-from ctllm_ray.evaluate.models.batching import Asking, Scored
+from ctllm_ray.evaluate.models.batching import RequestBatching, Scored
 from ctllm_ray.evaluate.models.model_under_test import Continuation
 from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG, Item
 from ctllm_ray.evaluate.task import Task
@@ -43,10 +43,10 @@ class EngineLM(TemplateLM):
     """A model under evaluation as a model of lm-eval. `too_long`
     lists task and document of items beyond the context."""
 
-    def __init__(self, asking: Asking, tokenizer: Tokenizer) -> None:
+    def __init__(self, batching: RequestBatching, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.too_long: set[tuple[str, int]] = set()
-        self._asking, self._tokens = asking, tokenizer
+        self._asking, self._tokens = batching, tokenizer
 
     @property
     def eot_token_id(self) -> int:
@@ -128,9 +128,9 @@ def _plain(score: Scored | None) -> tuple[float, bool]:
     return (score.logprob, score.greedy) if score else (UNLIKELY_NATS, False)
 
 
-def _continuation(given: Mapping[str, Any]) -> Continuation:
+def _continuation(keywords: Mapping[str, Any]) -> Continuation:
     """Converts lm-eval's generation keywords."""
-    kwargs = normalize_gen_kwargs(dict(given), ANSWER_TOKENS)
+    kwargs = normalize_gen_kwargs(dict(keywords), ANSWER_TOKENS)
     until = handle_stop_sequences(kwargs.pop("until", None), eos=None)
     sampled, temperature = kwargs.pop("do_sample", False), float(kwargs.pop("temperature", 0.0))
     wanted = Continuation(
@@ -172,10 +172,12 @@ def check_lengths(benchmarks: Mapping[str, Sequence[Task]], lm: EngineLM) -> Non
     it fits, the check is done.
     """
     for name, tasks in benchmarks.items():
-        asked = [task for task in tasks if task.items]
-        shortest = (replace(task, items=[min(task.items, key=lambda row: len(str(row)))]) for task in asked)
+        nonempty = [task for task in tasks if task.items]
+        shortest = (
+            replace(task, items=[min(task.items, key=lambda row: len(str(row)))]) for task in nonempty
+        )
         if not any(_fits(lm, name, task) for task in shortest) and not any(
-            _fits(lm, name, task) for task in asked
+            _fits(lm, name, task) for task in nonempty
         ):
             raise lm.refuse_too_long(f"evaluate.tasks.{name}")
 

@@ -34,19 +34,21 @@ class EvaluationPlan:
     documents: bits_per_byte.Groups
     judged: Sequence[Row]
     files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 by name
-    seen: contamination.Seen = contamination.NOTHING  # overlap of items with the corpus
+    seen: contamination.Contamination = contamination.NOTHING  # overlap of items with the corpus
 
     @property
     def items(self) -> int:
         """The number of items."""
-        asked = sum(len(task.items) + len(task.left_out) for tasks in self.tasks.values() for task in tasks)
-        return asked + sum(map(len, self.documents.values())) + len(self.judged)
+        task_items = sum(
+            len(task.items) + len(task.left_out) for tasks in self.tasks.values() for task in tasks
+        )
+        return task_items + sum(map(len, self.documents.values())) + len(self.judged)
 
     def notes(self) -> list[dict[str, Any]]:
         """Notes on the items of each benchmark, as plain values; each kind of note once."""
         results: dict[tuple[str, str], dict[str, Any]] = {}
-        told = ((name, note) for name, tasks in self.tasks.items() for task in tasks for note in task.notes)
-        for name, note in told:
+        notes = ((name, note) for name, tasks in self.tasks.items() for task in tasks for note in task.notes)
+        for name, note in notes:
             kept = results.setdefault((name, note.kind), {"benchmark": name, **asdict(note), "count": 0})
             kept["count"] += note.count
         return list(results.values())
@@ -90,8 +92,8 @@ def locate_paths(recipe: Recipe) -> Evaluate:
     if part is None or not names(part):
         raise RecipeError("the recipe has no evaluation", remedy="add the section `evaluate` with tasks")
 
-    def path(given: str) -> str:
-        return storage.absolute(sample.locate(recipe.locate(given))) if given else ""
+    def path(value: str) -> str:
+        return storage.absolute(sample.locate(recipe.locate(value))) if value else ""
 
     tasks = []
     for task in part.tasks:
@@ -127,7 +129,9 @@ def plan_evaluation(part: Evaluate, tokenizer: Tokenizer, decontaminated: str = 
     }
     named = {uri.rpartition("/")[2]: sha256 for uri, sha256 in sorted(files.items())}
     documents = bits_per_byte.documents(part.bits, tokenizer) if part.bits else {}
-    return EvaluationPlan(part, tasks, documents, judged, named, contamination.of(decontaminated, named))
+    return EvaluationPlan(
+        part, tasks, documents, judged, named, contamination.read_contamination(decontaminated, named)
+    )
 
 
 def _tasks(benchmark: Benchmark) -> Sequence[Task]:
@@ -143,9 +147,9 @@ def _tasks(benchmark: Benchmark) -> Sequence[Task]:
 
 def _options(task: Benchmark) -> dict[str, Any]:
     """The options, converted to the types that the function takes."""
-    given = dict(task.model_extra or {})
+    options = dict(task.model_extra or {})
     kinds = resolve.options(resolve.resolve(resolve.TASKS, task.use))
-    return dict(kinds(**given))
+    return dict(kinds(**options))
 
 
 def decisions(plan: EvaluationPlan, model: Mapping[str, Any], form: str) -> dict[str, Any]:
@@ -158,7 +162,7 @@ def decisions(plan: EvaluationPlan, model: Mapping[str, Any], form: str) -> dict
         {key: value for key, value in task.model_dump(mode="json").items() if key not in PATHS}
         for task in part.tasks
     ]
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "model": dict(model),
         "tasks": tasks,
         "files": dict(plan.files),
@@ -167,15 +171,15 @@ def decisions(plan: EvaluationPlan, model: Mapping[str, Any], form: str) -> dict
         "resamples": part.resamples,
     }
     if plan.seen.overlap:
-        told["seen"] = plan.seen.plain()
+        values["seen"] = plan.seen.plain()
     if part.tasks:
-        told["lm_eval"] = metadata.version("lm_eval")
+        values["lm_eval"] = metadata.version("lm_eval")
     if part.bits:
-        told["bits"] = {
+        values["bits"] = {
             "max_tokens": part.bits.max_tokens,
             "documents": bits_per_byte.identity(plan.documents),
         }
     if part.judge:
         kept = part.judge.model_dump(include={"model", "answer_tokens", "verdict_tokens", "limit"})
-        told["judge"] = kept | {"prompt_sha256": PROMPT_SHA256, "marks": marks.GRAMMAR, "form": form}
-    return told
+        values["judge"] = kept | {"prompt_sha256": PROMPT_SHA256, "marks": marks.GRAMMAR, "form": form}
+    return values

@@ -18,7 +18,7 @@ from ctllm_ray.evaluate.evaluation import EvaluationRun
 from ctllm_ray.evaluate.formats.chat_form import choose_form
 from ctllm_ray.evaluate.models import model_identity, openai_model
 from ctllm_ray.evaluate.models.concurrency import Runner, Tell, own_loop
-from ctllm_ray.evaluate.models.model_under_test import EngineSubject, Subject
+from ctllm_ray.evaluate.models.model_under_test import EngineModel, ModelUnderTest
 from ctllm_ray.evaluate.models.openai_client import Client, key_of
 from ctllm_ray.evaluate.models.probes import Probes
 from ctllm_ray.evaluate.plan import locate_paths, plan_evaluation
@@ -58,7 +58,7 @@ def evaluate(recipe: Recipe, tell: Tell, *, url: str = "", key_env: str = "") ->
 @contextmanager
 def _in_process(
     recipe: Recipe, folder: str, tokenizer: Tokenizer
-) -> Iterator[tuple[Subject, dict[str, Any], int]]:
+) -> Iterator[tuple[ModelUnderTest, dict[str, Any], int]]:
     from ctllm_ray.inference.torch_engine import TorchEngine  # imports torch
 
     at_once = recipe.serve.slots + min(recipe.serve.slots, recipe.serve.max_waiting)
@@ -67,7 +67,7 @@ def _in_process(
     )
     engine = TorchEngine.open(folder, recipe.serve)
     try:
-        yield EngineSubject(engine, tokenizer, stop_ids(folder, tokenizer)), model, at_once
+        yield EngineModel(engine, tokenizer, stop_ids(folder, tokenizer)), model, at_once
     finally:
         engine.close()
 
@@ -75,7 +75,7 @@ def _in_process(
 @contextmanager
 def _open_served(
     url: str, key_env: str, runner: Runner, tokenizer: Tokenizer, at_once: int
-) -> Iterator[tuple[Subject, dict[str, Any], int]]:
+) -> Iterator[tuple[ModelUnderTest, dict[str, Any], int]]:
     client = Client(url, key_of(key_env))
     runner.run(client.__aenter__())
     try:
@@ -84,7 +84,7 @@ def _open_served(
         if not result.context_tokens:
             remedy = "serve the model with `ctllm serve` or vLLM, which report it"
             raise InputError("the API does not report the model's context length", where=url, remedy=remedy)
-        subject = openai_model.ApiSubject(client, result.id, result.context_tokens, tokenizer)
+        subject = openai_model.OpenAIModel(client, result.id, result.context_tokens, tokenizer)
         yield (
             subject,
             {"weights": _weights(result, url), "tokenizer": tokenizer.sha256, "engine": "api"},

@@ -96,13 +96,13 @@ def finish(tasks: Sequence[Task], where: str) -> list[Task]:
 def leave_out_shown(task: Task) -> Task:
     """The task without items that are among its examples, which contain their answers."""
     shown = set(map(_content, task.shots))
-    seen = [
+    left_out_items = [
         LeftOut(item[ID], SHOWN, "the item is one of the examples")
         for item in task.items
         if _content(item) in shown
     ]
     kept = [item for item in task.items if _content(item) not in shown]
-    return replace(task, items=kept, left_out=[*task.left_out, *seen])
+    return replace(task, items=kept, left_out=[*task.left_out, *left_out_items])
 
 
 def _copies(task: Task) -> list[Note]:
@@ -123,8 +123,8 @@ def _among_examples(task: Task) -> list[Note]:
 
 def _content(row: Row) -> bytes:
     """The content of a row, independent of its address."""
-    told = {name: value for name, value in row.items() if name != ID}
-    return orjson.dumps(told, option=orjson.OPT_SORT_KEYS, default=str)
+    content = {name: value for name, value in row.items() if name != ID}
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS, default=str)
 
 
 def choose_rows(rows: Sequence[Row], limit: int) -> list[Row]:

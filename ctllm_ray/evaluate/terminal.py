@@ -70,12 +70,12 @@ def format_comparison(comparisons: Sequence[Comparison]) -> Iterator[str]:
         )
         gap = each.difference
         scale, digits = (100, 1) if each.kind == "share" else (1, 4)
-        told = [f"{scale * number:+.{digits}f}" for number in (gap.value, gap.low, gap.high)]
+        numbers = [f"{scale * number:+.{digits}f}" for number in (gap.value, gap.low, gap.high)]
         counts = [f"{gap.items:,} items in both"]
         counts += [f"{each.only_first:,} scored in the first only"] * bool(each.only_first)
         counts += [f"{each.only_second:,} in the second only"] * bool(each.only_second)
         counts += [f"{each.other_prompts:,} with other prompts"] * bool(each.other_prompts)
         yield (
-            f"{each.benchmark:<{widest}}  {one:>8} -> {two:>8}  {told[0]} [{told[1]}, {told[2]}]  "
+            f"{each.benchmark:<{widest}}  {one:>8} -> {two:>8}  {numbers[0]} [{numbers[1]}, {numbers[2]}]  "
             f"p = {gap.p:.3g} ({gap.test})  {', '.join(counts)}"
         )

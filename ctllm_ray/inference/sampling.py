@@ -62,7 +62,7 @@ class Chooser:
         )
         seed = sampling.seed
         self._random = random.Random(None if seed is None else seed % 2**64)  # Python's Random takes -7 for 7
-        self._seen = set(ids) if self.penalized else set()
+        self._previous = set(ids) if self.penalized else set()
         self._counts: dict[int, int] = {}
         for id_ in ids[
             len(ids) - sampling.answer_prefix_tokens :
@@ -77,7 +77,7 @@ class Chooser:
     def took(self, id_: int) -> None:
         """Records the chosen id."""
         if self.penalized:
-            self._seen.add(id_)
+            self._previous.add(id_)
             self._counts[id_] = self._counts.get(id_, 0) + 1
         if self.matcher is not None:
             self.matcher.accept(id_)
@@ -85,7 +85,7 @@ class Chooser:
     def penalize(self, logits_V: torch.Tensor) -> None:
         """Changes the logits of previous ids in place."""
         sampling = self.sampling
-        previous = torch.tensor(sorted(self._seen), device=logits_V.device)
+        previous = torch.tensor(sorted(self._previous), device=logits_V.device)
         result = logits_V[previous]
         logits_V[previous] = torch.where(
             result > 0, result / sampling.repetition_penalty, result * sampling.repetition_penalty

@@ -75,11 +75,11 @@ def choose(plan: SweepPlan, trials: Sequence[Trial]) -> Choice:
     weights = plan.sweep.weights
     tried = gather_runs(trials, weights)
     diverged = len({trial.number for trial in trials} - {each.number for each in tried})
-    told = f"{len(tried)} mixtures" + (f" ({diverged} more diverged)" if diverged else "")
+    count_text = f"{len(tried)} mixtures" + (f" ({diverged} more diverged)" if diverged else "")
     if not tried:
         return _nothing(plan, "none_finished", f"no trial finished ({diverged} diverged)")
     if tried[0].number != 0:
-        return _nothing(plan, "no_baseline", f"the token shares diverged, so {told} have no baseline")
+        return _nothing(plan, "no_baseline", f"the token shares diverged, so {count_text} have no baseline")
     sample = _sample(plan, tried)
     fits = tuple(
         quality.fits(sample.shares_MG, sample.bits, weights, plan.sweep.seed, sample.noise.of_means(tried))
@@ -87,7 +87,7 @@ def choose(plan: SweepPlan, trials: Sequence[Trial]) -> Choice:
     if not sample.noise.freedom:
         why = "no mixture ran twice, so the noise is unknown; set sweep.replicates=2 or more and run it again"
         return _nothing(plan, "no_replicates", why, sample, fits)
-    by_law = _by_law(plan, sample, fits, told)
+    by_law = _by_law(plan, sample, fits, count_text)
     return by_law if by_law.by == "law" else _best_measured(plan, sample, fits, by_law.p) or by_law
 
 
@@ -134,13 +134,13 @@ def _nothing(
     )
 
 
-def _by_law(plan: SweepPlan, sample: LawSample, fits: tuple[Fit, ...], told: str) -> Choice:
+def _by_law(plan: SweepPlan, sample: LawSample, fits: tuple[Fit, ...], count_text: str) -> Choice:
     """The mixture that the better law chooses, or why no law may choose."""
     if not fits:
-        return _nothing(plan, "too_few", f"{told} are too few to fit and test a law", sample, fits)
+        return _nothing(plan, "too_few", f"{count_text} are too few to fit and test a law", sample, fits)
     weights, best = plan.sweep.weights, fits[0]
     order = (
-        f"of {told}, each predicted by the {best.law} law from the others, the order has a "
+        f"of {count_text}, each predicted by the {best.law} law from the others, the order has a "
         f"rank correlation of {best.rank_correlation:.2f} (90 % interval "
         f"{best.interval[0]:.2f} to {best.interval[1]:.2f})"
     )
@@ -165,10 +165,10 @@ def _choose_by_law(
     chosen = hull.find_least(
         plan.region, lambda shares: best.predict(weights, shares), sample.shares_MG, candidates_CG
     )
-    asked = np.vstack([sample.shares_MG[:1], candidates_CG, chosen])
+    shares_CG = np.vstack([sample.shares_MG[:1], candidates_CG, chosen])
     draws = quality.redraw_parameters(best, sample.shares_MG, sample.bits, plan.sweep.seed, sample.noise_nats)
-    too_high, too_low = evidence.bound_gain(best, draws, weights, asked)
-    before, after = best.predict(weights, asked[[0, -1]])
+    too_high, too_low = evidence.bound_gain(best, draws, weights, shares_CG)
+    before, after = best.predict(weights, shares_CG[[0, -1]])
     gain = float(before - after)
     low, high = gain - too_high, gain + too_low
     if low <= 0:

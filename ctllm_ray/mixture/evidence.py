@@ -79,10 +79,11 @@ def _best_gains(
     deals = len(next(iter(means.values())))
     everyone = np.ones((deals, len(shares_MG)), bool)
     laws = {name: load_module(LAWS, law).fit(shares_MG, values, everyone) for name, values in means.items()}
-    asked = np.vstack([shares_MG[:1], candidates_CG])
+    shares_CG = np.vstack([shares_MG[:1], candidates_CG])
     kept = {name: weight for name, weight in weights.items() if weight}
     said = (
-        predict_weighted(law, {name: laws[name][deal] for name in kept}, kept, asked) for deal in range(deals)
+        predict_weighted(law, {name: laws[name][deal] for name in kept}, kept, shares_CG)
+        for deal in range(deals)
     )
     return np.array([values[0] - values[1:].min() for values in said])
 

@@ -57,7 +57,7 @@ def run_sweep(plan: SweepPlan, tell: Callable[[str], None] = lambda text: None) 
             cpus = max(os.cpu_count() or 1, width.cpus * max(1, width.concurrent))
             with session(cpus, plan.recipe.resources.object_store_mb), environment(SETTINGS):
                 check_nodes(plan.recipe.resources.label_selector(width.gpus))
-                _train_trials(plan, left, _Told(plan, len(ended), tell))
+                _train_trials(plan, left, _TrialReporter(plan, len(ended), tell))
         ended = results.read_trials(plan.folder, plan.sweep.trials)
         results.write_all(plan, ended)
         return ended
@@ -65,12 +65,12 @@ def run_sweep(plan: SweepPlan, tell: Callable[[str], None] = lambda text: None) 
         lease.release()
 
 
-def work(given: dict[str, Any]) -> dict[str, Any]:
+def work(values: dict[str, Any]) -> dict[str, Any]:
     """Runs one trial on a worker, from plain values. Errors that a retry cannot
     fix are returned as values."""
     from ctllm_ray.mixture import trial
 
-    recipe = parse_recipe(given["trial"], "sweep")
+    recipe = parse_recipe(values["trial"], "sweep")
     try:
         ended = trial.run_trial(recipe)
         return {"number": ended.number, "replicate": ended.replicate}
@@ -80,7 +80,7 @@ def work(given: dict[str, Any]) -> dict[str, Any]:
         return {FAILURE: pickle.dumps(error).hex()}
 
 
-def _train_trials(plan: SweepPlan, left: Sequence[tuple[int, int]], told: _Told) -> None:
+def _train_trials(plan: SweepPlan, left: Sequence[tuple[int, int]], reporter: _TrialReporter) -> None:
     """Trains the remaining trials. Raises `WorkerLost` for those that Ray gave up on."""
     width = plan.recipe.resources.sweep
     fs, path = storage.filesystem(plan.folder)
@@ -98,7 +98,7 @@ def _train_trials(plan: SweepPlan, left: Sequence[tuple[int, int]], told: _Told)
             storage_path=path,
             storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)) if remote else None,
             failure_config=tune.FailureConfig(max_failures=plan.recipe.resources.train.max_failures),
-            callbacks=[told],
+            callbacks=[reporter],
             verbose=0,
         ),
     )
@@ -126,7 +126,7 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json")
 
 
-class _Told(tune.Callback):
+class _TrialReporter(tune.Callback):
     """Reports each finished trial, and raises the error that ends the sweep."""
 
     def __init__(self, plan: SweepPlan, ended: int, tell: Callable[[str], None]) -> None:

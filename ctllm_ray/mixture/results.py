@@ -62,7 +62,7 @@ def begin(plan: SweepPlan) -> None:
     )
 
 
-def write(folder: str, trial: Trial) -> None:
+def write_trial(folder: str, trial: Trial) -> None:
     """Writes the result of a trial. It is not trained again."""
     _files(folder).write_unit(run_name(trial.number, trial.replicate), asdict(trial))
 

@@ -81,8 +81,10 @@ def _no_mixture(
     low, high = (sum(bounds[name][side] for name in groups) for side in (0, 1))
     capped = sorted(name for name in groups if caps[name] < bounds[name][1])
     most = sum(min(bounds[name][1], caps[name]) for name in groups)
-    told = f"bounds and caps allow no mixture: minimum shares sum to {low:.4g}, maximum shares to {most:.4g}"
-    return told + (f" ({high:.4g} without the epoch limits of {', '.join(capped)})" if capped else "")
+    reason = (
+        f"bounds and caps allow no mixture: minimum shares sum to {low:.4g}, maximum shares to {most:.4g}"
+    )
+    return reason + (f" ({high:.4g} without the epoch limits of {', '.join(capped)})" if capped else "")
 
 
 def nearest(region: Region, shares: Mapping[str, float]) -> np.ndarray:
@@ -120,16 +122,16 @@ def middle(region: Region, shares: Mapping[str, float], temperature: float) -> n
 
 def mixtures(region: Region, middle: np.ndarray, concentration: float, seed: int) -> Iterator[np.ndarray]:
     """Counts [groups] of different mixtures, one after another, until the region seems to have no more."""
-    seen: set[tuple[int, ...]] = set()
+    counts_before: set[tuple[int, ...]] = set()
     repeats, number = 0, 0
     start = np.random.default_rng(seed).random(len(region.groups) - 1)
     steps = _steps(len(start))
     while repeats < _MOST_REPEATS:
         number += 1
         counts = whole(region, _draw_shares(region, middle * concentration, (start + number * steps) % 1.0))
-        repeats = repeats + 1 if tuple(counts) in seen else 0
+        repeats = repeats + 1 if tuple(counts) in counts_before else 0
         if not repeats:
-            seen.add(tuple(counts))
+            counts_before.add(tuple(counts))
             yield counts
 
 

@@ -30,7 +30,7 @@ def run_trial(recipe: Recipe) -> Trial:
     except Diverged as error:
         reason = error.what
     trial = _end_trial(recipe, reason, time.monotonic() - began)
-    results.write(recipe.root, trial)
+    results.write_trial(recipe.root, trial)
     for step in checkpoint.steps(folder):
         saver.remove(folder, step)
     return trial

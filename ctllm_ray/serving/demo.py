@@ -159,7 +159,7 @@ def _sweep(recipe: Recipe, progress: StepProgress) -> None:
     from ctllm_ray.mixture.report import outcome
 
     planned = plan.plan_sweep(recipe)
-    chosen = outcome.write(planned, run_sweep(planned, progress.note))
+    chosen = outcome.write_outcome(planned, run_sweep(planned, progress.note))
     progress.finish(f"{outcome.words(chosen.shares)} ({chosen.by})")
 
 

@@ -41,10 +41,10 @@ def adapt(model: torch.nn.Module, lora: Lora, seed: int) -> None:
     from peft import LoraConfig, inject_adapter_in_model  # the import takes seconds
 
     alpha: Any = lora.alpha  # annotated as an int there, but divided by the rank
-    given = LoraConfig(
+    settings = LoraConfig(
         r=lora.rank, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets)
     )
-    inject_adapter_in_model(given, model)
+    inject_adapter_in_model(settings, model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -107,7 +107,7 @@ def weights_of(recipe: Recipe, vocabulary: Vocabulary, saved: Checkpoint) -> Cal
     seed = recipe.train_seed
     check_same(saved.state.lineage, initial_model.identity(model, vocabulary, seed), saved.folder)
     config = for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
-    begun = initial_model.first(model, config, vocabulary, seed, attention="sdpa")
+    begun = initial_model.build_initial_model(model, config, vocabulary, seed, attention="sdpa")
     return merge_adapters(begun, train.lora, lambda name: saved.tensor(f"model.{name}"))
 
 

@@ -21,7 +21,7 @@ from ctllm_ray.train.data.corpora import Vocabulary
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 
-def first(
+def build_initial_model(
     model: Model, config: ModelConfig, ours: Vocabulary, seed: int, attention: str
 ) -> llama.LlamaForCausalLM:
     """The initial model of a run, equal at each start. Raises like `load_initial_model`."""

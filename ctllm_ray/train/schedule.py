@@ -33,8 +33,10 @@ class Decay:
 def find_decay(schedule: Schedule, total_tokens: int) -> Decay:
     """The decay of a recipe's schedule. Raises `RecipeError` for invalid values."""
     function = resolve.resolve(resolve.SCHEDULES, schedule.use)
-    given = schedule.model_dump() | {"total_tokens": total_tokens}
-    return function(**{name: given[name] for name in resolve.options(function).model_fields if name in given})
+    options = schedule.model_dump() | {"total_tokens": total_tokens}
+    return function(
+        **{name: options[name] for name in resolve.options(function).model_fields if name in options}
+    )
 
 
 def rate(schedule: Schedule, tokens: int, total_tokens: int) -> float:

@@ -164,7 +164,9 @@ class _Session:
         if (
             start.saved is None or self.train.lora
         ):  # a checkpoint of adapters does not contain the base weights
-            model = initial_model.first(self.model, config, corpora.vocabulary, self.seed, attention)
+            model = initial_model.build_initial_model(
+                self.model, config, corpora.vocabulary, self.seed, attention
+            )
         else:
             model = llama.empty(config, attention=attention)
         if self.train.lora:

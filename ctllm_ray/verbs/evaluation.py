@@ -59,6 +59,6 @@ def items(
     """Write the items of lm-eval tasks as JSON lines, for the pass `decontaminate`."""
     from ctllm_ray.evaluate.formats import native_items
 
-    for name, count in native_items.write(tasks, to).items():
+    for name, count in native_items.write_native_items(tasks, to).items():
         typer.echo(f"{name}  {count:,} items")
     typer.echo(to)

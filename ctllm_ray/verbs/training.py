@@ -86,5 +86,5 @@ def batch(
         raise typer.BadParameter("give --step N (from 1) or --batch N (from 0)")
     loaded = load(recipe, overrides)
     chosen = number if number >= 0 else inspect_batch.batch_of_step(loaded, step)
-    for line in inspect_batch.format_batch(inspect_batch.inspect(loaded, chosen, rank, world)):
+    for line in inspect_batch.format_batch(inspect_batch.inspect_batch(loaded, chosen, rank, world)):
         typer.echo(line)

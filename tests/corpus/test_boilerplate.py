@@ -270,7 +270,7 @@ def test_why_and_report_know_the_pass(tmp_path: Path) -> None:
     finished = manifest.read_manifest(folder)
     (page,) = why.explain_page(folder, finished, recipe, "http://a.example/menu")
     assert page.row["reject"] == "boilerplate.nothing_left"
-    steps = [step.rule for group in collect.gather(folder).groups for step in group.steps]
+    steps = [step.rule for group in collect.collect_facts(folder).groups for step in group.steps]
     assert steps == ["boilerplate.nothing_left"]
 
 

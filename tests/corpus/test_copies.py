@@ -42,7 +42,7 @@ def made(root: Path, crawl: Path, *passes: dict[str, Any], **overrides: object) 
 
 def found_in(recipe: Recipe) -> tuple[Copies, ...]:
     folder = recipe.folder(recipe.corpus)
-    return duplicate_clusters.gather(documents.parts(folder, manifest.read_manifest(folder)))
+    return duplicate_clusters.collect_duplicates(documents.parts(folder, manifest.read_manifest(folder)))
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_texts_are_those_that_the_pass_read_whatever_became_of_them(tmp_path: Pa
     [half] = gone[1].largest
     assert half.stays.excerpt
     assert half.goes.excerpt is None
-    page = render.render(render.gather(recipe.folder("near")))
+    page = render.render_page(render.collect_facts(recipe.folder("near")))
     assert page.count("(no shard has its text any more)") == 3
 
 
@@ -174,7 +174,7 @@ def test_pages_that_went_for_an_earlier_version_are_counted_apart(tmp_path: Path
     assert 0 < near.earlier == len(earlier) < len(lost) == near.dropped == near.earlier + near.same_host
     assert (near.largest[0].stays.host, near.largest[0].goes.host) == (None, "crawl2")
     assert near.largest[0].stays.id.startswith("copies/")
-    assert "(in an earlier version)" in render.render(render.gather(last.folder("near")))
+    assert "(in an earlier version)" in render.render_page(render.collect_facts(last.folder("near")))
 
 
 def test_hostile_pages_stay_text_and_differences_are_marked(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_hostile_pages_stay_text_and_differences_are_marked(tmp_path: Path) -> N
         {"text": shared, "url": f"http://{HOSTILE}"},
     ]
     recipe = made(tmp_path / "out", write_crawl(tmp_path / "crawl", [records]), NEAR)
-    html = render.render(render.gather(recipe.folder("near")))
+    html = render.render_page(render.collect_facts(recipe.folder("near")))
     parsed = Tags(html)
     assert parsed.tags["img"] == 0
     assert parsed.tags["script"] == 3
@@ -200,5 +200,7 @@ def test_a_pass_that_found_nothing_says_so_and_a_corpus_without_passes_has_no_su
     recipe = made(tmp_path / "out", crawl, EXACT)
     [exact] = found_in(recipe)
     assert (exact.dropped, exact.sizes, exact.largest, exact.most_pages) == (0, (), (), 0)
-    assert "This pass found no duplicates." in render.render(render.gather(recipe.folder("exact")))
-    assert 'id="copies"' not in render.render(render.gather(recipe.folder("clean")))
+    assert "This pass found no duplicates." in render.render_page(
+        render.collect_facts(recipe.folder("exact"))
+    )
+    assert 'id="copies"' not in render.render_page(render.collect_facts(recipe.folder("clean")))

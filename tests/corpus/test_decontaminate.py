@@ -226,7 +226,7 @@ def test_sets_share_a_page_and_counts_add_up(tmp_path: Path, exam: dict[str, Any
         "in": 3, "kept": 2, "reject:decontaminate.sums": 1,
         "cut:exam": 1, "cut:sums": 1, "dropped:exam": 1, "dropped:sums": 1,
     }  # fmt: skip
-    assert collect.gather(recipe.folder("decontaminate")).benchmarks == (
+    assert collect.collect_facts(recipe.folder("decontaminate")).benchmarks == (
         BenchmarkFacts("exam", 3, cannot_be_found=1, found=2, touched=0, cut_pages=1, dropped_pages=1),
         BenchmarkFacts("sums", 1, cannot_be_found=0, found=1, touched=0, cut_pages=1, dropped_pages=1),
     )
@@ -251,15 +251,15 @@ def test_why_and_the_report_tell_items_overlaps_and_places(
     told = " ".join(capsys.readouterr().out.split())
     assert f"holds exam exam.jsonl#0 1.000 {len(BEFORE)}-{len(BEFORE + ASKED)}" in told
     assert f"cut by decontaminate.exam: {CELL['question']}" in told
-    facts = collect.gather(folder)
+    facts = collect.collect_facts(folder)
     assert [step.rule for group in facts.groups for step in group.steps] == ["decontaminate.exam"]
     assert [breakdown.name for breakdown in facts.breakdowns if "hits" in breakdown.name] == []
-    page = render.render(facts)
+    page = render.render_page(facts)
     assert "评测集：语料里见过哪些题" in page
     assert "Evaluation sets" in page
     plain = over(tmp_path / "crawl", tmp_path / "plain", [])
     pipeline.prepare(plain, run_here)
-    assert "评测集" not in render.render(collect.gather(plain.folder("clean")))
+    assert "评测集" not in render.render_page(collect.collect_facts(plain.folder("clean")))
 
 
 def test_planted_items_of_real_sets_are_found_and_real_pages_are_left_alone(

@@ -192,7 +192,7 @@ def test_report_and_replay_see_all_documents(copies: Path, tmp_path: Path) -> No
     recipe = over(copies, tmp_path / "out", [EXACT], stages=[{"use": "measure", "rules": rules}])
     made = pipeline.prepare(recipe, run_here)
     folder = recipe.folder("exact")
-    report = collect.gather(folder)
+    report = collect.collect_facts(folder)
     assert report.manifest.counts["in"] == 120
     assert [step.rule for group in report.groups for step in group.steps] == [
         "document.char_count",
@@ -233,6 +233,6 @@ def test_what_a_section_kept_is_not_needed_once_the_pass_behind_it_is_finished(
     shutil.rmtree(Path(recipe.folder("clean")) / "kept")
     assert pipeline.prepare(recipe, run_here)["exact"] == finished
     folder = recipe.folder("exact")
-    assert collect.gather(folder).manifest.counts["in"] == 120
+    assert collect.collect_facts(folder).manifest.counts["in"] == 120
     for page_id in (lost["id"], stays["id"]):
         assert why.explain_page(folder, finished, recipe, page_id)

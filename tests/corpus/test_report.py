@@ -182,7 +182,7 @@ def test_failed_and_alone_are_what_counting_by_hand_gives(section: Any) -> None:
     short = [not 50 <= d["scores"][CHARS] <= 1000 for d in live]
     digits = [d["scores"][DIGITS] > 0.3 and d["labels"]["genre"] != "table" for d in live]
     foreign = [d["labels"]["language.label"] != "zh" for d in documents if d["labels"]]
-    facts = {f.rule.name: f for f in render.gather(str(folder)).rules}
+    facts = {f.rule.name: f for f in render.collect_facts(str(folder)).rules}
     assert facts[CHARS].failed == sum(short)
     assert facts[DIGITS].failed == sum(digits)
     assert facts["language.label"].failed == sum(foreign)
@@ -196,7 +196,7 @@ def test_failed_and_alone_are_what_counting_by_hand_gives(section: Any) -> None:
 
 
 def test_a_histogram_holds_every_measured_document_once(section: Any) -> None:
-    for fact in render.gather(str(section[0])).rules:
+    for fact in render.collect_facts(str(section[0])).rules:
         if fact.histogram:
             assert fact.histogram.documents == fact.measured
             assert sum(fact.histogram.charged) == fact.dropped
@@ -222,7 +222,7 @@ def test_any_values_make_a_histogram(values: list[float]) -> None:
 
 
 def test_breakdowns_count_every_document(section: Any) -> None:
-    found = {b.name: b for b in render.gather(str(section[0])).breakdowns}
+    found = {b.name: b for b in render.collect_facts(str(section[0])).breakdowns}
     assert set(found) == {"host", "source", "genre", "language.label", "script"}
     for breakdown in found.values():
         assert sum(s.documents for s in breakdown.slices) == 600
@@ -233,7 +233,10 @@ def test_breakdowns_count_every_document(section: Any) -> None:
 
 def test_examples_do_not_depend_on_how_documents_lie_in_shards(section: Any, tmp_path: Path) -> None:
     make_section(tmp_path, section[2][::-1])
-    first, second = render.gather(str(section[0])).examples, render.gather(str(tmp_path)).examples
+    first, second = (
+        render.collect_facts(str(section[0])).examples,
+        render.collect_facts(str(tmp_path)).examples,
+    )
     assert first == second
     assert {name: len(found) for name, found in first.items()} == {
         name: min(EXAMPLES, count) for name, count in section[1].rejects().items()
@@ -298,13 +301,13 @@ def test_a_section_without_runs_scores_or_rejects_has_a_report(tmp_path: Path) -
     shard = Shard("kept/0.arrow", 1, 1, 3, "")
     made = Manifest("clean", "bare", "v1", "0", {"stages": []}, [], {"in": 1, "kept": 1}, [shard], {})
     manifest.write_manifest(str(tmp_path), made)
-    assert "100 %" in render.render(render.gather(str(tmp_path)))
+    assert "100 %" in render.render_page(render.collect_facts(str(tmp_path)))
 
 
 def test_an_empty_section_has_a_report(tmp_path: Path) -> None:
     made = Manifest("clean", "bare", "v1", "0", RECIPE, [], {"in": 0, "kept": 0}, [], {})
     manifest.write_manifest(str(tmp_path), made)
-    assert "0 %" in render.render(render.gather(str(tmp_path)))
+    assert "0 %" in render.render_page(render.collect_facts(str(tmp_path)))
 
 
 def test_an_unfinished_section_is_a_clear_error(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ctllm_ray.base.errors import Overloaded
-from ctllm_ray.evaluate.models.answer_cache import Answered, key
-from ctllm_ray.evaluate.models.batching import Asking
-from ctllm_ray.evaluate.models.concurrency import Crowd, Runner, Tell, own_loop
-from ctllm_ray.evaluate.models.model_under_test import Continuation, Subject
+from ctllm_ray.evaluate.models.answer_cache import AnswerCache, key
+from ctllm_ray.evaluate.models.batching import RequestBatching
+from ctllm_ray.evaluate.models.concurrency import ConcurrentRequests, Runner, Tell, own_loop
+from ctllm_ray.evaluate.models.model_under_test import Continuation, ModelUnderTest
 from ctllm_ray.inference.engine import Token
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
@@ -73,7 +73,7 @@ class Guessing:
 class Noting:
     """Passes everything on to another subject and notes it; `fails_at` of its requests raises `error`."""
 
-    def __init__(self, subject: Subject, fails_at: int = -1, error: Exception | None = None) -> None:
+    def __init__(self, subject: ModelUnderTest, fails_at: int = -1, error: Exception | None = None) -> None:
         self.context_tokens = subject.context_tokens
         self.asked: list[tuple[int, ...]] = []
         self.most_at_once = 0
@@ -99,11 +99,13 @@ class Noting:
 
 @contextmanager
 def asking(
-    subject: Subject, folder: Path, at_once: int = 4, tell: Tell = lambda kind, done, total: None
-) -> Iterator[Asking]:
+    subject: ModelUnderTest, folder: Path, at_once: int = 4, tell: Tell = lambda kind, done, total: None
+) -> Iterator[RequestBatching]:
     """A subject that is asked in a loop of its own; answers are kept in the folder."""
     with own_loop() as loop:
-        yield Asking(subject, Crowd(Runner(loop), Answered(str(folder / "answers")), at_once, tell))
+        yield RequestBatching(
+            subject, ConcurrentRequests(Runner(loop), AnswerCache(str(folder / "answers")), at_once, tell)
+        )
 
 
 BUSY = Overloaded("the queue is full", retry_s=0.0)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ctllm_ray.base.errors import EngineFailed
-from ctllm_ray.evaluate.models.answer_cache import Answered, key
-from ctllm_ray.evaluate.models.concurrency import Crowd, Runner, own_loop
+from ctllm_ray.evaluate.models.answer_cache import AnswerCache, key
+from ctllm_ray.evaluate.models.concurrency import ConcurrentRequests, Runner, own_loop
 from ctllm_ray.evaluate.models.model_under_test import Continuation, cut_at_stop
 from tests.evaluate.subjects import BUSY, Guessing, Noting, asking
 
@@ -82,7 +82,7 @@ def test_a_cancelled_evaluation_asks_nothing_more(tmp_path: Path) -> None:
             if done == 2:
                 threading.Thread(target=runner.cancel).start()
 
-        crowd = Crowd(runner, Answered(str(tmp_path)), 1, tell)
+        crowd = ConcurrentRequests(runner, AnswerCache(str(tmp_path)), 1, tell)
 
         async def ask(question: int) -> int:
             import asyncio
@@ -110,16 +110,16 @@ def test_what_does_not_fit_is_answered_with_nothing(tmp_path: Path) -> None:
 
 def test_answers_outlive_a_crash_but_for_those_of_the_last_seconds(tmp_path: Path) -> None:
     now = [0.0]
-    answered = Answered(str(tmp_path), every_s=5.0, clock=lambda: now[0])
+    answered = AnswerCache(str(tmp_path), every_s=5.0, clock=lambda: now[0])
     answered.keep("a", 1)
     now[0] = 6.0
     answered.keep("b", [1.5, None, "春"])
     answered.keep("c", 3)
-    again = Answered(str(tmp_path))
+    again = AnswerCache(str(tmp_path))
     assert (again["a"], again["b"], "c" in again) == (1, [1.5, None, "春"], False)
-    at_once = Answered(str(tmp_path), every_s=0)
+    at_once = AnswerCache(str(tmp_path), every_s=0)
     at_once.keep("d", 4)
-    assert Answered(str(tmp_path))["d"] == 4
+    assert AnswerCache(str(tmp_path))["d"] == 4
 
 
 def test_keys_tell_questions_apart() -> None:

@@ -14,7 +14,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from ctllm_ray.evaluate import harness
-from ctllm_ray.evaluate.models.model_under_test import EngineSubject, Subject
+from ctllm_ray.evaluate.models.model_under_test import EngineModel, ModelUnderTest
 from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG
 from ctllm_ray.evaluate.task import Task
 from ctllm_ray.evaluate.tasks.c3 import c3
@@ -39,7 +39,7 @@ def hf(folder: Path) -> HFLM:
 
 @pytest.fixture
 def lm(engine: TorchEngine, tokenizer: SentencePiece, tmp_path: Path) -> Iterator[harness.EngineLM]:
-    subject = EngineSubject(engine, tokenizer, frozenset({tokenizer.eos_id}))
+    subject = EngineModel(engine, tokenizer, frozenset({tokenizer.eos_id}))
     with asking(subject, tmp_path) as asked:
         yield harness.EngineLM(asked, tokenizer)
 
@@ -86,7 +86,7 @@ def test_what_is_written_is_what_the_hf_backend_writes(
     prompts = ["春天到了", "the model trains on", "12345年", "孩子们"]
     kwargs = {"until": ["\n\n", "春"], "max_gen_toks": 24, "do_sample": False}
     asked = [instances("generate_until", [(prompt, dict(kwargs)) for prompt in prompts]) for _ in range(2)]
-    with asking(EngineSubject(engine, decoding, frozenset({decoding.eos_id})), tmp_path) as subject:
+    with asking(EngineModel(engine, decoding, frozenset({decoding.eos_id})), tmp_path) as subject:
         ours = harness.EngineLM(subject, decoding).generate_until(asked[0])
     assert ours == hf.generate_until(asked[1], disable_tqdm=True)
     assert any(ours)
@@ -119,7 +119,7 @@ def test_a_whole_evaluation_has_the_scores_of_the_hf_backend(
 
 
 def scores(
-    tasks: dict[str, list[Task]], subject: Subject, tokenizer: SentencePiece, folder: Path
+    tasks: dict[str, list[Task]], subject: ModelUnderTest, tokenizer: SentencePiece, folder: Path
 ) -> list[float | None]:
     with asking(subject, folder) as asked:
         return [item.score for item in harness.evaluate(tasks, harness.EngineLM(asked, tokenizer))]

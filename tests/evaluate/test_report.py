@@ -50,8 +50,8 @@ def items() -> list[Item]:
 
 @pytest.fixture
 def page() -> str:
-    told = [score.plain() for score in scores.of(items(), seed=0, resamples=20)]
-    return render.render({"scores": told, "decisions": DECIDED, "fingerprint": "34" * 32}, items())
+    told = [score.plain() for score in scores.compute_scores(items(), seed=0, resamples=20)]
+    return render.render_page({"scores": told, "decisions": DECIDED, "fingerprint": "34" * 32}, items())
 
 
 class Tags(HTMLParser):
@@ -99,8 +99,8 @@ def test_what_the_scores_depend_on_is_told(page: str) -> None:
 
 def test_nothing_scored_is_a_dash() -> None:
     some = [Item("cmmlu", "arts", "f#0", TOO_LONG, None)]
-    told = [score.plain() for score in scores.of(some, seed=0, resamples=20)]
-    found = render.render({"scores": told, "decisions": DECIDED, "fingerprint": ""}, some)
+    told = [score.plain() for score in scores.compute_scores(some, seed=0, resamples=20)]
+    found = render.render_page({"scores": told, "decisions": DECIDED, "fingerprint": ""}, some)
     assert "–" in found
     assert render.value(told[0]) == render.interval(told[0]) == "–"
 

@@ -107,7 +107,7 @@ def test_items_that_the_corpus_had_seen_are_marked_and_the_score_is_told_without
 ) -> None:
     asked_of = recipes.parse_recipe(plain(folder, tmp_path) | seeing(tmp_path, str(tmp_path / "exam.jsonl")))
     assert (
-        contamination.of(contamination.folder_of(asked_of), {}) == contamination.NOTHING
+        contamination.read_contamination(contamination.folder_of(asked_of), {}) == contamination.NOTHING
     )  # the pass has not been made
     pipeline.prepare(asked_of, run_here)
     results = run.evaluate(asked_of, quiet)

@@ -9,7 +9,7 @@ import pytest
 
 from ctllm_ray.evaluate.scoring import statistics
 from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG, UNPARSABLE, Item
-from ctllm_ray.evaluate.scoring.scores import compare, of
+from ctllm_ray.evaluate.scoring.scores import compare, compute_scores
 
 
 def test_the_interval_of_a_share_is_wilsons() -> None:
@@ -98,7 +98,7 @@ def test_what_is_not_scored_is_counted_and_changes_no_score() -> None:
         item(3, None, UNPARSABLE),
         item(4, 1.0, part="q"),
     ]
-    whole, p, q = of(items, seed=0, resamples=10)
+    whole, p, q = compute_scores(items, seed=0, resamples=10)
     assert (whole.items, whole.scored, whole.too_long, whole.unparsable) == (5, 3, 1, 1)
     assert whole.value == pytest.approx(2 / 3)
     assert whole.parts_mean == pytest.approx((0.5 + 1.0) / 2)
@@ -111,7 +111,7 @@ def test_bits_are_of_all_bytes_together() -> None:
         Item("bits_per_byte", "web", str(at), SCORED, 0.0, nats=nats, text_bytes=size)
         for at, (nats, size) in enumerate(told)
     ]
-    [whole] = of(items, seed=0, resamples=50)
+    [whole] = compute_scores(items, seed=0, resamples=50)
     assert whole.value == pytest.approx(10 / 20)
     assert (whole.kind, whole.chance) == ("bits", None)
 

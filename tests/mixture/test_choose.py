@@ -224,13 +224,13 @@ def test_where_the_token_shares_diverged_there_is_nothing_to_choose_by(
     trials = measured(of, 0.002)
     for number in diverged:
         trials[number] = small.trial(number, of.mixtures[number], {}, status="diverged", reason="no number")
-    chosen = outcome.write(of, trials)
+    chosen = outcome.write_outcome(of, trials)
     assert (chosen.by, chosen.shares, chosen.reason) == ("token_shares", of.mixtures[0], reason)
 
 
 def test_the_mixture_file_is_read_by_a_training_recipe_unchanged(tmp_path: Path) -> None:
     of = planned(tmp_path)
-    chosen = outcome.write(of, measured(of, 0.002))
+    chosen = outcome.write_outcome(of, measured(of, 0.002))
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(small.plain(tmp_path)), encoding="utf-8")
     loaded = recipes.load_recipe(str(file), [f"train.mixture=@{of.folder}/{outcome.MIXTURE}"])

@@ -60,7 +60,7 @@ def test_more_replicates_go_on_with_a_sweep(tmp_path: Path) -> None:
     results.begin(planned)
     results.begin(plan.plan_sweep(small.recipe(tmp_path, {"replicates": 5})))
     for number, replicate in ((0, 0), (0, 2), (7, 0)):
-        results.write(planned.folder, small.trial(number, planned.mixtures[0], {}, replicate=replicate))
+        results.write_trial(planned.folder, small.trial(number, planned.mixtures[0], {}, replicate=replicate))
     assert [(found.number, found.replicate) for found in results.read_trials(planned.folder, 3)] == [
         (0, 0),
         (0, 2),

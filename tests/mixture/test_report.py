@@ -41,7 +41,7 @@ def swept(tmp_path: Path) -> tuple[SweepPlan, list[Trial]]:
 
 
 def rendered(of: SweepPlan, trials: list[Trial]) -> str:
-    return render.render(of, trials, choose.choose(of, trials))
+    return render.render_page(of, trials, choose.choose(of, trials))
 
 
 def shown(page: str, language: str) -> str:

@@ -48,7 +48,7 @@ def test_a_sweep_ends_with_a_result_for_each_trial_a_mixture_and_a_page(
     assert [line["objective"] for line in lines] == [
         trial.objective(planned.sweep.weights) for trial in trials
     ]
-    outcome.write(planned, trials)
+    outcome.write_outcome(planned, trials)
     assert "sha256 " + planned.data in Path(planned.folder, outcome.REPORT).read_text(encoding="utf-8")
     assert launch.run_sweep(planned, told.append) == trials  # nothing is left: no Ray, no trial
     assert len(told) == 4

@@ -79,7 +79,7 @@ def test_a_diverged_trial_is_kept_and_marked(tmp_path: Path) -> None:
 
 def test_a_damaged_result_is_told(tmp_path: Path) -> None:
     planned = plan.plan_sweep(small.recipe(tmp_path))
-    results.write(planned.folder, small.trial(0, planned.mixtures[0], {}))
+    results.write_trial(planned.folder, small.trial(0, planned.mixtures[0], {}))
     Path(planned.folder, "trials/0000/RESULT.json").write_text('{"number": 0}')
     with pytest.raises(StorageError, match="not a trial result"):
         results.read_trials(planned.folder, 3)

@@ -18,7 +18,7 @@ from ctllm_ray.base.errors import EngineFailed
 from ctllm_ray.base.recipe_evaluation import Evaluate
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.evaluate.formats.chat_form import ChatForm
-from ctllm_ray.evaluate.models.model_under_test import EngineSubject
+from ctllm_ray.evaluate.models.model_under_test import EngineModel
 from ctllm_ray.evaluate.scoring import contamination, item_results
 from ctllm_ray.inference.engine import Engine, Token
 from ctllm_ray.serving.api import keys
@@ -58,7 +58,7 @@ def evaluating(start: Start, tokenizer: SentencePiece, tmp_path: Path) -> Evalua
     )
 
     def started(engine: Engine, decontaminated: str = "", **changes: Any) -> Client:
-        subject = EngineSubject(engine, tokenizer, frozenset({tokenizer.eos_id}))
+        subject = EngineModel(engine, tokenizer, frozenset({tokenizer.eos_id}))
         folder, model = str(tmp_path / "evaluations"), {"weights": {}, "tokenizer": ""}
         there = EvaluationContext(part, folder, subject, ChatForm(tokenizer, ""), model, 2, decontaminated)
         return start(engine, evaluations=Evaluations(lambda: there), **changes)
@@ -126,7 +126,7 @@ def test_scores_are_those_of_an_evaluation_in_process(
         client = evaluating(engine)
         asked = submit(client)
         assert until(client, asked["id"], "done", "failed")["status"] == "done"
-        subject = EngineSubject(engine, tokenizer, frozenset({tokenizer.eos_id}))
+        subject = EngineModel(engine, tokenizer, frozenset({tokenizer.eos_id}))
         with asking(subject, tmp_path / "here") as here:
             tasks = {"cmmlu": cmmlu(path=str(tmp_path / "exam.jsonl"), shots=1)}
             wanted = harness.evaluate(tasks, harness.EngineLM(here, tokenizer))

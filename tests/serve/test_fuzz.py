@@ -12,7 +12,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
 from ctllm_ray.base.recipe_evaluation import Evaluate
-from ctllm_ray.evaluate.models.model_under_test import EngineSubject
+from ctllm_ray.evaluate.models.model_under_test import EngineModel
 from ctllm_ray.serving.evaluations.service import EvaluationContext, Evaluations
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.evaluate.conftest import exam_rows, lines
@@ -31,7 +31,7 @@ def test_no_request_makes_a_server_error(tokenizer: SentencePiece, tmp_path: Pat
     part = Evaluate.model_validate(
         {"tasks": [{"use": "cmmlu", "path": exam, "subjects": [], "shots": 0, "limit": 0}]}
     )
-    subject = EngineSubject(engine, tokenizer, frozenset())
+    subject = EngineModel(engine, tokenizer, frozenset())
     there = EvaluationContext(part, str(tmp_path / "evaluations"), subject, tokenizer, {}, at_once=2)
     with running(served(engine, tokenizer, tmp_path, evaluations=Evaluations(lambda: there))) as url:
         document = schemathesis.openapi.from_url(f"{url}/openapi.json")

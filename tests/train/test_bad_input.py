@@ -24,10 +24,10 @@ from ctllm_ray.train.checkpoint import checkpoint
 from ctllm_ray.train.checkpoint.export import export_checkpoint
 from ctllm_ray.train.data.corpora import open_corpora
 from ctllm_ray.train.data.data_log import DATA
-from ctllm_ray.train.data.inspect_batch import inspect
+from ctllm_ray.train.data.inspect_batch import inspect_batch
 from ctllm_ray.train.plan.plan import plan_training
 from ctllm_ray.train.ray import launch
-from ctllm_ray.train.report.run_facts import gather
+from ctllm_ray.train.report.run_facts import collect_facts
 from tests.train.test_inherit import TEXTS
 from tests.train.tiny_runs import BATCH_TOKENS, FACTS, VOCABULARY, Around, last, recipe, run, write_tokens
 
@@ -299,7 +299,7 @@ def test_sequences_longer_than_the_context_are_refused_before_ray_starts(tmp_pat
 
 def test_a_recipe_that_trains_nothing_has_neither_batches_nor_a_report(tmp_path: Path) -> None:
     of = recipe(tmp_path).model_copy(update={"train": None})
-    for look in (lambda: inspect(of, 0), lambda: gather(of), lambda: export_checkpoint(of)):
+    for look in (lambda: inspect_batch(of, 0), lambda: collect_facts(of), lambda: export_checkpoint(of)):
         with pytest.raises(RecipeError, match="trains no model"):
             look()
 
@@ -307,7 +307,7 @@ def test_a_recipe_that_trains_nothing_has_neither_batches_nor_a_report(tmp_path:
 @pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 0)])
 def test_a_rank_that_there_is_not_is_told(tmp_path: Path, rank: int, world: int) -> None:
     with pytest.raises(RecipeError, match=f"rank {rank} does not exist: there are {world} workers"):
-        inspect(recipe(tmp_path), 0, rank, world)
+        inspect_batch(recipe(tmp_path), 0, rank, world)
 
 
 def test_the_export_of_a_step_without_a_checkpoint_names_those_that_have_one(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.train.data import reference_log_probs
 from ctllm_ray.train.objectives.dpo import SUMS
 from ctllm_ray.train.report import render
-from ctllm_ray.train.report.run_facts import gather
+from ctllm_ray.train.report.run_facts import collect_facts
 from ctllm_ray.train.report.words import WORDS
 from ctllm_ray.train.tracking import records
 from ctllm_ray.train.validation.validate import validate_checkpoint
@@ -108,7 +108,7 @@ def test_the_preference_of_the_pairs_is_learnt_and_told(tmp_path: Path, lora: di
 def test_the_report_draws_what_is_told_and_has_words_for_it(tmp_path: Path) -> None:
     of = ready(tmp_path, 4)
     run(of)
-    page = render.render_page(gather(of))
+    page = render.render_page(collect_facts(of))
     for name in SUMS:
         assert all(word in page for word in WORDS[name])
 

@@ -59,7 +59,7 @@ def finish(folder: str, tokenizer: SentencePiece, shards: list[Shard], documents
 
 def test_every_piece_is_shown_with_its_document_and_the_text_it_begins_with(root: Path) -> None:
     recipe = recipe_over(root, TRAIN)
-    found = inspect_batch.inspect(recipe, 3)
+    found = inspect_batch.inspect_batch(recipe, 3)
     batches = Batches(recipe, look(recipe))
     assert [shown.piece for shown in found.shown] == batches.pieces(3, 0, 2)
     assert found.digest == batches.digest(3)
@@ -88,7 +88,7 @@ def test_of_a_conversation_the_question_is_shown_too(tmp_path: Path, tokenizer: 
     with tokens.TokenShardWriter(folder, tokens.TRAIN, "web", 0, pa.uint16(), (), "conversations") as writer:
         writer.write(tokens.with_answers(table, spans, "conversations"))
     finish(folder, tokenizer, writer.shards, 30)
-    found = inspect_batch.inspect(
+    found = inspect_batch.inspect_batch(
         recipe_over(tmp_path, TRAIN | {"objective": {"use": "sft"}, "packing": "best_fit"}), 0
     )
     assert found.targets > 0
@@ -99,7 +99,7 @@ def test_of_a_conversation_the_question_is_shown_too(tmp_path: Path, tokenizer: 
 
 def test_a_rank_shows_its_rows_only_and_nothing_is_written(root: Path) -> None:
     recipe = recipe_over(root, TRAIN)
-    found = inspect_batch.inspect(recipe, 3, rank=1, world=2)
+    found = inspect_batch.inspect_batch(recipe, 3, rank=1, world=2)
     assert {shown.piece.row for shown in found.shown} == {1}
     assert not storage.exists(recipe.folder("train"))
 
@@ -110,7 +110,7 @@ def test_a_corpus_that_is_named_but_has_not_joined_changes_nothing(root: Path, t
     digest = Batches(recipe, open_corpora(recipe)).digest(3)
     other = shutil.copytree(own, tmp_path / "more")
     more = recipe_over(root, TRAIN | {"corpora": [own, str(other)]})
-    assert inspect_batch.inspect(more, 3).digest == digest
+    assert inspect_batch.inspect_batch(more, 3).digest == digest
 
 
 def test_the_batch_of_a_step_is_the_recorded_one(root: Path) -> None:

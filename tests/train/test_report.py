@@ -20,7 +20,7 @@ from ctllm_ray.shards.tokens import HELD_OUT, TRAIN, TokenShardWriter, table
 from ctllm_ray.train.data.corpora import open_corpora
 from ctllm_ray.train.report import curves, render
 from ctllm_ray.train.report.curves import Axis
-from ctllm_ray.train.report.run_facts import gather
+from ctllm_ray.train.report.run_facts import collect_facts
 from ctllm_ray.train.schedule import rate
 from ctllm_ray.train.tracking.records import Records, StepRecord
 
@@ -155,7 +155,7 @@ def read(html: str) -> Links:
 
 
 def test_the_page_asks_nothing_of_any_server_and_its_links_lead_somewhere(made: Recipe) -> None:
-    html = render.render_page(gather(made))
+    html = render.render_page(collect_facts(made))
     found = read(html)
     inside = {address.removeprefix("#") for address in found.addresses if address.startswith("#")}
     assert set(found.addresses) - {f"#{name}" for name in inside} == {"data:,"}
@@ -165,7 +165,7 @@ def test_the_page_asks_nothing_of_any_server_and_its_links_lead_somewhere(made: 
 
 
 def test_every_phrase_of_the_page_is_there_in_both_languages(made: Recipe) -> None:
-    html = render.render_page(gather(made))
+    html = render.render_page(collect_facts(made))
     assert html.count('class="zh"') == html.count('class="en"') > 50
 
 
@@ -181,12 +181,12 @@ def test_the_page_states_loss_events_shares_and_lineage(made: Recipe, tmp_path: 
     assert "resized 1×" in html
     for group in ("网页", "百科"):
         assert group in html
-    assert gather(made).fingerprint in html
+    assert collect_facts(made).fingerprint in html
 
 
 def test_what_was_taken_is_counted_again_from_the_order_of_the_data(made: Recipe) -> None:
     before = sorted(Path(made.folder("train")).rglob("*"))
-    first, second = gather(made).phases
+    first, second = collect_facts(made).phases
     assert sorted(Path(made.folder("train")).rglob("*")) == before  # reading writes nothing
     assert (first.first, first.last, second.last) == (0, 450, 600)
     rows = BATCH // SEQUENCE
@@ -198,7 +198,7 @@ def test_what_was_taken_is_counted_again_from_the_order_of_the_data(made: Recipe
 def test_a_run_without_its_shards_still_has_a_page(tmp_path: Path) -> None:
     chosen = recipe(tmp_path, steps=80)
     fake_run(chosen, steps=80)
-    facts = gather(chosen)
+    facts = collect_facts(chosen)
     assert facts.phases == []
     assert facts.unaccounted in render.render_page(facts)
 
@@ -208,12 +208,12 @@ def test_a_run_of_one_step_without_loss_has_a_page(tmp_path: Path) -> None:
     told = Records(chosen.folder("train"), 1)
     told.step(StepRecord(1, 0, BATCH, 0, math.nan, math.nan, 1e-5, 0.0, 0.0, 0.0))
     told.close()
-    assert "–" in render.render_page(gather(chosen))
+    assert "–" in render.render_page(collect_facts(chosen))
 
 
 def test_a_run_that_has_not_begun_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="not recorded a step yet"):
-        gather(recipe(tmp_path))
+        collect_facts(recipe(tmp_path))
 
 
 def test_hostile_names_of_documents_and_groups_stay_text(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_hostile_names_of_documents_and_groups_stay_text(tmp_path: Path) -> None
     told.event(HOSTILE, step=80, **{HOSTILE: HOSTILE, "documents": [HOSTILE]})
     told.validation(81, 81 * BATCH, {HOSTILE: {"bits_per_byte": 1.0, "bits_per_char": 3.0}})
     told.close()
-    html = render.render_page(gather(chosen))
+    html = render.render_page(collect_facts(chosen))
     assert read(html).scripts == 3  # the data, the language switch and our own
     assert "<img" not in html
     assert re.search(r"<script>alert", html) is None
@@ -277,7 +277,7 @@ def test_what_an_objective_tells_beside_its_loss_is_drawn_under_its_name(tmp_pat
             StepRecord(step, step - 1, step * BATCH, BATCH, 2.0, 1.0, 1e-3, 0.1, 0.0, 1e3, metrics=facts)
         )
     told.close()
-    page = render.render_page(gather(chosen))
+    page = render.render_page(collect_facts(chosen))
     assert 'id="plot-reward &lt;margin&gt;"' in page
     assert "reward <margin>" not in page
     assert "0.5000" in page  # the last value, for the cross-hair

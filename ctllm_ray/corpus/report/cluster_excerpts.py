@@ -42,20 +42,20 @@ class Top:
 class ExcerptedCopy:
     """The documents that a pass read, at their final places: dropped by this or a later pass, or kept."""
 
-    found: Sequence[Part]
+    parts: Sequence[Part]
     number: int
 
     @cached_property
     def _files(self) -> list[tuple[int, str]]:
         """(section, path in its folder) of each file."""
-        last = len(self.found) - 1
+        last = len(self.parts) - 1
         sections = [*((at, "rejected") for at in range(self.number, last + 1)), (last, "kept")]
-        return [(at, path) for at, kind in sections for path in self.found[at].finished.paths(kind)]
+        return [(at, path) for at, kind in sections for path in self.parts[at].finished.paths(kind)]
 
     @cached_property
     def uris(self) -> list[str]:
         """The files."""
-        return [storage.join(self.found[at].folder, path) for at, path in self._files]
+        return [storage.join(self.parts[at].folder, path) for at, path in self._files]
 
     def row(self, place: Place) -> dict[str, Any]:
         """The document at a place."""
@@ -70,10 +70,10 @@ class ExcerptedCopy:
         """The text of a document as the pass read it, else its final text; null if nothing is left."""
         at, path = self._files[place[0]]
         for section in range(at, self.number - 1, -1):
-            path = self.found[section - 1].finished.paths("kept")[
+            path = self.parts[section - 1].finished.paths("kept")[
                 int(path.rpartition("/")[2].partition("-")[0])
             ]
-        uri = storage.join(self.found[self.number - 1].folder, path)
+        uri = storage.join(self.parts[self.number - 1].folder, path)
         return next(_texts(uri, row["id"]), row["text"]) if storage.exists(uri) else row["text"]
 
 
@@ -85,7 +85,7 @@ def _texts(uri: str, name: str) -> Iterator[str]:
             yield reader.shard_table(uri, number)["text"][at].as_py()
 
 
-def show(ended: ExcerptedCopy, top: Top) -> Largest:
+def build_largest(ended: ExcerptedCopy, top: Top) -> Largest:
     """The survivor next to the first dropped page with another text; if there is
     none, the first dropped page."""
     stays = ended.row(top.stays) if top.stays[0] >= 0 else None
@@ -98,16 +98,16 @@ def show(ended: ExcerptedCopy, top: Top) -> Largest:
         if differs := lost[-1] not in (None, kept):
             break
     at = len(lost) - 1 if differs else 0
-    gone, similarity = lost[at], top.similarities[at]
+    dropped, similarity = lost[at], top.similarities[at]
     sides: tuple[Excerpt | None, Excerpt | None] = (None, None)
-    if kept is not None and gone is not None:
-        sides = side_by_side(kept, gone)
-    elif one := kept or gone:
+    if kept is not None and dropped is not None:
+        sides = side_by_side(kept, dropped)
+    elif one := kept or dropped:
         [excerpt, _] = side_by_side(one, one)
         sides = (excerpt, None) if kept else (None, excerpt)
-    use = ended.found[ended.number].finished.section
+    use = ended.parts[ended.number].finished.section
     survivor = stays or {"id": rows[at]["labels"][f"{use}.survivor"], "url": None, "source": None}
-    return Largest(top.pages, similarity, _copy(survivor, kept, sides[0]), _copy(rows[at], gone, sides[1]))
+    return Largest(top.pages, similarity, _copy(survivor, kept, sides[0]), _copy(rows[at], dropped, sides[1]))
 
 
 def _copy(row: dict[str, Any], text: str | None, excerpt: Excerpt | None) -> Copy:

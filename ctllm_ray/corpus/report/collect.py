@@ -57,22 +57,24 @@ COLUMNS = {
 }
 
 
-def gather(folder: str) -> Report:
+def collect_facts(folder: str) -> Report:
     """The facts of the finished section of documents in a folder and of those before it. Raises `NotFound`.
 
     The runs are those of the first: it reads what comes from outside.
     """
     result = documents.parts(folder, read_manifest(folder))
-    survey = Survey(documents.merge_sections(result))
+    survey = FactCollector(documents.merge_sections(result))
     for kind in COLUMNS:
         for table in documents.tables(result, kind, COLUMNS[kind]):
             if table.num_rows:
                 survey.add(table.combine_chunks())
     facts = survey.report(read_runs(result[0].folder))
-    return replace(facts, benchmarks=seen_items.benchmarks(result), copies=duplicate_clusters.gather(result))
+    return replace(
+        facts, benchmarks=seen_items.benchmarks(result), copies=duplicate_clusters.collect_duplicates(result)
+    )
 
 
-class Survey:
+class FactCollector:
     """Reads the tables of a section one by one, and keeps no document beyond its table."""
 
     def __init__(self, manifest: Manifest) -> None:

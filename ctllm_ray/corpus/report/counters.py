@@ -41,18 +41,18 @@ class Smallest(Generic[Item]):
 
     def __init__(self, items: int) -> None:
         self._items = items
-        self._found: dict[str, list[tuple[tuple[int, ...], Item]]] = {}
+        self._smallest: dict[str, list[tuple[tuple[int, ...], Item]]] = {}
 
     def worst(self, name: str) -> tuple[int, ...]:
         """A new item's rank must be below this; infinite (a tuple above all) while there is room."""
-        result = self._found.get(name, [])
+        result = self._smallest.get(name, [])
         return result[-1][0] if len(result) == self._items else (2,)
 
     def add(self, name: str, offered: Iterable[tuple[tuple[int, ...], Item]]) -> None:
         """Keeps the best of the present and the offered items."""
-        both = [*self._found.get(name, []), *offered]
-        self._found[name] = heapq.nsmallest(self._items, both, key=lambda pair: pair[0])
+        both = [*self._smallest.get(name, []), *offered]
+        self._smallest[name] = heapq.nsmallest(self._items, both, key=lambda pair: pair[0])
 
     def items(self) -> dict[str, tuple[Item, ...]]:
         """The items of each name, smallest rank first."""
-        return {name: tuple(item for _, item in each) for name, each in self._found.items()}
+        return {name: tuple(item for _, item in each) for name, each in self._smallest.items()}

@@ -50,7 +50,7 @@ NOT_HERE = np.zeros(1, ENTRY)
 NOT_HERE["file"] = -1  # the survivor is in an earlier version
 
 
-def gather(parts: Sequence[Part]) -> tuple[Copies, ...]:
+def collect_duplicates(parts: Sequence[Part]) -> tuple[Copies, ...]:
     """The duplicates of each pass that finds some, in order; empty if there is no such pass."""
     uses = [part.finished.section for part in parts]
     return tuple(_of_pass(parts, number) for number, use in enumerate(uses) if number and _finds_copies(use))
@@ -79,7 +79,7 @@ def _of_pass(sections: Sequence[Part], number: int) -> Copies:
         pairs=tuple(HostPair(names[survivor], names[loser], pages) for (survivor, loser), pages in pairs),
         more_pairs=len(count.pairs.counts) - len(pairs),
         exact=count.pairs.exact,
-        largest=tuple(cluster_excerpts.show(ended, each) for each in count.top),
+        largest=tuple(cluster_excerpts.build_largest(ended, each) for each in count.top),
     )
 
 

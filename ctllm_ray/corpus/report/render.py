@@ -16,14 +16,14 @@ from markupsafe import Markup, escape
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe_rules import Rule
 from ctllm_ray.corpus.report import facts, histograms
-from ctllm_ray.corpus.report.collect import CUT_CHARS, gather
+from ctllm_ray.corpus.report.collect import CUT_CHARS, collect_facts
 from ctllm_ray.corpus.report.facts import Breakdown, Report, RuleFacts
-from ctllm_ray.corpus.report.sankey import river_svg
+from ctllm_ray.corpus.report.sankey import draw_sankey
 from ctllm_ray.corpus.report.words import WORDS
 from ctllm_ray.html_report import html_page
 from ctllm_ray.text.dedup.differences import Excerpt
 
-__all__ = ["gather", "render", "write_corpus_report"]
+__all__ = ["collect_facts", "render_page", "write_corpus_report"]
 
 ALARM_LOST_SHARE = 0.2  # drop rate of a genre above which the thresholds are suspect, not the pages
 HOSTS, ROWS, FILES = 30, 15, 40  # rows in the tables of hosts, of other properties, of input files
@@ -38,10 +38,10 @@ _UNSEEN = re.compile(
 
 def write_corpus_report(folder: str, to: str) -> None:
     """Writes the page about the section in a folder. Raises `NotFound` if the section is not finished."""
-    storage.write_bytes(to, render(gather(folder)).encode())
+    storage.write_bytes(to, render_page(collect_facts(folder)).encode())
 
 
-def render(report: Report) -> str:
+def render_page(report: Report) -> str:
     """The page as HTML."""
     passes = {part["use"] for part in report.manifest.recipe.get("passes", ())}
     return html_page.render_page(
@@ -52,7 +52,7 @@ def render(report: Report) -> str:
         r=report,
         m=report.manifest,
         run=facts.total(report.runs),
-        river=river_svg(
+        river=draw_sankey(
             [(_names(g.family), g.dropped, g.left) for g in report.groups], report.manifest.counts["in"]
         ),
         rejects=report.manifest.rejects(),

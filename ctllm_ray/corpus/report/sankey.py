@@ -17,7 +17,7 @@ DEPTH = 170.0  # width of the band before any drop
 NAMED_SHARE = 0.01  # of all documents: smaller streams are not drawn
 
 
-def river_svg(groups: Sequence[tuple[tuple[str, str], int, int]], total: int) -> Markup:
+def draw_sankey(groups: Sequence[tuple[tuple[str, str], int, int]], total: int) -> Markup:
     """The diagram of groups ((Chinese, English) name, dropped, left); empty if no document was read."""
     if not total:
         return Markup("")

@@ -44,7 +44,7 @@ class Prompts:
     description: str  # description for a subject that lm-eval lacks
 
 
-def exam(
+def read_four_choice(
     path: str,
     *,
     split: str,

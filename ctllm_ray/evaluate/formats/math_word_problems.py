@@ -25,7 +25,7 @@ from ctllm_ray.evaluate.task import (
 MEASURE = "exact_match,flexible-extract"
 
 
-def sums(
+def read_math_problems(
     name: str,
     path: str,
     shown: str,
@@ -45,23 +45,23 @@ def sums(
     """
     result = read(path)
     source = read(shown) if shown else BenchmarkTable(result.rows[:shots], result.files)
-    asked = result.rows if shown else result.rows[shots:]
-    if not asked:
+    rows = result.rows if shown else result.rows[shots:]
+    if not rows:
         raise InputError(
             "all rows are used as examples, so none is left to ask",
             where=path,
             remedy="use fewer shots, or give a separate file of examples",
         )
     taught = read_published(config)
-    given = {**taught, "generation_kwargs": {**taught["generation_kwargs"], "max_gen_toks": answer_tokens}}
-    items, left_out = sort_out(choose_rows(asked, limit), row)
+    settings = {**taught, "generation_kwargs": {**taught["generation_kwargs"], "max_gen_toks": answer_tokens}}
+    items, left_out = sort_out(choose_rows(rows, limit), row)
     before = examples(sort_out(source.rows, row)[0], shots, shown or path)
     files = {**source.files, **result.files}
 
     def grade(item: Row, answer: str) -> bool:
         return is_same_number(answer, target(item))
 
-    task = Task(name, given, items, before, MEASURE, None, files, left_out, grade=grade)
+    task = Task(name, settings, items, before, MEASURE, None, files, left_out, grade=grade)
     return finish([leave_out_shown(task) if shown else task], path)
 
 

@@ -17,7 +17,7 @@ from ctllm_ray.evaluate.task import require_lm_eval
 SUFFIX = ".jsonl"
 
 
-def write(names: Sequence[str], uri: str) -> dict[str, int]:
+def write_native_items(names: Sequence[str], uri: str) -> dict[str, int]:
     """Writes one JSON line per item with the fields of its task. Returns the number of items by task.
 
     A task that two names lead to is written once. `names` are lm-eval's: tasks, groups, tags, files of YAML.

@@ -36,8 +36,8 @@ def read_number(answer: str) -> Decimal | None:
     text = _plain(answer)
     if markers := list(_MARKERS.finditer(text)):
         for clause in _CLAUSE.split(text[markers[-1].end() :]):
-            if told := _DIGITS.search(clause) or _CHINESE.search(clause):
-                return _value(told)
+            if match := _DIGITS.search(clause) or _CHINESE.search(clause):
+                return _value(match)
     if numbers := list(_DIGITS.finditer(text)):
         return _value(next((number for number in reversed(numbers) if not number["percent"]), numbers[-1]))
     numerals = list(_CHINESE.finditer(text))

@@ -24,8 +24,8 @@ from ctllm_ray.evaluate.formats.chat_form import ChatForm
 from ctllm_ray.evaluate.judging import marks
 from ctllm_ray.evaluate.judging.judge_prompt import PROMPT_SHA256, code_of, write_messages
 from ctllm_ray.evaluate.models.answer_cache import key
-from ctllm_ray.evaluate.models.batching import Asking
-from ctllm_ray.evaluate.models.concurrency import Crowd
+from ctllm_ray.evaluate.models.batching import RequestBatching
+from ctllm_ray.evaluate.models.concurrency import ConcurrentRequests
 from ctllm_ray.evaluate.models.model_under_test import Continuation
 from ctllm_ray.evaluate.models.openai_client import Client
 from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG, UNPARSABLE, Item
@@ -71,33 +71,38 @@ def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
 
 
 def evaluate(
-    wanted: Judge, rows: Sequence[Row], asking: Asking, form: ChatForm, client: Client, crowd: Crowd
+    wanted: Judge,
+    rows: Sequence[Row],
+    batching: RequestBatching,
+    form: ChatForm,
+    client: Client,
+    requests: ConcurrentRequests,
 ) -> list[Item]:
-    """Every item with its mark, or the reason why it has none. `crowd` sends requests to the judge."""
-    answers = asking.texts(write_prompts(wanted, rows, form))
+    """Every item with its mark, or the reason why it has none. `requests` sends them to the judge."""
+    answers = batching.texts(write_prompts(wanted, rows, form))
     cases = [Case(row, answer) for row, answer in zip(rows, answers, strict=True) if answer is not None]
     keys = {case.row[ID]: _key(wanted, case) for case in cases}
     for each in keys.values():
-        if each in crowd.answered and crowd.answered[each]["mark"] is None:
-            crowd.answered.forget(each)
+        if each in requests.answered and requests.answered[each]["mark"] is None:
+            requests.answered.forget(each)
 
     async def ask(case: Case) -> dict[str, Any]:
         return await _ask_for_mark(wanted, client, case)
 
-    crowd.ask("verdicts", cases, lambda case: keys[case.row[ID]], ask)
-    verdicts = {id_: crowd.answered[each] for id_, each in keys.items()}
+    requests.ask("verdicts", cases, lambda case: keys[case.row[ID]], ask)
+    verdicts = {id_: requests.answered[each] for id_, each in keys.items()}
     return [_item(row, answer, verdicts.get(row[ID])) for row, answer in zip(rows, answers, strict=True)]
 
 
-def check_lengths(wanted: Judge, rows: Sequence[Row], asking: Asking, form: ChatForm) -> None:
+def check_lengths(wanted: Judge, rows: Sequence[Row], batching: RequestBatching, form: ChatForm) -> None:
     """Raises `InputError` if there are no questions, or none fits the context."""
     if not rows:
         remedy = "give a file with items"
         raise InputError("there are no items to evaluate", where="evaluate.judge.items", remedy=remedy)
     if not any(
-        asking.fits(len(ids) + wanted.max_tokens) for ids, wanted in write_prompts(wanted, rows, form)
+        batching.fits(len(ids) + wanted.max_tokens) for ids, wanted in write_prompts(wanted, rows, form)
     ):
-        raise asking.refuse_too_long("evaluate.judge")
+        raise batching.refuse_too_long("evaluate.judge")
 
 
 def write_prompts(wanted: Judge, rows: Sequence[Row], form: ChatForm) -> list[tuple[list[int], Continuation]]:
@@ -153,14 +158,14 @@ async def _ask(wanted: Judge, client: Client, case: Case, refused: str, seed: in
 
 
 def _item(row: Row, answer: str | None, verdict: dict[str, Any] | None) -> Item:
-    given = verdict["mark"] if verdict else None
-    status = TOO_LONG if answer is None else UNPARSABLE if given is None else SCORED
+    mark = verdict["mark"] if verdict else None
+    status = TOO_LONG if answer is None else UNPARSABLE if mark is None else SCORED
     return Item(
         benchmark=NAME,
         part=row["category"],
         item=row[ID],
         status=status,
-        score=given,
+        score=mark,
         answer=answer or "",
         said=verdict["said"] if verdict else "",
         doc_hash=key(row["category"], row["query"]),

@@ -44,8 +44,8 @@ def neutralise(text: str) -> str:
 
 def write_messages(question: str, answer: str, refused: str = "") -> list[dict[str, str]]:
     """The conversation with the judge; after a `refused` verdict, with the reminder."""
-    asked = PROMPT.format(question=neutralise(question), answer=neutralise(answer))
-    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": asked}]
+    prompt = PROMPT.format(question=neutralise(question), answer=neutralise(answer))
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": prompt}]
     if refused:
         reminder = REMINDER.format(code=code_of(question, answer))
         messages += [{"role": "assistant", "content": refused}, {"role": "user", "content": reminder}]

@@ -25,7 +25,7 @@ def key(*parts: object) -> str:
     return xxhash.xxh3_128_hexdigest(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS))
 
 
-class Answered:
+class AnswerCache:
     """Answers by key in a folder, for one writer at a time."""
 
     def __init__(

@@ -16,8 +16,8 @@ from typing import Any
 
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.evaluate.models.answer_cache import key
-from ctllm_ray.evaluate.models.concurrency import Crowd
-from ctllm_ray.evaluate.models.model_under_test import Continuation, Subject
+from ctllm_ray.evaluate.models.concurrency import ConcurrentRequests
+from ctllm_ray.evaluate.models.model_under_test import Continuation, ModelUnderTest
 
 Ids = tuple[int, ...]
 Prompt = tuple[Ids, Continuation]
@@ -40,10 +40,10 @@ class _Scores:
     last: Ids
 
 
-class Asking:
+class RequestBatching:
     """Sends requests to a model under evaluation."""
 
-    def __init__(self, subject: Subject, crowd: Crowd) -> None:
+    def __init__(self, subject: ModelUnderTest, crowd: ConcurrentRequests) -> None:
         self.context_tokens = subject.context_tokens
         self._subject, self._crowd = subject, crowd
 
@@ -74,10 +74,10 @@ class Asking:
 
     def texts(self, prompts: Sequence[tuple[Sequence[int], Continuation]]) -> list[str | None]:
         """Generates a text after each prompt; None if prompt and maximum answer do not fit."""
-        given = [(tuple(ids), wanted) for ids, wanted in prompts]
-        fitting = {prompt for prompt in given if self.fits(len(prompt[0]) + prompt[1].max_tokens)}
+        requests = [(tuple(ids), wanted) for ids, wanted in prompts]
+        fitting = {prompt for prompt in requests if self.fits(len(prompt[0]) + prompt[1].max_tokens)}
         self._crowd.ask("answers", sorted(fitting, key=lambda prompt: prompt[0]), _text_key, self._generate)
-        return [self._crowd.answered[_text_key(prompt)] if prompt in fitting else None for prompt in given]
+        return [self._crowd.answered[_text_key(prompt)] if prompt in fitting else None for prompt in requests]
 
     def _score(
         self, requests: dict[tuple[Ids, int], _Scores], context: Sequence[int], continuation: Sequence[int]
@@ -87,17 +87,19 @@ class Asking:
         if not continuation:
             return Scored(0.0, True)
         request = requests[_group(context, continuation)]
-        (before, before_greedy), likeliest, told = self._crowd.answered[_scores_key(request)]
-        return Scored(before + told[str(continuation[-1])], before_greedy and likeliest == continuation[-1])
+        (before, before_greedy), likeliest, by_last_id = self._crowd.answered[_scores_key(request)]
+        return Scored(
+            before + by_last_id[str(continuation[-1])], before_greedy and likeliest == continuation[-1]
+        )
 
     async def _request_score(self, request: _Scores) -> Any:
         """Log-probability of all ids but the last, and whether they
         are greedy; the most likely last id; scores by last id."""
         first, *others = request.last
         *before, last = await self._subject.logprobs([*request.ids, first], request.start, others)
-        told = {str(id_): logprob for id_, logprob in last.top[1:]} | {str(last.id): last.logprob}
+        by_last_id = {str(id_): logprob for id_, logprob in last.top[1:]} | {str(last.id): last.logprob}
         greedy = all(token.top[0][0] == token.id for token in before)
-        return [math.fsum(token.logprob for token in before), greedy], last.top[0][0], told
+        return [math.fsum(token.logprob for token in before), greedy], last.top[0][0], by_last_id
 
     async def _generate(self, prompt: Prompt) -> str:
         return await self._subject.generate(*prompt)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ctllm_ray.base.errors import Overloaded
-from ctllm_ray.evaluate.models.answer_cache import Answered
+from ctllm_ray.evaluate.models.answer_cache import AnswerCache
 
 LONGEST_PAUSE_S = 30.0
 Q = TypeVar("Q")
@@ -71,11 +71,11 @@ class Runner:
             raise CancelledError
 
 
-class Crowd:
+class ConcurrentRequests:
     """Runs `at_once` requests at a time and stores their results in `answered`."""
 
-    def __init__(self, runner: Runner, answered: Answered, at_once: int, tell: Tell) -> None:
-        self.answered = answered
+    def __init__(self, runner: Runner, cache: AnswerCache, at_once: int, tell: Tell) -> None:
+        self.answered = cache
         self._runner, self._at_once, self._tell = runner, at_once, tell
 
     def ask(

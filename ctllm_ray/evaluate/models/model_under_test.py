@@ -27,7 +27,7 @@ class Continuation:
     seed: int = 0
 
 
-class Subject(Protocol):
+class ModelUnderTest(Protocol):
     """Raises `Overloaded` if the request must be retried later, `EngineFailed` if
     the model no longer answers."""
 
@@ -42,7 +42,7 @@ class Subject(Protocol):
         ...
 
 
-class EngineSubject:
+class EngineModel:
     """An engine with the tokenizer of its model. `stop_ids` end an answer."""
 
     def __init__(self, engine: Engine, tokenizer: Tokenizer, stop_ids: frozenset[int]) -> None:
@@ -50,11 +50,11 @@ class EngineSubject:
         self._engine, self._tokenizer, self._stop_ids = engine, tokenizer, stop_ids
 
     async def logprobs(self, ids: Sequence[int], start: int, others: Sequence[int]) -> list[Token]:
-        """As `Subject.logprobs`."""
+        """Like `ModelUnderTest.logprobs`."""
         return await self._engine.logprobs(ids, start, 1, others)
 
     async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
-        """Like `Subject.generate`; stops the engine as soon as a text of `until` appears."""
+        """Like `ModelUnderTest.generate`; stops the engine as soon as a text of `until` appears."""
         sampling = Sampling(
             wanted.max_tokens,
             temperature=wanted.temperature,

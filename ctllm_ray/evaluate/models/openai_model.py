@@ -47,19 +47,19 @@ async def check_tokenizer(client: Client, model: str, tokenizer: Tokenizer) -> N
     """Raises `InputError` if the server's ids of a text differ from this tokenizer's."""
     root = client.url.removesuffix("/v1")
     try:
-        told = await client.post(
+        response = await client.post(
             f"{root}/tokenize", {"model": model, "prompt": PROBE, "add_special_tokens": False}
         )
     except InputError:
         return  # the API has no such endpoint
-    if told.get("tokens") != tokenizer.encode([PROBE])[0].tolist():
+    if response.get("tokens") != tokenizer.encode([PROBE])[0].tolist():
         remedy = "give the served model's folder: evaluate.model=PATH"
         raise InputError(
             "the server uses another tokenizer than evaluate.model", where=client.url, remedy=remedy
         )
 
 
-class ApiSubject:
+class OpenAIModel:
     """The served model. Each id of `others` takes its own request: the API cannot score several at once."""
 
     def __init__(self, client: Client, model: str, context_tokens: int, tokenizer: Tokenizer) -> None:
@@ -67,12 +67,12 @@ class ApiSubject:
         self._client, self._model, self._tokenizer = client, model, tokenizer
 
     async def logprobs(self, ids: Sequence[int], start: int, others: Sequence[int]) -> list[Token]:
-        """Like `Subject.logprobs`. If the most likely last id is not among the requested ones, it is -1."""
+        """Like `ModelUnderTest.logprobs`. If the most likely last id is not among the requested ones, it is -1."""
         result = await self._score_ids(ids, start)
         lasts = [result[-1], *[(await self._score_ids([*ids[:-1], other], start))[-1] for other in others]]
         likeliest = next((last.top[0] for last in lasts if last.top[0][0] >= 0), lasts[0].top[0])
-        told = ((last.id, last.logprob) for last in lasts[1:])
-        return [*result[:-1], Token(lasts[0].id, lasts[0].logprob, (likeliest, *told))]
+        scores = ((last.id, last.logprob) for last in lasts[1:])
+        return [*result[:-1], Token(lasts[0].id, lasts[0].logprob, (likeliest, *scores))]
 
     async def _score_ids(self, ids: Sequence[int], start: int) -> list[Token]:
         body = {"model": self._model, "prompt": list(ids), "max_tokens": 1, "echo": True, "logprobs": 1}
@@ -89,7 +89,7 @@ class ApiSubject:
         return [_token(*place) for place in list(places)[start:]]
 
     async def generate(self, ids: Sequence[int], wanted: Continuation) -> str:
-        """As `Subject.generate`."""
+        """Like `ModelUnderTest.generate`."""
         body = {
             "model": self._model,
             "prompt": list(ids),

@@ -17,7 +17,7 @@ import numpy as np
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import InputError, VersionConflict
 from ctllm_ray.evaluate.models.concurrency import Runner
-from ctllm_ray.evaluate.models.model_under_test import Continuation, Subject
+from ctllm_ray.evaluate.models.model_under_test import Continuation, ModelUnderTest
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 FILE = "probes.json"
@@ -51,7 +51,7 @@ class Answers:
 class Probes:
     """The probes of a model behind an address."""
 
-    def __init__(self, subject: Subject, tokenizer: Tokenizer) -> None:
+    def __init__(self, subject: ModelUnderTest, tokenizer: Tokenizer) -> None:
         self._subject = subject
         most = subject.context_tokens - ANSWER_TOKENS - 1
         self._ids = [tokenizer.encode([prompt])[0].tolist()[: max(2, most)] for prompt in PROMPTS]

@@ -22,7 +22,7 @@ SCALES = {"share": (0.0, 1.0), "mark": (1.0, 10.0), "bits": (0.0, 1.0)}
 Plain = Mapping[str, Any]  # a score of results.json
 
 
-def render(results: Plain, items: Sequence[Item]) -> str:
+def render_page(results: Plain, items: Sequence[Item]) -> str:
     """The page as HTML."""
     whole = [score for score in results["scores"] if not score["part"]]
     parts = [score for score in results["scores"] if score["part"]]

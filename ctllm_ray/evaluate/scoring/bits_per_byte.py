@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ctllm_ray.base.errors import VersionConflict
 from ctllm_ray.base.recipe_evaluation import Bits
 from ctllm_ray.evaluate.models.answer_cache import key
-from ctllm_ray.evaluate.models.batching import Asking
+from ctllm_ray.evaluate.models.batching import RequestBatching
 from ctllm_ray.evaluate.scoring.item_results import SCORED, Item
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
@@ -42,13 +42,13 @@ def documents(wanted: Bits, tokenizer: Tokenizer) -> Groups:
     return validate.documents(corpora.held_out(sections), wanted.max_tokens)
 
 
-def evaluate(groups: Groups, asking: Asking) -> list[Item]:
+def evaluate(groups: Groups, batching: RequestBatching) -> list[Item]:
     """Each document with its bits per byte; `part` is its group."""
-    told = [(group, document) for group, chosen in groups.items() for document in chosen]
-    pieces = [_pieces(document.ids.tolist(), asking.context_tokens - 2) for _, document in told]
-    scores = iter(asking.scores([pair for pairs in pieces for pair in pairs]))
+    documents = [(group, document) for group, chosen in groups.items() for document in chosen]
+    pieces = [_pieces(document.ids.tolist(), batching.context_tokens - 2) for _, document in documents]
+    scores = iter(batching.scores([pair for pairs in pieces for pair in pairs]))
     nats = [-math.fsum(score.logprob for _ in pairs if (score := next(scores))) for pairs in pieces]
-    return [_item(*each) for each in zip(told, pieces, nats, strict=True)]
+    return [_item(*each) for each in zip(documents, pieces, nats, strict=True)]
 
 
 def _pieces(ids: list[int], most: int) -> list[tuple[list[int], list[int]]]:
@@ -56,8 +56,8 @@ def _pieces(ids: list[int], most: int) -> list[tuple[list[int], list[int]]]:
     return [(ids[at - 1 : at], ids[at : at + most]) for at in range(1, len(ids), most)]
 
 
-def _item(told: tuple[str, HeldOutDocument], pieces: Sequence[object], nats: float) -> Item:
-    group, document = told
+def _item(pair: tuple[str, HeldOutDocument], pieces: Sequence[object], nats: float) -> Item:
+    group, document = pair
     identity = key(document.ids.tolist())
     return Item(
         benchmark=NAME,

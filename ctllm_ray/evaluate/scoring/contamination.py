@@ -20,7 +20,7 @@ USE = "decontaminate"
 
 
 @dataclass(frozen=True)
-class Seen:
+class Contamination:
     """The largest overlap of each searchable item, by its address; from `bound` on it counts."""
 
     overlap: Mapping[str, float]
@@ -32,7 +32,7 @@ class Seen:
         return {"sha256": self.sha256, "min_overlap": self.bound}
 
 
-NOTHING = Seen({}, 1.0, "")
+NOTHING = Contamination({}, 1.0, "")
 
 
 def folder_of(recipe: Recipe) -> str:
@@ -40,7 +40,7 @@ def folder_of(recipe: Recipe) -> str:
     return storage.absolute(recipe.folder(USE)) if USE in recipe.corpus_sections else ""
 
 
-def of(folder: str, files: Mapping[str, str]) -> Seen:
+def read_contamination(folder: str, files: Mapping[str, str]) -> Contamination:
     """What a finished pass says about the items in files (SHA-256 by name); `NOTHING` if it says nothing."""
     if not folder or not manifest.is_finished(folder):
         return NOTHING
@@ -60,14 +60,14 @@ def of(folder: str, files: Mapping[str, str]) -> Seen:
     if not overlap:
         return NOTHING
     [options] = [part for part in finished.recipe["passes"] if part["use"] == USE]
-    return Seen(
+    return Contamination(
         overlap, options["min_overlap"], storage.size_and_sha256(storage.join(folder, seen_items.FILE))[1]
     )
 
 
-def mark_items(items: Sequence[Item], seen: Seen) -> list[Item]:
+def mark_items(items: Sequence[Item], contamination: Contamination) -> list[Item]:
     """The items with their overlap."""
-    return [replace(item, seen_overlap=seen.overlap.get(_address(item.item))) for item in items]
+    return [replace(item, seen_overlap=contamination.overlap.get(_address(item.item))) for item in items]
 
 
 def _address(item: str) -> str:

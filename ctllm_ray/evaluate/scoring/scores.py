@@ -47,7 +47,9 @@ class BenchmarkScore:
         return {key: None if value != value else value for key, value in asdict(self).items()}
 
 
-def of(items: Sequence[Item], seed: int, resamples: int, seen_from: float = 1.0) -> list[BenchmarkScore]:
+def compute_scores(
+    items: Sequence[Item], seed: int, resamples: int, seen_from: float = 1.0
+) -> list[BenchmarkScore]:
     """The scores of each benchmark, then of its parts if there are several, in the order of items.
 
     From an overlap of `seen_from` on, an item counts as seen in the corpus.
@@ -108,11 +110,11 @@ def _without_seen(
     """The number of items that the corpus contained, and the score on the others."""
     others = [item for item in scored if not item.seen_overlap or item.seen_overlap < seen_from]
     known = any(item.seen_overlap is not None for item in scored)
-    told: dict[str, Any] = {"seen": len(scored) - len(others) if known else None}
+    fields: dict[str, Any] = {"seen": len(scored) - len(others) if known else None}
     if len(others) == len(scored):
-        return told | dict.fromkeys(("unseen_value", "unseen_low", "unseen_high"))
+        return fields | dict.fromkeys(("unseen_value", "unseen_low", "unseen_high"))
     result = _estimate(others, kind, seed, resamples)
-    return told | {"unseen_value": result.value, "unseen_low": result.low, "unseen_high": result.high}
+    return fields | {"unseen_value": result.value, "unseen_low": result.low, "unseen_high": result.high}
 
 
 def _estimate(scored: Sequence[Item], kind: Kind, seed: int, resamples: int) -> Estimate:

@@ -31,12 +31,12 @@ def c3(
 ) -> list[Task]:
     """One task: questions of rows whose `split` ends with the option's value; examples come from `dev`."""
     table = read_table(path, _of_list)
-    asked = _of_split(table.rows, split, NO_SPLIT)
-    if not asked:
+    rows = _of_split(table.rows, split, NO_SPLIT)
+    if not rows:
         there = sorted({str(row.get("split") or row.get("_split")) for row in table.rows})
         remedy = f"set split to an existing one: {', '.join(there)}"
         raise InputError(f"there are no rows of the split {split!r}", where=path, remedy=remedy)
-    items, left_out = sort_out(choose_rows(list(_questions(asked)), limit), _build_row)
+    items, left_out = sort_out(choose_rows(list(_questions(rows)), limit), _build_row)
     dev, _ = sort_out(_questions(_of_split(table.rows, "dev")), _build_row)
     task = choices.task("c3", items, examples(dev, shots, path), table.files, measure="acc_norm")
     return finish([replace(task, left_out=left_out)], path)
@@ -56,8 +56,8 @@ def _of_split(rows: Sequence[Row], *names: str) -> list[Row]:
 
 def _questions(rows: Sequence[Row]) -> Iterator[Row]:
     for row in rows:
-        for number, asked in enumerate(field_of(row, "questions")):
-            yield {**asked, "context": field_of(row, "context"), ID: f"{row[ID]}.{number}"}
+        for number, question in enumerate(field_of(row, "questions")):
+            yield {**question, "context": field_of(row, "context"), ID: f"{row[ID]}.{number}"}
 
 
 def _build_row(row: Row) -> Row:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ctllm_ray.evaluate.formats.four_choice import Prompts, exam, question
+from ctllm_ray.evaluate.formats.four_choice import Prompts, question, read_four_choice
 from ctllm_ray.evaluate.task import Task
 
 _NAMES = {"question": "Question", "answer": "Answer"}  # in lm-eval's template
@@ -23,7 +23,7 @@ def cmmlu(
     limit: Annotated[int, Field(ge=0)] = 0,
 ) -> list[Task]:
     """One task per subject (empty: all in the files), from the published folder or a single file."""
-    return exam(
+    return read_four_choice(
         path,
         split="test",
         subjects=subjects,

@@ -52,22 +52,22 @@ def fewclue(
         raise InputError(
             f"there are no rows of {missing[0]!r}", where=path, remedy=f"available parts: {', '.join(there)}"
         )
-    asked = {part: _of_split(there.get(part, []), split) for part in parts or _PARTS}
-    if empty := [part for part in parts or asked if not asked[part] and (parts or not any(asked.values()))]:
+    items = {part: _of_split(there.get(part, []), split) for part in parts or _PARTS}
+    if empty := [part for part in parts or items if not items[part] and (parts or not any(items.values()))]:
         splits = sorted({_split_of(row) for row in result.rows})
         remedy = f"set split to an existing one: {', '.join(splits)}"
         raise InputError(
             f"there are no rows of the split {split!r} in {', '.join(empty)}", where=path, remedy=remedy
         )
     return finish(
-        [_task(part, there[part], asked[part], shots, limit, result) for part in asked if asked[part]], path
+        [_task(part, there[part], items[part], shots, limit, result) for part in items if items[part]], path
     )
 
 
 def _task(
     part: str,
     rows: Sequence[Row],
-    asked: Sequence[Row],
+    item_rows: Sequence[Row],
     shots: int,
     limit: int,
     benchmark_table: BenchmarkTable,
@@ -78,7 +78,7 @@ def _task(
     def build(row: Row) -> Row:
         return _PARTS[part](row, words)
 
-    items, left_out = sort_out(choose_rows(asked, limit), build)
+    items, left_out = sort_out(choose_rows(item_rows, limit), build)
     train, _ = sort_out(choose_rows(_of_split(rows, "train"), shots), build)
     shown = examples(train, shots, f"{benchmark_table.rows[0][ID].partition('#')[0]}: {part}")
     measure = "acc_norm" if part in _OWN_LABELS else "acc"

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ctllm_ray.benchmark_files import ID, Row, field_of
-from ctllm_ray.evaluate.formats.math_word_problems import number, sums
+from ctllm_ray.evaluate.formats.math_word_problems import number, read_math_problems
 from ctllm_ray.evaluate.task import Task
 
 
@@ -24,7 +24,7 @@ def gsm8k(
     answer_tokens: Annotated[int, Field(gt=0)] = 256,
 ) -> list[Task]:
     """One task, from the published JSON lines."""
-    return sums(
+    return read_math_problems(
         "gsm8k",
         path,
         examples,

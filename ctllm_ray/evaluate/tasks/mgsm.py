@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ctllm_ray.benchmark_files import ID, Row, field_of
-from ctllm_ray.evaluate.formats.math_word_problems import number, sums
+from ctllm_ray.evaluate.formats.math_word_problems import number, read_math_problems
 from ctllm_ray.evaluate.formats.published_files import read_table
 from ctllm_ray.evaluate.task import Task
 
@@ -23,7 +23,7 @@ def mgsm(
     answer_tokens: Annotated[int, Field(gt=0)] = 256,
 ) -> list[Task]:
     """One task. Its examples show the answer only: no file of this form has the published steps."""
-    return sums(
+    return read_math_problems(
         "mgsm",
         path,
         examples,

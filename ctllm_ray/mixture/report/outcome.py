@@ -23,12 +23,12 @@ from ctllm_ray.mixture.results import Trial
 MIXTURE, CHOICE, REPORT = "mixture.yaml", "choice.json", "report.html"
 
 
-def write(plan: SweepPlan, trials: Sequence[Trial]) -> Choice:
+def write_outcome(plan: SweepPlan, trials: Sequence[Trial]) -> Choice:
     """Chooses by the trials; writes mixture.yaml, choice.json and report.html to the sweep's folder."""
     chosen = choose(plan, trials)
     storage.write_bytes(storage.join(plan.folder, MIXTURE), mixture_file(plan, trials, chosen).encode())
     storage.write_json(storage.join(plan.folder, CHOICE), facts(plan, trials, chosen))
-    storage.write_bytes(storage.join(plan.folder, REPORT), render.render(plan, trials, chosen).encode())
+    storage.write_bytes(storage.join(plan.folder, REPORT), render.render_page(plan, trials, chosen).encode())
     return chosen
 
 

@@ -54,7 +54,7 @@ class LawPlot:
     y: list[tuple[float, str]]
 
 
-def render(plan: SweepPlan, trials: Sequence[Trial], chosen: Choice) -> str:
+def render_page(plan: SweepPlan, trials: Sequence[Trial], chosen: Choice) -> str:
     """The page as HTML."""
     tried = gather_runs(trials, plan.sweep.weights)
     measured = {each.number: each.mean for each in tried}

@@ -35,7 +35,7 @@ class EvaluationsReplica:
         from ctllm_ray.evaluate import run
         from ctllm_ray.evaluate.formats.chat_form import choose_form
         from ctllm_ray.evaluate.models import model_identity
-        from ctllm_ray.evaluate.models.model_under_test import EngineSubject
+        from ctllm_ray.evaluate.models.model_under_test import EngineModel
 
         facts, folder = self._facts, self._facts["folder"]
         result = tokenizer.load_tokenizer(folder)
@@ -45,7 +45,7 @@ class EvaluationsReplica:
         return EvaluationContext(
             part,
             facts["evaluations"],
-            EngineSubject(engine, result, run.stop_ids(folder, result)),
+            EngineModel(engine, result, run.stop_ids(folder, result)),
             choose_form(folder, result, part.judge.form if part.judge else "auto"),
             model_identity.identify_model(folder, result)
             | model_identity.describe_engine(serve, serve.engine),

@@ -32,7 +32,7 @@ from ctllm_ray.evaluate.evaluation import EvaluationRun, restart, results
 from ctllm_ray.evaluate.formats.chat_form import ChatForm
 from ctllm_ray.evaluate.models.answer_cache import key
 from ctllm_ray.evaluate.models.concurrency import Runner
-from ctllm_ray.evaluate.models.model_under_test import Subject
+from ctllm_ray.evaluate.models.model_under_test import ModelUnderTest
 
 FILE = "state.json"
 MOST_WAITING = 8  # in the queue; more get 429
@@ -100,7 +100,7 @@ class EvaluationContext:
 
     part: Evaluate  # with paths as this process sees them
     folder: str
-    subject: Subject
+    subject: ModelUnderTest
     form: ChatForm  # prompt format for judged benchmarks; holds the tokenizer
     model: Mapping[str, Any]
     at_once: int
@@ -220,10 +220,10 @@ class Evaluations:
         """Runs in a thread: the evaluation."""
         context = self._there
 
-        def tell(what: str, answered: int, total: int) -> None:
+        def tell(what: str, done: int, total: int) -> None:
             now = self._states[state.id]
             if not now.over:
-                update = {"asked": what, "answered": answered, "total": total}
+                update = {"asked": what, "answered": done, "total": total}
                 self._states[state.id] = now.model_copy(update=update)
 
         narrowed = plan.select_benchmarks(context.part, state.tasks, state.limit)

@@ -88,18 +88,18 @@ def wait_until_free(run_folder: str, owner: str = "") -> None:
     Raises `VersionConflict` if another run is alive under this name.
     """
     uri = storage.join(run_folder, RUNNING)
-    first = seen = _read_note(uri)
+    first = note = _read_note(uri)
     deadline = time.monotonic() + STALE_S
-    while seen is not None and not _may_take(seen, owner) and time.monotonic() < deadline:
-        if seen != first:
-            raise _conflict(run_folder, _words(seen))
+    while note is not None and not _may_take(note, owner) and time.monotonic() < deadline:
+        if note != first:
+            raise _conflict(run_folder, _words(note))
         time.sleep(LOOK_S)
-        seen = _read_note(uri)
+        note = _read_note(uri)
 
 
 def _may_take(note: _Note, owner: str) -> bool:
-    gone = note.host == socket.gethostname() and not _runs(note)
-    return gone or note.owner == owner
+    has_ended = note.host == socket.gethostname() and not _runs(note)
+    return has_ended or note.owner == owner
 
 
 def _read_note(uri: str) -> _Note | None:

@@ -73,8 +73,8 @@ class Saver:
         """
         if self._flight is not None and self._flight.done():
             self.wait()
-        told, self._complete = self._complete, []
-        return told
+        finished, self._complete = self._complete, []
+        return finished
 
     def wait(self) -> None:
         """Waits until no save is running. Raises the error of a failed save."""
@@ -159,9 +159,9 @@ class Saver:
             if name not in files and name.startswith("state-"):
                 storage.remove(storage.join(folder, name))
         older = {known: tokens for known, tokens in self._known.items() if known <= step}
-        for gone in to_drop(older, self._keep, self._keep_every_tokens):
-            remove(self._run_folder, gone)
-            del self._known[gone]
+        for dropped_step in to_drop(older, self._keep, self._keep_every_tokens):
+            remove(self._run_folder, dropped_step)
+            del self._known[dropped_step]
 
 
 def _name(rank: int, world: int, token: str) -> str:

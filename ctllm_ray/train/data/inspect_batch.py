@@ -56,7 +56,7 @@ def batch_of_step(recipe: Recipe, step: int) -> int:
     return step - 1
 
 
-def inspect(recipe: Recipe, number: int, rank: int = 0, world: int = 1) -> Look:
+def inspect_batch(recipe: Recipe, number: int, rank: int = 0, world: int = 1) -> Look:
     """The pieces of a rank's rows of a batch in order, each with the beginning of its text.
 
     Raises `RecipeError` for a recipe that trains nothing, or where there is no such rank.

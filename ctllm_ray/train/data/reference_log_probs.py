@@ -174,7 +174,7 @@ def _model(recipe: Recipe) -> llama.LlamaForCausalLM:
     if name not in _held:
         _held.clear()
         config = for_recipe(model, vocabulary.vocab_size, train.sequence_tokens)
-        result = initial_model.first(
+        result = initial_model.build_initial_model(
             model, config, vocabulary, recipe.train_seed, recipe.resources.train.attention
         )
         _held[name] = result.eval().to("cuda" if recipe.resources.train.gpu else "cpu")

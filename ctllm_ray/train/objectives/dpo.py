@@ -52,7 +52,7 @@ class PreferenceOptimisation:
         is_pair = references_BP[:, 0::2].isfinite()  # [B, P / 2], like the following
         gains_BP = logs_BP - references_BP.nan_to_num()
         margins = gains_BP[:, 0::2] - gains_BP[:, 1::2]
-        told = torch.stack(
+        metrics = torch.stack(
             [
                 preference_loss.losses(margins, self.beta, self.label_smoothing),
                 self.beta * margins,
@@ -60,7 +60,7 @@ class PreferenceOptimisation:
                 *(part_BP[:, side::2] for part_BP in (logs_BP, gains_BP, tokens_BP) for side in (0, 1)),
             ]
         )
-        return torch.where(is_pair, told, 0).sum((1, 2))
+        return torch.where(is_pair, metrics, 0).sum((1, 2))
 
 
 def dpo(*, beta: float = 0.1, label_smoothing: float = 0.0) -> PreferenceOptimisation:

@@ -36,5 +36,5 @@ class Board:
 
     def notes(self) -> list[str]:
         """The notes since the last call."""
-        told, self._notes = self._notes, []
-        return told
+        notes, self._notes = self._notes, []
+        return notes

@@ -23,8 +23,8 @@ class Trainer(TorchTrainer):
     """A `TorchTrainer` without data sets, whose elastic groups have only worker
     numbers that divide a batch."""
 
-    def __init__(self, work: Callable[[dict], dict], *, sequences: int, **given: Any) -> None:
-        super().__init__(work, **given)
+    def __init__(self, work: Callable[[dict], dict], *, sequences: int, **options: Any) -> None:
+        super().__init__(work, **options)
         self._sequences = sequences
 
     def _create_default_callbacks(self) -> list[Any]:
@@ -35,11 +35,11 @@ class Trainer(TorchTrainer):
             _NoDatasets()
         ]
 
-    def _initialize_and_run_controller(self, **given: Any) -> Result:
-        if isinstance(given["scaling_policy"], ElasticScalingPolicy):
+    def _initialize_and_run_controller(self, **options: Any) -> Result:
+        if isinstance(options["scaling_policy"], ElasticScalingPolicy):
             scaling = cast(ScalingConfig, self.scaling_config)
-            given["scaling_policy"] = Dividing(scaling, self._sequences, _get_draining_nodes)
-        return cast(Result, super()._initialize_and_run_controller(**given))
+            options["scaling_policy"] = Dividing(scaling, self._sequences, _get_draining_nodes)
+        return cast(Result, super()._initialize_and_run_controller(**options))
 
 
 class _NoDatasets(WorkerGroupCallback):

@@ -24,7 +24,7 @@ from ctllm_ray.html_report import html_page
 from ctllm_ray.train import objective, schedule
 from ctllm_ray.train.report import curves
 from ctllm_ray.train.report.curves import Axis
-from ctllm_ray.train.report.run_facts import RunFacts, gather
+from ctllm_ray.train.report.run_facts import RunFacts, collect_facts
 from ctllm_ray.train.report.words import WORDS
 from ctllm_ray.train.tracking.records import Event
 
@@ -55,7 +55,7 @@ class CurvePlot:
 
 def write_training_report(recipe: Recipe, to: str) -> None:
     """Writes the page about a recipe's run. Raises `NotFound` if it has no step yet."""
-    storage.write_bytes(to, render_page(gather(recipe)).encode())
+    storage.write_bytes(to, render_page(collect_facts(recipe)).encode())
 
 
 def render_page(facts: RunFacts) -> str:
@@ -259,11 +259,11 @@ def _tokens_at(facts: RunFacts, step: int) -> int:
 
 def _zones(facts: RunFacts, x: Axis) -> list[tuple[float, float, str]]:
     """Phases of the schedule: percent from the left, width in percent, name."""
-    given, total = facts.train.schedule, facts.train.tokens
+    settings, total = facts.train.schedule, facts.train.tokens
     starts = [
         ("warmup", 0),
-        ("stable", given.warmup_tokens),
-        ("decay", schedule.find_decay(given, total).start_tokens),
+        ("stable", settings.warmup_tokens),
+        ("decay", schedule.find_decay(settings, total).start_tokens),
     ]
     ends = [start for _, start in starts[1:]] + [total]
     spans = [(name, 100 * x.place(a), 100 * x.place(b)) for (name, a), b in zip(starts, ends, strict=True)]

@@ -88,7 +88,7 @@ class RunFacts:
         return -(-self.train.tokens // self.train.batch_tokens) * self.train.batch_tokens
 
 
-def gather(recipe: Recipe) -> RunFacts:
+def collect_facts(recipe: Recipe) -> RunFacts:
     """The facts of a recipe's run. Raises `NotFound` if it has
     no step yet, `RecipeError` if the recipe has no run."""
     recipe.training()  # raises if there is no run

@@ -129,7 +129,7 @@ class Records:
         self._events: list[bytes] = []
         self._failed: set[str] = set()
         self._lines: list[bytes] = []
-        self._told = set(storage.list_names(storage.join(folder, VALIDATION)))
+        self._reported = set(storage.list_names(storage.join(folder, VALIDATION)))
         self._written = 0.0  # when the chunk was last queued
         self.rewind(next_step)
 
@@ -220,9 +220,9 @@ class Records:
     def _tell_validation(self) -> None:
         folder = storage.join(self._folder, VALIDATION)
         for name in storage.list_names(folder):
-            if name in self._told or not self._trackers:
+            if name in self._reported or not self._trackers:
                 continue
-            self._told.add(name)
+            self._reported.add(name)
             plain = storage.read_json(storage.join(folder, name))
             values = {f"{key}/{group}": bits[key] for group, bits in plain["groups"].items() for key in BITS}
             for tracker in self._trackers:

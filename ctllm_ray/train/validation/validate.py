@@ -99,9 +99,9 @@ def _first(uris: Sequence[str], max_tokens: int) -> list[HeldOutDocument]:
         targets += len(ids) - 1
         if targets > max_tokens and chosen:
             break
-        answered = spans[offsets[row] : offsets[row + 1]]
+        answer_spans = spans[offsets[row] : offsets[row + 1]]
         chosen.append(
-            HeldOutDocument(ids, int(shard.text_bytes[row]), int(shard.text_chars[row]), name, answered)
+            HeldOutDocument(ids, int(shard.text_bytes[row]), int(shard.text_chars[row]), name, answer_spans)
         )
     return chosen
 
@@ -198,8 +198,8 @@ def validate_checkpoint(recipe_plain: Mapping[str, Any], folder: str) -> dict[st
     model.to(device)  # type: ignore[arg-type]
     results = bits(model, chosen, sequence_tokens=train.sequence_tokens, precision=precision)
     if objective.find_objective(train).needs_reference:
-        told = validate_pairs.preferences(recipe, model)
-        results = {group: facts | told.get(group, {}) for group, facts in results.items()}
+        groups = validate_pairs.preferences(recipe, model)
+        results = {group: facts | groups.get(group, {}) for group, facts in results.items()}
     saved.forget_copies()
     records.write_validation(recipe.folder("train"), saved.state.step, saved.state.tokens, results)
     return results

@@ -198,9 +198,9 @@ def _tokens(choice: Mapping[str, Any], top: int) -> tuple[Token, ...]:
     return tuple(Token(id_, own, _falling(_ids(tops), top)) for id_, own, tops in zip(*columns, strict=True))
 
 
-def _of_prompt(told: Mapping[Any, Mapping[str, Any]], id_: int, top: int) -> Token:
+def _of_prompt(by_id: Mapping[Any, Mapping[str, Any]], id_: int, top: int) -> Token:
     """A token of a prompt, from log-probabilities that contain it and the most likely ones."""
-    logprobs = {int(other): entry["logprob"] for other, entry in told.items()}
+    logprobs = {int(other): entry["logprob"] for other, entry in by_id.items()}
     return Token(id_, logprobs[id_], _falling(logprobs, top))
 
 
