@@ -1,9 +1,8 @@
 """Selects the files that go with a submitted job: source that git tracks, never secrets or output.
 
-What a job sees is unpacked on every node of the cluster, where other people work too. So the list begins with
-what somebody chose to keep in git, as it stands now, and not with everything that no ignore file names:
-`.env`, keys and `.aws/` are untracked in most folders, and ignored in few. Outside git the endings of source
-files decide.
+A job's files are unpacked on every node of the cluster, where other people work too. So the list starts from
+files that git tracks, in their current state, and not from all files that no ignore file names: `.env`, keys
+and `.aws/` are untracked in most folders, and ignored in few. Outside git, the file endings decide.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Traces where a model comes from, down to the source files, for `ctllm lineage`.
 
-Nothing is kept for this alone. An export has lineage.json, a checkpoint its state, a run RUN.json and
-DATA.json, a section its manifest and its plan; each names what it was made from by folder and by hash. The
-chain is followed through them, and each link is compared with what stands in its place now: what is gone or
-has changed since is said, and the rest is told from what the maker wrote down.
+No file is written for this alone. An export has lineage.json, a checkpoint its state, a run RUN.json and
+DATA.json, a section its manifest and plan; each names its inputs by folder and hash. The trace follows these,
+and compares each link with the current file. It reports what is missing or has changed, and takes the rest
+from the recorded facts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Recognizes files whose names say that they hold keys,
 tokens or passwords. They are never sent to a cluster.
 
-Names are all that this goes by. It errs on the side of a file too many: what it keeps is told, and a file can
-be given another name. Code is spared the words (`tokens.py` is no token), not the endings and places of keys.
+Only names are checked. In doubt a file is kept back: it is listed, and can be renamed. Words such as `token`
+do not count in names of code (`tokens.py`), but endings and folders of keys do.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ def is_outage(error: BaseException) -> bool:
 def wait_out(uri: str, work: Callable[[], T]) -> T:
     """The result of `work`, retried while the storage of a URI does not answer.
 
-    It says so on stderr, once, and once when the store is back. Raises `StorageError` after `PATIENCE_S` (or
-    what `patience` says), and any other error of the work as it is.
+    Prints one line to stderr when it starts to wait, and one when the storage is back. Raises `StorageError`
+    after `PATIENCE_S` (or the limit of `patience`); other errors of the work pass unchanged.
     """
     bound = _bound.get()
     most_s = PATIENCE_S if bound is None else bound

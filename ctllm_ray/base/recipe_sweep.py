@@ -1,8 +1,8 @@
 """The section `sweep` of a recipe: which mixtures to try, with which model, and which losses to minimize.
 
-All of it decides what comes out, so nothing has a default but `replicates`, which later starts may raise; how
-many trials run at the same time stands in `resources.sweep`. What is not said here (packing, length of a row,
-optimizer) the trials have from `train`.
+All of it affects the result, so only `replicates` has a default, which later starts may raise.
+`resources.sweep` sets how many trials run at once. Everything else (packing, row length, optimizer) comes
+from `train`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The sections of a recipe after the clean shards: tokenizer, token shards, model, training.
 
-Each part is optional: a recipe that only cleans has none of them. What decides the result has no
-default or a published one with its source; where and how wide it runs stands in
-`resources.train` and is in no fingerprint.
+Each section is optional; a recipe that only cleans has none of them. Settings that affect the result have no
+default, or a published one with its source. Where and how wide to run is set in `resources.train` and is in
+no fingerprint.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Files by URI, local or remote (s3://, gs://, oss:// and
 others through fsspec). Only this module knows the difference.
 
-Local paths go without a scheme. Credentials and endpoints come from the environment (`AWS_ENDPOINT_URL`,
-`AWS_ACCESS_KEY_ID`, ...), never from a recipe. Every write is all or nothing: it goes to a temporary local
-file and appears under its name in one step, so a reader never meets half a file and a killed writer leaves
-none. A store that does not answer is waited for (outage.py).
+Local paths have no scheme. Credentials and endpoints come from the environment (`AWS_ENDPOINT_URL`,
+`AWS_ACCESS_KEY_ID`, ...), never from a recipe. Every write is atomic: it goes to a temporary local file,
+which appears under its name in one step. So a reader never meets half a file, and a killed writer leaves
+none. During an outage of the storage, calls wait (outage.py).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Runs an evaluation from the first prompt to the results, for any model and any caller.
 
-`<folder>/` holds `begun.json` (what the scores depend on), `probes.json` (how a served model answered fixed
-prompts), `answers/` and `verdicts/` (what was answered), `items.parquet`, `report.html`, and `results.json`,
-written last: a folder without it is not finished, and the same command goes on. Where another evaluation
-stands there, it stops and names what differs.
+`<folder>/` holds `begun.json` (what the scores depend on), `probes.json` (a served model's answers to fixed
+prompts), `answers/` and `verdicts/` (cached results), `items.parquet`, `report.html`, and `results.json`,
+which is written last. A folder without it is not finished, and the same command resumes. If the folder has
+another evaluation, it stops and names the differences.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs lm-eval's tasks on our engines: its prompts, filters and metrics, so that scores are comparable.
 
-One class stands between: what lm-eval asks in text goes to a subject in ids. A text gets BOS in front, as
-documents have in training; lm-eval's `hf` backend does so too with our tokenizers, and the two agree to the
-last token. Where `hf` cuts a prompt that is too long from the left, here the item is left out and counted.
+One class connects the two: lm-eval's requests in text become requests in ids. A text gets BOS in front, as
+documents do in training. lm-eval's `hf` backend does the same with our tokenizers, and the two agree token by
+token. `hf` cuts a prompt that is too long from the left; here the item is left out and counted.
 
 lm-eval is an extra of this package: it brings pandas,
 datasets and scikit-learn, and takes four seconds to import.

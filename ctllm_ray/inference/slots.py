@@ -1,9 +1,9 @@
 """Assigns cache slots to sequences and reuses shared prefixes, so that each prefix is computed once.
 
-A slot keeps its tokens after its request has ended, until another one takes it; the one left first goes
-first. A new sequence is laid against all slots, held or free, by one comparison of arrays. What it shares
-with the best of them is copied, which costs a small part of computing it. Where a running request is just
-computing more of what it shares, it waits for that instead of computing the same once more.
+A slot keeps its tokens after its request has ended, until another sequence needs it; the slot that was left
+first is reused first. A new sequence is compared with all slots, in use or free, in one array operation. The
+longest shared prefix is copied, which costs much less than computing it. If a running request is still
+computing more of the shared prefix, the sequence waits for it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Decodes ids to text while they arrive: only complete characters, and nothing that may begin a stop string.
 
-A character of Chinese is one piece or up to four byte pieces, and an emoji often comes in parts. Each piece
-stands for bytes, so text is made by an incremental UTF-8 decoder: work for each id, never for all of the
-answer again. What is no UTF-8 becomes U+FFFD, as in `Tokenizer.decode`: in the midst as soon as it is
-certain, at the end for what stayed open.
+A Chinese character is one piece or up to four byte pieces, and an emoji often comes in parts. Each piece
+stands for bytes, so an incremental UTF-8 decoder makes the text: it works per id, never on the whole answer
+again. Invalid UTF-8 becomes U+FFFD, as in `Tokenizer.decode`: inside the text as soon as it is certain, at
+the end for an incomplete character.
 
 `Tokenizer.decode` of the whole answer gives the same text but for two things: tokenizers that put a space
 before each text drop it where they begin to decode, and an answer is not the beginning; and SentencePiece has

@@ -1,8 +1,8 @@
 """Restricts candidates to mixtures between tried ones. Laws are not used outside.
 
-A law says nothing of what lies outside the trials, however well it fits them. So the mixtures to choose from
-are convex combinations of tried ones, which also keeps them within the bounds. They are whole sequences of a
-block, so a mixture may stand outside by the rounding of one sequence.
+A law says nothing about mixtures outside the trials, however well it fits them. So candidates are convex
+combinations of tried mixtures, which also keeps them within the bounds. They are whole sequences of a block,
+so a mixture may lie outside by the rounding of one sequence.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """Runs a sweep on Ray Tune. Trials run side by side as far as resources allow.
 
-Each trial is a training run inside a Tune worker process (trial.py), which then takes the next trial: torch
-and transformers are imported once for each place, not once for each trial, and no trial pays for a Ray Train
-worker group of its own. What ended is known from files of ours (results.py), so after a kill Tune is simply
-given the trials that are left; its own restore, which needs its pickles and the same code, is not used. A
-worker that dies is Ray's to try again, up to `resources.train.max_failures`; an error that a person has to
-mend ends the sweep with its type.
+Each trial is a training run inside a Tune worker process (trial.py), which then takes the next trial. So
+torch and transformers are imported once per worker, and no trial starts a Ray Train worker group. Finished
+trials are known from our own files (results.py). After a kill, Tune gets only the remaining trials; its own
+restore, which needs its pickles and the same code, is not used. Ray retries a worker that dies, up to
+`resources.train.max_failures`. An error that a person must fix ends the sweep with its type.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Plans a sweep: its mixtures and the recipe of each trial, from the recipe and the token shards alone.
 
-A trial is an ordinary training run under a recipe of its own: the sweep's model, tokens, batch and schedule,
-one mixture, a seed, and all else as `train` has it; `<sweep>/trials/<number>[-<replicate>]/train` is its
-folder. Bounds hold for the run that the mixture is chosen for: a share that would take a small group through
-more epochs of `train.tokens` than it may see is not tried, though a trial, being short, would never notice.
+A trial is an ordinary training run with its own recipe: the sweep's model, tokens, batch and schedule, one
+mixture, a seed, and everything else from `train`. Its folder is
+`<sweep>/trials/<number>[-<replicate>]/train`. Epoch limits apply to the run that the mixture is chosen for: a
+share that would repeat a small group too often in `train.tokens` is not tried, though a short trial would not
+notice.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
 """Measures how far a law can be trusted: its predictions for mixtures it was not fitted to, and its noise.
 
-Each mixture is predicted by a law fitted to the others, and the order of these predictions is held against
-the order that was measured (Spearman's rank correlation): choosing needs the order, not the values. Its
-interval is a bootstrap over mixtures, whose measured values are drawn anew with the noise of their
-replicates: a handful of mixtures in the right order may be luck, and without that noise the interval would
-not say so. Of two laws the one whose predictions err less is the better one: with a dozen mixtures both may
-order them perfectly, and in simulations it chose a little better than the rank correlation did. How sure a
-prediction is, a bootstrap over residuals says: the mixtures stay, since they were designed, and the residuals
-of whole mixtures are drawn anew for all held-out groups together, since one mixture's errors go together.
-Residuals are widened by sqrt(n / (n - p)) for the p parameters that were fitted to them, and to the noise of
-the replicates where they are smaller than that.
+Each mixture is predicted by a law fitted to the others. Spearman's rank correlation compares the predicted
+order with the measured order: choosing needs the order, not the values. Its interval is a bootstrap over
+mixtures with measurements redrawn from the noise of their replicates; without that noise, a few mixtures in
+the right order by luck would look certain. Of two laws, the one with smaller prediction errors is better:
+with a dozen mixtures both may have a perfect order, and in simulations this criterion chose slightly better.
+A bootstrap over residuals gives the uncertainty of predictions. The mixtures stay fixed, since they were
+designed. Residuals of whole mixtures are redrawn for all held-out groups together, since errors of one
+mixture are correlated. Residuals are widened by sqrt(n / (n - p)) for the p fitted parameters, and at least
+to the noise of the replicates.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Groups the runs of each mixture, and estimates their noise: how much a result changes with the seed.
 
-Every interval and every choice of a sweep rests on this noise. It is the spread of runs of one mixture,
-pooled over mixtures, as in an analysis of variance: s^2 = sum over mixtures and runs of (y_mk -
-mean_m)^2 / sum of (R_m - 1) (Fisher 1925, "Statistical Methods for Research Workers"). Where no mixture
-ran twice there is none, and nothing can be chosen. A mixture of which a run diverged is no candidate:
-its other runs are left out too.
+Every interval and every choice of a sweep depends on this noise. It is the spread of runs of one mixture,
+pooled over mixtures, as in an analysis of variance: s^2 = sum over mixtures and runs of (y_mk - mean_m)^2 /
+sum of (R_m - 1) (Fisher 1925, "Statistical Methods for Research Workers"). If no mixture ran twice, the noise
+is unknown and no choice is possible. A mixture with a diverged run is not a candidate; its other runs are
+left out too.
 """
 
 from __future__ import annotations

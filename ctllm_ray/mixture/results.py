@@ -1,9 +1,9 @@
 """The stored results of a sweep: one file per finished trial, and what they all depend on.
 
-`trials/<number>/RESULT.json` is written when a trial ends, in one step: from then on it is never trained
-again, and what was killed before it is. `SWEEP.json` is written first and holds what the trials depend on: a
-later start under another recipe, or over other shards, stops and names what changed. `results.jsonl` is all
-trials in one file, for people and programs, written anew each time.
+`trials/<number>/RESULT.json` is written in one step when a trial ends. After that the trial is never trained
+again; a trial killed earlier is. `SWEEP.json` is written first and records what the trials depend on: a later
+start with another recipe or other shards stops and names the changes. `results.jsonl` has all trials in one
+file and is rewritten each time.
 """
 
 from __future__ import annotations

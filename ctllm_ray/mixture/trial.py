@@ -1,8 +1,8 @@
 """Runs one trial in this process: an ordinary training run, of which only the records are kept. No Ray here.
 
-A run that was killed goes on from its checkpoint. The checkpoint goes once the result is on storage: a sweep
-compares mixtures and keeps no models, and a hundred proxies of 100 million parameters would be 120 GB. Curves
-and events stay.
+A killed run resumes from its checkpoint. The checkpoint is deleted once the result is on storage: a sweep
+compares mixtures and keeps no models, and a hundred proxies of 100 million parameters would take 120 GB.
+Curves and events stay.
 """
 
 from __future__ import annotations

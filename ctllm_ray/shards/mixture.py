@@ -1,11 +1,10 @@
 """Maps a sample number to a group and to a number within the group: the data mixture as a pure function.
 
-The run is cut into segments within which the shares stand still: a new one begins with each phase, where a
-group reaches its cap of epochs, and where rows join. A segment is cut into blocks of `block_sequences`
-samples with whole counts for each group (largest remainder), the same in every block, so shares are exact to
-one sample a block from the first block on; within a block the groups are shuffled by the seed. The last block
-of a segment may be shorter and has counts of its own. A group's samples are numbered in the order of time, so
-nothing is lost or given twice at a border.
+The run is cut into segments with constant shares. A new segment begins with each phase, when a group reaches
+its cap of epochs, and when rows join. A segment is cut into blocks of `block_sequences` samples with whole
+counts per group (largest remainder), equal in every block, so shares are exact to one sample per block.
+Within a block the groups are shuffled by the seed. The last block of a segment may be shorter, with its own
+counts. A group's samples are numbered in order of time, so none is lost or repeated at a border.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@ memory-mapped array and reading a stretch of a document copies nothing. `ids` ho
 input. Two bytes per token where the vocabulary has no more than 65,536 pieces, else four: a fifth to
 a half of the text's own size.
 
-A shard holds texts, conversations or preference pairs, and says which. Conversations, rendered by the chat
-template, have one more column: `answers`, the stretches of ids that an assistant says, as [start, stop,
-start, stop, ...], eight bytes an answer. Of a pair the chosen conversation stands right before the rejected
-one, both under one `doc_id`: no table, and so no shard, holds half of one. `text_bytes` and `text_chars` of
-conversations are those of the answers, so that bits per byte are bits of what is trained over bytes of it.
+A shard holds texts, conversations or preference pairs; its schema says which. Encoded conversations have one
+more column: `answers`, the spans of ids that an assistant says, as [start, stop, start, stop, ...], eight
+bytes per answer. The chosen conversation of a pair comes directly before the rejected one, under the same
+`doc_id`; no table or shard holds half of a pair. `text_bytes` and `text_chars` of conversations count the
+answers only, so that bits per byte relate to the trained text.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ still is. A page is hit where it holds one of them; the *overlap* is the share o
 that the page holds anywhere. What follows from a hit (cut the stretch, drop the page, from which
 overlap on) is for the recipe.
 
-N-grams that more than `max_items` items share (下列关于…的说法正确的是) tell no item from another and count
-for none. An item shorter than an n-gram, or made of such n-grams only, cannot be found: `Index.grams` is 0
-for it, and whoever builds the index is to report how many these are. 64 bits stand for an n-gram: with
-10**7 of them, 10**12 characters of pages meet half a false hit.
+N-grams that more than `max_items` items share (下列关于…的说法正确的是) do not identify an item
+and are ignored. An item that is shorter than an n-gram, or has only such n-grams, cannot be found: `Index.grams`
+is 0 for it, and the builder of the index must report their number. An n-gram is 64 bits: with 10**7 n-grams,
+10**12 characters of pages give half a false hit.
 
 Cost: about 70 MB/s of UTF-8 on one core against 4 million n-grams. An index holds 16 bytes an
 n-gram, and a filter of two to four bytes an n-gram that spares nearly all look-ups.

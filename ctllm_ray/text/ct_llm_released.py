@@ -1,12 +1,11 @@
 """Cleans text as CT-LLM's released filter does: full-width
 punctuation to ASCII, then three kinds of links removed.
 
-Here to compare with, defects included (docs/reference/ct-llm.md, "as released"): Chinese punctuation is lost for
-good, version numbers and IP addresses vanish, and a domain glued to a Han character stays.
-`stages/normalize.py` is what our own recipes use. The behaviour is that of Chinese-Tiny-LLM
-`filter/filter.py` at 392f0e3 (facts: `unify_format`, `url_filter`); the patterns are written anew so that no
-text takes more than linear time: each starts only where a run of link characters starts, and never goes back
-into it. Cost: about 15 MB/s of UTF-8 on one core.
+It is here for comparison, defects included (docs/reference/ct-llm.md, "as released"): Chinese punctuation is
+lost, version numbers and IP addresses vanish, and a domain next to a Han character stays. Our own recipes use
+`stages/normalize.py`. The behaviour is that of Chinese-Tiny-LLM `filter/filter.py` at 392f0e3 (facts:
+`unify_format`, `url_filter`). The patterns are our own and take linear time: each starts only where a run of
+link characters starts, and never backtracks into it. Cost: about 15 MB/s of UTF-8 on one core.
 """
 
 from __future__ import annotations

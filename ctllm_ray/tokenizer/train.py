@@ -1,9 +1,8 @@
 """Trains a SentencePiece BPE tokenizer like CT-LLM's from a sample of texts.
 
-No normalisation, no dummy prefix, runs of spaces kept, each digit a piece of its own, characters that are too
-rare for a piece as UTF-8 bytes. A newline is always its byte: it ends a training sentence, so no piece spans
-lines, and llama.cpp finds it where it looks for it. The same texts give the same bytes: one thread, no
-sampling, no shuffling.
+No normalization, no dummy prefix, runs of spaces kept, one piece per digit, rare characters as UTF-8 bytes. A
+newline is always its byte: it ends a training sentence, so no piece spans lines, and llama.cpp finds it where
+it expects it. The same texts give the same bytes: one thread, no sampling, no shuffling.
 
 Cost, SentencePiece 0.2.3, one core of a shared machine: 32,000 pieces on 20 MB in 7 s of CPU and 0.54 GB,
 64,000 on 60 MB in 20 s and 1.6 GB: memory grows with the sample, time with both. Texts are read twice, once

@@ -1,8 +1,8 @@
 """The training loop: batch, gradients, checks, update; also records, checkpoints and agreement of workers.
 
-Batch n is the same whoever asks for it, the rate is a function of tokens, and nothing random happens in a
-step that is not seeded by the batch's number. So the cursor in the run state is all that a resumed run needs,
-and it goes on as if it had never stopped, to the bit on a CPU.
+Batch n does not depend on who requests it, the rate is a function of tokens, and randomness in a step is
+seeded by the batch's number. So a resumed run needs only the position in the run state, and continues as if
+it had never stopped, bit for bit on a CPU.
 
 The GPU is never waited for in a step: losses are fetched about once a second, together. Policies that may
 refuse an update (skip, rewind) have to look at each loss first and do wait. A rewind loads the newest

@@ -1,9 +1,8 @@
 """The interface of objectives: one file in train/objectives/ each, one loop for all.
 
-An objective says by what the loss of a global batch is divided, and what it says is known from the packing
-alone: no worker waits for another to count, and accumulation, padding and the number of workers change
-nothing (Unsloth and others found in 2024 that averages of micro-batches' averages weigh short answers too
-much).
+The divisor of a global batch is known from the packing alone. So no worker waits for another to count, and
+accumulation, padding and the number of workers change nothing. (Unsloth and others found in 2024 that
+averages of micro-batch averages give short answers too much weight.)
 
 - `target`: every id but BOS is learnt; the sum is divided by their number.
 - `answer`: only what assistants say is learnt, all else is IGNORED in the labels; divided by the answers'

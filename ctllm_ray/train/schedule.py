@@ -4,9 +4,9 @@ Tokens rather than steps, so that a changed batch size or a resumed run meets th
 `tokens` always counts the batch whose update the rate is for: the first update has a rate above zero, and the
 last one, at `total_tokens`, has exactly what the decay ends with (`min_share` of the peak).
 
-A branch (`train.branch_from`) goes on counting from its parent's tokens, and `train.tokens` of the branch
-counts the parent's part too: a WSD branch from a checkpoint at 80 M tokens with `tokens: 90 M`,
-`decay_tokens: 10 M` only decays.
+A branch (`train.branch_from`) continues counting from its parent's tokens, and its `train.tokens` includes
+the parent's part. So a WSD branch from a checkpoint at 80 M tokens with `tokens: 90 M`, `decay_tokens: 10 M`
+only decays.
 """
 
 from __future__ import annotations

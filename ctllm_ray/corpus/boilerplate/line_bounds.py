@@ -1,9 +1,9 @@
 """Decides which lines repeat often enough to be boilerplate.
 A unit is a partition of the counted lines and hosts.
 
-What a unit finds goes back to the shards that hold it: a file has a partition for each shard, with the lines
-of that shard that may be cut and the page totals of its hosts. So the share of a host's pages is taken by the
-last phase, where both are at hand, and no worker ever holds all lines or all hosts.
+The results of a unit are partitioned by shard: the lines of that shard that may be cut, and the page totals
+of its hosts. So the last phase, which has both, computes the share of a host's pages. No worker ever holds
+all lines or all hosts.
 
 Cost: a sort of the partition, 0.6 million rows a second; about 140 bytes for each row.
 """

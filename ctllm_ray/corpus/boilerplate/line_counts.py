@@ -1,8 +1,8 @@
 """Counts, for each host, the pages that contain each line. These counts are shuffled to find boilerplate.
 
-A unit counts its shard: one row for each line and host, with the pages that hold the line (a page counts it
-once) and the first of them; and one for each host, with its pages. Lines go to partitions by their key, hosts
-by theirs. Both counts are exact: no sketch, since a wrong count cuts a line that was somebody's text.
+A unit counts one shard. It writes one row per line and host, with the number of pages that contain the line
+and the first of them; and one row per host, with its number of pages. Lines and hosts are partitioned by
+their keys. Counts are exact: an over-counting sketch would delete real text.
 
 A host is the host of the url (`text/blocklist.host`: lower case, no port, no `www.`), not the registered
 domain: the blog, the forum and the shop of one domain have templates of their own. Pages without a url have

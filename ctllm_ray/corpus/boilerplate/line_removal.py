@@ -1,9 +1,9 @@
 """The last phase of the pass `boilerplate`: cuts lines that repeat and stand at the edges of a page.
 
-A line is cut from the pages of a host where enough of them hold it (`boilerplate.host`), or from all pages
-where enough hosts do (`boilerplate.hosts`). The first copy goes too unless `keep_first` says otherwise: a
-menu is a menu on every page, and the page that happened to be crawled first is not the one it belongs to. A
-page that lost lines and has next to nothing left is rejected as `boilerplate.nothing_left`.
+A line is cut from the pages of a host if enough of them contain it (`boilerplate.host`), or from all pages if
+enough hosts contain it (`boilerplate.hosts`). The first copy is cut too, unless `keep_first` is set: a menu
+is a menu on every page, also on the one that was crawled first. A page that lost lines and has almost nothing
+left is rejected as `boilerplate.nothing_left`.
 
 Cost: the lines are hashed once more, at 190 MB/s; only pages that lose lines are split in Python.
 """

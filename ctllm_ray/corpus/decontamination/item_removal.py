@@ -1,11 +1,10 @@
 """The last phase of the pass `decontaminate`: cuts the spans of items from pages, or drops the pages.
 
-A page's label `decontaminate.hits` names every item that counts in it with its overlap and its stretches in
-the text as it was before the cut: `exam exam.jsonl.zst#12 0.981 340-398`, one item behind the other. A cut
-stretch stands in the ledger under the set whose item overlaps most; where it was inside a line a line break
-takes its place, so that what stood before it and behind it do not become one sentence. A page that is left
-with fewer than `min_left_chars` letters and digits goes whole. So does a conversation, whatever the action:
-without the stretch a turn would say something else.
+A page's label `decontaminate.hits` lists every item that counts, with its overlap and its spans in the text
+before the cut: `exam exam.jsonl.zst#12 0.981 340-398`. A cut span is recorded in `cuts` under the set of the
+item with the largest overlap. A span inside a line is replaced by a line break, so that the text before and
+after it does not become one sentence. A page with fewer than `min_left_chars` letters and digits left is
+dropped. So is every conversation with an item: without the span, a turn would mean something else.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Searches pages for evaluation items: the only phase that compares pages with the index. A unit is a shard.
 
-An item counts in a page that holds at least `min_overlap` of the item's n-grams; its stretches there go to
-the last phase. The best page of every item goes to the table of what was seen, counted or not: of an item
-that no page holds well enough, too, it is told by how much it was seen.
+An item counts in a page that contains at least `min_overlap` of its n-grams; its spans there go to the last
+phase. The best page of every item is recorded in any case, so the overlap is known for items that do not
+count, too.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Near duplicates, phase 2: pairs of documents that share a band key. A unit is a range of keys.
 
-Of the documents under one key, each meets the best of them, in the order that decides who stays. Any others
-would leave for the best one, and the rest would have met nobody that stays.
+Each document is paired with the best documents under the same key, in the order that chooses survivors. Pairs
+with any others would be useless: those would be dropped for the best one, and no survivor would be compared.
 
-A pair is the better document and the other one. Pairs go on cut by the number of the other one, so that all
-that several bands found of one pair comes together, and all that one document may go for. Keys are worked a
-few at a time: where all documents are alike, pairs are `reach` times as many as keys, and the same in every
-band, and only the distinct ones are held.
+A pair is the better document and the other one. Pairs are partitioned by the number of the other one, so that
+all bands' results for one pair, and all candidates of one document, come together. Keys are processed a few
+at a time: if all documents are similar, there are `reach` times as many pairs as keys, equal in every band,
+and only distinct pairs are held.
 """
 
 from __future__ import annotations

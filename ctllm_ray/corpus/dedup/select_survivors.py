@@ -1,9 +1,9 @@
 """Near duplicates, last step before removal: chooses which documents survive.
 
-One unit holds whole components: all pairs where they are few (`local_pairs`), else a partition of groups. A
-document goes for one that it is directly like (`neighbours`), or all but the best of a component go
-(`components`): text/dedup/survivors.py has the two. The similarity that is told is always that of a document
-and its survivor; where a chain brought them together and they were never compared, they are now.
+One unit holds whole components: all pairs if they are few (`local_pairs`), else a partition of groups.
+`neighbours` drops a document only for one that it is directly similar to; `components` keeps the best of each
+component (text/dedup/survivors.py has both). The recorded similarity is always that of a document and its
+survivor. If a chain connected them without a comparison, they are compared now.
 """
 
 from __future__ import annotations

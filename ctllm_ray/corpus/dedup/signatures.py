@@ -6,8 +6,8 @@ changes nothing. To the rows go what decides between copies, the signature (4 by
 texts are compared, the folded text. That is the cost in disk: about 1.1 kB a document and its folded text,
 until the pass is finished.
 
-A document with fewer than `min_chars` characters left of it has no keys: it meets nobody, passes, and is
-counted as `short` in the manifest of this phase.
+A document with fewer than `min_chars` characters after folding has no keys. It is never compared, passes, and
+counts as `short` in the manifest of this phase.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Indexes of documents from finished versions, and the index of this pass.
 
-With `keep_index` a pass leaves the keys, the rows and the fates of all documents that it saw. A later version
-names such passes under `against`. Their documents then have the first numbers, in the order of the list, so a
-new document meets the same ones as if all had been read at once, and what is settled stands before what is
-new in the order: one crawl after the other gives what all at once would give where an earlier crawl goes
-before everything else. That holds for survivors among neighbours; one page of a component cannot be had in
-parts, since a new page may join two old ones.
+With `keep_index`, a pass keeps the keys, rows and decisions of all its documents. A later version lists such
+passes under `against`. Their documents get the first numbers, in the order of the list, so a new document is
+paired as if all had been read at once. Indexed documents come before new ones in the order of survivors. So
+crawl after crawl gives the result of one run in which earlier crawls come first. This holds for survivors
+among neighbours. One page per component cannot be computed incrementally: a new page may join two old
+components.
 
 Old keys are read once (16 bytes a key), and only those that a new document has are looked at further: the
 rest of the cost grows with what is new. An index is dropped by deleting it, and made again by deleting the

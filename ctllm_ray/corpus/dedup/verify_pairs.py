@@ -6,9 +6,9 @@ file, so that memory is that of the distinct ones of `partition_rows / bands` do
 a key. Signatures are compared of all of them; texts, which cost a hundred times as much, of the few that
 `bands.select_most_similar` leaves of a crowd.
 
-A settled document that lost is one that nobody goes for, but what it is like may go for its survivor.
-So that the two come together, the pair of both, a *link*, is written too; it is the one kind of pair
-in which both are settled.
+A removed, already indexed document is never chosen as survivor. But documents similar to it may be dropped
+for its survivor. To connect the two, the pair of both, a *link*, is written too; it is the only kind of pair
+with two indexed documents.
 """
 
 from __future__ import annotations

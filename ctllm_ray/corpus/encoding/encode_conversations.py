@@ -1,12 +1,12 @@
 """Encodes conversations and preference pairs to token ids by the chat template, one table at a time.
 
-A conversation is one row of TOKENS with the stretches that an assistant says; a pair is two rows, the chosen
-one first, of which only what comes after the prompt is an answer. There is no EOS behind: a conversation ends
-with `<|end|>`, as serving renders it. The sizes are those of the answers' text (shards/tokens.py says why).
+A conversation is one row of TOKENS with the spans of its answers. A pair is two rows, the chosen one first;
+only the text after the prompt is an answer. No EOS follows: a conversation ends with `<|end|>`, as in
+serving. Sizes are those of the answers' text (shards/tokens.py explains why).
 
-What is longer than `max_tokens` (of a pair both sides together) is rejected, or cut at its end: of a pair the
-longer side first. A cut goes on only while an answer is left, and of a pair two different ones; what follows
-the last answer that is left is cut as well, since nothing is learnt from it.
+A conversation longer than `max_tokens` (for a pair both sides together) is rejected, or cut at its end; in a
+pair the longer side is cut first. A cut must leave an answer, and in a pair two different ones. Text after
+the last remaining answer is cut as well, since nothing in it is trained.
 """
 
 from __future__ import annotations

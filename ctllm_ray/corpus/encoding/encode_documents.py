@@ -1,10 +1,10 @@
 """Encodes documents to framed token ids, one table at a time: BOS + content + EOS, or a foreign tokenizer's
 frame.
 
-BOS opens every document so that its first token has something to be predicted from (`Tokenizer.document_ids`
-says what foreign tokenizers have there), EOS tells the model that a text can end; documents are packed into
-sequences later, in training. Encoding is three quarters of the cost: in one process the whole section took
-1.28 times as long as a bare SentencePiece loop (benchmarks/token_shards.py).
+BOS begins every document, so that its first token is predicted from something (`Tokenizer.document_ids`
+describes foreign tokenizers). EOS teaches the model that texts end. Training packs documents into sequences
+later. Encoding is three quarters of the cost: in one process the whole section took 1.28 times as long as a
+bare SentencePiece loop (benchmarks/token_shards.py).
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ loses the units that were under way. The phases `near/keys`, `near/pairs` stand 
 the last phase is named like the pass, reads the documents of the section before and writes those that stay
 and those that go: the next section knows no difference to `clean`.
 
-Text is read by phases that work one shard each. What has to meet other documents is keys, in files
-(`shards/tables.py`). A document is known by its number, which is its place: the rows of all kept shards
-before, and its row. Ids are strings and looked up at the end, for the few that are told.
+Phases that read text work on one shard each. Only keys are compared across documents, through files
+(`shards/tables.py`). A document is known by its number: the rows of all earlier kept shards plus its row. Ids
+are strings; they are looked up at the end, for the few documents that need them.
 """
 
 from __future__ import annotations

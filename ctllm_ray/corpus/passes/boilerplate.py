@@ -5,9 +5,8 @@ often enough, the last one cuts them where they stand at the edges of a page (`t
 the rule and why). Each cut is in `cuts`, so text and ledger together hold every line of the page. A paragraph
 that repeats is lines that repeat.
 
-It belongs behind `near`: of an article that one site shows under ten addresses every line repeats, and
-what is left when its copies are gone is what a template repeats. docs/calibration.md says how the
-bounds of zh_web were chosen.
+Run it after `near`. If a site shows one article under ten addresses, every line of it repeats; after its
+copies are removed, only template lines repeat. docs/calibration.md explains the thresholds of zh_web.
 """
 
 from __future__ import annotations

@@ -7,16 +7,15 @@ Conversations are documents: their JSON is the text of RAW, so splits, resume, r
 report know nothing new, and the tokens section renders them (corpus/encoding/encode_conversations.py).
 Contents are kept as they are, byte by byte.
 
-A conversation is an optional system turn, then user and assistant in turns, the assistant last. What is
-written wrongly is an error, which counts against `data.max_error_share`: error.missing_field,
-error.wrong_type, error.unknown_role. What is written well and cannot be learnt from is a reject:
-conversation.empty_answer, .empty_question, .role_order, .no_answer (nobody answers the last user), .tool_call
-(the chat template has no words for tools; without them the answers would be about nothing), .not_text
-(pictures), .reasoning (thoughts apart from the answer, for which the template has no place), .unwanted (a
-thumb down: KTO learns from it, other objectives would learn it), .weight (a weight other than 0 and 1),
-pair.identical (chosen and rejected), pair.no_common_prompt, .unread_field (a `history` or `input` beside
-whole turns). What fields beside the text mean: corpus/readers/conversation_fields.py. An empty system turn
-says nothing and is left out.
+A conversation is an optional system turn, then user and assistant turns in alternation, ending with the
+assistant. Malformed records are errors, which count against `data.max_error_share`: error.missing_field,
+error.wrong_type, error.unknown_role. Well-formed records that cannot be trained on are rejects:
+conversation.empty_answer, .empty_question, .role_order, .no_answer (the last user turn has none), .tool_call
+(the chat template does not support tools), .not_text (images), .reasoning (thoughts outside the answer, which
+the template does not support), .unwanted (a thumb down: only KTO trains on it), .weight (other than 0 and 1),
+pair.identical (chosen and rejected), pair.no_common_prompt, .unread_field (a `history` or `input` next to
+complete turns). corpus/readers/conversation_fields.py explains fields next to the text. An empty system turn
+is left out.
 
 `weight: 0` (OpenAI), `loss: false` (ms-swift) or `train: false` (axolotl) at an answer say that it is context
 and not to be learnt: the turn then has `weight: 0` here, and the tokens section counts it among no answers. A

@@ -1,10 +1,9 @@
 """What the inputs of a recipe hold (texts, conversations or preference pairs), and which parts support them.
 
-A conversation is a document whose text is the JSON of its turns (corpus/readers/conversations.py). Whoever
-measures or compares it wants what is said in it: the contents of its turns, one after the other, and not
-quotes, names of roles and `\\n` that stands for a line's end. A part that changes texts would change the
-JSON, so it has to declare that it can do with turns: `FORMS` in the module of a stage or a pass. One that
-does not is refused by name where an input has turns.
+A conversation is a document whose text is the JSON of its turns (corpus/readers/conversations.py). Measures
+and comparisons need the contents of the turns, one after the other, without quotes, role names and escaped
+line ends. A part that changes texts would break the JSON, so stages and passes must declare that they support
+turns: `FORMS` in their module. Others are refused by name if an input has turns.
 """
 
 from __future__ import annotations

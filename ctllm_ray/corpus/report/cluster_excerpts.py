@@ -1,10 +1,9 @@
 """The largest duplicate clusters with texts: the survivor
 next to a dropped page, from where they first differ.
 
-Texts are those that the pass read, in the `kept/` of the section before, where they still are; else what is
-left of a page where it ended, which later passes may have cut, and of which `data.rejected_text_share` may
-have kept nothing. A shard's number is that of the shard it was made from, so no text is looked for: it is
-known which shard held it.
+Texts are those that the pass read, from `kept/` of the section before, if it still exists. Otherwise the
+final text of a page is shown, which later passes may have cut, or which `data.rejected_text_share` may have
+dropped. A shard keeps the number of the shard it was made from, so no search is needed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The stage that removes single lines: page furniture, adverts, links and repeated lines.
 
-Nothing goes silently: each cut line stands in `cuts` with the rule that took it, and `lines.cut_share` lets a
-recipe reject what was furniture for the most part. A document that loses every line is rejected as
-`lines.nothing_left`. Blank lines go only where a cut would leave two of them side by side or one at an end;
-every other line keeps its characters.
+Nothing is removed silently: `cuts` records each removed line with its rule, and `lines.cut_share` lets a
+recipe reject pages that were mostly furniture. A document that loses every line is rejected as
+`lines.nothing_left`. A blank line is removed only if a cut would leave two of them in a row or one at an end.
+All other lines keep their characters.
 
 Cost: two kernels over the batch, one for the cues of rules, one for hashes of lines; only documents that
 either finds are split into lines.

@@ -49,8 +49,8 @@ Genres = Annotated[tuple[Genre, ...], BeforeValidator(_in_order)]
 def measure(table: pa.Table, *, rules: list[Rule], genres: Genres = ()) -> pa.Table:
     """The table with one score or label per measure, the genre, and `reject` if a rule is broken.
 
-    `genres` maps a genre to conditions written as rules; the first whose conditions all hold is the
-    document's. A stage without genres goes by those that an earlier one told.
+    `genres` maps a genre to conditions written as rules; the first genre whose conditions all hold is the
+    document's. A stage without genres uses those of an earlier stage.
     """
     plan = plan_of(json.dumps([rules, genres]))
     rows = schema.live(table)

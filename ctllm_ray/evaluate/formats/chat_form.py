@@ -1,7 +1,7 @@
 """The prompt format of a model: its own chat template, or plain text that a base model completes.
 
-A model with a chat template was taught to answer in turns. Ours carries one from pretraining on, so of an
-export of ours its lineage says whether it ever saw turns. Whoever knows better says so in the recipe.
+A model with a chat template was trained on conversations. Our own models carry one from pretraining on, so
+for them the lineage tells whether they were trained on turns. A recipe may override the choice.
 """
 
 from __future__ import annotations

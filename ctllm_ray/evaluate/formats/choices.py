@@ -1,8 +1,8 @@
 """Multiple-choice tasks that lm-eval does not have: a text, its possible continuations, and the right one.
 
-The choices are told nowhere in the text. A model is asked how likely each is to come next, which needs no
-instruction to be understood: what a base model of any size can do. Where choices differ in length the score
-is `acc_norm`, the log-probability by character of the choice, else `acc`.
+The choices are not listed in the text. The score compares how likely each is as the continuation, which needs
+no instructions and suits base models of any size. If choices differ in length, the score is `acc_norm`, the
+log-probability per character, else `acc`.
 """
 
 from __future__ import annotations

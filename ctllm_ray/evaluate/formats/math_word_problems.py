@@ -1,7 +1,7 @@
 """Math word problems with written answers: GSM8K and MGSM with lm-eval's prompts, graded by number.
 
-lm-eval compares strings: to its `exact_match`, where punctuation does not count, 4.60 is 460, and 460.0 and
-四百六十 are not. Here numbers are compared (numbers.py); what lm-eval's metric says stands beside each score.
+lm-eval compares strings: its `exact_match` ignores punctuation, so 4.60 equals 460, but 460.0 and 四百六十 do
+not. Here numbers are compared (numbers.py); the value of lm-eval's metric is reported next to each score.
 """
 
 from __future__ import annotations

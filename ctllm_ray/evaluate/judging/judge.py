@@ -1,14 +1,14 @@
 """CHC-Bench: another model marks a model's answers to hard Chinese questions from 1 to 10 (Du et al. 2024).
 
 The published form: eight classes, one turn, the single-answer prompt of MT-bench (Zheng et al. 2023) in
-Chinese, marks from 1 to 10. The published items come without reference answers, and not with this package:
-the recipe names a file. The prompt is pinned: its SHA-256 stands beside every score. A class has 20 to 37
+Chinese, marks from 1 to 10. The published items have no reference answers and are not part of this package:
+the recipe names a file. The prompt is pinned; its SHA-256 is stored with every score. A class has 20 to 37
 items, so look at the intervals.
 
-A judge is any OpenAI-compatible API. What it said is kept by judge, prompt, question and answer, written
-before it counts, so that a run that was cut off asks nobody twice. A verdict without a mark (marks.py) is
-asked for again, with a reminder; what has none then is counted as not judged, and the next run of the command
-asks for it again.
+A judge is any OpenAI-compatible API. Its verdicts are cached by judge, prompt, question and answer, and
+stored before they count, so an interrupted run repeats no request. A verdict without a mark (marks.py) is
+requested again, with a reminder. If it still has no mark, the item counts as not judged, and the next run of
+the command requests it again.
 """
 
 from __future__ import annotations

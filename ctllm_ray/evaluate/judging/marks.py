@@ -5,10 +5,10 @@
     number   = 9, 8.5, ９, 八, 八点五, 十
     clause   = [words such as 因此 or 综合来看] [评分 or such] mark, up to the end of the line
 
-What is quoted, in parentheses or said as an example is not the judge's own. A number that stands in the
-judged text as a mark, in any form, is not taken either: the judge may have repeated it. So a doubtful verdict
-has no mark, and the judge is asked again with a code (judge_prompt.py), which the judged text cannot know:
-behind it a mark is the judge's.
+Quotations, parentheses and examples are not the judge's own statement. A number that occurs in the judged
+text as a mark, in any form, does not count either: the judge may have repeated it. So a doubtful verdict has
+no mark. The request is then repeated with a code (judge_prompt.py) that the judged text cannot contain; a
+mark after this code is the judge's.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Batches requests to a model in the order in which they share most prefixes.
 
-Prompts that begin alike stand next to each other (they are sorted by their ids), so an engine that keeps
-prefixes finds the examples of a subject in its cache. Continuations of one prompt that differ in their last
-token alone, as the letters of an exam do, are one request. What does not fit the context is answered with
-nothing: who asks counts it, and no prompt is ever cut.
+Prompts are sorted by their ids, so prompts with a common prefix are neighbours, and an engine with a prefix
+cache finds the examples of a subject there. Continuations of one prompt that differ in their last token only,
+such as the letters of an exam, are one request. What does not fit the context gets no result and is counted
+by the caller. No prompt is ever cut.
 """
 
 from __future__ import annotations

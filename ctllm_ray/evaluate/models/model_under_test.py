@@ -1,8 +1,7 @@
 """The interface of a model under evaluation: it scores ids and continues them, in process or behind an API.
 
-It is given ids, never text, so that what is asked does not depend on who reads the text: a model
-scores the same in process and through the API. Requests that a subject cannot take now (`Overloaded`)
-are asked again by who asks.
+It receives ids, never text, so a score does not depend on who tokenizes: a model scores the same in process
+and through the API. The caller retries requests that the model cannot accept now (`Overloaded`).
 """
 
 from __future__ import annotations

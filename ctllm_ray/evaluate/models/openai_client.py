@@ -1,8 +1,8 @@
 """A client of an OpenAI-compatible API for many requests: it retries after limits, failures and timeouts.
 
-429 and 5xx are asked again when the server says (`Retry-After`), else after a growing pause; so are lost
-connections and answers that do not come in time. A refusal that asking again does not mend is an error at
-once. It uses aiohttp, which Ray Serve brings.
+429 and 5xx are retried when the server says (`Retry-After`), else after a growing pause; so are lost
+connections and timeouts. A refusal that a retry cannot fix is an error at once. It uses aiohttp, a dependency
+of Ray Serve.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A model behind an OpenAI-compatible API as a model under evaluation: prompts as ids, scores by `echo`.
 
-Chat endpoints tell no log-probabilities of a prompt, so everything goes to `/completions`. The
-tokenizer must be the served one: where the server tells (`/tokenize`, of ours and of vLLM), that is
-checked before anything is asked.
+Chat endpoints give no log-probabilities of a prompt, so everything goes to `/completions`. The tokenizer must
+be the served one. If the server has `/tokenize` (ours and vLLM have), this is checked before the first
+request.
 """
 
 from __future__ import annotations

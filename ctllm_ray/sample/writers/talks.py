@@ -1,9 +1,9 @@
 """Conversations and preference pairs: a few hundred short ones, by hand and from small tables.
 
-`talks/<language>.txt` holds hand-written ones below lines `=== title`: 令/S a system turn, 问/Q a question, 答/A
-its answer, 差/X a worse answer to the last question, which makes the conversation a pair too. The rest is
-drawn from the tables here: sums, opposites, measure words, kinds of things, translations. A worse answer to
-those repeats itself, says the question again, is wrong, or says nothing; `defect` names which.
+`talks/<language>.txt` holds hand-written ones after lines `=== title`: 令/S is a system turn, 问/Q a question,
+答/A its answer, 差/X a worse answer to the last question, which makes the conversation a pair too. The others
+come from the tables here: sums, opposites, measure words, categories, translations. Their worse answers
+repeat themselves, repeat the question, are wrong, or are empty; `defect` names which.
 
 The same files are made anywhere: every choice is seeded by the words that it is about.
 """

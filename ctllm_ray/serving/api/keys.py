@@ -1,9 +1,8 @@
 """API keys: names, limits and hashes in one file that contains no secret.
 
-The file has SHA-256 of each key. A slow hash such as scrypt protects passwords, which are guessed from a
-dictionary; a key here is 256 random bits, which nobody guesses at any speed, and a slow hash would cost every
-request 50 ms. Hashes are compared in constant time and all of them, so the time tells nothing about which
-key, or how much of it, was right.
+The file has the SHA-256 of each key. A slow hash such as scrypt protects passwords, which can be guessed from
+a dictionary. A key here is 256 random bits, which cannot be guessed at any speed, and a slow hash would cost
+50 ms per request. All hashes are compared, in constant time, so the timing reveals nothing about keys.
 
 No request is judged by what was read more than `LOOK_S` before it began: the first one after that looks at
 the file, and all others wait for its look. So a new or revoked key counts everywhere within that time. While

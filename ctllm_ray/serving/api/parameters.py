@@ -1,8 +1,8 @@
 """Unsupported fields of OpenAI's and vLLM's requests, and which of them are refused.
 
-A field that would change the answer is refused by name, unless its value asks for what is done anyway
-(`NO_EFFECT`). One that only informs (`IGNORED`) is taken, whatever it holds. So is null, which counts as not
-given. A field that nobody has heard of is refused, too: it may carry a meaning.
+A field that would change the answer is refused by name, unless its value means the default behaviour
+(`NO_EFFECT`). A field that only informs (`IGNORED`) is accepted with any value. So is null, which counts as
+missing. An unknown field is refused too: it may have a meaning.
 """
 
 from __future__ import annotations

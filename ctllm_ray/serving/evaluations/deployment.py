@@ -1,7 +1,7 @@
 """Evaluations as a Ray Serve deployment with one replica, so that all ingresses share one queue.
 
-It holds no model: it asks the engines that everyone asks. Where it dies, Ray Serve starts it again, and what
-was not over goes on; Ray Serve's health check is what starts it before anyone asks.
+It holds no model: it uses the same engines as all requests. If it dies, Ray Serve restarts it, and unfinished
+evaluations resume. Ray Serve's health check starts it before the first request.
 """
 
 from __future__ import annotations

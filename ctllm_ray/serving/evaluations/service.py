@@ -1,11 +1,10 @@
 """Runs evaluations of the served model: one at a time, the others in a queue that survives restarts.
 
-The model is asked by the same engines as everyone else, and gives way: a quarter of one replica's slots at
-most is taken, scores of prompts are computed after prompts that somebody waits for (inference/steps.py),
-and where a queue is full an evaluation waits. Each has a folder below
-`<root>/<name>/<version>/evaluations`, with `state.json` and all that `ctllm evaluate` leaves; what was
-answered stands beside them, for all evaluations of one model. So a server that was killed goes on where it
-was, and a second evaluation of the same items is quick.
+Evaluations use the same engines as all requests, and yield to them: they take at most a quarter of one
+replica's slots, their prompts are computed after those of users (inference/steps.py), and they wait if a
+queue is full. Each has a folder below `<root>/<name>/<version>/evaluations`, with `state.json` and all output
+of `ctllm evaluate`. Answers are stored next to these folders, shared by all evaluations of one model. So a
+killed server resumes where it was, and a second evaluation of the same items is quick.
 
 It knows neither HTTP nor Ray. lm-eval runs in a thread and asks through the event loop of the server.
 """

@@ -1,9 +1,9 @@
 """Prevents two models under one id: a replica refuses to
 serve if its folder was replaced after the deployment.
 
-It stays up and says so: requests go to other replicas, and where there are none each gets a 503 with the
-reason, at once. After `AGAIN_S` it fails its health check, so that Ray Serve starts another one, which looks
-at the folder again.
+It stays up and reports the problem. Requests go to other replicas; if there are none, each gets a 503 with
+the reason at once. After `AGAIN_S` it fails its health check, so that Ray Serve starts another replica, which
+checks the folder again.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Routes a request to the replica that has its prompt prefix cached, unless that one is much busier.
 
-Prompts that begin alike (a system prompt, a conversation that goes on, the few-shot examples of an
-evaluation) are sent to the same replica by rendezvous hashing of their first `PREFIX_IDS` ids: every ingress
-comes to the same choice without a word to the others, nothing is stored, and a replica that comes or goes
-moves only its own share. Ray's router for this asks one actor that holds all recent texts; here a choice
-costs microseconds.
+Prompts with the same beginning (a system prompt, a continued conversation, the few-shot examples of an
+evaluation) go to the same replica by rendezvous hashing of their first `PREFIX_IDS` ids. Every ingress makes
+the same choice without communication, nothing is stored, and a replica that starts or stops moves only its
+own share. Ray's router for this asks one actor that holds all recent texts; here a choice costs microseconds.
 """
 
 from __future__ import annotations

@@ -68,8 +68,8 @@ def drain(app: str, ingress: str, grace_s: float, tell: Callable[[str], None]) -
 def shut_down_serve() -> None:
     """Like `ray.serve.shutdown`, but quiet; does nothing if Serve is not running.
 
-    Serve's last step kills its own controller, of which this process always asks something. Ray would print
-    that the task failed and will be retried for ever, which is not so.
+    Serve's last step kills its own controller, to which this process always has an open request. Ray would
+    print that the task failed and will be retried forever, which is not true.
     """
     client = _get_global_client(raise_if_no_controller_running=False)
     if client is None:

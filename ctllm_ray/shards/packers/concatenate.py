@@ -1,7 +1,7 @@
 """Documents one after another in a seeded order, cut every `width` targets; only the last row is padded.
 
-A document goes on in the next row wherever the cut falls. So most documents longer than a fraction of the width are
-cut, and what stands after a cut has lost its beginning.
+A cut document continues in the next row. So most documents longer than a fraction of the width are cut, and
+the part after a cut lacks its beginning.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Decides whether two texts differ only in scattered
 slips, as a scan, a dictation or a respelling makes them.
 
-A tenth of its characters changed one by one leaves a copy a Jaccard similarity of 0.4, which a page that
-shares half of its text with another has as well. The alignment of the two tells them apart, by three marks of
-a slip. It is short, a character or a few. It is no other number and no other Latin word or name: those say
-something else. And it comes once, where a page about another matter makes the same change again and again (宽度
-for 高度 in every sentence).
+Changing a tenth of the characters one by one leaves a Jaccard similarity of 0.4, the same as for a page that
+shares half of its text with another. The alignment of the two texts distinguishes these cases. A slip is
+short, one or a few characters. It changes no number, Latin word or name, which would change the meaning. And
+it occurs once, while a page about another subject makes the same change again and again (宽度 for 高度 in every
+sentence).
 
 The fewest edits (insertions, deletions, replacements) by Ukkonen's furthest points (Algorithms for
 approximate string matching, 1985): O(n + d * d) for d edits as a rule, so for two texts that are unlike the

@@ -16,9 +16,9 @@ below:
 - Private-use characters stay (fonts for rare Han characters use them); U+FFFD stays (it says that something
   was lost).
 
-NFC runs in Python on rows that hold a code point which NFC could change. NFC, not NFKC: the latter rewrites
-㎡, ①, … and Ⅳ in body text. Mojibake is to be repaired before: text read as Latin-1 keeps half of its bytes in
-the C1 controls that go here.
+NFC runs in Python, on rows with a code point that NFC could change. NFC, not NFKC: the latter rewrites ㎡, ①,
+… and Ⅳ in body text. Repair mojibake before: text read as Latin-1 has half of its bytes in the C1 controls,
+which are removed here.
 
 Law: normalising twice equals normalising once (script conversion apart). A batch with nothing to change comes
 back as the very same array. Cost: about 200 MB/s of UTF-8 on one core for raw pages; 40 with links removed.

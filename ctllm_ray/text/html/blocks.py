@@ -1,11 +1,10 @@
 """Finds the body of a page: scores its lines in one compiled pass, then takes the maximum-scoring stretches.
 
-Input is what resiliparse leaves of a page when it is asked for reduced markup: one block a line, and of
-all tags only `<a> <p> <h1> <pre> <br>`, with every `<` of the text escaped, so a tag is recognised by
-its first byte. Each line gets a score: prose counts for its length, links against it, a short line
-without punctuation slightly against it. The body is then the stretches of lines whose scores have the
-largest sums, so that a caption or a bare date between two paragraphs stays and a link list between the
-body and the comments parts them.
+The input is resiliparse's reduced markup: one block per line, with the tags `<a> <p> <h1> <pre> <br>` only,
+and every `<` of the text escaped, so the first byte identifies a tag. Each line gets a score: prose adds its
+length, links subtract, and a short line without punctuation subtracts a little. The body is the stretches of
+lines with the largest score sums. So a caption or a date between two paragraphs is kept, and a link list
+separates the body from the comments.
 
 Lengths are in UTF-8 bytes divided by 3: a Han character
 counts 1 and an English word about 2, close to what each says.

@@ -1,11 +1,10 @@
 """Recognizes lines of Chinese page furniture: breadcrumbs, counters, share buttons, credits, licence numbers.
 
-A line is furniture only as a whole: a pattern must match it from end to end, and none admits a sentence after
-the words it knows. So 责任编辑：张三 goes and 责任编辑认为，这一稿可以发表。 stays.
-`ANYWHERE` patterns count wherever they stand.
-`BUTTONS` and `RELATED` are words that an article may have on a line of their own (微信, 更多, 相关新闻): they go only
-in the unbroken run of furniture at the head or the tail of the page, as do `DISCLAIMERS`, the one kind that
-is made of sentences. A RELATED heading ends the page when no prose follows it.
+A line is furniture only as a whole: a pattern must match it from end to end, and none allows a sentence after
+its words. So 责任编辑：张三 is removed and 责任编辑认为，这一稿可以发表。 is kept. `ANYWHERE` patterns
+count at any position. `BUTTONS` and `RELATED` are words that an article may also have on a line (微信, 更多,
+相关新闻): they are removed only in the unbroken run of furniture at the head or tail of the page. So are
+`DISCLAIMERS`, the only kind made of sentences. A RELATED heading ends the page if no prose follows.
 
 Simplified and Traditional forms stand side by side. The lists are our own, read off real pages. Cost: a few
 microseconds a line, and only for lines of at most LONGEST characters that do not end like a sentence.

@@ -5,11 +5,11 @@ other separators are one line. 64 bits, since lines are only ever compared with 
 different lines and a million that repeat, an expected 0.05 are taken for one of them by chance. Lines that
 fold to nothing (rules of dashes, bullets) have no key and are never spoken of.
 
-What repeats is not yet boilerplate: 「第一章 总则」 stands in every statute. Menus and footers stand at the top and
-the bottom of a page, one line beside the other, so `at_edges` takes from either end the stretch in which
-repeated lines outweigh the others most: each counts 1, each other line (a headline, a date, the title of a
-neighbour) -`cost`. A heading that many pages have after two lines of their own is not reached; a menu of ten
-lines with two of them is. A gap of so many lines, which was tried first, cuts ten times as much of clean
+Repetition alone is not boilerplate: 「第一章 总则」 is in every statute. Menus and footers are at the top and bottom
+of a page, in consecutive lines. So `at_edges` takes from each end the stretch in which repeated lines
+outweigh others most: each repeated line counts 1, each other line (a headline, a date, a neighbour's title)
+counts -`cost`. A heading that many pages have after two lines of their own is not reached; a menu of ten
+lines with two such lines is. A fixed maximum gap, which was tried first, cuts ten times as much of clean
 pages at the same share of menus found.
 
 Cost: measured in docs/results.md.

@@ -1,9 +1,9 @@
 """Rules that remove whole lines, by name: what a recipe may list under `cut`, and the default set.
 
-A rule sees one line, blanks at its ends removed. Its cues are words, in any case of Latin letters, one of
-which every line that it cuts contains: lines without any are never looked at, which keeps clean text nearly
-free. The default set is strict: dialogue, verse, headings, lists and sentences about JavaScript, gambling or
-copyright stay (see page_lines.py, adverts.py).
+A rule sees one line without surrounding spaces. Its cues are words (case-insensitive) of which every line
+that it cuts contains one. Lines without a cue are never examined, so clean text costs almost nothing. The
+default set is strict: it keeps dialogue, verse, headings, lists and sentences about JavaScript, gambling or
+copyright (see page_lines.py, adverts.py).
 
 CT-LLM describes line rules of its own, after T5's, which its released code never calls. They are here under
 names of their own, `no_terminal_punctuation`, `javascript`, `fewer_than_3_words` and `bad_word`, outside the

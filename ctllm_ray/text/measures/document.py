@@ -1,7 +1,7 @@
 """Measures of the whole document: length, classes of characters, variety, sentences.
 
-Shares are of all code points unless said otherwise; an empty document gives 0. The rules and their thresholds
-come from CT-LLM (arXiv 2404.04167, after Gopher, CCNet and RefinedWeb) and stand in the recipes.
+Shares are of all code points unless stated otherwise; an empty document gives 0. The rules and their
+thresholds come from CT-LLM (arXiv 2404.04167, after Gopher, CCNet and RefinedWeb) and are set in the recipes.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Run lock: allows one writer per run. A second run under the same name is refused.
 
-RUNNING.json in the run's folder names its owner and is written anew every few seconds. Who comes and finds it
-looks whether it still changes, by its own clock, so clocks that differ do no harm. It is free at once when
-the process it names is gone from this machine, or when the owner is the same (a worker group that Ray starts
-again); elsewhere it is free when it stood still for `STALE_S`. Whoever finds that another took it over stops:
-a process that slept through its lease must not write on.
+RUNNING.json in the run's folder names its owner and is rewritten every few seconds. Another start that finds
+it checks by its own clock whether it still changes, so clock differences do no harm. The lock is free at once
+if its process no longer exists on this machine, or if the owner is the same (a worker group that Ray
+restarts). Otherwise it is free after `STALE_S` without a change. A process that finds its lock taken over
+stops: it must not write after a long sleep.
 """
 
 from __future__ import annotations

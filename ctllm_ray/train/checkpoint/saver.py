@@ -1,11 +1,10 @@
 """Saves checkpoints in the background: the training thread only copies, another thread hashes and writes.
 
-One save is in flight at most; a second one waits for it, and training stands still until it is done. Each
-worker writes its file, then a small JSON beside it that announces it. Rank 0's thread waits for the
-announcements of all workers and writes CHECKPOINT.json last: the moment at which the checkpoint exists. File
-names carry a token of this start and the number of the save, so a save that is cut off, or one at a step that
-was saved before, never touches what is complete. No collective operation is used: threads behind training
-must not meet on its process group.
+At most one save runs at a time; a second one waits for it, and training waits too. Each worker writes its
+file, then a small JSON that announces it. Rank 0's thread waits for the announcements of all workers and
+writes CHECKPOINT.json last; only then does the checkpoint exist. File names contain a token of this start and
+the number of the save. So an interrupted save, or a second save of the same step, never touches complete
+files. No collective operation is used: background threads must not interfere with training's process group.
 
 Retention: the newest `keep` stay, and for good the first
 one at or after each multiple of `keep_every_tokens`.

@@ -1,9 +1,9 @@
 """Data state of branches: where the parent run stood in each group.
 
-A decay run that leaves a stable run at batch n goes on in the order of each group where the stable run was,
-so that a document which the stable run has just seen does not come again before its epoch ends. That needs
-the same rows: the same seed, width and packing, and the same shards at the front of `train.corpora`. Where
-one of these differs (other data, a longer context) the orders begin anew at batch n.
+A decay run that branches from a stable run at batch n continues each group's order where the stable run was.
+So a document that the stable run has just used does not repeat before its epoch ends. This needs the same
+rows: the same seed, width and packing, and the same shards at the front of `train.corpora`. If one of these
+differs (other data, a longer context), the orders restart at batch n.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@ it was given stands in the run's folder (train/data/data_log.py): later starts m
 unchanged, and shards that are not in it yet (a corpus appended to `train.corpora`) join at the batch where
 the run stands.
 
-Every rank opens the corpora by itself and comes to the same generations; rank 0 writes. Sizes are always
-checked, SHA-256 where `resources.train.verify_shards` is set: each rank hashes its part, at about 1 GB/s a
-core. So are the held-out shards that the run validates on: bits per byte compare only on the same documents.
+Every rank opens the corpora itself and computes the same generations; rank 0 writes. Sizes are always
+checked, and SHA-256 if `resources.train.verify_shards` is set: each rank hashes its part, at about 1 GB/s per
+core. Held-out shards of the run's validation are checked too: bits per byte are comparable on the same
+documents only.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ With normal noise and 6 deviations a normal loss is flagged 0.2 times in a milli
 after 64, 33 after 32 and 3,000 after 8 (simulated, 1.2 million windows each): hence nothing finite is judged
 before half of the window is filled.
 
-Batches that are passed over do not enter the window; else a few spikes would be the new normal. A loss that
-stays high (a harder mixture begins) would then be passed over for ever: after `MOST_IN_A_ROW` the window is
-emptied and learnt anew. If the loss is still not finite then, the run has diverged and says so.
+Skipped batches do not enter the window; else a few spikes would become normal. A loss that stays high (a
+harder mixture begins) would then be skipped forever, so after `MOST_IN_A_ROW` the window is cleared and
+filled again. If the loss is still not finite then, the run has diverged and ends with an error.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """DPO: trains the model to prefer chosen answers more than its initial model does (Rafailov et al. 2023).
 
-What that model, the reference, gives each answer is computed once and read from a cache
-(train/data/reference_log_probs.py): no second model stands in memory, and no step waits for one. The loss is
-a sum over pairs, divided by the pairs of the global batch. `beta` says how dear it is to go away from the
-reference; with `label_smoothing` that share of the pairs is taken to be labelled the wrong way round.
+The log-probabilities of that model, the reference, are computed once and read from a cache
+(train/data/reference_log_probs.py): no second model is in memory, and no step waits for one. The loss is a
+sum over pairs, divided by the pairs of the global batch. `beta` is the penalty for moving away from the
+reference. `label_smoothing` is the share of pairs assumed to have swapped labels.
 
 This file is imported when a recipe is read, so torch comes in only where the loss is computed.
 """

@@ -1,9 +1,9 @@
 """Supervised fine-tuning: next-token prediction on what an assistant says, including the end of its turn.
 
-The batch already says what is an answer (train/data/packed_shards.py), so this is the loss of pretraining
-over fewer labels. The sum is divided by the answer targets of the global batch: a long answer counts by its
-length, wherever it was packed (the mean of conversations' means would be another objective: short answers
-would weigh more in it).
+The batch already marks the answers (train/data/packed_shards.py), so this is the pretraining loss over fewer
+labels. The sum is divided by the answer targets of the global batch, so an answer counts by its length,
+independent of packing. (The mean of conversations' means would be another objective, with more weight on
+short answers.)
 
 On a CPU the output layer is computed for answers alone, which saves as much of it as the prompts are long; on
 a GPU picking positions would make the host wait, and all are computed.

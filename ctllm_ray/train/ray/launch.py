@@ -1,17 +1,16 @@
 """The driver's part of a training run on Ray Train: workers, failures, resizing, preemption, validation.
 
-Each worker runs `session.train`, as a lone process would (worker.py). Checkpoints are ours
-(checkpoint.py): at every start, after a failure, a resize or under a new driver, a worker goes on from the
-newest whole one by itself. Ray is told of a checkpoint only to have it validated; it deletes none
-(`num_to_keep` is not set), and its own list of them is dropped at each launch, since it would insist on
-those that our retention has deleted since.
+Each worker runs `session.train`, as a single process would (worker.py). Checkpoints are ours (checkpoint.py):
+at every start, after a failure, a resize or with a new driver, a worker resumes from the newest undamaged
+one. Ray learns of a checkpoint only for its validation and deletes none (`num_to_keep` is not set). Ray's own
+list of checkpoints is deleted at each launch: it would require those that our retention has deleted.
 
 An error that a person has to mend comes back as a value, with its type, and nothing is tried again in vain.
 Anything else (a killed worker, storage that fails) is Ray's to try again, up to `max_failures`.
 
-Of Ray Train 2.60 internals are used for the notice of a preemption as each worker has it, since the public
-`get_preemption_info` is a barrier of all workers and the loop agrees on stopping by itself (worker.py); and
-for what trainer.py says.
+It uses internals of Ray Train 2.60 for each worker's notice of a preemption: the public `get_preemption_info`
+is a barrier of all workers, and the loop agrees on stopping by itself (worker.py). trainer.py names the
+others.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Computes the reference's log-probabilities on Ray: one Ray Data task per token shard
 (train/data/reference_log_probs.py).
 
-A file of its own beside launch.py, which is about Ray Train and workers that meet; tasks of Ray Data never
-do. The driver lists the shards, a task scores one and writes it, and only a few hundred bytes come back.
+launch.py is about Ray Train, whose workers communicate; these tasks of Ray Data never do. The driver lists
+the shards, a task scores one and writes it, and only a few hundred bytes return.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ class _NoDatasets(WorkerGroupCallback):
 class Dividing(ElasticScalingPolicy):
     """Chooses as many available workers as divide the sequences of a batch.
 
-    A group that starts takes no node that is about to go. One that runs there is left alone: it has its
-    notice, saves and ends by itself, and a resize would not let it.
+    A new group uses no node that is about to be taken away. A group that already runs there is left alone: it
+    was notified, saves and ends by itself, and a resize would prevent that.
     """
 
     def __init__(

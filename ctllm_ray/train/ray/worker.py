@@ -1,9 +1,8 @@
 """The worker's part of a training run on Ray Train: a
 session with Ray around it. launch.py is the driver's part.
 
-Workers and driver leave notes for each other on a board (board.py). An error that a
-person has to mend goes there with its type; the worker group that Ray starts after it
-finds it and leaves at once.
+Workers and driver exchange messages through a board (board.py). An error that a person must fix is posted
+there with its type; the next worker group that Ray starts finds it and exits at once.
 """
 
 from __future__ import annotations

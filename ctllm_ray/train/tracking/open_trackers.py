@@ -6,9 +6,9 @@ environment variables (`MLFLOW_TRACKING_URI`, `WANDB_API_KEY`, `SWANLAB_API_KEY`
 A run has one identity in them, made from its folder, so that a resumed run goes on with the same curves.
 What is not finite is not sent.
 
-Each is made and called in a thread of its own: an HTTP request takes as long as it takes, and training waits
-for none. One that fails is told nothing more and says why in `failure`, which becomes an event of the run; a
-service that is slower than training misses values, never the run's own records.
+Each is created and called in its own thread, so training never waits for an HTTP request. A tracker that
+fails gets no more calls and stores the reason in `failure`, which becomes an event of the run. A service that
+is slower than training loses values; the run's own records lose none.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 Only rank 0 records. Step lines go to `metrics/<first step:08d>-<serial:05d>.jsonl`, events to
 `events/<serial:05d>.jsonl`, validation to `validation/<step:08d>.json`. An object store cannot append, so a
-chunk is written anew, all or nothing, at most every 5 s by a background thread, and closed at each
-checkpoint: what a killed run loses is trained again. A later chunk (higher serial) replaces everything
-recorded from its first step on, so after a resume or a rewind `read_steps` gives each step once, as it went into
-the model. Events are never replaced: they are the run's history.
+background thread rewrites a chunk atomically, at most every 5 s, and closes it at each checkpoint. What a
+killed run loses is trained again. A later chunk (higher serial) replaces all records from its first step on,
+so after a resume or a rewind `read_steps` returns each step once, as it went into the model. Events are never
+replaced: they are the run's history.
 
 It costs the training thread 20 microseconds a step, and 10 more for each tracker. Values that are not finite
 are null in JSON and NaN when read.
