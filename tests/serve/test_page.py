@@ -264,8 +264,8 @@ def test_too_many_requests_say_how_long_to_wait_and_can_be_asked_again(visit: Vi
     [
         (Play(status=503), "模型没有准备好", "The model is not ready", ""),
         (Play(status=502), "服务器出错了", "The server failed", ""),
-        (Play("半", "", hold=True, ends="broken"), "连接中途断了", "The connection broke", "半"),
-        (Play("半", "", hold=True, ends="short"), "连接中途断了", "The connection broke", "半"),
+        (Play("半", "", hold=True, ends="broken"), "连接中途断了", "The connection was lost", "半"),
+        (Play("半", "", hold=True, ends="short"), "连接中途断了", "The connection was lost", "半"),
         (Play("半", "", hold=True, ends="garbage"), "读不懂", "cannot be read", "半"),
         (
             Play("半", "", hold=True, ends="error", message="the engine died"),

@@ -4,7 +4,7 @@ import { api, explain, post } from "./api.js";
 import { $, both, make, put, told, whole } from "./words.js";
 
 const STATES = { queued: ["排队", "Queued"], running: ["进行中", "Running"], done: ["完成", "Done"], failed: ["失败", "Failed"], cancelled: ["已取消", "Cancelled"] };
-const ASKED = { scores: ["选项打分", "scoring choices"], answers: ["作答", "writing answers"], verdicts: ["评委打分", "being judged"] };
+const ASKED = { scores: ["选项打分", "scoring choices"], answers: ["作答", "writing answers"], verdicts: ["评委打分", "judging answers"] };
 const LOOK_MS = 2000; // between looks while something goes on
 let timer = null;
 let shown = false;
