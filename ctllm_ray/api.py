@@ -101,10 +101,10 @@ def train_model(recipe: Recipe, stream: TextIO | None = None) -> RunState:
     there are no token shards, `Diverged` where the loss did, `WorkerLost` where workers failed too often.
     """
     from ctllm_ray.train.ray import launch
-    from ctllm_ray.train.report.progress import Following
+    from ctllm_ray.train.report.progress import TrainingProgress
 
     _, train = recipe.training()
-    with Following(recipe.folder("train"), train.tokens, stream or sys.stderr) as progress:
+    with TrainingProgress(recipe.folder("train"), train.tokens, stream or sys.stderr) as progress:
         return launch.run_training(recipe, progress.print_above)
 
 

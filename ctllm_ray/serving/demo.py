@@ -139,10 +139,10 @@ def _train(name: str, recipe: Recipe, progress: StepProgress) -> str:
     progress.begin(name, f"{tokens:,} tokens of {recipe.name}")
     from ctllm_ray.train.checkpoint import export
     from ctllm_ray.train.ray.launch import run_training
-    from ctllm_ray.train.report.progress import Following
+    from ctllm_ray.train.report.progress import TrainingProgress
     from ctllm_ray.train.report.render import write_training_report
 
-    with Following(recipe.folder("train"), tokens) as following:
+    with TrainingProgress(recipe.folder("train"), tokens) as following:
         run_training(recipe, following.print_above)
     write_training_report(recipe, _report(recipe, "train"))
     folder = export.export_checkpoint(recipe)

@@ -395,7 +395,8 @@ def test_the_same_owner_takes_over_at_once_and_the_one_before_notices(run_folder
 
 def test_a_process_that_is_gone_holds_nothing(run_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_lock, "STALE_S", 1e9)  # it would wait for ever for the other to go stale
-    code = f"import os; from ctllm_ray.train.checkpoint.run_lock import RunLock; RunLock({run_folder!r}, 'a'); os._exit(9)"
+    code = "import os; from ctllm_ray.train.checkpoint.run_lock import RunLock\n"
+    code += f"RunLock({run_folder!r}, 'a'); os._exit(9)"
     subprocess.run([sys.executable, "-c", code], check=False)
     assert note(run_folder)["owner"] == "a"
     RunLock(run_folder, "b").release()

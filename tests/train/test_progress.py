@@ -10,7 +10,7 @@ import pytest
 
 from ctllm_ray.base.errors import StorageError
 from ctllm_ray.train.report import progress
-from ctllm_ray.train.report.progress import LINE_S, Following
+from ctllm_ray.train.report.progress import LINE_S, TrainingProgress
 from ctllm_ray.train.tracking import records
 from ctllm_ray.train.tracking.records import Records, StepRecord
 
@@ -45,7 +45,7 @@ def told(folder: Path, clock: Clock, *steps: int, mfu: float = 0.4) -> Records:
 
 def test_a_line_states_step_loss_speed_mfu_time_left_and_the_last_validation(tmp_path: Path) -> None:
     clock, stream = Clock(), io.StringIO()
-    following = Following(str(tmp_path), 200_000, stream, clock)
+    following = TrainingProgress(str(tmp_path), 200_000, stream, clock)
     told(tmp_path, clock, 49, 50)
     records.write_validation(
         str(tmp_path), 40, 40_000, {"web": {"bits_per_byte": 1.5}, "news": {"bits_per_byte": 1.25}}
@@ -60,13 +60,13 @@ def test_a_line_states_step_loss_speed_mfu_time_left_and_the_last_validation(tmp
 
 
 def test_an_unknown_peak_leaves_mfu_out(tmp_path: Path) -> None:
-    following = Following(str(tmp_path), 200_000, io.StringIO(), Clock())
+    following = TrainingProgress(str(tmp_path), 200_000, io.StringIO(), Clock())
     assert "MFU" not in following.line(update(1, mfu=math.nan))
 
 
 def test_plain_lines_keep_their_distance_and_the_end_is_always_said(tmp_path: Path) -> None:
     clock, stream = Clock(), io.StringIO()
-    with Following(str(tmp_path), 4_000, stream, clock) as following:
+    with TrainingProgress(str(tmp_path), 4_000, stream, clock) as following:
         told(tmp_path, clock, 1)
         following.look()
         assert stream.getvalue() == ""
@@ -83,14 +83,14 @@ def test_what_an_earlier_run_left_is_not_told_again(tmp_path: Path) -> None:
     before.event("spike", step=2)
     before.roll(3)
     clock.now += 3600
-    with Following(str(tmp_path), 4_000, stream, clock):
+    with TrainingProgress(str(tmp_path), 4_000, stream, clock):
         pass
     assert stream.getvalue() == ""
 
 
 def test_events_have_lines_of_their_own_and_checkpoints_do_not(tmp_path: Path) -> None:
     clock, stream = Clock(), io.StringIO()
-    with Following(str(tmp_path), 4_000, stream, clock):
+    with TrainingProgress(str(tmp_path), 4_000, stream, clock):
         run = told(tmp_path, clock, 1)
         run.event("checkpoint", step=1, stall_s=0.1)
         run.event("spike", step=1, batch=1, loss=9.5, documents=["a/1", "a/2", "a/3", "a/4", "a/5"])
@@ -103,7 +103,7 @@ def test_events_have_lines_of_their_own_and_checkpoints_do_not(tmp_path: Path) -
 
 def test_a_terminal_has_one_line_with_a_bar_that_is_written_over(tmp_path: Path) -> None:
     clock, stream = Clock(), Terminal()
-    following = Following(str(tmp_path), 4_000, stream, clock)
+    following = TrainingProgress(str(tmp_path), 4_000, stream, clock)
     told(tmp_path, clock, 1)
     following.look()
     clock.now += 1
@@ -116,7 +116,7 @@ def test_a_terminal_has_one_line_with_a_bar_that_is_written_over(tmp_path: Path)
 
 
 def test_records_that_cannot_be_read_end_nothing(tmp_path: Path) -> None:
-    following = Following(str(tmp_path), 4_000, io.StringIO(), Clock())
+    following = TrainingProgress(str(tmp_path), 4_000, io.StringIO(), Clock())
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics" / "00000001-00001.jsonl").write_text("{")
     with pytest.raises(StorageError, match="not valid JSON"):

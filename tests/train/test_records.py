@@ -16,7 +16,7 @@ import pytest
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import RecipeError, StorageError
 from ctllm_ray.train.tracking import records
-from ctllm_ray.train.tracking.open_trackers import MOST_WAITING, Behind, open_trackers
+from ctllm_ray.train.tracking.open_trackers import MOST_WAITING, BackgroundTracker, open_trackers
 from ctllm_ray.train.tracking.records import EVERY_S, MOST_LINES, Records, StepRecord
 
 
@@ -173,7 +173,7 @@ def test_a_failed_write_is_an_error_that_names_the_file(tmp_path: Path) -> None:
 
 def test_validation_of_another_process_reaches_the_trackers_at_the_next_checkpoint(tmp_path: Path) -> None:
     curves = Curves()
-    told = Records(str(tmp_path), 1, [Behind("curves", lambda: curves)])
+    told = Records(str(tmp_path), 1, [BackgroundTracker("curves", lambda: curves)])
     told.validation(10, 640, {"web": {"bits_per_byte": 1.5, "bits_per_char": 4.5, "documents": 3}})
     records.write_validation(str(tmp_path), 20, 1280, {"web": {"bits_per_byte": 1.25, "bits_per_char": 4.0}})
     told.roll(21)
@@ -188,7 +188,7 @@ def test_validation_of_another_process_reaches_the_trackers_at_the_next_checkpoi
 
 def test_trackers_hear_of_each_step_and_event_and_of_the_end(tmp_path: Path) -> None:
     curves = Curves()
-    told = Records(str(tmp_path), 1, [Behind("curves", lambda: curves)])
+    told = Records(str(tmp_path), 1, [BackgroundTracker("curves", lambda: curves)])
     told.step(update(1))
     told.event("checkpoint", step=1, stall_s=0.25)
     told.close()
@@ -207,7 +207,7 @@ class Unreachable(Curves):
 
 def test_a_tracker_that_fails_is_an_event_and_ends_nothing(tmp_path: Path) -> None:
     service = Unreachable()
-    tracker = Behind("wandb", lambda: service)
+    tracker = BackgroundTracker("wandb", lambda: service)
     told = Records(str(tmp_path), 1, [tracker])
     told.step(update(1))
     tracker._thread.submit(lambda: None).result()  # all that was handed on is told
@@ -224,7 +224,7 @@ def test_a_tracker_that_fails_is_an_event_and_ends_nothing(tmp_path: Path) -> No
 
 def test_a_tracker_slower_than_training_makes_nobody_wait(tmp_path: Path) -> None:
     curves, go_on = Curves(), threading.Event()
-    tracker = Behind("slow", lambda: curves)
+    tracker = BackgroundTracker("slow", lambda: curves)
     tracker._thread.submit(go_on.wait)
     for step in range(MOST_WAITING + 5):
         tracker.values(step, {"loss": 1.0})

@@ -17,7 +17,14 @@ import numpy as np
 import pyarrow as pa
 
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus.boilerplate.line_counts import COUNTS, HOST_SCHEMA, HOSTS, LINE_SCHEMA, LINES, Counting
+from ctllm_ray.corpus.boilerplate.line_counts import (
+    COUNTS,
+    HOST_SCHEMA,
+    HOSTS,
+    LINE_SCHEMA,
+    LINES,
+    CountLines,
+)
 from ctllm_ray.corpus.engine.phase import Phase
 from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
@@ -31,12 +38,12 @@ FOUND_SCHEMA = pa.schema([*LINE_SCHEMA, ("hosts", pa.int32()), ("first_of_all", 
 
 
 @dataclass(frozen=True)
-class Bounding(Phase):
+class SelectRepeatedLines(Phase):
     """Selects the lines that pass the thresholds on pages or on hosts."""
 
     UNIT: ClassVar[str] = "lines"
 
-    counting: Counting
+    counting: CountLines
     min_pages: int
     min_hosts: int | None  # None: lines are not compared across hosts
 

@@ -55,7 +55,7 @@ class LineReading:
 
 
 @dataclass(frozen=True)
-class Counting(Phase):
+class CountLines(Phase):
     """Counts the lines and hosts of every shard, in partitions."""
 
     reading: LineReading

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus.boilerplate.line_bounds import BOUNDS, FOUND_SCHEMA, Bounding
+from ctllm_ray.corpus.boilerplate.line_bounds import BOUNDS, FOUND_SCHEMA, SelectRepeatedLines
 from ctllm_ray.corpus.boilerplate.line_counts import HOST_SCHEMA, HOSTS, LINES, LineReading, host_keys
 from ctllm_ray.corpus.engine.phase import Phase
 from ctllm_ray.corpus.engine.section import SplitWork
@@ -55,11 +55,11 @@ class LineVerdicts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Removing(Phase):
+class RemoveLines(Phase):
     """Removes boilerplate from the documents."""
 
     reading: LineReading
-    bounding: Bounding
+    bounding: SelectRepeatedLines
     min_share: float
     own_line_cost: float | None  # None: lines are cut anywhere on a page
     min_left_chars: int

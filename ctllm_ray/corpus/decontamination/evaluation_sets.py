@@ -45,7 +45,7 @@ class EvaluationSet(Frozen):
 
 
 @dataclass(frozen=True)
-class OverSets(Phase):
+class EvaluationSetPhase(Phase):
     """A phase that depends on the evaluation sets."""
 
     sets: tuple[EvaluationSet, ...]
@@ -58,7 +58,7 @@ class OverSets(Phase):
 
 
 @dataclass(frozen=True)
-class Items(OverSets):
+class ReadItems(EvaluationSetPhase):
     """Lists the items of all sets: the address and the text of each."""
 
     UNIT: ClassVar[str] = "items"

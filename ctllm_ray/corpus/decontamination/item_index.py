@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus.decontamination.evaluation_sets import ITEMS, SCHEMA, OverSets
+from ctllm_ray.corpus.decontamination.evaluation_sets import ITEMS, SCHEMA, EvaluationSetPhase
 from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards.manifest import Manifest, Shard
@@ -39,7 +39,7 @@ _NAMED = pa.schema([("set", pa.string()), ("item", pa.string()), ("ngrams", pa.i
 
 
 @dataclass(frozen=True)
-class Indexing(OverSets):
+class IndexItems(EvaluationSetPhase):
     """Builds the index of the items' n-grams, and the table of items by number."""
 
     ngram_chars: int

@@ -21,7 +21,7 @@ import pyarrow as pa
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import line_cuts
 from ctllm_ray.corpus.decontamination import item_index, seen_items
-from ctllm_ray.corpus.decontamination.evaluation_sets import OverSets
+from ctllm_ray.corpus.decontamination.evaluation_sets import EvaluationSetPhase
 from ctllm_ray.corpus.decontamination.item_search import BEST, BESTS, FOUND, STRETCHES
 from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
@@ -45,7 +45,7 @@ class Stretch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Marking(OverSets):
+class MarkItems(EvaluationSetPhase):
     """Removes items, or the pages that contain them; writes the table of contamination per item."""
 
     min_overlap: float

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.decontamination import item_index
-from ctllm_ray.corpus.decontamination.evaluation_sets import OverSets
+from ctllm_ray.corpus.decontamination.evaluation_sets import EvaluationSetPhase
 from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards.manifest import Shard
@@ -41,7 +41,7 @@ BESTS = pa.schema([("item", pa.int32()), ("overlap", pa.float32()), ("page", pa.
 
 
 @dataclass(frozen=True)
-class Finding(OverSets):
+class FindItems(EvaluationSetPhase):
     """Finds the spans of items in every page, and the best page of every item."""
 
     min_overlap: float

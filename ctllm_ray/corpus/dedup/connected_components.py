@@ -37,7 +37,7 @@ SCHEMA = pa.schema([("first", pa.int64()), ("second", pa.int64())])
 
 
 @dataclass(frozen=True)
-class Grouped(Phase):
+class PairPhase(Phase):
     """The common part of the phases in this file: the number of partitions of pairs."""
 
     UNIT: ClassVar[str] = "pairs"
@@ -78,7 +78,7 @@ def partition_of(numbers: np.ndarray, parts: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Scatter(Grouped):
+class ScatterPairs(PairPhase):
     """Writes the pairs as edges in both directions, and with their similarity by the better document."""
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
@@ -101,7 +101,7 @@ class Scatter(Grouped):
 
 
 @dataclass(frozen=True)
-class Star(Grouped):
+class StarRound(PairPhase):
     """Half of a round: a large star or a small star."""
 
     UNIT: ClassVar[str] = "edges"
@@ -142,14 +142,14 @@ class Star(Grouped):
         return before.counts["digest"] == self.read_manifest(recipe, f"{kind}-{number}").counts["digest"]
 
 
-def rounds(use: str, local_pairs: int) -> list[Star]:
+def rounds(use: str, local_pairs: int) -> list[StarRound]:
     """The halves of all possible rounds, in order."""
     names = [f"{half}-{number:02d}" for number in range(ROUNDS) for half in (LARGE, SMALL)]
-    return [Star(f"{use}/{name}", local_pairs, before) for before, name in pairwise([EDGES, *names])]
+    return [StarRound(f"{use}/{name}", local_pairs, before) for before, name in pairwise([EDGES, *names])]
 
 
 @dataclass(frozen=True)
-class Groups(Grouped):
+class GroupPairs(PairPhase):
     """Brings the pairs of one component into one partition."""
 
     def stars(self, recipe: Recipe) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.dedup import decisions, ranking
-from ctllm_ray.corpus.dedup.connected_components import GROUPS, Grouped
+from ctllm_ray.corpus.dedup.connected_components import GROUPS, PairPhase
 from ctllm_ray.corpus.dedup.decisions import Decisions
 from ctllm_ray.corpus.dedup.signatures import SignaturePhase
 from ctllm_ray.corpus.dedup.similarity import SimilarityTest
@@ -31,7 +31,7 @@ Survivors = Literal["neighbours", "components"]
 
 
 @dataclass(frozen=True)
-class SelectSurvivors(Grouped):
+class SelectSurvivors(PairPhase):
     """Chooses the survivor of every document that is in a pair."""
 
     signatures: SignaturePhase

@@ -16,9 +16,9 @@ from typing import Annotated
 from pydantic import Field
 
 from ctllm_ray.base.recipe_training import Share
-from ctllm_ray.corpus.boilerplate.line_bounds import BOUNDS, Bounding
-from ctllm_ray.corpus.boilerplate.line_counts import COUNTS, Counting, LineReading
-from ctllm_ray.corpus.boilerplate.line_removal import Removing
+from ctllm_ray.corpus.boilerplate.line_bounds import BOUNDS, SelectRepeatedLines
+from ctllm_ray.corpus.boilerplate.line_counts import COUNTS, CountLines, LineReading
+from ctllm_ray.corpus.boilerplate.line_removal import RemoveLines
 from ctllm_ray.corpus.engine.phase import Pass
 from ctllm_ray.text.dedup.fold import Digits
 
@@ -42,10 +42,10 @@ def boilerplate(
     """Creates the pass: counts, thresholds, removal. A worker holds about 140 bytes
     per row of `partition_rows`."""
     reading = LineReading(digits, min_chars)
-    counting = Counting(f"boilerplate/{COUNTS}", reading, partition_rows)
-    bounding = Bounding(f"boilerplate/{BOUNDS}", counting, min_pages, min_hosts)
+    counting = CountLines(f"boilerplate/{COUNTS}", reading, partition_rows)
+    bounding = SelectRepeatedLines(f"boilerplate/{BOUNDS}", counting, min_pages, min_hosts)
     return Pass(
         counting,
         bounding,
-        Removing("boilerplate", reading, bounding, min_share, own_line_cost, min_left_chars, keep_first),
+        RemoveLines("boilerplate", reading, bounding, min_share, own_line_cost, min_left_chars, keep_first),
     )

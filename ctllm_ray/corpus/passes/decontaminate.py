@@ -16,10 +16,10 @@ from typing import Annotated
 from pydantic import Field
 
 from ctllm_ray.base.recipe_training import Count, Share
-from ctllm_ray.corpus.decontamination.evaluation_sets import ITEMS, EvaluationSet, Items
-from ctllm_ray.corpus.decontamination.item_index import INDEX, Indexing
-from ctllm_ray.corpus.decontamination.item_removal import Action, Marking
-from ctllm_ray.corpus.decontamination.item_search import FOUND, Finding
+from ctllm_ray.corpus.decontamination.evaluation_sets import ITEMS, EvaluationSet, ReadItems
+from ctllm_ray.corpus.decontamination.item_index import INDEX, IndexItems
+from ctllm_ray.corpus.decontamination.item_removal import Action, MarkItems
+from ctllm_ray.corpus.decontamination.item_search import FOUND, FindItems
 from ctllm_ray.corpus.engine.phase import Pass
 
 FORMS = ("texts", "conversations", "pairs")
@@ -40,8 +40,8 @@ def decontaminate(
     workers of a machine share it."""
     named = tuple(EvaluationSet.model_validate(part) for part in sets)
     return Pass(
-        Items(f"decontaminate/{ITEMS}", named),
-        Indexing(f"decontaminate/{INDEX}", named, ngram_chars, max_items),
-        Finding(f"decontaminate/{FOUND}", named, min_overlap),
-        Marking("decontaminate", named, min_overlap, action, min_left_chars),
+        ReadItems(f"decontaminate/{ITEMS}", named),
+        IndexItems(f"decontaminate/{INDEX}", named, ngram_chars, max_items),
+        FindItems(f"decontaminate/{FOUND}", named, min_overlap),
+        MarkItems("decontaminate", named, min_overlap, action, min_left_chars),
     )

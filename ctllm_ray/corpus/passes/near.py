@@ -22,7 +22,7 @@ from ctllm_ray.base.errors import RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_training import Share
 from ctllm_ray.corpus.dedup.candidate_pairs import BANDS, CandidatePairs
-from ctllm_ray.corpus.dedup.connected_components import EDGES, GROUPS, Groups, Scatter, rounds
+from ctllm_ray.corpus.dedup.connected_components import EDGES, GROUPS, GroupPairs, ScatterPairs, rounds
 from ctllm_ray.corpus.dedup.decisions import DECISIONS, Removal
 from ctllm_ray.corpus.dedup.select_survivors import SelectSurvivors, Survivors
 from ctllm_ray.corpus.dedup.signatures import SignatureOptions, SignaturePhase
@@ -84,8 +84,8 @@ class _Near(Pass):
         self._settling = bool(sketches.against) and survivors == "components"
         comparing = VerifyPairs(f"near/{PAIRS}", sketches, likeness, reach, limits=survivors == "neighbours")
         self._first = (sketches, meeting, comparing)
-        self._scatter, self._stars = Scatter(f"near/{EDGES}", local), rounds("near", local)
-        self._groups = Groups(f"near/{GROUPS}", local)
+        self._scatter, self._stars = ScatterPairs(f"near/{EDGES}", local), rounds("near", local)
+        self._groups = GroupPairs(f"near/{GROUPS}", local)
         choosing = SelectSurvivors(f"near/{DECISIONS}", local, sketches, likeness, survivors)
         self._last = (choosing, Removal("near", DECISIONS, likeness.bound))
         super().__init__(*self._first, self._scatter, *self._stars, self._groups, *self._last)

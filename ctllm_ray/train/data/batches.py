@@ -23,9 +23,9 @@ from ctllm_ray.train import objective
 from ctllm_ray.train.data.batch import Batch, blank
 from ctllm_ray.train.data.corpora import Corpora
 from ctllm_ray.train.data.data_log import Branch
-from ctllm_ray.train.data.packed_shards import Control, Layout, OpenUnit, References, units
+from ctllm_ray.train.data.packed_shards import Control, Layout, PackedUnit, References, units
 from ctllm_ray.train.data.prefetch import prefetch
-from ctllm_ray.train.data.row_index import RowIndex, Units
+from ctllm_ray.train.data.row_index import RowIndex, UnitCache
 from ctllm_ray.train.data.sample_order import OrderStage, SampleOrder
 
 AHEAD = 2  # batches that the background thread keeps ready
@@ -79,7 +79,7 @@ class Batches:
         self._apart = train.document_attention
         self._pad = corpora.vocabulary.pad if corpora.vocabulary.pad >= 0 else corpora.vocabulary.eos
         per = objective.find_objective(train).per
-        self._units = Units(Layout(train.packing, train.sequence_tokens, seed, per, control, references))
+        self._units = UnitCache(Layout(train.packing, train.sequence_tokens, seed, per, control, references))
         groups = {name for phase in train.mixture for name, share in phase.shares.items() if share > 0}
         self.unused = sorted(set(corpora.groups()) - groups)  # groups that no phase uses
         self._rows: dict[str, RowIndex] = {name: RowIndex() for name in sorted(groups)}
@@ -176,7 +176,7 @@ class Batches:
         """The data state for a run that branches off at a batch, when this run had so many generations."""
         return self._timetable.branch(batch, generations)
 
-    def _locate_rows(self, number: int, first: int, last: int) -> Iterator[tuple[int, str, OpenUnit, int]]:
+    def _locate_rows(self, number: int, first: int, last: int) -> Iterator[tuple[int, str, PackedUnit, int]]:
         """(position in [0, last - first), group, open unit, row of the unit) for each row, group by group."""
         for group, places, rows in self._draw_rows(number, first, last):
             for place, row in zip(places.tolist(), rows.tolist(), strict=True):

@@ -55,7 +55,7 @@ class Control:
 
 
 @dataclass(frozen=True, eq=False)
-class Unit:
+class PackingUnit:
     """Shards that are packed together: (folder, shard) in order. Units are compared by identity."""
 
     shards: tuple[tuple[str, Shard], ...]
@@ -66,7 +66,7 @@ class Unit:
         return sum(shard.tokens - shard.rows for _, shard in self.shards)
 
 
-def units(generation: DataGeneration, group: str) -> list[Unit]:
+def units(generation: DataGeneration, group: str) -> list[PackingUnit]:
     """The units of a group that joined with a generation, in order."""
     results = []
     for corpus in generation.corpora:
@@ -75,10 +75,10 @@ def units(generation: DataGeneration, group: str) -> list[Unit]:
             if shard.group == group:
                 part.append((corpus.folder, shard))
             if len(part) == UNIT_SHARDS or sum(s.tokens for _, s in part) >= UNIT_TOKENS:
-                results.append(Unit(tuple(part)))
+                results.append(PackingUnit(tuple(part)))
                 part = []
         if part:
-            results.append(Unit(tuple(part)))
+            results.append(PackingUnit(tuple(part)))
     return results
 
 
@@ -103,10 +103,10 @@ class Counts:
     divided: Fills
 
 
-class OpenUnit:
+class PackedUnit:
     """A unit with mapped shards and computed packing."""
 
-    def __init__(self, unit: Unit, layout: Layout) -> None:
+    def __init__(self, unit: PackingUnit, layout: Layout) -> None:
         self.unit = unit
         near = [cache_shard(storage.join(folder, shard.path), shard.sha256) for folder, shard in unit.shards]
         self.shards = [TokenShard.open(path) for path in near]

@@ -40,7 +40,7 @@ from ctllm_ray.train import initial_model
 from ctllm_ray.train.data import corpora
 from ctllm_ray.train.data.batch import blank
 from ctllm_ray.train.data.corpora import Vocabulary
-from ctllm_ray.train.data.packed_shards import Layout, OpenUnit, References, Unit
+from ctllm_ray.train.data.packed_shards import Layout, PackedUnit, PackingUnit, References
 from ctllm_ray.train.losses import preference_loss
 
 SECTION = "reference"
@@ -144,7 +144,7 @@ def score(model: llama.LlamaForCausalLM, folder: str, shard: Shard, recipe: Reci
     """Log-probabilities of the answers in each document of a shard of pairs, float32 in nats."""
     _, train = recipe.training()
     width, device = train.sequence_tokens, model.lm_head.weight.device
-    unit = OpenUnit(Unit(((folder, shard),)), Layout("best_fit", width, 0, "pair"))
+    unit = PackedUnit(PackingUnit(((folder, shard),)), Layout("best_fit", width, 0, "pair"))
     result = np.full(shard.rows, np.nan, np.float32)
     rows, at_once = unit.packing.fills.rows, max(1, MICRO_TOKENS // width)
     for first in range(0, rows, at_once):

@@ -17,36 +17,36 @@ import numpy as np
 
 from ctllm_ray.base import resolve
 from ctllm_ray.shards.packing import Fills
-from ctllm_ray.train.data.packed_shards import Counts, Layout, OpenUnit, Unit
+from ctllm_ray.train.data.packed_shards import Counts, Layout, PackedUnit, PackingUnit
 
 OPEN_SHARDS = 16_384  # maximum number of memory maps (Linux allows 65,530); each also holds a file handle
 INDEX_BYTES = 1 << 30  # of packings held at once: those of about 100 GB of ids
 PACKING_THREADS = 4
 
 
-class Units:
+class UnitCache:
     """An LRU cache of open units, thread-safe."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._open: OrderedDict[Unit, OpenUnit] = OrderedDict()
+        self._open: OrderedDict[PackingUnit, PackedUnit] = OrderedDict()
         self._lock = threading.Lock()
         self._most = min(OPEN_SHARDS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
-    def __getitem__(self, unit: Unit) -> OpenUnit:
+    def __getitem__(self, unit: PackingUnit) -> PackedUnit:
         """The open unit."""
         with self._lock:
             if unit in self._open:
                 self._open.move_to_end(unit)
                 return self._open[unit]
-        opened = OpenUnit(unit, self.layout)
+        opened = PackedUnit(unit, self.layout)
         with self._lock:
             self._open[unit] = opened
             while len(self._open) > 1 and self._too_much():
                 self._open.popitem(last=False)
         return opened
 
-    def counts(self, all_units: Sequence[Unit]) -> list[Counts]:
+    def counts(self, all_units: Sequence[PackingUnit]) -> list[Counts]:
         """The row counts of each unit: from the manifest if texts are concatenated, else by packing."""
         packer = resolve.load_module(resolve.PACKERS, self.layout.packing)
         if hasattr(packer, "fills_of_total") and self.layout.per == "target":
@@ -64,11 +64,11 @@ class RowIndex:
     """The rows of a group: its units one after another."""
 
     def __init__(self) -> None:
-        self._units: list[Unit] = []
+        self._units: list[PackingUnit] = []
         self._starts = np.zeros(1, np.int64)  # first row of each unit, and the end
         self._filled, self._trained, self._divided = _Runs(), _Runs(), _Runs()
 
-    def add(self, joined: Sequence[Unit], counts: Sequence[Counts]) -> None:
+    def add(self, joined: Sequence[PackingUnit], counts: Sequence[Counts]) -> None:
         """Adds units after the existing ones."""
         self._units += joined
         starts = np.cumsum([len(self), *(count.filled.rows for count in counts)])
@@ -99,7 +99,7 @@ class RowIndex:
         """The part of these rows in the loss divisor."""
         return self._divided.sum(rows)
 
-    def locate(self, row: int) -> tuple[Unit, int]:
+    def locate(self, row: int) -> tuple[PackingUnit, int]:
         """The unit of a row, and the row's number in it."""
         place = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self._units[place], row - int(self._starts[place])

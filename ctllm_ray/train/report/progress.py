@@ -34,7 +34,7 @@ _SPOKEN = (
 )  # fmt: skip
 
 
-class Following:
+class TrainingProgress:
     """Reports on the run in a folder from a thread, while the `with` block lasts."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Following:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
-    def __enter__(self) -> Following:
+    def __enter__(self) -> TrainingProgress:
         self._thread.start()
         return self
 

@@ -28,17 +28,19 @@ MOST_WAITING = 10_000  # calls queued for a tracker
 
 def open_trackers(
     names: Sequence[str], folder: str, project: str, run: str, settings: Mapping[str, Any], next_step: int
-) -> list[Behind]:
+) -> list[BackgroundTracker]:
     """TensorBoard and the named trackers for the run in `folder`. Raises
     `RecipeError` if one is not installed."""
     identity = hashlib.sha256(folder.encode()).hexdigest()[:21]
     tracked = TrackedRun(identity, project, run or project, dict(settings))
-    board = Behind("tensorboard", lambda: TensorBoard(storage.join(folder, "tensorboard"), next_step))
+    board = BackgroundTracker(
+        "tensorboard", lambda: TensorBoard(storage.join(folder, "tensorboard"), next_step)
+    )
     openers = {name: resolve.load_module(resolve.TRACKERS, name).open_tracker for name in names}
-    return [board, *(Behind(name, partial(opener, tracked)) for name, opener in openers.items())]
+    return [board, *(BackgroundTracker(name, partial(opener, tracked)) for name, opener in openers.items())]
 
 
-class Behind:
+class BackgroundTracker:
     """A tracker in its own thread: MLflow, for example, knows its open run by the thread.
     Created before this returns."""
 

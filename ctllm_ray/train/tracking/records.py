@@ -24,7 +24,7 @@ import orjson
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.errors import StorageError
-from ctllm_ray.train.tracking.open_trackers import Behind
+from ctllm_ray.train.tracking.open_trackers import BackgroundTracker
 
 EVERY_S = 5.0  # between two writes of a chunk
 MOST_LINES = 5000  # per chunk, 1 MB: rewriting stays cheap even if checkpoints are far apart
@@ -118,7 +118,7 @@ class Records:
         self,
         folder: str,
         next_step: int,
-        trackers: Sequence[Behind] = (),
+        trackers: Sequence[BackgroundTracker] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder, self._trackers, self._clock = folder, tuple(trackers), clock
