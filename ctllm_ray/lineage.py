@@ -214,17 +214,17 @@ def _follow(what: str, folder: str, note: str) -> Link:
 def _tokens(corpus: Mapping[str, Any]) -> Link:
     """The token shards that joined a run together, compared with the current ones."""
     folder, shards = corpus["folder"], corpus["shards"]
-    result = _manifest(folder)
-    current = {shard.path: shard.sha256 for shard in result.shards} if result else {}
+    manifest_now = _manifest(folder)
+    current = {shard.path: shard.sha256 for shard in manifest_now.shards} if manifest_now else {}
     changed = [shard["path"] for shard in shards if current.get(shard["path"]) != shard["sha256"]]
     facts = [
         f"{len(shards)} shards, {sum(shard['tokens'] for shard in shards):,} tokens, {_together(shards)}"
     ]
-    if result and changed:
+    if manifest_now and changed:
         facts.append(f"{len(changed)} of them have changed or are missing since then, first {changed[0]}")
-    if not result:
+    if not manifest_now:
         return Link("tokens", folder, [*facts, "the section no longer exists, so its origin is unknown"])
-    return Link("tokens", folder, facts + _section_facts(result)[1:], _origins(folder, result))
+    return Link("tokens", folder, facts + _section_facts(manifest_now)[1:], _origins(folder, manifest_now))
 
 
 def _section(folder: str) -> Link:
@@ -264,13 +264,13 @@ def _documents(made: Manifest, beside: str) -> list[Link]:
 
 def _trace_documents(section: str, folder: str, digest: str) -> Link:
     """A section of documents, compared with what the later section recorded."""
-    result = _manifest(folder)
-    if result and result.digest("kept") == digest:
+    manifest_now = _manifest(folder)
+    if manifest_now and manifest_now.digest("kept") == digest:
         return _section(folder)
     return Link(
         section,
         folder,
-        [f"the shards that were read {'have changed since then' if result else 'no longer exist'}"],
+        [f"the shards that were read {'have changed since then' if manifest_now else 'no longer exist'}"],
     )
 
 
@@ -278,16 +278,18 @@ def _tokenizer(tokens: Manifest, beside: str) -> Link:
     """The tokenizer of token shards."""
     sha256, folder = tokens.provenance["tokenizer"], f"{beside}/tokenizer"
     facts = [f"{int(tokens.provenance['vocab_size']):,} pieces, sha256 {_short(sha256)}"]
-    result = _manifest(folder)
-    if not result:
+    manifest_now = _manifest(folder)
+    if not manifest_now:
         return Link(
             "tokenizer",
             folder,
             [*facts, "the section no longer exists; a copy is stored with the token shards"],
         )
-    if result.provenance["tokenizer"] != sha256:
+    if manifest_now.provenance["tokenizer"] != sha256:
         return Link("tokenizer", folder, [*facts, "another tokenizer is there now"])
-    return Link("tokenizer", folder, facts + _section_facts(result)[1:], _trace_tokenizer(folder, result))
+    return Link(
+        "tokenizer", folder, facts + _section_facts(manifest_now)[1:], _trace_tokenizer(folder, manifest_now)
+    )
 
 
 def _trace_tokenizer(folder: str, finished: Manifest) -> list[Link]:
@@ -302,8 +304,8 @@ def _trace_tokenizer(folder: str, finished: Manifest) -> list[Link]:
 
 
 def _followed_tokenizer(path: str) -> Link:
-    result = _manifest(path)
-    if result and result.section == "tokenizer":
+    manifest_now = _manifest(path)
+    if manifest_now and manifest_now.section == "tokenizer":
         return _section(storage.absolute(path))
     return Link("tokenizer", path, ["used from there"])
 

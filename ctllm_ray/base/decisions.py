@@ -36,8 +36,8 @@ def changes(old: Any, new: Any, path: str = "") -> list[str]:
 
 def _by_name(items: list[Any]) -> dict[str, Any]:
     """The items by name or `use`; empty if these are not unique."""
-    results = {str(item.get("name") or item.get("use")): item for item in items if isinstance(item, dict)}
-    return results if len(results) == len(items) else {}
+    by_name = {str(item.get("name") or item.get("use")): item for item in items if isinstance(item, dict)}
+    return by_name if len(by_name) == len(items) else {}
 
 
 def _label(pair: tuple[Any, Any], index: int) -> str:

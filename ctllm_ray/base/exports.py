@@ -34,10 +34,10 @@ def read_lineage(folder: str) -> dict[str, Any]:
 
 def newest(folder: str, remedy: str = "run `ctllm export` of that recipe first") -> str:
     """The finished export with the most steps in a folder. Raises `NotFound` if there is none."""
-    results = [
+    finished_steps = [
         path.removesuffix(f"/{LINEAGE}") for path in storage.list_tree(folder) if path.endswith(f"/{LINEAGE}")
     ]
-    steps = [int(name) for name in results if name.isdecimal()]
+    steps = [int(name) for name in finished_steps if name.isdecimal()]
     if not steps:
         raise NotFound("the folder has no finished export", where=folder, remedy=remedy)
     return storage.join(folder, str(max(steps)))

@@ -21,13 +21,13 @@ SOURCE = "CTLLM_SOURCE"
 @cache
 def of_code(packages: tuple[str, ...]) -> dict[str, str]:
     """Versions of those packages that are installed, of Python, and the origin of the code."""
-    results = {}
+    versions = {}
     for name in (*ALWAYS, *packages):
         try:
-            results[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return results | {"python": platform.python_version(), "commit": "not a checkout"} | _source()
+    return versions | {"python": platform.python_version(), "commit": "not a checkout"} | _source()
 
 
 def _source() -> dict[str, str]:

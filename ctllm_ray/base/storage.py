@@ -74,12 +74,12 @@ def list_files(pattern: str) -> list[File]:
 
     def look() -> tuple[dict[str, dict], str]:
         fs.invalidate_cache()
-        results = (_GLOB.search(path) and fs.glob(path, detail=True)) or _single(fs, path, pattern)
-        results = {name: info for name, info in results.items() if info["type"] == "file"}
+        entries = (_GLOB.search(path) and fs.glob(path, detail=True)) or _single(fs, path, pattern)
+        entries = {name: info for name, info in entries.items() if info["type"] == "file"}
         base = _fixed_part(path)
-        if not results:
+        if not entries:
             raise _no_match(fs, base, pattern)
-        return results, base
+        return entries, base
 
     result, base = _call_store(pattern, "listed", look)
     return [

@@ -140,10 +140,10 @@ def _measure_options(stages: tuple[StagePart, ...]) -> list[dict[str, Any]]:
 
 def counts_of(table: pa.Table) -> dict[str, int]:
     """Document counts by outcome, as in the manifest."""
-    results = {"in": table.num_rows}
+    counts = {"in": table.num_rows}
     for item in pc.value_counts(table["reject"].combine_chunks()).to_pylist():
-        results["kept" if item["values"] is None else f"reject:{item['values']}"] = item["counts"]
-    return results
+        counts["kept" if item["values"] is None else f"reject:{item['values']}"] = item["counts"]
+    return counts
 
 
 def _text_bytes(table: pa.Table) -> int:

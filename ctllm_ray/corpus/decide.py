@@ -43,13 +43,13 @@ def decide(rules: Sequence[Rule], columns: Columns, genres: np.ndarray) -> Decis
 def violations(rule: Rule, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """Which documents break the rule, ignoring genre (boolean), and the
     threshold that each broke (float32)."""
-    result = columns[rule.score]
+    column = columns[rule.score]
     if not rule.is_label:
-        return rule.find_violations(result.astype(np.float32))
+        return rule.find_violations(column.astype(np.float32))
     if rule.accept is None:
-        return np.zeros(len(result), bool), np.full(len(result), np.nan, np.float32)
-    return np.array([v is not None and v not in rule.accept for v in result], bool), np.full(
-        len(result), np.nan, np.float32
+        return np.zeros(len(column), bool), np.full(len(column), np.nan, np.float32)
+    return np.array([v is not None and v not in rule.accept for v in column], bool), np.full(
+        len(column), np.nan, np.float32
     )
 
 

@@ -93,5 +93,5 @@ def tables(sections: Sequence[Part], kind: str, columns: Sequence[str] | None = 
 
 def hosts(urls: pa.Array) -> pa.Array:
     """The host of each URL in lower case; null if there is none."""
-    result = pc.extract_regex(urls, r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#:]+)")
-    return pc.utf8_lower(pc.struct_field(result, "host"))
+    matches = pc.extract_regex(urls, r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>[^/?#:]+)")
+    return pc.utf8_lower(pc.struct_field(matches, "host"))

@@ -155,25 +155,25 @@ def _plain(text: str, newlines: bool = False) -> str:
     )
 
 
-def print_replay(result: Replay) -> None:
+def print_replay(replay: Replay) -> None:
     """Prints how the decisions would change."""
     console = _console()
     table = Table("reason", "before", "after", "difference")
     for column in table.columns[1:]:
         column.justify = "right"
-    for reason in ["kept", *sorted((result.before | result.after).keys() - {"kept"})]:
-        before, after = result.before[reason], result.after[reason]
+    for reason in ["kept", *sorted((replay.before | replay.after).keys() - {"kept"})]:
+        before, after = replay.before[reason], replay.after[reason]
         if before != after or reason == "kept":
             table.add_row(reason, f"{before:,}", f"{after:,}", f"{after - before:+,}")
     console.print(table)
-    if not result.moves:
+    if not replay.moves:
         console.print("no decision would change")
-    for (old, new), count in result.moves.most_common():
+    for (old, new), count in replay.moves.most_common():
         console.print(
-            Text(f"{count:,} pages: {old} -> {new}, for example {', '.join(result.examples[old, new])}")
+            Text(f"{count:,} pages: {old} -> {new}, for example {', '.join(replay.examples[old, new])}")
         )
-    if result.unmeasured:
+    if replay.unmeasured:
         console.print(
-            f"{result.unmeasured:,} pages would be kept that were dropped before the last "
+            f"{replay.unmeasured:,} pages would be kept that were dropped before the last "
             "measures ran; a real run may still drop them."
         )

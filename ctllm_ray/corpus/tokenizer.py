@@ -82,16 +82,16 @@ def print_report(folder: str, console: Console) -> None:
 
 def _by_source(recipe: Recipe) -> dict[str, list[Shard]]:
     """The kept shards of the corpus by source."""
-    results: dict[str, list[Shard]] = {}
+    by_source: dict[str, list[Shard]] = {}
     for shard, source in documents.kept_shards(recipe, recipe.corpus):
-        results.setdefault(source, []).append(shard)
-    if not results:
+        by_source.setdefault(source, []).append(shard)
+    if not by_source:
         reason, remedy = (
             f"the section {recipe.corpus!r} kept no documents",
             "check its funnel, which `ctllm prepare` prints",
         )
         raise InputError(reason, where=recipe.folder(recipe.corpus), remedy=remedy)
-    return results
+    return by_source
 
 
 def _draw(

@@ -46,7 +46,7 @@ class EngineLM(TemplateLM):
     def __init__(self, batching: RequestBatching, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.too_long: set[tuple[str, int]] = set()
-        self._asking, self._tokens = batching, tokenizer
+        self._batching, self._tokens = batching, tokenizer
 
     @property
     def eot_token_id(self) -> int:
@@ -70,7 +70,9 @@ class EngineLM(TemplateLM):
         """The log-probability in nats of each continuation, and whether it is greedy;
         UNLIKELY_NATS if it is too long."""
         pairs = [self._pair(*request.args) for request in requests]
-        return [self._note_too_long(*each) for each in zip(requests, self._asking.scores(pairs), strict=True)]
+        return [
+            self._note_too_long(*each) for each in zip(requests, self._batching.scores(pairs), strict=True)
+        ]
 
     def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         if context:
@@ -80,18 +82,18 @@ class EngineLM(TemplateLM):
 
     def _loglikelihood_tokens(self, requests: Any, **_: Any) -> list[tuple[float, bool]]:
         """Implements lm-eval's part of this class."""
-        scores = self._asking.scores([(context, continuation) for _, context, continuation in requests])
+        scores = self._batching.scores([(context, continuation) for _, context, continuation in requests])
         return [_plain(score) for score in scores]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """The log-probability in nats of each text, over full-context windows without overlap."""
         windows = [list(self._windows(*request.args)) for request in requests]
-        scores = iter(self._asking.scores([pair for pairs in windows for pair in pairs]))
+        scores = iter(self._batching.scores([pair for pairs in windows for pair in pairs]))
         return [sum(_plain(next(scores))[0] for _ in pairs) for pairs in windows]
 
     def _windows(self, text: str) -> Iterator[tuple[list[int], list[int]]]:
         ids = self.tok_encode(text, add_special_tokens=False)
-        most = self._asking.context_tokens - 2  # a window has one more token than this, and must fit
+        most = self._batching.context_tokens - 2  # a window has one more token than this, and must fit
         for window in utils.get_rolling_token_windows(ids, self.prefix_token_id, most, 1):
             yield utils.make_disjoint_window(window)
 
@@ -103,16 +105,16 @@ class EngineLM(TemplateLM):
             tokens = sum(map(len, self._pair(*request.args)))
         else:  # in windows
             return True
-        return self._asking.fits(tokens)
+        return self._batching.fits(tokens)
 
     def refuse_too_long(self, benchmark: str) -> InputError:
         """The error for a benchmark without any item that fits the context."""
-        return self._asking.refuse_too_long(benchmark)
+        return self._batching.refuse_too_long(benchmark)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The generated text after each context; empty if the context is too long."""
         prompts = [(self.tok_encode(request.args[0]), _continuation(request.args[1])) for request in requests]
-        texts = self._asking.texts(prompts)
+        texts = self._batching.texts(prompts)
         for request, text in zip(requests, texts, strict=True):
             if text is None:
                 self.too_long.add((request.task_name, request.doc_id))

@@ -46,12 +46,12 @@ class EvaluationPlan:
 
     def notes(self) -> list[dict[str, Any]]:
         """Notes on the items of each benchmark, as plain values; each kind of note once."""
-        results: dict[tuple[str, str], dict[str, Any]] = {}
+        by_kind: dict[tuple[str, str], dict[str, Any]] = {}
         notes = ((name, note) for name, tasks in self.tasks.items() for task in tasks for note in task.notes)
         for name, note in notes:
-            kept = results.setdefault((name, note.kind), {"benchmark": name, **asdict(note), "count": 0})
+            kept = by_kind.setdefault((name, note.kind), {"benchmark": name, **asdict(note), "count": 0})
             kept["count"] += note.count
-        return list(results.values())
+        return list(by_kind.values())
 
 
 def names(part: Evaluate) -> list[str]:

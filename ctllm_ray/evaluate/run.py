@@ -79,15 +79,15 @@ def _open_served(
     client = Client(url, key_of(key_env))
     runner.run(client.__aenter__())
     try:
-        result = runner.run(openai_model.find_served_model(client))
-        runner.run(openai_model.check_tokenizer(client, result.id, tokenizer))
-        if not result.context_tokens:
+        served_model = runner.run(openai_model.find_served_model(client))
+        runner.run(openai_model.check_tokenizer(client, served_model.id, tokenizer))
+        if not served_model.context_tokens:
             remedy = "serve the model with `ctllm serve` or vLLM, which report it"
             raise InputError("the API does not report the model's context length", where=url, remedy=remedy)
-        subject = openai_model.OpenAIModel(client, result.id, result.context_tokens, tokenizer)
+        subject = openai_model.OpenAIModel(client, served_model.id, served_model.context_tokens, tokenizer)
         yield (
             subject,
-            {"weights": _weights(result, url), "tokenizer": tokenizer.sha256, "engine": "api"},
+            {"weights": _weights(served_model, url), "tokenizer": tokenizer.sha256, "engine": "api"},
             at_once,
         )
     finally:

@@ -151,10 +151,10 @@ def examples(rows: Sequence[Row], shots: int, where: str) -> list[Row]:
 
 def by(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
     """The rows grouped by `key`, in the order of first occurrence."""
-    results: dict[str, list[Row]] = {}
+    groups: dict[str, list[Row]] = {}
     for row in rows:
-        results.setdefault(key(row), []).append(row)
-    return results
+        groups.setdefault(key(row), []).append(row)
+    return groups
 
 
 def read_published(name: str) -> dict[str, Any]:

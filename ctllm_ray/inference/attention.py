@@ -81,8 +81,8 @@ class Sdpa:
         self, query_NHD: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, runs: Sequence[AttentionRun]
     ) -> torch.Tensor:
         """The attention output [N, H x D]; keys and values are [S, K, C, D]."""
-        results = [_attend_run(query_NHD[run.first : run.last], keys, values, run) for run in runs]
-        return results[0] if len(results) == 1 else torch.cat(results)
+        attended = [_attend_run(query_NHD[run.first : run.last], keys, values, run) for run in runs]
+        return attended[0] if len(attended) == 1 else torch.cat(attended)
 
     def _mask(self, together: Sequence[SequencePiece], positions: int) -> torch.Tensor | None:
         """The mask added to scores, [B, 1, T x G, positions]: minus infinity after a token's own position."""

@@ -58,18 +58,18 @@ class Delivery:
     error: CtllmError | None = None
 
 
-def deliver(letters: Sequence[Delivery]) -> None:
+def deliver(deliveries: Sequence[Delivery]) -> None:
     """Delivers letters to their inboxes, from any thread."""
     by_loop: defaultdict[asyncio.AbstractEventLoop, list[Delivery]] = defaultdict(list)
-    for letter in letters:
+    for letter in deliveries:
         by_loop[letter.inbox.loop].append(letter)
     for loop, some in by_loop.items():
         with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
             loop.call_soon_threadsafe(_deliver_all, some)
 
 
-def _deliver_all(letters: Sequence[Delivery]) -> None:
-    for letter in letters:
+def _deliver_all(deliveries: Sequence[Delivery]) -> None:
+    for letter in deliveries:
         letter.inbox.deliver(letter.tokens, letter.finish, letter.error)
 
 

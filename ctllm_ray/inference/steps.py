@@ -71,7 +71,7 @@ class Steps:
             for (request, piece), new in zip(step.planned, tokens, strict=True)
             if request.slot >= 0  # else it was cancelled in the meantime
         ]
-        return [letter for letters in settled for letter in letters]
+        return [letter for deliveries in settled for letter in deliveries]
 
     def _leave(self, request: Request) -> None:
         self.running.remove(request)

@@ -23,10 +23,10 @@ from ctllm_ray.tokenizer.tokenizer import Tokenizer
 @lru_cache(maxsize=4)
 def spellings(tokenizer: Tokenizer) -> list[bytes]:
     """The bytes of each id; empty for special tokens."""
-    results = [surface.removeprefix(b"\xff") for surface in list_piece_bytes(tokenizer.pieces)]
+    spelled = [surface.removeprefix(b"\xff") for surface in list_piece_bytes(tokenizer.pieces)]
     for id_ in tokenizer.specials.values():
-        results[id_] = b""
-    return results
+        spelled[id_] = b""
+    return spelled
 
 
 class TextStream:

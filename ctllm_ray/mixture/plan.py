@@ -105,11 +105,11 @@ def plan_sweep(recipe: Recipe) -> SweepPlan:
 
 def _targets(sections: Mapping[str, Manifest]) -> dict[str, int]:
     """Targets of one epoch of each group."""
-    results: dict[str, int] = {}
+    targets: dict[str, int] = {}
     for section in sections.values():
         for shard in section.of_kind(TRAIN):
-            results[shard.group] = results.get(shard.group, 0) + shard.tokens - shard.rows
-    return results
+            targets[shard.group] = targets.get(shard.group, 0) + shard.tokens - shard.rows
+    return targets
 
 
 def _check_names(where: str, named: Mapping[str, object], known: Sequence[str]) -> None:
@@ -137,15 +137,15 @@ def _mixtures(
         for counts in simplex.mixtures(region, middle, sweep.concentration, sweep.seed)
         if counts.tolist() != first.tolist()
     )
-    results = [first, *islice(others, sweep.trials - 1)]
-    if len(results) < sweep.trials:
+    design = [first, *islice(others, sweep.trials - 1)]
+    if len(design) < sweep.trials:
         raise RecipeError(
-            f"the bounds allow only {len(results)} different mixtures in a block of "
+            f"the bounds allow only {len(design)} different mixtures in a block of "
             f"{region.block} sequences, not {sweep.trials}",
             where="sweep.trials",
             remedy="use fewer trials, wider bounds, or more train.block_sequences",
         )
-    return tuple(region.shares(counts) for counts in results)
+    return tuple(region.shares(counts) for counts in design)
 
 
 def _data(sections: Mapping[str, Manifest]) -> str:

@@ -131,20 +131,20 @@ def for_recipe(model: Model, vocab_size: int, sequence_tokens: int) -> ModelConf
     Raises `RecipeError` for an unknown size, or a sequence longer than the context. Raises `InputError` if a
     model folder has another vocabulary and the recipe does not say how to convert it.
     """
-    result = of_folder(model.path) if model.path else _size_named(model.use)
+    config = of_folder(model.path) if model.path else _size_named(model.use)
     if model.context_tokens:
-        result = replace(result, context_tokens=model.context_tokens)
-    if sequence_tokens > result.context_tokens:
+        config = replace(config, context_tokens=model.context_tokens)
+    if sequence_tokens > config.context_tokens:
         raise RecipeError(
             f"sequences of {sequence_tokens} tokens do not fit the model's context of "
-            f"{result.context_tokens}",
+            f"{config.context_tokens}",
             where="train.sequence_tokens",
             remedy=f"set model.context_tokens={sequence_tokens}, or lower train.sequence_tokens",
         )
     if model.path and model.vocabulary == "same":
-        _check_vocabulary(result.vocab_size, vocab_size, model.path)
-        return result
-    return replace(result, vocab_size=vocab_size)
+        _check_vocabulary(config.vocab_size, vocab_size, model.path)
+        return config
+    return replace(config, vocab_size=vocab_size)
 
 
 def _size_named(name: str) -> ModelConfig:

@@ -171,16 +171,16 @@ def set_attention(model: LlamaForCausalLM, attention: str) -> LlamaForCausalLM:
 def tensors(rows: ModelRows, device: torch.device) -> dict[str, torch.Tensor]:
     """Rows as tensors on a device. Pieces are counted on the host, so that nothing waits for the device."""
     arrays = {"input_ids": rows.input_ids, "labels": rows.labels, "positions": rows.positions}
-    results = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    batch = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
     documents_BT = torch.from_numpy(np.ascontiguousarray(rows.documents))
     if has_pieces(documents_BT):
-        results["documents"] = documents_BT
-        results["piece_ends"] = piece_ends(documents_BT)
+        batch["documents"] = documents_BT
+        batch["piece_ends"] = piece_ends(documents_BT)
     if rows.references.size:
-        results["references"] = torch.from_numpy(rows.references)
+        batch["references"] = torch.from_numpy(rows.references)
     if device.type == "cuda":
-        return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in results.items()}
-    return {name: tensor.to(device) for name, tensor in results.items()}
+        return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
+    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def forward_hidden(model: LlamaForCausalLM, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -123,11 +123,11 @@ def _split_pieces(
     new: Sequence[bytes], others: Iterable[int], encode: Callable[[str], Sequence[int]]
 ) -> list[tuple[int, int, float]]:
     """Equal weights of the old pieces that each new piece splits into."""
-    results = []
+    weights = []
     for number in others:
         parts = [int(part) for part in encode(new[number].decode("utf-8", "ignore"))]
-        results += [(number, part, times / len(parts)) for part, times in Counter(parts).items()]
-    return results
+        weights += [(number, part, times / len(parts)) for part, times in Counter(parts).items()]
+    return weights
 
 
 def _nearest(
@@ -187,16 +187,18 @@ def _places(ngram: str) -> tuple[np.ndarray, np.ndarray]:
     return (hashes >> 1) % DIMENSIONS, (hashes & 1).astype(np.float32) * 2 - 1
 
 
-def _rows(matrix_OD: torch.Tensor, result: Combinations, count: int, seed: int) -> torch.Tensor:
+def _rows(matrix_OD: torch.Tensor, combined: Combinations, count: int, seed: int) -> torch.Tensor:
     """New rows [count, D]: the combinations; other rows are drawn from the normal
     distribution of the old rows."""
     rows_ND = torch.zeros(count, matrix_OD.shape[1], dtype=matrix_OD.dtype)
-    new = torch.from_numpy(result.new)
+    new = torch.from_numpy(combined.new)
     for start in range(
         0, len(new), 1 << 16
     ):  # in parts: the new pieces split into a few times as many old ones
         part = slice(start, start + (1 << 16))
-        taken = matrix_OD[torch.from_numpy(result.old[part])] * torch.from_numpy(result.weight[part])[:, None]
+        taken = (
+            matrix_OD[torch.from_numpy(combined.old[part])] * torch.from_numpy(combined.weight[part])[:, None]
+        )
         rows_ND.index_add_(0, new[part], taken)
     drawn = torch.ones(count, dtype=torch.bool)
     drawn[new] = False

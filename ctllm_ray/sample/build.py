@@ -80,8 +80,8 @@ def _pair(talk: Talk) -> dict[str, Any]:
     return {"prompt": talk.messages[:-1], "chosen": chosen, "rejected": talk.worse, "defect": talk.defect}
 
 
-def _shuffled_talks(result: list[Talk]) -> list[Talk]:
-    return sorted(result, key=lambda talk: random.Random(str(talk.turns)).random())
+def _shuffled_talks(talks: list[Talk]) -> list[Talk]:
+    return sorted(talks, key=lambda talk: random.Random(str(talk.turns)).random())
 
 
 def _compress(lines: list[str]) -> bytes:

@@ -56,18 +56,18 @@ class SelectRepeatedLines(Phase):
         made, place = self.read_manifest(recipe, COUNTS), recipe.folder(self.counting.name)
         lines, line_shards = _gather_rows(place, made, LINES, split.index, LINE_SCHEMA)
         hosts, host_shards = _gather_rows(place, made, HOSTS, split.index, HOST_SCHEMA)
-        result = _totals(lines)
-        often = result["pages"].to_numpy() >= self.min_pages
+        totals = _totals(lines)
+        often = totals["pages"].to_numpy() >= self.min_pages
         if self.min_hosts is not None:
-            often |= result["hosts"].to_numpy() >= self.min_hosts
+            often |= totals["hosts"].to_numpy() >= self.min_hosts
         every, shards = np.ones(hosts.num_rows, bool), len(self.kept_shards(recipe))
         written = [
-            _write_scattered(folder, f"{LINES}/{split.index:05d}.arrow", result, line_shards, often, shards),
+            _write_scattered(folder, f"{LINES}/{split.index:05d}.arrow", totals, line_shards, often, shards),
             _write_scattered(
                 folder, f"{HOSTS}/{split.index:05d}.arrow", _pages(hosts), host_shards, every, shards
             ),
         ]
-        pairs = starts_of(result["key"].to_numpy(), result["host"].to_numpy())
+        pairs = starts_of(totals["key"].to_numpy(), totals["host"].to_numpy())
         counts = {"in": lines.num_rows, "kept": lines.num_rows, "repeated": int(often[pairs].sum())}
         return SplitWork(counts, 0, written)
 

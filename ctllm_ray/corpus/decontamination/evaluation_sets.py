@@ -52,8 +52,8 @@ class EvaluationSetPhase(Phase):
 
     def sources(self, recipe: Recipe) -> dict[str, str]:
         """The hash of the documents, and SHA-256 of every file of the sets."""
-        results = [(part.name, file) for part in self.sets for file in files(recipe, part)]
-        hashes = {source(name, file): storage.size_and_sha256(file.uri)[1] for name, file in results}
+        set_files = [(part.name, file) for part in self.sets for file in files(recipe, part)]
+        hashes = {source(name, file): storage.size_and_sha256(file.uri)[1] for name, file in set_files}
         return super().sources(recipe) | hashes
 
 
@@ -82,7 +82,7 @@ class ReadItems(EvaluationSetPhase):
 
     def list_splits(self, recipe: Recipe) -> list[Split]:
         """One unit for each file."""
-        results = [(number, file) for number, part in enumerate(self.sets) for file in files(recipe, part)]
+        set_files = [(number, file) for number, part in enumerate(self.sets) for file in files(recipe, part)]
         return [
             Split(
                 index,
@@ -95,20 +95,20 @@ class ReadItems(EvaluationSetPhase):
                 SplitLimits(0, 0),
                 self.name,
             )
-            for index, (number, file) in enumerate(results)
+            for index, (number, file) in enumerate(set_files)
         ]
 
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a file; writes its items. Raises `InputError` if it has none, or lacks a named field."""
         part = self.sets[split.options["set"]]
-        result = benchmark_files.of_file(split.file.uri)
-        _check(result, part, split.file.uri)
-        texts = [text_of(row, part.fields) for row in result]
-        table = pa.table([[part.name] * len(result), [row[ID] for row in result], texts], schema=SCHEMA)
+        rows = benchmark_files.of_file(split.file.uri)
+        _check(rows, part, split.file.uri)
+        texts = [text_of(row, part.fields) for row in rows]
+        table = pa.table([[part.name] * len(rows), [row[ID] for row in rows], texts], schema=SCHEMA)
         with TableWriter(folder, f"{ITEMS}/{split.index:05d}.arrow", SCHEMA) as writer:
             writer.write(table)
         text_bytes = sum(len(text.encode()) for text in texts)
-        return SplitWork({"in": len(result), "kept": len(result)}, text_bytes, [writer.shard])
+        return SplitWork({"in": len(rows), "kept": len(rows)}, text_bytes, [writer.shard])
 
 
 def files(recipe: Recipe, part: EvaluationSet) -> list[File]:

@@ -55,14 +55,14 @@ class MarkItems(EvaluationSetPhase):
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard and its spans. Counts `cut:<set>` and `dropped:<set>`:
         pages with items of the set."""
-        result, fates = self._stretches(recipe, split), Counter[str]()
+        stretches, outcomes = self._stretches(recipe, split), Counter[str]()
         drops = self.action == "drop" or input_forms.inputs(recipe)[split.input] != "texts"
 
         def mark(table: pa.Table, first: int) -> pa.Table:
-            return self._mark_table(table, first, result, fates, drops)
+            return self._mark_table(table, first, stretches, outcomes, drops)
 
         worked = self.judge_shard(recipe, folder, split, mark)
-        return replace(worked, counts=worked.counts | fates)
+        return replace(worked, counts=worked.counts | outcomes)
 
     def finish(self, recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
         """Writes the contamination of each item. The phases' files are deleted when the pass is finished."""
@@ -91,7 +91,12 @@ class MarkItems(EvaluationSetPhase):
         }
 
     def _mark_table(
-        self, table: pa.Table, first: int, result: dict[int, list[Stretch]], fates: Counter[str], drops: bool
+        self,
+        table: pa.Table,
+        first: int,
+        result: dict[int, list[Stretch]],
+        outcomes: Counter[str],
+        drops: bool,
     ) -> pa.Table:
         rows = [row for row in range(table.num_rows) if first + row in result]
         if not rows:
@@ -102,7 +107,7 @@ class MarkItems(EvaluationSetPhase):
         rests = [cut_stretches(text, each) for text, each in zip(texts, places, strict=True)]
         dropped = np.full(len(rows), drops) | (lengths(fold(pa.array(rests))) < self.min_left_chars)
         for stretches, goes in zip(hits, dropped.tolist(), strict=True):
-            fates.update(
+            outcomes.update(
                 f"{'dropped' if goes else 'cut'}:{name}" for name in {stretch.set for stretch in stretches}
             )
         stays = np.flatnonzero(~dropped).tolist()
@@ -144,25 +149,25 @@ def _most(stretch: Stretch) -> float:
 
 def describe_items(stretches: Sequence[Stretch]) -> str:
     """The items as text: set, item, overlap and spans of each, in order."""
-    results = []
+    descriptions = []
     for (name, item), each in groupby(stretches, lambda stretch: (stretch.set, stretch.item)):
         places = list(each)
-        results.append(
+        descriptions.append(
             f"{name} {item} {places[0].overlap:.3f} {','.join(f'{s.start}-{s.end}' for s in places)}"
         )
-    return "; ".join(results)
+    return "; ".join(descriptions)
 
 
 def merge_stretches(stretches: Sequence[Stretch]) -> list[Stretch]:
     """The union of the spans, in order, each with the item of largest overlap among those that share it."""
-    result: list[Stretch] = []
+    merged: list[Stretch] = []
     for stretch in sorted(stretches):
-        if result and stretch.start <= result[-1].end:
-            top = max(result[-1], stretch, key=_most)
-            result[-1] = top._replace(start=result[-1].start, end=max(result[-1].end, stretch.end))
+        if merged and stretch.start <= merged[-1].end:
+            top = max(merged[-1], stretch, key=_most)
+            merged[-1] = top._replace(start=merged[-1].start, end=max(merged[-1].end, stretch.end))
         else:
-            result.append(stretch)
-    return result
+            merged.append(stretch)
+    return merged
 
 
 def cut_stretches(text: str, places: Sequence[Stretch]) -> str:

@@ -62,11 +62,13 @@ class FindItems(EvaluationSetPhase):
         for table in self.readable(recipe, split):
             texts = table["text"].combine_chunks()
             text_bytes += utf8_bytes(texts)
-            result = hits(texts, index)
-            stretches.append(_find_stretches(result, number, np.float32(self.min_overlap)))
+            page_hits = hits(texts, index)
+            stretches.append(_find_stretches(page_hits, number, np.float32(self.min_overlap)))
             bests.append(
                 best(
-                    result.items, result.overlap, pc.take(table["id"].combine_chunks(), pa.array(result.rows))
+                    page_hits.items,
+                    page_hits.overlap,
+                    pc.take(table["id"].combine_chunks(), pa.array(page_hits.rows)),
                 )
             )
             number += table.num_rows
@@ -82,10 +84,10 @@ class FindItems(EvaluationSetPhase):
         )
 
 
-def _find_stretches(result: Hits, number: int, least: np.float32) -> pa.Table:
+def _find_stretches(page_hits: Hits, number: int, least: np.float32) -> pa.Table:
     """The spans of items that count; `number` is the number of the first page."""
-    rows = result.overlap >= least
-    columns = [number + result.rows, result.items, result.start, result.end, result.overlap]
+    rows = page_hits.overlap >= least
+    columns = [number + page_hits.rows, page_hits.items, page_hits.start, page_hits.end, page_hits.overlap]
     return pa.table(
         [pa.array(c[rows], f.type) for c, f in zip(columns, STRETCHES, strict=True)], schema=STRETCHES
     )

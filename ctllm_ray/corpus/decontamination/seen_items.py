@@ -60,13 +60,13 @@ def _benchmarks(part: Part) -> Iterator[BenchmarkFacts]:
 def _benchmark(name: str, table: pa.Table, min_overlap: float, counts: Mapping[str, Any]) -> BenchmarkFacts:
     mine = table.filter(pc.equal(table["set"], name))
     overlap = mine["overlap"].to_numpy()
-    result = (overlap >= np.float32(min_overlap)) & (overlap > 0)
+    counted = (overlap >= np.float32(min_overlap)) & (overlap > 0)
     return BenchmarkFacts(
         name,
         items=len(mine),
         cannot_be_found=int((mine["ngrams"].to_numpy() == 0).sum()),
-        found=int(result.sum()),
-        touched=int(((overlap > 0) & ~result).sum()),
+        found=int(counted.sum()),
+        touched=int(((overlap > 0) & ~counted).sum()),
         cut_pages=counts.get(f"cut:{name}", 0),
         dropped_pages=counts.get(f"dropped:{name}", 0),
     )

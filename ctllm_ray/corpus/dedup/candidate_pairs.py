@@ -64,14 +64,16 @@ class CandidatePairs(Phase):
             index, table["key"].to_numpy(), table["number"].to_numpy() + index.settled
         )
         keys, numbers = self._best_first(index, keys, numbers)
-        met = unpack_pairs(
+        candidates = unpack_pairs(
             self._find_pairs(keys, numbers, index.settled, index.total), index.settled, index.total
         )
-        stops = np.searchsorted(met.right, ranges(index, self.signatures.parts(recipe))[1:]).tolist()
+        stops = np.searchsorted(candidates.right, ranges(index, self.signatures.parts(recipe))[1:]).tolist()
         shard = write_partitions(
-            folder, f"{CANDIDATES}/{split.index:05d}.arrow", pa.table(list(met), schema=SCHEMA), stops
+            folder, f"{CANDIDATES}/{split.index:05d}.arrow", pa.table(list(candidates), schema=SCHEMA), stops
         )
-        return SplitWork({"in": table.num_rows, "kept": table.num_rows, "met": len(met.left)}, 0, [shard])
+        return SplitWork(
+            {"in": table.num_rows, "kept": table.num_rows, "met": len(candidates.left)}, 0, [shard]
+        )
 
     def _with_older(
         self, index: CorpusIndex, keys: np.ndarray, numbers: np.ndarray

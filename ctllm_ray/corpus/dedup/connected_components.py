@@ -125,12 +125,12 @@ class StarRound(PairPhase):
         """Reads a partition of edges; writes the star's result in the form that the
         other half of a round reads."""
         edges = self.edges(recipe, self.previous, split.index)
-        result = large_star(edges) if self.large else small_star(edges)
-        out = downward(result) if self.large else mirror_edges(result)
+        starred = large_star(edges) if self.large else small_star(edges)
+        out = downward(starred) if self.large else mirror_edges(starred)
         shard = self.write_scattered(
             folder, EDGES, split.index, pa.table([*out], schema=SCHEMA), out.first, self.parts(recipe)
         )
-        digest = xxhash.xxh3_64_intdigest(np.concatenate(result).tobytes(), split.index)
+        digest = xxhash.xxh3_64_intdigest(np.concatenate(starred).tobytes(), split.index)
         return SplitWork({"in": len(edges.first), "kept": len(edges.first), "digest": digest}, 0, [shard])
 
     def is_stable(self, recipe: Recipe) -> bool:

@@ -48,21 +48,21 @@ class Decisions(NamedTuple):
 
 
 def write_decisions(
-    folder: str, unit: int, fate: Decisions, index: CorpusIndex, rows: RowFile, kept: list[Shard]
+    folder: str, unit: int, decisions: Decisions, index: CorpusIndex, rows: RowFile, kept: list[Shard]
 ) -> Shard:
     """Writes the decisions of a unit. Decisions about indexed documents are stored by their own sections."""
-    staying, place, sizes = np.unique(fate.stays, return_inverse=True, return_counts=True)
-    goes = fate.stays != fate.numbers
-    stays_in, stays = index.locate_documents(fate.stays)
+    staying, place, sizes = np.unique(decisions.stays, return_inverse=True, return_counts=True)
+    goes = decisions.stays != decisions.numbers
+    stays_in, stays = index.locate_documents(decisions.stays)
     columns = [
-        pa.array(fate.numbers - index.settled),
+        pa.array(decisions.numbers - index.settled),
         pc.take(index.ids(rows, staying), pa.array(place, mask=~goes)),
-        pa.array(fate.similarity, pa.float32(), mask=~goes | np.isnan(fate.similarity)),
+        pa.array(decisions.similarity, pa.float32(), mask=~goes | np.isnan(decisions.similarity)),
         pa.array(sizes[place], pa.float32()),
         stays,
         stays_in,
     ]
-    first = int(np.searchsorted(fate.numbers, index.settled))
+    first = int(np.searchsorted(decisions.numbers, index.settled))
     table = pa.table(columns, schema=SCHEMA).slice(first).combine_chunks()
     stops = np.searchsorted(table["number"].to_numpy(), ends(kept)).tolist()
     return write_partitions(folder, f"{DECISIONS}/{unit:05d}.arrow", table, stops)
@@ -78,27 +78,27 @@ class Removal(Phase):
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads a shard and the decisions about its documents."""
         made, place = self.read_manifest(recipe, self.phase), recipe.folder(f"{self.use}/{self.phase}")
-        fates = (
+        decisions = (
             read_partition(place, made.of_kind(DECISIONS), split.index, SCHEMA)
             .sort_by("number")
             .combine_chunks()
         )
         return self.judge_shard(
-            recipe, folder, split, lambda table, first: self._mark_copies(table, first, fates)
+            recipe, folder, split, lambda table, first: self._mark_copies(table, first, decisions)
         )
 
-    def _mark_copies(self, table: pa.Table, first: int, fates: pa.Table) -> pa.Table:
+    def _mark_copies(self, table: pa.Table, first: int, decisions: pa.Table) -> pa.Table:
         numbers = np.arange(first, first + table.num_rows)
-        known = fates["number"].to_numpy()
+        known = decisions["number"].to_numpy()
         at = np.searchsorted(known, numbers)
         at[at == len(known)] = 0
         has_row = known[at] == numbers if len(known) else np.zeros(len(numbers), bool)
-        result = fates.take(pa.array(at, mask=~has_row))
-        table = schema.put_column(table, f"label.{self.use}.survivor", result["survivor"])
-        table = schema.put_column(table, f"score.{self.use}.similarity", result["similarity"])
+        rows = decisions.take(pa.array(at, mask=~has_row))
+        table = schema.put_column(table, f"label.{self.use}.survivor", rows["survivor"])
+        table = schema.put_column(table, f"score.{self.use}.similarity", rows["similarity"])
         table = schema.put_column(
-            table, f"score.{self.use}.cluster_size", pc.fill_null(result["cluster_size"], 1.0)
+            table, f"score.{self.use}.cluster_size", pc.fill_null(rows["cluster_size"], 1.0)
         )
-        similarity = result["similarity"].to_numpy().astype(np.float32)
-        goes = pc.is_valid(result["survivor"]).to_numpy()
+        similarity = rows["similarity"].to_numpy().astype(np.float32)
+        goes = pc.is_valid(rows["survivor"]).to_numpy()
         return schema.reject(table, goes, f"{self.use}.duplicate", similarity, self.bound)

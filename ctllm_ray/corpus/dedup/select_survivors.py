@@ -71,9 +71,9 @@ class SelectSurvivors(PairPhase):
                 texts, Pairs(numbers[stays[unknown]], numbers[unknown])
             )
             here = (numbers >= index.settled) | (stays == np.arange(len(stays)))
-            fate = Decisions(numbers[here], numbers[stays[here]], alike[here])
+            decided = Decisions(numbers[here], numbers[stays[here]], alike[here])
             shard = decisions.write_decisions(
-                folder, split.index, fate, index, rows, self.kept_shards(recipe)
+                folder, split.index, decided, index, rows, self.kept_shards(recipe)
             )
         return SplitWork(
             {"in": len(table), "kept": len(table), "clusters": len(np.unique(stays))}, 0, [shard]

@@ -102,12 +102,12 @@ class Snapshot:
         """The decisions about those documents (numbers, ascending) that were dropped."""
         place, stops = storage.join(self.folder, decisions.DECISIONS), ends(self.rows)
         shards = manifest.read_manifest(place).of_kind(decisions.DECISIONS)
-        results = [decisions.SCHEMA.empty_table()]
+        tables = [decisions.SCHEMA.empty_table()]
         for part in np.unique(np.searchsorted(stops, numbers, side="right")).tolist():
             table = read_partition(place, shards, part, decisions.SCHEMA)
             wanted = np.isin(table["number"].to_numpy(), numbers)
-            results.append(table.filter(pc.and_(pa.array(wanted), pc.is_valid(table["survivor"]))))
-        return pa.concat_tables(results)
+            tables.append(table.filter(pc.and_(pa.array(wanted), pc.is_valid(table["survivor"]))))
+        return pa.concat_tables(tables)
 
 
 class CorpusIndex:
@@ -169,11 +169,11 @@ class CorpusIndex:
         keys, numbers = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
         for place, snapshot in enumerate(self._snapshots[:-1]):
             for batch in snapshot.keys(schema, int(wanted[0]), int(wanted[-1]) + 1).to_batches():
-                result = batch["key"].to_numpy()
-                at = np.minimum(np.searchsorted(wanted, result), len(wanted) - 1)
-                meets = np.flatnonzero(wanted[at] == result)
-                best = meets[places_in(result[meets]) < reach]
-                keys.append(result[best])
+                file_keys = batch["key"].to_numpy()
+                at = np.minimum(np.searchsorted(wanted, file_keys), len(wanted) - 1)
+                meets = np.flatnonzero(wanted[at] == file_keys)
+                best = meets[places_in(file_keys[meets]) < reach]
+                keys.append(file_keys[best])
                 numbers.append(batch["number"].to_numpy()[best] + self._starts[place])
         return np.concatenate(keys), np.concatenate(numbers)
 

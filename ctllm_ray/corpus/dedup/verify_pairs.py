@@ -67,9 +67,9 @@ class VerifyPairs(Phase):
             agreeing, agreement = met.take(agrees), agreement[agrees]
             chosen = self._select_for_text(index, rows, agreeing, agreement)
             compared = agreeing.take(chosen)
-            result = self.similarity.verdicts(texts, compared, agreement[chosen])
+            verdicts = self.similarity.verdicts(texts, compared, agreement[chosen])
         copies, links = _split_indexed(
-            index, compared.take(result.duplicates), result.similarity[result.duplicates]
+            index, compared.take(verdicts.duplicates), verdicts.similarity[verdicts.duplicates]
         )
         table = pa.concat_tables([copies, links]).combine_chunks()
         shard = write_partitions(folder, f"{PAIRS}/{split.index:05d}.arrow", table, [table.num_rows])

@@ -75,12 +75,12 @@ def encode_table(
     return EncodedTable(tokens.with_answers(table, answers, form), np.array(rows, np.int64), counts)
 
 
-def _sides(result: Any, form: Form) -> list[tuple[list[Turn], int]]:
+def _sides(content: Any, form: Form) -> list[tuple[list[Turn], int]]:
     """(turns, number of prompt turns) of the conversation, or of both sides of a pair."""
     if form == "conversations":
-        return [(result, 0)]
-    prompt = result["prompt"]
-    return [([*prompt, *result[side]], len(prompt)) for side in ("chosen", "rejected")]
+        return [(content, 0)]
+    prompt = content["prompt"]
+    return [([*prompt, *content[side]], len(prompt)) for side in ("chosen", "rejected")]
 
 
 def _conversation(tokenizer: Tokenizer, turns: list[Turn], prompt: int) -> EncodedSide:

@@ -142,10 +142,10 @@ class Phase:
         return SplitWork(counts, text_bytes, [*kept.shards, *rejected.shards])
 
 
-def _difference(result: pa.Schema, wanted: pa.Schema) -> str:
+def _difference(schema: pa.Schema, wanted: pa.Schema) -> str:
     """The differences of two schemas in words."""
     for name in wanted.names:
-        a, b = result.field(name).type, wanted.field(name).type
+        a, b = schema.field(name).type, wanted.field(name).type
         if a != b and pa.types.is_struct(b):
             names = [{field.name for field in kind} for kind in (a, b)]
             more, fewer = sorted(names[0] - names[1]), sorted(names[1] - names[0])

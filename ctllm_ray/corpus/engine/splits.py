@@ -63,7 +63,7 @@ class Split:
 def list_splits(data: Data) -> list[Split]:
     """All splits of the recipe's inputs: in the order of the recipe, of file names, then of position."""
     limits = SplitLimits(int(data.max_record_mb * 2**20), int(data.error_raw_kb * 2**10))
-    results = [
+    spans = [
         (part, file, start, stop)
         for part in data.inputs
         for file in storage.list_files(sample.locate(part.path))
@@ -71,7 +71,7 @@ def list_splits(data: Data) -> list[Split]:
     ]
     return [
         Split(index, part.name, part.use, dict(part.model_extra or {}), file, start, stop, limits)
-        for index, (part, file, start, stop) in enumerate(results)
+        for index, (part, file, start, stop) in enumerate(spans)
     ]
 
 

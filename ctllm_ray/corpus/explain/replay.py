@@ -77,16 +77,16 @@ def replay_bounds(folder: str, finished: Manifest, recipe: Recipe, sets: Sequenc
             "the recipe has no rules to replay", where=folder, remedy="add a stage `measure` with rules"
         )
     rules = change_bounds(old, sets)
-    result = Replay(Counter(), Counter(), Counter(), {}, 0)
+    replay = Replay(Counter(), Counter(), Counter(), {}, 0)
     unmeasured = 0
     outcome = documents.parts(folder, finished)
     for kind in ("kept", "rejected"):
         for table in documents.tables(outcome, kind, ["id", "labels", "scores", "reject"]):
-            unmeasured += _replay_table(table, {r.name for r in old}, rules, result)
-    return Replay(result.before, result.after, result.moves, result.examples, unmeasured)
+            unmeasured += _replay_table(table, {r.name for r in old}, rules, replay)
+    return Replay(replay.before, replay.after, replay.moves, replay.examples, unmeasured)
 
 
-def _replay_table(table: pa.Table, names: set[str], rules: Sequence[Rule], result: Replay) -> int:
+def _replay_table(table: pa.Table, names: set[str], rules: Sequence[Rule], replay: Replay) -> int:
     """Adds a table's pages to the counts; returns how many lack the score of some rule."""
     old = np.array([r or "kept" for r in table["reject"].to_pylist()], object)
     open_again = np.isin(old, [*names, "kept"])  # error.* and drops by other stages do not change
@@ -95,12 +95,12 @@ def _replay_table(table: pa.Table, names: set[str], rules: Sequence[Rule], resul
     decision = decide.decide(rules, columns, genres)
     reasons = np.array([rule.name for rule in rules] + ["kept"], object)
     new = np.where(open_again, reasons[decision.rule], old)
-    result.before.update(old.tolist())
-    result.after.update(new.tolist())
+    replay.before.update(old.tolist())
+    replay.after.update(new.tolist())
     for i in np.flatnonzero(new != old):
         move = (old[i], new[i])
-        result.moves[move] += 1
-        shown = result.examples.setdefault(move, [])
+        replay.moves[move] += 1
+        shown = replay.examples.setdefault(move, [])
         if len(shown) < EXAMPLES:
             shown.append(table["id"][int(i)].as_py())
     return int((_find_unmeasured(table, rules) & open_again & (new == "kept")).sum())
@@ -108,13 +108,13 @@ def _replay_table(table: pa.Table, names: set[str], rules: Sequence[Rule], resul
 
 def _columns(table: pa.Table, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
     scores, labels = table["scores"].combine_chunks(), table["labels"].combine_chunks()
-    results = {}
+    columns = {}
     for rule in rules:
         if rule.is_label:
-            results[rule.score] = np.array(labels.field(rule.score).to_pylist(), object)
+            columns[rule.score] = np.array(labels.field(rule.score).to_pylist(), object)
         else:
-            results[rule.score] = scores.field(rule.score).to_numpy(zero_copy_only=False).astype(np.float32)
-    return results
+            columns[rule.score] = scores.field(rule.score).to_numpy(zero_copy_only=False).astype(np.float32)
+    return columns
 
 
 def _find_unmeasured(table: pa.Table, rules: Sequence[Rule]) -> np.ndarray:

@@ -52,9 +52,9 @@ def explain_page(folder: str, finished: Manifest, recipe: Recipe, key: str) -> l
 
     The folder is that of the last section of documents; what the sections before rejected is searched too.
     """
-    result = documents.parts(folder, finished)
+    sections = documents.parts(folder, finished)
     pages = [
-        _judge_page(row, shard, recipe, tuple(of_page(result, row))) for row, shard in _find(result, key)
+        _judge_page(row, shard, recipe, tuple(of_page(sections, row))) for row, shard in _find(sections, key)
     ]
     if not pages:
         raise NotFound(
@@ -80,16 +80,16 @@ def _judge_page(
     row: dict[str, Any], shard: str, recipe: Recipe, clusters: tuple[Cluster, ...]
 ) -> PageHistory:
     genre = np.array([row["labels"].get("genre") or "prose"])
-    results = [
+    judgements = [
         Judgement(rule, _value(rule, row), _outcome(rule, row, genre))
         for rule in measure_rules(recipe.stages)
     ]
     for name, rule in genre_conditions(recipe.stages):
         value = _value(rule, row)
-        results.append(
+        judgements.append(
             Judgement(rule, value, f"{name}: {'fails' if value is None or _breaks(rule, value) else 'holds'}")
         )
-    return PageHistory(row, shard, tuple(results), clusters)
+    return PageHistory(row, shard, tuple(judgements), clusters)
 
 
 def _value(rule: Rule, row: dict[str, Any]) -> float | str | None:

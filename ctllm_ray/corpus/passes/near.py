@@ -63,12 +63,12 @@ def near(
     key if all are one cluster.
     """
     verified = Verify.model_validate(verify) if verify else None
-    sketch = SignatureOptions(of, shingle_chars, permutations, bands, rows, min_chars)
-    sketches = SignaturePhase(
-        f"near/{KEYS}", sketch, tuple(prefer), verified is not None, partition_rows, tuple(against)
+    options = SignatureOptions(of, shingle_chars, permutations, bands, rows, min_chars)
+    signatures = SignaturePhase(
+        f"near/{KEYS}", options, tuple(prefer), verified is not None, partition_rows, tuple(against)
     )
     result = _Near(
-        sketches, SimilarityTest(shingle_chars, min_agreement, verified), reach, survivors, local_pairs
+        signatures, SimilarityTest(shingle_chars, min_agreement, verified), reach, survivors, local_pairs
     )
     result.lasting = (f"near/{KEYS}", f"near/{DECISIONS}") if keep_index else ()
     return result
@@ -78,17 +78,24 @@ class _Near(Pass):
     """The phases of the pass. The number of star rounds depends on the pairs."""
 
     def __init__(
-        self, sketches: SignaturePhase, likeness: SimilarityTest, reach: int, survivors: Survivors, local: int
+        self,
+        signatures: SignaturePhase,
+        similarity: SimilarityTest,
+        reach: int,
+        survivors: Survivors,
+        local: int,
     ) -> None:
-        meeting = CandidatePairs(f"near/{BANDS}", sketches, reach)
-        self._settling = bool(sketches.against) and survivors == "components"
-        comparing = VerifyPairs(f"near/{PAIRS}", sketches, likeness, reach, limits=survivors == "neighbours")
-        self._first = (sketches, meeting, comparing)
-        self._scatter, self._stars = ScatterPairs(f"near/{EDGES}", local), rounds("near", local)
+        candidate_pairs = CandidatePairs(f"near/{BANDS}", signatures, reach)
+        self._settling = bool(signatures.against) and survivors == "components"
+        verify_pairs = VerifyPairs(
+            f"near/{PAIRS}", signatures, similarity, reach, limits=survivors == "neighbours"
+        )
+        self._first = (signatures, candidate_pairs, verify_pairs)
+        self._scatter, self._rounds = ScatterPairs(f"near/{EDGES}", local), rounds("near", local)
         self._groups = GroupPairs(f"near/{GROUPS}", local)
-        choosing = SelectSurvivors(f"near/{DECISIONS}", local, sketches, likeness, survivors)
-        self._last = (choosing, Removal("near", DECISIONS, likeness.bound))
-        super().__init__(*self._first, self._scatter, *self._stars, self._groups, *self._last)
+        select_survivors = SelectSurvivors(f"near/{DECISIONS}", local, signatures, similarity, survivors)
+        self._last = (select_survivors, Removal("near", DECISIONS, similarity.bound))
+        super().__init__(*self._first, self._scatter, *self._rounds, self._groups, *self._last)
 
     def check(self, recipe: Recipe) -> None:
         """Raises `RecipeError` for `survivors: components` with an older index: a new page
@@ -107,7 +114,7 @@ class _Near(Pass):
         yield from (phase.name for phase in self._first)
         if self._scatter.parts(recipe) > 1:
             yield self._scatter.name
-            for star in self._stars:
+            for star in self._rounds:
                 yield star.name
                 if star.is_stable(recipe):
                     break

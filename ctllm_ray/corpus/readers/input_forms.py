@@ -26,8 +26,8 @@ READ_AS = {"turns": "contents"}
 
 def inputs(recipe: Recipe) -> dict[str, Form]:
     """What each input holds, by name, as its source declares in `FORMS`; texts by default."""
-    results = {part.name: declared_names(SOURCES, part.use, "FORMS") for part in recipe.data.inputs}
-    return {name: cast(Form, (*forms, "texts")[0]) for name, forms in results.items()}
+    declared = {part.name: declared_names(SOURCES, part.use, "FORMS") for part in recipe.data.inputs}
+    return {name: cast(Form, (*forms, "texts")[0]) for name, forms in declared.items()}
 
 
 def has_turns(recipe: Recipe) -> bool:
@@ -62,6 +62,6 @@ def extract_contents(texts: pa.ChunkedArray) -> pa.Array:
     )
 
 
-def _contents(result: Any) -> Iterator[str]:
-    turns = result if isinstance(result, list) else [turn for side in result.values() for turn in side]
+def _contents(content: Any) -> Iterator[str]:
+    turns = content if isinstance(content, list) else [turn for side in content.values() for turn in side]
     return (cast(Mapping[str, str], turn)["content"] for turn in turns)

@@ -62,15 +62,17 @@ def collect_facts(folder: str) -> Report:
 
     The runs are those of the first: it reads what comes from outside.
     """
-    result = documents.parts(folder, read_manifest(folder))
-    survey = FactCollector(documents.merge_sections(result))
+    sections = documents.parts(folder, read_manifest(folder))
+    collector = FactCollector(documents.merge_sections(sections))
     for kind in COLUMNS:
-        for table in documents.tables(result, kind, COLUMNS[kind]):
+        for table in documents.tables(sections, kind, COLUMNS[kind]):
             if table.num_rows:
-                survey.add(table.combine_chunks())
-    facts = survey.report(read_runs(result[0].folder))
+                collector.add(table.combine_chunks())
+    facts = collector.report(read_runs(sections[0].folder))
     return replace(
-        facts, benchmarks=seen_items.benchmarks(result), copies=duplicate_clusters.collect_duplicates(result)
+        facts,
+        benchmarks=seen_items.benchmarks(sections),
+        copies=duplicate_clusters.collect_duplicates(sections),
     )
 
 
@@ -126,17 +128,17 @@ class FactCollector:
 
     def _slice(self, table: pa.Table) -> None:
         """Counts documents and their drop reasons by host, source, script and every label."""
-        results = {
+        properties = {
             "source": table["source"].combine_chunks(),
             "host": documents.hosts(table["url"].combine_chunks()),
         }
         labels = [
             field.name for field in table.schema.field("labels").type if not field.name.endswith(ADDRESSES)
         ]
-        results |= {name: schema.field(table, "labels", name) for name in labels}
+        properties |= {name: schema.field(table, "labels", name) for name in labels}
         if any(field.name == SCRIPT for field in table.schema.field("scores").type):
-            results["script"] = _scripts(_floats(schema.field(table, "scores", SCRIPT)))
-        for name, values in results.items():
+            properties["script"] = _scripts(_floats(schema.field(table, "scores", SCRIPT)))
+        for name, values in properties.items():
             self._slices.setdefault(name, StreamCounter()).add(
                 _pairs(values, table["reject"].combine_chunks())
             )
@@ -195,9 +197,9 @@ class FactCollector:
 
     def _cuts(self) -> Iterator[CutFacts]:
         for rule, lines in self._cut_totals.most_common():
-            results = [(text, n) for (name, text), n in self._cut_lines.counts.items() if name == rule]
-            results.sort(key=lambda pair: (-pair[1], xxhash.xxh3_64_intdigest((pair[0] or "").encode())))
-            yield CutFacts(rule, lines, self._cut_chars[rule], tuple(results[:EXAMPLES]))
+            line_counts = [(text, n) for (name, text), n in self._cut_lines.counts.items() if name == rule]
+            line_counts.sort(key=lambda pair: (-pair[1], xxhash.xxh3_64_intdigest((pair[0] or "").encode())))
+            yield CutFacts(rule, lines, self._cut_chars[rule], tuple(line_counts[:EXAMPLES]))
 
 
 def _breakdown(name: str, tally: StreamCounter[tuple[str | None, str | None]]) -> Breakdown:

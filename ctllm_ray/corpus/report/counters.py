@@ -26,9 +26,9 @@ class StreamCounter(Generic[Key]):
         self.exact = True
         self._keys = keys
 
-    def add(self, result: Iterable[tuple[Key, int]]) -> None:
+    def add(self, counts: Iterable[tuple[Key, int]]) -> None:
         """Adds counts; drops the rarer half of the keys if there are too many."""
-        for key, count in result:
+        for key, count in counts:
             self.counts[key] += count
         if len(self.counts) > self._keys:
             self.exact = False

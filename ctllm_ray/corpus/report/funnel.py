@@ -83,7 +83,7 @@ def _order(recipe: Mapping[str, Any], rejects: Mapping[str, int]) -> Iterator[st
 
 def _take_family(waiting: dict[str, None], family: str) -> list[str]:
     """Removes the remaining reasons of a family, and returns them."""
-    results = [name for name in waiting if name.partition(".")[0] == family]
-    for name in results:
+    members = [name for name in waiting if name.partition(".")[0] == family]
+    for name in members:
         del waiting[name]
-    return results
+    return members

@@ -223,14 +223,14 @@ def _outside(chart: Histogram, index: int) -> int:
 
 
 def _fail_shade(chart: Histogram, x: Callable[[float], float]) -> str:
-    results = []
+    shades = []
     for key, _, at in chart.cuts:
         edge = _edge_place(chart, x, at)
         start, stop = (0.0, edge) if key in ("min", "above") else (edge, float(WIDTH))
-        results.append(
+        shades.append(
             f'<rect class="fails" x="{start:.1f}" y="{TOP}" width="{stop - start:.1f}" height="{FLOOR - TOP}"/>'
         )
-    return "".join(results)
+    return "".join(shades)
 
 
 def _edge_place(chart: Histogram, x: Callable[[float], float], at: float) -> float:
@@ -243,15 +243,15 @@ def _edge_place(chart: Histogram, x: Callable[[float], float], at: float) -> flo
 def _bound_lines(chart: Histogram, x: Callable[[float], float]) -> str:
     """Each threshold as a line with a label above. Labels of upper thresholds are one row
     higher, so they never overlap."""
-    results = []
+    parts = []
     for key, bound, at in chart.cuts:
         place = _edge_place(chart, x, at)
         y = 12 if key in ("max", "below") else 27
         arrow = "← " if at < chart.edges[0] else "→ " if at > chart.edges[-1] else ""
         anchor, shift = ("end", -5) if place > WIDTH / 2 else ("start", 5)
-        results.append(
+        parts.append(
             f'<path class="bound" d="M{place:.1f} {y - 9}V{FLOOR}"/>'
             f'<text class="bound-label" x="{place + shift:.1f}" y="{y}" text-anchor="{anchor}">'
             f"{arrow}{SIGNS[key]} {bound:,g}</text>"
         )
-    return "".join(results)
+    return "".join(parts)

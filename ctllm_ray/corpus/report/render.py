@@ -135,12 +135,12 @@ def _labels_of(report: Report, rule: Rule) -> Breakdown | None:
 def _sorted_rules(report: Report) -> dict[str, list[RuleFacts]]:
     """Rules for the histograms: active ones, rarely active ones, and those that only measure."""
     line = RARE_SHARE * report.manifest.counts["in"]
-    results: dict[str, list[RuleFacts]] = {"acting": [], "rare": [], "measuring": []}
+    rules: dict[str, list[RuleFacts]] = {"acting": [], "rare": [], "measuring": []}
     for rule in report.rules:
         kind = "measuring" if not rule.rule.decides else "acting" if rule.dropped >= max(1, line) else "rare"
-        results[kind].append(rule)
-    results["acting"].sort(key=lambda rule: -rule.dropped)
-    return results
+        rules[kind].append(rule)
+    rules["acting"].sort(key=lambda rule: -rule.dropped)
+    return rules
 
 
 def _rank(breakdown: Breakdown) -> tuple[int, str]:

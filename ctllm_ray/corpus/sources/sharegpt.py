@@ -39,8 +39,8 @@ class _Fields(NamedTuple):
         conversation_fields.check_record(fields, *self)
         conversation_fields.refuse(fields, "history")
         value = require_field(fields, self.conversations)
-        result = turns(value, self.conversations, self.role, self.content)
-        return check_turns(with_system(fields.get(self.system), result))
+        turns_read = turns(value, self.conversations, self.role, self.content)
+        return check_turns(with_system(fields.get(self.system), turns_read))
 
 
 def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:

@@ -121,8 +121,10 @@ def _fill_columns(table: pa.Table, outcomes: dict[int, _Outcome], error_raw_byte
 
 
 def _with_charset(table: pa.Table, outcomes: dict[int, _Outcome]) -> pa.Table:
-    results = [outcomes.get(row, _Outcome(_NO_PAGE)) for row in range(table.num_rows)]
-    table = schema.put_column(table, "label.charset", pa.array([o.charset for o in results], pa.string()))
+    row_outcomes = [outcomes.get(row, _Outcome(_NO_PAGE)) for row in range(table.num_rows)]
+    table = schema.put_column(
+        table, "label.charset", pa.array([o.charset for o in row_outcomes], pa.string())
+    )
     return schema.put_column(
-        table, "score.charset.confidence", pa.array([o.confidence for o in results], pa.float32())
+        table, "score.charset.confidence", pa.array([o.confidence for o in row_outcomes], pa.float32())
     )

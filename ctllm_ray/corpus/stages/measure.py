@@ -57,13 +57,13 @@ def measure(table: pa.Table, *, rules: list[Rule], genres: Genres = ()) -> pa.Ta
     part = table.filter(pa.array(rows))
     columns = _measure_part(part, plan)
     has_genre = "label.genre" in table.column_names and not plan.genres
-    result = _earlier(part, "genre") if has_genre else decide.genre(plan.genres, columns, part.num_rows)
-    decision = decide.decide(plan.rules, columns, result)
+    row_genres = _earlier(part, "genre") if has_genre else decide.genre(plan.genres, columns, part.num_rows)
+    decision = decide.decide(plan.rules, columns, row_genres)
     for name, values in columns.items():
         kind = "label" if values.dtype == object else "score"
         table = schema.put_column(table, f"{kind}.{name}", _spread_rows(values, rows))
     if not has_genre:
-        table = schema.put_column(table, "label.genre", _spread_rows(result.astype(object), rows))
+        table = schema.put_column(table, "label.genre", _spread_rows(row_genres.astype(object), rows))
     return _mark_rejects(table, plan, decision, rows)
 
 
@@ -129,11 +129,11 @@ def _by_row(
     group: dict[str, Callable[[str], Any]], values: list[str | None], labels: frozenset[str]
 ) -> dict[str, np.ndarray]:
     """Measures of strings, document by document: they share a cache of the last document."""
-    results: dict[str, list] = {name: [] for name in group}
+    measured: dict[str, list] = {name: [] for name in group}
     for value in values:
         for name, function in group.items():
-            results[name].append(None if value is None else function(value))
-    return {name: _column(items, name in labels) for name, items in results.items()}
+            measured[name].append(None if value is None else function(value))
+    return {name: _column(items, name in labels) for name, items in measured.items()}
 
 
 def _column(items: list, label: bool) -> np.ndarray:

@@ -43,9 +43,9 @@ def read_math_problems(
     Examples are the first rows of the file `shown`, and rows of `path` that are the same are left out; where
     none is named, they are the first of `path`, and are not asked.
     """
-    result = read(path)
-    source = read(shown) if shown else BenchmarkTable(result.rows[:shots], result.files)
-    rows = result.rows if shown else result.rows[shots:]
+    problems = read(path)
+    source = read(shown) if shown else BenchmarkTable(problems.rows[:shots], problems.files)
+    rows = problems.rows if shown else problems.rows[shots:]
     if not rows:
         raise InputError(
             "all rows are used as examples, so none is left to ask",
@@ -56,7 +56,7 @@ def read_math_problems(
     settings = {**taught, "generation_kwargs": {**taught["generation_kwargs"], "max_gen_toks": answer_tokens}}
     items, left_out = sort_out(choose_rows(rows, limit), row)
     before = examples(sort_out(source.rows, row)[0], shots, shown or path)
-    files = {**source.files, **result.files}
+    files = {**source.files, **problems.files}
 
     def grade(item: Row, answer: str) -> bool:
         return is_same_number(answer, target(item))

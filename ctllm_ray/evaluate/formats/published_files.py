@@ -15,8 +15,8 @@ def read_table(uri: str, of_list: Callable[[Sequence[Any], str], Row]) -> Benchm
 
     Raises `InputError` that names the row.
     """
-    result = benchmark_files.table(uri)
-    return BenchmarkTable([_name_values(row, of_list) for row in result.rows], result.files)
+    raw_table = benchmark_files.table(uri)
+    return BenchmarkTable([_name_values(row, of_list) for row in raw_table.rows], raw_table.files)
 
 
 def _name_values(row: Row, of_list: Callable[[Sequence[Any], str], Row]) -> Row:

@@ -53,10 +53,10 @@ class Case:
 def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
     """The items, and SHA-256 of their files by URI. Raises `InputError` for a
     class that is not in CHC-Bench."""
-    result = table(wanted.items)
+    item_table = table(wanted.items)
     rows = [
         {ID: row[ID], "category": str(field_of(row, "category")), "query": str(field_of(row, "query"))}
-        for row in result.rows
+        for row in item_table.rows
     ]
     for row in rows:
         if row["category"] not in CLASSES:
@@ -67,7 +67,7 @@ def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
         for of_class in by(rows, lambda row: row["category"]).values()
         for row in choose_rows(of_class, wanted.limit)
     ]
-    return kept, dict(result.files)
+    return kept, dict(item_table.files)
 
 
 def evaluate(

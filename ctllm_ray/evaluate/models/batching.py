@@ -43,9 +43,9 @@ class _Scores:
 class RequestBatching:
     """Sends requests to a model under evaluation."""
 
-    def __init__(self, subject: ModelUnderTest, crowd: ConcurrentRequests) -> None:
-        self.context_tokens = subject.context_tokens
-        self._subject, self._crowd = subject, crowd
+    def __init__(self, model: ModelUnderTest, requests: ConcurrentRequests) -> None:
+        self.context_tokens = model.context_tokens
+        self._model, self._requests = model, requests
 
     def fits(self, tokens: int) -> bool:
         """True if so many tokens leave room for the one more that an API requires."""
@@ -67,7 +67,7 @@ class RequestBatching:
             if continuation and self.fits(len(context) + len(continuation)):
                 last.setdefault(_group(context, continuation), {})[continuation[-1]] = None
         requests = {group: _Scores(*group, tuple(sorted(ids))) for group, ids in last.items()}
-        self._crowd.ask(
+        self._requests.ask(
             "scores", sorted(requests.values(), key=lambda each: each.ids), _scores_key, self._request_score
         )
         return [self._score(requests, context, continuation) for context, continuation in pairs]
@@ -76,8 +76,12 @@ class RequestBatching:
         """Generates a text after each prompt; None if prompt and maximum answer do not fit."""
         requests = [(tuple(ids), wanted) for ids, wanted in prompts]
         fitting = {prompt for prompt in requests if self.fits(len(prompt[0]) + prompt[1].max_tokens)}
-        self._crowd.ask("answers", sorted(fitting, key=lambda prompt: prompt[0]), _text_key, self._generate)
-        return [self._crowd.answered[_text_key(prompt)] if prompt in fitting else None for prompt in requests]
+        self._requests.ask(
+            "answers", sorted(fitting, key=lambda prompt: prompt[0]), _text_key, self._generate
+        )
+        return [
+            self._requests.answered[_text_key(prompt)] if prompt in fitting else None for prompt in requests
+        ]
 
     def _score(
         self, requests: dict[tuple[Ids, int], _Scores], context: Sequence[int], continuation: Sequence[int]
@@ -87,7 +91,7 @@ class RequestBatching:
         if not continuation:
             return Scored(0.0, True)
         request = requests[_group(context, continuation)]
-        (before, before_greedy), likeliest, by_last_id = self._crowd.answered[_scores_key(request)]
+        (before, before_greedy), likeliest, by_last_id = self._requests.answered[_scores_key(request)]
         return Scored(
             before + by_last_id[str(continuation[-1])], before_greedy and likeliest == continuation[-1]
         )
@@ -96,13 +100,13 @@ class RequestBatching:
         """Log-probability of all ids but the last, and whether they
         are greedy; the most likely last id; scores by last id."""
         first, *others = request.last
-        *before, last = await self._subject.logprobs([*request.ids, first], request.start, others)
+        *before, last = await self._model.logprobs([*request.ids, first], request.start, others)
         by_last_id = {str(id_): logprob for id_, logprob in last.top[1:]} | {str(last.id): last.logprob}
         greedy = all(token.top[0][0] == token.id for token in before)
         return [math.fsum(token.logprob for token in before), greedy], last.top[0][0], by_last_id
 
     async def _generate(self, prompt: Prompt) -> str:
-        return await self._subject.generate(*prompt)
+        return await self._model.generate(*prompt)
 
 
 def _group(context: Sequence[int], continuation: Sequence[int]) -> tuple[Ids, int]:

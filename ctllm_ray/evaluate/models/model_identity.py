@@ -79,10 +79,10 @@ def _changed_at(uri: str) -> float:
     """
     fs, path = storage.filesystem(uri)
     info = fs.info(path)
-    result = next((info[name] for name in _CHANGED if info.get(name)), 0.0)
-    if isinstance(result, str):
-        result = datetime.fromisoformat(result)
-    return result.timestamp() if isinstance(result, datetime) else float(result)
+    changed = next((info[name] for name in _CHANGED if info.get(name)), 0.0)
+    if isinstance(changed, str):
+        changed = datetime.fromisoformat(changed)
+    return changed.timestamp() if isinstance(changed, datetime) else float(changed)
 
 
 def _size(uri: str) -> int:

@@ -68,11 +68,11 @@ class OpenAIModel:
 
     async def logprobs(self, ids: Sequence[int], start: int, others: Sequence[int]) -> list[Token]:
         """Like `ModelUnderTest.logprobs`. If the most likely last id is not among the requested ones, it is -1."""
-        result = await self._score_ids(ids, start)
-        lasts = [result[-1], *[(await self._score_ids([*ids[:-1], other], start))[-1] for other in others]]
+        tokens = await self._score_ids(ids, start)
+        lasts = [tokens[-1], *[(await self._score_ids([*ids[:-1], other], start))[-1] for other in others]]
         likeliest = next((last.top[0] for last in lasts if last.top[0][0] >= 0), lasts[0].top[0])
         scores = ((last.id, last.logprob) for last in lasts[1:])
-        return [*result[:-1], Token(lasts[0].id, lasts[0].logprob, (likeliest, *scores))]
+        return [*tokens[:-1], Token(lasts[0].id, lasts[0].logprob, (likeliest, *scores))]
 
     async def _score_ids(self, ids: Sequence[int], start: int) -> list[Token]:
         body = {"model": self._model, "prompt": list(ids), "max_tokens": 1, "echo": True, "logprobs": 1}

@@ -13,12 +13,14 @@ def compare(first: str, second: str, resamples: int) -> list[Comparison]:
     `InputError` if none is common."""
     seed = evaluation.results(first)["decisions"]["seed"]
     names = [score["benchmark"] for score in evaluation.results(second)["scores"]]
-    result = scores.compare(item_results.read_items(first), item_results.read_items(second), seed, resamples)
-    if not result:
+    comparisons = scores.compare(
+        item_results.read_items(first), item_results.read_items(second), seed, resamples
+    )
+    if not comparisons:
         remedy = "compare evaluations of the same tasks"
         raise InputError(
             "the two evaluations have no benchmark in common",
             where=f"{second}: {', '.join(names)}",
             remedy=remedy,
         )
-    return result
+    return comparisons

@@ -65,10 +65,10 @@ def compute_scores(
 
 
 def _by(items: Sequence[Item], name: str) -> dict[str, list[Item]]:
-    results: dict[str, list[Item]] = {}
+    groups: dict[str, list[Item]] = {}
     for item in items:
-        results.setdefault(getattr(item, name), []).append(item)
-    return results
+        groups.setdefault(getattr(item, name), []).append(item)
+    return groups
 
 
 def kind_of(benchmark: str) -> Kind:
@@ -113,8 +113,8 @@ def _without_seen(
     fields: dict[str, Any] = {"seen": len(scored) - len(others) if known else None}
     if len(others) == len(scored):
         return fields | dict.fromkeys(("unseen_value", "unseen_low", "unseen_high"))
-    result = _estimate(others, kind, seed, resamples)
-    return fields | {"unseen_value": result.value, "unseen_low": result.low, "unseen_high": result.high}
+    estimate = _estimate(others, kind, seed, resamples)
+    return fields | {"unseen_value": estimate.value, "unseen_low": estimate.low, "unseen_high": estimate.high}
 
 
 def _estimate(scored: Sequence[Item], kind: Kind, seed: int, resamples: int) -> Estimate:

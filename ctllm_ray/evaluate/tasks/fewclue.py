@@ -46,21 +46,26 @@ def fewclue(
     """
     if unknown := [part for part in parts if part not in _PARTS]:
         raise RecipeError(f"FewCLUE has no part {unknown[0]!r}", remedy=f"use one of {', '.join(_PARTS)}")
-    result = table(path)
-    there = by(result.rows, lambda row: str(field_of(row, "_task", "task")))
+    benchmark_table = table(path)
+    there = by(benchmark_table.rows, lambda row: str(field_of(row, "_task", "task")))
     if missing := [part for part in parts if part not in there]:
         raise InputError(
             f"there are no rows of {missing[0]!r}", where=path, remedy=f"available parts: {', '.join(there)}"
         )
     items = {part: _of_split(there.get(part, []), split) for part in parts or _PARTS}
     if empty := [part for part in parts or items if not items[part] and (parts or not any(items.values()))]:
-        splits = sorted({_split_of(row) for row in result.rows})
+        splits = sorted({_split_of(row) for row in benchmark_table.rows})
         remedy = f"set split to an existing one: {', '.join(splits)}"
         raise InputError(
             f"there are no rows of the split {split!r} in {', '.join(empty)}", where=path, remedy=remedy
         )
     return finish(
-        [_task(part, there[part], items[part], shots, limit, result) for part in items if items[part]], path
+        [
+            _task(part, there[part], items[part], shots, limit, benchmark_table)
+            for part in items
+            if items[part]
+        ],
+        path,
     )
 
 

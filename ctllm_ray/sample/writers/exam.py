@@ -29,19 +29,19 @@ def rows() -> Iterator[dict[str, str]]:
 
 
 def _subjects() -> dict[str, list[list[str]]]:
-    results: dict[str, list[list[str]]] = {}
+    subjects: dict[str, list[list[str]]] = {}
     for line in (FOLDER / "exam.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("=== "):
-            results[line.removeprefix("=== ")] = questions = []
+            subjects[line.removeprefix("=== ")] = questions = []
         else:
             questions.append(line.split("|"))
-    return results | {"elementary_mathematics": [_sum(number) for number in range(SUMS)]}
+    return subjects | {"elementary_mathematics": [_sum(number) for number in range(SUMS)]}
 
 
 def _sum(number: int) -> list[str]:
     """A question about two numbers, its answer, and three nearby wrong answers."""
     draw = random.Random(f"sum {number}")
     one, two = draw.randint(11, 60), draw.randint(2, 40)
-    result = one + two if number % 2 else one - two
-    wrong = draw.sample([result + step for step in (-10, -3, -2, -1, 1, 2, 3, 10)], 3)
-    return [f"{one} {'加' if number % 2 else '减'} {two} 等于多少？", str(result), *map(str, wrong)]
+    total = one + two if number % 2 else one - two
+    wrong = draw.sample([total + step for step in (-10, -3, -2, -1, 1, 2, 3, 10)], 3)
+    return [f"{one} {'加' if number % 2 else '减'} {two} 等于多少？", str(total), *map(str, wrong)]

@@ -260,7 +260,7 @@ def _add_reports(app: FastAPI, served: AppState) -> None:
 def _add_page(app: FastAPI) -> set[str]:
     """Adds the page's files and returns their paths."""
     files = [file for file in PAGE.glob("*") if file.suffix in PAGE_KINDS]
-    result = {f"/{file.name}": file for file in files} | ({"/": PAGE / "index.html"} if files else {})
+    routes = {f"/{file.name}": file for file in files} | ({"/": PAGE / "index.html"} if files else {})
 
     def answering(file: Path) -> Any:
         async def page() -> Response:
@@ -268,9 +268,9 @@ def _add_page(app: FastAPI) -> set[str]:
 
         return page
 
-    for path, file in result.items():
+    for path, file in routes.items():
         app.get(path, include_in_schema=False)(answering(file))
-    return set(result)
+    return set(routes)
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -143,10 +143,10 @@ def _path(scope: Scope) -> str:
 
 def _cookie(header: str) -> str:
     try:
-        result = SimpleCookie(header).get(COOKIE)
+        morsel = SimpleCookie(header).get(COOKIE)
     except CookieError:
         return ""
-    return result.value if result else ""
+    return morsel.value if morsel else ""
 
 
 def _too_large(most: int) -> Refused:

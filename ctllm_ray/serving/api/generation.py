@@ -137,8 +137,8 @@ class Generation:
         """The offsets of tokens, and the end of the last; empty if no log-probabilities are requested."""
         if self._plan.top < 0:
             return (), at
-        result, at = self._served.pieces.offsets([token.id for token in tokens], at)
-        return tuple(result), at
+        offsets, at = self._served.pieces.offsets([token.id for token in tokens], at)
+        return tuple(offsets), at
 
     def _put_in_front(self, ids: list[int], text: str) -> int:
         """1 if the tokenizer adds a leading space that the text does not have, else 0."""

@@ -30,13 +30,13 @@ def find_loop(schema: dict[str, Any]) -> str:
 
 def _all_refs(schema: Any) -> set[str]:
     """The `$ref`s anywhere in a schema."""
-    level, result = [schema], set()
+    level, refs = [schema], set()
     while level:
-        result |= {
+        refs |= {
             each["$ref"] for each in level if isinstance(each, dict) and isinstance(each.get("$ref"), str)
         }
         level = [inner for outer in level for inner in _inside(outer)]
-    return result
+    return refs
 
 
 def _refs(schema: Any) -> set[str]:

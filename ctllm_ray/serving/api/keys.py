@@ -192,24 +192,24 @@ class KeyRing:
                 "no API key; send the header `Authorization: Bearer KEY`", status=401, code="invalid_api_key"
             )
         key_hash = _hash(secret)
-        results = [key for key in keys if self._matches(key, key_hash)]  # all of them, without early exit
-        if not results:
+        holders = [key for key in keys if self._matches(key, key_hash)]  # all of them, without early exit
+        if not holders:
             raise Refused("unknown API key", status=401, code="invalid_api_key")
-        return _valid(results[0])
+        return _valid(holders[0])
 
     async def visitor(self, ticket: str) -> ApiKey:
         """The owner of a browser's ticket. Raises `Refused`."""
         name, _, rest = ticket.partition(":")
         until, _, signature = rest.partition(":")
-        results = [key for key in await self._current() if key.name == name and key.secrets]
-        right = results and hmac.compare_digest(_signature(results[0], until).encode(), signature.encode())
+        holders = [key for key in await self._current() if key.name == name and key.secrets]
+        right = holders and hmac.compare_digest(_signature(holders[0], until).encode(), signature.encode())
         if not right or not until.isdecimal() or int(until[:12]) < self._clock():
             raise Refused(
                 "no API key; open the report from the chat page after entering the key",
                 status=401,
                 code="invalid_api_key",
             )
-        return _valid(results[0])
+        return _valid(holders[0])
 
     def ticket(self, key: ApiKey) -> str:
         """A ticket with which a browser opens reports for `TICKET_S`: a frame cannot send

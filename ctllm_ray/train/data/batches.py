@@ -84,8 +84,8 @@ class Batches:
         self.unused = sorted(set(corpora.groups()) - groups)  # groups that no phase uses
         self._rows: dict[str, RowIndex] = {name: RowIndex() for name in sorted(groups)}
         stages = list(self._stages(corpora))
-        self._timetable = SampleOrder(train, seed, stages, corpora.branch)
-        self._timetable.check_epochs({name: rows.tokens for name, rows in self._rows.items()})
+        self._order = SampleOrder(train, seed, stages, corpora.branch)
+        self._order.check_epochs({name: rows.tokens for name, rows in self._rows.items()})
 
     def _stages(self, corpora: Corpora) -> Iterator[OrderStage]:
         """The rows of each group at each generation, which are added here."""
@@ -164,7 +164,7 @@ class Batches:
         for number in range(first, last):
             for name, _, rows in self._draw_rows(number, 0, self.sequences):
                 sums[name] += (len(rows), self._rows[name].targets(rows), self._rows[name].count_filled(rows))
-        begun = self._timetable.epochs_begun(last)
+        begun = self._order.epochs_begun(last)
         return {
             name: Account(
                 int(rows), int(targets), int(rows * self.sequence_tokens - filled), begun.get(name, 0)
@@ -174,7 +174,7 @@ class Batches:
 
     def branch(self, batch: int, generations: int) -> Branch:
         """The data state for a run that branches off at a batch, when this run had so many generations."""
-        return self._timetable.branch(batch, generations)
+        return self._order.branch(batch, generations)
 
     def _locate_rows(self, number: int, first: int, last: int) -> Iterator[tuple[int, str, PackedUnit, int]]:
         """(position in [0, last - first), group, open unit, row of the unit) for each row, group by group."""
@@ -193,4 +193,4 @@ class Batches:
                 remedy=remedy,
             )
         start = number * self.sequences
-        return self._timetable.draw_rows(start + first, start + last)
+        return self._order.draw_rows(start + first, start + last)
