@@ -151,7 +151,7 @@ class Server:
         self._process.send_signal(signal.SIGINT)
         rest, _ = self._process.communicate(timeout=120)
         assert self._process.returncode == 0
-        assert "ended: " in rest
+        assert "stopped: " in rest
 
 
 def train(on_ray: Callable[..., RunState]) -> Callable[..., RunState]:

@@ -37,7 +37,7 @@ def nodes(no_ray: None) -> Iterator[Cluster]:
 def test_cpu_work_waits_for_a_cpu_node_while_a_gpu_node_is_idle(
     make: Make, nodes: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(NoCluster, match="no node takes work that asks for no GPU") as refused:
+    with pytest.raises(NoCluster, match="no node accepts CPU work") as refused:
         pipeline.clean(make())
     assert "resources.cpu_nodes={}" in refused.value.remedy
 
