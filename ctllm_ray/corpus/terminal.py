@@ -97,7 +97,7 @@ def _page(console: Console, page: PageHistory) -> None:
     row = page.row
     verdict = f"dropped by {row['reject']}" if row["reject"] else "kept"
     if row["reject_value"] is not None and not math.isnan(row["reject_value"]):
-        verdict += f": {row['reject_value']:g}, the bound is {row['reject_bound']:g}"
+        verdict += f": {row['reject_value']:g}, the threshold is {row['reject_bound']:g}"
     for name in ("id", "url", "title", "date", "source"):
         if row[name]:
             console.print(Text(f"{name:>8}  {_plain(row[name])}"))

@@ -273,7 +273,8 @@ def test_resources_that_cannot_be_used_are_told_by_their_place(
 
 
 @pytest.mark.parametrize(
-    ("workers", "says"), [(3, "divides it: 1, 2, 4"), ((3, 3), "over 3"), ((3, 2), "least")]
+    ("workers", "says"),
+    [(3, "divides it: 1, 2, 4"), ((3, 3), "among 3"), ((3, 2), "the minimum 3 is larger")],
 )
 def test_workers_that_cannot_share_a_batch_are_refused_before_ray_starts(
     tmp_path: Path, workers: int | tuple[int, int], says: str
