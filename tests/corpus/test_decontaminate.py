@@ -26,11 +26,11 @@ from ctllm_ray.corpus.decontamination.item_removal import (
     describe_items,
     merge_stretches,
 )
+from ctllm_ray.corpus.decontamination.seen_items import BenchmarkFacts
 from ctllm_ray.corpus.engine.section import Done
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.explain import why
 from ctllm_ray.corpus.report import collect, render
-from ctllm_ray.corpus.report.facts import BenchmarkFacts
 from ctllm_ray.shards import manifest
 from ctllm_ray.text.dedup.fold import fold_text
 from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture

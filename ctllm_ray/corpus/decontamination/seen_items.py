@@ -9,6 +9,7 @@ its items up here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,27 @@ import pyarrow.parquet as pq
 from ctllm_ray.base import storage
 from ctllm_ray.corpus.decontamination.item_search import best
 from ctllm_ray.corpus.documents import Part
-from ctllm_ray.corpus.report.facts import BenchmarkFacts
 
 FILE = "seen.parquet"
 USE = "decontaminate"
+
+
+@dataclass(frozen=True)
+class BenchmarkFacts:
+    """How much of an evaluation set the corpus contained."""
+
+    name: str
+    items: int
+    cannot_be_found: int
+    found: int  # items that a page contains enough of to count
+    touched: int  # items of which pages contain less
+    cut_pages: int
+    dropped_pages: int
+
+    @property
+    def pages(self) -> int:
+        """The number of pages that contain its items."""
+        return self.cut_pages + self.dropped_pages
 
 
 def write_seen_items(folder: str, names: pa.Table, bests: pa.Table) -> None:

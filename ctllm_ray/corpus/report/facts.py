@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe_rules import Rule
+from ctllm_ray.corpus.decontamination.seen_items import BenchmarkFacts
 from ctllm_ray.corpus.report.funnel import FunnelGroup
 from ctllm_ray.corpus.report.histograms import Histogram
 from ctllm_ray.shards.manifest import RUNS, Manifest
@@ -99,24 +100,6 @@ class CutFacts:
     lines: int
     chars: int
     examples: tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True)
-class BenchmarkFacts:
-    """How much of an evaluation set the corpus contained."""
-
-    name: str
-    items: int
-    cannot_be_found: int
-    found: int  # items that a page contains enough of to count
-    touched: int  # items of which pages contain less
-    cut_pages: int
-    dropped_pages: int
-
-    @property
-    def pages(self) -> int:
-        """The number of pages that contain its items."""
-        return self.cut_pages + self.dropped_pages
 
 
 @dataclass(frozen=True)
