@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, chdir
 from functools import cache
 from pathlib import Path
@@ -11,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from ctllm_ray.base import outage
+from ctllm_ray.base import outage, resolve
 
 #: Tests run beside each other, one a core: more threads would wait for each other. Before numpy and torch come in.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 REPOSITORY = Path(__file__).resolve().parents[1]
+AddModule = Callable[[str, str, str], None]
 RAY = "ray"  # the scope of all files with tests that start Ray
 
 
@@ -119,3 +122,24 @@ def no_ray(shared_ray: SharedRay) -> Iterator[None]:
     shared_ray.stop()
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def add_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AddModule]:
+    """Adds a file to a package, in a folder joined to the package's path: its name, and its source."""
+
+    def add(package: str, name: str, source: str) -> None:
+        folder = tmp_path / "added" / package
+        folder.mkdir(parents=True)
+        (folder / f"{name}.py").write_text(textwrap.dedent(source))
+        module = importlib.import_module(package)
+        monkeypatch.setattr(module, "__path__", [*module.__path__, str(folder)])
+        forget()
+
+    def forget() -> None:
+        for cached in (resolve.names, resolve.module_names, resolve.resolve, resolve.declared_value):
+            cached.cache_clear()
+
+    yield add
+    monkeypatch.undo()
+    forget()

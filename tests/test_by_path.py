@@ -6,9 +6,6 @@ The file stands in a folder that is joined to the package's path for the test.
 from __future__ import annotations
 
 import asyncio
-import importlib
-import textwrap
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,30 +20,8 @@ from ctllm_ray.model.fingerprint import hash_model
 from ctllm_ray.serving.ray.engine_deployments import EngineReplica
 from ctllm_ray.train.schedule import phase_at, rate
 from ctllm_ray.train.tracking.open_trackers import open_trackers
+from tests.conftest import AddModule
 from tests.train import pair_runs, tiny_runs
-
-AddModule = Callable[[str, str, str], None]
-
-
-@pytest.fixture
-def add_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AddModule]:
-    """Adds a file to a package: its name, and its source."""
-
-    def add(package: str, name: str, source: str) -> None:
-        folder = tmp_path / "added" / package
-        folder.mkdir(parents=True)
-        (folder / f"{name}.py").write_text(textwrap.dedent(source))
-        module = importlib.import_module(package)
-        monkeypatch.setattr(module, "__path__", [*module.__path__, str(folder)])
-        forget()
-
-    def forget() -> None:
-        for cached in (resolve.names, resolve.module_names, resolve.resolve, resolve.declared_value):
-            cached.cache_clear()
-
-    yield add
-    monkeypatch.undo()
-    forget()
 
 
 def test_an_engine(add_module: AddModule, tmp_path: Path) -> None:

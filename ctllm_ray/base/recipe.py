@@ -298,6 +298,8 @@ def _check_names(recipe: Recipe, where: str) -> None:
     if resources.stepper != "auto":
         named.append((resolve.STEPPERS, "resources.train.stepper", resources.stepper))
     named.append((resolve.ENGINES, "serve.engine", recipe.serve.engine))
+    if recipe.evaluate and recipe.evaluate.judge:
+        named.append((resolve.JUDGES, "evaluate.judge.use", recipe.evaluate.judge.use))
     if recipe.train:
         named.append((resolve.PACKERS, "train.packing", recipe.train.packing))
     for package, key, name in named:

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ctllm_ray.base.recipe_training import NAME, Count, Frozen, Positive
 
+CHC_BENCH = "chc_bench"  # the default judge
+
 
 class Benchmark(BaseModel):
     """A benchmark: `use` names its file in evaluate/tasks; other keys are its
@@ -38,9 +40,11 @@ class Bits(Frozen):
 
 
 class Judge(Frozen):
-    """CHC-Bench: another model with an OpenAI-compatible API marks each answer from 1 to 10."""
+    """Another model with an OpenAI-compatible API marks each answer; `use` names a file in evaluate/judging/judges."""
 
-    items: str  # JSON lines or Parquet with the columns `category` (one of the eight classes) and `query`
+    # Left out where it is the default: evaluations begun before judges had names go on.
+    use: Annotated[str, Field(exclude_if=lambda name: name == CHC_BENCH)] = CHC_BENCH
+    items: str  # JSON lines or Parquet with the columns `category` (a class of the judge) and `query`
     url: str  # for example https://host/v1
     model: str
     key_env: str = ""  # environment variable with the API key; empty: no key is sent

@@ -35,6 +35,7 @@ STEPPERS = "ctllm_ray.train.steppers"
 TRACKERS = "ctllm_ray.train.tracking.trackers"
 LAWS = "ctllm_ray.mixture.laws"
 ENGINES = "ctllm_ray.serving.ray.engines"
+JUDGES = "ctllm_ray.evaluate.judging.judges"
 
 
 @cache

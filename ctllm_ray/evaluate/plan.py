@@ -15,7 +15,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_evaluation import Benchmark, Evaluate
 from ctllm_ray.benchmark_files import Row
 from ctllm_ray.evaluate.judging import judge, marks
-from ctllm_ray.evaluate.judging.judge_prompt import PROMPT_SHA256
+from ctllm_ray.evaluate.judging.judge_prompt import prompt_sha256
 from ctllm_ray.evaluate.models import openai_client
 from ctllm_ray.evaluate.scoring import bits_per_byte, contamination
 from ctllm_ray.evaluate.task import Task, require_lm_eval
@@ -56,8 +56,8 @@ class EvaluationPlan:
 
 def names(part: Evaluate) -> list[str]:
     """The benchmarks of the recipe, by their names in results."""
-    more = [bits_per_byte.NAME] * bool(part.bits) + [judge.NAME] * bool(part.judge)
-    return [*(task.name for task in part.tasks), *more]
+    more = [bits_per_byte.NAME] * bool(part.bits)
+    return [*(task.name for task in part.tasks), *more, *([part.judge.use] if part.judge else [])]
 
 
 def select_benchmarks(part: Evaluate, wanted: Sequence[str], limit: int) -> Evaluate:
@@ -72,7 +72,7 @@ def select_benchmarks(part: Evaluate, wanted: Sequence[str], limit: int) -> Eval
                 f"the recipe has no benchmark {name!r}", remedy=resolve.nearest(name, names(part))
             )
     kept = [task for task in part.tasks if not wanted or task.name in wanted]
-    judged = part.judge if not wanted or judge.NAME in wanted else None
+    judged = part.judge if part.judge and (not wanted or part.judge.use in wanted) else None
     return part.model_copy(
         update={
             "tasks": tuple(_limit_items(task, limit) for task in kept),
@@ -180,6 +180,7 @@ def decisions(plan: EvaluationPlan, model: Mapping[str, Any], form: str) -> dict
             "documents": bits_per_byte.identity(plan.documents),
         }
     if part.judge:
-        kept = part.judge.model_dump(include={"model", "answer_tokens", "verdict_tokens", "limit"})
-        values["judge"] = kept | {"prompt_sha256": PROMPT_SHA256, "marks": marks.GRAMMAR, "form": form}
+        kept = part.judge.model_dump(include={"use", "model", "answer_tokens", "verdict_tokens", "limit"})
+        sha256 = prompt_sha256(judge.load(part.judge))
+        values["judge"] = kept | {"prompt_sha256": sha256, "marks": marks.GRAMMAR, "form": form}
     return values

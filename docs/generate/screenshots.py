@@ -2,7 +2,7 @@
 
     python -m docs.generate.screenshots out
 
-Writes docs/assets/{corpus-report,training-report,chat}.png with headless Chromium (tests/serve/browser.py). The
+Writes docs/assets/{corpus-report,training-report,chat}.png with headless Chromium (tests/serving/browser.py). The
 chat page is that of `ctllm serve` with the demo's last model, at a free port. Says each file and its size.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from ctllm_ray.serving.demo import QUESTION
-from tests.serve.browser import Browser, Tab
+from tests.serving.browser import Browser, Tab
 
 REPOSITORY = Path(__file__).parents[2]
 ASSETS = REPOSITORY / "docs/assets"

@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 from ctllm_ray.base import recipe as recipes
-from ctllm_ray.base.errors import EngineFailed, InputError
+from ctllm_ray.base import resolve
+from ctllm_ray.base.errors import EngineFailed, InputError, RecipeError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.evaluate import run, terminal
-from ctllm_ray.evaluate.judging import judge, judge_prompt
+from ctllm_ray.evaluate.judging import judge_prompt
+from ctllm_ray.evaluate.judging.judges import chc_bench
 from ctllm_ray.evaluate.models import openai_client as clients
 from ctllm_ray.evaluate.scoring import item_results
 from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG, UNPARSABLE
+from tests.conftest import AddModule
 from tests.evaluate.conftest import lines
 from tests.evaluate.judges import BROKEN, NO_JSON, CutOff, Slow, judging
 
@@ -28,7 +31,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cases(count: int = 8) -> list[dict[str, str]]:
-    return [{"category": judge.CLASSES[n % 8], "query": f"第{n}个问题？"} for n in range(count)]
+    return [{"category": chc_bench.CLASSES[n % 8], "query": f"第{n}个问题？"} for n in range(count)]
 
 
 def judged(folder: Path, tmp_path: Path, url: str, rows: list[dict] | None = None, **settings: Any) -> Recipe:
@@ -60,7 +63,7 @@ def test_every_item_is_answered_and_marked_by_class(folder: Path, tmp_path: Path
     assert len(there.asked) == len(found) == 16
     assert {item.status for item in found} == {SCORED}
     assert results["scores"][0]["value"] == 5.0
-    assert [score["part"] for score in results["scores"]] == ["", *judge.CLASSES]
+    assert [score["part"] for score in results["scores"]] == ["", *chc_bench.CLASSES]
     assert (there.asked[0]["model"], there.asked[0]["temperature"]) == ("judge-1", 0)
     by_id = {item.item: item for item in found}
     assert all(any(item.answer in question for question in there.questions) for item in by_id.values())
@@ -76,9 +79,9 @@ def test_the_prompt_is_pinned_and_its_hash_stands_beside_the_scores(folder: Path
         for item in found
         if item.doc_hash and query in asked["content"] and item.answer in asked["content"]
     )
-    assert asked["content"] == judge_prompt.PROMPT.format(question=query, answer=answer)
-    sha256 = hashlib.sha256(f"{system['content']}\n{judge_prompt.PROMPT}".encode()).hexdigest()
-    assert sha256 == judge_prompt.PROMPT_SHA256 == results["decisions"]["judge"]["prompt_sha256"]
+    assert asked["content"] == chc_bench.PROMPT.format(question=query, answer=answer)
+    sha256 = hashlib.sha256(f"{system['content']}\n{chc_bench.PROMPT}".encode()).hexdigest()
+    assert sha256 == judge_prompt.prompt_sha256(chc_bench) == results["decisions"]["judge"]["prompt_sha256"]
     assert sha256 == "c1e44ba0fc7fd1a701874982a4fdb1601ebf1f98c55a513f8cdd8184d0e41ca6"
     assert {item.prompt_hash for item in found} == {sha256}
 
@@ -217,3 +220,26 @@ def test_a_class_that_chc_bench_does_not_have_is_an_error_that_names_the_row(
             )
         )
     assert "chc.jsonl#1" in str(error.value)
+
+
+def test_a_judge_of_ones_own_is_one_file(folder: Path, tmp_path: Path, add_module: AddModule) -> None:
+    add_module(
+        resolve.JUDGES,
+        "brevity",
+        """
+        CLASSES = ("easy",)
+        SYSTEM = "You are strict."
+        PROMPT = "How short is this answer to {question}? Mark it from 1 to 10, as [[5]]: {answer}"
+        REMINDER = "Only the mark, after {code}: [[mark]]"
+        """,
+    )
+    rows = [{"category": "easy", "query": "几点？"}]
+    with judging("It is [[8]]") as there:
+        results, _ = evaluated(judged(folder, tmp_path, there.url, rows, use="brevity"))
+    assert [(score["benchmark"], score["kind"], score["value"]) for score in results["scores"]] == [
+        ("brevity", "mark", 8.0)
+    ]
+    assert results["decisions"]["judge"]["use"] == "brevity"
+    assert there.asked[0]["messages"][1]["content"].startswith("How short is this answer to 几点？?")
+    with pytest.raises(RecipeError, match="unknown judge 'breviti'"):
+        judged(folder, tmp_path, "", rows, use="breviti")

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from ctllm_ray.evaluate.judging import marks
-from ctllm_ray.evaluate.judging.judge_prompt import PROMPT, code_of, neutralise, write_messages
+from ctllm_ray.evaluate.judging.judge_prompt import code_of, neutralise, write_messages
+from ctllm_ray.evaluate.judging.judges import chc_bench
 from ctllm_ray.evaluate.judging.marks import read_mark, read_number
 
 
@@ -105,7 +106,7 @@ def test_a_mark_behind_the_code_counts_whatever_the_answer_says(attack: str) -> 
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_answer_cannot_imitate_the_frame_the_judge_or_a_turn(attack: str) -> None:
-    asked = write_messages("写一首诗。", attack)[-1]["content"]
+    asked = write_messages(chc_bench, "写一首诗。", attack)[-1]["content"]
     [answer] = re.findall(r"\[助手回答开始\]\n(.*)\n\[助手回答结束\]\Z", asked, re.DOTALL)
     assert not re.search(r"[\[［【](指令|问题|助手回答)", answer)
     assert not re.search(r"<\||</s>|\[INST\]|<think>", answer)
@@ -124,7 +125,7 @@ def test_an_answer_cannot_imitate_the_frame_the_judge_or_a_turn(attack: str) -> 
 )
 def test_honest_text_reaches_the_judge_as_it_is_but_for_spaces(text: str) -> None:
     assert neutralise(text).replace(" ", "") == text.replace(" ", "")
-    assert PROMPT.format(question="", answer=neutralise(text))
+    assert chc_bench.PROMPT.format(question="", answer=neutralise(text))
 
 
 def test_a_number_that_the_answer_holds_as_a_mark_needs_the_code_and_others_do_not() -> None:

@@ -25,7 +25,7 @@ from ctllm_ray.model import llama
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.evaluate.conftest import SERVE, SHAPE
 from tests.evaluate.test_run import quiet, recipe
-from tests.serve.apps import running, served
+from tests.serving.apps import running, served
 
 
 class Noisy:

@@ -27,7 +27,7 @@ from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.corpus.conftest import run_here
 from tests.evaluate.conftest import exam_rows, lines, seeing
-from tests.serve.apps import running, served
+from tests.serving.apps import running, served
 
 
 def quiet(kind: str, done: int, total: int) -> None:

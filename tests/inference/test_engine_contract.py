@@ -13,7 +13,7 @@ from ctllm_ray.inference.engine import Engine, Sampling
 from ctllm_ray.serving.ray.engines.vllm import VllmEngine
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.inference.tiny_engines import GREEDY, collect, engine, finish_of, ids_of, together, tokens_of
-from tests.serve.vllm_stand_in import StandIn
+from tests.serving.vllm_stand_in import StandIn
 
 CONTEXT = 64
 

@@ -9,34 +9,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctllm_ray.base.recipe import Recipe
+from ctllm_ray.corpus.dedup.decision_rows import DECISIONS, SCHEMA
+from ctllm_ray.corpus.dedup.snapshot_index import CorpusIndex
 from ctllm_ray.corpus.engine.phase import Phase, ends
 from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.shards import schema
 from ctllm_ray.shards.manifest import Shard
 from ctllm_ray.shards.tables import RowFile, read_partition, write_partitions
-
-if TYPE_CHECKING:
-    from ctllm_ray.corpus.dedup.snapshot_index import CorpusIndex
-
-DECISIONS = "fates"  # the kind of file
-SCHEMA = pa.schema(
-    [
-        ("number", pa.int64()),
-        ("survivor", pa.string()),
-        ("similarity", pa.float32()),
-        ("cluster_size", pa.float32()),
-        ("stays", pa.int64()),  # number of the survivor
-        ("stays_in", pa.string()),  # snapshot of the survivor; empty for this pass
-    ]
-)
 
 
 class Decisions(NamedTuple):

@@ -26,7 +26,8 @@ import pyarrow.compute as pc
 from ctllm_ray.base import storage
 from ctllm_ray.base.decisions import changes
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.corpus.dedup import decisions, ranking
+from ctllm_ray.corpus.dedup import ranking
+from ctllm_ray.corpus.dedup.decision_rows import DECISIONS, SCHEMA
 from ctllm_ray.corpus.engine.phase import ends, total_rows
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Shard
@@ -66,9 +67,9 @@ class Snapshot:
     @cached_property
     def decision_shards(self) -> list[Shard]:
         """The files of survivors."""
-        place = storage.join(self.folder, decisions.DECISIONS)
+        place = storage.join(self.folder, DECISIONS)
         finished = manifest.is_finished(place)
-        return manifest.read_manifest(place).of_kind(decisions.DECISIONS) if finished else []
+        return manifest.read_manifest(place).of_kind(DECISIONS) if finished else []
 
     @property
     def complete(self) -> bool:
@@ -76,7 +77,7 @@ class Snapshot:
         places = [
             (KEYS, ranking.ROWS, self.rows),
             (KEYS, TEXTS, self.texts),
-            (decisions.DECISIONS, decisions.DECISIONS, self.decision_shards),
+            (DECISIONS, DECISIONS, self.decision_shards),
         ]
         return len(self.rows) == len(self.texts) and all(
             {shard.path.rpartition("/")[2] for shard in shards}
@@ -88,9 +89,7 @@ class Snapshot:
     def digest(self) -> str:
         """One hash that identifies the index."""
         kept = manifest.read_manifest(storage.join(self.folder, KEYS))
-        decisions_digest = manifest.read_manifest(storage.join(self.folder, decisions.DECISIONS)).digest(
-            decisions.DECISIONS
-        )
+        decisions_digest = manifest.read_manifest(storage.join(self.folder, DECISIONS)).digest(DECISIONS)
         return "".join(kept.digest(kind)[:16] for kind in (KEYS, ranking.ROWS, TEXTS)) + decisions_digest[:16]
 
     def keys(self, schema: pa.Schema, low: int, high: int) -> pa.Table:
@@ -100,11 +99,11 @@ class Snapshot:
 
     def read_removed(self, numbers: np.ndarray) -> pa.Table:
         """The decisions about those documents (numbers, ascending) that were dropped."""
-        place, stops = storage.join(self.folder, decisions.DECISIONS), ends(self.rows)
-        shards = manifest.read_manifest(place).of_kind(decisions.DECISIONS)
-        tables = [decisions.SCHEMA.empty_table()]
+        place, stops = storage.join(self.folder, DECISIONS), ends(self.rows)
+        shards = manifest.read_manifest(place).of_kind(DECISIONS)
+        tables = [SCHEMA.empty_table()]
         for part in np.unique(np.searchsorted(stops, numbers, side="right")).tolist():
-            table = read_partition(place, shards, part, decisions.SCHEMA)
+            table = read_partition(place, shards, part, SCHEMA)
             wanted = np.isin(table["number"].to_numpy(), numbers)
             tables.append(table.filter(pc.and_(pa.array(wanted), pc.is_valid(table["survivor"]))))
         return pa.concat_tables(tables)

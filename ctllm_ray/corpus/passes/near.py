@@ -23,7 +23,8 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_training import Share
 from ctllm_ray.corpus.dedup.candidate_pairs import BANDS, CandidatePairs
 from ctllm_ray.corpus.dedup.connected_components import EDGES, GROUPS, GroupPairs, ScatterPairs, rounds
-from ctllm_ray.corpus.dedup.decisions import DECISIONS, Removal
+from ctllm_ray.corpus.dedup.decision_rows import DECISIONS
+from ctllm_ray.corpus.dedup.decisions import Removal
 from ctllm_ray.corpus.dedup.select_survivors import SelectSurvivors, Survivors
 from ctllm_ray.corpus.dedup.signatures import SignatureOptions, SignaturePhase
 from ctllm_ray.corpus.dedup.similarity import SimilarityTest, Verify

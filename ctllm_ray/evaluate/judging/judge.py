@@ -1,11 +1,6 @@
-"""CHC-Bench: another model marks a model's answers to hard Chinese questions from 1 to 10 (Du et al. 2024).
+"""Another model marks a model's answers; classes, prompt and scale are those of a module of judges/, by `use`.
 
-The published form: eight classes, one turn, the single-answer prompt of MT-bench (Zheng et al. 2023) in
-Chinese, marks from 1 to 10. The published items have no reference answers and are not part of this package:
-the recipe names a file. The prompt is pinned; its SHA-256 is stored with every score. A class has 20 to 37
-items, so look at the intervals.
-
-A judge is any OpenAI-compatible API. Its verdicts are cached by judge, prompt, question and answer, and
+The marking model is any OpenAI-compatible API. Its verdicts are cached by judge, prompt, question and answer, and
 stored before they count, so an interrupted run repeats no request. A verdict without a mark (marks.py) is
 requested again, with a reminder. If it still has no mark, the item counts as not judged, and the next run of
 the command requests it again.
@@ -17,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ctllm_ray.base import resolve
 from ctllm_ray.base.errors import EngineFailed, InputError
 from ctllm_ray.base.recipe_evaluation import Judge
 from ctllm_ray.benchmark_files import ID, Row, field_of, table
 from ctllm_ray.evaluate.formats.chat_form import ChatForm
 from ctllm_ray.evaluate.judging import marks
-from ctllm_ray.evaluate.judging.judge_prompt import PROMPT_SHA256, code_of, write_messages
+from ctllm_ray.evaluate.judging.judge_prompt import code_of, prompt_sha256, write_messages
 from ctllm_ray.evaluate.models.answer_cache import key
 from ctllm_ray.evaluate.models.batching import RequestBatching
 from ctllm_ray.evaluate.models.concurrency import ConcurrentRequests
@@ -30,11 +26,6 @@ from ctllm_ray.evaluate.models.model_under_test import Continuation
 from ctllm_ray.evaluate.models.openai_client import Client
 from ctllm_ray.evaluate.scoring.item_results import SCORED, TOO_LONG, UNPARSABLE, Item
 from ctllm_ray.evaluate.task import by, choose_rows
-
-NAME = "chc_bench"
-CLASSES = (
-    "coding", "hard_case", "math", "science", "read_compre", "social", "roleplaying", "writting",
-)  # fmt: skip # as published, spelling included
 
 
 @dataclass(frozen=True)
@@ -50,17 +41,22 @@ class Case:
         return f"{self.row['query']}\n{self.answer}"
 
 
+def load(wanted: Judge) -> Any:
+    """The judge's module. Raises `RecipeError` with the existing names."""
+    return resolve.load_module(resolve.JUDGES, wanted.use)
+
+
 def items(wanted: Judge) -> tuple[list[Row], dict[str, str]]:
-    """The items, and SHA-256 of their files by URI. Raises `InputError` for a
-    class that is not in CHC-Bench."""
+    """The items, and SHA-256 of their files by URI. Raises `InputError` for a class that the judge does not have."""
+    classes = load(wanted).CLASSES
     item_table = table(wanted.items)
     rows = [
         {ID: row[ID], "category": str(field_of(row, "category")), "query": str(field_of(row, "query"))}
         for row in item_table.rows
     ]
     for row in rows:
-        if row["category"] not in CLASSES:
-            remedy = f"use one of {', '.join(CLASSES)}"
+        if row["category"] not in classes:
+            remedy = f"use one of {', '.join(classes)}"
             raise InputError(f"unknown class {row['category']!r}", where=row[ID], remedy=remedy)
     kept = [
         row
@@ -91,7 +87,9 @@ def evaluate(
 
     requests.ask("verdicts", cases, lambda case: keys[case.row[ID]], ask)
     verdicts = {id_: requests.answered[each] for id_, each in keys.items()}
-    return [_item(row, answer, verdicts.get(row[ID])) for row, answer in zip(rows, answers, strict=True)]
+    return [
+        _item(wanted, row, answer, verdicts.get(row[ID])) for row, answer in zip(rows, answers, strict=True)
+    ]
 
 
 def check_lengths(wanted: Judge, rows: Sequence[Row], batching: RequestBatching, form: ChatForm) -> None:
@@ -113,7 +111,7 @@ def write_prompts(wanted: Judge, rows: Sequence[Row], form: ChatForm) -> list[tu
 def _key(wanted: Judge, case: Case) -> str:
     parts = (
         wanted.model,
-        PROMPT_SHA256,
+        prompt_sha256(load(wanted)),
         marks.GRAMMAR,
         wanted.verdict_tokens,
         case.row["query"],
@@ -143,7 +141,7 @@ async def _ask(wanted: Judge, client: Client, case: Case, refused: str, seed: in
     """A verdict, and whether it is complete."""
     body = {
         "model": wanted.model,
-        "messages": write_messages(case.row["query"], case.answer, refused),
+        "messages": write_messages(load(wanted), case.row["query"], case.answer, refused),
         "temperature": 0,
         "max_tokens": wanted.verdict_tokens,
     }
@@ -157,11 +155,11 @@ async def _ask(wanted: Judge, client: Client, case: Case, refused: str, seed: in
         ) from None
 
 
-def _item(row: Row, answer: str | None, verdict: dict[str, Any] | None) -> Item:
+def _item(wanted: Judge, row: Row, answer: str | None, verdict: dict[str, Any] | None) -> Item:
     mark = verdict["mark"] if verdict else None
     status = TOO_LONG if answer is None else UNPARSABLE if mark is None else SCORED
     return Item(
-        benchmark=NAME,
+        benchmark=wanted.use,
         part=row["category"],
         item=row[ID],
         status=status,
@@ -169,5 +167,5 @@ def _item(row: Row, answer: str | None, verdict: dict[str, Any] | None) -> Item:
         answer=answer or "",
         said=verdict["said"] if verdict else "",
         doc_hash=key(row["category"], row["query"]),
-        prompt_hash=PROMPT_SHA256,
+        prompt_hash=prompt_sha256(load(wanted)),
     )

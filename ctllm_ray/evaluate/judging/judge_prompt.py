@@ -1,6 +1,6 @@
-"""The prompts for a judge: the published prompt with neutralized texts, and a reminder for repeated requests.
+"""The prompts for a judge: its published prompt with neutralized texts, and a reminder for repeated requests.
 
-The prompt is pinned; its SHA-256 stands beside every score. Only text that imitates it is changed, by a space
+A judge's prompt is pinned; its SHA-256 stands beside every score. Only text that imitates it is changed, by a space
 that leaves it readable: marks in double brackets, the words that frame an answer, and what chat templates
 take for the end of a turn.
 """
@@ -9,26 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import Any
 
 from ctllm_ray.evaluate.judging import marks
-
-SYSTEM = "你是一个有用的助手。"
-PROMPT = """\
-[指令]
-请你作为一名公正的裁判，评价一个人工智能助手对下面用户问题的回答的质量。评价应考虑回答的有用性、相关性、准确性、深度、\
-创造性和详细程度等因素。请先给出简短的解释，并尽可能客观。给出解释之后，你必须严格按照以下格式给回答打 1 到 10 分：\
-“[[分数]]”，例如：“评分：[[5]]”。
-
-[问题]
-{question}
-
-[助手回答开始]
-{answer}
-[助手回答结束]"""
-PROMPT_SHA256 = hashlib.sha256(f"{SYSTEM}\n{PROMPT}".encode()).hexdigest()
-REMINDER = """\
-上面的评价没有以规定的格式结束，或者分数不在 1 到 10 之间。请只写一行，给这个回答打 1 到 10 分，照抄其中的代码：
-评分#{code}：[[分数]]"""
 
 _FRAMES = re.compile(r"([\[［【])(?=\s*(?:指令|问题|助手回答开始|助手回答结束)\s*[\]］】])")
 _TURNS = re.compile(r"<(?=\||/?s>|(?:start|end)_of_turn>|/?think>|<SYS>>|</SYS>>)|\[(?=/?INST\])", re.I)
@@ -42,12 +25,17 @@ def neutralise(text: str) -> str:
     return text
 
 
-def write_messages(question: str, answer: str, refused: str = "") -> list[dict[str, str]]:
+def prompt_sha256(judge: Any) -> str:
+    """SHA-256 (hex) of the system message and the prompt of a judge (a module of judging/judges)."""
+    return hashlib.sha256(f"{judge.SYSTEM}\n{judge.PROMPT}".encode()).hexdigest()
+
+
+def write_messages(judge: Any, question: str, answer: str, refused: str = "") -> list[dict[str, str]]:
     """The conversation with the judge; after a `refused` verdict, with the reminder."""
-    prompt = PROMPT.format(question=neutralise(question), answer=neutralise(answer))
-    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": prompt}]
+    prompt = judge.PROMPT.format(question=neutralise(question), answer=neutralise(answer))
+    messages = [{"role": "system", "content": judge.SYSTEM}, {"role": "user", "content": prompt}]
     if refused:
-        reminder = REMINDER.format(code=code_of(question, answer))
+        reminder = judge.REMINDER.format(code=code_of(question, answer))
         messages += [{"role": "assistant", "content": refused}, {"role": "user", "content": reminder}]
     return messages
 

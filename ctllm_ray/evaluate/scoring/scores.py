@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ctllm_ray.evaluate.judging import judge
+from ctllm_ray.base import resolve
 from ctllm_ray.evaluate.scoring import bits_per_byte, statistics
 from ctllm_ray.evaluate.scoring.item_results import LOST, SCORED, Item
 from ctllm_ray.evaluate.scoring.statistics import Difference, Estimate
@@ -73,8 +73,9 @@ def _by(items: Sequence[Item], name: str) -> dict[str, list[Item]]:
 
 def kind_of(benchmark: str) -> Kind:
     """The kind of a benchmark's scores."""
-    kinds: Mapping[str, Kind] = {bits_per_byte.NAME: "bits", judge.NAME: "mark"}
-    return kinds.get(benchmark, "share")
+    if benchmark == bits_per_byte.NAME:
+        return "bits"
+    return "mark" if benchmark in resolve.module_names(resolve.JUDGES) else "share"
 
 
 def _score(

@@ -17,7 +17,7 @@ from ctllm_ray.serving.evaluations.service import EvaluationContext, Evaluations
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.evaluate.conftest import exam_rows, lines
 from tests.inference.scripted_engine import ScriptedEngine
-from tests.serve.apps import MODEL, running, served
+from tests.serving.apps import MODEL, running, served
 
 CHECKS = [not_a_server_error, content_type_conformance, status_code_conformance]
 MODES = schemathesis.GenerationMode

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from ctllm_ray.serving.ray import application
-from tests.serve.test_ray_serve import Running, engines, recipe, root, streamed  # noqa: F401  # `root` is a fixture
+from tests.serving.test_ray_serve import Running, engines, recipe, root, streamed  # noqa: F401  # `root` is a fixture
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 

@@ -20,8 +20,8 @@ from ctllm_ray.serving.ray.engines import vllm
 from ctllm_ray.serving.ray.engines.vllm import VllmEngine
 from tests.inference.scripted_engine import ScriptedEngine
 from tests.inference.tiny_engines import collect, engine, prompts, together, tokens_of
-from tests.serve.vllm_installed import vllm_installed
-from tests.serve.vllm_stand_in import StandIn, Whole
+from tests.serving.vllm_installed import vllm_installed
+from tests.serving.vllm_stand_in import StandIn, Whole
 
 SERVE = Serve(engine="vllm", gpus=2, slots=48, precision="bf16")
 FACTS = {"sha256": "0" * 64, "context_tokens": 4096, "vocab_size": 128}

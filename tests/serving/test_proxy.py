@@ -26,7 +26,7 @@ from ctllm_ray.serving.ray.proxy import ProxyMiddleware
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.conftest import REPOSITORY
 from tests.inference.scripted_engine import ScriptedEngine
-from tests.serve.apps import MODEL, served, until
+from tests.serving.apps import MODEL, served, until
 
 BODY = {"model": MODEL, "prompt": "一", "max_tokens": 3}
 

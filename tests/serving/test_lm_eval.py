@@ -11,8 +11,8 @@ from lm_eval.models.openai_completions import LocalCompletionsAPI
 
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.inference import tiny_engines
-from tests.serve.apps import MODEL, Client
-from tests.serve.conftest import Start
+from tests.serving.apps import MODEL, Client
+from tests.serving.conftest import Start
 
 PAIRS = [
     ("春天到了", "花开得很好"),

@@ -8,8 +8,8 @@ import pytest
 
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.inference.scripted_engine import ScriptedEngine
-from tests.serve.apps import MODEL
-from tests.serve.conftest import Start
+from tests.serving.apps import MODEL
+from tests.serving.conftest import Start
 
 PATH = "/v1/completions"
 

@@ -19,7 +19,7 @@ from ctllm_ray.evaluate.plan import locate_paths
 from ctllm_ray.model.fingerprint import hash_model
 from ctllm_ray.serving.ray import application
 from tests.evaluate.conftest import exam_rows, lines
-from tests.serve.test_ray_serve import Running, recipe, replicas, root
+from tests.serving.test_ray_serve import Running, recipe, replicas, root
 
 __all__ = ["root"]  # a fixture
 

@@ -13,8 +13,8 @@ from ctllm_ray.serving.api import keys, rate_limits
 from ctllm_ray.serving.api.keys import ANYONE, ApiKey
 from ctllm_ray.serving.api.rate_limits import Counters
 from tests.inference.scripted_engine import ScriptedEngine
-from tests.serve.apps import MODEL, Client, until
-from tests.serve.conftest import Start
+from tests.serving.apps import MODEL, Client, until
+from tests.serving.conftest import Start
 
 NOON = 20_000 * 86_400 + 43_200.0
 

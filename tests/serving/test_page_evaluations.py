@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from ctllm_ray.serving.evaluations.service import State
-from tests.serve.browser import Tab
-from tests.serve.stage import Stage, playing
-from tests.serve.test_page import HOSTILE, Visit, browser, visit
+from tests.serving.browser import Tab
+from tests.serving.stage import Stage, playing
+from tests.serving.test_page import HOSTILE, Visit, browser, visit
 
 __all__ = ["browser", "visit"]  # fixtures
 TASKS = ["cmmlu", "chc_bench"]

@@ -13,8 +13,8 @@ from ctllm_ray.tokenizer import chat_template
 from ctllm_ray.tokenizer.conversations import ConversationEncoder
 from ctllm_ray.tokenizer.tokenizer import HuggingFace, SentencePiece
 from tests.inference.scripted_engine import ScriptedEngine
-from tests.serve.apps import MODEL
-from tests.serve.conftest import Start
+from tests.serving.apps import MODEL
+from tests.serving.conftest import Start
 from tests.tokenizer.conftest import document
 
 PATH = "/v1/chat/completions"

@@ -10,10 +10,10 @@ import pytest
 
 from ctllm_ray.serving.api import keys
 from tests.inference.scripted_engine import ScriptedEngine
-from tests.serve.apps import until
-from tests.serve.browser import CHROMIUM, SHIFT, Browser, Tab
-from tests.serve.conftest import Start
-from tests.serve.stage import Play, playing
+from tests.serving.apps import until
+from tests.serving.browser import CHROMIUM, SHIFT, Browser, Tab
+from tests.serving.conftest import Start
+from tests.serving.stage import Play, playing
 
 HOSTILE = '</div><img src=x onerror="document.title=1"><script>document.title=2</script>\u202eevil\x07\u200f'
 LINEAGE = {

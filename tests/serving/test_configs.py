@@ -25,8 +25,8 @@ from ctllm_ray.serving.ray import application
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.conftest import REPOSITORY
 from tests.ray_cluster import COMMAND_S, Cluster, free_port, started
-from tests.serve.test_ray_serve import SHAPE
-from tests.serve.vllm_installed import vllm_installed
+from tests.serving.test_ray_serve import SHAPE
+from tests.serving.vllm_installed import vllm_installed
 
 CONFIGS = sorted((REPOSITORY / "serve/configs").glob("*.yaml"))
 SMALL = [

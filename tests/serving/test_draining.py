@@ -13,8 +13,8 @@ import pytest
 
 from ctllm_ray.serving.api.draining import Draining, DrainOutcome, ShuttingDown
 from tests.inference.scripted_engine import ScriptedEngine
-from tests.serve.apps import MODEL, Client, until
-from tests.serve.conftest import Start
+from tests.serving.apps import MODEL, Client, until
+from tests.serving.conftest import Start
 
 PATH = "/v1/completions"
 

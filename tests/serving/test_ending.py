@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
-from tests.serve.test_ray_serve import recipe, root  # noqa: F401  # `root` is a fixture
+from tests.serving.test_ray_serve import recipe, root  # noqa: F401  # `root` is a fixture
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 

@@ -11,8 +11,8 @@ import pytest
 from ctllm_ray.base.errors import InputError, NotFound, RecipeError, StorageError
 from ctllm_ray.serving.api import keys
 from ctllm_ray.serving.api.keys import KeyRing
-from tests.serve.apps import MODEL, Client, until
-from tests.serve.conftest import Start
+from tests.serving.apps import MODEL, Client, until
+from tests.serving.conftest import Start
 
 Patch = pytest.MonkeyPatch
 

@@ -15,12 +15,12 @@ from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from ctllm_ray.tokenizer.train import train
 from tests.evaluate.conftest import exam_rows, lines
 from tests.inference.scripted_engine import ScriptedEngine
-from tests.serve import apps
-from tests.serve.apps import Client
+from tests.serving import apps
+from tests.serving.apps import Client
 from tests.tokenizer.conftest import document
 
 if TYPE_CHECKING:
-    from tests.serve.test_ray_serve import Running
+    from tests.serving.test_ray_serve import Running
 
 Start = Callable[..., Client]
 
@@ -54,7 +54,7 @@ def running(
     Each leaves it as it was, with the same model and as many replicas; test_running_keys.py comes last and locks it.
     """
     from ctllm_ray.serving.ray import application
-    from tests.serve.test_ray_serve import Running, recipe, write_model
+    from tests.serving.test_ray_serve import Running, recipe, write_model
 
     root = tmp_path_factory.mktemp("served")
     write_model(root / "model", tokenizer)

@@ -11,8 +11,8 @@ import pytest
 from ctllm_ray.base.errors import EngineFailed, StorageError
 from ctllm_ray.serving.api import errors, json_schemas, parameters, requests
 from tests.inference.scripted_engine import ScriptedEngine
-from tests.serve.apps import MODEL
-from tests.serve.conftest import Start
+from tests.serving.apps import MODEL
+from tests.serving.conftest import Start
 
 TEXTS, CHATS = "/v1/completions", "/v1/chat/completions"
 ASK = [{"role": "user", "content": "一"}]

@@ -18,8 +18,8 @@ from ctllm_ray.serving.api.generation import merge
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.inference import tiny_engines
 from tests.inference.scripted_engine import ScriptedEngine
-from tests.serve.apps import MODEL, Client, until
-from tests.serve.conftest import Start
+from tests.serving.apps import MODEL, Client, until
+from tests.serving.conftest import Start
 
 PATH = "/v1/completions"
 

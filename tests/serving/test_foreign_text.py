@@ -16,7 +16,7 @@ from ctllm_ray.base.recipe_serving import Serve
 from ctllm_ray.inference.torch_engine import TorchEngine
 from ctllm_ray.serving.api import model_card
 from ctllm_ray.tokenizer.tokenizer import load_tokenizer
-from tests.serve.apps import MODEL, running, served
+from tests.serving.apps import MODEL, running, served
 from tests.tokenizer.conftest import document
 from tests.tokenizer.kinds import KINDS, TEXTS
 

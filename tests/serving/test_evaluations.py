@@ -28,8 +28,8 @@ from tests.corpus.conftest import run_here
 from tests.evaluate.conftest import exam_rows, lines, seeing
 from tests.inference import tiny_engines
 from tests.inference.scripted_engine import ScriptedEngine
-from tests.serve.apps import Client
-from tests.serve.conftest import Start
+from tests.serving.apps import Client
+from tests.serving.conftest import Start
 
 Evaluating = Callable[..., Client]
 

@@ -17,7 +17,7 @@ from ctllm_ray.serving.api.token_names import TokenNames
 from ctllm_ray.serving.api.tokenize import SLICE_IDS, format_tokens
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from tests.inference.scripted_engine import ScriptedEngine
-from tests.serve.apps import MODEL, served
+from tests.serving.apps import MODEL, served
 
 RARE = "".join(chr(0x4E00 + at * 7919 % 20_000) for at in range(330_000))  # 1 MB; nearly each byte is an id
 WAIT_S = (

@@ -21,8 +21,8 @@ from ctllm_ray.serving.api import errors
 from ctllm_ray.serving.ray import model_replaced
 from ctllm_ray.serving.ray.model_replaced import ModelReplaced, RefusingEngine, open_checked
 from tests.inference.scripted_engine import ScriptedEngine
-from tests.serve.conftest import Start
-from tests.serve.test_ray_serve import SHAPE, Running, engines
+from tests.serving.conftest import Start
+from tests.serving.test_ray_serve import SHAPE, Running, engines
 
 
 def test_a_folder_that_was_replaced_is_not_opened_and_the_log_says_why(

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from ctllm_ray.serving.api import keys
-from tests.serve.test_ray_serve import Running
+from tests.serving.test_ray_serve import Running
 
 
 @pytest.mark.cluster

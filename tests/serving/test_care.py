@@ -15,8 +15,8 @@ from ctllm_ray.serving.api import model_card
 from ctllm_ray.tokenizer.tokenizer import SentencePiece
 from ctllm_ray.train.checkpoint.lineage import PARENT_MODEL, PARENT_SHA256
 from tests.inference.scripted_engine import ScriptedEngine
-from tests.serve.apps import MODEL, Client
-from tests.serve.conftest import Start
+from tests.serving.apps import MODEL, Client
+from tests.serving.conftest import Start
 
 
 def measured(client: Client) -> dict[tuple[str, str], float]:
