@@ -90,7 +90,10 @@ class Data(Frozen):
     """What is read, and how many errors are allowed."""
 
     inputs: tuple[Input, ...]
-    max_error_share: Share  # the section fails if more of its records are error.*
+    max_error_share: (
+        Share  # the section fails if more of its records are error.*, or more of its bytes are lost
+    )
+    max_unfinished_file_share: Share = 0.001  # or if more of its files could not be read to their end
     # share of rejected pages that keep their text, chosen by a hash of the id
     rejected_text_share: Share = 1.0
     split_mb: Annotated[float, Field(gt=0)] = 64  # size of a split, the unit of retry and resume
@@ -195,9 +198,8 @@ class Recipe(Frozen):
         kinds = list(_DECIDES)
         kind = "passes" if use in uses else use
         keys = {key for name in kinds[: kinds.index(kind) + 1] for key in _DECIDES[name]}
-        dumped = self.model_dump(
-            mode="json", include=keys, exclude={"data": {"max_error_share"}, "train": {"corpora"}}
-        )
+        limits = {"max_error_share", "max_unfinished_file_share"}
+        dumped = self.model_dump(mode="json", include=keys, exclude={"data": limits, "train": {"corpora"}})
         if kind == "passes":
             dumped["passes"] = dumped["passes"][: uses.index(use) + 1]
         return {

@@ -38,6 +38,7 @@ READ_AHEAD_BYTES = 8 << 20
 T = TypeVar("T")
 
 _GLOB = re.compile(r"[*?\[]")
+_UNDECODABLE = re.compile("[\udc80-\udcff]")  # bytes of a file name that are not UTF-8, as Python holds them
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class File:
     name: str
     size: int
     version: str  # ETag or modification time: detects changes after reading
+    odd: str = ""  # why it cannot be read: it is a pipe, a link to nothing, a folder...
 
 
 def join(uri: str, *parts: str) -> str:
@@ -64,18 +66,27 @@ def absolute(uri: str) -> str:
 def filesystem(uri: str) -> tuple[Any, str]:
     """The fsspec filesystem of a URI and the path in it."""
     with explain_errors(uri, "opened"):
-        return fsspec.core.url_to_fs(uri)
+        if "::" not in uri:
+            return fsspec.core.url_to_fs(uri)
+        # fsspec would take it for a chain of file systems
+        kind = fsspec.get_filesystem_class(uri.partition("://")[0] if is_remote(uri) else "file")
+        return kind(**kind._get_kwargs_from_urls(uri)), kind._strip_protocol(uri)
 
 
 def list_files(pattern: str) -> list[File]:
     """The files that match a path or glob, by name. Raises `InputError` if
-    nothing matches or it is a folder."""
+    nothing matches or it is a folder.
+
+    What matches and is no file that can be read is listed too, with the reason: a folder where the pattern asks for
+    a suffix, a pipe, a link to nothing. Bytes of a name that are not UTF-8 are percent-encoded in `name`.
+    """
     fs, path = filesystem(pattern)
 
     def look() -> tuple[dict[str, dict], str]:
         fs.invalidate_cache()
         entries = (_GLOB.search(path) and fs.glob(path, detail=True)) or _single(fs, path, pattern)
-        entries = {name: info for name, info in entries.items() if info["type"] == "file"}
+        folders = "." in path.rpartition("/")[2]
+        entries = {n: info for n, info in entries.items() if info["type"] != "directory" or folders}
         base = _fixed_part(path)
         if not entries:
             raise _no_match(fs, base, pattern)
@@ -83,9 +94,32 @@ def list_files(pattern: str) -> list[File]:
 
     result, base = _call_store(pattern, "listed", look)
     return [
-        File(_uri(fs, name, pattern), name[len(base) :].lstrip("/"), info["size"], _version(info))
+        File(
+            _uri(fs, name, pattern),
+            _UNDECODABLE.sub(_percent, name[len(base) :].lstrip("/")),
+            0 if _find_oddity(name, info) else info["size"],
+            _version(info),
+            _find_oddity(name, info),
+        )
         for name, info in sorted(result.items())
     ]
+
+
+def _find_oddity(path: str, info: dict) -> str:
+    """Why an entry of a listing cannot be read as a file; empty if it can."""
+    if info["type"] == "directory":
+        return "it is a folder"
+    if "islink" not in info:  # not on a local disk
+        return ""
+    if not os.path.exists(path):
+        return "it is a link to nothing"
+    if not os.path.isfile(path):
+        return "it is no regular file, but a pipe, a socket or a device"
+    return "" if os.access(path, os.R_OK) else "there is no permission to read it"
+
+
+def _percent(match: re.Match[str]) -> str:
+    return f"%{ord(match[0]) - 0xDC00:02X}"
 
 
 def _no_match(fs: Any, base: str, pattern: str) -> InputError:
@@ -96,6 +130,8 @@ def _no_match(fs: Any, base: str, pattern: str) -> InputError:
         )
     fs.ls(base)  # a glob treats a folder without list permission as empty; this call does not
     remedy = "check the path; put a glob in quotes so that the shell does not expand it"
+    if "[" in pattern:
+        remedy += "; '[' begins a set of characters: write [[] for the character itself"
     return InputError("no file matches", where=pattern, remedy=remedy)
 
 
@@ -276,8 +312,9 @@ def write_bytes(uri: str, content: bytes) -> None:
 
 
 def write_json(uri: str, value: Any) -> None:
-    """Writes indented JSON with sorted keys in one step."""
-    write_bytes(uri, (json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode())
+    """Writes indented JSON with sorted keys in one step. Bytes of file names that are not UTF-8 become escapes."""
+    text = json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    write_bytes(uri, text.encode(errors="backslashreplace"))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ctllm_ray.base import resolve, storage
-from ctllm_ray.base.errors import ErrorShareExceeded, InputError
+from ctllm_ray.base import resolve
+from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.recipe import Recipe, StagePart
 from ctllm_ray.base.recipe_rules import Rule
 from ctllm_ray.corpus.engine import splits
+from ctllm_ray.corpus.engine.file_account import FileAccount
+from ctllm_ray.corpus.engine.losses import check_losses
 from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import input_forms
 from ctllm_ray.shards import schema
+from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.shards.tokens import Form
 from ctllm_ray.shards.writer import ShardWriter
 
@@ -48,12 +51,12 @@ def work(recipe: Recipe, folder: str, split: Split) -> SplitWork:
     """Reads a part of the raw input; writes its kept and rejected shards."""
     document, form = document_schema(recipe.stages), input_forms.inputs(recipe)[split.input]
     counts: Counter[str] = Counter({"in": 0, "kept": 0})
-    text_bytes = 0
+    text_bytes, files = 0, list[dict[str, Any]]()
     with (
         ShardWriter(folder, "kept", split.index, document) as kept,
         ShardWriter(folder, "rejected", split.index, document) as rejected,
     ):
-        for raw in splits.read_split(split):
+        for raw in _read_files(split, counts, files):
             table = run_stages(recipe.stages, schema.working(raw, split.input), form)
             text_bytes += _text_bytes(table)
             counts.update(counts_of(table))
@@ -61,21 +64,39 @@ def work(recipe: Recipe, folder: str, split: Split) -> SplitWork:
             passed = pc.is_null(packed["reject"])
             kept.write(packed.filter(passed))
             rejected.write(sample_rejects(packed.filter(pc.invert(passed)), recipe))
-    return SplitWork(dict(counts), text_bytes, [*kept.shards, *rejected.shards])
+    return SplitWork(dict(counts), text_bytes, [*kept.shards, *rejected.shards], files)
 
 
-def finish(recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
-    """Raises `ErrorShareExceeded` if more records are unreadable than the recipe allows."""
-    errors = {key: n for key, n in counts.items() if key.startswith("reject:error.")}
-    share = sum(errors.values()) / max(1, counts["in"])
-    if share > recipe.data.max_error_share:
-        kinds = ", ".join(f"{key.removeprefix('reject:')} {n}" for key, n in errors.items())
-        raise ErrorShareExceeded(
-            f"{share:.2%} of {counts['in']} records could not be read ({kinds})",
-            where=storage.join(folder, "rejected"),
-            remedy="repair the input and give the recipe another `version`; or raise data.max_error_share "
-            f"above {recipe.data.max_error_share} and run again: finished splits are kept",
-        )
+def _read_files(split: Split, counts: Counter[str], files: list[dict[str, Any]]) -> Iterator[pa.Table]:
+    """RAW tables of documents of all files of a split; those of small files joined. Skipped records go into `counts`,
+    the account of each file into `files`."""
+    held: list[pa.Table] = []
+    for one in split.each_file():
+        for table in splits.read_split(one):
+            held.append(_count_records(table, one.account, counts))
+            if not split.more or sum(map(_text_bytes, held)) >= split.limits.batch_bytes:
+                yield pa.concat_tables(held)
+                held = []
+        files.append({"input": one.input, "name": one.file.name} | one.account.plain())
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _count_records(table: pa.Table, account: FileAccount, counts: Counter[str]) -> pa.Table:
+    """Counts what became of each record of a RAW table; returns the table without those that are skipped."""
+    outcomes = pc.fill_null(table["reject"].combine_chunks(), "read")
+    for item in pc.value_counts(outcomes).to_pylist():
+        kind = item["values"] if item["values"].startswith(("error.", "skipped.")) else "read"
+        account.records[kind] += item["counts"]
+        if kind.startswith("skipped."):
+            counts.update({"in": item["counts"], kind: item["counts"]})
+    skipped = pc.starts_with(outcomes, "skipped.")
+    return table.filter(pc.invert(skipped)) if pc.any(skipped).as_py() else table
+
+
+def finish(recipe: Recipe, folder: str, finished: Manifest) -> None:
+    """Raises if more was lost than the recipe allows, or an input has no documents (engine/losses.py)."""
+    check_losses(recipe, folder, finished)
 
 
 def run_stages(stages: tuple[StagePart, ...], table: pa.Table, form: Form = "texts") -> pa.Table:

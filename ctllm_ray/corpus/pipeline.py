@@ -125,6 +125,5 @@ def check(recipe: Recipe) -> None:
 
 def recipe_of(finished: Manifest) -> Recipe:
     """The recipe of a finished section, from its manifest."""
-    return parse_recipe(
-        finished.recipe | {"data": finished.recipe["data"] | {"max_error_share": 1.0}}, "manifest"
-    )
+    bounds = {"max_error_share": 1.0, "max_unfinished_file_share": 1.0}
+    return parse_recipe(finished.recipe | {"data": finished.recipe["data"] | bounds}, "manifest")

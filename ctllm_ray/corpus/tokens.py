@@ -234,7 +234,7 @@ def _counts(shards: list[Shard]) -> dict[str, int]:
     return dict(counts)
 
 
-def finish(recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
+def finish(recipe: Recipe, folder: str, finished: manifest.Manifest) -> None:
     """Copies the tokenizer next to the shards, so that they are complete by themselves."""
     start, target = recipe.folder("tokenizer"), storage.join(folder, "tokenizer")
     for name in storage.list_names(start):

@@ -44,8 +44,10 @@ class Manifest:
     version: str
     fingerprint: str
     recipe: dict[str, Any]
-    inputs: list[dict[str, Any]]  # {"input", "name", "bytes"} of each file read
-    counts: dict[str, int]  # in, kept, reject:<rule>
+    inputs: list[
+        dict[str, Any]
+    ]  # of each file read: input, name, bytes, and more (corpus/engine/input_files.py)
+    counts: dict[str, int]  # in, kept, reject:<rule>, skipped.<why>
     shards: list[Shard]
     provenance: dict[str, str]
 
@@ -53,6 +55,10 @@ class Manifest:
         """Rejected documents by rule, largest count first."""
         results = {k.removeprefix("reject:"): n for k, n in self.counts.items() if k.startswith("reject:")}
         return dict(sorted(results.items(), key=lambda item: (-item[1], item[0])))
+
+    def skipped(self) -> dict[str, int]:
+        """Records of archives that are no documents, by kind."""
+        return {k: n for k, n in self.counts.items() if k.startswith("skipped.")}
 
     def of_kind(self, kind: str) -> list[Shard]:
         """The shards of one kind, in order: `kept` or `rejected` of a clean section,
@@ -69,11 +75,11 @@ class Manifest:
 
 
 def check_counts(counts: Mapping[str, int], where: str) -> None:
-    """Checks that `in == kept + rejects`. Raises `CtllmError`: a violation is a bug of this program."""
-    out = counts["kept"] + sum(n for key, n in counts.items() if key.startswith("reject:"))
+    """Checks that `in == kept + rejects + skipped`. Raises `CtllmError`: a violation is a bug of this program."""
+    out = counts["kept"] + sum(n for key, n in counts.items() if key.startswith(("reject:", "skipped.")))
     if counts["in"] != out:
         raise CtllmError(
-            f"{counts['in']} documents went in and {out} came out",
+            f"{counts['in']} records went in and {out} came out",
             where=where,
             remedy="this is a bug: report it",
         )

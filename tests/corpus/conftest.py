@@ -13,7 +13,7 @@ import pytest
 
 from ctllm_ray.base import recipe
 from ctllm_ray.base.recipe import Recipe
-from ctllm_ray.corpus.engine import section
+from ctllm_ray.corpus.engine import section, splits
 from ctllm_ray.corpus.engine.section import Done
 from ctllm_ray.corpus.engine.splits import Split
 
@@ -37,6 +37,14 @@ def fill(disk: Path, left_bytes: int) -> Path:
     filler = disk / "filler"
     filler.write_bytes(b"x" * (free.f_bavail * free.f_bsize - left_bytes))
     return filler
+
+
+@pytest.fixture(scope="package", autouse=True)
+def split_for_each_file() -> Iterator[None]:
+    """Small files do not share a split: so a few of them are work of many units."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(splits, "MAX_FILES", 1)
+        yield
 
 
 @pytest.fixture

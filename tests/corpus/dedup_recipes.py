@@ -95,9 +95,8 @@ def conserved(of: Recipe) -> None:
     folder = of.folder(of.corpus)
     found = documents.parts(folder, manifest.read_manifest(folder))
     for part in found:
-        assert part.finished.counts["in"] == part.finished.counts["kept"] + sum(
-            part.finished.rejects().values()
-        )
+        gone = [*part.finished.rejects().values(), *part.finished.skipped().values()]
+        assert part.finished.counts["in"] == part.finished.counts["kept"] + sum(gone)
     for before, after in pairwise(found):
         assert before.finished.counts["kept"] == after.finished.counts["in"]
     counts = documents.merge_sections(found).counts

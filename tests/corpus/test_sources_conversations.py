@@ -254,12 +254,15 @@ def test_options_name_the_fields(tmp_path: Path) -> None:
     assert json.loads(found["text"])["chosen"] == [A]
 
 
+BAD_BYTE = b'{"messages": [{"role": "user", "content": "\xff"}, {"role": "assistant", "content": "a"}]}'
+
+
 def test_lines_that_are_no_objects_are_the_errors_of_json_lines_and_positions_are_offsets(
     tmp_path: Path,
 ) -> None:
     good = json.dumps({"messages": [Q, A]}).encode()
     path = tmp_path / "in.jsonl"
-    path.write_bytes(b"\n".join([good, b"{broken", b"[1]", b"", b'{"messages": "\xff"}', good]))
+    path.write_bytes(b"\n".join([good, b"{broken", b"[1]", b"", BAD_BYTE, good]))
     found = rows("messages", path)
     assert errors(found) == ["error.invalid_json", "error.wrong_type", "error.invalid_utf8"]
     assert positions(found)[-1] == path.stat().st_size - len(good)

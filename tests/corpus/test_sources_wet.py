@@ -45,6 +45,7 @@ def test_the_real_chinese_wet_file_has_226_texts(shared_data: Path) -> None:
 def test_wrong_lengths_in_a_real_sample_lose_nothing_unseen(shared_data: Path) -> None:
     found = rows("wet", shared_data / "warc_samples" / "facebookresearch__cc_net__sample.warc.txt")
     assert [row["url"] for row in found if not row["reject"]] == [
+        "http://sample_english.com",
         "http://sample_chinese.zh",
         "http://sample_russian.ru",
     ]

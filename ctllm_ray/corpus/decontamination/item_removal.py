@@ -27,6 +27,7 @@ from ctllm_ray.corpus.engine.section import SplitWork
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import input_forms
 from ctllm_ray.shards import schema
+from ctllm_ray.shards.manifest import Manifest
 from ctllm_ray.shards.tables import read_partition
 from ctllm_ray.text.dedup.fold import fold
 from ctllm_ray.text.kernels.codepoints import lengths
@@ -64,7 +65,7 @@ class MarkItems(EvaluationSetPhase):
         worked = self.judge_shard(recipe, folder, split, mark)
         return replace(worked, counts=worked.counts | outcomes)
 
-    def finish(self, recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
+    def finish(self, recipe: Recipe, folder: str, finished: Manifest) -> None:
         """Writes the contamination of each item. The phases' files are deleted when the pass is finished."""
         made = self.read_manifest(recipe, FOUND)
         bests = read_partition(recipe.folder(f"{self.use}/{FOUND}"), made.of_kind(BEST), 0, BESTS)

@@ -96,7 +96,7 @@ class Phase:
         """Runs one unit."""
         raise NotImplementedError
 
-    def finish(self, recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
+    def finish(self, recipe: Recipe, folder: str, finished: Manifest) -> None:
         """Nothing by default."""
 
     def first_number(self, recipe: Recipe, split: Split) -> int:

@@ -44,7 +44,7 @@ class SectionProgress:
         """Call before the first split. `done` was finished by earlier runs;
         `unit` is what the counts count."""
         sharing = Counter(split.file.uri for split in splits)
-        self._weight = {split.index: split.file.size / sharing[split.file.uri] for split in splits}
+        self._weight = {split.index: split.bytes / sharing[split.file.uri] for split in splits}
         self._left = sum(self._weight.values()) - sum(self._weight[d.index] for d in done)
         self._worked = 0.0
         self._splits, self._finished, self._unit = len(splits), len(done), unit

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import importlib
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, cast
 
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus.engine.splits import Split
-from ctllm_ray.shards.manifest import Shard, section_files
+from ctllm_ray.shards.manifest import Manifest, Shard, section_files
 
 MARKERS = "splits"  # folder of one small JSON file per finished split
 ATTEMPTS = "attempts"  # folder with one empty file per attempt at a split in this run
@@ -28,6 +28,7 @@ class SplitWork:
     counts: dict[str, int]
     text_bytes: int
     shards: list[Shard]
+    files: list[dict[str, Any]] = field(default_factory=list)  # accounts of input files
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Done:
     text_bytes: int
     shards: list[Shard]
     wall_s: float
+    files: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # accounts of input files (engine/file_account.py)
 
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> Done:
@@ -72,8 +76,8 @@ class Section(Protocol):
     def work(self, recipe: Recipe, folder: str, split: Split) -> SplitWork:
         """Reads one split and writes its shards."""
 
-    def finish(self, recipe: Recipe, folder: str, counts: dict[str, int]) -> None:
-        """Called once before the manifest is written, with the total counts. May raise."""
+    def finish(self, recipe: Recipe, folder: str, finished: Manifest) -> None:
+        """Called once before the manifest is written. May raise."""
 
 
 def load_section(name: str, recipe: Recipe) -> Section:
@@ -91,9 +95,8 @@ def run_split(recipe: Recipe, folder: str, split: Split) -> Done:
     worked = load_section(split.section, recipe).work(recipe, folder, split)
     wall_s = time.monotonic() - started
     counts = dict(sorted(worked.counts.items()))
-    done = Done(
-        split.index, split.file.uri, split.file.version, counts, worked.text_bytes, worked.shards, wall_s
-    )
+    uri, version = split.file.uri, split.file.version
+    done = Done(split.index, uri, version, counts, worked.text_bytes, worked.shards, wall_s, worked.files)
     section_files(folder).write_unit(unit_name(split), asdict(done))
     return done
 

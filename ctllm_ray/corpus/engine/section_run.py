@@ -19,8 +19,10 @@ import yaml
 from ctllm_ray.base import provenance, storage
 from ctllm_ray.base.decisions import fingerprint
 from ctllm_ray.base.errors import StorageError, VersionConflict
-from ctllm_ray.base.recipe import Recipe, Section
+from ctllm_ray.base.recipe import CLEAN, Recipe, Section
+from ctllm_ray.base.storage import File
 from ctllm_ray.corpus.engine import section
+from ctllm_ray.corpus.engine.input_files import list_input_files
 from ctllm_ray.corpus.engine.progress import SectionProgress
 from ctllm_ray.corpus.engine.section import Done, unit_name
 from ctllm_ray.corpus.engine.splits import Split
@@ -47,7 +49,7 @@ def complete(name: Section, recipe: Recipe, run: Runner, progress: SectionProgre
         # The same command was running twice: the other one finished and deleted what this one wrote.
         return manifest.read_manifest(folder)
     finished = _manifest(name, recipe, splits, done)
-    section.load_section(name, recipe).finish(recipe, folder, finished.counts)
+    section.load_section(name, recipe).finish(recipe, folder, finished)
     manifest.write_manifest(folder, finished)
     _sweep(folder, finished)
     return finished
@@ -108,9 +110,11 @@ def _plan_splits(name: Section, recipe: Recipe, folder: str) -> list[Split]:
     splits = section.load_section(name, recipe).list_splits(recipe)
     plain = [split.plain() for split in splits]
     if begun and begun["splits"] != plain:
+        before = [Split.from_plain(split) for split in begun["splits"]]
+        if name == CLEAN and _files(before) == _files(splits):
+            return before  # the same files, cut by another version of this program
         raise VersionConflict(
-            "the input files changed since this version was begun: "
-            f"{_first_difference(begun['splits'], plain)}",
+            f"the input files changed since this version was begun: {_first_difference(before, splits)}",
             where=folder,
             remedy="restore the files, or give the recipe another `version`",
         )
@@ -121,11 +125,14 @@ def _plan_splits(name: Section, recipe: Recipe, folder: str) -> list[Split]:
     return splits
 
 
-def _first_difference(old: list[dict], new: list[dict]) -> str:
-    before, after = (
-        {(s["file"]["uri"], s["file"]["size"], s["file"]["version"]) for s in part} for part in (old, new)
-    )
-    return ", ".join(sorted({uri for uri, _, _ in before ^ after})[:3]) or "they are split differently"
+def _first_difference(old: Sequence[Split], new: Sequence[Split]) -> str:
+    changed = {file.uri for file in set(_files(old)) ^ set(_files(new))}
+    return ", ".join(sorted(changed)[:3]) or "they are split differently"
+
+
+def _files(splits: Sequence[Split]) -> list[File]:
+    """The files of splits in order, each once."""
+    return list(dict.fromkeys(file for split in splits for file in (split.file, *split.more)))
 
 
 def _markers(folder: str, splits: Sequence[Split]) -> dict[int, Done]:
@@ -143,14 +150,13 @@ def _manifest(name: Section, recipe: Recipe, splits: Sequence[Split], done: Sequ
     counts: Counter[str] = Counter({"in": 0, "kept": 0})
     for item in done:
         counts.update(item.counts)
-    files = {(split.input, split.file.name): split.file.size for split in splits}
     return Manifest(
         section=name,
         name=recipe.name,
         version=recipe.version,
         fingerprint=fingerprint(recipe.decisions(name)),
         recipe=recipe.decisions(name),
-        inputs=[{"input": part, "name": file, "bytes": size} for (part, file), size in files.items()],
+        inputs=list_input_files(splits, done),
         counts=dict(sorted(counts.items())),
         shards=[shard for item in done for shard in item.shards],
         provenance=provenance.of_code(section.load_section(name, recipe).PACKAGES)

@@ -24,6 +24,7 @@ conversation without any answer to learn is the reject conversation.nothing_to_l
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -63,7 +64,11 @@ def _record(
     read: Callable[[dict[str, Any]], Any], position: int, line: bytes, fields: dict[str, Any]
 ) -> Record:
     try:
-        return Record(position, orjson.dumps(read(fields)).decode())
+        value = read(fields)
+        try:
+            return Record(position, orjson.dumps(value).decode())
+        except TypeError:  # half of a surrogate pair
+            return Record(position, json.dumps(value, ensure_ascii=False, separators=(",", ":")))
     except Unfit as unfit:
         return Record(position, title=unfit.reason, raw=line, reject=unfit.kind)
 

@@ -1,87 +1,194 @@
-r"""Reads the complete records of WARC and WET files. Broken ones become error records.
+r"""Cuts WARC, WET and ARC files into records. What is no record is an error, and reading goes on behind it.
 
-FastWARC parses (https://resiliparse.chatnoir.eu), in its lenient mode, which accepts headers that end in bare
-\n and finds the next record behind a damaged one. It reads from our own decompression, because FastWARC 2.0
-takes a cut gzip file for a complete one; so a position is the record's byte offset in the unpacked file and
-survives recompression. What the lenient mode skips shows by arithmetic: bytes between the end of a record and
-the start of the next.
+A WARC record is its version line, header fields, an empty line, `Content-Length` bytes, and two line ends (WARC
+1.1, section 4). An ARC record is a line that ends with a length, so many bytes, and a line end. Archives of the
+wild differ, and are read: field names in any case, bare \n, a wrong length (the record ends where the next
+one begins). A record is looked for behind whatever is none, and behind a gap in the
+compressed stream. Positions are byte offsets in the unpacked file, so they survive recompression.
 
-Errors: record_too_large, truncated (the file ends inside a record, or its compression is cut or corrupt: one,
-then the file is over), invalid_warc (something between two records is not one).
+Errors: record_too_large; truncated (the file ends inside a record, or its compression is cut or corrupt there);
+invalid_warc (bytes between two records, or a record without type or length).
 """
 
 from __future__ import annotations
 
-import io
+import re
 from collections.abc import Callable, Iterator
-
-from fastwarc.warc import ArchiveIterator, WarcRecord
+from typing import NamedTuple
 
 from ctllm_ray.corpus.engine.splits import Split
-from ctllm_ray.corpus.readers import decompress
+from ctllm_ray.corpus.readers import lines
+from ctllm_ray.corpus.readers.http_fields import decode_field, parse_fields
 from ctllm_ray.corpus.readers.records import Record, bad
+from ctllm_ray.corpus.readers.window import Window
 
-#: More bytes than this between two records were a record once: its four mandatory fields alone are longer
-#: (WARC 1.1, section 5). A header's length is computed from its fields and is a few bytes off with unusual
-#: spacing.
+#: A header longer than this is none.
+HEADER_BYTES = 1 << 16
+TAIL_BYTES = 1 << 12  # of what is passed over: the beginning of the next record may stand there
+#: More bytes than this between two records were a record once: its four mandatory fields alone are longer.
 GAP_BYTES = 100
+_ARC_FILE = b"filedesc://"
 
-#: Turns a record and its block (the bytes after the WARC header) into at most one record of the source.
-Page = Callable[[int, WarcRecord, bytes], Iterator[Record]]
+
+class Form(NamedTuple):
+    """How records of a format begin: where one may (at a line's start), and the reader of its header."""
+
+    begin: re.Pattern[bytes]
+    read_header: Callable[[bytes], dict[str, str]]
+    end_of_header: re.Pattern[bytes]
+
+
+class WarcRecord(NamedTuple):
+    """A record: its position, its header fields by lower-case name, and its block."""
+
+    position: int
+    fields: dict[str, str]
+    block: bytes
+
+    @property
+    def type(self) -> str:
+        """Its WARC-Type in lower case; `filedesc` for the first record of an ARC file."""
+        return self.fields["warc-type"].lower()
+
+    @property
+    def url(self) -> str | None:
+        """Its WARC-Target-URI, without the angle brackets of WARC 1.0."""
+        url = self.fields.get("warc-target-uri")
+        return url.strip("<>") if url else url
+
+
+#: Turns a WARC record into one record of the source.
+Page = Callable[[WarcRecord], Record]
+
+
+def _arc_fields(header: bytes) -> dict[str, str]:
+    url, _, date, content_type, *_, length = decode_field(header).split(" ")
+    day, time = date[:8], date[8:14].ljust(6, "0")
+    iso = f"{day[:4]}-{day[4:6]}-{day[6:]}T{time[:2]}:{time[2:4]}:{time[4:]}Z"
+    kind = "filedesc" if url.startswith(_ARC_FILE.decode()) else "response"
+    values = {"warc-type": kind, "warc-target-uri": url, "warc-date": iso}
+    return values | {"arc-content-type": content_type, "content-length": length.strip()}
+
+
+_WARC = Form(re.compile(rb"^WARC/\d\.\d[ \t]*\r?\n", re.MULTILINE), parse_fields, re.compile(rb"\r?\n\r?\n"))
+_ARC = Form(
+    re.compile(rb"^[a-z][a-z0-9+.-]*:[^ \r\n]* \S+ \d{8,14} [^\r\n]* \d+\r?\n", re.IGNORECASE | re.MULTILINE),
+    _arc_fields,
+    re.compile(rb"\r?\n"),
+)
+_LINE_ENDS = re.compile(rb"(?:[ \t]*\r?\n)*")
 
 
 def entries(split: Split, page: Page) -> Iterator[Record]:
     """What `page` makes of each record of a file, in order, and one error record for each broken one."""
-    stream = decompress.Reader(decompress.pieces(split.file))
-    limit, end, headless = (
-        split.limits.record_bytes,
-        0,
-        False,
-    )  # `end`: where the last record should have ended
-    for entry in ArchiveIterator(stream, parse_http=False, stream_detect=False, quirks_mode=True):
-        position, size, url = entry.stream_pos, entry.content_length, entry.headers.get("WARC-Target-URI")
-        if position - end > GAP_BYTES:
-            yield bad(end, "invalid_warc", f"the next {position - end} bytes are not a WARC record")
-        end, headless = position, not _has_header(entry)
-        if headless:
+    window = Window(lines.read_span(split, 0))
+    window.fill(HEADER_BYTES)
+    form = _ARC if window.ahead.startswith(_ARC_FILE) else _WARC
+    while window.fill(HEADER_BYTES):
+        if ends := _LINE_ENDS.match(window.ahead):
+            window.take(ends.end())
+        if not window.ahead:
+            if not window.is_complete:
+                continue
+            start = window.position
+            if reason := window.pass_gap():
+                _pass_to_next(window, form)
+                yield bad(start, "truncated", reason, size=window.position - start)
             continue
-        block = entry.reader.read(min(size, limit)) if size else b""
-        if size > limit:
-            yield bad(position, "record_too_large", f"{size} bytes, the limit is {limit}", block, url)
-        elif len(block) < size:
-            reason = stream.broken or "the file ends"
-            yield bad(
-                position,
-                "truncated",
-                f"{reason}, after {len(block)} of the record's {size} bytes",
-                block,
-                url,
-            )
+        yield _read_record(window, form, page, split.limits.record_bytes)
+
+
+def _read_record(window: Window, form: Form, page: Page, limit: int) -> Record:
+    """The record at the window's position, or the error for what stands there instead."""
+    start = window.position
+    fields = _read_header(window, form)
+    if fields is None:
+        return _bad_bytes(window, form)
+    url, length = fields.get("warc-target-uri"), int(fields["content-length"])
+    if length > limit:
+        first = _pass_block(window, form, length)
+        reason = f"{length} bytes, the limit is {limit}"
+        return bad(start, "record_too_large", reason, first, url, size=window.position - start)
+    block = _read_block(window, form, length)
+    if block is not None:
+        return page(WarcRecord(start, fields, block))
+    content = window.take(len(window.ahead))
+    reason = window.pass_gap() or "the file ends"
+    _pass_to_next(window, form)
+    reason = f"{reason}, after {len(content)} of the record's {length} bytes"
+    return bad(start, "truncated", reason, content, url, size=window.position - start)
+
+
+def _read_header(window: Window, form: Form) -> dict[str, str] | None:
+    """The header's fields, with type and length; None, with the window as it was, where no record begins."""
+    if not form.begin.match(window.ahead):
+        return None
+    end = form.end_of_header.search(window.ahead, 0, HEADER_BYTES)
+    if end is None:
+        return None
+    fields = form.read_header(bytes(window.ahead[: end.start()]))
+    if not fields.get("content-length", "").isdecimal() or not fields.get("warc-type"):
+        return None
+    window.take(end.end())
+    return fields
+
+
+def _read_block(window: Window, form: Form, length: int) -> bytes | None:
+    """The block of a record; where none follows it, up to the record that begins inside it or shortly behind it.
+    None if the file ends first."""
+    window.fill(length + HEADER_BYTES)
+    inner = 0 if _ends_record(window, form, length) else _find_next(window, form)
+    if 0 < inner < length + GAP_BYTES:
+        return window.take(inner).rstrip(b"\r\n")
+    return window.take(length) if len(window.ahead) >= length else None
+
+
+def _ends_record(window: Window, form: Form, length: int) -> bool:
+    """Whether a record with so long a block is followed by another one, or by the end."""
+    after = _LINE_ENDS.match(window.ahead, length) if len(window.ahead) >= length else None
+    if after is None:
+        return False
+    at_end = after.end() == len(window.ahead) and window.is_complete
+    return at_end or form.begin.match(window.ahead, after.end()) is not None
+
+
+def _find_next(window: Window, form: Form) -> int:
+    """Where the next record begins behind the first byte ahead, at a line's start; 0 if there is none."""
+    match = form.begin.search(window.ahead, 1)
+    return match.start() if match else 0
+
+
+def _pass_block(window: Window, form: Form, length: int) -> bytes:
+    """Passes over a block that is too large to hold, or over what there is of it; returns its first bytes."""
+    first = bytes(window.ahead[:HEADER_BYTES])
+    while length and window.fill(HEADER_BYTES) and window.ahead:
+        inner = _find_next(window, form)
+        whole = len(window.ahead) if window.is_complete else len(window.ahead) - TAIL_BYTES
+        count = min(length, inner or whole)
+        window.take(count)
+        length = 0 if inner else length - count
+    return first
+
+
+def _bad_bytes(window: Window, form: Form) -> Record:
+    """The error for bytes that are no record; the window then stands where one may begin."""
+    start, first = window.position, bytes(window.ahead[:HEADER_BYTES])
+    window.take(1)
+    _pass_to_next(window, form)
+    size = window.position - start
+    if not window.ahead and b"WARC/".startswith(first[:5]) and not form.end_of_header.search(first):
+        reason = window.pass_gap() or "the file ends inside a record"
+        _pass_to_next(window, form)
+        return bad(start, "truncated", reason, first, size=size)
+    return bad(start, "invalid_warc", f"the next {size} bytes are not a WARC record", first, size=size)
+
+
+def _pass_to_next(window: Window, form: Form) -> None:
+    """Passes over bytes up to where a record may begin, the next gap, or the end."""
+    at = 0
+    while window.fill(HEADER_BYTES) and window.ahead:
+        if match := form.begin.search(window.ahead, at):
+            window.take(match.start())
             return
-        else:
-            yield from page(position, entry, block)
-        end = position + len(header(entry)) + size
-    yield from _rest(stream, end, headless)
-
-
-def _has_header(entry: WarcRecord) -> bool:
-    """False for a damaged header, or for one cut by the end of the file (the lenient
-    mode accepts what is there)."""
-    return bool(entry.headers.get("WARC-Type") and entry.headers.get("Content-Length"))
-
-
-def _rest(stream: decompress.Reader, end: int, headless: bool) -> Iterator[Record]:
-    """An error record if data follows the last record, or its end is missing."""
-    if stream.broken:
-        yield bad(max(end, stream.position), "truncated", stream.broken)
-    elif headless or (stream.position <= end + GAP_BYTES and stream.last not in {b"", b"\n"}):
-        yield bad(end, "truncated", "the file ends inside a record")
-    elif stream.position > end + GAP_BYTES:
-        yield bad(end, "invalid_warc", f"the last {stream.position - end} bytes are not a WARC record")
-
-
-def header(entry: WarcRecord) -> bytes:
-    """The WARC header of a record, with the empty line that ends it."""
-    written = io.BytesIO()
-    entry.headers.write(written)
-    return written.getvalue()
+        window.take(len(window.ahead) if window.is_complete else len(window.ahead) - TAIL_BYTES)
+        at = 1

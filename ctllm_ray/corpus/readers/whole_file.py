@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ctllm_ray.corpus.engine.splits import Split
-from ctllm_ray.corpus.readers import decompress
+from ctllm_ray.corpus.readers import lines
 from ctllm_ray.corpus.readers.records import Record, bad
 
 
@@ -15,16 +15,21 @@ def read_whole_file(split: Split, content_type: str) -> Iterator[Record]:
     Errors: record_too_large, and truncated for a compressed
     file that is cut or corrupt (its first bytes are kept).
     """
-    content = bytearray()
-    try:
-        for piece in decompress.pieces(split.file):
-            content += piece
-            if len(content) > split.limits.record_bytes:
-                reason = f"more than {split.limits.record_bytes} bytes"
-                yield bad(0, "record_too_large", reason, bytes(content[: split.limits.error_raw_bytes]))
-                return
-    except decompress.Broken as broken:
-        yield bad(0, "truncated", str(broken), bytes(content))
-        return
-    if content:
+    content, size, gap = bytearray(), 0, ""
+    for piece in lines.read_span(split, 0):
+        gap = gap or piece.gap
+        size += len(piece.content)
+        if len(content) <= split.limits.record_bytes and not gap:
+            content += piece.content
+    if gap:
+        yield bad(0, "truncated", gap, bytes(content), size=size)
+    elif size > split.limits.record_bytes:
+        yield bad(
+            0,
+            "record_too_large",
+            f"{size} bytes; the limit is {split.limits.record_bytes}",
+            bytes(content),
+            size=size,
+        )
+    elif content:
         yield Record(0, raw=bytes(content), content_type=content_type)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ctllm_ray.base.storage import File
 from ctllm_ray.corpus.engine.splits import Split
-from ctllm_ray.corpus.readers import conversation_fields, conversations, lines
+from ctllm_ray.corpus.readers import conversation_fields, conversations, json_lines
 from ctllm_ray.corpus.readers.conversations import Turn, make_turn, text
 from ctllm_ray.corpus.readers.records import tables
 
@@ -42,7 +42,7 @@ class _Fields(NamedTuple):
 
 def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
     """Spans of a file in unpacked bytes."""
-    return lines.spans(file, split_bytes)
+    return json_lines.spans(file, split_bytes)
 
 
 def alpaca(

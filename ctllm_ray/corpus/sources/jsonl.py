@@ -18,15 +18,17 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from ctllm_ray.base.storage import File
+from ctllm_ray.corpus.engine.file_account import FileAccount
 from ctllm_ray.corpus.engine.splits import Split
-from ctllm_ray.corpus.readers import json_lines, lines
+from ctllm_ray.corpus.readers import json_lines
 from ctllm_ray.corpus.readers.json_lines import type_of
+from ctllm_ray.corpus.readers.json_stream import without_halves
 from ctllm_ray.corpus.readers.records import Record, bad, tables
 
 
 def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
     """Spans of a file in unpacked bytes."""
-    return lines.spans(file, split_bytes)
+    return json_lines.spans(file, split_bytes)
 
 
 class _Fields(NamedTuple):
@@ -48,11 +50,14 @@ def jsonl(
 ) -> Iterator[pa.Table]:
     """RAW tables of the objects that begin in a split; the options name the fields."""
     yield from tables(
-        split, json_lines.records(split, partial(_record, _Fields(text, url, html, title, date)))
+        split,
+        json_lines.records(split, partial(_record, split.account, _Fields(text, url, html, title, date))),
     )
 
 
-def _record(names: _Fields, position: int, line: bytes, fields: dict[str, Any]) -> Record:
+def _record(
+    account: FileAccount, names: _Fields, position: int, line: bytes, fields: dict[str, Any]
+) -> Record:
     url = _string(fields.get(names.url))
     html = fields.get(names.html) if names.html else None
     content = fields.get(names.text) if html is None else html
@@ -73,7 +78,12 @@ def _record(names: _Fields, position: int, line: bytes, fields: dict[str, Any]) 
     title, date = _string(fields.get(names.title)), _string(fields.get(names.date))
     if html is None:
         return Record(position, content, url, title, date)
-    return Record(position, None, url, title, date, content.encode(), "text/html; charset=utf-8")
+    try:
+        raw = content.encode()
+    except UnicodeEncodeError:
+        account.repaired["half_surrogate"] += 1
+        raw = without_halves(content).encode()
+    return Record(position, None, url, title, date, raw, "text/html; charset=utf-8")
 
 
 def _string(value: Any) -> str | None:

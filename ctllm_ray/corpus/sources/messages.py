@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ctllm_ray.base.storage import File
 from ctllm_ray.corpus.engine.splits import Split
-from ctllm_ray.corpus.readers import conversation_fields, conversations, lines
+from ctllm_ray.corpus.readers import conversation_fields, conversations, json_lines
 from ctllm_ray.corpus.readers.conversations import Turn
 from ctllm_ray.corpus.readers.records import tables
 
@@ -23,7 +23,7 @@ FORMS = ("conversations",)
 
 def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
     """Spans of a file in unpacked bytes."""
-    return lines.spans(file, split_bytes)
+    return json_lines.spans(file, split_bytes)
 
 
 def messages(split: Split, *, messages: str = "messages") -> Iterator[pa.Table]:

@@ -5,10 +5,11 @@ run of adjacent row groups; the position in an id is the row's number in the fil
 slices that hold about `limits.batch_bytes`, so a row group of any size needs no more memory than a
 slice of it (and its dictionary).
 
-The columns for url, title and date may be absent under their default names; any other absent column is an
-`InputError`. Numbers and timestamps become strings there. Errors: missing_field (null text), invalid_utf8
-(Parquet does not check it), record_too_large, truncated (the rest of a damaged row group, or a file whose
-end, which holds the index, is cut off: one record each).
+The columns for url, title and date may be absent under their default names, or of a type that cannot be read:
+then they are null. Numbers and timestamps become strings there. Errors of a row: missing_field (null text),
+invalid_utf8 (Parquet does not check it), record_too_large. One error for a file, or for a split's part of it, whose
+rows are counted as missing: wrong_columns (none for the text, two of one name, or of another type), truncated (the
+rest of a damaged row group, or a file whose end, which holds the index, is cut off), not_parquet.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ctllm_ray.base import storage
-from ctllm_ray.base.errors import InputError
 from ctllm_ray.base.resolve import nearest
 from ctllm_ray.base.storage import File
 from ctllm_ray.corpus.engine.splits import Split
@@ -41,8 +41,12 @@ _REASONS = {
 }
 
 
-class _Broken(Exception):
-    """A file or row group that cannot be read."""
+class _Unreadable(Exception):
+    """A file that cannot be read, as the `error.<kind>` of its record."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
@@ -52,7 +56,7 @@ def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
     try:
         with _open_parquet(file) as parquet:
             sizes = [parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups)]
-    except _Broken:
+    except _Unreadable:
         return [(0, None)]
     starts, held = [0], 0
     for group, size in enumerate(sizes):
@@ -80,82 +84,124 @@ def parquet(
     names = {"text": text, "url": url, "title": title, "date": date, "raw": html, "charset": charset}
     try:
         with _open_parquet(split.file) as parquet:
-            columns = _present(names, parquet.schema_arrow, split.file)
-            stop = parquet.num_row_groups if split.stop is None else split.stop
-            row = sum(parquet.metadata.row_group(i).num_rows for i in range(split.start))
-            for group in range(split.start, stop):
-                yield from _row_group(split, parquet, group, row, columns)
-                row += parquet.metadata.row_group(group).num_rows
-    except _Broken as broken:
-        yield from tables(split, [bad(0, "truncated", str(broken))])
+            yield from _row_groups(split, parquet, names)
+    except _Unreadable as error:
+        split.account.count(str(error), split.file.size, 0, to_end=True)
+        yield from tables(split, [bad(0, error.kind, str(error))])
+
+
+def _row_groups(split: Split, parquet: pq.ParquetFile, names: dict[str, str | None]) -> Iterator[pa.Table]:
+    """RAW tables of the split's row groups; one error record if its columns cannot serve."""
+    stop = parquet.num_row_groups if split.stop is None else split.stop
+    counts = [parquet.metadata.row_group(group).num_rows for group in range(stop)]
+    bounds, row = _bounds(parquet.metadata, split.file.size), sum(counts[: split.start])
+    try:
+        columns = _find_columns(names, parquet.schema_arrow)
+    except _Unreadable as error:
+        split.account.count(str(error), bounds[stop] - bounds[split.start], 0, to_end=True)
+        split.account.missing = max(0, sum(counts[split.start :]) - 1)
+        yield from tables(split, [bad(row, error.kind, str(error))])
+        return
+    if stop == split.start:
+        split.account.count("", split.file.size, 0)  # a file without row groups
+    for group in range(split.start, stop):
+        yield from _row_group(split, parquet, group, row, columns, bounds[group + 1] - bounds[group])
+        row += counts[group]
+
+
+def _bounds(about: pq.FileMetaData, size: int) -> list[int]:
+    """Byte offsets that cut a file into its row groups; header and index belong to the first and the last."""
+    bounds = [0]
+    for group in range(1, about.num_row_groups):
+        chunks = [about.row_group(group).column(i) for i in range(about.num_columns)]
+        first = min((chunk.dictionary_page_offset or chunk.data_page_offset for chunk in chunks), default=0)
+        bounds.append(min(size, max(bounds[-1], first)))
+    return [*bounds, size]
 
 
 @contextmanager
 def _open_parquet(file: File) -> Iterator[pq.ParquetFile]:
-    """Opens the file's reader. Raises `InputError` if it is not Parquet,
-    `_Broken` if its index is missing."""
+    """Opens the file's reader. Raises `_Unreadable` if it is not Parquet, or its index is missing."""
     with storage.reading(file.uri) as stream:
-        magic = stream.read(4)
-        if magic != b"PAR1":
-            raise InputError(
-                "the file is not Parquet", where=file.uri, remedy="use another source, or give Parquet files"
-            )
+        magic = stream.read(16)
+        if magic[:4] != b"PAR1":
+            raise _Unreadable("not_parquet", f"the file is not Parquet; it begins with {magic!r}")
         stream.seek(0)
         try:
             parquet = pq.ParquetFile(stream, buffer_size=BUFFER_BYTES, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
-            raise _Broken(str(error)) from None
+            raise _Unreadable("truncated", str(error)) from None
         yield parquet
 
 
-def _present(names: dict[str, str | None], columns: pa.Schema, file: File) -> dict[str, str]:
+def _find_columns(names: dict[str, str | None], columns: pa.Schema) -> dict[str, str]:
     """The column of each RAW field that has one. Raises
-    `InputError` if it is missing or of an unsuitable type."""
+    `_Unreadable` if the column of the text is missing, ambiguous or of an unsuitable type."""
     present = {}
     for field, name in names.items():
         if name is None:
             continue
-        if name not in columns.names:
-            if _OPTIONAL.get(field) == name and (field != "text" or names["raw"]):
-                continue
-            raise InputError(
-                f"the file has no column {name!r}", where=file.uri, remedy=nearest(name, columns.names)
-            )
-        kind = columns.field(name).type
-        if pa.types.is_nested(kind) or (field in {"text", "raw", "charset"} and not _is_bytes(kind)):
-            remedy = "give a column of strings or bytes"
-            raise InputError(
-                f"column {name!r} of type {kind} cannot be used as {field}", where=file.uri, remedy=remedy
-            )
-        present[field] = name
+        problem = _find_problem(field, name, columns)
+        if not problem:
+            present[field] = name
+        elif _OPTIONAL.get(field) != name or (field == "text" and not names["raw"]):
+            raise _Unreadable("wrong_columns", problem)
     return present
+
+
+def _find_problem(field: str, name: str, columns: pa.Schema) -> str:
+    """Why a column cannot serve; empty if it can."""
+    count = columns.names.count(name)
+    if count != 1:
+        return (
+            f"{count} columns are named {name!r}"
+            if count
+            else f"the file has no column {name!r}; {nearest(name, columns.names)}"
+        )
+    kind = columns.field(name).type
+    if pa.types.is_null(kind):
+        return f"column {name!r} has no values"
+    if pa.types.is_nested(kind) or (field in {"text", "raw", "charset"} and not _is_bytes(kind)):
+        return f"column {name!r} of type {kind} cannot be used as {field}; give a column of strings or bytes"
+    return ""
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return _is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    binary = (
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_fixed_size_binary,
+        pa.types.is_binary_view,
+    )
+    return _is_string(kind) or any(check(kind) for check in binary)
 
 
 def _is_string(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def _row_group(
-    split: Split, parquet: pq.ParquetFile, group: int, row: int, columns: dict[str, str]
+    split: Split, parquet: pq.ParquetFile, group: int, row: int, columns: dict[str, str], stored: int
 ) -> Iterator[pa.Table]:
-    """RAW tables of a row group whose first row is number `row`; if it is damaged,
+    """RAW tables of a row group of `stored` bytes whose first row is number `row`; if it is damaged,
     ends with one error record."""
-    about = parquet.metadata.row_group(group)
+    about, last = parquet.metadata.row_group(group), row
     fit = split.limits.batch_bytes * about.num_rows // max(1, about.total_byte_size)
     rows = max(1, min(BATCH_RECORDS, fit))
     try:
         for batch in parquet.iter_batches(rows, row_groups=[group], columns=list(columns.values())):
-            yield from _slice_table(_table(split, batch, row, columns), split.limits.batch_bytes)
-            row += batch.num_rows
+            yield from _slice_table(_table(split, batch, last, columns), split.limits.batch_bytes)
+            last += batch.num_rows
     except (pa.ArrowException, OSError) as error:
-        yield from tables(
-            split, [bad(row, "truncated", f"the rest of row group {group} is damaged: {error}")]
-        )
+        lost = stored - stored * (last - row) // max(1, about.num_rows)
+        reason = f"the rest of row group {group} is damaged: {error}"
+        split.account.count("", stored - lost, about.total_byte_size * (stored - lost) // max(1, stored))
+        split.account.count(reason, lost, 0)
+        split.account.missing = (split.account.missing or 0) + max(0, row + about.num_rows - last - 1)
+        yield from tables(split, [bad(last, "truncated", reason)])
+        return
+    split.account.count("", stored, about.total_byte_size)
 
 
 def _slice_table(table: pa.Table, batch_bytes: int) -> Iterator[pa.Table]:
@@ -186,6 +232,8 @@ def _table(split: Split, batch: pa.RecordBatch, row: int, columns: dict[str, str
         values["raw"] = raw
         values["content_type"] = pc.if_else(raw.is_valid(), _content_type(fields), None)
     if values["reject"].null_count < n:
+        lost = pc.sum(pc.if_else(values["reject"].is_valid(), pc.binary_length(content), 0)).as_py() or 0
+        split.account.unread += lost
         values |= _mark_rejects(values, content, split.limits.error_raw_bytes)
     arrays = [values[field.name] if field.name in values else pa.nulls(n, field.type) for field in schema.RAW]
     return pa.table(arrays, schema=schema.RAW)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ctllm_ray.base.storage import File
 from ctllm_ray.corpus.engine.splits import Split
-from ctllm_ray.corpus.readers import conversation_fields, lines
+from ctllm_ray.corpus.readers import conversation_fields, json_lines
 from ctllm_ray.corpus.readers.conversations import (
     Turn,
     check_turns,
@@ -45,7 +45,7 @@ class _Fields(NamedTuple):
 
 def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
     """Spans of a file in unpacked bytes."""
-    return lines.spans(file, split_bytes)
+    return json_lines.spans(file, split_bytes)
 
 
 def sharegpt(

@@ -21,6 +21,7 @@ from ctllm_ray.corpus.readers.records import Record, bad, tables
 from ctllm_ray.corpus.readers.whole_file import read_whole_file
 
 CONTENT_TYPE = "text/plain"
+BEGINNING_LOST = "its beginning may be lost"
 
 
 def text(split: Split, *, separator: Literal["file", "line", "blank_line"] = "file") -> Iterator[pa.Table]:
@@ -34,19 +35,23 @@ def _file(split: Split) -> Iterator[Record]:
 
 
 def _lines(split: Split) -> Iterator[Record]:
-    for position, line, error, reason in lines.read_lines(split):
+    for position, line, error, reason, size, follows_gap in lines.read_lines(split):
         if error:
-            yield bad(position, error, reason, line)
+            yield bad(position, error, reason, line, size=size)
+        elif follows_gap and line.strip():
+            yield bad(position, "truncated", BEGINNING_LOST, line)
         elif line.strip():
             yield Record(position, raw=line.removesuffix(b"\r"), content_type=CONTENT_TYPE)
 
 
 def _paragraphs(split: Split) -> Iterator[Record]:
     paragraph = _Paragraph(split)
-    for position, line, error, reason in lines.read_lines(split):
+    for position, line, error, reason, size, follows_gap in lines.read_lines(split):
         if error:
             yield from paragraph.end()
-            yield bad(position, error, reason, line)
+            yield bad(position, error, reason, line, size=size)
+        elif follows_gap and line.strip():
+            yield bad(position, "truncated", BEGINNING_LOST, line)
         elif line.strip():
             paragraph.add(position, line)
         else:
@@ -71,7 +76,7 @@ class _Paragraph:
         content = b"\n".join(self.lines)
         if self.size - 1 > self.limits.record_bytes:
             reason = f"{self.size - 1} bytes; the limit is {self.limits.record_bytes}"
-            yield bad(self.position, "record_too_large", reason, content)
+            yield bad(self.position, "record_too_large", reason, content, size=self.size)
         elif content:
             yield Record(self.position, raw=content, content_type=CONTENT_TYPE)
         self.lines, self.size = [], 0

@@ -1,34 +1,35 @@
-"""Pages from WARC files: .warc, .warc.gz, .warc.zst.
+"""Pages from WARC files (.warc, .warc.gz, .warc.zst) and ARC files, their older form.
 
-Pages are `response` and `resource` records whose content is HTML, XHTML or plain text (also responses without
-any Content-Type: the charset ladder and the extractor look at the bytes). Requests, metadata, revisits (they
-have no content), images and the rest are no pages and are not counted. Chunked transfer and gzip, deflate and
-brotli content encoding are undone, as far as the record limit: a zip bomb becomes error.record_too_large, and
-is unfolded no further. Where a header announces an encoding and the bytes are not in it, as crawlers write
-that unpack without saying so, the bytes are taken as they are.
+Pages are `response` and `resource` records of HTML, XHTML, XML, feeds or plain text; where no type is stated, or
+application/octet-stream, the bytes decide. Every other record is counted as `skipped.<why>`: `request`, `metadata`,
+`revisit` (they have no content), `image`, `json` and so on. Chunked transfer and gzip, deflate, brotli and zstd
+content encoding are undone, as far as the record limit: a zip bomb becomes error.record_too_large, and is unfolded no
+further.
 
-`content_type` is the HTTP header's, with its charset; `raw` the page's bytes; the url and date are
-WARC-Target-URI and WARC-Date. Errors: those of `corpus/readers/warc_records.py`, and error.invalid_http for a
-response without a status line.
+`content_type` is the HTTP header's, with its charset; `raw` the page's bytes; the url and date are WARC-Target-URI
+and WARC-Date; the HTTP status becomes the score `url.http_status`. Errors: those of
+`corpus/readers/warc_records.py`, and error.invalid_http for a response without a status line.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
 
 import pyarrow as pa
-from fastwarc.warc import WarcRecord, WarcRecordType
 
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import warc_records
-from ctllm_ray.corpus.readers.records import Record, bad, tables
+from ctllm_ray.corpus.readers.http_response import HttpResponse, read_response
+from ctllm_ray.corpus.readers.page_types import skipped_as
+from ctllm_ray.corpus.readers.records import Record, bad, skipped, tables
+from ctllm_ray.corpus.readers.warc_records import WarcRecord
 
-PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "text/plain", ""})
-# magic numbers of gzip and zstd: such bytes are still compressed
-_ENCODED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+SCORES = ("url.http_status",)
+
+RECORD_TYPES = frozenset(
+    {"warcinfo", "request", "metadata", "revisit", "conversion", "continuation", "filedesc"}
+)
 
 
 def warc(split: Split) -> Iterator[pa.Table]:
@@ -36,56 +37,38 @@ def warc(split: Split) -> Iterator[pa.Table]:
     yield from tables(split, warc_records.entries(split, partial(_page, split.limits.record_bytes)))
 
 
-def _page(limit: int, position: int, entry: WarcRecord, block: bytes) -> Iterator[Record]:
-    url, date = entry.headers.get("WARC-Target-URI"), entry.headers.get("WARC-Date")
-    if entry.record_type == WarcRecordType.response and entry.is_http:
+def _page(limit: int, record: WarcRecord) -> Record:
+    if record.type == "resource":
+        response = HttpResponse(0, record.fields.get("content-type", ""), record.block)
+    elif record.type == "response" and _is_http(record):
         try:
-            content, content_type = _response(entry, block, limit)
-        except OSError as error:
-            yield bad(position, "invalid_http", str(error), block, url)
-            return
-    elif entry.record_type == WarcRecordType.resource:
-        content, content_type = block, entry.headers.get("Content-Type") or ""
+            response = read_response(record.block, limit)
+        except ValueError as error:
+            return bad(record.position, "invalid_http", str(error), record.block, record.url)
     else:
-        return
-    if not _is_page(content_type):
-        return
-    if len(content) > limit:
-        yield bad(
-            position, "record_too_large", f"the content decompresses to more than {limit} bytes", content, url
-        )
-    else:
-        yield Record(position, url=url, date=date, raw=content, content_type=content_type)
-
-
-def _response(entry: WarcRecord, block: bytes, limit: int) -> tuple[bytes, str]:
-    """Up to limit + 1 bytes of a response's content, and its Content-Type. Raises
-    `OSError` if it is not HTTP."""
-    whole = warc_records.header(entry) + block
-    response = _parse_record(whole, "all")
-    if response.http_headers is None or response.http_headers.status_code is None:
-        raise OSError("the response does not begin with an HTTP status line")
-    content_type = (
-        response.http_headers.get("Content-Type") or entry.headers.get("WARC-Identified-Payload-Type") or ""
+        known = record.type in RECORD_TYPES or record.type == "response"
+        why = "not_http" if record.type == "response" else record.type if known else "unknown_type"
+        return skipped(record.position, why, record.url)
+    content_type = response.content_type or record.fields.get("warc-identified-payload-type", "")
+    if why := skipped_as(content_type, response.content):
+        return skipped(record.position, why, record.url)
+    if len(response.content) > limit:
+        reason = f"the content decompresses to more than {limit} bytes"
+        size = len(record.block)
+        return bad(record.position, "record_too_large", reason, response.content, record.url, size=size)
+    return Record(
+        record.position,
+        url=record.url,
+        date=record.fields.get("warc-date"),
+        raw=response.content,
+        content_type=content_type or "text/html",
+        http_status=response.status or None,
     )
-    if not _is_page(content_type):
-        return b"", content_type
-    try:
-        return response.reader.read(limit + 1), content_type or "text/html"
-    except OSError:
-        content = _parse_record(whole, "none").reader.read(limit + 1)
-        if content.startswith(_ENCODED):
-            raise
-        return content, content_type or "text/html"
 
 
-def _parse_record(whole: bytes, auto_decode: Literal["all", "none"]) -> WarcRecord:
-    """A record that is decoded while it is read. A record of an archive that was read
-    ahead would decode at once."""
-    record = WarcRecord.from_reader(io.BytesIO(whole), quirks_mode=True)
-    record.parse_http(auto_decode=auto_decode, quirks_mode=True)
-    return record
-
-
-def _is_page(content_type: str) -> bool:
-    return content_type.partition(";")[0].strip().lower() in PAGE_TYPES
+def _is_http(record: WarcRecord) -> bool:
+    """Whether a response came by HTTP, by its type, or else by its address."""
+    content_type = record.fields.get("content-type", "").lower()
+    if content_type:
+        return "application/http" in content_type
+    return (record.url or "").lower().startswith(("http:", "https:"))

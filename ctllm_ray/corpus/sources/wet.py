@@ -1,8 +1,8 @@
 """Texts from WET files (.warc.wet, .gz, .zst): the `conversion` records of Common Crawl's text extraction.
 
 The url and date are WARC-Target-URI and WARC-Date; text that is not UTF-8 is error.invalid_utf8.
-Other errors are those of `corpus/readers/warc_records.py`; records of other types (warcinfo) are no
-texts and are not counted.
+Other errors are those of `corpus/readers/warc_records.py`; records of other types (warcinfo) are
+counted as `skipped.<type>`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pyarrow as pa
-from fastwarc.warc import WarcRecord, WarcRecordType
 
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import warc_records
-from ctllm_ray.corpus.readers.records import Record, bad, tables
+from ctllm_ray.corpus.readers.records import Record, bad, skipped, tables
+from ctllm_ray.corpus.readers.warc_records import WarcRecord
+from ctllm_ray.corpus.sources.warc import RECORD_TYPES
 
 
 def wet(split: Split) -> Iterator[pa.Table]:
@@ -22,11 +23,12 @@ def wet(split: Split) -> Iterator[pa.Table]:
     yield from tables(split, warc_records.entries(split, _text))
 
 
-def _text(position: int, entry: WarcRecord, block: bytes) -> Iterator[Record]:
-    if entry.record_type != WarcRecordType.conversion:
-        return
-    url = entry.headers.get("WARC-Target-URI")
+def _text(record: WarcRecord) -> Record:
+    if record.type != "conversion":
+        known = record.type in RECORD_TYPES | {"response", "resource"}
+        return skipped(record.position, record.type if known else "unknown_type", record.url)
     try:
-        yield Record(position, block.decode(), url, None, entry.headers.get("WARC-Date"))
+        text = record.block.decode()
     except UnicodeDecodeError as error:
-        yield bad(position, "invalid_utf8", str(error), block, url)
+        return bad(record.position, "invalid_utf8", str(error), record.block, record.url)
+    return Record(record.position, text, record.url, None, record.fields.get("warc-date"))

@@ -1,0 +1,73 @@
+"""The table of input files in a manifest: how much of each was read, what was lost, and why.
+
+Of every file: `bytes`, `bytes_read`, `bytes_lost` (bytes == bytes_read + bytes_lost), and `records`. Where there is
+something to tell also `unread` (records by error.<kind> and skipped.<why>), `missing` (records that never came;
+`estimated` where only the bytes are known), `damage` (why bytes could not be read), `unfinished` (the file could not
+be read to its end), and `repaired` (records in which something was replaced).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from ctllm_ray.corpus.engine.file_account import REASONS
+from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.splits import Split
+
+InputFile = dict[str, Any]
+TRUNCATED = "error.truncated"  # one such record stands at every gap
+
+
+def list_input_files(splits: Sequence[Split], done: Sequence[Done]) -> list[InputFile]:
+    """The files in the order of splits, with the accounts of all their parts where the section keeps any."""
+    sizes = {(split.input, file.name): file.size for split in splits for file in (split.file, *split.more)}
+    files: dict[tuple[str, str], InputFile] = {
+        key: {"input": key[0], "name": key[1], "bytes": size} for key, size in sizes.items()
+    }
+    gaps: Counter[tuple[str, str]] = Counter()
+    for account in (account for item in done for account in item.files):
+        key = (account["input"], account["name"])
+        gaps[key] += account.get("gaps", 0)
+        _add(files[key], account)
+    counted = [(key, file) for key, file in files.items() if "records" in file]
+    for key, file in counted:
+        gaps[key] += _check_size(file)
+    for name in {key[0] for key, _ in counted}:
+        of_input = [(gaps[key], file) for key, file in counted if key[0] == name]
+        read = sum(file["bytes_read"] for _, file in of_input)
+        density = sum(file["records"] for _, file in of_input) / read if read else 0
+        for gap, file in of_input:
+            if (
+                "missing" not in file
+                and (count := round(gap * density) - file.get("unread", {}).get(TRUNCATED, 0)) > 0
+            ):
+                file |= {"missing": count, "estimated": True}
+    return list(files.values())
+
+
+def _add(file: InputFile, account: dict[str, Any]) -> None:
+    for key in ("bytes_read", "bytes_lost", "records"):
+        file[key] = file.get(key, 0) + account[key]
+    if "missing" in account:
+        file["missing"] = file.get("missing", 0) + account["missing"]
+    for key in ("unread", "repaired"):
+        if key in account:
+            file[key] = dict(sorted((Counter(file.get(key, {})) + Counter(account[key])).items()))
+    if "unfinished" in account:
+        file["unfinished"] = True
+    if "damage" in account:
+        file["damage"] = list(dict.fromkeys([*file.get("damage", []), *account["damage"]]))[:REASONS]
+
+
+def _check_size(file: InputFile) -> int:
+    """The bytes of a file that were listed and are not there any more. Says so where its size changed."""
+    more = file["bytes_read"] + file["bytes_lost"] - file["bytes"]
+    if more:
+        reason = f"its size changed by {more:+} bytes after it was listed"
+        file["damage"] = [*file.get("damage", []), reason]
+        file["unfinished"] = more < 0
+        file["bytes"] = max(file["bytes"], file["bytes"] + more)
+        file["bytes_lost"] += max(0, -more)
+    return max(0, -more)

@@ -1,0 +1,123 @@
+"""Reads JSON objects that do not stand one to a line: an array of objects, objects without line ends, a joined line.
+
+Between objects may stand blanks, commas, brackets of an array and byte order marks. Text is decoded so that bytes
+which are not UTF-8 become halves of surrogate pairs, as in Python's file names: they then cost only the field that
+holds them. A damaged object is one error, and reading goes on where the next one may begin.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.readers.decompress import Piece
+from ctllm_ray.corpus.readers.records import bad
+from ctllm_ray.corpus.readers.window import Window
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+HEAD_BYTES = 1 << 20  # a file whose first line is longer is no JSON lines
+PARSED_BYTES = 1 << 12  # bytes to parse an object from; more if it does not end in them
+
+#: Lenient: NaN, Infinity and bare control characters pass.
+_DECODER = json.JSONDecoder(strict=False)
+_JOINT = re.compile(rb"(?:\s|\xef\xbb\xbf)*")  # in a line: no brackets, which would hide what is no object
+_BETWEEN = re.compile(rb"(?:[\s,\[\]]|\xef\xbb\xbf)*")
+_NEXT = re.compile(rb'\}[\s,\]]*(?=\{\s*")')
+_HALVES = re.compile("[\ud800-\udfff]")
+_ARRAY = re.compile(rb"(?:\s|\xef\xbb\xbf)*\[\s*\{")
+
+
+def is_lines(head: bytes) -> bool:
+    """Whether a file is JSON lines, by its first `HEAD_BYTES`: no array of objects, and a line end among them."""
+    return not _ARRAY.match(head) and (b"\n" in head or len(head) < HEAD_BYTES)
+
+
+def without_halves(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair."""
+    return _HALVES.sub("\ufffd", text)
+
+
+def read_line(position: int, line: bytes, problem: str) -> Iterator[tuple[int, bytes, Any]]:
+    """Position, raw bytes and value of the objects in a line that is no strict JSON; else the record of one error."""
+    found, at = list[tuple[int, bytes, Any]](), _end_of(_JOINT, line, 0)
+    while at < len(line):
+        parsed = _parse(line, at)
+        if parsed is None or type(parsed[0]) is not dict:
+            yield position, line, bad(position, _kind(line), problem, line)
+            return
+        found.append((position + at, line[at : parsed[1]], parsed[0]))
+        at = _end_of(_JOINT, line, parsed[1])
+    yield from found
+
+
+def read_objects(split: Split, flow: Iterator[Piece]) -> Iterator[tuple[int, bytes, Any]]:
+    """Position, raw bytes and value of each object of a file; in place of a value the record of an error."""
+    window, limit = Window(flow), split.limits.record_bytes
+    while window.fill(HEAD_BYTES):
+        window.take(_end_of(_BETWEEN, window.ahead, 0))
+        if not window.ahead:
+            start = window.position
+            if reason := window.pass_gap():
+                _pass_to_next(window)
+                yield start, b"", bad(start, "truncated", reason, size=window.position - start)
+            continue
+        start = window.position
+        if found := _parse_ahead(window, limit):
+            value, stop = found
+            yield start, window.take(stop), value
+            continue
+        kind = "record_too_large" if len(window.ahead) > limit else "invalid_json"
+        first = bytes(window.ahead[: split.limits.error_raw_bytes])
+        window.take(1)
+        _pass_to_next(window)
+        size = window.position - start
+        yield start, first, bad(start, kind, f"no object in {size} bytes", first, size=size)
+
+
+def _end_of(between: re.Pattern[bytes], data: bytes | bytearray, at: int) -> int:
+    """The first byte from `at` on that does not stand between objects."""
+    match = between.match(data, at)
+    return match.end() if match else at
+
+
+def _parse_ahead(window: Window, limit: int) -> tuple[Any, int] | None:
+    """The value at the window's position and its length in bytes; None if there is none within the limit."""
+    count = PARSED_BYTES
+    while True:
+        window.fill(count)
+        parsed = _parse(bytes(window.ahead[:count]), 0)
+        if parsed or count > limit or (window.is_complete and count >= len(window.ahead)):
+            return parsed
+        count *= 4
+
+
+def _parse(data: bytes, at: int) -> tuple[Any, int] | None:
+    """The value that begins at a byte, and the byte behind it; None if none does."""
+    text = data[at:].decode(errors="surrogateescape")
+    try:
+        value, stop = _DECODER.raw_decode(text)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    return value, at + len(text[:stop].encode(errors="surrogateescape"))
+
+
+def _pass_to_next(window: Window) -> None:
+    """Passes over bytes up to where an object may begin behind the end of another, the next gap, or the end."""
+    while window.fill(HEAD_BYTES) and window.ahead:
+        if match := _NEXT.search(window.ahead):
+            window.take(match.end())
+            return
+        window.take(len(window.ahead) if window.is_complete else len(window.ahead) - 64)
+        if window.is_complete:
+            return
+
+
+def _kind(line: bytes) -> str:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return "invalid_utf8"
+    return "invalid_json"
