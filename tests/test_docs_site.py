@@ -15,7 +15,7 @@ from ctllm_ray import cli
 from ctllm_ray.base import recipe
 from docs.generate import tables
 from tests import ray_cluster
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, SharedRay
 from tests.test_readme import Server, blocks, commands, here, numbers, place, run
 
 DOCS = REPOSITORY / "docs"
@@ -94,9 +94,9 @@ class Follower(Server):
             self.stop()
 
 
-def follow(name: str, folder: Path) -> None:
+def follow(name: str, folder: Path, ray_address: str) -> None:
     """Does what a page says, and finds what it shows; a file that it shows is written down first."""
-    server, printed = Follower(folder), ""
+    server, printed = Follower(folder, ray_address), ""
     for language, content in blocks(DOCS / f"{name}.md"):
         first = content.partition("\n")[0]
         if language == "yaml" and re.fullmatch(r"# \w+\.yaml", first):
@@ -114,9 +114,12 @@ def follow(name: str, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.timeout(3600)  # some thirty commands, half of which start Ray
-def test_the_tutorials_run_and_print_what_they_show(small_crawl: Path) -> None:
+def test_the_tutorials_run_and_print_what_they_show(
+    small_crawl: Path, cluster: None, shared_ray: SharedRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small_crawl)
     for name in (*STEPS, "tutorials/serve"):
-        follow(name, small_crawl)
+        follow(name, small_crawl, shared_ray.address)
 
 
 @pytest.mark.slow

@@ -65,6 +65,10 @@ def test_an_error_that_a_person_has_to_mend_ends_the_sweep_with_its_type(
     assert results.read_trials(planned.folder, 2) == []
 
 
+def trial_file(folder: str, number: int, replicate: int) -> Path:
+    return Path(folder, plan.TRIALS, plan.run_name(number, replicate), "RESULT.json")
+
+
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_without_losing_a_finished_trial(tmp_path: Path) -> None:
     file = write(tmp_path, trials=3)
@@ -80,12 +84,12 @@ def test_a_killed_sweep_goes_on_without_losing_a_finished_trial(tmp_path: Path) 
     first.send_signal(signal.SIGKILL)
     first.wait()
     runs = [(trial.number, trial.replicate) for trial in before]
-    stamps = {run: Path(results._place(planned.folder, *run)).stat().st_mtime_ns for run in runs}
+    stamps = {run: trial_file(planned.folder, *run).stat().st_mtime_ns for run in runs}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == 0, done.stderr
     assert [(trial.number, trial.replicate) for trial in results.read_trials(planned.folder, 3)] == sorted(
         planned.runs
     )
     for run, stamp in stamps.items():
-        assert Path(results._place(planned.folder, *run)).stat().st_mtime_ns == stamp
+        assert trial_file(planned.folder, *run).stat().st_mtime_ns == stamp
     assert f"{planned.folder}/{outcome.MIXTURE}" in done.stdout
