@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ctllm_ray.api import (
         evaluate_model,
+        explain_input_file,
         explain_page,
         prepare_data,
         read_shards,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "evaluate_model",
+    "explain_input_file",
     "explain_page",
     "export_checkpoint",
     "load_recipe",

@@ -78,6 +78,16 @@ def explain_page(recipe: Recipe, key: str) -> list[PageHistory]:
     return why.explain_page(folder, finished, pipeline.recipe_of(finished), key)
 
 
+def explain_input_file(recipe: Recipe, key: str) -> list[dict[str, Any]]:
+    """The input files with that path or name: bytes read and lost, records, and why. Empty if there is none.
+
+    Of a section that is not finished, files that were read so far. Raises `NotFound` where it has not begun.
+    """
+    from ctllm_ray.corpus.engine import input_files
+
+    return input_files.find_input_files(recipe.folder("clean"), key)
+
+
 def replay_thresholds(recipe: Recipe, thresholds: Sequence[str]) -> Replay:
     """How many documents other thresholds would keep and drop, from stored scores: nothing is cleaned again.
 

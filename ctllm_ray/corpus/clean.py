@@ -49,7 +49,7 @@ def sources(recipe: Recipe) -> dict[str, str]:
 
 def work(recipe: Recipe, folder: str, split: Split) -> SplitWork:
     """Reads a part of the raw input; writes its kept and rejected shards."""
-    document, form = document_schema(recipe.stages), input_forms.inputs(recipe)[split.input]
+    document, form = document_schema(recipe), input_forms.inputs(recipe)[split.input]
     counts: Counter[str] = Counter({"in": 0, "kept": 0})
     text_bytes, files = 0, list[dict[str, Any]]()
     with (
@@ -75,11 +75,11 @@ def _read_files(split: Split, counts: Counter[str], files: list[dict[str, Any]])
         for table in splits.read_split(one):
             held.append(_count_records(table, one.account, counts))
             if not split.more or sum(map(_text_bytes, held)) >= split.limits.batch_bytes:
-                yield pa.concat_tables(held)
+                yield pa.concat_tables(held, promote_options="default")
                 held = []
         files.append({"input": one.input, "name": one.file.name} | one.account.plain())
     if held:
-        yield pa.concat_tables(held)
+        yield pa.concat_tables(held, promote_options="default")
 
 
 def _count_records(table: pa.Table, account: FileAccount, counts: Counter[str]) -> pa.Table:
@@ -124,10 +124,13 @@ def warm(recipe: Recipe) -> None:
     run_stages(recipe.stages, schema.working(table, "warm"))
 
 
-def document_schema(stages: tuple[StagePart, ...]) -> pa.Schema:
-    """The DOCUMENT schema of a recipe: one score or label for each that its stages add."""
+def document_schema(recipe: Recipe) -> pa.Schema:
+    """The DOCUMENT schema of a recipe: one score or label for each that its sources and stages add."""
+    stages = recipe.stages
     scores: dict[str, None] = {}
     labels: dict[str, None] = {}
+    for part in recipe.data.inputs:
+        scores |= dict.fromkeys(resolve.declared_names(resolve.SOURCES, part.use, "SCORES"))
     for stage in stages:
         scores |= dict.fromkeys(resolve.declared_names(resolve.STAGES, stage.use, "SCORES"))
         labels |= dict.fromkeys(resolve.declared_names(resolve.STAGES, stage.use, "LABELS"))

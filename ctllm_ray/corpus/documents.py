@@ -31,7 +31,7 @@ class Part:
 
 def schema_of(recipe: Recipe, section: str) -> pa.Schema:
     """The DOCUMENT schema that a section writes: columns of the stages, then of the passes up to this one."""
-    columns = document_schema(recipe.stages)
+    columns = document_schema(recipe)
     scores, labels = ([field.name for field in columns.field(name).type] for name in ("scores", "labels"))
     for use in recipe.corpus_sections[1 : recipe.corpus_sections.index(section) + 1]:
         scores += resolve.declared_names(resolve.PASSES, use, "SCORES")
@@ -69,7 +69,7 @@ def merge_sections(sections: Sequence[Part]) -> Manifest:
     for part in sections:
         rejects.update({f"reject:{rule}": n for rule, n in part.finished.rejects().items()})
     first, last = sections[0].finished, sections[-1].finished
-    counts = {"in": first.counts["in"], "kept": last.counts["kept"], **rejects}
+    counts = {"in": first.counts["in"], "kept": last.counts["kept"], **rejects, **first.skipped()}
     check_counts(counts, sections[-1].folder)
     shards = [
         *last.of_kind("kept"),

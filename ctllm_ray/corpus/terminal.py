@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ctllm_ray.corpus import tokenizer
+from ctllm_ray.corpus.engine.input_files import InputFile
+from ctllm_ray.corpus.engine.losses import NAMED, describe, list_lossy
 from ctllm_ray.corpus.explain.page_cluster import Cluster
 from ctllm_ray.corpus.explain.replay import Replay
 from ctllm_ray.corpus.explain.why import Judgement, PageHistory
@@ -36,7 +39,7 @@ def print_section(name: str, finished: Manifest, folder: str) -> None:
 
 def funnel(finished: Manifest, folder: str) -> None:
     """Prints the number of documents, the drops of each rule, and the documents kept."""
-    total = finished.counts["in"]
+    total = finished.documents
     table = Table(
         "step",
         "documents",
@@ -46,6 +49,8 @@ def funnel(finished: Manifest, folder: str) -> None:
     )
     for column in table.columns[1:]:
         column.justify = "right"
+    for kind, count in finished.skipped().items():
+        table.add_row(kind, f"{count:,}", "")
     table.add_row("in", f"{total:,}", "")
     for rule, count in finished.rejects().items():
         table.add_row(f"- {rule}", f"{count:,}", f"{count / max(1, total):.1%}")
@@ -53,7 +58,14 @@ def funnel(finished: Manifest, folder: str) -> None:
     table.add_row("kept", f"{kept:,}", f"{kept / max(1, total):.1%}", style="bold")
     console = _console()
     console.print(table)
+    print_input_files(list_lossy(finished.inputs)[:NAMED])
     console.print(f"shards: {folder}")
+
+
+def print_input_files(files: Sequence[InputFile]) -> None:
+    """Prints what was read of each file, what was lost, and why; a line each."""
+    for file in files:
+        _console().print(Text(_plain(describe(file))))
 
 
 def tokens(finished: Manifest, folder: str) -> None:

@@ -60,6 +60,11 @@ class Manifest:
         """Records of archives that are no documents, by kind."""
         return {k: n for k, n in self.counts.items() if k.startswith("skipped.")}
 
+    @property
+    def documents(self) -> int:
+        """Records that were read as documents: all but the skipped ones."""
+        return self.counts["in"] - sum(self.skipped().values())
+
     def of_kind(self, kind: str) -> list[Shard]:
         """The shards of one kind, in order: `kept` or `rejected` of a clean section,
         `train` or `held_out` of tokens."""

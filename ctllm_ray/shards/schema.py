@@ -66,14 +66,18 @@ def document(scores: Sequence[str], labels: Sequence[str]) -> pa.Schema:
 
 
 def working(table: pa.Table, source: str) -> pa.Table:
-    """Widens a RAW table to WORKING."""
+    """Widens a RAW table to WORKING, with the scores of its source."""
     n = table.num_rows
     extra = {"source": pa.array([source] * n, pa.string())}
     columns = [
         extra.get(f.name, table[f.name] if f.name in table.column_names else pa.nulls(n, f.type))
         for f in WORKING
     ]
-    return pa.table(columns, schema=WORKING)
+    wide = pa.table(columns, schema=WORKING)
+    for name in table.column_names:
+        if name.startswith("score."):
+            wide = wide.append_column(name, table[name])
+    return wide
 
 
 def pack(table: pa.Table, schema: pa.Schema) -> pa.Table:

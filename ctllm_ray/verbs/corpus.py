@@ -35,18 +35,23 @@ def why(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="[KEY=VALUE]... ID_OR_URL",
-            help="Overrides, then the page: its id, for example crawl/0.jsonl#1234, or its URL",
+            metavar="[KEY=VALUE]... ID_OR_URL_OR_FILE",
+            help="Overrides, then the page: its id, for example crawl/0.jsonl#1234, or its URL; or an input file",
         ),
     ],
 ) -> None:
-    """Explain one page: measures, each rule's threshold, the rule that dropped it, duplicates, text."""
+    """Explain one page: measures, each rule's threshold, the rule that dropped it, duplicates, text. Of an input file:
+    what was read, what was lost, and why."""
     from ctllm_ray import api
     from ctllm_ray.corpus import terminal
 
     if re.match(r"[\w.]+=", arguments[-1]):
-        raise typer.BadParameter(f"{arguments[-1]!r} is an override; put the id or the URL of the page last")
-    terminal.print_pages(api.explain_page(load(recipe, arguments[:-1]), arguments[-1]))
+        raise typer.BadParameter(f"{arguments[-1]!r} is an override; put the page or the file last")
+    loaded, key = load(recipe, arguments[:-1]), arguments[-1]
+    if files := api.explain_input_file(loaded, key):
+        terminal.print_input_files(files)
+    else:
+        terminal.print_pages(api.explain_page(loaded, key))
 
 
 def replay(

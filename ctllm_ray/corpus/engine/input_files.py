@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from ctllm_ray.base.errors import NotFound
 from ctllm_ray.corpus.engine.file_account import REASONS
-from ctllm_ray.corpus.engine.section import Done
+from ctllm_ray.corpus.engine.section import Done, unit_name
 from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.shards import manifest
 
 InputFile = dict[str, Any]
 TRUNCATED = "error.truncated"  # one such record stands at every gap
@@ -71,3 +73,26 @@ def _check_size(file: InputFile) -> int:
         file["bytes"] = max(file["bytes"], file["bytes"] + more)
         file["bytes_lost"] += max(0, -more)
     return max(0, -more)
+
+
+def read_input_files(folder: str) -> list[InputFile]:
+    """The table of a clean section; of one that is not finished, the files that were read so far. Raises `NotFound`."""
+    if manifest.is_finished(folder):
+        return manifest.read_manifest(folder).inputs
+    files = manifest.section_files(folder)
+    if (begun := files.read_begun()) is None:
+        raise NotFound("this section has not begun", where=folder, remedy="run `ctllm prepare` first")
+    units = {name: Done.from_plain(files.read_unit(name)) for name in files.list_units()}
+    splits = [Split.from_plain(plain) for plain in begun["splits"]]
+    open_files = {split.file for split in splits if unit_name(split) not in units}
+    whole = [split for split in splits if unit_name(split) in units and split.file not in open_files]
+    return list_input_files(whole, [units[unit_name(split)] for split in whole])
+
+
+def find_input_files(folder: str, key: str) -> list[InputFile]:
+    """The files with that name, path or input/name. Raises `NotFound` where the section has not begun."""
+    return [
+        file
+        for file in read_input_files(folder)
+        if key in (file["name"], f"{file['input']}/{file['name']}") or key.endswith(f"/{file['name']}")
+    ]

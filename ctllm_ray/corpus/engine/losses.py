@@ -37,20 +37,27 @@ def check_losses(recipe: Recipe, folder: str, finished: Manifest) -> None:
             )
 
 
+def list_lossy(files: Sequence[InputFile]) -> list[InputFile]:
+    """The files that lost something: those that could not be read to their end first, then by bytes lost."""
+    lossy = [file for file in files if file.get("bytes_lost") or file.get("damage")]
+    return sorted(lossy, key=lambda file: (not file.get("unfinished"), -file["bytes_lost"], file["name"]))
+
+
 def describe(file: InputFile) -> str:
     """A file in words: what was lost of it, and why."""
-    parts = [f"{file['bytes_lost']:,} of {file['bytes']:,} bytes lost", f"{file['records']:,} records seen"]
+    parts = [f"{file['bytes_lost']:,} of {file['bytes']:,} bytes lost", f"records seen: {file['records']:,}"]
     if file.get("missing"):
         about = "about " if file.get("estimated") else ""
-        parts.append(f"{about}{file['missing']:,} missing")
-    errors = [f"{kind} {n:,}" for kind, n in file.get("unread", {}).items() if kind.startswith("error.")]
-    return f"{file['name']}: {'; '.join([', '.join(parts + errors), *file.get('damage', [])])}"
+        parts.append(f"missing: {about}{file['missing']:,}")
+    for key in ("unread", "repaired"):
+        parts += [f"{kind} {n:,}" for kind, n in file.get(key, {}).items()]
+    return f"{file['input']}/{file['name']}: {'; '.join([', '.join(parts), *file.get('damage', [])])}"
 
 
 def _lost_records(finished: Manifest, files: Sequence[InputFile]) -> tuple[str, float]:
     errors = {key[7:]: n for key, n in finished.counts.items() if key.startswith("reject:error.")}
     missing = sum(file.get("missing", 0) for file in files)
-    total = finished.counts["in"] - sum(finished.skipped().values()) + missing
+    total = finished.documents + missing
     kinds = [f"{kind} {n}" for kind, n in errors.items()] + [f"{missing} missing"] * bool(missing)
     share = (sum(errors.values()) + missing) / max(1, total)
     return f"{total} records could not be read ({', '.join(kinds)})", share
@@ -67,10 +74,9 @@ def _unfinished_files(files: Sequence[InputFile]) -> tuple[str, float]:
 
 
 def _worst(files: Sequence[InputFile]) -> list[str]:
-    """The files that lost something, by bytes lost."""
-    hit = [file for file in files if file["bytes_lost"] or file.get("damage")]
-    hit.sort(key=lambda file: (not file.get("unfinished"), -file["bytes_lost"], file["name"]))
-    more = [f"and {len(hit) - NAMED:,} more: see `inputs` in the splits' markers"] * (len(hit) > NAMED)
+    """The files that lost most, in words."""
+    hit = list_lossy(files)
+    more = [f"and {len(hit) - NAMED:,} more"] * (len(hit) > NAMED)
     return [describe(file) for file in hit[:NAMED]] + more
 
 

@@ -11,6 +11,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,14 +19,15 @@ import yaml
 
 from ctllm_ray.base import provenance, storage
 from ctllm_ray.base.decisions import fingerprint
-from ctllm_ray.base.errors import StorageError, VersionConflict
+from ctllm_ray.base.errors import InputError, StorageError, VersionConflict
 from ctllm_ray.base.recipe import CLEAN, Recipe, Section
 from ctllm_ray.base.storage import File
 from ctllm_ray.corpus.engine import section
 from ctllm_ray.corpus.engine.input_files import list_input_files
+from ctllm_ray.corpus.engine.losses import NAMED
 from ctllm_ray.corpus.engine.progress import SectionProgress
 from ctllm_ray.corpus.engine.section import Done, unit_name
-from ctllm_ray.corpus.engine.splits import Split
+from ctllm_ray.corpus.engine.splits import Split, list_input
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import RUNS, Manifest, section_files
 
@@ -39,6 +41,8 @@ def complete(name: Section, recipe: Recipe, run: Runner, progress: SectionProgre
     if manifest.is_finished(folder):
         finished = manifest.read_manifest(folder)
         check_same(finished, recipe, section.load_section(name, recipe).sources(recipe))
+        if name == CLEAN:
+            _name_late_files(finished, recipe, progress)
         return finished
     splits = _plan_splits(name, recipe, folder)
     try:
@@ -53,6 +57,21 @@ def complete(name: Section, recipe: Recipe, run: Runner, progress: SectionProgre
     manifest.write_manifest(folder, finished)
     _sweep(folder, finished)
     return finished
+
+
+def _name_late_files(finished: Manifest, recipe: Recipe, progress: SectionProgress) -> None:
+    """Says which files came under the patterns of the inputs after the section was made."""
+    read = {(file["input"], file["name"]) for file in finished.inputs}
+    late = []
+    for part in recipe.data.inputs:
+        with suppress(InputError):  # a finished section does not need its input
+            late += [f"{part.name}/{f.name}" for f in list_input(part) if (part.name, f.name) not in read]
+    if late:
+        more = f" and {len(late) - NAMED:,} more" if len(late) > NAMED else ""
+        progress.note(
+            f"files that came after {recipe.name} {recipe.version} was begun are not in it "
+            f"({len(late):,}: {', '.join(late[:NAMED])}{more}); give the recipe another `version` to read them"
+        )
 
 
 def _work_splits(

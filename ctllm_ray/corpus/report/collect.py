@@ -82,7 +82,7 @@ class FactCollector:
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._rules = rules_of(manifest.recipe)
-        self._limit = min(1.0, SAMPLE_DOCUMENTS / max(1, manifest.counts["in"])) * 2**64
+        self._limit = min(1.0, SAMPLE_DOCUMENTS / max(1, manifest.documents)) * 2**64
         self._verdicts = np.zeros((3, len(self._rules)), np.int64)  # measured, failed, failed alone
         self._sample: list[tuple[np.ndarray, dict[int, np.ndarray]]] = []  # reject, scores by rule
         self._slices: dict[str, StreamCounter[tuple[str | None, str | None]]] = {}

@@ -54,7 +54,7 @@ def rules_of(recipe: Mapping[str, Any]) -> tuple[Rule, ...]:
 
 def funnel(manifest: Manifest) -> tuple[FunnelGroup, ...]:
     """The steps from all documents to the kept ones: read errors first, then stages and passes in order."""
-    left, steps = manifest.counts["in"], []
+    left, steps = manifest.documents, []
     rejects = manifest.rejects()
     for rule in _order(manifest.recipe, rejects):
         left -= rejects.get(rule, 0)

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from ctllm_ray.base import storage
 from ctllm_ray.base.recipe_rules import Rule
+from ctllm_ray.corpus.engine.losses import list_lossy
 from ctllm_ray.corpus.report import facts, histograms
 from ctllm_ray.corpus.report.collect import CUT_CHARS, collect_facts
 from ctllm_ray.corpus.report.facts import Breakdown, Report, RuleFacts
@@ -53,9 +54,10 @@ def render_page(report: Report) -> str:
         m=report.manifest,
         run=facts.total(report.runs),
         river=draw_sankey(
-            [(_names(g.family), g.dropped, g.left) for g in report.groups], report.manifest.counts["in"]
+            [(_names(g.family), g.dropped, g.left) for g in report.groups], report.manifest.documents
         ),
         rejects=report.manifest.rejects(),
+        lossy=list_lossy(report.manifest.inputs),
         shown=_sorted_rules(report),
         breakdowns=[_order_breakdown(b, passes) for b in sorted(report.breakdowns, key=_rank) if _tells(b)],
         recipe=yaml.safe_dump(report.manifest.recipe, allow_unicode=True, sort_keys=False, width=110),
@@ -134,7 +136,7 @@ def _labels_of(report: Report, rule: Rule) -> Breakdown | None:
 
 def _sorted_rules(report: Report) -> dict[str, list[RuleFacts]]:
     """Rules for the histograms: active ones, rarely active ones, and those that only measure."""
-    line = RARE_SHARE * report.manifest.counts["in"]
+    line = RARE_SHARE * report.manifest.documents
     rules: dict[str, list[RuleFacts]] = {"acting": [], "rare": [], "measuring": []}
     for rule in report.rules:
         kind = "measuring" if not rule.rule.decides else "acting" if rule.dropped >= max(1, line) else "rare"

@@ -215,7 +215,19 @@ WORDS: dict[str, tuple[str, str]] = {
     "splits": ("分块（新做 / 沿用）", "Splits (done / reused)"),
     "no_runs": ("没有 RUNS.jsonl，不知道用时。", "There is no RUNS.jsonl, so times are unknown."),
     "all_counts": ("全部计数（MANIFEST.json）", "All counts (MANIFEST.json)"),
-    "law": ("读入 = 留下 + 各类丢弃之和", "in = kept + sum of all rejects"),
+    "law": ("读入 = 留下 + 各类丢弃 + 跳过之和", "in = kept + all rejects + all skipped"),
+    "lossy": ("读不全的文件", "Files that lost something"),
+    "lossy_note": (
+        "每个文件：已读字节 + 丢失字节 = 文件字节。缺失的记录从未出现；≈ 表示按丢失的字节估计。",
+        "Of every file: bytes read + bytes lost = bytes of the file. Missing records never came; ≈ is an "
+        "estimate from the bytes lost.",
+    ),
+    "file": ("文件", "File"),
+    "bytes": ("字节", "Bytes"),
+    "bytes_lost": ("丢失字节", "Bytes lost"),
+    "records": ("见到的记录", "Records seen"),
+    "missing": ("缺失的记录", "Records missing"),
+    "why": ("原因", "Why"),
     # families of rules
     "family.error": ("读取错误", "unreadable"),
     "family.extract": ("正文抽取", "extraction"),

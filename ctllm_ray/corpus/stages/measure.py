@@ -78,7 +78,7 @@ class MeasurePlan:
     texts: dict[str, Callable[[str], Any]]  # score or label -> measure of one text
     urls: dict[str, Callable[[str], Any]]
     labels: frozenset[str]  # those with labels as values
-    earlier: tuple[str, ...]  # scores and labels added by an earlier stage
+    earlier: tuple[str, ...]  # scores and labels added by the source or an earlier stage
 
     @property
     def every(self) -> tuple[Rule, ...]:
@@ -101,6 +101,9 @@ def plan_of(text: str) -> MeasurePlan:
             earlier.append(rule.score)
             continue
         function = resolve(MEASURES, rule.use)
+        if fuse.reads(function) == ["http_status"]:  # the source's own score, under the name of the measure
+            earlier.append(rule.score)
+            continue
         options = check_options(function, rule.options, f"rule {rule.name!r}")
         if fuse.is_kernel(rule.use):
             plan.kernel[rule.score] = (rule.use, tuple(options.items()))

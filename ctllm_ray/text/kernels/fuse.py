@@ -39,8 +39,9 @@ def reads(function: Callable[..., Any]) -> list[str]:
 
 
 def is_kernel(name: str) -> bool:
-    """True if a measure reads code points; False if it reads a `text` or `url` string or a column `texts`."""
-    return reads(resolve(MEASURES, name))[0] not in {"text", "url", "texts"}
+    """True if a measure reads code points; False if it reads a `text` or `url` string, a column `texts`, or what a
+    source knows."""
+    return reads(resolve(MEASURES, name))[0] not in {"text", "url", "texts", "http_status"}
 
 
 def needed_views(functions: Sequence[Callable[..., Any]]) -> list[str]:

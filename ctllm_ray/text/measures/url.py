@@ -1,4 +1,4 @@
-"""Measures of a document's URL: its category in a blocklist.
+"""Measures of a document's URL: its category in a blocklist, and the HTTP status of the response.
 
 CT-LLM's filter compares the page's url with the `urls` files of every UT1 folder, the white list included,
 and drops records without a url (docs/reference/ct-llm.md). Here domains are read as well as urls, the recipe names
@@ -26,3 +26,8 @@ def blocklist(
     `allow_urls`, is in no category. Raises `RecipeError` for a category that the folder lacks.
     """
     return load(folder, tuple(categories), tuple(allow), tuple(allow_urls)).category(url)
+
+
+def http_status(http_status: float) -> float:
+    """The HTTP status of the page's response, such as 200. Only archives know it; other documents have none."""
+    return http_status
