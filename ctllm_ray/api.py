@@ -81,7 +81,7 @@ def explain_page(recipe: Recipe, key: str) -> list[PageHistory]:
 def explain_input_file(recipe: Recipe, key: str) -> list[dict[str, Any]]:
     """The input files with that path or name: bytes read and lost, records, and why. Empty if there is none.
 
-    Of a section that is not finished, files that were read so far. Raises `NotFound` where it has not begun.
+    Of a section that is not finished, files that were read so far. Raises `StorageError` where it cannot be read.
     """
     from ctllm_ray.corpus.engine import input_files
 

@@ -237,7 +237,7 @@ def _section(folder: str) -> Link:
 
 
 def _section_facts(finished: Manifest) -> list[str]:
-    counts = f"{finished.counts['kept']:,} of {finished.counts['in']:,} documents"
+    counts = f"{finished.counts['kept']:,} of {finished.documents:,} documents"
     digest = (
         f", {_together([{'sha256': shard.sha256} for shard in finished.shards])}" if finished.shards else ""
     )
@@ -313,7 +313,11 @@ def _followed_tokenizer(path: str) -> Link:
 def _sources(folder: str, finished: Manifest) -> list[Link]:
     """The inputs of a clean section, with the files that were read."""
     splits = (manifest.section_files(folder).read_begun() or {"splits": []})["splits"]
-    read = {(split["input"], split["file"]["name"]): split["file"] for split in splits}
+    read = {
+        (split["input"], file["name"]): file
+        for split in splits
+        for file in (split["file"], *split.get("more", ()))
+    }
     links = []
     for part in finished.recipe["data"]["inputs"]:
         files = [

@@ -123,7 +123,7 @@ def test_help_names_the_arguments_with_an_example(
         (["prepare"], "RECIPE"),
         (["prepare", "--bogus", "x"], "--bogus"),
         (["why", "recipe.yaml"], "ID_OR_URL"),
-        (["why", "recipe.yaml", "root=out"], "page last"),
+        (["why", "recipe.yaml", "root=out"], "page or the file last"),
         (["replay", "recipe.yaml", "--set"], "--set"),
     ],
 )
@@ -470,8 +470,8 @@ def test_prepare_prints_plain_lines_to_a_log_and_the_funnel_to_stdout(
     assert "\r" not in ended.stderr
     assert "\x1b" not in ended.stderr + ended.stdout
     first, *_, last = ended.stderr.splitlines()
-    assert first.startswith("clean: 3 splits; ")
-    assert last.startswith("clean: 3/3 splits  60 documents  ")
+    assert first.startswith("clean: 1 split; ")
+    assert last.startswith("clean: 1/1 splits  60 documents  ")
     assert "dropped" in last
     assert "document.char_count" in ended.stdout
     assert "kept" in ended.stdout
@@ -491,9 +491,9 @@ def test_prepare_shows_one_live_line_on_a_terminal(begun: str, cluster: None, sh
     os.close(main)
     assert process.wait(WAIT_S) == 0
     states = shown.split("\r\x1b[K")
-    assert states[1].startswith("clean: 3 splits; ")
+    assert states[1].startswith("clean: 1 split; ")
     assert all("\n" not in state and len(state) < 60 for state in states[:-1])
-    assert states[-1].startswith("clean: 3/3 splits  60 documents  ")
+    assert states[-1].startswith("clean: 1/1 splits  60 documents  ")
     assert states[-1].endswith("\n")
 
 
@@ -520,7 +520,10 @@ def test_a_stopped_run_says_so_and_the_next_one_goes_on(
         (tmp_path / "crawl" / f"{part:02d}.jsonl").write_text(
             (lines(300, part) + "\n") * 12, encoding="utf-8"
         )
-    path = write_recipe(tmp_path, f"{tmp_path}/crawl/*.jsonl")
+    largest = max(file.stat().st_size for file in (tmp_path / "crawl").iterdir())
+    inputs = [{"use": "jsonl", "path": f"{tmp_path}/crawl/*.jsonl"}]
+    data = {"inputs": inputs, "max_error_share": 0.1, "split_mb": largest / 2**20}  # a split for each
+    path = write_recipe(tmp_path, "", data=data)
     loaded = recipe.load_recipe(path)
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     process = subprocess.Popen(

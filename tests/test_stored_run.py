@@ -15,6 +15,7 @@ import pytest
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base.errors import VersionConflict
 from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus.engine import splits
 from ctllm_ray.shards import manifest
 from ctllm_ray.train.tracking import records
 from tests.corpus.conftest import run_here
@@ -40,9 +41,13 @@ def read(path: Path) -> dict:
     return json.loads(path.read_text())
 
 
-def test_a_section_of_an_earlier_version_goes_on_with_the_splits_that_are_left(stored: Path) -> None:
+def test_a_section_of_an_earlier_version_goes_on_with_the_splits_that_are_left(
+    stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = read(stored / "recipe.json")
-    whole = pipeline.prepare_corpus(recipes.parse_recipe(plain | {"root": "whole"}), run_here)
+    with monkeypatch.context() as patch:
+        patch.setattr(splits, "MAX_FILES", 1)  # that version did not join small files
+        whole = pipeline.prepare_corpus(recipes.parse_recipe(plain | {"root": "whole"}), run_here)
     split_ran: list[int] = []
 
     def run(recipe, folder, splits):  # type: ignore[no-untyped-def]

@@ -69,7 +69,7 @@ def merge_sections(sections: Sequence[Part]) -> Manifest:
     for part in sections:
         rejects.update({f"reject:{rule}": n for rule, n in part.finished.rejects().items()})
     first, last = sections[0].finished, sections[-1].finished
-    counts = {"in": first.counts["in"], "kept": last.counts["kept"], **rejects, **first.skipped()}
+    counts = {"in": first.counts["in"], "kept": last.counts["kept"], **rejects, **first.count_skipped()}
     check_counts(counts, sections[-1].folder)
     shards = [
         *last.of_kind("kept"),

@@ -49,7 +49,7 @@ def funnel(finished: Manifest, folder: str) -> None:
     )
     for column in table.columns[1:]:
         column.justify = "right"
-    for kind, count in finished.skipped().items():
+    for kind, count in finished.count_skipped().items():
         table.add_row(kind, f"{count:,}", "")
     table.add_row("in", f"{total:,}", "")
     for rule, count in finished.rejects().items():

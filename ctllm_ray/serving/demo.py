@@ -116,7 +116,7 @@ def _clean(recipe: Recipe, progress: StepProgress) -> None:
 
     cleaned = pipeline.prepare_corpus(recipe, progress=_progress())
     write_corpus_report(recipe.folder(recipe.corpus), _report(recipe, "clean"))
-    kept, read = cleaned[recipe.corpus].counts["kept"], cleaned["clean"].counts["in"]
+    kept, read = cleaned[recipe.corpus].counts["kept"], cleaned["clean"].documents
     progress.finish(f"{kept:,} of {read:,} pages kept")
 
 

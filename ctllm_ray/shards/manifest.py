@@ -56,14 +56,14 @@ class Manifest:
         results = {k.removeprefix("reject:"): n for k, n in self.counts.items() if k.startswith("reject:")}
         return dict(sorted(results.items(), key=lambda item: (-item[1], item[0])))
 
-    def skipped(self) -> dict[str, int]:
+    def count_skipped(self) -> dict[str, int]:
         """Records of archives that are no documents, by kind."""
         return {k: n for k, n in self.counts.items() if k.startswith("skipped.")}
 
     @property
     def documents(self) -> int:
         """Records that were read as documents: all but the skipped ones."""
-        return self.counts["in"] - sum(self.skipped().values())
+        return self.counts["in"] - sum(self.count_skipped().values())
 
     def of_kind(self, kind: str) -> list[Shard]:
         """The shards of one kind, in order: `kept` or `rejected` of a clean section,

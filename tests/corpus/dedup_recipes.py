@@ -95,18 +95,17 @@ def conserved(of: Recipe) -> None:
     folder = of.folder(of.corpus)
     found = documents.parts(folder, manifest.read_manifest(folder))
     for part in found:
-        gone = [*part.finished.rejects().values(), *part.finished.skipped().values()]
+        gone = [*part.finished.rejects().values(), *part.finished.count_skipped().values()]
         assert part.finished.counts["in"] == part.finished.counts["kept"] + sum(gone)
     for before, after in pairwise(found):
         assert before.finished.counts["kept"] == after.finished.counts["in"]
-    counts = documents.merge_sections(found).counts
     ids = [
         i
         for kind in ("kept", "rejected")
         for t in documents.tables(found, kind, ["id"])
         for i in t["id"].to_pylist()
     ]
-    assert len(ids) == len(set(ids)) == counts["in"]
+    assert len(ids) == len(set(ids)) == documents.merge_sections(found).documents
 
 
 def shaken_to_the_end(shaken: Recipe, units: slice) -> list[tuple[str, int]]:

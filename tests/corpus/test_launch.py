@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -23,6 +23,7 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.base.recipe_training import TokenizerPart, TokensPart
 from ctllm_ray.corpus import pipeline
 from ctllm_ray.corpus.engine import launch, splits
+from ctllm_ray.corpus.engine.section import Done
 from ctllm_ray.shards import manifest
 from ctllm_ray.tokenizer import train
 from tests.corpus.conftest import page, run_here
@@ -74,13 +75,16 @@ def test_ray_writes_the_bytes_of_a_plain_loop(make: Make, cluster: None) -> None
 
 
 def test_a_users_mistake_inside_a_worker_arrives_as_itself(make: Make, cluster: None, tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    path = tmp_path / "gone.jsonl"
+    path.write_text('{"text": "文"}', encoding="utf-8")
 
-    pq.write_table(pa.table({"body": ["文"]}), tmp_path / "x.parquet")
-    data = {"inputs": [{"use": "parquet", "path": f"{tmp_path}/x.parquet"}], "max_error_share": 0.1}
-    with pytest.raises(InputError, match="text"):
-        pipeline.clean(make(data=data))
+    def vanish(recipe: Recipe, folder: str, left: Sequence[splits.Split]) -> Iterator[Done]:
+        path.unlink()
+        return launch.run_splits(recipe, folder, left)
+
+    data = {"inputs": [{"use": "jsonl", "path": str(path)}], "max_error_share": 0.1}
+    with pytest.raises(InputError, match=r"gone\.jsonl"):
+        pipeline.clean(make(data=data), vanish)
 
 
 def kill_workers(stop: threading.Event, killed: list[int], wanted: int) -> None:

@@ -21,6 +21,7 @@ from ctllm_ray.base.errors import InputError, StorageError
 from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.cli import run
 from ctllm_ray.corpus import pipeline
+from ctllm_ray.corpus.engine import splits
 from ctllm_ray.corpus.explain import replay, why
 from ctllm_ray.shards import manifest
 from tests.base.test_storage_s3 import endpoint  # noqa: F401  # a fixture
@@ -175,8 +176,9 @@ def test_a_missing_bucket_is_one_message(make: Make, remote: Recipe) -> None:
 
 @pytest.mark.cluster
 def test_the_command_with_ray_on_s3_writes_the_bytes_of_a_local_run(
-    make: Make, remote: Recipe, tmp_path: Path
+    make: Make, remote: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(splits, "MAX_FILES", 10_000)  # as in the command
     local = make()
     pipeline.clean(local, run_here)
     path = tmp_path / "recipe.yaml"

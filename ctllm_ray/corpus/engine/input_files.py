@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ctllm_ray.base.errors import NotFound
 from ctllm_ray.corpus.engine.file_account import REASONS
 from ctllm_ray.corpus.engine.section import Done, unit_name
 from ctllm_ray.corpus.engine.splits import Split
@@ -65,6 +64,8 @@ def _add(file: InputFile, account: dict[str, Any]) -> None:
 
 def _check_size(file: InputFile) -> int:
     """The bytes of a file that were listed and are not there any more. Says so where its size changed."""
+    if not file["bytes_read"] + file["bytes_lost"]:
+        file["bytes_read"] = file["bytes"]  # of a source that keeps no account
     more = file["bytes_read"] + file["bytes_lost"] - file["bytes"]
     if more:
         reason = f"its size changed by {more:+} bytes after it was listed"
@@ -76,12 +77,12 @@ def _check_size(file: InputFile) -> int:
 
 
 def read_input_files(folder: str) -> list[InputFile]:
-    """The table of a clean section; of one that is not finished, the files that were read so far. Raises `NotFound`."""
+    """The table of a clean section; of one that is not finished, the files that were read so far."""
     if manifest.is_finished(folder):
         return manifest.read_manifest(folder).inputs
     files = manifest.section_files(folder)
     if (begun := files.read_begun()) is None:
-        raise NotFound("this section has not begun", where=folder, remedy="run `ctllm prepare` first")
+        return []
     units = {name: Done.from_plain(files.read_unit(name)) for name in files.list_units()}
     splits = [Split.from_plain(plain) for plain in begun["splits"]]
     open_files = {split.file for split in splits if unit_name(split) not in units}
@@ -90,7 +91,7 @@ def read_input_files(folder: str) -> list[InputFile]:
 
 
 def find_input_files(folder: str, key: str) -> list[InputFile]:
-    """The files with that name, path or input/name. Raises `NotFound` where the section has not begun."""
+    """The files with that name, path or input/name."""
     return [
         file
         for file in read_input_files(folder)

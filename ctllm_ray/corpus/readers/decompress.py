@@ -45,7 +45,7 @@ XZ_MEMORY_BYTES = 256 << 20
 ZSTD_WINDOW_BYTES = 1 << 31
 
 
-class Packing(NamedTuple):
+class Compression(NamedTuple):
     """A compression format: how its members begin, and a decoder of one member."""
 
     magic: bytes
@@ -53,13 +53,15 @@ class Packing(NamedTuple):
 
 
 _PACKINGS = {
-    ".gz": Packing(b"\x1f\x8b\x08", lambda: zlib.decompressobj(wbits=31)),  # 31: gzip header, largest window
-    ".zst": Packing(
+    ".gz": Compression(
+        b"\x1f\x8b\x08", lambda: zlib.decompressobj(wbits=31)
+    ),  # 31: gzip header, largest window
+    ".zst": Compression(
         b"\x28\xb5\x2f\xfd",
         lambda: zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).decompressobj(),
     ),
-    ".bz2": Packing(b"BZh", bz2.BZ2Decompressor),
-    ".xz": Packing(b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)),
+    ".bz2": Compression(b"BZh", bz2.BZ2Decompressor),
+    ".xz": Compression(b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES)),
 }
 _SAME = {".gzip": ".gz", ".zstd": ".zst"}
 _DECODER_ERRORS = (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError, EOFError, ValueError)
@@ -126,7 +128,7 @@ def _plain(stream: IO[bytes], start: int = 0) -> Iterator[Piece]:
         head = stream.read(READ_BYTES)
 
 
-def _decompress(source: _Stored, packing: Packing) -> Iterator[Piece]:
+def _decompress(source: _Stored, packing: Compression) -> Iterator[Piece]:
     while source.peek():
         if padding := source.skip_zeros():  # between members, as tape and xz write it
             yield Piece(b"", padding)
@@ -137,7 +139,7 @@ def _decompress(source: _Stored, packing: Packing) -> Iterator[Piece]:
 class _Member:
     """One member, from the first byte of its header to the end or to the next member behind damage."""
 
-    def __init__(self, source: _Stored, packing: Packing) -> None:
+    def __init__(self, source: _Stored, packing: Compression) -> None:
         self._source, self._packing = source, packing
         self._start = source.position
         self._held, self._held_bytes, self._streams = list[Piece](), 0, False
@@ -189,7 +191,7 @@ class _Member:
         yield Piece(b"", lost, reason, to_end=not self._source.peek())
 
 
-def _is_member(data: bytes, packing: Packing) -> bool:
+def _is_member(data: bytes, packing: Compression) -> bool:
     """Whether a member may begin here: its first kilobyte decodes."""
     if not data.startswith(packing.magic) or (packing.magic == b"BZh" and data[4:7] not in _BZIP2):
         return False

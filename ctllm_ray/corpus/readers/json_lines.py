@@ -43,13 +43,13 @@ def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
 
 def records(split: Split, recorded: Recorded) -> Iterator[Record]:
     """The records of the objects that begin in a split, in order."""
-    found = _read_lines(split, None)
+    objects = _read_lines(split, None)
     if split.start == 0 and split.stop is None:
         head, flow = _read_head(lines.read_span(split, 0))
-        found = (
+        objects = (
             _read_lines(split, flow) if json_stream.is_lines(head) else json_stream.read_objects(split, flow)
         )
-    for position, raw, fields in found:
+    for position, raw, fields in objects:
         if isinstance(fields, Record):
             yield fields
         elif type(fields) is not dict:

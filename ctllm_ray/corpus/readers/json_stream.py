@@ -42,15 +42,15 @@ def without_halves(text: str) -> str:
 
 def read_line(position: int, line: bytes, problem: str) -> Iterator[tuple[int, bytes, Any]]:
     """Position, raw bytes and value of the objects in a line that is no strict JSON; else the record of one error."""
-    found, at = list[tuple[int, bytes, Any]](), _end_of(_JOINT, line, 0)
+    values, at = list[tuple[int, bytes, Any]](), _end_of(_JOINT, line, 0)
     while at < len(line):
         parsed = _parse(line, at)
         if parsed is None or type(parsed[0]) is not dict:
             yield position, line, bad(position, _kind(line), problem, line)
             return
-        found.append((position + at, line[at : parsed[1]], parsed[0]))
+        values.append((position + at, line[at : parsed[1]], parsed[0]))
         at = _end_of(_JOINT, line, parsed[1])
-    yield from found
+    yield from values
 
 
 def read_objects(split: Split, flow: Iterator[Piece]) -> Iterator[tuple[int, bytes, Any]]:
@@ -65,8 +65,8 @@ def read_objects(split: Split, flow: Iterator[Piece]) -> Iterator[tuple[int, byt
                 yield start, b"", bad(start, "truncated", reason, size=window.position - start)
             continue
         start = window.position
-        if found := _parse_ahead(window, limit):
-            value, stop = found
+        if parsed := _parse_ahead(window, limit):
+            value, stop = parsed
             yield start, window.take(stop), value
             continue
         kind = "record_too_large" if len(window.ahead) > limit else "invalid_json"

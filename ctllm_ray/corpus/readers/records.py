@@ -3,7 +3,7 @@
 A source is a generator of `Record`s, most of whose fields are usually null; here they become Arrow tables of
 about `limits.batch_bytes`. A record that could not be read is one of `bad(...)`: `reject` says
 `error.<kind>`, `title` the reason in words, `raw` its first bytes. A record of an archive that is no page is
-one of `skipped(...)`: it is counted and goes no further.
+one of `skip(...)`: it is counted and goes no further.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def bad(
     return Record(position, url=url, title=reason, raw=raw, reject=f"error.{kind}", lost=size or len(raw))
 
 
-def skipped(position: int, why: str, url: str | None = None) -> Record:
+def skip(position: int, why: str, url: str | None = None) -> Record:
     """The record for something that is whole, but no document."""
     return Record(position, url=url, reject=f"skipped.{why}")
 

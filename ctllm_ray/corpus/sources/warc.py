@@ -22,7 +22,7 @@ from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import warc_records
 from ctllm_ray.corpus.readers.http_response import HttpResponse, read_response
 from ctllm_ray.corpus.readers.page_types import skipped_as
-from ctllm_ray.corpus.readers.records import Record, bad, skipped, tables
+from ctllm_ray.corpus.readers.records import Record, bad, skip, tables
 from ctllm_ray.corpus.readers.warc_records import WarcRecord
 
 SCORES = ("url.http_status",)
@@ -48,10 +48,10 @@ def _page(limit: int, record: WarcRecord) -> Record:
     else:
         known = record.type in RECORD_TYPES or record.type == "response"
         why = "not_http" if record.type == "response" else record.type if known else "unknown_type"
-        return skipped(record.position, why, record.url)
+        return skip(record.position, why, record.url)
     content_type = response.content_type or record.fields.get("warc-identified-payload-type", "")
     if why := skipped_as(content_type, response.content):
-        return skipped(record.position, why, record.url)
+        return skip(record.position, why, record.url)
     if len(response.content) > limit:
         reason = f"the content decompresses to more than {limit} bytes"
         size = len(record.block)

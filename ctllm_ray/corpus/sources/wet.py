@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import warc_records
-from ctllm_ray.corpus.readers.records import Record, bad, skipped, tables
+from ctllm_ray.corpus.readers.records import Record, bad, skip, tables
 from ctllm_ray.corpus.readers.warc_records import WarcRecord
 from ctllm_ray.corpus.sources.warc import RECORD_TYPES
 
@@ -26,7 +26,7 @@ def wet(split: Split) -> Iterator[pa.Table]:
 def _text(record: WarcRecord) -> Record:
     if record.type != "conversion":
         known = record.type in RECORD_TYPES | {"response", "resource"}
-        return skipped(record.position, record.type if known else "unknown_type", record.url)
+        return skip(record.position, record.type if known else "unknown_type", record.url)
     try:
         text = record.block.decode()
     except UnicodeDecodeError as error:
