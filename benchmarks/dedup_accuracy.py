@@ -194,7 +194,8 @@ class Planted:
         self.folded = fold(self.texts)
         chars = pc.utf8_length(self.folded)
         ids = pa.array([page["doc_id"] for page in self.pages])
-        table = pa.table({"complete": survivors.complete(self.texts), "chars": chars, "id": ids})
+        values = {"complete": survivors.complete(self.texts), "clutter": survivors.clutter(self.texts)}
+        table = pa.table(values | {"chars": chars, "id": ids})
         order = tuple(p for p in survivors.ORDER if p[0] in table.column_names)
         self.ranks = survivors.ranks(table, order)
         bare = first_rows(digests(pc.replace_substring_regex(self.texts, r"\s+", "")))

@@ -5,8 +5,8 @@ Ours calls the kernels that the pass `near` calls, in the same order; the others
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from ctllm_ray.text.dedup.bands import Pairs, band_keys, distinct, find_candidates, select_most_similar
 from ctllm_ray.text.dedup.fold import fold
 from ctllm_ray.text.dedup.minhash import signatures
+from ctllm_ray.text.dedup.signs import fold_with_signs
 from ctllm_ray.text.dedup.text_similarity import agreement, verdicts
 
 Find = Callable[[pa.Array], Pairs]
@@ -39,9 +40,13 @@ class Near:
     slips_jaccard: float = 0.35
     max_edit_share: float = 0.12
     max_edit_run: int = 4
+    same_meaning: Mapping[str, float] | None = field(
+        default_factory=lambda: {"short_chars": 200, "max_changed_share": 0.02}
+    )
 
     def __call__(self, texts: pa.Array) -> Pairs:
         """The pairs of documents that are near-duplicates of each other."""
+        signed = fold_with_signs(texts) if self.same_meaning else fold(texts) if self.folds else texts
         texts = fold(texts) if self.folds else texts
         long = np.flatnonzero(pc.utf8_length(texts).to_numpy() >= self.min_chars)
         values = signatures(texts.take(pa.array(long)), shingle_chars=self.shingle_chars).values
@@ -56,15 +61,17 @@ class Near:
             return Pairs(long[met.left], long[met.right])
         met = met.take(select_most_similar(met, alike, met.left, reach=self.reach))
         met = Pairs(long[met.left], long[met.right])
-        return met.take(self._duplicates(texts, *met))
+        return met.take(self._duplicates(signed, *met))
 
     def are_copies(self, texts: pa.Array, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """bool[pairs]: which of any pairs of documents are near-duplicates."""
         numbers, places = np.unique(np.concatenate([left, right]), return_inverse=True)
-        folded = fold(texts.take(pa.array(numbers)))
+        compared = texts.take(pa.array(numbers))
+        folded = fold(compared)
+        signed = fold_with_signs(compared) if self.same_meaning else folded
         left, right = places[: len(left)], places[len(left) :]
         values = signatures(folded, shingle_chars=self.shingle_chars).values
-        return (agreement(values, left, right) >= self.min_agreement) & self._duplicates(folded, left, right)
+        return (agreement(values, left, right) >= self.min_agreement) & self._duplicates(signed, left, right)
 
     def _duplicates(self, texts: pa.Array, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         return verdicts(
@@ -82,10 +89,15 @@ VERDICT_BOUNDS = (
     "slips_jaccard",
     "max_edit_share",
     "max_edit_run",
+    "same_meaning",
 )
 ZH_WEB = Near()
-JACCARD_ONLY = replace(ZH_WEB, sure_jaccard=ZH_WEB.min_jaccard, slips_jaccard=ZH_WEB.min_jaccard)
-MAP_CC = Near(False, 13, 9, 13, 10**9, 13, 0, 0)  # CT-LLM: raw 13-grams, whoever shares a band
+JACCARD_ONLY = replace(
+    ZH_WEB, same_meaning=None, sure_jaccard=ZH_WEB.min_jaccard, slips_jaccard=ZH_WEB.min_jaccard
+)
+MAP_CC = Near(
+    False, 13, 9, 13, 10**9, 13, 0, 0, same_meaning=None
+)  # CT-LLM: raw 13-grams, whoever shares a band
 
 
 def published(texts: pa.Array) -> Pairs:

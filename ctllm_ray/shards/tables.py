@@ -199,12 +199,19 @@ class _File:
 
     def __init__(self, path: str) -> None:
         reader, self._mapped = _open_mapped(path)
+        self._path = path
         self._batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         self._ends = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._empty = pa.RecordBatch.from_pylist([], schema=reader.schema)
 
     def take(self, rows: np.ndarray, columns: Sequence[str]) -> list[pa.RecordBatch]:
-        """Record batches that contain the rows (ascending), in order."""
+        """Record batches that contain the rows (ascending), in order. Raises `StorageError` for a missing column."""
+        if missing := [name for name in columns if name not in self._empty.schema.names]:
+            raise StorageError(
+                f"a file of this pass has no column {missing[0]!r}: an earlier version of this program wrote it",
+                where=self._path,
+                remedy="delete the folder of this pass and run the same command again",
+            )
         places = np.searchsorted(self._ends, rows, side="right") - 1
         results = [self._empty.select(columns)]
         for place in np.unique(places).tolist():

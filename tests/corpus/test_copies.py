@@ -204,3 +204,44 @@ def test_a_pass_that_found_nothing_says_so_and_a_corpus_without_passes_has_no_su
         render.collect_facts(recipe.folder("exact"))
     )
     assert 'id="copies"' not in render.render_page(render.collect_facts(recipe.folder("clean")))
+
+
+MEANING = {"short_chars": 200, "max_changed_share": 0.02}
+TOLD = (
+    "秋天的傍晚，我沿着河边慢慢地走，看见几位老人坐在树下下棋，旁边围着不少看热闹的人。"
+    "后来天色暗了，大家各自回家，河边只剩下风吹芦苇的声音，第二天他们又聚在祠堂前说话。"
+)
+
+
+def test_pages_that_say_something_else_stay_in_exact_and_in_near(tmp_path: Path) -> None:
+    pairs = [
+        ("小李走了12+5米。", "小李走了12-5米。"),
+        ("青菜每斤3.5元。", "青菜每斤35元。"),
+        ("气温是-8度。", "气温是8度。"),
+        ("条件是 a > b 吗？", "条件是 a < b 吗？"),
+        ("先学C语言。", "先学C++语言。"),
+        ("产品符合标准。", "产品不符合标准。"),
+        ("他有3个苹果。", "他有13个苹果。"),
+    ]
+    told = [f"{TOLD}{said}{number}号" for number, pair in enumerate(pairs) for said in pair]
+    pages = [f"{'春夏秋冬甲乙丙'[n // 2] * 40}{text}" for n, text in enumerate(told)]  # pairs are far apart
+    verify = NEAR["verify"] | {"same_meaning": MEANING}
+    crawl = write_crawl(tmp_path / "crawl", [pages])
+    recipe = over(crawl, tmp_path / "out", [EXACT, NEAR | {"verify": verify}])
+    made = pipeline.prepare_corpus(recipe, run_here)
+    assert made["near"].counts["kept"] == len(pages)
+    without = over(crawl, tmp_path / "without", [EXACT, NEAR])
+    assert pipeline.prepare_corpus(without, run_here)["near"].counts["kept"] == len(pairs)
+
+
+def test_the_clean_copy_stays(tmp_path: Path) -> None:
+    pages = [
+        TOLD,
+        TOLD + "更多精彩内容请关注我们的微信公众号，加群领取福利。",
+        f"首页 > 新闻 > 正文\n{TOLD}\n上一篇 下一篇 版权所有",
+        TOLD[:-9],
+        TOLD.replace("河边只剩", "河边\ufffd剩"),
+    ]
+    recipe = over(write_crawl(tmp_path / "crawl", [pages]), tmp_path / "out", [NEAR])
+    pipeline.prepare_corpus(recipe, run_here)
+    assert [row["text"] for row in rows(recipe, "kept")] == [TOLD]

@@ -52,7 +52,7 @@ def test_the_fewest_edits_equal_those_of_the_table_of_all_prefixes() -> None:
             one, other = ("".join(rng.choices("天地玄黄", k=rng.randrange(25))) for _ in range(2))
             furthest = np.empty((most + 1) ** 2, np.int32)
             want = _fewest(one, other)
-            found = module._distance(_points(one), _points(other), most, furthest)  # type: ignore[no-untyped-call]
+            found = module.edit_distance(_points(one), _points(other), most, furthest)  # type: ignore[no-untyped-call]
             assert found == (want if want <= most else -1)
 
 

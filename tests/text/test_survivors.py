@@ -10,19 +10,20 @@ import pytest
 
 from ctllm_ray.text.dedup.survivors import complete, of_components, of_neighbours, ranks
 
-COLUMNS = ["complete", "original_script", "score", "chars", "date", "id"]
+COLUMNS = ["complete", "original_script", "score", "clutter", "chars", "date", "id"]
 SCHEMA = pa.schema(
     [
         ("complete", pa.bool_()),
         ("original_script", pa.bool_()),
         ("score", pa.float32()),
+        ("clutter", pa.int32()),
         ("chars", pa.int64()),
         ("date", pa.string()),
         ("id", pa.string()),
     ]
 )
 NONE = np.equal  # as a comparison of rows: no row is another one
-BASE = (True, True, 0.5, 100, "2020-01-01", "m")
+BASE = (True, True, 0.5, 1, 100, "2020-01-01", "m")
 
 
 def _table(rows: list[tuple]) -> pa.Table:
@@ -35,9 +36,10 @@ def _table(rows: list[tuple]) -> pa.Table:
         (0, True, False),
         (1, True, False),
         (2, 0.5, 0.4),
-        (3, 100, 99),
-        (4, "2020-01-01", "2020-01-02"),
-        (5, "m", "n"),
+        (3, 1, 2),
+        (4, 100, 99),
+        (5, "2020-01-01", "2020-01-02"),
+        (6, "m", "n"),
     ],
 )
 def test_each_column_decides_where_those_before_it_are_equal(
@@ -45,22 +47,22 @@ def test_each_column_decides_where_those_before_it_are_equal(
 ) -> None:
     good, bad = list(BASE), list(BASE)
     good[column], bad[column] = better, worse
-    for later in range(column + 1, 6):  # the loser is better in all that comes after
-        bad[later] = (True, True, 9.0, 999, "1990-01-01", "a")[later]
+    for later in range(column + 1, 7):  # the loser is better in all that comes after
+        bad[later] = (True, True, 9.0, 0, 999, "1990-01-01", "a")[later]
     assert ranks(_table([tuple(bad), tuple(good)])).tolist() == [1, 0]
 
 
 def test_a_missing_value_loses_to_any() -> None:
-    for column in (2, 4):
+    for column in (2, 5):
         missing = list(BASE)
         missing[column] = None
-        assert ranks(_table([tuple(missing), (*BASE[:5], "z")])).tolist() == [1, 0]
+        assert ranks(_table([tuple(missing), (*BASE[:6], "z")])).tolist() == [1, 0]
 
 
 def test_each_component_has_one_survivor_whatever_the_order_of_rows() -> None:
     rng = random.Random(1)
     rows = [
-        (rng.random() < 0.5, True, rng.choice([0.1, 0.2]), rng.randrange(3), None, f"{i:03}")
+        (rng.random() < 0.5, True, rng.choice([0.1, 0.2]), 1, rng.randrange(3), None, f"{i:03}")
         for i in range(200)
     ]
     of = np.array([rng.randrange(40) for _ in rows])

@@ -26,7 +26,7 @@ from ctllm_ray.shards.schema import utf8_bytes
 from ctllm_ray.shards.tables import TableWriter, key_ranges, read_partition, write_partitions
 from ctllm_ray.text.dedup import survivors
 from ctllm_ray.text.dedup.digests import digests, first_rows, folded_digests
-from ctllm_ray.text.dedup.fold import fold
+from ctllm_ray.text.dedup.signs import fold_with_signs
 
 SCHEMA = pa.schema([("high", pa.uint64()), ("low", pa.uint64()), ("number", pa.int64())])
 
@@ -47,7 +47,7 @@ class DigestKeys(Phase):
 
     def warm(self, recipe: Recipe) -> None:
         """Compiles the kernels."""
-        fold(pa.array(["天"]))
+        fold_with_signs(pa.array(["天"]))
 
     def parts(self, recipe: Recipe) -> int:
         """The number of partitions that keeps each within `partition_rows`, up to chance."""
@@ -62,7 +62,9 @@ class DigestKeys(Phase):
             for table in self.tables(recipe, split):
                 texts = table["text"].combine_chunks()
                 text_bytes += utf8_bytes(texts)
-                result.append(digests(texts) if self.of == "raw" else folded_digests(texts, fold(texts)))
+                result.append(
+                    digests(texts) if self.of == "raw" else folded_digests(texts, fold_with_signs(texts))
+                )
                 rows.write(pa.table(ranking.compute_ranking_columns(table, self.prefer), schema=rows.schema))
         keys = np.concatenate(result)
         numbers = self.first_number(recipe, split) + np.arange(len(keys))

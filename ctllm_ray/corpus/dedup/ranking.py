@@ -2,7 +2,7 @@
 
 The order is that of `text/dedup/survivors.py`: a complete page before a partial one, then the scores that the
 recipe names under `prefer` (higher first; a stage that tells the original script from a conversion, or
-quality, gives such a score), then the longer, the earlier, the smaller id.
+quality, gives such a score), then the one with less around its text, the longer, the earlier, the smaller id.
 """
 
 from __future__ import annotations
@@ -37,10 +37,15 @@ def check(recipe: Recipe, use: str, before: str, prefer: Sequence[str]) -> None:
 
 def columns(prefer: Sequence[str]) -> list[pa.Field]:
     """The columns that decide."""
-    fields = [("id", pa.string()), ("complete", pa.bool_()), ("chars", pa.int32()), ("date", pa.string())]
-    return [pa.field(*field) for field in fields] + [
-        pa.field(f"score.{name}", pa.float32()) for name in prefer
-    ]
+    fields = {
+        "id": pa.string(),
+        "complete": pa.bool_(),
+        "clutter": pa.int32(),
+        "chars": pa.int32(),
+        "date": pa.string(),
+    }
+    scores = {f"score.{name}": pa.float32() for name in prefer}
+    return [pa.field(name, kind) for name, kind in (fields | scores).items()]
 
 
 def compute_ranking_columns(table: pa.Table, prefer: Sequence[str]) -> list[pa.Array]:
@@ -49,6 +54,7 @@ def compute_ranking_columns(table: pa.Table, prefer: Sequence[str]) -> list[pa.A
     return [
         table["id"].combine_chunks(),
         survivors.complete(texts),
+        survivors.clutter(texts),
         pa.array(lengths(texts), pa.int32()),
         table["date"].combine_chunks(),
         *(schema.field(table, "scores", name) for name in prefer),
@@ -63,9 +69,9 @@ def ranks(rows: RowFile, numbers: np.ndarray, prefer: Sequence[str], snapshots: 
 
 def ranks_of(table: pa.Table, snapshots: np.ndarray) -> np.ndarray:
     """int64: the ranks of documents among each other, from a table of the deciding columns."""
-    complete, *_, chars, date, identity = survivors.ORDER
+    complete, *_, clutter, chars, date, identity = survivors.ORDER
     scores: list[survivors.Preference] = [
         (n, "descending") for n in table.column_names if n.startswith("score.")
     ]
-    order = (("snapshot", "ascending"), complete, *scores, chars, date, identity)
+    order = (("snapshot", "ascending"), complete, *scores, clutter, chars, date, identity)
     return survivors.ranks(table.append_column("snapshot", pa.array(snapshots)), order)

@@ -35,6 +35,7 @@ from ctllm_ray.shards.tables import RowFile, TableWriter, key_ranges, write_part
 from ctllm_ray.text.dedup.bands import band_keys
 from ctllm_ray.text.dedup.fold import fold
 from ctllm_ray.text.dedup.minhash import signatures
+from ctllm_ray.text.dedup.signs import fold_with_signs
 from ctllm_ray.text.kernels.codepoints import lengths
 
 SCHEMA = pa.schema([("key", pa.uint64()), ("number", pa.int64())])  # per key, the best document first
@@ -59,6 +60,7 @@ class SignaturePhase(Phase):
     options: SignatureOptions
     prefer: tuple[str, ...]
     with_text: bool
+    with_signs: bool  # the texts for comparison hold the signs that carry meaning
     partition_rows: int
     against: tuple[str, ...] = ()
 
@@ -85,6 +87,7 @@ class SignaturePhase(Phase):
     def warm(self, recipe: Recipe) -> None:
         """Compiles the kernels."""
         self._keys(signatures(self._prepare_texts(pa.array(["天地玄黄"])), **self._shingles).values)
+        fold_with_signs(pa.array(["天"]))
 
     def sources(self, recipe: Recipe) -> dict[str, str]:
         """The documents that the pass reads, and the indexes of older documents."""
@@ -130,6 +133,8 @@ class SignaturePhase(Phase):
                     pa.table(ranking.compute_ranking_columns(table, self.prefer), schema=deciding.schema)
                 )
                 deciding.write(decides[-1])
+                if self.with_signs:
+                    texts = fold_with_signs(table["text"].combine_chunks())
                 compared.write(self._verification_rows(texts, values))
                 number += table.num_rows
         table = pa.table([np.concatenate(keys), np.concatenate(numbers)], schema=SCHEMA)

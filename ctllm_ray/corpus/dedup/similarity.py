@@ -24,6 +24,15 @@ PAIRS = 200_000  # compared at once by signatures: at most 2 x 512 bytes each
 TEXT_BYTES = 16 << 20  # of texts compared at once; hashes of their shingles take eight times as much
 
 
+class SameMeaning(BaseModel):
+    """How much pages may differ in what carries meaning (text/dedup/meaning.py), whatever their similarity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    short_chars: Annotated[int, Field(ge=0)]  # in so long a page one changed number is enough to stay
+    max_changed_share: Share  # of a longer page's characters may be changed numbers
+
+
 class Verify(BaseModel):
     """Thresholds for comparing texts. Jaccard similarities use the shingles of the signatures."""
 
@@ -37,6 +46,8 @@ class Verify(BaseModel):
     slips_jaccard: Share
     max_edit_share: Share  # edits, as a share of the longer document's characters
     max_edit_run: Annotated[int, Field(ge=0)]  # longest run of edited characters
+    #: Left out where it is not set: passes begun before it existed go on.
+    same_meaning: Annotated[SameMeaning | None, Field(exclude_if=lambda value: value is None)] = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """The pass that keeps one of equal documents: equal byte
-for byte, or equal after folding (`text/dedup/fold.py`).
+for byte, or equal after folding (`text/dedup/fold.py`) with the signs that carry meaning (`text/dedup/signs.py`).
 
 Documents with one 128-bit digest are one document; no Bloom filter, no document lost to chance. The survivor
 follows the order of `corpus/dedup/ranking.py`; a loser is `exact.duplicate`, its label names the survivor's

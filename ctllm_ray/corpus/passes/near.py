@@ -65,8 +65,18 @@ def near(
     """
     verified = Verify.model_validate(verify) if verify else None
     options = SignatureOptions(of, shingle_chars, permutations, bands, rows, min_chars)
+    with_signs = bool(verified and verified.same_meaning)
+    if with_signs and of == "raw":
+        remedy = "set of: folded, or remove `same_meaning`"
+        raise RecipeError("same_meaning compares folded texts", where="passes.near.verify", remedy=remedy)
     signatures = SignaturePhase(
-        f"near/{KEYS}", options, tuple(prefer), verified is not None, partition_rows, tuple(against)
+        f"near/{KEYS}",
+        options,
+        tuple(prefer),
+        verified is not None,
+        with_signs,
+        partition_rows,
+        tuple(against),
     )
     result = _Near(
         signatures, SimilarityTest(shingle_chars, min_agreement, verified), reach, survivors, local_pairs

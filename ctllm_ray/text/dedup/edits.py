@@ -51,17 +51,17 @@ def _find_slips(data, offsets, left, right, max_share, max_run):
     for i in range(len(left)):
         points_a = decode(data, offsets[left[i]], offsets[left[i] + 1])
         points_b = decode(data, offsets[right[i]], offsets[right[i] + 1])
-        a, b = _in_order(points_a, points_b)
+        a, b = in_order(points_a, points_b)
         most = min(int(max_share * max(len(a), len(b))), MOST_EDITS)
         if (most + 1) ** 2 > len(furthest):
             furthest = np.empty((most + 1) ** 2, np.int32)
-        edits = _distance(a, b, most, furthest)
+        edits = edit_distance(a, b, most, furthest)
         out[i] = edits >= 0 and _are_slips(a, b, edits, furthest, max_run)
     return out
 
 
 @register_jitable
-def _in_order(a, b):
+def in_order(a, b):
     """The two texts in a fixed order. The fewest edits can be chosen in several ways; this picks one."""
     if len(a) != len(b):
         return (a, b) if len(a) < len(b) else (b, a)
@@ -72,7 +72,7 @@ def _in_order(a, b):
 
 
 @register_jitable
-def _distance(a, b, most, furthest):
+def edit_distance(a, b, most, furthest):
     """The edit distance from `a` to `b`; -1 if it exceeds `most`.
 
     `furthest[d * d + d + k]` is how far into `a` one gets with d edits where that is k further into `b`.
@@ -82,7 +82,7 @@ def _distance(a, b, most, furthest):
         return -1
     for d in range(most + 1):
         for k in range(-d, d + 1):
-            i = _start(furthest, d, k, n, m)
+            i = diagonal_start(furthest, d, k, n, m)
             while 0 <= i < n and i + k < m and a[i] == b[i + k]:
                 i += 1
             furthest[d * d + d + k] = i
@@ -92,7 +92,7 @@ def _distance(a, b, most, furthest):
 
 
 @register_jitable
-def _start(furthest, d, k, n, m):
+def diagonal_start(furthest, d, k, n, m):
     """Position in `a` on diagonal k after the last of d edits, before the equal
     stretch; -1 if unreachable."""
     if d == 0:
@@ -110,12 +110,12 @@ def _start(furthest, d, k, n, m):
 
 @register_jitable
 def _are_slips(a, b, edits, furthest, max_run):
-    """Traces the edits of `_distance` backwards, one by one."""
+    """Traces the edits of `edit_distance` backwards, one by one."""
     changes = np.empty(edits, np.uint64)
     n, m = len(a), len(b)
     i, k, run_a, run_b = n, m - n, 0, 0
     for d in range(edits, 0, -1):
-        start = _start(furthest, d, k, n, m)
+        start = diagonal_start(furthest, d, k, n, m)
         if start < i:  # equal text lies between this edit and the next one
             run_a = run_b = 0
         before = (d - 1) * (d - 1) + d - 1 + k

@@ -1,7 +1,8 @@
 """Chooses which duplicate survives: the first under an explicit order, never the one that was crawled first.
 
 The order (`ORDER`): a complete page over a partial one, the script it was written in over a conversion, the
-higher score, the longer, the earlier crawl, the smallest id. An id is an address, so ties end there and the
+higher score, the page with less around its text (adverts, controls of a site, links, contacts, damaged characters),
+the longer, the earlier crawl, the smallest id. An id is an address, so ties end there and the
 choice is the same on every machine and in every partition. A missing value loses to any other.
 
 From pairs to survivors there are two ways. `of_components` keeps one page of each component: the fewest pages
@@ -36,6 +37,7 @@ ORDER: tuple[Preference, ...] = (
     ("complete", "descending"),
     ("original_script", "descending"),
     ("score", "descending"),
+    ("clutter", "ascending"),
     ("chars", "descending"),
     ("date", "ascending"),
     ("id", "ascending"),
@@ -44,6 +46,22 @@ ORDER: tuple[Preference, ...] = (
 #: A page ends with a mark that ends a sentence, perhaps inside quotes or brackets; else it was cut, or is a
 #: list.
 WHOLE = r"[。！？!?…；;｡.][”’」』）)》〉】\"'\]\s]*$"
+
+
+#: What is no part of a text: calls of adverts, controls and notices of a site, links and contacts, damage.
+CLUTTER = (
+    r"关注[^。\n]{0,12}公众号|扫一扫|扫码|扫描二维码|长按识别|加群|进群|加微信|微信同号|点击[^。\n]{0,6}(?:链接|下载|领取|查看|阅读|进入)"
+    r"|下载[^。\n]{0,4}(?:客户端|APP|app)|领取[^。\n]{0,4}(?:福利|红包|优惠)|优惠券|限时(?:抢购|优惠|特惠)|更多精彩"
+    r"|上一篇|下一篇|责任编辑|版权所有|免责声明|ICP备|打印本页|关闭窗口|加入收藏|设为首页|返回首页|分享到|阅读全文"
+    r"|您(?:现在|当前)?的?(?:当前)?位置|首页\s*[>＞»]|相关阅读|推荐阅读|猜你喜欢|Copyright|本文来自网友"
+    r"|https?://|www\.|(?:QQ|qq|微信|电话|手机|热线)号?[：:]?\s?[A-Za-z0-9_-]{6,}|1[3-9]\d{9}"
+    r"|\x{FFFD}|锟斤拷|烫烫烫|ï¿½"
+)
+
+
+def clutter(texts: pa.Array) -> pa.Array:
+    """How often each text (a string array) holds something that is no part of it: int32."""
+    return pc.count_substring_regex(texts, CLUTTER)
 
 
 def ranks(table: pa.Table, order: tuple[Preference, ...] = ORDER) -> np.ndarray:

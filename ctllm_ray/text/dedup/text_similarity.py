@@ -16,13 +16,15 @@ since nothing is lost with it. Copies with more changes than that are for edits.
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numba.extending import register_jitable
 
 from ctllm_ray.text.dedup.edits import differ_in_slips
+from ctllm_ray.text.dedup.meaning import differ_in_meaning
 from ctllm_ray.text.dedup.minhash import shingle_hashes
 from ctllm_ray.text.kernels.codepoints import buffers, decode
 from ctllm_ray.text.kernels.compiled import compiled
@@ -79,11 +81,13 @@ def verdicts(
     slips_jaccard: float,
     max_edit_share: float,
     max_edit_run: int,
+    same_meaning: Mapping[str, Any] | None = None,
 ) -> PairVerdicts:
     """Folded texts are duplicates from `sure_jaccard` on. Lower thresholds add a condition.
 
     From `min_jaccard` on, one of the two must have nothing of its
-    own. From `slips_jaccard` on, they may differ in slips only.
+    own. From `slips_jaccard` on, they may differ in slips only. With `same_meaning`, the bounds of
+    meaning.py, no two are duplicates that say something else, however similar; the texts then hold signs (signs.py).
     """
     similarity = jaccard(texts, left, right, shingle_chars=shingle_chars)
     duplicates = similarity >= sure_jaccard
@@ -98,6 +102,9 @@ def verdicts(
         texts, left[unsure], right[unsure], max_edit_share=max_edit_share, max_edit_run=max_edit_run
     )
     duplicates[unsure] = edits
+    if same_meaning:
+        pairs = np.flatnonzero(duplicates)
+        duplicates[pairs] = ~differ_in_meaning(texts, left[pairs], right[pairs], **same_meaning)
     return PairVerdicts(similarity, duplicates)
 
 
