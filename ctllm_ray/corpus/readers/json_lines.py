@@ -63,8 +63,8 @@ def _read_head(flow: Iterator[Piece]) -> tuple[bytes, Iterator[Piece]]:
     head, pieces = b"", list[Piece]()
     for piece in flow:
         pieces.append(piece)
-        head += piece.content
-        if piece.gap or len(head) >= json_stream.HEAD_BYTES or b"\n" in piece.content:
+        head += b"\0\n" if piece.gap else piece.content
+        if len(head) >= json_stream.HEAD_BYTES or json_stream.is_decided(head):
             break
     return head, chain(pieces, flow)
 
