@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import random
 import resource
@@ -36,7 +37,8 @@ def page(number: int) -> str:
     paragraphs = ["".join(draw.choices(HAN, k=draw.randrange(60, 160))) + "。" for _ in range(13)]
     menu = "".join(f"<li><a href='/{i}'>栏目{i}</a></li>" for i in range(12))
     body = "".join(f"<p>{text}</p>" for text in paragraphs)
-    return f"<html><head><meta charset=utf-8><title>第{number}页</title></head><body><ul>{menu}</ul>{body}</body></html>"
+    head = f"<meta charset=utf-8><title>第{number}页</title>"
+    return f"<html><head>{head}</head><body><ul>{menu}</ul>{body}</body></html>"
 
 
 def recipe(root: Path, use: str, path: str) -> Recipe:
@@ -107,6 +109,7 @@ def plan_on_s3(count: int) -> None:
     import s3fs
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -70,13 +70,14 @@ def work(recipe: Recipe, folder: str, split: Split) -> SplitWork:
 def _read_files(split: Split, counts: Counter[str], files: list[dict[str, Any]]) -> Iterator[pa.Table]:
     """RAW tables of documents of all files of a split; those of small files joined. Skipped records go into `counts`,
     the account of each file into `files`."""
-    held: list[pa.Table] = []
+    held, held_bytes = list[pa.Table](), 0
     for one in split.each_file():
         for table in splits.read_split(one):
             held.append(_count_records(table, one.account, counts))
-            if not split.more or sum(map(_text_bytes, held)) >= split.limits.batch_bytes:
+            held_bytes += _text_bytes(held[-1])
+            if not split.more or held_bytes >= split.limits.batch_bytes:
                 yield pa.concat_tables(held, promote_options="default")
-                held = []
+                held, held_bytes = [], 0
         files.append({"input": one.input, "name": one.file.name} | one.account.plain())
     if held:
         yield pa.concat_tables(held, promote_options="default")

@@ -213,6 +213,57 @@ def test_compressed_data_under_a_plain_name_is_one_error_that_names_the_suffix(t
     assert ".gz" in row["title"]
 
 
+def test_a_number_with_more_digits_than_python_reads_is_one_error(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.jsonl", b'{"text": "a"}\n{"text": "b", "n": ' + b"9" * 5000 + b'}\n{"text": "c"}\n'
+    )
+    found = rows("jsonl", path)
+    assert [row["text"] for row in found] == ["a", None, "c"]
+    assert errors(found) == ["error.invalid_json"]
+
+
+def array(count: int = 9) -> list[bytes]:
+    """The parts of an array, each an object with objects inside."""
+    parts = [b'{"text": "%d", "parts": [{"a": 1}, {"a": 2}]},\n' % number for number in range(count)]
+    return [b"[" + parts[0], *parts[1:-1], parts[-1].replace(b"]},", b"]}]")]
+
+
+@pytest.mark.parametrize("damaged", [0, 4, 8])
+def test_a_damaged_object_of_an_array_costs_no_other_one(tmp_path: Path, damaged: int) -> None:
+    parts = array()
+    parts[damaged] = parts[damaged].replace(b': [{"a"', b': ?{"a"')
+    found = rows("jsonl", write(tmp_path / "a.json", b"".join(parts)))
+    assert [row["text"] for row in found if row["text"]] == [str(n) for n in range(9) if n != damaged]
+    assert (
+        len(errors(found)) == 1 or damaged == 0
+    )  # what a record looks like is not known before the first one
+
+
+@pytest.mark.parametrize("beginning", [b"\x93PACK", b"\0", b"?{"])
+def test_an_array_with_a_damaged_beginning_loses_its_first_object(tmp_path: Path, beginning: bytes) -> None:
+    for joint in (b",\n", b", "):
+        content = beginning + b"".join(array()).replace(b",\n", joint)[len(beginning) :]
+        found = rows("jsonl", write(tmp_path / "a.json", content))
+        assert [row["text"] for row in found if row["text"]] == list("12345678")
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_an_array_goes_on_with_the_first_object_behind_a_damaged_member(tmp_path: Path, damaged: int) -> None:
+    members = [gzip.compress(b"".join(array()[at : at + 3])) for at in (0, 3, 6)]
+    members[damaged] = members[damaged][:20] + bytes(20) + members[damaged][40:]
+    found = rows("jsonl", write(tmp_path / "a.json.gz", b"".join(members)))
+    lost = range(3 * damaged, 3 * damaged + 3)
+    assert [row["text"] for row in found if row["text"]] == [str(n) for n in range(9) if n not in lost]
+
+
+def test_json_lines_with_a_damaged_beginning_stay_lines(tmp_path: Path) -> None:
+    content = b'x"text": "0"}\n' + b"".join(
+        b'{"text": "%d", "n": [{"a": 1}, {"a": 2}]}\n' % n for n in (1, 2, 3)
+    )
+    found = rows("jsonl", write(tmp_path / "a.jsonl", content))
+    assert [row["text"] for row in found] == [None, "1", "2", "3"]
+
+
 def test_tables_are_closed_at_the_batch_size(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", b"".join(b'{"text": "%s"}\n' % (b"x" * 100) for _ in range(100)))
     found = tables("jsonl", path, SplitLimits(1 << 20, 64, batch_bytes=1000))

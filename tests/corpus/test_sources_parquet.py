@@ -151,6 +151,53 @@ def test_a_damaged_row_group_is_one_error_and_the_others_are_read(tmp_path: Path
     assert [row["id"] for row in found if row["reject"]] == ["in/a.parquet#1000"]
 
 
+def test_any_flipped_byte_of_the_index_neither_ends_the_process_nor_hides_rows(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "a.parquet", {"text": ["a", "b", None], "url": ["x", "y", "z"]}, row_group_size=2)
+    content = path.read_bytes()
+    first = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    for at in range(first, len(content)):
+        for bit in (0, 1, 4):
+            path.write_bytes(content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :])
+            found = rows(
+                "parquet", path
+            )  # pyarrow aborts if one asks where a column with damaged levels lies
+            assert len(found) >= 3 or errors(found)
+
+
+def test_rows_that_never_come_are_one_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", {"text": ["a", "b", "c"]}, use_dictionary=False, compression="none")
+    content = path.read_bytes()
+    at = content.index(b"\x15\x06")  # three values in the page's header, as a Thrift integer
+    path.write_bytes(content[:at] + b"\x15\x00" + content[at + 2 :])
+    assert errors(rows("parquet", path)) == ["error.truncated"]
+
+
+def test_a_page_with_a_wrong_checksum_is_an_error(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.parquet",
+        {"text": ["right", "b"]},
+        use_dictionary=False,
+        compression="none",
+        write_page_checksum=True,
+    )
+    path.write_bytes(path.read_bytes().replace(b"right", b"wrong"))
+    assert errors(rows("parquet", path)) == ["error.truncated"]
+
+
+def test_a_file_with_a_damaged_beginning_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", {"text": ["a", "b"]})
+    path.write_bytes(b"\0\0\0\0" + path.read_bytes()[4:])
+    assert [row["text"] for row in rows("parquet", path)] == ["a", "b"]
+
+
+def test_the_bytes_of_a_file_without_row_groups_and_without_the_column_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.ParquetWriter(path, pa.schema([("other", pa.string())])).close()
+    assert errors(rows("parquet", path)) == ["error.wrong_columns"]
+
+
 def test_the_real_pages_are_read_with_their_bytes_urls_and_charsets(shared_data: Path) -> None:
     path = shared_data / "html_zh" / "pages.parquet"
     limits = SplitLimits(16 << 20, 64)

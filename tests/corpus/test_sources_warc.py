@@ -152,6 +152,27 @@ def test_a_file_of_another_kind_is_one_error(tmp_path: Path) -> None:
     assert errors(read(tmp_path, b"<html>not a WARC file</html>\n" * 10)) == ["error.invalid_warc"]
 
 
+def test_a_length_with_more_digits_than_python_reads_is_no_record(tmp_path: Path) -> None:
+    long = GOOD.replace(b"Content-Length: ", b"Content-Length: " + b"9" * 5000)
+    found = rows("warc", write(tmp_path / "a.warc", GOOD + long + GOOD))
+    assert [row["reject"] for row in found] == [None, "error.invalid_warc", None]
+
+
+def arc_record(url: str, block: bytes) -> bytes:
+    """An ARC record."""
+    return f"{url} 1.2.3.4 20080102030405 text/html {len(block)}\n".encode() + block + b"\n"
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_an_arc_file_with_a_damaged_beginning_is_still_one(tmp_path: Path, suffix: str) -> None:
+    first, page = arc_record("filedesc://a.arc", b"1 0 x\n"), arc_record("http://a.cn/", response(PAGE))
+    parts = [b"????" + first[4:], page, page]
+    if suffix:
+        parts = [b"????" + gzip.compress(first)[4:], gzip.compress(page), gzip.compress(page)]
+    found = rows("warc", write(tmp_path / f"a.arc{suffix}", b"".join(parts)))
+    assert [row["raw"] for row in found if not row["reject"]] == [PAGE, PAGE]
+
+
 def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
     assert read(tmp_path, b"") == []
 

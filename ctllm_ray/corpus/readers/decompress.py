@@ -38,6 +38,8 @@ FEED_BYTES = 1 << 10
 
 #: Decompressed bytes of a member that wait for its checksum. Records of archives and blocks of bgzip are far smaller.
 HOLD_BYTES = 4 << 20
+#: Of a longer member so many are handed on at once: a piece for each feed would cost a fifth of the reading of lines.
+PIECE_BYTES = 1 << 16
 
 #: xz files may demand a dictionary of any size; this is four times what `xz -9` needs.
 XZ_MEMORY_BYTES = 256 << 20
@@ -142,7 +144,8 @@ class _Member:
     def __init__(self, source: _Stored, packing: Compression) -> None:
         self._source, self._packing = source, packing
         self._start = source.position
-        self._held, self._held_bytes, self._streams = list[Piece](), 0, False
+        self._held, self._held_bytes, self._held_stored = list[bytes](), 0, 0
+        self._hold_bytes = HOLD_BYTES
 
     def read(self) -> Iterator[Piece]:
         """The pieces of the member, then the gap if it is damaged."""
@@ -153,31 +156,34 @@ class _Member:
             except _DECODER_ERRORS as error:
                 yield from self._resync(len(data), str(error))
                 return
+            self._held.append(content)
+            self._held_bytes += len(content)
+            self._held_stored += len(data)
             if decoder.eof:
                 self._source.give_back(decoder.unused_data)
-                data = data[: len(data) - len(decoder.unused_data)]
-            yield from self._hold(Piece(content, len(data)))
-            if decoder.eof:
-                yield from self._held
+                self._held_stored -= len(decoder.unused_data)
+                yield self._release()
                 return
-        yield from self._held
+            if self._held_bytes > self._hold_bytes:
+                self._hold_bytes = PIECE_BYTES
+                yield self._release()
+        yield self._release()
         yield Piece(b"", 0, "the compressed stream is truncated", to_end=True)
 
-    def _hold(self, piece: Piece) -> Iterator[Piece]:
-        self._held.append(piece)
-        self._held_bytes += len(piece.content)
-        if self._streams or self._held_bytes > HOLD_BYTES:
-            self._streams = True
-            yield from self._held
-            self._held.clear()
+    def _release(self) -> Piece:
+        """What was held, as one piece."""
+        piece = Piece(b"".join(self._held), self._held_stored)
+        self._held, self._held_bytes, self._held_stored = [], 0, 0
+        return piece
 
     def _resync(self, fed: int, error: str) -> Iterator[Piece]:
         """What is right, and the gap to the next member. `fed` bytes made the error; the next member may
         begin among them."""
-        wrong_checksum = any(text in error for text in _CHECKSUM)
-        if not wrong_checksum:
-            yield from self._held
-        lost = sum(piece.stored for piece in self._held) if wrong_checksum else 0
+        held, lost = self._release(), 0
+        if self._hold_bytes == HOLD_BYTES and any(text in error for text in _CHECKSUM):
+            lost = held.stored
+        else:
+            yield held
         self._source.step_back(fed)
         if self._source.position == self._start:
             self._source.take(1)  # its own header
@@ -221,8 +227,11 @@ class _Stored:
 
     def take(self, count: int) -> bytes:
         """Up to `count` next bytes, `FEED_BYTES` at most; empty at the end of the file."""
-        data = self.peek()[:count]
-        self.step_back(-len(data))
+        if len(self._block) - self._at < FEED_BYTES:
+            self.peek()
+        data = self._block[self._at : self._at + count]
+        self._at += len(data)
+        self.position += len(data)
         return data
 
     def step_back(self, count: int) -> None:

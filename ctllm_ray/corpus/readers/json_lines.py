@@ -43,19 +43,14 @@ def spans(file: File, split_bytes: int) -> list[tuple[int, int | None]]:
 
 def records(split: Split, recorded: Recorded) -> Iterator[Record]:
     """The records of the objects that begin in a split, in order."""
-    objects = _read_lines(split, None)
+    flow = None
     if split.start == 0 and split.stop is None:
         head, flow = _read_head(lines.read_span(split, 0))
-        objects = (
-            _read_lines(split, flow) if json_stream.is_lines(head) else json_stream.read_objects(split, flow)
-        )
-    for position, raw, fields in objects:
-        if isinstance(fields, Record):
-            yield fields
-        elif type(fields) is not dict:
-            yield bad(position, "wrong_type", f"not an object but {type_of(fields)}", raw)
-        else:
-            yield _repair(split, recorded(position, raw, fields), raw)
+        if not json_stream.is_lines(head):
+            for parsed in json_stream.read_objects(split, flow):
+                yield _record_leniently(split, recorded, *parsed)
+            return
+    yield from _read_lines(split, recorded, flow)
 
 
 def _read_head(flow: Iterator[Piece]) -> tuple[bytes, Iterator[Piece]]:
@@ -63,25 +58,42 @@ def _read_head(flow: Iterator[Piece]) -> tuple[bytes, Iterator[Piece]]:
     head, pieces = b"", list[Piece]()
     for piece in flow:
         pieces.append(piece)
-        head += piece.content
-        if piece.gap or len(head) >= json_stream.HEAD_BYTES or b"\n" in piece.content:
+        head += b"\0\n" if piece.gap else piece.content
+        if len(head) >= json_stream.HEAD_BYTES or json_stream.is_decided(head):
             break
     return head, chain(pieces, flow)
 
 
-def _read_lines(split: Split, flow: Iterator[Piece] | None) -> Iterator[tuple[int, bytes, Any]]:
-    """Position, raw bytes and value of each object of a line; in place of a value the record of an error."""
+def _read_lines(split: Split, recorded: Recorded, flow: Iterator[Piece] | None) -> Iterator[Record]:
+    """The records of the objects of lines, and an error for each line that is none."""
     for position, line, error, reason, size, _ in lines.read_lines(split, flow):
         if error:
-            yield position, line, bad(position, error, reason, line, size=size)
+            yield bad(position, error, reason, line, size=size)
             continue
         if line.startswith(BYTE_ORDER_MARK):
             position, line = position + len(BYTE_ORDER_MARK), line.removeprefix(BYTE_ORDER_MARK)
-        if line and not line.isspace():
-            try:
-                yield position, line, orjson.loads(line)
-            except orjson.JSONDecodeError as problem:
-                yield from json_stream.read_line(position, line, str(problem))
+        if not line or line.isspace():
+            continue
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError as problem:
+            for parsed in json_stream.read_line(position, line, str(problem)):
+                yield _record_leniently(split, recorded, *parsed)
+        else:
+            yield _record(recorded, position, line, value)
+
+
+def _record(recorded: Recorded, position: int, raw: bytes, value: Any) -> Record:
+    if type(value) is dict:
+        return recorded(position, raw, value)
+    return bad(position, "wrong_type", f"not an object but {type_of(value)}", raw)
+
+
+def _record_leniently(split: Split, recorded: Recorded, position: int, raw: bytes, value: Any) -> Record:
+    """The record of a value of the lenient parser, which alone lets halves of surrogate pairs pass; or that error."""
+    if isinstance(value, Record):
+        return value
+    return _repair(split, _record(recorded, position, raw, value), raw)
 
 
 def _repair(split: Split, record: Record, raw: bytes) -> Record:

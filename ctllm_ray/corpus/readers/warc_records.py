@@ -24,6 +24,7 @@ from ctllm_ray.corpus.readers.window import Window
 
 #: A header longer than this is none.
 HEADER_BYTES = 1 << 16
+LENGTH_DIGITS = 18  # of a Content-Length: a longer one is damage
 TAIL_BYTES = 1 << 12  # of what is passed over: the beginning of the next record may stand there
 #: More bytes than this between two records were a record once: its four mandatory fields alone are longer.
 GAP_BYTES = 100
@@ -83,7 +84,7 @@ def entries(split: Split, page: Page) -> Iterator[Record]:
     """What `page` makes of each record of a file, in order, and one error record for each broken one."""
     window = Window(lines.read_span(split, 0))
     window.fill(HEADER_BYTES)
-    form = _ARC if window.ahead.startswith(_ARC_FILE) else _WARC
+    form = _find_form(window.ahead)
     while window.fill(HEADER_BYTES):
         if ends := _LINE_ENDS.match(window.ahead):
             window.take(ends.end())
@@ -92,10 +93,19 @@ def entries(split: Split, page: Page) -> Iterator[Record]:
                 continue
             start = window.position
             if reason := window.pass_gap():
+                if start == 0 and window.fill(HEADER_BYTES):
+                    form = _find_form(window.ahead)
                 _pass_to_next(window, form)
                 yield bad(start, "truncated", reason, size=window.position - start)
             continue
         yield _read_record(window, form, page, split.limits.record_bytes)
+
+
+def _find_form(head: bytearray) -> Form:
+    """ARC where a file begins as ARC files do, or where records of ARC and none of WARC are at its beginning."""
+    if head.startswith(_ARC_FILE):
+        return _ARC
+    return _ARC if _ARC.begin.search(head) and not _WARC.begin.search(head) else _WARC
 
 
 def _read_record(window: Window, form: Form, page: Page, limit: int) -> Record:
@@ -127,7 +137,8 @@ def _read_header(window: Window, form: Form) -> dict[str, str] | None:
     if end is None:
         return None
     fields = form.read_header(bytes(window.ahead[: end.start()]))
-    if not fields.get("content-length", "").isdecimal() or not fields.get("warc-type"):
+    length = fields.get("content-length", "")
+    if not length.isdecimal() or len(length) > LENGTH_DIGITS or not fields.get("warc-type"):
         return None
     window.take(end.end())
     return fields
