@@ -16,7 +16,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import ray
@@ -33,7 +32,7 @@ from ctllm_ray.ray_session import session
 
 def work(job: tuple[dict[str, Any], str, dict[str, Any]]) -> dict[str, Any]:
     plain, folder, split = job
-    return asdict(section.run_split(recipes.parse_recipe(plain), folder, Split.from_plain(split)))
+    return section.run_split(recipes.parse_recipe(plain), folder, Split.from_plain(split)).plain()
 
 
 def warm(plain: dict[str, Any]) -> int:

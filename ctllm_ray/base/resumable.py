@@ -66,7 +66,7 @@ class ResumableFolder:
 
     def write_unit(self, name: str, content: Any) -> None:
         """Writes a unit's file in one step, after its output. The unit is never computed again."""
-        storage.write_json(self.locate_unit(name), content)
+        storage.write_json(self.locate_unit(name), content, indent=None)
 
     def require_units(self, names: Collection[str]) -> None:
         """Raises `StorageError` if units that workers computed are missing: then the

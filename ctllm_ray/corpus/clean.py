@@ -74,17 +74,20 @@ def _read_files(split: Split, counts: Counter[str], files: list[dict[str, Any]])
     for one in split.each_file():
         for table in splits.read_split(one):
             held.append(_count_records(table, one.account, counts))
-            held_bytes += _text_bytes(held[-1])
+            held_bytes += held[-1].nbytes
             if not split.more or held_bytes >= split.limits.batch_bytes:
-                yield pa.concat_tables(held, promote_options="default")
+                yield pa.concat_tables(held, promote_options="default").combine_chunks()
                 held, held_bytes = [], 0
         files.append({"input": one.input, "name": one.file.name} | one.account.plain())
     if held:
-        yield pa.concat_tables(held, promote_options="default")
+        yield pa.concat_tables(held, promote_options="default").combine_chunks()
 
 
 def _count_records(table: pa.Table, account: FileAccount, counts: Counter[str]) -> pa.Table:
     """Counts what became of each record of a RAW table; returns the table without those that are skipped."""
+    if table["reject"].null_count == table.num_rows:
+        account.records["read"] += table.num_rows
+        return table
     outcomes = pc.fill_null(table["reject"].combine_chunks(), "read")
     for item in pc.value_counts(outcomes).to_pylist():
         kind = item["values"] if item["values"].startswith(("error.", "skipped.")) else "read"

@@ -177,7 +177,7 @@ class CorpusIndex:
         return np.concatenate(keys), np.concatenate(numbers)
 
 
-def _compared(options: dict[str, Any]) -> tuple[bool, bool]:
+def _verification_kind(options: dict[str, Any]) -> tuple[bool, bool]:
     """Whether an index holds texts to compare, and whether these hold signs."""
     verify = options["verify"] or {}
     return bool(verify), bool(verify.get("same_meaning"))
@@ -193,7 +193,7 @@ def open_snapshot(folder: str, options: dict[str, Any]) -> Snapshot:
             f"the folder holds a section {made.section!r}, not a near pass", where=folder, remedy=remedy
         )
     [old] = [part for part in made.recipe["passes"] if part["use"] == "near"]
-    option_names = [*READ, *(["verify"] if _compared(old) != _compared(options) else [])]
+    option_names = [*READ, *(["verify"] if _verification_kind(old) != _verification_kind(options) else [])]
     differences = changes(
         {key: old[key] for key in option_names}, {key: options[key] for key in option_names}
     )

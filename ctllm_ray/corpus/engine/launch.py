@@ -14,7 +14,6 @@ import pickle
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from typing import Any, cast
 
 import pyarrow as pa
@@ -59,7 +58,7 @@ def _work(batch: pa.Table, recipe: str, folder: str) -> pa.Table:
         split = Split.from_plain(json.loads(item))
         try:
             _count_attempt(folder, split, loaded.resources.max_retries)
-            rows.append({"done": json.dumps(asdict(section.run_split(loaded, folder, split))), "error": None})
+            rows.append({"done": json.dumps(section.run_split(loaded, folder, split).plain()), "error": None})
         except CtllmError as error:
             rows.append({"done": None, "error": pickle.dumps(error)})
     return pa.Table.from_pylist(rows, schema=_RESULT)

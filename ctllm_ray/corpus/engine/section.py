@@ -46,9 +46,13 @@ class Done:
         default_factory=list
     )  # accounts of input files (engine/file_account.py)
 
+    def plain(self) -> dict[str, Any]:
+        """Plain values for a marker."""
+        return vars(self) | {"shards": [asdict(shard) for shard in self.shards]}
+
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> Done:
-        """Converts the plain form of `asdict` back."""
+        """Converts the plain form back."""
         return Done(**plain | {"shards": [Shard(**s) for s in plain["shards"]]})
 
 
@@ -97,7 +101,7 @@ def run_split(recipe: Recipe, folder: str, split: Split) -> Done:
     counts = dict(sorted(worked.counts.items()))
     uri, version = split.file.uri, split.file.version
     done = Done(split.index, uri, version, counts, worked.text_bytes, worked.shards, wall_s, worked.files)
-    section_files(folder).write_unit(unit_name(split), asdict(done))
+    section_files(folder).write_unit(unit_name(split), done.plain())
     return done
 
 

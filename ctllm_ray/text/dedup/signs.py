@@ -105,7 +105,7 @@ def _fold_row(points, one, sequences, kinds, forms):
 @register_jitable
 def _means(points, i, kind, one):
     """Whether the sign at i stands where it carries meaning."""
-    before, behind = _folded(points, i - 1, one), _folded(points, i + 1, one)
+    before, behind = _fold_at(points, i - 1, one), _fold_at(points, i + 1, one)
     digits = _is_digit(before) and _is_digit(behind)
     if kind == INSIDE:
         return digits
@@ -131,7 +131,7 @@ def _means(points, i, kind, one):
 
 
 @register_jitable
-def _folded(points, i, one):
+def _fold_at(points, i, one):
     """What one character folds to; 0 for nothing, or beyond the text. Several count as a letter."""
     if i < 0 or i >= len(points) or points[i] >= TABLE_END:
         return np.uint32(0)
@@ -173,7 +173,7 @@ def _joins(points, i, one):
         right < len(points) and right < i + 1 + BLANKS and (_is_blank(points[right]) or points[right] == 0x3D)
     ):
         right += 1
-    before, behind = _folded(points, left, one), _folded(points, right, one)
+    before, behind = _fold_at(points, left, one), _fold_at(points, right, one)
     return (_is_digit(before) or _is_latin(before)) and (_is_digit(behind) or _is_latin(behind))
 
 
@@ -188,6 +188,6 @@ def _groups_thousands(points, i, one):
     if points[i] != 0x2C and points[i] != 0xFF0C:
         return False
     for k in range(1, 4):
-        if not _is_digit(_folded(points, i + k, one)):
+        if not _is_digit(_fold_at(points, i + k, one)):
             return False
-    return not _is_digit(_folded(points, i + 4, one))
+    return not _is_digit(_fold_at(points, i + 4, one))
