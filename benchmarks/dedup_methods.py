@@ -41,7 +41,7 @@ class Near:
     max_edit_share: float = 0.12
     max_edit_run: int = 4
     same_meaning: Mapping[str, float] | None = field(
-        default_factory=lambda: {"short_chars": 200, "max_changed_share": 0.02}
+        default_factory=lambda: {"short_chars": 180, "max_changed_share": 0.03}
     )
 
     def __call__(self, texts: pa.Array) -> Pairs:
