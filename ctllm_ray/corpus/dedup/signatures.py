@@ -35,7 +35,7 @@ from ctllm_ray.shards.tables import RowFile, TableWriter, key_ranges, write_part
 from ctllm_ray.text.dedup.bands import band_keys
 from ctllm_ray.text.dedup.fold import fold
 from ctllm_ray.text.dedup.minhash import signatures
-from ctllm_ray.text.dedup.signs import fold_with_signs
+from ctllm_ray.text.dedup.signs import fold_with_signs, strip_signs
 from ctllm_ray.text.kernels.codepoints import lengths
 
 SCHEMA = pa.schema([("key", pa.uint64()), ("number", pa.int64())])  # per key, the best document first
@@ -87,7 +87,7 @@ class SignaturePhase(Phase):
     def warm(self, recipe: Recipe) -> None:
         """Compiles the kernels."""
         self._keys(signatures(self._prepare_texts(pa.array(["天地玄黄"])), **self._shingles).values)
-        fold_with_signs(pa.array(["天"]))
+        self._prepare_both(pa.array(["天"]))
 
     def sources(self, recipe: Recipe) -> dict[str, str]:
         """The documents that the pass reads, and the indexes of older documents."""
@@ -124,7 +124,7 @@ class SignaturePhase(Phase):
         with deciding, compared:
             for table in self.readable(recipe, split):
                 text_bytes += utf8_bytes(table["text"])
-                texts = self._prepare_texts(table["text"].combine_chunks())
+                texts, compared_texts = self._prepare_both(table["text"].combine_chunks())
                 values = signatures(texts, **self._shingles).values
                 long = np.flatnonzero(lengths(texts) >= self.options.min_chars)
                 keys.append(self._keys(values[long]).ravel())
@@ -133,9 +133,7 @@ class SignaturePhase(Phase):
                     pa.table(ranking.compute_ranking_columns(table, self.prefer), schema=deciding.schema)
                 )
                 deciding.write(decides[-1])
-                if self.with_signs:
-                    texts = fold_with_signs(table["text"].combine_chunks())
-                compared.write(self._verification_rows(texts, values))
+                compared.write(self._verification_rows(compared_texts, values))
                 number += table.num_rows
         table = pa.table([np.concatenate(keys), np.concatenate(numbers)], schema=SCHEMA)
         ranks = ranking.ranks_of(pa.concat_tables(decides), np.zeros(number - first, np.int64))
@@ -147,6 +145,14 @@ class SignaturePhase(Phase):
             "short": number - first - len(table) // self.options.bands,
         }
         return SplitWork(counts, text_bytes, [shard, deciding.shard, compared.shard])
+
+    def _prepare_both(self, texts: pa.Array) -> tuple[pa.Array, pa.Array]:
+        """The texts for signatures, and those for comparison."""
+        if self.with_signs:
+            signed = fold_with_signs(texts)
+            return strip_signs(signed), signed
+        prepared = self._prepare_texts(texts)
+        return prepared, prepared
 
     def _prepare_texts(self, texts: pa.Array) -> pa.Array:
         return texts if self.options.of == "raw" else fold(texts)

@@ -49,6 +49,21 @@ def fold_with_signs(texts: pa.Array) -> pa.Array:
     return strings(data, offsets)
 
 
+def strip_signs(folded: pa.Array) -> pa.Array:
+    """The texts of `fold_with_signs` without their signs: equal to `fold` of the texts, in less time."""
+    data, offsets = _strip_batch(*buffers(folded), _form_table())
+    return strings(data, offsets)
+
+
+@cache
+def _form_table() -> np.ndarray:
+    """bool: which code points below SIGN_END are forms of signs. Folding leaves none of them otherwise."""
+    is_sign = np.zeros(SIGN_END, bool)
+    is_sign[np.unique(_sign_table()[1][1:])] = True
+    is_sign[[0, CARET]] = False, True
+    return is_sign
+
+
 @cache
 def _sign_table() -> tuple[np.ndarray, np.ndarray]:
     """The kind (uint8) and the one form (uint32) of each sign below SIGN_END; 0 for all other characters."""
@@ -73,6 +88,24 @@ def _fold_batch(data, offsets, one, sequences, kinds, forms):
             larger[:at] = out[:at]
             out = larger
         at = encode(points, out, at)
+        ends[row + 1] = at
+    return out[:at], ends
+
+
+@compiled
+def _strip_batch(data, offsets, is_sign):
+    """UTF-8 bytes and offsets of the rows without signs."""
+    out = np.empty(offsets[-1] - offsets[0], np.uint8)
+    ends = np.zeros(len(offsets), np.int32)
+    at = 0
+    for row in range(len(offsets) - 1):
+        points = decode(data, offsets[row], offsets[row + 1])
+        n = 0
+        for point in points:
+            if point >= SIGN_END or not is_sign[point]:
+                points[n] = point
+                n += 1
+        at = encode(points[:n], out, at)
         ends[row + 1] = at
     return out[:at], ends
 
