@@ -76,7 +76,7 @@ def test_a_vocabulary_without_room_for_the_common_characters_is_refused() -> Non
     every = "".join(chr(point) for point in range(0x4E00, 0x4E00 + 3000))
     with pytest.raises(RecipeError, match="too few for the common characters") as caught:
         train([every], 700)
-    assert "3260" in caught.value.remedy
+    assert "3261" in caught.value.remedy
 
 
 def test_a_vocabulary_that_the_sample_cannot_give_names_the_largest(documents: list[str]) -> None:
