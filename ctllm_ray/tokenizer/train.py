@@ -120,11 +120,7 @@ def _coverage(texts: Sequence[str], vocab_size: int) -> float:
         points, result = np.unique(np.frombuffer(text.encode("utf-32-le"), np.uint32), return_counts=True)
         counts[points] += result
     if not counts.any():
-        raise InputError(
-            "the tokenizer sample contains no text",
-            where="tokenizer",
-            remedy="check with `ctllm report` what the clean section kept",
-        )
+        raise _no_text()
     covered = np.cumsum(np.sort(counts)[::-1]) / counts.sum()
     room = int((vocab_size - specials.COUNT - BYTES) * CHARACTER_SHARE)
     return float(min(CHARACTER_COVERAGE, max(LEAST_COVERAGE, covered[room - 1])))
@@ -143,8 +139,18 @@ def _check_memory(texts: Sequence[str]) -> None:
         )
 
 
+def _no_text() -> InputError:
+    return InputError(
+        "the tokenizer sample contains no text",
+        where="tokenizer",
+        remedy="check with `ctllm report` what the clean section kept",
+    )
+
+
 def _explain_training_error(error: RuntimeError, vocab_size: int) -> Exception:
     where = "tokenizer.vocab_size"
+    if "!sentences_.empty()" in str(error):  # line ends, NUL or U+2581 and nothing else
+        return _no_text()
     if match := re.search(r"set it to a value <= (\d+)", str(error)):
         reason = f"the sample is too small for {vocab_size} pieces: it allows at most {match[1]}"
         return RecipeError(

@@ -91,9 +91,14 @@ def test_a_vocabulary_without_room_for_learnt_pieces_is_refused(documents: list[
         train(documents, 300)
 
 
-def test_an_empty_sample_is_refused() -> None:
+@pytest.mark.parametrize("text", ["", "\n\n", "▁▁\n▁", "\x00\n"])
+def test_a_sample_without_text_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="no text"):
-        train(["", ""], 1000)
+        train([text, text], 1000)
+
+
+def test_what_stands_for_a_space_or_for_its_sign_is_in_no_sentence() -> None:
+    assert list(sentences(["春▁▁天 \ufdd0来\ufdd1了"])) == ["春", "天 ", "来", "了"]
 
 
 def test_a_sample_that_the_memory_does_not_hold_is_refused_before_training(
