@@ -313,7 +313,10 @@ def write_bytes(uri: str, content: bytes) -> None:
 
 
 def write_json(uri: str, value: Any, indent: int | None = 1) -> None:
-    """Writes JSON with sorted keys in one step; without `indent` ten times as fast. Bytes of file names that are not UTF-8 become escapes."""
+    """Writes JSON with sorted keys in one step; without `indent` ten times as fast.
+
+    Bytes of file names that are not UTF-8 become escapes.
+    """
     text = json.dumps(value, ensure_ascii=False, indent=indent, sort_keys=True) + "\n"
     write_bytes(uri, text.encode(errors="backslashreplace"))
 
