@@ -157,7 +157,7 @@ def _report(tokenizer: Tokenizer, part: TokenizerPart, samples: Mapping[str, Cor
     forms = round_trip.forms(tokenizer)
     round_trip.check_forms(forms, texts, contents, part.path)
     changes = round_trip.find_changes(forms, texts, contents)
-    hard_changes = round_trip.find_changes(forms, HARD_STRINGS, tokenizer.encode(HARD_STRINGS))
+    hard_changes = round_trip.find_hard_changes(forms)
     if not part.path:
         round_trip.check_trained(forms, changes, hard_changes, [document.id for _, document in unseen])
     groups = {

@@ -7,7 +7,7 @@ a normalization of its own (NFC, one blank for a run of them): what it changes i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,15 +45,18 @@ _EXCERPT_CHARS = 16  # shown on each side of the first difference
 
 @dataclass(frozen=True)
 class Change:
-    """A text that does not come back; `index` is its place among the texts."""
+    """A text that does not come back; `index` is its place among the texts, `error` why it has no ids."""
 
     index: int
     form: str  # the file whose decoding was compared
     text: str
     result: str
+    error: str = ""
 
     def __str__(self) -> str:
         """Both texts around the first difference, and where it is."""
+        if self.error:
+            return f"{self.text[: 2 * _EXCERPT_CHARS]!r} cannot be encoded: {self.error} ({self.form})"
         pairs = zip(self.text, self.result, strict=False)
         shorter = min(len(self.text), len(self.result))
         at = next((i for i, (a, b) in enumerate(pairs) if a != b), shorter)
@@ -80,6 +83,22 @@ def find_changes(
         results = {form: tokenizer.decode(ids) for form, tokenizer in forms.items()}
         wrong = [Change(index, form, text, result) for form, result in results.items() if result != text]
         changes += wrong[:1]
+    return changes
+
+
+def find_hard_changes(forms: Mapping[str, Tokenizer]) -> list[Change]:
+    """The hard strings that do not come back. An existing tokenizer may have no ids at all for one of them."""
+    changes = []
+    (form, tokenizer), *_ = forms.items()
+    for index, text in enumerate(HARD_STRINGS):
+        try:
+            ids = tokenizer.encode([text])
+        except (
+            Exception
+        ) as error:  # the Rust side raises nothing more specific: no piece, and no unknown piece
+            changes.append(Change(index, form, text, "", str(error)))
+        else:
+            changes += [replace(change, index=index) for change in find_changes(forms, [text], ids)]
     return changes
 
 

@@ -10,6 +10,7 @@ import pytest
 import sentencepiece
 import tokenizers
 from sentencepiece import sentencepiece_model_pb2
+from tokenizers import AddedToken, models
 from tokenizers.decoders import DecodeStream
 
 from ctllm_ray.base.errors import InputError
@@ -192,7 +193,18 @@ def test_a_trained_tokenizer_that_loses_a_text_is_an_error_that_names_it(trained
 
 
 def test_a_tokenizer_that_loses_nothing_passes_and_has_nothing_to_describe(trained: SentencePiece) -> None:
-    found = changes(trained, [*HARD_STRINGS])
-    assert found == []
+    found = round_trip.find_hard_changes(round_trip.forms(trained))
+    assert found == changes(trained, [*HARD_STRINGS]) == []
     round_trip.check_trained(round_trip.forms(trained), found, found, [])
     assert round_trip.describe_changes(found, found, 3) == []
+
+
+def test_a_hard_string_that_an_existing_tokenizer_has_no_ids_for_is_a_change_and_no_crash() -> None:
+    fast = tokenizers.Tokenizer(models.WordLevel({"</s>": 0, " ": 1, "a": 2}))  # and no unknown piece
+    fast.add_special_tokens([AddedToken("</s>")])
+    config = b'{"eos_token": "</s>"}'
+    closed = HuggingFace({convert.TOKENIZER: fast.to_str().encode(), convert.CONFIG: config})
+    found = round_trip.find_hard_changes(round_trip.forms(closed))
+    assert [change.index for change in found] == [i for i, text in enumerate(HARD_STRINGS) if text != " "]
+    assert str(found[0]).startswith("'你好 世界' cannot be encoded: WordLevel error")
+    assert "20 of 21 hard strings: '你好 世界' cannot" in round_trip.describe_changes([], found, 3)[0]
