@@ -1,9 +1,10 @@
 """The tokenizer section: trains a tokenizer on a sample of the kept documents, or uses an existing one.
 
 The sample has the recipe's shares of sources, or those of the shards. The result is measured on documents
-that are in no sample, and on the same documents its two forms (tokenizer.model and tokenizer.json) must give
-equal ids. It runs in the driver: training is one process, and a section that was killed begins again
-(minutes; the files are few).
+that are in no sample. On the same documents its two forms (tokenizer.model and tokenizer.json) must give equal
+ids. A trained tokenizer must give back these documents and a list of hard strings, in both forms; of an existing
+one the report counts what does not come back. It runs in the driver: training is one process, and a section that
+was killed begins again (minutes; the files are few).
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from ctllm_ray.corpus.sampling import CorpusSample
 from ctllm_ray.shards import manifest
 from ctllm_ray.shards.manifest import Manifest, Shard
 from ctllm_ray.text.kernels import characters
+from ctllm_ray.tokenizer import round_trip
 from ctllm_ray.tokenizer.report import by_character, by_group, tables, vocabulary
-from ctllm_ray.tokenizer.tokenizer import HuggingFace, SentencePiece, Tokenizer, load_tokenizer
+from ctllm_ray.tokenizer.round_trip import HARD_STRINGS
+from ctllm_ray.tokenizer.tokenizer import SentencePiece, Tokenizer, load_tokenizer
 from ctllm_ray.tokenizer.train import train
 
 SECTION: Final = "tokenizer"
@@ -147,11 +150,16 @@ def _texts(samples: Mapping[str, CorpusSample]) -> list[str]:
 
 def _report(tokenizer: Tokenizer, part: TokenizerPart, samples: Mapping[str, CorpusSample]) -> dict[str, Any]:
     """report.json: the training sample, and the measures on unseen documents.
-    Raises if the two forms differ."""
+    Raises if the two forms differ, or if a trained tokenizer does not give a text back."""
     unseen = [(name, document) for name in sorted(samples) for document in samples[name].unseen]
     texts = [document.text for _, document in unseen]
     contents = tokenizer.encode(texts)
-    _check_forms(tokenizer, texts, contents, part.path)
+    forms = round_trip.forms(tokenizer)
+    round_trip.check_forms(forms, texts, contents, part.path)
+    changes = round_trip.find_changes(forms, texts, contents)
+    hard_changes = round_trip.find_hard_changes(forms)
+    if not part.path:
+        round_trip.check_trained(forms, changes, hard_changes, [document.id for _, document in unseen])
     groups = {
         "source": [name for name, _ in unseen],
         "genre": [document.genre or "none" for _, document in unseen],
@@ -165,7 +173,13 @@ def _report(tokenizer: Tokenizer, part: TokenizerPart, samples: Mapping[str, Cor
         "groups": {way: by_group(tokenizer, texts, contents, names) for way, names in groups.items()},
         "characters": by_character(tokenizer, contents),
         "compared_documents": len(texts),  # all have equal ids from tokenizer.model and tokenizer.json
-        "notes": _notes(part, samples),
+        "round_trip": {
+            "documents": len(texts),
+            "changed_documents": len(changes),
+            "hard_strings": len(HARD_STRINGS),
+            "changed_hard_strings": len(hard_changes),
+        },
+        "notes": [*_notes(part, samples), *round_trip.describe_changes(changes, hard_changes, len(texts))],
     }
 
 
@@ -188,22 +202,6 @@ def _notes(part: TokenizerPart, samples: Mapping[str, CorpusSample]) -> list[str
     if empty:
         notes.append(f"not measured, because too small to hold out documents: {', '.join(empty)}")
     return notes
-
-
-def _check_forms(
-    tokenizer: Tokenizer, texts: Sequence[str], contents: Sequence[np.ndarray], path: str
-) -> None:
-    """Raises if tokenizer.json, which other programs use, gives other ids than the tokenizer itself."""
-    other = HuggingFace(tokenizer.files()).encode(texts)
-    wrong = sum(not np.array_equal(a, b) for a, b in zip(contents, other, strict=True))
-    if wrong:
-        raise InputError(
-            f"tokenizer.json made from this model gives other ids for {wrong} of {len(texts)} documents",
-            where=path or "tokenizer",
-            remedy="give the Hugging Face folder of that tokenizer"
-            if path
-            else "this is a bug: please report it",
-        )
 
 
 def script(text: str) -> str:

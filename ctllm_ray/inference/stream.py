@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from ctllm_ray.token_bytes import list_piece_bytes
+from ctllm_ray.tokenizer import metaspace
 from ctllm_ray.tokenizer.tokenizer import Tokenizer
 
 
@@ -29,6 +30,11 @@ def spellings(tokenizer: Tokenizer) -> list[bytes]:
     return spelled
 
 
+@lru_cache(maxsize=4)
+def _unescapes(tokenizer: Tokenizer) -> bool:
+    return metaspace.unescapes(tokenizer)
+
+
 class TextStream:
     """The text of one answer. `stopped` becomes true at a stop string; nothing follows it."""
 
@@ -36,21 +42,34 @@ class TextStream:
         self.stopped = False
         self._spellings = spellings(tokenizer)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._unescapes, self._escape = (
+            _unescapes(tokenizer),
+            "",
+        )  # the first character of an escape, held back
         self._stop = [text for text in stop if text]
         self._held = ""  # possibly the beginning of a stop string
 
     def push(self, ids: Sequence[int]) -> str:
         """The text that is certain after these ids; often empty."""
         data = b"".join(self._spellings[id_] for id_ in ids if id_ < len(self._spellings))
-        return "" if self.stopped else self._certain(self._decoder.decode(data))
+        return "" if self.stopped else self._certain(self._unescape(self._decoder.decode(data)))
 
     def finish(self) -> str:
         """The remaining text, after the last id."""
         if self.stopped:
             return ""
-        certain = self._certain(self._decoder.decode(b"", final=True))
+        last = self._unescape(self._decoder.decode(b"", final=True)) + self._escape
+        certain = self._certain(last)
         rest, self._held = self._held, ""
         return certain + rest
+
+    def _unescape(self, text: str) -> str:
+        if not self._unescapes:
+            return text
+        text = self._escape + text
+        whole = text.removesuffix(metaspace.ESCAPE)
+        self._escape = text[len(whole) :]
+        return metaspace.unescape(whole)
 
     def _certain(self, text: str) -> str:
         text = self._held + text

@@ -15,9 +15,9 @@ import json
 from typing import Any
 
 from ctllm_ray.base.errors import InputError
-from ctllm_ray.tokenizer import chat_template, specials
+from ctllm_ray.tokenizer import chat_template, metaspace, specials
+from ctllm_ray.tokenizer.metaspace import SPACE
 
-SPACE = "▁"  # how SentencePiece writes a space
 TOKENIZER, CONFIG, MAP, TEMPLATE = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -49,7 +49,7 @@ def files(model: bytes, sha256: str, adds_bos: bool, adds_eos: bool) -> dict[str
 def fast(proto: Any, adds_bos: bool, adds_eos: bool) -> str:
     """The content of tokenizer.json."""
     import tokenizers
-    from tokenizers import AddedToken, decoders, models, processors
+    from tokenizers import AddedToken, models, processors
 
     kinds = proto.SentencePiece.Type
     unk = next(piece.piece for piece in proto.pieces if piece.type == kinds.UNKNOWN)
@@ -62,11 +62,8 @@ def fast(proto: Any, adds_bos: bool, adds_eos: bool) -> str:
             byte_fallback=proto.trainer_spec.byte_fallback,
         )
     )
-    built.normalizer = _normalizer(proto.normalizer_spec)
-    strip = [decoders.Strip(" ", 1, 0)] if proto.normalizer_spec.add_dummy_prefix else []
-    built.decoder = decoders.Sequence(
-        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
-    )
+    built.normalizer = _normalizer(proto)
+    built.decoder = _decoder(proto)
     control = [piece.piece for piece in proto.pieces if piece.type in (kinds.CONTROL, kinds.UNKNOWN)]
     built.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in control])
     own = [_name(piece, kinds) for piece in proto.pieces if piece.type == kinds.USER_DEFINED]
@@ -115,17 +112,31 @@ def _merges(proto: Any) -> list[tuple[str, str]]:
     return [(p[:k], p[k:]) for p in ranked for k in range(1, len(p)) if p[:k] in learnt and p[k:] in learnt]
 
 
-def _normalizer(spec: Any) -> Any:
+def _normalizer(proto: Any) -> Any:
     from tokenizers import Regex, normalizers
 
-    steps: list[Any] = []
-    if spec.precompiled_charsmap:
+    spec, steps = proto.normalizer_spec, list[Any]()
+    if metaspace.has_rules(proto):
+        # Precompiled would drop a combining mark that stands behind ▁: it goes by graphemes.
+        steps += [normalizers.Replace(plain, escaped) for plain, escaped in reversed(metaspace.RULES)]
+    elif spec.precompiled_charsmap:
         steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
     if spec.remove_extra_whitespaces:
         steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
     if spec.add_dummy_prefix:
         steps.append(normalizers.Prepend(SPACE))
     return normalizers.Sequence([*steps, normalizers.Replace(" ", SPACE)])
+
+
+def _decoder(proto: Any) -> Any:
+    from tokenizers import decoders
+
+    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if metaspace.has_rules(proto):
+        steps += [decoders.Replace(escaped, plain) for plain, escaped in metaspace.RULES]
+    if proto.normalizer_spec.add_dummy_prefix:
+        steps.append(decoders.Strip(" ", 1, 0))
+    return decoders.Sequence(steps)
 
 
 def _names(proto: Any) -> dict[str, str]:

@@ -6,8 +6,9 @@ GLM with two specials, and to name a BOS is not to put one (Yi). A text that spe
 in many a web page) stays text: specials come from ids only.
 
 SentencePiece returns numpy arrays, a third faster than lists (28 MB/s against 22 on one core, 8k pieces).
-What UTF-8 cannot hold is defined: a lone surrogate becomes U+FFFD. U+2581, which SentencePiece itself uses
-for the space, is decoded as a space; all other text of a tokenizer trained here comes back as it was.
+What UTF-8 cannot hold is defined: a lone surrogate becomes U+FFFD. All other text of a tokenizer trained here
+comes back as it was, U+2581 and NUL included. One trained before tokenizer/metaspace.py decodes U+2581, which
+SentencePiece itself uses for the space, as a space.
 """
 
 from __future__ import annotations

@@ -3,14 +3,16 @@ input."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from sentencepiece import sentencepiece_model_pb2
 
 from ctllm_ray.base import recipe as recipes
 from ctllm_ray.base import storage
@@ -19,7 +21,9 @@ from ctllm_ray.base.recipe import Recipe
 from ctllm_ray.corpus import pipeline, sampling, tokenizer
 from ctllm_ray.shards import reader
 from ctllm_ray.shards.manifest import MANIFEST, Shard
-from ctllm_ray.tokenizer.tokenizer import HuggingFace, load_tokenizer
+from ctllm_ray.tokenizer.round_trip import HARD_STRINGS
+from ctllm_ray.tokenizer.tokenizer import HuggingFace, Tokenizer, load_tokenizer
+from ctllm_ray.tokenizer.train import train
 from tests.corpus.conftest import WORDS, run_here
 
 SOURCES = {"web": 300, "news": 200, "code": 100}
@@ -302,6 +306,90 @@ def test_every_unseen_document_is_measured_once_each_way(clean: Callable[..., Re
     with console.capture() as shown:
         tokenizer.print_report(recipe.folder("tokenizer"), console)
     assert "by source" in shown.get()
+
+
+def one_source(tmp_path: Path, texts: list[str], **part: Any) -> Recipe:
+    """The recipe of one file of texts, cleaned by nothing."""
+    lines = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    recipe = recipes.parse_recipe(
+        {
+            "name": "one", "version": part.pop("version", "1"), "seed": 1, "root": str(tmp_path / "out"),
+            "data": {"inputs": [{"use": "jsonl", "path": f"{tmp_path}/a.jsonl", "name": "a"}], "max_error_share": 0},
+            "stages": [], "tokenizer": part or {"vocab_size": 700, "sample_mb": 0.05},
+        }
+    )  # fmt: skip
+    pipeline.clean(recipe, run_here)
+    return recipe
+
+
+def without_blanks(seed: int) -> str:
+    draw = random.Random(seed)
+    return "。".join("".join(draw.choices(WORDS, k=8)).replace(" ", "") for _ in range(20))
+
+
+def forms(recipe: Recipe) -> list[Tokenizer]:
+    made = load_tokenizer(recipe.folder("tokenizer"))
+    return [made, HuggingFace(made.files())]
+
+
+@pytest.mark.parametrize("last", ["你好", "你好 世界", "你好▁世界▁", "▁ \ufdd0\ufdd1 \x00▁"])
+def test_a_corpus_that_hardly_has_blanks_gives_a_tokenizer_that_gives_back_every_blank(
+    tmp_path: Path, last: str
+) -> None:
+    recipe = one_source(tmp_path, [*map(without_blanks, range(300)), last])
+    tokenizer.prepare(recipe)
+    for form in forms(recipe):
+        assert "▁" in form.pieces
+        for text in ("你好 世界", "你好▁世界", *HARD_STRINGS):
+            assert form.decode(form.encode([text])[0]) == text
+    found = report(recipe)["round_trip"]
+    assert found.pop("documents") > 0
+    assert found == {"changed_documents": 0, "hard_strings": len(HARD_STRINGS), "changed_hard_strings": 0}
+    assert not any("comes back as" in note for note in report(recipe)["notes"])
+
+
+def as_trained_before(texts: Sequence[str], vocab_size: int) -> bytes:
+    """A model without a piece for the space, as such a corpus gave before."""
+    model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
+    model.ParseFromString(train(texts, vocab_size))
+    for piece in model.pieces:
+        if "▁" in piece.piece:
+            piece.piece = f"{piece.piece.replace('▁', '〇')}{len(piece.piece)}"
+    return model.SerializeToString()
+
+
+def test_a_trained_tokenizer_that_loses_a_blank_does_not_finish_and_names_the_string(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer, "train", as_trained_before)
+    recipe = one_source(tmp_path, [*map(without_blanks, range(300)), "你好"])
+    with pytest.raises(InputError, match="'你好 世界' comes back as '你好▁世界'"):
+        tokenizer.prepare(recipe)
+    assert not Path(recipe.folder("tokenizer")).exists()
+
+
+def test_a_held_out_document_that_does_not_come_back_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer, "train", as_trained_before)
+    recipe = one_source(tmp_path, [f"{without_blanks(seed)} 完" for seed in range(300)])
+    with pytest.raises(InputError, match=r"完' comes back as '.*▁完'") as caught:
+        tokenizer.prepare(recipe)
+    assert caught.value.where.startswith("document ")
+
+
+def test_an_existing_tokenizer_that_loses_blanks_is_taken_over_with_a_note(tmp_path: Path) -> None:
+    texts = [f"{without_blanks(seed)} 完" for seed in range(300)]
+    (tmp_path / "earlier.model").write_bytes(as_trained_before(texts, 700))
+    recipe = one_source(tmp_path, texts, path=str(tmp_path / "earlier.model"))
+    tokenizer.prepare(recipe)
+    found = report(recipe)
+    assert found["round_trip"]["changed_documents"] == found["round_trip"]["documents"] > 0
+    assert found["round_trip"]["changed_hard_strings"] > 0
+    (note,) = (note for note in found["notes"] if "comes back as" in note)
+    assert f"changes {found['compared_documents']} of {found['compared_documents']} documents" in note
+    assert forms(recipe)[0].sha256 == hashlib.sha256((tmp_path / "earlier.model").read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from ctllm_ray.tokenizer.train import train
 from tests.tokenizer.conftest import document
 
 HARD = "天朗气清，👩‍👩‍👧‍👦 𠮷野家 e\u0301 é\r\n\t  中英mixed文字 🇨🇳!? \u2028 ﷽ ѣ 한국어 \x00 ก็"
+MARKS = "▁ ▁▁\ufdd1\ufdd0▁\ufdd01\ufdd10\ufdd1"  # U+2581 and what stands for it
 
 
 @pytest.fixture(scope="module", params=["SentencePiece", "byte level"])
@@ -53,7 +54,7 @@ def once(text: str | list[str]) -> str:
     return re.sub("\ufffd+", "\ufffd", "".join(text))
 
 
-@pytest.mark.parametrize("text", [HARD, document(7), "", "\ufffd本来就有\ufffd", "🙂" * 9])
+@pytest.mark.parametrize("text", [HARD, document(7), "", "\ufffd本来就有\ufffd", "🙂" * 9, MARKS])
 def test_pieces_joined_are_the_text_and_each_is_whole_characters(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode([text])[0].tolist()
     for seed in range(5):
@@ -81,6 +82,18 @@ def test_half_a_character_is_held_back_and_is_one_replacement_at_the_end(tokeniz
     stream = TextStream(tokenizer)
     assert stream.push(emoji[:-1]) == ""
     assert stream.finish() == "\ufffd"
+
+
+def test_an_escape_without_its_end_is_text(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode(["\ufdd1"])[0].tolist()
+    stream = TextStream(tokenizer)
+    assert stream.push(ids[:3]) + stream.finish() == tokenizer.decode(ids[:3]) == "\ufdd1"
+
+
+def test_a_stop_string_may_have_the_sign_that_stands_for_a_space(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode(["甲 乙▁丙"])[0].tolist()
+    for seed in range(8):
+        assert "".join(streamed(tokenizer, ids, seed, ("▁",))) == "甲 乙"
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ HARD = [
     "\x00\x01\x07\x1b[31m\x7f\x85",
     "\ufffd\ufffe\U0010ffff\ue000",
     "▅⁇<unk>",
+    "▁ ▁a▁▁b▁",
+    "▁\u0301 \ufdd0\ufdd1▁\ufdd01\ufdd10",
     "<s>删除线</s> <pad> <|user|>你好<|end|><|assistant|> <|reserved_3|>",
     "<0x0A><0xE4>",
     "哈" * 500,

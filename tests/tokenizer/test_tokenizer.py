@@ -62,8 +62,8 @@ def test_a_lone_surrogate_becomes_the_replacement_character_and_a_pair_its_chara
     assert [trained.decode(ids) for ids in found] == ["好\ufffd吗", "😀", "好"]
 
 
-def test_the_sign_that_stands_for_a_space_is_decoded_as_a_space(trained: SentencePiece) -> None:
-    assert trained.decode(trained.encode(["a▁b"])[0]) == "a b"
+def test_the_sign_that_stands_for_a_space_is_text_like_any_other(trained: SentencePiece) -> None:
+    assert trained.decode(trained.encode(["a▁b ▁"])[0]) == "a▁b ▁"
 
 
 def test_an_unknown_special_names_those_there_are(trained: SentencePiece) -> None:

@@ -76,7 +76,7 @@ def test_a_vocabulary_without_room_for_the_common_characters_is_refused() -> Non
     every = "".join(chr(point) for point in range(0x4E00, 0x4E00 + 3000))
     with pytest.raises(RecipeError, match="too few for the common characters") as caught:
         train([every], 700)
-    assert "3260" in caught.value.remedy
+    assert "3261" in caught.value.remedy
 
 
 def test_a_vocabulary_that_the_sample_cannot_give_names_the_largest(documents: list[str]) -> None:
@@ -91,9 +91,14 @@ def test_a_vocabulary_without_room_for_learnt_pieces_is_refused(documents: list[
         train(documents, 300)
 
 
-def test_an_empty_sample_is_refused() -> None:
+@pytest.mark.parametrize("text", ["", "\n\n", "▁▁\n▁", "\x00\n"])
+def test_a_sample_without_text_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="no text"):
-        train(["", ""], 1000)
+        train([text, text], 1000)
+
+
+def test_what_stands_for_a_space_or_for_its_sign_is_in_no_sentence() -> None:
+    assert list(sentences(["春▁▁天 \ufdd0来\ufdd1了"])) == ["春", "天 ", "来", "了"]
 
 
 def test_a_sample_that_the_memory_does_not_hold_is_refused_before_training(
