@@ -234,7 +234,7 @@ def test_a_judge_of_ones_own_is_one_file(folder: Path, tmp_path: Path, add_modul
         """,
     )
     rows = [{"category": "easy", "query": "几点？"}]
-    with judging("It is [[8]]") as there:
+    with judging("[[8]]") as there:
         results, _ = evaluated(judged(folder, tmp_path, there.url, rows, use="brevity"))
     assert [(score["benchmark"], score["kind"], score["value"]) for score in results["scores"]] == [
         ("brevity", "mark", 8.0)
