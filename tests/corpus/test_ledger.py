@@ -24,6 +24,7 @@ from ctllm_ray.corpus import documents, pipeline
 from ctllm_ray.corpus.engine import input_files, splits
 from ctllm_ray.corpus.engine.losses import describe
 from ctllm_ray.corpus.engine.progress import SectionProgress
+from ctllm_ray.corpus.engine.section import Done
 from ctllm_ray.corpus.report.render import write_corpus_report
 from ctllm_ray.shards.manifest import Manifest
 
@@ -493,3 +494,18 @@ def test_the_report_shows_what_was_lost_of_which_file(crawl: Path, tmp_path: Pat
     shown = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "in/b&lt;b&gt;.jsonl.gz" in shown
     assert "the compressed stream is truncated" in shown
+
+
+def test_a_cut_file_that_grew_afterwards_is_unfinished_all_the_same(crawl: Path) -> None:
+    account = {"input": "in", "name": "a.jsonl.gz", "bytes_read": 15, "bytes_lost": 0, "records": 3}
+    account |= {"unfinished": True, "damage": ["the compressed stream is truncated"]}
+    (crawl / "a.jsonl.gz").write_bytes(b"x" * 10)
+    (split,) = splits.list_splits(made(crawl).data)
+    done = Done(0, split.file.uri, split.file.version, {}, 0, [], 0.0, [account])
+    (file,) = input_files.list_input_files([split], [done])
+    assert (file["bytes"], file["bytes_lost"], file["unfinished"]) == (15, 0, True)
+    assert file["damage"][1] == "its size changed by +5 bytes after it was listed"
+
+
+def test_a_file_of_an_earlier_version_has_no_account_and_says_so() -> None:
+    assert "kept no account" in describe({"input": "in", "name": "a.jsonl", "bytes": 12})

@@ -23,7 +23,7 @@ TRUNCATED = "error.truncated"  # one such record stands at every gap
 
 def list_input_files(splits: Sequence[Split], done: Sequence[Done]) -> list[InputFile]:
     """The files in the order of splits, with the accounts of all their parts where the section keeps any."""
-    sizes = {(split.input, file.name): file.size for split in splits for file in (split.file, *split.more)}
+    sizes = {(split.input, file.name): file.size for split in splits for file in split.files}
     files: dict[tuple[str, str], InputFile] = {
         key: {"input": key[0], "name": key[1], "bytes": size} for key, size in sizes.items()
     }
@@ -36,16 +36,19 @@ def list_input_files(splits: Sequence[Split], done: Sequence[Done]) -> list[Inpu
     for key, file in counted:
         gaps[key] += _check_size(file)
     for name in {key[0] for key, _ in counted}:
-        of_input = [(gaps[key], file) for key, file in counted if key[0] == name]
-        read = sum(file["bytes_read"] for _, file in of_input)
-        density = sum(file["records"] for _, file in of_input) / read if read else 0
-        for gap, file in of_input:
-            if (
-                "missing" not in file
-                and (count := round(gap * density) - file.get("unread", {}).get(TRUNCATED, 0)) > 0
-            ):
-                file |= {"missing": count, "estimated": True}
+        _estimate_missing([(gaps[key], file) for key, file in counted if key[0] == name])
     return list(files.values())
+
+
+def _estimate_missing(files: Sequence[tuple[int, InputFile]]) -> None:
+    """Puts an estimate of the missing records into the files of an input that do not know them, from the bytes of
+    their gaps and the records that a byte of the input holds."""
+    read = sum(file["bytes_read"] for _, file in files)
+    density = sum(file["records"] for _, file in files) / read if read else 0
+    for gap, file in files:
+        count = round(gap * density) - file.get("unread", {}).get(TRUNCATED, 0)
+        if "missing" not in file and count > 0:
+            file |= {"missing": count, "estimated": True}
 
 
 def _add(file: InputFile, account: dict[str, Any]) -> None:
@@ -70,9 +73,9 @@ def _check_size(file: InputFile) -> int:
     if more:
         reason = f"its size changed by {more:+} bytes after it was listed"
         file["damage"] = [*file.get("damage", []), reason]
-        file["unfinished"] = more < 0
-        file["bytes"] = max(file["bytes"], file["bytes"] + more)
+        file["bytes"] += max(0, more)
         file["bytes_lost"] += max(0, -more)
+        file |= {"unfinished": True} if more < 0 else {}
     return max(0, -more)
 
 

@@ -45,6 +45,8 @@ def list_lossy(files: Sequence[InputFile]) -> list[InputFile]:
 
 def describe(file: InputFile) -> str:
     """A file in words: what was lost of it, and why."""
+    if "records" not in file:
+        return f"{file['input']}/{file['name']}: {file['bytes']:,} bytes; an earlier version kept no account"
     parts = [f"{file['bytes_lost']:,} of {file['bytes']:,} bytes lost", f"records seen: {file['records']:,}"]
     if file.get("missing"):
         about = "about " if file.get("estimated") else ""
@@ -55,7 +57,7 @@ def describe(file: InputFile) -> str:
 
 
 def _lost_records(finished: Manifest, files: Sequence[InputFile]) -> tuple[str, float]:
-    errors = {key[7:]: n for key, n in finished.counts.items() if key.startswith("reject:error.")}
+    errors = {rule: n for rule, n in finished.rejects().items() if rule.startswith("error.")}
     missing = sum(file.get("missing", 0) for file in files)
     total = finished.documents + missing
     kinds = [f"{kind} {n}" for kind, n in errors.items()] + [f"{missing} missing"] * bool(missing)

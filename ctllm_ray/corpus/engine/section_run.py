@@ -151,7 +151,7 @@ def _first_difference(old: Sequence[Split], new: Sequence[Split]) -> str:
 
 def _files(splits: Sequence[Split]) -> list[File]:
     """The files of splits in order, each once."""
-    return list(dict.fromkeys(file for split in splits for file in (split.file, *split.more)))
+    return list(dict.fromkeys(file for split in splits for file in split.files))
 
 
 def _markers(folder: str, splits: Sequence[Split]) -> dict[int, Done]:

@@ -68,9 +68,14 @@ class Split:
         return plain if self.more else {key: value for key, value in plain.items() if key != "more"}
 
     @property
+    def files(self) -> tuple[File, ...]:
+        """All its files."""
+        return (self.file, *self.more)
+
+    @property
     def bytes(self) -> int:
         """Bytes of all its files, as stored."""
-        return self.file.size + sum(file.size for file in self.more)
+        return sum(file.size for file in self.files)
 
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> Split:
@@ -81,7 +86,7 @@ class Split:
 
     def each_file(self) -> Iterator[Split]:
         """A split for each of its files, with an account of its own."""
-        for file in (self.file, *self.more):
+        for file in self.files:
             yield replace(self, file=file, more=(), account=FileAccount())
 
 
@@ -179,9 +184,9 @@ def of_part(index: int, section: str, folder: str, made: Manifest, kind: str, pa
 
 
 def _spans(use: str, file: File, split_bytes: int) -> list[tuple[int, int | None]]:
-    module = importlib.import_module(f"{resolve.SOURCES}.{use}")
     if file.odd:
         return [(0, None)]
+    module = importlib.import_module(f"{resolve.SOURCES}.{use}")
     return module.spans(file, split_bytes) if hasattr(module, "spans") else [(0, None)]
 
 
