@@ -139,7 +139,7 @@ def _pass_to_next(window: Window, names: Collection[str], limit: int) -> None:
             if not names or _may_be_record(_parse_ahead(window, limit), names):
                 return
             continue
-        window.take(len(window.ahead) if window.is_complete else len(window.ahead) - 64)
+        window.pass_all_but(64)
         if window.is_complete:
             return
 

@@ -11,8 +11,19 @@ _UNKNOWN = {"", "application/octet-stream", "binary/octet-stream", "application/
             "application/x-unknown", "content/unknown", "unknown", "*/*", "none", "null"}  # fmt: skip
 _KNOWN = ("css", "javascript", "json", "pdf", "zip", "flash")
 _TYPE = re.compile(r"[\s\"']*([\w.+*-]+(?:/[\w.+*-]+)?)")
-_BINARY = (b"%PDF-", b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"PK\x03\x04", b"\x1f\x8b", b"Rar!", b"\xd0\xcf\x11\xe0",
-           b"RIFF", b"\x00\x00\x01\x00", b"OggS", b"ID3", b"FWS", b"CWS", b"wOF", b"\x7fELF", b"MZ\x90")  # fmt: skip
+#: How files of other kinds begin: PDF, images, archives, documents of Office.
+MAGIC = (
+    b"%PDF-",
+    b"\x89PNG",
+    b"GIF8",
+    b"\xff\xd8\xff",
+    b"PK\x03\x04",
+    b"\x1f\x8b\x08",
+    b"Rar!",
+    b"\xd0\xcf\x11\xe0",
+)
+_BINARY = (*MAGIC, b"\x1f\x8b", b"RIFF", b"\x00\x00\x01\x00", b"OggS", b"ID3", b"FWS", b"CWS", b"wOF", b"\x7fELF",
+           b"MZ\x90")  # fmt: skip
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _SNIFFED_BYTES = 1024
 

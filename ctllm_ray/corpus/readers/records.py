@@ -78,11 +78,7 @@ def _bytes(record: Record) -> int:
 def _table(split: Split, records: list[Record]) -> pa.Table:
     positions, *columns, statuses, _ = zip(*records, strict=True)
     ids = [split.id(position) for position in positions]
-    count = len(records)
-    arrays = [
-        pa.nulls(count, field.type) if values.count(None) == count else pa.array(values, field.type)
-        for values, field in zip([ids, *columns], schema.RAW, strict=True)
-    ]
+    arrays = [pa.array(values, field.type) for values, field in zip([ids, *columns], schema.RAW, strict=True)]
     table = pa.table(arrays, schema=schema.RAW)
     if STATUS not in resolve.declared_names(resolve.SOURCES, split.use, "SCORES"):
         return table

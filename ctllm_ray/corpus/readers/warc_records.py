@@ -29,6 +29,20 @@ TAIL_BYTES = 1 << 12  # of what is passed over: the beginning of the next record
 #: More bytes than this between two records were a record once: its four mandatory fields alone are longer.
 GAP_BYTES = 100
 _ARC_FILE = b"filedesc://"
+#: The types of WARC 1.1, and that of an ARC file's first record.
+_TYPES = frozenset(
+    [
+        "warcinfo",
+        "request",
+        "response",
+        "resource",
+        "metadata",
+        "revisit",
+        "conversion",
+        "continuation",
+        "filedesc",
+    ]
+)
 
 
 class Form(NamedTuple):
@@ -50,6 +64,11 @@ class WarcRecord(NamedTuple):
     def type(self) -> str:
         """Its WARC-Type in lower case; `filedesc` for the first record of an ARC file."""
         return self.fields["warc-type"].lower()
+
+    @property
+    def known_type(self) -> str:
+        """Its type, or `unknown_type`: what a record that is skipped counts as."""
+        return self.type if self.type in _TYPES else "unknown_type"
 
     @property
     def url(self) -> str | None:
@@ -201,5 +220,5 @@ def _pass_to_next(window: Window, form: Form) -> None:
         if match := form.begin.search(window.ahead, at):
             window.take(match.start())
             return
-        window.take(len(window.ahead) if window.is_complete else len(window.ahead) - TAIL_BYTES)
+        window.pass_all_but(TAIL_BYTES)
         at = 1

@@ -39,6 +39,10 @@ class Window:
         self.position += len(content)
         return content
 
+    def pass_all_but(self, count: int) -> None:
+        """Passes the bytes ahead, but for the last `count` where more may follow: something may begin in them."""
+        self.take(len(self.ahead) - (0 if self.is_complete else count))
+
     def pass_gap(self) -> str:
         """Passes the gap if no byte is before it, and returns its reason; empty if there is none."""
         if self.ahead or not self._gap:

@@ -17,11 +17,11 @@ import pyarrow as pa
 
 from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import lines
+from ctllm_ray.corpus.readers.lines import Line
 from ctllm_ray.corpus.readers.records import Record, bad, tables
 from ctllm_ray.corpus.readers.whole_file import read_whole_file
 
 CONTENT_TYPE = "text/plain"
-BEGINNING_LOST = "its beginning may be lost"
 
 
 def text(split: Split, *, separator: Literal["file", "line", "blank_line"] = "file") -> Iterator[pa.Table]:
@@ -35,25 +35,30 @@ def _file(split: Split) -> Iterator[Record]:
 
 
 def _lines(split: Split) -> Iterator[Record]:
-    for position, line, error, reason, size, follows_gap in lines.read_lines(split):
-        if error:
-            yield bad(position, error, reason, line, size=size)
-        elif follows_gap and line.strip():
-            yield bad(position, "truncated", BEGINNING_LOST, line)
-        elif line.strip():
-            yield Record(position, raw=line.removesuffix(b"\r"), content_type=CONTENT_TYPE)
+    for line in lines.read_lines(split):
+        if error := _find_error(line):
+            yield error
+        elif line.content.strip():
+            yield Record(line.position, raw=line.content.removesuffix(b"\r"), content_type=CONTENT_TYPE)
+
+
+def _find_error(line: Line) -> Record | None:
+    """The record of a line that could not be read, or whose beginning may be lost."""
+    if line.error:
+        return bad(line.position, line.error, line.reason, line.content, size=line.size)
+    if line.follows_gap and line.content.strip():
+        return bad(line.position, "truncated", "its beginning may be lost", line.content)
+    return None
 
 
 def _paragraphs(split: Split) -> Iterator[Record]:
     paragraph = _Paragraph(split)
-    for position, line, error, reason, size, follows_gap in lines.read_lines(split):
-        if error:
+    for line in lines.read_lines(split):
+        if error := _find_error(line):
             yield from paragraph.end()
-            yield bad(position, error, reason, line, size=size)
-        elif follows_gap and line.strip():
-            yield bad(position, "truncated", BEGINNING_LOST, line)
-        elif line.strip():
-            paragraph.add(position, line)
+            yield error
+        elif line.content.strip():
+            paragraph.add(line.position, line.content)
         else:
             yield from paragraph.end()
     yield from paragraph.end()

@@ -27,10 +27,6 @@ from ctllm_ray.corpus.readers.warc_records import WarcRecord
 
 SCORES = ("url.http_status",)
 
-RECORD_TYPES = frozenset(
-    {"warcinfo", "request", "metadata", "revisit", "conversion", "continuation", "filedesc"}
-)
-
 
 def warc(split: Split) -> Iterator[pa.Table]:
     """RAW tables of the pages in a file."""
@@ -46,8 +42,7 @@ def _page(limit: int, record: WarcRecord) -> Record:
         except ValueError as error:
             return bad(record.position, "invalid_http", str(error), record.block, record.url)
     else:
-        known = record.type in RECORD_TYPES or record.type == "response"
-        why = "not_http" if record.type == "response" else record.type if known else "unknown_type"
+        why = "not_http" if record.type == "response" else record.known_type
         return skip(record.position, why, record.url)
     content_type = response.content_type or record.fields.get("warc-identified-payload-type", "")
     if why := skipped_as(content_type, response.content):

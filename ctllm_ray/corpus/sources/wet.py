@@ -15,7 +15,6 @@ from ctllm_ray.corpus.engine.splits import Split
 from ctllm_ray.corpus.readers import warc_records
 from ctllm_ray.corpus.readers.records import Record, bad, skip, tables
 from ctllm_ray.corpus.readers.warc_records import WarcRecord
-from ctllm_ray.corpus.sources.warc import RECORD_TYPES
 
 
 def wet(split: Split) -> Iterator[pa.Table]:
@@ -25,8 +24,7 @@ def wet(split: Split) -> Iterator[pa.Table]:
 
 def _text(record: WarcRecord) -> Record:
     if record.type != "conversion":
-        known = record.type in RECORD_TYPES | {"response", "resource"}
-        return skip(record.position, record.type if known else "unknown_type", record.url)
+        return skip(record.position, record.known_type, record.url)
     try:
         text = record.block.decode()
     except UnicodeDecodeError as error:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctllm_ray.corpus.readers.page_types import MAGIC
 from ctllm_ray.shards import schema
 from ctllm_ray.text.encoding import charset
 from ctllm_ray.text.html import feeds, main_content
@@ -24,16 +25,6 @@ SCORES = ("charset.confidence",)
 
 _NOT_TEXT = re.compile(
     r"\s*(?:image|audio|video|font)/|\s*application/(?:pdf|zip|gzip|msword|x-shockwave|vnd\.)", re.I
-)
-_MAGIC = (
-    b"%PDF-",
-    b"\x89PNG",
-    b"GIF8",
-    b"\xff\xd8\xff",
-    b"PK\x03\x04",
-    b"\x1f\x8b\x08",
-    b"Rar!",
-    b"\xd0\xcf\x11\xe0",
 )
 _TAG = re.compile(r"<(?:!doctype|html|head|body|div|p|br|table|span|a|h[1-6]|title|meta|ul|article)\b", re.I)
 _SNIFFED_CHARS = 4096
@@ -77,7 +68,7 @@ def _outcome(
 ) -> _Outcome:
     if len(raw) > max_page_bytes:
         return _Outcome(_NO_PAGE, error="error.page_too_large")
-    if raw.startswith(_MAGIC) or _NOT_TEXT.match(content_type or ""):
+    if raw.startswith(MAGIC) or _NOT_TEXT.match(content_type or ""):
         return _Outcome(_NO_PAGE, error="error.not_text")
     decoded = charset.decode(raw, content_type, url)
     try:

@@ -35,7 +35,7 @@ import opencc
 import pyarrow as pa
 from numba.extending import register_jitable
 
-from ctllm_ray.text.kernels.codepoints import buffers, decode, encode, strings
+from ctllm_ray.text.kernels.codepoints import buffers, decode, encode, strings, with_room
 from ctllm_ray.text.kernels.compiled import compiled
 
 Digits = Literal["keep", "mask"]
@@ -143,10 +143,7 @@ def _fold_batch(data, offsets, one, sequences, mask):
     at = 0
     for row in range(len(offsets) - 1):
         points, _ = fold_points(decode(data, offsets[row], offsets[row + 1]), one, sequences, mask)
-        if at + 4 * len(points) > len(out):  # a few characters fold to longer ones
-            larger = np.empty(2 * len(out) + 4 * len(points), np.uint8)
-            larger[:at] = out[:at]
-            out = larger
+        out = with_room(out, at, len(points))
         at = encode(points, out, at)
         ends[row + 1] = at
     return out[:at], ends

@@ -8,7 +8,7 @@ mark may be what is said. These stay, in one form each, whatever their width or 
 - behind a digit: percent, per mille, degree; a superscript digit gets a ^ before it, so that 10² is not 102;
 - between digits or Latin letters, also with blanks around: + × ÷ = < > ≤ ≥ ≠ ≈ ± * ^ |; behind a letter also ++ and #.
 
-So a breadcrumb (首页 > 新闻) and a dash between sentences fold to nothing, as before. Cost: as `fold`.
+So a breadcrumb (首页 > 新闻) and a dash between sentences fold to nothing, as before. Cost: about half of `fold`.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -21,7 +21,7 @@ import pyarrow as pa
 from numba.extending import register_jitable
 
 from ctllm_ray.text.dedup.fold import DIGIT_NINE, DIGIT_ZERO, MANY, TABLE_END, table
-from ctllm_ray.text.kernels.codepoints import buffers, decode, encode, strings
+from ctllm_ray.text.kernels.codepoints import buffers, decode, encode, strings, with_room
 from ctllm_ray.text.kernels.compiled import compiled
 
 INSIDE, LIST, DASH, PLUS, HASH, OPERATOR, BEHIND, DEGREE, BEFORE, RAISED = range(1, 11)
@@ -40,7 +40,6 @@ _KINDS = {
 }  # fmt: skip
 SIGN_END = 0x10000
 BLANKS = 2  # at most so many blanks between an operator and what it stands beside
-CARET = ord("^")
 
 
 def fold_with_signs(texts: pa.Array) -> pa.Array:
@@ -59,8 +58,7 @@ def strip_signs(folded: pa.Array) -> pa.Array:
 def _form_table() -> np.ndarray:
     """bool: which code points below SIGN_END are forms of signs. Folding leaves none of them otherwise."""
     is_sign = np.zeros(SIGN_END, bool)
-    is_sign[np.unique(_sign_table()[1][1:])] = True
-    is_sign[[0, CARET]] = False, True
+    is_sign[[ord(form) for signs in _KINDS.values() for form in signs]] = True
     return is_sign
 
 
@@ -83,10 +81,7 @@ def _fold_batch(data, offsets, one, sequences, kinds, forms):
     at = 0
     for row in range(len(offsets) - 1):
         points = _fold_row(decode(data, offsets[row], offsets[row + 1]), one, sequences, kinds, forms)
-        if at + 4 * len(points) > len(out):  # a few characters fold to longer ones
-            larger = np.empty(2 * len(out) + 4 * len(points), np.uint8)
-            larger[:at] = out[:at]
-            out = larger
+        out = with_room(out, at, len(points))
         at = encode(points, out, at)
         ends[row + 1] = at
     return out[:at], ends
@@ -121,7 +116,7 @@ def _fold_row(points, one, sequences, kinds, forms):
         c = points[i]
         kind = kinds[c] if c < SIGN_END else 0
         if kind and _means(points, i, kind, one):
-            out[n] = CARET if kind == RAISED else forms[c]
+            out[n] = forms[c]
             n += 1
         to = one[c] if c < TABLE_END else np.uint32(0)
         if to >= MANY:

@@ -87,3 +87,14 @@ def encode(points, data, at):
             data[at + 3] = 0x80 | (c & 0x3F)
             at += 4
     return at
+
+
+@register_jitable
+def with_room(out, at, count):
+    """A buffer that begins with the first `at` bytes of `out` and has room for `count` more code points: `out`, or a
+    larger copy."""
+    if at + 4 * count <= len(out):
+        return out
+    larger = np.empty(2 * len(out) + 4 * count, np.uint8)
+    larger[:at] = out[:at]
+    return larger
